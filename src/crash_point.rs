@@ -1,0 +1,26 @@
+//! Places between two lasting steps where a test may kill the process, to see that nothing is lost.
+//!
+//! Only builds with the feature `crash-points` have them (the crate's own tests switch it on); in what is shipped
+//! [`reached`] is empty. It must never do anything but die: a test that it influences otherwise proves nothing.
+
+/// Kills this process with SIGKILL if the environment variable `TOKENKEEP_CRASH_AT` names this point, as `name` or,
+/// for the N-th time it is reached, `name:N` (counted from 1).
+#[cfg(feature = "crash-points")]
+pub fn reached(point: &str) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static TIMES: AtomicUsize = AtomicUsize::new(0);
+
+    let Ok(wanted) = std::env::var("TOKENKEEP_CRASH_AT") else { return };
+    let (name, time) = match wanted.split_once(':') {
+        Some((name, time)) => (name, time.parse().unwrap_or(1)),
+        None => (wanted.as_str(), 1),
+    };
+    if name == point && TIMES.fetch_add(1, Ordering::SeqCst) + 1 == time {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+/// Nothing: this build has no crash points.
+#[cfg(not(feature = "crash-points"))]
+#[inline]
+pub fn reached(_point: &str) {}

@@ -1,0 +1,1 @@
+//! Empty: this package exists for the shared library that its dependency `kryoptic` builds.
