@@ -1,0 +1,224 @@
+//! The house stands: arrows between rooms go down only, files stay short, every room says what it is for.
+//!
+//! One crate cannot stop circles by itself, so this reads the source: every path that begins with `crate::` or
+//! `tokenkeep::`, in `use` lines and elsewhere, in tests too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which floor each room stands on. A room may use the rooms below it, and itself.
+const FLOORS: &[(&str, u8)] = &[
+    ("token", 0),
+    ("crash_point", 0),
+    ("pki", 1),
+    ("prompter", 1),
+    ("cmp", 2),
+    ("est", 2),
+    ("ocsp", 2),
+    ("smime", 2),
+    ("statement", 2),
+    ("letter", 2),
+    ("carrier", 2),
+    ("store", 2),
+    ("authority", 3),
+    ("keyset", 3),
+    ("service", 4),
+    ("agent", 4),
+    ("cli", 5),
+];
+
+/// Names that say nothing of what a file is for.
+const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "manager", "helper", "helpers", "misc"];
+
+/// Lines a file may have; longer ones are split by story. Tests of their own (`tests.rs`) may be longer.
+const LONGEST_FILE: usize = 450;
+
+#[test]
+fn arrows_go_down_only() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        for arrow in arrows(&text) {
+            if let Some(complaint) = complaint(&room_of(&path), &arrow.room) {
+                wrong.push(format!("{}:{}: {complaint}", path.display(), arrow.line));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_planted_bad_arrow_is_found() {
+    let found = |room: &str, text: &str| {
+        arrows(text).iter().filter_map(|arrow| complaint(room, &arrow.room)).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(found("keyset", "use crate::{token::Pin, pki::name};\n"), "");
+    assert_eq!(found("cli", "fn f() { crate::authority::init() }\n"), "");
+    assert!(found("token", "use crate::keyset::Keyset;\n").contains("up to"));
+    assert!(found("keyset", "use crate::authority::policy;\n").contains("sideways to"));
+    assert!(found("cmp", "use crate::{token::{Pin, Token}, smime::sign};\n").contains("sideways to smime"));
+    assert!(found("cmp", "use crate::{\n    pki::oid,\n    store::Store,\n};\n").contains("sideways to store"));
+    assert!(found("pki", "fn f(x: &crate::letter::Letter) {}\n").contains("up to letter"));
+    assert!(found("pki", "use super::super::service::serve;\n").contains("up to service"));
+    assert!(found("pki", "use crate::nowhere::thing;\n").contains("nowhere stands on no floor"));
+    assert_eq!(found("pki", "/// See [`crate::service`].\n// use crate::cli;\n"), "", "comments are not arrows");
+}
+
+#[test]
+fn files_are_short() {
+    let long: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, _)| path.file_name().is_some_and(|name| name != "tests.rs"))
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > LONGEST_FILE)
+        .map(|(path, lines)| format!("{} has {lines} lines, more than {LONGEST_FILE}", path.display()))
+        .collect();
+    assert!(long.is_empty(), "\n{}", long.join("\n"));
+}
+
+#[test]
+fn names_say_what_a_file_is_for() {
+    for (path, _) in sources() {
+        for part in path.components() {
+            let part = part.as_os_str().to_string_lossy();
+            let stem = part.strip_suffix(".rs").unwrap_or(&part);
+            let empty = stem.split('_').find(|word| EMPTY_NAMES.contains(word));
+            assert_eq!(empty, None, "{}: a name that says nothing", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//! "), "{} does not open with a //! paragraph", path.display());
+        assert!(!text.starts_with("//! To be written"), "{} does not say what it is for", path.display());
+    }
+}
+
+#[test]
+fn every_room_stands_on_a_floor() {
+    for (path, _) in sources() {
+        let room = room_of(&path);
+        assert!(
+            ["main", "lib"].contains(&room.as_str()) || floor(&room).is_some(),
+            "{}: the room {room} stands on no floor",
+            path.display()
+        );
+    }
+}
+
+/// What is wrong with an arrow from one room to another, if anything.
+fn complaint(from: &str, to: &str) -> Option<String> {
+    let Some(target) = floor(to) else {
+        return Some(format!("{to} stands on no floor"));
+    };
+    match floor(from) {
+        _ if from == to => None,
+        // main.rs and lib.rs stand above all floors.
+        None => None,
+        Some(own) if target > own => Some(format!("{from} reaches up to {to}")),
+        Some(own) if target == own => Some(format!("{from} reaches sideways to {to}")),
+        Some(_) => None,
+    }
+}
+
+fn floor(room: &str) -> Option<u8> {
+    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+}
+
+/// `src/cmp/header.rs` → `cmp`; `src/crash_point.rs` → `crash_point`.
+fn room_of(path: &Path) -> String {
+    let inside = path.strip_prefix(source_directory()).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    first.strip_suffix(".rs").unwrap_or(&first).to_owned()
+}
+
+struct Arrow {
+    room: String,
+    line: usize,
+}
+
+/// Every room that the text names by a path from the crate's root.
+fn arrows(text: &str) -> Vec<Arrow> {
+    let code: String = text
+        .lines()
+        .map(|line| match line.find("//") {
+            // A `//` inside a string (an address) hides nothing that matters: no path follows it.
+            Some(comment) => &line[..comment],
+            None => line,
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut found = Vec::new();
+    for root in ["crate::", "tokenkeep::", "super::super::"] {
+        for (at, _) in code.match_indices(root) {
+            let before = code[..at].chars().next_back();
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '"') {
+                continue;
+            }
+            let line = code[..at].matches('\n').count() + 1;
+            for room in first_names(&code[at + root.len()..]) {
+                // Two steps up need not be the root: only a room's name is an arrow there.
+                if root == "super::super::" && floor(&room).is_none() {
+                    continue;
+                }
+                found.push(Arrow { room, line });
+            }
+        }
+    }
+    found
+}
+
+/// The first name of each path in `a::b` or `{a::{b, c}, d::e}`.
+fn first_names(rest: &str) -> Vec<String> {
+    let Some(group) = rest.strip_prefix('{') else {
+        return name_at(rest).into_iter().collect();
+    };
+    let mut names = Vec::new();
+    let mut depth = 0;
+    let mut expecting = true;
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => expecting = true,
+            c if c.is_whitespace() => {}
+            _ if expecting => {
+                names.extend(name_at(&group[at..]));
+                expecting = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn name_at(text: &str) -> Option<String> {
+    let name: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    (!name.is_empty() && name != "self").then_some(name)
+}
+
+fn source_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Every Rust file under `src`, with its text.
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let mut open = vec![source_directory()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push((path, text));
+            }
+        }
+    }
+    files.sort();
+    assert!(files.len() > 10, "the source was found");
+    files
+}
