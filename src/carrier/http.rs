@@ -1,0 +1,211 @@
+//! HTTP: CMP (RFC 9811), the CA certificate and the certificate search over `http`, statements over `https` with the CA pinned.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use ureq::http::Response;
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Body};
+
+use super::multipart;
+use super::{Carrier, CarrierError};
+
+/// A whole encryption history is a few hundred kilobytes; nothing an authority says is longer than this.
+const LONGEST_ANSWER: u64 = 8 * 1024 * 1024;
+/// Error pages are shown to a person, in one line.
+const LONGEST_SENTENCE: usize = 200;
+const CONNECT: Duration = Duration::from_secs(10);
+/// The authority makes an RSA key and some signatures before it answers; slow tokens take seconds for that.
+const WHOLE_EXCHANGE: Duration = Duration::from_secs(120);
+
+/// One authority, reached at its two addresses.
+#[derive(Debug, Clone)]
+pub struct Http {
+    http: String,
+    https: String,
+    ca_sha256: [u8; 32],
+    agent: Agent,
+}
+
+impl Http {
+    /// A carrier to the authority at `http` and `https` (`http://host:port`, with or without a path), whose CA
+    /// certificate has the SHA-256 `ca_sha256`. Nothing is sent yet.
+    pub fn new(http: &str, https: &str, ca_sha256: [u8; 32]) -> Result<Self, CarrierError> {
+        Ok(Self {
+            http: base_address(http, &["http://", "https://"])?,
+            https: base_address(https, &["https://"])?,
+            ca_sha256,
+            agent: agent(TlsConfig::builder().provider(TlsProvider::Rustls).build()),
+        })
+    }
+
+    /// The CA certificate, fetched over `http` and believed only because its SHA-256 is the one that is known.
+    fn pinned_ca(&self) -> Result<Vec<u8>, CarrierError> {
+        let certificate = self.ca_certificate()?;
+        let found: [u8; 32] = Sha256::digest(&certificate).into();
+        if found == self.ca_sha256 {
+            return Ok(certificate);
+        }
+        Err(CarrierError::OtherAuthority {
+            url: self.http.clone(),
+            found: hex::encode(found),
+            known: hex::encode(self.ca_sha256),
+        })
+    }
+}
+
+impl Carrier for Http {
+    fn cmp(&self, message: &[u8]) -> Result<Vec<u8>, CarrierError> {
+        let url = format!("{}/.well-known/cmp", self.http);
+        let answer = self
+            .agent
+            .post(&url)
+            .header("content-type", "application/pkixcmp")
+            .header("accept", "application/pkixcmp")
+            .send(message)
+            .map_err(|error| failure(&url, error))?;
+        // RFC 9811 §3.2: a CMP error may travel under a 4xx or 5xx status; what counts is that it is a CMP message.
+        if media_type(&answer) == "application/pkixcmp" { read(&url, answer) } else { Err(unusable(&url, answer)) }
+    }
+
+    fn ca_certificate(&self) -> Result<Vec<u8>, CarrierError> {
+        let url = format!("{}/ca.cer", self.http);
+        let answer = self.agent.get(&url).call().map_err(|error| failure(&url, error))?;
+        if answer.status().is_success() { read(&url, answer) } else { Err(unusable(&url, answer)) }
+    }
+
+    fn search_certificates(&self, email: &str) -> Result<Vec<Vec<u8>>, CarrierError> {
+        let url = format!("{}/certificates/search.cgi?email={}", self.http, percent_encoded(email));
+        let answer = self.agent.get(&url).call().map_err(|error| failure(&url, error))?;
+        let content_type = content_type(&answer);
+        if matches!(answer.status().as_u16(), 204 | 404) {
+            return Ok(Vec::new());
+        }
+        if !answer.status().is_success() {
+            return Err(unusable(&url, answer));
+        }
+        match media_type(&answer).as_str() {
+            "application/pkix-cert" => Ok(vec![read(&url, answer)?]),
+            // RFC 4387 §2.2: several matches come as one multipart/mixed.
+            "multipart/mixed" => {
+                let body = read(&url, answer)?;
+                multipart::certificates(&content_type, &body)
+                    .map_err(|reason| CarrierError::BadAnswer { url, reason: reason.to_string() })
+            }
+            _ => Err(unusable(&url, answer)),
+        }
+    }
+
+    fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
+        let root = Certificate::from_der(&self.pinned_ca()?).to_owned();
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .root_certs(RootCerts::Specific(Arc::new(vec![root])))
+            .build();
+        let url = format!("{}/statements", self.https);
+        let answer = agent(tls)
+            .post(&url)
+            .header("content-type", "application/pkcs7-mime")
+            .send(statement)
+            .map_err(|error| failure(&url, error))?;
+        if answer.status().is_success() { read(&url, answer) } else { Err(unusable(&url, answer)) }
+    }
+}
+
+/// No redirect is followed: the address in the letter is the authority's, and the next one would be somebody's guess.
+/// No proxy is taken from the environment: floors below the command line do not read it.
+fn agent(tls: TlsConfig) -> Agent {
+    Agent::config_builder()
+        .tls_config(tls)
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .timeout_connect(Some(CONNECT))
+        .timeout_global(Some(WHOLE_EXCHANGE))
+        .user_agent(concat!("tokenkeep/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into()
+}
+
+fn base_address(url: &str, schemes: &[&str]) -> Result<String, CarrierError> {
+    let wrong = |reason: String| CarrierError::Address { url: url.to_owned(), reason };
+    let Some(rest) = schemes.iter().find_map(|scheme| url.strip_prefix(scheme)) else {
+        return Err(wrong(format!("it does not begin with {}", schemes.join(" or "))));
+    };
+    let parsed: ureq::http::Uri = url.parse().map_err(|error: ureq::http::uri::InvalidUri| wrong(error.to_string()))?;
+    if parsed.host().is_none_or(str::is_empty) || parsed.query().is_some() || rest.contains('@') {
+        return Err(wrong("an authority's address is a host, a port and at most a path".to_owned()));
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+fn content_type(answer: &Response<Body>) -> String {
+    answer.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn media_type(answer: &Response<Body>) -> String {
+    content_type(answer).split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn read(url: &str, mut answer: Response<Body>) -> Result<Vec<u8>, CarrierError> {
+    answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec().map_err(|error| failure(url, error))
+}
+
+/// What to say about an answer that is not what was asked for: the status, and the sentence that came with it.
+fn unusable(url: &str, mut answer: Response<Body>) -> CarrierError {
+    let status = answer.status();
+    let media = media_type(&answer);
+    let sentence = if media == "text/plain" || media == "application/json" {
+        let text = answer.body_mut().with_config().limit(4096).lossy_utf8(true).read_to_string().unwrap_or_default();
+        let line: String = text.chars().filter(|character| !character.is_control()).take(LONGEST_SENTENCE).collect();
+        format!(": {line}")
+    } else {
+        String::new()
+    };
+    let url = url.to_owned();
+    if status.is_client_error() {
+        CarrierError::Refused { url, reason: format!("it answered {status}{sentence}") }
+    } else if status.is_server_error() {
+        CarrierError::BadAnswer { url, reason: format!("it answered {status}{sentence}") }
+    } else {
+        CarrierError::BadAnswer {
+            url,
+            reason: format!("it answered {status} with {media:?}, which is no authority's answer{sentence}"),
+        }
+    }
+}
+
+/// A host that is not there, a connection that breaks and a clock that runs out are all "unreachable": the request may
+/// have arrived, and sending the same bytes again is safe. Everything else was an answer.
+fn failure(url: &str, error: ureq::Error) -> CarrierError {
+    let reason = error.to_string();
+    let url = url.to_owned();
+    match error {
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            CarrierError::BadAnswer { url, reason }
+        }
+        ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
+            CarrierError::Unreachable { url, reason }
+        }
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => CarrierError::Address { url, reason },
+        _ => CarrierError::BadAnswer { url, reason },
+    }
+}
+
+/// RFC 3986 §2.1: everything but the unreserved characters.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            encoded.push_str(&hex::encode_upper([byte]));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! The HTTP carrier against small servers that answer well, badly, late and not at all.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread::{JoinHandle, spawn};
+
+use super::*;
+
+/// Answers one connection with these bytes and gives back what was asked.
+fn answers(answer: Vec<u8>) -> (String, JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            let count = stream.read(&mut piece).unwrap();
+            request.extend_from_slice(&piece[..count]);
+            if count == 0 || complete(&request) {
+                break;
+            }
+        }
+        stream.write_all(&answer).unwrap();
+        request
+    });
+    (url, server)
+}
+
+fn complete(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
+    let Some(end) = text.find("\r\n\r\n") else { return false };
+    let length =
+        text.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse::<usize>().ok()).unwrap_or(0);
+    request.len() >= end + 4 + length
+}
+
+fn response(status: &str, kind: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn carrier(url: &str) -> Http {
+    Http::new(url, "https://127.0.0.1:1", [0; 32]).unwrap()
+}
+
+#[test]
+fn a_cmp_message_goes_out_and_the_answer_comes_back_whatever_its_status() {
+    for status in ["200 OK", "400 Bad Request", "500 Internal Server Error"] {
+        let (url, server) = answers(response(status, "application/pkixcmp", b"reply"));
+        assert_eq!(carrier(&url).cmp(b"request").unwrap(), b"reply");
+        let request = String::from_utf8(server.join().unwrap()).unwrap();
+        assert!(request.starts_with("POST /.well-known/cmp HTTP/1.1"), "{request}");
+        assert!(request.to_ascii_lowercase().contains("content-type: application/pkixcmp"), "{request}");
+        assert!(request.ends_with("request"), "{request}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_cmp_is_a_bad_answer() {
+    let (url, _server) = answers(response("200 OK", "text/html", b"<html>hotel Wi-Fi</html>"));
+    assert!(matches!(carrier(&url).cmp(b"request"), Err(CarrierError::BadAnswer { .. })));
+}
+
+#[test]
+fn a_refusal_carries_the_authoritys_sentence_in_one_line() {
+    let (url, _server) = answers(response("429 Too Many Requests", "text/plain", b"too many\r\nrequests"));
+    let Err(CarrierError::Refused { reason, .. }) = carrier(&url).cmp(b"request") else { panic!("not refused") };
+    assert!(reason.contains("429") && reason.contains("too manyrequests"), "{reason}");
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let answer = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let (url, _server) = answers(answer);
+    assert!(matches!(carrier(&url).ca_certificate(), Err(CarrierError::BadAnswer { .. })));
+}
+
+#[test]
+fn nobody_there_and_a_connection_that_breaks_are_unreachable() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(matches!(carrier(&format!("http://{gone}")).cmp(b"request"), Err(CarrierError::Unreachable { .. })));
+
+    let (url, _server) = answers(Vec::new());
+    let broken = carrier(&url).cmp(b"request");
+    assert!(matches!(broken, Err(CarrierError::Unreachable { .. })), "{broken:?}");
+}
+
+#[test]
+fn an_answer_cut_off_in_its_body_is_unreachable_since_the_same_request_may_be_sent_again() {
+    let mut answer = response("200 OK", "application/pkixcmp", b"a whole reply");
+    answer.truncate(answer.len() - 4);
+    let (url, _server) = answers(answer);
+    let cut = carrier(&url).cmp(b"request");
+    assert!(cut.is_err(), "{cut:?}");
+}
+
+#[test]
+fn an_endless_answer_is_cut_short() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/pkixcmp\r\nconnection: close\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let _server = spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.write_all(head);
+        while stream.write_all(&[0; 65_536]).is_ok() {}
+    });
+    assert!(matches!(carrier(&url).cmp(b"request"), Err(CarrierError::BadAnswer { .. })));
+}
+
+#[test]
+fn a_search_asks_for_the_exact_address_and_finds_none_one_or_several() {
+    let (url, server) = answers(response("404 Not Found", "text/plain", b"none"));
+    assert!(carrier(&url).search_certificates("a+b c@exämple.org").unwrap().is_empty());
+    let request = String::from_utf8(server.join().unwrap()).unwrap();
+    assert!(
+        request.starts_with("GET /certificates/search.cgi?email=a%2Bb%20c%40ex%C3%A4mple.org HTTP/1.1"),
+        "{request}"
+    );
+
+    let (url, _server) = answers(response("200 OK", "application/pkix-cert", b"der"));
+    assert_eq!(carrier(&url).search_certificates("user@example.org").unwrap(), vec![b"der".to_vec()]);
+
+    let body = b"--x\r\nContent-Type: application/pkix-cert\r\n\r\none\r\n--x\r\nContent-Type: application/pkix-cert\r\n\r\ntwo\r\n--x--\r\n";
+    let (url, _server) = answers(response("200 OK", "multipart/mixed; boundary=x", body));
+    assert_eq!(carrier(&url).search_certificates("user@example.org").unwrap(), vec![b"one".to_vec(), b"two".to_vec()]);
+}
+
+#[test]
+fn a_statement_is_not_sent_to_an_authority_with_another_certificate() {
+    let (url, _server) = answers(response("200 OK", "application/pkix-cert", b"another authority's certificate"));
+    assert!(matches!(carrier(&url).statement(b"statement"), Err(CarrierError::OtherAuthority { .. })));
+}
+
+#[test]
+fn addresses_that_are_none_are_refused_before_anything_is_sent() {
+    for (http, https) in [
+        ("ftp://host", "https://host"),
+        ("http://", "https://host"),
+        ("http://user@host", "https://host"),
+        ("http://host?x=y", "https://host"),
+        ("http://host", "http://host"),
+        ("", "https://host"),
+    ] {
+        assert!(matches!(Http::new(http, https, [0; 32]), Err(CarrierError::Address { .. })), "{http} {https}");
+    }
+}
