@@ -1,1 +1,43 @@
-//! To be written.
+//! Tokens: the PKCS#11 modules, tokens, keys and objects on which everything that is secret in tokenkeep lives.
+//!
+//! The rooms above see keys, certificates, data objects, PINs and acts; they see no mechanism, no `CKA_`, no session.
+//! Whatever differs between modules is probed here, and whatever a token does not enforce is written shut in the key's
+//! template here.
+//!
+//! This room must never let a private key leave a token in clear, never try a PIN that nobody typed for this very act,
+//! never try one twice, and never log one. It knows nothing of certificates' contents, of CMP, or of who is asking.
+//!
+//! The way in: [`Module::load`] → [`Module::tokens`] → [`Module::open`] gives a [`Token`], whose owner this process then
+//! is. The user's side moves a typed [`Pin`] into [`Token::unlock`] and gets an [`Unlock`], good for *one* act; the
+//! authority's side calls [`Token::log_in`] and stays logged in.
+
+#![allow(unused_variables, dead_code, clippy::todo)] // while the room is being filled in
+
+mod algorithm;
+mod ceremony;
+mod delivery;
+mod error;
+mod key_id;
+mod keyset_name;
+mod owner_lock;
+mod pin;
+mod pkcs11;
+mod public_key;
+mod signature;
+mod unlock;
+mod uri;
+
+pub use algorithm::{KeyAlgorithm, RsaSize, SecurityLevel, UnknownName};
+pub use ceremony::{Ceremony, CeremonySigner, TransportKey};
+pub use delivery::{Delivery, KeyTransport, KeyWrapMechanism, OaepHash, Wrapped};
+pub use error::{TokenError, TokenErrorKind, TokenName};
+pub use key_id::KeyId;
+pub use keyset_name::{KeysetName, KeysetNameError};
+pub use pin::{Pin, PinError, PinState};
+pub use pkcs11::{
+    DataObject, DeliverableKey, Module, PublicKeyObject, SecretKey, StoredCertificate, Token, TokenInfo, TokenKey,
+};
+pub use public_key::PublicKey;
+pub use signature::Signature;
+pub use unlock::{OneSignature, Unlock};
+pub use uri::{TokenUri, TokenUriError};

@@ -1,0 +1,162 @@
+//! What kinds of keys there are, and how strictly a keyset's keys ask for the PIN.
+
+use std::fmt;
+use std::str::FromStr;
+
+use const_oid::db::rfc5912;
+use der::asn1::{Any, ObjectIdentifier};
+use serde::{Deserialize, Serialize};
+use spki::AlgorithmIdentifierOwned;
+
+/// Size of an RSA modulus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RsaSize {
+    /// 2048 bits
+    Bits2048,
+    /// 3072 bits
+    Bits3072,
+    /// 4096 bits
+    Bits4096,
+}
+
+impl RsaSize {
+    /// The modulus' length in bits.
+    pub fn bits(self) -> usize {
+        match self {
+            Self::Bits2048 => 2048,
+            Self::Bits3072 => 3072,
+            Self::Bits4096 => 4096,
+        }
+    }
+}
+
+/// A kind of key pair. Written `rsa-2048`, `rsa-3072`, `rsa-4096`, `p256`, `p384`, also in configuration files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum KeyAlgorithm {
+    /// RSA with public exponent 65537
+    Rsa(RsaSize),
+    /// The curve secp256r1
+    P256,
+    /// The curve secp384r1
+    P384,
+}
+
+impl KeyAlgorithm {
+    /// All that there are, the ones that make sense by default first.
+    pub const ALL: [Self; 5] = [
+        Self::P256,
+        Self::P384,
+        Self::Rsa(RsaSize::Bits3072),
+        Self::Rsa(RsaSize::Bits2048),
+        Self::Rsa(RsaSize::Bits4096),
+    ];
+
+    /// Is it an elliptic-curve key (which agrees on keys, where an RSA key decrypts them)?
+    pub fn is_elliptic_curve(self) -> bool {
+        matches!(self, Self::P256 | Self::P384)
+    }
+
+    /// The kind of key in a DER `SubjectPublicKeyInfo`; `None` when it is none of ours.
+    pub fn of_public_key(spki_der: &[u8]) -> Option<Self> {
+        super::public_key::algorithm_of(spki_der)
+    }
+
+    /// The algorithm with which tokenkeep signs by such a key: ecdsa-with-SHA256 (P-256), ecdsa-with-SHA384 (P-384)
+    /// (RFC 5758 §3.2: parameters absent), sha256WithRSAEncryption (RFC 4055 §5: parameters NULL).
+    pub fn signature_algorithm(self) -> AlgorithmIdentifierOwned {
+        let (oid, parameters) = match self {
+            Self::Rsa(_) => (rfc5912::SHA_256_WITH_RSA_ENCRYPTION, Some(Any::null())),
+            Self::P256 => (rfc5912::ECDSA_WITH_SHA_256, None),
+            Self::P384 => (rfc5912::ECDSA_WITH_SHA_384, None),
+        };
+        AlgorithmIdentifierOwned { oid, parameters }
+    }
+
+    /// The curve's name as in `ECParameters` (RFC 5480 §2.1.1.1); `None` for RSA.
+    pub fn curve(self) -> Option<ObjectIdentifier> {
+        match self {
+            Self::Rsa(_) => None,
+            Self::P256 => Some(rfc5912::SECP_256_R_1),
+            Self::P384 => Some(rfc5912::SECP_384_R_1),
+        }
+    }
+}
+
+impl fmt::Display for KeyAlgorithm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa(size) => write!(formatter, "rsa-{}", size.bits()),
+            Self::P256 => formatter.write_str("p256"),
+            Self::P384 => formatter.write_str("p384"),
+        }
+    }
+}
+
+impl FromStr for KeyAlgorithm {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.to_string() == text).ok_or_else(|| UnknownName {
+            what: "key algorithm",
+            name: text.to_owned(),
+            known: "p256, p384, rsa-2048, rsa-3072, rsa-4096",
+        })
+    }
+}
+
+impl TryFrom<String> for KeyAlgorithm {
+    type Error = UnknownName;
+
+    fn try_from(text: String) -> Result<Self, UnknownName> {
+        text.parse()
+    }
+}
+
+impl From<KeyAlgorithm> for String {
+    fn from(algorithm: KeyAlgorithm) -> Self {
+        algorithm.to_string()
+    }
+}
+
+/// How often the keys of a keyset ask for the PIN: a property of each key from its birth. Ordered by strictness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecurityLevel {
+    /// The PIN once a session.
+    Low,
+    /// The PIN once, then a confirmation for every use.
+    Medium,
+    /// The PIN for every single use.
+    High,
+}
+
+impl fmt::Display for SecurityLevel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        })
+    }
+}
+
+impl FromStr for SecurityLevel {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        [Self::High, Self::Medium, Self::Low]
+            .into_iter()
+            .find(|level| level.to_string() == text)
+            .ok_or_else(|| UnknownName { what: "security level", name: text.to_owned(), known: "high, medium, low" })
+    }
+}
+
+/// A name that is none of the few known ones.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is no {what}: it is one of {known}")]
+pub struct UnknownName {
+    what: &'static str,
+    name: String,
+    known: &'static str,
+}

@@ -1,0 +1,147 @@
+//! An enrollment on the user's token: the few acts that one PIN entry is good for.
+
+use std::ops::Deref;
+
+use zeroize::Zeroizing;
+
+use super::{
+    Delivery, KeyAlgorithm, KeyId, KeyTransport, OaepHash, PublicKey, SecurityLevel, Signature, Token, TokenError,
+    TokenKey, Unlock,
+};
+
+/// An unlocked token during an enrollment. Reads and writes objects as the [`Token`] it is; dropping it logs out.
+#[derive(Debug)]
+pub struct Ceremony {
+    unlock: Unlock,
+}
+
+/// The key pair made on the user's token for one enrollment, to which the authority's token wraps: RSA-2048, a token
+/// object so that a killed enrollment can be resumed, good for unwrapping an AES key and for nothing else.
+#[derive(Clone, Debug)]
+pub struct TransportKey {
+    id: KeyId,
+    public_key: PublicKey,
+    oaep: OaepHash,
+}
+
+impl TransportKey {
+    /// Its `CKA_ID`.
+    pub fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// DER of its `SubjectPublicKeyInfo`.
+    pub fn public_key_der(&self) -> &[u8] {
+        self.public_key.as_der()
+    }
+
+    /// The hash of RSA-OAEP that this token can do: SHA-256 where possible, else SHA-1.
+    pub fn oaep(&self) -> OaepHash {
+        self.oaep
+    }
+}
+
+impl Deref for Ceremony {
+    type Target = Token;
+
+    fn deref(&self) -> &Token {
+        self.unlock.token()
+    }
+}
+
+impl Ceremony {
+    /// Makes a signing key pair that can only sign, its level fixed for ever.
+    pub fn generate_signing_key(
+        &self,
+        label: &str,
+        id: &KeyId,
+        algorithm: KeyAlgorithm,
+        level: SecurityLevel,
+    ) -> Result<TokenKey, TokenError> {
+        todo!()
+    }
+
+    /// Makes the transport key pair of this enrollment.
+    pub fn generate_transport_key(&self, label: &str, id: &KeyId) -> Result<TransportKey, TokenError> {
+        todo!()
+    }
+
+    /// The transport key that an enrollment begun earlier has made; `None` when there is none.
+    pub fn find_transport_key(&self, id: &KeyId) -> Result<Option<TransportKey>, TokenError> {
+        todo!()
+    }
+
+    /// Destroys both halves of the transport key; it is no error when they are gone.
+    pub fn destroy_transport_key(&self, id: &KeyId) -> Result<(), TokenError> {
+        todo!()
+    }
+
+    /// Unwraps a delivered private key into the token, where it can only decrypt (or, on a curve, derive), together
+    /// with its public key. Nothing is left on the token when it fails.
+    // One delivered key is described by just these; a struct for one call would only hide them.
+    #[allow(clippy::too_many_arguments)]
+    pub fn install_private_key(
+        &self,
+        transport: &TransportKey,
+        delivery: &Delivery,
+        label: &str,
+        id: &KeyId,
+        algorithm: KeyAlgorithm,
+        public_spki_der: &[u8],
+        level: SecurityLevel,
+    ) -> Result<TokenKey, TokenError> {
+        todo!()
+    }
+
+    /// Signs, as [`Unlock::sign`] does, without ending the ceremony.
+    pub fn sign(&self, key: &TokenKey, message: &[u8]) -> Result<Signature, TokenError> {
+        todo!()
+    }
+
+    /// Decrypts, as [`Unlock::decrypt`] does, without ending the ceremony.
+    pub fn decrypt(
+        &self,
+        key: &TokenKey,
+        transport: KeyTransport,
+        ciphertext: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        todo!()
+    }
+
+    /// Agrees on a secret, as [`Unlock::agree`] does, without ending the ceremony.
+    pub fn agree(&self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        todo!()
+    }
+
+    /// A signer for code that wants the `signature` crate's traits, for as long as the ceremony lasts.
+    pub fn signer<'a>(&'a self, key: &'a TokenKey) -> CeremonySigner<'a> {
+        CeremonySigner { ceremony: self, key }
+    }
+}
+
+/// Signs within a ceremony.
+#[derive(Debug)]
+pub struct CeremonySigner<'a> {
+    ceremony: &'a Ceremony,
+    key: &'a TokenKey,
+}
+
+impl signature::Signer<Signature> for CeremonySigner<'_> {
+    fn try_sign(&self, message: &[u8]) -> Result<Signature, signature::Error> {
+        self.ceremony.sign(self.key, message).map_err(signature::Error::from_source)
+    }
+}
+
+impl signature::Keypair for CeremonySigner<'_> {
+    type VerifyingKey = PublicKey;
+
+    fn verifying_key(&self) -> PublicKey {
+        self.key.public_key().clone()
+    }
+}
+
+impl spki::DynSignatureAlgorithmIdentifier for CeremonySigner<'_> {
+    fn signature_algorithm_identifier(&self) -> spki::Result<spki::AlgorithmIdentifierOwned> {
+        Ok(self.key.algorithm().signature_algorithm())
+    }
+}

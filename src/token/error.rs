@@ -1,0 +1,240 @@
+//! What can go wrong with a token: each error names the operation, the token, and the next step to take.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::PinState;
+
+/// How a person tells one token from another: the label they know it by and the serial number that is unique.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenName {
+    /// the token's label
+    pub label: String,
+    /// the token's serial number
+    pub serial: String,
+}
+
+impl fmt::Display for TokenName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "token {:?} (serial {})", self.label, self.serial)
+    }
+}
+
+/// Which of the program's ends an error leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenErrorKind {
+    /// The token, module or key is not there.
+    Absent,
+    /// The PIN: wrong, locked, not set, of a wrong length.
+    Pin,
+    /// What was asked is not allowed or not possible, and asking again changes nothing.
+    Refused,
+    /// Something broke.
+    Fault,
+}
+
+/// An operation on a token that did not succeed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TokenError {
+    /// The PKCS#11 module cannot be loaded or started.
+    #[error("cannot use the PKCS#11 module {}: {reason}; {remedy}", path.display())]
+    Module {
+        /// the shared library
+        path: PathBuf,
+        /// what it said
+        reason: String,
+        /// what to do
+        remedy: String,
+    },
+    /// The token is not there, or no longer.
+    #[error("cannot {operation}: {token} is not there; insert it, or see `tokenkeep tokens`")]
+    Absent {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+    },
+    /// Another process owns the token.
+    #[error("cannot use {token}: it is in use by {holder}; wait until that ends, or stop it")]
+    Owned {
+        /// the token
+        token: TokenName,
+        /// program and process id
+        holder: String,
+    },
+    /// An act on the token is going on in this process.
+    #[error("cannot unlock {token}: it is unlocked for another act; end that one first")]
+    Busy {
+        /// the token
+        token: TokenName,
+    },
+    /// The PIN was tried once and is wrong.
+    #[error("cannot {operation}: the PIN of {token} is wrong ({pin_state}); {}", after_wrong_pin(*pin_state))]
+    PinIncorrect {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// what the token says now
+        pin_state: PinState,
+    },
+    /// The PIN is locked; it was not tried, or locked by this try.
+    #[error(
+        "cannot {operation}: the PIN of {token} is locked; set a new one with the SO PIN (`tokenkeep pin unblock`)"
+    )]
+    PinLocked {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+    },
+    /// The token has no user PIN.
+    #[error("cannot {operation}: {token} has no PIN yet; set one with the SO PIN (`tokenkeep pin unblock`)")]
+    PinNotSet {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+    },
+    /// The PIN is too short or too long for this token. Found out without a try.
+    #[error("cannot {operation}: a PIN of {token} has {min} to {max} bytes; choose another")]
+    PinLength {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// the shortest, in bytes
+        min: usize,
+        /// the longest, in bytes
+        max: usize,
+    },
+    /// The operation needs a log-in and there is none.
+    #[error("cannot {operation}: nobody is logged in to {token}; its PIN is needed")]
+    NotLoggedIn {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+    },
+    /// A token with this label exists already and holds something.
+    #[error(
+        "cannot create a token labelled {label:?}: there is one (serial {serial}) that is in use; choose another name"
+    )]
+    LabelTaken {
+        /// the label
+        label: String,
+        /// the serial number of the token that has it
+        serial: String,
+    },
+    /// A label that a token cannot have.
+    #[error("cannot create a token labelled {label:?}: a label has 1 to 32 bytes and no control characters")]
+    LabelUnfit {
+        /// the label
+        label: String,
+    },
+    /// The module has no free slot.
+    #[error("cannot create a token: {} has no free slot; use a token that exists (`--token`)", module.display())]
+    NoFreeSlot {
+        /// the module
+        module: PathBuf,
+    },
+    /// The key is not on the token.
+    #[error("cannot {operation}: no such key on {token}")]
+    KeyAbsent {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+    },
+    /// The token cannot do this at all.
+    #[error("cannot {operation}: {token} does not support {what}")]
+    Unsupported {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// what it lacks
+        what: String,
+    },
+    /// The key that arrived is damaged, for another token, or not what it was said to be.
+    #[error("cannot {operation} on {token}: the key that was delivered does not open ({reason}); ask for a new letter")]
+    BadDelivery {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// what the token said
+        reason: String,
+    },
+    /// The token refused the data: padding, length or content.
+    #[error("cannot {operation}: {token} refused the data ({reason})")]
+    BadData {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// what the token said
+        reason: String,
+    },
+    /// The one use that a PIN was typed for is over.
+    #[error("cannot sign with a key on {token} a second time: the PIN was for one use")]
+    Spent {
+        /// the token
+        token: TokenName,
+    },
+    /// The lock file that says who owns a token cannot be used.
+    #[error("cannot lock {token}: {path}: {reason}; the directory must belong to you alone (mode 0700)", path = path.display())]
+    LockFile {
+        /// the token
+        token: TokenName,
+        /// the file or directory
+        path: PathBuf,
+        /// what is wrong with it
+        reason: String,
+    },
+    /// The system gives no random numbers.
+    #[error("cannot make random bytes: {0}")]
+    NoRandom(String),
+    /// Anything else a module can say.
+    #[error("cannot {operation}: {token} answered {code}; see `tokenkeep doctor`")]
+    Fault {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// the return value's name (`CKR_…`)
+        code: String,
+    },
+}
+
+fn after_wrong_pin(pin_state: PinState) -> &'static str {
+    match pin_state {
+        PinState::FinalTry => "the next wrong one locks it",
+        PinState::Locked => "set a new one with the SO PIN (`tokenkeep pin unblock`)",
+        PinState::Ok | PinState::CountLow | PinState::NotSet => "nothing was changed",
+    }
+}
+
+impl TokenError {
+    /// Which of the program's ends (exit codes) this error leads to.
+    pub fn kind(&self) -> TokenErrorKind {
+        match self {
+            Self::Module { .. } | Self::Absent { .. } | Self::KeyAbsent { .. } => TokenErrorKind::Absent,
+            Self::PinIncorrect { .. }
+            | Self::PinLocked { .. }
+            | Self::PinNotSet { .. }
+            | Self::PinLength { .. }
+            | Self::NotLoggedIn { .. }
+            | Self::Spent { .. } => TokenErrorKind::Pin,
+            Self::LabelTaken { .. }
+            | Self::LabelUnfit { .. }
+            | Self::NoFreeSlot { .. }
+            | Self::Unsupported { .. }
+            | Self::BadDelivery { .. }
+            | Self::BadData { .. } => TokenErrorKind::Refused,
+            Self::Owned { .. } | Self::Busy { .. } | Self::LockFile { .. } | Self::NoRandom(_) | Self::Fault { .. } => {
+                TokenErrorKind::Fault
+            }
+        }
+    }
+}

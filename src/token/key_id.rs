@@ -1,0 +1,44 @@
+//! The identifier (`CKA_ID`) that ties a private key, its public key and its certificate together on a token.
+
+use std::fmt;
+
+use super::TokenError;
+
+/// A `CKA_ID`: bytes without meaning, shown in hexadecimal.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(Vec<u8>);
+
+impl KeyId {
+    /// Length in bytes of an identifier made by [`KeyId::random`].
+    pub const RANDOM_LENGTH: usize = 20;
+
+    /// A fresh identifier of 20 random bytes, as long as the usual SHA-1 of a public key, but made before there is a key.
+    pub fn random() -> Result<Self, TokenError> {
+        let mut bytes = vec![0; Self::RANDOM_LENGTH];
+        getrandom::fill(&mut bytes).map_err(|error| TokenError::NoRandom(error.to_string()))?;
+        Ok(Self(bytes))
+    }
+
+    /// The identifier's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for KeyId {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "KeyId({self})")
+    }
+}

@@ -1,0 +1,90 @@
+//! A keyset's name: what a person calls the keys on a token, and the label of the token made for them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// 1 to 32 bytes of UTF-8 without control characters and without space at either end.
+///
+/// 32 bytes because that is the length of a token's label (PKCS#11 `CK_TOKEN_INFO`), and a new keyset's token is
+/// labelled with the keyset's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeysetName(String);
+
+impl KeysetName {
+    /// The longest name, in bytes of UTF-8.
+    pub const MAX_BYTES: usize = 32;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for KeysetName {
+    type Err = KeysetNameError;
+
+    fn from_str(text: &str) -> Result<Self, KeysetNameError> {
+        if text.is_empty() {
+            return Err(KeysetNameError::Empty);
+        }
+        if text.len() > Self::MAX_BYTES {
+            return Err(KeysetNameError::TooLong { bytes: text.len() });
+        }
+        if text.chars().any(is_invisible) {
+            return Err(KeysetNameError::ControlCharacter);
+        }
+        if text.trim() != text {
+            return Err(KeysetNameError::SpaceAtAnEnd);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Control characters, and those that turn the direction of writing or take no room: two names must not look alike.
+fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+impl TryFrom<String> for KeysetName {
+    type Error = KeysetNameError;
+
+    fn try_from(text: String) -> Result<Self, KeysetNameError> {
+        text.parse()
+    }
+}
+
+impl From<KeysetName> for String {
+    fn from(name: KeysetName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for KeysetName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Why a text is no keyset name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeysetNameError {
+    /// It has no characters.
+    #[error("a keyset name has at least one character")]
+    Empty,
+    /// It is longer than a token's label.
+    #[error("a keyset name has at most 32 bytes of UTF-8, this one has {bytes}")]
+    TooLong {
+        /// its length in bytes
+        bytes: usize,
+    },
+    /// It has a character that nobody can see.
+    #[error("a keyset name has no control or invisible characters")]
+    ControlCharacter,
+    /// It begins or ends with space, which a token's label would lose.
+    #[error("a keyset name neither begins nor ends with space")]
+    SpaceAtAnEnd,
+}

@@ -1,0 +1,82 @@
+//! The PIN of a token, and what the token says about the tries that are left.
+
+use std::fmt;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+/// A PIN as it was typed, for one act. Wiped when dropped, never shown, not `Clone`: a second act needs a second PIN.
+pub struct Pin(Zeroizing<String>);
+
+impl Pin {
+    /// The longest PIN that is taken, in bytes of UTF-8.
+    pub const MAX_BYTES: usize = 255;
+
+    /// Takes what was typed. Whether it is long enough for a token is that token's to say, without a try.
+    pub fn new(text: String) -> Result<Self, PinError> {
+        let text = Zeroizing::new(text);
+        if text.is_empty() {
+            return Err(PinError::Empty);
+        }
+        if text.len() > Self::MAX_BYTES {
+            return Err(PinError::TooLong);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(PinError::ControlCharacter);
+        }
+        Ok(Self(text))
+    }
+
+    /// The PIN's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[redacted]")
+    }
+}
+
+/// Why a text is no PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    /// Nothing was typed.
+    #[error("the PIN is empty")]
+    Empty,
+    /// Longer than any token takes.
+    #[error("the PIN is longer than 255 bytes")]
+    TooLong,
+    /// A line break or another control character got into it.
+    #[error("the PIN has a control character in it")]
+    ControlCharacter,
+}
+
+/// What a token says about its user PIN (`CKF_USER_PIN_*`). PKCS#11 tells no numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinState {
+    /// No wrong try is remembered.
+    Ok,
+    /// At least one wrong try since the last right one.
+    CountLow,
+    /// One more wrong try locks the PIN.
+    FinalTry,
+    /// Locked: only the security officer (or the PUK) can set a new one.
+    Locked,
+    /// The token has no user PIN yet.
+    NotSet,
+}
+
+impl fmt::Display for PinState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Ok => "all tries are left",
+            Self::CountLow => "at least one wrong try is counted",
+            Self::FinalTry => "one try is left",
+            Self::Locked => "the PIN is locked",
+            Self::NotSet => "no PIN is set",
+        })
+    }
+}
