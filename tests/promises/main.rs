@@ -1,0 +1,7 @@
+//! What tokenkeep promises to the people who use it: a module a promise. They run the built program as a person does,
+//! with tokens of their own; `tests/support` has the machines.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod support_stands;

@@ -1,0 +1,85 @@
+//! The ground the promises' tests stand on holds: the wire can be watched and tampered with, Kryoptic is there.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use crate::support::machine::{Machine, TokenKind};
+use crate::support::proxy::{Direction, Proxy, Verdict};
+
+/// A server that answers each request with its body, reversed.
+fn reversing_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"!") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            let body = request.rsplit(|byte| *byte == b'\n').next().unwrap();
+            let reversed: Vec<u8> = body.iter().rev().copied().collect();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", reversed.len()).unwrap();
+            stream.write_all(&reversed).unwrap();
+        }
+    });
+    address
+}
+
+fn post(proxy: &Proxy, body: &str) -> String {
+    let mut stream = TcpStream::connect(proxy.url().strip_prefix("http://").unwrap()).unwrap();
+    write!(stream, "POST /x HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.rsplit("\r\n").next().unwrap().to_owned()
+}
+
+#[test]
+fn the_wire_can_be_watched() {
+    let proxy = Proxy::listening(&reversing_server());
+    assert_eq!(post(&proxy, "abc!"), "!cba");
+    let seen = proxy.exchanges();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(
+        (seen[0].target.as_str(), &seen[0].request[..], &seen[0].response[..]),
+        ("POST /x", &b"abc!"[..], &b"!cba"[..])
+    );
+}
+
+#[test]
+fn the_wire_can_be_tampered_with() {
+    let tampering = |when, verdict: Verdict| {
+        let proxy =
+            Proxy::tampering(
+                &reversing_server(),
+                move |direction, _, _| {
+                    if direction == when { verdict.clone() } else { Verdict::Pass }
+                },
+            );
+        post(&proxy, "abc!")
+    };
+    assert_eq!(tampering(Direction::ToAuthority, Verdict::Replace(b"xyzw!".to_vec())), "!wzyx");
+    assert_eq!(tampering(Direction::ToClient, Verdict::Replace(b"lie".to_vec())), "lie");
+    assert_eq!(tampering(Direction::ToClient, Verdict::CutAfter(2)), "!c");
+    assert_eq!(tampering(Direction::ToClient, Verdict::Swallow), "");
+}
+
+#[test]
+fn a_machine_has_tokens_of_its_own() {
+    for kind in [TokenKind::SoftHsm, TokenKind::Kryoptic] {
+        let machine = Machine::with(kind);
+        let module = machine.module().display().to_string();
+        let slots = machine.run("pkcs11-tool", &["--module", &module, "-L"], b"").ok();
+        assert!(slots.out().contains("Slot 0"), "{slots}");
+        assert!(slots.out().contains("uninitialized"), "no token is there before a test makes one\n{slots}");
+    }
+}
+
+#[test]
+fn the_program_says_what_it_is() {
+    let machine = Machine::new();
+    machine.tokenkeep(&["--version"]).ok().says("tokenkeep ");
+    machine.tokenkeep(&["no-such-verb"]).fails_with(2).says("no-such-verb");
+}

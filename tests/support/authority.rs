@@ -1,0 +1,175 @@
+//! An authority as a child process: made, served, killed at a crash point, started again on the same addresses.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use super::machine::Machine;
+
+/// How long an authority may take to open its doors.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An authority on a machine. Its files there: `authority.toml`, `authority.pin`, `admin.letter`, `state/`, and what it
+/// says in `authority.log`. Killed when dropped.
+pub struct Authority {
+    http_port: u16,
+    https_port: u16,
+    child: Option<Child>,
+}
+
+impl Authority {
+    /// The PIN in `authority.pin`.
+    pub const PIN: &str = "authority-4711";
+
+    /// `authority init`, with the first administrator's letter in `admin.letter`. Not yet serving.
+    pub fn init(machine: &Machine) -> Self {
+        Self::init_with(machine, "")
+    }
+
+    /// The same with more lines of configuration (top-level keys first, then tables).
+    pub fn init_with(machine: &Machine, configuration: &str) -> Self {
+        let authority = Self { http_port: free_port(), https_port: free_port(), child: None };
+        authority.configure(machine, configuration);
+        machine.write_secret("authority.pin", Self::PIN);
+        machine
+            .tokenkeep(&[
+                "authority",
+                "init",
+                "--config",
+                "authority.toml",
+                "--new-pin-source",
+                "file:authority.pin",
+                "--first-administrator",
+                "admin@example.org",
+                "--letter-out",
+                "admin.letter",
+            ])
+            .ok();
+        authority
+    }
+
+    /// Writes `authority.toml`; what is in `more` is put before what makes the authority a test's.
+    pub fn configure(&self, machine: &Machine, more: &str) {
+        let text = format!(
+            "{more}\nhttp = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\nmodule = \"{}\"\n",
+            self.http_port,
+            self.https_port,
+            machine.module().display()
+        );
+        machine.write("authority.toml", text);
+    }
+
+    /// `authority serve`, until its doors are open.
+    pub fn serve(&mut self, machine: &Machine) {
+        self.serve_with(machine, &[]);
+    }
+
+    /// The same in a process that dies at a crash point (`name` or `name:N`).
+    pub fn serve_crashing_at(&mut self, machine: &Machine, point: &str) {
+        self.serve_with(machine, &[("TOKENKEEP_CRASH_AT", point)]);
+    }
+
+    /// The same with these variables in its environment.
+    pub fn serve_with(&mut self, machine: &Machine, environment: &[(&str, &str)]) {
+        assert!(self.child.is_none(), "it serves already");
+        let arguments =
+            ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin", "-vv"];
+        self.child = Some(machine.start_tokenkeep(&arguments, "authority.log", environment));
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.http_port)).is_err()
+            || TcpStream::connect(("127.0.0.1", self.https_port)).is_err()
+        {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                self.child = None;
+                // A crash point on the way up is what some tests want.
+                assert_eq!(status.signal(), Some(9), "the authority ended: {status}\n{}", Self::log(machine));
+                return;
+            }
+            assert!(Instant::now() < end, "the authority does not open its doors\n{}", Self::log(machine));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until it has died by itself.
+    pub fn wait_for_crash(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                self.child = None;
+                return status;
+            }
+            assert!(Instant::now() < end, "the authority did not crash");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and waits for an orderly end.
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let id = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        child.wait().unwrap()
+    }
+
+    /// Host and port of the door for enrollment, as `127.0.0.1:20017`.
+    pub fn http_address(&self) -> String {
+        format!("127.0.0.1:{}", self.http_port)
+    }
+
+    pub fn http_url(&self) -> String {
+        format!("http://{}", self.http_address())
+    }
+
+    /// Host and port of the door for administration.
+    pub fn https_address(&self) -> String {
+        format!("127.0.0.1:{}", self.https_port)
+    }
+
+    pub fn https_url(&self) -> String {
+        format!("https://{}", self.https_address())
+    }
+
+    /// What all its processes have said until now.
+    pub fn log(machine: &Machine) -> String {
+        String::from_utf8_lossy(&fs::read(machine.file("authority.log")).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that nobody uses now and that the kernel gives to no outgoing connection, so that an authority can come back
+/// on it after it was killed.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let start = u16::try_from(std::process::id() % 150 * 60).unwrap_or(0);
+        let port = 12_000 + (start + step) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What the promises' tests stand on: a machine of one's own with soft tokens, an authority, a person at a terminal,
+//! somebody on the wire, and foreign programs as witnesses. No promise is tested here.
+#![allow(dead_code)] // each test takes what it needs
+
+pub mod authority;
+pub mod kryoptic;
+pub mod machine;
+pub mod output;
+pub mod proxy;
+pub mod story;
+pub mod terminal;
+pub mod witness;

@@ -1,0 +1,80 @@
+//! What a program said and how it ended, with the questions that tests ask of it.
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+/// A program's end. Its `Display` shows everything, for a failing test.
+#[derive(Clone, Debug)]
+pub struct Output {
+    command: String,
+    status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    pub fn new(command: String, output: std::process::Output) -> Self {
+        Self { command, status: output.status, stdout: output.stdout, stderr: output.stderr }
+    }
+
+    /// The exit code; a program that a signal ended has none, and the test fails.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("ended by a signal\n{self}"))
+    }
+
+    pub fn was_killed(&self) -> bool {
+        self.status.signal() == Some(9)
+    }
+
+    /// Fails the test unless the program ended with 0.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert!(self.status.success(), "should have succeeded\n{self}");
+        self
+    }
+
+    /// Fails the test unless the program ended with this code and said something on stderr.
+    #[track_caller]
+    pub fn fails_with(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "should have ended with {code}\n{self}");
+        assert!(code == 0 || !self.stderr.is_empty(), "ended with {code} without a word\n{self}");
+        self
+    }
+
+    /// Fails the test unless stdout or stderr contain the text.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.out().contains(text) || self.err().contains(text), "should have said \"{text}\"\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub fn does_not_say(self, text: &str) -> Self {
+        assert!(!self.out().contains(text) && !self.err().contains(text), "should not have said \"{text}\"\n{self}");
+        self
+    }
+
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// Stdout as one JSON value.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("not JSON: {error}\n{self}"))
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "$ {}", self.command)?;
+        writeln!(f, "{}", self.status)?;
+        writeln!(f, "--- stdout\n{}", self.out())?;
+        write!(f, "--- stderr\n{}", self.err())
+    }
+}

@@ -1,0 +1,167 @@
+//! Somebody on the wire: stands between client and authority, sees every message, and may change or swallow it.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// One request and its answer, as they passed (before any change).
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Method and path, as `POST /.well-known/cmp`.
+    pub target: String,
+    pub request: Vec<u8>,
+    pub response: Vec<u8>,
+}
+
+/// What to do with a body.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    Pass,
+    Replace(Vec<u8>),
+    /// Announce the whole body, send this many bytes of it, hang up.
+    CutAfter(usize),
+    /// Hang up without a word.
+    Swallow,
+}
+
+/// Which way a body goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    ToAuthority,
+    ToClient,
+}
+
+type Judge = dyn FnMut(Direction, &str, &[u8]) -> Verdict + Send;
+
+/// An HTTP proxy on the loopback that hands every body to a judge. Stops when dropped.
+pub struct Proxy {
+    address: SocketAddr,
+    exchanges: Arc<Mutex<Vec<Exchange>>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    /// Passes everything on to `authority` (host and port) unchanged, and remembers it.
+    pub fn listening(authority: &str) -> Self {
+        Self::tampering(authority, |_, _, _| Verdict::Pass)
+    }
+
+    /// Asks `judge` about every body: its direction, its request's method and path, its bytes.
+    pub fn tampering(authority: &str, judge: impl FnMut(Direction, &str, &[u8]) -> Verdict + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let exchanges = Arc::new(Mutex::new(Vec::new()));
+        let stopped = Arc::new(AtomicBool::new(false));
+        let judge: Arc<Mutex<Judge>> = Arc::new(Mutex::new(judge));
+        let (authority, seen, stop) = (authority.to_owned(), exchanges.clone(), stopped.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(client) = client else { continue };
+                let (authority, judge, seen) = (authority.clone(), judge.clone(), seen.clone());
+                // A broken connection is the client's to notice.
+                std::thread::spawn(move || drop(carry(client, &authority, &judge, &seen)));
+            }
+        });
+        Self { address, exchanges, stopped }
+    }
+
+    /// For `--authority`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Everything that passed until now.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.exchanges.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        // Wakes the listener, which then sees that it is to stop.
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+/// Carries one request and its answer; then the connection ends, so that every exchange is seen by itself.
+fn carry(client: TcpStream, authority: &str, judge: &Mutex<Judge>, seen: &Mutex<Vec<Exchange>>) -> io::Result<()> {
+    client.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut from_client = BufReader::new(client.try_clone()?);
+    let request = Message::read(&mut from_client)?;
+    let target = request.first_line.rsplit_once(' ').map_or("", |(target, _)| target).to_owned();
+
+    let verdict = judge.lock().unwrap()(Direction::ToAuthority, &target, &request.body);
+    let mut server = TcpStream::connect(authority)?;
+    if !request.send(&mut server, verdict)? {
+        return client.shutdown(Shutdown::Both);
+    }
+    let response = Message::read(&mut BufReader::new(server))?;
+    let exchange = Exchange { target: target.clone(), request: request.body, response: response.body.clone() };
+    seen.lock().unwrap().push(exchange);
+
+    let verdict = judge.lock().unwrap()(Direction::ToClient, &target, &response.body);
+    let mut client = client;
+    response.send(&mut client, verdict)?;
+    client.shutdown(Shutdown::Both)
+}
+
+struct Message {
+    first_line: String,
+    /// All headers but those that say how long the body is and whether the connection stays.
+    headers: Vec<String>,
+    body: Vec<u8>,
+}
+
+impl Message {
+    fn read(from: &mut impl BufRead) -> io::Result<Self> {
+        let mut first_line = String::new();
+        if from.read_line(&mut first_line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let is_response = first_line.starts_with("HTTP/");
+        let mut headers = Vec::new();
+        let mut length = None;
+        loop {
+            let mut line = String::new();
+            from.read_line(&mut line)?;
+            let line = line.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            let lower = line.to_ascii_lowercase();
+            if let Some(value) = lower.strip_prefix("content-length:") {
+                length = value.trim().parse::<usize>().ok();
+            } else if !lower.starts_with("connection:") {
+                headers.push(line.to_owned());
+            }
+        }
+        let mut body = vec![0; length.unwrap_or(0)];
+        from.read_exact(&mut body)?;
+        if length.is_none() && is_response {
+            from.read_to_end(&mut body)?;
+        }
+        Ok(Self { first_line: first_line.trim_end().to_owned(), headers, body })
+    }
+
+    /// Sends it as the verdict says; false if the connection is to be hung up.
+    fn send(&self, to: &mut TcpStream, verdict: Verdict) -> io::Result<bool> {
+        let (announced, sent) = match &verdict {
+            Verdict::Pass => (self.body.len(), &self.body[..]),
+            Verdict::Replace(other) => (other.len(), &other[..]),
+            Verdict::CutAfter(length) => (self.body.len(), &self.body[..(*length).min(self.body.len())]),
+            Verdict::Swallow => return Ok(false),
+        };
+        let headers = self.headers.iter().map(|header| format!("{header}\r\n")).collect::<String>();
+        let first = &self.first_line;
+        write!(to, "{first}\r\n{headers}Content-Length: {announced}\r\nConnection: close\r\n\r\n")?;
+        to.write_all(sent)?;
+        to.flush()?;
+        Ok(!matches!(verdict, Verdict::CutAfter(_)))
+    }
+}

@@ -1,0 +1,84 @@
+//! The story's beginning, which most promises start from: an authority that serves, and its first administrator enrolled.
+
+use super::authority::Authority;
+use super::machine::{Machine, TokenKind};
+use super::output::Output;
+use super::proxy::Proxy;
+
+/// A machine with a serving authority and the administrator `admin@example.org` in keyset `admin`.
+pub struct Story {
+    // Before the machine: an authority must be gone before its directory is.
+    pub authority: Authority,
+    pub machine: Machine,
+}
+
+impl Story {
+    /// The administrator's PIN, in the file `admin.pin`.
+    pub const ADMIN_PIN: &str = "admin-0815";
+
+    pub fn begin() -> Self {
+        Self::begin_on(Machine::new())
+    }
+
+    pub fn begin_with(kind: TokenKind) -> Self {
+        Self::begin_on(Machine::with(kind))
+    }
+
+    pub fn begin_on(machine: Machine) -> Self {
+        let mut authority = Authority::init(&machine);
+        authority.serve(&machine);
+        machine.write_secret("admin.pin", Self::ADMIN_PIN);
+        let story = Self { authority, machine };
+        story.enroll_new("admin.letter", "admin", "admin.pin").ok();
+        story
+    }
+
+    pub fn tokenkeep(&self, arguments: &[&str]) -> Output {
+        self.machine.tokenkeep(arguments)
+    }
+
+    /// `admin issue` for somebody: writes the letter.
+    pub fn issue(&self, email: &str, letter: &str) -> Output {
+        self.admin(&["issue", email, "--name", "Example, User", "--letter-out", letter])
+    }
+
+    /// `admin recover` for somebody: writes the letter.
+    pub fn recover(&self, email: &str, letter: &str) -> Output {
+        self.admin(&["recover", email, "--letter-out", letter])
+    }
+
+    /// An administrator's command, with keyset and PIN.
+    pub fn admin(&self, arguments: &[&str]) -> Output {
+        let mut all = vec!["admin"];
+        all.extend(arguments);
+        all.extend(["--keyset", "admin", "--pin-source", "file:admin.pin"]);
+        self.tokenkeep(&all)
+    }
+
+    /// `enroll` into a new token whose PIN is in the file `pin`, at level High.
+    pub fn enroll_new(&self, letter: &str, keyset: &str, pin: &str) -> Output {
+        self.tokenkeep(&enroll_new_arguments(letter, keyset, &format!("file:{pin}")))
+    }
+
+    /// The same through somebody on the wire.
+    pub fn enroll_new_through(&self, proxy: &Proxy, letter: &str, keyset: &str, pin: &str) -> Output {
+        let (url, source) = (proxy.url(), format!("file:{pin}"));
+        let mut arguments = enroll_new_arguments(letter, keyset, &source).to_vec();
+        arguments.extend(["--authority", url.as_str()]);
+        self.tokenkeep(&arguments)
+    }
+
+    /// A user with keyset `default`, PIN [`Self::USER_PIN`] in the file `pin1`.
+    pub fn enroll_user(&self) {
+        self.machine.write_secret("pin1", Self::USER_PIN);
+        self.issue("user@example.org", "user.letter").ok();
+        self.enroll_new("user.letter", "default", "pin1").ok();
+    }
+
+    /// The user's first PIN, in the file `pin1`.
+    pub const USER_PIN: &str = "user-123456";
+}
+
+fn enroll_new_arguments<'a>(letter: &'a str, keyset: &'a str, source: &'a str) -> [&'a str; 10] {
+    ["enroll", "--letter", letter, "--keyset", keyset, "--level", "high", "--new-token", "--new-pin-source", source]
+}

@@ -1,0 +1,112 @@
+//! A person at a terminal: `tokenkeep` on a pseudo-terminal of its own (by `script`, which Debian always has), prompts
+//! read and answered.
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use super::machine::Machine;
+
+/// How long a prompt may take to appear.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `tokenkeep` with a person before it.
+pub struct Terminal {
+    child: Child,
+    keyboard: Option<ChildStdin>,
+    screen: Receiver<Vec<u8>>,
+    /// Everything shown so far.
+    shown: String,
+    /// How much of it has been waited for.
+    read: usize,
+}
+
+impl Terminal {
+    pub fn tokenkeep(machine: &Machine, arguments: &[&str]) -> Self {
+        let line = std::iter::once(env!("CARGO_BIN_EXE_tokenkeep"))
+            .chain(arguments.iter().copied())
+            .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
+            .collect::<Vec<_>>()
+            .join(" ");
+        let mut child = machine
+            .command("script")
+            .args(["-q", "-e", "-f", "-c", &line, "/dev/null"])
+            .env("SHELL", "/bin/sh")
+            .env("TERM", "dumb")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let (sender, screen) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stdout.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let keyboard = child.stdin.take();
+        Self { child, keyboard, screen, shown: String::new(), read: 0 }
+    }
+
+    /// Waits until this text appears after what was waited for before.
+    #[track_caller]
+    pub fn expect(&mut self, text: &str) -> &mut Self {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(at) = self.shown[self.read..].find(text) {
+                self.read += at + text.len();
+                return self;
+            }
+            match self.screen.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("\"{text}\" did not appear; the terminal shows:\n{}", self.shown),
+            }
+        }
+    }
+
+    /// Types a line.
+    pub fn type_line(&mut self, line: &str) -> &mut Self {
+        self.press(&format!("{line}\n"))
+    }
+
+    /// Ctrl-C.
+    pub fn interrupt(&mut self) -> &mut Self {
+        self.press("\x03")
+    }
+
+    /// Ctrl-D at the beginning of a line.
+    pub fn end_of_input(&mut self) -> &mut Self {
+        self.press("\x04")
+    }
+
+    fn press(&mut self, keys: &str) -> &mut Self {
+        // The prompt is shown a moment before the program switches the echo off and reads.
+        std::thread::sleep(Duration::from_millis(150));
+        let keyboard = self.keyboard.as_mut().unwrap();
+        keyboard.write_all(keys.as_bytes()).unwrap();
+        keyboard.flush().unwrap();
+        self
+    }
+
+    /// Waits for the end: the exit code, and everything that was shown.
+    pub fn finish(mut self) -> (i32, String) {
+        let status = self.child.wait().unwrap();
+        drop(self.keyboard.take());
+        while let Ok(bytes) = self.screen.recv_timeout(Duration::from_secs(2)) {
+            self.shown.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        (status.code().unwrap_or(-1), std::mem::take(&mut self.shown))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
