@@ -1,0 +1,130 @@
+//! E-mail addresses as certificates can carry them.
+//!
+//! A certificate's rfc822Name is ASCII (RFC 5280 §4.2.1.6). A local part beyond ASCII would need SmtpUTF8Mailbox
+//! (RFC 9598), which the mail programs of today do not match against a From line: it is refused here, with the reason,
+//! before a person gets a certificate that nobody can use. A domain beyond ASCII has an ASCII form (`xn--…`): that is asked for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::PkiError;
+
+/// An ASCII addr-spec, at most 254 characters, its domain in lower case. `Eq` is what the certificate search uses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EmailAddress(String);
+
+impl EmailAddress {
+    /// The address: local part as given, domain in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether two addresses reach the same person by everyday reading: compared without regard to case.
+    pub fn matches(&self, other: &str) -> bool {
+        self.0.eq_ignore_ascii_case(other)
+    }
+}
+
+impl FromStr for EmailAddress {
+    type Err = PkiError;
+
+    fn from_str(text: &str) -> Result<Self, PkiError> {
+        let refuse = |reason| PkiError::Email { address: text.chars().take(80).collect(), reason };
+        let (local, domain) = text.rsplit_once('@').ok_or_else(|| refuse("there is no @ in it"))?;
+        if !domain.is_ascii() {
+            return Err(refuse("its domain is not ASCII: write the domain in its xn-- form"));
+        }
+        if !local.is_ascii() {
+            return Err(refuse(
+                "the part before the @ is not ASCII, which mail programs do not find in certificates: use an ASCII address",
+            ));
+        }
+        if text.len() > 254 || local.len() > 64 {
+            return Err(refuse("it is too long (64 characters before the @, 254 in all)"));
+        }
+        if local.is_empty() || !local.split('.').all(is_atom) {
+            return Err(refuse(
+                "the part before the @ must be letters, digits, and !#$%&'*+/=?^_`{|}~- with single dots between",
+            ));
+        }
+        if !super::host::is_dns_name(domain) {
+            return Err(refuse("the part after the @ is not a domain name"));
+        }
+        Ok(Self(format!("{local}@{}", domain.to_ascii_lowercase())))
+    }
+}
+
+/// RFC 5322 §3.2.3: one or more atext. Quoted local parts are refused: certificates with them match nowhere.
+fn is_atom(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~-".contains(&byte))
+}
+
+impl fmt::Display for EmailAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for EmailAddress {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl serde::Serialize for EmailAddress {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for EmailAddress {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, String> {
+        text.parse::<EmailAddress>().map(|address| address.to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn ordinary_addresses_are_taken_and_their_domain_lowered() {
+        assert_eq!(parse("User.Name+tag@Example.ORG").unwrap(), "User.Name+tag@example.org");
+        assert_eq!(parse("o'neil@xn--bcher-kva.example").unwrap(), "o'neil@xn--bcher-kva.example");
+        assert_eq!(parse("root@localhost").unwrap(), "root@localhost");
+    }
+
+    #[test]
+    fn beyond_ascii_is_refused_with_what_to_do() {
+        assert!(parse("jürgen@example.org").unwrap_err().contains("before the @ is not ASCII"));
+        assert!(parse("user@bücher.example").unwrap_err().contains("xn--"));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in [
+            "",
+            "@",
+            "user",
+            "user@",
+            "@example.org",
+            "a..b@example.org",
+            ".a@example.org",
+            "a b@example.org",
+            "\"a b\"@example.org",
+            "user@example.org\n",
+            "user@-example.org",
+            "user@exam_ple.org",
+            "User <user@example.org>",
+            "a@b@example.org",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+        assert!(parse(&format!("{}@example.org", "a".repeat(65))).is_err());
+        assert!(parse(&format!("a@{}example.org", "abcdefgh.".repeat(40))).is_err());
+    }
+}

@@ -1,0 +1,16 @@
+//! Proof that whoever asks for a certificate holds the private key (RFC 4211 §4.1).
+
+use spki::AlgorithmIdentifierOwned;
+
+use super::PkiError;
+
+/// Checks a POPOSigningKey signature: over the received DER of the CertRequest (or POPOSigningKeyInput), by the key of
+/// the certificate template's SubjectPublicKeyInfo, with exactly the algorithm that belongs to such a key.
+pub fn verify(
+    public_key_der: &[u8],
+    algorithm: &AlgorithmIdentifierOwned,
+    signed_der: &[u8],
+    signature: &[u8],
+) -> Result<(), PkiError> {
+    super::signature::verify("the proof of possession", public_key_der, algorithm, signed_der, signature)
+}
