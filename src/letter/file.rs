@@ -1,0 +1,111 @@
+//! A letter as a file: written for its owner only and never over another, read with a bound.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::{LONGEST_LETTER, Letter, LetterError};
+
+impl Letter {
+    /// Writes the letter's text to a new file with mode 0600 and has it on the disk before it returns.
+    ///
+    /// # Errors
+    /// [`LetterError::Exists`], if there is anything of that name (a dangling link too): nothing is changed then.
+    /// [`LetterError::Write`] for the rest; a file begun is removed again.
+    pub fn write_new(&self, path: &Path) -> Result<(), LetterError> {
+        let failed = |source| LetterError::Write { path: path.to_owned(), source };
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+            if error.kind() == ErrorKind::AlreadyExists {
+                LetterError::Exists { path: path.to_owned() }
+            } else {
+                failed(error)
+            }
+        })?;
+        file.write_all(self.to_text().as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+            // Half a letter is of no use; what hinders writing need not hinder removing.
+            let _ = fs::remove_file(path);
+            failed(error)
+        })
+    }
+
+    /// Reads a letter from a file.
+    ///
+    /// # Errors
+    /// [`LetterError::Read`], and what [`Letter::parse`] finds wrong.
+    pub fn read_file(path: &Path) -> Result<Self, LetterError> {
+        let place = path.display().to_string();
+        match fs::File::open(path) {
+            Ok(file) => Self::read(file, &place),
+            Err(source) => Err(LetterError::Read { place, source }),
+        }
+    }
+
+    /// Reads a letter from anywhere; `place` names it in errors ("standard input").
+    ///
+    /// # Errors
+    /// As [`Letter::read_file`].
+    pub fn read(source: impl Read, place: &str) -> Result<Self, LetterError> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_LETTER + 1));
+        source
+            .take(LONGEST_LETTER as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|source| LetterError::Read { place: place.to_owned(), source })?;
+        if bytes.len() > LONGEST_LETTER {
+            return Err(LetterError::TooLong);
+        }
+        Self::parse(std::str::from_utf8(&bytes).map_err(|_| LetterError::NotText)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::super::text::tests::example;
+    use super::*;
+
+    #[test]
+    fn is_written_for_its_owner_only_and_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("user.letter");
+        example().write_new(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(Letter::read_file(&path).unwrap(), example());
+    }
+
+    #[test]
+    fn is_never_written_over_a_file_or_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("there");
+        fs::write(&path, "mine").unwrap();
+        assert!(matches!(example().write_new(&path), Err(LetterError::Exists { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+
+        let link = directory.path().join("link");
+        symlink(directory.path().join("nowhere"), &link).unwrap();
+        assert!(matches!(example().write_new(&link), Err(LetterError::Exists { .. })));
+        assert!(!directory.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn what_cannot_be_written_or_read_says_where() {
+        let directory = tempfile::tempdir().unwrap();
+        let absent = directory.path().join("absent").join("user.letter");
+        let error = example().write_new(&absent).unwrap_err();
+        assert!(matches!(error, LetterError::Write { .. }) && error.to_string().contains("user.letter"), "{error}");
+        let error = Letter::read_file(&absent).unwrap_err();
+        assert!(matches!(error, LetterError::Read { .. }) && error.to_string().contains("user.letter"), "{error}");
+        let error = Letter::read_file(directory.path()).unwrap_err();
+        assert!(matches!(error, LetterError::Read { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_text_or_too_long_is_refused() {
+        assert!(matches!(Letter::read(&b"\xff\xfe"[..], "here"), Err(LetterError::NotText)));
+        assert!(matches!(Letter::read(std::io::repeat(b' '), "here"), Err(LetterError::TooLong)));
+        assert!(matches!(Letter::read(&b""[..], "here"), Err(LetterError::Missing { .. })));
+    }
+}

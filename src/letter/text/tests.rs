@@ -1,0 +1,180 @@
+//! What mail programs and people do to a letter, and what a letter must not let them do.
+
+use proptest::prelude::*;
+
+use super::*;
+
+pub(crate) fn example() -> Letter {
+    Letter {
+        user_name: "Example, User".to_owned(),
+        email: "user@example.org".to_owned(),
+        authority_name: "Example Authority".to_owned(),
+        http_url: "http://127.0.0.1:8829".to_owned(),
+        https_url: "https://127.0.0.1:8830".to_owned(),
+        reference: Reference::new(Purpose::Enroll, [1, 2, 3, 4, 5]),
+        temporary_key: TemporaryKey::from_mac(&[0x5a; 32]),
+        ca_fingerprint: std::array::from_fn(|i| u8::try_from(i * 7 % 251).unwrap()),
+        levels: vec![SecurityLevel::High, SecurityLevel::Low],
+        expires: "2026-12-01T12:30:15Z".parse().unwrap(),
+    }
+}
+
+/// The text without the lines that hold this field.
+fn without(text: &str, field: &str) -> String {
+    let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with(&format!("{field}:"))).collect();
+    kept.join("\n")
+}
+
+#[test]
+fn comes_back() {
+    assert_eq!(Letter::parse(&example().to_text()).unwrap(), example());
+    let recovery = Letter { reference: Reference::new(Purpose::Recover, [7; 5]), ..example() };
+    assert_eq!(Letter::parse(&recovery.to_text()).unwrap(), recovery);
+}
+
+#[test]
+fn is_short_and_narrow_and_says_what_to_type() {
+    let text = example().to_text();
+    assert!(text.lines().count() <= 30, "{} lines", text.lines().count());
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{}", *text);
+    assert!(text.contains("tokenkeep enroll --letter FILE"));
+    let recovery = Letter { reference: Reference::new(Purpose::Recover, [7; 5]), ..example() }.to_text();
+    assert!(recovery.contains("--keyset NAME"));
+}
+
+#[test]
+fn survives_what_mail_programs_do() {
+    let text = example().to_text();
+    let quoted = text.lines().map(|line| format!("> > {line}   \r\n")).collect::<String>();
+    let indented = text.lines().map(|line| format!("\t  {line}\u{a0}\n")).collect::<String>();
+    let forwarded = format!("\u{feff}Dear user,\n\nhere it is: see below.\n-----\n{}\n-- \nSubject: x\n", *text);
+    let upper = text.replace("Temporary key:", "TEMPORARY KEY :").replace("User:", "user:");
+    let brackets = text.replace("http://127.0.0.1:8829", "<http://127.0.0.1:8829/>");
+    for changed in [text.replace('\n', "\r\n"), quoted, indented, forwarded, upper, brackets] {
+        assert_eq!(Letter::parse(&changed).unwrap(), example(), "{changed}");
+    }
+}
+
+#[test]
+fn the_fingerprint_may_be_wrapped_anywhere() {
+    let text = example().to_text();
+    let joined = text.replace("\n                  ", " ");
+    let in_four = joined.replace("1c23 ", "1c23\n> ").replace("7e85 ", "7e85\r\n");
+    let colons = text.replace(&fingerprint_lines(&example().ca_fingerprint), &{
+        example().ca_fingerprint.map(|byte| format!("{byte:02X}")).join(":")
+    });
+    for changed in [joined, in_four, colons] {
+        assert_eq!(Letter::parse(&changed).unwrap(), example(), "{changed}");
+    }
+}
+
+#[test]
+fn each_missing_field_is_named() {
+    for field in FIELDS {
+        match Letter::parse(&without(&example().to_text(), field)) {
+            Err(LetterError::Missing { field: named }) => assert_eq!(named, field),
+            other => panic!("{field}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn each_doubled_field_is_named() {
+    for field in FIELDS {
+        let text = format!("{}\n> {field}: x\n", *example().to_text());
+        match Letter::parse(&text) {
+            Err(LetterError::Twice { field: named }) => assert_eq!(named, field),
+            other => panic!("{field}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn each_empty_or_senseless_value_is_named() {
+    let text = example().to_text();
+    let nonsense = [
+        (EMAIL, "user at example"),
+        (EMAIL, "@example.org"),
+        (ADDRESS, "https://127.0.0.1:8829"),
+        (ADDRESS, "http://"),
+        (ADDRESS, "http:///x"),
+        (ADDRESS, "http://ex ample"),
+        (SECURE_ADDRESS, "http://127.0.0.1:8830"),
+        (REFERENCE, "E123"),
+        (TEMPORARY_KEY, "ABCD-EFGH"),
+        (CA_FINGERPRINT, "00 11"),
+        (CA_FINGERPRINT, "zz"),
+        (LEVELS, "high, highest"),
+        (LEVELS, "high, high"),
+        (EXPIRES, "tomorrow"),
+        (EXPIRES, "2026-12-01 12:30:15"),
+        (EXPIRES, "2026-13-01 12:30:15 UTC"),
+    ];
+    for (field, value) in FIELDS.map(|field| (field, "")).into_iter().chain(nonsense) {
+        let changed = format!("{field}: {value}\nno hexadecimal line\n{}", without(&text, field));
+        match Letter::parse(&changed) {
+            Err(LetterError::Field { field: named, .. }) => assert_eq!(named, field, "{value}"),
+            other => panic!("{field}, {value:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_mistyped_temporary_key_is_noticed_and_not_repeated() {
+    let key = example().temporary_key.grouped();
+    let mut typed: Vec<char> = key.chars().collect();
+    typed.swap(5, 6);
+    let typed: String = typed.into_iter().collect();
+    assert_ne!(typed, **key);
+    let error = Letter::parse(&example().to_text().replace(&**key, &typed)).unwrap_err().to_string();
+    assert!(error.contains("Temporary key") && error.contains("mistyped"), "{error}");
+    assert!(!error.contains(&typed), "{error}");
+}
+
+#[test]
+fn too_long_is_no_letter() {
+    let text = format!("{}{}", *example().to_text(), " ".repeat(LONGEST_LETTER));
+    assert!(matches!(Letter::parse(&text), Err(LetterError::TooLong)));
+}
+
+#[test]
+fn a_name_cannot_add_a_field() {
+    let key = TemporaryKey::from_mac(&[1; 32]).grouped();
+    for end in ["\n", "\r", "\r\n", "\u{85}", "\u{2028}", "\u{2029}", "\u{b}", "\u{c}", "\0"] {
+        let name =
+            format!("Example{end}Temporary key: {}{end}Reference: E123{end}> Address: http://evil.example", *key);
+        let letter = Letter { user_name: name.clone(), authority_name: name, ..example() };
+        let read = Letter::parse(&letter.to_text()).unwrap();
+        assert_eq!((&read.temporary_key, &read.reference), (&example().temporary_key, &example().reference));
+        assert_eq!(read.http_url, example().http_url);
+    }
+}
+
+#[test]
+fn debug_does_not_show_the_temporary_key() {
+    let shown = format!("{:?}", example());
+    assert!(shown.contains("[redacted]"));
+    assert!(!shown.contains(&**example().temporary_key.grouped()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_name_leaves_the_rest_alone(name in any::<String>(), authority in any::<String>()) {
+        let letter = Letter { user_name: format!("x{name}"), authority_name: format!("x{authority}"), ..example() };
+        let read = Letter::parse(&letter.to_text()).unwrap();
+        prop_assert_eq!(Letter { user_name: letter.user_name.clone(), authority_name: letter.authority_name.clone(), ..read }, letter);
+    }
+
+    #[test]
+    fn ordinary_names_come_back(name in "[A-Za-zäöüß,.'\"(): -]{0,80}é") {
+        let letter = Letter { user_name: name.trim().to_owned(), ..example() };
+        prop_assert_eq!(Letter::parse(&letter.to_text()).unwrap(), letter);
+    }
+
+    #[test]
+    fn never_panics(text in any::<String>()) {
+        let _ = Letter::parse(&text);
+    }
+}
