@@ -1,0 +1,161 @@
+//! The terminal: asks with and without echo, and knows when a person gave up.
+//!
+//! Not `rpassword`: it answers Ctrl-C by signalling the process, and then nobody could say "not re-enrolled, nothing
+//! was sent"; here Ctrl-C is an answer.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use super::showable;
+
+/// The most bytes taken in one answer; a PIN has at most 255.
+const LONGEST_ANSWER: usize = 1_024;
+
+const CTRL_C: u8 = 0x03;
+const CTRL_D: u8 = 0x04;
+const BACKSPACE: u8 = 0x08;
+const CTRL_U: u8 = 0x15;
+const ESCAPE: u8 = 0x1b;
+const DELETE: u8 = 0x7f;
+
+/// What a person answered.
+pub(super) enum Answer {
+    /// What was typed before Enter; it may be empty.
+    Text(Zeroizing<String>),
+    /// Ctrl-C, or the end of input before anything was typed.
+    Cancelled,
+}
+
+/// An open terminal.
+pub(super) struct Terminal(File);
+
+impl Terminal {
+    /// Opens a terminal for reading and writing; fails if it is none.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        if isatty(&file) { Ok(Self(file)) } else { Err(io::Error::other("it is no terminal")) }
+    }
+
+    /// Shows a line.
+    pub(super) fn say(&mut self, line: &str) -> io::Result<()> {
+        self.0.write_all(format!("{}\n", showable(line)).as_bytes())
+    }
+
+    /// Asks without showing what is typed.
+    pub(super) fn ask_without_echo(&mut self, prompt: &str) -> io::Result<Answer> {
+        self.ask(prompt, false)
+    }
+
+    /// Asks and shows what is typed.
+    pub(super) fn ask_visibly(&mut self, prompt: &str) -> io::Result<Answer> {
+        self.ask(prompt, true)
+    }
+
+    fn ask(&mut self, prompt: &str, echo: bool) -> io::Result<Answer> {
+        let raw = RawMode::begin(&self.0)?;
+        self.0.write_all(showable(prompt).as_bytes())?;
+        let answer = self.line(echo);
+        drop(raw);
+        self.0.write_all(b"\n")?;
+        answer
+    }
+
+    fn line(&mut self, echo: bool) -> io::Result<Answer> {
+        let mut line = Zeroizing::new(Vec::with_capacity(LONGEST_ANSWER));
+        loop {
+            match self.key()? {
+                None | Some(CTRL_C) => return Ok(Answer::Cancelled),
+                Some(CTRL_D) if line.is_empty() => return Ok(Answer::Cancelled),
+                Some(b'\r' | b'\n') => break,
+                Some(DELETE | BACKSPACE) => self.erase(&mut line, 1, echo)?,
+                Some(CTRL_U) => self.erase(&mut line, usize::MAX, echo)?,
+                Some(ESCAPE) => self.skip_escape_sequence()?,
+                Some(key) if key < b' ' => {}
+                Some(_) if line.len() >= LONGEST_ANSWER => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, "the answer is too long"));
+                }
+                Some(key) => {
+                    line.push(key);
+                    if echo {
+                        self.0.write_all(&[key])?;
+                    }
+                }
+            }
+        }
+        let text = std::str::from_utf8(&line)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the terminal does not send UTF-8"))?;
+        Ok(Answer::Text(Zeroizing::new(text.to_owned())))
+    }
+
+    /// One byte; none at the end of input.
+    fn key(&mut self) -> io::Result<Option<u8>> {
+        let mut byte = Zeroizing::new([0u8]);
+        loop {
+            match self.0.read(byte.as_mut_slice()) {
+                Ok(0) => return Ok(None),
+                Ok(_) => return Ok(byte.first().copied()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes whole characters off the end.
+    fn erase(&mut self, line: &mut Vec<u8>, characters: usize, echo: bool) -> io::Result<()> {
+        for _ in 0..characters {
+            while line.pop_if(|byte| (*byte & 0b1100_0000) == 0b1000_0000).is_some() {}
+            if line.pop().is_none() {
+                break;
+            }
+            if echo {
+                self.0.write_all(b"\x08 \x08")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cursor keys and the like are no part of an answer: `ESC [ … letter` and `ESC O letter` are left out.
+    fn skip_escape_sequence(&mut self) -> io::Result<()> {
+        if !matches!(self.key()?, Some(b'[' | b'O')) {
+            return Ok(());
+        }
+        while let Some(key) = self.key()? {
+            if key.is_ascii_alphabetic() || key == b'~' {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No echo, no line editing, no signals from keys, until it is dropped. What was typed ahead is thrown away, so that it
+/// is not taken for a PIN.
+struct RawMode {
+    terminal: File,
+    before: Termios,
+}
+
+impl RawMode {
+    fn begin(terminal: &File) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut raw = before.clone();
+        raw.local_modes
+            .remove(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN);
+        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
+        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+        let guard = Self { terminal: terminal.try_clone()?, before };
+        tcsetattr(terminal, OptionalActions::Flush, &raw)?;
+        Ok(guard)
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        // There is nobody to tell: the terminal has gone.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
+    }
+}
