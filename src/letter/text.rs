@@ -83,8 +83,9 @@ impl Letter {
             authority_name: fields.get(AUTHORITY)?.to_owned(),
             http_url: url(ADDRESS, "http://", fields.get(ADDRESS)?)?,
             https_url: url(SECURE_ADDRESS, "https://", fields.get(SECURE_ADDRESS)?)?,
-            reference: Reference::parse(reference).map_err(|error| wrong(REFERENCE, error))?,
-            temporary_key: TemporaryKey::parse(temporary_key).map_err(|error| wrong(TEMPORARY_KEY, error))?,
+            reference: Reference::parse(reference).map_err(|error| wrong(REFERENCE, error.to_string()))?,
+            temporary_key: TemporaryKey::parse(temporary_key)
+                .map_err(|error| wrong(TEMPORARY_KEY, error.to_string()))?,
             ca_fingerprint: fingerprint(fields.get(CA_FINGERPRINT)?)?,
             levels: levels(fields.get(LEVELS)?)?,
             expires: expires(fields.get(EXPIRES)?)?,
@@ -142,8 +143,8 @@ fn hexadecimal_digits(text: &str) -> usize {
     text.chars().filter(char::is_ascii_hexdigit).count()
 }
 
-fn wrong(field: &'static str, reason: impl ToString) -> LetterError {
-    LetterError::Field { field, reason: reason.to_string() }
+fn wrong(field: &'static str, reason: impl Into<String>) -> LetterError {
+    LetterError::Field { field, reason: reason.into() }
 }
 
 fn email(value: &str) -> Result<String, LetterError> {

@@ -73,7 +73,7 @@ impl PinSource {
                 // A descriptor by number, without `unsafe`: the kernel opens what it stands for once more.
                 let mut file = self.open(Path::new(&format!("/dev/fd/{number}")))?;
                 self.metadata(&file)?;
-                self.pin(self.line(&mut file)?.0)
+                self.pin(&self.line(&mut file)?.0)
             }
             Self::Credential(name) => {
                 let directory = credentials.ok_or_else(|| {
@@ -89,12 +89,12 @@ impl PinSource {
     fn open(&self, path: &Path) -> Result<File, PrompterError> {
         File::open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => self.fails("there is no such file"),
-            _ => self.fails(error),
+            _ => self.fails(error.to_string()),
         })
     }
 
     fn metadata(&self, file: &File) -> Result<Metadata, PrompterError> {
-        let metadata = file.metadata().map_err(|error| self.fails(error))?;
+        let metadata = file.metadata().map_err(|error| self.fails(error.to_string()))?;
         if metadata.is_dir() { Err(self.fails("it is a directory")) } else { Ok(metadata) }
     }
 
@@ -104,7 +104,7 @@ impl PinSource {
         if ended && self.byte(source)?.is_some() {
             return Err(self.fails("it has more than one line, and a PIN is one"));
         }
-        self.pin(line)
+        self.pin(&line)
     }
 
     /// The next line without its end (LF or CRLF), and whether there was one. Byte by byte, so that what follows in a
@@ -132,21 +132,21 @@ impl PinSource {
                 Ok(0) => return Ok(None),
                 Ok(_) => return Ok(byte.first().copied()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.fails(error)),
+                Err(error) => return Err(self.fails(error.to_string())),
             }
         }
     }
 
-    fn pin(&self, line: Zeroizing<Vec<u8>>) -> Result<Pin, PrompterError> {
+    fn pin(&self, line: &[u8]) -> Result<Pin, PrompterError> {
         if line.is_empty() {
             return Err(self.fails("it is empty"));
         }
-        let text = std::str::from_utf8(&line).map_err(|_| self.fails("it is not UTF-8 text"))?;
-        Pin::new(text.to_owned()).map_err(|error| self.fails(error))
+        let text = std::str::from_utf8(line).map_err(|_| self.fails("it is not UTF-8 text"))?;
+        Pin::new(text.to_owned()).map_err(|error| self.fails(error.to_string()))
     }
 
-    fn fails(&self, reason: impl ToString) -> PrompterError {
-        PrompterError::Source { place: super::showable(&self.to_string()), reason: reason.to_string() }
+    fn fails(&self, reason: impl Into<String>) -> PrompterError {
+        PrompterError::Source { place: super::showable(&self.to_string()), reason: reason.into() }
     }
 }
 
