@@ -1,1 +1,59 @@
-//! To be written.
+//! The authority's records: users, temporary keys, transactions, certificates, the key archive, statements, the log.
+//!
+//! The only room with SQL. Every change is one database transaction together with the log entry that tells of it, and
+//! lasts when the call returns (SQLite in WAL mode with `synchronous=FULL`). The store answers synchronously from a
+//! thread of its own, so call it from blocking threads only. It must never hold a temporary key, a PIN or a private key
+//! that is not wrapped, and it decides nothing: it refuses only what two requests cannot both have.
+
+mod audit;
+mod certificates;
+mod error;
+mod identity;
+mod key_archive;
+mod statements;
+mod temporary_keys;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod transactions;
+mod users;
+mod words;
+
+use std::path::{Path, PathBuf};
+
+pub use self::audit::{AuditCheck, AuditEntry, AuditHead};
+pub use self::certificates::{CertificateRecord, NewCertificate};
+pub use self::error::StoreError;
+pub use self::identity::{FirstRecords, Identity};
+pub use self::key_archive::ArchiveRecord;
+pub use self::statements::StatementRecord;
+pub use self::temporary_keys::{Claim, Claimant, TemporaryKeyRecord};
+pub use self::transactions::{Ending, TransactionRecord};
+pub use self::users::{GrantRecord, UserRecord};
+pub use self::words::{CertificateKind, CertificateState, Purpose, Role, TemporaryKeyState, TransactionState};
+
+use self::thread::StoreThread;
+
+/// The open database.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    thread: StoreThread,
+}
+
+impl Store {
+    /// Makes the database file if it is not there, and brings it to this version's form.
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { path: path.to_path_buf(), thread: StoreThread::start(path, true)? })
+    }
+
+    /// Opens a database that is there.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { path: path.to_path_buf(), thread: StoreThread::start(path, false)? })
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}

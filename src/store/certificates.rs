@@ -1,0 +1,299 @@
+//! Certificates from the intent on: what is about to be signed is stored first, then signed, then recorded as issued.
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::thread::{Database, Row};
+use super::{AuditEntry, CertificateKind, CertificateState, Store, StoreError, TransactionRecord, TransactionState};
+
+/// What is about to be signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCertificate {
+    /// The serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// What for.
+    pub kind: CertificateKind,
+    /// Whose; `None` for the authority's own.
+    pub user_id: Option<String>,
+    /// The transaction it is for.
+    pub transaction_id: Option<Vec<u8>>,
+    /// The keyset's name as the client told it.
+    pub keyset_name: Option<String>,
+    /// The security level as the client told it and the authority granted it.
+    pub level: Option<String>,
+    /// DER of the `TBSCertificate`.
+    pub tbs: Vec<u8>,
+    /// Valid from.
+    pub not_before: Timestamp,
+    /// Valid until.
+    pub not_after: Timestamp,
+    /// Now.
+    pub intended_at: Timestamp,
+}
+
+/// A certificate, or the intent of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateRecord {
+    /// As it was intended.
+    pub intent: NewCertificate,
+    /// Where it stands.
+    pub state: CertificateState,
+    /// DER of the certificate, once it is signed.
+    pub certificate: Option<Vec<u8>>,
+    /// SHA-256 of that.
+    pub sha256: Option<[u8; 32]>,
+    /// When its user confirmed it.
+    pub confirmed_at: Option<Timestamp>,
+    /// When it was superseded, revoked or abandoned.
+    pub ended_at: Option<Timestamp>,
+    /// Why.
+    pub end_reason: Option<String>,
+}
+
+impl Store {
+    /// Stores what is about to be signed.
+    pub fn intend(&self, new: NewCertificate, entry: AuditEntry) -> Result<(), StoreError> {
+        self.thread.transaction(move |database| {
+            database.intend(&new)?;
+            database.log(&entry)
+        })
+    }
+
+    /// Records the signed certificate of an intent.
+    pub fn certify(&self, serial: &str, certificate: Vec<u8>, entry: AuditEntry) -> Result<(), StoreError> {
+        let serial = serial.to_owned();
+        self.thread.transaction(move |database| {
+            database.certify(&serial, &certificate)?;
+            database.log(&entry)
+        })
+    }
+
+    /// Gives up a certificate that has never left the authority.
+    pub fn abandon(&self, serial: &str, entry: AuditEntry) -> Result<(), StoreError> {
+        let serial = serial.to_owned();
+        self.thread.transaction(move |database| {
+            database.change_one(
+                sqlx::query(
+                    "UPDATE certificates SET state = 'abandoned', ended_at = $2, end_reason = 'key lost before it was archived'
+                     WHERE serial = $1 AND state IN ('intended', 'issued')",
+                )
+                .bind(serial)
+                .bind(entry.at.as_second()),
+                "abandon the certificate",
+            )?;
+            database.log(&entry)
+        })
+    }
+
+    /// Revokes all of a user's current certificates; tells how many.
+    pub fn revoke_current(&self, user_id: &str, reason: &'static str, entry: AuditEntry) -> Result<u64, StoreError> {
+        let user_id = user_id.to_owned();
+        self.thread.transaction(move |database| {
+            let changed = database.run(
+                sqlx::query(
+                    "UPDATE certificates SET state = 'revoked', ended_at = $2, end_reason = $3
+                     WHERE user_id = $1 AND state = 'current'",
+                )
+                .bind(user_id)
+                .bind(entry.at.as_second())
+                .bind(reason),
+            )?;
+            database.log(&entry)?;
+            Ok(changed.rows_affected())
+        })
+    }
+
+    /// The certificate with this serial number.
+    pub fn certificate(&self, serial: &str) -> Result<Option<CertificateRecord>, StoreError> {
+        let serial = serial.to_owned();
+        self.thread.transaction(move |database| {
+            database.one(
+                sqlx::query("SELECT * FROM certificates WHERE serial = $1").bind(serial),
+                CertificateRecord::read,
+            )
+        })
+    }
+
+    /// A transaction's certificates that were not given up, in the order of their intents.
+    pub fn certificates_of_transaction(&self, transaction_id: &[u8]) -> Result<Vec<CertificateRecord>, StoreError> {
+        let transaction_id = transaction_id.to_vec();
+        self.thread.transaction(move |database| {
+            database.all(
+                sqlx::query(
+                    "SELECT * FROM certificates WHERE transaction_id = $1 AND state IN ('intended', 'issued')
+                     ORDER BY intended_at, serial",
+                )
+                .bind(transaction_id),
+                CertificateRecord::read,
+            )
+        })
+    }
+
+    /// A user's certificates of all states, the oldest first.
+    pub fn certificates_of_user(&self, user_id: &str) -> Result<Vec<CertificateRecord>, StoreError> {
+        let user_id = user_id.to_owned();
+        self.thread.transaction(move |database| {
+            database.all(
+                sqlx::query("SELECT * FROM certificates WHERE user_id = $1 ORDER BY intended_at, not_before, serial")
+                    .bind(user_id),
+                CertificateRecord::read,
+            )
+        })
+    }
+
+    /// The authority's own current certificate of this kind, the newest.
+    pub fn own_certificate(&self, kind: CertificateKind) -> Result<Option<CertificateRecord>, StoreError> {
+        self.thread.transaction(move |database| {
+            database.one(
+                sqlx::query(
+                    "SELECT * FROM certificates WHERE kind = $1 AND user_id IS NULL AND state = 'current'
+                     ORDER BY intended_at DESC LIMIT 1",
+                )
+                .bind(kind.as_str()),
+                CertificateRecord::read,
+            )
+        })
+    }
+
+    /// Puts a new certificate of the authority's own in the place of the current one of its kind.
+    pub fn replace_own(&self, new: NewCertificate, certificate: Vec<u8>, entry: AuditEntry) -> Result<(), StoreError> {
+        self.thread.transaction(move |database| {
+            database.run(
+                sqlx::query(
+                    "UPDATE certificates SET state = 'superseded', ended_at = $2
+                     WHERE kind = $1 AND user_id IS NULL AND state = 'current'",
+                )
+                .bind(new.kind.as_str())
+                .bind(entry.at.as_second()),
+            )?;
+            database.intend(&new)?;
+            database.certify(&new.serial, &certificate)?;
+            database.make_current(&new.serial, entry.at)?;
+            database.log(&entry)
+        })
+    }
+}
+
+impl CertificateRecord {
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        let sha256: Option<Vec<u8>> = row.get("sha256")?;
+        Ok(Self {
+            intent: NewCertificate {
+                serial: row.get("serial")?,
+                kind: row.word("kind")?,
+                user_id: row.get("user_id")?,
+                transaction_id: row.get("transaction_id")?,
+                keyset_name: row.get("keyset_name")?,
+                level: row.get("level")?,
+                tbs: row.get("tbs")?,
+                not_before: row.time("not_before")?,
+                not_after: row.time("not_after")?,
+                intended_at: row.time("intended_at")?,
+            },
+            state: row.word("state")?,
+            certificate: row.get("certificate")?,
+            sha256: sha256.map(|_| row.digest("sha256")).transpose()?,
+            confirmed_at: row.optional_time("confirmed_at")?,
+            ended_at: row.optional_time("ended_at")?,
+            end_reason: row.get("end_reason")?,
+        })
+    }
+}
+
+impl Database {
+    pub(super) fn intend(&mut self, new: &NewCertificate) -> Result<(), StoreError> {
+        self.change_one(
+            sqlx::query(
+                "INSERT INTO certificates (serial, kind, user_id, transaction_id, state, keyset_name, level, tbs,
+                   not_before, not_after, intended_at)
+                 VALUES ($1, $2, $3, $4, 'intended', $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
+            )
+            .bind(new.serial.clone())
+            .bind(new.kind.as_str())
+            .bind(new.user_id.clone())
+            .bind(new.transaction_id.clone())
+            .bind(new.keyset_name.clone())
+            .bind(new.level.clone())
+            .bind(new.tbs.clone())
+            .bind(new.not_before.as_second())
+            .bind(new.not_after.as_second())
+            .bind(new.intended_at.as_second()),
+            "store what is about to be signed",
+        )
+    }
+
+    pub(super) fn certify(&mut self, serial: &str, certificate: &[u8]) -> Result<(), StoreError> {
+        self.change_one(
+            sqlx::query(
+                "UPDATE certificates SET state = 'issued', certificate = $2, sha256 = $3
+                 WHERE serial = $1 AND state = 'intended'",
+            )
+            .bind(serial.to_owned())
+            .bind(certificate.to_vec())
+            .bind(Sha256::digest(certificate).to_vec()),
+            "record the certificate",
+        )
+    }
+
+    pub(super) fn make_current(&mut self, serial: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.change_one(
+            sqlx::query(
+                "UPDATE certificates SET state = 'current', confirmed_at = $2 WHERE serial = $1 AND state = 'issued'",
+            )
+            .bind(serial.to_owned())
+            .bind(now.as_second()),
+            "make the certificate current",
+        )
+    }
+
+    /// The transaction's certificates of `kind` become current and the user's other current ones of that kind are
+    /// superseded; a transaction without one of that kind leaves the user's as they are.
+    pub(super) fn confirm_certificates(
+        &mut self,
+        transaction: &TransactionRecord,
+        kind: CertificateKind,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let issued = self.all(
+            sqlx::query("SELECT serial FROM certificates WHERE transaction_id = $1 AND kind = $2 AND state = 'issued'")
+                .bind(transaction.transaction_id.clone())
+                .bind(kind.as_str()),
+            |row| row.get::<String>("serial"),
+        )?;
+        if issued.is_empty() {
+            return Ok(());
+        }
+        self.run(
+            sqlx::query(
+                "UPDATE certificates SET state = 'superseded', ended_at = $3, end_reason = 'superseded'
+                 WHERE user_id = $1 AND kind = $2 AND state = 'current'",
+            )
+            .bind(transaction.user_id.clone())
+            .bind(kind.as_str())
+            .bind(now.as_second()),
+        )?;
+        for serial in issued {
+            self.make_current(&serial, now)?;
+        }
+        Ok(())
+    }
+
+    /// What a transaction made for nothing: revoked if it may have left the authority, else abandoned.
+    pub(super) fn give_up_certificates(
+        &mut self,
+        transaction: &TransactionRecord,
+        why: TransactionState,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.run(
+            sqlx::query(
+                "UPDATE certificates SET state = CASE state WHEN 'issued' THEN 'revoked' ELSE 'abandoned' END,
+                   ended_at = $2, end_reason = $3 WHERE transaction_id = $1 AND state IN ('intended', 'issued')",
+            )
+            .bind(transaction.transaction_id.clone())
+            .bind(now.as_second())
+            .bind(why.as_str()),
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! What can be wrong with the database, each told apart because each has another remedy.
+
+use std::path::{Path, PathBuf};
+
+/// A fault of the authority's database. Every message completes "cannot …".
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the database's write lock (SQLite's BUSY, after the busy timeout).
+    #[error("cannot use the database {}: another process has locked it; stop that process and try again", .0.display())]
+    Locked(PathBuf),
+    /// The file or its file system cannot be written.
+    #[error("cannot write the database {}: it is read-only; check the permissions of the file and of its directory, and the mount", .0.display())]
+    ReadOnly(PathBuf),
+    /// No space is left for the database.
+    #[error("cannot write the database {}: the disk is full; free some space and try again", .0.display())]
+    DiskFull(PathBuf),
+    /// The file does not exist or cannot be opened.
+    #[error("cannot open the database {}: {reason}; check `state` in the configuration, or run `tokenkeep authority init`", path.display())]
+    Absent {
+        /// The database file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// The file is not a database, or a damaged one.
+    #[error("cannot read the database {}: {reason}; restore it from a backup", path.display())]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite says, or which record does not parse.
+        reason: String,
+    },
+    /// The schema is newer than this program or its migration failed.
+    #[error("cannot bring the database {} to this version's form: {reason}", path.display())]
+    Migration {
+        /// The database file.
+        path: PathBuf,
+        /// What the migrator says.
+        reason: String,
+    },
+    /// Anything else SQLite may say.
+    #[error("cannot use the database {}: {source}", path.display())]
+    Database {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's own words.
+        source: sqlx::Error,
+    },
+    /// The store's thread is gone.
+    #[error("cannot use the database: the thread that owns it has stopped; start the authority again")]
+    Stopped,
+    /// A record is there already, or not in the state that the change needs: the caller has lost a race.
+    #[error("cannot {0}: the record has changed meanwhile")]
+    Conflict(&'static str),
+}
+
+impl StoreError {
+    /// Sorts what SQLite reports by its primary result code (<https://www.sqlite.org/rescode.html>).
+    pub(super) fn from_sqlx(path: &Path, source: sqlx::Error) -> Self {
+        let path = path.to_path_buf();
+        let code = source
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .and_then(|code| code.parse::<i32>().ok())
+            .map(|code| code & 0xff);
+        match code {
+            Some(5 | 6) => Self::Locked(path),
+            Some(8) => Self::ReadOnly(path),
+            Some(13) => Self::DiskFull(path),
+            Some(14) => Self::Absent { path, reason: source.to_string() },
+            Some(11 | 26) => Self::Damaged { path, reason: source.to_string() },
+            _ => Self::Database { path, source },
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What the database belongs to, and the records that `init` writes in one stroke.
+
+use jiff::Timestamp;
+
+use super::{AuditEntry, GrantRecord, NewCertificate, Store, StoreError, TemporaryKeyRecord, UserRecord};
+
+/// The authority and the token that this database belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// SHA-256 of the CA certificate.
+    pub authority: [u8; 32],
+    /// The authority token's label.
+    pub token_label: String,
+    /// The authority token's serial number.
+    pub token_serial: String,
+    /// Part of every temporary key's derivation.
+    pub epoch: u64,
+    /// When `init` was done.
+    pub initialized_at: Timestamp,
+}
+
+/// Everything that `init` records.
+#[derive(Debug, Clone)]
+pub struct FirstRecords {
+    /// The identity.
+    pub identity: Identity,
+    /// The authority's own certificates (with what was signed).
+    pub certificates: Vec<(NewCertificate, Vec<u8>)>,
+    /// The first administrator.
+    pub administrator: UserRecord,
+    /// Their role.
+    pub grant: GrantRecord,
+    /// Their letter.
+    pub temporary_key: TemporaryKeyRecord,
+    /// The log's first entry.
+    pub entry: AuditEntry,
+}
+
+impl Store {
+    /// What the database belongs to; `None` while `init` has not come to its end.
+    pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
+        self.thread.transaction(|database| {
+            database.one(sqlx::query("SELECT * FROM identity"), |row| {
+                let epoch: i64 = row.get("epoch")?;
+                Ok(Identity {
+                    authority: row.digest("authority")?,
+                    token_label: row.get("token_label")?,
+                    token_serial: row.get("token_serial")?,
+                    epoch: epoch.unsigned_abs(),
+                    initialized_at: row.time("initialized_at")?,
+                })
+            })
+        })
+    }
+
+    /// Writes all that `init` has to write: all of it or, after a crash, none.
+    pub fn initialize(&self, first: FirstRecords) -> Result<(), StoreError> {
+        self.thread.transaction(move |database| {
+            let identity = &first.identity;
+            database.change_one(
+                sqlx::query(
+                    "INSERT INTO identity (only_row, authority, token_label, token_serial, epoch, initialized_at)
+                     VALUES (1, $1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                )
+                .bind(identity.authority.to_vec())
+                .bind(identity.token_label.clone())
+                .bind(identity.token_serial.clone())
+                .bind(identity.epoch.cast_signed())
+                .bind(identity.initialized_at.as_second()),
+                "initialize the database",
+            )?;
+            for (new, certificate) in &first.certificates {
+                database.intend(new)?;
+                database.certify(&new.serial, certificate)?;
+                database.make_current(&new.serial, identity.initialized_at)?;
+            }
+            database.add_user(&first.administrator)?;
+            database.add_grant(&first.grant)?;
+            database.add_temporary_key(&first.temporary_key)?;
+            database.log(&first.entry)
+        })
+    }
+}

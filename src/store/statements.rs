@@ -1,0 +1,50 @@
+//! Statements that were carried out, as they were received. A nonce counts once.
+
+use jiff::Timestamp;
+
+use super::{AuditEntry, Store, StoreError};
+
+/// One statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatementRecord {
+    /// SHA-256 of the signed message.
+    pub digest: [u8; 32],
+    /// The statement's nonce.
+    pub nonce: Vec<u8>,
+    /// The administrator's user id.
+    pub administrator: String,
+    /// The operation's word.
+    pub operation: String,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// Until when it was good.
+    pub not_after: Timestamp,
+    /// The signed message itself: its own evidence.
+    pub message: Vec<u8>,
+}
+
+impl Store {
+    /// Takes a statement in, once: `false` if its nonce or its bytes were here before.
+    pub fn take_statement(&self, statement: StatementRecord, entry: AuditEntry) -> Result<bool, StoreError> {
+        self.thread.transaction(move |database| {
+            let taken = database.run(
+                sqlx::query(
+                    "INSERT INTO statements (digest, nonce, administrator, operation, received_at, not_after, message)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+                )
+                .bind(statement.digest.to_vec())
+                .bind(statement.nonce.clone())
+                .bind(statement.administrator.clone())
+                .bind(statement.operation.clone())
+                .bind(statement.received_at.as_second())
+                .bind(statement.not_after.as_second())
+                .bind(statement.message.clone()),
+            )?;
+            if taken.rows_affected() != 1 {
+                return Ok(false);
+            }
+            database.log(&entry)?;
+            Ok(true)
+        })
+    }
+}

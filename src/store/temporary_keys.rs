@@ -1,0 +1,210 @@
+//! Temporary keys by their references: what they are derived from and where they stand, never the keys themselves.
+
+use jiff::Timestamp;
+
+use super::thread::{Database, Row};
+use super::{AuditEntry, Purpose, Store, StoreError, TemporaryKeyState, TransactionState, UserRecord};
+
+/// One temporary key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemporaryKeyRecord {
+    /// The reference, as it is printed in the letter.
+    pub reference: String,
+    /// Whose letter.
+    pub user_id: String,
+    /// For which message.
+    pub purpose: Purpose,
+    /// Random input of the derivation.
+    pub nonce: Vec<u8>,
+    /// `CKA_ID` of the HMAC key it is derived with.
+    pub key_id: Vec<u8>,
+    /// The authority's epoch at that time.
+    pub epoch: u64,
+    /// Security levels that the letter allows, separated by spaces.
+    pub levels: String,
+    /// The token is lost: recovery makes a new current encryption key as well.
+    pub lost: bool,
+    /// SHA-256 of the statement that issued it; `None` for the first administrator's.
+    pub statement: Option<[u8; 32]>,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// Good for a first message before this moment.
+    pub expires_at: Timestamp,
+    /// Where it stands.
+    pub state: TemporaryKeyState,
+    /// The transaction that claimed it.
+    pub transaction_id: Option<Vec<u8>>,
+    /// HMAC by the token over everything that does not change.
+    pub mac: [u8; 32],
+}
+
+/// What came of claiming a temporary key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It is this transaction's now, and no other's.
+    Won,
+    /// It was not unused any more.
+    Lost,
+    /// The transactionID was used before, by another message.
+    TransactionIdInUse,
+}
+
+/// The message that wants a temporary key.
+#[derive(Debug, Clone)]
+pub struct Claimant {
+    /// The temporary key's reference.
+    pub reference: String,
+    /// The message's transactionID.
+    pub transaction_id: Vec<u8>,
+    /// SHA-256 of the whole message.
+    pub message_hash: [u8; 32],
+    /// When the message came.
+    pub now: Timestamp,
+    /// Until when the reply must be confirmed.
+    pub confirm_until: Timestamp,
+}
+
+impl Store {
+    /// Issues a temporary key: voids the user's unused earlier ones, adds the user if `new_user` is there.
+    pub fn issue_temporary_key(
+        &self,
+        key: TemporaryKeyRecord,
+        new_user: Option<UserRecord>,
+        entry: AuditEntry,
+    ) -> Result<(), StoreError> {
+        self.thread.transaction(move |database| {
+            if let Some(user) = &new_user {
+                database.add_user(user)?;
+            }
+            database.run(
+                sqlx::query("UPDATE temporary_keys SET state = 'voided' WHERE user_id = $1 AND state = 'unused'")
+                    .bind(key.user_id.clone()),
+            )?;
+            database.add_temporary_key(&key)?;
+            database.log(&entry)
+        })
+    }
+
+    /// The temporary key with this reference.
+    pub fn temporary_key(&self, reference: &str) -> Result<Option<TemporaryKeyRecord>, StoreError> {
+        let reference = reference.to_owned();
+        self.thread.transaction(move |database| {
+            database.one(
+                sqlx::query("SELECT * FROM temporary_keys WHERE reference = $1").bind(reference),
+                TemporaryKeyRecord::read,
+            )
+        })
+    }
+
+    /// Every temporary key ever issued to a user, the oldest first.
+    pub fn temporary_keys_of(&self, user_id: &str) -> Result<Vec<TemporaryKeyRecord>, StoreError> {
+        let user_id = user_id.to_owned();
+        self.thread.transaction(move |database| {
+            database.all(
+                sqlx::query("SELECT * FROM temporary_keys WHERE user_id = $1 ORDER BY number").bind(user_id),
+                TemporaryKeyRecord::read,
+            )
+        })
+    }
+
+    /// Claims an unused temporary key for a transaction. Of any number of claimants exactly one wins: one statement
+    /// decides. A transaction that was left unconfirmed may begin again with the very same message.
+    pub fn claim(&self, claimant: Claimant, entry: AuditEntry) -> Result<Claim, StoreError> {
+        self.thread.transaction(move |database| {
+            let earlier = database.one(
+                sqlx::query("SELECT message_hash, reference, state FROM transactions WHERE transaction_id = $1")
+                    .bind(claimant.transaction_id.clone()),
+                |row| {
+                    let reference: String = row.get("reference")?;
+                    Ok((row.digest("message_hash")?, reference, row.word::<TransactionState>("state")?))
+                },
+            )?;
+            if let Some((hash, reference, state)) = &earlier
+                && (*hash != claimant.message_hash
+                    || *reference != claimant.reference
+                    || *state != TransactionState::Unconfirmed)
+            {
+                return Ok(Claim::TransactionIdInUse);
+            }
+            let won = database.run(
+                sqlx::query(
+                    "UPDATE temporary_keys SET state = 'claimed', transaction_id = $2, message_hash = $3
+                     WHERE reference = $1 AND state = 'unused'",
+                )
+                .bind(claimant.reference.clone())
+                .bind(claimant.transaction_id.clone())
+                .bind(claimant.message_hash.to_vec()),
+            )?;
+            if won.rows_affected() != 1 {
+                return Ok(Claim::Lost);
+            }
+            database.begin_transaction(&claimant)?;
+            database.log(&entry)?;
+            Ok(Claim::Won)
+        })
+    }
+}
+
+impl TemporaryKeyRecord {
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        let epoch: i64 = row.get("epoch")?;
+        let statement: Option<Vec<u8>> = row.get("statement")?;
+        Ok(Self {
+            reference: row.get("reference")?,
+            user_id: row.get("user_id")?,
+            purpose: row.word("purpose")?,
+            nonce: row.get("nonce")?,
+            key_id: row.get("key_id")?,
+            epoch: epoch.unsigned_abs(),
+            levels: row.get("levels")?,
+            lost: row.get("lost")?,
+            statement: statement.map(|_| row.digest("statement")).transpose()?,
+            issued_at: row.time("issued_at")?,
+            expires_at: row.time("expires_at")?,
+            state: row.word("state")?,
+            transaction_id: row.get("transaction_id")?,
+            mac: row.digest("mac")?,
+        })
+    }
+}
+
+impl Database {
+    pub(super) fn add_temporary_key(&mut self, key: &TemporaryKeyRecord) -> Result<(), StoreError> {
+        self.change_one(
+            sqlx::query(
+                "INSERT INTO temporary_keys (reference, number, user_id, purpose, nonce, key_id, epoch, levels, lost,
+                   statement, issued_at, expires_at, state, mac)
+                 VALUES ($1, (SELECT COALESCE(MAX(number), 0) + 1 FROM temporary_keys), $2, $3, $4, $5, $6, $7, $8,
+                   $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
+            )
+            .bind(key.reference.clone())
+            .bind(key.user_id.clone())
+            .bind(key.purpose.as_str())
+            .bind(key.nonce.clone())
+            .bind(key.key_id.clone())
+            .bind(key.epoch.cast_signed())
+            .bind(key.levels.clone())
+            .bind(key.lost)
+            .bind(key.statement.map(|digest| digest.to_vec()))
+            .bind(key.issued_at.as_second())
+            .bind(key.expires_at.as_second())
+            .bind(key.state.as_str())
+            .bind(key.mac.to_vec()),
+            "issue the temporary key",
+        )
+    }
+
+    /// Ends a claim. A letter that is reopened is good again unless a newer one was issued meanwhile.
+    pub(super) fn end_claim(&mut self, reference: &str, reopen: bool) -> Result<(), StoreError> {
+        let query = if reopen {
+            "UPDATE temporary_keys SET transaction_id = NULL, message_hash = NULL, state = CASE WHEN EXISTS (
+               SELECT 1 FROM temporary_keys AS newer
+               WHERE newer.user_id = temporary_keys.user_id AND newer.number > temporary_keys.number)
+             THEN 'voided' ELSE 'unused' END
+             WHERE reference = $1 AND state = 'claimed'"
+        } else {
+            "UPDATE temporary_keys SET state = 'used' WHERE reference = $1 AND state = 'claimed'"
+        };
+        self.change_one(sqlx::query(query).bind(reference.to_owned()), "end the transaction")
+    }
+}

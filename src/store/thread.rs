@@ -1,0 +1,238 @@
+//! The one thread that owns the database connection.
+//!
+//! sqlx is asynchronous and the floors up to the authority are not: callers hand a closure to this thread and wait for
+//! its answer. One connection, one closure at a time: a closure's statements are never interleaved with another's.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use sqlx::Connection as _;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteQueryResult, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{Sqlite, query::Query};
+
+use super::StoreError;
+
+/// How long SQLite waits for another process's lock before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Job = Box<dyn FnOnce(&mut Database) + Send>;
+
+/// Hands closures to the store's thread.
+#[derive(Debug)]
+pub(super) struct StoreThread {
+    jobs: Option<mpsc::Sender<Job>>,
+    handle: Option<thread::JoinHandle<()>>,
+}
+
+/// The connection as closures on the store's thread see it: synchronous.
+pub(super) struct Database {
+    path: PathBuf,
+    runtime: tokio::runtime::Runtime,
+    connection: SqliteConnection,
+}
+
+impl StoreThread {
+    /// Starts the thread, opens the database (makes it only if `create`) and brings it to the newest form.
+    pub(super) fn start(path: &Path, create: bool) -> Result<Self, StoreError> {
+        let (jobs, received) = mpsc::channel::<Job>();
+        let (opened, result) = mpsc::sync_channel(1);
+        let path = path.to_path_buf();
+        let thread_path = path.clone();
+        let handle = thread::Builder::new()
+            .name("store".into())
+            .spawn(move || match Database::open(thread_path, create) {
+                Ok(mut database) => {
+                    let _ = opened.send(Ok(()));
+                    for job in received {
+                        job(&mut database);
+                    }
+                    database.close();
+                }
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+            })
+            .map_err(|error| StoreError::Absent { path, reason: error.to_string() })?;
+        result.recv().map_err(|_| StoreError::Stopped)??;
+        Ok(Self { jobs: Some(jobs), handle: Some(handle) })
+    }
+
+    /// Runs `work` in a transaction: all of it lasts, or (on an error) none.
+    pub(super) fn transaction<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (answer, result) = mpsc::sync_channel(1);
+        let job: Job = Box::new(move |database| {
+            let _ = answer.send(database.in_transaction(work));
+        });
+        self.jobs.as_ref().ok_or(StoreError::Stopped)?.send(job).map_err(|_| StoreError::Stopped)?;
+        result.recv().map_err(|_| StoreError::Stopped)?
+    }
+}
+
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(handle) = self.handle.take() {
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Database {
+    fn open(path: PathBuf, create: bool) -> Result<Self, StoreError> {
+        if !create && !path.exists() {
+            return Err(StoreError::Absent { path, reason: "there is no such file".into() });
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|error| StoreError::Absent { path: path.clone(), reason: error.to_string() })?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(create)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let connection = runtime
+            .block_on(SqliteConnection::connect_with(&options))
+            .map_err(|error| StoreError::from_sqlx(&path, error))?;
+        let mut database = Self { path, runtime, connection };
+        database.migrate()?;
+        database.check_writable()?;
+        Ok(database)
+    }
+
+    fn migrate(&mut self) -> Result<(), StoreError> {
+        let migrator = sqlx::migrate!("./migrations");
+        self.runtime.block_on(migrator.run(&mut self.connection)).map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
+                StoreError::from_sqlx(&self.path, error)
+            }
+            other => StoreError::Migration { path: self.path.clone(), reason: other.to_string() },
+        })
+    }
+
+    /// A read-only file would be noticed only at the first change, in the middle of somebody's enrollment.
+    fn check_writable(&mut self) -> Result<(), StoreError> {
+        self.in_transaction(|database| {
+            database.run(sqlx::query("UPDATE identity SET only_row = 1 WHERE only_row = 1")).map(|_| ())
+        })
+    }
+
+    fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        // IMMEDIATE takes the write lock at once: a transaction that reads first cannot fail when it comes to write.
+        self.run(sqlx::query("BEGIN IMMEDIATE"))?;
+        match work(self) {
+            Ok(value) => match self.run(sqlx::query("COMMIT")) {
+                Ok(_) => Ok(value),
+                Err(error) => {
+                    let _ = self.run(sqlx::query("ROLLBACK"));
+                    Err(error)
+                }
+            },
+            Err(error) => {
+                let _ = self.run(sqlx::query("ROLLBACK"));
+                Err(error)
+            }
+        }
+    }
+
+    fn close(self) {
+        let _ = self.runtime.block_on(self.connection.close());
+    }
+
+    /// Runs a statement; how many rows it changed is in the result.
+    pub(super) fn run(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<SqliteQueryResult, StoreError> {
+        self.runtime.block_on(query.execute(&mut self.connection)).map_err(|e| StoreError::from_sqlx(&self.path, e))
+    }
+
+    /// Runs a statement that must change exactly one row; otherwise the caller has lost a race over `what`.
+    pub(super) fn change_one(
+        &mut self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        what: &'static str,
+    ) -> Result<(), StoreError> {
+        if self.run(query)?.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict(what)) }
+    }
+
+    /// The first row, read by `read`.
+    pub(super) fn one<T>(
+        &mut self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let row = self
+            .runtime
+            .block_on(query.fetch_optional(&mut self.connection))
+            .map_err(|error| StoreError::from_sqlx(&self.path, error))?;
+        row.map(|row| read(&Row { path: &self.path, row: &row })).transpose()
+    }
+
+    /// Every row, read by `read`.
+    pub(super) fn all<T>(
+        &mut self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = self
+            .runtime
+            .block_on(query.fetch_all(&mut self.connection))
+            .map_err(|error| StoreError::from_sqlx(&self.path, error))?;
+        rows.iter().map(|row| read(&Row { path: &self.path, row })).collect()
+    }
+}
+
+/// A row whose columns are read by name; a value of the wrong type is a damaged database.
+pub(super) struct Row<'r> {
+    path: &'r Path,
+    row: &'r SqliteRow,
+}
+
+impl<'r> Row<'r> {
+    /// The column's value.
+    pub(super) fn get<T>(&self, column: &str) -> Result<T, StoreError>
+    where
+        T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
+    {
+        use sqlx::Row as _;
+        self.row.try_get_unchecked(column).map_err(|error| self.damaged(&error.to_string()))
+    }
+
+    /// The column's value, as seconds since 1970, in the form the upper floors use.
+    pub(super) fn time(&self, column: &str) -> Result<jiff::Timestamp, StoreError> {
+        let seconds: i64 = self.get(column)?;
+        jiff::Timestamp::from_second(seconds).map_err(|error| self.damaged(&error.to_string()))
+    }
+
+    /// Like [`Row::time`], for a column that may be empty.
+    pub(super) fn optional_time(&self, column: &str) -> Result<Option<jiff::Timestamp>, StoreError> {
+        let seconds: Option<i64> = self.get(column)?;
+        let time = seconds.map(jiff::Timestamp::from_second).transpose();
+        time.map_err(|error| self.damaged(&error.to_string()))
+    }
+
+    /// The column's text, parsed into one of our own words.
+    pub(super) fn word<T: std::str::FromStr>(&self, column: &str) -> Result<T, StoreError> {
+        let text: String = self.get(column)?;
+        text.parse().map_err(|_| self.damaged(&format!("column {column} holds {text:?}")))
+    }
+
+    /// The column's bytes, which must be 32: a SHA-256 digest or an HMAC.
+    pub(super) fn digest(&self, column: &str) -> Result<[u8; 32], StoreError> {
+        let bytes: Vec<u8> = self.get(column)?;
+        bytes.try_into().map_err(|_| self.damaged(&format!("column {column} is not 32 bytes long")))
+    }
+
+    fn damaged(&self, reason: &str) -> StoreError {
+        StoreError::Damaged { path: self.path.to_path_buf(), reason: reason.into() }
+    }
+}

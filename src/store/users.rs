@@ -1,0 +1,144 @@
+//! Users and what they may do. Both carry a MAC made by the authority's token, which the authority checks at each use.
+
+use jiff::Timestamp;
+
+use super::thread::{Database, Row};
+use super::{AuditEntry, Role, Store, StoreError};
+
+/// A person the authority knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRecord {
+    /// The internal user id: 32 hexadecimal digits, the same for ever.
+    pub id: String,
+    /// The address as the administrator wrote it.
+    pub email: String,
+    /// The address in the form in which two spellings of it are one.
+    pub email_key: String,
+    /// The whole display name, however long.
+    pub name: String,
+    /// When the record was made.
+    pub created_at: Timestamp,
+    /// HMAC by the token over all of the above.
+    pub mac: [u8; 32],
+}
+
+/// A role that a user has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRecord {
+    /// Whose.
+    pub user_id: String,
+    /// Which.
+    pub role: Role,
+    /// Since when.
+    pub granted_at: Timestamp,
+    /// HMAC by the token over all of the above and the user's address.
+    pub mac: [u8; 32],
+}
+
+impl Store {
+    /// Adds a user. An address that is there already is a [`StoreError::Conflict`].
+    pub fn add_user(&self, user: UserRecord, entry: AuditEntry) -> Result<(), StoreError> {
+        self.thread.transaction(move |database| {
+            database.add_user(&user)?;
+            database.log(&entry)
+        })
+    }
+
+    /// Replaces a user's display name (and the MAC with it).
+    pub fn rename_user(&self, user: UserRecord, entry: AuditEntry) -> Result<(), StoreError> {
+        self.thread.transaction(move |database| {
+            database.change_one(
+                sqlx::query("UPDATE users SET name = $2, mac = $3 WHERE id = $1")
+                    .bind(user.id.clone())
+                    .bind(user.name.clone())
+                    .bind(user.mac.to_vec()),
+                "rename the user",
+            )?;
+            database.log(&entry)
+        })
+    }
+
+    /// The user with this id.
+    pub fn user(&self, id: &str) -> Result<Option<UserRecord>, StoreError> {
+        let id = id.to_owned();
+        self.thread.transaction(move |database| {
+            database.one(sqlx::query("SELECT * FROM users WHERE id = $1").bind(id), UserRecord::read)
+        })
+    }
+
+    /// The user with this address, in its comparable form.
+    pub fn user_by_email(&self, email_key: &str) -> Result<Option<UserRecord>, StoreError> {
+        let email_key = email_key.to_owned();
+        self.thread.transaction(move |database| {
+            database.one(sqlx::query("SELECT * FROM users WHERE email_key = $1").bind(email_key), UserRecord::read)
+        })
+    }
+
+    /// Every user, by address.
+    pub fn users(&self) -> Result<Vec<UserRecord>, StoreError> {
+        self.thread
+            .transaction(|database| database.all(sqlx::query("SELECT * FROM users ORDER BY email_key"), UserRecord::read))
+    }
+
+    /// The user's grant of `role`.
+    pub fn grant(&self, user_id: &str, role: Role) -> Result<Option<GrantRecord>, StoreError> {
+        let user_id = user_id.to_owned();
+        self.thread.transaction(move |database| {
+            database.one(
+                sqlx::query("SELECT * FROM grants WHERE user_id = $1 AND role = $2").bind(user_id).bind(role.as_str()),
+                |row| {
+                    Ok(GrantRecord {
+                        user_id: row.get("user_id")?,
+                        role: row.word("role")?,
+                        granted_at: row.time("granted_at")?,
+                        mac: row.digest("mac")?,
+                    })
+                },
+            )
+        })
+    }
+}
+
+impl UserRecord {
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.get("id")?,
+            email: row.get("email")?,
+            email_key: row.get("email_key")?,
+            name: row.get("name")?,
+            created_at: row.time("created_at")?,
+            mac: row.digest("mac")?,
+        })
+    }
+}
+
+impl Database {
+    pub(super) fn add_user(&mut self, user: &UserRecord) -> Result<(), StoreError> {
+        self.change_one(
+            sqlx::query(
+                "INSERT INTO users (id, email, email_key, name, created_at, mac) VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(user.id.clone())
+            .bind(user.email.clone())
+            .bind(user.email_key.clone())
+            .bind(user.name.clone())
+            .bind(user.created_at.as_second())
+            .bind(user.mac.to_vec()),
+            "add the user",
+        )
+    }
+
+    pub(super) fn add_grant(&mut self, grant: &GrantRecord) -> Result<(), StoreError> {
+        self.change_one(
+            sqlx::query(
+                "INSERT INTO grants (user_id, role, granted_at, mac) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            )
+            .bind(grant.user_id.clone())
+            .bind(grant.role.as_str())
+            .bind(grant.granted_at.as_second())
+            .bind(grant.mac.to_vec()),
+            "grant the role",
+        )
+    }
+}
