@@ -1,0 +1,74 @@
+use std::path::Path;
+
+use super::*;
+
+const LEAST: &str = "name = \"Example Authority\"\n[token]\nlabel = \"authority\"\n";
+
+fn parse(text: &str) -> Result<Configuration, ConfigurationError> {
+    let environment = Environment { home: Some("/home/somebody".into()), ..Environment::default() };
+    file::parse(Path::new("/etc/tokenkeep/authority.toml"), text, &environment)
+}
+
+fn refusal(text: &str) -> (Option<usize>, String) {
+    let error = parse(text).unwrap_err();
+    assert!(error.to_string().contains("/etc/tokenkeep/authority.toml"), "{error}");
+    (error.line, error.reason)
+}
+
+#[test]
+fn what_is_shipped_is_accepted_and_names_every_key() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("hsm-config/authority.toml");
+    let environment = Environment { state_directory: Some("/var/lib/x".into()), ..Environment::default() };
+    let configuration = Configuration::load(&file, &environment).unwrap();
+    assert_eq!(configuration.listen.http.to_string(), "127.0.0.1:8829");
+    assert_eq!(configuration.state, Path::new("/var/lib/x"));
+    assert_eq!(configuration.ca.key, KeyAlgorithm::P256);
+}
+
+#[test]
+fn little_is_enough() {
+    let configuration = parse(LEAST).unwrap();
+    assert_eq!(configuration.state, Path::new("/home/somebody/.local/state/tokenkeep/authority"));
+    assert_eq!(configuration.enrollment.profiles, Path::new("/etc/tokenkeep/profiles"));
+    assert_eq!(configuration.enrollment.levels.len(), 3);
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let configuration = parse(&format!("state = \"state\"\n{LEAST}module = \"modules/m.so\"\n")).unwrap();
+    assert_eq!(configuration.state, Path::new("/etc/tokenkeep/state"));
+    assert_eq!(configuration.token.module.as_deref(), Some(Path::new("/etc/tokenkeep/modules/m.so")));
+}
+
+#[test]
+fn more_than_one_approval_is_refused_with_its_line() {
+    let (line, reason) = refusal(&format!("{LEAST}[approvals]\nissue = 1\nrecover = 2\n"));
+    assert_eq!(line, Some(6));
+    assert!(reason.contains("recover") && reason.contains("one administrator"), "{reason}");
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_are_refused_with_their_line() {
+    let (line, reason) = refusal(&format!("{LEAST}lable = \"x\"\n"));
+    assert_eq!(line, Some(4));
+    assert!(reason.contains("lable"), "{reason}");
+    assert_eq!(refusal(&format!("{LEAST}[ca]\nkey = \"p521\"\n")).0, Some(5));
+    assert_eq!(refusal(&format!("{LEAST}[ca]\nvalid_days = \"ten\"\n")).0, Some(5));
+    assert_eq!(refusal("name = \n").0, Some(1));
+}
+
+#[test]
+fn values_out_of_range_are_refused_with_their_line() {
+    assert_eq!(refusal("name = \"\"\n[token]\nlabel = \"a\"\n").0, Some(1));
+    assert_eq!(refusal(&format!("name = \"a\"\n[token]\nlabel = \"{}\"\n", "x".repeat(33))).0, Some(3));
+    assert_eq!(refusal(&format!("{LEAST}[enrollment]\nlevels = []\n")).0, Some(5));
+    assert_eq!(refusal(&format!("{LEAST}[enrollment]\nconfirm_wait_minutes = 0\n")).0, Some(5));
+    assert_eq!(refusal(&format!("{LEAST}[listen]\npublic_url = \"ftp://a\"\n")).0, Some(5));
+    assert_eq!(refusal(&format!("{LEAST}[listen]\nhttp = \"localhost\"\n")).0, Some(5));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Configuration::load(Path::new("/nowhere/a.toml"), &Environment::default()).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/a.toml"), "{error}");
+}
