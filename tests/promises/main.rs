@@ -1,5 +1,13 @@
 //! What tokenkeep promises to the people who use it: a module a promise. They run the built program as a person does,
 //! with tokens of their own; `tests/support` has the machines.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may panic"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

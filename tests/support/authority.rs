@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::machine::Machine;
 
 /// How long an authority may take to open its doors.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An authority on a machine. Its files there: `authority.toml`, `authority.pin`, `admin.letter`, `state/`, and what it
 /// says in `authority.log`. Killed when dropped.

@@ -2,6 +2,7 @@
 //!
 //! It stands alone (only `std`), so that unit tests beside the code can include it by its path.
 
+use std::fmt::Write;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,10 +36,7 @@ pub fn configure(configuration: &Path, slots: u32) {
     let mut text = String::new();
     for slot in 0..slots {
         let database = directory.join(format!("slot{slot}.sql"));
-        text.push_str(&format!(
-            "[[slots]]\nslot = {slot}\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n\n",
-            database.display()
-        ));
+        writeln!(text, "[[slots]]\nslot = {slot}\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", database.display()).unwrap();
     }
     fs::write(configuration, text).unwrap();
 }

@@ -170,10 +170,9 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if std::thread::panicking() || std::env::var_os("TOKENKEEP_TEST_KEEP").is_some() {
-            if let Some(directory) = self.directory.take() {
-                eprintln!("kept: {}", directory.keep().display());
-            }
+        let keep = std::thread::panicking() || std::env::var_os("TOKENKEEP_TEST_KEEP").is_some();
+        if keep && let Some(directory) = self.directory.take() {
+            eprintln!("kept: {}", directory.keep().display());
         }
     }
 }

@@ -91,14 +91,14 @@ impl Drop for Proxy {
 
 /// Carries one request and its answer; then the connection ends, so that every exchange is seen by itself.
 fn carry(client: TcpStream, authority: &str, judge: &Mutex<Judge>, seen: &Mutex<Vec<Exchange>>) -> io::Result<()> {
-    client.set_read_timeout(Some(Duration::from_secs(60)))?;
+    client.set_read_timeout(Some(Duration::from_mins(1)))?;
     let mut from_client = BufReader::new(client.try_clone()?);
     let request = Message::read(&mut from_client)?;
     let target = request.first_line.rsplit_once(' ').map_or("", |(target, _)| target).to_owned();
 
     let verdict = judge.lock().unwrap()(Direction::ToAuthority, &target, &request.body);
     let mut server = TcpStream::connect(authority)?;
-    if !request.send(&mut server, verdict)? {
+    if !request.send(&mut server, &verdict)? {
         return client.shutdown(Shutdown::Both);
     }
     let response = Message::read(&mut BufReader::new(server))?;
@@ -107,7 +107,7 @@ fn carry(client: TcpStream, authority: &str, judge: &Mutex<Judge>, seen: &Mutex<
 
     let verdict = judge.lock().unwrap()(Direction::ToClient, &target, &response.body);
     let mut client = client;
-    response.send(&mut client, verdict)?;
+    response.send(&mut client, &verdict)?;
     client.shutdown(Shutdown::Both)
 }
 
@@ -150,16 +150,18 @@ impl Message {
     }
 
     /// Sends it as the verdict says; false if the connection is to be hung up.
-    fn send(&self, to: &mut TcpStream, verdict: Verdict) -> io::Result<bool> {
-        let (announced, sent) = match &verdict {
+    fn send(&self, to: &mut TcpStream, verdict: &Verdict) -> io::Result<bool> {
+        let (announced, sent) = match verdict {
             Verdict::Pass => (self.body.len(), &self.body[..]),
             Verdict::Replace(other) => (other.len(), &other[..]),
             Verdict::CutAfter(length) => (self.body.len(), &self.body[..(*length).min(self.body.len())]),
             Verdict::Swallow => return Ok(false),
         };
-        let headers = self.headers.iter().map(|header| format!("{header}\r\n")).collect::<String>();
-        let first = &self.first_line;
-        write!(to, "{first}\r\n{headers}Content-Length: {announced}\r\nConnection: close\r\n\r\n")?;
+        write!(to, "{}\r\n", self.first_line)?;
+        for header in &self.headers {
+            write!(to, "{header}\r\n")?;
+        }
+        write!(to, "Content-Length: {announced}\r\nConnection: close\r\n\r\n")?;
         to.write_all(sent)?;
         to.flush()?;
         Ok(!matches!(verdict, Verdict::CutAfter(_)))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::machine::Machine;
 
 /// How long a prompt may take to appear.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running `tokenkeep` with a person before it.
 pub struct Terminal {

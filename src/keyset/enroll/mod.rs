@@ -1,0 +1,106 @@
+//! Enrollment on the user's token: letter → place → PIN → letter checked → keys → request → reply → installed → confirmed.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::token::{KeysetName, SecurityLevel};
+
+use super::{ErrorKind, FoundKeyset, TokenSelector};
+
+/// `--new-token[=MODULE]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewToken {
+    /// in the only module that can make tokens
+    Anywhere,
+    /// in this module
+    Module(PathBuf),
+}
+
+/// What the person chose.
+#[derive(Clone, Debug)]
+pub struct EnrollOptions {
+    /// the keyset's name (`--keyset`, else `default`)
+    pub keyset: KeysetName,
+    /// `--level`; `None`: the keyset's when re-enrolling, else the strictest that the letter allows
+    pub level: Option<SecurityLevel>,
+    /// `--new-token`
+    pub new_token: Option<NewToken>,
+    /// `--token`
+    pub token: Option<TokenSelector>,
+    /// is there an SO PIN for the new token (`--so-pin-source`)? Then [`super::PinRequest::NewSoPin`] is asked.
+    pub so_pin: bool,
+}
+
+/// How an enrollment ended. Faults of this machine are errors, not ends.
+#[derive(Debug)]
+pub enum Enrollment {
+    /// The keyset stands.
+    Enrolled(Box<Enrolled>),
+    /// It does not, or not anew; what was there before still works.
+    NotEnrolled(NotEnrolled),
+}
+
+/// A keyset that stands.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// the keyset as it is now on its token
+    pub keyset: FoundKeyset,
+    /// did it stand before?
+    pub reenrolled: bool,
+    /// was an enrollment finished that had been cut off?
+    pub resumed: bool,
+    /// encryption keys installed, the history included
+    pub encryption_keys: usize,
+}
+
+/// Why the keyset was not (re-)enrolled. `Display` is the whole sentence: "not re-enrolled: …".
+#[derive(Debug)]
+pub struct NotEnrolled {
+    /// was it to be re-enrolled?
+    pub reenrollment: bool,
+    /// why not
+    pub reason: NotEnrolledReason,
+}
+
+/// Why the keyset was not enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum NotEnrolledReason {
+    /// A rule was against it; no PIN was asked, nothing was sent.
+    #[error("{0}; no PIN was tried, nothing was sent, and the temporary key is still good")]
+    Refused(super::KeysetError),
+    /// No PIN, a cancelled prompt, a wrong or locked PIN; nothing was sent.
+    #[error("{0}; nothing was sent, and the temporary key is still good")]
+    Pin(super::KeysetError),
+    /// The authority did not answer when it was asked about the letter; nothing was made.
+    #[error("{0}; nothing was made, and the temporary key is still good")]
+    Unreachable(super::KeysetError),
+    /// The authority did not answer the request or the confirmation; the same command goes on where this one stopped.
+    #[error("{0}; type the same command with the same letter again to go on")]
+    Interrupted(super::KeysetError),
+    /// The authority does not take the letter, or refused the request.
+    #[error("{0}; nothing was left on the token")]
+    Rejected(String),
+    /// The reply is not one: tampered with, for another transaction, from another authority, or with a key that does
+    /// not fit its certificate. Everything made for it was removed.
+    #[error("the reply was refused: {0}; everything made for it was removed")]
+    BadReply(String),
+}
+
+impl NotEnrolled {
+    /// Which of the program's ends this leads to.
+    pub fn kind(&self) -> ErrorKind {
+        match &self.reason {
+            NotEnrolledReason::Refused(error) => error.kind(),
+            NotEnrolledReason::Pin(_) => ErrorKind::Pin,
+            NotEnrolledReason::Unreachable(_) | NotEnrolledReason::Interrupted(_) => ErrorKind::Unreachable,
+            NotEnrolledReason::Rejected(_) | NotEnrolledReason::BadReply(_) => ErrorKind::Refused,
+        }
+    }
+}
+
+impl fmt::Display for NotEnrolled {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.reenrollment { "not re-enrolled" } else { "not enrolled" };
+        write!(formatter, "{what}: {}", self.reason)
+    }
+}

@@ -1,0 +1,126 @@
+//! Why an act with a keyset did not succeed, each told apart by the end that the program comes to.
+
+use crate::carrier::CarrierError;
+use crate::token::{KeysetNameError, TokenError, TokenErrorKind};
+
+use super::NoPin;
+
+/// Which of the program's ends (exit codes of the command line) a failure leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Something broke (1).
+    Fault,
+    /// The command cannot be meant like this (2).
+    Usage,
+    /// The token or keyset is not there (3).
+    Absent,
+    /// The PIN: none given, cancelled, wrong, locked (4).
+    Pin,
+    /// Refused: by a rule here, or by the authority (5).
+    Refused,
+    /// The authority cannot be reached (6).
+    Unreachable,
+}
+
+/// An act with a keyset that did not succeed. Each message completes "cannot …" or says what is in the way, with a remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysetError {
+    /// The token could not do it.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The way to the authority.
+    #[error(transparent)]
+    Carrier(#[from] CarrierError),
+    /// No PIN was given; nothing was tried.
+    #[error("cannot {operation}: {reason}; the PIN was not tried")]
+    NoPin {
+        /// what was to be done
+        operation: &'static str,
+        /// why there is none
+        reason: NoPin,
+    },
+    /// A name that no keyset can have.
+    #[error("cannot use this keyset name: {0}")]
+    Name(#[from] KeysetNameError),
+    /// No keyset of this name on the tokens that are present.
+    #[error("cannot find the keyset {name:?}: {found}")]
+    NoSuchKeyset {
+        /// the name that was asked for
+        name: String,
+        /// what there is instead, and what could not be looked at
+        found: String,
+    },
+    /// There is no keyset at all.
+    #[error("cannot find a keyset: {found}")]
+    NoKeyset {
+        /// which tokens there are, and what could not be looked at
+        found: String,
+    },
+    /// Several could be meant.
+    #[error("cannot tell which {what} is meant: {candidates}; {remedy}")]
+    Ambiguous {
+        /// keyset, token or authority
+        what: &'static str,
+        /// those that fit, each with what tells it from the others
+        candidates: String,
+        /// what to type
+        remedy: String,
+    },
+    /// The token that was named is not present.
+    #[error("cannot find the token {selector}: {found}")]
+    NoSuchToken {
+        /// how it was named
+        selector: String,
+        /// which there are
+        found: String,
+    },
+    /// A rule of keysets is against it.
+    #[error("{0}")]
+    Refused(String),
+    /// What is on the token contradicts itself or cannot be read.
+    #[error("cannot use the keyset {keyset:?} on {token}: {reason}")]
+    Damaged {
+        /// the keyset's name
+        keyset: String,
+        /// the token's label and serial number
+        token: String,
+        /// what is wrong
+        reason: String,
+    },
+    /// A message, certificate or statement could not be made or read.
+    #[error("cannot {operation}: {reason}")]
+    Message {
+        /// what was tried
+        operation: &'static str,
+        /// why it failed
+        reason: String,
+    },
+    /// Nobody here can read this message.
+    #[error("cannot decrypt: {0}")]
+    NotARecipient(String),
+}
+
+impl KeysetError {
+    /// Which of the program's ends this leads to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Token(error) => match error.kind() {
+                TokenErrorKind::Absent => ErrorKind::Absent,
+                TokenErrorKind::Pin => ErrorKind::Pin,
+                TokenErrorKind::Refused => ErrorKind::Refused,
+                TokenErrorKind::Fault => ErrorKind::Fault,
+            },
+            Self::Carrier(CarrierError::Unreachable { .. }) => ErrorKind::Unreachable,
+            Self::Carrier(CarrierError::Address { .. }) | Self::Name(_) => ErrorKind::Usage,
+            Self::NoPin { .. } => ErrorKind::Pin,
+            Self::NoSuchKeyset { .. } | Self::NoKeyset { .. } | Self::NoSuchToken { .. } => ErrorKind::Absent,
+            Self::Carrier(CarrierError::Refused { .. } | CarrierError::OtherAuthority { .. })
+            | Self::Ambiguous { .. }
+            | Self::NotARecipient(_)
+            | Self::Refused(_) => ErrorKind::Refused,
+            Self::Carrier(CarrierError::BadAnswer { .. }) | Self::Damaged { .. } | Self::Message { .. } => {
+                ErrorKind::Fault
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The person behind an act: who is asked for PINs, warned, and told how far it is.
+//!
+//! The command line puts the prompter behind this; tests put a script. Nothing here speaks to a terminal.
+
+use crate::token::{KeysetName, Pin, TokenInfo};
+
+/// Which PIN is asked for, and why.
+#[derive(Clone, Copy, Debug)]
+pub enum PinRequest<'a> {
+    /// The PIN that the token has: tried once, right after this.
+    Existing {
+        /// the act it is for, completing "to …"
+        operation: &'static str,
+        /// the token, chosen before anybody is asked
+        token: &'a TokenInfo,
+    },
+    /// A new PIN for a token that is to be made, or (`pin change`) in place of the old one. At a terminal it is asked twice.
+    New {
+        /// the label of the token it will belong to
+        label: &'a str,
+    },
+    /// The SO PIN that a new token is to keep; asked only when the options say that there is one.
+    NewSoPin {
+        /// the label of the token it will belong to
+        label: &'a str,
+    },
+}
+
+/// Why there is no PIN. Nothing was tried.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPin {
+    /// The person cancelled: Ctrl-C, end of input, an empty line.
+    #[error("cancelled at the prompt")]
+    Cancelled,
+    /// There is no way to ask, or the source cannot be used; the text says why and what to do.
+    #[error("{0}")]
+    Unavailable(String),
+    /// One try is left, and nobody at a terminal agreed to risk it.
+    #[error("one try is left on this token and nobody is there to warn; run it at a terminal")]
+    LastTry,
+}
+
+/// How far an act is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The authority is asked whether the letter is good.
+    CheckingLetter,
+    /// A new token is made.
+    CreatingToken,
+    /// Keys are made on the token.
+    MakingKeys,
+    /// The request is with the authority.
+    AwaitingReply,
+    /// An encryption key is installed.
+    InstallingKey {
+        /// which one, from 1
+        number: usize,
+        /// of how many
+        of: usize,
+    },
+    /// The authority is told that all fits.
+    Confirming,
+    /// Everything made by an attempt that failed is removed.
+    CleaningUp,
+}
+
+/// Something a person should know that stops nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Notice {
+    /// An enrollment that was cut off is continued.
+    #[error("an enrollment into the keyset {keyset:?} was cut off; going on with it")]
+    Resuming {
+        /// its name
+        keyset: KeysetName,
+    },
+    /// What an enrollment that was cut off had made is removed first.
+    #[error("an unfinished enrollment into the keyset {keyset:?} is removed")]
+    Abandoning {
+        /// its name
+        keyset: KeysetName,
+    },
+    /// The public index on the token does not say what the private one says.
+    #[error(
+        "the public index of the keyset {keyset:?} on {token} was changed by somebody without the PIN ({what}); \
+         the private one is believed, and the public one written anew where possible"
+    )]
+    IndexMismatch {
+        /// its name
+        keyset: KeysetName,
+        /// the token's label and serial number
+        token: String,
+        /// which part differs
+        what: String,
+    },
+    /// A new token could not be made empty again.
+    #[error("the new token {token} could not be emptied: {reason}")]
+    TokenLeft {
+        /// the token's label and serial number
+        token: String,
+        /// why
+        reason: String,
+    },
+    /// Other keysets have the same PIN, because they are on the same token.
+    #[error("this PIN is also the one of {others}, on the same token")]
+    SharedPin {
+        /// the other keysets' names
+        others: String,
+    },
+}
+
+/// Who acts. Called only when everything that can be refused without a PIN has been refused.
+pub trait Person {
+    /// Gives the PIN that is asked for, or says why there is none. It is called at most once for each PIN of an act.
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin>;
+
+    /// One more wrong PIN locks this token. Warns, and says whether to go on; who is not at a terminal must not go on
+    /// ([`NoPin::LastTry`]). Called before [`Person::pin`].
+    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
+
+    /// How far the act is.
+    fn progress(&mut self, step: Step) {
+        let _ = step;
+    }
+
+    /// Something to know that stops nothing.
+    fn notice(&mut self, notice: Notice) {
+        let _ = notice;
+    }
+}
