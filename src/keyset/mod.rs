@@ -27,7 +27,7 @@ mod trust;
 pub use choose::{KeysetChoice, TokenSelector};
 pub use decrypt::{Decrypted, decrypt};
 pub use delete::{Deleted, delete};
-pub use enroll::{EnrollOptions, Enrolled, Enrollment, NewToken, NotEnrolled, NotEnrolledReason};
+pub use enroll::{EnrollOptions, Enrolled, Enrollment, NewToken, NotEnrolled, NotEnrolledReason, enroll};
 pub use error::{ErrorKind, KeysetError};
 pub use find::{FoundKeyset, Standing, TokenTrouble, Tokens};
 pub use index::AuthorityAddress;

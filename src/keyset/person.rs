@@ -14,6 +14,12 @@ pub enum PinRequest<'a> {
         /// the token, chosen before anybody is asked
         token: &'a TokenInfo,
     },
+    /// The PIN that was chosen when an enrollment into a new token began that was cut off since: with the same command,
+    /// the new PIN's source again. At a terminal it is asked once; tried once, right after this.
+    Resumed {
+        /// the token that was made then
+        token: &'a TokenInfo,
+    },
     /// A new PIN for a token that is to be made, or (`pin change`) in place of the old one. At a terminal it is asked twice.
     New {
         /// the label of the token it will belong to

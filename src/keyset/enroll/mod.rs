@@ -3,9 +3,29 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
+use crate::carrier::Carrier;
+use crate::letter::Letter;
 use crate::token::{KeysetName, SecurityLevel};
 
-use super::{ErrorKind, FoundKeyset, TokenSelector};
+use super::{ErrorKind, FoundKeyset, KeysetError, Person, TokenSelector, Tokens};
+
+/// Enrolls with this letter: an `ir` or, with a recovery letter, a `krr`. What an enrollment with the same letter that
+/// was cut off has left is finished or cleaned up first.
+///
+/// `carrier` leads to the letter's authority ([`crate::carrier::Http::new`] of the letter's addresses, or of those given
+/// in their place). `now` goes into the messages' headers.
+pub fn enroll(
+    tokens: &Tokens,
+    carrier: &dyn Carrier,
+    letter: &Letter,
+    options: &EnrollOptions,
+    person: &mut dyn Person,
+    now: Timestamp,
+) -> Result<Enrollment, KeysetError> {
+    todo!()
+}
 
 /// `--new-token[=MODULE]`
 #[derive(Clone, Debug, PartialEq, Eq)]
