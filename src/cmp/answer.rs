@@ -1,0 +1,29 @@
+//! The authority's side: a message that answers another.
+
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::Name;
+
+use super::header::{fresh_nonce, generalized_time};
+use super::{CmpError, Draft, PkiBody, PkiHeader, PkiMessage, Pvno};
+
+/// The answer to `request`, with the header that RFC 9810 §5.1.1 wants: its pvno (or 2, if it has one that is not
+/// spoken here), transactionID and senderKID, recipNonce = its senderNonce, and a fresh senderNonce. `sender` is the
+/// authority's name. Add what belongs into generalInfo (implicitConfirm, confirmWaitTime) to the draft's header.
+pub fn answer(request: &PkiMessage, sender: &Name, body: PkiBody, now: jiff::Timestamp) -> Result<Draft, CmpError> {
+    let asked = request.header();
+    let header = PkiHeader {
+        pvno: if asked.pvno.is_supported() { asked.pvno } else { Pvno::CMP2000 },
+        sender: GeneralName::DirectoryName(sender.clone()),
+        recipient: asked.sender.clone(),
+        message_time: Some(generalized_time(now)?),
+        protection_alg: None,
+        sender_kid: asked.sender_kid.clone(),
+        recip_kid: None,
+        transaction_id: asked.transaction_id.clone(),
+        sender_nonce: Some(fresh_nonce()?),
+        recip_nonce: asked.sender_nonce.clone(),
+        free_text: None,
+        general_info: None,
+    };
+    Ok(Draft::new(header, body))
+}

@@ -1,0 +1,127 @@
+//! CertReqMessages (RFC 4211 §3–5): the body of ir, cr, kur and krr.
+
+use der::asn1::{BitString, Int};
+use der::{Encode, Sequence};
+use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use x509_cert::ext::Extensions;
+use x509_cert::name::Name;
+use x509_cert::time::Time;
+
+use super::controls::AttributeTypeAndValue;
+use super::kept::Kept;
+use super::possession::{Possession, ProofOfPossession};
+use super::utf8_pairs::Utf8Pairs;
+use super::{CmpError, oid};
+
+/// CertReqMessages.
+pub type CertReqMessages = Vec<CertReqMsg>;
+
+/// CertReqMsg.
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+pub struct CertReqMsg {
+    /// The request; its bytes are what the proof of possession signs.
+    pub cert_req: Kept<CertRequest>,
+    /// The proof of possession.
+    #[asn1(optional = "true")]
+    pub popo: Option<ProofOfPossession>,
+    /// Registration information.
+    #[asn1(optional = "true")]
+    pub reg_info: Option<Vec<AttributeTypeAndValue>>,
+}
+
+impl CertReqMsg {
+    /// The utf8Pairs in regInfo; empty if there are none.
+    pub fn utf8_pairs(&self) -> Result<Utf8Pairs, CmpError> {
+        let info = self.reg_info.iter().flatten().find(|info| info.oid == oid::REG_INFO_UTF8_PAIRS);
+        info.map_or_else(|| Ok(Utf8Pairs::default()), |info| info.value.decode_as::<String>()?.parse())
+    }
+
+    /// The proof of possession by signature, ready to be verified. Refused (`badPOP`): none, raVerified, a proof for
+    /// another kind of key, or one over another public key than the template's.
+    pub fn possession(&self) -> Result<Possession, CmpError> {
+        let Some(ProofOfPossession::Signature(proof)) = &self.popo else {
+            return Err(CmpError::Unfit("there is no proof of possession by signature"));
+        };
+        let key = self.cert_req.cert_template.public_key.as_ref();
+        let key = key.ok_or(CmpError::Unfit("the certificate template has no public key"))?;
+        let signed = match &proof.poposk_input {
+            None => self.cert_req.der().to_vec(),
+            Some(input) if input.public_key == *key => input.to_der()?,
+            Some(_) => return Err(CmpError::Unfit("the proof of possession is about another public key")),
+        };
+        let signature = proof.signature.as_bytes().ok_or(CmpError::Unfit("the signature is not whole bytes"))?;
+        Ok(Possession {
+            public_key: key.to_der()?,
+            algorithm: proof.algorithm.clone(),
+            signed,
+            signature: signature.to_vec(),
+        })
+    }
+}
+
+/// CertRequest.
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+pub struct CertRequest {
+    /// Names the request within the message.
+    pub cert_req_id: i64,
+    /// What the certificate should say.
+    pub cert_template: CertTemplate,
+    /// How the request should be handled.
+    #[asn1(optional = "true")]
+    pub controls: Option<Vec<AttributeTypeAndValue>>,
+}
+
+impl CertRequest {
+    /// The value of protocolEncrKey, if the control is there.
+    pub fn protocol_encr_key(&self) -> Result<Option<SubjectPublicKeyInfoOwned>, CmpError> {
+        let control = self.controls.iter().flatten().find(|control| control.oid == oid::REG_CTRL_PROTOCOL_ENCR_KEY);
+        Ok(control.map(|control| control.value.decode_as()).transpose()?)
+    }
+}
+
+/// CertTemplate: every field is a wish, and optional.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Sequence)]
+#[asn1(tag_mode = "IMPLICIT")]
+pub struct CertTemplate {
+    /// The certificate's version.
+    #[asn1(context_specific = "0", optional = "true")]
+    pub version: Option<u8>,
+    /// To be left out by clients; only an oldCertID-like use fills it in.
+    #[asn1(context_specific = "1", optional = "true")]
+    pub serial_number: Option<Int>,
+    /// To be left out by clients.
+    #[asn1(context_specific = "2", optional = "true")]
+    pub signing_alg: Option<AlgorithmIdentifierOwned>,
+    /// The issuer. EXPLICIT, since Name is a CHOICE.
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
+    pub issuer: Option<Name>,
+    /// From when until when.
+    #[asn1(context_specific = "4", optional = "true")]
+    pub validity: Option<OptionalValidity>,
+    /// The subject. EXPLICIT, since Name is a CHOICE.
+    #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
+    pub subject: Option<Name>,
+    /// The public key; absent, or with an empty BIT STRING, where the authority shall make the key.
+    #[asn1(context_specific = "6", optional = "true")]
+    pub public_key: Option<SubjectPublicKeyInfoOwned>,
+    /// Deprecated.
+    #[asn1(context_specific = "7", optional = "true")]
+    pub issuer_uid: Option<BitString>,
+    /// Deprecated.
+    #[asn1(context_specific = "8", optional = "true")]
+    pub subject_uid: Option<BitString>,
+    /// Extensions.
+    #[asn1(context_specific = "9", optional = "true")]
+    pub extensions: Option<Extensions>,
+}
+
+/// OptionalValidity. EXPLICIT tags, since Time is a CHOICE.
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+pub struct OptionalValidity {
+    /// From when.
+    #[asn1(context_specific = "0", optional = "true")]
+    pub not_before: Option<Time>,
+    /// Until when.
+    #[asn1(context_specific = "1", optional = "true")]
+    pub not_after: Option<Time>,
+}

@@ -1,0 +1,95 @@
+//! CertConfirmContent (RFC 9810 §5.3.18): whether the client takes what it was given.
+
+use der::asn1::OctetString;
+use der::{Decode, Sequence};
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use spki::AlgorithmIdentifierOwned;
+
+use super::status::{PkiStatus, PkiStatusInfo};
+use super::{CmpError, Pvno, oid};
+
+/// CertConfirmContent. An empty one refuses everything.
+pub type CertConfirmContent = Vec<CertStatus>;
+
+/// CertStatus: acceptance or refusal of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+pub struct CertStatus {
+    /// The hash of the certificate.
+    pub cert_hash: OctetString,
+    /// The request that it answers.
+    pub cert_req_id: i64,
+    /// Absent: accepted.
+    #[asn1(optional = "true")]
+    pub status_info: Option<PkiStatusInfo>,
+    /// Only in pvno 3.
+    #[asn1(context_specific = "0", optional = "true")]
+    pub hash_alg: Option<AlgorithmIdentifierOwned>,
+}
+
+/// What a CertStatus says about a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is this certificate, and it is accepted.
+    Accepted,
+    /// It is this certificate, and it is refused.
+    Refused(PkiStatusInfo),
+    /// The hash is of something else, or of an algorithm that is not supported: nothing is confirmed.
+    AnotherCertificate,
+}
+
+impl CertStatus {
+    /// Accepts the certificate `certificate` (DER) that answered request `cert_req_id`.
+    pub fn accept(cert_req_id: i64, certificate: &[u8]) -> Result<Self, CmpError> {
+        let cert_hash = OctetString::new(certificate_hash(certificate)?)?;
+        Ok(Self { cert_hash, cert_req_id, status_info: None, hash_alg: None })
+    }
+
+    /// Refuses it.
+    pub fn refuse(cert_req_id: i64, certificate: &[u8], why: PkiStatusInfo) -> Result<Self, CmpError> {
+        Ok(Self { status_info: Some(why), ..Self::accept(cert_req_id, certificate)? })
+    }
+
+    /// What this says about `certificate` (DER), in a message of version `pvno`.
+    pub fn verdict_on(&self, certificate: &[u8], pvno: Pvno) -> Result<Verdict, CmpError> {
+        let hash = match &self.hash_alg {
+            None => certificate_hash(certificate)?,
+            Some(algorithm) if pvno == Pvno::CMP2021 => match hash_with(algorithm.oid, certificate) {
+                Some(hash) => hash,
+                None => return Ok(Verdict::AnotherCertificate),
+            },
+            Some(_) => return Err(CmpError::Unfit("hashAlg in certConf needs pvno 3")),
+        };
+        if hash != self.cert_hash.as_bytes() {
+            return Ok(Verdict::AnotherCertificate);
+        }
+        match &self.status_info {
+            Some(info) if info.status != PkiStatus::Accepted => Ok(Verdict::Refused(info.clone())),
+            _ => Ok(Verdict::Accepted),
+        }
+    }
+}
+
+/// The hash of a certificate (DER) with the hash algorithm of its own signature (RFC 9810 §5.3.18). Algorithms that
+/// tokenkeep's authority never signs with are refused.
+pub fn certificate_hash(certificate: &[u8]) -> Result<Vec<u8>, CmpError> {
+    let algorithm = x509_cert::Certificate::from_der(certificate)?.signature_algorithm().oid;
+    let hash = match algorithm.to_string().as_str() {
+        // sha256WithRSAEncryption, ecdsa-with-SHA256
+        "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2" => oid::SHA256,
+        // sha384WithRSAEncryption, ecdsa-with-SHA384
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => oid::SHA384,
+        // sha512WithRSAEncryption, ecdsa-with-SHA512
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => oid::SHA512,
+        _ => return Err(CmpError::Unfit("the certificate's signature algorithm names no supported hash")),
+    };
+    hash_with(hash, certificate).ok_or(CmpError::Unfit("the hash algorithm is not supported"))
+}
+
+fn hash_with(hash: der::asn1::ObjectIdentifier, bytes: &[u8]) -> Option<Vec<u8>> {
+    match hash {
+        oid::SHA256 => Some(Sha256::digest(bytes).to_vec()),
+        oid::SHA384 => Some(Sha384::digest(bytes).to_vec()),
+        oid::SHA512 => Some(Sha512::digest(bytes).to_vec()),
+        _ => None,
+    }
+}

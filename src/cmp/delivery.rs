@@ -1,0 +1,149 @@
+//! From token to token (PROTOCOLS: the heart): a wrapped private key as EncryptedValue, and the transport key it goes to.
+//!
+//! `encSymmKey` = the AES-256 key under RSA-OAEP, `keyAlg` = id-RSAES-OAEP with its parameters, `symmAlg` =
+//! id-aes256-wrap-pad (RFC 5649), `encValue` = the wrapped PrivateKeyInfo, `intendedAlg` = what the key is for.
+
+use der::asn1::{BitString, ObjectIdentifier};
+use der::{Any, Decode, Encode, Sequence};
+use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+
+use super::encrypted_key::{EncryptedKey, EncryptedValue};
+use super::{CertRequest, CmpError, oid};
+use crate::token::{Delivery, KeyWrapMechanism, OaepHash};
+
+/// The transport public key made on the user's token for one enrollment, and the OAEP hash that this token can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportKey {
+    /// SubjectPublicKeyInfo with rsaEncryption, DER.
+    pub public_key: Vec<u8>,
+    /// The hash of OAEP and of its mask generation.
+    pub oaep: OaepHash,
+}
+
+impl TransportKey {
+    /// As protocolEncrKey has it: the algorithm is id-RSAES-OAEP with its parameters.
+    pub fn to_spki(&self) -> Result<SubjectPublicKeyInfoOwned, CmpError> {
+        let own = SubjectPublicKeyInfoOwned::from_der(&self.public_key)?;
+        if own.algorithm.oid != oid::RSA_ENCRYPTION {
+            return Err(CmpError::Unfit("the transport key is not an RSA key"));
+        }
+        Ok(SubjectPublicKeyInfoOwned { algorithm: oaep_algorithm(self.oaep)?, ..own })
+    }
+
+    /// The reverse of [`TransportKey::to_spki`].
+    pub fn from_spki(key: SubjectPublicKeyInfoOwned) -> Result<Self, CmpError> {
+        let oaep = oaep_hash(&key.algorithm)?;
+        let algorithm = AlgorithmIdentifierOwned { oid: oid::RSA_ENCRYPTION, parameters: Some(Any::null()) };
+        Ok(Self { public_key: SubjectPublicKeyInfoOwned { algorithm, ..key }.to_der()?, oaep })
+    }
+}
+
+impl CertRequest {
+    /// The transport key in protocolEncrKey; none if the control is missing.
+    pub fn transport_key(&self) -> Result<Option<TransportKey>, CmpError> {
+        self.protocol_encr_key()?.map(TransportKey::from_spki).transpose()
+    }
+}
+
+impl EncryptedValue {
+    /// Packs a delivery; `intended_alg` is the algorithm of the key inside (as in its SubjectPublicKeyInfo). The wrapping
+    /// mechanism is not told: both give RFC 5649's bytes, and the receiving token unwraps with the one it has.
+    pub fn from_delivery(delivery: &Delivery, intended_alg: AlgorithmIdentifierOwned) -> Result<Self, CmpError> {
+        Ok(Self {
+            intended_alg: Some(intended_alg),
+            symm_alg: Some(AlgorithmIdentifierOwned { oid: oid::AES256_WRAP_PAD, parameters: None }),
+            enc_symm_key: Some(BitString::from_bytes(&delivery.encrypted_key)?),
+            key_alg: Some(oaep_algorithm(delivery.oaep)?),
+            value_hint: None,
+            enc_value: BitString::from_bytes(&delivery.wrapped)?,
+        })
+    }
+
+    /// Unpacks a delivery. Refused: any other algorithm, and a missing part.
+    pub fn to_delivery(&self) -> Result<Delivery, CmpError> {
+        const PARTIAL: CmpError = CmpError::Unfit("the encrypted private key lacks a part");
+        if self.symm_alg.as_ref().ok_or(PARTIAL)?.oid != oid::AES256_WRAP_PAD {
+            return Err(CmpError::Unfit("the private key is not wrapped by id-aes256-wrap-pad"));
+        }
+        let encrypted_key = self.enc_symm_key.as_ref().and_then(BitString::as_bytes).ok_or(PARTIAL)?;
+        let wrapped = self.enc_value.as_bytes().ok_or(PARTIAL)?;
+        Ok(Delivery {
+            oaep: oaep_hash(self.key_alg.as_ref().ok_or(PARTIAL)?)?,
+            encrypted_key: encrypted_key.to_vec(),
+            mechanism: KeyWrapMechanism::Kwp,
+            wrapped: wrapped.to_vec(),
+        })
+    }
+}
+
+impl EncryptedKey {
+    /// The delivery inside an EncryptedValue; an EnvelopedData is refused, since tokens cannot unwrap it.
+    pub fn to_delivery(&self) -> Result<Delivery, CmpError> {
+        match self {
+            Self::EncryptedValue(value) => value.to_delivery(),
+            Self::EnvelopedData(_) => {
+                Err(CmpError::Unfit("the private key came as EnvelopedData, not as EncryptedValue"))
+            }
+        }
+    }
+}
+
+/// RSAES-OAEP-params (RFC 8017 §A.2.1).
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+struct OaepParameters {
+    #[asn1(context_specific = "0", optional = "true")]
+    hash: Option<AlgorithmIdentifierOwned>,
+    #[asn1(context_specific = "1", optional = "true")]
+    mask: Option<AlgorithmIdentifierOwned>,
+    #[asn1(context_specific = "2", optional = "true")]
+    label: Option<Any>,
+}
+
+/// id-RSAES-OAEP with this hash for both purposes. DEFAULT values (SHA-1) are left out, as DER demands.
+fn oaep_algorithm(hash: OaepHash) -> Result<AlgorithmIdentifierOwned, CmpError> {
+    let parameters = match hash_oid(hash) {
+        None => OaepParameters { hash: None, mask: None, label: None },
+        Some(hash) => {
+            let hash = AlgorithmIdentifierOwned { oid: hash, parameters: Some(Any::null()) };
+            let mask = AlgorithmIdentifierOwned { oid: oid::MGF1, parameters: Some(Any::encode_from(&hash)?) };
+            OaepParameters { hash: Some(hash), mask: Some(mask), label: None }
+        }
+    };
+    Ok(AlgorithmIdentifierOwned { oid: oid::RSAES_OAEP, parameters: Some(Any::encode_from(&parameters)?) })
+}
+
+/// The hash of id-RSAES-OAEP. Refused: two different hashes, a label, an unknown hash, another algorithm.
+fn oaep_hash(algorithm: &AlgorithmIdentifierOwned) -> Result<OaepHash, CmpError> {
+    const UNFIT: CmpError = CmpError::Unfit("the transport algorithm is not id-RSAES-OAEP with one supported hash");
+    let parameters = algorithm.parameters.as_ref().filter(|_| algorithm.oid == oid::RSAES_OAEP).ok_or(UNFIT)?;
+    let parameters: OaepParameters = parameters.decode_as()?;
+    let mask = match &parameters.mask {
+        None => None,
+        Some(mask) if mask.oid == oid::MGF1 => {
+            let inner: AlgorithmIdentifierOwned = mask.parameters.as_ref().ok_or(UNFIT)?.decode_as()?;
+            Some(inner.oid)
+        }
+        Some(_) => return Err(UNFIT),
+    };
+    let own = parameters.hash.map(|hash| hash.oid).unwrap_or(oid::SHA1);
+    if parameters.label.is_some() || own != mask.unwrap_or(oid::SHA1) {
+        return Err(UNFIT);
+    }
+    match own {
+        oid::SHA1 => Ok(OaepHash::Sha1),
+        oid::SHA256 => Ok(OaepHash::Sha256),
+        oid::SHA384 => Ok(OaepHash::Sha384),
+        oid::SHA512 => Ok(OaepHash::Sha512),
+        _ => Err(UNFIT),
+    }
+}
+
+/// The hash's identifier; none for SHA-1, the DEFAULT.
+fn hash_oid(hash: OaepHash) -> Option<ObjectIdentifier> {
+    match hash {
+        OaepHash::Sha1 => None,
+        OaepHash::Sha256 => Some(oid::SHA256),
+        OaepHash::Sha384 => Some(oid::SHA384),
+        OaepHash::Sha512 => Some(oid::SHA512),
+    }
+}

@@ -1,0 +1,198 @@
+//! PKIHeader (RFC 9810 §5.1.1).
+
+use std::time::Duration;
+
+use der::asn1::{GeneralizedTime, OctetString};
+use der::{Decode, DecodeValue, Encode, EncodeValue, FixedTag, Header, Length, Reader, Sequence, Tag, Writer};
+use spki::AlgorithmIdentifierOwned;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::{Name, RdnSequence};
+
+use super::general::GeneralInfo;
+use super::status::PkiFreeText;
+use super::{CmpError, PkiMessage};
+
+/// The version of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pvno(u32);
+
+impl Pvno {
+    /// cmp2000 (2): private keys travel as EncryptedValue.
+    pub const CMP2000: Self = Self(2);
+    /// cmp2021 (3): private keys travel as EnvelopedData; certConf names its hash algorithm.
+    pub const CMP2021: Self = Self(3);
+
+    /// Whether this room speaks it. Other versions still parse, so that they can be answered `unsupportedVersion`.
+    pub fn is_supported(self) -> bool {
+        self == Self::CMP2000 || self == Self::CMP2021
+    }
+
+    /// The number on the wire.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl FixedTag for Pvno {
+    const TAG: Tag = Tag::Integer;
+}
+
+impl<'a> DecodeValue<'a> for Pvno {
+    type Error = der::Error;
+
+    fn decode_value<R: Reader<'a>>(reader: &mut R, header: Header) -> der::Result<Self> {
+        u32::decode_value(reader, header).map(Self)
+    }
+}
+
+impl EncodeValue for Pvno {
+    fn value_len(&self) -> der::Result<Length> {
+        self.0.value_len()
+    }
+
+    fn encode_value(&self, writer: &mut impl Writer) -> der::Result<()> {
+        self.0.encode_value(writer)
+    }
+}
+
+/// PKIHeader.
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+pub struct PkiHeader {
+    /// The version.
+    pub pvno: Pvno,
+    /// Who speaks. With a MAC: directoryName CN=reference, or an empty name.
+    pub sender: GeneralName,
+    /// To whom.
+    pub recipient: GeneralName,
+    /// When the message was made.
+    #[asn1(context_specific = "0", optional = "true")]
+    pub message_time: Option<GeneralizedTime>,
+    /// How the message is protected.
+    #[asn1(context_specific = "1", optional = "true")]
+    pub protection_alg: Option<AlgorithmIdentifierOwned>,
+    /// Which key or secret protects it. With a MAC: the reference, in UTF-8.
+    #[asn1(context_specific = "2", optional = "true")]
+    pub sender_kid: Option<OctetString>,
+    /// Which key of the recipient.
+    #[asn1(context_specific = "3", optional = "true")]
+    pub recip_kid: Option<OctetString>,
+    /// Names the transaction: 16 random bytes, chosen by the client, the same in all its messages.
+    #[asn1(context_specific = "4", optional = "true")]
+    pub transaction_id: Option<OctetString>,
+    /// 16 fresh random bytes.
+    #[asn1(context_specific = "5", optional = "true")]
+    pub sender_nonce: Option<OctetString>,
+    /// The senderNonce of the message that this one answers.
+    #[asn1(context_specific = "6", optional = "true")]
+    pub recip_nonce: Option<OctetString>,
+    /// For people.
+    #[asn1(context_specific = "7", optional = "true")]
+    pub free_text: Option<PkiFreeText>,
+    /// implicitConfirm, confirmWaitTime and the like.
+    #[asn1(context_specific = "8", optional = "true")]
+    pub general_info: Option<GeneralInfo>,
+}
+
+impl PkiHeader {
+    /// The header of a transaction's first message, protected by a temporary key: fresh transactionID and nonce,
+    /// senderKID = `reference`, sender CN=`reference` (RFC 9483 §3.1). `recipient` is the authority's name if known.
+    pub fn request(
+        pvno: Pvno,
+        reference: &str,
+        recipient: Option<&Name>,
+        now: jiff::Timestamp,
+    ) -> Result<Self, CmpError> {
+        Ok(Self {
+            pvno,
+            sender: common_name(reference)?,
+            recipient: recipient.map_or_else(empty_name, |name| GeneralName::DirectoryName(name.clone())),
+            message_time: Some(generalized_time(now)?),
+            protection_alg: None,
+            sender_kid: Some(OctetString::new(reference.as_bytes())?),
+            recip_kid: None,
+            transaction_id: Some(fresh_nonce()?),
+            sender_nonce: Some(fresh_nonce()?),
+            recip_nonce: None,
+            free_text: None,
+            general_info: None,
+        })
+    }
+
+    /// The client's next message in a transaction: answers `reply`, goes on from the client's own `request`.
+    pub fn following(request: &PkiMessage, reply: &PkiMessage, now: jiff::Timestamp) -> Result<Self, CmpError> {
+        let first = request.header();
+        Ok(Self {
+            pvno: first.pvno,
+            sender: first.sender.clone(),
+            recipient: reply.header().sender.clone(),
+            message_time: Some(generalized_time(now)?),
+            protection_alg: None,
+            sender_kid: first.sender_kid.clone(),
+            recip_kid: None,
+            transaction_id: first.transaction_id.clone(),
+            sender_nonce: Some(fresh_nonce()?),
+            recip_nonce: reply.header().sender_nonce.clone(),
+            free_text: None,
+            general_info: None,
+        })
+    }
+
+    /// The transactionID's bytes; RFC 9483 §3.5 wants 16 of them, so that is what the authority should insist on.
+    pub fn transaction(&self) -> Option<&[u8]> {
+        self.transaction_id.as_ref().map(OctetString::as_bytes)
+    }
+
+    /// The senderNonce's bytes.
+    pub fn nonce(&self) -> Option<&[u8]> {
+        self.sender_nonce.as_ref().map(OctetString::as_bytes)
+    }
+
+    /// The first CN of a directoryName in `sender`, in whatever string type it came.
+    pub fn sender_common_name(&self) -> Option<String> {
+        let GeneralName::DirectoryName(name) = &self.sender else { return None };
+        common_name_of(name)
+    }
+}
+
+fn common_name_of(name: &Name) -> Option<String> {
+    const COMMON_NAME: der::asn1::ObjectIdentifier = der::asn1::ObjectIdentifier::new_unwrap("2.5.4.3");
+    let value = name.iter().find(|attribute| attribute.oid == COMMON_NAME)?;
+    String::from_utf8(value.value.value().to_vec()).ok()
+}
+
+/// directoryName CN=`text`.
+pub(super) fn common_name(text: &str) -> Result<GeneralName, CmpError> {
+    Ok(GeneralName::DirectoryName(subject_common_name(text)?))
+}
+
+/// CN=`text` as a UTF8String, whatever characters `text` has (RFC 4514 escaping is not involved).
+pub(super) fn subject_common_name(text: &str) -> Result<Name, CmpError> {
+    use der::asn1::{SetOfVec, Utf8StringRef};
+    use x509_cert::attr::AttributeTypeAndValue;
+    use x509_cert::name::RelativeDistinguishedName;
+
+    let value = AttributeTypeAndValue {
+        oid: der::asn1::ObjectIdentifier::new_unwrap("2.5.4.3"),
+        value: der::Any::encode_from(&Utf8StringRef::new(text)?)?,
+    };
+    let rdn = RelativeDistinguishedName::from(SetOfVec::try_from(vec![value])?);
+    Ok(Name::from_der(&RdnSequence::from(vec![rdn]).to_der()?)?)
+}
+
+/// The empty directoryName, for a party whose name is not known (RFC 9810 §5.1.1).
+pub(super) fn empty_name() -> GeneralName {
+    GeneralName::DirectoryName(Name::default())
+}
+
+/// 16 fresh random bytes (RFC 9810 §5.1.1: 128 bits).
+pub(super) fn fresh_nonce() -> Result<OctetString, CmpError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(OctetString::new(bytes.to_vec())?)
+}
+
+/// Whole seconds, as DER wants.
+pub(super) fn generalized_time(at: jiff::Timestamp) -> Result<GeneralizedTime, CmpError> {
+    let seconds = u64::try_from(at.as_second()).map_err(|_| CmpError::Time(at))?;
+    GeneralizedTime::from_unix_duration(Duration::from_secs(seconds)).map_err(|_| CmpError::Time(at))
+}

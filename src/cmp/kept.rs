@@ -1,0 +1,63 @@
+//! A decoded value together with the exact bytes that it was decoded from.
+
+use std::ops::Deref;
+
+use der::{Decode, Encode, Length, Reader, SliceReader, Writer};
+
+/// A value and its DER, tag and length included. What is verified (a MAC, a proof of possession) is verified over
+/// [`Kept::der`]; nothing can change one without the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept<T> {
+    value: T,
+    der: Vec<u8>,
+}
+
+impl<T: Encode> Kept<T> {
+    /// Encodes a value of our own, once.
+    pub fn new(value: T) -> der::Result<Self> {
+        let der = value.to_der()?;
+        Ok(Self { value, der })
+    }
+}
+
+impl<T> Kept<T> {
+    /// The bytes as received, or as encoded by [`Kept::new`].
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+}
+
+impl<T> Deref for Kept<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<'a, T> Decode<'a> for Kept<T>
+where
+    T: for<'b> Decode<'b, Error = der::Error>,
+{
+    type Error = der::Error;
+
+    fn decode<R: Reader<'a>>(reader: &mut R) -> der::Result<Self> {
+        let header = der::Header::peek(reader)?;
+        let length = (header.encoded_len()? + header.length())?;
+        let der = reader.read_vec(length)?;
+        let mut own = SliceReader::new(&der)?;
+        let value = T::decode(&mut own)?;
+        own.finish()?;
+        Ok(Self { value, der })
+    }
+}
+
+impl<T> Encode for Kept<T> {
+    fn encoded_len(&self) -> der::Result<Length> {
+        self.der.len().try_into()
+    }
+
+    fn encode(&self, writer: &mut impl Writer) -> der::Result<()> {
+        writer.write(&self.der)
+    }
+}

@@ -1,0 +1,9 @@
+//! PKIProtection (RFC 9810 §5.1.3): what proves who a message is from, over its bytes as received.
+
+mod mac;
+mod pbm;
+mod pbmac1;
+mod signature;
+
+pub use mac::{MacProtection, protect_with_mac, verify_mac};
+pub use signature::{protect_with_signature, verify_signature};

@@ -1,0 +1,75 @@
+//! PasswordBasedMac (RFC 4211 §4.4, RFC 9481 §6.1.1): what OpenSSL and most others send.
+
+use der::asn1::OctetString;
+use der::{Any, Sequence};
+use sha2::Digest;
+use spki::AlgorithmIdentifierOwned;
+use zeroize::Zeroizing;
+
+use super::mac::hmac;
+use crate::cmp::{CmpError, ProtectionError, oid};
+
+/// Above this a message asks for more hashing than is done for anyone.
+const MAX_ITERATIONS: u32 = 100_000;
+
+/// PBMParameter.
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+pub(super) struct PbmParameters {
+    salt: OctetString,
+    owf: AlgorithmIdentifierOwned,
+    iteration_count: u64,
+    mac: AlgorithmIdentifierOwned,
+}
+
+impl PbmParameters {
+    pub(super) fn ours() -> Result<Self, CmpError> {
+        let algorithm = |oid| AlgorithmIdentifierOwned { oid, parameters: None };
+        Ok(Self {
+            salt: OctetString::new(Vec::new())?,
+            owf: algorithm(oid::SHA256),
+            iteration_count: 1000,
+            mac: algorithm(oid::HMAC_SHA256),
+        })
+    }
+
+    /// Reads parameters; refuses a count above the bound and below RFC 4211's 100 before any work is done.
+    pub(super) fn read(parameters: &Any) -> Result<Self, ProtectionError> {
+        let own: Self = parameters.decode_as().map_err(|_| ProtectionError::Malformed)?;
+        if own.iteration_count > u64::from(MAX_ITERATIONS) {
+            return Err(ProtectionError::TooManyIterations { asked: own.iteration_count, allowed: MAX_ITERATIONS });
+        }
+        if own.iteration_count < 100 || own.salt.as_bytes().len() < 8 {
+            return Err(ProtectionError::Malformed);
+        }
+        Ok(own)
+    }
+
+    pub(super) fn with_salt(&self, salt: &[u8]) -> Result<Self, CmpError> {
+        Ok(Self { salt: OctetString::new(salt)?, ..self.clone() })
+    }
+
+    pub(super) fn algorithm(&self) -> Result<AlgorithmIdentifierOwned, CmpError> {
+        Ok(AlgorithmIdentifierOwned { oid: oid::PASSWORD_BASED_MAC, parameters: Some(Any::encode_from(self)?) })
+    }
+
+    pub(super) fn mac(&self, secret: &[u8], bytes: &[u8]) -> Result<Vec<u8>, ProtectionError> {
+        let key = match self.owf.oid {
+            oid::SHA1 => self.iterate::<sha1::Sha1>(secret),
+            oid::SHA256 => self.iterate::<sha2::Sha256>(secret),
+            oid::SHA384 => self.iterate::<sha2::Sha384>(secret),
+            oid::SHA512 => self.iterate::<sha2::Sha512>(secret),
+            other => return Err(ProtectionError::Unsupported(other)),
+        };
+        hmac(&self.mac, &key, bytes)
+    }
+
+    /// The one-way function over secret and salt, then over its own output, `iteration_count` times in all.
+    fn iterate<D: Digest>(&self, secret: &[u8]) -> Zeroizing<Vec<u8>> {
+        let first = D::new().chain_update(secret).chain_update(self.salt.as_bytes()).finalize();
+        let mut key = Zeroizing::new(first.to_vec());
+        for _ in 1..self.iteration_count {
+            key = Zeroizing::new(D::digest(key.as_slice()).to_vec());
+        }
+        key
+    }
+}

@@ -1,0 +1,109 @@
+//! PBMAC1 (RFC 8018 §7.1, RFC 9481 §6.1.2): PBKDF2, then HMAC.
+
+use der::asn1::OctetString;
+use der::{Any, Sequence};
+use pbkdf2::pbkdf2_hmac;
+use spki::AlgorithmIdentifierOwned;
+use zeroize::Zeroizing;
+
+use super::mac::hmac;
+use crate::cmp::{CmpError, ProtectionError, oid};
+
+/// Above this a message asks for more hashing than is done for anyone. (OpenSSL 3.6 sends 262,144.)
+const MAX_ITERATIONS: u32 = 300_000;
+/// HMAC keys longer than this are of no use.
+const MAX_KEY_BYTES: u16 = 128;
+
+/// PBMAC1-params.
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+struct Wire {
+    key_derivation_func: AlgorithmIdentifierOwned,
+    message_auth_scheme: AlgorithmIdentifierOwned,
+}
+
+/// PBKDF2-params with a salt given in the message (the other choice has no definition).
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+struct Pbkdf2Parameters {
+    salt: OctetString,
+    iteration_count: u64,
+    #[asn1(optional = "true")]
+    key_length: Option<u16>,
+    /// Absent: HMAC-SHA-1.
+    #[asn1(optional = "true")]
+    prf: Option<AlgorithmIdentifierOwned>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pbmac1Parameters {
+    derivation: Pbkdf2Parameters,
+    scheme: AlgorithmIdentifierOwned,
+}
+
+impl Pbmac1Parameters {
+    pub(super) fn ours() -> Result<Self, CmpError> {
+        let hmac_sha256 = AlgorithmIdentifierOwned { oid: oid::HMAC_SHA256, parameters: Some(Any::null()) };
+        let derivation = Pbkdf2Parameters {
+            salt: OctetString::new(Vec::new())?,
+            iteration_count: 10_000,
+            key_length: Some(32),
+            prf: Some(hmac_sha256.clone()),
+        };
+        Ok(Self { derivation, scheme: hmac_sha256 })
+    }
+
+    /// Reads parameters; refuses a count above the bound before any work is done.
+    pub(super) fn read(parameters: &Any) -> Result<Self, ProtectionError> {
+        let own: Wire = parameters.decode_as().map_err(|_| ProtectionError::Malformed)?;
+        if own.key_derivation_func.oid != oid::PBKDF2 {
+            return Err(ProtectionError::Unsupported(own.key_derivation_func.oid));
+        }
+        let derivation = own.key_derivation_func.parameters.ok_or(ProtectionError::Malformed)?;
+        let derivation: Pbkdf2Parameters = derivation.decode_as().map_err(|_| ProtectionError::Malformed)?;
+        if derivation.iteration_count > u64::from(MAX_ITERATIONS) {
+            return Err(ProtectionError::TooManyIterations {
+                asked: derivation.iteration_count,
+                allowed: MAX_ITERATIONS,
+            });
+        }
+        let key_fits = derivation.key_length.is_none_or(|length| (16..=MAX_KEY_BYTES).contains(&length));
+        if derivation.iteration_count < 100 || derivation.salt.as_bytes().len() < 8 || !key_fits {
+            return Err(ProtectionError::Malformed);
+        }
+        Ok(Self { derivation, scheme: own.message_auth_scheme })
+    }
+
+    pub(super) fn with_salt(&self, salt: &[u8]) -> Result<Self, CmpError> {
+        let derivation = Pbkdf2Parameters { salt: OctetString::new(salt)?, ..self.derivation.clone() };
+        Ok(Self { derivation, scheme: self.scheme.clone() })
+    }
+
+    pub(super) fn algorithm(&self) -> Result<AlgorithmIdentifierOwned, CmpError> {
+        let derivation = Any::encode_from(&self.derivation)?;
+        let wire = Wire {
+            key_derivation_func: AlgorithmIdentifierOwned { oid: oid::PBKDF2, parameters: Some(derivation) },
+            message_auth_scheme: self.scheme.clone(),
+        };
+        Ok(AlgorithmIdentifierOwned { oid: oid::PBMAC1, parameters: Some(Any::encode_from(&wire)?) })
+    }
+
+    pub(super) fn mac(&self, secret: &[u8], bytes: &[u8]) -> Result<Vec<u8>, ProtectionError> {
+        let length = match (self.derivation.key_length, self.scheme.oid) {
+            (Some(length), _) => usize::from(length),
+            (None, oid::HMAC_SHA1 | oid::HMAC_SHA1_PKIX) => 20,
+            (None, oid::HMAC_SHA384) => 48,
+            (None, oid::HMAC_SHA512) => 64,
+            (None, _) => 32,
+        };
+        let mut key = Zeroizing::new(vec![0; length]);
+        let salt = self.derivation.salt.as_bytes();
+        let rounds = u32::try_from(self.derivation.iteration_count).map_err(|_| ProtectionError::Malformed)?;
+        match self.derivation.prf.as_ref().map_or(oid::HMAC_SHA1, |prf| prf.oid) {
+            oid::HMAC_SHA1 => pbkdf2_hmac::<sha1::Sha1>(secret, salt, rounds, &mut key),
+            oid::HMAC_SHA256 => pbkdf2_hmac::<sha2::Sha256>(secret, salt, rounds, &mut key),
+            oid::HMAC_SHA384 => pbkdf2_hmac::<sha2::Sha384>(secret, salt, rounds, &mut key),
+            oid::HMAC_SHA512 => pbkdf2_hmac::<sha2::Sha512>(secret, salt, rounds, &mut key),
+            other => return Err(ProtectionError::Unsupported(other)),
+        }
+        hmac(&self.scheme, &key, bytes)
+    }
+}

@@ -1,0 +1,85 @@
+//! id-regInfo-utf8Pairs (RFC 4211 §7.1): names and values in one string, `keyset?default%level?high%`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::CmpError;
+
+/// Names and values, in order. On the wire `?` stands between name and value and `%` behind each pair; where these two
+/// belong to a name or value they are written `%3f` and `%25`. No other escape exists, so `%address?…` is a pair.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Utf8Pairs(Vec<(String, String)>);
+
+impl Utf8Pairs {
+    /// The keyset name that the user chose.
+    pub const KEYSET: &'static str = "keyset";
+    /// The security level that the user chose: `high`, `medium` or `low`.
+    pub const LEVEL: &'static str = "level";
+
+    /// Adds a pair.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The value of the first pair of this name. (Two of one name: see [`Utf8Pairs::from_str`], which refuses.)
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All pairs.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl fmt::Display for Utf8Pairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, value)| write!(f, "{}?{}%", escaped(name), escaped(value)))
+    }
+}
+
+/// Reads pairs. Refused: a pair without `?`, with two, without a name, and a name given twice.
+impl FromStr for Utf8Pairs {
+    type Err = CmpError;
+
+    fn from_str(text: &str) -> Result<Self, CmpError> {
+        let mut pairs = Self::default();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (pair, behind) = next_pair(rest);
+            rest = behind;
+            let (name, value) = pair.split_once('?').ok_or(CmpError::Unfit("a pair in utf8Pairs has no `?`"))?;
+            if value.contains('?') || name.is_empty() {
+                return Err(CmpError::Unfit("a pair in utf8Pairs has two `?` or no name"));
+            }
+            let name = unescaped(name);
+            if pairs.value(&name).is_some() {
+                return Err(CmpError::Unfit("a name occurs twice in utf8Pairs"));
+            }
+            pairs.0.push((name, unescaped(value)));
+        }
+        Ok(pairs)
+    }
+}
+
+/// Up to the next `%` that does not begin an escape, and what is behind it.
+fn next_pair(text: &str) -> (&str, &str) {
+    let end = text.match_indices('%').map(|(at, _)| at).find(|at| {
+        let behind = text.get(at + 1..at + 3).unwrap_or_default();
+        behind != "25" && !behind.eq_ignore_ascii_case("3f")
+    });
+    match end {
+        Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default()),
+        None => (text, ""),
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace('?', "%3f")
+}
+
+fn unescaped(text: &str) -> String {
+    text.replace("%3f", "?").replace("%3F", "?").replace("%25", "%")
+}
