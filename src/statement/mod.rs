@@ -1,1 +1,184 @@
-//! To be written.
+//! Statements: how administrators speak, and how the authority answers them.
+//!
+//! A statement is one command in JSON, signed as CMS content of a type of its own by the key on the administrator's
+//! token: one use, one PIN, and its own evidence for the log. The authority's [`Response`] is signed with its CMP
+//! response key, names the statement by its digest, and carries the latest audit checkpoint.
+//!
+//! This room must never take a byte for signed that is not: what is read is the content exactly as it was signed, and a
+//! [`VerifiedStatement`] comes only out of [`SignedStatement::verify`]. Unknown or doubled members are refused, never
+//! skipped. It does not know who is an administrator; whoever calls brings the certificate that must have signed.
+
+mod form;
+mod members;
+mod response;
+mod signed;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::pki::{Fingerprint, PathProblem, PkiError};
+use crate::token::SecurityLevel;
+
+pub use response::{
+    Answer, CertificateEntry, Checkpoint, LetterEntry, Response, SignedResponse, UserDetails, UserSummary,
+};
+pub use signed::{SignedStatement, VerifiedStatement};
+
+/// The most bytes a signed statement has (the CMS message).
+pub const LONGEST_STATEMENT: usize = 65_536;
+
+/// The longest time between a statement's notBefore and its notAfter.
+pub const LONGEST_VALIDITY: SignedDuration = SignedDuration::from_mins(15);
+
+/// How long a new statement is valid: enough for a slow token, and for clocks that differ a little.
+const VALIDITY: SignedDuration = SignedDuration::from_mins(10);
+
+/// How far before "now" a new statement's validity begins, for an authority whose clock is behind.
+const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(3);
+
+/// One command of an administrator to one authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// SHA-256 of the CA certificate of the authority it is for; no other takes it.
+    pub authority: Fingerprint,
+    /// What is to be done.
+    pub operation: Operation,
+    /// Random; the authority keeps it until `not_after` and takes it once.
+    pub nonce: [u8; 16],
+    /// From when it may be taken.
+    pub not_before: Timestamp,
+    /// Until when; at most [`LONGEST_VALIDITY`] after `not_before`.
+    pub not_after: Timestamp,
+}
+
+impl Statement {
+    /// A statement for `authority`, good for some minutes around `now`, with a fresh random `nonce`.
+    pub fn new(authority: Fingerprint, operation: Operation, nonce: [u8; 16], now: Timestamp) -> Self {
+        let shifted = |by: SignedDuration| now.checked_add(by).unwrap_or(now);
+        Self { authority, operation, nonce, not_before: shifted(-CLOCK_DIFFERENCE), not_after: shifted(VALIDITY) }
+    }
+}
+
+/// What an administrator can ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// A letter to enroll, for a person who is known or new.
+    Issue {
+        /// The user's e-mail address: whom it is about.
+        email: String,
+        /// The user's whole name; needed for someone new, else it replaces the one in the record.
+        name: Option<String>,
+        /// The security levels the letter allows; none given: what the profile allows.
+        levels: Option<Vec<SecurityLevel>>,
+        /// How many seconds the letter is good for; none given: what the authority's configuration says.
+        valid_for_seconds: Option<u64>,
+    },
+    /// A letter to recover the whole history of a user's encryption keys.
+    Recover {
+        /// The user's e-mail address.
+        email: String,
+        /// Whether the old token may be in others' hands: revokes, and makes a new current encryption key.
+        lost: bool,
+        /// How many seconds the letter is good for; none given: what the authority's configuration says.
+        valid_for_seconds: Option<u64>,
+    },
+    /// All users, in short.
+    List,
+    /// One user, in full.
+    Show {
+        /// The user's e-mail address.
+        email: String,
+    },
+}
+
+impl Operation {
+    /// The operation's name, as it stands in the statement: `issue`, `recover`, `list`, `show`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Issue { .. } => "issue",
+            Self::Recover { .. } => "recover",
+            Self::List => "list",
+            Self::Show { .. } => "show",
+        }
+    }
+
+    /// The e-mail address it is about, if it is about one user.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
+            Self::List => None,
+        }
+    }
+}
+
+/// Why a statement or a response is not taken, or cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatementError {
+    /// Longer than any is.
+    #[error("cannot take the {what}: it is too long")]
+    TooLong {
+        /// "statement" or "response".
+        what: &'static str,
+    },
+    /// It is no CMS SignedData, or one that cannot be read or made.
+    #[error("cannot handle the {what}: {source}")]
+    Cms {
+        /// "statement" or "response".
+        what: &'static str,
+        /// What the standards room says.
+        source: PkiError,
+    },
+    /// It is signed content of another type: a signed mail is no statement.
+    #[error("cannot take the {what}: it is signed as {found}, not as a {what}")]
+    OtherType {
+        /// "statement" or "response".
+        what: &'static str,
+        /// The type it has.
+        found: String,
+    },
+    /// Its signature is not that of the one who must have signed, or there are several.
+    #[error("cannot take the {what}: {reason}")]
+    Signature {
+        /// "statement" or "response".
+        what: &'static str,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Its JSON is not in the form it must have.
+    #[error("cannot take the {what}: its form is wrong: {reason}")]
+    Form {
+        /// "statement" or "response".
+        what: &'static str,
+        /// Which rule is broken.
+        reason: String,
+    },
+    /// It is for, or from, another authority.
+    #[error("cannot take the {what}: it is about another authority ({found})")]
+    OtherAuthority {
+        /// "statement" or "response".
+        what: &'static str,
+        /// The CA fingerprint it names.
+        found: Fingerprint,
+    },
+    /// Its validity is longer than allowed.
+    #[error("cannot take the statement: it is valid for longer than 15 minutes")]
+    ValidTooLong,
+    /// Its time has not come: a clock is wrong.
+    #[error("cannot take the statement: it is not valid before {not_before}; compare the clocks")]
+    NotYet {
+        /// From when it is valid.
+        not_before: Timestamp,
+    },
+    /// Its time is over.
+    #[error("cannot take the statement: it was valid until {not_after}; make a new one, and compare the clocks")]
+    Over {
+        /// Until when it was valid.
+        not_after: Timestamp,
+    },
+    /// The response answers another statement.
+    #[error("cannot take the response: it answers another statement than the one that was sent")]
+    OtherStatement,
+    /// The response is not signed by the authority that is known.
+    #[error("cannot take the response: its signer is not believed: {0}")]
+    NotTheAuthority(PathProblem),
+}

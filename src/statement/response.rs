@@ -1,0 +1,274 @@
+//! The authority's response to a statement: what came of it, and how far the audit log has got.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use signature::Signer;
+use spki::DynSignatureAlgorithmIdentifier;
+use zeroize::Zeroizing;
+
+use super::StatementError;
+use super::members::{hexadecimal, instant, optional_instant, secret_text};
+use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, sign};
+use crate::pki::oid::ContentType;
+use crate::pki::{Certificate, Fingerprint, Purpose, path};
+use crate::token::{SecurityLevel, Signature};
+
+const WHAT: &str = "response";
+
+/// The version written, and the only one read.
+const VERSION: u8 = 1;
+
+/// The most bytes a response has: a list of some ten thousand users.
+const LONGEST_RESPONSE: usize = 8 * 1024 * 1024;
+
+/// What the authority answers to one statement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Response {
+    /// SHA-256 of the signed statement it answers ([`super::SignedStatement::digest`]).
+    pub statement: [u8; 32],
+    /// What came of it.
+    pub answer: Answer,
+    /// How far the audit log has got, this act included.
+    pub checkpoint: Checkpoint,
+}
+
+/// What came of a statement.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// A letter was made: its text, with the temporary key in it. It goes over TLS or encrypted, and into no log.
+    Letter(#[serde(with = "secret_text")] Zeroizing<String>),
+    /// All users, in short.
+    Users(Vec<UserSummary>),
+    /// One user, in full.
+    User(Box<UserDetails>),
+    /// Nothing was done; why, as a sentence for the administrator. This is the authority's word, not a fault.
+    Refused(String),
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Letter(_) => f.write_str("Letter([redacted])"),
+            Self::Users(users) => f.debug_tuple("Users").field(users).finish(),
+            Self::User(user) => f.debug_tuple("User").field(user).finish(),
+            Self::Refused(reason) => f.debug_tuple("Refused").field(reason).finish(),
+        }
+    }
+}
+
+/// How far the audit log has got. Clients keep the latest: a log that is cut off at its end is then noticed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// How many entries the log has.
+    pub sequence: u64,
+    /// The hash of the last entry, which covers all before it.
+    #[serde(with = "hexadecimal")]
+    pub head: [u8; 32],
+    /// When it was signed.
+    #[serde(with = "instant")]
+    pub at: Timestamp,
+    /// The audit key's signature over the checkpoint, in the form the authority's audit defines.
+    #[serde(with = "hexadecimal")]
+    pub signature: Vec<u8>,
+}
+
+/// One line of the list of users.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserSummary {
+    /// The e-mail address.
+    pub email: String,
+    /// The whole name.
+    pub name: String,
+    /// Whether they may make statements.
+    pub administrator: bool,
+    /// Whether they have a current signing certificate.
+    pub enrolled: bool,
+    /// Until when that certificate is valid.
+    #[serde(with = "optional_instant")]
+    pub certificate_expires: Option<Timestamp>,
+    /// Until when an unused letter of theirs is good.
+    #[serde(with = "optional_instant")]
+    pub letter_expires: Option<Timestamp>,
+}
+
+/// Everything about one user that an administrator may see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserDetails {
+    /// The internal user id.
+    pub id: String,
+    /// The e-mail address.
+    pub email: String,
+    /// The whole name.
+    pub name: String,
+    /// Whether they may make statements.
+    pub administrator: bool,
+    /// Since when the authority knows them.
+    #[serde(with = "instant")]
+    pub since: Timestamp,
+    /// How many of their encryption keys are in the archive.
+    pub archived_keys: u64,
+    /// Their certificates, the newest first.
+    pub certificates: Vec<CertificateEntry>,
+    /// Their letters, the newest first.
+    pub letters: Vec<LetterEntry>,
+}
+
+/// A certificate of a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateEntry {
+    /// The serial number, hexadecimal.
+    pub serial: String,
+    /// What it is for: `signing` or `encryption`.
+    pub usage: String,
+    /// The keyset it was enrolled into, as the user named it.
+    pub keyset: String,
+    /// The keyset's level.
+    pub level: SecurityLevel,
+    /// `current`, `superseded`, `revoked` and the like, as the authority keeps it.
+    pub state: String,
+    /// From when it is valid.
+    #[serde(with = "instant")]
+    pub not_before: Timestamp,
+    /// Until when it is valid.
+    #[serde(with = "instant")]
+    pub not_after: Timestamp,
+}
+
+/// A letter of a user, without its temporary key, which the authority does not keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LetterEntry {
+    /// The reference.
+    pub reference: String,
+    /// `enroll` or `recover`.
+    pub purpose: String,
+    /// `unused`, `claimed`, `used`, `voided`, `expired`.
+    pub state: String,
+    /// Until when it is or was good.
+    #[serde(with = "instant")]
+    pub expires: Timestamp,
+}
+
+/// The members of a response's JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    version: u8,
+    authority: Fingerprint,
+    #[serde(with = "hexadecimal")]
+    statement: [u8; 32],
+    answer: Answer,
+    checkpoint: Checkpoint,
+}
+
+/// A response's CMS message. Until [`verify`](Self::verify) nothing it says is known to be true.
+#[derive(Clone)]
+pub struct SignedResponse(Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for SignedResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedResponse({} bytes)", self.0.len())
+    }
+}
+
+impl Response {
+    /// Signs the response with the authority's CMP response key, `authority` being the CA certificate's fingerprint.
+    ///
+    /// # Errors
+    /// [`StatementError::Cms`], if the key refuses or does not fit the certificate.
+    pub fn sign<S>(
+        &self,
+        signer: &S,
+        certificate: &Certificate,
+        authority: Fingerprint,
+        now: Timestamp,
+    ) -> Result<SignedResponse, StatementError>
+    where
+        S: Signer<Signature> + DynSignatureAlgorithmIdentifier,
+    {
+        let form = Form {
+            version: VERSION,
+            authority,
+            statement: self.statement,
+            answer: self.answer.clone(),
+            checkpoint: self.checkpoint.clone(),
+        };
+        let content = Zeroizing::new(serde_json::to_vec(&form).map_err(|error| wrong_form(error.to_string()))?);
+        let to_sign = ContentToSign {
+            content_type: ContentType::STATEMENT_RESPONSE,
+            content: &content,
+            detached: false,
+            certificate,
+            chain: &[],
+            signing_time: now,
+            capabilities: false,
+        };
+        let der = sign(&to_sign, signer).map_err(|source| StatementError::Cms { what: WHAT, source })?;
+        Ok(SignedResponse(Zeroizing::new(der)))
+    }
+}
+
+impl SignedResponse {
+    /// Takes what came as a response.
+    pub fn from_der(der: Vec<u8>) -> Self {
+        Self(Zeroizing::new(der))
+    }
+
+    /// The message's bytes, as they are sent.
+    pub fn as_der(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Verifies that the authority with this CA certificate (which the caller already trusts) answers with this the
+    /// statement of this digest, and gives the response.
+    ///
+    /// # Errors
+    /// [`StatementError::NotTheAuthority`] if the signer's certificate is not one the CA made for responses;
+    /// [`StatementError::OtherStatement`], [`StatementError::Signature`], [`StatementError::Form`] and the like.
+    pub fn verify(&self, ca: &Certificate, statement: [u8; 32], now: Timestamp) -> Result<Response, StatementError> {
+        if self.0.len() > LONGEST_RESPONSE {
+            return Err(StatementError::TooLong { what: WHAT });
+        }
+        let failed = |source| StatementError::Cms { what: WHAT, source };
+        let message = SignedMessage::parse(&self.0).map_err(failed)?;
+        if *message.content_type() != ContentType::STATEMENT_RESPONSE {
+            return Err(StatementError::OtherType { what: WHAT, found: message.content_type().to_string() });
+        }
+        let checks = message.verify(None, &[]).map_err(failed)?;
+        let signer = match checks.as_slice() {
+            [SignatureCheck::Good { certificate, .. }] => certificate,
+            [SignatureCheck::Wrong { reason, .. }] => return Err(wrong_signature(reason)),
+            [SignatureCheck::NoCertificate { .. }] => return Err(wrong_signature("it does not bring its certificate")),
+            _ => return Err(wrong_signature("it must have one signature")),
+        };
+        path::verify(signer, &[], std::slice::from_ref(ca), Purpose::CmpResponse, now)
+            .map_err(StatementError::NotTheAuthority)?;
+        let content = message.content().ok_or_else(|| wrong_signature("its content is missing"))?;
+        let form: Form = serde_json::from_slice(content).map_err(|error| wrong_form(error.to_string()))?;
+        if form.version != VERSION {
+            return Err(wrong_form(format!("it is of version {}, and only version {VERSION} is known", form.version)));
+        }
+        if form.authority != ca.fingerprint() {
+            return Err(StatementError::OtherAuthority { what: WHAT, found: form.authority });
+        }
+        if form.statement != statement {
+            return Err(StatementError::OtherStatement);
+        }
+        Ok(Response { statement: form.statement, answer: form.answer, checkpoint: form.checkpoint })
+    }
+}
+
+fn wrong_form(reason: impl Into<String>) -> StatementError {
+    StatementError::Form { what: WHAT, reason: reason.into() }
+}
+
+fn wrong_signature(reason: impl Into<String>) -> StatementError {
+    StatementError::Signature { what: WHAT, reason: reason.into() }
+}

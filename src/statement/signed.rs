@@ -1,0 +1,157 @@
+//! A statement with its signature: made on the administrator's side, verified on the authority's.
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use signature::Signer;
+use spki::DynSignatureAlgorithmIdentifier;
+
+use super::{LONGEST_STATEMENT, LONGEST_VALIDITY, Statement, StatementError};
+use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, sign};
+use crate::pki::oid::ContentType;
+use crate::pki::{Certificate, Fingerprint};
+use crate::token::Signature;
+
+const WHAT: &str = "statement";
+
+/// A statement's CMS message. Until [`verify`](Self::verify) nothing it says is known to be true.
+#[derive(Debug, Clone)]
+pub struct SignedStatement {
+    der: Vec<u8>,
+    message: SignedMessage,
+    certificate: Certificate,
+}
+
+impl Statement {
+    /// Signs the statement: CMS SignedData with the statement's own content type, the content inside, and the signer's
+    /// certificate. One use of the key.
+    ///
+    /// # Errors
+    /// [`StatementError::Cms`], if the key refuses or does not fit the certificate.
+    pub fn sign<S>(
+        &self,
+        signer: &S,
+        certificate: &Certificate,
+        now: Timestamp,
+    ) -> Result<SignedStatement, StatementError>
+    where
+        S: Signer<Signature> + DynSignatureAlgorithmIdentifier,
+    {
+        let content = self.to_json()?;
+        let to_sign = ContentToSign {
+            content_type: ContentType::STATEMENT,
+            content: &content,
+            detached: false,
+            certificate,
+            chain: &[],
+            signing_time: now,
+            capabilities: false,
+        };
+        let der = sign(&to_sign, signer).map_err(|source| StatementError::Cms { what: WHAT, source })?;
+        SignedStatement::parse(&der)
+    }
+}
+
+impl SignedStatement {
+    /// Reads the CMS message as far as it can be judged without knowing anyone: the content type, one certificate.
+    ///
+    /// # Errors
+    /// [`StatementError::TooLong`], [`StatementError::Cms`], [`StatementError::OtherType`],
+    /// [`StatementError::Signature`] if it does not bring exactly the signer's certificate.
+    pub fn parse(der: &[u8]) -> Result<Self, StatementError> {
+        if der.len() > LONGEST_STATEMENT {
+            return Err(StatementError::TooLong { what: WHAT });
+        }
+        let message = SignedMessage::parse(der).map_err(|source| StatementError::Cms { what: WHAT, source })?;
+        if *message.content_type() != ContentType::STATEMENT {
+            return Err(StatementError::OtherType { what: WHAT, found: message.content_type().to_string() });
+        }
+        let [certificate] = message.certificates() else {
+            return Err(wrong_signature("it must bring one certificate, its signer's"));
+        };
+        Ok(Self { der: der.to_vec(), certificate: certificate.clone(), message })
+    }
+
+    /// The message's bytes, as they are sent.
+    pub fn as_der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// SHA-256 of the message's bytes: what the response names, and the log keeps.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.der).into()
+    }
+
+    /// The certificate it claims to be signed with: to look up whose that is. It proves nothing yet.
+    pub fn claimed_certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Verifies the signature over the received bytes with `certificate`, which must be the signer's as the *caller's
+    /// own record* has it, then reads the content and checks whom and when it is for.
+    ///
+    /// That the certificate is current, that its owner is an administrator, and that the nonce is new, is for the
+    /// caller to see to.
+    ///
+    /// # Errors
+    /// [`StatementError::Signature`], [`StatementError::Form`], [`StatementError::OtherAuthority`],
+    /// [`StatementError::ValidTooLong`], [`StatementError::NotYet`], [`StatementError::Over`].
+    pub fn verify(
+        &self,
+        certificate: &Certificate,
+        authority: Fingerprint,
+        now: Timestamp,
+    ) -> Result<VerifiedStatement, StatementError> {
+        if self.certificate != *certificate {
+            return Err(wrong_signature("it is signed with another certificate"));
+        }
+        let checks = self
+            .message
+            .verify(None, std::slice::from_ref(certificate))
+            .map_err(|source| StatementError::Cms { what: WHAT, source })?;
+        match checks.as_slice() {
+            [SignatureCheck::Good { certificate: signer, .. }] if signer == certificate => {}
+            [SignatureCheck::Wrong { reason, .. }] => return Err(wrong_signature(reason)),
+            [_] => return Err(wrong_signature("its signer's certificate is not the one it brings")),
+            _ => return Err(wrong_signature("it must have one signature")),
+        }
+        let content = self.message.content().ok_or_else(|| wrong_signature("its content is missing"))?;
+        let statement = Statement::from_json(content)?;
+        if statement.authority != authority {
+            return Err(StatementError::OtherAuthority { what: WHAT, found: statement.authority });
+        }
+        let validity = statement.not_after.duration_since(statement.not_before);
+        if validity > LONGEST_VALIDITY {
+            return Err(StatementError::ValidTooLong);
+        }
+        if now < statement.not_before {
+            return Err(StatementError::NotYet { not_before: statement.not_before });
+        }
+        if now > statement.not_after {
+            return Err(StatementError::Over { not_after: statement.not_after });
+        }
+        Ok(VerifiedStatement { statement, digest: self.digest() })
+    }
+}
+
+/// A statement whose signature, authority and time are right. Only [`SignedStatement::verify`] makes one.
+#[derive(Debug, Clone)]
+pub struct VerifiedStatement {
+    statement: Statement,
+    digest: [u8; 32],
+}
+
+impl VerifiedStatement {
+    /// What was stated.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
+
+    /// SHA-256 of the signed message.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
+fn wrong_signature(reason: impl Into<String>) -> StatementError {
+    StatementError::Signature { what: WHAT, reason: reason.into() }
+}
