@@ -2,7 +2,7 @@
 
 use der::{Any, Decode, DecodeValue, Encode, EncodeValue, FixedTag, Header, Length, Reader, Tag, Writer};
 
-/// CMPCertificate (RFC 9810 §5.1): the DER of an X.509 certificate. It is *not* parsed on receipt, so that its bytes
+/// `CMPCertificate` (RFC 9810 §5.1): the DER of an X.509 certificate. It is *not* parsed on receipt, so that its bytes
 /// stay what the issuer signed; [`CertificateDer::parse`] does that when someone needs to look inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateDer(Any);

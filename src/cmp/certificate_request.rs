@@ -1,4 +1,4 @@
-//! CertReqMessages (RFC 4211 §3–5): the body of ir, cr, kur and krr.
+//! `CertReqMessages` (RFC 4211 §3–5): the body of ir, cr, kur and krr.
 
 use der::asn1::{BitString, Int};
 use der::{Encode, Sequence};
@@ -13,10 +13,10 @@ use super::possession::{Possession, ProofOfPossession};
 use super::utf8_pairs::Utf8Pairs;
 use super::{CmpError, oid};
 
-/// CertReqMessages.
+/// `CertReqMessages`.
 pub type CertReqMessages = Vec<CertReqMsg>;
 
-/// CertReqMsg.
+/// `CertReqMsg`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertReqMsg {
     /// The request; its bytes are what the proof of possession signs.
@@ -59,7 +59,7 @@ impl CertReqMsg {
     }
 }
 
-/// CertRequest.
+/// `CertRequest`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertRequest {
     /// Names the request within the message.
@@ -79,7 +79,7 @@ impl CertRequest {
     }
 }
 
-/// CertTemplate: every field is a wish, and optional.
+/// `CertTemplate`: every field is a wish, and optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Sequence)]
 #[asn1(tag_mode = "IMPLICIT")]
 pub struct CertTemplate {
@@ -115,7 +115,7 @@ pub struct CertTemplate {
     pub extensions: Option<Extensions>,
 }
 
-/// OptionalValidity. EXPLICIT tags, since Time is a CHOICE.
+/// `OptionalValidity`. EXPLICIT tags, since Time is a CHOICE.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct OptionalValidity {
     /// From when.

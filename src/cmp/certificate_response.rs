@@ -1,4 +1,4 @@
-//! CertRepMessage (RFC 9810 §5.3.4): the body of ip, cp and kup.
+//! `CertRepMessage` (RFC 9810 §5.3.4): the body of ip, cp and kup.
 
 use der::asn1::OctetString;
 use der::{Any, Choice, Sequence};
@@ -7,7 +7,7 @@ use super::certificate::CertificateDer;
 use super::encrypted_key::EncryptedKey;
 use super::status::PkiStatusInfo;
 
-/// CertRepMessage.
+/// `CertRepMessage`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertRepMessage {
     /// CA certificates, to be trusted only because the message's MAC proves the authority.
@@ -29,7 +29,7 @@ impl CertRepMessage {
     }
 }
 
-/// CertResponse.
+/// `CertResponse`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertResponse {
     /// Which request this answers; −1 for p10cr.
@@ -56,7 +56,7 @@ impl CertResponse {
     }
 }
 
-/// CertifiedKeyPair.
+/// `CertifiedKeyPair`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertifiedKeyPair {
     /// The certificate.
@@ -64,7 +64,7 @@ pub struct CertifiedKeyPair {
     /// The private key, if the authority made it or kept it.
     #[asn1(context_specific = "0", optional = "true")]
     pub private_key: Option<EncryptedKey>,
-    /// PKIPublicationInfo, passed over.
+    /// `PKIPublicationInfo`, passed over.
     #[asn1(context_specific = "1", optional = "true")]
     pub publication_info: Option<Any>,
 }
@@ -90,7 +90,7 @@ impl CertifiedKeyPair {
     }
 }
 
-/// CertOrEncCert.
+/// `CertOrEncCert`.
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum CertOrEncCert {
     /// In the clear.

@@ -1,4 +1,4 @@
-//! CertConfirmContent (RFC 9810 §5.3.18): whether the client takes what it was given.
+//! `CertConfirmContent` (RFC 9810 §5.3.18): whether the client takes what it was given.
 
 use der::asn1::OctetString;
 use der::{Decode, Sequence};
@@ -8,10 +8,10 @@ use spki::AlgorithmIdentifierOwned;
 use super::status::{PkiStatus, PkiStatusInfo};
 use super::{CmpError, Pvno, oid};
 
-/// CertConfirmContent. An empty one refuses everything.
+/// `CertConfirmContent`. An empty one refuses everything.
 pub type CertConfirmContent = Vec<CertStatus>;
 
-/// CertStatus: acceptance or refusal of one certificate.
+/// `CertStatus`: acceptance or refusal of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertStatus {
     /// The hash of the certificate.
@@ -26,7 +26,7 @@ pub struct CertStatus {
     pub hash_alg: Option<AlgorithmIdentifierOwned>,
 }
 
-/// What a CertStatus says about a certificate.
+/// What a `CertStatus` says about a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is this certificate, and it is accepted.

@@ -1,4 +1,4 @@
-//! AttributeTypeAndValue (RFC 4211 §3): controls and regInfo of a certificate request.
+//! `AttributeTypeAndValue` (RFC 4211 §3): controls and regInfo of a certificate request.
 
 use der::asn1::ObjectIdentifier;
 use der::{Any, Encode, Sequence};
@@ -20,7 +20,7 @@ impl AttributeTypeAndValue {
         Self::of(oid::REG_INFO_UTF8_PAIRS, &pairs.to_string())
     }
 
-    /// protocolEncrKey: the public key, as a SubjectPublicKeyInfo, that the private key must be encrypted to.
+    /// protocolEncrKey: the public key, as a `SubjectPublicKeyInfo`, that the private key must be encrypted to.
     pub fn protocol_encr_key(key: &spki::SubjectPublicKeyInfoOwned) -> Result<Self, CmpError> {
         Self::of(oid::REG_CTRL_PROTOCOL_ENCR_KEY, key)
     }

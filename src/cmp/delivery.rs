@@ -1,4 +1,4 @@
-//! From token to token (PROTOCOLS: the heart): a wrapped private key as EncryptedValue, and the transport key it goes to.
+//! From token to token (PROTOCOLS: the heart): a wrapped private key as `EncryptedValue`, and the transport key it goes to.
 //!
 //! `encSymmKey` = the AES-256 key under RSA-OAEP, `keyAlg` = id-RSAES-OAEP with its parameters, `symmAlg` =
 //! id-aes256-wrap-pad (RFC 5649), `encValue` = the wrapped PrivateKeyInfo, `intendedAlg` = what the key is for.
@@ -14,7 +14,7 @@ use crate::token::{Delivery, KeyWrapMechanism, OaepHash};
 /// The transport public key made on the user's token for one enrollment, and the OAEP hash that this token can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportKey {
-    /// SubjectPublicKeyInfo with rsaEncryption, DER.
+    /// `SubjectPublicKeyInfo` with rsaEncryption, DER.
     pub public_key: Vec<u8>,
     /// The hash of OAEP and of its mask generation.
     pub oaep: OaepHash,
@@ -46,7 +46,7 @@ impl CertRequest {
 }
 
 impl EncryptedValue {
-    /// Packs a delivery; `intended_alg` is the algorithm of the key inside (as in its SubjectPublicKeyInfo). The wrapping
+    /// Packs a delivery; `intended_alg` is the algorithm of the key inside (as in its `SubjectPublicKeyInfo`). The wrapping
     /// mechanism is not told: both give RFC 5649's bytes, and the receiving token unwraps with the one it has.
     pub fn from_delivery(delivery: &Delivery, intended_alg: AlgorithmIdentifierOwned) -> Result<Self, CmpError> {
         Ok(Self {
@@ -77,7 +77,7 @@ impl EncryptedValue {
 }
 
 impl EncryptedKey {
-    /// The delivery inside an EncryptedValue; an EnvelopedData is refused, since tokens cannot unwrap it.
+    /// The delivery inside an `EncryptedValue`; an EnvelopedData is refused, since tokens cannot unwrap it.
     pub fn to_delivery(&self) -> Result<Delivery, CmpError> {
         match self {
             Self::EncryptedValue(value) => value.to_delivery(),
@@ -125,7 +125,7 @@ fn oaep_hash(algorithm: &AlgorithmIdentifierOwned) -> Result<OaepHash, CmpError>
         }
         Some(_) => return Err(UNFIT),
     };
-    let own = parameters.hash.map(|hash| hash.oid).unwrap_or(oid::SHA1);
+    let own = parameters.hash.map_or(oid::SHA1, |hash| hash.oid);
     if parameters.label.is_some() || own != mask.unwrap_or(oid::SHA1) {
         return Err(UNFIT);
     }

@@ -1,11 +1,11 @@
-//! EncryptedKey (RFC 4211 §2.1, §4.2): how a private key travels.
+//! `EncryptedKey` (RFC 4211 §2.1, §4.2): how a private key travels.
 
 use cms::enveloped_data::EnvelopedData;
 use der::asn1::{BitString, OctetString};
 use der::{Choice, Sequence};
 use spki::AlgorithmIdentifierOwned;
 
-/// EncryptedKey. The tags are IMPLICIT, as in RFC 4211's module.
+/// `EncryptedKey`. The tags are IMPLICIT, as in RFC 4211's module.
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum EncryptedKey {
     /// The older form, of pvno 2.
@@ -15,7 +15,13 @@ pub enum EncryptedKey {
     EnvelopedData(Box<EnvelopedData>),
 }
 
-/// EncryptedValue (RFC 4211 Appendix B).
+impl From<EncryptedValue> for EncryptedKey {
+    fn from(value: EncryptedValue) -> Self {
+        Self::EncryptedValue(value)
+    }
+}
+
+/// `EncryptedValue` (RFC 4211 Appendix B).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 #[asn1(tag_mode = "IMPLICIT")]
 pub struct EncryptedValue {

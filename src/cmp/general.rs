@@ -1,4 +1,4 @@
-//! InfoTypeAndValue (RFC 9810 §5.1.1, §5.3.19) in headers and in genm/genp, and ErrorMsgContent (§5.3.21).
+//! `InfoTypeAndValue` (RFC 9810 §5.1.1, §5.3.19) in headers and in genm/genp, and `ErrorMsgContent` (§5.3.21).
 
 use der::asn1::{GeneralizedTime, Null, ObjectIdentifier};
 use der::{Any, Decode, Encode, Sequence};
@@ -97,7 +97,7 @@ where
     Ok(Some(T::from_der(&value.to_der()?)?))
 }
 
-/// ErrorMsgContent.
+/// `ErrorMsgContent`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct ErrorMsgContent {
     /// What and why.

@@ -1,4 +1,4 @@
-//! PKIHeader (RFC 9810 §5.1.1).
+//! `PKIHeader` (RFC 9810 §5.1.1).
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::{CmpError, PkiMessage};
 pub struct Pvno(u32);
 
 impl Pvno {
-    /// cmp2000 (2): private keys travel as EncryptedValue.
+    /// cmp2000 (2): private keys travel as `EncryptedValue`.
     pub const CMP2000: Self = Self(2);
     /// cmp2021 (3): private keys travel as EnvelopedData; certConf names its hash algorithm.
     pub const CMP2021: Self = Self(3);
@@ -55,7 +55,7 @@ impl EncodeValue for Pvno {
     }
 }
 
-/// PKIHeader.
+/// `PKIHeader`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct PkiHeader {
     /// The version.

@@ -1,4 +1,4 @@
-//! KeyRecRepContent (RFC 9810 §5.3.8): the body of krp. (A krr's body is CertReqMessages.)
+//! `KeyRecRepContent` (RFC 9810 §5.3.8): the body of krp. (A krr's body is `CertReqMessages`.)
 
 use der::Sequence;
 
@@ -6,7 +6,7 @@ use super::certificate::CertificateDer;
 use super::certificate_response::CertifiedKeyPair;
 use super::status::PkiStatusInfo;
 
-/// KeyRecRepContent.
+/// `KeyRecRepContent`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct KeyRecRepContent {
     /// What became of the request.

@@ -1,4 +1,4 @@
-//! PKIMessage (RFC 9810 §5.1): what was received, with its bytes, and what will be sent.
+//! `PKIMessage` (RFC 9810 §5.1): what was received, with its bytes, and what will be sent.
 
 use der::asn1::{BitString, Null, OctetString};
 use der::{Any, Choice, Decode, Encode, Sequence};
@@ -18,7 +18,7 @@ use super::{CmpError, protection};
 /// far lower.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
-/// PKIBody. Each variant is named as in the standard; those that tokenkeep has no use for (yet) hold their DER.
+/// `PKIBody`. Each variant is named as in the standard; those that tokenkeep has no use for (yet) hold their DER.
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum PkiBody {
     /// Initialization request.
@@ -144,7 +144,7 @@ impl PkiBody {
     }
 }
 
-/// A PKIMessage as it is on the wire.
+/// A `PKIMessage` as it is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 struct Wire {
     header: Kept<PkiHeader>,
@@ -201,7 +201,7 @@ impl PkiMessage {
         self.wire.protection.as_ref().and_then(BitString::as_bytes)
     }
 
-    /// ProtectedPart over the bytes received (RFC 9810 §5.1.3).
+    /// `ProtectedPart` over the bytes received (RFC 9810 §5.1.3).
     pub(super) fn protected_part(&self) -> Result<Vec<u8>, CmpError> {
         protected_part(&self.wire.header, &self.wire.body)
     }
@@ -257,7 +257,7 @@ impl Draft {
         self.seal(|_| Ok(None))
     }
 
-    /// Encodes header and body once, lets `protect` see ProtectedPart, and puts the message together.
+    /// Encodes header and body once, lets `protect` see `ProtectedPart`, and puts the message together.
     pub(super) fn seal(
         self,
         protect: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>, CmpError>,

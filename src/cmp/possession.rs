@@ -1,4 +1,4 @@
-//! ProofOfPossession (RFC 4211 §4): that the requester has the private key.
+//! `ProofOfPossession` (RFC 4211 §4): that the requester has the private key.
 
 use cms::enveloped_data::EnvelopedData;
 use der::asn1::{BitString, Null};
@@ -6,7 +6,7 @@ use der::{Choice, Sequence};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::ext::pkix::name::GeneralName;
 
-/// ProofOfPossession.
+/// `ProofOfPossession`.
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum ProofOfPossession {
     /// "The RA has verified it": only an RA may say so.
@@ -23,11 +23,11 @@ pub enum ProofOfPossession {
     KeyAgreement(PopoPrivKey),
 }
 
-/// POPOSigningKey.
+/// `POPOSigningKey`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 #[asn1(tag_mode = "IMPLICIT")]
 pub struct PopoSigningKey {
-    /// What was signed, where that is not the CertRequest itself.
+    /// What was signed, where that is not the `CertRequest` itself.
     #[asn1(context_specific = "0", optional = "true")]
     pub poposk_input: Option<PopoSigningKeyInput>,
     /// How it was signed.
@@ -36,7 +36,7 @@ pub struct PopoSigningKey {
     pub signature: BitString,
 }
 
-/// POPOSigningKeyInput: what is signed when the template lacks the subject or the public key.
+/// `POPOSigningKeyInput`: what is signed when the template lacks the subject or the public key.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct PopoSigningKeyInput {
     /// Who signs.
@@ -45,7 +45,7 @@ pub struct PopoSigningKeyInput {
     pub public_key: SubjectPublicKeyInfoOwned,
 }
 
-/// The CHOICE in POPOSigningKeyInput.
+/// The CHOICE in `POPOSigningKeyInput`.
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum PopoAuthInfo {
     /// An identity that was authenticated otherwise.
@@ -55,16 +55,16 @@ pub enum PopoAuthInfo {
     PublicKeyMac(PkMacValue),
 }
 
-/// PKMACValue.
+/// `PKMACValue`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct PkMacValue {
     /// The MAC's algorithm.
     pub algorithm: AlgorithmIdentifierOwned,
-    /// The MAC over the SubjectPublicKeyInfo.
+    /// The MAC over the `SubjectPublicKeyInfo`.
     pub value: BitString,
 }
 
-/// POPOPrivKey.
+/// `POPOPrivKey`.
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum PopoPrivKey {
     /// The private key itself, encrypted (deprecated).
@@ -88,11 +88,11 @@ pub enum PopoPrivKey {
 /// fit `signed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Possession {
-    /// The SubjectPublicKeyInfo in the template, DER.
+    /// The `SubjectPublicKeyInfo` in the template, DER.
     pub public_key: Vec<u8>,
     /// The signature's algorithm.
     pub algorithm: AlgorithmIdentifierOwned,
-    /// What was signed: the CertRequest's bytes as received, or POPOSigningKeyInput.
+    /// What was signed: the `CertRequest`'s bytes as received, or `POPOSigningKeyInput`.
     pub signed: Vec<u8>,
     /// The signature, as in a BIT STRING: PKCS#1 bytes or a DER Ecdsa-Sig-Value.
     pub signature: Vec<u8>,

@@ -54,7 +54,7 @@ impl EnrollmentRequest {
         self
     }
 
-    /// The signing key: its public key (SubjectPublicKeyInfo, DER), the algorithm it signs with, and `sign`, which signs
+    /// The signing key: its public key (`SubjectPublicKeyInfo`, DER), the algorithm it signs with, and `sign`, which signs
     /// the given bytes with it and returns the signature as X.509 has it (PKCS#1 bytes or a DER Ecdsa-Sig-Value).
     pub fn signing_key<E: Error>(
         mut self,

@@ -1,4 +1,4 @@
-//! PKIStatusInfo (RFC 9810 §5.2.3): what became of a request, and why.
+//! `PKIStatusInfo` (RFC 9810 §5.2.3): what became of a request, and why.
 
 use std::fmt;
 use std::ops::BitOr;
@@ -6,10 +6,10 @@ use std::ops::BitOr;
 use der::asn1::BitString;
 use der::{DecodeValue, EncodeValue, Enumerated, FixedTag, Header, Length, Reader, Sequence, Tag, Writer};
 
-/// PKIFreeText: one text or more, in UTF-8.
+/// `PKIFreeText`: one text or more, in UTF-8.
 pub type PkiFreeText = Vec<String>;
 
-/// PKIStatus.
+/// `PKIStatus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumerated)]
 #[asn1(type = "INTEGER")]
 #[repr(u32)]
@@ -37,7 +37,7 @@ impl PkiStatus {
     }
 }
 
-/// PKIFailureInfo: a set of reasons, one bit each.
+/// `PKIFailureInfo`: a set of reasons, one bit each.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct PkiFailureInfo(u32);
 
@@ -150,7 +150,7 @@ impl EncodeValue for PkiFailureInfo {
     }
 }
 
-/// PKIStatusInfo.
+/// `PKIStatusInfo`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct PkiStatusInfo {
     /// What became of the request.

@@ -1,4 +1,4 @@
-//! Protection by a shared secret: PasswordBasedMac and PBMAC1, verified in constant time and answered in kind.
+//! Protection by a shared secret: `PasswordBasedMac` and PBMAC1, verified in constant time and answered in kind.
 
 use hmac::{Hmac, KeyInit, Mac};
 use spki::AlgorithmIdentifierOwned;
@@ -8,7 +8,7 @@ use super::pbm::PbmParameters;
 use super::pbmac1::Pbmac1Parameters;
 use crate::cmp::{CmpError, Draft, PkiMessage, ProtectionError, oid};
 
-/// How a message is MACed: algorithm, digests and iteration count. The salt is fresh in each message.
+/// How a message is `MACed`: algorithm, digests and iteration count. The salt is fresh in each message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MacProtection(Kind);
 
@@ -25,7 +25,7 @@ impl MacProtection {
         Ok(Self(Kind::Pbmac1(Pbmac1Parameters::ours()?)))
     }
 
-    /// What every CMP implementation understands: PasswordBasedMac with SHA-256 and HMAC-SHA-256.
+    /// What every CMP implementation understands: `PasswordBasedMac` with SHA-256 and HMAC-SHA-256.
     pub fn pbm() -> Result<Self, CmpError> {
         Ok(Self(Kind::Pbm(PbmParameters::ours()?)))
     }

@@ -1,4 +1,4 @@
-//! PasswordBasedMac (RFC 4211 §4.4, RFC 9481 §6.1.1): what OpenSSL and most others send.
+//! `PasswordBasedMac` (RFC 4211 §4.4, RFC 9481 §6.1.1): what OpenSSL and most others send.
 
 use der::asn1::OctetString;
 use der::{Any, Sequence};
@@ -12,7 +12,7 @@ use crate::cmp::{CmpError, ProtectionError, oid};
 /// Above this a message asks for more hashing than is done for anyone.
 const MAX_ITERATIONS: u32 = 100_000;
 
-/// PBMParameter.
+/// `PBMParameter`.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub(super) struct PbmParameters {
     salt: OctetString,
