@@ -183,3 +183,6 @@ fn showable(text: &str) -> String {
     let changes_the_line = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if changes_the_line(c) { '\u{fffd}' } else { c }).collect()
 }
+
+#[cfg(test)]
+mod tests;

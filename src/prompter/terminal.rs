@@ -5,8 +5,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
@@ -36,7 +38,8 @@ pub(super) struct Terminal(File);
 impl Terminal {
     /// Opens a terminal for reading and writing; fails if it is none.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let flags = OFlags::NOCTTY.bits().cast_signed();
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
         if isatty(&file) { Ok(Self(file)) } else { Err(io::Error::other("it is no terminal")) }
     }
 

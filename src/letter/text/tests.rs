@@ -45,8 +45,8 @@ fn is_short_and_narrow_and_says_what_to_type() {
 #[test]
 fn survives_what_mail_programs_do() {
     let text = example().to_text();
-    let quoted = text.lines().map(|line| format!("> > {line}   \r\n")).collect::<String>();
-    let indented = text.lines().map(|line| format!("\t  {line}\u{a0}\n")).collect::<String>();
+    let quoted = text.lines().map(|line| ["> > ", line, "   \r\n"].concat()).collect::<String>();
+    let indented = text.lines().map(|line| ["\t  ", line, "\u{a0}\n"].concat()).collect::<String>();
     let forwarded = format!("\u{feff}Dear user,\n\nhere it is: see below.\n-----\n{}\n-- \nSubject: x\n", *text);
     let upper = text.replace("Temporary key:", "TEMPORARY KEY :").replace("User:", "user:");
     let brackets = text.replace("http://127.0.0.1:8829", "<http://127.0.0.1:8829/>");
