@@ -1,10 +1,11 @@
 //! Which keyset is meant, and which token: chosen before any log-in; what is ambiguous is refused with the list.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::token::{KeysetName, TokenInfo, TokenUri, TokenUriError};
 
-use super::{FoundKeyset, KeysetError, Tokens};
+use super::{FoundKeyset, KeysetError, TokenTrouble, Tokens};
 
 /// How a person names a token: PKCS#11 URI, serial number, or label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +38,110 @@ pub struct KeysetChoice {
 impl Tokens {
     /// The one keyset that is meant: by name; else the only one there is; else the default; else refused with the list.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, KeysetError> {
-        todo!()
+        let (keysets, trouble) = self.look(choice)?;
+        pick(keysets, choice, &trouble)
+    }
+
+    /// The keysets on the tokens that are meant, and what could not be looked at.
+    pub(super) fn look(&self, choice: &KeysetChoice) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
+        match &choice.token {
+            Some(selector) => self.keysets_on(&self.token(selector)?),
+            None => self.keysets(),
+        }
     }
 
     /// The one token that is meant.
     pub fn token(&self, selector: &TokenSelector) -> Result<TokenInfo, KeysetError> {
-        todo!()
+        one_token(self.list()?, selector)
     }
 }
+
+impl TokenSelector {
+    pub(super) fn matches(&self, token: &TokenInfo) -> bool {
+        match self {
+            Self::Uri(uri) => uri.matches(token),
+            Self::SerialOrLabel(text) => token.serial == *text || token.label == *text,
+        }
+    }
+}
+
+impl fmt::Display for TokenSelector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uri(uri) => write!(formatter, "{uri}"),
+            Self::SerialOrLabel(text) => write!(formatter, "{text:?}"),
+        }
+    }
+}
+
+/// What is ambiguous is refused: a label is anybody's to give, and a PIN tried on the wrong token is a try lost.
+pub(super) fn one_token(tokens: Vec<TokenInfo>, selector: &TokenSelector) -> Result<TokenInfo, KeysetError> {
+    let present = list_or(&tokens, |token| token.name().to_string(), "no token is present");
+    let mut fitting: Vec<TokenInfo> = tokens.into_iter().filter(|token| selector.matches(token)).collect();
+    match (fitting.pop(), fitting.is_empty()) {
+        (Some(token), true) => Ok(token),
+        (Some(token), false) => {
+            fitting.push(token);
+            Err(KeysetError::Ambiguous {
+                what: "token",
+                candidates: list_or(&fitting, |token| format!("{} of {}", token.name(), token.module.display()), ""),
+                remedy: "name it by its serial number, `--token SERIAL`".to_owned(),
+            })
+        }
+        (None, _) => Err(KeysetError::NoSuchToken { selector: selector.to_string(), found: present }),
+    }
+}
+
+fn pick(
+    keysets: Vec<FoundKeyset>,
+    choice: &KeysetChoice,
+    trouble: &[TokenTrouble],
+) -> Result<FoundKeyset, KeysetError> {
+    let found = seen(&keysets, trouble);
+    let fitting: Vec<FoundKeyset> = match &choice.name {
+        Some(name) => keysets.into_iter().filter(|keyset| keyset.name == *name).collect(),
+        None if keysets.len() > 1 => match &choice.default {
+            Some(name) => keysets.into_iter().filter(|keyset| keyset.name == *name).collect(),
+            None => keysets,
+        },
+        None => keysets,
+    };
+    let missing = || match choice.name.as_ref().or(choice.default.as_ref()) {
+        Some(name) => KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() },
+        None => KeysetError::NoKeyset { found: found.clone() },
+    };
+    let mut fitting = fitting;
+    match (fitting.pop(), fitting.is_empty()) {
+        (Some(keyset), true) => Ok(keyset),
+        (Some(keyset), false) => {
+            fitting.push(keyset);
+            let same_name = choice.name.is_some() || choice.default.is_some();
+            Err(KeysetError::Ambiguous {
+                what: "keyset",
+                candidates: list_or(&fitting, FoundKeyset::described, ""),
+                remedy: if same_name { "add `--token SERIAL`" } else { "add `--keyset NAME`" }.to_owned(),
+            })
+        }
+        (None, _) => Err(missing()),
+    }
+}
+
+/// What there is instead of what was looked for, and what could not be looked at.
+pub(super) fn seen(keysets: &[FoundKeyset], trouble: &[TokenTrouble]) -> String {
+    let mut text = match keysets {
+        [] => "there is no keyset on the tokens that are present".to_owned(),
+        some => format!("there is {}", list_or(some, FoundKeyset::described, "")),
+    };
+    for trouble in trouble {
+        text.push_str("; not looked at: ");
+        text.push_str(&trouble.error.to_string());
+    }
+    text
+}
+
+pub(super) fn list_or<T>(items: &[T], describe: impl Fn(&T) -> String, none: &str) -> String {
+    if items.is_empty() { none.to_owned() } else { items.iter().map(describe).collect::<Vec<_>>().join(", ") }
+}
+
+#[cfg(test)]
+mod tests;

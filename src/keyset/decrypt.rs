@@ -2,7 +2,14 @@
 
 use zeroize::Zeroizing;
 
-use super::{KeysetChoice, KeysetError, Person, Tokens};
+use crate::pki::Certificate;
+use crate::smime::{EncryptedMessage, KeyOperation, KeyResult, Message, OpenError, RecipientKind, SmimeError};
+use crate::token::{KeyId, TokenError};
+
+use super::choose::{list_or, seen};
+use super::index::Hex;
+use super::unlock::{believed, damaged, key_and_certificate, unlock};
+use super::{FoundKeyset, KeysetChoice, KeysetError, Person, PinRequest, Tokens};
 
 /// A message that was read.
 #[derive(Debug)]
@@ -15,13 +22,104 @@ pub struct Decrypted {
     pub integrity_protected: bool,
 }
 
-/// Decrypts DER of a CMS `ContentInfo` with `EnvelopedData` or `AuthEnvelopedData`. `choice` narrows where to look;
-/// among what is left, the recipients named in the message choose the key. One PIN.
+/// Decrypts a CMS message (DER, PEM or S/MIME) with `EnvelopedData` or `AuthEnvelopedData`. `choice` narrows where to
+/// look; among what is left, the recipients named in the message choose keyset and key. One PIN.
+///
+/// The token's errors come as they are, except those about the message: of a message that does not open nobody learns
+/// why.
 pub fn decrypt(
     tokens: &Tokens,
     choice: &KeysetChoice,
     message: &[u8],
     person: &mut dyn Person,
 ) -> Result<Decrypted, KeysetError> {
-    todo!()
+    let message = EncryptedMessage::parse(&Message::read(message).map_err(unreadable)?).map_err(unreadable)?;
+    let way = find_way(tokens, choice, &message)?;
+
+    let operation = "decrypt";
+    let request = PinRequest::Existing { operation, token: &way.keyset.token };
+    let unlock = unlock(tokens, &way.keyset.token, operation, request, person)?;
+    let token = unlock.token();
+    let index = believed(token, &way.keyset.name, person)?;
+    let id = Hex::from(&way.key);
+    if !index.keyset.keys.is_some_and(|keys| keys.encryption.contains(&id)) {
+        return Err(damaged(
+            token,
+            &way.keyset.name,
+            "its private index does not know the key that the public one names",
+        ));
+    }
+    let (key, _) = key_and_certificate(token, &way.keyset.name, &id)?;
+    let opened = message.open(way.recipient, |operation| {
+        let secret = match operation {
+            KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(&key, transport, ciphertext),
+            KeyOperation::Agree { peer_public_key } => unlock.agree(&key, peer_public_key),
+        };
+        match secret {
+            Ok(secret) => Ok(KeyResult::Secret(secret)),
+            Err(TokenError::BadData { .. }) => Ok(KeyResult::Failed),
+            Err(error) => Err(error),
+        }
+    });
+    let opened = opened.map_err(|error| match error {
+        OpenError::Key(error) => KeysetError::Token(error),
+        OpenError::Message(error) => unreadable(error),
+    })?;
+    Ok(Decrypted {
+        content: opened.content,
+        keyset: way.keyset.name.to_string(),
+        integrity_protected: opened.authenticated,
+    })
+}
+
+/// Which key, of which keyset, for which of the message's recipients.
+struct Way {
+    keyset: FoundKeyset,
+    key: KeyId,
+    recipient: usize,
+}
+
+fn find_way(tokens: &Tokens, choice: &KeysetChoice, message: &EncryptedMessage) -> Result<Way, KeysetError> {
+    let (keysets, trouble) = tokens.look(choice)?;
+    let found = seen(&keysets, &trouble);
+    let named = |keyset: &FoundKeyset| choice.name.as_ref().is_none_or(|name| keyset.name == *name);
+    let keysets: Vec<FoundKeyset> = keysets.into_iter().filter(named).collect();
+    if let (Some(name), true) = (&choice.name, keysets.is_empty()) {
+        return Err(KeysetError::NoSuchKeyset { name: name.to_string(), found });
+    }
+    let mut ways: Vec<Way> = keysets.into_iter().filter_map(|keyset| way_of(keyset, message)).collect();
+    if ways.len() > 1 && ways.iter().any(|way| Some(&way.keyset.name) == choice.default.as_ref()) {
+        ways.retain(|way| Some(&way.keyset.name) == choice.default.as_ref());
+    }
+    match (ways.pop(), ways.is_empty()) {
+        (Some(way), true) => Ok(way),
+        (Some(way), false) => {
+            ways.push(way);
+            Err(KeysetError::Ambiguous {
+                what: "keyset",
+                candidates: list_or(&ways, |way| way.keyset.described(), ""),
+                remedy: "each of them can read this message; add `--keyset NAME`, or `--token SERIAL`".to_owned(),
+            })
+        }
+        (None, _) => Err(KeysetError::NotARecipient(format!(
+            "none of the keysets' keys is among the message's {} recipients; {found}",
+            message.recipients().len()
+        ))),
+    }
+}
+
+/// The first recipient of the message that this keyset has the key of; its keys are tried from the newest to the oldest.
+fn way_of(keyset: FoundKeyset, message: &EncryptedMessage) -> Option<Way> {
+    let (key, recipient) = keyset.encryption.iter().find_map(|id| {
+        let certificate = Certificate::from_der(&keyset.certificate_of(id)?.der).ok()?;
+        let recipient = message.recipients().iter().position(|recipient| {
+            !matches!(recipient.kind, RecipientKind::Unsupported(_)) && recipient.is(&certificate)
+        })?;
+        Some((id.clone(), recipient))
+    })?;
+    Some(Way { keyset, key, recipient })
+}
+
+fn unreadable(error: SmimeError) -> KeysetError {
+    KeysetError::Message { operation: "decrypt", reason: error.to_string() }
 }

@@ -1,9 +1,16 @@
 //! Deletes a keyset: its keys, certificates and both indexes, and nothing else on the token.
 
-use super::{FoundKeyset, KeysetError, Person, Tokens};
+use std::collections::BTreeSet;
+
+use crate::crash_point;
+use crate::token::Token;
+
+use super::index::{self, Hex, Keys, Pending, PrivateIndex, Stage};
+use super::unlock::unlock;
+use super::{FoundKeyset, KeysetError, Person, PinRequest, Tokens};
 
 /// What a deletion removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
     /// private keys destroyed
     pub keys: usize,
@@ -12,7 +19,73 @@ pub struct Deleted {
 }
 
 /// Deletes the keyset after its PIN. What is encrypted to its keys can then be read only after a `recover`. Objects that
-/// are not the keyset's are left alone.
+/// are not the keyset's, the authority's certificate among them where another keyset needs it, are left alone.
+///
+/// The indexes go last: a deletion that was cut off is finished by another one.
 pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<Deleted, KeysetError> {
-    todo!()
+    let operation = "delete the keyset";
+    let request = PinRequest::Existing { operation, token: &keyset.token };
+    let unlock = unlock(tokens, &keyset.token, operation, request, person)?;
+    let token = unlock.token();
+    let (indexes, _) = index::private_indexes(token)?;
+    let (own, others): (Vec<_>, Vec<_>) = indexes.into_iter().partition(|index| index.keyset.name == keyset.name);
+
+    // Without a private index nobody with the PIN has ever said what is this keyset's: only its name is taken back.
+    let mut doomed: BTreeSet<Hex> = own.iter().flat_map(objects_of).collect();
+    for other in others.iter().flat_map(objects_of) {
+        doomed.remove(&other);
+    }
+    let deleted = remove(token, &doomed)?;
+    crash_point::reached("keyset.deleted_objects");
+    index::remove(token, &keyset.name)?;
+    Ok(deleted)
+}
+
+/// Every identifier that a keyset's index names, unfinished enrollments included.
+pub(super) fn objects_of(index: &PrivateIndex) -> Vec<Hex> {
+    let mut ids = index.keyset.keys.iter().flat_map(Keys::objects).collect::<Vec<_>>();
+    ids.extend(index.pending.iter().flat_map(Pending::objects));
+    ids
+}
+
+/// Destroys keys and certificates with these identifiers. What is gone already is not missed.
+pub(super) fn remove(token: &Token, doomed: &BTreeSet<Hex>) -> Result<Deleted, KeysetError> {
+    let mut deleted = Deleted::default();
+    for key in token.keys()? {
+        if doomed.contains(&Hex::from(key.id())) {
+            token.destroy(&key)?;
+            deleted.keys += 1;
+            crash_point::reached("keyset.deleted_key");
+        }
+    }
+    for certificate in token.certificates()? {
+        if doomed.contains(&Hex::from(&certificate.id)) {
+            token.delete_certificate(&certificate)?;
+            deleted.certificates += 1;
+        }
+    }
+    Ok(deleted)
+}
+
+impl Keys {
+    fn objects(&self) -> Vec<Hex> {
+        let mut ids = vec![self.signing.clone(), self.authority.clone()];
+        ids.extend(self.encryption.iter().cloned());
+        ids
+    }
+}
+
+impl Pending {
+    /// Every identifier that this enrollment has made or may have made.
+    pub fn objects(&self) -> Vec<Hex> {
+        let mut ids = vec![self.signing.clone(), self.transport.clone()];
+        match &self.stage {
+            Stage::Making | Stage::Requested { .. } => {}
+            Stage::Installing { keys, .. } | Stage::Installed { keys, .. } | Stage::Confirmed { keys, .. } => {
+                ids.extend(keys.objects());
+            }
+            Stage::Abandoned { made } => ids.extend(made.iter().cloned()),
+        }
+        ids
+    }
 }

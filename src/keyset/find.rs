@@ -1,7 +1,8 @@
 //! Which tokens and keysets are there: modules → tokens → public indexes, without any PIN.
 
-use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, TokenInfo};
+use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, Token, TokenInfo};
 
+use super::index::{self, Hex, PublicIndex};
 use super::{AuthorityAddress, KeysetError};
 
 /// The PKCS#11 modules to look through.
@@ -45,7 +46,9 @@ pub struct FoundKeyset {
     pub signing: Option<KeyId>,
     /// `CKA_ID`s of its encryption keys, the current one first
     pub encryption: Vec<KeyId>,
-    /// its certificates, the authority's CA certificate among them
+    /// `CKA_ID` under which the authority's CA certificate is
+    pub authority_certificate: Option<KeyId>,
+    /// its certificates that are there: signing, encryption in the order of the keys, authority
     pub certificates: Vec<StoredCertificate>,
 }
 
@@ -59,7 +62,7 @@ pub struct TokenTrouble {
 }
 
 impl Tokens {
-    /// Looks through these modules. Each must have at least been loaded.
+    /// Looks through these modules.
     pub fn new(modules: Vec<Module>) -> Self {
         Self { modules }
     }
@@ -69,13 +72,127 @@ impl Tokens {
         &self.modules
     }
 
-    /// All initialized tokens that are present, in the modules' order.
+    /// All initialized tokens that are present, in the modules' order; one that two modules show is listed once.
     pub fn list(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        todo!()
+        let mut tokens: Vec<TokenInfo> = Vec::new();
+        for module in &self.modules {
+            for token in module.tokens()? {
+                if !tokens.iter().any(|seen| is_same(seen, &token)) {
+                    tokens.push(token);
+                }
+            }
+        }
+        Ok(tokens)
     }
 
-    /// All keysets on all tokens, and what could not be looked at. A token in use by another program is trouble, not an error.
+    /// All keysets on all tokens, and what could not be looked at. A token in use by another program is trouble, not an
+    /// error.
     pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
-        todo!()
+        let mut found = Vec::new();
+        let mut trouble = Vec::new();
+        for token in self.list()? {
+            match self.keysets_on(&token) {
+                Ok((keysets, unreadable)) => {
+                    found.extend(keysets);
+                    trouble.extend(unreadable);
+                }
+                Err(error) => trouble.push(TokenTrouble { place: token.name().to_string(), error }),
+            }
+        }
+        Ok((found, trouble))
     }
+
+    /// The keysets on one token, and those whose index cannot be read.
+    pub(super) fn keysets_on(&self, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
+        let token = self.module_of(info)?.open(info)?;
+        let (indexes, unreadable) = index::public_indexes(&token)?;
+        let certificates = if indexes.is_empty() { Vec::new() } else { token.certificates()? };
+        let place = info.name().to_string();
+        let trouble = unreadable.into_iter().map(|(keyset, reason)| TokenTrouble {
+            place: place.clone(),
+            error: KeysetError::Damaged { keyset, token: place.clone(), reason },
+        });
+        let found = indexes.into_iter().map(|index| FoundKeyset::from_index(index, info, &certificates));
+        Ok((found.collect(), trouble.collect()))
+    }
+
+    /// Opens a token that was found.
+    pub(super) fn open(&self, info: &TokenInfo) -> Result<Token, KeysetError> {
+        Ok(self.module_of(info)?.open(info)?)
+    }
+
+    pub(super) fn module_of(&self, info: &TokenInfo) -> Result<&Module, KeysetError> {
+        self.modules.iter().find(|module| module.path() == info.module).ok_or_else(|| KeysetError::NoSuchToken {
+            selector: info.name().to_string(),
+            found: format!("its module {} is not loaded", info.module.display()),
+        })
+    }
+}
+
+impl FoundKeyset {
+    pub(super) fn from_index(index: PublicIndex, token: &TokenInfo, certificates: &[StoredCertificate]) -> Self {
+        let card = index.keyset;
+        let reference = index.pending.map(|pending| pending.reference);
+        let standing = match (&card.keys, reference) {
+            (None, reference) => Standing::Pending { reference: reference.unwrap_or_default() },
+            (Some(_), Some(reference)) => Standing::ReenrollmentPending { reference },
+            (Some(_), None) => Standing::Enrolled,
+        };
+        let (signing, encryption, authority) = match card.keys {
+            Some(keys) => (Some(keys.signing), keys.encryption, Some(keys.authority)),
+            None => (None, Vec::new(), None),
+        };
+        let named: Vec<KeyId> = signing.iter().chain(&encryption).chain(&authority).map(Hex::key_id).collect();
+        // In the order in which the index names them: signing, encryption with the current one first, authority.
+        let certificates = named
+            .iter()
+            .filter_map(|id| certificates.iter().find(|certificate| certificate.id == *id).cloned())
+            .collect();
+        Self {
+            name: card.name,
+            level: card.level,
+            authority: card.authority,
+            standing,
+            token: token.clone(),
+            signing: signing.as_ref().map(Hex::key_id),
+            encryption: encryption.iter().map(Hex::key_id).collect(),
+            authority_certificate: authority.as_ref().map(Hex::key_id),
+            certificates,
+        }
+    }
+
+    /// Does it stand, so that it can sign and decrypt?
+    pub fn is_usable(&self) -> bool {
+        self.signing.is_some()
+    }
+
+    /// The reference of the letter whose enrollment is not finished.
+    pub fn pending_reference(&self) -> Option<&str> {
+        match &self.standing {
+            Standing::Enrolled => None,
+            Standing::Pending { reference } | Standing::ReenrollmentPending { reference } => Some(reference),
+        }
+    }
+
+    pub(super) fn certificate_of(&self, id: &KeyId) -> Option<&StoredCertificate> {
+        self.certificates.iter().find(|certificate| certificate.id == *id)
+    }
+
+    /// The authority's CA certificate, DER.
+    pub fn authority_certificate(&self) -> Option<&[u8]> {
+        self.certificate_of(self.authority_certificate.as_ref()?).map(|certificate| certificate.der.as_slice())
+    }
+
+    /// Name and token, for messages.
+    pub(super) fn described(&self) -> String {
+        format!("{:?} on {}", self.name.as_str(), self.token.name())
+    }
+}
+
+/// Two modules may show one token; serial numbers are unique for a manufacturer and model.
+fn is_same(one: &TokenInfo, other: &TokenInfo) -> bool {
+    one.serial == other.serial
+        && one.label == other.label
+        && one.manufacturer == other.manufacturer
+        && one.model == other.model
 }

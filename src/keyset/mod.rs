@@ -23,6 +23,7 @@ mod pin_change;
 mod show;
 mod sign;
 mod trust;
+mod unlock;
 
 pub use choose::{KeysetChoice, TokenSelector};
 pub use decrypt::{Decrypted, decrypt};
@@ -39,4 +40,4 @@ pub use trust::{Trust, trust};
 
 /// The places between two steps of an enrollment and of a deletion that change something lasting; tests kill the
 /// program at each (see [`crate::crash_point`]).
-pub const CRASH_POINTS: &[&str] = &[];
+pub const CRASH_POINTS: &[&str] = &["keyset.deleted_key", "keyset.deleted_objects"];

@@ -1,8 +1,22 @@
 //! Changes the PIN of the token a keyset is on; one try of the old one.
 
-use super::{FoundKeyset, KeysetError, Person, Tokens};
+use super::choose::list_or;
+use super::unlock::refuse_without_try;
+use super::{FoundKeyset, KeysetError, NoPin, Notice, Person, PinRequest, Tokens};
 
-/// Asks for the old PIN and for a new one and changes it. Other keysets on the token get the new PIN too, and a notice says so.
+/// Asks for the old PIN and for a new one and changes it. Other keysets on the token get the new PIN too, and a notice
+/// says so.
 pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<(), KeysetError> {
-    todo!()
+    let operation = "change the PIN";
+    let no_pin = |reason: NoPin| KeysetError::NoPin { operation, reason };
+    let (others, _) = tokens.keysets_on(&keyset.token)?;
+    let others: Vec<FoundKeyset> = others.into_iter().filter(|other| other.name != keyset.name).collect();
+    let token = tokens.open(&keyset.token)?;
+    refuse_without_try(&token, operation, person)?;
+    if !others.is_empty() {
+        person.notice(Notice::SharedPin { others: list_or(&others, |other| other.name.to_string(), "") });
+    }
+    let old = person.pin(PinRequest::Existing { operation, token: &keyset.token }).map_err(no_pin)?;
+    let new = person.pin(PinRequest::New { label: &keyset.token.label }).map_err(no_pin)?;
+    Ok(token.change_pin(&old, &new)?)
 }

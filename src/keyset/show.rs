@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::token::{KeyAlgorithm, KeyId};
+use crate::pki::{Certificate, PkiError};
+use crate::token::{KeyAlgorithm, KeyId, StoredCertificate};
 
 use super::{FoundKeyset, KeysetError};
 
@@ -53,7 +54,35 @@ pub struct KeysetDetails {
     pub certificates: Vec<CertificateSummary>,
 }
 
-/// Reads the keyset's certificates.
+/// Reads the keyset's certificates, in the order signing, encryption, older encryption (newest first), authority.
 pub fn show(keyset: &FoundKeyset) -> Result<KeysetDetails, KeysetError> {
-    todo!()
+    let signing = keyset.signing.iter().map(|id| (KeyUse::Signing, id));
+    let encryption = keyset.encryption.iter().enumerate().map(|(place, id)| match place {
+        0 => (KeyUse::Encryption, id),
+        _ => (KeyUse::OlderEncryption, id),
+    });
+    let authority = keyset.authority_certificate.iter().map(|id| (KeyUse::Authority, id));
+    let certificates = signing
+        .chain(encryption)
+        .chain(authority)
+        .filter_map(|(key_use, id)| keyset.certificate_of(id).map(|stored| summary(key_use, stored)))
+        .collect::<Result<_, _>>()
+        .map_err(|error: PkiError| KeysetError::Message { operation: "show the keyset", reason: error.to_string() })?;
+    Ok(KeysetDetails { keyset: keyset.clone(), certificates })
+}
+
+fn summary(key_use: KeyUse, stored: &StoredCertificate) -> Result<CertificateSummary, PkiError> {
+    let certificate = Certificate::from_der(&stored.der)?;
+    Ok(CertificateSummary {
+        key_use,
+        algorithm: KeyAlgorithm::of_public_key(&certificate.public_key_der()?),
+        id: stored.id.clone(),
+        subject: certificate.subject().to_string(),
+        emails: certificate.emails(),
+        serial: hex::encode(certificate.serial().as_bytes()),
+        not_before: certificate.not_before(),
+        not_after: certificate.not_after(),
+        sha256: *certificate.fingerprint().as_bytes(),
+        der: stored.der.clone(),
+    })
 }

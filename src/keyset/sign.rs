@@ -2,23 +2,92 @@
 
 use jiff::Timestamp;
 
-use super::{FoundKeyset, KeysetError, Person, Tokens};
+use crate::pki::Certificate;
+use crate::pki::oid::ContentType;
+use crate::smime::{self, Placement, Signing};
+
+use super::unlock::{believed, damaged, key_and_certificate, must_be_usable, unlock};
+use super::{FoundKeyset, KeysetError, Person, PinRequest, Tokens};
 
 /// How to sign.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SignOptions {
     /// leave the content out of the signature (CMS detached)
     pub detached: bool,
+    /// what the content is; `None`: data, as in all mail. What speaks for an administrator is refused.
+    pub content_type: Option<ContentType>,
 }
 
-/// Signs `content` with the keyset's signing key. Returns DER of a CMS `ContentInfo` with `SignedData`, certificates included.
+/// Signs `content` with the keyset's signing key. Returns DER of a CMS `ContentInfo` with `SignedData`, the signer's and
+/// the authority's certificates included.
+///
+/// At level Medium the PIN, typed for this one use, is the confirmation of it too.
 pub fn sign(
     tokens: &Tokens,
     keyset: &FoundKeyset,
     content: &[u8],
-    options: SignOptions,
+    options: &SignOptions,
     person: &mut dyn Person,
     now: Timestamp,
 ) -> Result<Vec<u8>, KeysetError> {
-    todo!()
+    let content_type = options.content_type.clone().unwrap_or(ContentType::DATA);
+    if content_type.is_reserved() {
+        return Err(KeysetError::Refused(format!(
+            "cannot sign content of the type {content_type}: it speaks for an administrator, and only `tokenkeep admin` signs that"
+        )));
+    }
+    must_be_usable(keyset)?;
+    must_be_valid(keyset, now)?;
+
+    let operation = "sign";
+    let request = PinRequest::Existing { operation, token: &keyset.token };
+    let unlock = unlock(tokens, &keyset.token, operation, request, person)?;
+    let token = unlock.token();
+    let index = believed(token, &keyset.name, person)?;
+    let keys = index.keyset.keys.ok_or_else(|| damaged(token, &keyset.name, "its enrollment is not finished"))?;
+    let (key, certificate) = key_and_certificate(token, &keyset.name, &keys.signing)?;
+    let chain = authority_certificate(token.certificates()?, &keys.authority.key_id());
+
+    let certificate = Certificate::from_der(&certificate.der).map_err(message)?;
+    let signing = Signing {
+        certificate: &certificate,
+        chain: &chain,
+        placement: if options.detached { Placement::Detached } else { Placement::Attached },
+        signing_time: now,
+        content_type,
+    };
+    let signer = unlock.sign_with(&key);
+    smime::sign(content, &signing, &signer).map_err(|error| match signer.take_error() {
+        Some(error) => error.into(),
+        None => message(error),
+    })
+}
+
+fn authority_certificate(
+    certificates: Vec<crate::token::StoredCertificate>,
+    id: &crate::token::KeyId,
+) -> Vec<Certificate> {
+    certificates
+        .into_iter()
+        .filter(|certificate| certificate.id == *id)
+        .filter_map(|certificate| Certificate::from_der(&certificate.der).ok())
+        .collect()
+}
+
+/// A signature under a certificate that is over would be refused by everybody; said before any PIN.
+fn must_be_valid(keyset: &FoundKeyset, now: Timestamp) -> Result<(), KeysetError> {
+    let certificate = keyset.signing.as_ref().and_then(|id| keyset.certificate_of(id));
+    match certificate.map(|certificate| Certificate::from_der(&certificate.der)) {
+        Some(Ok(certificate)) if !certificate.is_valid_at(now) => Err(KeysetError::Refused(format!(
+            "cannot sign with the keyset {}: its certificate is valid from {} to {}; ask an administrator for a letter",
+            keyset.described(),
+            certificate.not_before(),
+            certificate.not_after()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn message(error: impl std::fmt::Display) -> KeysetError {
+    KeysetError::Message { operation: "sign", reason: error.to_string() }
 }

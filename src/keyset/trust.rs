@@ -1,27 +1,88 @@
 //! Whom to trust and whom to ask without a PIN: the authorities of all keysets found.
 
-use super::{AuthorityAddress, KeysetError, Tokens};
+use jiff::Timestamp;
 
-/// The authorities of all keysets found.
+use crate::pki::Certificate;
+
+use super::choose::{list_or, seen};
+use super::{AuthorityAddress, FoundKeyset, KeysetError, Tokens};
+
+/// The authorities of all keysets found. They come from what anybody who can write to a token can write: what decides is
+/// who has that access, as with every list of trusted authorities.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    authorities: Vec<(AuthorityAddress, Vec<u8>)>,
+    authorities: Vec<Authority>,
+    found: String,
+}
+
+#[derive(Clone, Debug)]
+struct Authority {
+    address: AuthorityAddress,
+    certificate: Certificate,
+    /// When the keyset that names this address got its certificate: of two addresses the later one counts.
+    since: Option<Timestamp>,
 }
 
 /// Gathers the authorities of all keysets found, each once.
 pub fn trust(tokens: &Tokens) -> Result<Trust, KeysetError> {
-    todo!()
+    let (keysets, trouble) = tokens.keysets()?;
+    Ok(Trust { authorities: gather(&keysets), found: seen(&keysets, &trouble) })
+}
+
+fn gather(keysets: &[FoundKeyset]) -> Vec<Authority> {
+    let mut authorities: Vec<Authority> = Vec::new();
+    for keyset in keysets {
+        let Some(certificate) = keyset.authority_certificate().and_then(|der| Certificate::from_der(der).ok()) else {
+            continue;
+        };
+        let signing = keyset.signing.as_ref().and_then(|id| keyset.certificate_of(id));
+        let since =
+            signing.and_then(|stored| Certificate::from_der(&stored.der).ok()).map(|signing| signing.not_before());
+        let authority = Authority { address: keyset.authority.clone(), certificate, since };
+        match authorities.iter_mut().find(|known| known.certificate.as_der() == authority.certificate.as_der()) {
+            Some(known) if known.since >= authority.since => {}
+            Some(known) => *known = authority,
+            None => authorities.push(authority),
+        }
+    }
+    authorities
 }
 
 impl Trust {
     /// The CA certificates, DER: trust anchors for `verify`. None when there is no keyset.
     pub fn anchors(&self) -> Vec<Vec<u8>> {
-        todo!()
+        self.authorities.iter().map(|authority| authority.certificate.as_der().to_vec()).collect()
     }
 
-    /// The one authority to ask for certificates, with its CA certificate's SHA-256; `url` is `--authority`. Several
-    /// and no `url`: refused with the list.
+    /// The one authority to ask for certificates, with its CA certificate's SHA-256. `url` is `--authority`: it says which
+    /// of several is meant, or, when there is only one, that its `http` address is now this one. Several and no `url`:
+    /// refused with the list.
     pub fn authority(&self, url: Option<&str>) -> Result<(AuthorityAddress, [u8; 32]), KeysetError> {
-        todo!()
+        let named = url.and_then(|url| {
+            self.authorities.iter().find(|authority| authority.address.http == url.trim_end_matches('/'))
+        });
+        let chosen = match (named, self.authorities.as_slice()) {
+            (Some(named), _) => named,
+            (None, [only]) => only,
+            (None, []) => {
+                return Err(KeysetError::NoKeyset { found: format!("no authority is known: {}", self.found) });
+            }
+            (None, several) => {
+                return Err(KeysetError::Ambiguous {
+                    what: "authority",
+                    candidates: list_or(
+                        several,
+                        |authority| format!("{:?} at {}", authority.address.name, authority.address.http),
+                        "",
+                    ),
+                    remedy: "add `--authority URL`".to_owned(),
+                });
+            }
+        };
+        let mut address = chosen.address.clone();
+        if let Some(url) = url {
+            url.trim_end_matches('/').clone_into(&mut address.http);
+        }
+        Ok((address, *chosen.certificate.fingerprint().as_bytes()))
     }
 }

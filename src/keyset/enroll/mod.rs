@@ -87,16 +87,16 @@ pub struct NotEnrolled {
 pub enum NotEnrolledReason {
     /// A rule was against it; no PIN was asked, nothing was sent.
     #[error("{0}; no PIN was tried, nothing was sent, and the temporary key is still good")]
-    Refused(super::KeysetError),
+    Refused(KeysetError),
     /// No PIN, a cancelled prompt, a wrong or locked PIN; nothing was sent.
     #[error("{0}; nothing was sent, and the temporary key is still good")]
-    Pin(super::KeysetError),
+    Pin(KeysetError),
     /// The authority did not answer when it was asked about the letter; nothing was made.
     #[error("{0}; nothing was made, and the temporary key is still good")]
-    Unreachable(super::KeysetError),
+    Unreachable(KeysetError),
     /// The authority did not answer the request or the confirmation; the same command goes on where this one stopped.
     #[error("{0}; type the same command with the same letter again to go on")]
-    Interrupted(super::KeysetError),
+    Interrupted(KeysetError),
     /// The authority does not take the letter, or refused the request.
     #[error("{0}; nothing was left on the token")]
     Rejected(String),
