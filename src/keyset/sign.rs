@@ -10,32 +10,25 @@ use super::unlock::{believed, damaged, key_and_certificate, must_be_usable, unlo
 use super::{FoundKeyset, KeysetError, Person, PinRequest, Tokens};
 
 /// How to sign.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SignOptions {
     /// leave the content out of the signature (CMS detached)
     pub detached: bool,
-    /// what the content is; `None`: data, as in all mail. What speaks for an administrator is refused.
-    pub content_type: Option<ContentType>,
 }
 
 /// Signs `content` with the keyset's signing key. Returns DER of a CMS `ContentInfo` with `SignedData`, the signer's and
 /// the authority's certificates included.
 ///
-/// At level Medium the PIN, typed for this one use, is the confirmation of it too.
+/// The content is signed as data, whatever it is: what speaks for an administrator has a content type of its own, which
+/// only [`super::administer`] signs. At level Medium the PIN, typed for this one use, is the confirmation of it too.
 pub fn sign(
     tokens: &Tokens,
     keyset: &FoundKeyset,
     content: &[u8],
-    options: &SignOptions,
+    options: SignOptions,
     person: &mut dyn Person,
     now: Timestamp,
 ) -> Result<Vec<u8>, KeysetError> {
-    let content_type = options.content_type.clone().unwrap_or(ContentType::DATA);
-    if content_type.is_reserved() {
-        return Err(KeysetError::Refused(format!(
-            "cannot sign content of the type {content_type}: it speaks for an administrator, and only `tokenkeep admin` signs that"
-        )));
-    }
     must_be_usable(keyset)?;
     must_be_valid(keyset, now)?;
 
@@ -54,7 +47,7 @@ pub fn sign(
         chain: &chain,
         placement: if options.detached { Placement::Detached } else { Placement::Attached },
         signing_time: now,
-        content_type,
+        content_type: ContentType::DATA,
     };
     let signer = unlock.sign_with(&key);
     smime::sign(content, &signing, &signer).map_err(|error| match signer.take_error() {
