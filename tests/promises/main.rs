@@ -12,4 +12,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod keyset_names;
+mod letters;
+mod nothing_is_made;
+mod one_wins;
+mod re_enrollment;
 mod support_stands;
+mod token_choice;

@@ -135,6 +135,13 @@ impl Machine {
         run(self.tokenkeep_command(arguments), input)
     }
 
+    /// Runs `tokenkeep` where nobody can be asked: in a session of its own, without a terminal.
+    pub fn tokenkeep_without_terminal(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command("setsid");
+        command.args(["--wait", env!("CARGO_BIN_EXE_tokenkeep")]).args(arguments);
+        run(command, b"")
+    }
+
     /// Runs `tokenkeep` until it dies at a crash point (`name` or `name:N`); fails if it ends otherwise.
     pub fn tokenkeep_crashing_at(&self, point: &str, arguments: &[&str]) {
         let output = self.tokenkeep_dying_at(point, arguments);

@@ -3,8 +3,10 @@
 #![allow(dead_code)] // each test takes what it needs
 
 pub mod authority;
+pub mod inventory;
 pub mod kryoptic;
 pub mod machine;
+pub mod office;
 pub mod output;
 pub mod proxy;
 pub mod story;

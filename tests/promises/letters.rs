@@ -1,0 +1,275 @@
+//! A letter gets its user enrolled once, in its time, for what it is for. Everything else gets nothing, uses nothing up,
+//! and whoever guesses learns nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use tokenkeep::letter::{Purpose, Reference, TemporaryKey};
+
+use crate::support::office::{Office, Somebody};
+use crate::support::output::Output;
+use crate::support::proxy::Exchange;
+
+/// A field's value in a letter.
+fn field(letter: &str, name: &str) -> String {
+    let line = letter.lines().find(|line| line.starts_with(&format!("{name}:")));
+    line.unwrap_or_else(|| panic!("no {name} in\n{letter}")).split_once(':').unwrap().1.trim().to_owned()
+}
+
+/// Writes a copy of a letter in which some fields' values are others.
+fn rewritten(somebody: &Somebody, letter: &str, copy: &str, changes: &[(&str, &str)]) {
+    let mut text = somebody.machine.read_text(letter);
+    for (name, value) in changes {
+        let old = field(&text, name);
+        assert_ne!(&old, value, "nothing is changed in {name}");
+        text = text.replace(&old, value);
+    }
+    somebody.machine.write_secret(copy, &text);
+}
+
+/// The temporary key with its eighth character changed to another of its alphabet.
+fn mistyped(key: &str) -> String {
+    let mut characters: Vec<char> = key.chars().collect();
+    characters[8] = if characters[8] == 'X' { 'Y' } else { 'X' };
+    characters.into_iter().collect()
+}
+
+/// Enrolling with this letter into a new token is refused by the authority, and nothing is made.
+#[track_caller]
+fn refused(somebody: &Somebody, letter: &str, keyset: &str) -> Output {
+    let before = somebody.machine.inventory(&[]);
+    let output = somebody.enroll_new(letter, keyset).fails_with(5).says("not enrolled");
+    assert_eq!(somebody.machine.inventory(&[]), before, "something was made\n{output}");
+    output
+}
+
+#[test]
+fn a_mistyped_temporary_key_is_caught_before_anything_is_sent() {
+    let somebody = Somebody::new();
+    somebody.issue("right.letter");
+    let key = field(&somebody.machine.read_text("right.letter"), "Temporary key");
+    let swapped = {
+        let mut characters: Vec<char> = key.chars().collect();
+        let places = [0, 1, 2, 5, 6, 7, 10, 11, 12].into_iter();
+        let at = places.clone().find(|at| at % 5 != 4 && characters[*at] != characters[at + 1]).unwrap();
+        characters.swap(at, at + 1);
+        characters.into_iter().collect::<String>()
+    };
+    let wire = somebody.wire();
+    for (wrong, what) in [(mistyped(&key), "mistyped"), (swapped, "mistyped"), (key[..30].to_owned(), "28")] {
+        rewritten(&somebody, "right.letter", "mistyped.letter", &[("Temporary key", &wrong)]);
+        // Not even the PIN is looked at.
+        let arguments = ["--new-pin-source", "file:no-such-file", "--authority", &wire.url()];
+        let line = [&["enroll", "--letter", "mistyped.letter", "--new-token"], &arguments[..]].concat();
+        let output = somebody.tokenkeep(&line).fails_with(2).says("Temporary key").says(what);
+        output.does_not_say(&wrong).does_not_say(&key);
+    }
+    assert!(wire.exchanges().is_empty(), "something was sent");
+    assert!(somebody.machine.listed_tokens().is_empty(), "something was made");
+
+    // As a person types it: lower case, other separators, the letters that look like digits.
+    let typed = key.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
+    rewritten(&somebody, "right.letter", "typed.letter", &[("Temporary key", &typed)]);
+    somebody.enroll_new("typed.letter", "default").ok();
+}
+
+#[test]
+fn a_wrong_temporary_key_gets_nothing_and_uses_nothing_up() {
+    let somebody = Somebody::new();
+    somebody.issue("right.letter");
+    for guess in 0..3 {
+        let key = TemporaryKey::from_mac(&[guess; 32]).grouped();
+        rewritten(&somebody, "right.letter", "wrong.letter", &[("Temporary key", &key)]);
+        refused(&somebody, "wrong.letter", "default").does_not_say(&key);
+        fs::remove_file(somebody.machine.file("wrong.letter")).unwrap();
+    }
+    // Guessing locks nobody out.
+    somebody.enroll_new("right.letter", "default").ok();
+}
+
+#[test]
+fn someone_elses_temporary_key_gets_nothing_and_uses_nothing_up() {
+    let (one, other) = (Somebody::new(), Somebody::new());
+    one.issue("one.letter");
+    other.issue("other.letter");
+    let key = |somebody: &Somebody, letter: &str| field(&somebody.machine.read_text(letter), "Temporary key");
+    rewritten(&one, "one.letter", "mixed.letter", &[("Temporary key", &key(&other, "other.letter"))]);
+    refused(&one, "mixed.letter", "default");
+    rewritten(&other, "other.letter", "mixed.letter", &[("Temporary key", &key(&one, "one.letter"))]);
+    refused(&other, "mixed.letter", "default");
+    one.enroll_new("one.letter", "default").ok();
+    other.enroll_new("other.letter", "default").ok();
+
+    // A letter makes its holder the one it was written for, whatever the holder writes into it.
+    let (one, other) = (Somebody::new(), Somebody::new());
+    one.issue("one.letter");
+    rewritten(&one, "one.letter", "forged.letter", &[("E-mail", &other.email)]);
+    one.enroll_new("forged.letter", "default").ok();
+    let record = one.office.admin(&["show", &one.email, "--json"]).ok().json().to_string();
+    assert!(!record.contains(&other.email), "{record}");
+    let output = one.tokenkeep_with_input(&["encrypt", "--to", &other.email, "--out", "to-other.p7m"], "secret\n");
+    assert_ne!(output.code(), 0, "a certificate for {} was found\n{output}", other.email);
+    assert!(output.err().contains(&other.email) && !one.machine.file("to-other.p7m").exists(), "{output}");
+}
+
+#[test]
+fn a_used_letter_gets_nothing() {
+    let somebody = Somebody::enrolled();
+    refused(&somebody, "first.letter", "second").says("used");
+    somebody.signs_with("default", "pin");
+    // Not for the keyset it made, either.
+    let before = somebody.shown("default");
+    somebody.re_enroll("first.letter", "pin", &[]).fails_with(5).says("not re-enrolled").says("used");
+    assert_eq!(somebody.shown("default"), before);
+}
+
+#[test]
+fn an_expired_letter_gets_nothing() {
+    let somebody = Somebody::new();
+    expired_letter(&somebody, "late.letter");
+    refused(&somebody, "late.letter", "default").says("expired");
+    // The date in the letter is for its reader; the authority has its own.
+    rewritten(&somebody, "late.letter", "forged.letter", &[("Valid until", "2039-12-31 23:59:59 UTC")]);
+    refused(&somebody, "forged.letter", "default").says("expired");
+}
+
+/// A letter that was good until a moment ago.
+pub fn expired_letter(somebody: &Somebody, letter: &str) {
+    let expires = somebody.issue_with(letter, &["--valid-for", "1s", "--json"]).ok().json()["expires"].to_string();
+    let expires: jiff::Timestamp =
+        expires.trim_matches('"').parse().unwrap_or_else(|error| panic!("{expires}: {error}"));
+    let end = Instant::now() + Duration::from_secs(10);
+    while jiff::Timestamp::now() <= expires {
+        assert!(Instant::now() < end, "it expires only at {expires}");
+        std::thread::sleep(Duration::from_millis(50)); // until the date that it has
+    }
+}
+
+#[test]
+fn a_voided_letter_gets_nothing() {
+    let somebody = Somebody::new();
+    somebody.issue("older.letter");
+    somebody.issue("newer.letter");
+    refused(&somebody, "older.letter", "default").says("void");
+    somebody.enroll_new("newer.letter", "default").ok();
+
+    // Letters of either kind void those of the other.
+    somebody.issue("issued.letter");
+    somebody.recover("recovered.letter");
+    refused(&somebody, "issued.letter", "other").says("void");
+    somebody.issue("issued-again.letter");
+    refused(&somebody, "recovered.letter", "other").says("void");
+    somebody.re_enroll("issued-again.letter", "pin", &[]).ok();
+
+    // Somebody else's letters stay.
+    let other = Somebody::new();
+    other.issue("their.letter");
+    somebody.issue("mine.letter");
+    other.enroll_new("their.letter", "default").ok();
+}
+
+#[test]
+fn a_recovery_reference_in_an_ir_is_refused_and_uses_nothing_up() {
+    let somebody = Somebody::enrolled();
+    somebody.encrypts("old mail\n", "old.p7m");
+    somebody.recover("recovery.letter");
+    let letter = somebody.machine.read_text("recovery.letter");
+    let reference = field(&letter, "Reference");
+    assert!(reference.starts_with('R'), "{reference}");
+    let secret = format!("pass:{}", field(&letter, "Temporary key").replace('-', ""));
+    let key = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "new.key"];
+    somebody.machine.openssl(&key).ok();
+    let wire = somebody.wire();
+    let server = wire.url();
+    let arguments =
+        ["cmp", "-cmd", "ir", "-server", server.strip_prefix("http://").unwrap(), "-path", ".well-known/cmp"];
+    let identity = ["-ref", &reference, "-secret", &secret, "-newkey", "new.key", "-subject", "/CN=x"];
+    let output = somebody.machine.openssl(&[&arguments[..], &identity, &["-certout", "got.pem"]].concat());
+    assert_ne!(output.code(), 0, "{output}");
+    assert!(!somebody.machine.file("got.pem").exists(), "{output}");
+    assert_eq!(wire.exchanges().len(), 1, "it should have been refused at once\n{output}");
+    assert!(output.err().contains("recover") || output.out().contains("recover"), "it should say why\n{output}");
+    drop(wire);
+
+    somebody.enroll_new("recovery.letter", "second").ok();
+    assert_eq!(somebody.reads("second", "pin", "old.p7m"), "old mail\n");
+}
+
+#[test]
+fn a_letter_is_written_0600_and_never_over_an_existing_file() {
+    let somebody = Somebody::new();
+    let umask = somebody.machine.run("sh", &["-c", "umask 000; touch there; stat -c %a there"], b"").ok();
+    assert_eq!(umask.out().trim(), "666");
+    somebody.issue("first.letter");
+    let mode = |name: &str| fs::metadata(somebody.machine.file(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("first.letter"), 0o600);
+    somebody.machine.write("there", "mine\n");
+
+    for what in ["issue", "recover"] {
+        let path = somebody.machine.file("there").display().to_string();
+        let output = somebody.office.admin(&[what, &somebody.email, "--letter-out", &path]);
+        assert!(output.code() != 0 && output.err().contains("there"), "{output}");
+        assert_eq!(somebody.machine.read_text("there"), "mine\n");
+    }
+    // Refused before it was asked for: an earlier letter is not voided by one that nobody got.
+    somebody.enroll_new("first.letter", "default").ok();
+}
+
+#[test]
+fn unknown_reference_and_bad_mac_answer_alike() {
+    let somebody = Somebody::new();
+    somebody.issue("right.letter");
+    let key = TemporaryKey::from_mac(&[42; 32]).grouped();
+    rewritten(&somebody, "right.letter", "bad-mac.letter", &[("Temporary key", &key)]);
+    let unknown = Reference::new(Purpose::Enroll, [1, 2, 3, 4, 5]);
+    rewritten(&somebody, "right.letter", "unknown.letter", &[("Reference", unknown.as_str())]);
+
+    let attempt = |letter: &str| {
+        let wire = somebody.wire();
+        let output = somebody.enroll_new_with(letter, "default", &["--authority", &wire.url()]).fails_with(5);
+        let seen = wire.exchanges();
+        assert_eq!(seen.len(), 1, "after such an answer nothing more is sent\n{output}");
+        (output, seen.into_iter().next().unwrap())
+    };
+    let (bad_mac, bad_mac_exchange) = attempt("bad-mac.letter");
+    let (unknown, unknown_exchange) = attempt("unknown.letter");
+    assert_eq!(bad_mac.err(), unknown.err(), "the user is told something else");
+    assert_eq!(shape(&somebody, &bad_mac_exchange), shape(&somebody, &unknown_exchange));
+    let values = |exchange: &Exchange| exchange.response.len();
+    assert_eq!(values(&bad_mac_exchange), values(&unknown_exchange));
+    // So does a reference that was used, to somebody who has not its key.
+    somebody.enroll_new("right.letter", "default").ok();
+    let (used, used_exchange) = attempt("bad-mac.letter");
+    assert_eq!(used.err(), bad_mac.err());
+    assert_eq!(shape(&somebody, &used_exchange), shape(&somebody, &bad_mac_exchange));
+}
+
+/// An answer as `openssl asn1parse` shows it, without what differs in any two answers: nonces, identifiers and the time.
+fn shape(somebody: &Somebody, exchange: &Exchange) -> String {
+    let output = somebody.machine.run("openssl", &["asn1parse", "-inform", "DER"], &exchange.response).ok();
+    let mut different_anyway = BTreeMap::from([("OCTET STRING", 0), ("GENERALIZEDTIME", 0)]);
+    let mut shape = String::new();
+    for line in output.out().lines() {
+        let kind = different_anyway.iter_mut().find(|(kind, _)| line.contains(**kind));
+        let shown = kind.and_then(|(kind, count)| {
+            *count += 1;
+            line.split_once(*kind).map(|(before, _)| format!("{before}{kind}"))
+        });
+        shape.push_str(shown.as_deref().unwrap_or(line));
+        shape.push('\n');
+    }
+    assert!(different_anyway["OCTET STRING"] >= 2, "no transaction and nonces in\n{shape}");
+    shape
+}
+
+#[test]
+fn the_office_lists_whom_it_wrote_to() {
+    // Read with the administrator's token, by a statement, and no letter in it.
+    let somebody = Somebody::new();
+    somebody.issue("unused.letter");
+    let key = field(&somebody.machine.read_text("unused.letter"), "Temporary key");
+    let list = Office::get().admin(&["list"]).ok().says(&somebody.email);
+    list.does_not_say(&key).does_not_say(&key.replace('-', ""));
+}

@@ -1,0 +1,238 @@
+//! Re-enrolling asks for the keyset's PIN. Without it the user is not re-enrolled and is told so, nothing was sent, the
+//! temporary key is still good, the old keyset still works, and a wrong PIN costs one try, anything else none.
+
+use crate::support::inventory::of_kind;
+use crate::support::machine::TokenKind;
+use crate::support::office::{Somebody, re_enroll_arguments};
+use crate::support::output::Output;
+use crate::support::proxy::Proxy;
+use crate::support::terminal::Terminal;
+
+/// Somebody with a keyset and a letter to re-enroll it, and somebody else watching the wire.
+struct Attempt {
+    somebody: Somebody,
+    wire: Proxy,
+    before: serde_json::Value,
+}
+
+impl Attempt {
+    fn with(kind: TokenKind) -> Self {
+        let somebody = Somebody::enrolled_with(kind);
+        somebody.issue("again.letter");
+        let wire = somebody.wire();
+        let before = somebody.shown("default");
+        Self { somebody, wire, before }
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments: Vec<_> = re_enroll_arguments("again.letter").iter().map(ToString::to_string).collect();
+        arguments.extend(["--authority".to_owned(), self.wire.url()]);
+        arguments
+    }
+
+    fn with_source(&self, source: &str) -> Output {
+        let mut arguments = self.arguments();
+        arguments.extend(["--pin-source".to_owned(), source.to_owned()]);
+        self.run(&arguments)
+    }
+
+    fn run(&self, arguments: &[String]) -> Output {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        self.somebody.machine.tokenkeep_without_terminal(&arguments)
+    }
+
+    fn at_a_terminal(&self) -> Terminal {
+        let arguments = self.arguments();
+        Terminal::tokenkeep(&self.somebody.machine, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Not re-enrolled, and told so.
+    #[track_caller]
+    fn failed(&self, output: Output) {
+        output.fails_with(4).says("not re-enrolled");
+        self.nothing_happened();
+    }
+
+    #[track_caller]
+    fn failed_at_the_terminal(&self, terminal: Terminal) {
+        let (code, screen) = terminal.finish();
+        assert_eq!(code, 4, "{screen}");
+        assert!(screen.contains("not re-enrolled"), "{screen}");
+        self.nothing_happened();
+    }
+
+    #[track_caller]
+    fn nothing_happened(&self) {
+        let seen: Vec<_> = self.wire.exchanges().into_iter().map(|exchange| exchange.target).collect();
+        assert!(seen.is_empty(), "nothing should have been sent: {seen:?}");
+        assert_eq!(self.somebody.shown("default"), self.before, "the keyset is not the old one");
+    }
+
+    /// The old keyset works and the temporary key is good: with the right PIN the same letter re-enrolls.
+    #[track_caller]
+    fn all_is_as_before(&self) {
+        self.somebody.signs_with("default", "pin");
+        self.succeeds();
+    }
+
+    #[track_caller]
+    fn succeeds(&self) {
+        self.with_source("file:pin").ok();
+        assert!(self.wire.exchanges().len() >= 3, "the wire was not watched");
+        assert_ne!(self.somebody.shown("default"), self.before, "nothing was re-enrolled");
+        self.somebody.signs_with("default", "pin");
+    }
+}
+
+#[test]
+fn no_pin_means_not_re_enrolled() {
+    let attempt = Attempt::with(TokenKind::SoftHsm);
+    attempt.somebody.machine.write_secret("empty.pin", "");
+    for source in ["file:no-such-file", "file:empty.pin", "fd:9", "credential:nothing"] {
+        attempt.failed(attempt.with_source(source));
+    }
+    // Nobody to ask.
+    attempt.failed(attempt.run(&attempt.arguments()).says("--pin-source"));
+    let token = attempt.somebody.machine.listed_token("default");
+    assert!(!token.count_is_low(), "a PIN was tried: {}", token.flags);
+    attempt.all_is_as_before();
+}
+
+#[test]
+fn a_cancelled_prompt_means_not_re_enrolled() {
+    let attempt = Attempt::with(TokenKind::SoftHsm);
+    let mut terminal = attempt.at_a_terminal();
+    terminal.expect("PIN").interrupt();
+    attempt.failed_at_the_terminal(terminal);
+
+    let mut terminal = attempt.at_a_terminal();
+    terminal.expect("PIN").end_of_input();
+    attempt.failed_at_the_terminal(terminal);
+
+    let mut terminal = attempt.at_a_terminal();
+    terminal.expect("PIN").type_line("");
+    attempt.failed_at_the_terminal(terminal);
+
+    let token = attempt.somebody.machine.listed_token("default");
+    assert!(!token.count_is_low(), "a PIN was tried: {}", token.flags);
+    attempt.somebody.signs_with("default", "pin");
+
+    // The same prompt, answered.
+    let mut terminal = attempt.at_a_terminal();
+    terminal.expect("PIN").type_line(Somebody::PIN);
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 0, "{screen}");
+    assert!(!screen.contains(Somebody::PIN), "the PIN is on the screen: {screen}");
+    assert_ne!(attempt.somebody.shown("default"), attempt.before);
+}
+
+#[test]
+fn a_wrong_pin_means_not_re_enrolled_and_costs_one_try() {
+    // SoftHSM does not count, but it tells whether a PIN was tried.
+    let attempt = Attempt::with(TokenKind::SoftHsm);
+    assert!(!attempt.somebody.machine.listed_token("default").count_is_low());
+    attempt.failed(attempt.with_source("file:wrong.pin"));
+    assert!(attempt.somebody.machine.listed_token("default").count_is_low(), "no PIN was tried");
+    attempt.all_is_as_before();
+}
+
+#[test]
+fn a_wrong_pin_costs_one_try_where_the_token_counts() {
+    // Kryoptic locks after the tenth: after the ninth it says so.
+    let attempt = Attempt::with(TokenKind::Kryoptic);
+    let machine = &attempt.somebody.machine;
+    let token = || machine.listed_token("default");
+    for _ in 0..7 {
+        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+    }
+    assert!(token().count_is_low() && !token().is_at_final_try(), "{}", token().flags);
+
+    attempt.failed(attempt.with_source("file:wrong.pin"));
+    attempt.failed(attempt.with_source("file:no-such-file"));
+    attempt.failed(attempt.run(&attempt.arguments()));
+    assert!(!token().is_at_final_try(), "one wrong PIN cost more than one try: {}", token().flags);
+
+    attempt.failed(attempt.with_source("file:wrong.pin"));
+    assert!(token().is_at_final_try(), "two wrong PINs did not cost two tries: {}", token().flags);
+
+    // The right PIN gives all tries back.
+    assert!(machine.pin_is_right("default", Somebody::PIN));
+    attempt.all_is_as_before();
+}
+
+#[test]
+fn the_last_try_is_warned_of_and_refused_without_a_terminal() {
+    let attempt = Attempt::with(TokenKind::Kryoptic);
+    let machine = &attempt.somebody.machine;
+    for _ in 0..9 {
+        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+    }
+    let token = || machine.listed_token("default");
+    assert!(token().is_at_final_try(), "{}", token().flags);
+
+    // Nobody there: not even the right PIN is tried, for any act.
+    attempt.failed(attempt.with_source("file:pin").says("one try"));
+    attempt.failed(attempt.with_source("file:wrong.pin").says("one try"));
+    machine.write("message.txt", "a message\n");
+    let sign = ["sign", "--keyset", "default", "--in", "message.txt", "--out", "signed.p7m"];
+    machine.tokenkeep_without_terminal(&[&sign[..], &["--pin-source", "file:pin"]].concat()).fails_with(4);
+    assert!(token().is_at_final_try(), "the last try was used: {}", token().flags);
+
+    // Somebody there, who does not want to risk it.
+    let mut terminal = attempt.at_a_terminal();
+    terminal.expect("lock").expect("[y/N]").type_line("n");
+    attempt.failed_at_the_terminal(terminal);
+    let mut terminal = attempt.at_a_terminal();
+    terminal.expect("[y/N]").interrupt();
+    attempt.failed_at_the_terminal(terminal);
+    assert!(token().is_at_final_try(), "the last try was used: {}", token().flags);
+
+    // Somebody who knows the PIN.
+    let mut terminal = attempt.at_a_terminal();
+    terminal.expect("[y/N]").type_line("y").expect("PIN").type_line(Somebody::PIN);
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 0, "{screen}");
+    assert!(!token().is_at_final_try() && !token().is_locked(), "{}", token().flags);
+    attempt.somebody.signs_with("default", "pin");
+}
+
+#[test]
+fn a_locked_pin_is_told_from_a_wrong_one() {
+    let attempt = Attempt::with(TokenKind::Kryoptic);
+    let machine = &attempt.somebody.machine;
+    for _ in 0..10 {
+        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+    }
+    assert!(machine.listed_token("default").is_locked());
+    attempt.failed(attempt.with_source("file:pin").says("locked"));
+}
+
+#[test]
+fn re_enrolling_keeps_older_encryption_keys_for_reading() {
+    let somebody = Somebody::enrolled();
+    somebody.encrypts("written before\n", "old.p7m");
+    let keys = |somebody: &Somebody| {
+        let objects = somebody.machine.objects("default", Some(Somebody::PIN));
+        let private = of_kind(&objects, "Private Key Object");
+        let using = |usage: &str| private.iter().filter(|key| key.contains(usage)).count();
+        (using("sign"), using("decrypt"), private.len())
+    };
+    assert_eq!(keys(&somebody), (1, 1, 2), "signing keys, encryption keys, all");
+
+    somebody.issue("again.letter");
+    somebody.re_enroll("again.letter", "pin", &[]).ok();
+    assert_eq!(keys(&somebody), (1, 2, 3), "the old signing key goes, the old encryption key stays");
+    assert_eq!(somebody.reads("default", "pin", "old.p7m"), "written before\n");
+
+    somebody.encrypts("written after\n", "new.p7m");
+    assert_eq!(somebody.reads("default", "pin", "new.p7m"), "written after\n");
+    // The new message is to the new key: the old one alone could not read it.
+    let recipients = |message: &str| {
+        let arguments = ["cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", message];
+        let text = somebody.machine.openssl(&arguments).ok().out();
+        let serials = text.lines().filter(|line| line.contains("serialNumber")).map(str::trim).map(str::to_owned);
+        serials.collect::<Vec<_>>()
+    };
+    let (old, new) = (recipients("old.p7m"), recipients("new.p7m"));
+    assert!(!old.is_empty() && old.iter().all(|serial| !new.contains(serial)), "{old:?} {new:?}");
+}

@@ -1,0 +1,85 @@
+//! The right token is chosen before any log-in: by serial number, by URI, by label. What is ambiguous is refused with
+//! the serial numbers; what is not there is said to be absent.
+
+use crate::support::office::Somebody;
+use crate::support::output::Output;
+
+fn enroll_on(somebody: &Somebody, token: &str, more: &[&str]) -> Output {
+    let line = ["enroll", "--letter", "the.letter", "--keyset", "mine", "--level", "high", "--token", token];
+    somebody.tokenkeep(&[&line[..], more].concat())
+}
+
+#[test]
+fn a_token_that_is_absent_is_said_to_be_absent() {
+    let somebody = Somebody::new();
+    somebody.issue("the.letter");
+    somebody.machine.make_token("some other", Somebody::PIN);
+    let wire = somebody.wire();
+    let url = wire.url();
+    for token in ["nowhere", "0123456789abcdef", "pkcs11:token=nowhere", "pkcs11:serial=0123456789abcdef"] {
+        let more = ["--pin-source", "file:no-such-file", "--authority", &url];
+        let output = enroll_on(&somebody, token, &more).fails_with(3);
+        output.says(token.rsplit('=').next().unwrap()).says("some other");
+    }
+    enroll_on(&somebody, "pkcs11:token", &["--pin-source", "file:pin"]).fails_with(2);
+    assert!(wire.exchanges().is_empty(), "something was sent");
+}
+
+#[test]
+fn two_tokens_of_one_label_are_refused_naming_both_serials() {
+    let somebody = Somebody::new();
+    somebody.issue("the.letter");
+    let one = somebody.machine.make_token("twin", Somebody::PIN);
+    let other = somebody.machine.make_token("twin", Somebody::OTHER_PIN);
+    assert_ne!(one.serial, other.serial);
+    let wire = somebody.wire();
+    for token in ["twin", "pkcs11:token=twin"] {
+        let more = ["--pin-source", "file:no-such-file", "--authority", &wire.url()];
+        enroll_on(&somebody, token, &more).fails_with(5).says(&one.serial).says(&other.serial);
+    }
+    assert!(wire.exchanges().is_empty(), "something was sent");
+
+    // The serial number tells them apart: with the other's PIN it does not work, with its own it does.
+    enroll_on(&somebody, &one.serial, &["--pin-source", "file:other.pin"]).fails_with(4).says(&one.serial);
+    enroll_on(&somebody, &one.serial, &["--pin-source", "file:pin"]).ok();
+    somebody.signs_with("mine", "pin");
+
+    // A name that two tokens have, too.
+    somebody.issue("second.letter");
+    let line = ["enroll", "--letter", "second.letter", "--keyset", "mine", "--level", "high", "--token"];
+    let uri = format!("pkcs11:token=twin;serial={}", other.serial);
+    somebody.tokenkeep(&[&line[..], &[&uri, "--pin-source", "file:other.pin"]].concat()).ok();
+    somebody.machine.write("message.txt", "a message\n");
+    let sign = ["sign", "--keyset", "mine", "--in", "message.txt", "--out", "signed.p7m"];
+    let ambiguous = somebody.tokenkeep(&[&sign[..], &["--pin-source", "file:no-such-file"]].concat()).fails_with(5);
+    ambiguous.says(&one.serial).says(&other.serial);
+    let chosen = ["--token", &other.serial, "--pin-source", "file:other.pin"];
+    somebody.tokenkeep(&[&sign[..], &chosen].concat()).ok();
+}
+
+#[test]
+fn a_label_with_odd_characters_is_found_by_its_uri() {
+    let somebody = Somebody::new();
+    somebody.issue("the.letter");
+    somebody.machine.make_token("50% ü;=&", Somebody::PIN);
+    enroll_on(&somebody, "pkcs11:token=50%25%20%C3%BC%3B%3D%26", &["--pin-source", "file:pin"]).ok();
+    somebody.signs_with("mine", "pin");
+}
+
+#[test]
+fn a_token_without_a_pin_and_one_that_is_full_of_others_keys_are_left_alone() {
+    let somebody = Somebody::new();
+    somebody.issue("the.letter");
+    // The owner's own objects on a token stay where they are.
+    let token = somebody.machine.make_token("shared", Somebody::PIN);
+    let slot = ["--slot", &token.slot, "--login", "--pin", Somebody::PIN];
+    let module = somebody.machine.module().display().to_string();
+    let generate = ["--keypairgen", "--key-type", "EC:prime256v1", "--label", "own", "--id", "0a"];
+    somebody.machine.run("pkcs11-tool", &[&["--module", &module], &slot[..], &generate].concat(), b"").ok();
+    let before = somebody.machine.objects("shared", Some(Somebody::PIN));
+    enroll_on(&somebody, "shared", &["--pin-source", "file:pin"]).ok();
+    let after = somebody.machine.objects("shared", Some(Somebody::PIN));
+    assert!(before.iter().all(|object| after.contains(object)), "{before:#?} {after:#?}");
+    somebody.tokenkeep(&["keyset", "delete", "mine", "--pin-source", "file:pin", "--yes"]).ok();
+    assert_eq!(somebody.machine.objects("shared", Some(Somebody::PIN)), before);
+}
