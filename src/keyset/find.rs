@@ -1,5 +1,6 @@
 //! Which tokens and keysets are there: modules → tokens → public indexes, without any PIN.
 
+use crate::pki::Fingerprint;
 use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, Token, TokenInfo};
 
 use super::index::{self, Hex, PublicIndex};
@@ -181,6 +182,11 @@ impl FoundKeyset {
     /// The authority's CA certificate, DER.
     pub fn authority_certificate(&self) -> Option<&[u8]> {
         self.certificate_of(self.authority_certificate.as_ref()?).map(|certificate| certificate.der.as_slice())
+    }
+
+    /// SHA-256 of the authority's CA certificate: the pin of a carrier to it.
+    pub fn authority_sha256(&self) -> Option<[u8; 32]> {
+        self.authority_certificate().map(|der| *Fingerprint::of(der).as_bytes())
     }
 
     /// Name and token, for messages.

@@ -25,6 +25,7 @@ mod sign;
 mod trust;
 mod unlock;
 
+pub use administer::administer;
 pub use choose::{KeysetChoice, TokenSelector};
 pub use decrypt::{Decrypted, decrypt};
 pub use delete::{Deleted, delete};

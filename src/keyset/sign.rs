@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::pki::Certificate;
 use crate::pki::oid::ContentType;
 use crate::smime::{self, Placement, Signing};
+use crate::token::{KeyId, StoredCertificate};
 
 use super::unlock::{believed, damaged, key_and_certificate, must_be_usable, unlock};
 use super::{FoundKeyset, KeysetError, Person, PinRequest, Tokens};
@@ -56,10 +57,7 @@ pub fn sign(
     })
 }
 
-fn authority_certificate(
-    certificates: Vec<crate::token::StoredCertificate>,
-    id: &crate::token::KeyId,
-) -> Vec<Certificate> {
+fn authority_certificate(certificates: Vec<StoredCertificate>, id: &KeyId) -> Vec<Certificate> {
     certificates
         .into_iter()
         .filter(|certificate| certificate.id == *id)
@@ -68,7 +66,7 @@ fn authority_certificate(
 }
 
 /// A signature under a certificate that is over would be refused by everybody; said before any PIN.
-fn must_be_valid(keyset: &FoundKeyset, now: Timestamp) -> Result<(), KeysetError> {
+pub(super) fn must_be_valid(keyset: &FoundKeyset, now: Timestamp) -> Result<(), KeysetError> {
     let certificate = keyset.signing.as_ref().and_then(|id| keyset.certificate_of(id));
     match certificate.map(|certificate| Certificate::from_der(&certificate.der)) {
         Some(Ok(certificate)) if !certificate.is_valid_at(now) => Err(KeysetError::Refused(format!(
