@@ -24,6 +24,8 @@ pub mod proof_of_possession;
 pub mod public_key;
 pub mod serial;
 pub mod signature;
+#[cfg(test)]
+pub(crate) mod software_keys;
 pub mod tbs;
 pub mod time;
 

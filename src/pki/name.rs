@@ -97,10 +97,11 @@ fn shortened(name: &str) -> String {
         _ => kept.len(),
     };
     // Not between a letter and what is set upon it, nor inside an emoji made of several characters.
-    while end > 1 && within.get(end).is_some_and(|char| joins_to_previous(*char)) {
-        end -= 1;
-    }
-    while end > 1 && within.get(end - 1).is_some_and(|char| *char == '\u{200d}') {
+    let joined = |end: usize| {
+        let joins = |at: usize| within.get(at).is_some_and(|char| joins_to_previous(*char));
+        joins(end) || within.get(end - 1) == Some(&'\u{200d}')
+    };
+    while end > 1 && joined(end) {
         end -= 1;
     }
     let text: String = within.iter().take(end).collect();

@@ -1,9 +1,19 @@
 //! Whether a certificate is to be believed: the way from it to a trust anchor (RFC 5280 §6, for the small hierarchies
 //! that mail and this program use).
 
+use const_oid::db::{rfc5280, rfc5912};
+use der::asn1::ObjectIdentifier;
 use jiff::Timestamp;
+use x509_cert::ext::pkix::name::GeneralName;
 
+use super::oid::ID_KP_CMC_CA;
 use super::{Certificate, DistinguishedName, Host};
+
+/// Certificates on a way, ends included: more are a puzzle somebody made, not a hierarchy.
+const LONGEST_WAY: usize = 8;
+
+/// Issuer signatures checked in one search, whatever an untrusted message brings along.
+const MOST_SIGNATURES: usize = 64;
 
 /// What a certificate is to be used for; decides which key usage and extended key usage it must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +98,10 @@ pub enum PathProblem {
 /// that time, and checks that `leaf` is for `purpose`. Answers the way, from the leaf to the anchor.
 ///
 /// An anchor is believed because it is given; its own signature is not checked, its validity and that it is an
-/// authority's is. Without anchors nothing is believed.
+/// authority's is (a leaf that is itself given as an anchor is believed as it is). Without anchors nothing is believed.
+///
+/// Of several problems the gravest is told: a wrong signature or an unknown issuer before a wrong purpose, and that
+/// something is over or not valid yet only when all else is right.
 pub fn verify(
     leaf: &Certificate,
     intermediates: &[Certificate],
@@ -96,6 +109,209 @@ pub fn verify(
     purpose: Purpose<'_>,
     at: Timestamp,
 ) -> Result<Vec<Certificate>, PathProblem> {
-    let _ = (leaf, intermediates, anchors, purpose, at);
-    todo!()
+    let mut search = Search { intermediates, anchors, at, signatures_left: MOST_SIGNATURES, problem: None };
+    check_extensions(leaf)?;
+    let way = search.from(vec![leaf]);
+    let Some(way) = way else {
+        return Err(search.problem.unwrap_or_else(|| PathProblem::UnknownIssuer { issuer: leaf.issuer() }));
+    };
+    check_purpose(leaf, purpose)?;
+    for issuer in way.iter().skip(1) {
+        check_purpose_of_issuer(issuer, purpose)?;
+    }
+    for certificate in &way {
+        check_validity(certificate, at)?;
+    }
+    Ok(way.into_iter().cloned().collect())
 }
+
+struct Search<'a> {
+    intermediates: &'a [Certificate],
+    anchors: &'a [Certificate],
+    at: Timestamp,
+    signatures_left: usize,
+    /// The last thing that stood in a way, for when there is none.
+    problem: Option<PathProblem>,
+}
+
+impl<'a> Search<'a> {
+    /// The rest of a way that goes to the last certificate of `way`; ways whose certificates are all valid are preferred.
+    fn from(&mut self, way: Vec<&'a Certificate>) -> Option<Vec<&'a Certificate>> {
+        let last = *way.last()?;
+        if self.anchors.contains(last) {
+            return Some(way);
+        }
+        if way.len() >= LONGEST_WAY {
+            return None;
+        }
+        let is_issuer = |candidate: &&Certificate| candidate.subject() == last.issuer() && !way.contains(candidate);
+        let mut candidates: Vec<&'a Certificate> =
+            self.anchors.iter().filter(is_issuer).chain(self.intermediates.iter().filter(is_issuer)).collect();
+        candidates.sort_by_key(|candidate| !candidate.is_valid_at(self.at));
+        let mut found = None;
+        for issuer in candidates {
+            match self.check_step(&way, last, issuer) {
+                Ok(()) => {
+                    let mut longer = way.clone();
+                    longer.push(issuer);
+                    if let Some(whole) = self.from(longer) {
+                        if whole.iter().all(|certificate| certificate.is_valid_at(self.at)) {
+                            return Some(whole);
+                        }
+                        found = found.or(Some(whole));
+                    }
+                }
+                Err(problem) => self.problem = Some(problem),
+            }
+        }
+        found
+    }
+
+    /// Whether `issuer` may have issued `last`, and did.
+    fn check_step(
+        &mut self,
+        way: &[&Certificate],
+        last: &Certificate,
+        issuer: &Certificate,
+    ) -> Result<(), PathProblem> {
+        let not_authority = |reason| PathProblem::NotAuthority { issuer: issuer.subject(), reason };
+        if let (Some(wanted), Some(own)) = (last.authority_key_identifier(), issuer.subject_key_identifier())
+            && wanted != own
+        {
+            // Another key of the same name: after a renewal both certificates are at hand.
+            return Err(PathProblem::UnknownIssuer { issuer: last.issuer() });
+        }
+        check_extensions(issuer)?;
+        let constraints = issuer.basic_constraints().filter(|constraints| constraints.ca);
+        let constraints = constraints.ok_or_else(|| not_authority("it is not the certificate of an authority"))?;
+        if issuer.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
+            return Err(not_authority("its key is not for signing certificates"));
+        }
+        // RFC 5280 §4.2.1.9: self-issued certificates between do not count.
+        let between = way.iter().skip(1).filter(|certificate| certificate.subject() != certificate.issuer()).count();
+        if constraints.path_len_constraint.is_some_and(|longest| between > usize::from(longest)) {
+            return Err(not_authority("its path length constraint forbids authorities below it"));
+        }
+        self.signatures_left = self
+            .signatures_left
+            .checked_sub(1)
+            .ok_or_else(|| unusable(last, "too many certificates claim to be its issuer's"))?;
+        match last.verify_signature(issuer) {
+            Ok(()) => Ok(()),
+            Err(super::PkiError::WrongSignature(_)) => Err(PathProblem::WrongSignature { subject: last.subject() }),
+            Err(error) => Err(unusable(last, &error.to_string())),
+        }
+    }
+}
+
+fn unusable(certificate: &Certificate, reason: &str) -> PathProblem {
+    PathProblem::Unusable { subject: certificate.subject(), reason: reason.to_owned() }
+}
+
+/// RFC 5280 §4.2: no extension twice, every critical one understood.
+fn check_extensions(certificate: &Certificate) -> Result<(), PathProblem> {
+    const UNDERSTOOD: [ObjectIdentifier; 4] = [
+        rfc5280::ID_CE_BASIC_CONSTRAINTS,
+        rfc5280::ID_CE_KEY_USAGE,
+        rfc5280::ID_CE_EXT_KEY_USAGE,
+        rfc5280::ID_CE_SUBJECT_ALT_NAME,
+    ];
+    let extensions = certificate.as_x509().tbs_certificate().extensions().map_or(&[][..], Vec::as_slice);
+    for (index, extension) in extensions.iter().enumerate() {
+        if extensions.iter().skip(index + 1).any(|other| other.extn_id == extension.extn_id) {
+            return Err(unusable(certificate, "it has an extension twice"));
+        }
+        if extension.critical && !UNDERSTOOD.contains(&extension.extn_id) {
+            return Err(PathProblem::CriticalExtension {
+                subject: certificate.subject(),
+                extension: extension.extn_id.to_string(),
+            });
+        }
+        let readable = match extension.extn_id {
+            rfc5280::ID_CE_BASIC_CONSTRAINTS => certificate.basic_constraints().is_some(),
+            rfc5280::ID_CE_KEY_USAGE => certificate.key_usage().is_some(),
+            rfc5280::ID_CE_EXT_KEY_USAGE => certificate.extended_key_usage().is_some(),
+            _ => true,
+        };
+        if !readable {
+            return Err(unusable(certificate, "one of its extensions cannot be read"));
+        }
+    }
+    Ok(())
+}
+
+fn check_validity(certificate: &Certificate, at: Timestamp) -> Result<(), PathProblem> {
+    let subject = certificate.subject();
+    if at < certificate.not_before() {
+        Err(PathProblem::NotYetValid { subject, not_before: certificate.not_before() })
+    } else if !certificate.is_valid_at(at) {
+        Err(PathProblem::Expired { subject, not_after: certificate.not_after() })
+    } else {
+        Ok(())
+    }
+}
+
+/// The extended key usage of a purpose, and its name for people.
+fn extended_usage(purpose: Purpose<'_>) -> (ObjectIdentifier, &'static str) {
+    match purpose {
+        Purpose::Signing | Purpose::Encryption => (rfc5280::ID_KP_EMAIL_PROTECTION, "emailProtection"),
+        Purpose::CmpResponse => (ID_KP_CMC_CA, "cmcCA"),
+        Purpose::TlsServer(_) => (rfc5280::ID_KP_SERVER_AUTH, "serverAuth"),
+    }
+}
+
+fn check_purpose(leaf: &Certificate, purpose: Purpose<'_>) -> Result<(), PathProblem> {
+    let wrong = |reason: String| Err(PathProblem::WrongPurpose { subject: leaf.subject(), reason });
+    let usage_fits = match purpose {
+        Purpose::Signing => leaf.can_sign(),
+        Purpose::Encryption => leaf.can_encrypt(),
+        Purpose::CmpResponse | Purpose::TlsServer(_) => leaf.key_usage().is_none_or(|usage| usage.digital_signature()),
+    };
+    if !usage_fits {
+        return wrong("its key usage does not allow it".into());
+    }
+    let (needed, name) = extended_usage(purpose);
+    let extended_fits = match leaf.extended_key_usage() {
+        Some(usages) => usages.contains(&needed) || (purpose != Purpose::CmpResponse && any_usage(&usages)),
+        None => purpose != Purpose::CmpResponse,
+    };
+    if !extended_fits {
+        return wrong(format!("the extended key usage {name} is missing"));
+    }
+    match purpose {
+        Purpose::TlsServer(host) if !names_host(leaf, host) => wrong(format!("it is not for the host {host}")),
+        _ => Ok(()),
+    }
+}
+
+/// An authority that says what it issues for is held to it; one that does not say issues for everything.
+fn check_purpose_of_issuer(issuer: &Certificate, purpose: Purpose<'_>) -> Result<(), PathProblem> {
+    let (needed, name) = extended_usage(purpose);
+    match issuer.extended_key_usage() {
+        Some(usages) if !usages.contains(&needed) && !any_usage(&usages) => Err(PathProblem::WrongPurpose {
+            subject: issuer.subject(),
+            reason: format!("the extended key usage {name} is missing"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn any_usage(usages: &[ObjectIdentifier]) -> bool {
+    usages.contains(&rfc5912::ANY_EXTENDED_KEY_USAGE)
+}
+
+fn names_host(leaf: &Certificate, host: &Host) -> bool {
+    leaf.alternative_names().iter().any(|name| match (name, host) {
+        (GeneralName::DnsName(name), Host::Dns(wanted)) => name.as_str().eq_ignore_ascii_case(wanted),
+        (GeneralName::IpAddress(octets), Host::Ip(std::net::IpAddr::V4(wanted))) => {
+            octets.as_bytes() == wanted.octets()
+        }
+        (GeneralName::IpAddress(octets), Host::Ip(std::net::IpAddr::V6(wanted))) => {
+            octets.as_bytes() == wanted.octets()
+        }
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,21 @@
 //! Certificate profiles: what kinds of certificates there are, as data in `hsm-config/profiles/*.toml`.
+//!
+//! A profile that contradicts itself is refused when it is read, with the file and the line, and not when somebody
+//! waits for a certificate.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use der::asn1::ObjectIdentifier;
-use x509_cert::ext::pkix::KeyUsage;
+use jiff::SignedDuration;
+use serde::Deserialize;
+use toml::Spanned;
+use x509_cert::ext::pkix::{KeyUsage, KeyUsages};
 
 use super::PkiError;
 use crate::token::{KeyAlgorithm, SecurityLevel};
 
 /// Which alternative names a certificate of a profile has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlternativeName {
     /// Exactly one e-mail address.
@@ -20,30 +26,144 @@ pub enum AlternativeName {
     None,
 }
 
+/// What makes a certificate an authority's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authority {
+    /// How many authorities may follow below it (RFC 5280 §4.2.1.9); 0: it issues to people and machines only.
+    pub path_length: u8,
+}
+
 /// A kind of certificate. The five shipped ones are named `ca`, `signing`, `encryption`, `cmp-response`, `tls-server`.
 #[derive(Clone, Debug)]
 pub struct Profile {
     name: String,
+    validity: SignedDuration,
+    backdate: SignedDuration,
+    keys: Vec<KeyAlgorithm>,
+    levels: Vec<SecurityLevel>,
+    usage_of_rsa: KeyUsage,
+    usage_of_curves: KeyUsage,
+    extended_key_usage: Vec<ObjectIdentifier>,
+    alternative_name: AlternativeName,
+    authority: Option<Authority>,
+}
+
+/// The file, as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileFile {
+    validity_days: Spanned<u32>,
+    backdate_minutes: Spanned<u32>,
+    keys: Spanned<Vec<KeyAlgorithm>>,
+    #[serde(default)]
+    levels: Vec<SecurityLevel>,
+    alternative_name: AlternativeName,
+    #[serde(default)]
+    extended_key_usage: Vec<ExtendedUsage>,
+    key_usage: Spanned<UsageByKey>,
+    authority: Option<Authority>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsageByKey {
+    #[serde(default)]
+    rsa: Vec<Usage>,
+    #[serde(default)]
+    ec: Vec<Usage>,
+}
+
+/// RFC 5280 §4.2.1.3, spelled as there.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Usage {
+    DigitalSignature,
+    NonRepudiation,
+    KeyEncipherment,
+    KeyAgreement,
+    KeyCertSign,
+    #[serde(rename = "cRLSign")]
+    CrlSign,
+}
+
+/// An extended key usage: one of the known names, or an object identifier in dots.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct ExtendedUsage(ObjectIdentifier);
+
+impl TryFrom<String> for ExtendedUsage {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        use const_oid::db::rfc5280;
+        Ok(Self(match text.as_str() {
+            "serverAuth" => rfc5280::ID_KP_SERVER_AUTH,
+            "clientAuth" => rfc5280::ID_KP_CLIENT_AUTH,
+            "emailProtection" => rfc5280::ID_KP_EMAIL_PROTECTION,
+            "OCSPSigning" => rfc5280::ID_KP_OCSP_SIGNING,
+            "cmcCA" => super::oid::ID_KP_CMC_CA,
+            dotted => ObjectIdentifier::new(dotted).map_err(|_| {
+                format!(
+                    "{dotted:?} is no extended key usage: serverAuth, clientAuth, emailProtection, OCSPSigning, cmcCA, \
+                     or an object identifier like 1.3.6.1.5.5.7.3.4"
+                )
+            })?,
+        }))
+    }
 }
 
 impl Profile {
     /// Reads a profile's TOML. `file` names it in errors and, without its extension, is the profile's name.
     pub fn parse(text: &str, file: &Path) -> Result<Self, PkiError> {
-        let _ = (text, file);
-        todo!()
+        let refuse = |offset: usize, reason: String| PkiError::ProfileFile {
+            file: file.to_owned(),
+            line: text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1,
+            reason,
+        };
+        let written: ProfileFile = toml::from_str(text)
+            .map_err(|error| refuse(error.span().map_or(0, |span| span.start), error.message().replace('\n', " ")))?;
+        written.check().map_err(|(offset, reason)| refuse(offset, reason))?;
+        let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let key_usage = written.key_usage.into_inner();
+        Ok(Self {
+            name,
+            validity: SignedDuration::from_hours(24 * i64::from(written.validity_days.into_inner())),
+            backdate: SignedDuration::from_mins(i64::from(written.backdate_minutes.into_inner())),
+            keys: written.keys.into_inner(),
+            levels: written.levels,
+            usage_of_rsa: usage(&key_usage.rsa),
+            usage_of_curves: usage(&key_usage.ec),
+            extended_key_usage: written.extended_key_usage.into_iter().map(|usage| usage.0).collect(),
+            alternative_name: written.alternative_name,
+            authority: written.authority,
+        })
     }
 
     /// Reads a profile from its file.
     pub fn read(file: &Path) -> Result<Self, PkiError> {
-        let _ = file;
-        todo!()
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| PkiError::ProfileUnreadable { file: file.to_owned(), source })?;
+        Self::parse(&text, file)
     }
 
     /// The shipped profile of this name (`ca`, `signing`, `encryption`, `cmp-response`, `tls-server`), as it was when
     /// this program was built: for a configuration that names none.
     pub fn shipped(name: &str) -> Result<Self, PkiError> {
-        let _ = name;
-        todo!()
+        let text = match name {
+            "ca" => include_str!("../../hsm-config/profiles/ca.toml"),
+            "signing" => include_str!("../../hsm-config/profiles/signing.toml"),
+            "encryption" => include_str!("../../hsm-config/profiles/encryption.toml"),
+            "cmp-response" => include_str!("../../hsm-config/profiles/cmp-response.toml"),
+            "tls-server" => include_str!("../../hsm-config/profiles/tls-server.toml"),
+            _ => {
+                return Err(PkiError::Profile {
+                    profile: name.to_owned(),
+                    reason: "it is none of the shipped ones: ca, signing, encryption, cmp-response, tls-server".into(),
+                });
+            }
+        };
+        Self::parse(text, &PathBuf::from(format!("hsm-config/profiles/{name}.toml")))
     }
 
     /// Its name: the file's, without the extension.
@@ -52,55 +172,169 @@ impl Profile {
     }
 
     /// How long its certificates are valid.
-    pub fn validity(&self) -> jiff::SignedDuration {
-        todo!()
+    pub fn validity(&self) -> SignedDuration {
+        self.validity
     }
 
     /// How long before the present they begin, for clocks that are behind.
-    pub fn backdate(&self) -> jiff::SignedDuration {
-        todo!()
+    pub fn backdate(&self) -> SignedDuration {
+        self.backdate
     }
 
-    /// The kinds of keys it takes; the first is the default for a new key.
+    /// The kinds of keys it takes, at least one; the first is the default for a new key.
     pub fn keys(&self) -> &[KeyAlgorithm] {
-        todo!()
+        &self.keys
     }
 
     /// The kind of a new key.
     pub fn default_key(&self) -> KeyAlgorithm {
-        todo!()
+        self.keys.first().copied().unwrap_or(KeyAlgorithm::P256)
     }
 
     /// The security levels that a user may choose among; empty for the authority's own certificates.
     pub fn levels(&self) -> &[SecurityLevel] {
-        todo!()
+        &self.levels
     }
 
     /// The key usage for a kind of key.
     pub fn key_usage(&self, key: KeyAlgorithm) -> KeyUsage {
-        let _ = key;
-        todo!()
+        if key.is_elliptic_curve() { self.usage_of_curves } else { self.usage_of_rsa }
     }
 
     /// The extended key usages, in the file's order.
     pub fn extended_key_usage(&self) -> &[ObjectIdentifier] {
-        todo!()
+        &self.extended_key_usage
     }
 
     /// Which alternative names its certificates have.
     pub fn alternative_name(&self) -> AlternativeName {
-        todo!()
+        self.alternative_name
     }
 
     /// Whether its certificates are authorities', and if so the path length constraint.
     pub fn authority(&self) -> Option<Authority> {
-        todo!()
+        self.authority
     }
 }
 
-/// What makes a certificate an authority's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Authority {
-    /// How many authorities may follow below it (RFC 5280 §4.2.1.9); 0: it issues to people and machines only.
-    pub path_length: u8,
+impl ProfileFile {
+    /// What one key's value says against another's; the offset is the value's in the text.
+    fn check(&self) -> Result<(), (usize, String)> {
+        let refuse = |offset: usize, reason: &str| Err((offset, reason.to_owned()));
+        if !(1..=36_525).contains(self.validity_days.get_ref()) {
+            return refuse(self.validity_days.span().start, "validity_days must be from 1 to 36525");
+        }
+        if *self.backdate_minutes.get_ref() > 1440 {
+            return refuse(self.backdate_minutes.span().start, "backdate_minutes must be at most 1440, a day");
+        }
+        let (keys, at) = (self.keys.get_ref(), self.keys.span().start);
+        if keys.is_empty() {
+            return refuse(at, "keys must name at least one kind of key");
+        }
+        let usage_at = self.key_usage.span().start;
+        for (kind, usages, used) in [
+            ("rsa", &self.key_usage.get_ref().rsa, keys.iter().any(|key| !key.is_elliptic_curve())),
+            ("ec", &self.key_usage.get_ref().ec, keys.iter().any(|key| key.is_elliptic_curve())),
+        ] {
+            if used && usages.is_empty() {
+                return refuse(usage_at, &format!("key_usage.{kind} is missing, but keys names such keys"));
+            }
+            let signs_certificates = usages.iter().any(|usage| matches!(usage, Usage::KeyCertSign));
+            if used && signs_certificates != self.authority.is_some() {
+                return refuse(usage_at, "keyCertSign and the table [authority] belong together: give both or neither");
+            }
+            if kind == "ec" && usages.iter().any(|usage| matches!(usage, Usage::KeyEncipherment)) {
+                return refuse(usage_at, "an elliptic curve key cannot do keyEncipherment: write keyAgreement");
+            }
+            if kind == "rsa" && usages.iter().any(|usage| matches!(usage, Usage::KeyAgreement)) {
+                return refuse(usage_at, "an RSA key cannot do keyAgreement: write keyEncipherment");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn usage(usages: &[Usage]) -> KeyUsage {
+    let mut set = der::flagset::FlagSet::default();
+    for usage in usages {
+        set |= match usage {
+            Usage::DigitalSignature => KeyUsages::DigitalSignature,
+            Usage::NonRepudiation => KeyUsages::NonRepudiation,
+            Usage::KeyEncipherment => KeyUsages::KeyEncipherment,
+            Usage::KeyAgreement => KeyUsages::KeyAgreement,
+            Usage::KeyCertSign => KeyUsages::KeyCertSign,
+            Usage::CrlSign => KeyUsages::CRLSign,
+        };
+    }
+    KeyUsage(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "validity_days = 730\nbackdate_minutes = 5\nkeys = [\"p256\"]\nalternative_name = \"email\"\n\
+                        extended_key_usage = [\"emailProtection\"]\n[key_usage]\nec = [\"digitalSignature\"]\n";
+
+    fn error(text: &str) -> String {
+        Profile::parse(text, Path::new("profiles/x.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_shipped_profiles_are_right() {
+        for name in ["ca", "signing", "encryption", "cmp-response", "tls-server"] {
+            let profile = Profile::shipped(name).unwrap();
+            assert_eq!(profile.name(), name);
+            assert_eq!(profile.authority().is_some(), name == "ca");
+            assert_eq!(profile.levels().is_empty(), !matches!(name, "signing" | "encryption"));
+        }
+        assert_eq!(Profile::shipped("signing").unwrap().default_key().to_string(), "p256");
+        let encryption = Profile::shipped("encryption").unwrap();
+        assert_eq!(encryption.default_key().to_string(), "rsa-3072");
+        assert!(encryption.key_usage(KeyAlgorithm::P256).key_agreement());
+        assert!(encryption.key_usage(encryption.default_key()).key_encipherment());
+        assert!(Profile::shipped("other").is_err());
+    }
+
+    #[test]
+    fn every_key_of_the_shipped_profiles_has_a_comment() {
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/hsm-config/profiles")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let mut last = "";
+            for line in text.lines().filter(|line| !line.trim().is_empty()) {
+                assert!(line.starts_with('#') || last.starts_with('#'), "{}: {line}", path.display());
+                last = line;
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_its_line() {
+        assert!(Profile::parse(GOOD, Path::new("profiles/x.toml")).is_ok());
+        for (text, line, reason) in [
+            (GOOD.replace("730", "0"), 1, "validity_days"),
+            (GOOD.replace("= 5", "= 100000"), 2, "backdate_minutes"),
+            (GOOD.replace("p256", "p521"), 3, "p521"),
+            (GOOD.replace("[\"p256\"]", "[]"), 3, "at least one"),
+            (GOOD.replace("\"email\"", "\"mail\""), 4, "mail"),
+            (GOOD.replace("emailProtection", "email"), 5, "no extended key usage"),
+            (GOOD.replace("digitalSignature", "sign"), 7, "sign"),
+            (GOOD.replace("digitalSignature", "keyEncipherment"), 6, "keyAgreement"),
+            (GOOD.replace("digitalSignature", "keyCertSign"), 6, "belong together"),
+            (GOOD.replace("ec =", "rsa ="), 6, "key_usage.ec is missing"),
+            (format!("colour = \"red\"\n{GOOD}"), 1, "colour"),
+            (GOOD.replace("= 730", "= "), 1, ""),
+        ] {
+            let message = error(&text);
+            assert!(message.contains(&format!("profiles/x.toml, line {line}: ")), "{message}");
+            assert!(message.contains(reason), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let message = Profile::read(Path::new("/nowhere/x.toml")).unwrap_err().to_string();
+        assert!(message.contains("/nowhere/x.toml"), "{message}");
+    }
 }

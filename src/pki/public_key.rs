@@ -9,6 +9,7 @@ use sha1::{Digest, Sha1};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
 use super::PkiError;
+use crate::token::{KeyAlgorithm, RsaSize};
 
 /// A public key for verifying, encrypting to, or agreeing with. RSA has 2048 to 8192 bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,20 @@ impl PublicKey {
     /// Whether it is RSA (else it is an elliptic curve key).
     pub fn is_rsa(&self) -> bool {
         matches!(self, Self::Rsa(_))
+    }
+
+    /// Its kind, if it is one of those that tokens make here (RSA of other sizes than theirs is not).
+    pub fn algorithm(&self) -> Option<KeyAlgorithm> {
+        match self {
+            Self::P256(_) => Some(KeyAlgorithm::P256),
+            Self::P384(_) => Some(KeyAlgorithm::P384),
+            Self::Rsa(key) => match key.n().bits() {
+                2048 => Some(KeyAlgorithm::Rsa(RsaSize::Bits2048)),
+                3072 => Some(KeyAlgorithm::Rsa(RsaSize::Bits3072)),
+                4096 => Some(KeyAlgorithm::Rsa(RsaSize::Bits4096)),
+                _ => None,
+            },
+        }
     }
 
     /// What this key's owner signs with here: SHA-256 with RSA (PKCS #1 v1.5) and P-256, SHA-384 with P-384.

@@ -1,0 +1,228 @@
+//! Ways, and what stands in them.
+
+use std::path::Path;
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl};
+use crate::pki::{Issuer, NewCertificate, Profile, SerialNumber, sign_tbs};
+
+fn profile(text: &str) -> Profile {
+    let head = "validity_days = 365\nbackdate_minutes = 5\nkeys = [\"p256\"]\nalternative_name = \"none\"\n";
+    Profile::parse(&format!("{head}{text}"), Path::new("test.toml")).unwrap()
+}
+
+const AUTHORITY_ABOVE_ANOTHER: &str = "[key_usage]\nec = [\"keyCertSign\"]\n[authority]\npath_length = 1\n";
+
+/// Root, an authority below it, a person below that.
+struct Three {
+    root: TestAuthority,
+    middle: TestAuthority,
+    leaf: Certificate,
+}
+
+impl Three {
+    fn new(root_profile: &str) -> Self {
+        let key = SoftwareKey::p256();
+        let certificate = NewCertificate {
+            profile: &profile(root_profile),
+            issuer: Issuer::Itself,
+            subject: &DistinguishedName::of("Root").unwrap(),
+            email: None,
+            hosts: &[],
+            public_key: &key.public_key_der(),
+            serial: &SerialNumber::random().unwrap(),
+            now: now(),
+        };
+        let certificate = sign_tbs(&certificate.to_tbs_der().unwrap(), &key).unwrap();
+        let root = TestAuthority { key, certificate };
+        let key = SoftwareKey::p256();
+        let certificate = root.issue("ca", "Middle", &key);
+        let middle = TestAuthority { key, certificate };
+        let leaf = middle.issue("signing", "User", &SoftwareKey::p256());
+        Self { root, middle, leaf }
+    }
+
+    fn verify(&self) -> Result<Vec<Certificate>, PathProblem> {
+        let (middle, root) = (&self.middle.certificate, &self.root.certificate);
+        verify(&self.leaf, std::slice::from_ref(middle), std::slice::from_ref(root), Purpose::Signing, now())
+    }
+}
+
+fn one_step(leaf: &Certificate, authority: &TestAuthority, purpose: Purpose<'_>) -> Result<(), PathProblem> {
+    verify(leaf, &[], std::slice::from_ref(&authority.certificate), purpose, now()).map(drop)
+}
+
+#[test]
+fn a_way_of_three_is_found_whatever_lies_beside_it() {
+    let three = Three::new(AUTHORITY_ABOVE_ANOTHER);
+    let stranger = TestAuthority::new("Stranger", SoftwareKey::p256()).certificate;
+    let way = verify(
+        &three.leaf,
+        &[stranger.clone(), three.root.certificate.clone(), three.middle.certificate.clone()],
+        &[stranger, three.root.certificate.clone()],
+        Purpose::Signing,
+        now(),
+    );
+    assert_eq!(way.unwrap(), [three.leaf.clone(), three.middle.certificate.clone(), three.root.certificate.clone()]);
+    assert_eq!(three.verify().unwrap().len(), 3);
+
+    let files = Files::new();
+    let root = files.put_certificate("root.pem", &three.root.certificate);
+    let middle = files.put_certificate("middle.pem", &three.middle.certificate);
+    let leaf = files.put_certificate("leaf.pem", &three.leaf);
+    openssl(&["verify", "-x509_strict", "-CAfile", &root, "-untrusted", &middle, &leaf], &[]);
+}
+
+#[test]
+fn unknown_and_untrusted_issuers_are_refused() {
+    let three = Three::new(AUTHORITY_ABOVE_ANOTHER);
+    let unknown = |result| assert!(matches!(result, Err(PathProblem::UnknownIssuer { .. })), "{result:?}");
+    let root = std::slice::from_ref(&three.root.certificate);
+    unknown(verify(&three.leaf, &[], root, Purpose::Signing, now()));
+    unknown(verify(&three.leaf, std::slice::from_ref(&three.middle.certificate), &[], Purpose::Signing, now()));
+    // The same name with another key: who made it is told apart by the key identifier.
+    let double = TestAuthority::new("Root", SoftwareKey::p256());
+    unknown(verify(&three.middle.certificate, &[], &[double.certificate], Purpose::Signing, now()));
+}
+
+#[test]
+fn a_forged_signature_is_refused() {
+    let authority = TestAuthority::new("Authority", SoftwareKey::p256());
+    let good = authority.issue("signing", "User", &SoftwareKey::p256());
+    let mut der = good.as_der().to_vec();
+    let at = der.windows(4).position(|window| window == b"User").unwrap();
+    der[at] = b'V';
+    let forged = Certificate::from_der(&der).unwrap();
+    let result = one_step(&forged, &authority, Purpose::Signing);
+    assert!(matches!(result, Err(PathProblem::WrongSignature { .. })), "{result:?}");
+}
+
+#[test]
+fn time_is_told_when_all_else_is_right() {
+    let authority = TestAuthority::new("Authority", SoftwareKey::p256());
+    let leaf = authority.issue("signing", "User", &SoftwareKey::p256());
+    let anchors = [authority.certificate.clone()];
+    let at = |time| verify(&leaf, &[], &anchors, Purpose::Signing, time);
+    assert!(at(now()).is_ok());
+    assert!(at(leaf.not_after()).is_ok());
+    let late = at(leaf.not_after() + SignedDuration::from_secs(1));
+    assert!(matches!(late, Err(PathProblem::Expired { .. })), "{late:?}");
+    let early = at(leaf.not_before() - SignedDuration::from_secs(1));
+    assert!(matches!(early, Err(PathProblem::NotYetValid { .. })), "{early:?}");
+    // An authority that is over is told too.
+    let longer = authority.issue("signing", "User", &SoftwareKey::p256());
+    let over = verify(
+        &longer,
+        &[],
+        &anchors,
+        Purpose::Signing,
+        authority.certificate.not_after() + SignedDuration::from_hours(1),
+    );
+    assert!(matches!(over, Err(PathProblem::Expired { .. })), "{over:?}");
+    // Unknown issuer goes before time.
+    let unknown = verify(&leaf, &[], &[], Purpose::Signing, leaf.not_after() + SignedDuration::from_hours(1));
+    assert!(matches!(unknown, Err(PathProblem::UnknownIssuer { .. })), "{unknown:?}");
+}
+
+#[test]
+fn people_are_no_authorities() {
+    let root = TestAuthority::new("Root", SoftwareKey::p256());
+    let key = SoftwareKey::p256();
+    let certificate = root.issue("signing", "User", &key);
+    let user = TestAuthority { key, certificate };
+    let forged = user.issue("signing", "Administrator", &SoftwareKey::p256());
+    let intermediates = [user.certificate.clone()];
+    let result = verify(&forged, &intermediates, &[root.certificate], Purpose::Signing, now());
+    assert!(matches!(result, Err(PathProblem::NotAuthority { .. })), "{result:?}");
+    // Not even as an anchor.
+    let result = verify(&forged, &[], &intermediates, Purpose::Signing, now());
+    assert!(matches!(result, Err(PathProblem::NotAuthority { .. })), "{result:?}");
+}
+
+#[test]
+fn the_path_length_constraint_holds() {
+    let three = Three::new("[key_usage]\nec = [\"keyCertSign\"]\n[authority]\npath_length = 0\n");
+    let result = three.verify();
+    assert!(matches!(result, Err(PathProblem::NotAuthority { .. })), "{result:?}");
+}
+
+#[test]
+fn each_purpose_wants_its_own_usage() {
+    let authority = TestAuthority::new("Authority", SoftwareKey::p256());
+    let localhost: Host = "localhost".parse().unwrap();
+    let elsewhere: Host = "127.0.0.1".parse().unwrap();
+    let profiles = ["signing", "encryption", "cmp-response", "tls-server"];
+    for (purpose, right) in [
+        (Purpose::Signing, "signing"),
+        (Purpose::Encryption, "encryption"),
+        (Purpose::CmpResponse, "cmp-response"),
+        (Purpose::TlsServer(&localhost), "tls-server"),
+    ] {
+        for profile in profiles {
+            let leaf = authority.issue(profile, "Somebody", &SoftwareKey::p256());
+            let result = one_step(&leaf, &authority, purpose);
+            if profile == right {
+                assert_eq!(result, Ok(()), "{profile} {purpose:?}");
+            } else {
+                assert!(matches!(result, Err(PathProblem::WrongPurpose { .. })), "{profile} {purpose:?} {result:?}");
+            }
+        }
+    }
+    let leaf = authority.issue("tls-server", "Somebody", &SoftwareKey::p256());
+    let result = one_step(&leaf, &authority, Purpose::TlsServer(&elsewhere));
+    assert!(matches!(result, Err(PathProblem::WrongPurpose { .. })), "{result:?}");
+}
+
+#[test]
+fn a_missing_extended_usage_allows_mail_but_never_the_authoritys_answers() {
+    let authority = TestAuthority::new("Authority", SoftwareKey::p256());
+    let plain = profile("[key_usage]\nec = [\"digitalSignature\"]\n");
+    let leaf = authority.issue_by(&plain, "Somebody", &SoftwareKey::p256(), now());
+    assert_eq!(one_step(&leaf, &authority, Purpose::Signing), Ok(()));
+    assert!(one_step(&leaf, &authority, Purpose::CmpResponse).is_err());
+    // anyExtendedKeyUsage is not the explicit right that RFC 9810 wants either.
+    let any = profile("extended_key_usage = [\"2.5.29.37.0\"]\n[key_usage]\nec = [\"digitalSignature\"]\n");
+    let leaf = authority.issue_by(&any, "Somebody", &SoftwareKey::p256(), now());
+    assert_eq!(one_step(&leaf, &authority, Purpose::Signing), Ok(()));
+    assert!(one_step(&leaf, &authority, Purpose::CmpResponse).is_err());
+}
+
+/// A certificate that OpenSSL makes by a configuration's extensions.
+fn by_openssl(files: &Files, extensions: &str) -> Certificate {
+    let key = files.put_key("key.pem", &SoftwareKey::p256());
+    let config = format!("[req]\ndistinguished_name=dn\n[dn]\n[ext]\n{extensions}\n");
+    let config = files.put("openssl.cnf", config.as_bytes());
+    let arguments =
+        ["req", "-x509", "-new", "-key", &key, "-subj", "/CN=Foreign", "-config", &config, "-extensions", "ext"];
+    Certificate::read_all(&openssl(&arguments, &[])).unwrap().remove(0)
+}
+
+#[test]
+fn critical_extensions_that_are_not_understood_are_refused() {
+    let files = Files::new();
+    for (extensions, understood) in [
+        ("keyUsage=critical,digitalSignature", true),
+        ("1.3.6.1.4.1.55555.1=critical,DER:0500", false),
+        ("1.3.6.1.4.1.55555.1=DER:0500", true),
+        ("nameConstraints=critical,permitted;DNS:example.org", false),
+        ("keyUsage=DER:0500", false),
+    ] {
+        let certificate = by_openssl(&files, extensions);
+        let anchors = [certificate.clone()];
+        let result = verify(&certificate, &[], &anchors, Purpose::Signing, now());
+        assert_eq!(result.is_ok(), understood, "{extensions} {result:?}");
+    }
+}
+
+#[test]
+fn a_crowd_of_issuers_does_not_take_for_ever() {
+    let authority = TestAuthority::new("Authority", SoftwareKey::p256());
+    let files = Files::new();
+    let leaf = by_openssl(&files, "keyUsage=digitalSignature\nauthorityKeyIdentifier=none");
+    let crowd: Vec<_> =
+        (0..100).map(|_| by_openssl(&files, "basicConstraints=CA:TRUE\nsubjectKeyIdentifier=none")).collect();
+    let result = verify(&leaf, &crowd, &[authority.certificate], Purpose::Signing, now());
+    assert!(result.is_err(), "{result:?}");
+}
