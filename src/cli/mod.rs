@@ -1,1 +1,133 @@
-//! To be written.
+//! The program as people and scripts meet it: one file a verb, and what the verbs share: where input comes from and
+//! output goes to, which modules are loaded, how the program ends.
+//!
+//! This is the only room that prints, and the only one that reads the environment and the clock. It must never hold a
+//! rule of the product (whoever enrolls in another way must meet the same rules), never put a secret into an argument
+//! or the environment, and never end without an exit code that says what happened.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the room that prints")]
+
+mod admin;
+mod arguments;
+mod authority;
+mod completions;
+mod config;
+mod decrypt;
+mod demo;
+mod encrypt;
+mod enroll;
+mod exit;
+mod hardening;
+mod interrupt;
+mod keyset;
+mod man;
+mod message;
+mod output;
+mod person;
+mod pin;
+mod progress;
+mod screen;
+mod sign;
+mod surroundings;
+mod token;
+mod trace;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use exit::{Exit, Failure};
+use screen::Screen;
+use surroundings::Surroundings;
+
+/// A keystore whose private keys live on hardware tokens, and the authority that enrolls people into it.
+#[derive(Debug, Parser)]
+#[command(name = "tokenkeep", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 fault, 2 usage, 3 token absent, 4 PIN, 5 refused, 6 unreachable, \
+                        7 waiting, 8 not verified, 130 interrupted.")]
+struct Cli {
+    #[command(flatten)]
+    common: arguments::Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole story on throw-away SoftHSM tokens, told step by step
+    Demo(demo::Arguments),
+    /// Run a security authority
+    #[command(subcommand)]
+    Authority(authority::Command),
+    /// Administer: issue and recover letters, list and show users
+    #[command(subcommand)]
+    Admin(admin::Command),
+    /// Enroll with a letter: make a keyset, renew it with a newer letter, or get a forgotten one's keys back
+    Enroll(enroll::Arguments),
+    /// Sign (CMS, S/MIME)
+    Sign(sign::Arguments),
+    /// Verify a signature (CMS, S/MIME)
+    Verify(verify::Arguments),
+    /// Encrypt to people by their e-mail addresses, or to certificates (CMS, S/MIME)
+    Encrypt(encrypt::Arguments),
+    /// Decrypt what was encrypted to a keyset, now or in its history (CMS, S/MIME)
+    Decrypt(decrypt::Arguments),
+    /// Change a PIN
+    #[command(subcommand)]
+    Pin(pin::Command),
+    /// List, show and delete keysets
+    #[command(subcommand)]
+    Keyset(keyset::Command),
+    /// List keysets (the same as `keyset list`)
+    Keysets(keyset::ListArguments),
+    /// List tokens
+    #[command(subcommand)]
+    Token(token::Command),
+    /// List tokens (the same as `token list`)
+    Tokens(token::ListArguments),
+    /// Print completions for a shell
+    Completions(completions::Arguments),
+    /// Print the manual page, or write all of them into a directory
+    Man(man::Arguments),
+}
+
+/// Runs the program: what `main` does.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    let screen = Screen::new(cli.common.json);
+    trace::start(cli.common.verbose);
+    let result = hardening::harden().and_then(|()| interrupt::watch()).and_then(|()| run(cli, &screen));
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            screen.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
+    let around = Surroundings::new(cli.common, screen);
+    match cli.command {
+        Command::Demo(arguments) => demo::run(&arguments, &around),
+        Command::Authority(command) => authority::run(command, &around),
+        Command::Admin(command) => admin::run(command, &around),
+        Command::Enroll(arguments) => enroll::run(&arguments, &around),
+        Command::Sign(arguments) => sign::run(&arguments, &around),
+        Command::Verify(arguments) => verify::run(&arguments, &around),
+        Command::Encrypt(arguments) => encrypt::run(&arguments, &around),
+        Command::Decrypt(arguments) => decrypt::run(&arguments, &around),
+        Command::Pin(command) => pin::run(command, &around),
+        Command::Keyset(command) => keyset::run(command, &around),
+        Command::Keysets(arguments) => keyset::list(&arguments, &around),
+        Command::Token(token::Command::List(arguments)) | Command::Tokens(arguments) => {
+            token::list(&arguments, &around)
+        }
+        Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
+        Command::Man(arguments) => man::run(&arguments, Cli::command()),
+    }
+}

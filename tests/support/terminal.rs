@@ -62,10 +62,11 @@ impl Terminal {
                 self.read += at + text.len();
                 return self;
             }
-            match self.screen.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => panic!("\"{text}\" did not appear; the terminal shows:\n{}", self.shown),
-            }
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(bytes) = self.screen.recv_timeout(left) else {
+                panic!("\"{text}\" did not appear; the terminal shows:\n{}", self.shown);
+            };
+            self.shown.push_str(&String::from_utf8_lossy(&bytes));
         }
     }
 

@@ -21,7 +21,7 @@ impl Machine {
         self.run("pkcs11-tool", &all, b"")
     }
 
-    /// `p11tool` (GnuTLS) on this machine's module.
+    /// `p11tool` (of GNU TLS) on this machine's module.
     pub fn p11tool(&self, pin: Option<&str>, arguments: &[&str]) -> Output {
         let module = self.module().display().to_string();
         let mut command = self.command("p11tool");

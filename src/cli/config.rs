@@ -1,0 +1,263 @@
+//! `agent.toml`, and which PKCS#11 modules to load: `--module`, else agent.toml, else what p11-kit has registered, else
+//! SoftHSM where it is usually installed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer};
+
+use super::exit::Failure;
+use crate::prompter::PinSource;
+use crate::token::{KeysetName, Module, TokenError};
+
+/// What a user may set once (`hsm-config/agent.toml` has a comment on each key).
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfiguration {
+    #[serde(default)]
+    pub modules: Vec<PathBuf>,
+    #[serde(default, deserialize_with = "from_text")]
+    pub keyset: Option<KeysetName>,
+    #[serde(default, deserialize_with = "from_text")]
+    pub pin_source: Option<PinSource>,
+}
+
+fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+impl AgentConfiguration {
+    /// Reads `tokenkeep/agent.toml` in this directory. No file is no configuration; a bad one is refused.
+    pub fn load(directory: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = directory.map(|directory| directory.join("tokenkeep/agent.toml")) else {
+            return Ok(Self::default());
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&path, &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
+        toml::from_str(text).map_err(|error| {
+            let line =
+                error.span().map_or(1, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+            Failure::usage(format!("cannot use the configuration {}, line {line}: {}", path.display(), error.message()))
+        })
+    }
+}
+
+/// Directories that have to be known to find modules.
+#[derive(Debug)]
+pub struct ModulePlaces {
+    /// p11-kit's directories of `*.module` files, the most particular first: a file there hides the later ones of its name
+    pub registered: Vec<PathBuf>,
+    /// where a module lies that is named without a directory
+    pub libraries: Vec<PathBuf>,
+    /// SoftHSM where it is usually installed
+    pub softhsm: Vec<PathBuf>,
+}
+
+impl ModulePlaces {
+    /// This system's.
+    pub fn of_system(configuration_home: Option<&Path>) -> Self {
+        let mut registered: Vec<_> = configuration_home.map(|home| home.join("pkcs11/modules")).into_iter().collect();
+        registered.extend(["/etc/pkcs11/modules", "/usr/share/p11-kit/modules"].map(PathBuf::from));
+        let roots = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib"].map(PathBuf::from);
+        let multiarch = fs::read_dir("/usr/lib").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let multiarch = multiarch.filter(|path| path.to_string_lossy().contains("-linux-"));
+        let roots: Vec<_> = roots.into_iter().chain(multiarch).collect();
+        Self {
+            registered,
+            libraries: roots.iter().map(|root| root.join("pkcs11")).chain(roots.clone()).collect(),
+            softhsm: ["softhsm", "pkcs11", ""]
+                .iter()
+                .flat_map(|below| roots.iter().map(move |root| root.join(below).join("libsofthsm2.so")))
+                .collect(),
+        }
+    }
+
+    /// Modules that p11-kit has registered, without those that only carry trust anchors.
+    fn registered_modules(&self) -> Vec<PathBuf> {
+        let mut names = Vec::new();
+        let mut modules = Vec::new();
+        for directory in &self.registered {
+            let mut files: Vec<_> = fs::read_dir(directory)
+                .into_iter()
+                .flatten()
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| path.extension().is_some_and(|extension| extension == "module"))
+                .collect();
+            files.sort();
+            for file in files {
+                let name = file.file_name().map(ToOwned::to_owned);
+                if names.contains(&name) {
+                    continue;
+                }
+                names.push(name);
+                let text = fs::read_to_string(&file).unwrap_or_default();
+                modules.extend(module_of(&text).and_then(|module| self.locate(&module)));
+            }
+        }
+        modules
+    }
+
+    fn locate(&self, module: &Path) -> Option<PathBuf> {
+        if module.is_absolute() {
+            return module.exists().then(|| module.to_owned());
+        }
+        self.libraries.iter().map(|directory| directory.join(module)).find(|path| path.exists())
+    }
+}
+
+/// The `module:` of a p11-kit module configuration (pkcs11.conf(5)), if it is for programs like this one.
+fn module_of(text: &str) -> Option<PathBuf> {
+    let field = |name: &str| {
+        text.lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(key, _)| key.trim() == name)
+            .map(|(_, value)| value.trim())
+    };
+    let names_us = |list: &str| list.split([',', ' ']).any(|program| program == "tokenkeep");
+    if field("trust-policy") == Some("yes")
+        || field("disable-in").is_some_and(names_us)
+        || field("enable-in").is_some_and(|list| !names_us(list))
+        || field("remote").is_some()
+    {
+        return None;
+    }
+    field("module").filter(|module| !module.is_empty()).map(PathBuf::from)
+}
+
+/// Loads the modules to look for tokens in. A module that was named must load; of those that are only registered, one
+/// is enough, and what is wrong with the others is told to `warn`.
+pub fn load_modules(
+    named: &[PathBuf],
+    configuration: &AgentConfiguration,
+    places: &ModulePlaces,
+    mut warn: impl FnMut(&TokenError),
+) -> Result<Vec<Module>, Failure> {
+    let named = if named.is_empty() { &configuration.modules } else { named };
+    if !named.is_empty() {
+        return named.iter().map(|path| Ok(Module::load(path)?)).collect();
+    }
+    let mut candidates = places.registered_modules();
+    if candidates.is_empty() {
+        candidates.extend(places.softhsm.iter().find(|path| path.exists()).cloned());
+    }
+    let (mut modules, mut errors) = (Vec::new(), Vec::new());
+    for path in &candidates {
+        match Module::load(path) {
+            Ok(module) => modules.push(module),
+            Err(error) => errors.push(error),
+        }
+    }
+    if modules.is_empty() {
+        return Err(errors.into_iter().next().map_or_else(no_module, Failure::from));
+    }
+    errors.iter().for_each(&mut warn);
+    Ok(modules)
+}
+
+fn no_module() -> Failure {
+    Failure::absent("cannot find a PKCS#11 module")
+        .with_remedy("install SoftHSM (./softhsm-setup.sh does it), or name a module with --module or in agent.toml")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<AgentConfiguration, Failure> {
+        AgentConfiguration::parse(Path::new("agent.toml"), text)
+    }
+
+    #[test]
+    fn the_shipped_file_says_nothing() {
+        let shipped = parse(include_str!("../../hsm-config/agent.toml")).unwrap();
+        assert!(shipped.modules.is_empty() && shipped.keyset.is_none() && shipped.pin_source.is_none());
+    }
+
+    #[test]
+    fn every_key_of_the_shipped_file_is_known() {
+        let text: String = include_str!("../../hsm-config/agent.toml")
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let configuration = parse(&text).unwrap();
+        assert_eq!(configuration.keyset.unwrap().as_str(), "default");
+        assert_eq!(configuration.pin_source, Some(PinSource::Prompt));
+        assert_eq!(configuration.modules.len(), 1);
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_its_line() {
+        for (text, reason) in [
+            ("keyset = \"a\"\nkeysets = 1\n", "line 2: unknown field `keysets`"),
+            ("\n\npin_source = \"paper\"\n", "line 3"),
+            ("pin_source = \"123456\"\n", "line 1"),
+            ("modules = \n", "line 1"),
+            ("keyset = \"\"\n", "line 1"),
+        ] {
+            let failure = parse(text).unwrap_err();
+            assert!(failure.message.contains(reason), "{text:?}: {}", failure.message);
+            assert!(!failure.message.contains("123456"), "what may be a PIN is not repeated: {}", failure.message);
+        }
+    }
+
+    #[test]
+    fn no_file_is_no_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(AgentConfiguration::load(Some(directory.path())).unwrap().keyset.is_none());
+        assert!(AgentConfiguration::load(None).unwrap().keyset.is_none());
+    }
+
+    #[test]
+    fn registered_modules_are_found_without_the_trust_ones() {
+        assert_eq!(module_of("# comment\nmodule: /usr/lib/a.so\npriority: 1\n"), Some("/usr/lib/a.so".into()));
+        assert_eq!(module_of("module: p11-kit-trust.so\ntrust-policy: yes\n"), None);
+        assert_eq!(module_of("module: a.so\ndisable-in: firefox, tokenkeep\n"), None);
+        assert_eq!(module_of("module: a.so\nenable-in: firefox\n"), None);
+        assert_eq!(module_of("module: a.so\nenable-in: firefox tokenkeep\n"), Some("a.so".into()));
+        assert_eq!(module_of("remote: |ssh host p11-kit remote a.so\n"), None);
+        assert_eq!(module_of("module:\n"), None, "an empty name switches a module off");
+    }
+
+    #[test]
+    fn a_more_particular_file_hides_the_later_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let (own, system) = (directory.path().join("own"), directory.path().join("system"));
+        fs::create_dir_all(&own).unwrap();
+        fs::create_dir_all(&system).unwrap();
+        for library in ["a.so", "b.so", "c.so"] {
+            fs::write(directory.path().join(library), "").unwrap();
+        }
+        fs::write(system.join("one.module"), "module: a.so\n").unwrap();
+        fs::write(system.join("two.module"), "module: b.so\n").unwrap();
+        fs::write(system.join("gone.module"), "module: /nowhere/x.so\n").unwrap();
+        fs::write(own.join("one.module"), format!("module: {}\n", directory.path().join("c.so").display())).unwrap();
+        let places = ModulePlaces {
+            registered: vec![own, system],
+            libraries: vec![directory.path().to_owned()],
+            softhsm: Vec::new(),
+        };
+        let found: Vec<_> =
+            places.registered_modules().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(found, ["c.so", "b.so"]);
+    }
+
+    #[test]
+    fn no_module_at_all_gets_a_remedy() {
+        let places = ModulePlaces { registered: Vec::new(), libraries: Vec::new(), softhsm: Vec::new() };
+        let failure = load_modules(&[], &AgentConfiguration::default(), &places, |_| {}).unwrap_err();
+        assert!(failure.remedy.unwrap().contains("softhsm-setup.sh"));
+    }
+}

@@ -1,0 +1,178 @@
+//! `tokenkeep encrypt`: to people by their e-mail addresses, or to certificates. No PIN.
+
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::arguments::{AuthorityAt, Files, FormatName, WhichKeyset};
+use super::exit::{Exit, Failure};
+use super::message;
+use super::output::{self, Content};
+use super::surroundings::Surroundings;
+use crate::carrier::{Carrier, Http};
+use crate::keyset::{self, KeyUse, Tokens, Trust};
+use crate::pki::path::{self, Purpose};
+use crate::pki::{Certificate, PathProblem};
+use crate::smime::{self, Cipher, Message};
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    files: Files,
+    /// Encrypt to the owner of this e-mail address; the authority is asked for the certificate (may be repeated)
+    #[arg(long = "to", value_name = "EMAIL", required_unless_present = "certificates", value_hint = ValueHint::EmailAddress)]
+    to: Vec<String>,
+    /// Encrypt to this certificate (PEM or DER), taken as it is (may be repeated)
+    #[arg(long = "certificate", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    certificates: Vec<PathBuf>,
+    /// Do not encrypt to the own keyset as well
+    #[arg(long)]
+    not_to_self: bool,
+    /// Form of the encrypted message
+    #[arg(long, value_name = "FORM", default_value = "der")]
+    format: FormatName,
+    #[command(flatten)]
+    which: WhichKeyset,
+    #[command(flatten)]
+    authority: AuthorityAt,
+}
+
+/// Encrypts.
+pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let content = if arguments.format == FormatName::Der { Content::Binary } else { Content::Text };
+    message::check(around.screen, arguments.files.out(), content)?;
+    let mut recipients = Vec::new();
+    for path in &arguments.certificates {
+        recipients.extend(Certificate::read_all(&output::read(Some(path))?)?);
+    }
+    // Tokens are needed to know the authority, and welcome to encrypt to oneself.
+    let tokens = match around.tokens() {
+        Ok(tokens) => Some(tokens),
+        Err(failure) if !arguments.to.is_empty() => return Err(failure),
+        Err(_) => None,
+    };
+    if let Some(tokens) = tokens.as_ref().filter(|_| !arguments.to.is_empty()) {
+        recipients.extend(search(arguments, tokens, around.now())?);
+    }
+    let input = output::read(arguments.files.input())?;
+    let names: Vec<_> = recipients.iter().map(Certificate::display_name).collect();
+    if let Some(tokens) = tokens.filter(|_| !arguments.not_to_self) {
+        for own in own_certificates(arguments, around, &tokens)? {
+            if !recipients.contains(&own) {
+                recipients.push(own);
+            }
+        }
+    }
+    let input = if arguments.format == FormatName::Smime { smime::to_entity(&input) } else { input };
+    let cms = smime::encrypt(&input, &recipients, Cipher::default())?;
+    let encrypted = Message::write(&cms, arguments.format.into(), None)?;
+    message::deliver(
+        around.screen,
+        arguments.files.out(),
+        &encrypted,
+        content,
+        &format!("Encrypted to {}.", names.join(", ")),
+        json!({ "recipients": recipients.iter().map(|certificate| json!({
+            "name": certificate.display_name(),
+            "emails": certificate.emails(),
+            "sha256": certificate.fingerprint().to_hex(),
+        })).collect::<Vec<_>>() }),
+    )
+}
+
+/// The certificates of all addresses; names those that have none, and encrypts to nobody then.
+fn search(arguments: &Arguments, tokens: &Tokens, now: Timestamp) -> Result<Vec<Certificate>, Failure> {
+    let trust = keyset::trust(tokens)?;
+    let (address, fingerprint) = trust.authority(arguments.authority.http.as_deref())?;
+    let http = arguments.authority.http.as_deref().unwrap_or(&address.http);
+    let carrier = Http::new(http, arguments.authority.https.as_deref().unwrap_or(&address.https), fingerprint)?;
+    let anchors = anchors(&trust)?;
+    let mut found = Vec::new();
+    let mut without = Vec::new();
+    for email in &arguments.to {
+        match best(email, &carrier.search_certificates(email)?, &anchors, now)? {
+            Ok(certificate) => found.push(certificate),
+            Err(None) => without.push(email.clone()),
+            Err(Some(problem)) => without.push(format!("{email} ({problem})")),
+        }
+    }
+    if without.is_empty() {
+        return Ok(found);
+    }
+    Err(Failure::new(Exit::Refused, format!("cannot encrypt: no usable certificate for {}", without.join(", ")))
+        .with_remedy("leave them out, or give their certificates with --certificate"))
+}
+
+/// The newest believable encryption certificate of exactly this address; or what is wrong with the last one.
+fn best(
+    email: &str,
+    candidates: &[Vec<u8>],
+    anchors: &[Certificate],
+    now: Timestamp,
+) -> Result<Result<Certificate, Option<PathProblem>>, Failure> {
+    let (mut best, mut problem) = (None::<Certificate>, None);
+    for der in candidates {
+        let certificate = Certificate::from_der(der)?;
+        if !certificate.emails().iter().any(|own| same_address(own, email)) {
+            continue;
+        }
+        match path::verify(&certificate, &[], anchors, Purpose::Encryption, now) {
+            Ok(_) if best.as_ref().is_none_or(|best| best.not_before() < certificate.not_before()) => {
+                best = Some(certificate);
+            }
+            Ok(_) => {}
+            Err(found) => problem = Some(found),
+        }
+    }
+    Ok(best.ok_or(problem))
+}
+
+/// The domain does not tell upper from lower case; the local part may.
+fn same_address(one: &str, other: &str) -> bool {
+    match (one.rsplit_once('@'), other.rsplit_once('@')) {
+        (Some((local, domain)), Some((other_local, other_domain))) => {
+            local == other_local && domain.eq_ignore_ascii_case(other_domain)
+        }
+        _ => false,
+    }
+}
+
+fn anchors(trust: &Trust) -> Result<Vec<Certificate>, Failure> {
+    trust.anchors().iter().map(|der| Ok(Certificate::from_der(der)?)).collect()
+}
+
+/// The current encryption certificate of the keyset that is meant. Where that is not clear, nobody is added: asking to
+/// name one for a command that needs none would only be in the way.
+fn own_certificates(
+    arguments: &Arguments,
+    around: &Surroundings<'_>,
+    tokens: &Tokens,
+) -> Result<Vec<Certificate>, Failure> {
+    let keyset = match around.keyset(tokens, &arguments.which) {
+        Ok(keyset) => keyset,
+        Err(failure) if arguments.which.keyset.is_some() || arguments.which.token.is_some() => return Err(failure),
+        Err(_) => {
+            around.screen.note("Not encrypted to yourself: no keyset, or none named (--keyset).");
+            return Ok(Vec::new());
+        }
+    };
+    let details = keyset::show(&keyset)?;
+    let own = details.certificates.iter().filter(|certificate| certificate.key_use == KeyUse::Encryption);
+    own.map(|certificate| Ok(Certificate::from_der(&certificate.der)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_address;
+
+    #[test]
+    fn an_address_is_the_same_only_if_its_local_part_is() {
+        assert!(same_address("user@example.org", "user@EXAMPLE.org"));
+        assert!(!same_address("user@example.org", "User@example.org"));
+        assert!(!same_address("user@example.org", "user@example.org.example.com"));
+        assert!(!same_address("user", "user"));
+    }
+}

@@ -1,0 +1,119 @@
+//! `tokenkeep enroll`: a letter in, a keyset on a token out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::ValueHint;
+use serde_json::json;
+
+use super::arguments::{AuthorityAt, ExistingPin, NewPin};
+use super::exit::{Exit, Failure};
+use super::person::AtTheCommandLine;
+use super::surroundings::Surroundings;
+use crate::carrier::Http;
+use crate::keyset::{self, EnrollOptions, Enrolled, Enrollment, TokenSelector};
+use crate::letter::Letter;
+use crate::prompter::PinSource;
+use crate::token::{KeysetName, SecurityLevel};
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "The same command with the same letter goes on where an earlier one was cut off.\n\
+                        A keyset of that name that exists is re-enrolled: its PIN is asked, and without it nothing happens.")]
+pub struct Arguments {
+    /// The letter; - is stdin
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    letter: PathBuf,
+    /// The keyset to make or to re-enroll
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    keyset: KeysetName,
+    /// How often its keys ask for the PIN: high (each use), medium (once, then a confirmation), low (once a session)
+    /// [default: the keyset's; else the strictest that the letter allows]
+    #[arg(long, value_name = "LEVEL")]
+    level: Option<SecurityLevel>,
+    /// Make a token of its own for the keyset, in the only module that can or in this one
+    #[arg(long, value_name = "MODULE", num_args = 0..=1, require_equals = true, conflicts_with = "token")]
+    #[allow(clippy::option_option, reason = "not given; given; given with a module")]
+    new_token: Option<Option<PathBuf>>,
+    /// Put it on this token: PKCS#11 URI, serial number or label
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<TokenSelector>,
+    #[command(flatten)]
+    pin: ExistingPin,
+    #[command(flatten)]
+    new_pin: NewPin,
+    /// Keep a security officer's PIN for the new token, from this source [default: it is random and forgotten]
+    #[arg(long, value_name = "SOURCE", requires = "new_token")]
+    so_pin_source: Option<PinSource>,
+    #[command(flatten)]
+    authority: AuthorityAt,
+}
+
+/// Enrolls.
+pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let letter = read_letter(&arguments.letter)?;
+    let http = arguments.authority.http.as_deref().unwrap_or(&letter.http_url);
+    let https = arguments.authority.https.as_deref().unwrap_or(&letter.https_url);
+    let carrier = Http::new(http, https, letter.ca_fingerprint)?;
+    let tokens = around.tokens()?;
+    let options = EnrollOptions {
+        keyset: arguments.keyset.clone(),
+        level: arguments.level,
+        new_token: arguments.new_token.clone().map(|module| match module {
+            Some(path) => keyset::NewToken::Module(path),
+            None => keyset::NewToken::Anywhere,
+        }),
+        token: arguments.token.clone(),
+        so_pin: arguments.so_pin_source.is_some(),
+    };
+    let mut person = person(arguments, around)?;
+    match keyset::enroll(&tokens, &carrier, &letter, &options, &mut person, around.now())? {
+        Enrollment::Enrolled(enrolled) => tell(&enrolled, around),
+        Enrollment::NotEnrolled(not) => Err(Failure::new(not.kind().into(), not.to_string())),
+    }
+}
+
+fn person<'a>(arguments: &Arguments, around: &Surroundings<'a>) -> Result<AtTheCommandLine<'a>, Failure> {
+    let new_pin = arguments.new_pin.new_pin_source.as_ref().unwrap_or(&PinSource::Prompt);
+    let prompter = around.prompter(arguments.pin.pin_source.as_ref(), Some(new_pin))?;
+    let person = AtTheCommandLine::new(prompter, around.screen).resuming(around.prompter(Some(new_pin), None)?);
+    Ok(match &arguments.so_pin_source {
+        Some(source) => person.with_so_pin(around.prompter(Some(&PinSource::Prompt), Some(source))?),
+        None => person,
+    })
+}
+
+/// Reads a letter from a file, or from stdin for `-`.
+pub fn read_letter(path: &Path) -> Result<Letter, Failure> {
+    if path == Path::new("-") {
+        return Ok(Letter::read(io::stdin().lock(), "standard input")?);
+    }
+    Ok(Letter::read_file(path)?)
+}
+
+fn tell(enrolled: &Enrolled, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let keyset = &enrolled.keyset;
+    let token = keyset.token.name();
+    let keys = match enrolled.encryption_keys {
+        0 => "a signing key".to_owned(),
+        1 => "a signing key and an encryption key".to_owned(),
+        several => format!("a signing key and {several} encryption keys"),
+    };
+    let text = format!(
+        "{} keyset {:?} at level {}: {keys}, on {token}.",
+        if enrolled.reenrolled { "Re-enrolled" } else { "Enrolled" },
+        keyset.name.as_str(),
+        keyset.level,
+    );
+    around.screen.answer(
+        text,
+        &json!({
+            "keyset": keyset.name.as_str(),
+            "level": keyset.level.to_string(),
+            "token": { "label": token.label, "serial": token.serial },
+            "reenrolled": enrolled.reenrolled,
+            "resumed": enrolled.resumed,
+            "encryption_keys": enrolled.encryption_keys,
+        }),
+    )
+}

@@ -1,0 +1,208 @@
+//! How the program ends: an exit code that says what happened, one line that says why, one that says what to do.
+
+use std::process::ExitCode;
+
+use serde::{Serialize, Serializer};
+
+use crate::carrier::CarrierError;
+use crate::keyset::{ErrorKind, KeysetError};
+use crate::letter::LetterError;
+use crate::pki::PkiError;
+use crate::prompter::PrompterError;
+use crate::smime::SmimeError;
+use crate::token::{TokenError, TokenErrorKind};
+
+/// The exit codes. They are an interface: scripts rely on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0
+    Done,
+    /// 1: something broke
+    Fault,
+    /// 2: the command line or a configuration file cannot be understood, or names what is ambiguous
+    Usage,
+    /// 3: token, keyset or key is not there
+    Absent,
+    /// 4: no PIN, a cancelled prompt, a wrong or locked PIN
+    Pin,
+    /// 5: somebody who may decide it said no
+    Refused,
+    /// 6: the authority cannot be reached
+    Unreachable,
+    /// 7: the authority has not decided yet
+    #[allow(dead_code, reason = "part of the interface; no command waits yet")]
+    Waiting,
+    /// 8: a signature or a message is not what it claims to be
+    NotVerified,
+    /// 130: Ctrl-C
+    Interrupted,
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> i32 {
+        i32::from(self.number())
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Fault => 1,
+            Self::Usage => 2,
+            Self::Absent => 3,
+            Self::Pin => 4,
+            Self::Refused => 5,
+            Self::Unreachable => 6,
+            Self::Waiting => 7,
+            Self::NotVerified => 8,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.number())
+    }
+}
+
+impl Serialize for Exit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.number())
+    }
+}
+
+/// Why the program ends without having done what it was asked for.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// the exit code
+    #[serde(rename = "code")]
+    pub exit: Exit,
+    /// what could not be done, and why
+    pub message: String,
+    /// the next step to take, where the message does not say it already
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), remedy: None }
+    }
+
+    pub fn fault(message: impl Into<String>) -> Self {
+        Self::new(Exit::Fault, message)
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    pub fn absent(message: impl Into<String>) -> Self {
+        Self::new(Exit::Absent, message)
+    }
+
+    /// Not a failure: whoever read our output has closed it, and there is nobody to tell.
+    pub fn ended() -> Self {
+        Self::new(Exit::Done, "")
+    }
+
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The same with more before its message, as `not re-enrolled: …`.
+    #[must_use]
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.message = format!("{prefix}: {}", self.message);
+        self
+    }
+}
+
+/// A command line that cannot be understood (2), or help and version that were asked for (0).
+pub fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when even this cannot be printed.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        let exit = match error.kind() {
+            TokenErrorKind::Absent => Exit::Absent,
+            TokenErrorKind::Pin => Exit::Pin,
+            TokenErrorKind::Refused => Exit::Refused,
+            TokenErrorKind::Fault => Exit::Fault,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<CarrierError> for Failure {
+    fn from(error: CarrierError) -> Self {
+        let exit = match error {
+            CarrierError::Unreachable { .. } => Exit::Unreachable,
+            CarrierError::Address { .. } => Exit::Usage,
+            CarrierError::Refused { .. } | CarrierError::OtherAuthority { .. } => Exit::Refused,
+            CarrierError::BadAnswer { .. } => Exit::Fault,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<PrompterError> for Failure {
+    fn from(error: PrompterError) -> Self {
+        Self::new(Exit::Pin, error.to_string())
+    }
+}
+
+impl From<ErrorKind> for Exit {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Fault => Self::Fault,
+            ErrorKind::Usage => Self::Usage,
+            ErrorKind::Absent => Self::Absent,
+            ErrorKind::Pin => Self::Pin,
+            ErrorKind::Refused => Self::Refused,
+            ErrorKind::Unreachable => Self::Unreachable,
+        }
+    }
+}
+
+impl From<KeysetError> for Failure {
+    fn from(error: KeysetError) -> Self {
+        Self::new(error.kind().into(), error.to_string())
+    }
+}
+
+impl From<LetterError> for Failure {
+    fn from(error: LetterError) -> Self {
+        let exit = match error {
+            LetterError::Write { .. } => Exit::Fault,
+            _ => Exit::Usage,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<PkiError> for Failure {
+    fn from(error: PkiError) -> Self {
+        Self::fault(error.to_string())
+    }
+}
+
+impl From<SmimeError> for Failure {
+    fn from(error: SmimeError) -> Self {
+        let exit = match error {
+            SmimeError::Unreadable(_) | SmimeError::WrongKind { .. } | SmimeError::NoContent => Exit::Usage,
+            SmimeError::Undecryptable => Exit::NotVerified,
+            SmimeError::ReservedContentType(_) | SmimeError::Recipient { .. } | SmimeError::NoRecipient => {
+                Exit::Refused
+            }
+            _ => Exit::Fault,
+        };
+        Self::new(exit, error.to_string())
+    }
+}

@@ -1,0 +1,197 @@
+//! `tokenkeep keyset` and `tokenkeep keysets`: which keysets are there, what one consists of, and its end.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::arguments::{ExistingPin, WhichKeyset};
+use super::exit::{Exit, Failure};
+use super::person::AtTheCommandLine;
+use super::surroundings::Surroundings;
+use super::token;
+use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, Standing, TokenSelector};
+use crate::pki::Fingerprint;
+use crate::token::KeysetName;
+
+/// What the command line says.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the keysets on all tokens that are present
+    List(ListArguments),
+    /// Show a keyset's keys and certificates
+    Show(Show),
+    /// Delete a keyset: its keys, certificates and records
+    Delete(Delete),
+}
+
+/// `keyset list` has no options of its own.
+#[derive(Debug, clap::Args)]
+pub struct ListArguments {}
+
+/// What the command line says of `keyset show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// The keyset [default: the only one; else $TOKENKEEP_KEYSET; else agent.toml]
+    name: Option<KeysetName>,
+    /// Its token: PKCS#11 URI, serial number or label
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<TokenSelector>,
+}
+
+/// What the command line says of `keyset delete`.
+#[derive(Debug, clap::Args)]
+pub struct Delete {
+    /// The keyset; always named
+    name: KeysetName,
+    /// Its token: PKCS#11 URI, serial number or label
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<TokenSelector>,
+    /// Do not ask whether this is meant
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    pin: ExistingPin,
+}
+
+/// Runs it.
+pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    match command {
+        Command::List(arguments) => list(&arguments, around),
+        Command::Show(arguments) => show(arguments, around),
+        Command::Delete(arguments) => delete(arguments, around),
+    }
+}
+
+/// Lists keysets.
+pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let (keysets, troubles) = around.tokens()?.keysets()?;
+    token::warn(around, &troubles);
+    let rows = keysets
+        .iter()
+        .map(|keyset| {
+            vec![
+                keyset.name.as_str().to_owned(),
+                keyset.level.to_string(),
+                standing(&keyset.standing),
+                keyset.encryption.len().to_string(),
+                keyset.authority.name.clone(),
+                keyset.token.name().to_string(),
+            ]
+        })
+        .collect();
+    let headings = ["keyset", "level", "standing", "encryption keys", "authority", "on"];
+    let value: Vec<_> = keysets.iter().map(summary).collect();
+    around.screen.table(&headings, rows, "No keyset is present.", &value)
+}
+
+fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let which = WhichKeyset { keyset: arguments.name, token: arguments.token };
+    let details = keyset::show(&around.keyset(&around.tokens()?, &which)?)?;
+    let keyset = &details.keyset;
+    let mut lines = vec![
+        format!("Keyset      {}", keyset.name.as_str()),
+        format!("Level       {}", keyset.level),
+        format!("Standing    {}", standing(&keyset.standing)),
+        format!("On          {}", keyset.token.name()),
+        format!("Authority   {} ({}, {})", keyset.authority.name, keyset.authority.http, keyset.authority.https),
+    ];
+    lines.extend(details.certificates.iter().map(paragraph));
+    let mut value = summary(keyset);
+    value["certificates"] = details.certificates.iter().map(certificate).collect();
+    around.screen.answer(lines.join("\n"), &value)
+}
+
+fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let tokens = around.tokens()?;
+    let which = WhichKeyset { keyset: Some(arguments.name), token: arguments.token };
+    let keyset = around.keyset(&tokens, &which)?;
+    let prompter = around.prompter(arguments.pin.pin_source.as_ref(), None)?;
+    if !arguments.yes {
+        let question = format!(
+            "Delete keyset {:?} on {}? What is encrypted to it can then be read only after a recovery.",
+            keyset.name.as_str(),
+            keyset.token.name()
+        );
+        let sure = prompter.confirm(&question).map_err(|error| {
+            Failure::from(error).prefixed("not deleted").with_remedy("--yes answers the question beforehand")
+        })?;
+        if !sure {
+            return Err(Failure::new(Exit::Refused, "not deleted: you said no"));
+        }
+    }
+    let deleted = keyset::delete(&tokens, &keyset, &mut AtTheCommandLine::new(prompter, around.screen))?;
+    around.screen.answer(
+        format!(
+            "Deleted keyset {:?}: {} keys, {} certificates.",
+            keyset.name.as_str(),
+            deleted.keys,
+            deleted.certificates
+        ),
+        &json!({ "keyset": keyset.name.as_str(), "keys": deleted.keys, "certificates": deleted.certificates }),
+    )
+}
+
+fn standing(standing: &Standing) -> String {
+    match standing {
+        Standing::Enrolled => "enrolled".to_owned(),
+        Standing::Pending { reference } => format!("not finished (letter {reference})"),
+        Standing::ReenrollmentPending { reference } => {
+            format!("enrolled; re-enrollment not finished (letter {reference})")
+        }
+    }
+}
+
+fn summary(keyset: &FoundKeyset) -> Value {
+    let (standing, reference) = match &keyset.standing {
+        Standing::Enrolled => ("enrolled", None),
+        Standing::Pending { reference } => ("pending", Some(reference)),
+        Standing::ReenrollmentPending { reference } => ("reenrollment-pending", Some(reference)),
+    };
+    json!({
+        "keyset": keyset.name.as_str(),
+        "level": keyset.level.to_string(),
+        "standing": standing,
+        "reference": reference,
+        "authority": { "name": keyset.authority.name, "http": keyset.authority.http, "https": keyset.authority.https },
+        "token": { "label": keyset.token.label, "serial": keyset.token.serial },
+        "encryption_keys": keyset.encryption.len(),
+    })
+}
+
+fn paragraph(summary: &CertificateSummary) -> String {
+    let algorithm = summary.algorithm.map_or_else(|| "unknown key".to_owned(), |algorithm| algorithm.to_string());
+    format!(
+        "\n{} ({algorithm})\n  subject   {}\n  e-mail    {}\n  serial    {}\n  valid     {} to {}\n  SHA-256   {}\n  id        {}",
+        match summary.key_use {
+            KeyUse::Signing => "Signing key",
+            KeyUse::Encryption => "Encryption key",
+            KeyUse::OlderEncryption => "Older encryption key",
+            KeyUse::Authority => "Authority",
+        },
+        summary.subject,
+        summary.emails.join(", "),
+        summary.serial,
+        summary.not_before,
+        summary.not_after,
+        Fingerprint::from_bytes(summary.sha256),
+        summary.id,
+    )
+}
+
+fn certificate(summary: &CertificateSummary) -> Value {
+    json!({
+        "use": match summary.key_use {
+            KeyUse::Signing => "signing",
+            KeyUse::Encryption => "encryption",
+            KeyUse::OlderEncryption => "older-encryption",
+            KeyUse::Authority => "authority",
+        },
+        "algorithm": summary.algorithm.map(|algorithm| algorithm.to_string()),
+        "id": summary.id.to_string(),
+        "subject": summary.subject,
+        "emails": summary.emails,
+        "serial": summary.serial,
+        "not_before": summary.not_before.to_string(),
+        "not_after": summary.not_after.to_string(),
+        "sha256": Fingerprint::from_bytes(summary.sha256).to_hex(),
+    })
+}

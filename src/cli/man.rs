@@ -1,0 +1,34 @@
+//! `tokenkeep man`: manual pages, generated from the same definitions that parse the command line.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use super::exit::{Exit, Failure};
+use super::screen;
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Write a page for each command into this directory instead of printing the first
+    #[arg(long, short, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Prints or writes the pages: `tokenkeep.1`, `tokenkeep-keyset.1`, `tokenkeep-keyset-list.1` …
+pub fn run(arguments: &Arguments, mut command: clap::Command) -> Result<Exit, Failure> {
+    // Names the subcommands after their parents.
+    command.build();
+    let Some(directory) = &arguments.out else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command)
+            .render(&mut page)
+            .map_err(|error| Failure::fault(format!("cannot make the manual page: {error}")))?;
+        screen::print(&mut io::stdout().lock(), String::from_utf8_lossy(&page).trim_end())?;
+        return Ok(Exit::Done);
+    };
+    fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(command, directory))
+        .map_err(|error| Failure::fault(format!("cannot write manual pages to {}: {error}", directory.display())))?;
+    Ok(Exit::Done)
+}

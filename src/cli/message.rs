@@ -1,0 +1,43 @@
+//! What the four verbs for messages share: how a result is told when it goes to a file, to stdout, or into JSON.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::exit::{Exit, Failure};
+use super::output::{self, Content};
+use super::screen::Screen;
+
+/// Writes the bytes where they belong and answers with the facts. With `--json` and no `--out` the bytes are in the
+/// answer, as `data` in base64; without `--json` and `--out` they are the answer, and the facts go to stderr.
+pub fn deliver(
+    screen: &Screen,
+    out: Option<&Path>,
+    bytes: &[u8],
+    content: Content,
+    facts: &str,
+    mut value: Value,
+) -> Result<Exit, Failure> {
+    let to_file = out.filter(|path| *path != Path::new("-"));
+    match (screen.is_json(), to_file) {
+        (true, None) => value["data"] = json!(STANDARD.encode(bytes)),
+        (true, Some(path)) => {
+            output::write(out, bytes, content)?;
+            value["out"] = json!(path.display().to_string());
+        }
+        (false, _) => {
+            output::write(out, bytes, content)?;
+            screen.note(facts);
+            return Ok(Exit::Done);
+        }
+    }
+    screen.answer(facts, &value)
+}
+
+/// Refuses what [`deliver`] would refuse, before any PIN is asked.
+pub fn check(screen: &Screen, out: Option<&Path>, content: Content) -> Result<(), Failure> {
+    let in_json = screen.is_json() && out.is_none_or(|path| path == Path::new("-"));
+    if in_json { Ok(()) } else { output::check(out, content) }
+}

@@ -1,0 +1,217 @@
+//! Where bytes come from and where they go: files, stdin, stdout. A file is there whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::exit::Failure;
+
+/// Files that are being written now: removed when the program is interrupted.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// What the bytes are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Can be shown at a terminal.
+    Text,
+    /// Must not be shown at a terminal.
+    Binary,
+    /// Was secret: a new file can be read by its owner only. At a terminal only if it is text.
+    Decrypted,
+}
+
+/// Reads all of a file, or of stdin for `-` or nothing.
+pub fn read(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    match file {
+        Some(path) if path != Path::new("-") => {
+            fs::read(path).map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))
+        }
+        _ => {
+            let mut bytes = Vec::new();
+            if io::stdin().is_terminal() {
+                eprintln!("Reading from the terminal; end with Ctrl-D.");
+            }
+            io::stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .map_err(|error| Failure::fault(format!("cannot read from stdin: {error}")))?;
+            Ok(bytes)
+        }
+    }
+}
+
+/// Refuses, before any PIN is asked, what would be refused after it: binary to a terminal, a directory that is not there.
+pub fn check(file: Option<&Path>, content: Content) -> Result<(), Failure> {
+    match to_file(file) {
+        None if content == Content::Binary && io::stdout().is_terminal() => Err(binary_to_terminal()),
+        None => Ok(()),
+        Some(path) if path.is_dir() => {
+            Err(Failure::usage(format!("cannot write {}: it is a directory", path.display())))
+        }
+        Some(path) => match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => Err(Failure::usage(format!(
+                "cannot write {}: there is no directory {}",
+                path.display(),
+                parent.display()
+            ))),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Writes all bytes to a file, or to stdout for `-` or nothing.
+pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), Failure> {
+    let Some(path) = to_file(file) else {
+        return to_stdout(bytes, content);
+    };
+    write_file(path, bytes, content)
+        .map_err(|error| Failure::fault(format!("cannot write {}: {error}", path.display())))
+}
+
+/// Removes what was being written when the program was interrupted.
+pub fn discard_unfinished() {
+    if let Ok(paths) = UNFINISHED.lock() {
+        for path in paths.iter() {
+            // What cannot be removed has another name than what was asked for.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn to_file(file: Option<&Path>) -> Option<&Path> {
+    file.filter(|path| *path != Path::new("-"))
+}
+
+fn to_stdout(bytes: &[u8], content: Content) -> Result<(), Failure> {
+    let stdout = io::stdout();
+    let shown = stdout.is_terminal();
+    if shown && content != Content::Text && !is_text(bytes) {
+        return Err(binary_to_terminal());
+    }
+    let mut stdout = stdout.lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::ended()),
+        Err(error) => Err(Failure::fault(format!("cannot write to stdout: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// UTF-8 without control characters that could do something to a terminal.
+fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes)
+        .is_ok_and(|text| !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
+}
+
+fn binary_to_terminal() -> Failure {
+    Failure::usage("cannot show binary data at a terminal")
+        .with_remedy("give a file with --out, or choose --format pem")
+}
+
+/// Writes a neighbour first and puts it in the file's place when it is whole and on the disk.
+fn write_file(path: &Path, bytes: &[u8], content: Content) -> io::Result<()> {
+    // What a symbolic link leads to is replaced, not the link.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let existing = fs::metadata(&path).ok();
+    if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
+        // A pipe or a device has no half.
+        return OpenOptions::new().write(true).open(&path)?.write_all(bytes);
+    }
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut neighbour = std::ffi::OsString::from(".");
+    neighbour.push(name);
+    neighbour.push(format!(".{}.new", std::process::id()));
+    let neighbour = path.with_file_name(neighbour);
+    let mode = if content == Content::Decrypted { 0o600 } else { 0o666 };
+    remember(&neighbour);
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(&neighbour).and_then(|mut file: File| {
+            if let Some(existing) = &existing {
+                file.set_permissions(existing.permissions())?;
+            }
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&neighbour, &path)
+        });
+    if written.is_err() {
+        // The error that is told is the first one.
+        let _ = fs::remove_file(&neighbour);
+    }
+    forget(&neighbour);
+    written
+}
+
+fn remember(path: &Path) {
+    if let Ok(mut paths) = UNFINISHED.lock() {
+        paths.push(path.to_owned());
+    }
+}
+
+fn forget(path: &Path) {
+    if let Ok(mut paths) = UNFINISHED.lock() {
+        paths.retain(|other| other != path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        write(Some(&path), b"one", Content::Decrypted).unwrap();
+        assert_eq!(mode(&path), 0o600, "what was secret is its owner's");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        write(Some(&path), b"two", Content::Decrypted).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"two".to_vec(), 0o640));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_link_leads_to_what_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write(Some(&link), b"new", Content::Binary).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_device_is_written_to() {
+        write(Some(Path::new("/dev/null")), b"gone", Content::Binary).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[test]
+    fn a_full_disk_is_said_so() {
+        let failure = write(Some(Path::new("/dev/full")), b"too much", Content::Binary).unwrap_err();
+        assert!(failure.message.contains("/dev/full") && failure.message.contains("space"), "{}", failure.message);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_before_anything_is_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(check(Some(directory.path()), Content::Binary).unwrap_err().message.contains("is a directory"));
+        let nowhere = directory.path().join("no/file");
+        assert!(check(Some(&nowhere), Content::Binary).unwrap_err().message.contains("no directory"));
+        assert!(check(Some(&directory.path().join("file")), Content::Binary).is_ok());
+    }
+
+    #[test]
+    fn what_could_act_on_a_terminal_is_no_text() {
+        assert!(is_text("Grüße\n\tund so weiter\r\n".as_bytes()));
+        assert!(!is_text(b"\x1b[2J"));
+        assert!(!is_text(b"\xff\xfe"));
+    }
+}

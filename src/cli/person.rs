@@ -1,0 +1,125 @@
+//! The person behind an act, at the command line: asked through the prompter, told on stderr.
+
+use indicatif::ProgressBar;
+
+use super::progress;
+use super::screen::Screen;
+use crate::keyset::{NoPin, Notice, Person, PinRequest, Step};
+use crate::prompter::{Prompter, PrompterError};
+use crate::token::{Pin, PinState, TokenInfo};
+
+/// Somebody at a terminal, or the sources that stand for them.
+pub struct AtTheCommandLine<'a> {
+    prompter: Prompter,
+    /// asked once for a PIN that was chosen as a new one by a command that was cut off
+    resuming: Option<Prompter>,
+    /// asked for a new token's SO PIN
+    so_prompter: Option<Prompter>,
+    screen: &'a Screen,
+    spinner: Option<ProgressBar>,
+}
+
+impl<'a> AtTheCommandLine<'a> {
+    pub fn new(prompter: Prompter, screen: &'a Screen) -> Self {
+        Self { prompter, resuming: None, so_prompter: None, screen, spinner: None }
+    }
+
+    /// With who gives, once, a PIN that was new when this command began and was cut off.
+    #[must_use]
+    pub fn resuming(mut self, prompter: Prompter) -> Self {
+        self.resuming = Some(prompter);
+        self
+    }
+
+    /// With who gives a new token's SO PIN, as a new PIN.
+    #[must_use]
+    pub fn with_so_pin(mut self, prompter: Prompter) -> Self {
+        self.so_prompter = Some(prompter);
+        self
+    }
+
+    fn stop_spinning(&mut self) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+impl Person for AtTheCommandLine<'_> {
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        self.stop_spinning();
+        let pin = match request {
+            PinRequest::Existing { token, .. } => self.prompter.pin(&token.name().to_string()),
+            PinRequest::Resumed { token } => {
+                self.resuming.as_ref().unwrap_or(&self.prompter).pin(&token.name().to_string())
+            }
+            PinRequest::New { label } => self.prompter.new_pin(&format!("token {label:?}")),
+            PinRequest::NewSoPin { label } => {
+                let prompter = self.so_prompter.as_ref().unwrap_or(&self.prompter);
+                prompter.new_pin(&format!("the security officer of token {label:?}"))
+            }
+        };
+        pin.map_err(no_pin)
+    }
+
+    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        self.stop_spinning();
+        if !self.prompter.attended() {
+            return Err(NoPin::LastTry);
+        }
+        let question = format!("{}: the next wrong PIN locks it. Go on?", token.name());
+        match self.prompter.confirm(&question) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NoPin::Cancelled),
+            Err(error) => Err(no_pin(error)),
+        }
+    }
+
+    fn progress(&mut self, step: Step) {
+        let words = match step {
+            Step::CheckingLetter => "asking the authority about the letter",
+            Step::CreatingToken => "making a new token",
+            Step::MakingKeys => "making keys on the token",
+            Step::AwaitingReply => "waiting for the authority's reply",
+            Step::InstallingKey { .. } => "installing encryption keys",
+            Step::Confirming => "confirming to the authority",
+            Step::CleaningUp => "cleaning up",
+        };
+        let spinner = self.spinner.get_or_insert_with(|| progress::spinner(words));
+        match step {
+            Step::InstallingKey { number, of } => {
+                spinner.set_message(format!("installing encryption key {number} of {of}"))
+            }
+            _ => spinner.set_message(words),
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.stop_spinning();
+        match notice {
+            Notice::IndexMismatch { .. } | Notice::TokenLeft { .. } => self.screen.warning(notice),
+            Notice::Resuming { .. } | Notice::Abandoning { .. } | Notice::SharedPin { .. } => self.screen.note(notice),
+        }
+    }
+}
+
+impl Drop for AtTheCommandLine<'_> {
+    fn drop(&mut self) {
+        self.stop_spinning();
+    }
+}
+
+fn no_pin(error: PrompterError) -> NoPin {
+    if error.is_cancelled() { NoPin::Cancelled } else { NoPin::Unavailable(error.to_string()) }
+}
+
+/// What a token says about its PIN, for tables and JSON.
+pub fn pin_state(state: PinState) -> &'static str {
+    match state {
+        PinState::Ok => "ok",
+        PinState::CountLow => "count-low",
+        PinState::FinalTry => "final-try",
+        PinState::Locked => "locked",
+        PinState::NotSet => "not-set",
+    }
+}

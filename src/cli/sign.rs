@@ -1,0 +1,54 @@
+//! `tokenkeep sign`: a file in, a signed message out; one PIN, one signature.
+
+use serde_json::json;
+
+use super::arguments::{ExistingPin, Files, FormatName, WhichKeyset};
+use super::exit::{Exit, Failure};
+use super::message;
+use super::output::{self, Content};
+use super::person::AtTheCommandLine;
+use super::surroundings::Surroundings;
+use crate::keyset::{self, SignOptions};
+use crate::smime::{self, Message};
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    files: Files,
+    /// Leave the content out of the signature (in the form smime: before it, readable)
+    #[arg(long)]
+    detached: bool,
+    /// Form of the signed message
+    #[arg(long, value_name = "FORM", default_value = "der")]
+    format: FormatName,
+    #[command(flatten)]
+    which: WhichKeyset,
+    #[command(flatten)]
+    pin: ExistingPin,
+}
+
+/// Signs.
+pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let content = if arguments.format == FormatName::Der { Content::Binary } else { Content::Text };
+    message::check(around.screen, arguments.files.out(), content)?;
+    let tokens = around.tokens()?;
+    let keyset = around.keyset(&tokens, &arguments.which)?;
+    let mut input = output::read(arguments.files.input())?;
+    if arguments.format == FormatName::Smime {
+        input = smime::to_entity(&input);
+    }
+    let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
+    let options = SignOptions { detached: arguments.detached };
+    let cms = keyset::sign(&tokens, &keyset, &input, options, &mut person, around.now())?;
+    let detached = arguments.detached.then_some(input.as_slice());
+    let signed = Message::write(&cms, arguments.format.into(), detached)?;
+    message::deliver(
+        around.screen,
+        arguments.files.out(),
+        &signed,
+        content,
+        &format!("Signed with keyset {:?}.", keyset.name.as_str()),
+        json!({ "keyset": keyset.name.as_str(), "detached": arguments.detached }),
+    )
+}

@@ -1,0 +1,92 @@
+//! What a command finds around it: the clock, the environment, agent.toml, modules and tokens, the person.
+
+use std::cell::OnceCell;
+use std::env;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::arguments::{Common, WhichKeyset};
+use super::config::{AgentConfiguration, ModulePlaces, load_modules};
+use super::exit::Failure;
+use super::screen::Screen;
+use crate::keyset::{FoundKeyset, KeysetChoice, Tokens};
+use crate::prompter::{PinSource, Prompter};
+use crate::token::KeysetName;
+
+/// What is around a command. Nothing is read or loaded before a command asks for it.
+pub struct Surroundings<'a> {
+    common: Common,
+    pub screen: &'a Screen,
+    configuration: OnceCell<AgentConfiguration>,
+}
+
+impl<'a> Surroundings<'a> {
+    pub fn new(common: Common, screen: &'a Screen) -> Self {
+        Self { common, screen, configuration: OnceCell::new() }
+    }
+
+    /// Now.
+    #[allow(clippy::unused_self, reason = "the clock is a part of the surroundings")]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// agent.toml.
+    pub fn configuration(&self) -> Result<&AgentConfiguration, Failure> {
+        if let Some(configuration) = self.configuration.get() {
+            return Ok(configuration);
+        }
+        let configuration = AgentConfiguration::load(configuration_home().as_deref())?;
+        Ok(self.configuration.get_or_init(|| configuration))
+    }
+
+    /// The tokens in the modules that are to be looked through.
+    pub fn tokens(&self) -> Result<Tokens, Failure> {
+        let places = ModulePlaces::of_system(configuration_home().as_deref());
+        let modules = load_modules(&self.common.modules, self.configuration()?, &places, |error| {
+            self.screen.warning(error);
+        })?;
+        Ok(Tokens::new(modules))
+    }
+
+    /// Which keyset is meant, with the defaults of environment and agent.toml.
+    pub fn choice(&self, which: &WhichKeyset) -> Result<KeysetChoice, Failure> {
+        let from_environment = match env::var("TOKENKEEP_KEYSET") {
+            Ok(name) if !name.is_empty() => Some(name.parse::<KeysetName>().map_err(|error| {
+                Failure::usage(format!("cannot use the keyset name in $TOKENKEEP_KEYSET: {error}"))
+            })?),
+            _ => None,
+        };
+        let default = match from_environment {
+            Some(name) => Some(name),
+            None => self.configuration()?.keyset.clone(),
+        };
+        Ok(KeysetChoice { name: which.keyset.clone(), token: which.token.clone(), default })
+    }
+
+    /// The one keyset that is meant.
+    pub fn keyset(&self, tokens: &Tokens, which: &WhichKeyset) -> Result<FoundKeyset, Failure> {
+        Ok(tokens.choose(&self.choice(which)?)?)
+    }
+
+    /// Who gives PINs: these sources, else agent.toml's for existing ones, else the terminal.
+    pub fn prompter(&self, pin: Option<&PinSource>, new_pin: Option<&PinSource>) -> Result<Prompter, Failure> {
+        let pin = match pin {
+            Some(source) => source.clone(),
+            None => self.configuration()?.pin_source.clone().unwrap_or(PinSource::Prompt),
+        };
+        let new_pin = new_pin.cloned().unwrap_or(PinSource::Prompt);
+        let credentials = directory("CREDENTIALS_DIRECTORY");
+        Ok(Prompter::new(pin, new_pin).with_credentials(credentials))
+    }
+}
+
+/// A directory that the environment names; relative ones are none (XDG Base Directory Specification).
+fn directory(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+fn configuration_home() -> Option<PathBuf> {
+    directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")))
+}

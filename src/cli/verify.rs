@@ -1,0 +1,118 @@
+//! `tokenkeep verify`: a signed message in, its content and its signers out. No PIN, no keyset needed.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use serde_json::{Value, json};
+
+use super::arguments::Files;
+use super::exit::{Exit, Failure};
+use super::message;
+use super::output::{self, Content};
+use super::surroundings::Surroundings;
+use crate::keyset;
+use crate::pki::Certificate;
+use crate::smime::{self, Format, Message, SignerReport, SmimeError, Verdict};
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    files: Files,
+    /// The content of a detached signature
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    content: Option<PathBuf>,
+    /// Trust these authorities (PEM or DER) too, besides those of all keysets found
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    ca: Vec<PathBuf>,
+}
+
+/// Verifies; what is not verified is not written, and the exit code is 8.
+pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    message::check(around.screen, arguments.files.out(), Content::Decrypted)?;
+    let anchors = anchors(arguments, around)?;
+    let message = Message::read(&output::read(arguments.files.input())?).map_err(not_verified)?;
+    let detached = arguments.content.as_deref().map(|path| output::read(Some(path))).transpose()?;
+    let verified = smime::verify(&message, detached.as_deref(), &[], &anchors, around.now()).map_err(not_verified)?;
+    let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
+    if !verified.is_good() {
+        return Err(Failure::new(Exit::NotVerified, format!("not verified: {signers}")));
+    }
+    let content = match message.format {
+        Format::Smime => smime::from_entity(&verified.content).unwrap_or(verified.content),
+        Format::Der | Format::Pem => verified.content,
+    };
+    let value = json!({ "verified": true, "signers": verified.signers.iter().map(report).collect::<Vec<_>>() });
+    if detached.is_some() && arguments.files.out().is_none() {
+        // Whoever gave the content has it.
+        return around.screen.answer(signers, &value);
+    }
+    message::deliver(around.screen, arguments.files.out(), &content, Content::Binary, &signers, value)
+}
+
+fn anchors(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Vec<Certificate>, Failure> {
+    let mut anchors = Vec::new();
+    for path in &arguments.ca {
+        let bytes =
+            fs::read(path).map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+        anchors.extend(Certificate::read_all(&bytes)?);
+    }
+    // With authorities given, tokens are welcome, not needed.
+    let known = around.tokens().and_then(|tokens| Ok(keyset::trust(&tokens)?.anchors()));
+    match known {
+        Ok(known) => {
+            for der in known {
+                anchors.push(Certificate::from_der(&der)?);
+            }
+        }
+        Err(failure) if anchors.is_empty() => return Err(failure),
+        Err(_) => {}
+    }
+    if anchors.is_empty() {
+        return Err(Failure::absent("cannot verify: no authority is known here")
+            .with_remedy("enroll, insert a token with a keyset, or give the authority's certificate with --ca"));
+    }
+    Ok(anchors)
+}
+
+fn not_verified(error: SmimeError) -> Failure {
+    let failure = Failure::from(error);
+    // What cannot be read is not what it claims to be; other faults keep their code.
+    if failure.exit == Exit::Refused { Failure { exit: Exit::NotVerified, ..failure } } else { failure }
+}
+
+fn sentence(signer: &SignerReport) -> String {
+    let who = match signer.emails.as_slice() {
+        [] => signer.name.clone(),
+        emails => format!("{} <{}>", signer.name, emails.join(", ")),
+    };
+    let when = signer.signing_time.map(|time| format!(", says on {time}")).unwrap_or_default();
+    match &signer.verdict {
+        Verdict::Good => format!("Signed by {who}{when}."),
+        other => format!("signature said to be by {who}: {}", verdict(other)),
+    }
+}
+
+fn verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Good => "good".to_owned(),
+        Verdict::SignatureWrong { reason } => format!("the signature is wrong: {reason}"),
+        Verdict::NoCertificate => "there is no certificate to check it with".to_owned(),
+        Verdict::ChainUnknown(problem) | Verdict::NotTrusted(problem) => problem.to_string(),
+        Verdict::Expired { problem, good_at_signing_time: true } => {
+            format!("{problem}; at the time it claims to be from all was valid")
+        }
+        Verdict::Expired { problem, .. } => problem.to_string(),
+    }
+}
+
+fn report(signer: &SignerReport) -> Value {
+    json!({
+        "name": signer.name,
+        "emails": signer.emails,
+        "signing_time": signer.signing_time.map(|time| time.to_string()),
+        "certificate_sha256": signer.certificate.as_ref().map(|certificate| certificate.fingerprint().to_hex()),
+        "verdict": verdict(&signer.verdict),
+    })
+}
