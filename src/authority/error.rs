@@ -55,7 +55,9 @@ pub enum AuthorityError {
     #[error("cannot find SoftHSM's PKCS#11 module where it is usually installed; install softhsm2, or set `module` in {}", .0.display())]
     NoModule(PathBuf),
     /// `init` was interrupted earlier.
-    #[error("cannot start the authority: its `authority init` was interrupted; run `tokenkeep authority init` again with the same configuration and PIN")]
+    #[error(
+        "cannot start the authority: its `authority init` was interrupted; run `tokenkeep authority init` again with the same configuration and PIN"
+    )]
     Unfinished,
     /// Token and database are not each other's.
     #[error("cannot start the authority: {0}")]

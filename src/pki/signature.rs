@@ -233,7 +233,7 @@ mod tests {
             let public_key = key.public_key_der();
             let algorithm = key.signature_algorithm_identifier().unwrap();
             let signature = key.try_sign(b"request").unwrap();
-            let check = |public_key: &[u8], algorithm, bytes: &[u8], signature: &[u8]| {
+            let check = |public_key: &[u8], algorithm: &AlgorithmIdentifierOwned, bytes: &[u8], signature: &[u8]| {
                 crate::pki::proof_of_possession::verify(public_key, algorithm, bytes, signature).is_ok()
             };
             assert!(check(&public_key, &algorithm, b"request", signature.as_bytes()));

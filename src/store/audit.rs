@@ -72,11 +72,10 @@ impl Store {
 
 impl Database {
     pub(super) fn audit_head(&mut self) -> Result<AuditHead, StoreError> {
-        let newest =
-            self.one(sqlx::query("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1"), |row| {
-                let number: i64 = row.get("number")?;
-                Ok(AuditHead { number: number.unsigned_abs(), hash: row.digest("hash")? })
-            })?;
+        let newest = self.one(sqlx::query("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1"), |row| {
+            let number: i64 = row.get("number")?;
+            Ok(AuditHead { number: number.unsigned_abs(), hash: row.digest("hash")? })
+        })?;
         Ok(newest.unwrap_or(AuditHead { number: 0, hash: [0; 32] }))
     }
 

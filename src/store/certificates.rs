@@ -107,10 +107,8 @@ impl Store {
     pub fn certificate(&self, serial: &str) -> Result<Option<CertificateRecord>, StoreError> {
         let serial = serial.to_owned();
         self.thread.transaction(move |database| {
-            database.one(
-                sqlx::query("SELECT * FROM certificates WHERE serial = $1").bind(serial),
-                CertificateRecord::read,
-            )
+            database
+                .one(sqlx::query("SELECT * FROM certificates WHERE serial = $1").bind(serial), CertificateRecord::read)
         })
     }
 

@@ -76,8 +76,9 @@ impl Store {
 
     /// Every user, by address.
     pub fn users(&self) -> Result<Vec<UserRecord>, StoreError> {
-        self.thread
-            .transaction(|database| database.all(sqlx::query("SELECT * FROM users ORDER BY email_key"), UserRecord::read))
+        self.thread.transaction(|database| {
+            database.all(sqlx::query("SELECT * FROM users ORDER BY email_key"), UserRecord::read)
+        })
     }
 
     /// The user's grant of `role`.
