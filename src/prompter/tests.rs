@@ -161,7 +161,7 @@ impl Desk {
         while !shown.ends_with(text.as_bytes()) {
             match self.screen.recv_timeout(Duration::from_secs(20)) {
                 Ok(byte) => shown.push(byte),
-                Err(_) => panic!("{text:?} did not appear, but {:?}", String::from_utf8_lossy(&shown)),
+                Err(end) => panic!("{end}: {text:?} did not appear, but {:?}", String::from_utf8_lossy(&shown)),
             }
         }
         String::from_utf8(shown).unwrap()

@@ -129,3 +129,6 @@ fn has_doubles(levels: &[SecurityLevel]) -> bool {
 fn wrong(reason: impl Into<String>) -> StatementError {
     StatementError::Form { what: WHAT, reason: reason.into() }
 }
+
+#[cfg(test)]
+mod tests;
