@@ -1,1 +1,169 @@
-//! To be written.
+//! The authority's doors: two listeners, the requests that come through them, and nothing of what is decided behind.
+//!
+//! HTTP takes CMP, gives the CA certificate and searches certificates; HTTPS takes statements, and all the rest, with a
+//! key on the authority's token. The doors are asynchronous; what stands behind them blocks, and is asked on a bounded
+//! number of threads. This room must never read or write without a bound on bytes and time, never do the authority's
+//! work on a thread that serves the network, never log what a request carries, and never judge: it takes bytes to the
+//! [`Authority`] and brings its bytes back.
+
+mod cmp;
+mod connection;
+mod error;
+mod guard;
+mod limits;
+mod office;
+mod routes;
+mod search;
+mod statements;
+mod stop;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::authority::{Authority, Configuration};
+use crate::token::Pin;
+
+pub use error::ServiceError;
+use guard::{Guard, Workers};
+use office::Office;
+pub use stop::{Stop, StopHandle};
+
+/// How often the authority is asked to give up what was not confirmed in time.
+const SWEEP: Duration = Duration::from_mins(1);
+
+/// How long requests that are being answered may still take when the service stops.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long work on the token may still take after that. A kill would lose nothing, but cost someone a second try.
+const LAST_WORK: Duration = Duration::from_secs(30);
+
+/// The doors that are open: for the one who started the service to announce.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenDoors {
+    /// Where HTTP listens: with the port that was given when the configured one was 0.
+    pub http: SocketAddr,
+    /// Where HTTPS listens.
+    pub https: SocketAddr,
+    /// The base URL for HTTP that goes into letters.
+    pub http_url: String,
+    /// The base URL for HTTPS that goes into letters.
+    pub https_url: String,
+}
+
+/// Opens the authority and serves until `stop`. `announce` is called once, when both doors are open. Blocks; returns
+/// when requests under way are answered (or have had their time).
+///
+/// # Errors
+/// [`ServiceError`]: an address in use, a token or a database that cannot be opened. Nothing is announced then.
+pub fn serve(
+    configuration: Configuration,
+    pin: Pin,
+    announce: impl FnOnce(&OpenDoors),
+    stop: Stop,
+) -> Result<(), ServiceError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("tokenkeep-door")
+        .max_blocking_threads(limits::BLOCKING_THREADS)
+        .build()
+        .map_err(ServiceError::Runtime)?;
+    let result = runtime.block_on(async {
+        // The doors first: whoever is to be told that a port is taken need not wait for a token, nor does it cost a try.
+        let listen = configuration.listen.clone();
+        let file = configuration.file.clone();
+        let http = bind("http", listen.http, &file).await?;
+        let https = bind("https", listen.https, &file).await?;
+        let doors = open_doors(&http, &https, &listen)?;
+        let authority =
+            tokio::task::spawn_blocking(move || Authority::open(configuration, &pin, Timestamp::now())).await??;
+        authority.set_public_urls(&doors.http_url, &doors.https_url);
+        let tls = tls::server_config(authority.tls_identity())?;
+        announce(&doors);
+        run(Arc::new(authority), listen.certificate_search, http, https, tls, stop).await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(LAST_WORK);
+    result
+}
+
+/// Serves both doors until `stop`.
+async fn run(
+    office: Arc<dyn Office>,
+    search: bool,
+    http: TcpListener,
+    https: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    stop: Stop,
+) {
+    let workers = Workers::new();
+    let (closing, closed) = watch::channel(false);
+    let routes = routes::Routes::new(office.clone(), workers.clone(), search);
+    let guard = Guard::new();
+    let doors = [
+        tokio::spawn(connection::accept(http, None, routes.http(), guard.clone(), closed.clone())),
+        tokio::spawn(connection::accept(https, Some(tls), routes.https(), guard, closed.clone())),
+    ];
+    let sweeping = tokio::spawn(sweep(office, closed));
+    stop.requested().await;
+    tracing::info!("stopping: no new requests are taken");
+    // Nobody listens any more only when everything has stopped already.
+    let _ = closing.send(true);
+    for door in doors {
+        let _ = door.await;
+    }
+    sweeping.abort();
+    if tokio::time::timeout(LAST_WORK, workers.idle()).await.is_err() {
+        tracing::warn!("stopping although the token is still at work");
+    }
+}
+
+/// Asks the authority every minute to give up what was not confirmed in time.
+async fn sweep(office: Arc<dyn Office>, mut closed: watch::Receiver<bool>) {
+    let mut minute = tokio::time::interval(SWEEP);
+    minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first tick is at once, and the authority has swept when it was opened.
+    minute.tick().await;
+    loop {
+        tokio::select! {
+            () = stop::closing(&mut closed) => return,
+            _ = minute.tick() => {}
+        }
+        let office = office.clone();
+        match tokio::task::spawn_blocking(move || office.sweep(Timestamp::now())).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(ended)) => tracing::info!(ended, "gave up transactions that were not confirmed in time"),
+            Ok(Err(error)) => tracing::error!(%error, "cannot sweep"),
+            Err(error) => tracing::error!(%error, "the sweep broke off"),
+        }
+    }
+}
+
+async fn bind(door: &'static str, address: SocketAddr, file: &std::path::Path) -> Result<TcpListener, ServiceError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => ServiceError::AddressInUse { door, address, file: file.to_owned() },
+        _ => ServiceError::Listen { door, address, file: file.to_owned(), source },
+    })
+}
+
+/// Where the doors are, and the URLs of them: the configured ones, else those of the addresses that were bound.
+fn open_doors(
+    http: &TcpListener,
+    https: &TcpListener,
+    listen: &crate::authority::ListenConfiguration,
+) -> Result<OpenDoors, ServiceError> {
+    let http = http.local_addr().map_err(ServiceError::Runtime)?;
+    let https = https.local_addr().map_err(ServiceError::Runtime)?;
+    let url = |configured: &Option<String>, scheme, bound: SocketAddr| {
+        configured.as_ref().map_or_else(|| format!("{scheme}://{bound}"), |url| url.trim_end_matches('/').to_owned())
+    };
+    let http_url = url(&listen.public_url, "http", http);
+    let secure = url(&listen.public_https_url, "https", https);
+    Ok(OpenDoors { http, https, http_url, https_url: secure })
+}
+

@@ -1,0 +1,127 @@
+//! One listener and its connections: let in, encrypted if the door is, spoken with in HTTP/1.1, and let go in time.
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tower::Service as _;
+
+use super::guard::Guard;
+use super::stop::closing;
+use super::{GRACE, limits};
+
+/// Where a request came from; every request carries it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source(pub(super) IpAddr);
+
+/// Takes connections until `closed`, then gives those that are busy a little time to finish.
+pub(super) async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    routes: Router,
+    guard: Guard,
+    mut closed: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    let state = closed.clone();
+    loop {
+        tokio::select! {
+            () = closing(&mut closed) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let source = peer.ip().to_canonical();
+                    let Some(admission) = guard.admit(source) else {
+                        tracing::debug!(%source, "too many connections: one was closed");
+                        continue;
+                    };
+                    let (tls, routes, guard, state) = (tls.clone(), routes.clone(), guard.clone(), state.clone());
+                    connections.spawn(async move {
+                        converse(stream, source, tls, routes, guard, state).await;
+                        drop(admission);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, or a connection that was gone before it was taken. Not the end.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, finished).await.is_err() {
+        tracing::warn!("connections that did not end in time are cut");
+    }
+}
+
+async fn converse(
+    stream: TcpStream,
+    source: IpAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    routes: Router,
+    guard: Guard,
+    state: watch::Receiver<bool>,
+) {
+    // Small answers should not wait for each other; that it cannot be set harms nothing.
+    let _ = stream.set_nodelay(true);
+    let Some(config) = tls else { return speak(stream, source, routes, state).await };
+    let handshake = async {
+        let _place = guard.handshakes.acquire().await;
+        TlsAcceptor::from(config).accept(stream).await
+    };
+    match tokio::time::timeout(limits::HANDSHAKE_TIME, handshake).await {
+        Ok(Ok(stream)) => speak(stream, source, routes, state).await,
+        Ok(Err(error)) => tracing::debug!(%source, %error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%source, "a TLS handshake took too long"),
+    }
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    source: IpAddr,
+    routes: Router,
+    mut state: watch::Receiver<bool>,
+) {
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Source(source));
+        // A router is always ready.
+        routes.clone().call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HEAD_TIME)
+        .max_buf_size(limits::HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let mut end = pin!(tokio::time::sleep(limits::CONNECTION_TIME));
+    let mut is_ending = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%source, %error, "a connection broke off");
+                }
+                return;
+            }
+            () = closing(&mut state), if !is_ending => {
+                is_ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = end.as_mut() => {
+                tracing::debug!(%source, "a connection lasted too long");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Why the service does not start. What goes wrong with one request is answered there, and no error of the service.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::authority::AuthorityError;
+
+/// A fault that keeps the service from running. Every message completes "cannot …".
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The authority cannot be opened.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Another program has the address.
+    #[error(
+        "cannot listen on {address}: another program listens there already; stop it, or choose another {door} address \
+         in {}", file.display()
+    )]
+    AddressInUse {
+        /// `http` or `https`.
+        door: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The configuration file.
+        file: PathBuf,
+    },
+    /// The address cannot be had for another reason.
+    #[error("cannot listen on {address}: {source}; choose another {door} address in {}", file.display())]
+    Listen {
+        /// `http` or `https`.
+        door: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The configuration file.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The key on the token cannot be used for TLS.
+    #[error("cannot open the https door: {0}")]
+    Tls(String),
+    /// Threads, sockets, signals.
+    #[error("cannot serve: {0}")]
+    Runtime(io::Error),
+    /// The thread that opened the authority broke off.
+    #[error("cannot serve: {0}")]
+    BrokeOff(#[from] tokio::task::JoinError),
+}

@@ -1,0 +1,53 @@
+//! How much, how many, how long: every bound of the doors, in one place.
+
+use std::time::Duration;
+
+/// The most bytes of a request's body. An `ir` has about 2,000, a statement 3,000.
+pub(super) const BODY: usize = 256 * 1024;
+
+/// The most bytes of a request's head.
+pub(super) const HEAD: usize = 16 * 1024;
+
+/// How long a client may take to send a request's head, and how long a connection may rest between two.
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// How long a client may take to send a request's body.
+pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// How long a TLS handshake may take.
+pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// How many TLS handshakes may be under way: each blocks a thread while the token signs.
+pub(super) const HANDSHAKES: usize = 16;
+
+/// How long a connection may last, answers that nobody fetches included.
+pub(super) const CONNECTION_TIME: Duration = Duration::from_mins(5);
+
+/// How many connections there may be, both doors together.
+pub(super) const CONNECTIONS: usize = 512;
+
+/// How many of them from one source.
+pub(super) const CONNECTIONS_OF_ONE: usize = 64;
+
+/// How many requests the authority works on at once; the token does one thing at a time anyway.
+pub(super) const WORKERS: usize = 16;
+
+/// How many more may wait for that; the next is told to come again.
+pub(super) const WAITING: usize = 128;
+
+/// How long one may wait for that.
+pub(super) const WAITING_TIME: Duration = Duration::from_secs(30);
+
+/// Threads for all that blocks: the workers, handshakes, the sweep, and some to spare.
+pub(super) const BLOCKING_THREADS: usize = WORKERS + HANDSHAKES + 8;
+
+/// The longest the authority can have an answer held back (its guard against guessing).
+pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// How many searches one source may make at once, and how often it gets another after that.
+pub(super) const SEARCHES: u32 = 20;
+/// See [`SEARCHES`].
+pub(super) const SEARCH_EVERY: Duration = Duration::from_secs(3);
+
+/// How many sources are remembered; beyond that, those that have rested longest are forgotten.
+pub(super) const SOURCES: usize = 10_000;

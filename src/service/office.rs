@@ -1,0 +1,44 @@
+//! What the doors need of the authority. A trait, so that the doors' own promises (limits, time-outs, statuses) can be
+//! tested without a token behind them.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use crate::authority::{Answer, Authority, AuthorityError};
+
+/// The authority, as its doors see it. Everything blocks.
+pub(super) trait Office: Send + Sync + 'static {
+    /// Answers a CMP message.
+    fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> Answer;
+    /// Answers a statement.
+    fn answer_statement(&self, statement: &[u8], now: Timestamp) -> Vec<u8>;
+    /// The encryption certificates of an e-mail address.
+    fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError>;
+    /// The CA certificate.
+    fn ca_certificate(&self) -> Vec<u8>;
+    /// Gives up what was not confirmed in time.
+    fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError>;
+}
+
+impl Office for Authority {
+    fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> Answer {
+        Self::answer_cmp(self, message, source, now)
+    }
+
+    fn answer_statement(&self, statement: &[u8], now: Timestamp) -> Vec<u8> {
+        Self::answer_statement(self, statement, now)
+    }
+
+    fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        Self::search_certificates(self, email, now)
+    }
+
+    fn ca_certificate(&self) -> Vec<u8> {
+        Self::ca_certificate(self).to_vec()
+    }
+
+    fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
+        Self::sweep(self, now)
+    }
+}

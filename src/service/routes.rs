@@ -1,0 +1,129 @@
+//! Which door answers what, and what every request has in common: bounds, and a line in the log.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use super::connection::Source;
+use super::guard::{NotDone, SearchLimit, Workers};
+use super::office::Office;
+use super::{cmp, limits, search, statements};
+
+/// What the handlers have.
+pub(super) struct Doors {
+    pub(super) office: Arc<dyn Office>,
+    pub(super) workers: Workers,
+    /// None: the search is switched off.
+    pub(super) search: Option<SearchLimit>,
+}
+
+/// The routes of both doors.
+pub(super) struct Routes(Arc<Doors>);
+
+impl Routes {
+    pub(super) fn new(office: Arc<dyn Office>, workers: Workers, search: bool) -> Self {
+        Self(Arc::new(Doors { office, workers, search: search.then(SearchLimit::new) }))
+    }
+
+    /// Everything that protects itself.
+    pub(super) fn http(&self) -> Router {
+        self.finish(common().route("/statements", post(statements_need_tls)))
+    }
+
+    /// The same, and statements.
+    pub(super) fn https(&self) -> Router {
+        self.finish(common().route("/statements", post(statements::answer)))
+    }
+
+    fn finish(&self, routes: Router<Arc<Doors>>) -> Router {
+        routes
+            .fallback(async || refusal(StatusCode::NOT_FOUND, "there is nothing here"))
+            .method_not_allowed_fallback(async || refusal(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
+            .with_state(self.0.clone())
+            .layer(middleware::from_fn(log))
+    }
+}
+
+/// RFC 9811 §3.3 and RFC 9483 §6.1 have the CMP paths: an arbitrary label for a profile, an operation, both or none. One
+/// authority has one set of profiles, and what is wanted stands in the message, so all of them are the same door.
+fn common() -> Router<Arc<Doors>> {
+    Router::new()
+        .route("/.well-known/cmp", post(cmp::answer))
+        .route("/.well-known/cmp/{operation}", post(cmp::answer))
+        .route("/.well-known/cmp/p/{profile}", post(cmp::answer))
+        .route("/.well-known/cmp/p/{profile}/{operation}", post(cmp::answer))
+        .route("/ca.cer", get(ca_certificate))
+        .route("/certificates/search.cgi", get(search::answer))
+}
+
+async fn ca_certificate(State(doors): State<Arc<Doors>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/pkix-cert")], doors.office.ca_certificate()).into_response()
+}
+
+async fn statements_need_tls() -> Response {
+    refusal(StatusCode::FORBIDDEN, "statements are taken over https only")
+}
+
+/// One line for each request: what, from where, how it ended, how long it took. Never the query (a search names a
+/// person), never a header, never a body.
+async fn log(Extension(Source(source)): Extension<Source>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path: String = request.uri().path().chars().take(128).collect();
+    let begin = Instant::now();
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    tracing::info!(
+        %source, %method, ?path, status = response.status().as_u16(), milliseconds = begin.elapsed().as_millis(),
+        "request"
+    );
+    response
+}
+
+/// An answer in one sentence of plain text.
+pub(super) fn refusal(status: StatusCode, sentence: &str) -> Response {
+    let text = format!("{sentence}\n");
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+/// What is said when the authority did not get to a request.
+pub(super) fn not_done(reason: NotDone) -> Response {
+    match reason {
+        NotDone::Busy => {
+            let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again soon");
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            response
+        }
+        NotDone::BrokeOff => refusal(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the authority; its log says more"),
+    }
+}
+
+/// The body of a request of one of these media types, within the bounds.
+pub(super) async fn body_of(headers: &HeaderMap, types: &[&str], body: Body) -> Result<Vec<u8>, Response> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = given.split(';').next().unwrap_or_default().trim();
+    if !types.iter().any(|accepted| media_type.eq_ignore_ascii_case(accepted)) {
+        let sentence = format!("the content type must be {}", types.join(" or "));
+        return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, &sentence));
+    }
+    let too_long =
+        || refusal(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is longer than {} bytes", limits::BODY));
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limits::BODY as u64) {
+        return Err(too_long());
+    }
+    match tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limits::BODY)).await {
+        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
+        // Whoever broke off does not read this; whoever sent too much does.
+        Ok(Err(_)) => Err(too_long()),
+        Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+    }
+}

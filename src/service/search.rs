@@ -1,0 +1,85 @@
+//! Certificates by e-mail address (RFC 4387): exactly this address, nothing like it, and not too often.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Extension, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+
+use super::connection::Source;
+use super::routes::{Doors, not_done, refusal};
+
+/// The longest address there is (RFC 5321 §4.5.3.1.3).
+const LONGEST_ADDRESS: usize = 254;
+
+/// Separates the parts of an answer with several certificates; they are in base64, where a hyphen does not occur.
+const BOUNDARY: &str = "tokenkeep--certificates";
+
+/// `GET /certificates/search.cgi?email=…`: one certificate as it is, several as multipart/mixed, none as 404.
+pub(super) async fn answer(
+    State(doors): State<Arc<Doors>>,
+    Extension(Source(source)): Extension<Source>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
+    let Some(limit) = &doors.search else {
+        return refusal(StatusCode::FORBIDDEN, "this authority does not offer the certificate search");
+    };
+    if let Err(wait) = limit.take(source, Instant::now()) {
+        let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, "too many searches; try again later");
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+        return response;
+    }
+    let [(name, email)] = query.as_slice() else {
+        return refusal(StatusCode::BAD_REQUEST, "a search has one attribute: email");
+    };
+    if name != "email" || email.is_empty() || email.len() > LONGEST_ADDRESS {
+        return refusal(StatusCode::BAD_REQUEST, "a search has one attribute: email");
+    }
+    let (office, email) = (doors.office.clone(), email.clone());
+    match doors.workers.run(move || office.search_certificates(&email, Timestamp::now())).await {
+        Ok(Ok(found)) => certificates(found),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a search failed");
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the authority; its log says more")
+        }
+        Err(reason) => not_done(reason),
+    }
+}
+
+fn certificates(mut found: Vec<Vec<u8>>) -> Response {
+    match (found.pop(), found.is_empty()) {
+        (None, _) => refusal(StatusCode::NOT_FOUND, "there is no certificate of this address"),
+        (Some(only), true) => ([(header::CONTENT_TYPE, "application/pkix-cert")], only).into_response(),
+        (Some(last), false) => {
+            found.push(last);
+            let content_type = format!("multipart/mixed; boundary=\"{BOUNDARY}\"");
+            ([(header::CONTENT_TYPE, content_type)], multipart(&found)).into_response()
+        }
+    }
+}
+
+/// RFC 2046 §5.1, the parts in base64: whatever stands in a certificate, it is no boundary.
+fn multipart(certificates: &[Vec<u8>]) -> String {
+    use base64::Engine as _;
+
+    let mut body = String::new();
+    for certificate in certificates {
+        let lines = base64::engine::general_purpose::STANDARD.encode(certificate);
+        body.push_str("--");
+        body.push_str(BOUNDARY);
+        body.push_str("\r\nContent-Type: application/pkix-cert\r\nContent-Transfer-Encoding: base64\r\n\r\n");
+        for (at, character) in lines.chars().enumerate() {
+            if at > 0 && at % 76 == 0 {
+                body.push_str("\r\n");
+            }
+            body.push(character);
+        }
+        body.push_str("\r\n");
+    }
+    body.push_str("--");
+    body.push_str(BOUNDARY);
+    body.push_str("--\r\n");
+    body
+}

@@ -1,0 +1,98 @@
+//! TLS with the key on the token: rustls asks for signatures, the token makes them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme};
+
+use super::ServiceError;
+use crate::authority::TlsIdentity;
+use crate::token::{KeyAlgorithm, Signature};
+
+/// The server's side of TLS 1.2 and 1.3 with this chain and key.
+pub(super) fn server_config(identity: TlsIdentity) -> Result<Arc<ServerConfig>, ServiceError> {
+    let algorithm = identity.key.algorithm();
+    config(identity.chain, TokenSigningKey::new(identity.key, algorithm)?)
+}
+
+/// The same for any key that signs.
+fn config<K: Key>(chain: Vec<Vec<u8>>, key: TokenSigningKey<K>) -> Result<Arc<ServerConfig>, ServiceError> {
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ServiceError::Tls(error.to_string()))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(OneCertificate(Arc::new(CertifiedKey::new(chain, Arc::new(key))))));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A key that signs as X.509 signs. `TokenKey` is one.
+pub(super) trait Key: signature::Signer<Signature> + Clone + Send + Sync + 'static {}
+
+impl<T: signature::Signer<Signature> + Clone + Send + Sync + 'static> Key for T {}
+
+/// The authority has one certificate, whatever name it is called by.
+#[derive(Debug)]
+struct OneCertificate(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for OneCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+/// A key on a token, as rustls wants it.
+pub(super) struct TokenSigningKey<K> {
+    key: K,
+    scheme: SignatureScheme,
+}
+
+impl<K: Key> TokenSigningKey<K> {
+    /// Elliptic curves only: TLS 1.3 wants RSASSA-PSS of an RSA key, which tokens sign X.509 with PKCS #1 v1.5.
+    fn new(key: K, algorithm: KeyAlgorithm) -> Result<Self, ServiceError> {
+        match algorithm {
+            KeyAlgorithm::P256 => Ok(Self { key, scheme: SignatureScheme::ECDSA_NISTP256_SHA256 }),
+            KeyAlgorithm::P384 => Ok(Self { key, scheme: SignatureScheme::ECDSA_NISTP384_SHA384 }),
+            KeyAlgorithm::Rsa(_) => {
+                Err(ServiceError::Tls(format!("its key is {algorithm}, and the door needs one on an elliptic curve")))
+            }
+        }
+    }
+}
+
+impl<K: Key> SigningKey for TokenSigningKey<K> {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered
+            .contains(&self.scheme)
+            .then(|| Box::new(Self { key: self.key.clone(), scheme: self.scheme }) as Box<dyn Signer>)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl<K: Key> Signer for TokenSigningKey<K> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        // The token blocks, perhaps until it has made someone's RSA key: the other connections of this thread go on
+        // elsewhere meanwhile. How many handshakes may do so is bounded where they are accepted.
+        tokio::task::block_in_place(|| self.key.try_sign(message))
+            .map(|signature| signature.as_bytes().to_vec())
+            .map_err(|error| rustls::Error::General(format!("the token does not sign: {error}")))
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.scheme
+    }
+}
+
+impl<K> fmt::Debug for TokenSigningKey<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenSigningKey({:?})", self.scheme)
+    }
+}
