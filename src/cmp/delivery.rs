@@ -147,3 +147,78 @@ fn hash_oid(hash: OaepHash) -> Option<ObjectIdentifier> {
         OaepHash::Sha512 => Some(oid::SHA512),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASHES: [OaepHash; 4] = [OaepHash::Sha1, OaepHash::Sha256, OaepHash::Sha384, OaepHash::Sha512];
+
+    fn rsa() -> AlgorithmIdentifierOwned {
+        AlgorithmIdentifierOwned { oid: oid::RSA_ENCRYPTION, parameters: Some(Any::null()) }
+    }
+
+    fn delivery(oaep: OaepHash) -> Delivery {
+        let mechanism = KeyWrapMechanism::Kwp;
+        Delivery { oaep, encrypted_key: vec![1; 256], mechanism, wrapped: vec![2; 1224] }
+    }
+
+    #[test]
+    fn deliveries_survive_with_every_hash() {
+        for oaep in HASHES {
+            let value = EncryptedValue::from_delivery(&delivery(oaep), rsa()).unwrap();
+            let read = EncryptedValue::from_der(&value.to_der().unwrap()).unwrap();
+            assert_eq!(read.to_delivery().unwrap(), delivery(oaep));
+            assert_eq!(read.intended_alg, Some(rsa()));
+        }
+    }
+
+    #[test]
+    fn the_default_hash_is_left_out() {
+        // SEQUENCE { OID id-RSAES-OAEP, SEQUENCE {} }
+        let der = oaep_algorithm(OaepHash::Sha1).unwrap().to_der().unwrap();
+        assert_eq!(der, hex::decode("300d06092a864886f70d0101073000").unwrap());
+    }
+
+    #[test]
+    fn values_that_lack_a_part_or_use_another_algorithm_are_refused() {
+        let good = EncryptedValue::from_delivery(&delivery(OaepHash::Sha256), rsa()).unwrap();
+        let bad: [fn(&mut EncryptedValue); 6] = [
+            |value| value.symm_alg = None,
+            |value| value.enc_symm_key = None,
+            |value| value.key_alg = None,
+            |value| value.key_alg = Some(rsa()),
+            |value| value.symm_alg = Some(rsa()),
+            |value| value.enc_value = BitString::new(3, vec![8]).unwrap(),
+        ];
+        for spoil in bad {
+            let mut value = good.clone();
+            spoil(&mut value);
+            assert!(value.to_delivery().is_err());
+        }
+        assert!(good.to_delivery().is_ok());
+    }
+
+    #[test]
+    fn mixed_hashes_and_labels_are_refused() {
+        let sha256 = AlgorithmIdentifierOwned { oid: oid::SHA256, parameters: Some(Any::null()) };
+        let sha1 = AlgorithmIdentifierOwned { oid: oid::SHA1, parameters: Some(Any::null()) };
+        let mask = |hash: &AlgorithmIdentifierOwned| AlgorithmIdentifierOwned {
+            oid: oid::MGF1,
+            parameters: Some(Any::encode_from(hash).unwrap()),
+        };
+        let label = Some(Any::null());
+        let algorithm = |hash: Option<_>, mask: Option<_>, label| AlgorithmIdentifierOwned {
+            oid: oid::RSAES_OAEP,
+            parameters: Some(Any::encode_from(&OaepParameters { hash, mask, label }).unwrap()),
+        };
+        let read = |algorithm: AlgorithmIdentifierOwned| oaep_hash(&algorithm).ok();
+        assert_eq!(read(algorithm(Some(sha256.clone()), Some(mask(&sha256)), None)), Some(OaepHash::Sha256));
+        assert_eq!(read(algorithm(Some(sha1.clone()), Some(mask(&sha1)), None)), Some(OaepHash::Sha1));
+        assert_eq!(read(algorithm(Some(sha256.clone()), None, None)), None, "the mask's default is SHA-1");
+        assert_eq!(read(algorithm(None, Some(mask(&sha256)), None)), None);
+        assert_eq!(read(algorithm(None, Some(sha256), None)), None);
+        assert_eq!(read(algorithm(None, None, label)), None);
+        assert_eq!(read(rsa()), None);
+    }
+}

@@ -146,9 +146,9 @@ impl PkiBody {
 
 /// A `PKIMessage` as it is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
-struct Wire {
-    header: Kept<PkiHeader>,
-    body: Kept<PkiBody>,
+pub(super) struct Wire {
+    pub(super) header: Kept<PkiHeader>,
+    pub(super) body: Kept<PkiBody>,
     #[asn1(context_specific = "0", optional = "true")]
     protection: Option<BitString>,
     #[asn1(context_specific = "1", optional = "true")]
@@ -158,7 +158,7 @@ struct Wire {
 /// A received message. It cannot be changed: what was verified stays what is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PkiMessage {
-    wire: Wire,
+    pub(super) wire: Wire,
     der: Vec<u8>,
 }
 

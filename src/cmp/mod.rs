@@ -39,6 +39,8 @@ mod protection;
 mod reply;
 mod request;
 mod status;
+#[cfg(test)]
+mod tests;
 mod utf8_pairs;
 
 pub use answer::answer;

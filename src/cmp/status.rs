@@ -199,3 +199,46 @@ impl fmt::Display for PkiStatusInfo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use der::{Decode, Encode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reasons_are_named_bits_without_trailing_zeros() {
+        let bits = |reasons: PkiFailureInfo| reasons.to_der().unwrap();
+        assert_eq!(bits(PkiFailureInfo::BAD_ALG), [3, 2, 7, 0x80]);
+        assert_eq!(bits(PkiFailureInfo::BAD_REQUEST), [3, 2, 5, 0x20]);
+        assert_eq!(bits(PkiFailureInfo::DUPLICATE_CERT_REQ), [3, 5, 5, 0, 0, 0, 0x20]);
+        assert_eq!(bits(PkiFailureInfo::default()), [3, 1, 0]);
+        let two = PkiFailureInfo::BAD_POP | PkiFailureInfo::BAD_CERT_TEMPLATE;
+        assert_eq!(two.to_string(), "badPOP, badCertTemplate");
+        assert!(two.contains(PkiFailureInfo::BAD_POP) && !two.contains(PkiFailureInfo::BAD_ALG));
+    }
+
+    #[test]
+    fn bits_without_meaning_are_passed_over() {
+        let many = [3, 6, 0, 0x80, 0, 0, 0, 0xff];
+        assert_eq!(PkiFailureInfo::from_der(&many).unwrap(), PkiFailureInfo::BAD_ALG);
+    }
+
+    #[test]
+    fn unknown_statuses_are_refused() {
+        assert_eq!(PkiStatus::from_der(&[2, 1, 6]).unwrap(), PkiStatus::KeyUpdateWarning);
+        assert!(PkiStatus::from_der(&[2, 1, 7]).is_err());
+        assert!(PkiStatus::Accepted.is_granted() && !PkiStatus::Waiting.is_granted());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_set_of_reasons_survives(bits: u32, text in "\\PC{0,30}") {
+            let status = PkiStatusInfo::rejection(PkiFailureInfo(bits), &text);
+            prop_assert_eq!(PkiStatusInfo::from_der(&status.to_der().unwrap()).unwrap(), status);
+        }
+    }
+}

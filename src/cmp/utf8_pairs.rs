@@ -83,3 +83,54 @@ fn escaped(text: &str) -> String {
 fn unescaped(text: &str) -> String {
     text.replace("%3f", "?").replace("%3F", "?").replace("%25", "%")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn pairs_are_written_as_rfc_4211_shows() {
+        let pairs = Utf8Pairs::default().with("keyset", "default").with("level", "high");
+        assert_eq!(pairs.to_string(), "keyset?default%level?high%");
+        let odd = Utf8Pairs::default().with("keyset", "100% sure?");
+        assert_eq!(odd.to_string(), "keyset?100%25 sure%3f%");
+        assert_eq!(odd.to_string().parse::<Utf8Pairs>().unwrap(), odd);
+    }
+
+    #[test]
+    fn others_ways_of_writing_are_read() {
+        let pairs: Utf8Pairs = "%3fname?a%2525%address?b%3F".parse().unwrap();
+        assert_eq!(pairs.value("?name"), Some("a%25"));
+        assert_eq!(pairs.value("address"), Some("b?"), "the last % may be missing, and %ad is no escape");
+        assert_eq!(pairs.value("name"), None);
+        assert_eq!("".parse::<Utf8Pairs>().unwrap(), Utf8Pairs::default());
+    }
+
+    #[test]
+    fn malformed_pairs_are_refused() {
+        for text in ["keyset", "keyset%", "%", "?value%", "a?b?c%", "a?b%%", "a?b%a?c%"] {
+            assert!(text.parse::<Utf8Pairs>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_value_survives(keyset in "\\PC{0,40}|[%?253fF]{0,12}", level in "[a-z]{1,8}") {
+            let pairs = Utf8Pairs::default().with("keyset", &keyset).with("level", &level);
+            let read: Utf8Pairs = pairs.to_string().parse().unwrap();
+            prop_assert_eq!(read.value("keyset"), Some(keyset.as_str()));
+            prop_assert_eq!(read, pairs);
+        }
+
+        #[test]
+        fn whatever_is_read_is_written_readably(text in "[a%?253f]{0,24}") {
+            if let Ok(pairs) = text.parse::<Utf8Pairs>() {
+                prop_assert_eq!(pairs.to_string().parse::<Utf8Pairs>().unwrap(), pairs);
+            }
+        }
+    }
+}

@@ -4,6 +4,8 @@ mod mac;
 mod pbm;
 mod pbmac1;
 mod signature;
+#[cfg(test)]
+mod tests;
 
 pub use mac::{MacProtection, protect_with_mac, verify_mac};
 pub use signature::{protect_with_signature, verify_signature};
