@@ -28,7 +28,7 @@ fn claiming(oid: der::asn1::ObjectIdentifier, parameters: Option<Any>) -> Result
     verify_mac(&PkiMessage::from_der(&bytes).unwrap(), SECRET)
 }
 
-fn pbm(salt: &[u8], owf: AlgorithmIdentifierOwned, count: u64, mac: AlgorithmIdentifierOwned) -> Any {
+fn pbm(salt: &[u8], owf: &AlgorithmIdentifierOwned, count: u64, mac: &AlgorithmIdentifierOwned) -> Any {
     let parts = [
         OctetString::new(salt).unwrap().to_der().unwrap(),
         owf.to_der().unwrap(),
@@ -66,7 +66,7 @@ fn too_much_work_is_refused_before_it_is_done() {
     let begun = std::time::Instant::now();
     let (sha256, hmac) = (algorithm(oid::SHA256), algorithm(oid::HMAC_SHA256));
     for count in [100_001, u64::from(u32::MAX), u64::MAX] {
-        let asked = claiming(oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 16], sha256.clone(), count, hmac.clone())));
+        let asked = claiming(oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 16], &sha256, count, &hmac)));
         assert_eq!(asked, Err(ProtectionError::TooManyIterations { asked: count, allowed: 100_000 }));
     }
     for count in [300_001, u64::MAX] {
@@ -88,8 +88,8 @@ fn what_newer_clients_send_is_reckoned() {
 fn weak_and_malformed_parameters_are_refused() {
     let (sha256, hmac) = (algorithm(oid::SHA256), algorithm(oid::HMAC_SHA256));
     let weak = [
-        (oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 16], sha256.clone(), 99, hmac.clone()))),
-        (oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 7], sha256.clone(), 500, hmac.clone()))),
+        (oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 16], &sha256, 99, &hmac))),
+        (oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 7], &sha256, 500, &hmac))),
         (oid::PBMAC1, Some(pbmac1(&[1; 16], 1, Some(32), None))),
         (oid::PBMAC1, Some(pbmac1(&[], 1000, Some(32), None))),
         (oid::PBMAC1, Some(pbmac1(&[1; 16], 1000, Some(15), None))),
@@ -107,9 +107,9 @@ fn unknown_algorithms_are_named() {
     let unknown = der::asn1::ObjectIdentifier::new_unwrap("1.2.3.4");
     let (sha256, hmac) = (algorithm(oid::SHA256), algorithm(oid::HMAC_SHA256));
     let unsupported = Err(ProtectionError::Unsupported(unknown));
-    let digest = pbm(&[1; 16], algorithm(unknown), 500, hmac);
+    let digest = pbm(&[1; 16], &algorithm(unknown), 500, &hmac);
     assert_eq!(claiming(oid::PASSWORD_BASED_MAC, Some(digest)), unsupported);
-    let mac = pbm(&[1; 16], sha256, 500, algorithm(unknown));
+    let mac = pbm(&[1; 16], &sha256, 500, &algorithm(unknown));
     assert_eq!(claiming(oid::PASSWORD_BASED_MAC, Some(mac)), unsupported);
     assert_eq!(claiming(oid::PBMAC1, Some(pbmac1(&[1; 16], 500, None, Some(unknown)))), unsupported);
     assert_eq!(claiming(unknown, None), Err(ProtectionError::WrongKind(unknown)));

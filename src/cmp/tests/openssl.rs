@@ -73,7 +73,9 @@ fn answers(certificate: CertificateDer) -> impl Fn(&PkiMessage) -> Vec<u8> {
                 assert_eq!(verdict, Verdict::Accepted);
                 PkiBody::pki_conf()
             }
-            PkiBody::Genm(_) => PkiBody::Genp(vec![InfoTypeAndValue::ca_certs(&[certificate.clone()]).unwrap()]),
+            PkiBody::Genm(_) => {
+                PkiBody::Genp(vec![InfoTypeAndValue::ca_certs(std::slice::from_ref(&certificate)).unwrap()])
+            }
             other => PkiBody::Error(PkiStatusInfo::rejection(PkiFailureInfo::BAD_REQUEST, other.name()).into()),
         };
         let mut draft = answer(request, &authority(), body, now()).unwrap();

@@ -73,13 +73,13 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let answering = |request: &[u8], body| answer(&read(request), &authority(), body, now()).unwrap();
 
     let kinds = [oid::IT_CA_CERTS, oid::IT_SIGN_KEY_PAIR_TYPES];
-    let genm = by_pbm(general_request(header(Pvno::CMP2000), &kinds));
+    let asking = by_pbm(general_request(header(Pvno::CMP2000), &kinds));
     let algorithms = [ecdsa_with_sha256()];
     let known = vec![
         InfoTypeAndValue::ca_certs(&[certificate()]).unwrap(),
         InfoTypeAndValue::sign_key_pair_types(&algorithms).unwrap(),
     ];
-    let genp = by_pbm(answering(&genm, PkiBody::Genp(known)));
+    let known = by_pbm(answering(&asking, PkiBody::Genp(known)));
 
     let ir = by_pbmac1(request().ir());
     let mut granted = answering(&ir, ip());
@@ -106,8 +106,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let ip_waiting = by_pbm(answering(&ir, PkiBody::Ip(CertRepMessage::new(Vec::new(), vec![waiting]))));
 
     vec![
-        ("genm", genm),
-        ("genp", genp),
+        ("genm", asking),
+        ("genp", known),
         ("ir", ir),
         ("ip", ip),
         ("certconf", cert_conf),
