@@ -21,7 +21,7 @@ pub enum RsaSize {
 
 impl RsaSize {
     /// The modulus' length in bits.
-    pub fn bits(self) -> usize {
+    pub fn bits(self) -> u16 {
         match self {
             Self::Bits2048 => 2048,
             Self::Bits3072 => 3072,
@@ -59,7 +59,7 @@ impl KeyAlgorithm {
 
     /// The kind of key in a DER `SubjectPublicKeyInfo`; `None` when it is none of ours.
     pub fn of_public_key(spki_der: &[u8]) -> Option<Self> {
-        super::public_key::algorithm_of(spki_der)
+        super::PublicKey::from_der(spki_der).ok().map(|key| key.algorithm())
     }
 
     /// The algorithm with which tokenkeep signs by such a key: ecdsa-with-SHA256 (P-256), ecdsa-with-SHA384 (P-384)
@@ -71,6 +71,15 @@ impl KeyAlgorithm {
             Self::P384 => (rfc5912::ECDSA_WITH_SHA_384, None),
         };
         AlgorithmIdentifierOwned { oid, parameters }
+    }
+
+    /// Length in bytes of a coordinate on the curve, and of what a key agreement gives; `None` for RSA.
+    pub fn field_bytes(self) -> Option<usize> {
+        match self {
+            Self::Rsa(_) => None,
+            Self::P256 => Some(32),
+            Self::P384 => Some(48),
+        }
     }
 
     /// The curve's name as in `ECParameters` (RFC 5480 §2.1.1.1); `None` for RSA.

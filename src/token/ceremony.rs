@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use zeroize::Zeroizing;
 
+use super::pkcs11::Installation;
 use super::{
     Delivery, KeyAlgorithm, KeyId, KeyTransport, OaepHash, PublicKey, SecurityLevel, Signature, Token, TokenError,
     TokenKey, Unlock,
@@ -50,6 +51,10 @@ impl Deref for Ceremony {
 }
 
 impl Ceremony {
+    pub(super) fn new(unlock: Unlock) -> Self {
+        Self { unlock }
+    }
+
     /// Makes a signing key pair that can only sign, its level fixed for ever.
     pub fn generate_signing_key(
         &self,
@@ -58,22 +63,24 @@ impl Ceremony {
         algorithm: KeyAlgorithm,
         level: SecurityLevel,
     ) -> Result<TokenKey, TokenError> {
-        todo!()
+        self.generate_signing_key_of(label, id, algorithm, Some(level))
     }
 
     /// Makes the transport key pair of this enrollment.
     pub fn generate_transport_key(&self, label: &str, id: &KeyId) -> Result<TransportKey, TokenError> {
-        todo!()
+        let (public_key, oaep) = self.generate_transport_key_pair(label, id)?;
+        Ok(TransportKey { id: id.clone(), public_key, oaep })
     }
 
     /// The transport key that an enrollment begun earlier has made; `None` when there is none.
     pub fn find_transport_key(&self, id: &KeyId) -> Result<Option<TransportKey>, TokenError> {
-        todo!()
+        let found = self.find_transport_key_pair(id)?;
+        Ok(found.map(|(public_key, oaep)| TransportKey { id: id.clone(), public_key, oaep }))
     }
 
     /// Destroys both halves of the transport key; it is no error when they are gone.
     pub fn destroy_transport_key(&self, id: &KeyId) -> Result<(), TokenError> {
-        todo!()
+        self.destroy_key_pair("destroy the transport key", id)
     }
 
     /// Unwraps a delivered private key into the token, where it can only decrypt (or, on a curve, derive), together
@@ -90,12 +97,13 @@ impl Ceremony {
         public_spki_der: &[u8],
         level: SecurityLevel,
     ) -> Result<TokenKey, TokenError> {
-        todo!()
+        let key = Installation { label, id, algorithm, public_spki_der, level };
+        self.install(&transport.id, delivery, &key)
     }
 
     /// Signs, as [`Unlock::sign`] does, without ending the ceremony.
     pub fn sign(&self, key: &TokenKey, message: &[u8]) -> Result<Signature, TokenError> {
-        todo!()
+        self.sign_with_key(key, message, Some(self.unlock.pin()))
     }
 
     /// Decrypts, as [`Unlock::decrypt`] does, without ending the ceremony.
@@ -105,12 +113,12 @@ impl Ceremony {
         transport: KeyTransport,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        todo!()
+        self.decrypt_with_key(key, transport, ciphertext, Some(self.unlock.pin()))
     }
 
     /// Agrees on a secret, as [`Unlock::agree`] does, without ending the ceremony.
     pub fn agree(&self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        todo!()
+        self.agree_with_key(key, peer_spki_der)
     }
 
     /// A signer for code that wants the `signature` crate's traits, for as long as the ceremony lasts.

@@ -192,6 +192,9 @@ pub enum TokenError {
         /// what is wrong with it
         reason: String,
     },
+    /// A key or certificate cannot be encoded or decoded.
+    #[error("cannot encode or decode a key or certificate: {0}")]
+    Encoding(String),
     /// The system gives no random numbers.
     #[error("cannot make random bytes: {0}")]
     NoRandom(String),
@@ -232,9 +235,12 @@ impl TokenError {
             | Self::Unsupported { .. }
             | Self::BadDelivery { .. }
             | Self::BadData { .. } => TokenErrorKind::Refused,
-            Self::Owned { .. } | Self::Busy { .. } | Self::LockFile { .. } | Self::NoRandom(_) | Self::Fault { .. } => {
-                TokenErrorKind::Fault
-            }
+            Self::Owned { .. }
+            | Self::Busy { .. }
+            | Self::LockFile { .. }
+            | Self::Encoding(_)
+            | Self::NoRandom(_)
+            | Self::Fault { .. } => TokenErrorKind::Fault,
         }
     }
 }

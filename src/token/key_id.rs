@@ -5,7 +5,7 @@ use std::fmt;
 use super::TokenError;
 
 /// A `CKA_ID`: bytes without meaning, shown in hexadecimal.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(Vec<u8>);
 
 impl KeyId {

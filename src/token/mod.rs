@@ -11,8 +11,6 @@
 //! is. The user's side moves a typed [`Pin`] into [`Token::unlock`] and gets an [`Unlock`], good for *one* act; the
 //! authority's side calls [`Token::log_in`] and stays logged in.
 
-#![allow(unused_variables, dead_code, clippy::todo)] // while the room is being filled in
-
 mod algorithm;
 mod ceremony;
 mod delivery;

@@ -1,1 +1,193 @@
 //! One process owns a token: a lock on a file named by module and serial number says which.
+//!
+//! Two processes that log in to one token at once fail with `CKR_GENERAL_ERROR` most of the time, so they take turns.
+//! The lock belongs to the open file and ends with the process, however it ends; what is written in the file only
+//! tells others whom they wait for.
+
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{TokenError, TokenName};
+
+/// How long to wait for another owner to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to sleep between two attempts.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Held as long as this process owns the token.
+#[derive(Debug)]
+pub(super) struct OwnerLock {
+    _file: File,
+}
+
+impl OwnerLock {
+    /// Becomes the owner, waiting up to 5 s for another to end.
+    pub(super) fn acquire(module: &Path, token: &TokenName) -> Result<Self, TokenError> {
+        Self::acquire_in(&directory(), module, token, PATIENCE)
+    }
+
+    fn acquire_in(directory: &Path, module: &Path, token: &TokenName, patience: Duration) -> Result<Self, TokenError> {
+        make_private(directory).map_err(|reason| refused(token, directory, reason))?;
+        let path = directory.join(file_name(module, &token.serial));
+        let failed = |error: std::io::Error| refused(token, &path, error.to_string());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        let started = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if started.elapsed() < patience => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(TokenError::Owned { token: token.clone(), holder: holder(&mut file) });
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+        sign_in(&mut file).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// `$XDG_RUNTIME_DIR/tokenkeep`, else a directory of the user's own under the temporary directory.
+fn directory() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| Path::new(directory).is_dir()) {
+        Some(runtime) => Path::new(&runtime).join("tokenkeep"),
+        None => std::env::temp_dir().join(format!("tokenkeep-{}", rustix::process::geteuid().as_raw())),
+    }
+}
+
+/// Makes the directory if need be, and checks that nobody else can put files into it.
+fn make_private(directory: &Path) -> Result<(), String> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.to_string()),
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(directory).map_err(|error| error.to_string())?;
+    if !found.is_dir() {
+        return Err("it is no directory".to_owned());
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err("it belongs to somebody else".to_owned());
+    }
+    if found.mode() & 0o077 != 0 {
+        return Err("others can use it".to_owned());
+    }
+    Ok(())
+}
+
+/// `libsofthsm2.so-1a2b3c4d.lock`; what is no letter, digit, dot, hyphen or underscore becomes hexadecimal.
+fn file_name(module: &Path, serial: &str) -> String {
+    let module = module.file_name().unwrap_or(OsStr::new("module")).to_string_lossy();
+    let mut name = String::new();
+    for byte in module.bytes().chain(*b"-").chain(serial.bytes()) {
+        if byte.is_ascii_alphanumeric() || b".-_".contains(&byte) {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    name + ".lock"
+}
+
+fn sign_in(file: &mut File) -> std::io::Result<()> {
+    let program = std::env::current_exe().ok();
+    let program = program.as_deref().and_then(Path::file_name).unwrap_or(OsStr::new("a program"));
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "{} (process {})", program.to_string_lossy(), std::process::id())
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.take(200).read_to_string(&mut text));
+    match read {
+        Ok(length) if length > 0 => text,
+        _ => "another process".to_owned(),
+    }
+}
+
+fn refused(token: &TokenName, path: &Path, reason: String) -> TokenError {
+    TokenError::LockFile { token: token.clone(), path: path.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const SOON: Duration = Duration::from_millis(60);
+
+    fn token(serial: &str) -> TokenName {
+        TokenName { label: "a token".into(), serial: serial.into() }
+    }
+
+    #[test]
+    fn a_second_owner_waits_and_is_told_whom_for() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("locks");
+        let module = Path::new("/usr/lib/module.so");
+        let first = OwnerLock::acquire_in(&directory, module, &token("1"), SOON).unwrap();
+        let error = OwnerLock::acquire_in(&directory, module, &token("1"), SOON).unwrap_err();
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        OwnerLock::acquire_in(&directory, module, &token("2"), SOON).unwrap();
+        drop(first);
+        OwnerLock::acquire_in(&directory, module, &token("1"), SOON).unwrap();
+    }
+
+    #[test]
+    fn another_process_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("locks");
+        make_private(&directory).unwrap();
+        let path = directory.join(file_name(Path::new("module.so"), "7"));
+        std::fs::write(&path, "someone (process 42)").unwrap();
+        let mut other = std::process::Command::new("flock").arg(&path).args(["sleep", "5"]).spawn().unwrap();
+        let started = Instant::now();
+        let error = loop {
+            match OwnerLock::acquire_in(&directory, Path::new("module.so"), &token("7"), Duration::ZERO) {
+                Err(error) => break error,
+                Ok(lock) => {
+                    drop(lock);
+                    std::fs::write(&path, "someone (process 42)").unwrap();
+                    assert!(started.elapsed() < PATIENCE, "flock never took the lock");
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        };
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(error.to_string().contains("someone (process 42)"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_others_can_use_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o770)).unwrap();
+        let error = OwnerLock::acquire_in(home.path(), Path::new("m.so"), &token("1"), SOON).unwrap_err();
+        assert!(matches!(error, TokenError::LockFile { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_directory_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let link = home.path().join("link");
+        std::os::unix::fs::symlink(home.path(), &link).unwrap();
+        assert!(OwnerLock::acquire_in(&link, Path::new("m.so"), &token("1"), SOON).is_err());
+    }
+
+    #[test]
+    fn a_serial_number_cannot_leave_the_directory() {
+        assert_eq!(file_name(Path::new("/lib/m.so"), "../x y"), "m.so-..%2fx%20y.lock");
+    }
+}

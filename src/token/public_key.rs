@@ -1,19 +1,121 @@
 //! Public keys as they are on a token, and as the rest of the world writes them (`SubjectPublicKeyInfo`, RFC 5280 §4.1).
 
-use der::Document;
+use const_oid::db::rfc5912;
+use cryptoki::object::Attribute;
+use der::asn1::{Any, AnyRef, BitString, OctetStringRef, UintRef};
+use der::{Decode, Document, Encode, Sequence};
+use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 
-use super::KeyAlgorithm;
+use super::{KeyAlgorithm, RsaSize, Signature, TokenError};
 
-/// A public key in the form in which certificates carry it.
+/// A public key of a kind we know, in the form in which certificates carry it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
+    algorithm: KeyAlgorithm,
     der: Vec<u8>,
 }
 
+/// `RSAPublicKey` (RFC 8017 A.1.1).
+#[derive(Sequence)]
+struct RsaPublicKey<'a> {
+    modulus: UintRef<'a>,
+    public_exponent: UintRef<'a>,
+}
+
+/// `Ecdsa-Sig-Value` (RFC 3279 §2.2.3).
+#[derive(Sequence)]
+struct EcdsaSignature<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
+}
+
 impl PublicKey {
+    /// Reads a DER `SubjectPublicKeyInfo`; [`TokenError::Encoding`] when it is malformed or of another kind.
+    pub fn from_der(spki_der: &[u8]) -> Result<Self, TokenError> {
+        let spki = SubjectPublicKeyInfoRef::from_der(spki_der).map_err(encoding)?;
+        let unknown =
+            || TokenError::Encoding("the public key is neither RSA (2048, 3072, 4096), P-256 nor P-384".into());
+        let bits = spki.subject_public_key.as_bytes().ok_or_else(unknown)?;
+        let algorithm = if spki.algorithm.oid == rfc5912::RSA_ENCRYPTION {
+            let key = RsaPublicKey::from_der(bits).map_err(encoding)?;
+            rsa_size(key.modulus.as_bytes()).map(KeyAlgorithm::Rsa)
+        } else if spki.algorithm.oid == rfc5912::ID_EC_PUBLIC_KEY {
+            let curve = spki.algorithm.parameters_oid().map_err(encoding)?;
+            KeyAlgorithm::ALL.into_iter().find(|known| known.curve() == Some(curve) && is_point(*known, bits))
+        } else {
+            None
+        };
+        Ok(Self { algorithm: algorithm.ok_or_else(unknown)?, der: spki_der.to_vec() })
+    }
+
+    /// An RSA key of big-endian modulus and exponent; `None` when its size is none of ours.
+    pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
+        let modulus = UintRef::new(modulus).ok()?;
+        let algorithm = KeyAlgorithm::Rsa(rsa_size(modulus.as_bytes())?);
+        let key = RsaPublicKey { modulus, public_exponent: UintRef::new(exponent).ok()? }.to_der().ok()?;
+        let identifier = AlgorithmIdentifierOwned { oid: rfc5912::RSA_ENCRYPTION, parameters: Some(Any::null()) };
+        Self::assemble(algorithm, identifier, &key)
+    }
+
+    /// A key on a curve, from `CKA_EC_PARAMS` (a curve's name) and `CKA_EC_POINT` (an uncompressed point in a DER OCTET
+    /// STRING; some tokens leave the wrapping out).
+    pub(super) fn elliptic_curve(parameters: &[u8], point: &[u8]) -> Option<Self> {
+        let curve = der::asn1::ObjectIdentifier::from_der(parameters).ok()?;
+        let algorithm = KeyAlgorithm::ALL.into_iter().find(|known| known.curve() == Some(curve))?;
+        let point = match <&OctetStringRef>::from_der(point) {
+            Ok(wrapped) => wrapped.as_bytes(),
+            Err(_) => point,
+        };
+        if !is_point(algorithm, point) {
+            return None;
+        }
+        let identifier =
+            AlgorithmIdentifierOwned { oid: rfc5912::ID_EC_PUBLIC_KEY, parameters: Some(Any::from(&curve)) };
+        Self::assemble(algorithm, identifier, point)
+    }
+
+    fn assemble(algorithm: KeyAlgorithm, identifier: AlgorithmIdentifierOwned, bits: &[u8]) -> Option<Self> {
+        let subject_public_key = BitString::from_bytes(bits).ok()?;
+        let der = SubjectPublicKeyInfoOwned { algorithm: identifier, subject_public_key }.to_der().ok()?;
+        Some(Self { algorithm, der })
+    }
+
+    /// Its kind.
+    pub fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
     /// DER of the `SubjectPublicKeyInfo`.
     pub fn as_der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The uncompressed point of a key on a curve (04 ‖ X ‖ Y); `None` for RSA.
+    pub(super) fn point(&self) -> Option<Vec<u8>> {
+        if !self.algorithm.is_elliptic_curve() {
+            return None;
+        }
+        let spki = SubjectPublicKeyInfoRef::from_der(&self.der).ok()?;
+        spki.subject_public_key.as_bytes().map(<[u8]>::to_vec)
+    }
+
+    /// The attributes of a public key object that holds this key.
+    pub(super) fn to_attributes(&self) -> Result<Vec<Attribute>, TokenError> {
+        let spki = SubjectPublicKeyInfoRef::from_der(&self.der).map_err(encoding)?;
+        let bits = spki.subject_public_key.raw_bytes();
+        if let Some(curve) = self.algorithm.curve() {
+            return Ok(vec![
+                Attribute::KeyType(cryptoki::object::KeyType::EC),
+                Attribute::EcParams(curve.to_der().map_err(encoding)?),
+                Attribute::EcPoint(OctetStringRef::new(bits).and_then(|point| point.to_der()).map_err(encoding)?),
+            ]);
+        }
+        let key = RsaPublicKey::from_der(bits).map_err(encoding)?;
+        Ok(vec![
+            Attribute::KeyType(cryptoki::object::KeyType::RSA),
+            Attribute::Modulus(key.modulus.as_bytes().to_vec()),
+            Attribute::PublicExponent(key.public_exponent.as_bytes().to_vec()),
+        ])
     }
 }
 
@@ -23,7 +125,40 @@ impl spki::EncodePublicKey for PublicKey {
     }
 }
 
-/// The kind of key in a DER `SubjectPublicKeyInfo`, if it is one of ours.
-pub(super) fn algorithm_of(spki_der: &[u8]) -> Option<KeyAlgorithm> {
-    todo!()
+/// Turns what a token's ECDSA gives (r ‖ s, each as long as the curve's order) into what X.509 wants.
+pub(super) fn ecdsa_signature(raw: &[u8]) -> Result<Signature, TokenError> {
+    let malformed = || TokenError::Encoding("the token gave an ECDSA signature of an odd length".to_owned());
+    if raw.is_empty() || raw.len() % 2 != 0 {
+        return Err(malformed());
+    }
+    let (r, s) = raw.split_at_checked(raw.len() / 2).ok_or_else(malformed)?;
+    let signature = EcdsaSignature { r: UintRef::new(r).map_err(encoding)?, s: UintRef::new(s).map_err(encoding)? };
+    Ok(Signature::from_bytes(signature.to_der().map_err(encoding)?))
+}
+
+/// `DigestInfo` of a SHA-256 digest (RFC 8017 §9.2), which an RSA signature pads.
+pub(super) fn sha256_digest_info(digest: &[u8]) -> Result<Vec<u8>, TokenError> {
+    #[derive(Sequence)]
+    struct DigestInfo<'a> {
+        algorithm: spki::AlgorithmIdentifier<AnyRef<'a>>,
+        digest: &'a OctetStringRef,
+    }
+    let algorithm = spki::AlgorithmIdentifier { oid: rfc5912::ID_SHA_256, parameters: Some(AnyRef::NULL) };
+    let digest = OctetStringRef::new(digest).map_err(encoding)?;
+    DigestInfo { algorithm, digest }.to_der().map_err(encoding)
+}
+
+fn rsa_size(modulus: &[u8]) -> Option<RsaSize> {
+    // The modulus has no leading zero here, and all sizes of ours have their highest bit set.
+    [RsaSize::Bits2048, RsaSize::Bits3072, RsaSize::Bits4096].into_iter().find(|size| {
+        modulus.len() * 8 == usize::from(size.bits()) && modulus.first().is_some_and(|first| first & 0x80 != 0)
+    })
+}
+
+fn is_point(algorithm: KeyAlgorithm, bits: &[u8]) -> bool {
+    bits.first() == Some(&0x04) && algorithm.field_bytes().is_some_and(|length| bits.len() == 1 + 2 * length)
+}
+
+fn encoding(error: impl std::fmt::Display) -> TokenError {
+    TokenError::Encoding(error.to_string())
 }

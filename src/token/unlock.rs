@@ -1,5 +1,7 @@
 //! One PIN, one act: what the user's side may do with a PIN that was just typed.
 
+use std::sync::{Mutex, PoisonError};
+
 use zeroize::Zeroizing;
 
 use super::{Ceremony, KeyTransport, Pin, PublicKey, Signature, Token, TokenError, TokenKey};
@@ -13,19 +15,29 @@ pub struct Unlock {
 }
 
 impl Unlock {
+    /// Only a log-in that has just succeeded makes one.
+    pub(super) fn new(token: Token, pin: Pin) -> Self {
+        Self { token, pin }
+    }
+
     /// The token that is unlocked: its objects can be read as long as this lives.
     pub fn token(&self) -> &Token {
         &self.token
     }
 
+    /// The PIN, for the context-specific log-in of the act.
+    pub(super) fn pin(&self) -> &Pin {
+        &self.pin
+    }
+
     /// Signs `message` (hashed as [`super::KeyAlgorithm::signature_algorithm`] says) and logs out.
     pub fn sign(self, key: &TokenKey, message: &[u8]) -> Result<Signature, TokenError> {
-        todo!()
+        self.token.sign_with_key(key, message, Some(&self.pin))
     }
 
     /// A signer for code that wants the `signature` crate's traits: it signs once, a second time is an error.
     pub fn sign_with(self, key: &TokenKey) -> OneSignature {
-        todo!()
+        OneSignature { key: key.clone(), unlock: Mutex::new(Some(self)), error: Mutex::new(None) }
     }
 
     /// Decrypts a content-encryption key that was encrypted to an RSA key, and logs out.
@@ -35,18 +47,24 @@ impl Unlock {
         transport: KeyTransport,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        todo!()
+        self.token.decrypt_with_key(key, transport, ciphertext, Some(&self.pin))
     }
 
     /// ECDH with the public key of a peer (DER `SubjectPublicKeyInfo` on the key's curve), and logs out. The answer is
     /// the shared secret Z: the x coordinate, as long as the curve's field (32 or 48 bytes), not yet through any KDF.
     pub fn agree(self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        todo!()
+        self.token.agree_with_key(key, peer_spki_der)
     }
 
     /// The few acts that one enrollment is made of.
     pub fn ceremony(self) -> Ceremony {
-        todo!()
+        Ceremony::new(self)
+    }
+}
+
+impl Drop for Unlock {
+    fn drop(&mut self) {
+        self.token.lock_again();
     }
 }
 
@@ -54,19 +72,31 @@ impl Unlock {
 #[derive(Debug)]
 pub struct OneSignature {
     key: TokenKey,
-    unlock: std::sync::Mutex<Option<Unlock>>,
+    unlock: Mutex<Option<Unlock>>,
+    error: Mutex<Option<TokenError>>,
 }
 
 impl OneSignature {
-    /// The error of the signature that failed: the `signature` crate's own error keeps only its text.
+    /// Why the signature failed: code that signs through the `signature` crate's traits loses that.
     pub fn take_error(&self) -> Option<TokenError> {
-        todo!()
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn sign_once(&self, message: &[u8]) -> Result<Signature, TokenError> {
+        let unlock = self.unlock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match unlock {
+            Some(unlock) => unlock.sign(&self.key, message),
+            None => Err(TokenError::Spent { token: self.key.token().info().name() }),
+        }
     }
 }
 
 impl signature::Signer<Signature> for OneSignature {
     fn try_sign(&self, message: &[u8]) -> Result<Signature, signature::Error> {
-        todo!()
+        self.sign_once(message).map_err(|error| {
+            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            signature::Error::from_source(error)
+        })
     }
 }
 
@@ -74,7 +104,7 @@ impl signature::Keypair for OneSignature {
     type VerifyingKey = PublicKey;
 
     fn verifying_key(&self) -> PublicKey {
-        todo!()
+        self.key.public_key().clone()
     }
 }
 

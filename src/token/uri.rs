@@ -30,30 +30,199 @@ pub struct TokenUri {
     pub pin_source: Option<String>,
 }
 
+/// The attributes of RFC 7512 that narrow down a slot or a library; we choose tokens, so they are refused rather than
+/// overlooked.
+const OF_SLOT_OR_LIBRARY: [&str; 6] = [
+    "slot-manufacturer",
+    "slot-description",
+    "slot-id",
+    "library-manufacturer",
+    "library-description",
+    "library-version",
+];
+
+/// What `type` can be (RFC 7512 §2.3).
+const OBJECT_TYPES: [&str; 5] = ["public", "private", "cert", "secret-key", "data"];
+
 impl TokenUri {
     /// Does it name this token? Only what the URI gives is compared, exactly.
     pub fn matches(&self, info: &TokenInfo) -> bool {
-        todo!()
+        let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+        fits(&self.token, &info.label)
+            && fits(&self.manufacturer, &info.manufacturer)
+            && fits(&self.model, &info.model)
+            && fits(&self.serial, &info.serial)
+            && self.module_path.as_deref().is_none_or(|path| info.module.as_os_str() == path)
+            && self.module_name.as_deref().is_none_or(|name| is_module_name(&info.module, name))
     }
 
     /// The URI that names this token and no other.
     pub fn of(info: &TokenInfo) -> Self {
-        todo!()
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        Self {
+            token: some(&info.label),
+            manufacturer: some(&info.manufacturer),
+            model: some(&info.model),
+            serial: some(&info.serial),
+            ..Self::default()
+        }
     }
+
+    fn path_attributes(&self) -> [(&'static str, Option<&[u8]>); 7] {
+        [
+            ("model", text(self.model.as_ref())),
+            ("manufacturer", text(self.manufacturer.as_ref())),
+            ("serial", text(self.serial.as_ref())),
+            ("token", text(self.token.as_ref())),
+            ("id", self.id.as_ref().map(KeyId::as_bytes)),
+            ("object", text(self.object.as_ref())),
+            ("type", text(self.object_type.as_ref())),
+        ]
+    }
+
+    fn query_attributes(&self) -> [(&'static str, Option<&[u8]>); 3] {
+        [
+            ("pin-source", text(self.pin_source.as_ref())),
+            ("module-name", text(self.module_name.as_ref())),
+            ("module-path", text(self.module_path.as_ref())),
+        ]
+    }
+
+    fn set(&mut self, name: &str, value: Vec<u8>) -> Result<(), TokenUriError> {
+        let attribute = || name.to_owned();
+        if name == "id" {
+            let twice = self.id.replace(KeyId::from(value)).is_some();
+            return if twice { Err(TokenUriError::Twice { attribute: attribute() }) } else { Ok(()) };
+        }
+        let field = match name {
+            "token" => &mut self.token,
+            "manufacturer" => &mut self.manufacturer,
+            "model" => &mut self.model,
+            "serial" => &mut self.serial,
+            "object" => &mut self.object,
+            "type" => &mut self.object_type,
+            "module-path" => &mut self.module_path,
+            "module-name" => &mut self.module_name,
+            "pin-source" => &mut self.pin_source,
+            "pin-value" => return Err(TokenUriError::PinValue),
+            // Vendor attributes may be ignored (§2.3); other unknown ones may narrow the choice, so they may not.
+            vendor if vendor.starts_with("x-") => return Ok(()),
+            _ => return Err(TokenUriError::Unsupported { attribute: attribute() }),
+        };
+        let value = String::from_utf8(value).map_err(|_| TokenUriError::NotText { attribute: attribute() })?;
+        if name == "type" && !OBJECT_TYPES.contains(&value.as_str()) {
+            return Err(TokenUriError::Unsupported { attribute: format!("type={value}") });
+        }
+        if field.replace(value).is_some() {
+            return Err(TokenUriError::Twice { attribute: attribute() });
+        }
+        Ok(())
+    }
+}
+
+fn text(text: Option<&String>) -> Option<&[u8]> {
+    text.map(String::as_bytes)
+}
+
+/// `module-name` is the file's name without `lib` before and `.so` behind (RFC 7512 §2.4).
+fn is_module_name(module: &std::path::Path, name: &str) -> bool {
+    let stem = module.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    stem == name || stem.strip_prefix("lib") == Some(name)
 }
 
 impl FromStr for TokenUri {
     type Err = TokenUriError;
 
     fn from_str(text: &str) -> Result<Self, TokenUriError> {
-        todo!()
+        // A scheme is not case-sensitive (RFC 3986 §3.1).
+        let (scheme, rest) = text.split_once(':').ok_or(TokenUriError::Scheme)?;
+        if !scheme.eq_ignore_ascii_case("pkcs11") {
+            return Err(TokenUriError::Scheme);
+        }
+        let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+        let mut uri = Self::default();
+        let query_names = ["pin-source", "pin-value", "module-name", "module-path"];
+        for part in path.split(';').filter(|_| !path.is_empty()) {
+            let (name, value) = attribute(part, b":[]@!$'()*+,=&")?;
+            if query_names.contains(&name) || OF_SLOT_OR_LIBRARY.contains(&name) {
+                return Err(TokenUriError::Unsupported { attribute: name.to_owned() });
+            }
+            uri.set(name, value)?;
+        }
+        for part in query.into_iter().flat_map(|query| query.split('&')) {
+            let (name, value) = attribute(part, b":[]@!$'()*+,=/?|")?;
+            if !query_names.contains(&name) && !name.starts_with("x-") {
+                return Err(TokenUriError::Unsupported { attribute: name.to_owned() });
+            }
+            uri.set(name, value)?;
+        }
+        Ok(uri)
     }
+}
+
+/// `name=value`, the value percent-decoded. `also` are the characters that stand for themselves beside the unreserved
+/// ones of RFC 3986.
+fn attribute<'a>(part: &'a str, also: &[u8]) -> Result<(&'a str, Vec<u8>), TokenUriError> {
+    let malformed = || TokenUriError::Malformed { part: part.to_owned() };
+    let (name, value) = part.split_once('=').ok_or_else(malformed)?;
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+        return Err(malformed());
+    }
+    let mut decoded = Vec::with_capacity(value.len());
+    let mut bytes = value.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digits = (bytes.next().and_then(hex_digit), bytes.next().and_then(hex_digit));
+            let (Some(high), Some(low)) = digits else {
+                return Err(TokenUriError::PercentEncoding { attribute: name.to_owned() });
+            };
+            decoded.push(high << 4 | low);
+        } else if is_unreserved(byte) || also.contains(&byte) {
+            decoded.push(byte);
+        } else {
+            return Err(malformed());
+        }
+    }
+    Ok((name, decoded))
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
 impl fmt::Display for TokenUri {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        todo!()
+        formatter.write_str("pkcs11:")?;
+        write_attributes(formatter, &self.path_attributes(), "", ";")?;
+        write_attributes(formatter, &self.query_attributes(), "?", "&")
     }
+}
+
+fn write_attributes(
+    formatter: &mut fmt::Formatter<'_>,
+    attributes: &[(&str, Option<&[u8]>)],
+    before: &str,
+    between: &str,
+) -> fmt::Result {
+    let mut separator = before;
+    for (name, value) in attributes {
+        let Some(value) = value else { continue };
+        write!(formatter, "{separator}{name}=")?;
+        separator = between;
+        for byte in *value {
+            // An id is written in hexadecimal throughout (§2.3 recommends it).
+            if is_unreserved(*byte) && *name != "id" {
+                write!(formatter, "{}", char::from(*byte))?;
+            } else {
+                write!(formatter, "%{byte:02X}")?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Why a text is no PKCS#11 URI, or one that is refused.
@@ -81,13 +250,13 @@ pub enum TokenUriError {
         attribute: String,
     },
     /// An attribute has no `=` or no name, or has a character that must be percent-encoded.
-    #[error("the part {part:?} of a PKCS#11 URI is not `name=value`")]
+    #[error("the part {part:?} of a PKCS#11 URI is not `name=value`, or has a character that must be percent-encoded")]
     Malformed {
         /// the part
         part: String,
     },
-    /// A standard attribute that names something more narrowly than we can tell.
-    #[error("the attribute {attribute:?} of a PKCS#11 URI is not supported")]
+    /// An attribute that we do not know, or that stands in the wrong half of the URI.
+    #[error("the attribute {attribute:?} of a PKCS#11 URI is not supported here")]
     Unsupported {
         /// the attribute's name
         attribute: String,

@@ -1,11 +1,22 @@
 //! The authority's side: secret keys that stay, and encryption key pairs that are archived and delivered.
 
+use std::sync::{Mutex, PoisonError};
+
+use cryptoki::error::Result as CkResult;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+
+use super::keys::describe_private_key;
+use super::mechanisms::oaep;
+use super::raw::WrapMechanism;
+use super::templates;
+use super::token::ObjectClassKey;
 use crate::token::{Delivery, KeyAlgorithm, KeyId, OaepHash, PublicKey, Token, TokenError, Wrapped};
 
 /// A secret key on the authority's token: for MACs, or for wrapping into the archive. It never leaves.
 #[derive(Clone, Debug)]
 pub struct SecretKey {
-    token: Token,
     id: KeyId,
     label: String,
 }
@@ -23,12 +34,16 @@ impl SecretKey {
 }
 
 /// A user's encryption key pair while it passes over the authority's token: a session object, never on disk, gone when
-/// this is dropped.
+/// this is dropped or the token is logged out.
 #[derive(Debug)]
 pub struct DeliverableKey {
-    token: Token,
     algorithm: KeyAlgorithm,
     public_key: Option<PublicKey>,
+    handle: ObjectHandle,
+    // The session that the object lives in; closing it destroys the object.
+    session: Mutex<Session>,
+    // The token stays ours as long as the key is on it.
+    _token: Token,
 }
 
 impl DeliverableKey {
@@ -37,7 +52,8 @@ impl DeliverableKey {
         self.algorithm
     }
 
-    /// DER of the public half's `SubjectPublicKeyInfo`; `None` for a key out of the archive, whose certificate has it.
+    /// DER of the public half's `SubjectPublicKeyInfo`; `None` for a key on a curve that comes out of the archive: the
+    /// certificate has it.
     pub fn public_key_der(&self) -> Option<&[u8]> {
         self.public_key.as_ref().map(PublicKey::as_der)
     }
@@ -46,37 +62,99 @@ impl DeliverableKey {
 impl Token {
     /// Makes a 32-byte key for HMAC-SHA-256, good for nothing else.
     pub fn generate_mac_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {
-        todo!()
+        let template = templates::mac_key(label, id);
+        self.generate_secret_key("make a MAC key", label, id, &Mechanism::GenericSecretKeyGen, &template)
     }
 
     /// Makes the AES-256 key of the archive: wraps and unwraps, nothing else.
     pub fn generate_archive_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {
-        todo!()
+        let template = templates::archive_key(label, id);
+        self.generate_secret_key("make an archive key", label, id, &Mechanism::AesKeyGen, &template)
+    }
+
+    fn generate_secret_key(
+        &self,
+        operation: &'static str,
+        label: &str,
+        id: &KeyId,
+        mechanism: &Mechanism<'_>,
+        template: &[Attribute],
+    ) -> Result<SecretKey, TokenError> {
+        let handle = self.alone(operation, |session| session.generate_key(mechanism, template))?;
+        self.remember(ObjectClassKey::Secret, id, handle);
+        Ok(SecretKey { id: id.clone(), label: label.to_owned() })
     }
 
     /// The secret key of this label; `None` when there is none.
     pub fn find_secret_key(&self, label: &str) -> Result<Option<SecretKey>, TokenError> {
-        todo!()
+        Ok(self.secret_keys()?.into_iter().find(|key| key.label == label))
     }
 
     /// All secret keys.
     pub fn secret_keys(&self) -> Result<Vec<SecretKey>, TokenError> {
-        todo!()
+        let operation = "list the secret keys";
+        self.must_be_logged_in(operation)?;
+        let template = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Token(true)];
+        let found = self.alone(operation, |session| {
+            let mut found = Vec::new();
+            for handle in session.find_objects(&template)? {
+                let mut key = SecretKey { id: KeyId::default(), label: String::new() };
+                for attribute in session.get_attributes(handle, &[AttributeType::Id, AttributeType::Label])? {
+                    match attribute {
+                        Attribute::Id(id) => key.id = KeyId::from(id),
+                        Attribute::Label(label) => key.label = String::from_utf8_lossy(&label).into_owned(),
+                        _ => {}
+                    }
+                }
+                found.push((handle, key));
+            }
+            Ok(found)
+        })?;
+        for (handle, key) in &found {
+            self.remember(ObjectClassKey::Secret, &key.id, *handle);
+        }
+        Ok(found.into_iter().map(|(_, key)| key).collect())
     }
 
     /// HMAC-SHA-256 of `message`, computed on the token.
     pub fn mac(&self, key: &SecretKey, message: &[u8]) -> Result<[u8; 32], TokenError> {
-        todo!()
+        let operation = "compute a MAC";
+        let mac = self.with_key(operation, ObjectClassKey::Secret, &key.id, |session, handle| {
+            session.sign_init(&Mechanism::Sha256Hmac, handle)?;
+            self.raw().sign(session, message)
+        })?;
+        mac.try_into().map_err(|mac: Vec<u8>| TokenError::Fault {
+            operation,
+            token: self.info().name(),
+            code: format!("a MAC of {} bytes", mac.len()),
+        })
     }
 
     /// Makes an encryption key pair that can be archived and delivered.
     pub fn generate_deliverable_key(&self, algorithm: KeyAlgorithm) -> Result<DeliverableKey, TokenError> {
-        todo!()
+        let operation = "make an encryption key";
+        let (private, public) = templates::deliverable_key_pair(algorithm)?;
+        let mechanism =
+            if algorithm.is_elliptic_curve() { Mechanism::EccKeyPairGen } else { Mechanism::RsaPkcsKeyPairGen };
+        let (key, public_key) = self.in_own_session(operation, |session| {
+            let (public, private) = session.generate_key_pair(&mechanism, &public, &private)?;
+            Ok((private, super::keys::read_public_key(session, public)?))
+        })?;
+        if public_key.is_none() {
+            let what = "reading the public half of the key it has just made".to_owned();
+            return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
+        }
+        Ok(DeliverableKey { algorithm, public_key, handle: key.0, session: key.1, _token: self.clone() })
     }
 
     /// Wraps a key for the archive, by the best mechanism the token has.
     pub fn wrap_for_archive(&self, archive: &SecretKey, key: &DeliverableKey) -> Result<Wrapped, TokenError> {
-        todo!()
+        let operation = "wrap a key for the archive";
+        let mechanism = self.must_wrap(operation)?;
+        let blob = self.with_key(operation, ObjectClassKey::Secret, &archive.id, |session, handle| {
+            self.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), handle, key.handle)
+        })?;
+        Ok(Wrapped { mechanism, blob })
     }
 
     /// Takes a key out of the archive, to deliver it. [`TokenError::BadDelivery`] when the blob was changed.
@@ -86,7 +164,18 @@ impl Token {
         wrapped: &Wrapped,
         algorithm: KeyAlgorithm,
     ) -> Result<DeliverableKey, TokenError> {
-        todo!()
+        let operation = "take a key out of the archive";
+        let template = templates::archived_key(algorithm);
+        let mechanism = WrapMechanism::KeyWrap(self.can_unwrap(wrapped.mechanism));
+        let archive = self.with_key(operation, ObjectClassKey::Secret, &archive.id, |_, handle| Ok(handle))?;
+        let (key, public_key) = self
+            .in_own_session(operation, |session| {
+                let key = self.raw().unwrap_key(session, &mechanism, archive, &wrapped.blob, &template)?;
+                Ok((key, describe_private_key(session, key)?.map(super::keys::KeyDescription::into_public_key)))
+            })
+            .map_err(|error| self.undeliverable(operation, error))?;
+        let public_key = public_key.filter(|_| !algorithm.is_elliptic_curve());
+        Ok(DeliverableKey { algorithm, public_key, handle: key.0, session: key.1, _token: self.clone() })
     }
 
     /// Wraps a key for a user's token: under a fresh AES-256 key, and that under the user's transport key (DER
@@ -95,8 +184,47 @@ impl Token {
         &self,
         key: &DeliverableKey,
         transport_spki_der: &[u8],
-        oaep: OaepHash,
+        oaep_hash: OaepHash,
     ) -> Result<Delivery, TokenError> {
-        todo!()
+        let operation = "wrap a key for another token";
+        let transport = PublicKey::from_der(transport_spki_der)?;
+        if transport.algorithm().is_elliptic_curve() {
+            let reason = "the transport key is no RSA key".to_owned();
+            return Err(TokenError::BadData { operation, token: self.info().name(), reason });
+        }
+        let transport = templates::foreign_transport_key(&transport)?;
+        let mechanism = self.must_wrap(operation)?;
+        let fresh = templates::delivery_aes_key();
+        self.beside_others(operation, |session| {
+            let aes = session.generate_key(&Mechanism::AesKeyGen, &fresh)?;
+            let transport = session.create_object(&transport)?;
+            let encrypted_key = self.raw().wrap_key(session, &WrapMechanism::Other(oaep(oaep_hash)), transport, aes)?;
+            let wrapped = self.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), aes, key.handle)?;
+            session.destroy_object(aes)?;
+            session.destroy_object(transport)?;
+            Ok(Delivery { oaep: oaep_hash, encrypted_key, mechanism, wrapped })
+        })
+    }
+
+    /// Makes a session object in a session of its own, which keeps it alive.
+    fn in_own_session<T>(
+        &self,
+        operation: &'static str,
+        make: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
+    ) -> Result<((ObjectHandle, Mutex<Session>), T), TokenError> {
+        let _shared = self.shared();
+        let made = self.sessions().open_another().and_then(|session| {
+            let (handle, value) = make(&session)?;
+            Ok(((handle, Mutex::new(session)), value))
+        });
+        made.map_err(|error| self.explain(operation, &error))
+    }
+}
+
+impl Drop for DeliverableKey {
+    fn drop(&mut self) {
+        // Closing the session would do; a module that is slow to notice gets it said.
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = session.destroy_object(self.handle);
     }
 }

@@ -1,8 +1,14 @@
 //! Private keys on a token, and the public keys beside them.
 
+use cryptoki::error::Result as CkResult;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
 use signature::Error as SignatureError;
 
-use crate::token::{KeyAlgorithm, KeyId, PublicKey, Signature, Token, TokenError};
+use super::templates;
+use super::token::ObjectClassKey;
+use crate::token::{KeyAlgorithm, KeyId, PublicKey, SecurityLevel, Signature, Token, TokenError};
 
 /// A private key on a token: found by its `CKA_ID`, looked up once more when its handle is no longer valid.
 #[derive(Clone, Debug)]
@@ -10,9 +16,10 @@ pub struct TokenKey {
     token: Token,
     id: KeyId,
     label: String,
-    algorithm: KeyAlgorithm,
     public_key: PublicKey,
     pin_each_use: bool,
+    signs: bool,
+    reads: bool,
 }
 
 /// A public key object on a token, readable without log-in.
@@ -41,7 +48,7 @@ impl TokenKey {
 
     /// Its kind.
     pub fn algorithm(&self) -> KeyAlgorithm {
-        self.algorithm
+        self.public_key.algorithm()
     }
 
     /// The public half.
@@ -59,6 +66,16 @@ impl TokenKey {
         self.pin_each_use
     }
 
+    /// May it sign?
+    pub fn can_sign(&self) -> bool {
+        self.signs
+    }
+
+    /// May it decrypt (RSA) or derive (elliptic curves), so that mail can be read with it?
+    pub fn can_decrypt(&self) -> bool {
+        self.reads
+    }
+
     /// The token it is on.
     pub fn token(&self) -> &Token {
         &self.token
@@ -66,7 +83,7 @@ impl TokenKey {
 
     /// Signs with a key whose token is logged in and that asks for no PIN at each use (the authority's keys).
     pub fn sign(&self, message: &[u8]) -> Result<Signature, TokenError> {
-        todo!()
+        self.token.sign_with_key(self, message, None)
     }
 }
 
@@ -86,29 +103,78 @@ impl signature::Keypair for TokenKey {
 
 impl spki::DynSignatureAlgorithmIdentifier for TokenKey {
     fn signature_algorithm_identifier(&self) -> spki::Result<spki::AlgorithmIdentifierOwned> {
-        Ok(self.algorithm.signature_algorithm())
+        Ok(self.algorithm().signature_algorithm())
     }
 }
 
 impl Token {
-    /// All private keys of kinds we know; the token must be logged in. Transport keys are among them.
+    /// All private keys of kinds we know, except transport keys of enrollments; the token must be logged in.
     pub fn keys(&self) -> Result<Vec<TokenKey>, TokenError> {
-        todo!()
+        self.find_keys("list the keys", &[])
     }
 
     /// The private key of this `CKA_ID`; the token must be logged in.
     pub fn find_key(&self, id: &KeyId) -> Result<Option<TokenKey>, TokenError> {
-        todo!()
+        let found = self.find_keys("find the key", &[Attribute::Id(id.as_bytes().to_vec())])?;
+        Ok(found.into_iter().next())
+    }
+
+    fn find_keys(&self, operation: &'static str, also: &[Attribute]) -> Result<Vec<TokenKey>, TokenError> {
+        self.must_be_logged_in(operation)?;
+        let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true)];
+        template.extend_from_slice(also);
+        let found = self.alone(operation, |session| {
+            let mut found = Vec::new();
+            for handle in session.find_objects(&template)? {
+                if let Some(key) = describe_private_key(session, handle)? {
+                    found.push((handle, key));
+                }
+            }
+            Ok(found)
+        })?;
+        let mut keys = Vec::new();
+        for (handle, key) in found {
+            self.remember(ObjectClassKey::Private, &key.id, handle);
+            if key.signs || key.reads {
+                keys.push(key.of(self));
+            }
+        }
+        Ok(keys)
     }
 
     /// All public keys of kinds we know; needs no log-in.
     pub fn public_keys(&self) -> Result<Vec<PublicKeyObject>, TokenError> {
-        todo!()
+        self.alone("list the public keys", |session| {
+            let mut keys = Vec::new();
+            for handle in session.find_objects(&[Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Token(true)])? {
+                let described = Described::read(session, handle)?;
+                if let Some(public_key) = described.public_key() {
+                    let algorithm = public_key.algorithm();
+                    keys.push(PublicKeyObject { id: described.id, label: described.label, public_key, algorithm });
+                }
+            }
+            Ok(keys)
+        })
     }
 
     /// Destroys a private key and the public key of the same `CKA_ID`; certificates stay.
     pub fn destroy(&self, key: &TokenKey) -> Result<(), TokenError> {
-        todo!()
+        self.destroy_key_pair("destroy the key", &key.id)
+    }
+
+    /// Destroys both halves of a key pair; it is no error when they are gone.
+    pub(in crate::token) fn destroy_key_pair(&self, operation: &'static str, id: &KeyId) -> Result<(), TokenError> {
+        self.must_be_logged_in(operation)?;
+        self.forget(ObjectClassKey::Private, id);
+        self.alone(operation, |session| {
+            for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+                let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
+                for handle in session.find_objects(&template)? {
+                    session.destroy_object(handle)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The authority's side: a signing key pair that can only sign and can neither leave nor be copied or changed.
@@ -118,6 +184,164 @@ impl Token {
         id: &KeyId,
         algorithm: KeyAlgorithm,
     ) -> Result<TokenKey, TokenError> {
-        todo!()
+        self.generate_signing_key_of(label, id, algorithm, None)
+    }
+
+    /// A signing key pair of a level, or the authority's.
+    pub(in crate::token) fn generate_signing_key_of(
+        &self,
+        label: &str,
+        id: &KeyId,
+        algorithm: KeyAlgorithm,
+        level: Option<SecurityLevel>,
+    ) -> Result<TokenKey, TokenError> {
+        let operation = "make a signing key";
+        let public = templates::signing_public_key(label, id, algorithm)?;
+        let private = templates::signing_key(label, id, level);
+        let mechanism =
+            if algorithm.is_elliptic_curve() { Mechanism::EccKeyPairGen } else { Mechanism::RsaPkcsKeyPairGen };
+        let made = self.alone(operation, |session| {
+            let (_, private) = session.generate_key_pair(&mechanism, &public, &private)?;
+            Ok((private, describe_private_key(session, private)?))
+        });
+        self.whole_or_nothing(operation, id, made)
+    }
+
+    /// Remembers a key that was just made; when it is not as it should be, nothing of it is left on the token.
+    pub(super) fn whole_or_nothing(
+        &self,
+        operation: &'static str,
+        id: &KeyId,
+        made: Result<(ObjectHandle, Option<KeyDescription>), TokenError>,
+    ) -> Result<TokenKey, TokenError> {
+        let error = match made {
+            Ok((handle, Some(key))) => {
+                self.remember(ObjectClassKey::Private, id, handle);
+                return Ok(key.of(self));
+            }
+            Ok((_, None)) => TokenError::Unsupported {
+                operation,
+                token: self.info().name(),
+                what: "reading the public half of the key it has just made".to_owned(),
+            },
+            Err(error) => error,
+        };
+        if let Err(left) = self.destroy_key_pair(operation, id) {
+            tracing::warn!(token = %self.info().name(), error = %left, "what a failed operation left cannot be removed");
+        }
+        Err(error)
+    }
+
+    pub(super) fn must_be_logged_in(&self, operation: &'static str) -> Result<(), TokenError> {
+        if self.is_logged_in() {
+            return Ok(());
+        }
+        Err(TokenError::NotLoggedIn { operation, token: self.info().name() })
+    }
+}
+
+/// A private key as it was read from a token, not yet tied to it.
+pub(super) struct KeyDescription {
+    id: KeyId,
+    label: String,
+    public_key: PublicKey,
+    pin_each_use: bool,
+    signs: bool,
+    reads: bool,
+}
+
+impl KeyDescription {
+    fn of(self, token: &Token) -> TokenKey {
+        let Self { id, label, public_key, pin_each_use, signs, reads } = self;
+        TokenKey { token: token.clone(), id, label, public_key, pin_each_use, signs, reads }
+    }
+
+    pub(super) fn into_public_key(self) -> PublicKey {
+        self.public_key
+    }
+}
+
+/// Reads what a private key is; `None` when it is of a kind we do not know. An RSA private key shows its public half,
+/// one on a curve has it only in the public key object of the same `CKA_ID`.
+pub(super) fn describe_private_key(session: &Session, handle: ObjectHandle) -> CkResult<Option<KeyDescription>> {
+    let described = Described::read(session, handle)?;
+    let mut public_key = described.public_key();
+    if public_key.is_none() {
+        let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Id(described.id.as_bytes().to_vec())];
+        for handle in session.find_objects(&template)? {
+            public_key = public_key.or(Described::read(session, handle)?.public_key());
+        }
+    }
+    Ok(public_key.map(|public_key| KeyDescription {
+        id: described.id,
+        label: described.label,
+        public_key,
+        pin_each_use: described.pin_each_use,
+        signs: described.signs,
+        reads: described.reads,
+    }))
+}
+
+/// Reads a public key object; `None` when it is of a kind we do not know.
+pub(super) fn read_public_key(session: &Session, handle: ObjectHandle) -> CkResult<Option<PublicKey>> {
+    Ok(Described::read(session, handle)?.public_key())
+}
+
+/// The attributes of a key object that we look at.
+#[derive(Default)]
+struct Described {
+    id: KeyId,
+    label: String,
+    key_type: Option<KeyType>,
+    modulus: Vec<u8>,
+    exponent: Vec<u8>,
+    parameters: Vec<u8>,
+    point: Vec<u8>,
+    pin_each_use: bool,
+    signs: bool,
+    reads: bool,
+}
+
+impl Described {
+    fn read(session: &Session, handle: ObjectHandle) -> CkResult<Self> {
+        let mut key = Self::default();
+        let common = [AttributeType::KeyType, AttributeType::Id, AttributeType::Label, AttributeType::Class];
+        key.take(session.get_attributes(handle, &common)?);
+        let kind: &[AttributeType] = match key.key_type {
+            Some(KeyType::RSA) => &[AttributeType::Modulus, AttributeType::PublicExponent],
+            Some(KeyType::EC) => &[AttributeType::EcParams, AttributeType::EcPoint],
+            _ => return Ok(key),
+        };
+        key.take(session.get_attributes(handle, kind)?);
+        let usages =
+            [AttributeType::AlwaysAuthenticate, AttributeType::Sign, AttributeType::Decrypt, AttributeType::Derive];
+        key.take(session.get_attributes(handle, &usages)?);
+        Ok(key)
+    }
+
+    fn take(&mut self, attributes: Vec<Attribute>) {
+        for attribute in attributes {
+            match attribute {
+                Attribute::Id(id) => self.id = KeyId::from(id),
+                Attribute::Label(label) => self.label = String::from_utf8_lossy(&label).into_owned(),
+                Attribute::KeyType(key_type) => self.key_type = Some(key_type),
+                Attribute::Modulus(modulus) => self.modulus = modulus,
+                Attribute::PublicExponent(exponent) => self.exponent = exponent,
+                Attribute::EcParams(parameters) => self.parameters = parameters,
+                Attribute::EcPoint(point) => self.point = point,
+                Attribute::AlwaysAuthenticate(always) => self.pin_each_use = always,
+                Attribute::Sign(signs) => self.signs = signs,
+                Attribute::Decrypt(true) | Attribute::Derive(true) => self.reads = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn public_key(&self) -> Option<PublicKey> {
+        match self.key_type {
+            Some(KeyType::RSA) => PublicKey::rsa(&self.modulus, &self.exponent),
+            Some(KeyType::EC) => PublicKey::elliptic_curve(&self.parameters, &self.point),
+            _ => None,
+        }
     }
 }

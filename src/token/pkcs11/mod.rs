@@ -1,13 +1,30 @@
 //! Tokens behind a PKCS#11 module.
+//!
+//! `module` lists and opens, `provisioning` makes tokens, `token` shares one among operations, `log_in` knows PINs,
+//! `keys` signs and decrypts, `archive` wraps on the authority's side, `transfer` installs on the user's, `objects`
+//! keeps data and certificates. `templates` says what each kind of key may do. `raw` is the only unsafe code.
+//!
+//! It must never be used around these files: a session of its own, beside the pool and the lock, would break the rules
+//! that keep a token whole.
 
+mod answers;
 mod archive;
+mod key_use;
 mod keys;
+mod log_in;
+mod mechanisms;
 mod module;
 mod objects;
+mod provisioning;
+mod raw;
+mod sessions;
+mod templates;
 mod token;
+mod transfer;
 
 pub use archive::{DeliverableKey, SecretKey};
 pub use keys::{PublicKeyObject, TokenKey};
 pub use module::{Module, TokenInfo};
 pub use objects::{DataObject, StoredCertificate};
 pub use token::Token;
+pub(super) use transfer::Installation;

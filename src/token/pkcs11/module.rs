@@ -1,14 +1,37 @@
 //! A loaded PKCS#11 module and the tokens in its slots.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-use crate::token::{Pin, PinState, Token, TokenError, TokenName};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::{Error, Result as CkResult, RvError};
+use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
-/// A loaded PKCS#11 module. Loading the same file twice in a process gives the same module.
+use super::answers;
+use super::raw::RawFunctions;
+use super::token::OpenToken;
+use crate::token::owner_lock::OwnerLock;
+use crate::token::{PinState, Token, TokenError, TokenName};
+
+/// The label of a token that was discarded: it holds nothing, and the next new token is made of it.
+pub(super) const EMPTY_LABEL: &str = "tokenkeep empty";
+
+/// A loaded PKCS#11 module. Loading the same file twice in a process gives the same module; it stays loaded.
 #[derive(Clone, Debug)]
 pub struct Module {
-    inner: Arc<PathBuf>,
+    inner: Arc<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    path: PathBuf,
+    pkcs11: Pkcs11,
+    raw: RawFunctions,
+    // Open tokens by serial number: a token is opened once in a process.
+    open: Mutex<HashMap<String, Weak<OpenToken>>>,
+    // Held for reading by whatever calls the module without an open token, for writing while it is started anew.
+    running: RwLock<()>,
 }
 
 /// What a token says about itself; no log-in is needed for it.
@@ -35,53 +58,188 @@ impl TokenInfo {
     pub fn name(&self) -> TokenName {
         TokenName { label: self.label.clone(), serial: self.serial.clone() }
     }
+
+    fn new(module: &Path, info: &CkTokenInfo) -> Self {
+        Self {
+            label: info.label().trim_end().to_owned(),
+            serial: info.serial_number().trim_end().to_owned(),
+            manufacturer: info.manufacturer_id().trim_end().to_owned(),
+            model: info.model().trim_end().to_owned(),
+            module: module.to_owned(),
+            pin_state: pin_state_of(info),
+            write_protected: info.write_protected(),
+        }
+    }
 }
+
+fn pin_state_of(info: &CkTokenInfo) -> PinState {
+    if !info.user_pin_initialized() {
+        PinState::NotSet
+    } else if info.user_pin_locked() {
+        PinState::Locked
+    } else if info.user_pin_final_try() {
+        PinState::FinalTry
+    } else if info.user_pin_count_low() {
+        PinState::CountLow
+    } else {
+        PinState::Ok
+    }
+}
+
+/// The lengths of PINs, in bytes, that a token takes. A maximum of 0 or beyond all measure means that there is none.
+pub(super) fn pin_bytes(info: &CkTokenInfo) -> std::ops::RangeInclusive<usize> {
+    let longest = crate::token::Pin::MAX_BYTES;
+    let max = match info.max_pin_length() {
+        0 => longest,
+        max => max.min(longest),
+    };
+    info.min_pin_length()..=max
+}
+
+/// All modules that this process has loaded: `C_Initialize` counts for the process.
+static LOADED: Mutex<Vec<Module>> = Mutex::new(Vec::new());
 
 impl Module {
     /// Loads and starts the module, once a process.
     pub fn load(path: &Path) -> Result<Self, TokenError> {
-        todo!()
+        let unusable = |reason: String, remedy: String| TokenError::Module { path: path.to_owned(), reason, remedy };
+        let canonical = path
+            .canonicalize()
+            .map_err(|error| unusable(error.to_string(), "name another with --module, or install it".to_owned()))?;
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = loaded.iter().find(|module| module.inner.path == canonical) {
+            return Ok(module.clone());
+        }
+        let not_a_module =
+            |error: Error| unusable(error.to_string(), "it must be the shared library of a PKCS#11 module".to_owned());
+        let pkcs11 = Pkcs11::new(&canonical).map_err(not_a_module)?;
+        let raw = RawFunctions::load(&canonical).map_err(not_a_module)?;
+        initialize(&pkcs11).map_err(|error| unusable(error.to_string(), start_remedy(&canonical)))?;
+        let inner = Loaded { path: canonical, pkcs11, raw, open: Mutex::default(), running: RwLock::new(()) };
+        let module = Self { inner: Arc::new(inner) };
+        loaded.push(module.clone());
+        Ok(module)
     }
 
     /// The file it was loaded from.
     pub fn path(&self) -> &Path {
-        &self.inner
+        &self.inner.path
     }
 
-    /// All initialized tokens that are present.
+    /// All initialized tokens that are present, except those that were discarded.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, TokenError> {
-        todo!()
+        let slots = self.slots()?;
+        let in_use = |info: &CkTokenInfo| info.token_initialized() && info.label().trim_end() != EMPTY_LABEL;
+        Ok(slots.iter().filter(|(_, info)| in_use(info)).map(|(_, info)| TokenInfo::new(self.path(), info)).collect())
     }
 
     /// Starts the module anew, so that tokens made by other processes are seen. Does nothing while this process has a
     /// token of this module open, because that would end its sessions; says whether it was done.
     pub fn rescan(&self) -> Result<bool, TokenError> {
-        todo!()
-    }
-
-    /// Has it a slot in which a new token can be made, an empty discarded one included?
-    pub fn can_create_tokens(&self) -> Result<bool, TokenError> {
-        todo!()
-    }
-
-    /// Makes a token of this label (1 to 32 bytes), SO PIN and user PIN.
-    ///
-    /// Resumes what an earlier call with the same label and SO PIN left behind: a token of that label that has no user
-    /// PIN, or holds no object, is finished with one try of the SO PIN. Any other token of that label is
-    /// [`TokenError::LabelTaken`]. A token emptied by [`Module::discard_token`] is used before a free slot.
-    pub fn create_token(&self, label: &str, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
-        todo!()
-    }
-
-    /// Makes it an empty token again, which the next [`Module::create_token`] uses first: PKCS#11 cannot delete one.
-    /// Everything on it is lost.
-    pub fn discard_token(&self, token: &TokenInfo, so_pin: &Pin) -> Result<(), TokenError> {
-        todo!()
+        let mut open = self.open_tokens();
+        let _stopped = self.inner.running.write().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, token| token.strong_count() > 0);
+        if !open.is_empty() {
+            return Ok(false);
+        }
+        let failed = |error: Error| TokenError::Module {
+            path: self.path().to_owned(),
+            reason: error.to_string(),
+            remedy: start_remedy(self.path()),
+        };
+        self.inner.pkcs11.clone().finalize().map_err(failed)?;
+        initialize(&self.inner.pkcs11).map_err(failed)?;
+        Ok(true)
     }
 
     /// Opens the token and becomes its owner. Waits up to 5 s for another owner to end, then names it in the error.
     /// Opening a token that this process has open already gives the same one.
     pub fn open(&self, token: &TokenInfo) -> Result<Token, TokenError> {
-        todo!()
+        let operation = "open the token";
+        let mut open = self.open_tokens();
+        if let Some(shared) = open.get(&token.serial).and_then(Weak::upgrade) {
+            return Ok(Token::from_shared(shared));
+        }
+        let owner = OwnerLock::acquire(self.path(), &token.name())?;
+        let (slot, info) = self.slot_of(operation, token)?;
+        let opened = Token::new(self.clone(), slot, TokenInfo::new(self.path(), &info), pin_bytes(&info), owner)
+            .map_err(|error| answers::explain(operation, &token.name(), &error, || token.pin_state))?;
+        open.insert(token.serial.clone(), Arc::downgrade(opened.share()));
+        Ok(opened)
+    }
+
+    /// Has this process the token open?
+    pub(super) fn has_open(&self, token: &TokenInfo) -> bool {
+        self.open_tokens().get(&token.serial).is_some_and(|shared| shared.strong_count() > 0)
+    }
+
+    fn open_tokens(&self) -> MutexGuard<'_, HashMap<String, Weak<OpenToken>>> {
+        self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn pkcs11(&self) -> &Pkcs11 {
+        &self.inner.pkcs11
+    }
+
+    pub(super) fn raw(&self) -> &RawFunctions {
+        &self.inner.raw
+    }
+
+    pub(super) fn pin_state(&self, slot: Slot) -> CkResult<PinState> {
+        Ok(pin_state_of(&self.inner.pkcs11.get_token_info(slot)?))
+    }
+
+    /// The slots with a token in them, initialized or not, and what each says.
+    pub(super) fn slots(&self) -> Result<Vec<(Slot, CkTokenInfo)>, TokenError> {
+        let _running = self.inner.running.read().unwrap_or_else(PoisonError::into_inner);
+        let failed = |error: Error| TokenError::Module {
+            path: self.path().to_owned(),
+            reason: error.to_string(),
+            remedy: "see `tokenkeep doctor`".to_owned(),
+        };
+        let slots = self.inner.pkcs11.get_slots_with_token().map_err(failed)?;
+        // A token that is pulled out between the two questions is simply not there.
+        Ok(slots
+            .into_iter()
+            .filter_map(|slot| self.inner.pkcs11.get_token_info(slot).ok().map(|info| (slot, info)))
+            .collect())
+    }
+
+    /// The token in a slot.
+    pub(super) fn token_in(&self, slot: Slot) -> Result<TokenInfo, TokenError> {
+        let slots = self.slots()?;
+        let found = slots.iter().find(|(other, _)| *other == slot);
+        found.map(|(_, info)| TokenInfo::new(self.path(), info)).ok_or_else(|| TokenError::Absent {
+            operation: "look into the slot",
+            token: TokenName { label: "new".to_owned(), serial: "unknown".to_owned() },
+        })
+    }
+
+    pub(super) fn slot_of(
+        &self,
+        operation: &'static str,
+        token: &TokenInfo,
+    ) -> Result<(Slot, CkTokenInfo), TokenError> {
+        self.slots()?
+            .into_iter()
+            .find(|(_, info)| info.token_initialized() && info.serial_number().trim_end() == token.serial)
+            .ok_or_else(|| TokenError::Absent { operation, token: token.name() })
+    }
+}
+
+fn initialize(pkcs11: &Pkcs11) -> CkResult<()> {
+    match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Err(error) if answers::is(&error, RvError::CryptokiAlreadyInitialized) => Ok(()),
+        result => result,
+    }
+}
+
+fn start_remedy(path: &Path) -> String {
+    if path.to_string_lossy().contains("softhsm") {
+        "SoftHSM needs a configuration it can read and a token directory that exists: run ./softhsm-setup.sh and set \
+         SOFTHSM2_CONF as it says"
+            .to_owned()
+    } else {
+        "see the module's own documentation for its configuration".to_owned()
     }
 }

@@ -1,5 +1,12 @@
 //! Certificates and data objects.
 
+use cryptoki::error::Result as CkResult;
+use cryptoki::object::{Attribute, AttributeType, CertificateType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+use der::asn1::ObjectIdentifier;
+use der::{Decode, Encode};
+use x509_cert::Certificate;
+
 use crate::token::{KeyId, Token, TokenError};
 
 /// A data object (`CKO_DATA`).
@@ -28,40 +35,181 @@ pub struct StoredCertificate {
     pub der: Vec<u8>,
 }
 
+/// A data object together with where it is, and which edition of its label it is.
+struct Edition {
+    handle: ObjectHandle,
+    number: u32,
+    object: DataObject,
+}
+
 impl Token {
-    /// The data objects of this `CKA_APPLICATION`: the private ones (after log-in), or the public ones.
+    /// The data objects of this `CKA_APPLICATION`: the private ones (after log-in), or the public ones. Where a kill
+    /// left two editions under one label, the newer one.
     pub fn data_objects(&self, application: &str, private: bool) -> Result<Vec<DataObject>, TokenError> {
-        todo!()
+        let operation = "read the data objects";
+        if private {
+            self.must_be_logged_in(operation)?;
+        }
+        let mut editions = self.alone(operation, |session| editions(session, application, private))?;
+        editions.sort_by(|one, other| (&one.object.label, other.number).cmp(&(&other.object.label, one.number)));
+        editions.dedup_by(|later, first| later.object.label == first.object.label);
+        Ok(editions.into_iter().map(|edition| edition.object).collect())
     }
 
     /// Writes a data object in place of the one (or several) of the same application, label and privacy. PKCS#11 knows
-    /// no transactions: the new one is written before the old ones are destroyed, so a kill between leaves both.
+    /// no transactions: the new one is written before the old ones are destroyed, and numbered (`CKA_OBJECT_ID`), so
+    /// that a kill between leaves both and the newer one counts.
     pub fn put_data(&self, application: &str, label: &str, value: &[u8], private: bool) -> Result<(), TokenError> {
-        todo!()
+        let operation = "write a data object";
+        self.must_be_logged_in(operation)?;
+        self.alone(operation, |session| {
+            let mut old = editions(session, application, private)?;
+            old.retain(|edition| edition.object.label == label);
+            let newest = old.iter().map(|edition| edition.number).max();
+            let number = newest.map_or(1, |newest| newest.saturating_add(1));
+            session.create_object(&[
+                Attribute::Class(ObjectClass::DATA),
+                Attribute::Token(true),
+                Attribute::Private(private),
+                Attribute::Application(application.as_bytes().to_vec()),
+                Attribute::Label(label.as_bytes().to_vec()),
+                Attribute::ObjectId(edition_oid(number)),
+                Attribute::Value(value.to_vec()),
+            ])?;
+            crate::crash_point::reached("token.two_editions");
+            for edition in old {
+                session.destroy_object(edition.handle)?;
+            }
+            Ok(())
+        })
     }
 
     /// Destroys the data objects of this application, label and privacy; says whether there was one.
     pub fn delete_data(&self, application: &str, label: &str, private: bool) -> Result<bool, TokenError> {
-        todo!()
+        let operation = "delete a data object";
+        self.must_be_logged_in(operation)?;
+        self.alone(operation, |session| {
+            let mut found = editions(session, application, private)?;
+            found.retain(|edition| edition.object.label == label);
+            for edition in &found {
+                session.destroy_object(edition.handle)?;
+            }
+            Ok(!found.is_empty())
+        })
     }
 
     /// All X.509 certificates; needs no log-in.
     pub fn certificates(&self) -> Result<Vec<StoredCertificate>, TokenError> {
-        todo!()
+        let found = self.alone("read the certificates", certificates)?;
+        Ok(found.into_iter().map(|(_, certificate)| certificate).collect())
     }
 
     /// Writes a certificate; the same one under the same `CKA_ID` is not written twice.
     pub fn put_certificate(&self, id: &KeyId, label: &str, der: &[u8]) -> Result<(), TokenError> {
-        todo!()
+        let operation = "write a certificate";
+        self.must_be_logged_in(operation)?;
+        let parsed = Certificate::from_der(der).map_err(encoding)?;
+        let certificate = parsed.tbs_certificate();
+        let template = [
+            Attribute::Class(ObjectClass::CERTIFICATE),
+            Attribute::CertificateType(CertificateType::X_509),
+            Attribute::Token(true),
+            Attribute::Private(false),
+            Attribute::Label(label.as_bytes().to_vec()),
+            Attribute::Id(id.as_bytes().to_vec()),
+            Attribute::Subject(certificate.subject().to_der().map_err(encoding)?),
+            Attribute::Issuer(certificate.issuer().to_der().map_err(encoding)?),
+            Attribute::SerialNumber(certificate.serial_number().to_der().map_err(encoding)?),
+            Attribute::Value(der.to_vec()),
+        ];
+        self.alone(operation, |session| {
+            let mut there = certificates(session)?.into_iter().map(|(_, certificate)| certificate);
+            if !there.any(|certificate| certificate.id == *id && certificate.der == der) {
+                session.create_object(&template)?;
+            }
+            Ok(())
+        })
     }
 
     /// Destroys this certificate; no error when it is gone.
     pub fn delete_certificate(&self, certificate: &StoredCertificate) -> Result<(), TokenError> {
-        todo!()
+        let operation = "delete a certificate";
+        self.must_be_logged_in(operation)?;
+        self.alone(operation, |session| {
+            for (handle, found) in certificates(session)? {
+                if found == *certificate {
+                    session.destroy_object(handle)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Does the token hold no object that can be seen now (private ones only after log-in)?
     pub fn is_empty(&self) -> Result<bool, TokenError> {
-        todo!()
+        let template = [Attribute::Token(true)];
+        Ok(self.alone("look for objects", |session| session.find_objects(&template))?.is_empty())
     }
+}
+
+fn editions(session: &Session, application: &str, private: bool) -> CkResult<Vec<Edition>> {
+    let template = [
+        Attribute::Class(ObjectClass::DATA),
+        Attribute::Token(true),
+        Attribute::Private(private),
+        Attribute::Application(application.as_bytes().to_vec()),
+    ];
+    let wanted = [AttributeType::Label, AttributeType::Value, AttributeType::ObjectId];
+    let mut found = Vec::new();
+    for handle in session.find_objects(&template)? {
+        let mut object = DataObject { label: String::new(), value: Vec::new() };
+        let mut number = 0;
+        for attribute in session.get_attributes(handle, &wanted)? {
+            match attribute {
+                Attribute::Label(label) => object.label = String::from_utf8_lossy(&label).into_owned(),
+                Attribute::Value(value) => object.value = value,
+                Attribute::ObjectId(oid) => number = edition_of(&oid),
+                _ => {}
+            }
+        }
+        found.push(Edition { handle, number, object });
+    }
+    Ok(found)
+}
+
+fn certificates(session: &Session) -> CkResult<Vec<(ObjectHandle, StoredCertificate)>> {
+    let template = [
+        Attribute::Class(ObjectClass::CERTIFICATE),
+        Attribute::CertificateType(CertificateType::X_509),
+        Attribute::Token(true),
+    ];
+    let wanted = [AttributeType::Id, AttributeType::Label, AttributeType::Value];
+    let mut found = Vec::new();
+    for handle in session.find_objects(&template)? {
+        let mut certificate = StoredCertificate { id: KeyId::default(), label: String::new(), der: Vec::new() };
+        for attribute in session.get_attributes(handle, &wanted)? {
+            match attribute {
+                Attribute::Id(id) => certificate.id = KeyId::from(id),
+                Attribute::Label(label) => certificate.label = String::from_utf8_lossy(&label).into_owned(),
+                Attribute::Value(der) => certificate.der = der,
+                _ => {}
+            }
+        }
+        found.push((handle, certificate));
+    }
+    Ok(found)
+}
+
+/// The number of an edition as an object identifier, for `CKA_OBJECT_ID` takes nothing else: 2.25.*number* (the arc of
+/// identifiers that nobody hands out, ITU-T X.667).
+fn edition_oid(number: u32) -> Vec<u8> {
+    ObjectIdentifier::new(&format!("2.25.{number}")).ok().and_then(|oid| oid.to_der().ok()).unwrap_or_default()
+}
+
+fn edition_of(oid_der: &[u8]) -> u32 {
+    <ObjectIdentifier>::from_der(oid_der).ok().and_then(|oid| oid.arc(2)).unwrap_or(0)
+}
+
+fn encoding(error: impl std::fmt::Display) -> TokenError {
+    TokenError::Encoding(error.to_string())
 }

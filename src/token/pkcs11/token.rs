@@ -1,69 +1,228 @@
-//! An open token: log-in, PINs, and what it can do.
+//! An open token: who is logged in, how operations share it, and where the handles of its objects are kept.
+//!
+//! Operations that only use keys share the token; whatever finds, makes or destroys objects, or changes the log-in, has
+//! it alone. (On SoftHSM a C_FindObjects in one thread makes key generation in another fail.)
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::token::{KeyWrapMechanism, OaepHash, Pin, PinState, TokenError, TokenInfo, Unlock};
+use cryptoki::error::{Error, Result as CkResult};
+use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+use cryptoki::slot::Slot;
 
-/// An open token, owned by this process as long as a clone of it lives.
+use super::answers;
+use super::mechanisms::Mechanisms;
+use super::module::Module;
+use super::raw::RawFunctions;
+use super::sessions::Sessions;
+use crate::token::owner_lock::OwnerLock;
+use crate::token::{KeyId, PinState, TokenError, TokenInfo};
+
+/// An open token, owned by this process as long as a clone of it (or a key on it) lives.
 #[derive(Clone, Debug)]
 pub struct Token {
-    inner: Arc<TokenInfo>,
+    inner: Arc<OpenToken>,
+}
+
+/// What all clones of a [`Token`] share. Fields are dropped in this order: sessions close before the lock is given up.
+#[derive(Debug)]
+pub(super) struct OpenToken {
+    sessions: Sessions,
+    module: Module,
+    slot: Slot,
+    info: TokenInfo,
+    pin_bytes: std::ops::RangeInclusive<usize>,
+    guard: RwLock<()>,
+    logged_in: AtomicBool,
+    unlocked: AtomicBool,
+    handles: Mutex<HashMap<(ObjectClassKey, KeyId), ObjectHandle>>,
+    mechanisms: OnceLock<Mechanisms>,
+    _owner: OwnerLock,
+}
+
+/// The classes of objects whose handles are kept, as something that can be hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ObjectClassKey {
+    Private,
+    Secret,
+}
+
+impl ObjectClassKey {
+    fn class(self) -> ObjectClass {
+        match self {
+            Self::Private => ObjectClass::PRIVATE_KEY,
+            Self::Secret => ObjectClass::SECRET_KEY,
+        }
+    }
 }
 
 impl Token {
+    pub(super) fn new(
+        module: Module,
+        slot: Slot,
+        info: TokenInfo,
+        pin_bytes: std::ops::RangeInclusive<usize>,
+        owner: OwnerLock,
+    ) -> CkResult<Self> {
+        let sessions = Sessions::open(module.pkcs11(), slot, info.write_protected)?;
+        Ok(Self {
+            inner: Arc::new(OpenToken {
+                sessions,
+                module,
+                slot,
+                info,
+                pin_bytes,
+                guard: RwLock::new(()),
+                logged_in: AtomicBool::new(false),
+                unlocked: AtomicBool::new(false),
+                handles: Mutex::default(),
+                mechanisms: OnceLock::new(),
+                _owner: owner,
+            }),
+        })
+    }
+
+    pub(super) fn from_shared(inner: Arc<OpenToken>) -> Self {
+        Self { inner }
+    }
+
+    pub(super) fn share(&self) -> &Arc<OpenToken> {
+        &self.inner
+    }
+
     /// What the token said about itself when it was opened.
     pub fn info(&self) -> &TokenInfo {
-        &self.inner
+        &self.inner.info
     }
 
     /// Asks the token what it says about its PIN now. Costs no try.
     pub fn refresh_pin_state(&self) -> Result<PinState, TokenError> {
-        todo!()
-    }
-
-    /// Really verifies the PIN: waits for running operations, logs out, logs in. One call is at most one try, and none
-    /// when the PIN is locked, not set, or of a length that the token does not take.
-    pub fn log_in(&self, pin: &Pin) -> Result<(), TokenError> {
-        todo!()
-    }
-
-    /// Logs out; no error when nobody is logged in.
-    pub fn log_out(&self) -> Result<(), TokenError> {
-        todo!()
+        self.inner.module.pin_state(self.inner.slot).map_err(|error| self.explain("read the state of the PIN", &error))
     }
 
     /// Is the user logged in through this process?
     pub fn is_logged_in(&self) -> bool {
-        todo!()
+        self.inner.logged_in.load(Ordering::SeqCst)
     }
 
-    /// Changes the user PIN; one try of the old one.
-    pub fn change_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
-        todo!()
+    pub(super) fn note_logged_in(&self, logged_in: bool) {
+        self.inner.logged_in.store(logged_in, Ordering::SeqCst);
+        if !logged_in {
+            // Handles of private objects die with the log-in.
+            self.handles().clear();
+        }
     }
 
-    /// Changes the SO PIN; one try of the old one. Logs the user out.
-    pub fn set_so_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
-        todo!()
+    /// Marks the token as unlocked for one act; false when it is already.
+    pub(super) fn begin_act(&self) -> bool {
+        !self.inner.unlocked.swap(true, Ordering::SeqCst)
     }
 
-    /// Sets a new user PIN as security officer, whatever the old one was; one try of the SO PIN. Logs the user out.
-    pub fn init_pin_as_so(&self, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
-        todo!()
+    pub(super) fn end_act(&self) {
+        self.inner.unlocked.store(false, Ordering::SeqCst);
     }
 
-    /// The user's side: logs in for one act. [`TokenError::Busy`] while another act's [`Unlock`] lives.
-    pub fn unlock(&self, pin: Pin) -> Result<Unlock, TokenError> {
-        todo!()
+    /// How long a PIN of this token may be, in bytes.
+    pub(super) fn pin_bytes(&self) -> &std::ops::RangeInclusive<usize> {
+        &self.inner.pin_bytes
     }
 
-    /// The AES key wrap this token does; `None` when it can do neither, and so can take no delivered key.
-    pub fn aes_key_wrap_mechanism(&self) -> Option<KeyWrapMechanism> {
-        todo!()
+    pub(super) fn raw(&self) -> &RawFunctions {
+        self.inner.module.raw()
     }
 
-    /// The best RSA-OAEP this token does for unwrapping, SHA-256 before SHA-1; `None` when it does none.
-    pub fn oaep_hash(&self) -> Option<OaepHash> {
-        todo!()
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.inner.sessions
+    }
+
+    pub(super) fn mechanisms(&self) -> &Mechanisms {
+        self.inner.mechanisms.get_or_init(|| Mechanisms::probe(self.raw(), self.inner.slot, &self.inner.sessions))
+    }
+
+    pub(super) fn shared(&self) -> RwLockReadGuard<'_, ()> {
+        self.inner.guard.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn exclusive(&self) -> RwLockWriteGuard<'_, ()> {
+        self.inner.guard.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, HashMap<(ObjectClassKey, KeyId), ObjectHandle>> {
+        self.inner.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something that has the token alone, in a session of the pool.
+    pub(super) fn alone<T>(
+        &self,
+        operation: &'static str,
+        act: impl FnOnce(&Session) -> CkResult<T>,
+    ) -> Result<T, TokenError> {
+        let _alone = self.exclusive();
+        self.inner.sessions.with(act).map_err(|error| self.explain(operation, &error))
+    }
+
+    /// Does something that other operations may go on beside, in a session of the pool.
+    pub(super) fn beside_others<T>(
+        &self,
+        operation: &'static str,
+        act: impl FnOnce(&Session) -> CkResult<T>,
+    ) -> Result<T, TokenError> {
+        let _shared = self.shared();
+        self.inner.sessions.with(act).map_err(|error| self.explain(operation, &error))
+    }
+
+    /// Uses a key by its identifier, beside other operations. A handle that has become invalid is looked up once more.
+    pub(super) fn with_key<T>(
+        &self,
+        operation: &'static str,
+        class: ObjectClassKey,
+        id: &KeyId,
+        act: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
+    ) -> Result<T, TokenError> {
+        let attempt = |handle| {
+            let _shared = self.shared();
+            self.inner.sessions.with(|session| act(session, handle))
+        };
+        match attempt(self.handle(operation, class, id)?) {
+            Err(error) if answers::is_stale_handle(&error) => {
+                self.forget(class, id);
+                attempt(self.handle(operation, class, id)?)
+            }
+            result => result,
+        }
+        .map_err(|error| self.explain(operation, &error))
+    }
+
+    fn handle(&self, operation: &'static str, class: ObjectClassKey, id: &KeyId) -> Result<ObjectHandle, TokenError> {
+        if let Some(handle) = self.handles().get(&(class, id.clone())) {
+            return Ok(*handle);
+        }
+        let template = [Attribute::Class(class.class()), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
+        let found = self.alone(operation, |session| session.find_objects(&template))?;
+        let Some(handle) = found.first() else {
+            let token = self.info().name();
+            return Err(if self.is_logged_in() {
+                TokenError::KeyAbsent { operation, token }
+            } else {
+                TokenError::NotLoggedIn { operation, token }
+            });
+        };
+        self.remember(class, id, *handle);
+        Ok(*handle)
+    }
+
+    pub(super) fn remember(&self, class: ObjectClassKey, id: &KeyId, handle: ObjectHandle) {
+        self.handles().insert((class, id.clone()), handle);
+    }
+
+    pub(super) fn forget(&self, class: ObjectClassKey, id: &KeyId) {
+        self.handles().remove(&(class, id.clone()));
+    }
+
+    pub(super) fn explain(&self, operation: &'static str, error: &Error) -> TokenError {
+        let pin_state = || self.inner.module.pin_state(self.inner.slot).unwrap_or(PinState::CountLow);
+        answers::explain(operation, &self.inner.info.name(), error, pin_state)
     }
 }

@@ -1,0 +1,86 @@
+//! What a module's answers (`CKR_…`) mean to us.
+
+use cryptoki::error::{Error, RvError};
+
+use crate::token::{PinState, TokenError, TokenName};
+
+/// Turns a module's answer into an error of ours. `pin_state` is asked only when the PIN was wrong.
+pub(super) fn explain(
+    operation: &'static str,
+    token: &TokenName,
+    error: &Error,
+    pin_state: impl FnOnce() -> PinState,
+) -> TokenError {
+    let token = token.clone();
+    let Error::Pkcs11(code, _) = error else {
+        return TokenError::Fault { operation, token, code: error.to_string() };
+    };
+    match code {
+        RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => {
+            TokenError::PinIncorrect { operation, token, pin_state: pin_state() }
+        }
+        RvError::PinLocked => TokenError::PinLocked { operation, token },
+        RvError::UserPinNotInitialized => TokenError::PinNotSet { operation, token },
+        RvError::UserNotLoggedIn => TokenError::NotLoggedIn { operation, token },
+        RvError::TokenNotPresent
+        | RvError::TokenNotRecognized
+        | RvError::DeviceRemoved
+        | RvError::SlotIdInvalid
+        | RvError::SessionHandleInvalid => TokenError::Absent { operation, token },
+        RvError::MechanismInvalid
+        | RvError::MechanismParamInvalid
+        | RvError::FunctionNotSupported
+        | RvError::CurveNotSupported => TokenError::Unsupported { operation, token, what: name_of(*code) },
+        RvError::EncryptedDataInvalid
+        | RvError::EncryptedDataLenRange
+        | RvError::DataInvalid
+        | RvError::DataLenRange
+        | RvError::WrappedKeyInvalid
+        | RvError::WrappedKeyLenRange => TokenError::BadData { operation, token, reason: name_of(*code) },
+        RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid => TokenError::KeyAbsent { operation, token },
+        other => TokenError::Fault { operation, token, code: name_of(*other) },
+    }
+}
+
+/// Has the handle become invalid, so that the object must be looked up again?
+pub(super) fn is_stale_handle(error: &Error) -> bool {
+    matches!(error, Error::Pkcs11(RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid, _))
+}
+
+/// Is it exactly this answer?
+pub(super) fn is(error: &Error, code: RvError) -> bool {
+    matches!(error, Error::Pkcs11(other, _) if *other == code)
+}
+
+/// The name that PKCS#11 gives a return value: `CKR_PIN_INCORRECT` for `PinIncorrect`.
+pub(super) fn name_of(code: RvError) -> String {
+    let mut name = String::from("CKR");
+    for character in format!("{code:?}").chars() {
+        if character.is_uppercase() {
+            name.push('_');
+        }
+        name.push(character.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptoki::context::Function;
+
+    #[test]
+    fn names_are_the_standards() {
+        assert_eq!(name_of(RvError::PinIncorrect), "CKR_PIN_INCORRECT");
+        assert_eq!(name_of(RvError::GeneralError), "CKR_GENERAL_ERROR");
+    }
+
+    #[test]
+    fn removal_is_never_taken_for_a_wrong_pin() {
+        let token = TokenName { label: "card".into(), serial: "1".into() };
+        for code in [RvError::TokenNotPresent, RvError::DeviceRemoved, RvError::SessionHandleInvalid] {
+            let error = explain("log in", &token, &Error::Pkcs11(code, Function::Login), || PinState::CountLow);
+            assert!(matches!(error, TokenError::Absent { .. }), "{error}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Using a private key: sign, decrypt, agree. Where a key asks for the PIN at each use, it is given between Init and
+//! the operation, once; a wrong one ends the operation.
+
+use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
+use cryptoki::object::{Attribute, AttributeType};
+use sha2::{Digest, Sha256, Sha384};
+use zeroize::Zeroizing;
+
+use super::keys::TokenKey;
+use super::log_in::context_specific;
+use super::mechanisms::key_transport;
+use super::templates;
+use super::token::ObjectClassKey;
+use crate::token::public_key::{ecdsa_signature, sha256_digest_info};
+use crate::token::{KeyAlgorithm, KeyTransport, Pin, PublicKey, Signature, Token, TokenError};
+
+impl Token {
+    /// Signs. The hash is made here, so that one mechanism does on every token and card.
+    pub(in crate::token) fn sign_with_key(
+        &self,
+        key: &TokenKey,
+        message: &[u8],
+        pin: Option<&Pin>,
+    ) -> Result<Signature, TokenError> {
+        let operation = "sign";
+        let (mechanism, input) = match key.algorithm() {
+            KeyAlgorithm::Rsa(_) => (Mechanism::RsaPkcs, sha256_digest_info(&Sha256::digest(message))?),
+            KeyAlgorithm::P256 => (Mechanism::Ecdsa, Sha256::digest(message).to_vec()),
+            KeyAlgorithm::P384 => (Mechanism::Ecdsa, Sha384::digest(message).to_vec()),
+        };
+        let pin = pin.filter(|_| key.requires_pin_each_use());
+        let bytes = self.with_key(operation, ObjectClassKey::Private, key.id(), |session, handle| {
+            session.sign_init(&mechanism, handle)?;
+            context_specific(session, pin)?;
+            self.raw().sign(session, &input)
+        })?;
+        if key.algorithm().is_elliptic_curve() { ecdsa_signature(&bytes) } else { Ok(Signature::from_bytes(bytes)) }
+    }
+
+    /// Decrypts with an RSA key.
+    pub(in crate::token) fn decrypt_with_key(
+        &self,
+        key: &TokenKey,
+        transport: KeyTransport,
+        ciphertext: &[u8],
+        pin: Option<&Pin>,
+    ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        let operation = "decrypt";
+        if key.algorithm().is_elliptic_curve() {
+            let what = "decrypting with a key on an elliptic curve".to_owned();
+            return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
+        }
+        let mechanism = key_transport(transport);
+        let pin = pin.filter(|_| key.requires_pin_each_use());
+        self.with_key(operation, ObjectClassKey::Private, key.id(), |session, handle| {
+            session.decrypt_init(&mechanism, handle)?;
+            context_specific(session, pin)?;
+            self.raw().decrypt(session, ciphertext)
+        })
+    }
+
+    /// Agrees on a secret with the owner of another key on the same curve. No token asks for the PIN here
+    /// (`C_DeriveKey` has no Init), so that the log-in is all that guards it.
+    pub(in crate::token) fn agree_with_key(
+        &self,
+        key: &TokenKey,
+        peer_spki_der: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        let operation = "agree on a key";
+        let token = self.info().name();
+        let peer = PublicKey::from_der(peer_spki_der)?;
+        let (Some(point), Some(length)) = (peer.point(), key.algorithm().field_bytes()) else {
+            let what = "agreeing on a key with RSA".to_owned();
+            return Err(TokenError::Unsupported { operation, token, what });
+        };
+        if peer.algorithm() != key.algorithm() {
+            let reason = format!("the other key is on {}, ours on {}", peer.algorithm(), key.algorithm());
+            return Err(TokenError::BadData { operation, token, reason });
+        }
+        let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &point));
+        let template = templates::agreed_secret(length);
+        let secret = self.with_key(operation, ObjectClassKey::Private, key.id(), |session, handle| {
+            let secret = session.derive_key(&mechanism, handle, &template)?;
+            let read = session.get_attributes(secret, &[AttributeType::Value]);
+            session.destroy_object(secret)?;
+            Ok(read?.into_iter().find_map(|attribute| match attribute {
+                Attribute::Value(value) => Some(Zeroizing::new(value)),
+                _ => None,
+            }))
+        })?;
+        secret.filter(|secret| secret.len() == length).ok_or_else(|| TokenError::Fault {
+            operation,
+            token,
+            code: "a secret that cannot be read or has another length".to_owned(),
+        })
+    }
+}

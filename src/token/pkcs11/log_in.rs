@@ -1,0 +1,131 @@
+//! Log-in and PINs. One PIN handed to a function here costs at most one try, and none when it cannot be right.
+
+use cryptoki::error::RvError;
+use cryptoki::session::{Session, UserType};
+use cryptoki::types::AuthPin;
+
+use super::answers;
+use crate::token::{Pin, PinState, Token, TokenError, Unlock};
+
+impl Token {
+    /// Really verifies the PIN: waits for running operations, logs out, logs in. (While someone is logged in, a module
+    /// answers `CKR_USER_ALREADY_LOGGED_IN` to any PIN.) One call is at most one try, and none when the PIN is locked,
+    /// not set, or of a length that the token does not take.
+    pub fn log_in(&self, pin: &Pin) -> Result<(), TokenError> {
+        let operation = "log in";
+        self.check_length(operation, pin)?;
+        let _alone = self.exclusive();
+        self.check_pin_can_be_tried(operation)?;
+        let anchor = self.sessions().anchor();
+        self.log_out_session(&anchor);
+        anchor.login(UserType::User, Some(&auth_pin(pin))).map_err(|error| self.explain(operation, &error))?;
+        self.note_logged_in(true);
+        Ok(())
+    }
+
+    /// Logs out; no error when nobody is logged in.
+    pub fn log_out(&self) -> Result<(), TokenError> {
+        let _alone = self.exclusive();
+        self.log_out_session(&self.sessions().anchor());
+        Ok(())
+    }
+
+    /// Changes the user PIN; one try of the old one.
+    pub fn change_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
+        let operation = "change the PIN";
+        self.check_length(operation, old)?;
+        self.check_length(operation, new)?;
+        let _alone = self.exclusive();
+        self.check_pin_can_be_tried(operation)?;
+        let anchor = self.sessions().anchor();
+        anchor.set_pin(&auth_pin(old), &auth_pin(new)).map_err(|error| self.explain(operation, &error))
+    }
+
+    /// Changes the SO PIN; one try of the old one. Logs the user out.
+    pub fn set_so_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
+        let operation = "change the SO PIN";
+        self.check_length(operation, new)?;
+        self.as_security_officer(operation, old, |session| session.set_pin(&auth_pin(old), &auth_pin(new)))
+    }
+
+    /// Sets a new user PIN as security officer, whatever the old one was; one try of the SO PIN. Logs the user out.
+    pub fn init_pin_as_so(&self, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
+        let operation = "set a new PIN";
+        self.check_length(operation, pin)?;
+        self.as_security_officer(operation, so_pin, |session| session.init_pin(&auth_pin(pin)))
+    }
+
+    fn as_security_officer(
+        &self,
+        operation: &'static str,
+        so_pin: &Pin,
+        act: impl FnOnce(&Session) -> cryptoki::error::Result<()>,
+    ) -> Result<(), TokenError> {
+        self.check_length(operation, so_pin)?;
+        let _alone = self.exclusive();
+        let anchor = self.sessions().anchor();
+        self.log_out_session(&anchor);
+        let result = anchor.login(UserType::So, Some(&auth_pin(so_pin))).and_then(|()| act(&anchor));
+        self.log_out_session(&anchor);
+        result.map_err(|error| self.explain(operation, &error))
+    }
+
+    /// The user's side: logs in for one act. [`TokenError::Busy`] while another act's [`Unlock`] lives.
+    pub fn unlock(&self, pin: Pin) -> Result<Unlock, TokenError> {
+        if !self.begin_act() {
+            return Err(TokenError::Busy { token: self.info().name() });
+        }
+        if let Err(error) = self.log_in(&pin) {
+            self.end_act();
+            return Err(error);
+        }
+        Ok(Unlock::new(self.clone(), pin))
+    }
+
+    /// Ends what [`Token::unlock`] began.
+    pub(in crate::token) fn lock_again(&self) {
+        let _ = self.log_out();
+        self.end_act();
+    }
+
+    /// A PIN that is too short or too long is not tried: it would cost a try for nothing.
+    fn check_length(&self, operation: &'static str, pin: &Pin) -> Result<(), TokenError> {
+        let allowed = self.pin_bytes();
+        if allowed.contains(&pin.as_str().len()) {
+            return Ok(());
+        }
+        let (min, max) = (*allowed.start(), *allowed.end());
+        Err(TokenError::PinLength { operation, token: self.info().name(), min, max })
+    }
+
+    fn check_pin_can_be_tried(&self, operation: &'static str) -> Result<(), TokenError> {
+        let token = self.info().name();
+        match self.refresh_pin_state()? {
+            PinState::Locked => Err(TokenError::PinLocked { operation, token }),
+            PinState::NotSet => Err(TokenError::PinNotSet { operation, token }),
+            PinState::Ok | PinState::CountLow | PinState::FinalTry => Ok(()),
+        }
+    }
+
+    fn log_out_session(&self, session: &Session) {
+        if let Err(error) = session.logout()
+            && !answers::is(&error, RvError::UserNotLoggedIn)
+        {
+            tracing::debug!(token = %self.info().name(), %error, "log-out failed");
+        }
+        self.note_logged_in(false);
+    }
+}
+
+/// The log-in that a key with `CKA_ALWAYS_AUTHENTICATE` wants between Init and the operation.
+pub(super) fn context_specific(session: &Session, pin: Option<&Pin>) -> cryptoki::error::Result<()> {
+    match pin {
+        Some(pin) => session.login(UserType::ContextSpecific, Some(&auth_pin(pin))),
+        None => Ok(()),
+    }
+}
+
+/// The PIN as cryptoki takes it; it wipes its copy too.
+pub(super) fn auth_pin(pin: &Pin) -> AuthPin {
+    AuthPin::new(pin.as_str().into())
+}

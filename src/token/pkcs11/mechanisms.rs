@@ -1,0 +1,73 @@
+//! What a token can do, found out by asking it and by beginning operations, not by its name.
+
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use cryptoki::slot::Slot;
+
+use super::raw::RawFunctions;
+use super::sessions::Sessions;
+use crate::token::{KeyTransport, KeyWrapMechanism, OaepHash, Token};
+
+/// What was found out about a token.
+#[derive(Debug)]
+pub(super) struct Mechanisms {
+    key_wrap: Option<KeyWrapMechanism>,
+    oaep: Option<OaepHash>,
+}
+
+impl Mechanisms {
+    pub(super) fn probe(raw: &RawFunctions, slot: Slot, sessions: &Sessions) -> Self {
+        let key_wrap =
+            [KeyWrapMechanism::Kwp, KeyWrapMechanism::Pad].into_iter().find(|kind| raw.can_wrap(slot, *kind));
+        let oaep = [OaepHash::Sha256, OaepHash::Sha1].into_iter().find(|hash| can_begin_oaep(sessions, *hash));
+        Self { key_wrap, oaep }
+    }
+}
+
+/// No question tells which hashes RSA-OAEP takes; beginning to encrypt to a public key does. The key is a session
+/// object with a made-up modulus, and the operation ends with its session.
+fn can_begin_oaep(sessions: &Sessions, hash: OaepHash) -> bool {
+    let template = [
+        Attribute::Class(ObjectClass::PUBLIC_KEY),
+        Attribute::KeyType(KeyType::RSA),
+        Attribute::Token(false),
+        Attribute::Private(false),
+        Attribute::Encrypt(true),
+        Attribute::Modulus(vec![0xc5; 256]),
+        Attribute::PublicExponent(vec![1, 0, 1]),
+    ];
+    let Ok(session) = sessions.open_another() else { return false };
+    session.create_object(&template).and_then(|key| session.encrypt_init(&oaep(hash), key)).is_ok()
+}
+
+impl Token {
+    /// The AES key wrap this token does; `None` when it can do neither, and so can take no delivered key.
+    pub fn aes_key_wrap_mechanism(&self) -> Option<KeyWrapMechanism> {
+        self.mechanisms().key_wrap
+    }
+
+    /// The best RSA-OAEP this token does for unwrapping, SHA-256 before SHA-1; `None` when it does none.
+    pub fn oaep_hash(&self) -> Option<OaepHash> {
+        self.mechanisms().oaep
+    }
+}
+
+/// RSA-OAEP with an empty label.
+pub(super) fn oaep(hash: OaepHash) -> Mechanism<'static> {
+    let (hash, mask) = match hash {
+        OaepHash::Sha1 => (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),
+        OaepHash::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
+        OaepHash::Sha384 => (MechanismType::SHA384, PkcsMgfType::MGF1_SHA384),
+        OaepHash::Sha512 => (MechanismType::SHA512, PkcsMgfType::MGF1_SHA512),
+    };
+    Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mask, PkcsOaepSource::empty()))
+}
+
+/// How a content-encryption key is decrypted.
+pub(super) fn key_transport(transport: KeyTransport) -> Mechanism<'static> {
+    match transport {
+        KeyTransport::Pkcs1v15 => Mechanism::RsaPkcs,
+        KeyTransport::Oaep(hash) => oaep(hash),
+    }
+}

@@ -1,0 +1,159 @@
+//! Making a token in a free slot, and making one empty again: PKCS#11 knows no deleting.
+
+use std::sync::{Mutex, PoisonError};
+
+use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
+
+use super::answers;
+use super::log_in::auth_pin;
+use super::module::{EMPTY_LABEL, pin_bytes};
+use crate::token::owner_lock::OwnerLock;
+use crate::token::{Module, Pin, PinState, TokenError, TokenErrorKind, TokenInfo, TokenName};
+
+/// The SO PIN of a discarded token. It is no secret, for it guards nothing: it lets whoever comes next use the token.
+const EMPTY_SO_PIN: &str = "tokenkeep-empty-token";
+
+/// The longest label of a token, in bytes (PKCS#11 `CK_TOKEN_INFO`); SoftHSM refuses a longer one.
+const LABEL_BYTES: usize = 32;
+
+/// Two threads that make tokens at once destroy each other's (SoftHSM), so making one is done by one at a time.
+static MAKING: Mutex<()> = Mutex::new(());
+
+impl Module {
+    /// Has it a slot in which a new token can be made, an empty discarded one included?
+    pub fn can_create_tokens(&self) -> Result<bool, TokenError> {
+        Ok(self.slots()?.iter().any(|(_, info)| !info.token_initialized() || is_discarded(info)))
+    }
+
+    /// Makes a token of this label (1 to 32 bytes), SO PIN and user PIN.
+    ///
+    /// Resumes what an earlier call with the same label and SO PIN left behind: a token of that label that has no user
+    /// PIN, or holds no object, is finished with one try of the SO PIN. Any other token of that label is
+    /// [`TokenError::LabelTaken`]. A token emptied by [`Module::discard_token`] is used before a free slot.
+    pub fn create_token(&self, label: &str, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
+        if label.is_empty()
+            || label.len() > LABEL_BYTES
+            || label.trim() != label
+            || label.chars().any(char::is_control)
+            || label == EMPTY_LABEL
+        {
+            return Err(TokenError::LabelUnfit { label: label.to_owned() });
+        }
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = TokenName { label: "its free slots".to_owned(), serial: "slots".to_owned() };
+        let _one_process = OwnerLock::acquire(self.path(), &slots)?;
+        self.rescan()?;
+        if let Some(existing) = self.tokens()?.iter().find(|token| token.label == label) {
+            return self.resume(existing, so_pin, pin);
+        }
+        let slots = self.slots()?;
+        for (slot, info) in slots.iter().filter(|(_, info)| is_discarded(info)) {
+            if let Some(token) = self.reuse(*slot, info, label, so_pin, pin)? {
+                return Ok(token);
+            }
+        }
+        let free = slots.iter().find(|(_, info)| !info.token_initialized());
+        let (slot, info) = free.ok_or_else(|| TokenError::NoFreeSlot { module: self.path().to_owned() })?;
+        self.check_lengths(info, label, so_pin, pin)?;
+        self.initialize_token(*slot, so_pin, label)?;
+        self.finish(*slot, so_pin, pin)
+    }
+
+    /// Makes it an empty token again, which the next [`Module::create_token`] uses first. Everything on it is lost. No
+    /// clone of it may be open in this process ([`TokenError::Busy`]), because a token with sessions cannot be emptied.
+    pub fn discard_token(&self, token: &TokenInfo, so_pin: &Pin) -> Result<(), TokenError> {
+        let operation = "empty the token";
+        if self.has_open(token) {
+            return Err(TokenError::Busy { token: token.name() });
+        }
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = OwnerLock::acquire(self.path(), &token.name())?;
+        let (slot, _) = self.slot_of(operation, token)?;
+        self.pkcs11()
+            .init_token(slot, &auth_pin(so_pin), EMPTY_LABEL)
+            .map_err(|error| answers::explain(operation, &token.name(), &error, || PinState::CountLow))?;
+        drop(owner);
+        let empty = TokenInfo { label: EMPTY_LABEL.to_owned(), ..token.clone() };
+        self.open(&empty)?.set_so_pin(so_pin, &empty_so_pin()?)
+    }
+
+    /// Finishes a token of the wanted label, if it is one that an earlier call left behind.
+    fn resume(&self, existing: &TokenInfo, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
+        let taken = || TokenError::LabelTaken { label: existing.label.clone(), serial: existing.serial.clone() };
+        let token = match self.open(existing) {
+            Err(TokenError::Owned { .. }) => return Err(taken()),
+            result => result?,
+        };
+        let without_pin = token.refresh_pin_state()? == PinState::NotSet;
+        if !without_pin && !token.is_empty()? {
+            return Err(taken());
+        }
+        match token.init_pin_as_so(so_pin, pin) {
+            // Made of a discarded token, and interrupted before it had its own SO PIN.
+            Err(TokenError::PinIncorrect { .. }) if without_pin => {
+                token.set_so_pin(&empty_so_pin()?, so_pin).map_err(|_| taken())?;
+                token.init_pin_as_so(so_pin, pin)?;
+            }
+            Err(error) if error.kind() == TokenErrorKind::Pin && !matches!(error, TokenError::PinLength { .. }) => {
+                return Err(taken());
+            }
+            result => result?,
+        }
+        Ok(TokenInfo { pin_state: PinState::Ok, ..existing.clone() })
+    }
+
+    /// Makes a token of a discarded one; `None` when that does not open with the SO PIN of discarded ones, nor with
+    /// ours (which it has when it was being discarded, and that was interrupted).
+    fn reuse(
+        &self,
+        slot: Slot,
+        info: &CkTokenInfo,
+        label: &str,
+        so_pin: &Pin,
+        pin: &Pin,
+    ) -> Result<Option<TokenInfo>, TokenError> {
+        self.check_lengths(info, label, so_pin, pin)?;
+        let old = empty_so_pin()?;
+        if self.initialize_token(slot, &old, label).is_ok() {
+            let token = self.open(&self.token_in(slot)?)?;
+            token.set_so_pin(&old, so_pin)?;
+        } else if self.initialize_token(slot, so_pin, label).is_err() {
+            tracing::warn!(serial = info.serial_number(), "a discarded token does not open; leaving it alone");
+            return Ok(None);
+        }
+        self.finish(slot, so_pin, pin).map(Some)
+    }
+
+    fn finish(&self, slot: Slot, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
+        crate::crash_point::reached("token.without_pin");
+        let token = self.token_in(slot)?;
+        self.open(&token)?.init_pin_as_so(so_pin, pin)?;
+        self.token_in(slot)
+    }
+
+    fn initialize_token(&self, slot: Slot, so_pin: &Pin, label: &str) -> Result<(), TokenError> {
+        let name = TokenName { label: label.to_owned(), serial: "new".to_owned() };
+        self.pkcs11()
+            .init_token(slot, &auth_pin(so_pin), label)
+            .map_err(|error| answers::explain("create the token", &name, &error, || PinState::CountLow))
+    }
+
+    fn check_lengths(&self, info: &CkTokenInfo, label: &str, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
+        let allowed = pin_bytes(info);
+        if [so_pin, pin].iter().all(|pin| allowed.contains(&pin.as_str().len())) {
+            return Ok(());
+        }
+        let token = TokenName { label: label.to_owned(), serial: "new".to_owned() };
+        let (min, max) = (*allowed.start(), *allowed.end());
+        Err(TokenError::PinLength { operation: "create the token", token, min, max })
+    }
+}
+
+fn is_discarded(info: &CkTokenInfo) -> bool {
+    info.token_initialized() && info.label().trim_end() == EMPTY_LABEL
+}
+
+fn empty_so_pin() -> Result<Pin, TokenError> {
+    // The constant is a PIN; the error is here only because there is no other way to say so without a panic.
+    Pin::new(EMPTY_SO_PIN.to_owned()).map_err(|error| TokenError::NoRandom(error.to_string()))
+}

@@ -1,0 +1,238 @@
+//! The calls that cryptoki 0.12.1 cannot make: the only `unsafe` code of the crate.
+//!
+//! - **Single-part `C_Sign` and `C_Decrypt` apart from their Init**, because a key with `CKA_ALWAYS_AUTHENTICATE` wants
+//!   the context-specific log-in exactly between the two (PKCS#11 v2.40 §4.9).
+//! - **`C_WrapKey` with the length that it returns**: cryptoki keeps the length of the first, estimating call.
+//! - **`CKM_AES_KEY_WRAP_KWP` (0x210B)**, for which cryptoki has no name and takes no number.
+//! - **`CKA_UNWRAP_TEMPLATE`**, an attribute whose value is a template.
+//!
+//! It must never be given anything but sessions and objects of the module that it was loaded from. Each function takes
+//! borrowed Rust values, builds the C structures from them and keeps none after the call.
+#![allow(unsafe_code)] // the reason is above; everywhere else it is denied
+
+use std::path::Path;
+
+use cryptoki::context::Function;
+use cryptoki::error::{Error, Result, Rv};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, ObjectHandle};
+use cryptoki::session::Session;
+use cryptoki::slot::Slot;
+use cryptoki_sys::{
+    CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_MECHANISM, CK_MECHANISM_INFO, CK_RV, CK_ULONG, CKA_UNWRAP_TEMPLATE, CKF_UNWRAP,
+    CKF_WRAP, CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD,
+};
+use zeroize::Zeroizing;
+
+use crate::token::KeyWrapMechanism;
+
+/// Longer than any signature, decrypted block or wrapped key that we ask for (RSA-4096 in PKCS#8: about 2,400 bytes).
+const LONGEST_OUTPUT: usize = 8192;
+
+/// A mechanism for wrapping and unwrapping.
+pub(super) enum WrapMechanism<'a> {
+    /// An AES key wrap, in whose parameter there is nothing.
+    KeyWrap(KeyWrapMechanism),
+    /// One that cryptoki can express.
+    Other(Mechanism<'a>),
+}
+
+impl WrapMechanism<'_> {
+    fn to_c(&self) -> CK_MECHANISM {
+        let mechanism = match self {
+            Self::KeyWrap(KeyWrapMechanism::Kwp) => CKM_AES_KEY_WRAP_KWP,
+            Self::KeyWrap(KeyWrapMechanism::Pad) => CKM_AES_KEY_WRAP_PAD,
+            Self::Other(mechanism) => return mechanism.into(),
+        };
+        CK_MECHANISM { mechanism, pParameter: std::ptr::null_mut(), ulParameterLen: 0 }
+    }
+}
+
+/// The module's table of functions.
+pub(super) struct RawFunctions {
+    functions: CK_FUNCTION_LIST,
+    // The library stays loaded as long as its functions can be called.
+    _library: cryptoki_sys::Pkcs11,
+}
+
+impl RawFunctions {
+    /// Looks up the table of functions in a library that cryptoki has loaded: the loader gives the same instance.
+    pub(super) fn load(path: &Path) -> Result<Self> {
+        // SAFETY: loading runs the library's initializers; cryptoki has just run them for the same file.
+        let library = unsafe { cryptoki_sys::Pkcs11::new(path) }.map_err(Error::LibraryLoading)?;
+        let Ok(get_function_list) = library.C_GetFunctionList.as_ref() else {
+            return Err(Error::MissingSymbol("C_GetFunctionList"));
+        };
+        let mut list: *mut CK_FUNCTION_LIST = std::ptr::null_mut();
+        // SAFETY: `list` is valid for writing one pointer, which is all that C_GetFunctionList does.
+        result(unsafe { get_function_list(&raw mut list) }, Function::GetFunctionList)?;
+        if list.is_null() {
+            return Err(Error::NullFunctionPointer);
+        }
+        // SAFETY: not null, and PKCS#11 (§5.4) has it point to a static structure of this layout, version 2.x.
+        let functions = unsafe { *list };
+        Ok(Self { functions, _library: library })
+    }
+
+    /// Can the token in this slot wrap and unwrap with it?
+    pub(super) fn can_wrap(&self, slot: Slot, mechanism: KeyWrapMechanism) -> bool {
+        let Some(get_mechanism_info) = self.functions.C_GetMechanismInfo else { return false };
+        let mut info = CK_MECHANISM_INFO::default();
+        let kind = WrapMechanism::KeyWrap(mechanism).to_c().mechanism;
+        // SAFETY: `info` is a mechanism info structure of our own; the slot's number is checked by the module.
+        let answer = unsafe { get_mechanism_info(slot.into(), kind, &raw mut info) };
+        result(answer, Function::GetMechanismInfo).is_ok() && info.flags & (CKF_WRAP | CKF_UNWRAP) != 0
+    }
+
+    /// `C_Sign`, after `sign_init` (and, where it is asked for, the context-specific log-in) on the same session.
+    pub(super) fn sign(&self, session: &Session, data: &[u8]) -> Result<Vec<u8>> {
+        let function = self.functions.C_Sign.ok_or(Error::NullFunctionPointer)?;
+        let mut output = vec![0_u8; LONGEST_OUTPUT];
+        let mut length = c_length(&output)?;
+        let data_length = c_length(data)?;
+        // SAFETY: both buffers live through the call, with their true lengths; the module only reads `data`.
+        let answer = unsafe {
+            function(session.handle(), data.as_ptr().cast_mut(), data_length, output.as_mut_ptr(), &raw mut length)
+        };
+        result(answer, Function::Sign)?;
+        output.truncate(usize::try_from(length)?);
+        Ok(output)
+    }
+
+    /// `C_Decrypt`, after `decrypt_init` (and the context-specific log-in) on the same session.
+    pub(super) fn decrypt(&self, session: &Session, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let function = self.functions.C_Decrypt.ok_or(Error::NullFunctionPointer)?;
+        let mut output = Zeroizing::new(vec![0_u8; LONGEST_OUTPUT]);
+        let mut length = c_length(&output)?;
+        let data_length = c_length(data)?;
+        // SAFETY: both buffers live through the call, with their true lengths; the module only reads `data`.
+        let answer = unsafe {
+            function(session.handle(), data.as_ptr().cast_mut(), data_length, output.as_mut_ptr(), &raw mut length)
+        };
+        result(answer, Function::Decrypt)?;
+        output.truncate(usize::try_from(length)?);
+        Ok(output)
+    }
+
+    /// `C_WrapKey`, cut to the length that the module returns.
+    pub(super) fn wrap_key(
+        &self,
+        session: &Session,
+        mechanism: &WrapMechanism<'_>,
+        wrapping_key: ObjectHandle,
+        key: ObjectHandle,
+    ) -> Result<Vec<u8>> {
+        let function = self.functions.C_WrapKey.ok_or(Error::NullFunctionPointer)?;
+        let mut mechanism = mechanism.to_c();
+        let mut output = vec![0_u8; LONGEST_OUTPUT];
+        let mut length = c_length(&output)?;
+        // SAFETY: the mechanism's parameter, if any, is borrowed by `mechanism`'s origin through the call; the output
+        // buffer has the length that is given.
+        let answer = unsafe {
+            function(
+                session.handle(),
+                &raw mut mechanism,
+                wrapping_key.handle(),
+                key.handle(),
+                output.as_mut_ptr(),
+                &raw mut length,
+            )
+        };
+        result(answer, Function::WrapKey)?;
+        output.truncate(usize::try_from(length)?);
+        Ok(output)
+    }
+
+    /// `C_UnwrapKey`.
+    pub(super) fn unwrap_key(
+        &self,
+        session: &Session,
+        mechanism: &WrapMechanism<'_>,
+        unwrapping_key: ObjectHandle,
+        wrapped: &[u8],
+        template: &[Attribute],
+    ) -> Result<ObjectHandle> {
+        let function = self.functions.C_UnwrapKey.ok_or(Error::NullFunctionPointer)?;
+        let mut mechanism = mechanism.to_c();
+        let mut attributes = c_template(template);
+        let mut handle = 0;
+        let wrapped_length = c_length(wrapped)?;
+        let attribute_count = c_length(&attributes)?;
+        // SAFETY: the attributes point into `template`, which lives through the call; the module only reads it and
+        // `wrapped`.
+        let answer = unsafe {
+            function(
+                session.handle(),
+                &raw mut mechanism,
+                unwrapping_key.handle(),
+                wrapped.as_ptr().cast_mut(),
+                wrapped_length,
+                attributes.as_mut_ptr(),
+                attribute_count,
+                &raw mut handle,
+            )
+        };
+        result(answer, Function::UnwrapKey)?;
+        // SAFETY: the handle was just given out by the module for this session's token.
+        Ok(unsafe { ObjectHandle::new_from_raw(handle) })
+    }
+
+    /// `C_GenerateKeyPair` for a private key that unwraps only into keys of the given template
+    /// (`CKA_UNWRAP_TEMPLATE`). Returns the public and the private key.
+    pub(super) fn generate_unwrapping_key_pair(
+        &self,
+        session: &Session,
+        mechanism: &Mechanism<'_>,
+        public: &[Attribute],
+        private: &[Attribute],
+        unwrap_template: &[Attribute],
+    ) -> Result<(ObjectHandle, ObjectHandle)> {
+        let function = self.functions.C_GenerateKeyPair.ok_or(Error::NullFunctionPointer)?;
+        let mut mechanism: CK_MECHANISM = mechanism.into();
+        let mut public = c_template(public);
+        let mut nested = c_template(unwrap_template);
+        let nested_length = CK_ULONG::try_from(size_of_val(nested.as_slice()))?;
+        let mut private = c_template(private);
+        private.push(CK_ATTRIBUTE {
+            type_: CKA_UNWRAP_TEMPLATE,
+            pValue: nested.as_mut_ptr().cast(),
+            ulValueLen: nested_length,
+        });
+        let (mut public_handle, mut private_handle) = (0, 0);
+        let (public_count, private_count) = (c_length(&public)?, c_length(&private)?);
+        // SAFETY: all three arrays and what they point to live through the call; the module only reads them.
+        let answer = unsafe {
+            function(
+                session.handle(),
+                &raw mut mechanism,
+                public.as_mut_ptr(),
+                public_count,
+                private.as_mut_ptr(),
+                private_count,
+                &raw mut public_handle,
+                &raw mut private_handle,
+            )
+        };
+        result(answer, Function::GenerateKeyPair)?;
+        // SAFETY: both handles were just given out by the module for this session's token.
+        Ok(unsafe { (ObjectHandle::new_from_raw(public_handle), ObjectHandle::new_from_raw(private_handle)) })
+    }
+}
+
+impl std::fmt::Debug for RawFunctions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("RawFunctions")
+    }
+}
+
+fn c_template(template: &[Attribute]) -> Vec<CK_ATTRIBUTE> {
+    template.iter().map(CK_ATTRIBUTE::from).collect()
+}
+
+fn c_length<T>(slice: &[T]) -> Result<CK_ULONG> {
+    Ok(CK_ULONG::try_from(slice.len())?)
+}
+
+fn result(answer: CK_RV, function: Function) -> Result<()> {
+    Rv::from(answer).into_result(function)
+}

@@ -1,0 +1,168 @@
+//! The user's side of a delivery: a transport key, and the delivered private key unwrapped into the token.
+
+use cryptoki::error::Result as CkResult;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::ObjectHandle;
+use cryptoki::session::Session;
+
+use super::keys::{KeyDescription, describe_private_key};
+use super::mechanisms::oaep;
+use super::raw::WrapMechanism;
+use super::templates;
+use super::token::ObjectClassKey;
+use crate::token::{
+    Delivery, KeyAlgorithm, KeyId, KeyWrapMechanism, OaepHash, PublicKey, RsaSize, SecurityLevel, Token, TokenError,
+    TokenKey,
+};
+
+/// The kind of every transport key: long enough for the minutes it lives, and quick to make.
+const TRANSPORT: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
+
+/// What a delivered key becomes on the token.
+pub(in crate::token) struct Installation<'a> {
+    pub(in crate::token) label: &'a str,
+    pub(in crate::token) id: &'a KeyId,
+    pub(in crate::token) algorithm: KeyAlgorithm,
+    pub(in crate::token) public_spki_der: &'a [u8],
+    pub(in crate::token) level: SecurityLevel,
+}
+
+impl Token {
+    /// Makes a transport key pair; its public half, and the hash of RSA-OAEP that this token can do.
+    pub(in crate::token) fn generate_transport_key_pair(
+        &self,
+        label: &str,
+        id: &KeyId,
+    ) -> Result<(PublicKey, OaepHash), TokenError> {
+        let operation = "make a transport key";
+        let oaep = self.must_do_oaep(operation)?;
+        self.must_wrap(operation)?;
+        let public = templates::transport_public_key(label, id, TRANSPORT)?;
+        let private = templates::transport_key(label, id);
+        let unwrapped = templates::unwrapped_by_transport_key();
+        let made = self.alone(operation, |session| {
+            let mechanism = Mechanism::RsaPkcsKeyPairGen;
+            let (_, private) =
+                self.raw().generate_unwrapping_key_pair(session, &mechanism, &public, &private, &unwrapped)?;
+            Ok((private, describe_private_key(session, private)?))
+        });
+        let key = self.whole_or_nothing(operation, id, made)?;
+        Ok((key.public_key().clone(), oaep))
+    }
+
+    /// The transport key pair of this `CKA_ID`, made earlier.
+    pub(in crate::token) fn find_transport_key_pair(
+        &self,
+        id: &KeyId,
+    ) -> Result<Option<(PublicKey, OaepHash)>, TokenError> {
+        let operation = "find the transport key";
+        let Some(key) = self.private_key_of_any_use(operation, id)? else { return Ok(None) };
+        Ok(Some((key.into_public_key(), self.must_do_oaep(operation)?)))
+    }
+
+    /// Unwraps a delivered key into the token and writes its public half beside it; all or nothing.
+    pub(in crate::token) fn install(
+        &self,
+        transport: &KeyId,
+        delivery: &Delivery,
+        key: &Installation<'_>,
+    ) -> Result<TokenKey, TokenError> {
+        let operation = "install the delivered key";
+        self.must_be_logged_in(operation)?;
+        let public_key = PublicKey::from_der(key.public_spki_der)?;
+        if public_key.algorithm() != key.algorithm {
+            return Err(self.misfit(operation, "its certificate is for a key of another kind"));
+        }
+        let public = templates::delivered_public_key(key.label, key.id, key.algorithm, &public_key)?;
+        let transport = self.with_key(operation, ObjectClassKey::Private, transport, |_, handle| Ok(handle))?;
+        let made = self.alone(operation, |session| {
+            let private = self.unwrap_delivery(session, transport, delivery, key)?;
+            session.create_object(&public)?;
+            Ok((private, describe_private_key(session, private)?))
+        });
+        let made = made.map_err(|error| self.undeliverable(operation, error));
+        let installed = self.whole_or_nothing(operation, key.id, made)?;
+        if *installed.public_key() != public_key {
+            self.destroy(&installed)?;
+            return Err(self.misfit(operation, "it is not the key of its certificate"));
+        }
+        Ok(installed)
+    }
+
+    fn unwrap_delivery(
+        &self,
+        session: &Session,
+        transport: ObjectHandle,
+        delivery: &Delivery,
+        key: &Installation<'_>,
+    ) -> CkResult<ObjectHandle> {
+        let aes = self.raw().unwrap_key(
+            session,
+            &WrapMechanism::Other(oaep(delivery.oaep)),
+            transport,
+            &delivery.encrypted_key,
+            &templates::delivered_aes_key(),
+        )?;
+        let template = templates::delivered_key(key.label, key.id, key.algorithm, key.level);
+        let mechanism = WrapMechanism::KeyWrap(self.can_unwrap(delivery.mechanism));
+        let private = self.raw().unwrap_key(session, &mechanism, aes, &delivery.wrapped, &template);
+        let destroyed = session.destroy_object(aes);
+        let private = private?;
+        destroyed?;
+        Ok(private)
+    }
+
+    /// The AES key wrap of this token, or why it can neither deliver nor take a key.
+    pub(super) fn must_wrap(&self, operation: &'static str) -> Result<KeyWrapMechanism, TokenError> {
+        self.aes_key_wrap_mechanism().ok_or_else(|| TokenError::Unsupported {
+            operation,
+            token: self.info().name(),
+            what: "AES key wrap with padding (RFC 5649)".to_owned(),
+        })
+    }
+
+    /// The mechanism by which to open what was wrapped by `wrapped_by`: the two open each other's blobs, and a token
+    /// mostly has one of them.
+    pub(super) fn can_unwrap(&self, wrapped_by: KeyWrapMechanism) -> KeyWrapMechanism {
+        self.aes_key_wrap_mechanism().unwrap_or(wrapped_by)
+    }
+
+    fn must_do_oaep(&self, operation: &'static str) -> Result<OaepHash, TokenError> {
+        self.oaep_hash().ok_or_else(|| TokenError::Unsupported {
+            operation,
+            token: self.info().name(),
+            what: "RSA-OAEP".to_owned(),
+        })
+    }
+
+    fn misfit(&self, operation: &'static str, reason: &str) -> TokenError {
+        TokenError::BadDelivery { operation, token: self.info().name(), reason: reason.to_owned() }
+    }
+
+    /// Modules have many answers to a blob that does not open; here each of them means that.
+    pub(super) fn undeliverable(&self, operation: &'static str, error: TokenError) -> TokenError {
+        match error {
+            TokenError::BadData { reason, .. } | TokenError::Fault { code: reason, .. } => {
+                TokenError::BadDelivery { operation, token: self.info().name(), reason }
+            }
+            other => other,
+        }
+    }
+
+    fn private_key_of_any_use(
+        &self,
+        operation: &'static str,
+        id: &KeyId,
+    ) -> Result<Option<KeyDescription>, TokenError> {
+        self.must_be_logged_in(operation)?;
+        let template = [
+            cryptoki::object::Attribute::Class(cryptoki::object::ObjectClass::PRIVATE_KEY),
+            cryptoki::object::Attribute::Token(true),
+            cryptoki::object::Attribute::Id(id.as_bytes().to_vec()),
+        ];
+        self.alone(operation, |session| match session.find_objects(&template)?.first() {
+            Some(handle) => describe_private_key(session, *handle),
+            None => Ok(None),
+        })
+    }
+}
