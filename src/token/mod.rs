@@ -22,6 +22,10 @@ mod pin;
 mod pkcs11;
 mod public_key;
 mod signature;
+#[cfg(test)]
+pub(crate) mod test_support;
+#[cfg(test)]
+mod tests;
 mod unlock;
 mod uri;
 

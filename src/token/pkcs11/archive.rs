@@ -179,12 +179,13 @@ impl Token {
     }
 
     /// Wraps a key for a user's token: under a fresh AES-256 key, and that under the user's transport key (DER
-    /// `SubjectPublicKeyInfo`, RSA).
+    /// `SubjectPublicKeyInfo`, RSA). RSA-OAEP uses the wanted hash where this token can (`SoftHSM` cannot), else SHA-1,
+    /// which every token can; [`Delivery::oaep`] says which it was.
     pub fn wrap_for_token(
         &self,
         key: &DeliverableKey,
         transport_spki_der: &[u8],
-        oaep_hash: OaepHash,
+        wanted: OaepHash,
     ) -> Result<Delivery, TokenError> {
         let operation = "wrap a key for another token";
         let transport = PublicKey::from_der(transport_spki_der)?;
@@ -194,6 +195,7 @@ impl Token {
         }
         let transport = templates::foreign_transport_key(&transport)?;
         let mechanism = self.must_wrap(operation)?;
+        let oaep_hash = if self.oaep_hash() == Some(OaepHash::Sha1) { OaepHash::Sha1 } else { wanted };
         let fresh = templates::delivery_aes_key();
         self.beside_others(operation, |session| {
             let aes = session.generate_key(&Mechanism::AesKeyGen, &fresh)?;

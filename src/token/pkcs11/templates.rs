@@ -40,17 +40,23 @@ impl Usages {
     }
 }
 
-/// A key that stays on the token for good: not to be read, not to leave, not to be changed.
+/// A key that stays on the token for good: not to be read, not to leave; and, by [`unchangeable`], not to be changed.
 fn lasting(label: &str, id: &KeyId) -> Vec<Attribute> {
     vec![
         Attribute::Token(true),
         Attribute::Private(true),
         Attribute::Sensitive(true),
         Attribute::Extractable(false),
-        Attribute::Modifiable(false),
         Attribute::Label(label.as_bytes().to_vec()),
         Attribute::Id(id.as_bytes().to_vec()),
     ]
+}
+
+/// Ends the template of a lasting key. It must come last: when SoftHSM unwraps, it takes the attributes one by one, and
+/// after this one no more.
+fn unchangeable(mut template: Vec<Attribute>) -> Vec<Attribute> {
+    template.push(Attribute::Modifiable(false));
+    template
 }
 
 /// A key that lives in one session and may be wrapped, but not read.
@@ -72,7 +78,7 @@ pub(super) fn signing_key(label: &str, id: &KeyId, of: Option<SecurityLevel>) ->
     let mut template = lasting(label, id);
     template.extend(Usages { sign: true, ..Usages::default() }.of_private_key());
     template.extend(of.map_or_else(|| vec![Attribute::Copyable(false)], level));
-    template
+    unchangeable(template)
 }
 
 /// The public half of a signing key, as it is made with it.
@@ -98,7 +104,7 @@ pub(super) fn transport_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     let mut template = lasting(label, id);
     template.extend(Usages { unwrap: true, ..Usages::default() }.of_private_key());
     template.push(Attribute::Copyable(false));
-    template
+    unchangeable(template)
 }
 
 /// The public half of the transport key. Nobody encrypts to it on this token.
@@ -153,7 +159,7 @@ pub(super) fn delivered_key(label: &str, id: &KeyId, algorithm: KeyAlgorithm, of
     template.extend(lasting(label, id));
     template.extend(reading(algorithm).of_private_key());
     template.extend(level(of));
-    template
+    unchangeable(template)
 }
 
 /// The public half of a delivered key, written beside it so that other programs see what it is.
@@ -204,7 +210,7 @@ pub(super) fn archive_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     let mut template = lasting(label, id);
     template.extend(Usages { wrap: true, unwrap: true, ..Usages::default() }.of_secret_key());
     template.extend([Attribute::Copyable(false), Attribute::ValueLen(32.into())]);
-    template
+    unchangeable(template)
 }
 
 /// A key for HMAC-SHA-256: computes MACs, and nothing else.
@@ -213,7 +219,7 @@ pub(super) fn mac_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     template.extend(lasting(label, id));
     template.extend(Usages { sign: true, ..Usages::default() }.of_secret_key());
     template.extend([Attribute::Copyable(false), Attribute::ValueLen(32.into())]);
-    template
+    unchangeable(template)
 }
 
 /// The fresh AES-256 key under which one key is delivered.

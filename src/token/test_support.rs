@@ -1,0 +1,107 @@
+//! Real tokens for tests: SoftHSM, and Kryoptic, which locks a PIN after ten wrong tries.
+//!
+//! Both modules read their configuration from the environment of the process, which `.cargo/config.toml` sets. Each
+//! test makes tokens of its own, with labels of their own, and never touches another's.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Module, Pin, Token, TokenInfo};
+
+#[allow(dead_code)] // the story tests use the rest of it
+#[path = "../../tests/support/kryoptic.rs"]
+mod kryoptic_build;
+
+/// The user PIN of every test token. Kryoptic wants eight characters.
+pub(crate) const PIN: &str = "12345678";
+
+/// The SO PIN of every test token.
+pub(crate) const SO_PIN: &str = "87654321";
+
+/// Slots that Kryoptic is configured with: each new token takes one.
+const KRYOPTIC_SLOTS: usize = 48;
+
+pub(crate) fn pin(text: &str) -> Pin {
+    Pin::new(text.to_owned()).unwrap()
+}
+
+/// The SoftHSM module, in the store that `./softhsm-setup.sh` made.
+pub(crate) fn softhsm() -> Module {
+    let places = [
+        "/usr/lib/softhsm",
+        "/usr/lib/x86_64-linux-gnu/softhsm",
+        "/usr/lib64/pkcs11",
+        "/usr/lib64",
+        "/usr/local/lib/softhsm",
+    ];
+    let file = places.iter().map(|place| Path::new(place).join("libsofthsm2.so")).find(|file| file.exists());
+    Module::load(&file.expect("SoftHSM is not installed: run ./softhsm-setup.sh")).unwrap()
+}
+
+/// The Kryoptic module with a fresh set of slots; `None`, and a line that says so, only when the tests were told that
+/// it may be missing.
+pub(crate) fn kryoptic() -> Option<Module> {
+    static MODULE: OnceLock<Option<Module>> = OnceLock::new();
+    MODULE.get_or_init(load_kryoptic).clone()
+}
+
+fn load_kryoptic() -> Option<Module> {
+    if std::env::var_os("TOKENKEEP_SKIP_KRYOPTIC").is_some_and(|skip| skip == "1") {
+        eprintln!("SKIPPED on Kryoptic, because TOKENKEEP_SKIP_KRYOPTIC=1");
+        return None;
+    }
+    // If this fails: cargo build --release --locked --manifest-path tests/kryoptic/Cargo.toml --target-dir target/kryoptic
+    let file = kryoptic_build::module();
+    let configuration = PathBuf::from(std::env::var_os("KRYOPTIC_CONF").expect("KRYOPTIC_CONF: run by cargo"));
+    let home = configuration.parent().unwrap().join("test-tokens");
+    let _ = std::fs::remove_dir_all(&home);
+    std::fs::create_dir_all(&home).unwrap();
+    let slot = |number| {
+        let file = home.join(format!("{number}.sql"));
+        format!("[[slots]]\nslot = {number}\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", file.display())
+    };
+    let slots: String = (1..=KRYOPTIC_SLOTS).map(slot).collect();
+    std::fs::write(&configuration, slots).unwrap();
+    Some(Module::load(&file).unwrap())
+}
+
+/// Every module there is to test on.
+pub(crate) fn modules() -> Vec<Module> {
+    std::iter::once(softhsm()).chain(kryoptic()).collect()
+}
+
+/// A label that no other test has, in this run or an earlier one.
+pub(crate) fn fresh_label(what: &str) -> String {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let time = std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() % 1_000_000_000;
+    format!("{what} {time}-{number}")
+}
+
+/// A new token with [`PIN`] and [`SO_PIN`].
+pub(crate) fn new_token(module: &Module) -> TokenInfo {
+    module.create_token(&fresh_label("test"), &pin(SO_PIN), &pin(PIN)).unwrap()
+}
+
+/// The same, open.
+pub(crate) fn open_token(module: &Module) -> Token {
+    module.open(&new_token(module)).unwrap()
+}
+
+/// The same, logged in as the authority's is.
+pub(crate) fn authority_token(module: &Module) -> Token {
+    let token = open_token(module);
+    token.log_in(&pin(PIN)).unwrap();
+    token
+}
+
+/// Runs a program and returns what it prints; the test fails when the program does.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(arguments).output().unwrap_or_else(|error| {
+        panic!("{program} is needed by this test (./softhsm-setup.sh installs it): {error}");
+    });
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {text}");
+    text
+}

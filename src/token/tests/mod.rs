@@ -1,0 +1,3 @@
+//! Tests of the room on real tokens.
+
+mod transfer;
