@@ -167,3 +167,5 @@ fn open_doors(
     Ok(OpenDoors { http, https, http_url, https_url: secure })
 }
 
+#[cfg(test)]
+mod tests;

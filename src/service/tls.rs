@@ -19,7 +19,7 @@ pub(super) fn server_config(identity: TlsIdentity) -> Result<Arc<ServerConfig>, 
 }
 
 /// The same for any key that signs.
-fn config<K: Key>(chain: Vec<Vec<u8>>, key: TokenSigningKey<K>) -> Result<Arc<ServerConfig>, ServiceError> {
+pub(super) fn config<K: Key>(chain: Vec<Vec<u8>>, key: TokenSigningKey<K>) -> Result<Arc<ServerConfig>, ServiceError> {
     let chain = chain.into_iter().map(CertificateDer::from).collect();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -54,7 +54,7 @@ pub(super) struct TokenSigningKey<K> {
 
 impl<K: Key> TokenSigningKey<K> {
     /// Elliptic curves only: TLS 1.3 wants RSASSA-PSS of an RSA key, which tokens sign X.509 with PKCS #1 v1.5.
-    fn new(key: K, algorithm: KeyAlgorithm) -> Result<Self, ServiceError> {
+    pub(super) fn new(key: K, algorithm: KeyAlgorithm) -> Result<Self, ServiceError> {
         match algorithm {
             KeyAlgorithm::P256 => Ok(Self { key, scheme: SignatureScheme::ECDSA_NISTP256_SHA256 }),
             KeyAlgorithm::P384 => Ok(Self { key, scheme: SignatureScheme::ECDSA_NISTP384_SHA384 }),

@@ -1,0 +1,360 @@
+//! The doors' own promises, with a stand-in for the authority behind them and `curl`, `openssl` and bare sockets before.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::*;
+use crate::authority::{Answer, AuthorityError};
+use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority};
+use crate::token::KeyAlgorithm;
+
+/// Answers as its test wants.
+struct StandIn {
+    ca: Vec<u8>,
+    delay: Duration,
+    /// Requests that say "wait" wait for this.
+    release: Mutex<Receiver<()>>,
+}
+
+impl Office for StandIn {
+    fn answer_cmp(&self, message: &[u8], source: IpAddr, _now: Timestamp) -> Answer {
+        assert!(source.is_loopback());
+        match message {
+            b"wait" => {
+                let _ = self.release.lock().unwrap().recv();
+            }
+            b"panic" => panic!("a fault of the stand-in"),
+            _ => {}
+        }
+        Answer { bytes: message.iter().rev().copied().collect(), delay: self.delay }
+    }
+
+    fn answer_statement(&self, statement: &[u8], _now: Timestamp) -> Vec<u8> {
+        [b"response to ", statement].concat()
+    }
+
+    fn search_certificates(&self, email: &str, _now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        match email {
+            "one@example.org" => Ok(vec![self.ca.clone()]),
+            "two@example.org" => Ok(vec![self.ca.clone(), vec![0x30, 0]]),
+            "fault@example.org" => Err(AuthorityError::Random("none left".to_owned())),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn ca_certificate(&self) -> Vec<u8> {
+        self.ca.clone()
+    }
+
+    fn sweep(&self, _now: Timestamp) -> Result<usize, AuthorityError> {
+        Ok(0)
+    }
+}
+
+/// A running service; stopped when dropped.
+struct Running {
+    http: SocketAddr,
+    https: SocketAddr,
+    files: Files,
+    ca: Vec<u8>,
+    release: Sender<()>,
+    stop: StopHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn new() -> Self {
+        Self::with(true, Duration::ZERO)
+    }
+
+    fn with(search: bool, delay: Duration) -> Self {
+        let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
+        let key = SoftwareKey::p256();
+        let leaf = authority.issue("tls-server", "localhost", &key);
+        let files = Files::new();
+        files.put_certificate("ca.pem", &authority.certificate);
+        let chain = vec![leaf.as_der().to_vec(), authority.certificate.as_der().to_vec()];
+        let config = tls::config(chain, tls::TokenSigningKey::new(key, KeyAlgorithm::P256).unwrap()).unwrap();
+        let ca = authority.certificate.as_der().to_vec();
+        let (release, released) = channel();
+        let office = Arc::new(StandIn { ca: ca.clone(), delay, release: Mutex::new(released) });
+        let (stop, stopped) = Stop::on_request();
+        let (sender, doors) = channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let any = "127.0.0.1:0".parse().unwrap();
+                let http = bind("http", any, "x".as_ref()).await.unwrap();
+                let https = bind("https", any, "x".as_ref()).await.unwrap();
+                sender.send((http.local_addr().unwrap(), https.local_addr().unwrap())).unwrap();
+                run(office, search, http, https, config, stopped).await;
+            });
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        });
+        let (http, https) = doors.recv().unwrap();
+        Self { http, https, files, ca, release, stop, thread: Some(thread) }
+    }
+
+    /// `curl`, trusting the CA certificate and nothing else; writes the body and then the status.
+    fn curl(&self, arguments: &[&str], path: &str) -> (String, Vec<u8>) {
+        let output = self.curl_to(arguments, &format!("http://{}{path}", self.http));
+        split_status(&output)
+    }
+
+    fn curl_tls(&self, arguments: &[&str], path: &str) -> (String, Vec<u8>) {
+        let output = self.curl_to(arguments, &format!("https://localhost:{}{path}", self.https.port()));
+        split_status(&output)
+    }
+
+    fn curl_to(&self, arguments: &[&str], url: &str) -> Output {
+        Command::new("curl")
+            .args(["-sS", "--noproxy", "*", "--max-time", "20", "-w", "\n%{http_code} %{content_type}"])
+            .arg("--cacert")
+            .arg(self.files.path("ca.pem"))
+            .args(arguments)
+            .arg(url)
+            .output()
+            .expect("this test needs the program curl")
+    }
+
+    /// What comes back for these bytes on a bare connection.
+    fn speak(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        // A connection that is cut has answered too.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+fn split_status(output: &Output) -> (String, Vec<u8>) {
+    assert!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
+    let at = output.stdout.iter().rposition(|byte| *byte == b'\n').unwrap();
+    (String::from_utf8_lossy(&output.stdout[at + 1..]).into_owned(), output.stdout[..at].to_vec())
+}
+
+const CMP: [&str; 4] = ["-H", "content-type: application/pkixcmp", "--data-binary", "abc"];
+
+#[test]
+fn cmp_is_answered_at_all_its_paths_on_both_doors() {
+    let service = Running::new();
+    for path in ["", "/initialization", "/p/default", "/p/default/initialization"] {
+        let path = format!("/.well-known/cmp{path}");
+        let expected = ("200 application/pkixcmp".to_owned(), b"cba".to_vec());
+        assert_eq!(service.curl(&CMP, &path), expected);
+        assert_eq!(service.curl_tls(&CMP, &path), expected);
+    }
+}
+
+#[test]
+fn tls_is_by_the_key_and_brings_the_ca_certificate() {
+    let service = Running::new();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let output = Command::new("openssl")
+            .args(["s_client", "-connect", &service.https.to_string(), "-servername", "localhost", version])
+            .args(["-verify", "2", "-verify_return_error", "-verify_hostname", "localhost", "-showcerts", "-CAfile"])
+            .arg(service.files.path("ca.pem"))
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && shown.contains("Verify return code: 0 (ok)"), "{shown}");
+        assert_eq!(shown.matches("BEGIN CERTIFICATE").count(), 2, "{shown}");
+    }
+    // Whoever trusts another authority does not get as far as a request.
+    let other = TestAuthority::new("Another Authority", SoftwareKey::p256());
+    service.files.put_certificate("ca.pem", &other.certificate);
+    let url = format!("https://localhost:{}/ca.cer", service.https.port());
+    assert!(!service.curl_to(&[], &url).status.success());
+}
+
+#[test]
+fn statements_are_taken_over_https_only() {
+    let service = Running::new();
+    for media_type in ["application/pkcs7-mime", "application/pkcs7-mime; smime-type=signed-data", "Application/CMS"] {
+        let header = format!("content-type: {media_type}");
+        let arguments = ["-H", header.as_str(), "--data-binary", "this"];
+        let (status, body) = service.curl_tls(&arguments, "/statements");
+        assert_eq!(status, "200 application/pkcs7-mime; smime-type=signed-data");
+        assert_eq!(body, b"response to this");
+        assert!(service.curl(&arguments, "/statements").0.starts_with("403 "));
+    }
+}
+
+#[test]
+fn the_ca_certificate_is_given_to_everyone() {
+    let service = Running::new();
+    let expected = ("200 application/pkix-cert".to_owned(), service.ca.clone());
+    assert_eq!(service.curl(&[], "/ca.cer"), expected);
+    assert_eq!(service.curl_tls(&[], "/ca.cer"), expected);
+}
+
+#[test]
+fn the_search_gives_one_several_or_none() {
+    let service = Running::new();
+    let found = |email: &str| service.curl(&[], &format!("/certificates/search.cgi?email={email}"));
+    assert_eq!(found("one%40example.org"), ("200 application/pkix-cert".to_owned(), service.ca.clone()));
+    let (status, body) = found("two@example.org");
+    assert!(status.starts_with("200 multipart/mixed; boundary="), "{status}");
+    assert!(String::from_utf8(body).unwrap().ends_with("\r\n\r\nMAA=\r\n--tokenkeep--certificates--\r\n"));
+    assert!(found("nobody@example.org").0.starts_with("404 "));
+    assert!(found("fault@example.org").0.starts_with("500 "));
+    assert!(found("").0.starts_with("400 "));
+    assert!(found(&"a".repeat(255)).0.starts_with("400 "));
+    assert!(found("one@example.org&email=two@example.org").0.starts_with("400 "));
+    assert!(service.curl(&[], "/certificates/search.cgi?name=x").0.starts_with("400 "));
+    assert!(service.curl(&[], "/certificates/search.cgi").0.starts_with("400 "));
+}
+
+#[test]
+fn what_the_search_sends_is_what_the_carrier_reads() {
+    use crate::carrier::{Carrier, Http};
+    let service = Running::new();
+    let (http, https) = (format!("http://{}", service.http), format!("https://localhost:{}", service.https.port()));
+    let ca_sha256 = *crate::pki::Fingerprint::of(&service.ca).as_bytes();
+    let carrier = Http::new(&http, &https, ca_sha256).unwrap();
+    assert_eq!(carrier.search_certificates("two@example.org").unwrap(), [service.ca.clone(), vec![0x30, 0]]);
+    assert_eq!(carrier.search_certificates("one@example.org").unwrap(), [service.ca.clone()]);
+    assert_eq!(carrier.search_certificates("nobody@example.org").unwrap(), Vec::<Vec<u8>>::new());
+    assert_eq!(carrier.cmp(b"abc").unwrap(), b"cba");
+    assert_eq!(carrier.ca_certificate().unwrap(), service.ca);
+    assert_eq!(carrier.statement(b"this").unwrap(), b"response to this");
+    assert!(Http::new(&http, &https, [0; 32]).unwrap().statement(b"this").is_err());
+}
+
+#[test]
+fn the_search_is_limited_and_can_be_switched_off() {
+    let service = Running::new();
+    let statuses: Vec<String> = (0..=limits::SEARCHES)
+        .map(|_| {
+            service.speak(b"GET /certificates/search.cgi?email=x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        })
+        .collect();
+    let (last, before) = statuses.split_last().unwrap();
+    assert!(before.iter().all(|answer| answer.starts_with("HTTP/1.1 404 ")));
+    assert!(last.starts_with("HTTP/1.1 429 ") && last.contains("retry-after: "), "{last}");
+    drop(service);
+
+    let service = Running::with(false, Duration::ZERO);
+    assert!(service.curl(&[], "/certificates/search.cgi?email=one@example.org").0.starts_with("403 "));
+}
+
+#[test]
+fn what_is_not_served_is_refused() {
+    let service = Running::new();
+    for (arguments, path, status) in [
+        (&[][..], "/", "404 "),
+        (&[], "/statements/x", "404 "),
+        (&CMP, "/", "404 "),
+        (&CMP, "/ca.cer", "405 "),
+        (&[], "/.well-known/cmp", "405 "),
+        (&["--data-binary", "abc"], "/.well-known/cmp", "415 "),
+        (&["-H", "content-type: application/pkixcmp2", "--data-binary", "abc"], "/.well-known/cmp", "415 "),
+    ] {
+        let (found, _) = service.curl(arguments, path);
+        assert!(found.starts_with(status), "{path}: {found}");
+    }
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused_announced_or_not() {
+    let service = Running::new();
+    let long = service.files.put("long", &vec![b'x'; limits::BODY + 1]);
+    let longest = service.files.put("longest", &vec![b'x'; limits::BODY]);
+    let content_type = ["-H", "content-type: application/pkixcmp", "-H", "expect:"];
+    for chunked in [&[][..], &["-H", "transfer-encoding: chunked"]] {
+        let (longest, long) = (format!("@{longest}"), format!("@{long}"));
+        let arguments = [&content_type[..], chunked, &["--data-binary", &longest]].concat();
+        assert!(service.curl(&arguments, "/.well-known/cmp").0.starts_with("200 "));
+        let arguments = [&content_type[..], chunked, &["--data-binary", &long]].concat();
+        assert!(service.curl(&arguments, "/.well-known/cmp").0.starts_with("413 "));
+    }
+    let announced = b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/pkixcmp\r\ncontent-length: 99999999999\r\n\r\n";
+    assert!(service.speak(announced).starts_with("HTTP/1.1 413 "));
+}
+
+#[test]
+fn a_head_that_is_too_long_or_too_slow_is_refused() {
+    let service = Running::new();
+    let long = format!("GET /ca.cer HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(2 * limits::HEAD));
+    assert!(service.speak(long.as_bytes()).starts_with("HTTP/1.1 431 "));
+    assert!(service.speak(b"no http at all\r\n\r\n").starts_with("HTTP/1.1 400 "));
+
+    let begin = Instant::now();
+    service.speak(b"GET /ca.cer HTTP/1.1\r\nhost:");
+    let taken = begin.elapsed();
+    assert!(taken >= Duration::from_secs(5) && taken < limits::HEAD_TIME + Duration::from_secs(5), "{taken:?}");
+}
+
+#[test]
+fn an_answer_is_held_back_as_the_authority_wants() {
+    let service = Running::with(true, Duration::from_millis(700));
+    let begin = Instant::now();
+    assert!(service.curl(&CMP, "/.well-known/cmp").0.starts_with("200 "));
+    assert!(begin.elapsed() >= Duration::from_millis(700));
+}
+
+#[test]
+fn a_fault_is_a_500_without_details_and_the_doors_stay_open() {
+    let service = Running::new();
+    let arguments = ["-H", "content-type: application/pkixcmp", "--data-binary", "panic"];
+    let (status, body) = service.curl(&arguments, "/.well-known/cmp");
+    assert!(status.starts_with("500 ") && !String::from_utf8_lossy(&body).contains("stand-in"));
+    assert!(service.curl(&CMP, "/.well-known/cmp").0.starts_with("200 "));
+}
+
+#[test]
+fn stopping_waits_for_the_request_that_is_being_answered_and_takes_no_new_one() {
+    let mut service = Running::new();
+    let mut stream = TcpStream::connect(service.http).unwrap();
+    stream
+        .write_all(b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\ncontent-type: application/pkixcmp\r\ncontent-length: 4\r\n\r\nwait")
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    service.stop.stop();
+    let refused = (0..50).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        TcpStream::connect(service.http).is_err()
+    });
+    assert!(refused, "a stopped door takes connections");
+    service.release.send(()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("tiaw"), "{answer}");
+    service.thread.take().unwrap().join().unwrap();
+}
+
+#[test]
+fn an_address_in_use_is_told_with_the_place_to_change_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(bind("https", address, "authority.toml".as_ref())).unwrap_err().to_string();
+    assert!(error.contains(&address.to_string()) && error.contains("another program"), "{error}");
+    assert!(error.contains("https") && error.contains("authority.toml"), "{error}");
+    let error = runtime.block_on(bind("http", "192.0.2.1:1".parse().unwrap(), "x".as_ref())).unwrap_err();
+    assert!(matches!(error, ServiceError::Listen { .. }), "{error}");
+}
+
+#[test]
+fn an_rsa_key_is_no_key_for_this_door() {
+    let rsa = "rsa-2048".parse().unwrap();
+    assert!(matches!(tls::TokenSigningKey::new(SoftwareKey::rsa(), rsa), Err(ServiceError::Tls(_))));
+}
