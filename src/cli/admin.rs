@@ -1,11 +1,259 @@
-//! To be filled in.
+//! `tokenkeep admin`: one command is one statement, signed on the administrator's token: one PIN, one act.
 
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueHint};
+use serde_json::json;
+
+use super::arguments::{AuthorityAt, ExistingPin, WhichKeyset};
 use super::exit::{Exit, Failure};
+use super::output::{self, Content};
+use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
-#[derive(Debug, clap::Subcommand)]
+use crate::carrier::Http;
+use crate::keyset;
+use crate::letter::Letter;
+use crate::statement::{Answer, Operation, UserDetails, UserSummary};
+use crate::token::SecurityLevel;
+
+/// What the command line says.
+#[derive(Debug, Subcommand)]
 pub enum Command {
-    Init,
+    /// Issue a letter with which somebody enrolls
+    Issue(Issue),
+    /// Issue a letter with which somebody gets all encryption keys back: into a new keyset, with a new PIN
+    Recover(Recover),
+    /// List all users
+    List(As),
+    /// Show a user: certificates, letters
+    Show(Show),
 }
-pub fn run(_command: Command, _around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    Err(Failure::fault("cannot do this yet"))
+
+/// As whom, and how to reach the authority.
+#[derive(Debug, clap::Args)]
+pub struct As {
+    #[command(flatten)]
+    which: WhichKeyset,
+    #[command(flatten)]
+    pin: ExistingPin,
+    #[command(flatten)]
+    authority: AuthorityAt,
+}
+
+/// What becomes of a letter.
+#[derive(Debug, clap::Args)]
+pub struct LetterOut {
+    /// Write the letter to this new file, for its owner only; - is stdout [default: stdout]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    letter_out: Option<PathBuf>,
+    /// How long the letter is good: 30m, 36h, 14d, 2w [default: the authority's]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    valid_for: Option<u64>,
+}
+
+/// What the command line says of `admin issue`.
+#[derive(Debug, clap::Args)]
+pub struct Issue {
+    /// The user's e-mail address
+    email: String,
+    /// The user's whole name; needed for somebody new
+    #[arg(long)]
+    name: Option<String>,
+    /// Allow these security levels only [default: the authority's]
+    #[arg(long, value_name = "LEVEL", value_delimiter = ',')]
+    levels: Vec<SecurityLevel>,
+    #[command(flatten)]
+    letter: LetterOut,
+    #[command(flatten)]
+    who: As,
+}
+
+/// What the command line says of `admin recover`.
+#[derive(Debug, clap::Args)]
+pub struct Recover {
+    /// The user's e-mail address
+    email: String,
+    /// The old token may be in others' hands: revoke its certificates, and make a new current encryption key
+    #[arg(long)]
+    lost: bool,
+    #[command(flatten)]
+    letter: LetterOut,
+    #[command(flatten)]
+    who: As,
+}
+
+/// What the command line says of `admin show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// The user's e-mail address
+    email: String,
+    #[command(flatten)]
+    who: As,
+}
+
+/// Runs it.
+pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    match command {
+        Command::Issue(Issue { email, name, levels, letter, who }) => {
+            let levels = (!levels.is_empty()).then_some(levels);
+            let operation = Operation::Issue { email, name, levels, valid_for_seconds: letter.valid_for };
+            for_a_letter(operation, &letter, &who, around)
+        }
+        Command::Recover(Recover { email, lost, letter, who }) => {
+            let operation = Operation::Recover { email, lost, valid_for_seconds: letter.valid_for };
+            for_a_letter(operation, &letter, &who, around)
+        }
+        Command::List(who) => match ask(Operation::List, &who, around)? {
+            Answer::Users(users) => list(&users, around),
+            other => Err(unexpected(&other)),
+        },
+        Command::Show(Show { email, who }) => match ask(Operation::Show { email }, &who, around)? {
+            Answer::User(user) => show(&user, around),
+            other => Err(unexpected(&other)),
+        },
+    }
+}
+
+/// Sends the command and gives the authority's answer; its refusal is a failure here.
+fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answer, Failure> {
+    let tokens = around.tokens()?;
+    let keyset = around.keyset(&tokens, &who.which)?;
+    let http = who.authority.http.as_deref().unwrap_or(&keyset.authority.http);
+    let https = who.authority.https.as_deref().unwrap_or(&keyset.authority.https);
+    let fingerprint = keyset.authority_sha256().ok_or_else(|| {
+        Failure::new(Exit::Refused, format!("cannot use keyset {:?} yet: it is not enrolled", keyset.name.as_str()))
+            .with_remedy("type its `tokenkeep enroll` again, with the same letter")
+    })?;
+    let carrier = Http::new(http, https, fingerprint)?;
+    let prompter = around.prompter(who.pin.pin_source.as_ref(), None)?;
+    let mut person = AtTheCommandLine::new(prompter, around.screen);
+    let response = keyset::administer(&tokens, &keyset, &carrier, operation, &mut person, around.now())?;
+    match response.answer {
+        Answer::Refused(reason) => Err(Failure::new(Exit::Refused, format!("refused by the authority: {reason}"))),
+        answer => Ok(answer),
+    }
+}
+
+fn for_a_letter(operation: Operation, to: &LetterOut, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let out = to.letter_out.as_deref().filter(|path| *path != Path::new("-"));
+    // Before any PIN: a letter that cannot be written would be lost, and voids the user's earlier one.
+    if let Some(path) = out {
+        output::check_new(path)?;
+    }
+    let text = match ask(operation, who, around)? {
+        Answer::Letter(text) => text,
+        other => return Err(unexpected(&other)),
+    };
+    let letter = Letter::parse(&text)?;
+    if let Some(path) = out {
+        letter.write_new(path).map_err(|error| {
+            Failure::from(error).with_remedy("the letter is lost: type the command again, the new letter voids it")
+        })?;
+    } else if !around.screen.is_json() {
+        output::write(None, text.as_bytes(), Content::Text)?;
+        return Ok(Exit::Done);
+    }
+    let lines = format!(
+        "{} for {} <{}>, good until {}.\nHand it over in a way that nobody else can read it.",
+        out.map_or_else(String::new, |path| format!("Wrote {}: a letter", path.display())),
+        letter.user_name,
+        letter.email,
+        letter.expires,
+    );
+    around.screen.answer(
+        lines,
+        &json!({
+            "reference": letter.reference.as_str(),
+            "temporary_key": String::from_utf8_lossy(letter.temporary_key.cmp_secret()),
+            "expires": letter.expires.to_string(),
+            "email": letter.email,
+            "name": letter.user_name,
+            "letter": out.map(|path| path.display().to_string()),
+        }),
+    )
+}
+
+fn list(users: &[UserSummary], around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let rows = users
+        .iter()
+        .map(|user| {
+            vec![
+                user.email.clone(),
+                user.name.clone(),
+                if user.administrator { "administrator" } else { "" }.to_owned(),
+                match (user.enrolled, user.certificate_expires) {
+                    (true, Some(until)) => format!("until {until}"),
+                    (true, None) => "yes".to_owned(),
+                    (false, _) => "no".to_owned(),
+                },
+                user.letter_expires.map(|until| format!("until {until}")).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    around.screen.table(&["e-mail", "name", "role", "enrolled", "letter"], rows, "There are no users.", &users)
+}
+
+fn show(user: &UserDetails, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let mut lines = vec![
+        format!("Name           {}", user.name),
+        format!("E-mail         {}", user.email),
+        format!("User id        {}", user.id),
+        format!("Role           {}", if user.administrator { "administrator" } else { "user" }),
+        format!("Known since    {}", user.since),
+        format!("Archived keys  {}", user.archived_keys),
+    ];
+    for certificate in &user.certificates {
+        lines.push(format!(
+            "\n{} certificate, {}\n  serial    {}\n  keyset    {} (level {})\n  valid     {} to {}",
+            certificate.usage,
+            certificate.state,
+            certificate.serial,
+            certificate.keyset,
+            certificate.level,
+            certificate.not_before,
+            certificate.not_after,
+        ));
+    }
+    for letter in &user.letters {
+        lines.push(format!(
+            "\nLetter {} ({}), {}, good until {}",
+            letter.reference, letter.purpose, letter.state, letter.expires
+        ));
+    }
+    around.screen.answer(lines.join("\n"), user)
+}
+
+fn unexpected(answer: &Answer) -> Failure {
+    Failure::fault(format!("cannot use the authority's answer: it does not answer this command ({answer:?})"))
+}
+
+/// `30m`, `36h`, `14d`, `2w` in seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.strip_prefix(digits) {
+        Some("m") => 60,
+        Some("h") => 3_600,
+        Some("d") => 86_400,
+        Some("w") => 604_800,
+        _ => return Err("a number and a unit: m (minutes), h, d or w".to_owned()),
+    };
+    let number = digits.parse::<u64>().map_err(|error| error.to_string())?;
+    match number.checked_mul(unit) {
+        Some(seconds @ 1..) => Ok(seconds),
+        _ => Err("not a time that a letter can be good for".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(seconds("30m"), Ok(1_800));
+        assert_eq!(seconds("14d"), Ok(1_209_600));
+        for bad in ["", "14", "d", "-1d", "1.5h", "0m", "14 d", "1y", "99999999999999999999w", "9999999999999999999w"] {
+            assert!(seconds(bad).is_err(), "{bad:?}");
+        }
+    }
 }

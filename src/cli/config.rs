@@ -187,12 +187,11 @@ mod tests {
 
     #[test]
     fn every_key_of_the_shipped_file_is_known() {
-        let text: String = include_str!("../../hsm-config/agent.toml")
+        let keys: Vec<_> = include_str!("../../hsm-config/agent.toml")
             .lines()
             .filter_map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")))
-            .map(|line| format!("{line}\n"))
             .collect();
-        let configuration = parse(&text).unwrap();
+        let configuration = parse(&keys.join("\n")).unwrap();
         assert_eq!(configuration.keyset.unwrap().as_str(), "default");
         assert_eq!(configuration.pin_source, Some(PinSource::Prompt));
         assert_eq!(configuration.modules.len(), 1);

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use serde::{Serialize, Serializer};
 
+use crate::authority::{AuthorityError, ConfigurationError};
 use crate::carrier::CarrierError;
 use crate::keyset::{ErrorKind, KeysetError};
 use crate::letter::LetterError;
 use crate::pki::PkiError;
 use crate::prompter::PrompterError;
+use crate::service::ServiceError;
 use crate::smime::SmimeError;
 use crate::token::{TokenError, TokenErrorKind};
 
@@ -174,6 +176,35 @@ impl From<ErrorKind> for Exit {
 impl From<KeysetError> for Failure {
     fn from(error: KeysetError) -> Self {
         Self::new(error.kind().into(), error.to_string())
+    }
+}
+
+impl From<ConfigurationError> for Failure {
+    fn from(error: ConfigurationError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<AuthorityError> for Failure {
+    fn from(error: AuthorityError) -> Self {
+        let exit = match error {
+            AuthorityError::Configuration(error) => return error.into(),
+            AuthorityError::Token(error) => return error.into(),
+            AuthorityError::Administrator { .. } => Exit::Usage,
+            AuthorityError::StateNotEmpty(_) => Exit::Refused,
+            AuthorityError::TokenAbsent { .. } | AuthorityError::NoModule(_) => Exit::Absent,
+            _ => Exit::Fault,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Authority(error) => error.into(),
+            other => Self::fault(other.to_string()),
+        }
     }
 }
 

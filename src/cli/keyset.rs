@@ -96,7 +96,9 @@ fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     ];
     lines.extend(details.certificates.iter().map(paragraph));
     let mut value = summary(keyset);
-    value["certificates"] = details.certificates.iter().map(certificate).collect();
+    if let Some(members) = value.as_object_mut() {
+        members.insert("certificates".to_owned(), details.certificates.iter().map(certificate).collect());
+    }
     around.screen.answer(lines.join("\n"), &value)
 }
 

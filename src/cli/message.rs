@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::exit::{Exit, Failure};
 use super::output::{self, Content};
@@ -18,22 +18,28 @@ pub fn deliver(
     bytes: &[u8],
     content: Content,
     facts: &str,
-    mut value: Value,
+    value: Value,
 ) -> Result<Exit, Failure> {
     let to_file = out.filter(|path| *path != Path::new("-"));
     match (screen.is_json(), to_file) {
-        (true, None) => value["data"] = json!(STANDARD.encode(bytes)),
+        (true, None) => screen.answer(facts, &with(value, "data", STANDARD.encode(bytes))),
         (true, Some(path)) => {
             output::write(out, bytes, content)?;
-            value["out"] = json!(path.display().to_string());
+            screen.answer(facts, &with(value, "out", path.display().to_string()))
         }
         (false, _) => {
             output::write(out, bytes, content)?;
             screen.note(facts);
-            return Ok(Exit::Done);
+            Ok(Exit::Done)
         }
     }
-    screen.answer(facts, &value)
+}
+
+fn with(mut value: Value, name: &str, member: String) -> Value {
+    if let Some(members) = value.as_object_mut() {
+        members.insert(name.to_owned(), Value::String(member));
+    }
+    value
 }
 
 /// Refuses what [`deliver`] would refuse, before any PIN is asked.

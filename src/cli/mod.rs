@@ -6,6 +6,7 @@
 //! or the environment, and never end without an exit code that says what happened.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the room that prints")]
+#![allow(clippy::doc_markdown, reason = "many doc comments here are help texts, shown as they are")]
 
 mod admin;
 mod arguments;

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use super::exit::Failure;
 
-/// Files that are being written now: removed when the program is interrupted.
+/// Files that are being written now, and directories in use now: removed when the program is interrupted.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// What the bytes are for.
@@ -61,6 +61,18 @@ pub fn check(file: Option<&Path>, content: Content) -> Result<(), Failure> {
     }
 }
 
+/// Refuses a file that exists or cannot be made, before anything is done for it.
+pub fn check_new(path: &Path) -> Result<(), Failure> {
+    check(Some(path), Content::Text)?;
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(Failure::usage(format!(
+            "cannot write {}: the file exists, and it is never written over",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Writes all bytes to a file, or to stdout for `-` or nothing.
 pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), Failure> {
     let Some(path) = to_file(file) else {
@@ -70,12 +82,12 @@ pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), 
         .map_err(|error| Failure::fault(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Removes what was being written when the program was interrupted.
+/// Removes what is unfinished when the program was interrupted.
 pub fn discard_unfinished() {
     if let Ok(paths) = UNFINISHED.lock() {
         for path in paths.iter() {
             // What cannot be removed has another name than what was asked for.
-            let _ = fs::remove_file(path);
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         }
     }
 }
@@ -142,13 +154,15 @@ fn write_file(path: &Path, bytes: &[u8], content: Content) -> io::Result<()> {
     written
 }
 
-fn remember(path: &Path) {
+/// A file or directory that goes when the program is interrupted.
+pub fn remember(path: &Path) {
     if let Ok(mut paths) = UNFINISHED.lock() {
         paths.push(path.to_owned());
     }
 }
 
-fn forget(path: &Path) {
+/// It stays.
+pub fn forget(path: &Path) {
     if let Ok(mut paths) = UNFINISHED.lock() {
         paths.retain(|other| other != path);
     }

@@ -59,7 +59,7 @@ impl Person for AtTheCommandLine<'_> {
                 prompter.new_pin(&format!("the security officer of token {label:?}"))
             }
         };
-        pin.map_err(no_pin)
+        pin.map_err(|error| no_pin(&error))
     }
 
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
@@ -71,7 +71,7 @@ impl Person for AtTheCommandLine<'_> {
         match self.prompter.confirm(&question) {
             Ok(true) => Ok(()),
             Ok(false) => Err(NoPin::Cancelled),
-            Err(error) => Err(no_pin(error)),
+            Err(error) => Err(no_pin(&error)),
         }
     }
 
@@ -88,7 +88,7 @@ impl Person for AtTheCommandLine<'_> {
         let spinner = self.spinner.get_or_insert_with(|| progress::spinner(words));
         match step {
             Step::InstallingKey { number, of } => {
-                spinner.set_message(format!("installing encryption key {number} of {of}"))
+                spinner.set_message(format!("installing encryption key {number} of {of}"));
             }
             _ => spinner.set_message(words),
         }
@@ -109,7 +109,7 @@ impl Drop for AtTheCommandLine<'_> {
     }
 }
 
-fn no_pin(error: PrompterError) -> NoPin {
+fn no_pin(error: &PrompterError) -> NoPin {
     if error.is_cancelled() { NoPin::Cancelled } else { NoPin::Unavailable(error.to_string()) }
 }
 

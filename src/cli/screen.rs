@@ -68,7 +68,11 @@ impl Screen {
 
     /// Something to be careful about; always.
     pub fn warning(&self, text: impl Display) {
-        eprintln!("warning: {text}");
+        if self.json {
+            eprintln!("{}", serde_json::json!({ "warning": text.to_string() }));
+        } else {
+            eprintln!("warning: {text}");
+        }
     }
 
     /// Why the program ends without having done it.

@@ -83,7 +83,7 @@ impl<'a> Surroundings<'a> {
 }
 
 /// A directory that the environment names; relative ones are none (XDG Base Directory Specification).
-fn directory(variable: &str) -> Option<PathBuf> {
+pub fn directory(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 

@@ -99,11 +99,12 @@ fn verdict(verdict: &Verdict) -> String {
         Verdict::Good => "good".to_owned(),
         Verdict::SignatureWrong { reason } => format!("the signature is wrong: {reason}"),
         Verdict::NoCertificate => "there is no certificate to check it with".to_owned(),
-        Verdict::ChainUnknown(problem) | Verdict::NotTrusted(problem) => problem.to_string(),
         Verdict::Expired { problem, good_at_signing_time: true } => {
             format!("{problem}; at the time it claims to be from all was valid")
         }
-        Verdict::Expired { problem, .. } => problem.to_string(),
+        Verdict::ChainUnknown(problem) | Verdict::NotTrusted(problem) | Verdict::Expired { problem, .. } => {
+            problem.to_string()
+        }
     }
 }
 

@@ -1,0 +1,307 @@
+//! Where the story is told: a directory with tokens of its own, and this program's own children in it.
+
+use std::env;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::super::config::ModulePlaces;
+use super::super::exit::{Exit, Failure};
+use super::super::surroundings::Surroundings;
+use super::super::{output, screen};
+
+/// How long the authority may take to open its doors.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What the demo's directory holds from the start: the project's own configuration files.
+const FILES: &[(&str, &str)] = &[
+    ("profiles/ca.toml", include_str!("../../../hsm-config/profiles/ca.toml")),
+    ("profiles/cmp-response.toml", include_str!("../../../hsm-config/profiles/cmp-response.toml")),
+    ("profiles/encryption.toml", include_str!("../../../hsm-config/profiles/encryption.toml")),
+    ("profiles/signing.toml", include_str!("../../../hsm-config/profiles/signing.toml")),
+    ("profiles/tls-server.toml", include_str!("../../../hsm-config/profiles/tls-server.toml")),
+];
+const AUTHORITY: &str = include_str!("../../../hsm-config/authority.toml");
+const SOFTHSM: &str = include_str!("../../../hsm-config/softhsm2.conf");
+
+/// The directory, the running authority, and what was told so far.
+pub struct Stage<'a> {
+    around: &'a Surroundings<'a>,
+    directory: PathBuf,
+    /// removed at the end
+    throw_away: bool,
+    http: u16,
+    authority: Option<Child>,
+    steps: Vec<Value>,
+}
+
+impl<'a> Stage<'a> {
+    /// Makes the directory (a temporary one, or the one that is to be kept) and all that stands in it from the start.
+    pub fn set(keep: Option<&Path>, around: &'a Surroundings<'a>) -> Result<Self, Failure> {
+        let module = softhsm()?;
+        let directory = match keep {
+            Some(path) => path.to_owned(),
+            None => temporary_name()?,
+        };
+        make_empty(&directory).map_err(|error| cannot("make the directory", &directory, &error))?;
+        let directory =
+            fs::canonicalize(&directory).map_err(|error| cannot("use the directory", &directory, &error))?;
+        if keep.is_none() {
+            output::remember(&directory);
+        }
+        let (http, https) = (free_port()?, free_port()?);
+        let stage = Self { around, directory, throw_away: keep.is_none(), http, authority: None, steps: Vec::new() };
+        for name in ["tokens", "profiles", "home", "config/tokenkeep", "state", "runtime"] {
+            let path = stage.directory.join(name);
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            made.map_err(|error| cannot("make the directory", &path, &error))?;
+        }
+        stage
+            .file("softhsm2.conf", &SOFTHSM.replace("@TOKENDIR@", &stage.directory.join("tokens").to_string_lossy()))?;
+        stage.file("config/tokenkeep/agent.toml", &format!("modules = [{:?}]\n", module.to_string_lossy()))?;
+        for (name, text) in FILES {
+            stage.file(name, text)?;
+        }
+        let authority = AUTHORITY
+            .replace("127.0.0.1:8829", &format!("127.0.0.1:{http}"))
+            .replace("127.0.0.1:8830", &format!("127.0.0.1:{https}"))
+            .replace("[token]\n", &format!("[token]\nmodule = {:?}\n", module.to_string_lossy()));
+        stage.file("authority.toml", &authority)?;
+        Ok(stage)
+    }
+
+    /// Begins a new scene.
+    pub fn scene(&mut self, title: &str, text: &str) -> Result<(), Failure> {
+        self.steps.push(json!({ "scene": title, "commands": [] }));
+        let number = self.steps.len();
+        self.say(&format!("\n{number}. {title}\n   {}\n", text.replace('\n', "\n   ")))
+    }
+
+    /// Writes a file.
+    pub fn file(&self, name: &str, text: &str) -> Result<(), Failure> {
+        let path = self.directory.join(name);
+        fs::write(&path, text).map_err(|error| cannot("write", &path, &error))
+    }
+
+    /// Writes a PIN into a file that only its owner can read: what a person would type.
+    pub fn pin(&self, name: &str, pin: &str) -> Result<(), Failure> {
+        let path = self.directory.join(name);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| writeln!(file, "{pin}"))
+            .map_err(|error| cannot("write", &path, &error))
+    }
+
+    /// Shows a file.
+    pub fn show(&self, name: &str) -> Result<(), Failure> {
+        let path = self.directory.join(name);
+        let text = fs::read_to_string(&path).map_err(|error| cannot("read", &path, &error))?;
+        self.say(&format!("   $ cat {name}\n{}", indented(&text)))
+    }
+
+    /// Two files have to be the same, or the story is not true.
+    pub fn same(&self, one: &str, other: &str) -> Result<(), Failure> {
+        let read = |name: &str| {
+            let path = self.directory.join(name);
+            fs::read(&path).map_err(|error| cannot("read", &path, &error))
+        };
+        if read(one)? == read(other)? {
+            return self.say(&format!("   {other} is what {one} was.\n"));
+        }
+        Err(Failure::fault(format!("cannot go on with the demo: {other} is not what {one} was")))
+    }
+
+    /// Runs this program with these arguments, to a good end.
+    pub fn run(&mut self, arguments: &[&str]) -> Result<(), Failure> {
+        self.run_until(Exit::Done, arguments)
+    }
+
+    /// Runs this program with these arguments, to this end.
+    pub fn run_until(&mut self, end: Exit, arguments: &[&str]) -> Result<(), Failure> {
+        self.say(&format!("   $ tokenkeep {}", shown(arguments)))?;
+        let output = self
+            .command(arguments)?
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| Failure::fault(format!("cannot start tokenkeep: {error}")))?;
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let code = output.status.code();
+        let commands = self.steps.last_mut().and_then(|step| step.get_mut("commands")?.as_array_mut());
+        if let Some(commands) = commands {
+            commands.push(json!({ "arguments": arguments, "exit": code, "output": text }));
+        }
+        self.say(&indented(&text))?;
+        if code != Some(end.code()) {
+            let what = shown(arguments);
+            return Err(Failure::fault(format!("cannot go on with the demo: `tokenkeep {what}`: {}", output.status)));
+        }
+        if end != Exit::Done {
+            self.say(&format!("   (exit code {})\n", end.code()))?;
+        }
+        Ok(())
+    }
+
+    /// Starts the authority and waits until its doors are open.
+    pub fn serve(&mut self, arguments: &[&str]) -> Result<(), Failure> {
+        self.say(&format!("   $ tokenkeep {} &", shown(arguments)))?;
+        let path = self.directory.join("authority.log");
+        let log = fs::File::create(&path).map_err(|error| cannot("write", &path, &error))?;
+        let again = log.try_clone().map_err(|error| cannot("write", &path, &error))?;
+        let child = self.command(arguments)?.stdin(Stdio::null()).stdout(log).stderr(again).spawn();
+        let child =
+            self.authority.insert(child.map_err(|error| Failure::fault(format!("cannot start tokenkeep: {error}")))?);
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.http)).is_err() {
+            let ended = child.try_wait().ok().flatten();
+            if ended.is_some() || Instant::now() > end {
+                let mut text = String::new();
+                let _ = fs::File::open(&path).and_then(|mut log| log.read_to_string(&mut text));
+                return Err(Failure::fault(format!(
+                    "cannot go on with the demo: the authority does not serve: {text}"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Its first line follows the opening of the doors by a moment.
+        std::thread::sleep(Duration::from_millis(100));
+        let text = fs::read_to_string(&path).map_err(|error| cannot("read", &path, &error))?;
+        self.say(&indented(&text))
+    }
+
+    /// Ends it and gives what was told.
+    pub fn finish(mut self) -> Vec<Value> {
+        std::mem::take(&mut self.steps)
+    }
+
+    /// Ends it and leaves the directory, whatever was asked for.
+    pub fn leave(mut self) -> PathBuf {
+        self.throw_away = false;
+        output::forget(&self.directory);
+        self.directory.clone()
+    }
+
+    /// This program, in this directory.
+    fn command(&self, arguments: &[&str]) -> Result<Command, Failure> {
+        let program =
+            env::current_exe().map_err(|error| Failure::fault(format!("cannot find this program: {error}")))?;
+        let mut command = Command::new(program);
+        let at = |name: &str| self.directory.join(name);
+        command
+            .args(arguments)
+            .current_dir(&self.directory)
+            .env("SOFTHSM2_CONF", at("softhsm2.conf"))
+            .env("HOME", at("home"))
+            .env("XDG_CONFIG_HOME", at("config"))
+            .env("XDG_STATE_HOME", at("state"))
+            .env("XDG_RUNTIME_DIR", at("runtime"));
+        for variable in ["TOKENKEEP_KEYSET", "STATE_DIRECTORY", "CREDENTIALS_DIRECTORY"] {
+            command.env_remove(variable);
+        }
+        Ok(command)
+    }
+
+    /// Tells something, unless the answer is to be JSON.
+    fn say(&self, text: &str) -> Result<(), Failure> {
+        if self.around.screen.is_json() { Ok(()) } else { screen::print(&mut io::stdout().lock(), text) }
+    }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        if let Some(mut authority) = self.authority.take() {
+            // It may have ended by itself.
+            let _ = authority.kill();
+            let _ = authority.wait();
+        }
+        if self.throw_away {
+            // What cannot be removed is in the temporary directory, which is emptied anyway.
+            let _ = fs::remove_dir_all(&self.directory);
+            output::forget(&self.directory);
+        }
+    }
+}
+
+fn softhsm() -> Result<PathBuf, Failure> {
+    ModulePlaces::of_system(None).softhsm.into_iter().find(|path| path.exists()).ok_or_else(|| {
+        Failure::absent("cannot tell the story: SoftHSM is not installed").with_remedy("run ./softhsm-setup.sh")
+    })
+}
+
+fn temporary_name() -> Result<PathBuf, Failure> {
+    let random = getrandom::u64().map_err(|error| Failure::fault(format!("cannot make random numbers: {error}")))?;
+    Ok(env::temp_dir().join(format!("tokenkeep-demo-{random:016x}")))
+}
+
+/// A directory that is new, or was empty.
+fn make_empty(directory: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::read_dir(directory)?.next() {
+            None => Ok(()),
+            Some(_) => Err(io::Error::other("it is not empty")),
+        },
+        other => other,
+    }
+}
+
+/// A port that is free now.
+fn free_port() -> Result<u16, Failure> {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| Failure::fault(format!("cannot find a free port: {error}")))
+}
+
+/// Arguments as one would type them.
+fn shown(arguments: &[&str]) -> String {
+    let quoted = |argument: &&str| {
+        if argument.contains(|c: char| c.is_whitespace() || "'\"$\\".contains(c)) {
+            format!("'{}'", argument.replace('\'', r"'\''"))
+        } else {
+            (*argument).to_owned()
+        }
+    };
+    arguments.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("     {line}\n") }).collect()
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::fault(format!("cannot {what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_shown_as_one_would_type_them() {
+        assert_eq!(shown(&["admin", "issue", "--name", "Example, User"]), "admin issue --name 'Example, User'");
+        assert_eq!(shown(&["it's"]), r"'it'\''s'");
+    }
+
+    #[test]
+    fn a_directory_with_something_in_it_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        make_empty(directory.path()).unwrap();
+        make_empty(&directory.path().join("new")).unwrap();
+        assert!(make_empty(directory.path()).unwrap_err().to_string().contains("not empty"));
+        assert!(make_empty(&directory.path().join("no/such")).is_err());
+    }
+
+    #[test]
+    fn the_configuration_files_have_what_is_replaced_in_them() {
+        assert!(AUTHORITY.contains("127.0.0.1:8829") && AUTHORITY.contains("127.0.0.1:8830"));
+        assert!(AUTHORITY.contains("\n[token]\n") && SOFTHSM.contains("@TOKENDIR@"));
+    }
+}
