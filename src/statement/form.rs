@@ -47,7 +47,7 @@ struct Arguments {
 
 impl Statement {
     /// The JSON that is signed.
-    pub(super) fn to_json(&self) -> Result<Vec<u8>, StatementError> {
+    pub fn to_json(&self) -> Result<Vec<u8>, StatementError> {
         let arguments = match &self.operation {
             Operation::Issue { name, levels, valid_for_seconds, .. } => Arguments {
                 name: name.clone(),
@@ -74,7 +74,7 @@ impl Statement {
     }
 
     /// Reads the JSON that was signed.
-    pub(super) fn from_json(json: &[u8]) -> Result<Self, StatementError> {
+    pub fn from_json(json: &[u8]) -> Result<Self, StatementError> {
         let form: Form = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
         if form.version != VERSION {
             return Err(wrong(format!("it is of version {}, and only version {VERSION} is known", form.version)));
