@@ -1,0 +1,29 @@
+//! An administrator's statement from anyone: reading it never panics, neither the signed message, nor the JSON that a
+//! signature would vouch for, nor what claims to be the authority's response.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use tokenkeep::pki::Certificate;
+use tokenkeep::statement::{SignedResponse, SignedStatement, Statement};
+
+static CA: LazyLock<Certificate> = LazyLock::new(|| {
+    let der = include_bytes!("../../tests/corpus/cmp/parts/certificate.der");
+    Certificate::from_der(der).expect("a certificate")
+});
+
+fuzz_target!(|data: &[u8]| {
+    let now = CA.not_before();
+    if let Ok(signed) = SignedStatement::parse(data) {
+        assert_eq!(signed.as_der(), data);
+        let own = signed.claimed_certificate().clone();
+        let _ = signed.verify(&own, CA.fingerprint(), now);
+        assert!(signed.verify(&CA, CA.fingerprint(), now).is_err());
+    }
+    if let Ok(statement) = Statement::from_json(data) {
+        let json = statement.to_json().expect("what was read can be written");
+        assert_eq!(Statement::from_json(&json).ok(), Some(statement));
+    }
+    assert!(SignedResponse::from_der(data.to_vec()).verify(&CA, [0; 32], now).is_err());
+});
