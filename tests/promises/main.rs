@@ -12,10 +12,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command_line;
+mod forgotten_pin;
 mod keyset_names;
 mod letters;
 mod nothing_is_made;
 mod one_wins;
 mod re_enrollment;
+mod story;
 mod support_stands;
 mod token_choice;
+mod witnesses;

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -40,10 +40,11 @@ impl Machine {
     pub fn with(kind: TokenKind) -> Self {
         let directory = tempfile::Builder::new().prefix("tokenkeep-test-").tempdir().unwrap();
         let path = directory.path().to_owned();
-        for name in ["tokens", "home", "config/tokenkeep", "state", "runtime", "tmp"] {
+        for name in ["bin", "tokens", "home", "config/tokenkeep", "state", "runtime", "tmp"] {
             fs::create_dir_all(path.join(name)).unwrap();
         }
         fs::set_permissions(path.join("runtime"), fs::Permissions::from_mode(0o700)).unwrap();
+        symlink(env!("CARGO_BIN_EXE_tokenkeep"), path.join("bin/tokenkeep")).unwrap();
         let softhsm = path.join("softhsm2.conf");
         let template = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/hsm-config/softhsm2.conf")).unwrap();
         fs::write(&softhsm, template.replace("@TOKENDIR@", path.join("tokens").to_str().unwrap())).unwrap();
@@ -57,7 +58,7 @@ impl Machine {
         fs::write(path.join("config/tokenkeep/agent.toml"), format!("modules = [\"{}\"]\n", module.display())).unwrap();
         let at = |name: &str| path.join(name).display().to_string();
         let environment = [
-            ("PATH", std::env::var("PATH").unwrap()),
+            ("PATH", format!("{}:{}", at("bin"), std::env::var("PATH").unwrap())),
             ("LANG", "C.UTF-8".to_owned()),
             ("SOFTHSM2_CONF", softhsm.display().to_string()),
             ("KRYOPTIC_CONF", kryoptic_configuration.display().to_string()),
@@ -165,6 +166,11 @@ impl Machine {
             .stderr(log)
             .spawn()
             .unwrap()
+    }
+
+    /// Runs a line as a person types it into a shell, where `tokenkeep` is installed.
+    pub fn shell(&self, line: &str) -> Output {
+        self.run("sh", &["-c", line], b"")
     }
 
     /// Runs a foreign program to its end; `input` goes to its stdin.

@@ -2,7 +2,8 @@
 //! and people of its own, and leaves the authority as it found it.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -17,8 +18,6 @@ pub struct Office {
     desk: Mutex<Story>,
     http_address: String,
     https_address: String,
-    /// Ends the authority when this process ends, however it ends.
-    _leash: Child,
 }
 
 impl Office {
@@ -30,11 +29,11 @@ impl Office {
 
     fn open() -> Self {
         let story = Story::begin();
-        let process = story.authority.process_id().unwrap();
+        Leash::get().says(&format!("end {}", story.authority.process_id().unwrap()));
+        clear_up_at_the_end(&story.machine);
         Self {
             http_address: story.authority.http_address(),
             https_address: story.authority.https_address(),
-            _leash: leash(process, &story.machine),
             desk: Mutex::new(story),
         }
     }
@@ -68,19 +67,39 @@ impl Office {
     }
 }
 
-/// A shell that waits for the end of this process (its stdin ends with it), then ends the authority and clears up: what
-/// is static in a test binary is never dropped.
-fn leash(process: u32, machine: &Machine) -> Child {
-    let keep = if std::env::var_os("TOKENKEEP_TEST_KEEP").is_some() { "true" } else { "rm -rf \"$2\"" };
-    Command::new("sh")
-        .args(["-c", &format!("trap '' INT TERM HUP; cat >/dev/null; kill -9 \"$1\"; {keep}"), "leash"])
-        .arg(process.to_string())
-        .arg(machine.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+/// Has a machine that several tests share removed with the test run.
+pub fn clear_up_at_the_end(machine: &Machine) {
+    if std::env::var_os("TOKENKEEP_TEST_KEEP").is_none() {
+        Leash::get().says(&format!("remove {}", machine.path().display()));
+    }
+}
+
+/// Tidies up when this process ends, however it ends: what is static in a test binary is never dropped. It is a shell
+/// that reads process ids to end and directories to remove, and acts when its stdin ends.
+struct Leash(Mutex<ChildStdin>);
+
+impl Leash {
+    const SCRIPT: &str = r#"trap '' INT TERM HUP
+        while read -r what rest; do
+            case $what in end) ends="$ends $rest" ;; remove) removes="$removes $rest" ;; esac
+        done
+        for id in $ends; do kill -9 "$id"; done
+        for directory in $removes; do rm -rf "$directory"; done"#;
+
+    #[allow(clippy::zombie_processes, reason = "it outlives this process by a moment")]
+    fn get() -> &'static Self {
+        static LEASH: OnceLock<Leash> = OnceLock::new();
+        LEASH.get_or_init(|| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", Self::SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut shell = shell.spawn().unwrap();
+            Self(Mutex::new(shell.stdin.take().unwrap()))
+        })
+    }
+
+    fn says(&self, line: &str) {
+        writeln!(self.0.lock().unwrap(), "{line}").unwrap();
+    }
 }
 
 /// Somebody with a machine and tokens of their own, whom the office knows (or will) by an e-mail address of their own.

@@ -24,8 +24,24 @@ impl Story {
         Self::begin_on(Machine::with(kind))
     }
 
+    /// With users' encryption keys of another kind than a test's usual RSA-2048: `p256`, `p384`, `rsa-3072` …
+    pub fn begin_with_encryption_keys(kind: &str) -> Self {
+        let machine = Machine::new();
+        let authority = Authority::init(&machine);
+        let profile = machine.read_text("profiles/encryption.toml");
+        let lines = profile
+            .lines()
+            .map(|line| if line.starts_with("keys") { format!("keys = [\"{kind}\"]") } else { line.to_owned() });
+        machine.write("profiles/encryption.toml", lines.collect::<Vec<_>>().join("\n"));
+        Self::begin_at(machine, authority)
+    }
+
     pub fn begin_on(machine: Machine) -> Self {
-        let mut authority = Authority::init(&machine);
+        let authority = Authority::init(&machine);
+        Self::begin_at(machine, authority)
+    }
+
+    fn begin_at(machine: Machine, mut authority: Authority) -> Self {
         authority.serve(&machine);
         machine.write_secret("admin.pin", Self::ADMIN_PIN);
         let story = Self { authority, machine };

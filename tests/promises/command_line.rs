@@ -1,0 +1,184 @@
+//! The command line as scripts meet it: exit codes, a remedy with each refusal, and where secrets never go.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use crate::support::authority::free_port;
+use crate::support::machine::Machine;
+use crate::support::office::Somebody;
+use crate::support::terminal::Terminal;
+
+#[test]
+fn exit_codes_tell_what_happened_and_remedies_what_to_do() {
+    let somebody = Somebody::enrolled();
+    let run = |arguments: &[&str]| somebody.tokenkeep(arguments);
+    somebody.machine.write("message.txt", "a message\n");
+    let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m"];
+
+    run(&[&sign[..], &["--pin-source", "file:pin"]].concat()).ok();
+    // 2: what cannot be understood
+    run(&[]).fails_with(2).says("Usage");
+    run(&["sign", "--no-such-option"]).fails_with(2).says("--no-such-option");
+    run(&["enroll"]).fails_with(2).says("--letter");
+    run(&["enroll", "--letter", "no-such.letter"]).fails_with(2).says("no-such.letter");
+    run(&["sign", "no-such-file", "--pin-source", "file:pin", "--out", "x"]).fails_with(2).says("no-such-file");
+    run(&["sign", "--in", "message.txt", "--pin-source", "1234"]).fails_with(2).says("file:PATH");
+    // 3: token or keyset absent
+    let absent = run(&[&sign[..], &["--keyset", "other", "--pin-source", "file:pin"]].concat()).fails_with(3);
+    absent.says("other").says("default");
+    run(&[&sign[..], &["--token", "other", "--pin-source", "file:pin"]].concat()).fails_with(3).says("other");
+    // 4: the PIN
+    run(&[&sign[..], &["--pin-source", "file:wrong.pin"]].concat()).fails_with(4).says("wrong").says("default");
+    run(&[&sign[..], &["--pin-source", "file:no-such-pin"]].concat()).fails_with(4).says("no-such-pin");
+    // 5: refused
+    run(&["enroll", "--letter", "first.letter", "--keyset", "x", "--new-token", "--new-pin-source", "file:pin"])
+        .fails_with(5);
+    run(&["encrypt", "--to", "nobody@example.org", "message.txt", "--out", "x"])
+        .fails_with(5)
+        .says("nobody@example.org")
+        .says("--certificate");
+    // 6: unreachable
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    run(&["encrypt", "--to", &somebody.email, "message.txt", "--out", "x", "--authority", &nobody])
+        .fails_with(6)
+        .says(&nobody);
+    // 8: not verified
+    let mut signed = somebody.machine.read("signed.p7m");
+    let at = signed.windows(9).position(|window| window == b"a message").unwrap();
+    signed[at] = b'A';
+    somebody.machine.write("changed.p7m", &signed);
+    run(&["verify", "--in", "changed.p7m", "--out", "verified.txt"]).fails_with(8).says("not verified");
+    somebody.machine.write("garbage.p7m", "garbage");
+    run(&["verify", "--in", "garbage.p7m", "--out", "verified.txt"]).fails_with(8);
+    assert!(!somebody.machine.file("verified.txt").exists() && !somebody.machine.file("x").exists());
+}
+
+#[test]
+fn a_machine_without_tokens_is_told_what_to_do() {
+    let machine = Machine::new();
+    machine.tokenkeep(&["keysets"]).ok().says("No keyset");
+    machine.tokenkeep(&["tokens"]).ok().says("No token");
+    assert_eq!(machine.tokenkeep(&["keysets", "--json"]).ok().json(), serde_json::json!([]));
+    machine.write("message.txt", "a message\n");
+    for arguments in [
+        &["sign", "message.txt", "--out", "x", "--pin-source", "file:pin"][..],
+        &["decrypt", "message.txt", "--out", "x", "--pin-source", "file:pin"],
+        &["verify", "message.txt", "--out", "x"],
+        &["encrypt", "--to", "user@example.org", "message.txt", "--out", "x"],
+        &["keyset", "show"],
+    ] {
+        let output = machine.tokenkeep(arguments);
+        assert!([3, 5, 8].contains(&output.code()) && !output.err().contains("CKR_"), "{output}");
+    }
+    // An unreadable SoftHSM configuration is told, with a remedy, and not as CKR_GENERAL_ERROR.
+    let mut machine = Machine::new();
+    machine.set_environment("SOFTHSM2_CONF", "/no/such/softhsm2.conf");
+    let output = machine.tokenkeep(&["tokens"]);
+    assert!(output.err().contains("SOFTHSM2_CONF") && !output.err().contains("GENERAL_ERROR"), "{output}");
+    machine.tokenkeep(&["tokens", "--module", "/no/such/module.so"]).fails_with(3).says("/no/such/module.so");
+}
+
+#[test]
+fn a_pin_file_others_can_read_is_refused_with_the_remedy() {
+    let somebody = Somebody::enrolled();
+    somebody.machine.write("message.txt", "a message\n");
+    let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
+    let with_mode = |mode: u32| {
+        fs::set_permissions(somebody.machine.file("pin"), fs::Permissions::from_mode(mode)).unwrap();
+        somebody.tokenkeep(&sign)
+    };
+    for mode in [0o644, 0o640, 0o604, 0o660] {
+        with_mode(mode).fails_with(4).says("chmod 600").does_not_say(Somebody::PIN);
+    }
+    assert!(!somebody.machine.file("signed.p7m").exists());
+    with_mode(0o600).ok();
+    with_mode(0o400).ok();
+}
+
+#[test]
+fn binary_to_a_terminal_is_refused() {
+    let somebody = Somebody::enrolled();
+    somebody.machine.write("message.txt", "a message\n");
+    let sign = ["sign", "--in", "message.txt", "--pin-source", "file:no-such-file"];
+    let (code, screen) = Terminal::tokenkeep(&somebody.machine, &sign).finish();
+    assert_eq!(code, 2, "{screen}");
+    assert!(screen.contains("--out"), "{screen}");
+    // As text it may be shown.
+    let sign = ["sign", "--in", "message.txt", "--pin-source", "file:pin", "--format", "pem"];
+    let (code, screen) = Terminal::tokenkeep(&somebody.machine, &sign).finish();
+    assert_eq!(code, 0, "{screen}");
+    assert!(screen.contains("-----BEGIN CMS-----"), "{screen}");
+    // And to a pipe it goes.
+    let piped = somebody.tokenkeep(&["sign", "--in", "message.txt", "--pin-source", "file:pin"]).ok();
+    assert_eq!(piped.stdout.first(), Some(&0x30));
+    somebody.tokenkeep_with_input(&["encrypt", "--to", &somebody.email, "--out", "-"], "x").ok();
+}
+
+#[test]
+fn completions_and_man_pages_are_generated() {
+    let machine = Machine::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = machine.tokenkeep(&["completions", shell]).ok();
+        script.says("tokenkeep").says("enroll").says("pin-source");
+    }
+    let script = machine.tokenkeep(&["completions", "bash"]).ok();
+    machine.run("bash", &["-n"], &script.stdout).ok();
+    machine.tokenkeep(&["completions", "no-such-shell"]).fails_with(2);
+
+    let page = machine.tokenkeep(&["man"]).ok().out();
+    assert!(page.contains(".TH") && page.contains("130 interrupted"), "{page}");
+    machine.tokenkeep(&["man", "--out", "man"]).ok();
+    let pages: Vec<_> = fs::read_dir(machine.file("man"))
+        .unwrap()
+        .map(|page| page.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for verb in ["enroll", "sign", "verify", "encrypt", "decrypt", "admin-issue", "admin-recover", "authority-init"] {
+        assert!(pages.contains(&format!("tokenkeep-{verb}.1")), "{verb} is not in {pages:?}");
+    }
+}
+
+#[test]
+fn no_pin_in_argv_or_environment() {
+    let somebody = Somebody::enrolled();
+    somebody.machine.write("message.txt", "a message\n");
+    let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--keyset", "default"];
+    // There is no way to say one there.
+    for option in ["--pin", "--new-pin", "--so-pin", "--password"] {
+        let output = somebody.tokenkeep(&[&sign[..], &[option, Somebody::PIN]].concat()).fails_with(2);
+        assert!(output.out().is_empty(), "{output}");
+    }
+    for source in [&format!("pin:{}", Somebody::PIN), &format!("env:{}", "PIN"), Somebody::PIN] {
+        let output = somebody.tokenkeep(&[&sign[..], &["--pin-source", source]].concat()).fails_with(2);
+        // What was typed there by mistake is not spread further than clap's own echo of the option's value.
+        assert!(!somebody.machine.file("signed.p7m").exists(), "{output}");
+    }
+    for name in ["PIN", "TOKENKEEP_PIN", "GNUTLS_PIN", "PKCS11_PIN", "TOKENKEEP_PIN_SOURCE"] {
+        let mut command = somebody.machine.command("setsid");
+        command.args(["--wait", "tokenkeep"]).args(sign).env(name, Somebody::PIN);
+        crate::support::machine::run(command, b"").fails_with(4);
+    }
+    // The ways there are: a file, a descriptor, a credential.
+    let mut command = somebody.machine.command("sh");
+    let line = format!("tokenkeep {} --pin-source fd:3 3<pin", sign.join(" "));
+    command.args(["-c", &line]).stdin(Stdio::null());
+    crate::support::machine::run(command, b"").ok();
+    let mut command = somebody.machine.tokenkeep_command(&[&sign[..], &["--pin-source", "credential:pin"]].concat());
+    command.env("CREDENTIALS_DIRECTORY", somebody.machine.path());
+    crate::support::machine::run(command, b"").ok();
+}
+
+#[test]
+fn one_process_owns_a_token_and_the_other_says_who() {
+    let somebody = Somebody::enrolled();
+    somebody.machine.write("message.txt", "a message\n");
+    let sign = ["sign", "--in", "message.txt", "--keyset", "default"];
+    // One that waits for its PIN has not taken the token yet; one at work has.
+    let mut one = Terminal::tokenkeep(&somebody.machine, &[&sign[..], &["--out", "one.p7m"]].concat());
+    one.expect("PIN");
+    let other = somebody.tokenkeep(&[&sign[..], &["--out", "other.p7m", "--pin-source", "file:pin"]].concat());
+    assert!(other.code() == 0 || (other.code() == 1 && other.err().contains("tokenkeep")), "{other}");
+    one.type_line(Somebody::PIN);
+    let (code, screen) = one.finish();
+    assert_eq!(code, 0, "{screen}");
+}

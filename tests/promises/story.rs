@@ -1,0 +1,297 @@
+//! The story that must always work: the issue's command lines, in their order, typed into a shell; the demonstration;
+//! and the same answers for scripts.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::authority::free_port;
+use crate::support::inventory::of_kind;
+use crate::support::machine::Machine;
+use crate::support::office::Somebody;
+use crate::support::output::Output;
+
+/// A fresh machine with nothing but a copy of what the story needs from this repository, and no configuration.
+fn fresh_machine() -> Machine {
+    let machine = Machine::new();
+    fs::remove_file(machine.file("config/tokenkeep/agent.toml")).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    machine.run("cp", &["-r", &root.join("hsm-config").display().to_string(), "."], b"").ok();
+    machine.run("cp", &[&root.join("softhsm-setup.sh").display().to_string(), "."], b"").ok();
+    machine
+}
+
+/// Ends what it holds when it is dropped.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The story's commands, each in a shell that has taken the line which the set-up script prints.
+struct Shell {
+    machine: Machine,
+    export: String,
+}
+
+impl Shell {
+    #[track_caller]
+    fn runs(&self, line: &str) -> Output {
+        self.machine.shell(&format!("{}\n{line}", self.export)).ok()
+    }
+
+    fn serves(&self, line: &str, addresses: &[String]) -> Serving {
+        let mut command = self.machine.command("sh");
+        command.args(["-c", &format!("{}\nexec {line}", self.export)]);
+        let log = fs::File::create(self.machine.file("authority.log")).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mut serving = Serving(child);
+        let end = Instant::now() + Duration::from_mins(1);
+        while addresses.iter().any(|address| std::net::TcpStream::connect(address).is_err()) {
+            let ended = serving.0.try_wait().unwrap();
+            let log = || self.machine.read_text("authority.log");
+            assert!(ended.is_none() && Instant::now() < end, "it does not serve: {ended:?}\n{}", log());
+            std::thread::sleep(Duration::from_millis(20)); // between two looks at its doors
+        }
+        serving
+    }
+}
+
+#[test]
+fn the_whole_story_as_the_issue_writes_it() {
+    let machine = fresh_machine();
+    // But for the ports, which other tests may be using, the shipped configuration.
+    let addresses = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+    let configuration = machine.read_text("hsm-config/authority.toml");
+    let changed = configuration.replace("127.0.0.1:8829", &addresses[0]).replace("127.0.0.1:8830", &addresses[1]);
+    assert_ne!(configuration, changed);
+    machine.write("hsm-config/authority.toml", changed);
+    for (file, pin) in [
+        ("authority.pin", "authority-4711"),
+        ("admin.pin", "admin-0815"),
+        ("pin1", "first-pin-1"),
+        ("pin2", "second-pin-2"),
+        ("pin3", "third-pin-3"),
+    ] {
+        machine.write_secret(file, pin);
+    }
+    machine.write("message.txt", "Grüße: what nobody else should read.\n");
+    let original = machine.read_text("message.txt");
+
+    let set_up = machine.shell("./softhsm-setup.sh").ok().out();
+    let export = set_up.lines().find(|line| line.starts_with("export SOFTHSM2_CONF=")).unwrap().to_owned();
+    let conf = machine.file(".softhsm/softhsm2.conf").canonicalize().unwrap().display().to_string();
+    assert!(export.contains(&conf), "{export}");
+    let shell = Shell { machine, export };
+    let machine = &shell.machine;
+
+    shell.runs(
+        "tokenkeep authority init  --config hsm-config/authority.toml --new-pin-source file:authority.pin \
+                          --first-administrator admin@example.org --letter-out admin.letter",
+    );
+    let _serving = shell.serves(
+        "tokenkeep authority serve --config hsm-config/authority.toml --pin-source file:authority.pin",
+        &addresses,
+    );
+    shell.runs("tokenkeep enroll --letter admin.letter --keyset admin --level high --new-token --new-pin-source file:admin.pin");
+    shell.runs("tokenkeep admin issue user@example.org --name 'Example, User' --keyset admin --pin-source file:admin.pin --letter-out user.letter");
+    let letter = machine.read_text("user.letter");
+    for part in ["Example, User", "user@example.org", "high", "tokenkeep enroll", &addresses[0], &addresses[1]] {
+        assert!(letter.contains(part), "{part} is not in\n{letter}");
+    }
+    shell
+        .runs("tokenkeep enroll --letter user.letter --level high --new-token --new-pin-source file:pin1")
+        .says("default");
+    shell.runs("tokenkeep sign    --keyset default --pin-source file:pin1 --in message.txt --out signed.p7m");
+    shell.runs("tokenkeep verify  --in signed.p7m --out message.txt").says("user@example.org").says("Example, User");
+    assert_eq!(machine.read_text("message.txt"), original);
+    shell.runs("tokenkeep encrypt --to user@example.org --in message.txt --out secret.p7m");
+    machine.write("message.txt", "");
+    shell.runs("tokenkeep decrypt --keyset default --pin-source file:pin1 --in secret.p7m --out message.txt");
+    assert_eq!(machine.read_text("message.txt"), original);
+    shell.runs(
+        "tokenkeep admin issue user@example.org --keyset admin --pin-source file:admin.pin --letter-out again.letter",
+    );
+    shell.runs("tokenkeep enroll --letter again.letter --keyset default --level high --pin-source file:pin1");
+    shell.runs("tokenkeep admin recover user@example.org --keyset admin --pin-source file:admin.pin --letter-out recovered.letter");
+    shell.runs("tokenkeep enroll --letter recovered.letter --keyset second --level high --new-token --new-pin-source file:pin2");
+    let read = shell.runs("tokenkeep decrypt --keyset second --pin-source file:pin2 --in secret.p7m");
+    assert_eq!(read.out(), original, "old mail, new PIN");
+    shell.runs("tokenkeep pin change --keyset second --pin-source file:pin2 --new-pin-source file:pin3");
+    shell.runs("tokenkeep keysets ; tokenkeep keyset show second").says("admin").says("default").says("second");
+    shell.runs("tokenkeep tokens").says("authority").says("second");
+    assert_eq!(shell.runs("tokenkeep decrypt --keyset second --pin-source file:pin3 --in secret.p7m").out(), original);
+    shell.runs("tokenkeep keyset delete second --yes --pin-source file:pin3");
+    shell.runs("tokenkeep keysets").does_not_say("second");
+}
+
+#[test]
+fn demo_tells_the_story_and_exits_0() {
+    let mut machine = fresh_machine();
+    // Whoever has tokens keeps them as they are.
+    machine.make_token("my own", "own-pin-1");
+    let before = machine.inventory(&[]);
+    let told = machine.tokenkeep(&["demo"]).ok();
+    for part in ["init", "serve", "issue", "enroll", "sign", "verify", "encrypt", "decrypt", "recover", "second"] {
+        assert!(told.out().contains(part), "{part} is not told\n{told}");
+    }
+    assert_eq!(machine.inventory(&[]), before);
+    assert_eq!(fs::read_dir(machine.file("tmp")).unwrap().count(), 0, "it should leave nothing");
+
+    // With nothing set at all, and what was made kept.
+    machine.set_environment("SOFTHSM2_CONF", "/no/such/file");
+    machine.tokenkeep(&["demo", "--keep", "kept"]).ok().says("kept");
+    let kept = machine.shell("find kept -name '*.letter' | wc -l").ok();
+    assert!(kept.out().trim().parse::<u32>().unwrap() >= 3, "no letters are kept\n{kept}");
+    // What is there is not written over.
+    machine.tokenkeep(&["demo", "--keep", "kept"]).fails_with(2).says("kept");
+}
+
+#[test]
+fn softhsm_setup_twice_is_harmless() {
+    let mut machine = fresh_machine();
+    let first = machine.shell("./softhsm-setup.sh").ok();
+    let configuration = machine.read_text(".softhsm/softhsm2.conf");
+    machine.set_environment("SOFTHSM2_CONF", &machine.file(".softhsm/softhsm2.conf").display().to_string());
+    machine.make_token("mine", "mine-1234");
+    let before = machine.inventory(&[]);
+    let second = machine.shell("./softhsm-setup.sh").ok();
+    assert_eq!(first.out(), second.out(), "it prints the same line");
+    assert_eq!(machine.read_text(".softhsm/softhsm2.conf"), configuration);
+    assert_eq!(machine.inventory(&[]), before);
+}
+
+#[test]
+fn every_answer_comes_as_json_too() {
+    let somebody = Somebody::new();
+    let letter = somebody.issue_with("user.letter", &["--json"]).ok().json();
+    for name in ["reference", "temporary_key", "expires"] {
+        assert!(letter[name].is_string(), "no {name} in {letter}");
+    }
+    let text = somebody.machine.read_text("user.letter");
+    assert!(text.contains(letter["reference"].as_str().unwrap()));
+    assert!(text.contains(letter["temporary_key"].as_str().unwrap()));
+
+    let enrolled = somebody.enroll_new_with("user.letter", "default", &["--json"]).ok().json();
+    assert_eq!(enrolled["keyset"], "default");
+    assert_eq!(enrolled["level"], "high");
+    let serial = somebody.machine.listed_token("default").serial;
+    assert_eq!(enrolled["token"]["serial"], serial.as_str());
+
+    somebody.machine.write("message.txt", "a message\n");
+    let pin = ["--keyset", "default", "--pin-source", "file:pin", "--json"];
+    let json = |arguments: &[&str]| somebody.tokenkeep(arguments).ok().json();
+    json(&[&["sign", "message.txt", "--out", "signed.p7m"], &pin[..]].concat());
+    let verified = json(&["verify", "signed.p7m", "--json", "--out", "verified.txt"]);
+    assert_eq!(verified["signers"][0]["emails"][0], somebody.email.as_str());
+    let encrypted = json(&["encrypt", "--to", &somebody.email, "message.txt", "--out", "secret.p7m", "--json"]);
+    assert_eq!(encrypted["recipients"][0]["emails"][0], somebody.email.as_str());
+    let decrypted = json(&[&["decrypt", "secret.p7m"], &pin[..]].concat());
+    assert_eq!(decrypted["keyset"], "default");
+    assert_eq!(decrypted["data"], "YSBtZXNzYWdlCg==");
+
+    assert_eq!(json(&["keysets", "--json"])[0]["keyset"], "default");
+    assert_eq!(json(&["keyset", "list", "--json"])[0]["keyset"], "default");
+    assert_eq!(json(&["tokens", "--json"])[0]["serial"], serial.as_str());
+    assert_eq!(json(&["token", "list", "--json"])[0]["keysets"][0], "default");
+    let shown = somebody.shown("default");
+    let uses: Vec<_> =
+        shown["certificates"].as_array().unwrap().iter().map(|one| one["use"].as_str().unwrap()).collect();
+    for what in ["signing", "encryption", "authority"] {
+        assert!(uses.contains(&what), "no {what} in {uses:?}");
+    }
+
+    let list = somebody.office.admin(&["list", "--json"]).ok().json().to_string();
+    assert!(list.contains(&somebody.email), "{list}");
+    let shown = somebody.office.admin(&["show", &somebody.email, "--json"]).ok().json().to_string();
+    assert!(shown.contains(&somebody.email), "{shown}");
+    json(&[&["pin", "change", "--new-pin-source", "file:other.pin"], &pin[..]].concat());
+    let pin = ["--pin-source", "file:other.pin", "--json"];
+    let recovery =
+        somebody.office.admin(&["recover", &somebody.email, "--letter-out", "json-recovery.letter", "--json"]);
+    let recovery = recovery.ok().json();
+    assert!(
+        recovery["reference"].as_str().unwrap().starts_with('R') && recovery["temporary_key"].is_string(),
+        "{recovery}"
+    );
+    assert_eq!(json(&[&["keyset", "delete", "default", "--yes"], &pin[..]].concat())["keyset"], "default");
+
+    // Errors too: the exit code, the sentence, and nothing on stdout.
+    let failed = somebody.tokenkeep(&["keyset", "show", "default", "--json"]).fails_with(3);
+    assert!(failed.stdout.is_empty(), "{failed}");
+    let error: serde_json::Value =
+        serde_json::from_slice(&failed.stderr).unwrap_or_else(|error| panic!("{error}\n{failed}"));
+    assert_eq!(error["error"]["code"], 3);
+    assert!(error["error"]["message"].as_str().unwrap().contains("default"), "{error}");
+}
+
+#[test]
+fn a_token_may_hold_two_keysets_under_one_pin() {
+    let somebody = Somebody::enrolled();
+    somebody.encrypts("to the first\n", "first.p7m");
+    somebody.issue("second.letter");
+    let line = ["enroll", "--letter", "second.letter", "--keyset", "second", "--token", "default", "--level", "high"];
+    somebody.tokenkeep(&[&line[..], &["--pin-source", "file:pin"]].concat()).ok();
+    assert_eq!(somebody.machine.listed_tokens().len(), 1);
+    somebody.encrypts("to the second\n", "second.p7m");
+    for (keyset, message) in [("default", "first"), ("second", "second")] {
+        somebody.signs_with(keyset, "pin");
+        assert_eq!(somebody.reads(keyset, "pin", &format!("{message}.p7m")), format!("to the {message}\n"));
+    }
+    somebody.tokenkeep(&["keysets"]).ok().says("default").says("second");
+
+    // One PIN: changed for both, and said so.
+    let change =
+        ["pin", "change", "--keyset", "second", "--pin-source", "file:pin", "--new-pin-source", "file:other.pin"];
+    somebody.tokenkeep(&change).ok().says("default");
+    somebody.signs_with("default", "other.pin");
+
+    // One goes, the other stays whole.
+    somebody.tokenkeep(&["keyset", "delete", "default", "--yes", "--pin-source", "file:other.pin"]).ok();
+    somebody.signs_with("second", "other.pin");
+    assert_eq!(somebody.reads("second", "other.pin", "second.p7m"), "to the second\n");
+    let objects = somebody.machine.objects("default", Some(Somebody::OTHER_PIN));
+    assert_eq!(of_kind(&objects, "Private Key Object").len(), 2, "{objects:#?}");
+    somebody.tokenkeep(&["keyset", "delete", "second", "--yes", "--pin-source", "file:other.pin"]).ok();
+    let objects = somebody.machine.objects("default", Some(Somebody::OTHER_PIN));
+    assert!(objects.is_empty(), "{objects:#?}");
+}
+
+#[test]
+fn decrypt_chooses_the_keyset_by_recipient() {
+    let somebody = Somebody::enrolled();
+    let other = Somebody::new();
+    // The other's keyset on this machine, with another PIN.
+    other.issue("other.letter");
+    somebody.machine.write_secret("other.letter", &other.machine.read_text("other.letter"));
+    let line = ["enroll", "--letter", "other.letter", "--keyset", "other", "--level", "high", "--new-token"];
+    somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:other.pin"]].concat()).ok();
+
+    let encrypt = ["encrypt", "--not-to-self", "--to"];
+    for (email, text, out) in [(&somebody.email, "to one\n", "one.p7m"), (&other.email, "to the other\n", "other.p7m")]
+    {
+        somebody.tokenkeep_with_input(&[&encrypt[..], &[email, "--out", out]].concat(), text).ok();
+    }
+    let decrypt = |message: &str, pin: &str| {
+        let source = format!("file:{pin}");
+        somebody.tokenkeep(&["decrypt", message, "--pin-source", &source])
+    };
+    assert_eq!(decrypt("one.p7m", "pin").ok().out(), "to one\n");
+    assert_eq!(decrypt("other.p7m", "other.pin").ok().out(), "to the other\n");
+
+    // Named wrongly, or nobody's: refused without a try.
+    let wrong = ["decrypt", "other.p7m", "--keyset", "default", "--pin-source", "file:wrong.pin"];
+    somebody.tokenkeep(&wrong).fails_with(5);
+    let third = Somebody::enrolled();
+    third.encrypts("to a third\n", "third.p7m");
+    somebody.machine.write("third.p7m", third.machine.read("third.p7m"));
+    let output = decrypt("third.p7m", "wrong.pin").fails_with(5);
+    assert!(output.stdout.is_empty(), "{output}");
+    for token in somebody.machine.listed_tokens() {
+        assert!(!token.count_is_low(), "a PIN was tried on {}", token.label);
+    }
+}
