@@ -4,6 +4,105 @@
 //! attributes, certificates), because content types under 2.25 do not fit into `const-oid`, and because other people's
 //! mail comes in BER with certificates nobody can parse. This module must never say why a decryption failed.
 
+pub(crate) mod ber;
 pub mod signed_data;
+pub(crate) mod tlv;
 
-pub use signed_data::{ContentToSign, SignatureCheck, SignedMessage, sign};
+mod signer_info;
+
+pub use signed_data::{ContentToSign, SignedMessage, sign};
+pub use signer_info::SignatureCheck;
+
+use const_oid::ObjectIdentifier;
+use der::Encode;
+
+use super::{Certificate, DistinguishedName, PkiError, SerialNumber};
+use crate::pki::oid::ContentType;
+use tlv::{Element, Elements, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, context, context_constructed, element};
+
+/// The outermost structure of a message, in definite lengths: its type, and the bytes of what it holds.
+pub(crate) fn open_content_info(bytes: &[u8], what: &'static str) -> Result<(ContentType, Vec<u8>), PkiError> {
+    let definite = ber::to_definite(bytes, what)?;
+    let mut content_info = Elements::of(&definite, what).expect(SEQUENCE)?.inside(what);
+    let content_type = ContentType::from_contents(content_info.expect(OBJECT_IDENTIFIER)?.value);
+    let content = content_info.expect(context_constructed(0))?.value.to_vec();
+    content_info.end()?;
+    Ok((content_type, content))
+}
+
+/// A ContentInfo of this type around DER.
+pub(crate) fn content_info(content_type: ObjectIdentifier, content: &[u8]) -> Vec<u8> {
+    element(SEQUENCE, &[&oid(content_type), &element(context_constructed(0), &[content])])
+}
+
+fn oid(oid: ObjectIdentifier) -> Vec<u8> {
+    element(OBJECT_IDENTIFIER, &[oid.as_bytes()])
+}
+
+fn algorithm(algorithm: &spki::AlgorithmIdentifierOwned) -> Result<Vec<u8>, PkiError> {
+    algorithm.to_der().map_err(PkiError::encode("an algorithm identifier"))
+}
+
+/// How a message names a certificate, of a signer or of a recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateId {
+    /// By its issuer and serial number.
+    IssuerAndSerial {
+        /// The certificate's issuer.
+        issuer: DistinguishedName,
+        /// The certificate's serial number.
+        serial: SerialNumber,
+    },
+    /// By its subjectKeyIdentifier.
+    KeyIdentifier(Vec<u8>),
+}
+
+impl CertificateId {
+    /// The name by issuer and serial number, which every program understands.
+    pub fn of(certificate: &Certificate) -> Self {
+        Self::IssuerAndSerial { issuer: certificate.issuer(), serial: certificate.serial() }
+    }
+
+    /// Whether it names `certificate`.
+    pub fn names(&self, certificate: &Certificate) -> bool {
+        match self {
+            Self::IssuerAndSerial { issuer, serial } => {
+                *issuer == certificate.issuer() && *serial == certificate.serial()
+            }
+            Self::KeyIdentifier(identifier) => {
+                certificate.subject_key_identifier().is_some_and(|own| own == *identifier)
+            }
+        }
+    }
+
+    /// SignerIdentifier, RecipientIdentifier (RFC 5652 §5.3, §6.2.1).
+    fn from_element(element: Element<'_>, what: &'static str) -> Result<Self, PkiError> {
+        if element.tag() == context(0) {
+            return Ok(Self::KeyIdentifier(element.value.to_vec()));
+        }
+        let mut parts = Elements::of(element.whole, what).expect(SEQUENCE)?.inside(what);
+        let issuer = DistinguishedName::from_der(parts.expect(SEQUENCE)?.whole)?;
+        let serial = SerialNumber::from_bytes(parts.expect(INTEGER)?.value);
+        parts.end()?;
+        Ok(Self::IssuerAndSerial { issuer, serial })
+    }
+
+    fn to_der(&self) -> Result<Vec<u8>, PkiError> {
+        Ok(match self {
+            Self::KeyIdentifier(identifier) => element(context(0), &[identifier]),
+            Self::IssuerAndSerial { issuer, serial } => {
+                let sign = if serial.as_bytes().first().is_none_or(|first| *first >= 0x80) { &[0][..] } else { &[] };
+                element(SEQUENCE, &[&issuer.to_der()?, &element(INTEGER, &[sign, serial.as_bytes()])])
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for CertificateId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::IssuerAndSerial { issuer, serial } => write!(f, "serial {serial} of {issuer}"),
+            Self::KeyIdentifier(identifier) => write!(f, "key identifier {}", hex::encode(identifier)),
+        }
+    }
+}

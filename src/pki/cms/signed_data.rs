@@ -1,11 +1,27 @@
 //! SignedData (RFC 5652 §5): content, and signatures over it with signed attributes.
 
+use const_oid::db::rfc5911;
+use der::Encode;
 use jiff::Timestamp;
 use signature::Signer;
 use spki::{DynSignatureAlgorithmIdentifier, SignatureBitStringEncoding};
 
+use super::signer_info::{SignatureCheck, SignerInfo};
+use super::tlv::{
+    Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element, set_of,
+};
+use super::{CertificateId, algorithm, content_info, oid, open_content_info};
 use crate::pki::oid::ContentType;
-use crate::pki::{Certificate, PkiError};
+use crate::pki::signature::{Hash, Scheme, verify_with};
+use crate::pki::{Certificate, PkiError, time};
+
+const WHAT: &str = "a signed message";
+
+/// Signers in one message; more are an attack on whoever has to check them all.
+const MOST_SIGNERS: usize = 16;
+
+/// Certificates that are read from one message.
+const MOST_CERTIFICATES: usize = 64;
 
 /// What is to be signed, and what goes with it. The caller answers for `content_type`: doors that sign for people
 /// refuse [`ContentType::is_reserved`].
@@ -27,15 +43,91 @@ pub struct ContentToSign<'a> {
     pub capabilities: bool,
 }
 
-/// Signs once; answers a DER ContentInfo. Refused when the signer's algorithm does not fit the certificate's key. The
-/// signature is checked with the certificate before it is given out.
+/// Signs once; answers a DER ContentInfo. Refused when the signer's algorithm does not fit the certificate's key, or the
+/// certificate is not for signing. The signature is checked with the certificate before it is given out.
 pub fn sign<S, G>(to_sign: &ContentToSign<'_>, signer: &S) -> Result<Vec<u8>, PkiError>
 where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
     G: SignatureBitStringEncoding,
 {
-    let _ = (to_sign, signer);
-    todo!()
+    let key = to_sign.certificate.public_key()?;
+    let signature_algorithm = signer
+        .signature_algorithm_identifier()
+        .map_err(|error| PkiError::unsupported("the signing key", error.to_string()))?;
+    if key.signature_algorithm() != signature_algorithm {
+        return Err(PkiError::unsupported("the signing key", "it does not belong to the signer's certificate"));
+    }
+    if !to_sign.certificate.can_sign() {
+        return Err(PkiError::unsupported("the signer's certificate", "its key usage does not allow signing"));
+    }
+    let scheme = Scheme::from_algorithm(&signature_algorithm)?;
+    let attributes = to_sign.attributes(scheme.hash())?;
+    let signed_attributes = set_of(SET, attributes.clone());
+    let signature = signer.try_sign(&signed_attributes).map_err(|source| PkiError::Sign { what: WHAT, source })?;
+    let signature = signature.to_bitstring().map_err(PkiError::encode("a signature"))?;
+    let signature = signature.raw_bytes();
+    verify_with(WHAT, &key, scheme, &signed_attributes, signature)?;
+
+    let digest_algorithm = element(SEQUENCE, &[&oid(scheme.hash().oid())]);
+    let signer_info = element(
+        SEQUENCE,
+        &[
+            &element(INTEGER, &[&[1]]),
+            &CertificateId::of(to_sign.certificate).to_der()?,
+            &digest_algorithm,
+            &set_of(context_constructed(0), attributes),
+            &algorithm(&signature_algorithm)?,
+            &element(OCTET_STRING, &[signature]),
+        ],
+    );
+    Ok(content_info(rfc5911::ID_SIGNED_DATA, &to_sign.signed_data(&digest_algorithm, &signer_info)))
+}
+
+impl ContentToSign<'_> {
+    /// RFC 5652 §11, RFC 8551 §2.5: content type, digest, time, and what we can read.
+    fn attributes(&self, hash: Hash) -> Result<Vec<Vec<u8>>, PkiError> {
+        let attribute = |kind, value: &[u8]| element(SEQUENCE, &[&oid(kind), &element(SET, &[value])]);
+        let time = time::to_x509(self.signing_time)?.to_der().map_err(PkiError::encode("a time"))?;
+        let content_type = element(OBJECT_IDENTIFIER, &[self.content_type.as_contents()]);
+        let digest = element(OCTET_STRING, &[&hash.digest(self.content)]);
+        let mut attributes = vec![
+            attribute(rfc5911::ID_CONTENT_TYPE, &content_type),
+            attribute(rfc5911::ID_MESSAGE_DIGEST, &digest),
+            attribute(rfc5911::ID_SIGNING_TIME, &time),
+        ];
+        if self.capabilities {
+            let capability = |cipher| element(SEQUENCE, &[&oid(cipher)]);
+            let ciphers = [
+                capability(rfc5911::ID_AES_256_GCM),
+                capability(rfc5911::ID_AES_256_CBC),
+                capability(rfc5911::ID_AES_128_GCM),
+                capability(rfc5911::ID_AES_128_CBC),
+            ];
+            attributes.push(attribute(rfc5911::SMIME_CAPABILITIES, &element(SEQUENCE, &[&ciphers.concat()])));
+        }
+        Ok(attributes)
+    }
+
+    fn signed_data(&self, digest_algorithm: &[u8], signer_info: &[u8]) -> Vec<u8> {
+        // RFC 5652 §5.1: version 3 unless the content is plain data.
+        let version = if self.content_type == ContentType::DATA { 1 } else { 3 };
+        let content = match self.detached {
+            true => Vec::new(),
+            false => element(context_constructed(0), &[&element(OCTET_STRING, &[self.content])]),
+        };
+        let content_type = element(OBJECT_IDENTIFIER, &[self.content_type.as_contents()]);
+        let certificates = std::iter::once(self.certificate).chain(self.chain).map(|one| one.as_der().to_vec());
+        element(
+            SEQUENCE,
+            &[
+                &element(INTEGER, &[&[version]]),
+                &element(SET, &[digest_algorithm]),
+                &element(SEQUENCE, &[&content_type, &content]),
+                &set_of(context_constructed(0), certificates.collect()),
+                &element(SET, &[signer_info]),
+            ],
+        )
+    }
 }
 
 /// A received SignedData, in its parts. Nothing is verified yet.
@@ -44,38 +136,46 @@ pub struct SignedMessage {
     content_type: ContentType,
     content: Option<Vec<u8>>,
     certificates: Vec<Certificate>,
-}
-
-/// What the signature of one signer amounts to. Whether its certificate is believed is another question
-/// ([`crate::pki::path::verify`]).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SignatureCheck {
-    /// The signature is that of `certificate` over the content.
-    Good {
-        /// Whose it is.
-        certificate: Certificate,
-        /// The time the signer claims, if any.
-        signing_time: Option<Timestamp>,
-    },
-    /// The signature or the digest is wrong, or uses what is not taken any more.
-    Wrong {
-        /// Whose it should be.
-        certificate: Certificate,
-        /// What does not fit, for people.
-        reason: String,
-    },
-    /// The signer's certificate is neither in the message nor among those that were given.
-    NoCertificate {
-        /// How the message names the signer.
-        signer: String,
-    },
+    signers: Vec<SignerInfo>,
 }
 
 impl SignedMessage {
     /// Reads a ContentInfo with SignedData in DER or BER. At least one signer, at most 16.
     pub fn parse(bytes: &[u8]) -> Result<Self, PkiError> {
-        let _ = bytes;
-        todo!()
+        let (outer_type, signed_data) = open_content_info(bytes, WHAT)?;
+        if outer_type != ContentType::from(rfc5911::ID_SIGNED_DATA) {
+            return Err(PkiError::malformed(WHAT, "it is not signed"));
+        }
+        let mut outer = Elements::of(&signed_data, WHAT);
+        let mut parts = outer.expect(SEQUENCE)?.inside(WHAT);
+        outer.end()?;
+        parts.expect(INTEGER)?;
+        parts.expect(SET)?; // the digests: each signer names its own again
+        let mut encapsulated = parts.expect(SEQUENCE)?.inside(WHAT);
+        let content_type = ContentType::from_contents(encapsulated.expect(OBJECT_IDENTIFIER)?.value);
+        let content = match encapsulated.optional(context_constructed(0))? {
+            Some(explicit) => Some(explicit.inside(WHAT).expect(OCTET_STRING)?.value.to_vec()),
+            None => None,
+        };
+        encapsulated.end()?;
+        let mut certificates = Vec::new();
+        if let Some(set) = parts.optional(context_constructed(0))? {
+            let elements = set.inside(WHAT).all()?;
+            // What cannot be read (attribute certificates, other formats, nonsense) is nobody's certificate here.
+            let readable = elements.iter().filter_map(|element| Certificate::from_der(element.whole).ok());
+            certificates.extend(readable.take(MOST_CERTIFICATES));
+        }
+        parts.optional(context_constructed(1))?; // revocation lists: never trusted from a message
+        let signers = parts.expect(SET)?.inside(WHAT).all()?;
+        parts.end()?;
+        if signers.is_empty() || signers.len() > MOST_SIGNERS {
+            return Err(PkiError::malformed(
+                WHAT,
+                format!("it has {} signers, 1 to {MOST_SIGNERS} are taken", signers.len()),
+            ));
+        }
+        let signers = signers.into_iter().map(SignerInfo::from_element).collect::<Result<_, _>>()?;
+        Ok(Self { content_type, content, certificates, signers })
     }
 
     /// The type of the content, from the part that every signer signs.
@@ -93,10 +193,22 @@ impl SignedMessage {
         &self.certificates
     }
 
-    /// Checks each signer's signature over the content (or over `detached`, when it is not in the message). Certificates
-    /// are looked for in the message and among `known`.
+    /// Checks each signer's signature over the content (or over `detached`, when it is not in the message), in the
+    /// message's order. Certificates are looked for among `known`, then in the message. Without any content, and with
+    /// two of them, it is refused.
     pub fn verify(&self, detached: Option<&[u8]>, known: &[Certificate]) -> Result<Vec<SignatureCheck>, PkiError> {
-        let _ = (detached, known);
-        todo!()
+        let content = match (self.content(), detached) {
+            (Some(content), None) | (None, Some(content)) => content,
+            (Some(content), Some(detached)) if content == detached => content,
+            (Some(_), Some(_)) => {
+                return Err(PkiError::malformed(WHAT, "it has another content inside than the one given"));
+            }
+            (None, None) => return Err(PkiError::malformed(WHAT, "its content is not in it")),
+        };
+        let certificates: Vec<&Certificate> = known.iter().chain(&self.certificates).collect();
+        Ok(self.signers.iter().map(|signer| signer.check(&self.content_type, content, &certificates)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! From BER to definite lengths: what programs write that do not know a message's length beforehand (RFC 5652 §5.2
+//! allows it, and `openssl cms` does so unless told otherwise).
+
+use super::tlv::{OCTET_STRING, element, header};
+use crate::pki::PkiError;
+
+/// Elements within elements; no message of a real program comes near.
+const DEEPEST: usize = 32;
+
+const CONSTRUCTED_OCTET_STRING: u8 = 0x24;
+const END_OF_CONTENTS: [u8; 2] = [0, 0];
+
+/// The same element with all indefinite lengths made definite and all octet strings made of pieces put together.
+///
+/// Elements in which there is nothing of the kind stay byte for byte as they are: what was signed is not touched.
+/// Exactly one element is read, nothing may follow it.
+pub(crate) fn to_definite(bytes: &[u8], what: &'static str) -> Result<Vec<u8>, PkiError> {
+    let (element, rest) = read(bytes, 0).ok_or_else(|| PkiError::malformed(what, "it is neither DER nor BER"))?;
+    if rest.is_empty() { Ok(element) } else { Err(PkiError::malformed(what, "something follows its end")) }
+}
+
+/// One element in definite form, and what follows it.
+fn read(bytes: &[u8], depth: usize) -> Option<(Vec<u8>, &[u8])> {
+    let (header_length, value_length) = header(bytes)?;
+    let tag = *bytes.first()?;
+    let is_constructed = tag & 0x20 != 0;
+    let after_header = bytes.get(header_length..)?;
+    if !is_constructed {
+        let (whole, rest) = bytes.split_at_checked(header_length.checked_add(value_length?)?)?;
+        return Some((whole.to_vec(), rest));
+    }
+    if depth >= DEEPEST {
+        return None;
+    }
+    let (inside, rest) = match value_length {
+        Some(length) => {
+            let (mut value, rest) = after_header.split_at_checked(length)?;
+            let mut inside = Vec::new();
+            while !value.is_empty() {
+                let (child, after) = read(value, depth + 1)?;
+                inside.push(child);
+                value = after;
+            }
+            (inside, rest)
+        }
+        None => read_until_end(after_header, depth)?,
+    };
+    if tag == CONSTRUCTED_OCTET_STRING {
+        return Some((put_together(&inside)?, rest));
+    }
+    let original = bytes.get(..bytes.len() - rest.len())?;
+    let unchanged = value_length.is_some() && inside.concat() == original.get(header_length..)?;
+    let parts: Vec<&[u8]> = inside.iter().map(Vec::as_slice).collect();
+    Some((if unchanged { original.to_vec() } else { element(tag, &parts) }, rest))
+}
+
+fn read_until_end(mut bytes: &[u8], depth: usize) -> Option<(Vec<Vec<u8>>, &[u8])> {
+    let mut inside = Vec::new();
+    loop {
+        if let Some(rest) = bytes.strip_prefix(&END_OF_CONTENTS) {
+            return Some((inside, rest));
+        }
+        let (child, rest) = read(bytes, depth + 1)?;
+        inside.push(child);
+        bytes = rest;
+    }
+}
+
+/// X.690 §8.7.3: an octet string of octet strings (which are already put together themselves).
+fn put_together(pieces: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut values = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        if piece.first() != Some(&OCTET_STRING) {
+            return None;
+        }
+        let (header_length, _) = header(piece)?;
+        values.push(piece.get(header_length..)?);
+    }
+    Some(element(OCTET_STRING, &values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indefinite_lengths_and_pieces_become_plain() {
+        let ber = [0x30, 0x80, 0x24, 0x80, 4, 2, 1, 2, 0x24, 3, 4, 1, 3, 0, 0, 0xa0, 0x80, 5, 0, 0, 0, 0, 0];
+        assert_eq!(to_definite(&ber, "a test").unwrap(), [0x30, 9, 4, 3, 1, 2, 3, 0xa0, 2, 5, 0]);
+    }
+
+    #[test]
+    fn what_is_definite_stays_even_where_it_is_not_der() {
+        let der = [0x30, 0x82, 0, 5, 4, 0x81, 1, 9, 0x05];
+        assert!(to_definite(&der, "a test").is_err()); // the last element is cut off
+        let odd = [0x30, 0x82, 0, 4, 4, 0x81, 1, 9];
+        assert_eq!(to_definite(&odd, "a test").unwrap(), odd);
+    }
+
+    #[test]
+    fn endless_deep_and_cut_off_ones_are_refused() {
+        let deep: Vec<u8> = [0x30, 0x80].repeat(40);
+        let endless = [0x30, 0x80, 4, 0];
+        let primitive_indefinite = [4, 0x80, 0, 0];
+        let wrong_piece = [0x24, 0x80, 5, 0, 0, 0];
+        let followed = [5, 0, 5, 0];
+        for bytes in [&deep[..], &endless, &primitive_indefinite, &wrong_piece, &followed, &[], &[0x30, 0x85]] {
+            assert!(to_definite(bytes, "a test").is_err(), "{bytes:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_bytes_do_harm(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            if let Ok(definite) = to_definite(&bytes, "a test") {
+                assert_eq!(to_definite(&definite, "a test").unwrap(), definite);
+            }
+        }
+    }
+}
