@@ -6,11 +6,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use tokenkeep::letter::{Purpose, Reference, TemporaryKey};
+use tokenkeep::cmp::{PkiBody, verify_mac};
+use tokenkeep::letter::{Letter, Purpose, Reference, TemporaryKey};
 
 use crate::support::office::{Office, Somebody};
 use crate::support::output::Output;
 use crate::support::proxy::Exchange;
+use crate::support::wire::{post_cmp, request_by_hand};
 
 /// A field's value in a letter.
 fn field(letter: &str, name: &str) -> String {
@@ -195,6 +197,25 @@ fn a_recovery_reference_in_an_ir_is_refused_and_uses_nothing_up() {
 
     somebody.enroll_new("recovery.letter", "second").ok();
     assert_eq!(somebody.reads("second", "pin", "old.p7m"), "old mail\n");
+}
+
+#[test]
+fn an_enrollment_reference_in_a_krr_is_refused_and_uses_nothing_up() {
+    // Our own client sends no such message, so it is written by hand.
+    let somebody = Somebody::enrolled();
+    somebody.issue("again.letter");
+    let letter = Letter::read_file(&somebody.machine.file("again.letter")).unwrap();
+    let answer = post_cmp(somebody.office.http_address(), &request_by_hand(&somebody.machine, &letter, true));
+    assert!(matches!(answer.body(), PkiBody::Error(_)), "{}", answer.body().name());
+    // Told to whom has the key, and to nobody else.
+    verify_mac(&answer, letter.temporary_key.cmp_secret()).unwrap();
+    let recovery = Letter { reference: Reference::new(Purpose::Recover, [9; 5]), ..letter.clone() };
+    let unknown = post_cmp(somebody.office.http_address(), &request_by_hand(&somebody.machine, &recovery, true));
+    assert!(matches!(unknown.body(), PkiBody::Error(_)) && unknown.header().protection_alg.is_none());
+
+    // The same by hand as what it is for is granted, so it was refused for its kind.
+    let granted = post_cmp(somebody.office.http_address(), &request_by_hand(&somebody.machine, &letter, false));
+    assert!(matches!(granted.body(), PkiBody::Ip(_)), "{}", granted.body().name());
 }
 
 #[test]

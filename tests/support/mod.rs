@@ -11,4 +11,5 @@ pub mod output;
 pub mod proxy;
 pub mod story;
 pub mod terminal;
+pub mod wire;
 pub mod witness;
