@@ -46,7 +46,7 @@ pub struct LetterOut {
     /// Write the letter to this new file, for its owner only; - is stdout [default: stdout]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     letter_out: Option<PathBuf>,
-    /// How long the letter is good: 30m, 36h, 14d, 2w [default: the authority's]
+    /// How long the letter is good: 90s, 30m, 36h, 14d, 2w [default: the authority's]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     valid_for: Option<u64>,
 }
@@ -227,15 +227,16 @@ fn unexpected(answer: &Answer) -> Failure {
     Failure::fault(format!("cannot use the authority's answer: it does not answer this command ({answer:?})"))
 }
 
-/// `30m`, `36h`, `14d`, `2w` in seconds.
+/// `90s`, `30m`, `36h`, `14d`, `2w` in seconds.
 fn seconds(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.strip_prefix(digits) {
+        Some("s") => 1,
         Some("m") => 60,
         Some("h") => 3_600,
         Some("d") => 86_400,
         Some("w") => 604_800,
-        _ => return Err("a number and a unit: m (minutes), h, d or w".to_owned()),
+        _ => return Err("a number and a unit: s (seconds), m (minutes), h, d or w".to_owned()),
     };
     let number = digits.parse::<u64>().map_err(|error| error.to_string())?;
     match number.checked_mul(unit) {
@@ -250,6 +251,7 @@ mod tests {
 
     #[test]
     fn times_have_a_unit() {
+        assert_eq!(seconds("90s"), Ok(90));
         assert_eq!(seconds("30m"), Ok(1_800));
         assert_eq!(seconds("14d"), Ok(1_209_600));
         for bad in ["", "14", "d", "-1d", "1.5h", "0m", "14 d", "1y", "99999999999999999999w", "9999999999999999999w"] {
