@@ -16,8 +16,9 @@ pub struct Arguments {
 }
 
 /// Prints or writes the pages: `tokenkeep.1`, `tokenkeep-keyset.1`, `tokenkeep-keyset-list.1` …
-pub fn run(arguments: &Arguments, mut command: clap::Command) -> Result<Exit, Failure> {
-    // Names the subcommands after their parents.
+pub fn run(arguments: &Arguments, command: clap::Command) -> Result<Exit, Failure> {
+    // No pages for `help`, which says the same; built, so that subcommands are named after their parents.
+    let mut command = command.disable_help_subcommand(true);
     command.build();
     let Some(directory) = &arguments.out else {
         let mut page = Vec::new();

@@ -34,8 +34,10 @@ mod token;
 mod trace;
 mod verify;
 
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use exit::{Exit, Failure};
@@ -97,11 +99,18 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return exit::usage(&error),
+        Err(error) => return exit::usage(&without_pins(error)),
     };
     let screen = Screen::new(cli.common.json);
     trace::start(cli.common.verbose);
-    let result = hardening::harden().and_then(|()| interrupt::watch()).and_then(|()| run(cli, &screen));
+    let result = hardening::harden().and_then(|()| interrupt::watch()).and_then(|()| {
+        // A bug is a fault, too: with its exit code, and without half-written files.
+        panic::catch_unwind(AssertUnwindSafe(|| run(cli, &screen))).unwrap_or_else(|_| {
+            output::discard_unfinished();
+            Err(Failure::fault("cannot go on: this is a bug in tokenkeep")
+                .with_remedy("please report what is said above"))
+        })
+    });
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -109,6 +118,14 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// The error without the value of a PIN source: somebody may have typed the PIN itself there.
+fn without_pins(mut error: clap::Error) -> clap::Error {
+    if error.get(ContextKind::InvalidArg).is_some_and(|argument| argument.to_string().contains("pin-source")) {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("(not repeated)".to_owned()));
+    }
+    error
 }
 
 fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
@@ -132,3 +149,6 @@ fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
         Command::Man(arguments) => man::run(&arguments, Cli::command()),
     }
 }
+
+#[cfg(test)]
+mod tests;
