@@ -149,7 +149,13 @@ fn media_type(answer: &Response<Body>) -> String {
 }
 
 fn read(url: &str, mut answer: Response<Body>) -> Result<Vec<u8>, CarrierError> {
-    answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec().map_err(|error| failure(url, error))
+    answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec().map_err(|error| match error {
+        // Something has answered, and then broke off: that is no silence.
+        ureq::Error::Io(error) => {
+            CarrierError::BadAnswer { url: url.to_owned(), reason: format!("it is cut off ({error})") }
+        }
+        error => failure(url, error),
+    })
 }
 
 /// What to say about an answer that is not what was asked for: the status, and the sentence that came with it.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::crash_point;
 use crate::token::Token;
 
-use super::index::{self, Hex, Keys, Pending, PrivateIndex, Stage};
+use super::index::{self, Hex, Keys, Pending, PrivateIndex};
 use super::unlock::unlock;
 use super::{FoundKeyset, KeysetError, Person, PinRequest, Tokens};
 
@@ -44,7 +44,7 @@ pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) ->
 /// Every identifier that a keyset's index names, unfinished enrollments included.
 pub(super) fn objects_of(index: &PrivateIndex) -> Vec<Hex> {
     let mut ids = index.keyset.keys.iter().flat_map(Keys::objects).collect::<Vec<_>>();
-    ids.extend(index.pending.iter().flat_map(Pending::objects));
+    ids.extend(index.pending.iter().flat_map(Pending::made));
     ids
 }
 
@@ -65,27 +65,4 @@ pub(super) fn remove(token: &Token, doomed: &BTreeSet<Hex>) -> Result<Deleted, K
         }
     }
     Ok(deleted)
-}
-
-impl Keys {
-    fn objects(&self) -> Vec<Hex> {
-        let mut ids = vec![self.signing.clone(), self.authority.clone()];
-        ids.extend(self.encryption.iter().cloned());
-        ids
-    }
-}
-
-impl Pending {
-    /// Every identifier that this enrollment has made or may have made.
-    pub fn objects(&self) -> Vec<Hex> {
-        let mut ids = vec![self.signing.clone(), self.transport.clone()];
-        match &self.stage {
-            Stage::Making | Stage::Requested { .. } => {}
-            Stage::Installing { keys, .. } | Stage::Installed { keys, .. } | Stage::Confirmed { keys, .. } => {
-                ids.extend(keys.objects());
-            }
-            Stage::Abandoned { made } => ids.extend(made.iter().cloned()),
-        }
-        ids
-    }
 }

@@ -81,6 +81,8 @@ pub(super) struct PrivateIndex {
     pub keyset: Card,
     /// SHA-256 of the CA certificate: whose replies are believed.
     pub ca_sha256: Hex,
+    /// The reference of the letter that it stands by.
+    pub enrolled_with: Option<String>,
     pub pending: Option<Pending>,
 }
 
@@ -108,14 +110,14 @@ pub(super) enum Stage {
     Making,
     /// The request is made, and perhaps sent: these bytes and no others.
     Requested { request: Base64 },
-    /// A good reply is here and is being installed. `certificates` are those that were not on the token before.
-    Installing { request: Base64, keys: Keys, certificates: Vec<Base64> },
+    /// A good reply is here and is being installed. `made` are the keys and certificates that were not on the token before.
+    Installing { request: Base64, keys: Keys, made: Vec<Hex> },
     /// All is installed and fits; the confirmation (`certConf`) is perhaps sent: these bytes and no others.
-    Installed { request: Base64, keys: Keys, certificates: Vec<Base64>, confirmation: Base64 },
+    Installed { request: Base64, keys: Keys, made: Vec<Hex>, confirmation: Base64 },
     /// The authority has confirmed; what is left is to put away what is no longer needed.
-    Confirmed { keys: Keys, certificates: Vec<Base64> },
-    /// It failed, and what it made is being removed.
-    Abandoned { made: Vec<Hex> },
+    Confirmed { keys: Keys },
+    /// It failed: the authority is told about `request`, if that was sent, and `made` is being removed.
+    Abandoned { request: Option<Base64>, made: Vec<Hex> },
 }
 
 impl PublicIndex {
@@ -151,7 +153,8 @@ impl PublicIndex {
 
 impl PrivateIndex {
     pub fn new(keyset: Card, ca_sha256: [u8; 32]) -> Self {
-        Self { version: VERSION, revision: 0, keyset, ca_sha256: Hex(ca_sha256.to_vec()), pending: None }
+        let ca_sha256 = Hex(ca_sha256.to_vec());
+        Self { version: VERSION, revision: 0, keyset, ca_sha256, enrolled_with: None, pending: None }
     }
 
     /// Writes it in place of the one before; it is the later one from now on, whatever else is found.
@@ -162,13 +165,33 @@ impl PrivateIndex {
     }
 }
 
+impl Keys {
+    /// Every identifier.
+    pub fn objects(&self) -> Vec<Hex> {
+        [&self.signing, &self.authority].into_iter().chain(&self.encryption).cloned().collect()
+    }
+}
+
 impl Pending {
+    /// Every identifier under which this enrollment has made something, or may have.
+    pub fn made(&self) -> Vec<Hex> {
+        let mut ids = vec![self.signing.clone(), self.transport.clone()];
+        match &self.stage {
+            Stage::Making | Stage::Requested { .. } => {}
+            Stage::Installing { made, .. } | Stage::Installed { made, .. } | Stage::Abandoned { made, .. } => {
+                ids.extend(made.iter().cloned());
+            }
+            Stage::Confirmed { keys } => ids.extend(keys.objects()),
+        }
+        ids
+    }
+
     pub fn public(&self) -> PublicPending {
         PublicPending { transaction_id: self.transaction_id.clone(), reference: self.reference.clone() }
     }
 }
 
-/// All public indexes on the token, the later one of each name, and the labels of those that cannot be read.
+/// All public indexes on the token, the later one of each name, and the labels of those that cannot be read, with why.
 pub(super) fn public_indexes(token: &Token) -> Result<(Vec<PublicIndex>, Vec<(String, String)>), KeysetError> {
     let (found, unreadable) = latest::<PublicIndex>(token.data_objects(APPLICATION, false)?, |index| index.revision);
     Ok((

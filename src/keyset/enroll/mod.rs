@@ -1,15 +1,32 @@
 //! Enrollment on the user's token: letter → place → PIN → letter checked → keys → request → reply → installed → confirmed.
 
+//!
+//! Each step takes the last one's result, which only that one can make: a place, a log-in, a letter that was checked, a
+//! request that is written down, a good reply. [`enroll`] conducts; where a step ends the whole, it decides whether what
+//! was made stays for the same letter to go on, or is removed.
+
+mod abandon;
+mod desk;
+mod finish;
+mod install;
+mod letter_check;
+mod place;
+mod reply;
+mod request;
+mod run;
+mod so_pin;
+
 use std::fmt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use crate::carrier::Carrier;
+use crate::cmp::PkiMessage;
 use crate::letter::Letter;
-use crate::token::{KeysetName, SecurityLevel};
+use crate::token::{KeysetName, SecurityLevel, TokenError};
 
-use super::{ErrorKind, FoundKeyset, KeysetError, Person, TokenSelector, Tokens};
+use super::{AuthorityAddress, ErrorKind, FoundKeyset, KeysetError, Person, TokenSelector, Tokens};
 
 /// Enrolls with this letter: an `ir` or, with a recovery letter, a `krr`. What an enrollment with the same letter that
 /// was cut off has left is finished or cleaned up first.
@@ -24,7 +41,19 @@ pub fn enroll(
     person: &mut dyn Person,
     now: Timestamp,
 ) -> Result<Enrollment, KeysetError> {
-    todo!()
+    let place = match place::choose(tokens, letter, options) {
+        Ok(place) => place,
+        Err(error) => {
+            let reason = NotEnrolledReason::Refused(error);
+            return Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment: false, reason }));
+        }
+    };
+    let reenrollment = place.reenrolls();
+    match (run::Act { tokens, carrier, letter, options, person, now }).run(place) {
+        Ok(enrolled) => Ok(Enrollment::Enrolled(Box::new(enrolled))),
+        Err(Stop::Ended(reason)) => Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, reason })),
+        Err(Stop::Fault(error)) => Err(error),
+    }
 }
 
 /// `--new-token[=MODULE]`
@@ -85,8 +114,8 @@ pub struct NotEnrolled {
 /// Why the keyset was not enrolled.
 #[derive(Debug, thiserror::Error)]
 pub enum NotEnrolledReason {
-    /// A rule was against it; no PIN was asked, nothing was sent.
-    #[error("{0}; no PIN was tried, nothing was sent, and the temporary key is still good")]
+    /// A rule was against it; nothing was made.
+    #[error("{0}; nothing was sent or made, and the temporary key is still good")]
     Refused(KeysetError),
     /// No PIN, a cancelled prompt, a wrong or locked PIN; nothing was sent.
     #[error("{0}; nothing was sent, and the temporary key is still good")]
@@ -122,5 +151,59 @@ impl fmt::Display for NotEnrolled {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.reenrollment { "not re-enrolled" } else { "not enrolled" };
         write!(formatter, "{what}: {}", self.reason)
+    }
+}
+
+/// Why an enrollment stops: it has ended for a reason that a person is told, or something broke.
+#[derive(Debug)]
+enum Stop {
+    Ended(NotEnrolledReason),
+    Fault(KeysetError),
+}
+
+/// What can be wrong with an exchange with the authority, told apart by what has to be done about it.
+#[derive(Debug)]
+enum Trouble {
+    /// What was made stays; see [`Stop`].
+    Stop(Stop),
+    /// The authority itself refused, and its MAC proves that: what was made is removed.
+    Rejected(String),
+    /// The reply is not to be used: the authority is told, and what was made is removed.
+    Bad { reason: String, reply: Option<Box<PkiMessage>> },
+}
+
+impl Trouble {
+    fn bad(reason: String, reply: Option<PkiMessage>) -> Self {
+        Self::Bad { reason, reply: reply.map(Box::new) }
+    }
+}
+
+impl From<NotEnrolledReason> for Stop {
+    fn from(reason: NotEnrolledReason) -> Self {
+        Self::Ended(reason)
+    }
+}
+
+impl From<KeysetError> for Stop {
+    fn from(error: KeysetError) -> Self {
+        Self::Fault(error)
+    }
+}
+
+impl From<TokenError> for Stop {
+    fn from(error: TokenError) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl<T: Into<Stop>> From<T> for Trouble {
+    fn from(stop: T) -> Self {
+        Self::Stop(stop.into())
+    }
+}
+
+impl AuthorityAddress {
+    fn of(letter: &Letter) -> Self {
+        Self { name: letter.authority_name.clone(), http: letter.http_url.clone(), https: letter.https_url.clone() }
     }
 }

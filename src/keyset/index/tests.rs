@@ -37,19 +37,19 @@ fn object(label: &str, value: &[u8]) -> DataObject {
 
 fn stages() -> Vec<Stage> {
     let keys = card().keys.unwrap();
-    let (request, certificates) = (Base64(vec![0x30, 0]), vec![Base64(vec![0x30, 1])]);
+    let (request, made) = (Base64(vec![0x30, 0]), vec![Hex(vec![7; 20])]);
     vec![
         Stage::Making,
         Stage::Requested { request: request.clone() },
-        Stage::Installing { request: request.clone(), keys: keys.clone(), certificates: certificates.clone() },
+        Stage::Installing { request: request.clone(), keys: keys.clone(), made: made.clone() },
         Stage::Installed {
-            request,
+            request: request.clone(),
             keys: keys.clone(),
-            certificates: certificates.clone(),
+            made: made.clone(),
             confirmation: Base64(vec![0x30, 2]),
         },
-        Stage::Confirmed { keys, certificates },
-        Stage::Abandoned { made: vec![Hex(vec![7])] },
+        Stage::Confirmed { keys },
+        Stage::Abandoned { request: Some(request), made },
     ]
 }
 

@@ -1,0 +1,83 @@
+//! The end of an enrollment that failed: the authority is told, and the token is as it was before.
+
+use jiff::Timestamp;
+
+use crate::carrier::Carrier;
+use crate::cmp::{MacProtection, PkiFailureInfo, PkiMessage, PkiStatusInfo, reject};
+use crate::crash_point;
+use crate::letter::Letter;
+use crate::token::Module;
+
+use super::super::index::{self, Base64, Stage};
+use super::super::{KeysetError, Notice, Person};
+use super::desk::Desk;
+use super::so_pin;
+
+/// Whom to tell that the request came to nothing, and about which reply.
+pub(super) struct Rejection<'a> {
+    pub carrier: &'a dyn Carrier,
+    pub letter: &'a Letter,
+    pub reply: Option<&'a PkiMessage>,
+    pub now: Timestamp,
+}
+
+/// Removes everything that the pending enrollment made. The keyset, if it stood before, stands as before; otherwise
+/// nothing of it is left on the token.
+///
+/// The authority is told once what is to be undone is written down, and as well as may be: if it cannot be reached, it
+/// gives the letter back by itself after its waiting time.
+pub(super) fn clean(desk: &mut Desk, rejection: Option<&Rejection<'_>>) -> Result<(), KeysetError> {
+    let Some(pending) = desk.index.pending.clone() else { return Ok(()) };
+    let request = match &pending.stage {
+        Stage::Making | Stage::Confirmed { .. } => None,
+        Stage::Requested { request } | Stage::Installing { request, .. } | Stage::Installed { request, .. } => {
+            Some(request.clone())
+        }
+        Stage::Abandoned { request, .. } => request.clone(),
+    };
+    let made = pending.made();
+    desk.reach(Stage::Abandoned { request: request.clone(), made: made.clone() })?;
+    crash_point::reached("keyset.abandoned");
+    if let (Some(request), Some(rejection)) = (request, rejection) {
+        tell(&request, rejection);
+        crash_point::reached("keyset.rejection_sent");
+    }
+    desk.destroy(&made)?;
+    crash_point::reached("keyset.removed");
+    if desk.index.keyset.keys.is_some() {
+        desk.end()
+    } else {
+        desk.index.pending = None;
+        index::remove(desk.token(), &desk.index.keyset.name.clone())
+    }
+}
+
+/// Sends an `error` in the transaction, by which the authority gives the letter back. Its answer changes nothing.
+fn tell(request: &Base64, rejection: &Rejection<'_>) {
+    let why = PkiStatusInfo::rejection(PkiFailureInfo::INCORRECT_DATA, "the reply could not be used");
+    let message = PkiMessage::from_der(&request.0)
+        .and_then(|request| reject(&request, rejection.reply, why, rejection.now))
+        .and_then(|draft| draft.protect_with_mac(rejection.letter.temporary_key.cmp_secret(), &MacProtection::pbm()?));
+    match message {
+        Ok(message) => match rejection.carrier.cmp(&message) {
+            Ok(_) => tracing::debug!("told the authority that the reply was refused"),
+            Err(error) => tracing::info!(%error, "could not tell the authority that the reply was refused"),
+        },
+        Err(error) => tracing::warn!(%error, "could not write that the reply was refused"),
+    }
+}
+
+/// Makes a token that was made for the keyset an empty one again, to be used first the next time.
+pub(super) fn discard(
+    desk: Desk,
+    module: &Module,
+    letter: &Letter,
+    person: &mut dyn Person,
+) -> Result<(), KeysetError> {
+    let info = desk.token().info().clone();
+    drop(desk);
+    if let Err(error) = module.discard_token(&info, &so_pin::of_letter(letter)?) {
+        person.notice(Notice::TokenLeft { token: info.name().to_string(), reason: error.to_string() });
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! The end of a good enrollment: the authority confirms, and what is no longer needed is put away.
+
+use std::collections::BTreeSet;
+
+use crate::carrier::{Carrier, CarrierError};
+use crate::cmp::{PkiBody, PkiMessage, Reply, check_reply};
+use crate::crash_point;
+use crate::letter::Letter;
+use crate::token::{Pin, TokenError};
+
+use super::super::index::{Keys, Stage};
+use super::super::{AuthorityAddress, KeysetError, delete};
+use super::desk::Desk;
+use super::{NotEnrolledReason, Trouble, so_pin};
+
+/// Sends the confirmation that is written down, and writes down that the authority has it.
+///
+/// Only the authority's own refusal undoes anything now. If its answer is lost or cannot be believed, it may well have
+/// confirmed: then all stays as it is, and the same bytes are sent again the next time.
+pub(super) fn confirm(desk: &mut Desk, carrier: &dyn Carrier, letter: &Letter) -> Result<(), Trouble> {
+    let Stage::Installed { keys, confirmation, .. } = desk.pending()?.stage.clone() else { return Ok(()) };
+    let unsure = |error: KeysetError| Trouble::from(NotEnrolledReason::Interrupted(error));
+    let answer = carrier.cmp(&confirmation.0).map_err(|error: CarrierError| unsure(error.into()))?;
+    crash_point::reached("keyset.confirmation_answered");
+    let sent = PkiMessage::from_der(&confirmation.0).map_err(|error| message(error.to_string()))?;
+    match check_reply(&sent, &answer, letter.temporary_key.cmp_secret()) {
+        Ok(Reply::Proven(reply)) => match reply.body() {
+            PkiBody::PkiConf(_) => {
+                desk.reach(Stage::Confirmed { keys })?;
+                crash_point::reached("keyset.confirmed");
+                Ok(())
+            }
+            PkiBody::Error(error) => Err(Trouble::Rejected(format!("the authority took it back: {}", error.status))),
+            other => Err(unsure(message(format!("the authority answered it with {}", other.name())))),
+        },
+        Ok(Reply::UnprovenError(error)) => {
+            Err(unsure(message(format!("the answer is an error that nobody vouches for ({})", error.status))))
+        }
+        Err(refusal) => Err(unsure(message(refusal.to_string()))),
+    }
+}
+
+/// What a new token's end needs: its PIN once more, since the SO PIN can be changed only while the user is logged out, and
+/// the SO PIN that its owner wants it to have.
+pub(super) struct NewTokenPins {
+    pub pin: Pin,
+    pub so_pin: Option<Pin>,
+}
+
+/// Puts away the transport key, the old signing key and the provisional SO PIN, and lets the keyset stand. Every step can
+/// be taken twice.
+pub(super) fn finish(mut desk: Desk, letter: &Letter, pins: Option<NewTokenPins>) -> Result<(), KeysetError> {
+    let pending = desk.pending()?.clone();
+    let Stage::Confirmed { keys } = pending.stage else {
+        return Err(message("it is not confirmed".to_owned()));
+    };
+    desk.ceremony.destroy_transport_key(&pending.transport.key_id())?;
+    crash_point::reached("keyset.transport_key_destroyed");
+    if let Some(old) = desk.index.keyset.keys.as_ref().filter(|old| old.signing != keys.signing) {
+        delete::remove(desk.token(), &BTreeSet::from([old.signing.clone()]))?;
+        crash_point::reached("keyset.old_signing_key_destroyed");
+    }
+    if let Some(pins) = pins.filter(|_| pending.new_token) {
+        desk = randomize_so_pin(desk, letter, pins)?;
+        crash_point::reached("keyset.so_pin_changed");
+    }
+    stand(&mut desk, letter, keys)
+}
+
+fn stand(desk: &mut Desk, letter: &Letter, keys: Keys) -> Result<(), KeysetError> {
+    desk.index.keyset.keys = Some(keys);
+    desk.index.keyset.authority = AuthorityAddress::of(letter);
+    desk.index.enrolled_with = Some(letter.reference.as_str().to_owned());
+    desk.end()
+}
+
+/// The SO PIN derived from the letter is wrong only when an earlier run, cut off since, has changed it already.
+fn randomize_so_pin(desk: Desk, letter: &Letter, pins: NewTokenPins) -> Result<Desk, KeysetError> {
+    let Desk { ceremony, index } = desk;
+    let token = ceremony.clone();
+    drop(ceremony);
+    let new = match pins.so_pin {
+        Some(so_pin) => so_pin,
+        None => so_pin::random()?,
+    };
+    match token.set_so_pin(&so_pin::of_letter(letter)?, &new) {
+        Ok(()) | Err(TokenError::PinIncorrect { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Desk { ceremony: token.unlock(pins.pin)?.ceremony(), index })
+}
+
+fn message(reason: String) -> KeysetError {
+    KeysetError::Message { operation: "confirm the enrollment", reason }
+}

@@ -1,0 +1,160 @@
+//! Puts a good reply on the token: every private key by unwrapping, tried out against its certificate before anything is
+//! confirmed.
+
+use sha2::{Digest, Sha256};
+
+use crate::cmp::{CertStatus, EnrollmentRequest, MacProtection, PkiMessage, confirm};
+use crate::crash_point;
+use crate::letter::Letter;
+use crate::pki::Certificate;
+use crate::smime::{self, Cipher, EncryptedMessage, KeyOperation, KeyResult, Message};
+use crate::token::{KeyAlgorithm, KeyId, TokenError, TokenErrorKind, TokenKey, TransportKey};
+
+use super::super::index::{Base64, Hex, Keys, Stage};
+use super::super::{KeysetError, Person, Step};
+use super::Trouble;
+use super::desk::Desk;
+use super::reply::{Delivered, GoodReply};
+
+const OPERATION: &str = "install the reply";
+
+/// Installs the reply and writes the confirmation down. What fails because of the reply is the reply's fault; what fails
+/// because of the token is a fault, and the same letter goes on.
+pub(super) fn install(
+    desk: &mut Desk,
+    letter: &Letter,
+    request: &[u8],
+    reply: &GoodReply,
+    person: &mut dyn Person,
+    now: jiff::Timestamp,
+) -> Result<(), Trouble> {
+    let pending = desk.pending()?.clone();
+    let transport = desk.ceremony.find_transport_key(&pending.transport.key_id())?;
+    let transport =
+        transport.ok_or(TokenError::KeyAbsent { operation: OPERATION, token: desk.token().info().name() })?;
+    let new: Vec<Hex> = reply
+        .encryption
+        .iter()
+        .map(|delivered| key_id(&[&pending.transaction_id.0, delivered.certificate.as_der()]))
+        .collect();
+    let older = desk.index.keyset.keys.as_ref().map(|keys| keys.encryption.clone()).unwrap_or_default();
+    let keys = Keys {
+        signing: pending.signing.clone(),
+        encryption: new.iter().cloned().chain(older).collect(),
+        authority: key_id(&[reply.authority.as_der()]),
+    };
+    let made = new.iter().cloned().chain([keys.authority.clone()]).collect::<Vec<_>>();
+    let request = Base64(request.to_vec());
+    desk.reach(Stage::Installing { request: request.clone(), keys: keys.clone(), made: made.clone() })?;
+    crash_point::reached("keyset.installing");
+
+    for (number, (delivered, id)) in reply.encryption.iter().zip(&new).enumerate() {
+        person.progress(Step::InstallingKey { number: number + 1, of: new.len() });
+        install_key(desk, &transport, delivered, &id.key_id(), reply)?;
+        crash_point::reached("keyset.key_installed");
+    }
+    let name = desk.index.keyset.name.clone();
+    desk.ceremony.put_certificate(&pending.signing.key_id(), &format!("{name} signing"), reply.signing.as_der())?;
+    crash_point::reached("keyset.certificate_installed");
+    let authority = keys.authority.key_id();
+    if !desk.has_certificate(&authority)? {
+        desk.ceremony.put_certificate(&authority, &reply.authority.display_name(), reply.authority.as_der())?;
+    }
+
+    let confirmation = confirmation(&request.0, reply, letter, now)?;
+    desk.reach(Stage::Installed { request, keys, made, confirmation: Base64(confirmation) })?;
+    crash_point::reached("keyset.installed");
+    Ok(())
+}
+
+fn install_key(
+    desk: &Desk,
+    transport: &TransportKey,
+    delivered: &Delivered,
+    id: &KeyId,
+    reply: &GoodReply,
+) -> Result<(), Trouble> {
+    let bad = |reason: String| Trouble::bad(reason, Some(reply.message.clone()));
+    let public_key = delivered.certificate.public_key_der().map_err(|error| bad(error.to_string()))?;
+    let algorithm = KeyAlgorithm::of_public_key(&public_key)
+        .ok_or_else(|| bad("it brings an encryption key of a kind that is not known here".to_owned()))?;
+    let card = &desk.index.keyset;
+    let label = format!("{} encryption", card.name);
+    let key = desk
+        .ceremony
+        .install_private_key(transport, &delivered.delivery, &label, id, algorithm, &public_key, card.level)
+        .map_err(|error| blame(error, reply))?;
+    if !fits(desk, &key, &delivered.certificate).map_err(|error| blame(error, reply))? {
+        return Err(bad("it brings a key that does not fit its certificate".to_owned()));
+    }
+    desk.ceremony.put_certificate(id, &label, delivered.certificate.as_der())?;
+    Ok(())
+}
+
+/// Encrypts something to the certificate, as a stranger would, and reads it with the key on the token.
+fn fits(desk: &Desk, key: &TokenKey, certificate: &Certificate) -> Result<bool, TokenError> {
+    let mut content = [0; 32];
+    getrandom::fill(&mut content).map_err(|error| TokenError::NoRandom(error.to_string()))?;
+    let Ok(message) = smime::encrypt(&content, std::slice::from_ref(certificate), Cipher::Aes256Cbc)
+        .and_then(|cms| Message::read(&cms))
+        .and_then(|message| EncryptedMessage::parse(&message))
+    else {
+        return Ok(false);
+    };
+    let opened = message.open(0, |operation| {
+        let secret = match operation {
+            KeyOperation::Decrypt { transport, ciphertext } => desk.ceremony.decrypt(key, transport, ciphertext),
+            KeyOperation::Agree { peer_public_key } => desk.ceremony.agree(key, peer_public_key),
+        };
+        match secret {
+            Ok(secret) => Ok(KeyResult::Secret(secret)),
+            Err(TokenError::BadData { .. }) => Ok(KeyResult::Failed),
+            Err(error) => Err(error),
+        }
+    });
+    match opened {
+        Ok(opened) => Ok(opened.content.as_slice() == content.as_slice()),
+        Err(smime::OpenError::Key(error)) => Err(error),
+        Err(smime::OpenError::Message(_)) => Ok(false),
+    }
+}
+
+/// A token that cannot use what came says nothing against the token.
+fn blame(error: TokenError, reply: &GoodReply) -> Trouble {
+    match error.kind() {
+        TokenErrorKind::Refused => Trouble::bad(error.to_string(), Some(reply.message.clone())),
+        _ => error.into(),
+    }
+}
+
+fn confirmation(
+    request: &[u8],
+    reply: &GoodReply,
+    letter: &Letter,
+    now: jiff::Timestamp,
+) -> Result<Vec<u8>, KeysetError> {
+    let fault = |error: crate::cmp::CmpError| KeysetError::Message {
+        operation: "confirm the reply",
+        reason: error.to_string(),
+    };
+    let mut statuses = vec![CertStatus::accept(EnrollmentRequest::SIGNING, reply.signing.as_der()).map_err(fault)?];
+    for delivered in &reply.encryption {
+        if let Some(id) = delivered.answers {
+            statuses.push(CertStatus::accept(id, delivered.certificate.as_der()).map_err(fault)?);
+        }
+    }
+    confirm(&PkiMessage::from_der(request).map_err(fault)?, &reply.message, statuses, now)
+        .and_then(|draft| draft.protect_with_mac(letter.temporary_key.cmp_secret(), &MacProtection::pbm()?))
+        .map_err(fault)
+}
+
+/// Twenty bytes that are the same each time the same thing is installed, so that a second try finds what the first made;
+/// different in each transaction, since two keysets on one token may hold the same encryption key.
+fn key_id(parts: &[&[u8]]) -> Hex {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        digest.update(part);
+    }
+    Hex(digest.finalize().iter().copied().take(KeyId::RANDOM_LENGTH).collect())
+}

@@ -1,0 +1,105 @@
+//! Asks the authority whether it and the letter are good (`genm`), which uses nothing up, before anything is made.
+
+use der::asn1::ObjectIdentifier;
+use jiff::Timestamp;
+
+use crate::carrier::{Carrier, CarrierError};
+use crate::cmp::{
+    GeneralInfoExt, MacProtection, PkiBody, PkiHeader, PkiMessage, Pvno, Reply, check_reply, general_request, oid,
+};
+use crate::letter::Letter;
+use crate::pki::Fingerprint;
+use crate::token::{KeyAlgorithm, RsaSize};
+
+use super::super::KeysetError;
+use super::{NotEnrolledReason, Stop};
+
+/// A letter that the authority says is good. Only [`check`] makes one.
+pub(super) struct CheckedLetter {
+    signing_algorithm: KeyAlgorithm,
+}
+
+impl CheckedLetter {
+    /// The kind of signing key that the authority wants.
+    pub fn signing_algorithm(&self) -> KeyAlgorithm {
+        self.signing_algorithm
+    }
+}
+
+/// Asks. The answer is believed because of its MAC; it must name the CA whose fingerprint is in the letter.
+pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> Result<CheckedLetter, Stop> {
+    let secret = letter.temporary_key.cmp_secret();
+    let header = PkiHeader::request(Pvno::CMP2000, letter.reference.as_str(), None, now).map_err(fault)?;
+    let question = general_request(header, &[oid::IT_CA_CERTS, oid::IT_SIGN_KEY_PAIR_TYPES])
+        .protect_with_mac(secret, &MacProtection::pbm().map_err(fault)?)
+        .map_err(fault)?;
+    let answer = carrier.cmp(&question).map_err(|error| match error {
+        CarrierError::Unreachable { .. } => NotEnrolledReason::Unreachable(error.into()),
+        other => NotEnrolledReason::Refused(other.into()),
+    })?;
+    let question = PkiMessage::from_der(&question).map_err(fault)?;
+    let message = match check_reply(&question, &answer, secret) {
+        Ok(Reply::Proven(message)) => message,
+        // What the authority says to a reference that it does not have and to a wrong key alike. Nothing was undone for it.
+        Ok(Reply::UnprovenError(error)) => {
+            return Err(rejected(format!(
+                "the authority does not know this letter ({}); compare reference, temporary key and address with the letter",
+                error.status
+            )));
+        }
+        Err(refusal) => return Err(rejected(format!("cannot believe the answer about the letter: {refusal}"))),
+    };
+    let answer = match message.body() {
+        PkiBody::Genp(answer) => answer,
+        PkiBody::Error(error) => {
+            return Err(rejected(format!("the authority does not take the letter: {}", error.status)));
+        }
+        other => {
+            return Err(rejected(format!(
+                "the authority answered the question about the letter with {}",
+                other.name()
+            )));
+        }
+    };
+    let authorities = answer.ca_certs().map_err(fault)?.unwrap_or_default();
+    let known = Fingerprint::from_bytes(letter.ca_fingerprint);
+    let names_it =
+        authorities.iter().any(|certificate| certificate.to_vec().is_ok_and(|der| Fingerprint::of(&der) == known));
+    if !names_it {
+        return Err(rejected(
+            "the authority has a certificate with another fingerprint than the one in the letter; it may not be the one \
+             that wrote it"
+                .to_owned(),
+        ));
+    }
+    let types = answer.sign_key_pair_types().map_err(fault)?.unwrap_or_default();
+    let signing_algorithm = types.iter().find_map(|algorithm| key_algorithm(algorithm)).unwrap_or(KeyAlgorithm::P256);
+    Ok(CheckedLetter { signing_algorithm })
+}
+
+/// signKeyPairTypes names keys or signatures, after RFC 9810 §5.3.19.2 either will do. It has no place for the size of an
+/// RSA key: 3072 bits.
+fn key_algorithm(algorithm: &spki::AlgorithmIdentifierOwned) -> Option<KeyAlgorithm> {
+    use const_oid::db::rfc5912;
+
+    let of_curve = |curve: ObjectIdentifier| match curve {
+        rfc5912::SECP_256_R_1 => Some(KeyAlgorithm::P256),
+        rfc5912::SECP_384_R_1 => Some(KeyAlgorithm::P384),
+        _ => None,
+    };
+    match algorithm.oid {
+        rfc5912::ID_EC_PUBLIC_KEY => of_curve(algorithm.parameters.as_ref()?.decode_as().ok()?),
+        rfc5912::ECDSA_WITH_SHA_256 => Some(KeyAlgorithm::P256),
+        rfc5912::ECDSA_WITH_SHA_384 => Some(KeyAlgorithm::P384),
+        rfc5912::RSA_ENCRYPTION | rfc5912::SHA_256_WITH_RSA_ENCRYPTION => Some(KeyAlgorithm::Rsa(RsaSize::Bits3072)),
+        _ => None,
+    }
+}
+
+fn rejected(reason: String) -> Stop {
+    NotEnrolledReason::Rejected(reason).into()
+}
+
+fn fault(error: impl std::fmt::Display) -> KeysetError {
+    KeysetError::Message { operation: "ask the authority about the letter", reason: error.to_string() }
+}

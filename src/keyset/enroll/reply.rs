@@ -1,0 +1,158 @@
+//! Sends the request and judges what comes back: a reply is taken whole or not at all.
+
+use crate::carrier::{Carrier, CarrierError};
+use crate::cmp::{CertRepMessage, CertificateDer, KeyRecRepContent};
+use crate::cmp::{
+    CertifiedKeyPair, EnrollmentRequest, PkiBody, PkiMessage, PkiStatus, PkiStatusInfo, Reply, check_reply,
+};
+use crate::letter::Letter;
+use crate::pki::{Certificate, Fingerprint};
+use crate::token::Delivery;
+
+use super::super::KeysetError;
+use super::{NotEnrolledReason, Trouble};
+
+/// A reply that is the authority's, answers the request, and brings certificates of this authority for the right keys.
+/// Only [`exchange`] makes one.
+pub(super) struct GoodReply {
+    pub message: PkiMessage,
+    pub authority: Certificate,
+    pub signing: Certificate,
+    /// The current one first.
+    pub encryption: Vec<Delivered>,
+}
+
+/// An encryption key on its way to the token.
+pub(super) struct Delivered {
+    pub certificate: Certificate,
+    pub delivery: Delivery,
+    /// The request it answers; `None` for one out of the history.
+    pub answers: Option<i64>,
+}
+
+/// Sends these bytes and judges the reply. `signing_spki` is the public half of the key that was requested a certificate
+/// for.
+pub(super) fn exchange(
+    carrier: &dyn Carrier,
+    letter: &Letter,
+    request: &[u8],
+    signing_spki: &[u8],
+) -> Result<GoodReply, Trouble> {
+    let reply = carrier.cmp(request).map_err(lost)?;
+    let request = PkiMessage::from_der(request).map_err(|error| fault(&error))?;
+    let message = match check_reply(&request, &reply, letter.temporary_key.cmp_secret()) {
+        Ok(Reply::Proven(message)) => message,
+        Ok(Reply::UnprovenError(error)) => {
+            return Err(Trouble::bad(format!("it is an error that nobody vouches for ({})", error.status), None));
+        }
+        Err(refusal) => return Err(Trouble::bad(refusal.to_string(), PkiMessage::from_der(&reply).ok())),
+    };
+    judge(message, letter, signing_spki)
+}
+
+/// No answer: the same bytes can be sent again. An answer that is none: given up.
+fn lost(error: CarrierError) -> Trouble {
+    match error {
+        CarrierError::BadAnswer { .. } => Trouble::bad(error.to_string(), None),
+        other => NotEnrolledReason::Interrupted(other.into()).into(),
+    }
+}
+
+fn judge(message: PkiMessage, letter: &Letter, signing_spki: &[u8]) -> Result<GoodReply, Trouble> {
+    let bad = |reason: String| Trouble::bad(reason, Some(message.clone()));
+    let parts = match message.body() {
+        PkiBody::Error(error) => return Err(Trouble::Rejected(format!("the authority refused: {}", error.status))),
+        PkiBody::Ip(reply) => parts_of_ip(reply)?,
+        PkiBody::Krp(reply) => parts_of_krp(reply)?,
+        other => return Err(bad(format!("it is a {}, which was not asked for", other.name()))),
+    };
+    let parts = parts.ok_or_else(|| bad("a certificate that it must bring is missing".to_owned()))?;
+    let known = Fingerprint::from_bytes(letter.ca_fingerprint);
+    let authority = parts.authorities.iter().filter_map(read).find(|certificate| certificate.fingerprint() == known);
+    let authority = authority
+        .ok_or_else(|| bad("it is from an authority with another fingerprint than the one in the letter".to_owned()))?;
+
+    let signing = read(&parts.signing).ok_or_else(|| bad("its signing certificate cannot be read".to_owned()))?;
+    issued_by(&authority, &signing).map_err(&bad)?;
+    if !signing.public_key_der().is_ok_and(|public_key| public_key == signing_spki) || !signing.can_sign() {
+        return Err(bad("its signing certificate is not for the key that was made".to_owned()));
+    }
+    let mut encryption: Vec<Delivered> = Vec::new();
+    for (key_pair, answers) in parts.encryption {
+        let delivered = delivered(&key_pair, answers).map_err(&bad)?;
+        issued_by(&authority, &delivered.certificate).map_err(&bad)?;
+        if !delivered.certificate.can_encrypt() {
+            return Err(bad("one of its encryption certificates is not for encryption".to_owned()));
+        }
+        if !encryption.iter().any(|known| known.certificate == delivered.certificate) {
+            encryption.push(delivered);
+        }
+    }
+    encryption.sort_by_key(|delivered| std::cmp::Reverse(delivered.certificate.not_before()));
+    Ok(GoodReply { message, authority, signing, encryption })
+}
+
+/// What a reply brings, whichever of the two it is.
+struct Parts {
+    authorities: Vec<CertificateDer>,
+    signing: CertificateDer,
+    encryption: Vec<(CertifiedKeyPair, Option<i64>)>,
+}
+
+/// `None`: something is missing.
+fn parts_of_ip(reply: &CertRepMessage) -> Result<Option<Parts>, Trouble> {
+    for response in &reply.response {
+        granted(&response.status)?;
+    }
+    let key_pair = |id| reply.response_to(id).and_then(|response| response.certified_key_pair.clone());
+    let signing = key_pair(EnrollmentRequest::SIGNING).and_then(|pair| pair.plain_certificate().cloned());
+    let encryption = key_pair(EnrollmentRequest::ENCRYPTION);
+    Ok(signing.zip(encryption).map(|(signing, encryption)| Parts {
+        authorities: reply.ca_pubs.clone().unwrap_or_default(),
+        signing,
+        encryption: vec![(encryption, Some(EnrollmentRequest::ENCRYPTION))],
+    }))
+}
+
+fn parts_of_krp(reply: &KeyRecRepContent) -> Result<Option<Parts>, Trouble> {
+    granted(&reply.status)?;
+    let history = reply.key_pair_hist.clone().unwrap_or_default();
+    Ok(reply.new_sig_cert.clone().map(|signing| Parts {
+        authorities: reply.ca_certs.clone().unwrap_or_default(),
+        signing,
+        encryption: history.into_iter().map(|key_pair| (key_pair, None)).collect(),
+    }))
+}
+
+fn granted(status: &PkiStatusInfo) -> Result<(), Trouble> {
+    match status.status {
+        granted if granted.is_granted() => Ok(()),
+        PkiStatus::Waiting => {
+            Err(Trouble::bad("the authority wants to decide later, which is not possible yet".to_owned(), None))
+        }
+        _ => Err(Trouble::Rejected(format!("the authority refused: {status}"))),
+    }
+}
+
+fn delivered(key_pair: &CertifiedKeyPair, answers: Option<i64>) -> Result<Delivered, String> {
+    let certificate =
+        key_pair.plain_certificate().and_then(read).ok_or("one of its encryption certificates cannot be read")?;
+    let private_key = key_pair.private_key.as_ref().ok_or("it brings an encryption certificate without its key")?;
+    let delivery = private_key.to_delivery().map_err(|error| error.to_string())?;
+    Ok(Delivered { certificate, delivery, answers })
+}
+
+fn issued_by(authority: &Certificate, certificate: &Certificate) -> Result<(), String> {
+    if certificate.issuer() != authority.subject() || certificate.verify_signature(authority).is_err() {
+        return Err("one of its certificates is not signed by the authority".to_owned());
+    }
+    Ok(())
+}
+
+fn read(certificate: &CertificateDer) -> Option<Certificate> {
+    Certificate::from_der(&certificate.to_vec().ok()?).ok()
+}
+
+fn fault(error: &dyn std::fmt::Display) -> KeysetError {
+    KeysetError::Message { operation: "send the enrollment request", reason: error.to_string() }
+}

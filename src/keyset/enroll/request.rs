@@ -1,0 +1,81 @@
+//! Makes the two keys of an enrollment on the token and the request for them, and writes down its exact bytes.
+
+use jiff::Timestamp;
+
+use crate::cmp::{
+    CmpError, EnrollmentError, EnrollmentRequest, MacProtection, PkiHeader, Pvno, TransportKey, Utf8Pairs,
+};
+use crate::crash_point;
+use crate::letter::{Letter, Purpose};
+use crate::token::KeyId;
+
+use super::super::KeysetError;
+use super::super::index::{Base64, Hex, Pending, Stage};
+use super::desk::Desk;
+use super::letter_check::CheckedLetter;
+
+/// A request whose bytes are on the token. They, and no others, are sent until there is an answer.
+pub(super) struct Request {
+    pub message: Vec<u8>,
+}
+
+/// Makes keys and request. The letter must have been checked: before that nothing is made.
+pub(super) fn make(
+    desk: &mut Desk,
+    checked: &CheckedLetter,
+    letter: &Letter,
+    new_token: bool,
+    now: Timestamp,
+) -> Result<Request, KeysetError> {
+    let header = PkiHeader::request(Pvno::CMP2000, letter.reference.as_str(), None, now).map_err(fault)?;
+    let transaction_id = Hex(header.transaction().unwrap_or_default().to_vec());
+    let (signing, transport) = (KeyId::random()?, KeyId::random()?);
+    desk.begin(Pending {
+        transaction_id,
+        reference: letter.reference.as_str().to_owned(),
+        new_token,
+        signing: Hex::from(&signing),
+        signing_algorithm: checked.signing_algorithm(),
+        transport: Hex::from(&transport),
+        stage: Stage::Making,
+    })?;
+    crash_point::reached("keyset.begun");
+
+    let card = &desk.index.keyset;
+    let (name, level) = (card.name.as_str(), card.level);
+    let signing_key =
+        desk.ceremony.generate_signing_key(&format!("{name} signing"), &signing, checked.signing_algorithm(), level)?;
+    crash_point::reached("keyset.signing_key_made");
+    let transport_key = desk.ceremony.generate_transport_key(&format!("{name} transport"), &transport)?;
+    crash_point::reached("keyset.transport_key_made");
+
+    let pairs = Utf8Pairs::default().with(Utf8Pairs::KEYSET, name).with(Utf8Pairs::LEVEL, &level.to_string());
+    let algorithm = checked.signing_algorithm().signature_algorithm();
+    let request = EnrollmentRequest::new(header, letter.reference.as_str(), &pairs)
+        .map_err(fault)?
+        .signing_key(signing_key.public_key_der(), algorithm, |bytes| {
+            desk.ceremony.sign(&signing_key, bytes).map(|signature| signature.as_bytes().to_vec())
+        })
+        .map_err(|error| match error {
+            EnrollmentError::Signing(error) => KeysetError::Token(error),
+            EnrollmentError::Message(error) => fault(error),
+        })?
+        .encryption_key(&TransportKey {
+            public_key: transport_key.public_key_der().to_vec(),
+            oaep: transport_key.oaep(),
+        })
+        .map_err(fault)?;
+    let draft = match letter.purpose() {
+        Purpose::Enroll => request.ir(),
+        Purpose::Recover => request.krr(),
+    };
+    let protection = MacProtection::pbm().map_err(fault)?;
+    let message = draft.protect_with_mac(letter.temporary_key.cmp_secret(), &protection).map_err(fault)?;
+    desk.reach(Stage::Requested { request: Base64(message.clone()) })?;
+    crash_point::reached("keyset.request_written");
+    Ok(Request { message })
+}
+
+fn fault(error: CmpError) -> KeysetError {
+    KeysetError::Message { operation: "make the enrollment request", reason: error.to_string() }
+}
