@@ -66,7 +66,7 @@ CREATE INDEX transactions_state ON transactions (state, confirm_until);
 -- Certificates, from the intent (what is about to be signed) on.
 CREATE TABLE certificates (
     serial         TEXT   PRIMARY KEY,
-    kind           TEXT   NOT NULL CHECK (kind IN ('ca', 'response', 'audit', 'tls', 'signing', 'encryption')),
+    kind           TEXT   NOT NULL CHECK (kind IN ('ca', 'response', 'tls', 'signing', 'encryption')),
     user_id        TEXT   REFERENCES users (id),
     transaction_id BYTEA  REFERENCES transactions (transaction_id),
     state          TEXT   NOT NULL CHECK (state IN ('intended', 'issued', 'current', 'superseded', 'revoked', 'abandoned')),

@@ -153,20 +153,20 @@ impl Store {
         })
     }
 
-    /// Puts a new certificate of the authority's own in the place of the current one of its kind.
-    pub fn replace_own(&self, new: NewCertificate, certificate: Vec<u8>, entry: AuditEntry) -> Result<(), StoreError> {
+    /// Puts an issued certificate of the authority's own in the place of the current one of its kind.
+    pub fn replace_own(&self, serial: &str, entry: AuditEntry) -> Result<(), StoreError> {
+        let serial = serial.to_owned();
         self.thread.transaction(move |database| {
             database.run(
                 sqlx::query(
-                    "UPDATE certificates SET state = 'superseded', ended_at = $2
-                     WHERE kind = $1 AND user_id IS NULL AND state = 'current'",
+                    "UPDATE certificates SET state = 'superseded', ended_at = $2, end_reason = 'superseded'
+                     WHERE user_id IS NULL AND state = 'current'
+                       AND kind = (SELECT kind FROM certificates WHERE serial = $1)",
                 )
-                .bind(new.kind.as_str())
+                .bind(serial.clone())
                 .bind(entry.at.as_second()),
             )?;
-            database.intend(&new)?;
-            database.certify(&new.serial, &certificate)?;
-            database.make_current(&new.serial, entry.at)?;
+            database.make_current(&serial, entry.at)?;
             database.log(&entry)
         })
     }

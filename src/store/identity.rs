@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{AuditEntry, GrantRecord, NewCertificate, Store, StoreError, TemporaryKeyRecord, UserRecord};
+use super::{AuditEntry, GrantRecord, Store, StoreError, TemporaryKeyRecord, UserRecord};
 
 /// The authority and the token that this database belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct Identity {
 pub struct FirstRecords {
     /// The identity.
     pub identity: Identity,
-    /// The authority's own certificates (with what was signed).
-    pub certificates: Vec<(NewCertificate, Vec<u8>)>,
+    /// Serial numbers of the authority's own certificates, issued already.
+    pub certificates: Vec<String>,
     /// The first administrator.
     pub administrator: UserRecord,
     /// Their role.
@@ -69,10 +69,8 @@ impl Store {
                 .bind(identity.initialized_at.as_second()),
                 "initialize the database",
             )?;
-            for (new, certificate) in &first.certificates {
-                database.intend(new)?;
-                database.certify(&new.serial, certificate)?;
-                database.make_current(&new.serial, identity.initialized_at)?;
+            for serial in &first.certificates {
+                database.make_current(serial, identity.initialized_at)?;
             }
             database.add_user(&first.administrator)?;
             database.add_grant(&first.grant)?;

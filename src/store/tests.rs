@@ -1,1 +1,278 @@
+use std::process::Command;
 
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+
+fn now() -> Timestamp {
+    "2026-11-22T12:00:00Z".parse().unwrap()
+}
+
+fn entry(event: &'static str) -> AuditEntry {
+    AuditEntry { at: now(), event, detail: "{}".into() }
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::create(&directory.path().join("authority.db")).unwrap();
+    store.add_user(user("u1"), entry("user.added")).unwrap();
+    (directory, store)
+}
+
+fn user(id: &str) -> UserRecord {
+    UserRecord {
+        id: id.into(),
+        email: format!("{id}@example.org"),
+        email_key: format!("{id}@example.org"),
+        name: "Example, \"User\" Ünïcode 🦀".into(),
+        created_at: now(),
+        mac: [7; 32],
+    }
+}
+
+fn key(reference: &str) -> TemporaryKeyRecord {
+    TemporaryKeyRecord {
+        reference: reference.into(),
+        user_id: "u1".into(),
+        purpose: Purpose::Enroll,
+        nonce: vec![1, 2, 3],
+        key_id: vec![4],
+        epoch: 1,
+        levels: "high".into(),
+        lost: false,
+        statement: None,
+        issued_at: now(),
+        expires_at: now() + SignedDuration::from_hours(24),
+        state: TemporaryKeyState::Unused,
+        transaction_id: None,
+        mac: [8; 32],
+    }
+}
+
+fn claimant(reference: &str, transaction: u8) -> Claimant {
+    Claimant {
+        reference: reference.into(),
+        transaction_id: vec![transaction; 16],
+        message_hash: [transaction; 32],
+        now: now(),
+        confirm_until: now() + SignedDuration::from_mins(10),
+    }
+}
+
+fn intent(serial: &str, transaction: u8, kind: CertificateKind) -> NewCertificate {
+    NewCertificate {
+        serial: serial.into(),
+        kind,
+        user_id: Some("u1".into()),
+        transaction_id: Some(vec![transaction; 16]),
+        keyset_name: Some("default".into()),
+        level: Some("high".into()),
+        tbs: vec![1],
+        not_before: now(),
+        not_after: now() + SignedDuration::from_hours(24),
+        intended_at: now(),
+    }
+}
+
+/// An enrollment up to its reply, with one signing certificate.
+fn answered(store: &Store, reference: &str, transaction: u8) -> String {
+    let serial = format!("{transaction:02x}");
+    store.issue_temporary_key(key(reference), None, entry("letter.issued")).unwrap();
+    assert_eq!(store.claim(claimant(reference, transaction), entry("claimed")).unwrap(), Claim::Won);
+    store.intend(intent(&serial, transaction, CertificateKind::Signing), entry("intended")).unwrap();
+    store.certify(&serial, vec![transaction], entry("issued")).unwrap();
+    let until = now() + SignedDuration::from_mins(10);
+    store.store_reply(&[transaction; 16], vec![transaction], until, entry("answered")).unwrap();
+    serial
+}
+
+fn ending(transaction: u8, state: TransactionState) -> Ending {
+    Ending { transaction_id: vec![transaction; 16], state, confirmation: Some(([9; 32], vec![9])), now: now() }
+}
+
+fn state_of(store: &Store, reference: &str) -> TemporaryKeyState {
+    store.temporary_key(reference).unwrap().unwrap().state
+}
+
+#[test]
+fn records_come_back_as_they_were_and_last() {
+    let (directory, store) = open();
+    store.issue_temporary_key(key("E1"), None, entry("letter.issued")).unwrap();
+    drop(store);
+    let store = Store::open(&directory.path().join("authority.db")).unwrap();
+    assert_eq!(store.user("u1").unwrap(), Some(user("u1")));
+    assert_eq!(store.temporary_key("E1").unwrap(), Some(key("E1")));
+    assert_eq!(store.user("u2").unwrap(), None);
+    assert!(matches!(store.add_user(user("u1"), entry("x")), Err(StoreError::Conflict(_))));
+}
+
+#[test]
+fn of_many_claimants_exactly_one_wins() {
+    let (_directory, store) = open();
+    store.issue_temporary_key(key("E1"), None, entry("letter.issued")).unwrap();
+    let won = std::thread::scope(|scope| {
+        let claims: Vec<_> = (1..=8)
+            .map(|transaction| {
+                let store = &store;
+                scope.spawn(move || store.claim(claimant("E1", transaction), entry("claimed")).unwrap())
+            })
+            .collect();
+        claims.into_iter().map(|claim| claim.join().unwrap()).filter(|c| *c == Claim::Won).count()
+    });
+    assert_eq!(won, 1);
+}
+
+#[test]
+fn a_transaction_id_is_used_once() {
+    let (_directory, store) = open();
+    answered(&store, "E1", 1);
+    store.issue_temporary_key(key("E2"), None, entry("letter.issued")).unwrap();
+    let stolen = Claimant { reference: "E2".into(), ..claimant("E1", 1) };
+    assert_eq!(store.claim(stolen, entry("claimed")).unwrap(), Claim::TransactionIdInUse);
+    assert_eq!(state_of(&store, "E2"), TemporaryKeyState::Unused);
+}
+
+#[test]
+fn a_confirmed_enrollment_supersedes_the_one_before() {
+    let (_directory, store) = open();
+    let first = answered(&store, "E1", 1);
+    store.end_transaction(ending(1, TransactionState::Confirmed), entry("confirmed")).unwrap();
+    assert_eq!(state_of(&store, "E1"), TemporaryKeyState::Used);
+    assert_eq!(store.certificate(&first).unwrap().unwrap().state, CertificateState::Current);
+
+    let second = answered(&store, "E2", 2);
+    assert_eq!(store.certificate(&first).unwrap().unwrap().state, CertificateState::Current, "not before certConf");
+    store.end_transaction(ending(2, TransactionState::Confirmed), entry("confirmed")).unwrap();
+    assert_eq!(store.certificate(&first).unwrap().unwrap().state, CertificateState::Superseded);
+    assert_eq!(store.certificate(&second).unwrap().unwrap().state, CertificateState::Current);
+    assert!(store.end_transaction(ending(2, TransactionState::Rejected), entry("rejected")).is_err(), "it has ended");
+}
+
+#[test]
+fn a_rejected_enrollment_is_revoked_and_its_letter_good_again() {
+    let (_directory, store) = open();
+    let serial = answered(&store, "E1", 1);
+    store.end_transaction(ending(1, TransactionState::Rejected), entry("rejected")).unwrap();
+    assert_eq!(store.certificate(&serial).unwrap().unwrap().state, CertificateState::Revoked);
+    assert_eq!(state_of(&store, "E1"), TemporaryKeyState::Unused);
+    assert_eq!(store.claim(claimant("E1", 1), entry("claimed")).unwrap(), Claim::TransactionIdInUse, "a replay");
+    assert_eq!(store.claim(claimant("E1", 2), entry("claimed")).unwrap(), Claim::Won);
+}
+
+#[test]
+fn a_newer_letter_voids_unused_ones_and_what_is_reopened_later() {
+    let (_directory, store) = open();
+    store.issue_temporary_key(key("E0"), None, entry("letter.issued")).unwrap();
+    answered(&store, "E1", 1);
+    assert_eq!(state_of(&store, "E0"), TemporaryKeyState::Voided);
+    store.issue_temporary_key(key("E2"), None, entry("letter.issued")).unwrap();
+    assert_eq!(state_of(&store, "E1"), TemporaryKeyState::Claimed, "an enrollment under way goes on");
+    store.end_transaction(ending(1, TransactionState::Unconfirmed), entry("swept")).unwrap();
+    assert_eq!(state_of(&store, "E1"), TemporaryKeyState::Voided);
+    assert_eq!(state_of(&store, "E2"), TemporaryKeyState::Unused);
+}
+
+#[test]
+fn what_is_unconfirmed_is_overdue_and_may_begin_again() {
+    let (_directory, store) = open();
+    answered(&store, "E1", 1);
+    assert!(store.overdue(now()).unwrap().is_empty());
+    let later = now() + SignedDuration::from_mins(11);
+    assert_eq!(store.overdue(later).unwrap().len(), 1);
+    let unconfirmed = Ending { confirmation: None, ..ending(1, TransactionState::Unconfirmed) };
+    store.end_transaction(unconfirmed, entry("swept")).unwrap();
+    assert!(store.overdue(later).unwrap().is_empty());
+    assert_eq!(store.claim(claimant("E1", 1), entry("claimed")).unwrap(), Claim::Won);
+    assert_eq!(store.transaction(&[1; 16]).unwrap().unwrap().reply, None);
+}
+
+#[test]
+fn the_log_notices_every_change() {
+    let (directory, store) = open();
+    answered(&store, "E1", 1);
+    let head = store.audit_head().unwrap();
+    assert_eq!(store.check_audit().unwrap(), AuditCheck::Whole(head));
+    drop(store);
+    let database = directory.path().join("authority.db");
+    let sql = "UPDATE audit SET detail = '{\"x\":1}' WHERE number = 3";
+    assert!(python_sqlite(&database, sql), "python3's sqlite3 is needed as a foreign witness");
+    let store = Store::open(&database).unwrap();
+    assert_eq!(store.check_audit().unwrap(), AuditCheck::BrokenAt(3));
+}
+
+#[test]
+fn a_refused_change_leaves_no_trace_in_the_log() {
+    let (_directory, store) = open();
+    let head = store.audit_head().unwrap();
+    assert!(store.certify("99", vec![1], entry("issued")).is_err());
+    assert!(store.archive(archived([3; 32]), entry("archived")).is_err(), "no such certificate");
+    assert_eq!(store.audit_head().unwrap(), head);
+}
+
+fn archived(certificate_sha256: [u8; 32]) -> ArchiveRecord {
+    ArchiveRecord {
+        certificate_sha256,
+        user_id: "u1".into(),
+        algorithm: "rsa-3072".into(),
+        mechanism: "pad".into(),
+        wrapped: vec![1],
+        archived_at: now(),
+        mac: [1; 32],
+    }
+}
+
+#[test]
+fn a_nonce_counts_once() {
+    let (_directory, store) = open();
+    let statement = StatementRecord {
+        digest: [1; 32],
+        nonce: vec![5; 16],
+        administrator: "u1".into(),
+        operation: "issue".into(),
+        received_at: now(),
+        not_after: now(),
+        message: vec![1],
+    };
+    assert!(store.take_statement(statement.clone(), entry("statement")).unwrap());
+    assert!(!store.take_statement(statement.clone(), entry("statement")).unwrap());
+    assert!(!store.take_statement(StatementRecord { digest: [2; 32], ..statement }, entry("statement")).unwrap());
+}
+
+#[test]
+fn what_is_wrong_with_the_file_is_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let absent = Store::open(&directory.path().join("none.db"));
+    assert!(matches!(absent, Err(StoreError::Absent { .. })), "{absent:?}");
+
+    let junk = directory.path().join("junk.db");
+    std::fs::write(&junk, "this is no database at all, but a text".repeat(50)).unwrap();
+    let damaged = Store::open(&junk);
+    assert!(matches!(damaged, Err(StoreError::Damaged { .. })), "{damaged:?}");
+}
+
+#[test]
+fn a_database_that_another_process_has_locked_is_called_locked() {
+    let (directory, store) = open();
+    drop(store);
+    let database = directory.path().join("authority.db");
+    let script = "import sqlite3,sys;c=sqlite3.connect(sys.argv[1],isolation_level=None);c.execute('BEGIN IMMEDIATE');\
+                  print('held',flush=True);sys.stdin.read()";
+    let mut holder = Command::new("python3")
+        .args(["-c", script])
+        .arg(&database)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut line).unwrap();
+    let locked = Store::open(&database);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert!(matches!(locked, Err(StoreError::Locked(_))), "{locked:?}");
+}
+
+fn python_sqlite(database: &Path, sql: &str) -> bool {
+    let script = "import sqlite3,sys;c=sqlite3.connect(sys.argv[1]);c.execute(sys.argv[2]);c.commit()";
+    Command::new("python3").args(["-c", script]).arg(database).arg(sql).status().is_ok_and(|status| status.success())
+}

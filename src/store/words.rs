@@ -80,8 +80,6 @@ words! {
         Ca = "ca",
         /// Signs CMP messages and statement responses.
         Response = "response",
-        /// Signs checkpoints of the log.
-        Audit = "audit",
         /// The TLS server's.
         Tls = "tls",
         /// A user's signing key.
