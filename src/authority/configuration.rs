@@ -54,22 +54,19 @@ pub struct ListenConfiguration {
     pub certificate_search: bool,
 }
 
-/// The authority's own keys and certificates.
+/// The authority's own keys.
 #[derive(Debug, Clone)]
 pub struct CaConfiguration {
     /// The CA signing key's kind.
     pub key: KeyAlgorithm,
-    /// How long the CA certificate is valid.
-    pub valid_for: SignedDuration,
-    /// How long the certificates of response, audit and TLS keys are valid.
-    pub service_valid_for: SignedDuration,
 }
 
 /// What users may get, and how long they may take.
 #[derive(Debug, Clone)]
 pub struct EnrollmentConfiguration {
-    /// The directory of the certificate profiles `signing.toml` and `encryption.toml`.
-    pub profiles: PathBuf,
+    /// The directory of the certificate profiles (`signing.toml`, `encryption.toml`, `ca.toml`, `cmp-response.toml`,
+    /// `tls-server.toml`); `None`: the ones that this program was built with.
+    pub profiles: Option<PathBuf>,
     /// Security levels that letters allow unless the statement says otherwise.
     pub levels: Vec<SecurityLevel>,
     /// How long a letter is good unless the statement says otherwise.

@@ -52,8 +52,6 @@ struct ListenTable {
 #[serde(deny_unknown_fields)]
 struct CaTable {
     key: Option<KeyAlgorithm>,
-    valid_days: Option<Spanned<i64>>,
-    service_valid_days: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -105,13 +103,9 @@ pub(super) fn parse(file: &Path, text: &str, environment: &Environment) -> Resul
             public_https_url: source.url(read.listen.public_https_url.as_ref(), "https://")?,
             certificate_search: read.listen.certificate_search.unwrap_or(true),
         },
-        ca: CaConfiguration {
-            key: read.ca.key.unwrap_or(KeyAlgorithm::P256),
-            valid_for: days(source.number(read.ca.valid_days.as_ref(), 3650, 1, 36_500)?),
-            service_valid_for: days(source.number(read.ca.service_valid_days.as_ref(), 730, 1, 3650)?),
-        },
+        ca: CaConfiguration { key: read.ca.key.unwrap_or(KeyAlgorithm::P256) },
         enrollment: EnrollmentConfiguration {
-            profiles: base.join(read.enrollment.profiles.unwrap_or_else(|| "profiles".into())),
+            profiles: read.enrollment.profiles.map(|profiles| base.join(profiles)),
             levels: source.levels(read.enrollment.levels)?,
             letter_valid_for: days(source.number(read.enrollment.letter_valid_days.as_ref(), 14, 1, 366)?),
             confirm_wait: SignedDuration::from_mins(source.number(

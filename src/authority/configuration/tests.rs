@@ -29,7 +29,7 @@ fn what_is_shipped_is_accepted_and_names_every_key() {
 fn little_is_enough() {
     let configuration = parse(LEAST).unwrap();
     assert_eq!(configuration.state, Path::new("/home/somebody/.local/state/tokenkeep/authority"));
-    assert_eq!(configuration.enrollment.profiles, Path::new("/etc/tokenkeep/profiles"));
+    assert_eq!(configuration.enrollment.profiles, None);
     assert_eq!(configuration.enrollment.levels.len(), 3);
 }
 
@@ -53,7 +53,7 @@ fn unknown_keys_and_wrong_types_are_refused_with_their_line() {
     assert_eq!(line, Some(4));
     assert!(reason.contains("lable"), "{reason}");
     assert_eq!(refusal(&format!("{LEAST}[ca]\nkey = \"p521\"\n")).0, Some(5));
-    assert_eq!(refusal(&format!("{LEAST}[ca]\nvalid_days = \"ten\"\n")).0, Some(5));
+    assert_eq!(refusal(&format!("{LEAST}[enrollment]\nletter_valid_days = \"ten\"\n")).0, Some(5));
     assert_eq!(refusal("name = \n").0, Some(1));
 }
 
