@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::ConfigurationError;
+use crate::cmp::CmpError;
 use crate::pki::PkiError;
+use crate::statement::StatementError;
 use crate::store::StoreError;
 use crate::token::TokenError;
 
@@ -41,16 +43,12 @@ pub enum AuthorityError {
         /// The module.
         module: PathBuf,
     },
-    /// Several tokens have the configured label.
-    #[error("cannot tell which token is the authority's: {count} tokens in {} are labelled {label:?}", module.display())]
-    TokenAmbiguous {
-        /// The label.
-        label: String,
-        /// The module.
-        module: PathBuf,
-        /// How many.
-        count: usize,
-    },
+    /// CMP messages that cannot be made.
+    #[error(transparent)]
+    Cmp(#[from] CmpError),
+    /// Responses that cannot be made.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
     /// No PKCS#11 module is configured and none was found.
     #[error("cannot find SoftHSM's PKCS#11 module where it is usually installed; install softhsm2, or set `module` in {}", .0.display())]
     NoModule(PathBuf),
@@ -65,6 +63,9 @@ pub enum AuthorityError {
     /// A record of the database does not carry the token's MAC: somebody changed it.
     #[error("cannot trust the record of {0} in the database: its MAC does not fit; restore the database from a backup")]
     Tampered(String),
+    /// DER.
+    #[error("cannot encode a message: {0}")]
+    Der(#[from] der::Error),
     /// Something could not be encoded.
     #[error("cannot encode {what}: {reason}")]
     Encode {

@@ -1,37 +1,124 @@
 //! What the security authority does: hands out temporary keys, enrolls, archives, delivers, recovers, and keeps the log.
 //!
-//! The folder is the story, each file one act in the order in which it happens; the acts are pure or touch the token
-//! only, and this file and the conductors beside it call the store. This room must never answer with a key that is not
-//! archived, sign what is not stored as an intent, tell an unknown reference from a wrong temporary key, deliver a
-//! history without a recovery that was approved as one, or let a secret into a log.
+//! The folder is the story, each file one act in the order in which it happens: [`temporary_key`] → [`authenticate`] →
+//! [`verify`] → [`decide`] → [`certify`] → [`archive`] → [`reply`]. The acts are pure or touch the token only; the
+//! conductors ([`enroll`], [`administer`], [`init`]) call the store between them. What one act makes only the next one
+//! takes, by value: to skip or to repeat a step does not compile.
+//!
+//! This room must never answer with a key that is not archived, sign what is not stored as an intent, tell an unknown
+//! reference from a wrong temporary key, deliver a history without a recovery that was approved as one, or let a secret
+//! into a log.
 
+mod administer;
+pub mod archive;
+mod audit;
+pub mod authenticate;
+pub mod certify;
 mod configuration;
+pub mod decide;
+mod delays;
+mod enroll;
 mod error;
+mod init;
+mod policy;
+mod recover;
+mod rejection;
+pub mod reply;
+mod seal;
+mod service_certificates;
+mod temporary_key;
+#[cfg(test)]
+mod tests;
+mod token_keys;
+mod turns;
+pub mod verify;
 
-use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use x509_cert::name::Name;
 
 pub use self::configuration::{
     CaConfiguration, Configuration, ConfigurationError, EnrollmentConfiguration, Environment, ListenConfiguration,
     TokenConfiguration,
 };
 pub use self::error::AuthorityError;
-use crate::letter::Letter;
-use crate::token::{Pin, TokenKey};
+pub use self::init::{init, init_and_hand_over};
+pub use self::rejection::Rejection;
+use crate::crash_point;
+use crate::pki::{Certificate, EmailAddress};
+use crate::store::{CertificateKind, CertificateState, Identity, Store, UserRecord};
+use crate::token::{Module, Pin, TokenInfo, TokenKey};
+
+use self::administer::comparable;
+use self::delays::Delays;
+use self::policy::Policy;
+use self::seal::Sealer;
+use self::token_keys::TokenKeys;
+use self::turns::Turns;
 
 /// Where a test may kill the authority: between any two steps that last.
-pub const CRASH_POINTS: &[&str] = &[];
+pub const CRASH_POINTS: &[&str] = &[
+    "authority.init.after_marker",
+    "authority.init.before_marker_names_token",
+    "authority.init.after_token",
+    "authority.init.after_mark",
+    "authority.init.after_key",
+    "authority.init.after_so_pin",
+    "authority.own.after_intent",
+    "authority.own.after_issued",
+    "authority.init.before_identity",
+    "authority.init.after_identity",
+    "authority.init.after_letter",
+    "authority.statement.after_taken",
+    "authority.statement.after_revocation",
+    "authority.statement.after_letter",
+    "authority.enroll.after_claim",
+    "authority.enroll.after_intent",
+    "authority.enroll.after_signature",
+    "authority.enroll.after_issued",
+    "authority.enroll.after_session_key",
+    "authority.enroll.before_archive",
+    "authority.enroll.after_archive",
+    "authority.enroll.after_abandon",
+    "authority.enroll.before_reply",
+    "authority.enroll.after_reply",
+    "authority.confirm.before_end",
+    "authority.confirm.after_end",
+    "authority.sweep.after_end",
+];
 
 /// `CKA_APPLICATION` of the public data object that marks a token as an authority's: no user's command chooses it.
 pub const TOKEN_MARK: &str = "tokenkeep-authority";
+
+/// Where `SoftHSM` is usually installed.
+const SOFTHSM: [&str; 5] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/softhsm/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+];
 
 /// A running authority. All methods may be called from several threads at once; all of them block (on the token and on
 /// the database), so asynchronous callers use threads that may.
 #[derive(Debug)]
 pub struct Authority {
     configuration: Configuration,
+    identity: Identity,
+    keys: TokenKeys,
+    store: Store,
+    sealer: Sealer,
+    policy: Policy,
+    ca: Certificate,
+    response: Certificate,
+    tls: Certificate,
+    turns: Turns,
+    delays: Delays,
+    administration: Mutex<()>,
+    public_urls: Mutex<(String, String)>,
 }
 
 /// What goes back over the wire.
@@ -52,27 +139,38 @@ pub struct TlsIdentity {
     pub key: TokenKey,
 }
 
-/// Makes an authority: token, keys, certificates, database, and the first administrator, whose letter is returned.
-///
-/// A state directory that is not empty is refused. What an interrupted call left behind is finished by the same call
-/// with the same PIN. Without `so_pin` the token's SO PIN is random in the end, and forgotten.
-#[allow(clippy::todo, clippy::needless_pass_by_value)]
-pub fn init(
-    _configuration: &Configuration,
-    _new_pin: Pin,
-    _so_pin: Option<Pin>,
-    _first_administrator: &str,
-    _now: Timestamp,
-) -> Result<Letter, AuthorityError> {
-    todo!()
-}
-
-#[allow(clippy::todo)]
 impl Authority {
     /// Opens the authority's token (as its only owner) and database, checks that they are each other's and that every
     /// key is there, renews the authority's service certificates if need be, and sweeps.
-    pub fn open(_configuration: Configuration, _pin: &Pin, _now: Timestamp) -> Result<Self, AuthorityError> {
-        todo!()
+    pub fn open(configuration: Configuration, pin: &Pin, now: Timestamp) -> Result<Self, AuthorityError> {
+        let policy = Policy::read(&configuration.enrollment)?;
+        let store = Store::open(&configuration.database())?;
+        let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
+        let module = load_module(&configuration)?;
+        let token = module.open(&choose_token(&configuration, &module, &identity)?)?;
+        token.log_in(pin)?;
+        let keys = TokenKeys::find(&token)?;
+        let ca = service_certificates::ca(&store)?;
+        check_identity(&identity, &ca, &keys)?;
+        let response = service_certificates::response(&store, &keys, &ca, &policy, &configuration, now)?;
+        let tls = service_certificates::tls(&store, &keys, &ca, &policy, &configuration, now)?;
+        let authority = Self {
+            sealer: Sealer::new(&keys, identity.authority),
+            public_urls: Mutex::new(configured_urls(&configuration)),
+            configuration,
+            identity,
+            keys,
+            store,
+            policy,
+            ca,
+            response,
+            tls,
+            turns: Turns::default(),
+            delays: Delays::default(),
+            administration: Mutex::new(()),
+        };
+        authority.sweep(now)?;
+        Ok(authority)
     }
 
     /// The configuration it was opened with.
@@ -81,38 +179,120 @@ impl Authority {
     }
 
     /// Sets the base URLs for letters, once the listeners are bound. Before that, they are made of the configuration.
-    pub fn set_public_urls(&self, _http: &str, _https: &str) {
-        todo!()
-    }
-
-    /// Answers one CMP message (DER `PKIMessage`) with another. Whatever comes in, there is an answer.
-    pub fn answer_cmp(&self, _message: &[u8], _source: IpAddr, _now: Timestamp) -> Answer {
-        todo!()
-    }
-
-    /// Answers one statement (CMS `SignedData`) with a signed response.
-    pub fn answer_statement(&self, _statement: &[u8], _now: Timestamp) -> Vec<u8> {
-        todo!()
+    pub fn set_public_urls(&self, http: &str, https: &str) {
+        let urls = (http.trim_end_matches('/').to_owned(), https.trim_end_matches('/').to_owned());
+        *self.public_urls.lock().unwrap_or_else(PoisonError::into_inner) = urls;
     }
 
     /// The current encryption certificates (DER) of exactly this e-mail address.
-    pub fn search_certificates(&self, _email: &str, _now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
-        todo!()
+    pub fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        let Some(user) = self.store.user_by_email(&comparable(email))? else { return Ok(Vec::new()) };
+        let mut certificates = self.store.certificates_of_user(&user.id)?;
+        certificates.retain(|certificate| {
+            certificate.intent.kind == CertificateKind::Encryption
+                && certificate.state == CertificateState::Current
+                && now < certificate.intent.not_after
+        });
+        Ok(certificates.into_iter().filter_map(|certificate| certificate.certificate).collect())
     }
 
     /// The CA certificate, DER.
     pub fn ca_certificate(&self) -> &[u8] {
-        todo!()
+        self.ca.as_der()
     }
 
     /// Certificate chain and key of the TLS door.
     pub fn tls_identity(&self) -> TlsIdentity {
-        todo!()
+        TlsIdentity { chain: vec![self.tls.as_der().to_vec(), self.ca.as_der().to_vec()], key: self.keys.tls.clone() }
     }
 
-    /// Gives up what was not confirmed in time: its certificates are revoked, its letters are good again. To be called
-    /// every minute. Says how many transactions ended so.
-    pub fn sweep(&self, _now: Timestamp) -> Result<usize, AuthorityError> {
-        todo!()
+    /// The authority's name, as the sender of its messages.
+    fn name(&self) -> &Name {
+        self.ca.as_x509().tbs_certificate().subject()
     }
+
+    fn public_urls(&self) -> (String, String) {
+        self.public_urls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The user's record, its seal checked.
+    fn user_of(&self, user_id: &str) -> Result<UserRecord, AuthorityError> {
+        let user = self.store.user(user_id)?;
+        let user = user.ok_or_else(|| AuthorityError::Tampered(format!("the user {user_id}, who is gone")))?;
+        self.sealer.check_user(user)
+    }
+}
+
+/// A crash point, and nothing in builds that have none.
+fn at(point: &str) {
+    crash_point::reached(point);
+}
+
+/// A new user's record, sealed.
+fn user_record(
+    sealer: &Sealer,
+    email: &EmailAddress,
+    name: &str,
+    now: Timestamp,
+) -> Result<UserRecord, AuthorityError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| AuthorityError::Random(error.to_string()))?;
+    let mut user = UserRecord {
+        id: hex::encode(id),
+        email: email.as_str().to_owned(),
+        email_key: comparable(email.as_str()),
+        name: name.trim().to_owned(),
+        created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
+        mac: [0; 32],
+    };
+    user.mac = sealer.seal_user(&user)?;
+    Ok(user)
+}
+
+fn load_module(configuration: &Configuration) -> Result<Module, AuthorityError> {
+    let usual = || SOFTHSM.iter().map(Path::new).find(|path| path.exists()).map(Path::to_path_buf);
+    let path = configuration.token.module.clone().or_else(usual);
+    let path = path.ok_or_else(|| AuthorityError::NoModule(configuration.file.clone()))?;
+    Ok(Module::load(&path)?)
+}
+
+/// The token that the database belongs to: by serial number, and it must be marked as an authority's only by its owner.
+fn choose_token(
+    configuration: &Configuration,
+    module: &Module,
+    identity: &Identity,
+) -> Result<TokenInfo, AuthorityError> {
+    let tokens = module.tokens()?;
+    let same_label = tokens.iter().filter(|token| token.label == configuration.token.label);
+    if let Some(token) = same_label.clone().find(|token| token.serial == identity.token_serial) {
+        return Ok(token.clone());
+    }
+    match same_label.count() {
+        0 => Err(AuthorityError::TokenAbsent {
+            label: configuration.token.label.clone(),
+            module: module.path().to_path_buf(),
+        }),
+        _ => Err(AuthorityError::Mismatch(format!(
+            "its database belongs to the token {:?} with the serial number {}, which is not there",
+            identity.token_label, identity.token_serial
+        ))),
+    }
+}
+
+fn check_identity(identity: &Identity, ca: &Certificate, keys: &TokenKeys) -> Result<(), AuthorityError> {
+    if *ca.fingerprint().as_bytes() != identity.authority {
+        return Err(AuthorityError::Mismatch("its database holds another CA certificate than its own".into()));
+    }
+    if ca.public_key_der()? != keys.ca.public_key_der() {
+        return Err(AuthorityError::Mismatch("the CA key on its token is not the CA certificate's".into()));
+    }
+    Ok(())
+}
+
+fn configured_urls(configuration: &Configuration) -> (String, String) {
+    let listen = &configuration.listen;
+    (
+        listen.public_url.clone().unwrap_or_else(|| format!("http://{}", listen.http)),
+        listen.public_https_url.clone().unwrap_or_else(|| format!("https://{}", listen.https)),
+    )
 }

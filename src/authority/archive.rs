@@ -1,0 +1,105 @@
+//! The archive: an encryption key is wrapped and its record sealed before anything is delivered, and what is delivered
+//! is always what comes back out of the archive.
+
+use super::AuthorityError;
+use super::certify::IssuedCertificate;
+use super::seal::Sealer;
+use super::token_keys::TokenKeys;
+use crate::cmp::TransportKey;
+use crate::pki::Certificate;
+use crate::store::{ArchiveRecord, CertificateRecord};
+use crate::token::{DeliverableKey, Delivery, KeyAlgorithm, KeyWrapMechanism, Wrapped};
+use jiff::Timestamp;
+
+/// A key that is in the archive, with its seal checked and unwrapped on the authority's token.
+#[derive(Debug)]
+pub struct ArchivedKey {
+    certificate: Certificate,
+    key: DeliverableKey,
+}
+
+/// A key on its way to one user's token, with its certificate.
+#[derive(Debug)]
+pub struct WrappedForToken {
+    certificate: Certificate,
+    delivery: Delivery,
+}
+
+/// Makes the archive's record of a key.
+pub(super) fn record(
+    keys: &TokenKeys,
+    sealer: &Sealer,
+    user_id: &str,
+    issued: &IssuedCertificate,
+    key: &DeliverableKey,
+    now: Timestamp,
+) -> Result<ArchiveRecord, AuthorityError> {
+    let wrapped = keys.token.wrap_for_archive(&keys.archive, key)?;
+    let mut record = ArchiveRecord {
+        certificate_sha256: *issued.certificate().fingerprint().as_bytes(),
+        user_id: user_id.to_owned(),
+        algorithm: key.algorithm().to_string(),
+        mechanism: match wrapped.mechanism {
+            KeyWrapMechanism::Kwp => "kwp".into(),
+            KeyWrapMechanism::Pad => "pad".into(),
+        },
+        wrapped: wrapped.blob,
+        archived_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
+        mac: [0; 32],
+    };
+    record.mac = sealer.seal_archived_key(&record)?;
+    Ok(record)
+}
+
+/// Takes a key out of the archive for its owner. A record that is sealed for somebody else, for another certificate, or
+/// not at all is a fault ([`AuthorityError::Tampered`]), and nothing is unwrapped.
+pub(super) fn take_out(
+    keys: &TokenKeys,
+    sealer: &Sealer,
+    user_id: &str,
+    certificate: &CertificateRecord,
+    record: ArchiveRecord,
+) -> Result<ArchivedKey, AuthorityError> {
+    let record = sealer.check_archived_key(record)?;
+    let tampered = |what: &str| AuthorityError::Tampered(format!("{what} (certificate {})", certificate.intent.serial));
+    if record.user_id != user_id {
+        return Err(tampered("an archived key that is another user's"));
+    }
+    let der = certificate.certificate.as_deref().ok_or_else(|| tampered("an archived key without a certificate"))?;
+    let parsed = Certificate::from_der(der)?;
+    if *parsed.fingerprint().as_bytes() != record.certificate_sha256 {
+        return Err(tampered("an archived key that is another certificate's"));
+    }
+    let algorithm: KeyAlgorithm =
+        record.algorithm.parse().map_err(|_| tampered("an archived key of an unknown kind"))?;
+    let mechanism = match record.mechanism.as_str() {
+        "kwp" => KeyWrapMechanism::Kwp,
+        "pad" => KeyWrapMechanism::Pad,
+        _ => return Err(tampered("an archived key that is wrapped in an unknown way")),
+    };
+    let wrapped = Wrapped { mechanism, blob: record.wrapped };
+    let key = keys.token.unwrap_from_archive(&keys.archive, &wrapped, algorithm)?;
+    Ok(ArchivedKey { certificate: parsed, key })
+}
+
+impl ArchivedKey {
+    /// Wraps it for the token that has this transport key.
+    pub(super) fn wrap_for(
+        self,
+        keys: &TokenKeys,
+        transport: &TransportKey,
+    ) -> Result<WrappedForToken, AuthorityError> {
+        let delivery = keys.token.wrap_for_token(&self.key, &transport.public_key, transport.oaep)?;
+        Ok(WrappedForToken { certificate: self.certificate, delivery })
+    }
+}
+
+impl WrappedForToken {
+    pub(super) fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    pub(super) fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+}

@@ -1,0 +1,138 @@
+//! The first door: whose message is it? A MAC under the temporary key of a letter says so, and nothing else does.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use x509_cert::name::Name;
+
+use super::AuthorityError;
+use super::rejection::Rejection;
+use crate::cmp::{
+    ErrorMsgContent, GeneralInfo, MacProtection, PkiBody, PkiFailureInfo, PkiMessage, ProtectionError, Pvno, answer,
+    verify_mac,
+};
+use crate::letter::TemporaryKey;
+use crate::store::TemporaryKeyRecord;
+
+/// Octets of a transactionID and the least of a senderNonce (RFC 9483 §3.5).
+const NONCE: usize = 16;
+
+/// A message as it came, well-formed as far as its header goes. Nothing about it is believed yet.
+#[derive(Debug)]
+pub struct EnrollmentRequest {
+    message: PkiMessage,
+}
+
+/// A message whose MAC was made with the temporary key of a letter.
+#[derive(Debug)]
+pub struct AuthenticatedRequest {
+    letter: TemporaryKeyRecord,
+    respondent: Arc<Respondent>,
+}
+
+/// Answers an authenticated message in kind: by the same algorithm, with the same secret.
+#[derive(Debug)]
+pub(super) struct Respondent {
+    message: PkiMessage,
+    secret: TemporaryKey,
+    protection: MacProtection,
+}
+
+impl EnrollmentRequest {
+    /// Checks what every message's header must have.
+    pub fn new(message: PkiMessage) -> Result<Self, Rejection> {
+        let header = message.header();
+        if !header.pvno.is_supported() {
+            let text = format!("pvno {} is not supported; use 2 or 3", header.pvno.number());
+            return Err(Rejection::new(PkiFailureInfo::UNSUPPORTED_VERSION, text));
+        }
+        if header.transaction().is_none_or(|id| id.len() != NONCE) {
+            return Err(Rejection::new(PkiFailureInfo::BAD_DATA_FORMAT, "transactionID must have 16 octets"));
+        }
+        if header.nonce().is_none_or(|nonce| nonce.len() < NONCE) {
+            return Err(Rejection::new(PkiFailureInfo::BAD_SENDER_NONCE, "senderNonce must have 16 octets or more"));
+        }
+        Ok(Self { message })
+    }
+
+    /// Checks the MAC over the received bytes with the letter's temporary key.
+    pub(super) fn authenticate(
+        self,
+        letter: TemporaryKeyRecord,
+        secret: TemporaryKey,
+    ) -> Result<AuthenticatedRequest, ProtectionError> {
+        let protection = verify_mac(&self.message, secret.cmp_secret())?;
+        let respondent = Arc::new(Respondent { message: self.message, secret, protection });
+        Ok(AuthenticatedRequest { letter, respondent })
+    }
+}
+
+impl AuthenticatedRequest {
+    /// The message.
+    pub fn message(&self) -> &PkiMessage {
+        &self.respondent.message
+    }
+
+    /// The letter whose temporary key made the MAC. Where it stands may have changed since.
+    pub fn letter(&self) -> &TemporaryKeyRecord {
+        &self.letter
+    }
+
+    /// The transactionID.
+    pub fn transaction_id(&self) -> &[u8] {
+        self.message().header().transaction().unwrap_or_default()
+    }
+
+    pub(super) fn respondent(&self) -> Arc<Respondent> {
+        Arc::clone(&self.respondent)
+    }
+}
+
+impl Respondent {
+    /// The answer's bytes.
+    pub(super) fn answer(
+        &self,
+        sender: &Name,
+        body: PkiBody,
+        general_info: GeneralInfo,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let mut draft = answer(&self.message, sender, body, now)?;
+        draft.header.general_info = (!general_info.is_empty()).then_some(general_info);
+        Ok(draft.protect_with_mac(self.secret.cmp_secret(), &self.protection)?)
+    }
+
+    /// A refusal's bytes, as an `error` message.
+    pub(super) fn refuse(
+        &self,
+        sender: &Name,
+        rejection: &Rejection,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let content = ErrorMsgContent::from(rejection.to_status());
+        self.answer(sender, PkiBody::Error(content), Vec::new(), now)
+    }
+
+    /// Whether the message asked for an answer in the form of pvno 3.
+    pub(super) fn pvno(&self) -> Pvno {
+        self.message.header().pvno
+    }
+}
+
+/// What a failed check of the protection is answered. It depends on the message alone, never on whether the reference
+/// is known.
+pub(super) fn unauthenticated(error: &ProtectionError) -> Rejection {
+    match error {
+        ProtectionError::Missing | ProtectionError::WrongKind(_) => Rejection::new(
+            PkiFailureInfo::WRONG_INTEGRITY,
+            "the message must be protected by a MAC (PBM or PBMAC1) with the temporary key of a letter",
+        ),
+        ProtectionError::Unsupported(_) | ProtectionError::TooManyIterations { .. } | ProtectionError::Malformed => {
+            Rejection::new(PkiFailureInfo::BAD_ALG, error.to_string())
+        }
+        ProtectionError::Mismatch => Rejection::new(
+            PkiFailureInfo::BAD_MESSAGE_CHECK,
+            "reference and temporary key do not fit; compare both with the letter",
+        ),
+    }
+}

@@ -1,0 +1,81 @@
+//! The fourth door: a permit becomes a certificate, in two steps with the store between them. What will be signed is
+//! stored first, so that a crash leaves either nothing or a record from which the very same certificate content is
+//! signed.
+
+use jiff::Timestamp;
+
+use super::AuthorityError;
+use super::decide::IssuancePermit;
+use crate::pki::{Certificate, Issuer, NewCertificate, SerialNumber, sign_tbs};
+use crate::store::{self, CertificateRecord};
+use crate::token::TokenKey;
+
+/// A certificate that the authority has signed and recorded.
+#[derive(Debug)]
+pub struct IssuedCertificate {
+    certificate: Certificate,
+}
+
+/// Turns a permit into what will be signed; the caller stores it before anything else.
+#[allow(clippy::needless_pass_by_value)] // a permit is good once: it ends here
+pub(super) fn intend(
+    permit: IssuancePermit,
+    ca: &Certificate,
+    now: Timestamp,
+) -> Result<store::NewCertificate, AuthorityError> {
+    let serial = SerialNumber::random()?;
+    let holder = permit.holder();
+    let new = NewCertificate {
+        profile: permit.profile(),
+        issuer: Issuer::Authority(ca),
+        subject: &holder.subject,
+        email: Some(&holder.email),
+        hosts: &[],
+        public_key: permit.public_key(),
+        serial: &serial,
+        now,
+    };
+    let (not_before, not_after) = validity(&new);
+    Ok(store::NewCertificate {
+        serial: serial.to_string(),
+        kind: permit.kind(),
+        user_id: Some(holder.user_id.clone()),
+        transaction_id: Some(holder.transaction_id.clone()),
+        keyset_name: holder.keyset.as_ref().map(ToString::to_string),
+        level: Some(holder.level.to_string()),
+        tbs: new.to_tbs_der()?,
+        not_before,
+        not_after,
+        intended_at: now,
+    })
+}
+
+/// Signs what was stored.
+pub(super) fn sign(intent: &store::NewCertificate, ca: &TokenKey) -> Result<Certificate, AuthorityError> {
+    Ok(sign_tbs(&intent.tbs, ca)?)
+}
+
+impl IssuedCertificate {
+    /// Only a record that says "issued" gives one.
+    pub(super) fn recorded(record: &CertificateRecord) -> Result<Self, AuthorityError> {
+        let der = record.certificate.as_deref().ok_or_else(|| {
+            AuthorityError::Mismatch(format!("the certificate {} is not issued", record.intent.serial))
+        })?;
+        Ok(Self { certificate: Certificate::from_der(der)? })
+    }
+
+    /// The certificate.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+}
+
+/// From when until when a certificate of this profile is valid: for the record's columns, as the TBS has it.
+pub(super) fn validity(new: &NewCertificate<'_>) -> (Timestamp, Timestamp) {
+    let not_before = new.now.checked_sub(new.profile.backdate()).unwrap_or(new.now);
+    let not_after = new.now.checked_add(new.profile.validity()).unwrap_or(Timestamp::MAX);
+    match new.issuer {
+        Issuer::Itself => (not_before, not_after),
+        Issuer::Authority(issuer) => (not_before.max(issuer.not_before()), not_after.min(issuer.not_after())),
+    }
+}

@@ -1,0 +1,84 @@
+//! Guesses at temporary keys are slowed by where they come from; no reference is ever locked, or else anybody could
+//! cancel anybody's enrollment.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// The delay after a source's first failure; it doubles with each further one.
+const FIRST: Duration = Duration::from_millis(50);
+/// The longest delay.
+const LONGEST: Duration = Duration::from_secs(5);
+/// A source that failed nowhere for so long is forgotten.
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(10);
+/// More sources than this are not remembered: the oldest goes.
+const SOURCES: usize = 10_000;
+
+/// Failures by source address.
+#[derive(Debug, Default)]
+pub(super) struct Delays(Mutex<HashMap<IpAddr, (u32, Timestamp)>>);
+
+impl Delays {
+    /// Counts a failure and says how long its answer is to be held back.
+    pub(super) fn after_failure(&self, source: IpAddr, now: Timestamp) -> Duration {
+        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let source = network_of(source);
+        if sources.len() >= SOURCES && !sources.contains_key(&source) {
+            sources.retain(|_, (_, last)| now.duration_since(*last) < FORGOTTEN_AFTER);
+            if sources.len() >= SOURCES
+                && let Some(oldest) = sources.iter().min_by_key(|(_, (_, last))| *last).map(|(source, _)| *source)
+            {
+                sources.remove(&oldest);
+            }
+        }
+        let (failures, last) = sources.entry(source).or_insert((0, now));
+        if now.duration_since(*last) >= FORGOTTEN_AFTER {
+            *failures = 0;
+        }
+        *failures = failures.saturating_add(1);
+        *last = now;
+        FIRST.saturating_mul(1 << (*failures - 1).min(10)).min(LONGEST)
+    }
+}
+
+/// An IPv6 customer has a whole /64.
+fn network_of(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-22T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn each_failure_of_a_source_doubles_its_delay_up_to_a_bound() {
+        let delays = Delays::default();
+        let source = "192.0.2.1".parse().unwrap();
+        assert_eq!(delays.after_failure(source, now()), FIRST);
+        assert_eq!(delays.after_failure(source, now()), FIRST * 2);
+        assert_eq!((0..100).map(|_| delays.after_failure(source, now())).last(), Some(LONGEST));
+        assert_eq!(delays.after_failure("192.0.2.2".parse().unwrap(), now()), FIRST, "another source");
+        assert_eq!(delays.after_failure(source, now() + FORGOTTEN_AFTER), FIRST, "forgotten");
+    }
+
+    #[test]
+    fn a_source_is_a_64_bit_network_and_memory_is_bounded() {
+        let delays = Delays::default();
+        delays.after_failure("2001:db8::1".parse().unwrap(), now());
+        assert_eq!(delays.after_failure("2001:db8::2".parse().unwrap(), now()), FIRST * 2);
+        for source in 0..20_000_u32 {
+            delays.after_failure(IpAddr::V4(source.into()), now());
+        }
+        assert!(delays.0.lock().unwrap().len() <= SOURCES);
+    }
+}

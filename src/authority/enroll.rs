@@ -1,0 +1,217 @@
+//! Conducts an enrollment: from a CMP message to the reply, each step stored before the next.
+//!
+//! claim → intent → signature → record → archive → reply → send. After a crash between any two of these the same
+//! message goes on from what is stored, and gets an answer that fits.
+
+mod confirm;
+mod request;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use const_oid::db::rfc5912;
+use der::Any;
+use jiff::Timestamp;
+use spki::AlgorithmIdentifierOwned;
+
+use super::authenticate::{AuthenticatedRequest, EnrollmentRequest, unauthenticated};
+use super::rejection::{Rejection, Stop, refuse};
+use super::reply::{self, der_of};
+use super::{Answer, Authority, AuthorityError, temporary_key};
+use crate::cmp::{
+    GeneralInfo, GeneralInfoExt as _, InfoTypeAndValue, PkiBody, PkiFailureInfo, PkiMessage, ProtectionError, oid,
+};
+use crate::letter::Reference;
+use crate::store::{TemporaryKeyRecord, TemporaryKeyState};
+use crate::token::KeyAlgorithm;
+
+impl Authority {
+    /// Answers one CMP message (DER `PKIMessage`) with another. Whatever comes in, there is an answer.
+    pub fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> Answer {
+        let message = match PkiMessage::from_der(message) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::debug!(%source, %error, "not a CMP message");
+                let rejection = Rejection::new(PkiFailureInfo::BAD_DATA_FORMAT, "this is not a CMP message");
+                return self.unprotected(None, &rejection, Duration::ZERO, now);
+            }
+        };
+        let transaction = hex::encode(message.header().transaction().unwrap_or_default());
+        let span = tracing::info_span!("enroll", transaction_id = %transaction);
+        let _inside = span.enter();
+        tracing::info!(%source, message = message.body().name(), "received");
+        match self.authenticate(message.clone(), now) {
+            Ok(request) => self.answer_authenticated(request, now),
+            Err(Unknown::Refused(rejection)) => {
+                tracing::info!(reason = %rejection, "refused before authentication");
+                self.unprotected(Some(&message), &rejection, Duration::ZERO, now)
+            }
+            Err(Unknown::NotAuthenticated(error)) => {
+                let delay = self.delays.after_failure(source, now);
+                tracing::warn!(%source, %error, "not authenticated");
+                self.unprotected(Some(&message), &unauthenticated(&error), delay, now)
+            }
+            Err(Unknown::Failed(error)) => {
+                tracing::error!(%error, "failed");
+                self.unprotected(Some(&message), &failure(), Duration::ZERO, now)
+            }
+        }
+    }
+
+    /// Finds the letter that the message names and checks the MAC. An unknown reference costs the same work, and comes
+    /// to the same end, as a wrong temporary key.
+    fn authenticate(&self, message: PkiMessage, _now: Timestamp) -> Result<AuthenticatedRequest, Unknown> {
+        let references = message.references();
+        let request = EnrollmentRequest::new(message).map_err(Unknown::Refused)?;
+        let letter = self.letter_of(&references)?;
+        let known = letter.is_some();
+        let letter = letter.unwrap_or_else(|| temporary_key::decoy(&self.keys));
+        let secret = temporary_key::derive(&self.keys, &self.identity.authority, &letter)?;
+        let request = request.authenticate(letter, secret).map_err(Unknown::NotAuthenticated)?;
+        // Nobody has the decoy's temporary key; if somebody had, it would still be no letter.
+        if known { Ok(request) } else { Err(Unknown::NotAuthenticated(ProtectionError::Mismatch)) }
+    }
+
+    /// The first of these references that is a letter's. A letter whose seal is broken is no letter.
+    fn letter_of(&self, references: &[String]) -> Result<Option<TemporaryKeyRecord>, AuthorityError> {
+        for reference in references {
+            let Ok(reference) = Reference::parse(reference) else { continue };
+            let Some(record) = self.store.temporary_key(reference.as_str())? else { continue };
+            match self.sealer.check_temporary_key(record) {
+                Ok(record) => return Ok(Some(record)),
+                Err(error) => tracing::error!(%error, "a letter was changed in the database"),
+            }
+        }
+        Ok(None)
+    }
+
+    fn answer_authenticated(&self, request: AuthenticatedRequest, now: Timestamp) -> Answer {
+        let respondent = request.respondent();
+        let reference = request.letter().reference.clone();
+        let _turn = self.turns.take(&reference);
+        let bytes = self.act(request, now).or_else(|stop| {
+            let rejection = match stop {
+                Stop::Refused(rejection) => {
+                    tracing::info!(%reference, reason = %rejection, "refused");
+                    rejection
+                }
+                Stop::Failed(error) => {
+                    tracing::error!(%reference, %error, "failed");
+                    failure()
+                }
+            };
+            respondent.refuse(self.name(), &rejection, now)
+        });
+        match bytes {
+            Ok(bytes) => Answer { bytes, delay: Duration::ZERO },
+            Err(error) => {
+                tracing::error!(%error, "cannot even refuse");
+                self.unprotected(None, &failure(), Duration::ZERO, now)
+            }
+        }
+    }
+
+    fn act(&self, request: AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, Stop> {
+        match request.message().body() {
+            PkiBody::Ir(_) | PkiBody::Krr(_) => self.enroll(request, now),
+            PkiBody::CertConf(_) => self.confirm(&request, now),
+            PkiBody::Error(_) => self.give_back(&request, now),
+            PkiBody::Genm(asked) => {
+                let asked = asked.clone();
+                self.inform(&request, &asked, now)
+            }
+            other => Err(refuse(PkiFailureInfo::BAD_REQUEST, format!("{} is not offered here", other.name()))),
+        }
+    }
+
+    /// `genm`: tells about the authority, and whether the letter is good. Uses nothing up.
+    fn inform(&self, request: &AuthenticatedRequest, asked: &GeneralInfo, now: Timestamp) -> Result<Vec<u8>, Stop> {
+        let letter = self.letter_now(request)?;
+        if letter.state != TemporaryKeyState::Claimed {
+            check_usable(&letter, now)?;
+        }
+        let mut told = GeneralInfo::new();
+        if asked.asks_for(oid::IT_CA_CERTS) {
+            told.push(InfoTypeAndValue::ca_certs(&[der_of(&self.ca)?])?);
+        }
+        if asked.asks_for(oid::IT_SIGN_KEY_PAIR_TYPES) {
+            let kinds = self.policy.signing.keys().iter().copied().map(key_pair_type);
+            told.push(InfoTypeAndValue::sign_key_pair_types(&kinds.collect::<Vec<_>>())?);
+        }
+        Ok(request.respondent().answer(self.name(), PkiBody::Genp(told), Vec::new(), now)?)
+    }
+
+    /// Where the letter stands now, within this message's turn.
+    fn letter_now(&self, request: &AuthenticatedRequest) -> Result<TemporaryKeyRecord, AuthorityError> {
+        let reference = &request.letter().reference;
+        let record = self.store.temporary_key(reference)?;
+        let record =
+            record.ok_or_else(|| AuthorityError::Tampered(format!("the letter {reference}, which is gone")))?;
+        self.sealer.check_temporary_key(record)
+    }
+
+    fn unprotected(
+        &self,
+        message: Option<&PkiMessage>,
+        rejection: &Rejection,
+        delay: Duration,
+        now: Timestamp,
+    ) -> Answer {
+        let bytes = reply::unprotected(message, self.name(), rejection, now)
+            .or_else(|_| reply::unprotected(None, self.name(), rejection, now))
+            .unwrap_or_else(|error| {
+                tracing::error!(%error, "cannot even refuse");
+                Vec::new()
+            });
+        Answer { bytes, delay }
+    }
+}
+
+/// Why nobody is known to have sent a message.
+enum Unknown {
+    Refused(Rejection),
+    NotAuthenticated(ProtectionError),
+    Failed(AuthorityError),
+}
+
+impl<E: Into<AuthorityError>> From<E> for Unknown {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Is the letter good for a first message? The reason is told only after the MAC has been verified.
+fn check_usable(letter: &TemporaryKeyRecord, now: Timestamp) -> Result<(), Stop> {
+    let text = match letter.state {
+        TemporaryKeyState::Used => "this letter was used already; ask your administrator for a new one".to_owned(),
+        TemporaryKeyState::Voided => "this letter was replaced by a newer one; use that one".to_owned(),
+        TemporaryKeyState::Claimed => {
+            "another enrollment with this letter is under way; if it was yours, finish it or try again in some minutes"
+                .to_owned()
+        }
+        TemporaryKeyState::Unused if now >= letter.expires_at => {
+            format!("this letter was good until {}; ask your administrator for a new one", letter.expires_at)
+        }
+        TemporaryKeyState::Unused => return Ok(()),
+    };
+    Err(refuse(PkiFailureInfo::NOT_AUTHORIZED, text))
+}
+
+/// A kind of key, as `signKeyPairTypes` names it: the algorithm of its `SubjectPublicKeyInfo`.
+fn key_pair_type(algorithm: KeyAlgorithm) -> AlgorithmIdentifierOwned {
+    match algorithm.curve() {
+        Some(curve) => AlgorithmIdentifierOwned { oid: rfc5912::ID_EC_PUBLIC_KEY, parameters: Some(Any::from(curve)) },
+        None => AlgorithmIdentifierOwned { oid: rfc5912::RSA_ENCRYPTION, parameters: Some(Any::null()) },
+    }
+}
+
+fn failure() -> Rejection {
+    Rejection::new(
+        PkiFailureInfo::SYSTEM_FAILURE,
+        "the authority cannot do this now; nothing is lost, send the same message again later",
+    )
+}
+
+/// An authenticated message's answer in kind, for the conductors.
+type Respondent = Arc<super::authenticate::Respondent>;

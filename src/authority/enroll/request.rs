@@ -1,0 +1,288 @@
+//! `ir` and `krr`: from the claim on the letter to the stored reply.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{Respondent, check_usable};
+use crate::authority::archive::{self, ArchivedKey, WrappedForToken};
+use crate::authority::authenticate::AuthenticatedRequest;
+use crate::authority::certify::{self, IssuedCertificate};
+use crate::authority::decide::{EncryptionPermit, Granted, IssuancePermit, decide, wrong_message};
+use crate::authority::rejection::{Stop, refuse};
+use crate::authority::reply::EnrollmentReply;
+use crate::authority::verify::verify;
+use crate::authority::{Authority, AuthorityError, at, audit};
+use crate::cmp::{InfoTypeAndValue, PkiBody, PkiFailureInfo};
+use crate::store::{
+    CertificateKind, CertificateRecord, CertificateState, Claim, Claimant, Ending, Purpose, TransactionRecord,
+    TransactionState, UserRecord,
+};
+
+/// What the steps of one transaction have in common.
+struct Enrollment<'a> {
+    transaction_id: &'a [u8],
+    user: &'a UserRecord,
+    now: Timestamp,
+}
+
+impl Authority {
+    /// Answers an `ir` or `krr`: the stored reply to a message that came before, else a new one.
+    pub(super) fn enroll(&self, request: AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, Stop> {
+        let respondent = request.respondent();
+        let transaction_id = request.transaction_id().to_vec();
+        let message_hash = request.message().digest();
+        let letter = self.letter_now(&request)?;
+        let is_recovery = matches!(request.message().body(), PkiBody::Krr(_));
+        if is_recovery != (letter.purpose == Purpose::Recover) {
+            return Err(wrong_message(letter.purpose).into());
+        }
+
+        let earlier = self.store.transaction(&transaction_id)?;
+        let goes_on = match &earlier {
+            None => false,
+            Some(earlier) if earlier.message_hash != message_hash || earlier.reference != letter.reference => {
+                return Err(transaction_id_in_use());
+            }
+            Some(TransactionRecord {
+                reply: Some(reply),
+                state: TransactionState::Answered | TransactionState::Confirmed,
+                ..
+            }) => {
+                tracing::info!("sent the stored reply again");
+                return Ok(reply.clone());
+            }
+            Some(earlier) => match earlier.state {
+                TransactionState::Begun => true,
+                TransactionState::Unconfirmed => false,
+                _ => return Err(transaction_id_in_use()),
+            },
+        };
+        if !goes_on {
+            check_usable(&letter, now)?;
+        }
+
+        let user = self.user_of(&letter.user_id)?;
+        let granted = decide(verify(request)?, &user, &self.policy)?;
+        if !goes_on {
+            self.claim(&letter.reference, &transaction_id, message_hash, now)?;
+        }
+        at("authority.enroll.after_claim");
+        let enrollment = Enrollment { transaction_id: &transaction_id, user: &user, now };
+        self.carry_out(granted, &enrollment, letter.lost, &respondent)
+    }
+
+    fn claim(
+        &self,
+        reference: &str,
+        transaction_id: &[u8],
+        message_hash: [u8; 32],
+        now: Timestamp,
+    ) -> Result<(), Stop> {
+        let claimant = Claimant {
+            reference: reference.to_owned(),
+            transaction_id: transaction_id.to_vec(),
+            message_hash,
+            now,
+            confirm_until: self.confirm_until(now),
+        };
+        let detail = json!({ "reference": reference, "transaction": hex::encode(transaction_id) });
+        match self.store.claim(claimant, audit::entry(now, "letter.claimed", &detail))? {
+            Claim::Won => Ok(()),
+            Claim::TransactionIdInUse => Err(transaction_id_in_use()),
+            Claim::Lost => Err(refuse(
+                PkiFailureInfo::NOT_AUTHORIZED,
+                "this letter is not good any more: it was replaced or used meanwhile",
+            )),
+        }
+    }
+
+    /// Makes what was granted, each part unless it is there already, and the reply.
+    fn carry_out(
+        &self,
+        granted: Granted,
+        enrollment: &Enrollment<'_>,
+        lost: bool,
+        respondent: &Respondent,
+    ) -> Result<Vec<u8>, Stop> {
+        let now = enrollment.now;
+        let begun = self.store.certificates_of_transaction(enrollment.transaction_id)?;
+        let of_kind = |kind| begun.iter().find(|record| record.intent.kind == kind);
+
+        let signing = match of_kind(CertificateKind::Signing) {
+            Some(record) => self.issue_recorded(record, now)?,
+            None => self.issue(granted.signing, now)?,
+        };
+        let mut keys = Vec::new();
+        if granted.purpose == Purpose::Recover {
+            keys = self.history(enrollment.user)?;
+        }
+        if let Some(permit) = granted.encryption
+            && (granted.purpose == Purpose::Enroll || lost || !self.has_current_encryption(enrollment.user, now)?)
+        {
+            keys.push(match self.archived_already(of_kind(CertificateKind::Encryption), enrollment)? {
+                Some(key) => key,
+                None => self.make_encryption_key(permit, enrollment)?,
+            });
+        }
+
+        let mut wrapped = Vec::with_capacity(keys.len());
+        if let Some(delivery) = &granted.delivery {
+            for key in keys {
+                wrapped.push(key.wrap_for(&self.keys, &delivery.transport)?);
+            }
+        }
+        let delivered: Vec<String> = wrapped.iter().map(|key| key.certificate().serial().to_string()).collect();
+        let reply = self.reply(granted.purpose, (granted.signing_id, &signing), granted.delivery, wrapped)?;
+        let confirm_until = self.confirm_until(now);
+        let general_info = vec![if granted.implicit_confirm {
+            InfoTypeAndValue::implicit_confirm()
+        } else {
+            InfoTypeAndValue::confirm_wait_time(confirm_until)?
+        }];
+        let bytes = respondent.answer(self.name(), reply.into_body(), general_info, now)?;
+        at("authority.enroll.before_reply");
+        let detail = json!({
+            "transaction": hex::encode(enrollment.transaction_id),
+            "user": enrollment.user.id,
+            "signing": signing.certificate().serial().to_string(),
+            "delivered": delivered,
+        });
+        let entry = audit::entry(now, "enrollment.answered", &detail);
+        self.store.store_reply(enrollment.transaction_id, bytes.clone(), confirm_until, entry)?;
+        at("authority.enroll.after_reply");
+        if granted.implicit_confirm {
+            self.confirm_implicitly(enrollment)?;
+        }
+        tracing::info!(email = %enrollment.user.email, keys = delivered.len(), "answered");
+        Ok(bytes)
+    }
+
+    fn reply(
+        &self,
+        purpose: Purpose,
+        signing: (i64, &IssuedCertificate),
+        delivery: Option<crate::authority::verify::EncryptionKey>,
+        mut wrapped: Vec<WrappedForToken>,
+    ) -> Result<EnrollmentReply, AuthorityError> {
+        match purpose {
+            Purpose::Enroll => {
+                let encryption = delivery.and_then(|delivery| Some((delivery.cert_req_id, wrapped.pop()?)));
+                EnrollmentReply::ip(signing, encryption, &self.ca)
+            }
+            Purpose::Recover => EnrollmentReply::krp(signing.1, &wrapped, &self.ca),
+        }
+    }
+
+    /// Intent, signature, record.
+    fn issue(&self, permit: IssuancePermit, now: Timestamp) -> Result<IssuedCertificate, AuthorityError> {
+        let intent = certify::intend(permit, &self.ca, now)?;
+        let detail = json!({ "serial": intent.serial, "kind": intent.kind.as_str(), "user": intent.user_id });
+        let serial = intent.serial.clone();
+        self.store.intend(intent, audit::entry(now, "certificate.intended", &detail))?;
+        at("authority.enroll.after_intent");
+        let record = self.record_of(&serial)?;
+        self.issue_recorded(&record, now)
+    }
+
+    /// From an intent or an issued certificate in the store to the certificate.
+    fn issue_recorded(&self, record: &CertificateRecord, now: Timestamp) -> Result<IssuedCertificate, AuthorityError> {
+        if record.state != CertificateState::Intended {
+            return IssuedCertificate::recorded(record);
+        }
+        let certificate = certify::sign(&record.intent, &self.keys.ca)?;
+        at("authority.enroll.after_signature");
+        let serial = &record.intent.serial;
+        let detail = json!({ "serial": serial, "sha256": certificate.fingerprint().to_hex() });
+        let entry = audit::entry(now, "certificate.issued", &detail);
+        self.store.certify(serial, certificate.as_der().to_vec(), entry)?;
+        at("authority.enroll.after_issued");
+        tracing::info!(serial, kind = %record.intent.kind, "issued");
+        IssuedCertificate::recorded(&self.record_of(serial)?)
+    }
+
+    /// A new encryption key pair: made, certified, archived; and taken out of the archive again, because only what is
+    /// known to come back is delivered.
+    fn make_encryption_key(
+        &self,
+        permit: EncryptionPermit,
+        enrollment: &Enrollment<'_>,
+    ) -> Result<ArchivedKey, AuthorityError> {
+        let now = enrollment.now;
+        let key = self.keys.token.generate_deliverable_key(permit.algorithm())?;
+        at("authority.enroll.after_session_key");
+        let public_key = key.public_key_der().ok_or_else(|| AuthorityError::Encode {
+            what: "an encryption key",
+            reason: "its token did not tell the public half".into(),
+        })?;
+        let issued = self.issue(permit.for_key(public_key.to_vec()), now)?;
+        let record = archive::record(&self.keys, &self.sealer, &enrollment.user.id, &issued, &key, now)?;
+        at("authority.enroll.before_archive");
+        let serial = issued.certificate().serial().to_string();
+        let detail = json!({ "serial": serial, "user": enrollment.user.id });
+        self.store.archive(record, audit::entry(now, "key.archived", &detail))?;
+        at("authority.enroll.after_archive");
+        drop(key);
+        self.take_from_archive(&self.record_of(&serial)?, enrollment.user)
+    }
+
+    /// What an interrupted run of this transaction left: an archived key is used; a certificate whose key was lost
+    /// before it was archived is given up.
+    fn archived_already(
+        &self,
+        record: Option<&CertificateRecord>,
+        enrollment: &Enrollment<'_>,
+    ) -> Result<Option<ArchivedKey>, AuthorityError> {
+        let Some(record) = record else { return Ok(None) };
+        if let Some(sha256) = &record.sha256
+            && self.store.archived_key(sha256)?.is_some()
+        {
+            return self.take_from_archive(record, enrollment.user).map(Some);
+        }
+        let detail = json!({ "serial": record.intent.serial, "reason": "key lost before it was archived" });
+        self.store.abandon(&record.intent.serial, audit::entry(enrollment.now, "certificate.abandoned", &detail))?;
+        at("authority.enroll.after_abandon");
+        Ok(None)
+    }
+
+    /// Takes the key of a certificate out of the archive.
+    pub(in crate::authority) fn take_from_archive(
+        &self,
+        certificate: &CertificateRecord,
+        user: &UserRecord,
+    ) -> Result<ArchivedKey, AuthorityError> {
+        let missing =
+            || AuthorityError::Tampered(format!("the archived key of certificate {}", certificate.intent.serial));
+        let sha256 = certificate.sha256.as_ref().ok_or_else(missing)?;
+        let record = self.store.archived_key(sha256)?.ok_or_else(missing)?;
+        archive::take_out(&self.keys, &self.sealer, &user.id, certificate, record)
+    }
+
+    fn confirm_implicitly(&self, enrollment: &Enrollment<'_>) -> Result<(), AuthorityError> {
+        let ending = Ending {
+            transaction_id: enrollment.transaction_id.to_vec(),
+            state: TransactionState::Confirmed,
+            confirmation: None,
+            now: enrollment.now,
+        };
+        let detail = json!({ "transaction": hex::encode(enrollment.transaction_id), "implicit": true });
+        self.store.end_transaction(ending, audit::entry(enrollment.now, "enrollment.confirmed", &detail))?;
+        Ok(())
+    }
+
+    fn record_of(&self, serial: &str) -> Result<CertificateRecord, AuthorityError> {
+        self.store
+            .certificate(serial)?
+            .ok_or_else(|| AuthorityError::Tampered(format!("the certificate {serial}, which is gone")))
+    }
+
+    fn confirm_until(&self, now: Timestamp) -> Timestamp {
+        now.checked_add(self.configuration.enrollment.confirm_wait).unwrap_or(Timestamp::MAX)
+    }
+}
+
+fn transaction_id_in_use() -> Stop {
+    refuse(
+        PkiFailureInfo::TRANSACTION_ID_IN_USE,
+        "this transactionID was used by another message, or its enrollment was given up; begin a new one",
+    )
+}

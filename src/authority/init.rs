@@ -1,0 +1,304 @@
+//! `authority init`: token, keys, certificates, database, and the first administrator's letter.
+//!
+//! Each step may be the last one before a crash. A marker file in the state directory says that an `init` is under way
+//! and with which token; the same call with the same PIN goes on from there. The database's identity row comes last:
+//! without it there is no authority.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use hkdf::Hkdf;
+use jiff::Timestamp;
+use serde_json::json;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::policy::Policy;
+use super::seal::Sealer;
+use super::service_certificates::{self, Own};
+use super::temporary_key::{self, Wanted};
+use super::token_keys::TokenKeys;
+use super::{Authority, AuthorityError, Configuration, TOKEN_MARK, at, audit, load_module, user_record};
+use crate::letter::Letter;
+use crate::pki::{Certificate, EmailAddress, PkiError};
+use crate::store::{CertificateKind, FirstRecords, GrantRecord, Identity, Purpose, Role, Store};
+use crate::token::{Module, Pin, Token, TokenError, TokenInfo};
+
+/// The marker's name in the state directory.
+const MARKER: &str = "init-under-way";
+/// The first epoch.
+const EPOCH: u64 = 1;
+
+/// [`init_and_hand_over`] for callers that take the letter themselves.
+#[allow(clippy::needless_pass_by_value)] // PINs typed for this one act: they end here
+pub fn init(
+    configuration: &Configuration,
+    new_pin: Pin,
+    so_pin: Option<Pin>,
+    first_administrator: &str,
+    now: Timestamp,
+) -> Result<Letter, AuthorityError> {
+    init_and_hand_over(configuration, &new_pin, so_pin.as_ref(), first_administrator, now, |_| Ok(()))
+}
+
+/// Makes an authority: token, keys, certificates, database, and the first administrator, whose letter is returned.
+///
+/// A state directory that is not empty is refused. What an interrupted call left behind is finished by the same call
+/// with the same PIN. Without `so_pin` the token's SO PIN is random in the end, and forgotten.
+///
+/// `hand_over` writes the letter; only after that the authority counts as made, so that a crash before it is made good
+/// by the same call again (which hands over the same letter).
+pub fn init_and_hand_over<E: From<AuthorityError>>(
+    configuration: &Configuration,
+    new_pin: &Pin,
+    so_pin: Option<&Pin>,
+    first_administrator: &str,
+    now: Timestamp,
+    hand_over: impl FnOnce(&Letter) -> Result<(), E>,
+) -> Result<Letter, E> {
+    let email: EmailAddress = first_administrator.parse().map_err(|error: PkiError| AuthorityError::Administrator {
+        address: first_administrator.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let policy = Policy::read(&configuration.enrollment).map_err(E::from)?;
+    let module = load_module(configuration).map_err(E::from)?;
+    let state = State::prepare(configuration).map_err(E::from)?;
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let start = Start { configuration, policy, module, email, now };
+    let letter = start.make(&state, new_pin, so_pin)?;
+    hand_over(&letter)?;
+    at("authority.init.after_letter");
+    state.finish()?;
+    Ok(letter)
+}
+
+/// What an `init` starts from; all of it was read before anything was made.
+struct Start<'a> {
+    configuration: &'a Configuration,
+    policy: Policy,
+    module: Module,
+    email: EmailAddress,
+    now: Timestamp,
+}
+
+impl Start<'_> {
+    fn make(&self, state: &State, new_pin: &Pin, so_pin: Option<&Pin>) -> Result<Letter, AuthorityError> {
+        // Who dies after the last step and before the letter is written gets the same letter from the same call.
+        let store = state.database()?;
+        if let Some(identity) = store.identity()? {
+            drop(store);
+            let authority = Authority::open(self.configuration.clone(), new_pin, self.now)?;
+            return authority.first_letter(&identity);
+        }
+
+        let passing_so_pin = derived_so_pin(self.configuration, new_pin)?;
+        let info = state.token(self.configuration, &self.module, so_pin.unwrap_or(&passing_so_pin), new_pin)?;
+        at("authority.init.after_token");
+        let token = self.module.open(&info)?;
+        token.log_in(new_pin)?;
+        token.put_data(TOKEN_MARK, "authority", self.configuration.name.as_bytes(), false)?;
+        at("authority.init.after_mark");
+        let keys = TokenKeys::make(&token, self.configuration.ca.key)?;
+        if so_pin.is_none() {
+            forget_so_pin(&token, &passing_so_pin)?;
+            at("authority.init.after_so_pin");
+            token.log_in(new_pin)?;
+        }
+
+        // The CA's certificate only: the others are made at the first start, as they are renewed at every later one.
+        let own = Own {
+            kind: CertificateKind::Ca,
+            profile: &self.policy.ca,
+            name: &self.configuration.name,
+            hosts: &[],
+            key: &keys.ca,
+        };
+        let (serial, ca) = service_certificates::issue(&store, &keys, None, &own, self.now)?;
+        token.put_certificate(keys.ca.id(), &self.configuration.name, ca.as_der())?;
+        let first = self.first_records(&keys, &info, serial, &ca)?;
+        let identity = first.identity.clone();
+        at("authority.init.before_identity");
+        store.initialize(first)?;
+        at("authority.init.after_identity");
+        drop((store, keys, token));
+        Authority::open(self.configuration.clone(), new_pin, self.now)?.first_letter(&identity)
+    }
+
+    fn first_records(
+        &self,
+        keys: &TokenKeys,
+        token: &TokenInfo,
+        ca_serial: String,
+        ca: &Certificate,
+    ) -> Result<FirstRecords, AuthorityError> {
+        let now = self.now;
+        let authority = *ca.fingerprint().as_bytes();
+        let sealer = Sealer::new(keys, authority);
+        let administrator = user_record(&sealer, &self.email, self.email.as_str(), now)?;
+        let mut grant =
+            GrantRecord { user_id: administrator.id.clone(), role: Role::Administrator, granted_at: now, mac: [0; 32] };
+        grant.mac = sealer.seal_grant(&grant, &administrator)?;
+        let wanted = Wanted {
+            user_id: administrator.id.clone(),
+            purpose: Purpose::Enroll,
+            levels: self.policy.allowed(&self.configuration.enrollment.levels),
+            lost: false,
+            statement: None,
+            valid_for: self.configuration.enrollment.letter_valid_for,
+        };
+        let temporary_key = temporary_key::new_record(keys, &sealer, EPOCH, &wanted, now)?;
+        let detail = json!({
+            "authority": ca.fingerprint().to_hex(),
+            "audit_key": hex::encode(keys.audit.public_key_der()),
+            "administrator": administrator.id,
+            "email": administrator.email,
+            "reference": temporary_key.reference,
+        });
+        Ok(FirstRecords {
+            identity: Identity {
+                authority,
+                token_label: token.label.clone(),
+                token_serial: token.serial.clone(),
+                epoch: EPOCH,
+                initialized_at: now,
+            },
+            certificates: vec![ca_serial],
+            administrator,
+            grant,
+            temporary_key,
+            entry: audit::entry(now, "authority.initialized", &detail),
+        })
+    }
+}
+
+/// The state directory while `init` runs.
+struct State {
+    directory: PathBuf,
+    database: PathBuf,
+}
+
+impl State {
+    /// Makes the directory (0700) and the marker. Refused if anything but an interrupted `init`'s leavings is there.
+    fn prepare(configuration: &Configuration) -> Result<Self, AuthorityError> {
+        let directory = configuration.state.clone();
+        let fault = |source| AuthorityError::State { path: directory.clone(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(fault)?;
+        let mut names: Vec<String> = fs::read_dir(&directory)
+            .and_then(|entries| {
+                entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>()
+            })
+            .map_err(fault)?;
+        names.retain(|name| *name != format!("{MARKER}.new"));
+        if !names.is_empty() && !names.iter().any(|name| name == MARKER) {
+            return Err(AuthorityError::StateNotEmpty(directory));
+        }
+        let state = Self { database: configuration.database(), directory: directory.clone() };
+        if names.is_empty() {
+            state.write_marker("").map_err(fault)?;
+            at("authority.init.after_marker");
+        }
+        Ok(state)
+    }
+
+    /// Opens the database, made if need be, readable by its owner only.
+    fn database(&self) -> Result<Store, AuthorityError> {
+        let fault = |source| AuthorityError::State { path: self.database.clone(), source };
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&self.database)
+            .and_then(|file| file.sync_all())
+            .map_err(fault)?;
+        Ok(Store::create(&self.database)?)
+    }
+
+    /// The token of this `init`: the one that the marker names, else a new one, which the marker then names.
+    fn token(
+        &self,
+        configuration: &Configuration,
+        module: &Module,
+        so_pin: &Pin,
+        pin: &Pin,
+    ) -> Result<TokenInfo, AuthorityError> {
+        let fault = |source| AuthorityError::State { path: self.directory.clone(), source };
+        let serial = fs::read_to_string(self.directory.join(MARKER)).map_err(fault)?;
+        if !serial.is_empty()
+            && let Some(token) = module.tokens()?.into_iter().find(|token| token.serial == serial)
+        {
+            return Ok(token);
+        }
+        let token = module.create_token(&configuration.token.label, so_pin, pin)?;
+        at("authority.init.before_marker_names_token");
+        self.write_marker(&token.serial).map_err(fault)?;
+        Ok(token)
+    }
+
+    /// Replaces the marker in one stroke.
+    fn write_marker(&self, serial: &str) -> io::Result<()> {
+        let (marker, next) = (self.directory.join(MARKER), self.directory.join(format!("{MARKER}.new")));
+        let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
+        file.write_all(serial.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&next, &marker)?;
+        sync_directory(&self.directory)
+    }
+
+    fn finish(&self) -> Result<(), AuthorityError> {
+        fs::remove_file(self.directory.join(MARKER))
+            .and_then(|()| sync_directory(&self.directory))
+            .map_err(|source| AuthorityError::State { path: self.directory.clone(), source })
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}
+
+/// The SO PIN while `init` is under way: derived from the new PIN, so that the same call after a crash has it again.
+fn derived_so_pin(configuration: &Configuration, pin: &Pin) -> Result<Pin, AuthorityError> {
+    let mut bytes = Zeroizing::new([0; 16]);
+    let info = format!("tokenkeep authority init SO PIN 1 {}", configuration.token.label);
+    Hkdf::<Sha256>::new(None, pin.as_str().as_bytes())
+        .expand(info.as_bytes(), bytes.as_mut_slice())
+        .map_err(|error| AuthorityError::Encode { what: "the SO PIN", reason: error.to_string() })?;
+    hex_pin(bytes.as_slice())
+}
+
+/// Puts a random SO PIN in the place of the derived one. A crash may have come right after that: then the derived one
+/// is wrong, and all is done.
+fn forget_so_pin(token: &Token, derived: &Pin) -> Result<(), AuthorityError> {
+    let mut bytes = Zeroizing::new([0; 16]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(|error| AuthorityError::Random(error.to_string()))?;
+    match token.set_so_pin(derived, &hex_pin(bytes.as_slice())?) {
+        Ok(()) => Ok(()),
+        Err(TokenError::PinIncorrect { .. }) => {
+            tracing::info!("the SO PIN was replaced before the interruption");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn hex_pin(bytes: &[u8]) -> Result<Pin, AuthorityError> {
+    Pin::new(hex::encode(bytes))
+        .map_err(|error| AuthorityError::Encode { what: "the SO PIN", reason: error.to_string() })
+}
+
+impl Authority {
+    /// The first administrator's letter, as long as nobody has used it.
+    fn first_letter(&self, identity: &Identity) -> Result<Letter, AuthorityError> {
+        for user in self.store.users()? {
+            for record in self.store.temporary_keys_of(&user.id)? {
+                if record.statement.is_none() && record.issued_at == identity.initialized_at {
+                    let record = self.sealer.check_temporary_key(record)?;
+                    let user = self.sealer.check_user(user)?;
+                    return self.letter(&record, &user);
+                }
+            }
+        }
+        Err(AuthorityError::Tampered("the first administrator's letter".into()))
+    }
+}

@@ -1,0 +1,48 @@
+//! What the authority issues: its profiles, and the levels it allows. Data, read once at the start.
+
+use std::sync::Arc;
+
+use super::{AuthorityError, EnrollmentConfiguration};
+use crate::pki::Profile;
+use crate::token::SecurityLevel;
+
+/// The certificate profiles.
+#[derive(Debug, Clone)]
+pub(super) struct Policy {
+    /// The CA's own certificate.
+    pub(super) ca: Profile,
+    /// The CMP response key's.
+    pub(super) response: Profile,
+    /// The TLS server's.
+    pub(super) tls: Profile,
+    /// Users' signing keys.
+    pub(super) signing: Arc<Profile>,
+    /// Users' encryption keys.
+    pub(super) encryption: Arc<Profile>,
+}
+
+impl Policy {
+    /// Reads the profiles that the configuration names, or takes the ones this program was built with.
+    pub(super) fn read(configuration: &EnrollmentConfiguration) -> Result<Self, AuthorityError> {
+        let read = |name: &str| match &configuration.profiles {
+            Some(directory) => Profile::read(&directory.join(format!("{name}.toml"))),
+            None => Profile::shipped(name),
+        };
+        Ok(Self {
+            ca: read("ca")?,
+            response: read("cmp-response")?,
+            tls: read("tls-server")?,
+            signing: Arc::new(read("signing")?),
+            encryption: Arc::new(read("encryption")?),
+        })
+    }
+
+    /// Of these levels, those that both kinds of keys may have; the strictest first, each once.
+    pub(super) fn allowed(&self, wanted: &[SecurityLevel]) -> Vec<SecurityLevel> {
+        let allowed = |level: &SecurityLevel| {
+            wanted.contains(level) && self.signing.levels().contains(level) && self.encryption.levels().contains(level)
+        };
+        let all = [SecurityLevel::High, SecurityLevel::Medium, SecurityLevel::Low];
+        all.into_iter().filter(allowed).collect()
+    }
+}

@@ -1,0 +1,144 @@
+//! Sealed records: an HMAC by the token over all that a row says, so that whoever can write to the database still
+//! cannot make a user, a role, a letter or an archived key of their own.
+
+use der::asn1::{Int, OctetString};
+use der::{Any, Encode};
+use jiff::Timestamp;
+use subtle::ConstantTimeEq;
+
+use super::AuthorityError;
+use super::token_keys::TokenKeys;
+use crate::store::{ArchiveRecord, GrantRecord, TemporaryKeyRecord, UserRecord};
+
+/// Makes and checks seals for one authority.
+#[derive(Debug, Clone)]
+pub(super) struct Sealer {
+    keys: TokenKeys,
+    authority: [u8; 32],
+}
+
+/// The fields of a record, as a DER SEQUENCE: no two records have the same bytes.
+struct Fields(Vec<Any>);
+
+impl Sealer {
+    pub(super) fn new(keys: &TokenKeys, authority: [u8; 32]) -> Self {
+        Self { keys: keys.clone(), authority }
+    }
+
+    pub(super) fn seal_user(&self, user: &UserRecord) -> Result<[u8; 32], AuthorityError> {
+        let fields = self.begin("user")?;
+        self.mac(
+            &fields
+                .text(&user.id)?
+                .text(&user.email)?
+                .text(&user.email_key)?
+                .text(&user.name)?
+                .time(user.created_at)?,
+        )
+    }
+
+    pub(super) fn seal_grant(&self, grant: &GrantRecord, user: &UserRecord) -> Result<[u8; 32], AuthorityError> {
+        let fields = self.begin("grant")?;
+        self.mac(
+            &fields.text(&grant.user_id)?.text(&user.email_key)?.text(grant.role.as_str())?.time(grant.granted_at)?,
+        )
+    }
+
+    pub(super) fn seal_temporary_key(&self, key: &TemporaryKeyRecord) -> Result<[u8; 32], AuthorityError> {
+        let fields = self.begin("temporary key")?;
+        self.mac(
+            &fields
+                .text(&key.reference)?
+                .text(&key.user_id)?
+                .text(key.purpose.as_str())?
+                .bytes(&key.nonce)?
+                .bytes(&key.key_id)?
+                .number(key.epoch)?
+                .text(&key.levels)?
+                .number(u64::from(key.lost))?
+                .bytes(key.statement.as_ref().map(<[u8; 32]>::as_slice).unwrap_or_default())?
+                .time(key.issued_at)?
+                .time(key.expires_at)?,
+        )
+    }
+
+    pub(super) fn seal_archived_key(&self, record: &ArchiveRecord) -> Result<[u8; 32], AuthorityError> {
+        let fields = self.begin("archived key")?;
+        self.mac(
+            &fields
+                .text(&record.user_id)?
+                .bytes(&record.certificate_sha256)?
+                .text(&record.algorithm)?
+                .text(&record.mechanism)?
+                .bytes(&record.wrapped)?
+                .time(record.archived_at)?,
+        )
+    }
+
+    /// The user's record, if its seal fits.
+    pub(super) fn check_user(&self, user: UserRecord) -> Result<UserRecord, AuthorityError> {
+        check(&self.seal_user(&user)?, &user.mac, || format!("the user {}", user.email))?;
+        Ok(user)
+    }
+
+    /// The grant, if its seal fits it and the user.
+    pub(super) fn check_grant(&self, grant: GrantRecord, user: &UserRecord) -> Result<GrantRecord, AuthorityError> {
+        check(&self.seal_grant(&grant, user)?, &grant.mac, || format!("the role of {}", user.email))?;
+        Ok(grant)
+    }
+
+    /// The temporary key's record, if its seal fits.
+    pub(super) fn check_temporary_key(&self, key: TemporaryKeyRecord) -> Result<TemporaryKeyRecord, AuthorityError> {
+        check(&self.seal_temporary_key(&key)?, &key.mac, || format!("the letter {}", key.reference))?;
+        Ok(key)
+    }
+
+    /// The archive record, if its seal fits.
+    pub(super) fn check_archived_key(&self, record: ArchiveRecord) -> Result<ArchiveRecord, AuthorityError> {
+        check(&self.seal_archived_key(&record)?, &record.mac, || {
+            format!("the archived key of certificate {}", hex::encode(record.certificate_sha256))
+        })?;
+        Ok(record)
+    }
+
+    fn begin(&self, kind: &str) -> Result<Fields, AuthorityError> {
+        Fields(Vec::new()).text("tokenkeep record 1")?.text(kind)?.bytes(&self.authority)
+    }
+
+    fn mac(&self, fields: &Fields) -> Result<[u8; 32], AuthorityError> {
+        let der = fields.0.to_der().map_err(encode)?;
+        Ok(self.keys.token.mac(&self.keys.record_mac, &der)?)
+    }
+}
+
+impl Fields {
+    fn text(mut self, text: &str) -> Result<Self, AuthorityError> {
+        self.0.push(Any::encode_from(&text.to_owned()).map_err(encode)?);
+        Ok(self)
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Result<Self, AuthorityError> {
+        let octets = OctetString::new(bytes.to_vec()).map_err(encode)?;
+        self.0.push(Any::encode_from(&octets).map_err(encode)?);
+        Ok(self)
+    }
+
+    fn number(mut self, number: u64) -> Result<Self, AuthorityError> {
+        self.0.push(Any::encode_from(&number).map_err(encode)?);
+        Ok(self)
+    }
+
+    fn time(mut self, time: Timestamp) -> Result<Self, AuthorityError> {
+        let seconds = Int::new(&time.as_second().to_be_bytes()).map_err(encode)?;
+        self.0.push(Any::encode_from(&seconds).map_err(encode)?);
+        Ok(self)
+    }
+}
+
+fn check(expected: &[u8; 32], found: &[u8; 32], what: impl FnOnce() -> String) -> Result<(), AuthorityError> {
+    if bool::from(expected.ct_eq(found)) { Ok(()) } else { Err(AuthorityError::Tampered(what())) }
+}
+
+fn encode(error: der::Error) -> AuthorityError {
+    AuthorityError::Encode { what: "a record", reason: error.to_string() }
+}

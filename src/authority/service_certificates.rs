@@ -1,0 +1,194 @@
+//! The authority's own certificates: the CA's, made once, and those of its response and TLS keys, renewed in time.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use super::policy::Policy;
+use super::token_keys::TokenKeys;
+use super::{AuthorityError, Configuration, at, audit, certify};
+use crate::pki::{Certificate, DistinguishedName, Host, Issuer, NewCertificate, Profile, SerialNumber, sign_tbs};
+use crate::store::{self, CertificateKind, Store};
+use crate::token::TokenKey;
+
+/// A certificate that ends within this time is renewed at the start.
+const RENEWED_BEFORE: SignedDuration = SignedDuration::from_hours(60 * 24);
+
+/// What one of the authority's own certificates says.
+pub(super) struct Own<'a> {
+    pub(super) kind: CertificateKind,
+    pub(super) profile: &'a Profile,
+    pub(super) name: &'a str,
+    pub(super) hosts: &'a [Host],
+    pub(super) key: &'a TokenKey,
+}
+
+/// Issues one of the authority's own certificates: intent, signature, record. Without a CA certificate it is the CA's.
+pub(super) fn issue(
+    store: &Store,
+    keys: &TokenKeys,
+    ca: Option<&Certificate>,
+    own: &Own<'_>,
+    now: Timestamp,
+) -> Result<(String, Certificate), AuthorityError> {
+    let serial = SerialNumber::random()?;
+    let subject = DistinguishedName::of(own.name)?;
+    let new = NewCertificate {
+        profile: own.profile,
+        issuer: ca.map_or(Issuer::Itself, Issuer::Authority),
+        subject: &subject,
+        email: None,
+        hosts: own.hosts,
+        public_key: own.key.public_key_der(),
+        serial: &serial,
+        now,
+    };
+    let (not_before, not_after) = certify::validity(&new);
+    let intent = store::NewCertificate {
+        serial: serial.to_string(),
+        kind: own.kind,
+        user_id: None,
+        transaction_id: None,
+        keyset_name: None,
+        level: None,
+        tbs: new.to_tbs_der()?,
+        not_before,
+        not_after,
+        intended_at: now,
+    };
+    let detail = json!({ "serial": intent.serial, "kind": own.kind.as_str() });
+    store.intend(intent.clone(), audit::entry(now, "certificate.intended", &detail))?;
+    at("authority.own.after_intent");
+    let certificate = sign_tbs(&intent.tbs, &keys.ca)?;
+    let detail = json!({ "serial": intent.serial, "sha256": certificate.fingerprint().to_hex() });
+    let entry = audit::entry(now, "certificate.issued", &detail);
+    store.certify(&intent.serial, certificate.as_der().to_vec(), entry)?;
+    at("authority.own.after_issued");
+    Ok((intent.serial, certificate))
+}
+
+/// The CA certificate, from the store.
+pub(super) fn ca(store: &Store) -> Result<Certificate, AuthorityError> {
+    let record = store.own_certificate(CertificateKind::Ca)?.and_then(|record| record.certificate);
+    let der = record.ok_or_else(|| AuthorityError::Mismatch("its database has no CA certificate".into()))?;
+    Ok(Certificate::from_der(&der)?)
+}
+
+/// The current certificate of the CMP response key.
+pub(super) fn response(
+    store: &Store,
+    keys: &TokenKeys,
+    ca: &Certificate,
+    policy: &Policy,
+    configuration: &Configuration,
+    now: Timestamp,
+) -> Result<Certificate, AuthorityError> {
+    let name = format!("{} CMP responses", configuration.name);
+    let own = Own {
+        kind: CertificateKind::Response,
+        profile: &policy.response,
+        name: &name,
+        hosts: &[],
+        key: &keys.response,
+    };
+    current(store, keys, ca, &own, now)
+}
+
+/// The current certificate of the TLS server key.
+pub(super) fn tls(
+    store: &Store,
+    keys: &TokenKeys,
+    ca: &Certificate,
+    policy: &Policy,
+    configuration: &Configuration,
+    now: Timestamp,
+) -> Result<Certificate, AuthorityError> {
+    let hosts = hosts(configuration)?;
+    let name = hosts.first().map_or_else(|| configuration.name.clone(), ToString::to_string);
+    let own = Own { kind: CertificateKind::Tls, profile: &policy.tls, name: &name, hosts: &hosts, key: &keys.tls };
+    current(store, keys, ca, &own, now)
+}
+
+/// By which names clients reach the TLS door: the public URL's host, the address it listens on, and localhost.
+pub(super) fn hosts(configuration: &Configuration) -> Result<Vec<Host>, AuthorityError> {
+    let mut hosts: Vec<Host> = Vec::new();
+    if let Some(url) = &configuration.listen.public_https_url {
+        hosts.push(host_of(url).parse()?);
+    }
+    let address = configuration.listen.https.ip();
+    if !address.is_unspecified() {
+        hosts.push(Host::Ip(address));
+    }
+    if address.is_loopback() || address.is_unspecified() {
+        hosts.push(Host::Dns("localhost".into()));
+    }
+    let mut seen = BTreeSet::new();
+    hosts.retain(|host| seen.insert(host.clone()));
+    Ok(hosts)
+}
+
+/// The host in an `https://` URL, without port and path.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// The stored one, unless it ends soon, is for another key or names other hosts: then a new one.
+fn current(
+    store: &Store,
+    keys: &TokenKeys,
+    ca: &Certificate,
+    own: &Own<'_>,
+    now: Timestamp,
+) -> Result<Certificate, AuthorityError> {
+    if let Some(der) = store.own_certificate(own.kind)?.and_then(|record| record.certificate) {
+        let certificate = Certificate::from_der(&der)?;
+        let lasts = now.checked_add(RENEWED_BEFORE).is_ok_and(|then| then < certificate.not_after())
+            || certificate.not_after() >= ca.not_after();
+        let is_for_key = certificate.public_key_der()? == own.key.public_key_der();
+        if lasts && is_for_key && certificate.is_valid_at(now) && names_of(&certificate) == wanted_names(own.hosts) {
+            return Ok(certificate);
+        }
+    }
+    let (serial, certificate) = issue(store, keys, Some(ca), own, now)?;
+    let detail = json!({ "serial": serial, "kind": own.kind.as_str() });
+    store.replace_own(&serial, audit::entry(now, "certificate.replaced", &detail))?;
+    tracing::info!(kind = %own.kind, serial, "renewed the authority's own certificate");
+    Ok(certificate)
+}
+
+fn wanted_names(hosts: &[Host]) -> BTreeSet<Host> {
+    hosts.iter().cloned().collect()
+}
+
+fn names_of(certificate: &Certificate) -> BTreeSet<Host> {
+    let host = |name: GeneralName| match name {
+        GeneralName::DnsName(name) => name.as_str().parse().ok(),
+        GeneralName::IpAddress(octets) => match *octets.as_bytes() {
+            [a, b, c, d] => Some(Host::Ip([a, b, c, d].into())),
+            ref octets => <[u8; 16]>::try_from(octets).ok().map(|octets| Host::Ip(octets.into())),
+        },
+        _ => None,
+    };
+    certificate.alternative_names().into_iter().filter_map(host).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn the_host_of_a_url_is_without_port_and_path() {
+        assert_eq!(host_of("https://ca.example.org:8830/x"), "ca.example.org");
+        assert_eq!(host_of("https://ca.example.org"), "ca.example.org");
+        assert_eq!(host_of("https://[::1]:8830"), "[::1]");
+        assert_eq!(host_of("https://[::1]"), "[::1]");
+        assert_eq!(host_of("https://127.0.0.1:1/"), "127.0.0.1");
+    }
+}

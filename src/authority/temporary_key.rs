@@ -1,0 +1,135 @@
+//! Temporary keys: derived on the token from what the database holds, so that the database holds none in any form.
+
+use der::asn1::{GeneralizedTime, OctetString};
+use der::{Encode, Sequence};
+use jiff::{SignedDuration, Timestamp};
+
+use super::AuthorityError;
+use super::seal::Sealer;
+use super::token_keys::TokenKeys;
+use crate::letter::{self, Reference, TemporaryKey};
+use crate::store::{Purpose, TemporaryKeyRecord, TemporaryKeyState};
+use crate::token::SecurityLevel;
+
+/// Octets of a nonce.
+const NONCE: usize = 16;
+
+/// What an administrator's statement (or `init`) wants.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) user_id: String,
+    pub(super) purpose: Purpose,
+    pub(super) levels: Vec<SecurityLevel>,
+    pub(super) lost: bool,
+    pub(super) statement: Option<[u8; 32]>,
+    pub(super) valid_for: SignedDuration,
+}
+
+/// What the HMAC is computed over (DER).
+#[derive(Sequence)]
+struct Derivation {
+    version: u8,
+    key_id: OctetString,
+    epoch: u64,
+    authority: OctetString,
+    reference: String,
+    nonce: OctetString,
+    purpose: String,
+    user_id: String,
+    expires: GeneralizedTime,
+}
+
+/// Makes the record of a new temporary key, with a fresh reference and nonce, sealed.
+pub(super) fn new_record(
+    keys: &TokenKeys,
+    sealer: &Sealer,
+    epoch: u64,
+    wanted: &Wanted,
+    now: Timestamp,
+) -> Result<TemporaryKeyRecord, AuthorityError> {
+    let mut random = [0; 5];
+    let mut nonce = vec![0; NONCE];
+    getrandom::fill(&mut random).map_err(|error| AuthorityError::Random(error.to_string()))?;
+    getrandom::fill(&mut nonce).map_err(|error| AuthorityError::Random(error.to_string()))?;
+    let prefix = match wanted.purpose {
+        Purpose::Enroll => letter::Purpose::Enroll,
+        Purpose::Recover => letter::Purpose::Recover,
+    };
+    // Whole seconds: the database and the letter have no others.
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let mut record = TemporaryKeyRecord {
+        reference: Reference::new(prefix, random).as_str().to_owned(),
+        user_id: wanted.user_id.clone(),
+        purpose: wanted.purpose,
+        nonce,
+        key_id: keys.temporary.id().as_bytes().to_vec(),
+        epoch,
+        levels: wanted.levels.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        lost: wanted.lost,
+        statement: wanted.statement,
+        issued_at: now,
+        expires_at: now.checked_add(wanted.valid_for).unwrap_or(Timestamp::MAX),
+        state: TemporaryKeyState::Unused,
+        transaction_id: None,
+        mac: [0; 32],
+    };
+    record.mac = sealer.seal_temporary_key(&record)?;
+    Ok(record)
+}
+
+/// Derives the temporary key of a record.
+pub(super) fn derive(
+    keys: &TokenKeys,
+    authority: &[u8; 32],
+    record: &TemporaryKeyRecord,
+) -> Result<TemporaryKey, AuthorityError> {
+    if record.key_id != keys.temporary.id().as_bytes() {
+        return Err(AuthorityError::Mismatch(format!(
+            "the letter {} was made with an HMAC key that its token does not have",
+            record.reference
+        )));
+    }
+    let der = derivation(authority, record).and_then(|derivation| derivation.to_der());
+    let der = der.map_err(|error| AuthorityError::Encode { what: "a temporary key", reason: error.to_string() })?;
+    Ok(TemporaryKey::from_mac(&keys.token.mac(&keys.temporary, &der)?))
+}
+
+/// A record that no letter has: an unknown reference costs as much work as a wrong temporary key.
+pub(super) fn decoy(keys: &TokenKeys) -> TemporaryKeyRecord {
+    TemporaryKeyRecord {
+        reference: String::new(),
+        user_id: String::new(),
+        purpose: Purpose::Enroll,
+        nonce: vec![0; NONCE],
+        key_id: keys.temporary.id().as_bytes().to_vec(),
+        epoch: 0,
+        levels: String::new(),
+        lost: false,
+        statement: None,
+        issued_at: Timestamp::UNIX_EPOCH,
+        expires_at: Timestamp::UNIX_EPOCH,
+        state: TemporaryKeyState::Voided,
+        transaction_id: None,
+        mac: [0; 32],
+    }
+}
+
+/// The security levels in a record.
+pub(super) fn levels_of(record: &TemporaryKeyRecord) -> Vec<SecurityLevel> {
+    record.levels.split(' ').filter_map(|level| level.parse().ok()).collect()
+}
+
+fn derivation(authority: &[u8; 32], record: &TemporaryKeyRecord) -> der::Result<Derivation> {
+    let seconds = u64::try_from(record.expires_at.as_second()).unwrap_or_default();
+    Ok(Derivation {
+        version: 1,
+        key_id: OctetString::new(record.key_id.clone())?,
+        epoch: record.epoch,
+        authority: OctetString::new(authority.to_vec())?,
+        reference: record.reference.clone(),
+        nonce: OctetString::new(record.nonce.clone())?,
+        purpose: record.purpose.as_str().to_owned(),
+        user_id: record.user_id.clone(),
+        expires: GeneralizedTime::from_unix_duration(std::time::Duration::from_secs(seconds))?,
+    })
+}

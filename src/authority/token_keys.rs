@@ -1,0 +1,94 @@
+//! The keys on the authority's token: seven, each with one use, none of which can leave.
+
+use crate::token::{KeyAlgorithm, KeyId, SecretKey, Token, TokenKey};
+
+use super::AuthorityError;
+
+const CA: &str = "CA signing key";
+const RESPONSE: &str = "CMP response key";
+const AUDIT: &str = "audit key";
+const TLS: &str = "TLS server key";
+const ARCHIVE: &str = "archive key";
+const RECORD_MAC: &str = "record MAC key";
+const TEMPORARY: &str = "temporary-key HMAC key";
+
+/// What signs CMP responses, the log and TLS handshakes.
+const SERVICE_KEYS: KeyAlgorithm = KeyAlgorithm::P256;
+
+/// The authority's keys, all found.
+#[derive(Debug, Clone)]
+pub(super) struct TokenKeys {
+    /// Where they are.
+    pub(super) token: Token,
+    /// Signs certificates.
+    pub(super) ca: TokenKey,
+    /// Signs CMP messages and responses to statements.
+    pub(super) response: TokenKey,
+    /// Signs checkpoints of the log.
+    pub(super) audit: TokenKey,
+    /// Signs TLS handshakes.
+    pub(super) tls: TokenKey,
+    /// Wraps users' encryption keys.
+    pub(super) archive: SecretKey,
+    /// Seals records.
+    pub(super) record_mac: SecretKey,
+    /// Temporary keys are derived from it.
+    pub(super) temporary: SecretKey,
+}
+
+impl TokenKeys {
+    /// Finds the keys on a token that is logged in. A missing or doubled one is a fault that names it.
+    pub(super) fn find(token: &Token) -> Result<Self, AuthorityError> {
+        let signing = token.keys()?;
+        let secret = token.secret_keys()?;
+        Ok(Self {
+            token: token.clone(),
+            ca: only(CA, signing.iter().filter(|key| key.label() == CA))?,
+            response: only(RESPONSE, signing.iter().filter(|key| key.label() == RESPONSE))?,
+            audit: only(AUDIT, signing.iter().filter(|key| key.label() == AUDIT))?,
+            tls: only(TLS, signing.iter().filter(|key| key.label() == TLS))?,
+            archive: only(ARCHIVE, secret.iter().filter(|key| key.label() == ARCHIVE))?,
+            record_mac: only(RECORD_MAC, secret.iter().filter(|key| key.label() == RECORD_MAC))?,
+            temporary: only(TEMPORARY, secret.iter().filter(|key| key.label() == TEMPORARY))?,
+        })
+    }
+
+    /// Makes the keys that are not there yet (an interrupted `init` left the others), and finds them all.
+    pub(super) fn make(token: &Token, ca: KeyAlgorithm) -> Result<Self, AuthorityError> {
+        let signing = token.keys()?;
+        for (label, algorithm) in [(CA, ca), (RESPONSE, SERVICE_KEYS), (AUDIT, SERVICE_KEYS), (TLS, SERVICE_KEYS)] {
+            if !signing.iter().any(|key| key.label() == label) {
+                token.generate_signing_key(label, &KeyId::random()?, algorithm)?;
+                super::at("authority.init.after_key");
+            }
+        }
+        let secret = token.secret_keys()?;
+        let is_there = |label: &str| secret.iter().any(|key| key.label() == label);
+        if !is_there(ARCHIVE) {
+            token.generate_archive_key(ARCHIVE, &KeyId::random()?)?;
+            super::at("authority.init.after_key");
+        }
+        for label in [RECORD_MAC, TEMPORARY] {
+            if !is_there(label) {
+                token.generate_mac_key(label, &KeyId::random()?)?;
+                super::at("authority.init.after_key");
+            }
+        }
+        let keys = Self::find(token)?;
+        if keys.ca.algorithm() != ca {
+            return Err(AuthorityError::Mismatch(format!(
+                "the interrupted `init` made a CA key of the kind {}, and the configuration now says {ca}",
+                keys.ca.algorithm()
+            )));
+        }
+        Ok(keys)
+    }
+}
+
+fn only<'a, K: Clone + 'a>(label: &str, mut found: impl Iterator<Item = &'a K>) -> Result<K, AuthorityError> {
+    match (found.next(), found.next()) {
+        (Some(key), None) => Ok(key.clone()),
+        (None, _) => Err(AuthorityError::Mismatch(format!("its token has no {label}"))),
+        (Some(_), Some(_)) => Err(AuthorityError::Mismatch(format!("its token has more than one {label}"))),
+    }
+}
