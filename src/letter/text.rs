@@ -109,7 +109,7 @@ impl Fields {
             if place.is_some() {
                 return Err(LetterError::Twice { field });
             }
-            let mut value = Zeroizing::new(value.trim().to_owned());
+            let mut value = Zeroizing::new(one_line(value));
             if *field == CA_FINGERPRINT {
                 while let Some(more) = lines.next_if(|line| is_hexadecimal(line) && hexadecimal_digits(&value) < 64) {
                     value.push_str(more);
@@ -187,11 +187,9 @@ fn levels(value: &str) -> Result<Vec<SecurityLevel>, LetterError> {
 }
 
 fn expires(value: &str) -> Result<Timestamp, LetterError> {
-    let reason = "it should be a date and time like 2026-01-31 12:00:00 UTC";
-    value
-        .strip_suffix("UTC")
-        .and_then(|time| format!("{}Z", time.trim_end()).parse().ok())
-        .ok_or_else(|| wrong(EXPIRES, reason))
+    let time = value.strip_suffix("UTC").and_then(|time| format!("{}Z", time.trim_end()).parse().ok());
+    time.filter(|time| *time > Timestamp::UNIX_EPOCH)
+        .ok_or_else(|| wrong(EXPIRES, "it should be a date and time like 2026-01-31 12:00:00 UTC"))
 }
 
 /// A value as one line of visible text: whatever could end the line or change its order becomes a space.

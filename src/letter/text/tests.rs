@@ -109,6 +109,8 @@ fn each_empty_or_senseless_value_is_named() {
         (EXPIRES, "tomorrow"),
         (EXPIRES, "2026-12-01 12:30:15"),
         (EXPIRES, "2026-13-01 12:30:15 UTC"),
+        (EXPIRES, "-000001-12-01 12:30:15 UTC"),
+        (USER, "\u{202e} \u{feff}"),
     ];
     for (field, value) in FIELDS.map(|field| (field, "")).into_iter().chain(nonsense) {
         let changed = format!("{field}: {value}\nno hexadecimal line\n{}", without(&text, field));
@@ -171,6 +173,18 @@ proptest! {
     fn ordinary_names_come_back(name in "[A-Za-zäöüß,.'\"(): -]{0,80}é") {
         let letter = Letter { user_name: name.trim().to_owned(), ..example() };
         prop_assert_eq!(Letter::parse(&letter.to_text()).unwrap(), letter);
+    }
+
+    /// What was read is written so that it reads the same, whatever stood in it.
+    #[test]
+    fn what_was_read_is_written_the_same(field in 0usize..10, value in "[ -~\u{202e}\u{b}é]{0,40}", before: bool) {
+        let text = example().to_text();
+        let changed = format!("{}: {value}\n-\n{}", FIELDS[field], without(&text, FIELDS[field]));
+        let changed = if before { changed } else { text.replace("Example", &value) };
+        if let Ok(letter) = Letter::parse(&changed) {
+            let written = letter.to_text();
+            prop_assert_eq!(&Letter::parse(&written).unwrap().to_text(), &written);
+        }
     }
 
     #[test]
