@@ -182,3 +182,6 @@ pub enum StatementError {
     #[error("cannot take the response: its signer is not believed: {0}")]
     NotTheAuthority(PathProblem),
 }
+
+#[cfg(test)]
+mod tests;

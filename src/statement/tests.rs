@@ -1,0 +1,331 @@
+//! Statements and responses with their signatures, by our own reading and by OpenSSL's.
+
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::pki::Certificate;
+use crate::pki::cms::{ContentToSign, sign};
+use crate::pki::oid::ContentType;
+use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl, try_openssl};
+
+/// An authority, its response key, and an administrator's signing key.
+struct Parties {
+    authority: TestAuthority,
+    response_key: SoftwareKey,
+    response_certificate: Certificate,
+    key: SoftwareKey,
+    certificate: Certificate,
+}
+
+impl Parties {
+    fn new() -> Self {
+        Self::with(SoftwareKey::p256())
+    }
+
+    fn with(key: SoftwareKey) -> Self {
+        let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
+        let response_key = SoftwareKey::p256();
+        let response_certificate = authority.issue("cmp-response", "Example Authority: responses", &response_key);
+        let certificate = authority.issue("signing", "Example, Administrator", &key);
+        Self { authority, response_key, response_certificate, key, certificate }
+    }
+
+    fn ca(&self) -> Fingerprint {
+        self.authority.certificate.fingerprint()
+    }
+
+    fn statement(&self) -> Statement {
+        let email = "user@example.org".to_owned();
+        Statement::new(self.ca(), Operation::Recover { email, lost: true, valid_for_seconds: None }, [9; 16], now())
+    }
+
+    fn signed(&self) -> SignedStatement {
+        self.statement().sign(&self.key, &self.certificate, now()).unwrap()
+    }
+
+    /// Any content of any type, signed as a statement is.
+    fn sign_content(&self, content_type: ContentType, content: &[u8], chain: &[Certificate]) -> Vec<u8> {
+        let to_sign = ContentToSign {
+            content_type,
+            content,
+            detached: false,
+            certificate: &self.certificate,
+            chain,
+            signing_time: now(),
+            capabilities: false,
+        };
+        sign(&to_sign, &self.key).unwrap()
+    }
+
+    fn response(&self, answer: Answer) -> Response {
+        let checkpoint =
+            Checkpoint { sequence: 7, head: [3; 32], at: time("2026-11-22T14:00:00Z"), signature: vec![1, 2] };
+        Response { statement: self.signed().digest(), answer, checkpoint }
+    }
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_statement_is_verified_and_comes_back() {
+    for key in [SoftwareKey::p256(), SoftwareKey::p384(), SoftwareKey::rsa()] {
+        let parties = Parties::with(key);
+        let statement = parties.statement();
+        let sent = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
+        let received = SignedStatement::parse(sent.as_der()).unwrap();
+        assert_eq!(*received.claimed_certificate(), parties.certificate);
+        let verified = received.verify(&parties.certificate, parties.ca(), now()).unwrap();
+        assert_eq!(*verified.statement(), statement);
+        assert_eq!(verified.digest(), sent.digest());
+    }
+}
+
+#[test]
+fn openssl_verifies_a_statement_and_sees_its_own_type() {
+    let parties = Parties::new();
+    let files = Files::new();
+    let signed = parties.signed();
+    let statement = files.put("statement.der", signed.as_der());
+    let ca = files.put_certificate("ca.pem", &parties.authority.certificate);
+    let content = openssl(
+        &["cms", "-verify", "-binary", "-inform", "DER", "-in", &statement, "-CAfile", &ca, "-purpose", "any"],
+        &[],
+    );
+    assert_eq!(content, parties.statement_json_of(&signed));
+    let shown = openssl(&["asn1parse", "-inform", "DER", "-in", &statement], &[]);
+    assert!(String::from_utf8(shown).unwrap().contains("2.25.311166674075142009668987556529201195722"));
+    let other = files.put_certificate("other.pem", &Parties::new().authority.certificate);
+    assert!(
+        try_openssl(
+            &["cms", "-verify", "-inform", "DER", "-in", &statement, "-CAfile", &other, "-purpose", "any"],
+            &[]
+        )
+        .is_err()
+    );
+}
+
+impl Parties {
+    /// The JSON as it was signed.
+    fn statement_json_of(&self, signed: &SignedStatement) -> Vec<u8> {
+        signed.verify(&self.certificate, self.ca(), now()).unwrap().statement().to_json().unwrap()
+    }
+}
+
+#[test]
+fn one_changed_byte_anywhere_is_noticed() {
+    let parties = Parties::new();
+    let signed = parties.signed();
+    let mut taken = 0;
+    for at in 0..signed.as_der().len() {
+        let mut changed = signed.as_der().to_vec();
+        changed[at] ^= 1;
+        let Ok(read) = SignedStatement::parse(&changed) else { continue };
+        taken += usize::from(read.verify(&parties.certificate, parties.ca(), now()).is_ok_and(|verified| {
+            // What is not signed (a version number, an unsigned name of an algorithm) may change; what is said may not.
+            assert_eq!(*verified.statement(), parties.signed_again(&verified));
+            true
+        }));
+    }
+    assert!(taken < 16, "{taken} changes were not noticed");
+}
+
+impl Parties {
+    fn signed_again(&self, verified: &VerifiedStatement) -> Statement {
+        Statement {
+            not_before: verified.statement().not_before,
+            not_after: verified.statement().not_after,
+            ..self.statement()
+        }
+    }
+}
+
+#[test]
+fn another_persons_certificate_does_not_do() {
+    let parties = Parties::new();
+    let other = parties.authority.issue("signing", "Example, Other", &SoftwareKey::p256());
+    let error = parties.signed().verify(&other, parties.ca(), now()).unwrap_err();
+    assert!(matches!(error, StatementError::Signature { .. }), "{error}");
+    // Nor does another certificate of the same key: the caller's record decides.
+    let renewed = parties.authority.issue("signing", "Example, Administrator", &parties.key);
+    let error = parties.signed().verify(&renewed, parties.ca(), now()).unwrap_err();
+    assert!(matches!(error, StatementError::Signature { .. }), "{error}");
+}
+
+#[test]
+fn a_statement_that_carries_another_persons_certificate_is_refused() {
+    let parties = Parties::new();
+    let other = Parties::new();
+    let error = other.statement().sign(&parties.key, &other.certificate, now());
+    assert!(error.is_err(), "signed with a key that does not fit");
+    let content = parties.statement().to_json().unwrap();
+    let two = parties.sign_content(ContentType::STATEMENT, &content, &[other.certificate]);
+    assert!(matches!(SignedStatement::parse(&two), Err(StatementError::Signature { .. })));
+}
+
+#[test]
+fn signed_mail_is_no_statement() {
+    let parties = Parties::new();
+    let content = parties.statement().to_json().unwrap();
+    for content_type in [ContentType::DATA, ContentType::STATEMENT_RESPONSE, ContentType::AUDIT_CHECKPOINT] {
+        let mail = parties.sign_content(content_type, &content, &[]);
+        let error = SignedStatement::parse(&mail).unwrap_err();
+        assert!(matches!(error, StatementError::OtherType { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_signature_does_not_make_a_bad_form_good() {
+    let parties = Parties::new();
+    let good = String::from_utf8(parties.statement().to_json().unwrap()).unwrap();
+    for bad in [good.replacen('{', "{\"x\":1,", 1), good.replacen('{', "{\"operation\":\"list\",", 1), "{}".to_owned()]
+    {
+        let signed =
+            SignedStatement::parse(&parties.sign_content(ContentType::STATEMENT, bad.as_bytes(), &[])).unwrap();
+        let error = signed.verify(&parties.certificate, parties.ca(), now()).unwrap_err();
+        assert!(matches!(error, StatementError::Form { .. }), "{error}");
+    }
+}
+
+#[test]
+fn another_authority_does_not_take_it() {
+    let parties = Parties::new();
+    let error = parties.signed().verify(&parties.certificate, Fingerprint::of(b"other"), now()).unwrap_err();
+    assert!(matches!(error, StatementError::OtherAuthority { .. }), "{error}");
+}
+
+#[test]
+fn it_is_taken_only_in_its_time_which_is_short() {
+    let parties = Parties::new();
+    let statement = parties.statement();
+    let signed = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
+    let at = |time| signed.verify(&parties.certificate, parties.ca(), time);
+    assert!(at(statement.not_before).is_ok() && at(statement.not_after).is_ok());
+    let second = SignedDuration::from_secs(1);
+    assert!(matches!(at(statement.not_before - second), Err(StatementError::NotYet { .. })));
+    assert!(matches!(at(statement.not_after + second), Err(StatementError::Over { .. })));
+
+    let check = |statement: Statement| {
+        let signed = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
+        signed.verify(&parties.certificate, parties.ca(), now())
+    };
+    let longest = Statement { not_after: statement.not_before + LONGEST_VALIDITY, ..statement.clone() };
+    assert!(check(longest.clone()).is_ok());
+    let longer = Statement { not_after: longest.not_after + second, ..longest };
+    assert!(matches!(check(longer), Err(StatementError::ValidTooLong)));
+    let backwards = Statement { not_after: statement.not_before - second, ..statement };
+    assert!(check(backwards).is_err());
+}
+
+#[test]
+fn what_is_too_long_or_cut_is_no_statement() {
+    let parties = Parties::new();
+    let signed = parties.signed();
+    for length in (0..signed.as_der().len()).step_by(7) {
+        assert!(SignedStatement::parse(&signed.as_der()[..length]).is_err());
+    }
+    let long = parties.sign_content(ContentType::STATEMENT, &[b' '; LONGEST_STATEMENT], &[]);
+    assert!(matches!(SignedStatement::parse(&long), Err(StatementError::TooLong { .. })));
+}
+
+#[test]
+fn every_answer_comes_back_signed() {
+    let parties = Parties::new();
+    let ca = &parties.authority.certificate;
+    let summary = UserSummary {
+        email: "user@example.org".to_owned(),
+        name: "Example, \"User\" 🔑".to_owned(),
+        administrator: false,
+        enrolled: true,
+        certificate_expires: Some(time("2027-11-22T14:00:00Z")),
+        letter_expires: None,
+    };
+    let details = UserDetails {
+        id: "00".repeat(16),
+        email: summary.email.clone(),
+        name: summary.name.clone(),
+        administrator: true,
+        since: time("2026-11-22T14:00:00Z"),
+        archived_keys: 2,
+        certificates: vec![CertificateEntry {
+            serial: "4a".repeat(20),
+            usage: "signing".to_owned(),
+            keyset: "default".to_owned(),
+            level: SecurityLevel::High,
+            state: "current".to_owned(),
+            not_before: time("2026-11-22T14:00:00Z"),
+            not_after: time("2027-11-22T14:00:00Z"),
+        }],
+        letters: vec![LetterEntry {
+            reference: "E123456789".to_owned(),
+            purpose: "enroll".to_owned(),
+            state: "unused".to_owned(),
+            expires: time("2026-11-29T14:00:00Z"),
+        }],
+    };
+    for answer in [
+        Answer::Letter(Zeroizing::new("tokenkeep: your letter\nTemporary key: …\n".to_owned())),
+        Answer::Users(vec![summary]),
+        Answer::Users(Vec::new()),
+        Answer::User(Box::new(details)),
+        Answer::Refused("there is no such user".to_owned()),
+    ] {
+        let response = parties.response(answer);
+        let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now()).unwrap();
+        let received = SignedResponse::from_der(signed.as_der().to_vec());
+        assert_eq!(received.verify(ca, response.statement, now()).unwrap(), response);
+    }
+}
+
+#[test]
+fn a_response_to_another_statement_is_refused() {
+    let parties = Parties::new();
+    let response = parties.response(Answer::Users(Vec::new()));
+    let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now()).unwrap();
+    let error = signed.verify(&parties.authority.certificate, [0; 32], now()).unwrap_err();
+    assert!(matches!(error, StatementError::OtherStatement), "{error}");
+}
+
+#[test]
+fn only_the_authoritys_response_key_speaks_for_it() {
+    let parties = Parties::new();
+    let ca = &parties.authority.certificate;
+    let response = parties.response(Answer::Users(Vec::new()));
+    // A user's certificate of the same authority.
+    let forged = response.sign(&parties.key, &parties.certificate, parties.ca(), now()).unwrap();
+    let error = forged.verify(ca, response.statement, now()).unwrap_err();
+    assert!(matches!(error, StatementError::NotTheAuthority(_)), "{error}");
+    // Another authority altogether, which says to be this one.
+    let other = Parties::new();
+    let forged = response.sign(&other.response_key, &other.response_certificate, parties.ca(), now()).unwrap();
+    let error = forged.verify(ca, response.statement, now()).unwrap_err();
+    assert!(matches!(error, StatementError::NotTheAuthority(_)), "{error}");
+    // The right key, speaking for another authority.
+    let signed = response.sign(&parties.response_key, &parties.response_certificate, other.ca(), now()).unwrap();
+    let error = signed.verify(ca, response.statement, now()).unwrap_err();
+    assert!(matches!(error, StatementError::OtherAuthority { .. }), "{error}");
+    // A statement is no response.
+    let error = SignedResponse::from_der(parties.signed().as_der().to_vec());
+    assert!(matches!(error.verify(ca, response.statement, now()), Err(StatementError::OtherType { .. })));
+}
+
+#[test]
+fn a_changed_response_is_refused() {
+    let parties = Parties::new();
+    let response = parties.response(Answer::Refused("no such user, said the authority".to_owned()));
+    let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now()).unwrap();
+    let at = signed.as_der().windows(7).position(|window| window == b"no such").unwrap();
+    let mut changed = signed.as_der().to_vec();
+    changed[at] = b'N';
+    let error = SignedResponse::from_der(changed).verify(&parties.authority.certificate, response.statement, now());
+    assert!(matches!(error, Err(StatementError::Signature { .. })), "{error:?}");
+}
+
+#[test]
+fn debug_shows_no_letter() {
+    let parties = Parties::new();
+    let response = parties.response(Answer::Letter(Zeroizing::new("Temporary key: SECRET".to_owned())));
+    let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now());
+    assert!(!format!("{response:?} {signed:?}").contains("SECRET"));
+}
