@@ -32,6 +32,7 @@ use crate::token::Pin;
 pub use error::ServiceError;
 use guard::{Guard, Workers};
 use office::Office;
+use stop::Listening;
 pub use stop::{Stop, StopHandle};
 
 /// How often the authority is asked to give up what was not confirmed in time.
@@ -84,22 +85,24 @@ pub fn serve(
             tokio::task::spawn_blocking(move || Authority::open(configuration, &pin, Timestamp::now())).await??;
         authority.set_public_urls(&doors.http_url, &doors.https_url);
         let tls = tls::server_config(authority.tls_identity())?;
+        let stop = stop.listen().map_err(ServiceError::Runtime)?;
         announce(&doors);
         run(Arc::new(authority), listen.certificate_search, http, https, tls, stop).await;
         Ok(())
     });
-    runtime.shutdown_timeout(LAST_WORK);
+    // What is still at work has had its time.
+    runtime.shutdown_background();
     result
 }
 
-/// Serves both doors until `stop`.
+/// Serves both doors until `stop`, and finishes what is under way unless `stop` comes again.
 async fn run(
     office: Arc<dyn Office>,
     search: bool,
     http: TcpListener,
     https: TcpListener,
     tls: Arc<rustls::ServerConfig>,
-    stop: Stop,
+    mut stop: Listening,
 ) {
     let workers = Workers::new();
     let (closing, closed) = watch::channel(false);
@@ -114,13 +117,19 @@ async fn run(
     tracing::info!("stopping: no new requests are taken");
     // Nobody listens any more only when everything has stopped already.
     let _ = closing.send(true);
-    for door in doors {
-        let _ = door.await;
+    let finish = async {
+        for door in doors {
+            let _ = door.await;
+        }
+        if tokio::time::timeout(LAST_WORK, workers.idle()).await.is_err() {
+            tracing::warn!("stopping although the token is still at work");
+        }
+    };
+    tokio::select! {
+        () = finish => {}
+        () = stop.requested() => tracing::warn!("stopping at once"),
     }
     sweeping.abort();
-    if tokio::time::timeout(LAST_WORK, workers.idle()).await.is_err() {
-        tracing::warn!("stopping although the token is still at work");
-    }
 }
 
 /// Asks the authority every minute to give up what was not confirmed in time.
@@ -159,6 +168,13 @@ fn open_doors(
 ) -> Result<OpenDoors, ServiceError> {
     let http = http.local_addr().map_err(ServiceError::Runtime)?;
     let https = https.local_addr().map_err(ServiceError::Runtime)?;
+    for (key, bound, configured) in
+        [("public_url", http, &listen.public_url), ("public_https_url", https, &listen.public_https_url)]
+    {
+        if bound.ip().is_unspecified() && configured.is_none() {
+            tracing::warn!("letters will name {bound}, where nobody can go: set {key} in the configuration");
+        }
+    }
     let url = |configured: &Option<String>, scheme, bound: SocketAddr| {
         configured.as_ref().map_or_else(|| format!("{scheme}://{bound}"), |url| url.trim_end_matches('/').to_owned())
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 /// When to stop.
@@ -20,7 +20,7 @@ enum Reason {
 pub struct StopHandle(Arc<Notify>);
 
 impl Stop {
-    /// At SIGTERM or SIGINT.
+    /// At SIGTERM or SIGINT; a second one does not wait for requests under way.
     pub fn on_signal() -> Self {
         Self(Reason::Signal)
     }
@@ -31,29 +31,38 @@ impl Stop {
         (StopHandle(notify.clone()), Self(Reason::Handle(notify)))
     }
 
-    /// Waits until it is time.
-    pub(super) async fn requested(self) {
-        match self.0 {
-            Reason::Handle(notify) => notify.notified().await,
-            Reason::Signal => match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-                (Ok(mut terminate), Ok(mut interrupt)) => {
-                    tokio::select! {
-                        _ = terminate.recv() => tracing::info!("SIGTERM"),
-                        _ = interrupt.recv() => tracing::info!("SIGINT"),
-                    }
+    /// Begins to listen: from here on, signals no longer end the process by themselves.
+    pub(super) fn listen(self) -> std::io::Result<Listening> {
+        Ok(match self.0 {
+            Reason::Handle(notify) => Listening::Handle(notify),
+            Reason::Signal => Listening::Signals(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?),
+        })
+    }
+}
+
+/// Hears when to stop.
+pub(super) enum Listening {
+    Signals(Signal, Signal),
+    Handle(Arc<Notify>),
+}
+
+impl Listening {
+    /// Waits until it is time; asked again, until someone is impatient.
+    pub(super) async fn requested(&mut self) {
+        match self {
+            Self::Handle(notify) => notify.notified().await,
+            Self::Signals(terminate, interrupt) => {
+                tokio::select! {
+                    _ = terminate.recv() => tracing::info!("SIGTERM"),
+                    _ = interrupt.recv() => tracing::info!("SIGINT"),
                 }
-                (Err(error), _) | (_, Err(error)) => {
-                    // Signals then end the process by themselves, and nothing is lost by that.
-                    tracing::error!(%error, "cannot wait for signals");
-                    std::future::pending::<()>().await;
-                }
-            },
+            }
         }
     }
 }
 
 impl StopHandle {
-    /// Stops the service: requests under way are still answered.
+    /// Stops the service: requests under way are still answered. Called again: at once.
     pub fn stop(&self) {
         self.0.notify_one();
     }

@@ -92,7 +92,7 @@ impl Running {
                 let http = bind("http", any, "x".as_ref()).await.unwrap();
                 let https = bind("https", any, "x".as_ref()).await.unwrap();
                 sender.send((http.local_addr().unwrap(), https.local_addr().unwrap())).unwrap();
-                run(office, search, http, https, config, stopped).await;
+                run(office, search, http, https, config, stopped.listen().unwrap()).await;
             });
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
@@ -339,6 +339,23 @@ fn stopping_waits_for_the_request_that_is_being_answered_and_takes_no_new_one() 
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("tiaw"), "{answer}");
     service.thread.take().unwrap().join().unwrap();
+}
+
+#[test]
+fn stopping_twice_does_not_wait() {
+    let mut service = Running::new();
+    let mut stream = TcpStream::connect(service.http).unwrap();
+    stream
+        .write_all(b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\ncontent-type: application/pkixcmp\r\ncontent-length: 4\r\n\r\nwait")
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let begin = Instant::now();
+    service.stop.stop();
+    std::thread::sleep(Duration::from_millis(300));
+    service.stop.stop();
+    let _ = stream.read_to_end(&mut Vec::new());
+    service.thread.take().unwrap().join().unwrap();
+    assert!(begin.elapsed() < GRACE / 2, "{:?}", begin.elapsed());
 }
 
 #[test]

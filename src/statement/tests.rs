@@ -62,6 +62,20 @@ impl Parties {
             Checkpoint { sequence: 7, head: [3; 32], at: time("2026-11-22T14:00:00Z"), signature: vec![1, 2] };
         Response { statement: self.signed().digest(), answer, checkpoint }
     }
+
+    /// The JSON as it was signed.
+    fn statement_json_of(&self, signed: &SignedStatement) -> Vec<u8> {
+        signed.verify(&self.certificate, self.ca(), now()).unwrap().statement().to_json().unwrap()
+    }
+
+    /// What was stated, made again: only the times may differ.
+    fn signed_again(&self, verified: &VerifiedStatement) -> Statement {
+        Statement {
+            not_before: verified.statement().not_before,
+            not_after: verified.statement().not_after,
+            ..self.statement()
+        }
+    }
 }
 
 fn time(text: &str) -> Timestamp {
@@ -106,13 +120,6 @@ fn openssl_verifies_a_statement_and_sees_its_own_type() {
     );
 }
 
-impl Parties {
-    /// The JSON as it was signed.
-    fn statement_json_of(&self, signed: &SignedStatement) -> Vec<u8> {
-        signed.verify(&self.certificate, self.ca(), now()).unwrap().statement().to_json().unwrap()
-    }
-}
-
 #[test]
 fn one_changed_byte_anywhere_is_noticed() {
     let parties = Parties::new();
@@ -129,16 +136,6 @@ fn one_changed_byte_anywhere_is_noticed() {
         }));
     }
     assert!(taken < 16, "{taken} changes were not noticed");
-}
-
-impl Parties {
-    fn signed_again(&self, verified: &VerifiedStatement) -> Statement {
-        Statement {
-            not_before: verified.statement().not_before,
-            not_after: verified.statement().not_after,
-            ..self.statement()
-        }
-    }
 }
 
 #[test]
@@ -225,7 +222,7 @@ fn what_is_too_long_or_cut_is_no_statement() {
     for length in (0..signed.as_der().len()).step_by(7) {
         assert!(SignedStatement::parse(&signed.as_der()[..length]).is_err());
     }
-    let long = parties.sign_content(ContentType::STATEMENT, &[b' '; LONGEST_STATEMENT], &[]);
+    let long = parties.sign_content(ContentType::STATEMENT, &vec![b' '; LONGEST_STATEMENT], &[]);
     assert!(matches!(SignedStatement::parse(&long), Err(StatementError::TooLong { .. })));
 }
 
