@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::{TokenError, TokenName};
 
 /// How long to wait for another owner to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to sleep between two attempts.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -28,7 +28,12 @@ pub(super) struct OwnerLock {
 impl OwnerLock {
     /// Becomes the owner, waiting up to 5 s for another to end.
     pub(super) fn acquire(module: &Path, token: &TokenName) -> Result<Self, TokenError> {
-        Self::acquire_in(&directory(), module, token, PATIENCE)
+        Self::acquire_within(module, token, PATIENCE)
+    }
+
+    /// The same, waiting only so long.
+    pub(super) fn acquire_within(module: &Path, token: &TokenName, patience: Duration) -> Result<Self, TokenError> {
+        Self::acquire_in(&directory(), module, token, patience)
     }
 
     fn acquire_in(directory: &Path, module: &Path, token: &TokenName, patience: Duration) -> Result<Self, TokenError> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, Result as CkResult, RvError};
@@ -11,7 +12,7 @@ use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 use super::answers;
 use super::raw::RawFunctions;
 use super::token::OpenToken;
-use crate::token::owner_lock::OwnerLock;
+use crate::token::owner_lock::{OwnerLock, PATIENCE};
 use crate::token::{PinState, Token, TokenError, TokenName};
 
 /// The label of a token that was discarded: it holds nothing, and the next new token is made of it.
@@ -155,12 +156,17 @@ impl Module {
     /// Opens the token and becomes its owner. Waits up to 5 s for another owner to end, then names it in the error.
     /// Opening a token that this process has open already gives the same one.
     pub fn open(&self, token: &TokenInfo) -> Result<Token, TokenError> {
+        self.open_within(token, PATIENCE)
+    }
+
+    /// The same, waiting only so long: to look at all tokens, of which some are others'.
+    pub fn open_within(&self, token: &TokenInfo, patience: Duration) -> Result<Token, TokenError> {
         let operation = "open the token";
         let mut open = self.open_tokens();
         if let Some(shared) = open.get(&token.serial).and_then(Weak::upgrade) {
             return Ok(Token::from_shared(shared));
         }
-        let owner = OwnerLock::acquire(self.path(), &token.name())?;
+        let owner = OwnerLock::acquire_within(self.path(), &token.name(), patience)?;
         let (slot, info) = self.slot_of(operation, token)?;
         let opened = Token::new(self.clone(), slot, TokenInfo::new(self.path(), &info), pin_bytes(&info), owner)
             .map_err(|error| answers::explain(operation, &token.name(), &error, || token.pin_state))?;
