@@ -46,7 +46,7 @@ impl Tokens {
     pub(super) fn look(&self, choice: &KeysetChoice) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
         match &choice.token {
             Some(selector) => self.keysets_on(&self.token(selector)?),
-            None => self.keysets(),
+            None => self.keysets_and(choice.name.as_ref().or(choice.default.as_ref())),
         }
     }
 

@@ -1,10 +1,15 @@
 //! Which tokens and keysets are there: modules → tokens → public indexes, without any PIN.
 
+use std::time::Duration;
+
 use crate::pki::Fingerprint;
 use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, Token, TokenInfo};
 
 use super::index::{self, Hex, PublicIndex};
 use super::{AuthorityAddress, KeysetError};
+
+/// How long to wait for a token that another program uses, when it is only looked at: as long as a listing takes.
+const GLANCE: Duration = Duration::from_millis(300);
 
 /// The PKCS#11 modules to look through.
 #[derive(Clone, Debug)]
@@ -89,10 +94,20 @@ impl Tokens {
     /// All keysets on all tokens, and what could not be looked at. A token in use by another program is trouble, not an
     /// error.
     pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
+        self.keysets_and(None)
+    }
+
+    /// The same, but for a token in use by another program whose label is this name it waits as long as for any act.
+    pub(super) fn keysets_and(
+        &self,
+        name: Option<&KeysetName>,
+    ) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
         let mut found = Vec::new();
         let mut trouble = Vec::new();
         for token in self.list()? {
-            match self.keysets_on(&token) {
+            let wanted = name.is_some_and(|name| token.label == name.as_str());
+            let opened = if wanted { self.open(&token) } else { self.open_briefly(&token) };
+            match opened.and_then(|opened| keysets_of(&opened, &token)) {
                 Ok((keysets, unreadable)) => {
                     found.extend(keysets);
                     trouble.extend(unreadable);
@@ -105,21 +120,17 @@ impl Tokens {
 
     /// The keysets on one token, and those whose index cannot be read.
     pub(super) fn keysets_on(&self, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
-        let token = self.module_of(info)?.open(info)?;
-        let (indexes, unreadable) = index::public_indexes(&token)?;
-        let certificates = if indexes.is_empty() { Vec::new() } else { token.certificates()? };
-        let place = info.name().to_string();
-        let trouble = unreadable.into_iter().map(|(keyset, reason)| TokenTrouble {
-            place: place.clone(),
-            error: KeysetError::Damaged { keyset, token: place.clone(), reason },
-        });
-        let found = indexes.into_iter().map(|index| FoundKeyset::from_index(index, info, &certificates));
-        Ok((found.collect(), trouble.collect()))
+        keysets_of(&self.open(info)?, info)
     }
 
     /// Opens a token that was found.
     pub(super) fn open(&self, info: &TokenInfo) -> Result<Token, KeysetError> {
         Ok(self.module_of(info)?.open(info)?)
+    }
+
+    /// To look at all tokens: one that another program has for long, as an authority has its own, is passed over.
+    fn open_briefly(&self, info: &TokenInfo) -> Result<Token, KeysetError> {
+        Ok(self.module_of(info)?.open_within(info, GLANCE)?)
     }
 
     pub(super) fn module_of(&self, info: &TokenInfo) -> Result<&Module, KeysetError> {
@@ -128,6 +139,18 @@ impl Tokens {
             found: format!("its module {} is not loaded", info.module.display()),
         })
     }
+}
+
+fn keysets_of(token: &Token, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
+    let (indexes, unreadable) = index::public_indexes(token)?;
+    let certificates = if indexes.is_empty() { Vec::new() } else { token.certificates()? };
+    let place = info.name().to_string();
+    let trouble = unreadable.into_iter().map(|(keyset, reason)| TokenTrouble {
+        place: place.clone(),
+        error: KeysetError::Damaged { keyset, token: place.clone(), reason },
+    });
+    let found = indexes.into_iter().map(|index| FoundKeyset::from_index(index, info, &certificates));
+    Ok((found.collect(), trouble.collect()))
 }
 
 impl FoundKeyset {

@@ -55,7 +55,7 @@ pub(super) fn choose(tokens: &Tokens, letter: &Letter, options: &EnrollOptions) 
             let keysets = tokens.keysets_on(&token)?;
             (Some(token), keysets)
         }
-        None => (None, tokens.keysets()?),
+        None => (None, tokens.keysets_and(Some(&options.keyset))?),
     };
     let (same_name, others): (Vec<_>, Vec<_>) = keysets.into_iter().partition(|keyset| keyset.name == options.keyset);
 
@@ -112,7 +112,7 @@ fn new_place(
     for module in tokens.modules() {
         let wanted = match new_token {
             NewToken::Anywhere => same_label.first().is_none_or(|token| token.module == module.path()),
-            NewToken::Module(path) => module.path() == path,
+            NewToken::Module(path) => path.canonicalize().is_ok_and(|path| module.path() == path),
         };
         if wanted && (same_label.iter().any(|token| token.module == module.path()) || module.can_create_tokens()?) {
             modules.push(module);
