@@ -13,6 +13,7 @@
 mod support;
 
 mod command_line;
+mod documents;
 mod forgotten_pin;
 mod keyset_names;
 mod letters;

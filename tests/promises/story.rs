@@ -12,14 +12,23 @@ use crate::support::machine::Machine;
 use crate::support::office::Somebody;
 use crate::support::output::Output;
 
-/// A fresh machine with nothing but a copy of what the story needs from this repository, and no configuration.
-fn fresh_machine() -> Machine {
+/// A fresh machine with nothing but a copy of what the story needs from this repository, and no configuration of the
+/// user's. But for the addresses, which other tests may be using, the authority's is the shipped one.
+pub fn fresh_machine(addresses: &[String; 2]) -> Machine {
     let machine = Machine::new();
     fs::remove_file(machine.file("config/tokenkeep/agent.toml")).unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     machine.run("cp", &["-r", &root.join("hsm-config").display().to_string(), "."], b"").ok();
     machine.run("cp", &[&root.join("softhsm-setup.sh").display().to_string(), "."], b"").ok();
+    let configuration = machine.read_text("hsm-config/authority.toml");
+    let changed = configuration.replace("127.0.0.1:8829", &addresses[0]).replace("127.0.0.1:8830", &addresses[1]);
+    assert_ne!(configuration, changed);
+    machine.write("hsm-config/authority.toml", changed);
     machine
+}
+
+pub fn free_addresses() -> [String; 2] {
+    [(); 2].map(|()| format!("127.0.0.1:{}", free_port()))
 }
 
 /// Ends what it holds when it is dropped.
@@ -63,13 +72,8 @@ impl Shell {
 
 #[test]
 fn the_whole_story_as_the_issue_writes_it() {
-    let machine = fresh_machine();
-    // But for the ports, which other tests may be using, the shipped configuration.
-    let addresses = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
-    let configuration = machine.read_text("hsm-config/authority.toml");
-    let changed = configuration.replace("127.0.0.1:8829", &addresses[0]).replace("127.0.0.1:8830", &addresses[1]);
-    assert_ne!(configuration, changed);
-    machine.write("hsm-config/authority.toml", changed);
+    let addresses = free_addresses();
+    let machine = fresh_machine(&addresses);
     for (file, pin) in [
         ("authority.pin", "authority-4711"),
         ("admin.pin", "admin-0815"),
@@ -131,7 +135,7 @@ fn the_whole_story_as_the_issue_writes_it() {
 
 #[test]
 fn demo_tells_the_story_and_exits_0() {
-    let mut machine = fresh_machine();
+    let mut machine = fresh_machine(&free_addresses());
     // Whoever has tokens keeps them as they are.
     machine.make_token("my own", "own-pin-1");
     let before = machine.inventory(&[]);
@@ -153,7 +157,7 @@ fn demo_tells_the_story_and_exits_0() {
 
 #[test]
 fn softhsm_setup_twice_is_harmless() {
-    let mut machine = fresh_machine();
+    let mut machine = fresh_machine(&free_addresses());
     let first = machine.shell("./softhsm-setup.sh").ok();
     let configuration = machine.read_text(".softhsm/softhsm2.conf");
     machine.set_environment("SOFTHSM2_CONF", &machine.file(".softhsm/softhsm2.conf").display().to_string());

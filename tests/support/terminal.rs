@@ -29,9 +29,14 @@ impl Terminal {
             .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
             .collect::<Vec<_>>()
             .join(" ");
+        Self::shell(machine, &line)
+    }
+
+    /// A shell's line, where `tokenkeep` is installed.
+    pub fn shell(machine: &Machine, line: &str) -> Self {
         let mut child = machine
             .command("script")
-            .args(["-q", "-e", "-f", "-c", &line, "/dev/null"])
+            .args(["-q", "-e", "-f", "-c", line, "/dev/null"])
             .env("SHELL", "/bin/sh")
             .env("TERM", "dumb")
             .stdin(Stdio::piped())
@@ -68,6 +73,20 @@ impl Terminal {
             };
             self.shown.push_str(&String::from_utf8_lossy(&bytes));
         }
+    }
+
+    /// Types this PIN at every prompt for one, until the program ends.
+    pub fn answering_pins(mut self, pin: &str) -> Self {
+        let end = Instant::now() + PATIENCE;
+        while let Ok(bytes) = self.screen.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            self.shown.push_str(&String::from_utf8_lossy(&bytes));
+            let line = self.shown[self.read..].rsplit('\n').next().unwrap_or_default();
+            if line.contains("PIN") && line.ends_with(": ") {
+                self.read = self.shown.len();
+                self.type_line(pin);
+            }
+        }
+        self
     }
 
     /// Types a line.
