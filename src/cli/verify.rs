@@ -76,10 +76,11 @@ fn anchors(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Vec<Certi
     Ok(anchors)
 }
 
+/// What cannot be read as a signed message is not what it claims to be; other failures keep their code.
 fn not_verified(error: SmimeError) -> Failure {
+    let is_no_signed_message = matches!(error, SmimeError::Unreadable(_) | SmimeError::WrongKind { .. });
     let failure = Failure::from(error);
-    // What cannot be read is not what it claims to be; other faults keep their code.
-    if failure.exit == Exit::Refused { Failure { exit: Exit::NotVerified, ..failure } } else { failure }
+    if is_no_signed_message { Failure { exit: Exit::NotVerified, ..failure } } else { failure }
 }
 
 fn sentence(signer: &SignerReport) -> String {

@@ -49,7 +49,10 @@ impl<'a> Stage<'a> {
             Some(path) => path.to_owned(),
             None => temporary_name()?,
         };
-        make_empty(&directory).map_err(|error| cannot("make the directory", &directory, &error))?;
+        make_empty(&directory).map_err(|error| {
+            let failure = cannot("make the directory", &directory, &error);
+            if keep.is_some() { Failure { exit: Exit::Usage, ..failure } } else { failure }
+        })?;
         let directory =
             fs::canonicalize(&directory).map_err(|error| cannot("use the directory", &directory, &error))?;
         if keep.is_none() {
@@ -80,7 +83,7 @@ impl<'a> Stage<'a> {
     pub fn scene(&mut self, title: &str, text: &str) -> Result<(), Failure> {
         self.steps.push(json!({ "scene": title, "commands": [] }));
         let number = self.steps.len();
-        self.say(&format!("\n{number}. {title}\n   {}\n", text.replace('\n', "\n   ")))
+        self.say(&format!("{number}. {title}\n   {}\n", text.replace('\n', "\n   ")))
     }
 
     /// Writes a file.
