@@ -1,6 +1,7 @@
 //! The command line as scripts meet it: exit codes, a remedy with each refusal, and where secrets never go.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
@@ -172,13 +173,18 @@ fn no_pin_in_argv_or_environment() {
 fn one_process_owns_a_token_and_the_other_says_who() {
     let somebody = Somebody::enrolled();
     somebody.machine.write("message.txt", "a message\n");
-    let sign = ["sign", "--in", "message.txt", "--keyset", "default"];
-    // One that waits for its PIN has not taken the token yet; one at work has.
-    let mut one = Terminal::tokenkeep(&somebody.machine, &[&sign[..], &["--out", "one.p7m"]].concat());
-    one.expect("PIN");
-    let other = somebody.tokenkeep(&[&sign[..], &["--out", "other.p7m", "--pin-source", "file:pin"]].concat());
-    assert!(other.code() == 0 || (other.code() == 1 && other.err().contains("tokenkeep")), "{other}");
-    one.type_line(Somebody::PIN);
-    let (code, screen) = one.finish();
-    assert_eq!(code, 0, "{screen}");
+    let serial = somebody.machine.listed_token("default").serial;
+    let name = format!("runtime/tokenkeep/libsofthsm2.so-{serial}.lock");
+    let mut file = fs::File::options().read(true).write(true).open(somebody.machine.file(&name)).unwrap();
+    file.try_lock().unwrap();
+    file.set_len(0).unwrap();
+    write!(file, "somebody's program (process 4711)").unwrap();
+    let sign =
+        ["sign", "--keyset", "default", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
+    somebody.tokenkeep(&sign).fails_with(1).says("process 4711").says("default");
+    assert!(!somebody.machine.listed_token("default").count_is_low(), "a PIN was tried");
+    // A listing says so, and goes on.
+    somebody.tokenkeep(&["tokens"]).ok().says("default").says("process 4711");
+    file.unlock().unwrap();
+    somebody.tokenkeep(&sign).ok();
 }
