@@ -19,8 +19,11 @@ pub(crate) const PIN: &str = "12345678";
 /// The SO PIN of every test token.
 pub(crate) const SO_PIN: &str = "87654321";
 
+/// How the label of every test token begins.
+const LABEL: &str = "testing ";
+
 /// Slots that Kryoptic is configured with: each new token takes one.
-const KRYOPTIC_SLOTS: usize = 48;
+const KRYOPTIC_SLOTS: usize = 96;
 
 pub(crate) fn pin(text: &str) -> Pin {
     Pin::new(text.to_owned()).unwrap()
@@ -36,7 +39,34 @@ pub(crate) fn softhsm() -> Module {
         "/usr/local/lib/softhsm",
     ];
     let file = places.iter().map(|place| Path::new(place).join("libsofthsm2.so")).find(|file| file.exists());
+    static SWEPT: OnceLock<()> = OnceLock::new();
+    SWEPT.get_or_init(sweep);
     Module::load(&file.expect("SoftHSM is not installed: run ./softhsm-setup.sh")).unwrap()
+}
+
+/// Where SoftHSM keeps its tokens, a directory each.
+pub(crate) fn softhsm_tokens() -> PathBuf {
+    let configuration = std::env::var_os("SOFTHSM2_CONF").expect("SOFTHSM2_CONF: run by cargo");
+    let text = std::fs::read_to_string(configuration).expect("no SoftHSM configuration: run ./softhsm-setup.sh");
+    let line = text.lines().find_map(|line| line.strip_prefix("directories.tokendir")).unwrap();
+    PathBuf::from(line.trim_start_matches([' ', '=']).trim())
+}
+
+/// Removes what tests of an hour ago left, because PKCS#11 cannot: with hundreds of tokens SoftHSM becomes slow.
+fn sweep() {
+    for directory in std::fs::read_dir(softhsm_tokens()).unwrap().flatten().map(|entry| entry.path()) {
+        let token = directory.join("token.object");
+        let age = token.metadata().and_then(|token| token.modified()).ok().and_then(|time| time.elapsed().ok());
+        let contents = std::fs::read(&token).unwrap_or_default();
+        if age.is_some_and(|age| age.as_secs() > 3600) && contains(&contents, LABEL.as_bytes()) {
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}
+
+/// Is `part` somewhere in `whole`?
+pub(crate) fn contains(whole: &[u8], part: &[u8]) -> bool {
+    whole.windows(part.len()).any(|window| window == part)
 }
 
 /// The Kryoptic module with a fresh set of slots; `None`, and a line that says so, only when the tests were told that
@@ -76,12 +106,12 @@ pub(crate) fn fresh_label(what: &str) -> String {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let time = std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() % 1_000_000_000;
-    format!("{what} {time}-{number}")
+    format!("{LABEL}{what} {time}-{number}")
 }
 
 /// A new token with [`PIN`] and [`SO_PIN`].
 pub(crate) fn new_token(module: &Module) -> TokenInfo {
-    module.create_token(&fresh_label("test"), &pin(SO_PIN), &pin(PIN)).unwrap()
+    module.create_token(&fresh_label("t"), &pin(SO_PIN), &pin(PIN)).unwrap()
 }
 
 /// The same, open.
@@ -98,10 +128,16 @@ pub(crate) fn authority_token(module: &Module) -> Token {
 
 /// Runs a program and returns what it prints; the test fails when the program does.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    let output = std::process::Command::new(program).args(arguments).output().unwrap_or_else(|error| {
+    finish(std::process::Command::new(program).args(arguments))
+}
+
+/// The same for a command with an environment of its own.
+pub(crate) fn finish(command: &mut std::process::Command) -> String {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().unwrap_or_else(|error| {
         panic!("{program} is needed by this test (./softhsm-setup.sh installs it): {error}");
     });
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {text}");
+    assert!(output.status.success(), "{command:?}: {text}");
     text
 }

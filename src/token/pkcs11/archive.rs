@@ -59,6 +59,13 @@ impl DeliverableKey {
     }
 }
 
+#[cfg(test)]
+impl DeliverableKey {
+    pub(super) fn handle(&self) -> ObjectHandle {
+        self.handle
+    }
+}
+
 impl Token {
     /// Makes a 32-byte key for HMAC-SHA-256, good for nothing else.
     pub fn generate_mac_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {

@@ -18,6 +18,7 @@ impl Token {
         self.check_pin_can_be_tried(operation)?;
         let anchor = self.sessions().anchor();
         self.log_out_session(&anchor);
+        self.note_new_pin(false);
         anchor.login(UserType::User, Some(&auth_pin(pin))).map_err(|error| self.explain(operation, &error))?;
         self.note_logged_in(true);
         Ok(())
@@ -37,6 +38,7 @@ impl Token {
         self.check_length(operation, new)?;
         let _alone = self.exclusive();
         self.check_pin_can_be_tried(operation)?;
+        self.note_new_pin(false);
         let anchor = self.sessions().anchor();
         anchor.set_pin(&auth_pin(old), &auth_pin(new)).map_err(|error| self.explain(operation, &error))
     }
@@ -52,7 +54,9 @@ impl Token {
     pub fn init_pin_as_so(&self, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
         let operation = "set a new PIN";
         self.check_length(operation, pin)?;
-        self.as_security_officer(operation, so_pin, |session| session.init_pin(&auth_pin(pin)))
+        self.as_security_officer(operation, so_pin, |session| session.init_pin(&auth_pin(pin)))?;
+        self.note_new_pin(true);
+        Ok(())
     }
 
     fn as_security_officer(

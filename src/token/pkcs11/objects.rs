@@ -76,7 +76,6 @@ impl Token {
                 Attribute::ObjectId(edition_oid(number)),
                 Attribute::Value(value.to_vec()),
             ])?;
-            crate::crash_point::reached("token.two_editions");
             for edition in old {
                 session.destroy_object(edition.handle)?;
             }

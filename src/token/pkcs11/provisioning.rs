@@ -73,7 +73,8 @@ impl Module {
             .init_token(slot, &auth_pin(so_pin), EMPTY_LABEL)
             .map_err(|error| answers::explain(operation, &token.name(), &error, || PinState::CountLow))?;
         drop(owner);
-        let empty = TokenInfo { label: EMPTY_LABEL.to_owned(), ..token.clone() };
+        // Kryoptic gives it a new serial number with that.
+        let empty = self.token_in(slot)?;
         self.open(&empty)?.set_so_pin(so_pin, &empty_so_pin()?)
     }
 
@@ -125,7 +126,6 @@ impl Module {
     }
 
     fn finish(&self, slot: Slot, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
-        crate::crash_point::reached("token.without_pin");
         let token = self.token_in(slot)?;
         self.open(&token)?.init_pin_as_so(so_pin, pin)?;
         self.token_in(slot)

@@ -37,6 +37,8 @@ pub(super) struct OpenToken {
     guard: RwLock<()>,
     logged_in: AtomicBool,
     unlocked: AtomicBool,
+    // The SO has set a new PIN that nobody has tried yet. Kryoptic goes on saying that the old one is locked.
+    pin_is_new: AtomicBool,
     handles: Mutex<HashMap<(ObjectClassKey, KeyId), ObjectHandle>>,
     mechanisms: OnceLock<Mechanisms>,
     _owner: OwnerLock,
@@ -77,6 +79,7 @@ impl Token {
                 guard: RwLock::new(()),
                 logged_in: AtomicBool::new(false),
                 unlocked: AtomicBool::new(false),
+                pin_is_new: AtomicBool::new(false),
                 handles: Mutex::default(),
                 mechanisms: OnceLock::new(),
                 _owner: owner,
@@ -99,7 +102,19 @@ impl Token {
 
     /// Asks the token what it says about its PIN now. Costs no try.
     pub fn refresh_pin_state(&self) -> Result<PinState, TokenError> {
-        self.inner.module.pin_state(self.inner.slot).map_err(|error| self.explain("read the state of the PIN", &error))
+        self.pin_state().map_err(|error| self.explain("read the state of the PIN", &error))
+    }
+
+    fn pin_state(&self) -> CkResult<PinState> {
+        if self.inner.pin_is_new.load(Ordering::SeqCst) {
+            return Ok(PinState::Ok);
+        }
+        self.inner.module.pin_state(self.inner.slot)
+    }
+
+    /// Notes that the SO has set a new PIN, or that it was tried.
+    pub(super) fn note_new_pin(&self, new: bool) {
+        self.inner.pin_is_new.store(new, Ordering::SeqCst);
     }
 
     /// Is the user logged in through this process?
@@ -222,7 +237,7 @@ impl Token {
     }
 
     pub(super) fn explain(&self, operation: &'static str, error: &Error) -> TokenError {
-        let pin_state = || self.inner.module.pin_state(self.inner.slot).unwrap_or(PinState::CountLow);
+        let pin_state = || self.pin_state().unwrap_or(PinState::CountLow);
         answers::explain(operation, &self.inner.info.name(), error, pin_state)
     }
 }

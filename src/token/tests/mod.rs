@@ -1,3 +1,9 @@
-//! Tests of the room on real tokens.
+//! Tests of the room on real tokens, through its public surface. What tries to get round a key's limits needs sessions
+//! of its own and is in `pkcs11::bypass_tests`.
 
+mod keys;
+mod log_in;
+mod objects;
+mod provisioning;
 mod transfer;
+mod witnesses;

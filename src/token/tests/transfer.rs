@@ -1,12 +1,11 @@
 //! A private key travels from token to token, and cannot be read from either.
 
 use rsa::pkcs8::DecodePublicKey;
-use signature::Verifier;
 
-use crate::token::test_support::{PIN, authority_token, kryoptic, modules, open_token, pin, softhsm};
+use crate::token::test_support::{PIN, authority_token, kryoptic, open_token, pin, softhsm};
 use crate::token::{
-    Ceremony, DeliverableKey, KeyAlgorithm, KeyId, KeyTransport, Module, PublicKey, RsaSize, SecretKey, SecurityLevel,
-    Token, TokenError, TokenKey,
+    Ceremony, DeliverableKey, Delivery, KeyAlgorithm, KeyId, KeyTransport, Module, PublicKey, RsaSize, SecretKey,
+    SecurityLevel, Token, TokenError, TokenKey,
 };
 
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
@@ -85,6 +84,136 @@ fn every_kind_of_key_travels_between_every_pair_of_modules() {
         for algorithm in [RSA_2048, RSA_3072, KeyAlgorithm::P256, KeyAlgorithm::P384] {
             let key = stage.transfer(&ceremony, algorithm, SecurityLevel::High);
             assert_eq!(key.algorithm(), algorithm);
+            assert!(key.can_decrypt() && !key.can_sign());
+            opens_what_is_encrypted_to_it(&ceremony, &key);
         }
+    }
+}
+
+/// Encrypts to the key (RSA) or agrees with it (curves) in software, and does the other half on the token.
+fn opens_what_is_encrypted_to_it(ceremony: &Ceremony, key: &TokenKey) {
+    if key.algorithm().is_elliptic_curve() {
+        let (ephemeral, shared) = agree_in_software(key.public_key());
+        assert_eq!(*ceremony.agree(key, &ephemeral).unwrap(), shared);
+    } else {
+        let secret = ceremony.decrypt(key, KeyTransport::Pkcs1v15, &encrypt_to(key.public_key(), b"secret")).unwrap();
+        assert_eq!(*secret, b"secret");
+    }
+}
+
+fn agree_in_software(public: &PublicKey) -> (Vec<u8>, Vec<u8>) {
+    use p256::elliptic_curve::Generate;
+    use p256::pkcs8::EncodePublicKey;
+    let mut random = rand_from_system();
+    if public.algorithm() == KeyAlgorithm::P256 {
+        let ephemeral = p256::ecdh::EphemeralSecret::generate_from_rng(&mut random);
+        let peer = p256::PublicKey::from_public_key_der(public.as_der()).unwrap();
+        let shared = ephemeral.diffie_hellman(&peer).raw_secret_bytes().to_vec();
+        (ephemeral.public_key().to_public_key_der().unwrap().into_vec(), shared)
+    } else {
+        let ephemeral = p384::ecdh::EphemeralSecret::generate_from_rng(&mut random);
+        let peer = p384::PublicKey::from_public_key_der(public.as_der()).unwrap();
+        let shared = ephemeral.diffie_hellman(&peer).raw_secret_bytes().to_vec();
+        (ephemeral.public_key().to_public_key_der().unwrap().into_vec(), shared)
+    }
+}
+
+fn everything_on(ceremony: &Ceremony) -> (usize, usize) {
+    (ceremony.keys().unwrap().len(), ceremony.public_keys().unwrap().len())
+}
+
+#[test]
+fn a_delivery_that_was_changed_is_refused_and_leaves_nothing() {
+    for (authority, user) in pairs() {
+        let stage = Stage::new(&authority, &user);
+        let ceremony = stage.ceremony();
+        let key = stage.authority.generate_deliverable_key(KeyAlgorithm::P256).unwrap();
+        let public = key.public_key_der().unwrap().to_vec();
+        let id = KeyId::random().unwrap();
+        let transport = ceremony.generate_transport_key("transport", &id).unwrap();
+        let good = stage.authority.wrap_for_token(&key, transport.public_key_der(), transport.oaep()).unwrap();
+        let before = everything_on(&ceremony);
+        let install = |delivery: &Delivery, algorithm| {
+            let id = KeyId::random().unwrap();
+            ceremony.install_private_key(&transport, delivery, "e", &id, algorithm, &public, SecurityLevel::High)
+        };
+        let mut bad = vec![good.clone(); 4];
+        bad[0].wrapped[20] ^= 1;
+        bad[1].encrypted_key[20] ^= 1;
+        bad[2].wrapped.truncate(24);
+        bad[3].encrypted_key.clear();
+        for delivery in &bad {
+            let error = install(delivery, KeyAlgorithm::P256).unwrap_err();
+            assert!(matches!(error, TokenError::BadDelivery { .. }), "{error}");
+        }
+        install(&good, KeyAlgorithm::P384).unwrap_err();
+        install(&good, RSA_2048).unwrap_err();
+        assert_eq!(everything_on(&ceremony), before);
+        install(&good, KeyAlgorithm::P256).unwrap();
+    }
+}
+
+#[test]
+fn an_rsa_key_that_is_not_its_certificates_is_refused() {
+    let stage = Stage::new(&softhsm(), &softhsm());
+    let ceremony = stage.ceremony();
+    let [key, other] = [RSA_2048, RSA_2048].map(|kind| stage.authority.generate_deliverable_key(kind).unwrap());
+    let error = stage.deliver(&ceremony, &key, other.public_key_der().unwrap(), SecurityLevel::High).unwrap_err();
+    assert!(matches!(error, TokenError::BadDelivery { .. }), "{error}");
+    assert_eq!(everything_on(&ceremony), (0, 0));
+}
+
+#[test]
+fn an_archived_key_that_was_changed_is_refused() {
+    for (authority, user) in pairs() {
+        let stage = Stage::new(&authority, &user);
+        let key = stage.authority.generate_deliverable_key(RSA_2048).unwrap();
+        let mut wrapped = stage.authority.wrap_for_archive(&stage.archive, &key).unwrap();
+        wrapped.blob[100] ^= 0x10;
+        let error = stage.authority.unwrap_from_archive(&stage.archive, &wrapped, RSA_2048).unwrap_err();
+        assert!(matches!(error, TokenError::BadDelivery { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_delivery_for_another_token_does_not_open() {
+    let stage = Stage::new(&softhsm(), &softhsm());
+    let ceremony = stage.ceremony();
+    let (mine, other) = (KeyId::random().unwrap(), KeyId::random().unwrap());
+    let mine = ceremony.generate_transport_key("mine", &mine).unwrap();
+    let other = ceremony.generate_transport_key("other", &other).unwrap();
+    let key = stage.authority.generate_deliverable_key(KeyAlgorithm::P256).unwrap();
+    let delivery = stage.authority.wrap_for_token(&key, other.public_key_der(), other.oaep()).unwrap();
+    let (id, public) = (KeyId::random().unwrap(), key.public_key_der().unwrap());
+    ceremony
+        .install_private_key(&mine, &delivery, "e", &id, KeyAlgorithm::P256, public, SecurityLevel::High)
+        .unwrap_err();
+    assert_eq!(ceremony.keys().unwrap().len(), 0);
+}
+
+#[test]
+fn a_transport_key_is_found_again_is_no_key_of_the_user_and_goes() {
+    for (_, user) in pairs() {
+        let token = open_token(&user);
+        let id = KeyId::random().unwrap();
+        let made = token.unlock(pin(PIN)).unwrap().ceremony().generate_transport_key("transport", &id).unwrap();
+        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let found = ceremony.find_transport_key(&id).unwrap().unwrap();
+        assert_eq!((found.public_key_der(), found.oaep()), (made.public_key_der(), made.oaep()));
+        assert!(ceremony.keys().unwrap().is_empty());
+        ceremony.destroy_transport_key(&id).unwrap();
+        ceremony.destroy_transport_key(&id).unwrap();
+        assert!(ceremony.find_transport_key(&id).unwrap().is_none());
+        assert!(ceremony.public_keys().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn session_keys_are_gone_when_they_are_dropped() {
+    for (authority, user) in pairs() {
+        let stage = Stage::new(&authority, &user);
+        drop(stage.authority.generate_deliverable_key(KeyAlgorithm::P256).unwrap());
+        assert!(stage.authority.keys().unwrap().is_empty());
+        assert!(stage.authority.public_keys().unwrap().is_empty());
     }
 }

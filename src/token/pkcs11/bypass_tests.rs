@@ -1,0 +1,246 @@
+//! What a holder of the PIN tries beside the rules: each attempt is made with a session of its own, as any other
+//! PKCS#11 program would make it.
+
+use cryptoki::error::Result as CkResult;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+
+use super::mechanisms::oaep;
+use super::raw::WrapMechanism;
+use super::token::ObjectClassKey;
+use crate::token::test_support::{PIN, authority_token, modules, open_token, pin};
+use crate::token::{
+    Ceremony, KeyAlgorithm, KeyId, KeyWrapMechanism, RsaSize, SecurityLevel, Token, TokenKey, TransportKey,
+};
+
+const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
+
+/// Does something to a key in a session beside the rules.
+fn attempt<T>(token: &Token, key: &KeyId, act: impl Fn(&Session, ObjectHandle) -> CkResult<T>) -> CkResult<T> {
+    let handle = token.with_key("try", ObjectClassKey::Private, key, |_, handle| Ok(handle)).unwrap();
+    let session = token.sessions().open_another().unwrap();
+    act(&session, handle)
+}
+
+fn signing_key(ceremony: &Ceremony, algorithm: KeyAlgorithm) -> TokenKey {
+    let id = KeyId::random().unwrap();
+    ceremony.generate_signing_key("signing", &id, algorithm, SecurityLevel::High).unwrap()
+}
+
+/// An encryption key as an enrollment leaves it.
+fn encryption_key(authority: &Token, ceremony: &Ceremony, algorithm: KeyAlgorithm, level: SecurityLevel) -> TokenKey {
+    let key = authority.generate_deliverable_key(algorithm).unwrap();
+    let transport = ceremony.generate_transport_key("transport", &KeyId::random().unwrap()).unwrap();
+    let delivery = authority.wrap_for_token(&key, transport.public_key_der(), transport.oaep()).unwrap();
+    let (id, public) = (KeyId::random().unwrap(), key.public_key_der().unwrap());
+    ceremony.install_private_key(&transport, &delivery, "encryption", &id, algorithm, public, level).unwrap()
+}
+
+fn all_high_keys(authority: &Token, ceremony: &Ceremony) -> Vec<TokenKey> {
+    let mut keys = vec![signing_key(ceremony, KeyAlgorithm::P256), signing_key(ceremony, RSA_2048)];
+    for algorithm in [RSA_2048, KeyAlgorithm::P256, KeyAlgorithm::P384] {
+        keys.push(encryption_key(authority, ceremony, algorithm, SecurityLevel::High));
+    }
+    keys
+}
+
+#[test]
+fn a_key_at_high_is_not_used_without_its_pin() {
+    for module in modules() {
+        let (authority, token) = (authority_token(&module), open_token(&module));
+        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        for key in all_high_keys(&authority, &ceremony) {
+            let used = if key.can_sign() {
+                let mechanism = if key.algorithm().is_elliptic_curve() { Mechanism::Ecdsa } else { Mechanism::RsaPkcs };
+                attempt(&token, key.id(), |session, handle| session.sign(&mechanism, handle, &[7; 32]))
+            } else if key.algorithm() == RSA_2048 {
+                attempt(&token, key.id(), |session, handle| session.decrypt(&Mechanism::RsaPkcs, handle, &[7; 256]))
+            } else {
+                continue; // see `derive_is_guarded_by_the_log_in_alone`
+            };
+            used.expect_err("it was used without its PIN");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_pin_in_the_act_ends_it() {
+    use cryptoki::session::UserType;
+    for module in modules() {
+        let token = open_token(&module);
+        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let key = signing_key(&ceremony, KeyAlgorithm::P256);
+        let wrong = super::log_in::auth_pin(&pin("wrong-pin"));
+        attempt(&token, key.id(), |session, handle| {
+            session.sign_init(&Mechanism::Ecdsa, handle)?;
+            session.login(UserType::ContextSpecific, Some(&wrong)).expect_err("a wrong PIN was taken");
+            token.raw().sign(session, &[7; 32])
+        })
+        .expect_err("the act went on after a wrong PIN");
+    }
+}
+
+#[test]
+fn a_key_at_high_cannot_be_made_laxer() {
+    for module in modules() {
+        let (authority, token) = (authority_token(&module), open_token(&module));
+        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        for key in all_high_keys(&authority, &ceremony) {
+            for laxer in [
+                Attribute::AlwaysAuthenticate(false),
+                Attribute::Modifiable(true),
+                Attribute::Copyable(true),
+                Attribute::Extractable(true),
+                Attribute::Sensitive(false),
+                Attribute::Unwrap(true),
+                Attribute::Derive(true),
+                Attribute::Sign(true),
+                Attribute::Decrypt(true),
+            ] {
+                let change = [laxer.clone()];
+                let changed = attempt(&token, key.id(), |session, handle| session.update_attributes(handle, &change));
+                assert!(changed.is_err(), "{laxer:?} was set on {:?}", key.label());
+            }
+            for token_object in [true, false] {
+                let template = [Attribute::Token(token_object), Attribute::AlwaysAuthenticate(false)];
+                for template in [&template[..], &template[..1]] {
+                    let copied = attempt(&token, key.id(), |session, handle| session.copy_object(handle, template));
+                    assert!(copied.is_err(), "{:?} was copied", key.label());
+                }
+            }
+        }
+    }
+}
+
+/// Wraps a known AES key to an RSA key in software, and tries to unwrap it with that key: readable, it would give away
+/// every content-encryption key without the PIN.
+#[test]
+fn no_key_of_a_user_unwraps() {
+    use rsa::pkcs8::DecodePublicKey;
+    for module in modules() {
+        let (authority, token) = (authority_token(&module), open_token(&module));
+        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let readable = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::GENERIC_SECRET),
+            Attribute::Token(false),
+            Attribute::Sensitive(false),
+            Attribute::Extractable(true),
+        ];
+        for key in all_high_keys(&authority, &ceremony).iter().filter(|key| key.algorithm() == RSA_2048) {
+            let public = rsa::RsaPublicKey::from_public_key_der(key.public_key_der()).unwrap();
+            let mut random = rsa::rand_core::UnwrapErr(getrandom::SysRng);
+            let wrapped = public.encrypt(&mut random, rsa::Pkcs1v15Encrypt, &[7; 32]).unwrap();
+            attempt(&token, key.id(), |session, handle| {
+                session.unwrap_key(&Mechanism::RsaPkcs, handle, &wrapped, &readable)
+            })
+            .expect_err("it unwrapped");
+        }
+    }
+}
+
+/// `C_DeriveKey` has no Init at which a PIN could be asked for: a signing key refuses it altogether, an encryption key
+/// on a curve allows it after the log-in. SECURITY.md says so.
+#[test]
+fn derive_is_guarded_by_the_log_in_alone() {
+    for module in modules() {
+        let (authority, token) = (authority_token(&module), open_token(&module));
+        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let signing = signing_key(&ceremony, KeyAlgorithm::P256);
+        let encryption = encryption_key(&authority, &ceremony, KeyAlgorithm::P256, SecurityLevel::High);
+        let peer = signing.public_key().point().unwrap();
+        let derive = |session: &Session, handle| {
+            let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &peer));
+            session.derive_key(&mechanism, handle, &super::templates::agreed_secret(32))
+        };
+        attempt(&token, signing.id(), derive).expect_err("a signing key derived");
+        attempt(&token, encryption.id(), derive).expect("an encryption key derives after the log-in");
+        let handle = token.with_key("t", ObjectClassKey::Private, encryption.id(), |_, handle| Ok(handle)).unwrap();
+        drop(ceremony);
+        let session = token.sessions().open_another().unwrap();
+        derive(&session, handle).expect_err("it derived without a log-in");
+    }
+}
+
+#[test]
+fn the_private_key_cannot_be_read_from_either_token() {
+    let secret_parts = [
+        AttributeType::Value,
+        AttributeType::PrivateExponent,
+        AttributeType::Prime1,
+        AttributeType::Prime2,
+        AttributeType::Exponent1,
+        AttributeType::Exponent2,
+        AttributeType::Coefficient,
+    ];
+    for module in modules() {
+        let (authority, token) = (authority_token(&module), open_token(&module));
+        let archive = authority.generate_archive_key("archive", &KeyId::random().unwrap()).unwrap();
+        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        for algorithm in [RSA_2048, KeyAlgorithm::P256] {
+            // On the user's token: neither read nor wrapped by a key of the attacker's.
+            for level in [SecurityLevel::High, SecurityLevel::Low] {
+                let key = encryption_key(&authority, &ceremony, algorithm, level);
+                let read = attempt(&token, key.id(), |session, handle| session.get_attributes(handle, &secret_parts));
+                assert!(read.is_err() || read.unwrap().is_empty());
+                attempt(&token, key.id(), |session, handle| wrap_with_own_key(&token, session, handle))
+                    .expect_err("it was wrapped by somebody's key");
+            }
+            // On the authority's: not even while it is a session object that may be wrapped.
+            let key = authority.generate_deliverable_key(algorithm).unwrap();
+            let wrapped = authority.wrap_for_archive(&archive, &key).unwrap();
+            let again = authority.unwrap_from_archive(&archive, &wrapped, algorithm).unwrap();
+            let session = authority.sessions().open_another().unwrap();
+            for key in [&key, &again] {
+                let read = session.get_attributes(key.handle(), &secret_parts);
+                assert!(read.is_err() || read.unwrap().is_empty());
+            }
+        }
+        // Neither does the archive key leave, by reading or by wrapping, nor open a blob in clear.
+        let handle = authority.with_key("t", ObjectClassKey::Secret, archive.id(), |_, handle| Ok(handle)).unwrap();
+        let session = authority.sessions().open_another().unwrap();
+        let read = session.get_attributes(handle, &[AttributeType::Value]);
+        assert!(read.is_err() || read.unwrap().is_empty());
+        wrap_with_own_key(&authority, &session, handle).expect_err("the archive key was wrapped");
+        session.decrypt(&Mechanism::AesEcb, handle, &[7; 32]).expect_err("the archive key decrypted");
+    }
+}
+
+fn wrap_with_own_key(token: &Token, session: &Session, key: ObjectHandle) -> CkResult<Vec<u8>> {
+    let template =
+        [Attribute::Token(false), Attribute::Wrap(true), Attribute::Decrypt(true), Attribute::ValueLen(32.into())];
+    let own = session.generate_key(&Mechanism::AesKeyGen, &template)?;
+    let mechanism = token.aes_key_wrap_mechanism().unwrap_or(KeyWrapMechanism::Pad);
+    token.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), own, key)
+}
+
+/// The AES key under which a key was delivered: whoever could unwrap it as readable would read the private key.
+#[test]
+fn the_transport_key_unwraps_only_into_a_key_that_stays() {
+    for module in modules() {
+        let (authority, token) = (authority_token(&module), open_token(&module));
+        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let transport: TransportKey = ceremony.generate_transport_key("transport", &KeyId::random().unwrap()).unwrap();
+        let key = authority.generate_deliverable_key(KeyAlgorithm::P256).unwrap();
+        let delivery = authority.wrap_for_token(&key, transport.public_key_der(), transport.oaep()).unwrap();
+        for laxer in [Attribute::Extractable(true), Attribute::Sensitive(false), Attribute::Decrypt(true)] {
+            let mut template = vec![
+                Attribute::Class(ObjectClass::SECRET_KEY),
+                Attribute::KeyType(KeyType::AES),
+                Attribute::Token(false),
+            ];
+            template.push(laxer.clone());
+            let opened = attempt(&token, transport.id(), |session, handle| {
+                let mechanism = WrapMechanism::Other(oaep(delivery.oaep));
+                token.raw().unwrap_key(session, &mechanism, handle, &delivery.encrypted_key, &template)
+            });
+            assert!(opened.is_err(), "it unwrapped with {laxer:?}");
+        }
+        let decrypted = attempt(&token, transport.id(), |session, handle| {
+            session.decrypt(&oaep(delivery.oaep), handle, &delivery.encrypted_key)
+        });
+        decrypted.expect_err("the transport key decrypted");
+    }
+}

