@@ -99,7 +99,8 @@ fn file_name(module: &Path, serial: &str) -> String {
         if byte.is_ascii_alphanumeric() || b".-_".contains(&byte) {
             name.push(char::from(byte));
         } else {
-            name.push_str(&format!("%{byte:02x}"));
+            name.push('%');
+            name += &hex::encode([byte]);
         }
     }
     name + ".lock"

@@ -128,7 +128,7 @@ impl spki::EncodePublicKey for PublicKey {
 /// Turns what a token's ECDSA gives (r ‖ s, each as long as the curve's order) into what X.509 wants.
 pub(super) fn ecdsa_signature(raw: &[u8]) -> Result<Signature, TokenError> {
     let malformed = || TokenError::Encoding("the token gave an ECDSA signature of an odd length".to_owned());
-    if raw.is_empty() || raw.len() % 2 != 0 {
+    if raw.is_empty() || !raw.len().is_multiple_of(2) {
         return Err(malformed());
     }
     let (r, s) = raw.split_at_checked(raw.len() / 2).ok_or_else(malformed)?;

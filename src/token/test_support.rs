@@ -29,6 +29,9 @@ pub(crate) fn pin(text: &str) -> Pin {
     Pin::new(text.to_owned()).unwrap()
 }
 
+/// Old tokens are swept away once a process, before the module is started.
+static SWEPT: OnceLock<()> = OnceLock::new();
+
 /// The SoftHSM module, in the store that `./softhsm-setup.sh` made.
 pub(crate) fn softhsm() -> Module {
     let places = [
@@ -39,7 +42,6 @@ pub(crate) fn softhsm() -> Module {
         "/usr/local/lib/softhsm",
     ];
     let file = places.iter().map(|place| Path::new(place).join("libsofthsm2.so")).find(|file| file.exists());
-    static SWEPT: OnceLock<()> = OnceLock::new();
     SWEPT.get_or_init(sweep);
     Module::load(&file.expect("SoftHSM is not installed: run ./softhsm-setup.sh")).unwrap()
 }

@@ -219,11 +219,11 @@ impl Token {
     fn in_own_session<T>(
         &self,
         operation: &'static str,
-        make: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
+        act: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
     ) -> Result<((ObjectHandle, Mutex<Session>), T), TokenError> {
         let _shared = self.shared();
         let made = self.sessions().open_another().and_then(|session| {
-            let (handle, value) = make(&session)?;
+            let (handle, value) = act(&session)?;
             Ok(((handle, Mutex::new(session)), value))
         });
         made.map_err(|error| self.explain(operation, &error))

@@ -54,7 +54,7 @@ impl Module {
         }
         let free = slots.iter().find(|(_, info)| !info.token_initialized());
         let (slot, info) = free.ok_or_else(|| TokenError::NoFreeSlot { module: self.path().to_owned() })?;
-        self.check_lengths(info, label, so_pin, pin)?;
+        Self::check_lengths(info, label, so_pin, pin)?;
         self.initialize_token(*slot, so_pin, label)?;
         self.finish(*slot, so_pin, pin)
     }
@@ -80,23 +80,23 @@ impl Module {
 
     /// Finishes a token of the wanted label, if it is one that an earlier call left behind.
     fn resume(&self, existing: &TokenInfo, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
-        let taken = || TokenError::LabelTaken { label: existing.label.clone(), serial: existing.serial.clone() };
+        let refusal = || TokenError::LabelTaken { label: existing.label.clone(), serial: existing.serial.clone() };
         let token = match self.open(existing) {
-            Err(TokenError::Owned { .. }) => return Err(taken()),
+            Err(TokenError::Owned { .. }) => return Err(refusal()),
             result => result?,
         };
         let without_pin = token.refresh_pin_state()? == PinState::NotSet;
         if !without_pin && !token.is_empty()? {
-            return Err(taken());
+            return Err(refusal());
         }
         match token.init_pin_as_so(so_pin, pin) {
             // Made of a discarded token, and interrupted before it had its own SO PIN.
             Err(TokenError::PinIncorrect { .. }) if without_pin => {
-                token.set_so_pin(&empty_so_pin()?, so_pin).map_err(|_| taken())?;
+                token.set_so_pin(&empty_so_pin()?, so_pin).map_err(|_| refusal())?;
                 token.init_pin_as_so(so_pin, pin)?;
             }
             Err(error) if error.kind() == TokenErrorKind::Pin && !matches!(error, TokenError::PinLength { .. }) => {
-                return Err(taken());
+                return Err(refusal());
             }
             result => result?,
         }
@@ -113,7 +113,7 @@ impl Module {
         so_pin: &Pin,
         pin: &Pin,
     ) -> Result<Option<TokenInfo>, TokenError> {
-        self.check_lengths(info, label, so_pin, pin)?;
+        Self::check_lengths(info, label, so_pin, pin)?;
         let old = empty_so_pin()?;
         if self.initialize_token(slot, &old, label).is_ok() {
             let token = self.open(&self.token_in(slot)?)?;
@@ -138,7 +138,7 @@ impl Module {
             .map_err(|error| answers::explain("create the token", &name, &error, || PinState::CountLow))
     }
 
-    fn check_lengths(&self, info: &CkTokenInfo, label: &str, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
+    fn check_lengths(info: &CkTokenInfo, label: &str, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
         let allowed = pin_bytes(info);
         if [so_pin, pin].iter().all(|pin| allowed.contains(&pin.as_str().len())) {
             return Ok(());

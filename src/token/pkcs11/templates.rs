@@ -6,38 +6,38 @@ use der::Encode;
 
 use crate::token::{KeyAlgorithm, KeyId, PublicKey, SecurityLevel, TokenError};
 
-/// What a private or secret key may be used for. Whatever is not set here is written out as false.
-#[derive(Clone, Copy, Default)]
-struct Usages {
-    sign: bool,
-    decrypt: bool,
-    derive: bool,
-    wrap: bool,
-    unwrap: bool,
+/// A use of a private or secret key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Sign,
+    Decrypt,
+    Derive,
+    Wrap,
+    Unwrap,
 }
 
-impl Usages {
-    fn of_private_key(self) -> Vec<Attribute> {
-        vec![
-            Attribute::Sign(self.sign),
-            Attribute::SignRecover(false),
-            Attribute::Decrypt(self.decrypt),
-            Attribute::Derive(self.derive),
-            Attribute::Unwrap(self.unwrap),
-        ]
-    }
+/// What a private key may be used for; the rest is written out as false.
+fn private_key_for(uses: &[Use]) -> [Attribute; 5] {
+    [
+        Attribute::Sign(uses.contains(&Use::Sign)),
+        Attribute::SignRecover(false),
+        Attribute::Decrypt(uses.contains(&Use::Decrypt)),
+        Attribute::Derive(uses.contains(&Use::Derive)),
+        Attribute::Unwrap(uses.contains(&Use::Unwrap)),
+    ]
+}
 
-    fn of_secret_key(self) -> Vec<Attribute> {
-        vec![
-            Attribute::Sign(self.sign),
-            Attribute::Verify(false),
-            Attribute::Encrypt(false),
-            Attribute::Decrypt(self.decrypt),
-            Attribute::Derive(self.derive),
-            Attribute::Wrap(self.wrap),
-            Attribute::Unwrap(self.unwrap),
-        ]
-    }
+/// What a secret key may be used for; the rest is written out as false.
+fn secret_key_for(uses: &[Use]) -> [Attribute; 7] {
+    [
+        Attribute::Sign(uses.contains(&Use::Sign)),
+        Attribute::Verify(false),
+        Attribute::Encrypt(false),
+        Attribute::Decrypt(uses.contains(&Use::Decrypt)),
+        Attribute::Derive(uses.contains(&Use::Derive)),
+        Attribute::Wrap(uses.contains(&Use::Wrap)),
+        Attribute::Unwrap(uses.contains(&Use::Unwrap)),
+    ]
 }
 
 /// A key that stays on the token for good: not to be read, not to leave; and, by [`unchangeable`], not to be changed.
@@ -76,7 +76,7 @@ fn level(level: SecurityLevel) -> Vec<Attribute> {
 /// A signing key: signs and nothing else. Without a level it is the authority's, which nobody copies.
 pub(super) fn signing_key(label: &str, id: &KeyId, of: Option<SecurityLevel>) -> Vec<Attribute> {
     let mut template = lasting(label, id);
-    template.extend(Usages { sign: true, ..Usages::default() }.of_private_key());
+    template.extend(private_key_for(&[Use::Sign]));
     template.extend(of.map_or_else(|| vec![Attribute::Copyable(false)], level));
     unchangeable(template)
 }
@@ -102,7 +102,7 @@ pub(super) fn signing_public_key(
 /// The transport key of an enrollment: unwraps and nothing else. Into what, its unwrap template says.
 pub(super) fn transport_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     let mut template = lasting(label, id);
-    template.extend(Usages { unwrap: true, ..Usages::default() }.of_private_key());
+    template.extend(private_key_for(&[Use::Unwrap]));
     template.push(Attribute::Copyable(false));
     unchangeable(template)
 }
@@ -149,7 +149,7 @@ pub(super) fn delivered_aes_key() -> Vec<Attribute> {
         Attribute::Sensitive(true),
         Attribute::Extractable(false),
     ];
-    template.extend(Usages { unwrap: true, ..Usages::default() }.of_secret_key());
+    template.extend(secret_key_for(&[Use::Unwrap]));
     template
 }
 
@@ -157,7 +157,7 @@ pub(super) fn delivered_aes_key() -> Vec<Attribute> {
 pub(super) fn delivered_key(label: &str, id: &KeyId, algorithm: KeyAlgorithm, of: SecurityLevel) -> Vec<Attribute> {
     let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(key_type(algorithm))];
     template.extend(lasting(label, id));
-    template.extend(reading(algorithm).of_private_key());
+    template.extend(private_key_for(&[reading(algorithm)]));
     template.extend(level(of));
     unchangeable(template)
 }
@@ -186,7 +186,7 @@ pub(super) fn delivered_public_key(
 /// A user's encryption key pair while it passes over the authority's token, made there: private and public template.
 pub(super) fn deliverable_key_pair(algorithm: KeyAlgorithm) -> Result<(Vec<Attribute>, Vec<Attribute>), TokenError> {
     let mut private = passing();
-    private.extend(reading(algorithm).of_private_key());
+    private.extend(private_key_for(&[reading(algorithm)]));
     let mut public = made_public_key(algorithm)?;
     public.extend([
         Attribute::Token(false),
@@ -201,14 +201,14 @@ pub(super) fn deliverable_key_pair(algorithm: KeyAlgorithm) -> Result<(Vec<Attri
 pub(super) fn archived_key(algorithm: KeyAlgorithm) -> Vec<Attribute> {
     let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(key_type(algorithm))];
     template.extend(passing());
-    template.extend(reading(algorithm).of_private_key());
+    template.extend(private_key_for(&[reading(algorithm)]));
     template
 }
 
 /// The archive's AES-256 key: wraps and unwraps, and nothing else.
 pub(super) fn archive_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     let mut template = lasting(label, id);
-    template.extend(Usages { wrap: true, unwrap: true, ..Usages::default() }.of_secret_key());
+    template.extend(secret_key_for(&[Use::Wrap, Use::Unwrap]));
     template.extend([Attribute::Copyable(false), Attribute::ValueLen(32.into())]);
     unchangeable(template)
 }
@@ -217,7 +217,7 @@ pub(super) fn archive_key(label: &str, id: &KeyId) -> Vec<Attribute> {
 pub(super) fn mac_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     let mut template = vec![Attribute::KeyType(KeyType::GENERIC_SECRET)];
     template.extend(lasting(label, id));
-    template.extend(Usages { sign: true, ..Usages::default() }.of_secret_key());
+    template.extend(secret_key_for(&[Use::Sign]));
     template.extend([Attribute::Copyable(false), Attribute::ValueLen(32.into())]);
     unchangeable(template)
 }
@@ -225,7 +225,7 @@ pub(super) fn mac_key(label: &str, id: &KeyId) -> Vec<Attribute> {
 /// The fresh AES-256 key under which one key is delivered.
 pub(super) fn delivery_aes_key() -> Vec<Attribute> {
     let mut template = passing();
-    template.extend(Usages { wrap: true, ..Usages::default() }.of_secret_key());
+    template.extend(secret_key_for(&[Use::Wrap]));
     template.push(Attribute::ValueLen(32.into()));
     template
 }
@@ -253,14 +253,14 @@ pub(super) fn agreed_secret(length: usize) -> Vec<Attribute> {
         Attribute::Sensitive(false),
         Attribute::Extractable(true),
     ];
-    template.extend(Usages::default().of_secret_key());
+    template.extend(secret_key_for(&[]));
     template.extend(u64::try_from(length).ok().map(|length| Attribute::ValueLen(length.into())));
     template
 }
 
-fn reading(algorithm: KeyAlgorithm) -> Usages {
-    let derive = algorithm.is_elliptic_curve();
-    Usages { decrypt: !derive, derive, ..Usages::default() }
+/// How mail is read with it.
+fn reading(algorithm: KeyAlgorithm) -> Use {
+    if algorithm.is_elliptic_curve() { Use::Derive } else { Use::Decrypt }
 }
 
 /// The type of key as PKCS#11 names it.

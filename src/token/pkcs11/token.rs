@@ -1,7 +1,7 @@
 //! An open token: who is logged in, how operations share it, and where the handles of its objects are kept.
 //!
 //! Operations that only use keys share the token; whatever finds, makes or destroys objects, or changes the log-in, has
-//! it alone. (On SoftHSM a C_FindObjects in one thread makes key generation in another fail.)
+//! it alone. (On SoftHSM a `C_FindObjects` in one thread makes key generation in another fail.)
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
