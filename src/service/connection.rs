@@ -44,9 +44,9 @@ pub(super) async fn accept(
                         tracing::debug!(%source, "too many connections: one was closed");
                         continue;
                     };
-                    let (tls, routes, guard, state) = (tls.clone(), routes.clone(), guard.clone(), state.clone());
+                    let (tls, routes, state) = (tls.clone(), routes.clone(), state.clone());
                     connections.spawn(async move {
-                        converse(stream, source, tls, routes, guard, state).await;
+                        converse(stream, source, tls, routes, state).await;
                         drop(admission);
                     });
                 }
@@ -70,16 +70,12 @@ async fn converse(
     source: IpAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
     routes: Router,
-    guard: Guard,
     state: watch::Receiver<bool>,
 ) {
     // Small answers should not wait for each other; that it cannot be set harms nothing.
     let _ = stream.set_nodelay(true);
     let Some(config) = tls else { return speak(stream, source, routes, state).await };
-    let handshake = async {
-        let _place = guard.handshakes.acquire().await;
-        TlsAcceptor::from(config).accept(stream).await
-    };
+    let handshake = TlsAcceptor::from(config).accept(stream);
     match tokio::time::timeout(limits::HANDSHAKE_TIME, handshake).await {
         Ok(Ok(stream)) => speak(stream, source, routes, state).await,
         Ok(Err(error)) => tracing::debug!(%source, %error, "a TLS handshake failed"),

@@ -14,8 +14,6 @@ use super::limits;
 pub(super) struct Guard {
     places: Arc<Semaphore>,
     sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    /// Places for TLS handshakes.
-    pub(super) handshakes: Arc<Semaphore>,
 }
 
 /// A connection that was let in; its place is free again when this is dropped.
@@ -27,11 +25,7 @@ pub(super) struct Admission {
 
 impl Guard {
     pub(super) fn new() -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(limits::CONNECTIONS)),
-            sources: Arc::default(),
-            handshakes: Arc::new(Semaphore::new(limits::HANDSHAKES)),
-        }
+        Self { places: Arc::new(Semaphore::new(limits::CONNECTIONS)), sources: Arc::default() }
     }
 
     /// Lets a connection in, unless there are too many, or too many of its source.

@@ -17,8 +17,8 @@ pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long a TLS handshake may take.
 pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
-/// How many TLS handshakes may be under way: each blocks a thread while the token signs.
-pub(super) const HANDSHAKES: usize = 16;
+/// How many TLS handshakes the token may be signing for: each blocks a thread meanwhile.
+pub(super) const HANDSHAKES: usize = 32;
 
 /// How long a connection may last, answers that nobody fetches included.
 pub(super) const CONNECTION_TIME: Duration = Duration::from_mins(5);

@@ -186,6 +186,17 @@ fn tls_is_by_the_key_and_brings_the_ca_certificate() {
 }
 
 #[test]
+fn handshakes_that_never_come_to_anything_keep_nobody_out() {
+    let service = Running::new();
+    let idle: Vec<TcpStream> =
+        (0..limits::CONNECTIONS_OF_ONE - 4).map(|_| TcpStream::connect(service.https).unwrap()).collect();
+    let begin = Instant::now();
+    assert!(service.curl_tls(&[], "/ca.cer").0.starts_with("200 "));
+    assert!(begin.elapsed() < limits::HANDSHAKE_TIME / 2);
+    drop(idle);
+}
+
+#[test]
 fn statements_are_taken_over_https_only() {
     let service = Running::new();
     for media_type in ["application/pkcs7-mime", "application/pkcs7-mime; smime-type=signed-data", "Application/CMS"] {

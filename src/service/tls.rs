@@ -8,7 +8,9 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme};
 
-use super::ServiceError;
+use tokio::sync::Semaphore;
+
+use super::{ServiceError, limits};
 use crate::authority::TlsIdentity;
 use crate::token::{KeyAlgorithm, Signature};
 
@@ -47,29 +49,32 @@ impl ResolvesServerCert for OneCertificate {
 }
 
 /// A key on a token, as rustls wants it.
+#[derive(Clone)]
 pub(super) struct TokenSigningKey<K> {
     key: K,
     scheme: SignatureScheme,
+    /// How many may be signing. Not how many handshakes there may be: one that is slow on purpose takes no place.
+    places: Arc<Semaphore>,
 }
 
 impl<K: Key> TokenSigningKey<K> {
     /// Elliptic curves only: TLS 1.3 wants RSASSA-PSS of an RSA key, which tokens sign X.509 with PKCS #1 v1.5.
     pub(super) fn new(key: K, algorithm: KeyAlgorithm) -> Result<Self, ServiceError> {
-        match algorithm {
-            KeyAlgorithm::P256 => Ok(Self { key, scheme: SignatureScheme::ECDSA_NISTP256_SHA256 }),
-            KeyAlgorithm::P384 => Ok(Self { key, scheme: SignatureScheme::ECDSA_NISTP384_SHA384 }),
+        let scheme = match algorithm {
+            KeyAlgorithm::P256 => SignatureScheme::ECDSA_NISTP256_SHA256,
+            KeyAlgorithm::P384 => SignatureScheme::ECDSA_NISTP384_SHA384,
             KeyAlgorithm::Rsa(_) => {
-                Err(ServiceError::Tls(format!("its key is {algorithm}, and the door needs one on an elliptic curve")))
+                let reason = format!("its key is {algorithm}, and the door needs one on an elliptic curve");
+                return Err(ServiceError::Tls(reason));
             }
-        }
+        };
+        Ok(Self { key, scheme, places: Arc::new(Semaphore::new(limits::HANDSHAKES)) })
     }
 }
 
 impl<K: Key> SigningKey for TokenSigningKey<K> {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        offered
-            .contains(&self.scheme)
-            .then(|| Box::new(Self { key: self.key.clone(), scheme: self.scheme }) as Box<dyn Signer>)
+        offered.contains(&self.scheme).then(|| Box::new(self.clone()) as Box<dyn Signer>)
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {
@@ -79,8 +84,9 @@ impl<K: Key> SigningKey for TokenSigningKey<K> {
 
 impl<K: Key> Signer for TokenSigningKey<K> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        let _place = self.places.try_acquire().map_err(|_| rustls::Error::General("the token is busy".to_owned()))?;
         // The token blocks, perhaps until it has made someone's RSA key: the other connections of this thread go on
-        // elsewhere meanwhile. How many handshakes may do so is bounded where they are accepted.
+        // elsewhere meanwhile.
         tokio::task::block_in_place(|| self.key.try_sign(message))
             .map(|signature| signature.as_bytes().to_vec())
             .map_err(|error| rustls::Error::General(format!("the token does not sign: {error}")))
