@@ -227,8 +227,9 @@ impl From<PkiError> for Failure {
 impl From<SmimeError> for Failure {
     fn from(error: SmimeError) -> Self {
         let exit = match error {
-            SmimeError::Unreadable(_) | SmimeError::WrongKind { .. } | SmimeError::NoContent => Exit::Usage,
-            SmimeError::Undecryptable => Exit::NotVerified,
+            SmimeError::NoContent => Exit::Usage,
+            // What cannot be read as a message is not what it claims to be.
+            SmimeError::Unreadable(_) | SmimeError::WrongKind { .. } | SmimeError::Undecryptable => Exit::NotVerified,
             SmimeError::ReservedContentType(_) | SmimeError::Recipient { .. } | SmimeError::NoRecipient => {
                 Exit::Refused
             }

@@ -13,7 +13,7 @@ use super::output::{self, Content};
 use super::surroundings::Surroundings;
 use crate::keyset;
 use crate::pki::Certificate;
-use crate::smime::{self, Format, Message, SignerReport, SmimeError, Verdict};
+use crate::smime::{self, Format, Message, SignerReport, Verdict};
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -32,9 +32,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     message::check(around.screen, arguments.files.out(), Content::Decrypted)?;
     let anchors = anchors(arguments, around)?;
-    let message = Message::read(&output::read(arguments.files.input())?).map_err(not_verified)?;
+    let message = Message::read(&output::read(arguments.files.input())?)?;
     let detached = arguments.content.as_deref().map(|path| output::read(Some(path))).transpose()?;
-    let verified = smime::verify(&message, detached.as_deref(), &[], &anchors, around.now()).map_err(not_verified)?;
+    let verified = smime::verify(&message, detached.as_deref(), &[], &anchors, around.now())?;
     let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
     if !verified.is_good() {
         return Err(Failure::new(Exit::NotVerified, format!("not verified: {signers}")));
@@ -74,13 +74,6 @@ fn anchors(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Vec<Certi
             .with_remedy("enroll, insert a token with a keyset, or give the authority's certificate with --ca"));
     }
     Ok(anchors)
-}
-
-/// What cannot be read as a signed message is not what it claims to be; other failures keep their code.
-fn not_verified(error: SmimeError) -> Failure {
-    let is_no_signed_message = matches!(error, SmimeError::Unreadable(_) | SmimeError::WrongKind { .. });
-    let failure = Failure::from(error);
-    if is_no_signed_message { Failure { exit: Exit::NotVerified, ..failure } } else { failure }
 }
 
 fn sentence(signer: &SignerReport) -> String {
