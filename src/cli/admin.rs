@@ -169,6 +169,7 @@ fn for_a_letter(operation: Operation, to: &LetterOut, who: &As, around: &Surroun
             "email": letter.email,
             "name": letter.user_name,
             "letter": out.map(|path| path.display().to_string()),
+            "text": out.is_none().then(|| text.as_str()),
         }),
     )
 }
