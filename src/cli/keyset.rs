@@ -160,23 +160,22 @@ fn summary(keyset: &FoundKeyset) -> Value {
 }
 
 fn paragraph(summary: &CertificateSummary) -> String {
+    let what = match summary.key_use {
+        KeyUse::Signing => "Signing key",
+        KeyUse::Encryption => "Encryption key",
+        KeyUse::OlderEncryption => "Older encryption key",
+        KeyUse::Authority => "Authority",
+    };
     let algorithm = summary.algorithm.map_or_else(|| "unknown key".to_owned(), |algorithm| algorithm.to_string());
-    format!(
-        "\n{} ({algorithm})\n  subject   {}\n  e-mail    {}\n  serial    {}\n  valid     {} to {}\n  SHA-256   {}\n  id        {}",
-        match summary.key_use {
-            KeyUse::Signing => "Signing key",
-            KeyUse::Encryption => "Encryption key",
-            KeyUse::OlderEncryption => "Older encryption key",
-            KeyUse::Authority => "Authority",
-        },
-        summary.subject,
-        summary.emails.join(", "),
-        summary.serial,
-        summary.not_before,
-        summary.not_after,
-        Fingerprint::from_bytes(summary.sha256),
-        summary.id,
-    )
+    let mut lines = vec![format!("\n{what} ({algorithm})"), format!("  subject   {}", summary.subject)];
+    if !summary.emails.is_empty() {
+        lines.push(format!("  e-mail    {}", summary.emails.join(", ")));
+    }
+    lines.push(format!("  serial    {}", summary.serial));
+    lines.push(format!("  valid     {} to {}", summary.not_before, summary.not_after));
+    lines.push(format!("  SHA-256   {}", Fingerprint::from_bytes(summary.sha256)));
+    lines.push(format!("  id        {}", summary.id));
+    lines.join("\n")
 }
 
 fn certificate(summary: &CertificateSummary) -> Value {

@@ -55,7 +55,9 @@ impl Screen {
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
         table.add_rows(rows);
-        let lines = table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+        // The style leaves room on both sides of each column, also at the edges.
+        let edge = |line: String| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned();
+        let lines = table.lines().map(edge).collect::<Vec<_>>();
         self.answer(lines.join("\n"), value)
     }
 

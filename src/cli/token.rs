@@ -65,7 +65,13 @@ pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exi
 /// Says which tokens could not be looked at.
 pub fn warn(around: &Surroundings<'_>, troubles: &[TokenTrouble]) {
     for trouble in troubles {
-        around.screen.warning(format_args!("{}: {}", trouble.place, trouble.error));
+        let error = trouble.error.to_string();
+        // Most errors say themselves which token they are about.
+        if error.contains(&trouble.place) {
+            around.screen.warning(error);
+        } else {
+            around.screen.warning(format_args!("{}: {error}", trouble.place));
+        }
     }
 }
 
