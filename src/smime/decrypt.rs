@@ -2,99 +2,36 @@
 
 use std::fmt;
 
+use der::Decode;
+use spki::AlgorithmIdentifierOwned;
 use zeroize::Zeroizing;
 
-use super::{Message, SmimeError};
-use crate::pki::{Certificate, DistinguishedName, SerialNumber};
-use crate::token::KeyTransport;
+use super::content_cipher::ContentCipher;
+use super::{Kind, Message, SmimeError};
+use crate::pki::PkiError;
+use crate::pki::cms::recipient::RecipientInfo;
+use crate::pki::cms::tlv::{
+    Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context, context_constructed,
+};
+use crate::pki::cms::{KeyOperation, KeyResult, Recipient, open_content_info};
+
+const WHAT: &str = "an encrypted message";
 
 /// An encrypted message, read but not opened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EncryptedMessage {
     recipients: Vec<Recipient>,
+    recipient_infos: Vec<RecipientInfo>,
+    cipher: ContentCipher,
+    ciphertext: Vec<u8>,
+    /// For GCM: its tag, and the authenticated attributes in the form they are authenticated in (RFC 5083 §2.2).
+    tag: Vec<u8>,
+    attributes: Vec<u8>,
 }
 
-/// How a message names one of its recipients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecipientId {
-    /// By its certificate's issuer and serial number.
-    IssuerAndSerial {
-        /// The certificate's issuer.
-        issuer: DistinguishedName,
-        /// The certificate's serial number.
-        serial: SerialNumber,
-    },
-    /// By its certificate's subjectKeyIdentifier.
-    KeyIdentifier(Vec<u8>),
-    /// Not by a certificate (a password, a key both have): nothing for a keyset.
-    Other,
-}
-
-/// What the recipient's private key has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecipientKind {
-    /// Decrypt the content key, by RSA.
-    KeyTransport(KeyTransport),
-    /// Agree on a key, by ECDH.
-    KeyAgreement,
-    /// Something that this program does not do; says what.
-    Unsupported(String),
-}
-
-/// One recipient. Its place in [`EncryptedMessage::recipients`] is what [`EncryptedMessage::open`] takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipient {
-    /// Who.
-    pub id: RecipientId,
-    /// How.
-    pub kind: RecipientKind,
-}
-
-impl Recipient {
-    /// Whether this is the owner of `certificate`.
-    pub fn is(&self, certificate: &Certificate) -> bool {
-        match &self.id {
-            RecipientId::IssuerAndSerial { issuer, serial } => {
-                *issuer == certificate.issuer() && *serial == certificate.serial()
-            }
-            RecipientId::KeyIdentifier(identifier) => {
-                certificate.subject_key_identifier().is_some_and(|own| own == *identifier)
-            }
-            RecipientId::Other => false,
-        }
-    }
-}
-
-/// What is asked of the private key, exactly once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyOperation<'a> {
-    /// Decrypt this, answer the content key as it comes out.
-    Decrypt {
-        /// By this scheme.
-        transport: KeyTransport,
-        /// The encrypted content key, as long as the modulus in a well-made message.
-        ciphertext: &'a [u8],
-    },
-    /// ECDH with this public key, answer the shared secret Z (the x coordinate, as long as the field).
-    Agree {
-        /// DER SubjectPublicKeyInfo of the ephemeral key, on the recipient's curve in a well-made message.
-        peer_public_key: &'a [u8],
-    },
-}
-
-/// What came of it. Everything else (no token, a wrong PIN, a cancelled prompt) is the closure's error, and comes
-/// through [`OpenError::Key`] as it is.
-pub enum KeyResult {
-    /// The key did its work.
-    Secret(Zeroizing<Vec<u8>>),
-    /// The token refuses the *ciphertext* or the peer's key (bad padding, wrong length, not on the curve): decryption
-    /// goes on with a random key, and nobody learns that.
-    Failed,
-}
-
-impl fmt::Debug for KeyResult {
+impl fmt::Debug for EncryptedMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyResult([redacted])")
+        write!(f, "EncryptedMessage({} octets to {:?})", self.ciphertext.len(), self.recipients)
     }
 }
 
@@ -126,10 +63,39 @@ impl fmt::Debug for Opened {
 }
 
 impl EncryptedMessage {
-    /// Reads an enveloped or authenticated-enveloped message; asks nothing of any key.
+    /// Reads an enveloped or authenticated-enveloped message; asks nothing of any key. A cipher that is not supported
+    /// is refused here, before anybody types a PIN.
     pub fn parse(message: &Message) -> Result<Self, SmimeError> {
-        let _ = message;
-        todo!()
+        if message.kind == Kind::Signed {
+            return Err(SmimeError::WrongKind { act: "decrypt", found: "signed, not encrypted" });
+        }
+        let (_, enveloped) = open_content_info(&message.cms, WHAT)?;
+        let mut outer = Elements::of(&enveloped, WHAT);
+        let mut parts = outer.expect(SEQUENCE)?.inside(WHAT);
+        outer.end()?;
+        parts.expect(INTEGER)?;
+        parts.optional(context_constructed(0))?; // originatorInfo: certificates nobody asked for
+        let recipient_infos = RecipientInfo::read_all(parts.expect(SET)?)?;
+        let (cipher, ciphertext) = encrypted_content(parts.expect(SEQUENCE)?)?;
+        if cipher.is_authenticated() != (message.kind == Kind::AuthEnveloped) {
+            return Err(PkiError::malformed(WHAT, "its cipher is not one for its kind of message").into());
+        }
+        let (mut tag, mut attributes) = (Vec::new(), Vec::new());
+        if message.kind == Kind::AuthEnveloped {
+            if let Some(element) = parts.optional(context_constructed(1))? {
+                attributes = element.whole.to_vec();
+                if let Some(tag) = attributes.first_mut() {
+                    *tag = SET;
+                }
+            }
+            tag = parts.expect(OCTET_STRING)?.value.to_vec();
+            parts.optional(context_constructed(2))?;
+        } else {
+            parts.optional(context_constructed(1))?;
+        }
+        parts.end()?;
+        let recipients = recipient_infos.iter().map(|info| info.recipient.clone()).collect();
+        Ok(Self { recipients, recipient_infos, cipher, ciphertext, tag, attributes })
     }
 
     /// To whom it is encrypted, in the message's order.
@@ -144,7 +110,41 @@ impl EncryptedMessage {
         recipient: usize,
         operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
     ) -> Result<Opened, OpenError<E>> {
-        let _ = (recipient, operate);
-        todo!()
+        // Made before anything can go wrong, so that going wrong costs no time of its own.
+        let mut random = Zeroizing::new(vec![0; self.cipher.key_length()]);
+        getrandom::fill(&mut random).map_err(|error| SmimeError::from(PkiError::Random(error)))?;
+        let info = self.recipient_infos.get(recipient).ok_or(SmimeError::Undecryptable)?;
+        let key = info.content_key(self.cipher.key_length(), operate).map_err(OpenError::Key)?;
+        let key = key.unwrap_or(random);
+        let content = self.cipher.decrypt(&key, &self.ciphertext, &self.tag, &self.attributes);
+        let content = content.ok_or(SmimeError::Undecryptable)?;
+        Ok(Opened { content, authenticated: self.cipher.is_authenticated() })
     }
 }
+
+/// EncryptedContentInfo (RFC 5652 §6.1). Its content may come in pieces: an implicit tag hides that from the reading of
+/// BER, so it is put together here.
+fn encrypted_content(element: Element<'_>) -> Result<(ContentCipher, Vec<u8>), SmimeError> {
+    let mut parts = element.inside(WHAT);
+    parts.expect(OBJECT_IDENTIFIER)?;
+    let algorithm =
+        AlgorithmIdentifierOwned::from_der(parts.expect(SEQUENCE)?.whole).map_err(PkiError::decode(WHAT))?;
+    let cipher = ContentCipher::from_algorithm(&algorithm)?;
+    let ciphertext = if let Some(pieces) = parts.optional(context_constructed(0))? {
+        let mut inside = pieces.inside(WHAT);
+        let mut together = Vec::with_capacity(pieces.value.len());
+        while !inside.is_empty() {
+            together.extend_from_slice(inside.expect(OCTET_STRING)?.value);
+        }
+        together
+    } else if let Some(whole) = parts.optional(context(0))? {
+        whole.value.to_vec()
+    } else {
+        return Err(PkiError::malformed(WHAT, "its content is not in it").into());
+    };
+    parts.end()?;
+    Ok((cipher, ciphertext))
+}
+
+#[cfg(test)]
+mod tests;

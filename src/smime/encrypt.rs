@@ -1,7 +1,19 @@
-//! Encrypting content to other people's certificates.
+//! Encrypting content to other people's certificates: EnvelopedData (RFC 5652 §6) and AuthEnvelopedData (RFC 5083).
+
+use const_oid::db::rfc5911;
+use zeroize::Zeroizing;
 
 use super::SmimeError;
-use crate::pki::Certificate;
+use super::content_cipher::ContentCipher;
+use crate::pki::cms::content_info;
+use crate::pki::cms::recipient::encrypt_to;
+use crate::pki::cms::tlv::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, context, element};
+use crate::pki::oid::ContentType;
+use crate::pki::{Certificate, PkiError};
+use crate::token::KeyTransport;
+
+/// Recipients of one message.
+const MOST_RECIPIENTS: usize = 1000;
 
 /// The content cipher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -19,6 +31,56 @@ pub enum Cipher {
 /// Whether the certificates are to be believed is the caller's to check beforehand ([`crate::pki::path::verify`] with
 /// [`crate::pki::Purpose::Encryption`]); what is refused here is a certificate whose key or key usage cannot do it.
 pub fn encrypt(content: &[u8], recipients: &[Certificate], cipher: Cipher) -> Result<Vec<u8>, SmimeError> {
-    let _ = (content, recipients, cipher);
-    todo!()
+    if recipients.is_empty() {
+        return Err(SmimeError::NoRecipient);
+    }
+    if recipients.len() > MOST_RECIPIENTS {
+        return Err(SmimeError::TooManyRecipients { most: MOST_RECIPIENTS });
+    }
+    for certificate in recipients {
+        check_recipient(certificate)?;
+    }
+    encrypt_with(content, recipients, &ContentCipher::new(cipher)?, KeyTransport::Pkcs1v15)
+}
+
+/// The same with any scheme for the RSA keys among the recipients, for the tests of reading.
+pub(super) fn encrypt_with(
+    content: &[u8],
+    recipients: &[Certificate],
+    cipher: &ContentCipher,
+    transport: KeyTransport,
+) -> Result<Vec<u8>, SmimeError> {
+    let mut content_key = Zeroizing::new([0; 32]);
+    getrandom::fill(content_key.as_mut()).map_err(PkiError::Random)?;
+    let (recipient_infos, all_oldest) = encrypt_to(recipients, transport, content_key.as_ref())?;
+    let sealed = cipher.encrypt(content_key.as_ref(), content);
+    let (ciphertext, tag) = sealed.ok_or_else(|| PkiError::unsupported("AES", "the content is too long"))?;
+
+    let encrypted_content_info = element(
+        SEQUENCE,
+        &[
+            &element(OBJECT_IDENTIFIER, &[ContentType::DATA.as_contents()]),
+            &cipher.algorithm()?,
+            &element(context(0), &[&ciphertext]),
+        ],
+    );
+    if cipher.is_authenticated() {
+        let parts = [
+            &element(INTEGER, &[&[0]])[..],
+            &recipient_infos,
+            &encrypted_content_info,
+            &element(OCTET_STRING, &[&tag]),
+        ];
+        Ok(content_info(rfc5911::ID_CT_AUTH_ENVELOPED_DATA, &element(SEQUENCE, &parts)))
+    } else {
+        let version = if all_oldest { 0 } else { 2 };
+        let parts = [&element(INTEGER, &[&[version]])[..], &recipient_infos, &encrypted_content_info];
+        Ok(content_info(rfc5911::ID_ENVELOPED_DATA, &element(SEQUENCE, &parts)))
+    }
+}
+
+fn check_recipient(certificate: &Certificate) -> Result<(), SmimeError> {
+    let refuse = |reason: String| SmimeError::Recipient { name: certificate.display_name(), reason };
+    certificate.public_key().map_err(|error| refuse(error.to_string()))?;
+    if certificate.can_encrypt() { Ok(()) } else { Err(refuse("the certificate is not for encryption".into())) }
 }

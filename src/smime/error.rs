@@ -44,6 +44,13 @@ pub enum SmimeError {
     #[error("cannot encrypt the message: there is no recipient")]
     NoRecipient,
 
+    /// Too many to encrypt to in one message.
+    #[error("cannot encrypt the message: it has more than {most} recipients")]
+    TooManyRecipients {
+        /// As many are possible.
+        most: usize,
+    },
+
     /// One error for every cause, on purpose (PROTOCOLS.md, no oracle).
     #[error("cannot decrypt the message: it is damaged, or it was not encrypted to this key")]
     Undecryptable,

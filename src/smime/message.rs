@@ -1,6 +1,14 @@
 //! The three forms of a message: DER, PEM and S/MIME; told apart on reading, chosen on writing.
 
+use const_oid::db::rfc5911;
+use der::pem::LineEnding;
+use sha2::{Digest, Sha256};
+
 use super::SmimeError;
+use super::entity::{Entity, fold_base64, split_multipart, to_canonical_lines};
+use crate::pki::PkiError;
+use crate::pki::cms::tlv::{Elements, OBJECT_IDENTIFIER, SEQUENCE, header};
+use crate::pki::oid::ContentType;
 
 /// How a message is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +32,38 @@ pub enum Kind {
     AuthEnveloped,
 }
 
+impl Kind {
+    /// By the object identifier at the very beginning, whatever comes after it.
+    fn of(cms: &[u8]) -> Result<Self, SmimeError> {
+        let unreadable = || SmimeError::Unreadable("it is neither DER, nor PEM, nor S/MIME".into());
+        if cms.first() != Some(&SEQUENCE) {
+            return Err(unreadable());
+        }
+        let (header_length, _) = header(cms).ok_or_else(unreadable)?;
+        let mut inside = Elements::of(cms.get(header_length..).unwrap_or_default(), "a message");
+        let content_type = inside.expect(OBJECT_IDENTIFIER).map_err(|_| unreadable())?;
+        let content_type = ContentType::from_contents(content_type.value);
+        if content_type == rfc5911::ID_SIGNED_DATA.into() {
+            Ok(Self::Signed)
+        } else if content_type == rfc5911::ID_ENVELOPED_DATA.into() {
+            Ok(Self::Enveloped)
+        } else if content_type == rfc5911::ID_CT_AUTH_ENVELOPED_DATA.into() {
+            Ok(Self::AuthEnveloped)
+        } else {
+            Err(SmimeError::Unreadable(format!("it holds {content_type}, neither signed nor encrypted content")))
+        }
+    }
+
+    /// RFC 8551 §3.2.2
+    fn smime_type(self) -> &'static str {
+        match self {
+            Self::Signed => "signed-data",
+            Self::Enveloped => "enveloped-data",
+            Self::AuthEnveloped => "authEnveloped-data",
+        }
+    }
+}
+
 /// A message that was read: its form, its kind, its structure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -40,28 +80,129 @@ pub struct Message {
 impl Message {
     /// Finds out what `bytes` are. PEM labels CMS and PKCS7 are taken, as are base64 and binary MIME bodies.
     pub fn read(bytes: &[u8]) -> Result<Self, SmimeError> {
-        let _ = bytes;
-        todo!()
+        let (format, cms, detached_content) = if bytes.first() == Some(&SEQUENCE) {
+            (Format::Der, bytes.to_vec(), None)
+        } else if let Some(der) = read_pem(bytes)? {
+            (Format::Pem, der, None)
+        } else {
+            let (cms, detached_content) = read_smime(bytes)?;
+            (Format::Smime, cms, detached_content)
+        };
+        Ok(Self { format, kind: Kind::of(&cms)?, cms, detached_content })
     }
 
     /// Writes a DER ContentInfo in the given form. For a detached signature in the form S/MIME, `content` is the signed
-    /// content (with the MIME headers that were signed with it) and becomes the first part of a `multipart/signed`;
-    /// otherwise it is not looked at.
+    /// content (with the MIME headers that were signed with it, lines ended by CR LF) and becomes the first part of a
+    /// `multipart/signed`; otherwise it is not looked at.
     pub fn write(cms: &[u8], format: Format, content: Option<&[u8]>) -> Result<Vec<u8>, SmimeError> {
-        let _ = (cms, format, content);
-        todo!()
+        let kind = Kind::of(cms)?;
+        match (format, content) {
+            (Format::Der, _) => Ok(cms.to_vec()),
+            (Format::Pem, _) => der::pem::encode_string("CMS", LineEnding::LF, cms)
+                .map(String::into_bytes)
+                .map_err(|error| SmimeError::Unreadable(error.to_string())),
+            (Format::Smime, Some(content)) if kind == Kind::Signed => multipart_signed(cms, content),
+            (Format::Smime, _) => Ok(format!(
+                "MIME-Version: 1.0\r\n\
+                 Content-Type: application/pkcs7-mime; smime-type={}; name=\"smime.p7m\"\r\n\
+                 Content-Transfer-Encoding: base64\r\n\
+                 Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n{}",
+                kind.smime_type(),
+                fold_base64(cms)
+            )
+            .into_bytes()),
+        }
     }
 }
 
-/// A file as a MIME entity, to be signed or encrypted in the form S/MIME: text stays readable (`text/plain`, UTF-8,
-/// lines ended by CR LF), anything else becomes base64.
-pub fn to_entity(content: &[u8]) -> Vec<u8> {
-    let _ = content;
-    todo!()
+/// The first PEM block that can hold a message, if there is one. Text around it is allowed.
+fn read_pem(bytes: &[u8]) -> Result<Option<Vec<u8>>, SmimeError> {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(None) };
+    for label in ["CMS", "PKCS7", "PKCS #7 SIGNED DATA"] {
+        let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+        let Some((_, rest)) = text.split_once(&begin) else { continue };
+        let (body, _) =
+            rest.split_once(&end).ok_or_else(|| SmimeError::Unreadable("its PEM text has no end".into()))?;
+        return super::entity::decode_base64(body.as_bytes())
+            .map(Some)
+            .ok_or_else(|| SmimeError::Unreadable("its PEM text is damaged".into()));
+    }
+    Ok(None)
 }
 
-/// The file in a MIME entity that has just one part, decoded; none if it is no such entity.
-pub fn from_entity(entity: &[u8]) -> Option<Vec<u8>> {
-    let _ = entity;
-    todo!()
+/// A MIME message with one CMS structure, and the content of a `multipart/signed`.
+fn read_smime(bytes: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>), SmimeError> {
+    let unreadable = |reason: &str| SmimeError::Unreadable(reason.to_owned());
+    let entity = Entity::parse(bytes).ok_or_else(|| unreadable("it is neither DER, nor PEM, nor S/MIME"))?;
+    let content_type = entity.content_type();
+    match content_type.kind.as_str() {
+        "application/pkcs7-mime"
+        | "application/x-pkcs7-mime"
+        | "application/pkcs7-signature"
+        | "application/x-pkcs7-signature" => {
+            let cms = entity.decoded_body().ok_or_else(|| unreadable("its transfer encoding is damaged"))?;
+            Ok((cms, None))
+        }
+        "multipart/signed" => {
+            let boundary = content_type.parameter("boundary").ok_or_else(|| unreadable("it names no boundary"))?;
+            let parts = split_multipart(entity.body, boundary);
+            let [content, signature] = parts.as_slice() else {
+                return Err(unreadable("a signed message has two parts, this one has not"));
+            };
+            let signature = Entity::parse(signature).ok_or_else(|| unreadable("its signature has no headers"))?;
+            if !matches!(
+                signature.content_type().kind.as_str(),
+                "application/pkcs7-signature" | "application/x-pkcs7-signature"
+            ) {
+                return Err(unreadable("its second part is no S/MIME signature"));
+            }
+            let cms =
+                signature.decoded_body().ok_or_else(|| unreadable("its signature's transfer encoding is damaged"))?;
+            Ok((cms, Some(to_canonical_lines(content))))
+        }
+        other => Err(unreadable(&format!("it is a message of the type {other:?}, not signed or encrypted"))),
+    }
 }
+
+/// RFC 1847 §2.1, RFC 8551 §3.5.3.
+fn multipart_signed(cms: &[u8], content: &[u8]) -> Result<Vec<u8>, SmimeError> {
+    if content.contains(&b'\n') && to_canonical_lines(content) != content {
+        return Err(PkiError::malformed("the content of a multipart message", "its lines do not end with CR LF").into());
+    }
+    // From the content itself: nothing random, and nobody can write a content that holds its own digest.
+    let boundary =
+        format!("----tokenkeep-{}", hex::encode(Sha256::digest([content, cms].concat()).get(..16).unwrap_or_default()));
+    let digest = micalg(cms);
+    let head = format!(
+        "MIME-Version: 1.0\r\n\
+         Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; micalg={digest};\r\n \
+         boundary=\"{boundary}\"\r\n\r\n\
+         This is a signed message.\r\n\r\n--{boundary}\r\n"
+    );
+    let tail = format!(
+        "\r\n--{boundary}\r\n\
+         Content-Type: application/pkcs7-signature; name=\"smime.p7s\"\r\n\
+         Content-Transfer-Encoding: base64\r\n\
+         Content-Disposition: attachment; filename=\"smime.p7s\"\r\n\r\n\
+         {}--{boundary}--\r\n",
+        fold_base64(cms)
+    );
+    Ok([head.as_bytes(), content, tail.as_bytes()].concat())
+}
+
+/// The micalg parameter, by the digests that the structure announces (RFC 8551 §3.5.3.2); readers take it as a hint.
+fn micalg(cms: &[u8]) -> &'static str {
+    let announces_sha384 = || {
+        let mut parts = Elements::of(cms, "a message").expect(SEQUENCE)?.inside("a message");
+        parts.any()?;
+        let mut signed_data = parts.any()?.inside("a message").any()?.inside("a message");
+        signed_data.any()?;
+        let digests = signed_data.any()?.value;
+        let wanted = const_oid::db::rfc5912::ID_SHA_384;
+        Ok::<_, PkiError>(digests.windows(wanted.as_bytes().len()).any(|window| window == wanted.as_bytes()))
+    };
+    if announces_sha384().unwrap_or(false) { "sha-384" } else { "sha-256" }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,18 +10,20 @@
 
 #![allow(clippy::todo)] // while the room is being filled in
 
+mod content_cipher;
 mod decrypt;
 mod encrypt;
+mod entity;
 mod error;
 mod message;
 mod sign;
 mod verify;
 
-pub use decrypt::{
-    EncryptedMessage, KeyOperation, KeyResult, OpenError, Opened, Recipient, RecipientId, RecipientKind,
-};
+pub use crate::pki::cms::{CertificateId, KeyOperation, KeyResult, Recipient, RecipientKind};
+pub use decrypt::{EncryptedMessage, OpenError, Opened};
 pub use encrypt::{Cipher, encrypt};
+pub use entity::{from_entity, to_entity};
 pub use error::SmimeError;
-pub use message::{Format, Kind, Message, from_entity, to_entity};
+pub use message::{Format, Kind, Message};
 pub use sign::{Placement, Signing, sign};
 pub use verify::{SignerReport, Verdict, Verified, verify};

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Message, SmimeError};
+use super::{Kind, Message, SmimeError};
+use crate::pki::cms::{SignatureCheck, SignedMessage};
 use crate::pki::oid::ContentType;
-use crate::pki::{Certificate, PathProblem};
+use crate::pki::{Certificate, PathProblem, Purpose, path};
 
 /// A verified message: its content, and what each signature amounts to.
 #[derive(Clone, Debug)]
@@ -75,6 +76,66 @@ pub fn verify(
     anchors: &[Certificate],
     now: Timestamp,
 ) -> Result<Verified, SmimeError> {
-    let _ = (message, detached, known, anchors, now);
-    todo!()
+    if message.kind != Kind::Signed {
+        return Err(SmimeError::WrongKind { act: "verify", found: "encrypted, not signed" });
+    }
+    let signed = SignedMessage::parse(&message.cms)?;
+    let detached = message.detached_content.as_deref().or(detached);
+    let content = match (signed.content(), detached) {
+        (Some(content), _) => content,
+        (None, Some(content)) => content,
+        (None, None) => return Err(SmimeError::NoContent),
+    };
+    let intermediates: Vec<Certificate> = known.iter().chain(signed.certificates()).cloned().collect();
+    let signers = signed.verify(detached, known)?.into_iter().map(|check| report(check, &intermediates, anchors, now));
+    Ok(Verified { signers: signers.collect(), content: content.to_vec(), content_type: signed.content_type().clone() })
 }
+
+fn report(
+    check: SignatureCheck,
+    intermediates: &[Certificate],
+    anchors: &[Certificate],
+    now: Timestamp,
+) -> SignerReport {
+    let (certificate, signing_time, verdict) = match check {
+        SignatureCheck::NoCertificate { signer } => {
+            let (emails, verdict) = (Vec::new(), Verdict::NoCertificate);
+            return SignerReport { name: signer.to_string(), emails, certificate: None, signing_time: None, verdict };
+        }
+        SignatureCheck::Wrong { certificate, reason } => (certificate, None, Verdict::SignatureWrong { reason }),
+        SignatureCheck::Good { certificate, signing_time } => {
+            let verdict = judge(&certificate, signing_time, intermediates, anchors, now);
+            (certificate, signing_time, verdict)
+        }
+    };
+    SignerReport {
+        name: certificate.display_name(),
+        emails: certificate.emails(),
+        certificate: Some(certificate),
+        signing_time,
+        verdict,
+    }
+}
+
+/// Whether a right signature's signer is believed.
+fn judge(
+    certificate: &Certificate,
+    signing_time: Option<Timestamp>,
+    intermediates: &[Certificate],
+    anchors: &[Certificate],
+    now: Timestamp,
+) -> Verdict {
+    let at = |time| path::verify(certificate, intermediates, anchors, Purpose::Signing, time);
+    let Err(problem) = at(now) else { return Verdict::Good };
+    match problem {
+        PathProblem::Expired { .. } | PathProblem::NotYetValid { .. } => {
+            let good_at_signing_time = signing_time.is_some_and(|time| time <= now && at(time).is_ok());
+            Verdict::Expired { problem, good_at_signing_time }
+        }
+        PathProblem::UnknownIssuer { .. } | PathProblem::WrongSignature { .. } => Verdict::ChainUnknown(problem),
+        _ => Verdict::NotTrusted(problem),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,12 @@ pub(crate) mod ber;
 pub mod signed_data;
 pub(crate) mod tlv;
 
+mod key_agreement;
+mod key_transport;
+pub(crate) mod recipient;
 mod signer_info;
 
+pub use recipient::{KeyOperation, KeyResult, Recipient, RecipientKind};
 pub use signed_data::{ContentToSign, SignedMessage, sign};
 pub use signer_info::SignatureCheck;
 

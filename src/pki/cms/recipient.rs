@@ -1,0 +1,203 @@
+//! Recipients of encrypted content (RFC 5652 §6.2): who they are, and what their private key has to do.
+
+use std::fmt;
+
+use der::Decode;
+use spki::AlgorithmIdentifierOwned;
+use zeroize::Zeroizing;
+
+use super::CertificateId;
+use super::key_agreement::{self, Agreement};
+use super::key_transport;
+use super::tlv::{Element, Elements, INTEGER, OCTET_STRING, SEQUENCE, SET, context_constructed, set_of};
+use crate::pki::public_key::PublicKey;
+use crate::pki::{Certificate, PkiError};
+use crate::token::KeyTransport;
+
+pub(super) const WHAT: &str = "an encrypted message";
+
+/// Recipients that are read from one message.
+const MOST_RECIPIENTS: usize = 10_000;
+
+/// What the recipient's private key has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecipientKind {
+    /// Decrypt the content key, by RSA.
+    KeyTransport(KeyTransport),
+    /// Agree on a key, by ECDH.
+    KeyAgreement,
+    /// Something that this program does not do; says what.
+    Unsupported(String),
+}
+
+/// One recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// Who: a certificate's owner; none for passwords and for keys that both sides have.
+    pub id: Option<CertificateId>,
+    /// How.
+    pub kind: RecipientKind,
+}
+
+impl Recipient {
+    /// Whether this is the owner of `certificate`.
+    pub fn is(&self, certificate: &Certificate) -> bool {
+        self.id.as_ref().is_some_and(|id| id.names(certificate))
+    }
+}
+
+/// What is asked of the private key, exactly once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyOperation<'a> {
+    /// Decrypt this, answer the content key as it comes out.
+    Decrypt {
+        /// By this scheme.
+        transport: KeyTransport,
+        /// The encrypted content key, as long as the modulus in a well-made message.
+        ciphertext: &'a [u8],
+    },
+    /// ECDH with this public key, answer the shared secret Z (the x coordinate, as long as the field).
+    Agree {
+        /// DER SubjectPublicKeyInfo of the ephemeral key, on the recipient's curve in a well-made message.
+        peer_public_key: &'a [u8],
+    },
+}
+
+/// What came of it. Everything else (no token, a wrong PIN, a cancelled prompt) is the error of whoever operates the
+/// key, and is passed on as it is.
+pub enum KeyResult {
+    /// The key did its work.
+    Secret(Zeroizing<Vec<u8>>),
+    /// The token refuses the *ciphertext* or the peer's key (bad padding, wrong length, not on the curve): decryption
+    /// goes on with a random key, and nobody learns that.
+    Failed,
+}
+
+impl fmt::Debug for KeyResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyResult([redacted])")
+    }
+}
+
+/// A recipient together with the content key as it is encrypted to them.
+#[derive(Clone, Debug)]
+pub(crate) struct RecipientInfo {
+    pub(crate) recipient: Recipient,
+    encrypted_key: EncryptedKey,
+}
+
+#[derive(Clone, Debug)]
+enum EncryptedKey {
+    Transported(KeyTransport, Vec<u8>),
+    Agreed(Agreement),
+    OutOfReach,
+}
+
+impl RecipientInfo {
+    /// All recipients of a RecipientInfos, in its order; a key agreement for several is several.
+    pub(crate) fn read_all(recipient_infos: Element<'_>) -> Result<Vec<Self>, PkiError> {
+        let mut all = Vec::new();
+        for element in recipient_infos.inside(WHAT).all()? {
+            match element.tag() {
+                SEQUENCE => all.push(Self::of_key_transport(element)?),
+                tag if tag == context_constructed(1) => {
+                    for (id, agreement) in key_agreement::read(element)? {
+                        all.push(match agreement {
+                            Ok(agreement) => Self {
+                                recipient: Recipient { id: Some(id), kind: RecipientKind::KeyAgreement },
+                                encrypted_key: EncryptedKey::Agreed(agreement),
+                            },
+                            Err(reason) => Self::out_of_reach(Some(id), reason),
+                        });
+                    }
+                }
+                tag if tag == context_constructed(2) => {
+                    all.push(Self::out_of_reach(None, "a key that both sides have"))
+                }
+                tag if tag == context_constructed(3) => all.push(Self::out_of_reach(None, "a password")),
+                _ => all.push(Self::out_of_reach(None, "an unknown kind of recipient")),
+            }
+        }
+        if all.is_empty() || all.len() > MOST_RECIPIENTS {
+            return Err(PkiError::malformed(WHAT, format!("it has {} recipients", all.len())));
+        }
+        Ok(all)
+    }
+
+    fn out_of_reach(id: Option<CertificateId>, reason: impl Into<String>) -> Self {
+        let recipient = Recipient { id, kind: RecipientKind::Unsupported(reason.into()) };
+        Self { recipient, encrypted_key: EncryptedKey::OutOfReach }
+    }
+
+    /// KeyTransRecipientInfo (RFC 5652 §6.2.1).
+    fn of_key_transport(element: Element<'_>) -> Result<Self, PkiError> {
+        let mut parts = element.inside(WHAT);
+        parts.expect(INTEGER)?;
+        let id = CertificateId::from_element(parts.any()?, WHAT)?;
+        let algorithm = read_algorithm(parts.expect(SEQUENCE)?)?;
+        let ciphertext = parts.expect(OCTET_STRING)?.value.to_vec();
+        parts.end()?;
+        Ok(match key_transport::scheme(&algorithm) {
+            Ok(transport) => Self {
+                recipient: Recipient { id: Some(id), kind: RecipientKind::KeyTransport(transport) },
+                encrypted_key: EncryptedKey::Transported(transport, ciphertext),
+            },
+            Err(reason) => Self::out_of_reach(Some(id), reason),
+        })
+    }
+
+    /// The content key, if all goes well and it has `length` octets; why not is nobody's business. `operate` is called
+    /// once, unless the recipient's kind is unsupported.
+    pub(crate) fn content_key<E>(
+        &self,
+        length: usize,
+        operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, E> {
+        let key = match &self.encrypted_key {
+            EncryptedKey::Transported(transport, ciphertext) => {
+                match operate(KeyOperation::Decrypt { transport: *transport, ciphertext })? {
+                    KeyResult::Secret(key) => Some(key),
+                    KeyResult::Failed => None,
+                }
+            }
+            EncryptedKey::Agreed(agreement) => {
+                match operate(KeyOperation::Agree { peer_public_key: &agreement.peer_public_key })? {
+                    KeyResult::Secret(shared_secret) => agreement.unwrap(&shared_secret),
+                    KeyResult::Failed => None,
+                }
+            }
+            EncryptedKey::OutOfReach => None,
+        };
+        Ok(key.filter(|key| key.len() == length))
+    }
+}
+
+/// The RecipientInfos for these certificates, DER, and whether all are of the oldest kind (RSA, by issuer and serial):
+/// then the message's version is 0 (RFC 5652 §6.1).
+pub(crate) fn encrypt_to(
+    certificates: &[Certificate],
+    transport: KeyTransport,
+    content_key: &[u8],
+) -> Result<(Vec<u8>, bool), PkiError> {
+    let (mut infos, mut all_oldest) = (Vec::new(), true);
+    for certificate in certificates {
+        infos.push(match certificate.public_key()? {
+            PublicKey::Rsa(key) => key_transport::encrypt(certificate, &key, transport, content_key)?,
+            PublicKey::P256(key) => {
+                all_oldest = false;
+                key_agreement::encrypt_p256(certificate, &key, content_key)?
+            }
+            PublicKey::P384(key) => {
+                all_oldest = false;
+                key_agreement::encrypt_p384(certificate, &key, content_key)?
+            }
+        });
+    }
+    Ok((set_of(SET, infos), all_oldest))
+}
+
+pub(super) fn read_algorithm(element: Element<'_>) -> Result<AlgorithmIdentifierOwned, PkiError> {
+    let mut rest = Elements::of(element.whole, WHAT);
+    rest.expect(SEQUENCE)?;
+    AlgorithmIdentifierOwned::from_der(element.whole).map_err(PkiError::decode("an algorithm identifier"))
+}

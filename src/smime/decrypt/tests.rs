@@ -1,0 +1,267 @@
+//! Encrypted messages there and back, with OpenSSL at one end; and that a failure says nothing.
+
+use std::convert::Infallible;
+
+use super::*;
+use crate::pki::Certificate;
+use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, openssl, try_openssl};
+use crate::smime::{Cipher, Format, RecipientKind, encrypt};
+use crate::token::{KeyTransport, OaepHash};
+
+const CONTENT: &[u8] = b"Dear all,\r\nthis is \xff not text.\r\n";
+
+fn recipient(key: &SoftwareKey) -> Certificate {
+    TestAuthority::new("Example Authority", SoftwareKey::p256()).issue("encryption", "Example, User", key)
+}
+
+/// What a token would answer.
+fn operate(key: &SoftwareKey, operation: KeyOperation<'_>) -> Result<KeyResult, Infallible> {
+    let secret = match operation {
+        KeyOperation::Decrypt { transport, ciphertext } => key.decrypt(transport, ciphertext),
+        KeyOperation::Agree { peer_public_key } => key.agree(peer_public_key),
+    };
+    Ok(secret.map_or(KeyResult::Failed, |secret| KeyResult::Secret(Zeroizing::new(secret))))
+}
+
+fn open(cms: &[u8], key: &SoftwareKey, certificate: &Certificate) -> Result<Opened, OpenError<Infallible>> {
+    let message = EncryptedMessage::parse(&Message::read(cms)?)?;
+    let place = message.recipients().iter().position(|recipient| recipient.is(certificate)).unwrap();
+    message.open(place, |operation| operate(key, operation))
+}
+
+#[test]
+fn openssl_reads_what_we_encrypt() {
+    let files = Files::new();
+    let keys = [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384(), SoftwareKey::new_rsa(2048)];
+    let certificates = keys.clone().map(|key| recipient(&key));
+    for cipher in [Cipher::Aes256Cbc, Cipher::Aes256Gcm] {
+        for content in [CONTENT, b"", &[7; 100_000]] {
+            let cms = encrypt(content, &certificates, cipher).unwrap();
+            for (key, certificate) in keys.iter().zip(&certificates) {
+                let (pem, key_pem) = (files.put_certificate("c.pem", certificate), files.put_key("k.pem", key));
+                let arguments = ["cms", "-decrypt", "-binary", "-inform", "DER", "-recip", &pem, "-inkey", &key_pem];
+                assert_eq!(openssl(&arguments, &cms), content);
+                let opened = open(&cms, key, certificate).unwrap();
+                assert_eq!(**opened.content, *content);
+                assert_eq!(opened.authenticated, cipher == Cipher::Aes256Gcm);
+            }
+        }
+    }
+    // To RSA keys alone: the oldest version, which everyone reads.
+    let cms = encrypt(CONTENT, &certificates[..1], Cipher::Aes256Cbc).unwrap();
+    let shown = String::from_utf8(openssl(&["cms", "-cmsout", "-print", "-inform", "DER"], &cms)).unwrap();
+    assert!(shown.contains("version: 0") && shown.contains("aes-256-cbc"), "{shown}");
+}
+
+#[test]
+fn we_read_what_openssl_encrypts() {
+    let (rsa, p256, p384) = (SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384());
+    let files = Files::new();
+    for (key, cipher, options) in [
+        (&rsa, "-aes-128-cbc", &[][..]),
+        (&rsa, "-aes-192-cbc", &[]),
+        (&rsa, "-aes-256-cbc", &["-keyid"]),
+        (&rsa, "-aes-256-cbc", &["-keyopt", "rsa_padding_mode:oaep"]),
+        (&rsa, "-aes-256-cbc", &["-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"]),
+        (&rsa, "-aes-256-gcm", &["-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha512"]),
+        (&rsa, "-aes-128-gcm", &["-stream", "-indef"]),
+        (&rsa, "-aes-192-gcm", &["-stream", "-indef"]),
+        (&rsa, "-aes-256-cbc", &["-stream", "-indef"]),
+        (&p256, "-aes-256-cbc", &[]),
+        (&p256, "-aes-128-cbc", &["-keyid", "-stream", "-indef"]),
+        (&p256, "-aes-256-gcm", &["-keyopt", "ecdh_kdf_md:sha256"]),
+        (&p384, "-aes-192-cbc", &["-keyopt", "ecdh_kdf_md:sha384"]),
+        (&p384, "-aes-256-cbc", &["-keyopt", "ecdh_kdf_md:sha512", "-keyopt", "ecdh_cofactor_mode:1"]),
+    ] {
+        let certificate = recipient(key);
+        let pem = files.put_certificate("c.pem", &certificate);
+        let mut arguments = vec!["cms", "-encrypt", "-binary", "-outform", "DER", cipher, "-recip", &pem];
+        arguments.extend(options);
+        let cms = openssl(&arguments, CONTENT);
+        let opened = open(&cms, key, &certificate).unwrap_or_else(|error| panic!("{cipher} {options:?} {error}"));
+        assert_eq!(**opened.content, *CONTENT, "{cipher} {options:?}");
+        assert_eq!(opened.authenticated, cipher.ends_with("gcm"));
+    }
+}
+
+#[test]
+fn all_schemes_of_key_transport_are_written_as_openssl_reads_them() {
+    let (key, files) = (SoftwareKey::rsa(), Files::new());
+    let certificate = recipient(&key);
+    let (pem, key_pem) = (files.put_certificate("c.pem", &certificate), files.put_key("k.pem", &key));
+    let oaep = [OaepHash::Sha1, OaepHash::Sha256, OaepHash::Sha384, OaepHash::Sha512].map(KeyTransport::Oaep);
+    for transport in [KeyTransport::Pkcs1v15].into_iter().chain(oaep) {
+        let cipher = ContentCipher::new(Cipher::Aes256Cbc).unwrap();
+        let cms = super::super::encrypt::encrypt_with(CONTENT, &[certificate.clone()], &cipher, transport).unwrap();
+        let arguments = ["cms", "-decrypt", "-binary", "-inform", "DER", "-recip", &pem, "-inkey", &key_pem];
+        assert_eq!(openssl(&arguments, &cms), CONTENT, "{transport:?}");
+        let message = EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap();
+        assert_eq!(message.recipients()[0].kind, RecipientKind::KeyTransport(transport));
+        assert_eq!(**open(&cms, &key, &certificate).unwrap().content, *CONTENT);
+    }
+}
+
+#[test]
+fn recipients_are_told_before_anything_is_asked() {
+    let (mine, other, curve) = (SoftwareKey::rsa(), SoftwareKey::new_rsa(2048), SoftwareKey::p256());
+    let certificates = [&other, &curve, &mine].map(recipient);
+    let cms = encrypt(CONTENT, &certificates, Cipher::Aes256Cbc).unwrap();
+    let message = EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap();
+    assert_eq!(message.recipients().len(), 3);
+    for (certificate, is_curve) in certificates.iter().zip([false, true, false]) {
+        let places: Vec<_> = message.recipients().iter().filter(|recipient| recipient.is(certificate)).collect();
+        assert_eq!(places.len(), 1);
+        assert_eq!(places[0].kind == RecipientKind::KeyAgreement, is_curve);
+    }
+    let stranger = recipient(&mine);
+    assert!(!message.recipients().iter().any(|recipient| recipient.is(&stranger)));
+    assert!(message.open(3, |_| -> Result<KeyResult, Infallible> { panic!("asked for nobody") }).is_err());
+}
+
+/// Every cause gives the same: the one error, or (one time in 256, for CBC) octets that mean nothing.
+fn says_nothing(result: Result<Opened, OpenError<Infallible>>, what: &str) {
+    match result {
+        Ok(opened) => assert!(!opened.authenticated && **opened.content != *CONTENT, "{what}"),
+        Err(OpenError::Message(error)) => {
+            assert!(matches!(error, SmimeError::Undecryptable), "{what}: {error}");
+        }
+        Err(OpenError::Key(never)) => match never {},
+    }
+}
+
+#[test]
+fn no_failure_says_why() {
+    for key in [SoftwareKey::rsa(), SoftwareKey::p256()] {
+        let certificate = recipient(&key);
+        for cipher in [Cipher::Aes256Cbc, Cipher::Aes256Gcm] {
+            let cms = encrypt(CONTENT, std::slice::from_ref(&certificate), cipher).unwrap();
+            let message = EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap();
+            let with = |answer: KeyResult| message.open(0, |_| Ok(answer));
+            says_nothing(with(KeyResult::Failed), "bad padding");
+            for length in [0, 1, 15, 16, 24, 31, 32, 33, 48, 256] {
+                says_nothing(with(KeyResult::Secret(Zeroizing::new(vec![0x55; length]))), "a wrong secret");
+            }
+            // Another's key, as whoever has the wrong certificate would use.
+            let other = if matches!(message.recipients()[0].kind, RecipientKind::KeyAgreement) {
+                SoftwareKey::p256()
+            } else {
+                SoftwareKey::new_rsa(2048)
+            };
+            says_nothing(message.open(0, |operation| operate(&other, operation)), "another's key");
+            // Any octet of the last 150 changed: encrypted content, tag.
+            for at in cms.len() - 150..cms.len() {
+                let mut changed = cms.clone();
+                changed[at] ^= 0x20;
+                let Ok(message) = Message::read(&changed).and_then(|message| EncryptedMessage::parse(&message)) else {
+                    continue;
+                };
+                match message.open(0, |operation| operate(&key, operation)) {
+                    // What is neither key nor content may change: the recipient's name, the content's type.
+                    Ok(opened) if **opened.content == *CONTENT => {}
+                    result => says_nothing(result, "a changed octet"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_tokens_own_trouble_comes_through_and_the_key_is_asked_once() {
+    let certificate = recipient(&SoftwareKey::rsa());
+    let cms = encrypt(CONTENT, &[certificate], Cipher::Aes256Cbc).unwrap();
+    let message = EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap();
+    let mut asked = 0;
+    let result = message.open(0, |_| {
+        asked += 1;
+        Err("the PIN is wrong")
+    });
+    assert!(matches!(result, Err(OpenError::Key("the PIN is wrong"))));
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn who_cannot_be_encrypted_to_is_named() {
+    let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
+    let signing = authority.issue("signing", "Example, User", &SoftwareKey::p256());
+    let error = encrypt(CONTENT, &[signing], Cipher::Aes256Cbc).unwrap_err().to_string();
+    assert!(error.contains("Example, User") && error.contains("not for encryption"), "{error}");
+    assert!(matches!(encrypt(CONTENT, &[], Cipher::Aes256Cbc), Err(SmimeError::NoRecipient)));
+    let certificate = recipient(&SoftwareKey::p256());
+    let error = encrypt(CONTENT, &vec![certificate; 1001], Cipher::Aes256Cbc).unwrap_err().to_string();
+    assert!(error.contains("1000"), "{error}");
+}
+
+#[test]
+fn what_is_not_supported_is_said_before_a_key_is_asked() {
+    let files = Files::new();
+    let certificate = recipient(&SoftwareKey::rsa());
+    let pem = files.put_certificate("c.pem", &certificate);
+    let triple_des = openssl(&["cms", "-encrypt", "-des3", "-outform", "DER", "-recip", &pem], CONTENT);
+    let error = EncryptedMessage::parse(&Message::read(&triple_des).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("content cipher"), "{error}");
+
+    let password = ["cms", "-encrypt", "-aes-256-cbc", "-outform", "DER", "-pwri_password", "secret"];
+    let message = EncryptedMessage::parse(&Message::read(&openssl(&password, CONTENT)).unwrap()).unwrap();
+    assert!(matches!(&message.recipients()[0].kind, RecipientKind::Unsupported(what) if what.contains("password")));
+    says_nothing(message.open(0, |_| panic!("asked in vain")), "a password");
+
+    let key = hex::encode([7; 32]);
+    let shared = ["cms", "-encrypt", "-aes-256-cbc", "-outform", "DER", "-secretkey", &key, "-secretkeyid", "01"];
+    let message = EncryptedMessage::parse(&Message::read(&openssl(&shared, CONTENT)).unwrap()).unwrap();
+    assert!(message.recipients()[0].id.is_none());
+
+    let mixed = ["-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_mgf1_md:sha1"];
+    let mixed = [&["cms", "-encrypt", "-aes-256-cbc", "-outform", "DER", "-recip", &pem], &mixed[..]].concat();
+    let message = EncryptedMessage::parse(&Message::read(&openssl(&mixed, CONTENT)).unwrap()).unwrap();
+    assert!(
+        matches!(&message.recipients()[0].kind, RecipientKind::Unsupported(what) if what.contains("two different"))
+    );
+}
+
+#[test]
+fn broken_messages_are_refused() {
+    let key = SoftwareKey::rsa();
+    let certificate = recipient(&key);
+    let cms = encrypt(CONTENT, std::slice::from_ref(&certificate), Cipher::Aes256Gcm).unwrap();
+    for end in [cms.len() - 1, cms.len() / 2, 30] {
+        assert!(Message::read(&cms[..end]).and_then(|message| EncryptedMessage::parse(&message)).is_err());
+    }
+    let message = Message { format: Format::Der, kind: crate::smime::Kind::Enveloped, ..Message::read(&cms).unwrap() };
+    assert!(EncryptedMessage::parse(&message).is_err(), "GCM is not for EnvelopedData");
+    let message = Message { kind: crate::smime::Kind::Signed, ..message };
+    assert!(matches!(EncryptedMessage::parse(&message), Err(SmimeError::WrongKind { .. })));
+}
+
+#[test]
+fn the_wrapping_key_is_not_zero() {
+    // The fault of the `cms` crate's key agreement: with it, anyone could read this.
+    use aes_kw::KeyInit;
+    let certificate = recipient(&SoftwareKey::p256());
+    let cms = encrypt(CONTENT, &[certificate], Cipher::Aes256Cbc).unwrap();
+    let wrapped = cms.windows(42).filter(|window| window[..2] == [4, 40]).map(|window| &window[2..]);
+    for wrapped in wrapped {
+        let mut buffer = [0; 40];
+        assert!(aes_kw::KwAes256::new_from_slice(&[0; 32]).unwrap().unwrap_key(wrapped, &mut buffer).is_err());
+    }
+    let files = Files::new();
+    let (pem, key) = (
+        files.put_certificate("c.pem", &recipient(&SoftwareKey::p256())),
+        files.put_key("k.pem", &SoftwareKey::p256()),
+    );
+    let arguments = ["cms", "-decrypt", "-inform", "DER", "-recip", &pem, "-inkey", &key];
+    assert!(try_openssl(&arguments, &cms).is_err());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_content_comes_back(content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), gcm: bool) {
+        let cipher = if gcm { Cipher::Aes256Gcm } else { Cipher::Aes256Cbc };
+        let key = SoftwareKey::rsa();
+        static CERTIFICATE: std::sync::OnceLock<Certificate> = std::sync::OnceLock::new();
+        let certificate = CERTIFICATE.get_or_init(|| recipient(&SoftwareKey::rsa()));
+        let cms = encrypt(&content, std::slice::from_ref(certificate), cipher).unwrap();
+        assert_eq!(**open(&cms, &key, certificate).unwrap().content, content);
+    }
+}
