@@ -3,7 +3,7 @@
 //! The authority builds its certificates here ([`tbs`]), the user's side judges those it gets ([`path`]), and both read
 //! and write the CMS structures that mail and statements share ([`cms`]). Bytes in, values out: this room does no input
 //! or output except reading a profile file, asks no person, reads no clock (times are parameters), and never sees a
-//! private key: signing is a [`signature::Signer`] that somebody else brings.
+//! private key: signing is a [`::signature::Signer`] that somebody else brings.
 //!
 //! It must never re-encode what is to be verified (a [`Certificate`] keeps the bytes that came), and never take a
 //! certificate's own word for a right: what a certificate may do is asked of [`path::verify`].
