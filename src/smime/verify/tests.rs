@@ -1,1 +1,118 @@
-//! Who is believed.
+//! Who is believed, and what is said of the others.
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::pki::software_keys::{SoftwareKey, TestAuthority, now};
+use crate::smime::{Placement, Signing, sign};
+
+struct Signed {
+    message: Message,
+    certificate: Certificate,
+    authority: Certificate,
+}
+
+/// A message signed at this time by a certificate of this profile.
+fn signed(profile: &str, signing_time: Timestamp) -> Signed {
+    let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
+    let key = SoftwareKey::p256();
+    let certificate = authority.issue(profile, "Example, User", &key);
+    let signing = Signing {
+        certificate: &certificate,
+        chain: &[],
+        placement: Placement::Attached,
+        signing_time,
+        content_type: ContentType::DATA,
+    };
+    let cms = sign(b"content", &signing, &key).unwrap();
+    Signed { message: Message::read(&cms).unwrap(), certificate, authority: authority.certificate }
+}
+
+fn report_at(signed: &Signed, anchors: &[Certificate], now: Timestamp) -> SignerReport {
+    let mut verified = verify(&signed.message, None, &[], anchors, now).unwrap();
+    assert_eq!(verified.content, b"content");
+    assert_eq!(verified.signers.len(), 1);
+    assert_eq!(verified.is_good(), verified.signers[0].verdict == Verdict::Good);
+    verified.signers.remove(0)
+}
+
+#[test]
+fn a_good_signature_says_who_and_when() {
+    let time = now();
+    let signed = signed("signing", time);
+    let report = report_at(&signed, std::slice::from_ref(&signed.authority), now());
+    assert_eq!(report.verdict, Verdict::Good);
+    assert_eq!(report.name, "Example, User");
+    assert_eq!(report.emails, ["user@example.org"]);
+    assert_eq!(report.certificate, Some(signed.certificate));
+    assert_eq!(report.signing_time.unwrap().as_second(), time.as_second());
+}
+
+#[test]
+fn strangers_are_unknown_not_wrong() {
+    let signed = signed("signing", now());
+    let other = TestAuthority::new("Example Authority", SoftwareKey::p256()).certificate;
+    for anchors in [&[][..], &[other]] {
+        let report = report_at(&signed, anchors, now());
+        assert!(matches!(report.verdict, Verdict::ChainUnknown(PathProblem::UnknownIssuer { .. })), "{report:?}");
+    }
+}
+
+#[test]
+fn an_authority_that_the_message_brings_is_no_anchor() {
+    let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
+    let key = SoftwareKey::p256();
+    let certificate = authority.issue("signing", "Example, User", &key);
+    let signing = Signing {
+        certificate: &certificate,
+        chain: std::slice::from_ref(&authority.certificate),
+        placement: Placement::Attached,
+        signing_time: now(),
+        content_type: ContentType::DATA,
+    };
+    let message = Message::read(&sign(b"content", &signing, &key).unwrap()).unwrap();
+    let verified = verify(&message, None, std::slice::from_ref(&authority.certificate), &[], now()).unwrap();
+    assert!(matches!(verified.signers[0].verdict, Verdict::ChainUnknown(_)));
+}
+
+#[test]
+fn expired_certificates_are_told_with_what_held_when_it_was_signed() {
+    let hour = SignedDuration::from_hours(1);
+    let good = signed("signing", now());
+    let later = good.certificate.not_after() + hour;
+    let report = report_at(&good, std::slice::from_ref(&good.authority), later);
+    assert!(matches!(report.verdict, Verdict::Expired { good_at_signing_time: true, .. }), "{report:?}");
+    // Signed after the end, and signed "in the future": no comfort.
+    for (signing_time, at) in [(later, later + hour), (good.certificate.not_after() - hour, now() - hour)] {
+        let late = signed("signing", signing_time);
+        let report = report_at(&late, std::slice::from_ref(&late.authority), at);
+        assert!(matches!(report.verdict, Verdict::Expired { good_at_signing_time: false, .. }), "{report:?}");
+    }
+}
+
+#[test]
+fn certificates_for_something_else_are_not_trusted() {
+    let signed = signed("cmp-response", now());
+    let report = report_at(&signed, std::slice::from_ref(&signed.authority), now());
+    assert!(matches!(report.verdict, Verdict::NotTrusted(PathProblem::WrongPurpose { .. })), "{report:?}");
+}
+
+#[test]
+fn a_detached_signature_wants_its_content() {
+    let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
+    let key = SoftwareKey::p256();
+    let certificate = authority.issue("signing", "Example, User", &key);
+    let signing = Signing {
+        certificate: &certificate,
+        chain: &[],
+        placement: Placement::Detached,
+        signing_time: now(),
+        content_type: ContentType::DATA,
+    };
+    let message = Message::read(&sign(b"content", &signing, &key).unwrap()).unwrap();
+    let anchors = [authority.certificate];
+    assert!(matches!(verify(&message, None, &[], &anchors, now()), Err(SmimeError::NoContent)));
+    assert!(verify(&message, Some(b"content"), &[], &anchors, now()).unwrap().is_good());
+    let verified = verify(&message, Some(b"Content"), &[], &anchors, now()).unwrap();
+    assert!(matches!(verified.signers[0].verdict, Verdict::SignatureWrong { .. }));
+}
