@@ -40,7 +40,7 @@ pub(super) fn checkpoint(
     Ok(Checkpoint { sequence: head.number, head: head.hash, at, signature: signature.as_bytes().to_vec() })
 }
 
-fn checkpoint_content(authority: &[u8; 32], head: AuditHead, at: Timestamp) -> der::Result<Vec<u8>> {
+pub(super) fn checkpoint_content(authority: &[u8; 32], head: AuditHead, at: Timestamp) -> der::Result<Vec<u8>> {
     CheckpointContent {
         kind: "tokenkeep audit checkpoint 1".into(),
         authority: OctetString::new(authority.to_vec())?,

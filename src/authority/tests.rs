@@ -1,1 +1,8 @@
+//! The authority as a whole, on real tokens and a real database, spoken to in CMP and in statements.
 
+mod administer;
+mod crash;
+mod enroll;
+mod init;
+mod recover;
+mod support;

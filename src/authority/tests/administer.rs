@@ -1,0 +1,144 @@
+//! Statements: who may speak, what they get, and that the log can be checked.
+
+use super::support::*;
+use crate::pki::Fingerprint;
+use crate::statement::{Answer, Operation, Statement};
+use crate::store::AuditCheck;
+
+fn issue(email: &str, name: Option<&str>) -> Operation {
+    Operation::Issue { email: email.into(), name: name.map(Into::into), levels: None, valid_for_seconds: None }
+}
+
+#[test]
+fn an_administrator_issues_lists_and_shows() {
+    let office = Office::new();
+    let administrator = office.administrator();
+    let letter = office.letter_for(&administrator, "User@example.org");
+    assert_eq!(letter.email, "User@example.org");
+    assert_eq!(&letter.ca_fingerprint, Fingerprint::of(office.authority().ca_certificate()).as_bytes());
+    assert_eq!(letter.http_url, "http://127.0.0.1:8829");
+
+    let Answer::Users(users) = office.state(&administrator, Operation::List, now()).unwrap() else { panic!() };
+    assert_eq!(users.len(), 2);
+    assert!(users[0].administrator && users[0].enrolled && users[0].letter_expires.is_none());
+    assert!(!users[1].administrator && !users[1].enrolled && users[1].letter_expires.is_some());
+
+    let show = Operation::Show { email: "user@EXAMPLE.org".into() };
+    let Answer::User(user) = office.state(&administrator, show, now()).unwrap() else { panic!() };
+    assert_eq!((user.letters.len(), user.certificates.len(), user.archived_keys), (1, 0, 0));
+    Person::new().enroll(&office, &letter, now());
+    let show = Operation::Show { email: "user@example.org".into() };
+    let Answer::User(user) = office.state(&administrator, show, now()).unwrap() else { panic!() };
+    assert_eq!((user.letters[0].state.as_str(), user.certificates.len(), user.archived_keys), ("used", 2, 1));
+}
+
+#[test]
+fn a_known_user_keeps_the_id_and_takes_the_new_name() {
+    let office = Office::new();
+    let administrator = office.administrator();
+    office.state(&administrator, issue("user@example.org", Some("Old Name")), now()).unwrap();
+    let letter = letter_in(office.state(&administrator, issue("USER@example.org", Some("New Name")), now()).unwrap());
+    assert_eq!(letter.user_name, "New Name");
+    let letter = letter_in(office.state(&administrator, issue("user@example.org", None), now()).unwrap());
+    assert_eq!(letter.user_name, "New Name");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_the_reason() {
+    let office = Office::new();
+    let administrator = office.administrator();
+    let recover = |email: &str| Operation::Recover { email: email.into(), lost: false, valid_for_seconds: None };
+    office.letter_for(&administrator, "new@example.org");
+    let long = Operation::Issue {
+        email: "a@example.org".into(),
+        name: Some("A".into()),
+        levels: None,
+        valid_for_seconds: Some(u64::MAX),
+    };
+    for (operation, word) in [
+        (issue("nobody@example.org", None), "--name"),
+        (issue("no address", Some("X")), "e-mail"),
+        (issue("a@example.org", Some("a\nb")), "control"),
+        (recover("nobody@example.org"), "no user"),
+        (recover("new@example.org"), "no archived keys"),
+        (Operation::Show { email: "nobody@example.org".into() }, "no user"),
+        (long, "a year at most"),
+    ] {
+        let reason = office.state(&administrator, operation, now()).unwrap_err();
+        assert!(reason.contains(word), "{reason}");
+    }
+}
+
+#[test]
+fn nobody_but_a_current_administrator_is_heard() {
+    let office = Office::new();
+    let administrator = office.administrator();
+    let user = Person::new();
+    user.enroll(&office, &office.letter_for(&administrator, "user@example.org"), now());
+    let of_user = office.state(&user, Operation::List, now()).unwrap_err();
+
+    let again = office.letter_for(&administrator, ADMINISTRATOR);
+    let new = Person::new();
+    new.enroll(&office, &again, now());
+    let of_old = office.state(&administrator, Operation::List, now()).unwrap_err();
+    assert_eq!(of_user, of_old, "one answer for all who are none");
+    office.state(&new, Operation::List, now()).unwrap();
+}
+
+#[test]
+fn a_statement_counts_once_for_one_authority_and_for_some_minutes() {
+    let office = Office::new();
+    let by = office.administrator();
+    let sign = |authority| {
+        let statement = Statement::new(authority, issue("user@example.org", Some("User")), [5; 16], now());
+        statement.sign(&by.ceremony.signer(by.signing_key()), &by.certificate(), now()).unwrap()
+    };
+    let own = sign(Fingerprint::of(office.authority().ca_certificate()));
+    let foreign = sign(Fingerprint::of(b"another"));
+    let refused = |der: &[u8], at| match office.post_statement(der, at).answer {
+        Answer::Refused(reason) => reason,
+        other => panic!("not refused: {other:?}"),
+    };
+    assert!(refused(foreign.as_der(), now()).contains("another authority"));
+    assert!(refused(own.as_der(), later(16)).contains("until"));
+    assert!(refused(b"no statement", now()).contains("cannot"));
+    assert!(matches!(office.post_statement(own.as_der(), now()).answer, Answer::Letter(_)));
+    assert!(refused(own.as_der(), now()).contains("before"));
+}
+
+#[test]
+fn a_role_or_a_user_made_in_the_database_is_worth_nothing() {
+    let mut office = Office::new();
+    let administrator = office.administrator();
+    let user = Person::new();
+    user.enroll(&office, &office.letter_for(&administrator, "user@example.org"), now());
+    office.tamper("INSERT INTO grants SELECT id, 'administrator', 0, (SELECT mac FROM grants) FROM users WHERE email LIKE 'user%'");
+    let reason = office.state(&user, Operation::List, now()).unwrap_err();
+    assert!(reason.contains("log"), "{reason}");
+    office.state(&administrator, Operation::List, now()).unwrap();
+    office.tamper(
+        "UPDATE certificates SET user_id = (SELECT user_id FROM grants g JOIN users u ON u.id = g.user_id WHERE u.email LIKE 'admin%') WHERE kind = 'signing'",
+    );
+    let reason = office.state(&user, Operation::List, now()).unwrap_err();
+    assert!(reason.contains("no administrator"), "{reason}");
+    office.tamper("UPDATE users SET email_key = 'x', email = 'x' WHERE email LIKE 'admin%'");
+    office.state(&administrator, Operation::List, now()).unwrap_err();
+}
+
+#[test]
+fn a_checkpoint_is_the_logs_and_the_log_is_whole() {
+    let office = Office::new();
+    let by = office.administrator();
+    let authority = Fingerprint::of(office.authority().ca_certificate());
+    let statement = Statement::new(authority, Operation::List, [5; 16], now());
+    let signed = statement.sign(&by.ceremony.signer(by.signing_key()), &by.certificate(), now()).unwrap();
+    let checkpoint = office.post_statement(signed.as_der(), now()).checkpoint;
+    let head = office.authority().store.audit_head().unwrap();
+    assert_eq!((checkpoint.sequence, checkpoint.head), (head.number, head.hash));
+    assert!(matches!(office.authority().store.check_audit().unwrap(), AuditCheck::Whole(_)));
+    let audit_key = &office.authority().keys.audit;
+    let content = crate::authority::audit::checkpoint_content(authority.as_bytes(), head, checkpoint.at).unwrap();
+    let algorithm = audit_key.algorithm().signature_algorithm();
+    crate::pki::signature::verify("it", audit_key.public_key_der(), &algorithm, &content, &checkpoint.signature)
+        .unwrap();
+}

@@ -1,0 +1,365 @@
+//! An authority and people who enroll with it.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use der::asn1::ObjectIdentifier;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::authority::{Answer, Authority, Configuration, Environment, init};
+use crate::cmp::{
+    self, CertStatus, Draft, EnrollmentRequest, MacProtection, PkiBody, PkiFailureInfo, PkiHeader, PkiMessage,
+    PkiStatusInfo, Pvno, Reply, TransportKey, Utf8Pairs, check_reply,
+};
+use crate::letter::{Letter, TemporaryKey};
+use crate::pki::{Certificate, Fingerprint};
+use crate::statement::{self, Operation, Response, SignedResponse, Statement};
+use crate::token::test_support::{PIN, fresh_label, open_token, pin, softhsm};
+use crate::token::{Ceremony, KeyAlgorithm, KeyId, SecurityLevel, TokenKey};
+
+pub const ADMINISTRATOR: &str = "admin@example.org";
+
+pub fn now() -> Timestamp {
+    "2026-11-22T12:00:00Z".parse().unwrap()
+}
+
+pub fn later(minutes: i64) -> Timestamp {
+    now() + SignedDuration::from_mins(minutes)
+}
+
+fn source() -> IpAddr {
+    "192.0.2.1".parse().unwrap()
+}
+
+/// An authority with a token and a state directory of its own. Its encryption keys are RSA-2048: they are made quickly.
+pub struct Office {
+    directory: tempfile::TempDir,
+    pub configuration: Configuration,
+    authority: Option<Authority>,
+    pub letter: Letter,
+}
+
+impl Office {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let configuration = configuration(directory.path());
+        let letter = init(&configuration, pin(PIN), None, ADMINISTRATOR, now()).unwrap();
+        let mut office = Self { directory, configuration, authority: None, letter };
+        office.open(now());
+        office
+    }
+
+    pub fn open(&mut self, now: Timestamp) {
+        self.authority = Some(Authority::open(self.configuration.clone(), &pin(PIN), now).unwrap());
+    }
+
+    /// Where its configuration is, for another process.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Gives token and database free, as the end of the process does.
+    pub fn close(&mut self) {
+        self.authority = None;
+    }
+
+    pub fn authority(&self) -> &Authority {
+        self.authority.as_ref().unwrap()
+    }
+
+    pub fn ca(&self) -> Certificate {
+        Certificate::from_der(self.authority().ca_certificate()).unwrap()
+    }
+
+    pub fn post(&self, message: &[u8], at: Timestamp) -> Answer {
+        self.authority().answer_cmp(message, source(), at)
+    }
+
+    /// Runs SQL on the closed database, as somebody who got at the file would.
+    pub fn tamper(&mut self, sql: &str) {
+        self.close();
+        let script = "import sqlite3,sys;c=sqlite3.connect(sys.argv[1]);c.execute('PRAGMA foreign_keys=OFF');\
+                      c.executescript(sys.argv[2]);c.commit()";
+        let database = self.configuration.database();
+        let status = std::process::Command::new("python3").args(["-c", script]).arg(database).arg(sql).status();
+        assert!(status.unwrap().success(), "python3's sqlite3 is needed as a foreign witness");
+        self.open(now());
+    }
+
+    /// The administrator, enrolled.
+    pub fn administrator(&self) -> Person {
+        let person = Person::new();
+        person.enroll(self, &self.letter, now());
+        person
+    }
+
+    /// An administrator's letter for somebody.
+    pub fn letter_for(&self, administrator: &Person, email: &str) -> Letter {
+        let issue = Operation::Issue {
+            email: email.into(),
+            name: Some(format!("Example, \"{email}\" Ünïcode 🦀")),
+            levels: None,
+            valid_for_seconds: None,
+        };
+        letter_in(self.state(administrator, issue, now()).unwrap())
+    }
+
+    pub fn recovery_letter_for(&self, administrator: &Person, email: &str, lost: bool) -> Letter {
+        let recover = Operation::Recover { email: email.into(), lost, valid_for_seconds: None };
+        letter_in(self.state(administrator, recover, now()).unwrap())
+    }
+
+    /// States something, and verifies the response. The error is the authority's refusal.
+    pub fn state(&self, by: &Person, operation: Operation, at: Timestamp) -> Result<statement::Answer, String> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).unwrap();
+        let authority = Fingerprint::of(self.authority().ca_certificate());
+        let statement = Statement::new(authority, operation, nonce, at);
+        let key = by.ceremony.signer(by.signing_key());
+        let signed = statement.sign(&key, &by.certificate(), at).unwrap();
+        match self.post_statement(signed.as_der(), at).answer {
+            statement::Answer::Refused(reason) => Err(reason),
+            answer => Ok(answer),
+        }
+    }
+
+    pub fn post_statement(&self, der: &[u8], at: Timestamp) -> Response {
+        use sha2::Digest as _;
+        let response = SignedResponse::from_der(self.authority().answer_statement(der, at));
+        response.verify(&self.ca(), sha2::Sha256::digest(der).into(), at).unwrap()
+    }
+}
+
+pub fn configuration(directory: &Path) -> Configuration {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("hsm-config/profiles");
+    let profiles = directory.join("profiles");
+    std::fs::create_dir(&profiles).unwrap();
+    for entry in std::fs::read_dir(shipped).unwrap() {
+        let entry = entry.unwrap();
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        let text = text.replace("keys = [\"rsa-3072\", \"rsa-2048\"", "keys = [\"rsa-2048\", \"rsa-3072\"");
+        std::fs::write(profiles.join(entry.file_name()), text).unwrap();
+    }
+    let file = directory.join("authority.toml");
+    let text = format!(
+        "name = \"Example Authority\"\nstate = \"state\"\n[token]\nlabel = \"{}\"\n[enrollment]\nprofiles = \"profiles\"\n",
+        fresh_label("authority")
+    );
+    std::fs::write(&file, text).unwrap();
+    load(directory)
+}
+
+/// The configuration that is in the directory already.
+pub fn load(directory: &Path) -> Configuration {
+    Configuration::load(&directory.join("authority.toml"), &Environment::default()).unwrap()
+}
+
+pub fn letter_in(answer: statement::Answer) -> Letter {
+    match answer {
+        statement::Answer::Letter(text) => Letter::parse(&text).unwrap(),
+        other => panic!("no letter: {other:?}"),
+    }
+}
+
+/// What a request wants.
+#[derive(Clone, Copy)]
+pub struct Wish {
+    pub encryption: bool,
+    pub implicit_confirm: bool,
+    pub level: Option<SecurityLevel>,
+}
+
+pub const USUAL: Wish = Wish { encryption: true, implicit_confirm: false, level: Some(SecurityLevel::High) };
+
+/// Somebody with a token that is unlocked for an enrollment, and one signing and one transport key on it.
+pub struct Person {
+    pub ceremony: Ceremony,
+    signing: TokenKey,
+    transport: crate::token::TransportKey,
+    certificate: std::cell::RefCell<Option<Certificate>>,
+}
+
+impl Person {
+    pub fn new() -> Self {
+        let token = open_token(&softhsm());
+        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let id = || KeyId::random().unwrap();
+        let signing = ceremony.generate_signing_key("signing", &id(), KeyAlgorithm::P256, SecurityLevel::Low).unwrap();
+        let transport = ceremony.generate_transport_key("transport", &id()).unwrap();
+        Self { ceremony, signing, transport, certificate: std::cell::RefCell::default() }
+    }
+
+    pub fn signing_key(&self) -> &TokenKey {
+        &self.signing
+    }
+
+    pub fn certificate(&self) -> Certificate {
+        self.certificate.borrow().clone().unwrap()
+    }
+
+    pub fn header(letter: &Letter, at: Timestamp) -> PkiHeader {
+        PkiHeader::request(Pvno::CMP2000, letter.reference.as_str(), None, at).unwrap()
+    }
+
+    /// An `ir` or, with an R reference, a `krr`.
+    pub fn request(&self, letter: &Letter, wish: Wish, at: Timestamp) -> Vec<u8> {
+        let request = self.draft_of(letter, wish, at);
+        let draft = match letter.purpose() {
+            crate::letter::Purpose::Enroll => request.ir(),
+            crate::letter::Purpose::Recover => request.krr(),
+        };
+        protect(draft, &letter.temporary_key)
+    }
+
+    pub fn draft_of(&self, letter: &Letter, wish: Wish, at: Timestamp) -> EnrollmentRequest {
+        let mut pairs = Utf8Pairs::default().with(Utf8Pairs::KEYSET, "default");
+        if let Some(level) = wish.level {
+            pairs = pairs.with(Utf8Pairs::LEVEL, &level.to_string());
+        }
+        let mut request = EnrollmentRequest::new(Self::header(letter, at), letter.reference.as_str(), &pairs).unwrap();
+        if wish.implicit_confirm {
+            request = request.implicit_confirm();
+        }
+        let algorithm = self.signing.algorithm().signature_algorithm();
+        let request = request
+            .signing_key(self.signing.public_key_der(), algorithm, |bytes| {
+                self.ceremony.sign(&self.signing, bytes).map(Vec::from)
+            })
+            .unwrap();
+        if !wish.encryption {
+            return request;
+        }
+        let transport =
+            TransportKey { public_key: self.transport.public_key_der().to_vec(), oaep: self.transport.oaep() };
+        request.encryption_key(&transport).unwrap()
+    }
+
+    /// The whole of an enrollment: request, reply, installation of every key, confirmation. Answers the encryption
+    /// certificates in the reply.
+    pub fn enroll(&self, office: &Office, letter: &Letter, at: Timestamp) -> Vec<Certificate> {
+        let request = self.request(letter, USUAL, at);
+        let reply = office.post(&request, at).bytes;
+        let certificates = self.install(letter, &request, &reply);
+        assert!(matches!(self.confirm(office, letter, &request, &reply, at).body(), PkiBody::PkiConf(_)));
+        certificates
+    }
+
+    /// Checks a reply and installs each key in it, which proves that it opens on this token and fits its certificate.
+    pub fn install(&self, letter: &Letter, request: &[u8], reply: &[u8]) -> Vec<Certificate> {
+        let reply = proven(request, reply, &letter.temporary_key);
+        let (signing, pairs) = parts(&reply);
+        *self.certificate.borrow_mut() = Some(signing);
+        let mut certificates = Vec::new();
+        for (certificate, delivery) in pairs {
+            let public_key = certificate.public_key_der().unwrap();
+            let algorithm = KeyAlgorithm::of_public_key(&public_key).unwrap();
+            let id = KeyId::random().unwrap();
+            let key = self
+                .ceremony
+                .install_private_key(&self.transport, &delivery, "key", &id, algorithm, &public_key, SecurityLevel::Low)
+                .unwrap();
+            assert_eq!(key.public_key_der(), public_key);
+            assert!(decrypts(&self.ceremony, &key, &public_key), "the key fits its certificate");
+            certificates.push(certificate);
+        }
+        certificates
+    }
+
+    pub fn confirm(&self, office: &Office, letter: &Letter, request: &[u8], reply: &[u8], at: Timestamp) -> PkiMessage {
+        let confirmation = Self::confirmation(letter, request, reply, None, at);
+        let answer = office.post(&confirmation, at).bytes;
+        proven(&confirmation, &answer, &letter.temporary_key)
+    }
+
+    pub fn confirmation(
+        letter: &Letter,
+        request: &[u8],
+        reply: &[u8],
+        refusal: Option<&PkiStatusInfo>,
+        at: Timestamp,
+    ) -> Vec<u8> {
+        let (request, reply) = (read(request), read(reply));
+        let mut statuses = Vec::new();
+        for (id, certificate) in confirmable(&reply) {
+            statuses.push(match refusal {
+                None => CertStatus::accept(id, &certificate).unwrap(),
+                Some(why) => CertStatus::refuse(id, &certificate, why.clone()).unwrap(),
+            });
+        }
+        protect(cmp::confirm(&request, &reply, statuses, at).unwrap(), &letter.temporary_key)
+    }
+}
+
+/// Encrypts something in software and decrypts it on the token.
+fn decrypts(ceremony: &Ceremony, key: &TokenKey, public_key: &[u8]) -> bool {
+    use rsa::pkcs8::DecodePublicKey as _;
+    let public = rsa::RsaPublicKey::from_public_key_der(public_key).unwrap();
+    let mut rng = rsa::rand_core::UnwrapErr(getrandom::SysRng);
+    let encrypted = public.encrypt(&mut rng, rsa::Pkcs1v15Encrypt, b"content key").unwrap();
+    let decrypted = ceremony.decrypt(key, crate::token::KeyTransport::Pkcs1v15, &encrypted).unwrap();
+    decrypted.as_slice() == b"content key"
+}
+
+pub fn protect(draft: Draft, secret: &TemporaryKey) -> Vec<u8> {
+    draft.protect_with_mac(secret.cmp_secret(), &MacProtection::pbm().unwrap()).unwrap()
+}
+
+pub fn read(message: &[u8]) -> PkiMessage {
+    PkiMessage::from_der(message).unwrap()
+}
+
+pub fn proven(request: &[u8], reply: &[u8], secret: &TemporaryKey) -> PkiMessage {
+    match check_reply(&read(request), reply, secret.cmp_secret()).unwrap() {
+        Reply::Proven(message) => message,
+        Reply::UnprovenError(error) => panic!("an unproven error: {}", error.status),
+    }
+}
+
+/// The reasons and the text of a proven refusal.
+pub fn refusal(request: &[u8], reply: &[u8], secret: &TemporaryKey) -> (PkiFailureInfo, String) {
+    match proven(request, reply, secret).body() {
+        PkiBody::Error(error) => (error.status.reasons(), error.status.to_string()),
+        other => panic!("no refusal but {}", other.name()),
+    }
+}
+
+/// The signing certificate in an `ip` or `krp`, and the encryption certificates with their deliveries.
+pub fn parts(reply: &PkiMessage) -> (Certificate, Vec<(Certificate, crate::token::Delivery)>) {
+    let certificate = |der: &cmp::CertificateDer| Certificate::from_der(&der.to_vec().unwrap()).unwrap();
+    let pair = |pair: &cmp::CertifiedKeyPair| {
+        (certificate(pair.plain_certificate().unwrap()), pair.private_key.as_ref().unwrap().to_delivery().unwrap())
+    };
+    match reply.body() {
+        PkiBody::Ip(ip) => {
+            let of = |id| ip.response_to(id).and_then(|response| response.certified_key_pair.as_ref());
+            let signing = of(EnrollmentRequest::SIGNING).unwrap().plain_certificate().unwrap();
+            (certificate(signing), of(EnrollmentRequest::ENCRYPTION).map(pair).into_iter().collect())
+        }
+        PkiBody::Krp(krp) => {
+            let history = krp.key_pair_hist.iter().flatten().map(pair).collect();
+            (certificate(krp.new_sig_cert.as_ref().unwrap()), history)
+        }
+        PkiBody::Error(error) => panic!("refused: {}", error.status),
+        other => panic!("no reply but {}", other.name()),
+    }
+}
+
+/// What a `certConf` must speak of.
+fn confirmable(reply: &PkiMessage) -> Vec<(i64, Vec<u8>)> {
+    match reply.body() {
+        PkiBody::Ip(ip) => ip
+            .response
+            .iter()
+            .map(|response| {
+                let pair = response.certified_key_pair.as_ref().unwrap();
+                (response.cert_req_id, pair.plain_certificate().unwrap().to_vec().unwrap())
+            })
+            .collect(),
+        _ => vec![(EnrollmentRequest::SIGNING, parts(reply).0.as_der().to_vec())],
+    }
+}
+
+/// A `genm` that asks for these kinds of information.
+pub fn question(letter: &Letter, kinds: &[ObjectIdentifier], at: Timestamp) -> Vec<u8> {
+    protect(cmp::general_request(Person::header(letter, at), kinds), &letter.temporary_key)
+}
