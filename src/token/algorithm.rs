@@ -169,3 +169,35 @@ pub struct UnknownName {
     name: String,
     known: &'static str,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_and_read_also_in_configuration() {
+        for algorithm in KeyAlgorithm::ALL {
+            assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
+            let json = serde_json::to_string(&algorithm).unwrap();
+            assert_eq!(serde_json::from_str::<KeyAlgorithm>(&json).unwrap(), algorithm);
+        }
+        for level in [SecurityLevel::Low, SecurityLevel::Medium, SecurityLevel::High] {
+            assert_eq!(level.to_string().parse(), Ok(level));
+            assert_eq!(serde_json::to_string(&level).unwrap(), format!("\"{level}\""));
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_the_known_ones() {
+        for name in ["", "rsa", "rsa-1024", "P256", "p521", "ed25519"] {
+            let error = name.parse::<KeyAlgorithm>().unwrap_err().to_string();
+            assert!(error.contains("rsa-3072"), "{error}");
+        }
+        assert!("High".parse::<SecurityLevel>().unwrap_err().to_string().contains("medium"));
+    }
+
+    #[test]
+    fn high_is_stricter_than_medium_and_medium_than_low() {
+        assert!(SecurityLevel::High > SecurityLevel::Medium && SecurityLevel::Medium > SecurityLevel::Low);
+    }
+}

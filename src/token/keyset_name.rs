@@ -88,3 +88,38 @@ pub enum KeysetNameError {
     #[error("a keyset name neither begins nor ends with space")]
     SpaceAtAnEnd,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> KeysetNameError {
+        text.parse::<KeysetName>().unwrap_err()
+    }
+
+    #[test]
+    fn names_that_people_use_are_taken() {
+        for name in ["default", "x", "Büro", "my keys", "second-2026", "🔑", "a/b", &"x".repeat(32)] {
+            assert_eq!(name.parse::<KeysetName>().unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn empty_long_odd_and_padded_ones_are_not() {
+        assert_eq!(refused(""), KeysetNameError::Empty);
+        assert_eq!(refused(&"x".repeat(33)), KeysetNameError::TooLong { bytes: 33 });
+        assert_eq!(refused(&"ü".repeat(17)), KeysetNameError::TooLong { bytes: 34 });
+        for odd in ["a\nb", "a\0", "\u{1b}[31mred", "a\u{202e}b", "a\u{200b}b", "\u{feff}a", "\u{85}"] {
+            assert_eq!(refused(odd), KeysetNameError::ControlCharacter, "{odd:?}");
+        }
+        for padded in [" a", "a ", " ", "\u{a0}a"] {
+            assert_eq!(refused(padded), KeysetNameError::SpaceAtAnEnd, "{padded:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_a_file_is_checked_too() {
+        assert!(serde_json::from_str::<KeysetName>("\"a\\nb\"").is_err());
+        assert_eq!(serde_json::from_str::<KeysetName>("\"ab\"").unwrap().to_string(), "ab");
+    }
+}

@@ -17,6 +17,7 @@ mod delivery;
 mod error;
 mod key_id;
 mod keyset_name;
+mod oaep;
 mod owner_lock;
 mod pin;
 mod pkcs11;

@@ -80,3 +80,22 @@ impl fmt::Display for PinState {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_is_never_shown() {
+        let pin = Pin::new("geheim-4711".into()).unwrap();
+        assert_eq!(format!("{pin:?}"), "[redacted]");
+        assert_eq!(pin.as_str(), "geheim-4711");
+    }
+
+    #[test]
+    fn what_nobody_types_as_a_pin_is_refused() {
+        assert_eq!(Pin::new(String::new()).unwrap_err(), PinError::Empty);
+        assert_eq!(Pin::new("x".repeat(256)).unwrap_err(), PinError::TooLong);
+        assert_eq!(Pin::new("1234\n".into()).unwrap_err(), PinError::ControlCharacter);
+    }
+}

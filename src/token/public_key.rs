@@ -162,3 +162,83 @@ fn is_point(algorithm: KeyAlgorithm, bits: &[u8]) -> bool {
 fn encoding(error: impl std::fmt::Display) -> TokenError {
     TokenError::Encoding(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::test_support::run;
+
+    /// A public key that OpenSSL has made, as DER `SubjectPublicKeyInfo`.
+    fn made_by_openssl(options: &[&str]) -> Vec<u8> {
+        let home = tempfile::tempdir().unwrap();
+        let path = |name: &str| home.path().join(name).to_string_lossy().into_owned();
+        let (private, public) = (path("private"), path("public"));
+        run("openssl", &[&["genpkey", "-out", &private][..], options].concat());
+        run("openssl", &["pkey", "-in", &private, "-pubout", "-outform", "DER", "-out", &public]);
+        std::fs::read(public).unwrap()
+    }
+
+    fn curve(name: &str) -> Vec<u8> {
+        made_by_openssl(&["-algorithm", "EC", "-pkeyopt", &format!("ec_paramgen_curve:{name}")])
+    }
+
+    fn rsa(bits: u16) -> Vec<u8> {
+        made_by_openssl(&["-algorithm", "RSA", "-pkeyopt", &format!("rsa_keygen_bits:{bits}")])
+    }
+
+    /// To the attributes of a token's object and back.
+    fn by_way_of_a_token(key: &PublicKey) -> PublicKey {
+        let (mut modulus, mut exponent, mut parameters, mut point) = (vec![], vec![], vec![], vec![]);
+        for attribute in key.to_attributes().unwrap() {
+            match attribute {
+                Attribute::Modulus(value) => modulus = value,
+                Attribute::PublicExponent(value) => exponent = value,
+                Attribute::EcParams(value) => parameters = value,
+                Attribute::EcPoint(value) => point = value,
+                _ => {}
+            }
+        }
+        PublicKey::rsa(&modulus, &exponent).or_else(|| PublicKey::elliptic_curve(&parameters, &point)).unwrap()
+    }
+
+    #[test]
+    fn openssls_keys_are_read_and_written_byte_for_byte() {
+        for (der, algorithm) in [
+            (curve("P-256"), KeyAlgorithm::P256),
+            (curve("P-384"), KeyAlgorithm::P384),
+            (rsa(2048), KeyAlgorithm::Rsa(RsaSize::Bits2048)),
+        ] {
+            let key = PublicKey::from_der(&der).unwrap();
+            assert_eq!((key.algorithm(), key.as_der()), (algorithm, der.as_slice()));
+            assert_eq!(by_way_of_a_token(&key), key);
+            assert_eq!(KeyAlgorithm::of_public_key(&der), Some(algorithm));
+        }
+    }
+
+    #[test]
+    fn other_kinds_and_damaged_ones_are_refused() {
+        for der in [curve("P-521"), rsa(1024), made_by_openssl(&["-algorithm", "ED25519"]), vec![], vec![0x30, 0]] {
+            assert!(matches!(PublicKey::from_der(&der), Err(TokenError::Encoding(_))));
+        }
+        let mut der = curve("P-256");
+        der.pop();
+        assert!(PublicKey::from_der(&der).is_err());
+        assert!(PublicKey::elliptic_curve(&[6, 1], &[4; 65]).is_none());
+    }
+
+    #[test]
+    fn a_point_without_its_wrapping_is_taken_too() {
+        let key = PublicKey::from_der(&curve("P-256")).unwrap();
+        let parameters = key.algorithm().curve().unwrap().to_der().unwrap();
+        assert_eq!(PublicKey::elliptic_curve(&parameters, &key.point().unwrap()), Some(key));
+    }
+
+    #[test]
+    fn a_signature_becomes_two_positive_integers() {
+        let raw = [&[0xff; 32][..], &[0; 31], &[1]].concat();
+        let signature = ecdsa_signature(&raw).unwrap();
+        assert_eq!(signature.as_bytes(), [&[0x30, 38, 2, 33, 0][..], &[0xff; 32], &[2, 1, 1]].concat());
+        ecdsa_signature(&[]).unwrap_err();
+        ecdsa_signature(&[1; 63]).unwrap_err();
+    }
+}

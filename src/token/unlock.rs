@@ -8,6 +8,16 @@ use super::{Ceremony, KeyTransport, Pin, PublicKey, Signature, Token, TokenError
 
 /// A log-in for *one* act, which consumes it. Dropping it logs out. At level High, where the token enforces it, the
 /// same PIN is given once more in the act (context-specific log-in); the first failure ends everything.
+///
+/// A second act without a second PIN does not compile:
+///
+/// ```compile_fail,E0382
+/// # use tokenkeep::token::{TokenKey, Unlock};
+/// fn twice(unlock: Unlock, key: &TokenKey) {
+///     let _ = unlock.sign(key, b"one");
+///     let _ = unlock.sign(key, b"two");
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Unlock {
     token: Token,

@@ -265,3 +265,6 @@ pub enum TokenUriError {
     #[error("a PKCS#11 URI with pin-value is refused: other programs can read it; use --pin-source")]
     PinValue,
 }
+
+#[cfg(test)]
+mod tests;

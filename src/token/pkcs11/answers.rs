@@ -1,6 +1,8 @@
 //! What a module's answers (`CKR_…`) mean to us.
 
-use cryptoki::error::{Error, RvError};
+use std::time::Duration;
+
+use cryptoki::error::{Error, Result, RvError};
 
 use crate::token::{PinState, TokenError, TokenName};
 
@@ -40,6 +42,18 @@ pub(super) fn explain(
         RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid => TokenError::KeyAbsent { operation, token },
         other => TokenError::Fault { operation, token, code: name_of(*other) },
     }
+}
+
+/// Asks a question again, a few times, that a module answers with `CKR_GENERAL_ERROR`: SoftHSM does so when another
+/// process is just writing what it reads. Only for what costs no try of a PIN.
+pub(super) fn patiently<T>(ask: impl Fn() -> Result<T>) -> Result<T> {
+    for _ in 0..5 {
+        match ask() {
+            Err(error) if is(&error, RvError::GeneralError) => std::thread::sleep(Duration::from_millis(15)),
+            answer => return answer,
+        }
+    }
+    ask()
 }
 
 /// Has the handle become invalid, so that the object must be looked up again?

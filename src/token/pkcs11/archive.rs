@@ -7,7 +7,7 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
-use super::keys::describe_private_key;
+use super::keys::read_public_key;
 use super::mechanisms::oaep;
 use super::raw::WrapMechanism;
 use super::templates;
@@ -87,7 +87,18 @@ impl Token {
         mechanism: &Mechanism<'_>,
         template: &[Attribute],
     ) -> Result<SecretKey, TokenError> {
-        let handle = self.alone(operation, |session| session.generate_key(mechanism, template))?;
+        let made = self.alone(operation, |session| session.generate_key(mechanism, template));
+        let handle = match made {
+            Ok(handle) => handle,
+            Err(error) => {
+                // SoftHSM can leave half an object behind.
+                let half = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Id(id.as_bytes().to_vec())];
+                let _ = self.alone(operation, |session| {
+                    session.find_objects(&half)?.into_iter().try_for_each(|left| session.destroy_object(left))
+                });
+                return Err(error);
+            }
+        };
         self.remember(ObjectClassKey::Secret, id, handle);
         Ok(SecretKey { id: id.clone(), label: label.to_owned() })
     }
@@ -145,7 +156,7 @@ impl Token {
             if algorithm.is_elliptic_curve() { Mechanism::EccKeyPairGen } else { Mechanism::RsaPkcsKeyPairGen };
         let (key, public_key) = self.in_own_session(operation, |session| {
             let (public, private) = session.generate_key_pair(&mechanism, &public, &private)?;
-            Ok((private, super::keys::read_public_key(session, public)?))
+            Ok((private, read_public_key(session, public)?))
         })?;
         if public_key.is_none() {
             let what = "reading the public half of the key it has just made".to_owned();
@@ -178,10 +189,9 @@ impl Token {
         let (key, public_key) = self
             .in_own_session(operation, |session| {
                 let key = self.raw().unwrap_key(session, &mechanism, archive, &wrapped.blob, &template)?;
-                Ok((key, describe_private_key(session, key)?.map(super::keys::KeyDescription::into_public_key)))
+                Ok((key, read_public_key(session, key)?))
             })
             .map_err(|error| self.undeliverable(operation, error))?;
-        let public_key = public_key.filter(|_| !algorithm.is_elliptic_curve());
         Ok(DeliverableKey { algorithm, public_key, handle: key.0, session: key.1, _token: self.clone() })
     }
 

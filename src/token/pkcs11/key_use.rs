@@ -12,8 +12,9 @@ use super::log_in::context_specific;
 use super::mechanisms::key_transport;
 use super::templates;
 use super::token::ObjectClassKey;
+use crate::token::oaep::remove_oaep;
 use crate::token::public_key::{ecdsa_signature, sha256_digest_info};
-use crate::token::{KeyAlgorithm, KeyTransport, Pin, PublicKey, Signature, Token, TokenError};
+use crate::token::{KeyAlgorithm, KeyTransport, OaepHash, Pin, PublicKey, Signature, Token, TokenError};
 
 impl Token {
     /// Signs. The hash is made here, so that one mechanism does on every token and card.
@@ -51,13 +52,31 @@ impl Token {
             let what = "decrypting with a key on an elliptic curve".to_owned();
             return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
         }
-        let mechanism = key_transport(transport);
+        let in_software = self.oaep_in_software(transport);
+        let mechanism = if in_software.is_some() { Mechanism::RsaX509 } else { key_transport(transport) };
         let pin = pin.filter(|_| key.requires_pin_each_use());
-        self.with_key(operation, ObjectClassKey::Private, key.id(), |session, handle| {
+        let decrypted = self.with_key(operation, ObjectClassKey::Private, key.id(), |session, handle| {
             session.decrypt_init(&mechanism, handle)?;
             context_specific(session, pin)?;
             self.raw().decrypt(session, ciphertext)
+        })?;
+        let Some(hash) = in_software else { return Ok(decrypted) };
+        remove_oaep(hash, &decrypted, ciphertext.len()).ok_or_else(|| TokenError::BadData {
+            operation,
+            token: self.info().name(),
+            reason: "bad padding".to_owned(),
         })
+    }
+
+    /// The hash of an RSA-OAEP padding that the token cannot remove itself: SoftHSM knows SHA-1 only. What is in the
+    /// padding is a content-encryption key, which this process is given in any case.
+    fn oaep_in_software(&self, transport: KeyTransport) -> Option<OaepHash> {
+        match transport {
+            KeyTransport::Oaep(hash) if hash != OaepHash::Sha1 && self.oaep_hash() == Some(OaepHash::Sha1) => {
+                Some(hash)
+            }
+            KeyTransport::Oaep(_) | KeyTransport::Pkcs1v15 => None,
+        }
     }
 
     /// Agrees on a secret with the owner of another key on the same curve. No token asks for the PIN here

@@ -192,7 +192,7 @@ impl Module {
     }
 
     pub(super) fn pin_state(&self, slot: Slot) -> CkResult<PinState> {
-        Ok(pin_state_of(&self.inner.pkcs11.get_token_info(slot)?))
+        Ok(pin_state_of(&answers::patiently(|| self.inner.pkcs11.get_token_info(slot))?))
     }
 
     /// The slots with a token in them, initialized or not, and what each says.
@@ -203,12 +203,10 @@ impl Module {
             reason: error.to_string(),
             remedy: "see `tokenkeep doctor`".to_owned(),
         };
-        let slots = self.inner.pkcs11.get_slots_with_token().map_err(failed)?;
+        let slots = answers::patiently(|| self.inner.pkcs11.get_slots_with_token()).map_err(failed)?;
+        let look = |slot| answers::patiently(|| self.inner.pkcs11.get_token_info(slot));
         // A token that is pulled out between the two questions is simply not there.
-        Ok(slots
-            .into_iter()
-            .filter_map(|slot| self.inner.pkcs11.get_token_info(slot).ok().map(|info| (slot, info)))
-            .collect())
+        Ok(slots.into_iter().filter_map(|slot| look(slot).ok().map(|info| (slot, info))).collect())
     }
 
     /// The token in a slot.

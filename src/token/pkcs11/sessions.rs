@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use cryptoki::context::Pkcs11;
-use cryptoki::error::{Result, RvError};
+use cryptoki::error::Result;
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
@@ -89,9 +89,7 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// Read-write where possible: the security officer cannot log in while a read-only session is open. One more attempt
-/// after `CKR_GENERAL_ERROR`, which SoftHSM gives when another process touches its files; it costs no try of a PIN.
+/// Read-write where possible: the security officer cannot log in while a read-only session is open.
 fn open_session(module: &Pkcs11, slot: Slot, read_only: bool) -> Result<Session> {
-    let open = || if read_only { module.open_ro_session(slot) } else { module.open_rw_session(slot) };
-    open().or_else(|error| if answers::is(&error, RvError::GeneralError) { open() } else { Err(error) })
+    answers::patiently(|| if read_only { module.open_ro_session(slot) } else { module.open_rw_session(slot) })
 }

@@ -4,8 +4,8 @@ use rsa::pkcs8::DecodePublicKey;
 
 use crate::token::test_support::{PIN, authority_token, kryoptic, open_token, pin, softhsm};
 use crate::token::{
-    Ceremony, DeliverableKey, Delivery, KeyAlgorithm, KeyId, KeyTransport, Module, PublicKey, RsaSize, SecretKey,
-    SecurityLevel, Token, TokenError, TokenKey,
+    Ceremony, DeliverableKey, Delivery, KeyAlgorithm, KeyId, KeyTransport, Module, OaepHash, PublicKey, RsaSize,
+    SecretKey, SecurityLevel, Token, TokenError, TokenKey,
 };
 
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
@@ -215,5 +215,29 @@ fn session_keys_are_gone_when_they_are_dropped() {
         drop(stage.authority.generate_deliverable_key(KeyAlgorithm::P256).unwrap());
         assert!(stage.authority.keys().unwrap().is_empty());
         assert!(stage.authority.public_keys().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn every_padding_that_people_use_is_read() {
+    for (authority, user) in pairs() {
+        let stage = Stage::new(&authority, &user);
+        let ceremony = stage.ceremony();
+        let key = stage.transfer(&ceremony, RSA_2048, SecurityLevel::High);
+        let public = rsa::RsaPublicKey::from_public_key_der(key.public_key_der()).unwrap();
+        let mut random = rand_from_system();
+        let oaep = [
+            (OaepHash::Sha1, public.encrypt(&mut random, rsa::Oaep::<sha1::Sha1>::new(), b"secret").unwrap()),
+            (OaepHash::Sha256, public.encrypt(&mut random, rsa::Oaep::<sha2::Sha256>::new(), b"secret").unwrap()),
+            (OaepHash::Sha384, public.encrypt(&mut random, rsa::Oaep::<sha2::Sha384>::new(), b"secret").unwrap()),
+            (OaepHash::Sha512, public.encrypt(&mut random, rsa::Oaep::<sha2::Sha512>::new(), b"secret").unwrap()),
+        ];
+        for (hash, mut ciphertext) in oaep {
+            let open = |ciphertext: &[u8]| ceremony.decrypt(&key, KeyTransport::Oaep(hash), ciphertext);
+            assert_eq!(*open(&ciphertext).unwrap(), b"secret", "{hash:?}");
+            ciphertext[100] ^= 1;
+            open(&ciphertext).unwrap_err();
+        }
+        ceremony.decrypt(&key, KeyTransport::Pkcs1v15, &[1; 255]).unwrap_err();
     }
 }

@@ -1,0 +1,112 @@
+//! Removing the padding of RSA-OAEP (RFC 8017 §7.1.2, step 3), for tokens that know fewer hashes than the mail that
+//! people get. The private-key operation itself stays on the token.
+//!
+//! There is one answer to every bad padding, and the same work is done before each (Manger's attack lives from a
+//! difference).
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use zeroize::Zeroizing;
+
+use super::OaepHash;
+
+/// Removes the padding with an empty label from a block as long as the modulus; `None` when it is not one.
+pub(super) fn remove_oaep(hash: OaepHash, block: &[u8], modulus_bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
+    match hash {
+        OaepHash::Sha1 => remove::<Sha1>(block, modulus_bytes),
+        OaepHash::Sha256 => remove::<Sha256>(block, modulus_bytes),
+        OaepHash::Sha384 => remove::<Sha384>(block, modulus_bytes),
+        OaepHash::Sha512 => remove::<Sha512>(block, modulus_bytes),
+    }
+}
+
+fn remove<D: Digest>(block: &[u8], modulus_bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
+    // These lengths are public. Some modules leave leading zeros out.
+    let missing = modulus_bytes.checked_sub(block.len())?;
+    let mut whole = Zeroizing::new(vec![0; missing]);
+    whole.extend_from_slice(block);
+    let digest_length = <D as Digest>::output_size();
+    let (first, rest) = whole.split_first()?;
+    let (masked_seed, masked_data) = rest.split_at_checked(digest_length)?;
+    if masked_data.len() <= digest_length {
+        return None;
+    }
+    let seed = unmask::<D>(masked_seed, masked_data);
+    let data = unmask::<D>(masked_data, &seed);
+    let (label_hash, padded) = data.split_at_checked(digest_length)?;
+
+    let mut good = first.ct_eq(&0) & label_hash.ct_eq(&D::digest([]));
+    // Zeros, a one, the message: find where it begins without stopping on the way.
+    let mut looking = Choice::from(1);
+    let mut begin = 0_u32;
+    for (position, byte) in (1_u32..).zip(padded) {
+        let is_one = looking & byte.ct_eq(&1);
+        begin.conditional_assign(&position, is_one);
+        good &= !looking | byte.ct_eq(&0) | is_one;
+        looking &= !is_one;
+    }
+    good &= !looking;
+    let message = padded.get(usize::try_from(begin).ok()?..)?;
+    bool::from(good).then(|| Zeroizing::new(message.to_vec()))
+}
+
+/// XOR with MGF1 (RFC 8017 B.2.1) of `seed`.
+fn unmask<D: Digest>(masked: &[u8], seed: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut clear = Zeroizing::new(masked.to_vec());
+    for (counter, chunk) in (0_u32..).zip(clear.chunks_mut(<D as Digest>::output_size())) {
+        let mask = D::new().chain_update(seed).chain_update(counter.to_be_bytes()).finalize();
+        for (byte, mask) in chunk.iter_mut().zip(mask) {
+            *byte ^= mask;
+        }
+    }
+    clear
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8017 §7.1.1, steps 2a to 2i.
+    fn pad(message: &[u8], modulus_bytes: usize) -> Vec<u8> {
+        let mut data = Sha256::digest([]).to_vec();
+        data.resize(modulus_bytes - message.len() - 2 - 32, 0);
+        data.push(1);
+        data.extend_from_slice(message);
+        let seed = [0x5a; 32];
+        let masked_data = unmask::<Sha256>(&data, &seed);
+        let masked_seed = unmask::<Sha256>(&seed, &masked_data);
+        [&[0][..], &masked_seed, &masked_data].concat()
+    }
+
+    #[test]
+    fn what_was_padded_comes_back() {
+        for message in [&b""[..], b"\x01", b"\x00\x01secret", &[7; 190]] {
+            let block = pad(message, 256);
+            assert_eq!(block.len(), 256);
+            assert_eq!(*remove_oaep(OaepHash::Sha256, &block, 256).unwrap(), message);
+            // A module that leaves the leading zero out.
+            assert_eq!(*remove_oaep(OaepHash::Sha256, &block[1..], 256).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_of_the_padding_is_refused() {
+        let block = pad(b"", 256);
+        for position in 0..block.len() {
+            let mut changed = block.clone();
+            changed[position] ^= 0x40;
+            assert!(remove_oaep(OaepHash::Sha256, &changed, 256).is_none(), "byte {position}");
+        }
+    }
+
+    #[test]
+    fn odd_lengths_and_other_hashes_are_refused() {
+        let block = pad(b"secret", 256);
+        assert!(remove_oaep(OaepHash::Sha384, &block, 256).is_none());
+        assert!(remove_oaep(OaepHash::Sha256, &block, 255).is_none());
+        assert!(remove_oaep(OaepHash::Sha256, &block[..60], 60).is_none());
+        assert!(remove_oaep(OaepHash::Sha256, &[], 0).is_none());
+        assert!(remove_oaep(OaepHash::Sha256, &[0; 256], 256).is_none());
+    }
+}
