@@ -61,7 +61,7 @@ fn what_is_no_uri_or_not_understood_is_refused() {
         ("pkcs11:token", E::Malformed { part: "token".into() }),
         ("pkcs11:=x", E::Malformed { part: "=x".into() }),
         ("pkcs11:token=a b", E::Malformed { part: "token=a b".into() }),
-        ("pkcs11:token=x;", E::Malformed { part: "".into() }),
+        ("pkcs11:token=x;", E::Malformed { part: String::new() }),
         ("pkcs11:tokn=x", E::Unsupported { attribute: "tokn".into() }),
         ("pkcs11:slot-id=3", E::Unsupported { attribute: "slot-id".into() }),
         ("pkcs11:module-path=x", E::Unsupported { attribute: "module-path".into() }),
@@ -115,7 +115,7 @@ proptest! {
     ) {
         let object_type = object_type.map(str::to_owned);
         let id = id.map(KeyId::from);
-        let uri = TokenUri { token, serial, object, module_path, pin_source, id, object_type, ..TokenUri::default() };
+        let uri = TokenUri { token, serial, object, id, object_type, module_path, pin_source, ..TokenUri::default() };
         prop_assert_eq!(parse(&uri.to_string()).unwrap(), uri);
     }
 
