@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cmp_door;
 mod command_line;
 mod documents;
 mod forgotten_pin;

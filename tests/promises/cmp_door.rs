@@ -1,0 +1,159 @@
+//! The door for CMP, as a client that is not ours finds it: what it refuses uses nothing up, what it grants it grants
+//! once, and a request that is sent again gets the reply it got before.
+
+use tokenkeep::cmp::{
+    Draft, MacProtection, PkiBody, PkiFailureInfo, PkiMessage, PkiStatusInfo, check_reply, reject, verify_mac,
+};
+use tokenkeep::letter::Letter;
+
+use crate::support::office::Somebody;
+use crate::support::output::Output;
+use crate::support::wire::{post, post_cmp, request_by_hand};
+
+/// A letter in `NAME`, and what it says.
+fn letter(somebody: &Somebody, name: &str) -> Letter {
+    somebody.issue(name);
+    Letter::read_file(&somebody.machine.file(name)).unwrap()
+}
+
+/// `openssl cmp` with a letter's key and the reference as given; asks for a certificate in `got.pem` for `new.key`.
+fn openssl_cmp(somebody: &Somebody, reference: &str, letter: &Letter, arguments: &[&str]) -> Output {
+    let machine = &somebody.machine;
+    if !machine.file("new.key").exists() {
+        let key = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "new.key"];
+        machine.openssl(&key).ok();
+    }
+    let secret = format!("pass:{}", std::str::from_utf8(letter.temporary_key.cmp_secret()).unwrap());
+    let server = ["-server", somebody.office.http_address(), "-path", ".well-known/cmp", "-config", ""];
+    let identity = ["-ref", reference, "-secret", &secret, "-newkey", "new.key", "-subject", "/CN=x"];
+    machine.openssl(&[&["cmp"], &server[..], &identity, &["-certout", "got.pem"], arguments].concat())
+}
+
+fn ir(somebody: &Somebody, letter: &Letter, arguments: &[&str]) -> Output {
+    openssl_cmp(somebody, letter.reference.as_str(), letter, &[&["-cmd", "ir"], arguments].concat())
+}
+
+/// Posts bytes to the door and returns the answer's.
+fn posted(somebody: &Somebody, message: &[u8]) -> Vec<u8> {
+    post(somebody.office.http_address(), "/.well-known/cmp", "application/pkixcmp", message).1
+}
+
+#[test]
+fn other_requests_are_refused_and_use_nothing_up() {
+    let somebody = Somebody::new();
+    let letter = letter(&somebody, "one.letter");
+    // The first makes the key that the others use.
+    for (command, more) in [("cr", &[][..]), ("p10cr", &["-csr", "x.csr"])] {
+        if command == "p10cr" {
+            let csr = ["req", "-new", "-key", "new.key", "-subj", "/CN=x", "-out", "x.csr"];
+            somebody.machine.openssl(&csr).ok();
+        }
+        let arguments = [&["-cmd", command], more].concat();
+        let output = openssl_cmp(&somebody, letter.reference.as_str(), &letter, &arguments);
+        // OpenSSL takes the error for one only if its MAC holds.
+        assert_ne!(output.code(), 0, "{output}");
+        output.says("badRequest").does_not_say("missing protection");
+    }
+    for possession in ["0", "-1", "2"] {
+        let output = ir(&somebody, &letter, &["-popo", possession]);
+        assert_ne!(output.code(), 0, "{output}");
+        output.says("badPOP");
+    }
+    assert!(!somebody.machine.file("got.pem").exists());
+    ir(&somebody, &letter, &[]).ok();
+}
+
+#[test]
+fn a_wrong_key_locks_nobody_out() {
+    let somebody = Somebody::new();
+    let right = letter(&somebody, "one.letter");
+    let other = Somebody::new();
+    let wrong = letter(&other, "theirs.letter");
+    for _ in 0..3 {
+        let guess = ["-cmd", "ir", "-unprotected_errors"];
+        let output = openssl_cmp(&somebody, right.reference.as_str(), &wrong, &guess);
+        assert_ne!(output.code(), 0, "{output}");
+        output.says("badMessageCheck").does_not_say("used");
+    }
+    ir(&somebody, &right, &[]).ok();
+    ir(&other, &wrong, &[]).ok();
+}
+
+#[test]
+fn clients_name_the_reference_and_the_mac_as_they_are_used_to() {
+    let somebody = Somebody::new();
+    let ways: [(&str, &[&str]); 4] = [
+        ("", &["-implicit_confirm"]),
+        ("CN=", &[]),
+        ("", &["-digest", "sha512", "-mac", "hmacWithSHA512"]),
+        ("", &["-digest", "sha1", "-keep_alive", "0"]),
+    ];
+    for (at, (prefix, more)) in ways.into_iter().enumerate() {
+        let letter = letter(&somebody, &format!("{at}.letter"));
+        let reference = format!("{prefix}{}", letter.reference.as_str());
+        openssl_cmp(&somebody, &reference, &letter, &[&["-cmd", "ir"], more].concat()).ok();
+    }
+}
+
+#[test]
+fn a_client_that_refuses_its_certificate_gives_the_letter_back() {
+    let somebody = Somebody::new();
+    let letter = letter(&somebody, "one.letter");
+    let machine = &somebody.machine;
+    let other = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "o.key", "-subj", "/CN=o", "-out", "o.pem"];
+    machine.openssl(&other).ok();
+    // It trusts another CA only, so it refuses what it gets, and says so in certConf.
+    let output = ir(&somebody, &letter, &["-out_trusted", "o.pem"]);
+    assert_ne!(output.code(), 0, "{output}");
+    assert!(output.err().contains("CERTCONF") || output.out().contains("CERTCONF"), "{output}");
+    ir(&somebody, &letter, &[]).ok();
+    // Once it was taken, it is gone.
+    let output = ir(&somebody, &letter, &[]);
+    assert_ne!(output.code(), 0, "{output}");
+    output.says("used");
+}
+
+#[test]
+fn an_error_in_the_transaction_gives_the_letter_back() {
+    let somebody = Somebody::new();
+    let letter = letter(&somebody, "one.letter");
+    let secret = letter.temporary_key.cmp_secret();
+    let request = PkiMessage::from_der(&request_by_hand(&somebody.machine, &letter, false)).unwrap();
+    let granted = posted(&somebody, request.der());
+    let granted = check_reply(&request, &granted, secret).unwrap().granted().unwrap();
+    let why = PkiStatusInfo::rejection(PkiFailureInfo::INCORRECT_DATA, "the key does not fit its certificate");
+    let rejection = |secret: &[u8]| {
+        let draft = reject(&request, Some(&granted), why.clone(), jiff::Timestamp::now()).unwrap();
+        draft.protect_with_mac(secret, &MacProtection::pbm().unwrap()).unwrap()
+    };
+    // From somebody who does not know the key it gives nothing back.
+    posted(&somebody, &rejection(b"guessed"));
+    let output = ir(&somebody, &letter, &[]);
+    assert_ne!(output.code(), 0, "{output}");
+
+    let answer = post_cmp(somebody.office.http_address(), &rejection(secret));
+    assert!(verify_mac(&answer, secret).is_ok());
+    ir(&somebody, &letter, &[]).ok();
+}
+
+#[test]
+fn a_request_sent_again_gets_the_same_reply() {
+    let somebody = Somebody::new();
+    let letter = letter(&somebody, "one.letter");
+    let secret = letter.temporary_key.cmp_secret();
+    let request = request_by_hand(&somebody.machine, &letter, false);
+    let reply = posted(&somebody, &request);
+    let message = PkiMessage::from_der(&request).unwrap();
+    assert!(matches!(check_reply(&message, &reply, secret).unwrap().granted().unwrap().body(), PkiBody::Ip(_)));
+    for _ in 0..2 {
+        assert_eq!(posted(&somebody, &request), reply);
+    }
+    // The same transaction with other bytes (here only another salt) is another request.
+    let draft = Draft::new(message.header().clone(), message.body().clone());
+    let other = draft.protect_with_mac(secret, &MacProtection::pbm().unwrap()).unwrap();
+    let answer = post_cmp(somebody.office.http_address(), &other);
+    let PkiBody::Error(error) = answer.body() else { panic!("{} was answered", answer.body().name()) };
+    assert!(error.status.reasons().contains(PkiFailureInfo::TRANSACTION_ID_IN_USE), "{}", error.status);
+    assert!(verify_mac(&answer, secret).is_ok());
+    assert_eq!(posted(&somebody, &request), reply, "the first is still answered");
+}
