@@ -248,7 +248,7 @@ fn openssl_cmp_enrolls_with_a_letter() {
         assert!(output.code() != 0 && !machine.file("got.pem").exists(), "-popo {popo} was granted\n{output}");
     }
     // With other MACs and a client that wants no confirmation.
-    let stronger = ["-digest", "sha512", "-mac", "hmac-sha256", "-implicit_confirm"];
+    let stronger = ["-digest", "sha512", "-mac", "hmacWithSHA256", "-implicit_confirm"];
     let letter = somebody.issue_with("three.letter", &["--json"]).ok().json();
     cmp(&letter, &[&ir[..], &stronger].concat()).ok();
 }
