@@ -54,8 +54,9 @@ fn other_requests_are_refused_and_use_nothing_up() {
         assert_ne!(output.code(), 0, "{output}");
         output.says("badRequest").does_not_say("missing protection");
     }
-    for possession in ["0", "-1", "2"] {
-        let output = ir(&somebody, &letter, &["-popo", possession]);
+    // None, the RA's word, one for another kind of key; and one with SHA-1.
+    for possession in [["-popo", "-1"], ["-popo", "0"], ["-popo", "2"], ["-digest", "sha1"]] {
+        let output = ir(&somebody, &letter, &possession);
         assert_ne!(output.code(), 0, "{output}");
         output.says("badPOP");
     }
@@ -86,7 +87,7 @@ fn clients_name_the_reference_and_the_mac_as_they_are_used_to() {
         ("", &["-implicit_confirm"]),
         ("CN=", &[]),
         ("", &["-digest", "sha512", "-mac", "hmacWithSHA512"]),
-        ("", &["-digest", "sha1", "-keep_alive", "0"]),
+        ("", &["-digest", "sha384", "-keep_alive", "0"]),
     ];
     for (at, (prefix, more)) in ways.into_iter().enumerate() {
         let letter = letter(&somebody, &format!("{at}.letter"));
@@ -100,7 +101,8 @@ fn a_client_that_refuses_its_certificate_gives_the_letter_back() {
     let somebody = Somebody::new();
     let letter = letter(&somebody, "one.letter");
     let machine = &somebody.machine;
-    let other = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "o.key", "-subj", "/CN=o", "-out", "o.pem"];
+    let other =
+        ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "o.key", "-subj", "/CN=o", "-out", "o.pem"];
     machine.openssl(&other).ok();
     // It trusts another CA only, so it refuses what it gets, and says so in certConf.
     let output = ir(&somebody, &letter, &["-out_trusted", "o.pem"]);
