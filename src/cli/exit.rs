@@ -114,13 +114,6 @@ impl Failure {
         self.remedy = Some(remedy.into());
         self
     }
-
-    /// The same with more before its message, as `not re-enrolled: …`.
-    #[must_use]
-    pub fn prefixed(mut self, prefix: &str) -> Self {
-        self.message = format!("{prefix}: {}", self.message);
-        self
-    }
 }
 
 /// A command line that cannot be understood (2), or help and version that were asked for (0).

@@ -113,11 +113,16 @@ fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure>
             keyset.name.as_str(),
             keyset.token.name()
         );
-        let sure = prompter.confirm(&question).map_err(|error| {
-            Failure::from(error).prefixed("not deleted").with_remedy("--yes answers the question beforehand")
-        })?;
-        if !sure {
-            return Err(Failure::new(Exit::Refused, "not deleted: you said no"));
+        match prompter.confirm(&question) {
+            Ok(true) => {}
+            Ok(false) => return Err(Failure::new(Exit::Refused, "not deleted: you said no")),
+            Err(error) if error.is_cancelled() => {
+                return Err(Failure::new(Exit::Refused, "not deleted: the question was cancelled"));
+            }
+            Err(error) => {
+                return Err(Failure::usage(format!("not deleted: {error}"))
+                    .with_remedy("--yes answers the question beforehand"));
+            }
         }
     }
     let deleted = keyset::delete(&tokens, &keyset, &mut AtTheCommandLine::new(prompter, around.screen))?;
