@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::crash_point;
-use crate::token::Token;
+use crate::token::{Ceremony, KeyId};
 
 use super::index::{self, Hex, Keys, Pending, PrivateIndex};
 use super::unlock::unlock;
@@ -26,8 +26,8 @@ pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) ->
     let operation = "delete the keyset";
     let request = PinRequest::Existing { operation, token: &keyset.token };
     let unlock = unlock(tokens, &keyset.token, operation, request, person)?;
-    let token = unlock.token();
-    let (indexes, _) = index::private_indexes(token)?;
+    let token = unlock.ceremony();
+    let (indexes, _) = index::private_indexes(&token)?;
     let (own, others): (Vec<_>, Vec<_>) = indexes.into_iter().partition(|index| index.keyset.name == keyset.name);
 
     // Without a private index nobody with the PIN has ever said what is this keyset's: only its name is taken back.
@@ -35,9 +35,9 @@ pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) ->
     for other in others.iter().flat_map(objects_of) {
         doomed.remove(&other);
     }
-    let deleted = remove(token, &doomed)?;
+    let deleted = remove(&token, &doomed)?;
     crash_point::reached("keyset.deleted_objects");
-    index::remove(token, &keyset.name)?;
+    index::remove(&token, &keyset.name)?;
     Ok(deleted)
 }
 
@@ -48,21 +48,19 @@ pub(super) fn objects_of(index: &PrivateIndex) -> Vec<Hex> {
     ids
 }
 
-/// Destroys keys and certificates with these identifiers. What is gone already is not missed.
-pub(super) fn remove(token: &Token, doomed: &BTreeSet<Hex>) -> Result<Deleted, KeysetError> {
-    let mut deleted = Deleted::default();
-    for key in token.keys()? {
-        if doomed.contains(&Hex::from(key.id())) {
-            token.destroy(&key)?;
-            deleted.keys += 1;
-            crash_point::reached("keyset.deleted_key");
-        }
+/// Destroys keys and certificates with these identifiers, transport keys and halves of pairs among them. What is gone
+/// already is not missed.
+pub(super) fn remove(token: &Ceremony, doomed: &BTreeSet<Hex>) -> Result<Deleted, KeysetError> {
+    let is_doomed = |id: &KeyId| doomed.contains(&Hex::from(id));
+    let keys = token.keys()?.iter().filter(|key| is_doomed(key.id())).count();
+    for id in doomed {
+        token.destroy_transport_key(&id.key_id())?;
+        crash_point::reached("keyset.deleted_key");
     }
-    for certificate in token.certificates()? {
-        if doomed.contains(&Hex::from(&certificate.id)) {
-            token.delete_certificate(&certificate)?;
-            deleted.certificates += 1;
-        }
+    let mut certificates = 0;
+    for certificate in token.certificates()?.iter().filter(|certificate| is_doomed(&certificate.id)) {
+        token.delete_certificate(certificate)?;
+        certificates += 1;
     }
-    Ok(deleted)
+    Ok(Deleted { keys, certificates })
 }

@@ -15,6 +15,9 @@ const GLANCE: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug)]
 pub struct Tokens {
     modules: Vec<Module>,
+    /// Tests that share a module look at their own tokens alone.
+    #[cfg(test)]
+    prefix: String,
 }
 
 /// How far a keyset is.
@@ -70,7 +73,17 @@ pub struct TokenTrouble {
 impl Tokens {
     /// Looks through these modules.
     pub fn new(modules: Vec<Module>) -> Self {
-        Self { modules }
+        Self {
+            modules,
+            #[cfg(test)]
+            prefix: String::new(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn seeing_only(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.prefix);
+        self
     }
 
     /// The modules.
@@ -83,6 +96,10 @@ impl Tokens {
         let mut tokens: Vec<TokenInfo> = Vec::new();
         for module in &self.modules {
             for token in module.tokens()? {
+                #[cfg(test)]
+                if !token.label.starts_with(&self.prefix) {
+                    continue;
+                }
                 if !tokens.iter().any(|seen| is_same(seen, &token)) {
                     tokens.push(token);
                 }

@@ -64,3 +64,6 @@ pub const CRASH_POINTS: &[&str] = &[
     "keyset.deleted_key",
     "keyset.deleted_objects",
 ];
+
+#[cfg(test)]
+mod tests;

@@ -56,9 +56,6 @@ impl Desk {
         for kept in self.kept()? {
             doomed.remove(&kept);
         }
-        for id in &doomed {
-            self.ceremony.destroy_transport_key(&id.key_id())?;
-        }
         delete::remove(&self.ceremony, &doomed)?;
         Ok(())
     }

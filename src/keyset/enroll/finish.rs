@@ -57,7 +57,7 @@ pub(super) fn finish(mut desk: Desk, letter: &Letter, pins: Option<NewTokenPins>
     desk.ceremony.destroy_transport_key(&pending.transport.key_id())?;
     crash_point::reached("keyset.transport_key_destroyed");
     if let Some(old) = desk.index.keyset.keys.as_ref().filter(|old| old.signing != keys.signing) {
-        delete::remove(desk.token(), &BTreeSet::from([old.signing.clone()]))?;
+        delete::remove(&desk.ceremony, &BTreeSet::from([old.signing.clone()]))?;
         crash_point::reached("keyset.old_signing_key_destroyed");
     }
     if let Some(pins) = pins.filter(|_| pending.new_token) {

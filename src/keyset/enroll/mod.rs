@@ -207,3 +207,8 @@ impl AuthorityAddress {
         Self { name: letter.authority_name.clone(), http: letter.http_url.clone(), https: letter.https_url.clone() }
     }
 }
+
+#[cfg(test)]
+pub(super) fn so_pin_of(letter: &Letter) -> crate::token::Pin {
+    so_pin::of_letter(letter).unwrap()
+}

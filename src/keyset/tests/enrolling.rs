@@ -1,0 +1,229 @@
+//! Enrollments that succeed, and what can be done with the keyset then.
+
+use super::*;
+use crate::pki::Certificate;
+use crate::smime::{Cipher, encrypt};
+use crate::token::TokenError;
+
+fn encrypted_to(keyset: &FoundKeyset, place: usize) -> Vec<u8> {
+    let id = &keyset.encryption[place];
+    let certificate = Certificate::from_der(&keyset.certificate_of(id).unwrap().der).unwrap();
+    encrypt(b"a secret", &[certificate], Cipher::Aes256Cbc).unwrap()
+}
+
+fn reads(wallet: &Wallet, keyset: &str, message: &[u8], with: &'static str) {
+    let choice = KeysetChoice { name: Some(wallet.name(keyset)), token: None, default: None };
+    let read = decrypt(&wallet.tokens, &choice, message, &mut Script::with(with)).unwrap();
+    assert_eq!(read.content.as_slice(), b"a secret");
+    assert_eq!(read.keyset, wallet.name(keyset).to_string());
+}
+
+fn signs(wallet: &Wallet, keyset: &str, with: &'static str) -> Result<Vec<u8>, KeysetError> {
+    let options = SignOptions { detached: false };
+    sign(&wallet.tokens, &wallet.keyset(keyset), b"a message", options, &mut Script::with(with), Timestamp::now())
+}
+
+#[test]
+fn a_new_token_a_keyset_and_one_pin_entry() {
+    let double = Double::new();
+    let (wallet, letter) = (Wallet::new(), double.letter(Purpose::Enroll));
+    let mut script = Script::with(PIN);
+    let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("a"), &mut script));
+
+    assert_eq!(script.asked, ["new"]);
+    assert_eq!(double.seen(), ["genm", "ir", "certConf"]);
+    assert!(double.is_used(&letter) && script.notices.is_empty(), "{:?}", script.notices);
+    assert!(!enrolled.reenrolled && !enrolled.resumed && enrolled.encryption_keys == 1);
+    let keyset = wallet.keyset("a");
+    assert_eq!((keyset.level, &keyset.standing), (SecurityLevel::High, &Standing::Enrolled));
+    assert_eq!(keyset.token.label, wallet.name("a").as_str());
+    assert_eq!(keyset.authority_sha256(), Some(letter.ca_fingerprint));
+
+    // Two keys, each with its certificate under the same identifier; nothing else is left.
+    let inventory = wallet.inventory(&keyset.token, PIN);
+    assert_eq!(inventory.iter().filter(|object| object.starts_with("key ")).count(), 2, "{inventory:#?}");
+    assert_eq!(inventory.iter().filter(|object| object.starts_with("public key ")).count(), 2, "{inventory:#?}");
+    assert_eq!(inventory.iter().filter(|object| object.starts_with("certificate ")).count(), 3, "{inventory:#?}");
+    assert_eq!(inventory.iter().filter(|object| object.starts_with("data ")).count(), 2, "{inventory:#?}");
+    let details = show(&keyset).unwrap();
+    let uses: Vec<KeyUse> = details.certificates.iter().map(|certificate| certificate.key_use).collect();
+    assert_eq!(uses, [KeyUse::Signing, KeyUse::Encryption, KeyUse::Authority]);
+    assert_eq!(details.certificates[0].emails, ["user@example.org"]);
+
+    signs(&wallet, "a", PIN).unwrap();
+    reads(&wallet, "a", &encrypted_to(&keyset, 0), PIN);
+}
+
+#[test]
+fn the_so_pin_of_a_keyset_that_stands_is_not_the_letters() {
+    let double = Double::new();
+    let (wallet, letter) = (Wallet::new(), double.letter(Purpose::Enroll));
+    enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("a"), &mut Script::with(PIN)));
+    let token = wallet.tokens.open(&wallet.keyset("a").token).unwrap();
+    let derived = enroll::so_pin_of(&letter);
+    let refused = token.init_pin_as_so(&derived, &pin("87654321")).unwrap_err();
+    assert!(matches!(refused, TokenError::PinIncorrect { .. }), "{refused}");
+
+    // Unless its owner gave one.
+    let letter = double.letter(Purpose::Enroll);
+    let options = EnrollOptions { so_pin: true, ..wallet.into_new_token("b") };
+    let mut script = Script::with(PIN);
+    enrolled(run(&double, &wallet, &letter, &options, &mut script));
+    assert_eq!(script.asked, ["new", "so"]);
+    wallet.tokens.open(&wallet.keyset("b").token).unwrap().init_pin_as_so(&pin(PIN), &pin("87654321")).unwrap();
+    signs(&wallet, "b", "87654321").unwrap();
+}
+
+#[test]
+fn keys_on_curves_are_delivered_and_tried_out_too() {
+    let mut double = Double::new();
+    for algorithm in ["p256", "p384"] {
+        double.encryption_algorithm = algorithm.parse().unwrap();
+        let wallet = somebody(&double);
+        reads(&wallet, "a", &encrypted_to(&wallet.keyset("a"), 0), PIN);
+    }
+}
+
+#[test]
+fn re_enrolling_keeps_the_older_encryption_keys_and_only_them() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let before = wallet.keyset("a");
+    let old_message = encrypted_to(&before, 0);
+
+    let mut script = Script::with(PIN);
+    let letter = double.letter(Purpose::Enroll);
+    let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut script));
+    assert!(enrolled.reenrolled && enrolled.encryption_keys == 2);
+    assert_eq!(script.asked, ["existing to enroll"]);
+    assert_eq!(double.seen(), ["genm", "ir", "certConf"]);
+
+    let after = wallet.keyset("a");
+    assert_ne!(after.signing, before.signing);
+    assert_eq!(after.encryption[1..], before.encryption[..]);
+    let inventory = wallet.inventory(&after.token, PIN);
+    let old_signing = before.signing.as_ref().unwrap().to_string();
+    assert!(!inventory.iter().any(|object| object.contains(&old_signing)), "{inventory:#?}");
+    assert_eq!(inventory.iter().filter(|object| object.starts_with("key ")).count(), 3, "{inventory:#?}");
+    signs(&wallet, "a", PIN).unwrap();
+    reads(&wallet, "a", &old_message, PIN);
+    reads(&wallet, "a", &encrypted_to(&after, 0), PIN);
+}
+
+#[test]
+fn a_forgotten_pin_the_whole_history_arrives_under_a_new_one() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let first = encrypted_to(&wallet.keyset("a"), 0);
+    enrolled(run(&double, &wallet, &double.letter(Purpose::Enroll), &wallet.again("a"), &mut Script::with(PIN)));
+    let second = encrypted_to(&wallet.keyset("a"), 0);
+    double.seen();
+
+    let letter = double.letter(Purpose::Recover);
+    let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("b"), &mut Script::with("87654321")));
+    assert_eq!(enrolled.encryption_keys, 2);
+    assert_eq!(double.seen(), ["genm", "krr", "certConf"]);
+    reads(&wallet, "b", &first, "87654321");
+    reads(&wallet, "b", &second, "87654321");
+    assert_eq!(show(&wallet.keyset("b")).unwrap().certificates[2].key_use, KeyUse::OlderEncryption);
+
+    // Both can read it: who does not say which is told so, before any PIN.
+    let mut nobody = Script::without(NoPin::Cancelled);
+    let refused = decrypt(&wallet.tokens, &KeysetChoice::default(), &first, &mut nobody).unwrap_err();
+    assert_eq!((refused.kind(), nobody.asked.len()), (ErrorKind::Refused, 0), "{refused}");
+    let choice = KeysetChoice { default: Some(wallet.name("b")), ..KeysetChoice::default() };
+    assert!(decrypt(&wallet.tokens, &choice, &first, &mut Script::with("87654321")).is_ok());
+}
+
+#[test]
+fn two_keysets_on_one_token_are_apart_even_with_the_same_encryption_key() {
+    let double = Double::new();
+    let wallet = Wallet::new();
+    let token = wallet.token("card");
+    let letters = [double.letter(Purpose::Enroll), double.letter(Purpose::Recover)];
+    for (letter, name) in letters.iter().zip(["a", "b"]) {
+        enrolled(run(&double, &wallet, letter, &wallet.onto(&token, name), &mut Script::with(PIN)));
+    }
+    let (a, b) = (wallet.keyset("a"), wallet.keyset("b"));
+    assert_eq!(a.certificate_of(&a.encryption[0]).unwrap().der, b.certificate_of(&b.encryption[0]).unwrap().der);
+    assert_ne!(a.encryption, b.encryption);
+    let message = encrypted_to(&a, 0);
+    reads(&wallet, "a", &message, PIN);
+    reads(&wallet, "b", &message, PIN);
+
+    // The PIN is both's, and its owner is told so.
+    let mut script = Script::with(PIN);
+    pin_change(&wallet.tokens, &a, &mut script).unwrap();
+    assert!(matches!(&script.notices[..], [Notice::SharedPin { others }] if *others == wallet.name("b").to_string()));
+
+    // Deleting one leaves the other whole, the authority's certificate included.
+    delete(&wallet.tokens, &a, &mut Script::with(PIN)).unwrap();
+    assert!(wallet.keyset("b").authority_certificate().is_some());
+    reads(&wallet, "b", &message, PIN);
+    signs(&wallet, "b", PIN).unwrap();
+    delete(&wallet.tokens, &b, &mut Script::with(PIN)).unwrap();
+    assert_eq!(wallet.inventory(&token, PIN).len(), 0);
+}
+
+#[test]
+fn changing_the_pin_costs_one_try_of_the_old_one() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    struct OldThenNew(Vec<&'static str>);
+    impl Person for OldThenNew {
+        fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
+            Ok(pin(self.0.remove(0)))
+        }
+        fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+            Err(NoPin::LastTry)
+        }
+    }
+    let keyset = wallet.keyset("a");
+    let wrong = pin_change(&wallet.tokens, &keyset, &mut OldThenNew(vec!["00000000", "87654321"])).unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Pin);
+    signs(&wallet, "a", PIN).unwrap();
+    pin_change(&wallet.tokens, &keyset, &mut OldThenNew(vec![PIN, "87654321"])).unwrap();
+    assert_eq!(signs(&wallet, "a", PIN).unwrap_err().kind(), ErrorKind::Pin);
+    signs(&wallet, "a", "87654321").unwrap();
+}
+
+#[test]
+fn a_public_index_that_somebody_changed_is_reported_and_not_believed() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let name = wallet.name("a");
+    let forge = |from: &str, to: &str| {
+        let unlock = wallet.tokens.open(&wallet.keyset("a").token).unwrap().unlock(pin(PIN)).unwrap();
+        let token = unlock.token();
+        let index = token.data_objects(index::APPLICATION, false).unwrap().remove(0);
+        let text = String::from_utf8(index.value).unwrap();
+        assert!(text.contains(from), "{text}");
+        token.put_data(index::APPLICATION, name.as_str(), text.replace(from, to).as_bytes(), false).unwrap();
+    };
+    forge("\"high\"", "\"low\"");
+    assert_eq!(wallet.keyset("a").level, SecurityLevel::Low);
+    let mut script = Script::with(PIN);
+    let keyset = wallet.keyset("a");
+    sign(&wallet.tokens, &keyset, b"", SignOptions::default(), &mut script, Timestamp::now()).unwrap();
+    assert!(matches!(&script.notices[..], [Notice::IndexMismatch { what, .. }] if what == "security level"));
+    assert_eq!(wallet.keyset("a").level, SecurityLevel::High, "it was not written anew");
+
+    // Another key in place of the own one: it is not used.
+    let id = keyset.encryption[0].to_string();
+    forge(&id, &keyset.signing.as_ref().unwrap().to_string());
+    let message = encrypted_to(&keyset, 0);
+    let choice = KeysetChoice { name: Some(name.clone()), ..KeysetChoice::default() };
+    assert!(decrypt(&wallet.tokens, &choice, &message, &mut Script::with(PIN)).is_err());
+
+    // A keyset that nobody with the PIN has made.
+    let unlock = wallet.tokens.open(&keyset.token).unwrap().unlock(pin(PIN)).unwrap();
+    let token = unlock.token();
+    let index = token.data_objects(index::APPLICATION, false).unwrap().remove(0);
+    let text = String::from_utf8(index.value).unwrap().replace(name.as_str(), wallet.name("forged").as_str());
+    token.put_data(index::APPLICATION, wallet.name("forged").as_str(), text.as_bytes(), false).unwrap();
+    drop(unlock);
+    let refused = signs(&wallet, "forged", PIN).unwrap_err();
+    assert!(matches!(refused, KeysetError::Damaged { .. }), "{refused}");
+    delete(&wallet.tokens, &wallet.keyset("forged"), &mut Script::with(PIN)).unwrap();
+    signs(&wallet, "a", PIN).unwrap();
+}

@@ -1,0 +1,157 @@
+//! Enrollments on SoftHSM, in process: the ends they come to, and what is on the token then.
+
+mod double;
+mod enrolling;
+mod refusals;
+mod replies;
+mod resuming;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::letter::{Letter, Purpose};
+use crate::token::test_support::{PIN, fresh_label, pin, softhsm};
+use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
+use double::Double;
+
+/// Who says what was written down for them, and remembers what they were asked.
+pub struct Script {
+    answers: Vec<Result<&'static str, NoPin>>,
+    pub asked: Vec<String>,
+    pub notices: Vec<Notice>,
+}
+
+impl Script {
+    /// Answers every question for a PIN with this.
+    pub fn with(pin: &'static str) -> Self {
+        Self { answers: vec![Ok(pin); 4], asked: Vec::new(), notices: Vec::new() }
+    }
+
+    pub fn without(reason: NoPin) -> Self {
+        Self { answers: vec![Err(reason)], asked: Vec::new(), notices: Vec::new() }
+    }
+}
+
+impl Person for Script {
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        let kind = match request {
+            PinRequest::Existing { operation, .. } => format!("existing to {operation}"),
+            PinRequest::Resumed { .. } => "resumed".to_owned(),
+            PinRequest::New { .. } => "new".to_owned(),
+            PinRequest::NewSoPin { .. } => "so".to_owned(),
+        };
+        self.asked.push(kind);
+        self.answers.pop().expect("asked once too often").map(pin)
+    }
+
+    fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+        Err(NoPin::LastTry)
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+}
+
+/// Somebody's tokens, all with labels that begin alike, so that tests do not see each other's.
+pub struct Wallet {
+    prefix: String,
+    pub tokens: Tokens,
+}
+
+impl Wallet {
+    pub fn new() -> Self {
+        let prefix = fresh_label("k");
+        Self { tokens: Tokens::new(vec![softhsm()]).seeing_only(&prefix), prefix }
+    }
+
+    /// A keyset name in this wallet.
+    pub fn name(&self, what: &str) -> KeysetName {
+        format!("{}{what}", self.prefix).parse().unwrap()
+    }
+
+    /// A new token with [`PIN`] that no keyset is on.
+    pub fn token(&self, what: &str) -> TokenInfo {
+        softhsm().create_token(&format!("{}{what}", self.prefix), &pin("so-pin-of-it"), &pin(PIN)).unwrap()
+    }
+
+    pub fn into_new_token(&self, what: &str) -> EnrollOptions {
+        EnrollOptions { new_token: Some(NewToken::Anywhere), ..self.again(what) }
+    }
+
+    pub fn again(&self, what: &str) -> EnrollOptions {
+        EnrollOptions { keyset: self.name(what), level: None, new_token: None, token: None, so_pin: false }
+    }
+
+    pub fn onto(&self, token: &TokenInfo, what: &str) -> EnrollOptions {
+        EnrollOptions { token: Some(TokenSelector::SerialOrLabel(token.serial.clone())), ..self.again(what) }
+    }
+
+    pub fn keyset(&self, what: &str) -> FoundKeyset {
+        let choice = KeysetChoice { name: Some(self.name(what)), token: None, default: None };
+        self.tokens.choose(&choice).unwrap()
+    }
+
+    /// Everything on the token with this PIN: labels and identifiers of keys, certificates, data objects' contents.
+    pub fn inventory(&self, token: &TokenInfo, with: &str) -> BTreeSet<String> {
+        let unlock = self.tokens.open(token).unwrap().unlock(pin(with)).unwrap();
+        let token = unlock.token();
+        let mut found = BTreeSet::new();
+        found.extend(token.keys().unwrap().iter().map(|key| format!("key {} {}", key.label(), key.id())));
+        found.extend(token.public_keys().unwrap().iter().map(|key| format!("public key {} {}", key.label, key.id)));
+        found.extend(
+            token.certificates().unwrap().iter().map(|stored| format!("certificate {} {}", stored.label, stored.id)),
+        );
+        for private in [false, true] {
+            for data in token.data_objects(index::APPLICATION, private).unwrap() {
+                let text = String::from_utf8(data.value).unwrap();
+                // The revision counts every writing, also of the same.
+                let text = text.split(',').filter(|part| !part.contains("\"revision\"")).collect::<Vec<_>>().join(",");
+                found.insert(format!("data {} {private} {text}", data.label));
+            }
+        }
+        found
+    }
+
+    /// Labels of the tokens there are.
+    pub fn labels(&self) -> Vec<String> {
+        self.tokens.list().unwrap().into_iter().map(|token| token.label).collect()
+    }
+}
+
+pub fn run(
+    double: &Double,
+    wallet: &Wallet,
+    letter: &Letter,
+    options: &EnrollOptions,
+    script: &mut Script,
+) -> Enrollment {
+    enroll(&wallet.tokens, double, letter, options, script, Timestamp::now()).unwrap()
+}
+
+#[track_caller]
+pub fn enrolled(enrollment: Enrollment) -> Enrolled {
+    match enrollment {
+        Enrollment::Enrolled(enrolled) => *enrolled,
+        Enrollment::NotEnrolled(not) => panic!("{not}"),
+    }
+}
+
+#[track_caller]
+pub fn not_enrolled(enrollment: Enrollment) -> NotEnrolled {
+    match enrollment {
+        Enrollment::Enrolled(enrolled) => panic!("enrolled: {enrolled:?}"),
+        Enrollment::NotEnrolled(not) => not,
+    }
+}
+
+/// A wallet with the keyset "a" on a new token, at level High.
+pub fn somebody(double: &Double) -> Wallet {
+    let wallet = Wallet::new();
+    let letter = double.letter(Purpose::Enroll);
+    enrolled(run(double, &wallet, &letter, &wallet.into_new_token("a"), &mut Script::with(PIN)));
+    double.seen();
+    wallet
+}

@@ -1,0 +1,124 @@
+//! What is refused: before any PIN where a rule is against it, before anything is sent where the PIN is, before anything
+//! is made where the letter is.
+
+use super::double::unreachable;
+use super::*;
+use crate::letter::TemporaryKey;
+
+/// Refused before anybody was asked and before anything was sent.
+#[track_caller]
+fn at_once(double: &Double, wallet: &Wallet, letter: &Letter, options: &EnrollOptions, kind: ErrorKind) -> String {
+    let mut nobody = Script::without(NoPin::Cancelled);
+    let not = not_enrolled(run(double, wallet, letter, options, &mut nobody));
+    assert!(nobody.asked.is_empty(), "a PIN was asked: {not}");
+    assert!(double.seen().is_empty(), "something was sent: {not}");
+    assert_eq!(not.kind(), kind, "{not}");
+    not.to_string()
+}
+
+#[test]
+fn rules_are_told_before_any_pin_is_asked() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let letter = double.letter(Purpose::Enroll);
+
+    let text = at_once(&double, &wallet, &letter, &wallet.into_new_token("a"), ErrorKind::Refused);
+    assert!(text.contains("taken") && text.contains("--new-token"), "{text}");
+    let recovery = double.letter(Purpose::Recover);
+    at_once(&double, &wallet, &recovery, &wallet.again("a"), ErrorKind::Refused);
+    let low = EnrollOptions { level: Some(SecurityLevel::Low), ..wallet.again("a") };
+    let text = at_once(&double, &wallet, &letter, &low, ErrorKind::Refused);
+    assert!(text.contains("high, medium"), "{text}");
+    let medium = EnrollOptions { level: Some(SecurityLevel::Medium), ..wallet.again("a") };
+    at_once(&double, &wallet, &letter, &medium, ErrorKind::Refused);
+    let text = at_once(&double, &wallet, &letter, &wallet.again("z"), ErrorKind::Absent);
+    assert!(text.contains("--new-token") && text.contains(wallet.name("a").as_str()), "{text}");
+    let nowhere = EnrollOptions { token: Some("nowhere".parse().unwrap()), ..wallet.again("z") };
+    at_once(&double, &wallet, &letter, &nowhere, ErrorKind::Absent);
+    let elsewhere = Letter { ca_fingerprint: [7; 32], ..letter.clone() };
+    let text = at_once(&double, &wallet, &elsewhere, &wallet.again("a"), ErrorKind::Refused);
+    assert!(text.contains("another authority"), "{text}");
+
+    // The letter is still good.
+    enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
+}
+
+#[test]
+fn a_token_of_that_label_with_somebodys_own_object_is_not_taken_for_one_that_was_begun() {
+    let double = Double::new();
+    let wallet = Wallet::new();
+    let own = wallet.token("own");
+    let unlock = wallet.tokens.open(&own).unwrap().unlock(pin(PIN)).unwrap();
+    unlock.token().put_data("somebody", "something", b"own", false).unwrap();
+    drop(unlock);
+    let letter = double.letter(Purpose::Enroll);
+    let text = at_once(&double, &wallet, &letter, &wallet.into_new_token("own"), ErrorKind::Refused);
+    assert!(text.contains(&own.serial), "{text}");
+}
+
+#[test]
+fn without_the_right_pin_nothing_is_sent_and_all_is_as_before() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let letter = double.letter(Purpose::Enroll);
+    let before = wallet.inventory(&wallet.keyset("a").token, PIN);
+    let unavailable = NoPin::Unavailable("no terminal".into());
+    for mut script in [
+        Script::without(NoPin::Cancelled),
+        Script::without(unavailable),
+        Script::without(NoPin::LastTry),
+        Script::with("00000000"),
+    ] {
+        let not = not_enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut script));
+        assert_eq!((not.kind(), script.asked.len()), (ErrorKind::Pin, 1), "{not}");
+        let text = not.to_string();
+        assert!(text.starts_with("not re-enrolled: ") && text.contains("nothing was sent"), "{text}");
+        assert!(double.seen().is_empty(), "something was sent");
+    }
+    assert_eq!(wallet.inventory(&wallet.keyset("a").token, PIN), before);
+    enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
+}
+
+/// Not enrolled for the letter's sake: asked once, and nothing made.
+#[track_caller]
+fn by_the_letter(double: &Double, wallet: &Wallet, letter: &Letter, kind: ErrorKind) -> String {
+    let labels = wallet.labels();
+    let not = not_enrolled(run(double, wallet, letter, &wallet.into_new_token("n"), &mut Script::with(PIN)));
+    assert_eq!(not.kind(), kind, "{not}");
+    assert_eq!(double.seen(), ["genm"], "{not}");
+    assert_eq!(wallet.labels(), labels, "a token was made");
+    not.to_string()
+}
+
+#[test]
+fn nothing_is_made_until_the_letter_is_known_to_be_good() {
+    let double = Double::new();
+    let wallet = Wallet::new();
+    let letter = double.letter(Purpose::Enroll);
+
+    double.bend(|_, _, _| Err(unreachable()));
+    let text = by_the_letter(&double, &wallet, &letter, ErrorKind::Unreachable);
+    assert!(text.contains("still good"), "{text}");
+    double.bend(|_, _, mut reply| {
+        let last = reply.len() - 1;
+        reply[last] ^= 1;
+        Ok(reply)
+    });
+    by_the_letter(&double, &wallet, &letter, ErrorKind::Refused);
+    double.straight();
+
+    let wrong = Letter { temporary_key: TemporaryKey::from_mac(&[1; 32]), ..letter.clone() };
+    by_the_letter(&double, &wallet, &wrong, ErrorKind::Refused);
+    let unknown = double.letter(Purpose::Enroll);
+    let unknown = Letter { reference: Double::new().letter(Purpose::Enroll).reference, ..unknown };
+    by_the_letter(&double, &wallet, &unknown, ErrorKind::Refused);
+    let other_authority = Letter { ca_fingerprint: [7; 32], ..letter.clone() };
+    let text = by_the_letter(&double, &wallet, &other_authority, ErrorKind::Refused);
+    assert!(text.contains("fingerprint"), "{text}");
+
+    enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("n"), &mut Script::with(PIN)));
+    double.seen();
+    let used = not_enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("m"), &mut Script::with(PIN)));
+    assert!(used.to_string().contains("used"), "{used}");
+    assert_eq!(double.seen(), ["genm"]);
+}
