@@ -70,7 +70,7 @@ impl Certificate {
             .map_err(|error| PkiError::malformed(WHAT, error.to_string()))
     }
 
-    /// The received bytes of the TBSCertificate, which the signature is over.
+    /// The received bytes of the `TBSCertificate`, which the signature is over.
     pub fn tbs_der(&self) -> &[u8] {
         self.der.get(self.tbs.clone()).unwrap_or_default()
     }
@@ -115,7 +115,7 @@ impl Certificate {
         self.not_before() <= at && at.as_second() <= self.not_after().as_second()
     }
 
-    /// DER SubjectPublicKeyInfo.
+    /// DER `SubjectPublicKeyInfo`.
     pub fn public_key_der(&self) -> Result<Vec<u8>, PkiError> {
         self.parsed.tbs_certificate().subject_public_key_info().to_der().map_err(PkiError::encode("a public key"))
     }

@@ -1,6 +1,6 @@
 //! E-mail addresses as certificates can carry them.
 //!
-//! A certificate's rfc822Name is ASCII (RFC 5280 §4.2.1.6). A local part beyond ASCII would need SmtpUTF8Mailbox
+//! A certificate's rfc822Name is ASCII (RFC 5280 §4.2.1.6). A local part beyond ASCII would need `SmtpUTF8Mailbox`
 //! (RFC 9598), which the mail programs of today do not match against a From line: it is refused here, with the reason,
 //! before a person gets a certificate that nobody can use. A domain beyond ASCII has an ASCII form (`xn--…`): that is asked for.
 

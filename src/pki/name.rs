@@ -56,7 +56,7 @@ impl DistinguishedName {
         Name::from_der(&der).map(Self)
     }
 
-    /// From a DER `Name` (an RDNSequence).
+    /// From a DER `Name` (an `RDNSequence`).
     pub fn from_der(der: &[u8]) -> Result<Self, PkiError> {
         Name::from_der(der).map(Self).map_err(PkiError::decode("a name"))
     }
@@ -120,7 +120,7 @@ fn is_control(char: char) -> bool {
     char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The text of a DirectoryString or IA5String.
+/// The text of a `DirectoryString` or `IA5String`.
 fn text_of(value: &Any) -> Option<String> {
     match value.tag() {
         Tag::Utf8String => Utf8StringRef::try_from(value).ok().map(|text| text.as_str().to_owned()),

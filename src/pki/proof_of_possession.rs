@@ -4,8 +4,8 @@ use spki::AlgorithmIdentifierOwned;
 
 use super::PkiError;
 
-/// Checks a POPOSigningKey signature: over the received DER of the CertRequest (or POPOSigningKeyInput), by the key of
-/// the certificate template's SubjectPublicKeyInfo, with an algorithm that fits such a key ([`super::signature::verify`]).
+/// Checks a `POPOSigningKey` signature: over the received DER of the `CertRequest` (or `POPOSigningKeyInput`), by the key of
+/// the certificate template's `SubjectPublicKeyInfo`, with an algorithm that fits such a key ([`super::signature::verify`]).
 pub fn verify(
     public_key_der: &[u8],
     algorithm: &AlgorithmIdentifierOwned,

@@ -1,4 +1,4 @@
-//! Public keys of the three kinds used here, from their SubjectPublicKeyInfo.
+//! Public keys of the three kinds used here, from their `SubjectPublicKeyInfo`.
 
 use const_oid::db::{rfc5912, rfc8410};
 use der::asn1::ObjectIdentifier;
@@ -23,7 +23,7 @@ pub enum PublicKey {
 }
 
 impl PublicKey {
-    /// From a DER SubjectPublicKeyInfo. Anything but RSA, P-256 and P-384 is refused by name.
+    /// From a DER `SubjectPublicKeyInfo`. Anything but RSA, P-256 and P-384 is refused by name.
     pub fn from_spki_der(der: &[u8]) -> Result<Self, PkiError> {
         let spki = SubjectPublicKeyInfoOwned::from_der(der).map_err(PkiError::decode("a public key"))?;
         let octets = spki

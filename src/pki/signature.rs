@@ -68,7 +68,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// By the AlgorithmIdentifier of a certificate or message, hash included.
+    /// By the `AlgorithmIdentifier` of a certificate or message, hash included.
     pub fn from_algorithm(algorithm: &AlgorithmIdentifierOwned) -> Result<Self, PkiError> {
         let no_parameters = algorithm.parameters.as_ref().is_none_or(der::Any::is_null);
         let scheme = match algorithm.oid {
@@ -114,7 +114,7 @@ fn pss(algorithm: &AlgorithmIdentifierOwned) -> Result<Scheme, PkiError> {
     Ok(Scheme::Pss { hash, salt_length: parameters.salt_len })
 }
 
-/// Checks a signature over `message` by the key of a DER SubjectPublicKeyInfo.
+/// Checks a signature over `message` by the key of a DER `SubjectPublicKeyInfo`.
 ///
 /// Takes RSA PKCS #1 v1.5 and RSASSA-PSS with SHA-256, 384, 512, and ECDSA (DER `Ecdsa-Sig-Value`) with these on P-256
 /// and P-384. SHA-1 and MD5 are refused. `what` completes "the signature of …".

@@ -46,7 +46,7 @@ pub struct NewCertificate<'a> {
     pub email: Option<&'a EmailAddress>,
     /// The subjectAltName's hosts; needed when the profile says so, else not allowed.
     pub hosts: &'a [Host],
-    /// DER SubjectPublicKeyInfo; its kind must be one that the profile allows.
+    /// DER `SubjectPublicKeyInfo`; its kind must be one that the profile allows.
     pub public_key: &'a [u8],
     /// Its number, see [`SerialNumber::random`].
     pub serial: &'a SerialNumber,
@@ -84,7 +84,7 @@ struct SignedCertificate<'a> {
 }
 
 impl NewCertificate<'_> {
-    /// The DER TBSCertificate: store it before it is signed.
+    /// The DER `TBSCertificate`: store it before it is signed.
     pub fn to_tbs_der(&self) -> Result<Vec<u8>, PkiError> {
         let algorithm = self.allowed_algorithm()?;
         let (issuer, signature) = match self.issuer {
@@ -194,7 +194,7 @@ fn extension<T: Encode + AssociatedOid>(value: &T, critical: bool) -> Result<Ext
     Ok(Extension { extn_id: T::OID, critical, extn_value: octets(&value)? })
 }
 
-/// Signs a TBSCertificate's DER as it is. Refused when the signer's algorithm is not the one that stands in it.
+/// Signs a `TBSCertificate`'s DER as it is. Refused when the signer's algorithm is not the one that stands in it.
 pub fn sign_tbs<S, G>(tbs_der: &[u8], signer: &S) -> Result<Certificate, PkiError>
 where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
@@ -208,12 +208,12 @@ where
         return Err(PkiError::unsupported("the signing key", "the certificate to be signed names another algorithm"));
     }
     let signature = signer.try_sign(tbs_der).map_err(|source| PkiError::Sign { what: WHAT, source })?;
-    let signed = SignedCertificate {
+    let certificate = SignedCertificate {
         tbs_certificate: AnyRef::try_from(tbs_der).map_err(PkiError::decode("a certificate to be signed"))?,
         signature_algorithm: algorithm,
         signature: signature.to_bitstring().map_err(PkiError::encode("a signature"))?,
     };
-    Certificate::from_der(&signed.to_der().map_err(PkiError::encode(WHAT))?)
+    Certificate::from_der(&certificate.to_der().map_err(PkiError::encode(WHAT))?)
 }
 
 #[cfg(test)]

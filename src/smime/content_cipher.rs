@@ -79,7 +79,7 @@ impl ContentCipher {
         })
     }
 
-    /// DER AlgorithmIdentifier of the two that [`ContentCipher::new`] makes.
+    /// DER `AlgorithmIdentifier` of the two that [`ContentCipher::new`] makes.
     pub(super) fn algorithm(&self) -> Result<Vec<u8>, SmimeError> {
         let octets = |octets: &[u8]| OctetString::new(octets);
         let algorithm = match self {

@@ -122,7 +122,7 @@ impl EncryptedMessage {
     }
 }
 
-/// EncryptedContentInfo (RFC 5652 §6.1). Its content may come in pieces: an implicit tag hides that from the reading of
+/// `EncryptedContentInfo` (RFC 5652 §6.1). Its content may come in pieces: an implicit tag hides that from the reading of
 /// BER, so it is put together here.
 fn encrypted_content(element: Element<'_>) -> Result<(ContentCipher, Vec<u8>), SmimeError> {
     let mut parts = element.inside(WHAT);

@@ -1,4 +1,4 @@
-//! Encrypting content to other people's certificates: EnvelopedData (RFC 5652 §6) and AuthEnvelopedData (RFC 5083).
+//! Encrypting content to other people's certificates: EnvelopedData (RFC 5652 §6) and `AuthEnvelopedData` (RFC 5083).
 
 use const_oid::db::rfc5911;
 use zeroize::Zeroizing;
@@ -21,11 +21,11 @@ pub enum Cipher {
     /// AES-256-CBC in EnvelopedData: what everyone reads.
     #[default]
     Aes256Cbc,
-    /// AES-256-GCM in AuthEnvelopedData: authenticated, but not every program reads it yet.
+    /// AES-256-GCM in `AuthEnvelopedData`: authenticated, but not every program reads it yet.
     Aes256Gcm,
 }
 
-/// Encrypts `content` to all recipients (1 to 1000) by their encryption certificates; answers a DER ContentInfo for
+/// Encrypts `content` to all recipients (1 to 1000) by their encryption certificates; answers a DER `ContentInfo` for
 /// [`super::Message::write`]. RSA keys by RSAES-PKCS1-v1_5, elliptic curve keys by ECDH with AES-256 key wrap.
 ///
 /// Whether the certificates are to be believed is the caller's to check beforehand ([`crate::pki::path::verify`] with

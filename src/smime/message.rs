@@ -28,7 +28,7 @@ pub enum Kind {
     Signed,
     /// EnvelopedData: encrypted, not authenticated
     Enveloped,
-    /// AuthEnvelopedData: encrypted, authenticated
+    /// `AuthEnvelopedData`: encrypted, authenticated
     AuthEnveloped,
 }
 
@@ -71,7 +71,7 @@ pub struct Message {
     pub format: Format,
     /// What it is.
     pub kind: Kind,
-    /// The ContentInfo, in DER or BER.
+    /// The `ContentInfo`, in DER or BER.
     pub cms: Vec<u8>,
     /// The first part of a `multipart/signed`, as it was signed: with its MIME headers, lines ended by CR LF.
     pub detached_content: Option<Vec<u8>>,
@@ -91,7 +91,7 @@ impl Message {
         Ok(Self { format, kind: Kind::of(&cms)?, cms, detached_content })
     }
 
-    /// Writes a DER ContentInfo in the given form. For a detached signature in the form S/MIME, `content` is the signed
+    /// Writes a DER `ContentInfo` in the given form. For a detached signature in the form S/MIME, `content` is the signed
     /// content (with the MIME headers that were signed with it, lines ended by CR LF) and becomes the first part of a
     /// `multipart/signed`; otherwise it is not looked at.
     pub fn write(cms: &[u8], format: Format, content: Option<&[u8]>) -> Result<Vec<u8>, SmimeError> {

@@ -32,7 +32,7 @@ pub struct Signing<'a> {
     pub content_type: ContentType,
 }
 
-/// Signs `content` byte for byte; answers a DER ContentInfo for [`super::Message::write`]. One use of the signer.
+/// Signs `content` byte for byte; answers a DER `ContentInfo` for [`super::Message::write`]. One use of the signer.
 pub fn sign<S, G>(content: &[u8], signing: &Signing<'_>, signer: &S) -> Result<Vec<u8>, SmimeError>
 where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,

@@ -81,11 +81,7 @@ pub fn verify(
     }
     let signed = SignedMessage::parse(&message.cms)?;
     let detached = message.detached_content.as_deref().or(detached);
-    let content = match (signed.content(), detached) {
-        (Some(content), _) => content,
-        (None, Some(content)) => content,
-        (None, None) => return Err(SmimeError::NoContent),
-    };
+    let content = signed.content().or(detached).ok_or(SmimeError::NoContent)?;
     let intermediates: Vec<Certificate> = known.iter().chain(signed.certificates()).cloned().collect();
     let signers = signed.verify(detached, known)?.into_iter().map(|check| report(check, &intermediates, anchors, now));
     Ok(Verified { signers: signers.collect(), content: content.to_vec(), content_type: signed.content_type().clone() })

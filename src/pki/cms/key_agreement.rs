@@ -20,11 +20,14 @@ use crate::pki::{Certificate, PkiError};
 /// What a recipient needs besides the shared secret.
 #[derive(Clone, Debug)]
 pub(super) struct Agreement {
-    /// DER SubjectPublicKeyInfo of the sender's ephemeral key.
+    /// DER `SubjectPublicKeyInfo` of the sender's ephemeral key.
     pub(super) peer_public_key: Vec<u8>,
     method: Method,
     wrapped_key: Vec<u8>,
 }
+
+/// A recipient, with what they need, or what about it is not supported.
+pub(super) type AgreeingRecipient = (CertificateId, Result<Agreement, String>);
 
 /// Hash of the KDF, kind of key wrap, and the ECC-CMS-SharedInfo that binds both.
 #[derive(Clone, Debug)]
@@ -113,8 +116,8 @@ impl KeyWrap {
     }
 }
 
-/// KeyAgreeRecipientInfo: each recipient in it, with what they need, or what about it is not supported.
-pub(super) fn read(info: Element<'_>) -> Result<Vec<(CertificateId, Result<Agreement, String>)>, PkiError> {
+/// `KeyAgreeRecipientInfo`: each recipient in it.
+pub(super) fn read(info: Element<'_>) -> Result<Vec<AgreeingRecipient>, PkiError> {
     let mut parts = info.inside(WHAT);
     parts.expect(INTEGER)?;
     let originator = parts.expect(context_constructed(0))?.inside(WHAT).any()?;
@@ -144,7 +147,7 @@ pub(super) fn read(info: Element<'_>) -> Result<Vec<(CertificateId, Result<Agree
         .collect()
 }
 
-/// KeyAgreeRecipientIdentifier: by certificate, or `[0]` RecipientKeyIdentifier with the key identifier first.
+/// `KeyAgreeRecipientIdentifier`: by certificate, or `[0]` `RecipientKeyIdentifier` with the key identifier first.
 fn recipient_id(element: Element<'_>) -> Result<CertificateId, PkiError> {
     if element.tag() == context_constructed(0) {
         return Ok(CertificateId::KeyIdentifier(element.inside(WHAT).expect(OCTET_STRING)?.value.to_vec()));
@@ -180,7 +183,7 @@ fn method(algorithm: Element<'_>, material: Option<&[u8]>) -> Result<Result<Meth
     Ok(Ok(Method::new(hash, wrap, wrap_algorithm.whole, material)))
 }
 
-/// OriginatorPublicKey as a SubjectPublicKeyInfo. RFC 5753 §3.1.1 leaves its curve out (it is the recipient's): the
+/// `OriginatorPublicKey` as a `SubjectPublicKeyInfo`. RFC 5753 §3.1.1 leaves its curve out (it is the recipient's): the
 /// length of the point tells it.
 fn originator_key(originator: Element<'_>) -> Result<Result<Vec<u8>, String>, PkiError> {
     if originator.tag() != context_constructed(1) {
@@ -206,7 +209,7 @@ fn originator_key(originator: Element<'_>) -> Result<Result<Vec<u8>, String>, Pk
         .ok_or_else(|| "a sender's key that is on none of the curves P-256 and P-384".into()))
 }
 
-/// KeyAgreeRecipientInfo for the owner of a P-256 certificate.
+/// `KeyAgreeRecipientInfo` for the owner of a P-256 certificate.
 pub(super) fn encrypt_p256(
     certificate: &Certificate,
     key: &p256::PublicKey,
@@ -218,7 +221,7 @@ pub(super) fn encrypt_p256(
     key_agree_recipient_info(certificate, &point, shared_secret.raw_secret_bytes(), content_key)
 }
 
-/// KeyAgreeRecipientInfo for the owner of a P-384 certificate.
+/// `KeyAgreeRecipientInfo` for the owner of a P-384 certificate.
 pub(super) fn encrypt_p384(
     certificate: &Certificate,
     key: &p384::PublicKey,

@@ -45,7 +45,7 @@ fn oaep(algorithm: &AlgorithmIdentifierOwned) -> Result<KeyTransport, String> {
     }
 }
 
-/// KeyTransRecipientInfo for a certificate's owner.
+/// `KeyTransRecipientInfo` for a certificate's owner.
 pub(super) fn encrypt(
     certificate: &Certificate,
     key: &RsaPublicKey,
@@ -71,7 +71,7 @@ pub(super) fn encrypt(
     ))
 }
 
-/// The AlgorithmIdentifier: `rsaEncryption`, or RSAES-OAEP with the hash said twice.
+/// The `AlgorithmIdentifier`: `rsaEncryption`, or RSAES-OAEP with the hash said twice.
 fn algorithm(transport: KeyTransport) -> Vec<u8> {
     let null = element(NULL, &[]);
     let hash = match transport {

@@ -34,7 +34,7 @@ pub(crate) fn open_content_info(bytes: &[u8], what: &'static str) -> Result<(Con
     Ok((content_type, content))
 }
 
-/// A ContentInfo of this type around DER.
+/// A `ContentInfo` of this type around DER.
 pub(crate) fn content_info(content_type: ObjectIdentifier, content: &[u8]) -> Vec<u8> {
     element(SEQUENCE, &[&oid(content_type), &element(context_constructed(0), &[content])])
 }
@@ -79,7 +79,7 @@ impl CertificateId {
         }
     }
 
-    /// SignerIdentifier, RecipientIdentifier (RFC 5652 §5.3, §6.2.1).
+    /// `SignerIdentifier`, `RecipientIdentifier` (RFC 5652 §5.3, §6.2.1).
     fn from_element(element: Element<'_>, what: &'static str) -> Result<Self, PkiError> {
         if element.tag() == context(0) {
             return Ok(Self::KeyIdentifier(element.value.to_vec()));

@@ -58,7 +58,7 @@ pub enum KeyOperation<'a> {
     },
     /// ECDH with this public key, answer the shared secret Z (the x coordinate, as long as the field).
     Agree {
-        /// DER SubjectPublicKeyInfo of the ephemeral key, on the recipient's curve in a well-made message.
+        /// DER `SubjectPublicKeyInfo` of the ephemeral key, on the recipient's curve in a well-made message.
         peer_public_key: &'a [u8],
     },
 }
@@ -94,7 +94,7 @@ enum EncryptedKey {
 }
 
 impl RecipientInfo {
-    /// All recipients of a RecipientInfos, in its order; a key agreement for several is several.
+    /// All recipients of a `RecipientInfos`, in its order; a key agreement for several is several.
     pub(crate) fn read_all(recipient_infos: Element<'_>) -> Result<Vec<Self>, PkiError> {
         let mut all = Vec::new();
         for element in recipient_infos.inside(WHAT).all()? {
@@ -112,7 +112,7 @@ impl RecipientInfo {
                     }
                 }
                 tag if tag == context_constructed(2) => {
-                    all.push(Self::out_of_reach(None, "a key that both sides have"))
+                    all.push(Self::out_of_reach(None, "a key that both sides have"));
                 }
                 tag if tag == context_constructed(3) => all.push(Self::out_of_reach(None, "a password")),
                 _ => all.push(Self::out_of_reach(None, "an unknown kind of recipient")),
@@ -129,7 +129,7 @@ impl RecipientInfo {
         Self { recipient, encrypted_key: EncryptedKey::OutOfReach }
     }
 
-    /// KeyTransRecipientInfo (RFC 5652 §6.2.1).
+    /// `KeyTransRecipientInfo` (RFC 5652 §6.2.1).
     fn of_key_transport(element: Element<'_>) -> Result<Self, PkiError> {
         let mut parts = element.inside(WHAT);
         parts.expect(INTEGER)?;
@@ -172,7 +172,7 @@ impl RecipientInfo {
     }
 }
 
-/// The RecipientInfos for these certificates, DER, and whether all are of the oldest kind (RSA, by issuer and serial):
+/// The `RecipientInfos` for these certificates, DER, and whether all are of the oldest kind (RSA, by issuer and serial):
 /// then the message's version is 0 (RFC 5652 §6.1).
 pub(crate) fn encrypt_to(
     certificates: &[Certificate],

@@ -43,7 +43,7 @@ pub struct ContentToSign<'a> {
     pub capabilities: bool,
 }
 
-/// Signs once; answers a DER ContentInfo. Refused when the signer's algorithm does not fit the certificate's key, or the
+/// Signs once; answers a DER `ContentInfo`. Refused when the signer's algorithm does not fit the certificate's key, or the
 /// certificate is not for signing. The signature is checked with the certificate before it is given out.
 pub fn sign<S, G>(to_sign: &ContentToSign<'_>, signer: &S) -> Result<Vec<u8>, PkiError>
 where
@@ -111,9 +111,10 @@ impl ContentToSign<'_> {
     fn signed_data(&self, digest_algorithm: &[u8], signer_info: &[u8]) -> Vec<u8> {
         // RFC 5652 §5.1: version 3 unless the content is plain data.
         let version = if self.content_type == ContentType::DATA { 1 } else { 3 };
-        let content = match self.detached {
-            true => Vec::new(),
-            false => element(context_constructed(0), &[&element(OCTET_STRING, &[self.content])]),
+        let content = if self.detached {
+            Vec::new()
+        } else {
+            element(context_constructed(0), &[&element(OCTET_STRING, &[self.content])])
         };
         let content_type = element(OBJECT_IDENTIFIER, &[self.content_type.as_contents()]);
         let certificates = std::iter::once(self.certificate).chain(self.chain).map(|one| one.as_der().to_vec());
@@ -140,7 +141,7 @@ pub struct SignedMessage {
 }
 
 impl SignedMessage {
-    /// Reads a ContentInfo with SignedData in DER or BER. At least one signer, at most 16.
+    /// Reads a `ContentInfo` with SignedData in DER or BER. At least one signer, at most 16.
     pub fn parse(bytes: &[u8]) -> Result<Self, PkiError> {
         let (outer_type, signed_data) = open_content_info(bytes, WHAT)?;
         if outer_type != ContentType::from(rfc5911::ID_SIGNED_DATA) {

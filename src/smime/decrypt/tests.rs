@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use super::*;
 use crate::pki::Certificate;
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, openssl, try_openssl};
+use crate::smime::encrypt::encrypt_with;
 use crate::smime::{Cipher, Format, RecipientKind, encrypt};
 use crate::token::{KeyTransport, OaepHash};
 
@@ -15,18 +16,18 @@ fn recipient(key: &SoftwareKey) -> Certificate {
 }
 
 /// What a token would answer.
-fn operate(key: &SoftwareKey, operation: KeyOperation<'_>) -> Result<KeyResult, Infallible> {
+fn operate(key: &SoftwareKey, operation: &KeyOperation<'_>) -> KeyResult {
     let secret = match operation {
-        KeyOperation::Decrypt { transport, ciphertext } => key.decrypt(transport, ciphertext),
+        KeyOperation::Decrypt { transport, ciphertext } => key.decrypt(*transport, ciphertext),
         KeyOperation::Agree { peer_public_key } => key.agree(peer_public_key),
     };
-    Ok(secret.map_or(KeyResult::Failed, |secret| KeyResult::Secret(Zeroizing::new(secret))))
+    secret.map_or(KeyResult::Failed, |secret| KeyResult::Secret(Zeroizing::new(secret)))
 }
 
 fn open(cms: &[u8], key: &SoftwareKey, certificate: &Certificate) -> Result<Opened, OpenError<Infallible>> {
     let message = EncryptedMessage::parse(&Message::read(cms)?)?;
     let place = message.recipients().iter().position(|recipient| recipient.is(certificate)).unwrap();
-    message.open(place, |operation| operate(key, operation))
+    message.open(place, |operation| Ok(operate(key, &operation)))
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn openssl_reads_what_we_encrypt() {
     let keys = [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384(), SoftwareKey::new_rsa(2048)];
     let certificates = keys.clone().map(|key| recipient(&key));
     for cipher in [Cipher::Aes256Cbc, Cipher::Aes256Gcm] {
-        for content in [CONTENT, b"", &[7; 100_000]] {
+        for content in [CONTENT, b"", &vec![7; 100_000]] {
             let cms = encrypt(content, &certificates, cipher).unwrap();
             for (key, certificate) in keys.iter().zip(&certificates) {
                 let (pem, key_pem) = (files.put_certificate("c.pem", certificate), files.put_key("k.pem", key));
@@ -92,7 +93,7 @@ fn all_schemes_of_key_transport_are_written_as_openssl_reads_them() {
     let oaep = [OaepHash::Sha1, OaepHash::Sha256, OaepHash::Sha384, OaepHash::Sha512].map(KeyTransport::Oaep);
     for transport in [KeyTransport::Pkcs1v15].into_iter().chain(oaep) {
         let cipher = ContentCipher::new(Cipher::Aes256Cbc).unwrap();
-        let cms = super::super::encrypt::encrypt_with(CONTENT, &[certificate.clone()], &cipher, transport).unwrap();
+        let cms = encrypt_with(CONTENT, std::slice::from_ref(&certificate), &cipher, transport).unwrap();
         let arguments = ["cms", "-decrypt", "-binary", "-inform", "DER", "-recip", &pem, "-inkey", &key_pem];
         assert_eq!(openssl(&arguments, &cms), CONTENT, "{transport:?}");
         let message = EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap();
@@ -147,7 +148,7 @@ fn no_failure_says_why() {
             } else {
                 SoftwareKey::new_rsa(2048)
             };
-            says_nothing(message.open(0, |operation| operate(&other, operation)), "another's key");
+            says_nothing(message.open(0, |operation| Ok(operate(&other, &operation))), "another's key");
             // Any octet of the last 150 changed: encrypted content, tag.
             for at in cms.len() - 150..cms.len() {
                 let mut changed = cms.clone();
@@ -155,7 +156,7 @@ fn no_failure_says_why() {
                 let Ok(message) = Message::read(&changed).and_then(|message| EncryptedMessage::parse(&message)) else {
                     continue;
                 };
-                match message.open(0, |operation| operate(&key, operation)) {
+                match message.open(0, |operation| Ok(operate(&key, &operation))) {
                     // What is neither key nor content may change: the recipient's name, the content's type.
                     Ok(opened) if **opened.content == *CONTENT => {}
                     result => says_nothing(result, "a changed octet"),
@@ -226,9 +227,9 @@ fn broken_messages_are_refused() {
     for end in [cms.len() - 1, cms.len() / 2, 30] {
         assert!(Message::read(&cms[..end]).and_then(|message| EncryptedMessage::parse(&message)).is_err());
     }
-    let message = Message { format: Format::Der, kind: crate::smime::Kind::Enveloped, ..Message::read(&cms).unwrap() };
+    let message = Message { format: Format::Der, kind: Kind::Enveloped, ..Message::read(&cms).unwrap() };
     assert!(EncryptedMessage::parse(&message).is_err(), "GCM is not for EnvelopedData");
-    let message = Message { kind: crate::smime::Kind::Signed, ..message };
+    let message = Message { kind: Kind::Signed, ..message };
     assert!(matches!(EncryptedMessage::parse(&message), Err(SmimeError::WrongKind { .. })));
 }
 
@@ -252,6 +253,8 @@ fn the_wrapping_key_is_not_zero() {
     assert!(try_openssl(&arguments, &cms).is_err());
 }
 
+static CERTIFICATE: std::sync::OnceLock<Certificate> = std::sync::OnceLock::new();
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
@@ -259,7 +262,6 @@ proptest::proptest! {
     fn every_content_comes_back(content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), gcm: bool) {
         let cipher = if gcm { Cipher::Aes256Gcm } else { Cipher::Aes256Cbc };
         let key = SoftwareKey::rsa();
-        static CERTIFICATE: std::sync::OnceLock<Certificate> = std::sync::OnceLock::new();
         let certificate = CERTIFICATE.get_or_init(|| recipient(&SoftwareKey::rsa()));
         let cms = encrypt(&content, std::slice::from_ref(certificate), cipher).unwrap();
         assert_eq!(**open(&cms, &key, certificate).unwrap().content, content);
