@@ -26,7 +26,7 @@ use crate::store::{
 use crate::token::SecurityLevel;
 
 /// The shortest and the longest time a letter may be good for.
-const LETTER_VALIDITY: std::ops::RangeInclusive<i64> = 60..=366 * 24 * 3600;
+const LETTER_VALIDITY: std::ops::RangeInclusive<i64> = 1..=366 * 24 * 3600;
 /// A new reference is tried so often if others have it already (one in 2^40 does).
 const REFERENCE_TRIES: usize = 3;
 
@@ -203,7 +203,7 @@ impl Authority {
         let Some(seconds) = seconds else { return Ok(self.configuration.enrollment.letter_valid_for) };
         match i64::try_from(seconds) {
             Ok(seconds) if LETTER_VALIDITY.contains(&seconds) => Ok(SignedDuration::from_secs(seconds)),
-            _ => Err(refuse("a letter is good for a minute at least, and for a year at most")),
+            _ => Err(refuse("a letter is good for a second at least, and for a year at most")),
         }
     }
 
