@@ -15,6 +15,7 @@ mod completions;
 mod config;
 mod decrypt;
 mod demo;
+mod descriptors;
 mod encrypt;
 mod enroll;
 mod exit;
@@ -97,6 +98,7 @@ enum Command {
 
 /// Runs the program: what `main` does.
 pub fn main() -> ExitCode {
+    descriptors::remember();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&without_pins(error)),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::arguments::{Common, WhichKeyset};
 use super::config::{AgentConfiguration, ModulePlaces, load_modules};
+use super::descriptors;
 use super::exit::Failure;
 use super::screen::Screen;
 use crate::keyset::{FoundKeyset, KeysetChoice, Tokens};
@@ -78,7 +79,7 @@ impl<'a> Surroundings<'a> {
         };
         let new_pin = new_pin.cloned().unwrap_or(PinSource::Prompt);
         let credentials = directory("CREDENTIALS_DIRECTORY");
-        Ok(Prompter::new(pin, new_pin).with_credentials(credentials))
+        Ok(Prompter::new(pin, new_pin).with_credentials(credentials).with_descriptors(descriptors::at_start()))
     }
 }
 

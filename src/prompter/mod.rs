@@ -25,19 +25,28 @@ pub struct Prompter {
     pin: PinSource,
     new_pin: PinSource,
     credentials: Option<PathBuf>,
+    descriptors: Option<Vec<u32>>,
     terminal: PathBuf,
 }
 
 impl Prompter {
     /// A prompter that takes PINs from `pin` and new PINs from `new_pin`, and asks at `/dev/tty`.
     pub fn new(pin: PinSource, new_pin: PinSource) -> Self {
-        Self { pin, new_pin, credentials: None, terminal: PathBuf::from("/dev/tty") }
+        Self { pin, new_pin, credentials: None, descriptors: None, terminal: PathBuf::from("/dev/tty") }
     }
 
     /// With the directory in which systemd put the credentials (`$CREDENTIALS_DIRECTORY`).
     #[must_use]
     pub fn with_credentials(mut self, directory: Option<PathBuf>) -> Self {
         self.credentials = directory;
+        self
+    }
+
+    /// With the descriptors that were open when the program was started. Any other number is by now a file of the
+    /// program's own or of a module's: what is read there is nobody's PIN, and would cost a try.
+    #[must_use]
+    pub fn with_descriptors(mut self, open: Vec<u32>) -> Self {
+        self.descriptors = Some(open);
         self
     }
 
@@ -60,7 +69,7 @@ impl Prompter {
     pub fn pin(&self, what: &str) -> Result<Pin, PrompterError> {
         match &self.pin {
             PinSource::Prompt => self.typed(&format!("PIN of {what}"), what),
-            source => source.read(self.credentials.as_deref()),
+            source => self.read(source),
         }
     }
 
@@ -70,7 +79,7 @@ impl Prompter {
     /// [`PrompterError::Cancelled`], [`PrompterError::Differ`], and what is wrong with the source.
     pub fn new_pin(&self, what: &str) -> Result<Pin, PrompterError> {
         if self.new_pin != PinSource::Prompt {
-            return self.new_pin.read(self.credentials.as_deref());
+            return self.read(&self.new_pin);
         }
         for _ in 0..NEW_PIN_ROUNDS {
             let first = self.typed(&format!("New PIN for {what}"), what)?;
@@ -100,6 +109,10 @@ impl Prompter {
     pub fn say(&self, line: &str) {
         // Whoever cannot be told is not there; nothing depends on it.
         let _ = Terminal::open(&self.terminal).and_then(|mut terminal| terminal.say(line));
+    }
+
+    fn read(&self, source: &PinSource) -> Result<Pin, PrompterError> {
+        source.read(self.credentials.as_deref(), self.descriptors.as_deref())
     }
 
     fn typed(&self, prompt: &str, what: &str) -> Result<Pin, PrompterError> {

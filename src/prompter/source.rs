@@ -58,8 +58,8 @@ impl fmt::Display for PinSource {
 }
 
 impl PinSource {
-    /// Reads one PIN. `credentials` is `$CREDENTIALS_DIRECTORY`.
-    pub(super) fn read(&self, credentials: Option<&Path>) -> Result<Pin, PrompterError> {
+    /// Reads one PIN. `credentials` is `$CREDENTIALS_DIRECTORY`; `descriptors` are those that may be read, if that is known.
+    pub(super) fn read(&self, credentials: Option<&Path>, descriptors: Option<&[u32]>) -> Result<Pin, PrompterError> {
         match self {
             Self::Prompt => Err(self.fails("a person has to type it")),
             Self::File(path) => {
@@ -70,6 +70,9 @@ impl PinSource {
                 self.only_line(&mut file)
             }
             Self::Descriptor(number) => {
+                if descriptors.is_some_and(|open| !open.contains(number)) {
+                    return Err(self.fails("it was not open when this program was started"));
+                }
                 // A descriptor by number, without `unsafe`: the kernel opens what it stands for once more.
                 let mut file = self.open(Path::new(&format!("/dev/fd/{number}")))?;
                 self.metadata(&file)?;

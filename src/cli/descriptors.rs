@@ -1,0 +1,24 @@
+//! Which descriptors whoever started the program has opened for it: `fd:N` may name one of these and no other.
+
+use std::fs;
+use std::sync::OnceLock;
+
+static AT_START: OnceLock<Vec<u32>> = OnceLock::new();
+
+/// Remembers what is open now: called before anything is opened.
+pub fn remember() {
+    let _ = at_start();
+}
+
+/// The descriptors that were open at the start.
+pub fn at_start() -> Vec<u32> {
+    AT_START.get_or_init(open_now).clone()
+}
+
+fn open_now() -> Vec<u32> {
+    let listed: Vec<u32> = fs::read_dir("/dev/fd")
+        .map(|entries| entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+        .unwrap_or_default();
+    // One of them was the listing's own, and is closed again.
+    listed.into_iter().filter(|number| fs::metadata(format!("/dev/fd/{number}")).is_ok()).collect()
+}
