@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::token::{KeysetName, TokenInfo, TokenUri, TokenUriError};
+use crate::token::{KeysetName, TokenError, TokenInfo, TokenUri, TokenUriError};
 
 use super::{FoundKeyset, KeysetError, TokenTrouble, Tokens};
 
@@ -107,7 +107,8 @@ fn pick(
         None => keysets,
     };
     let missing = || match choice.name.as_ref().or(choice.default.as_ref()) {
-        Some(name) => KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() },
+        Some(name) => in_use(name, trouble)
+            .unwrap_or_else(|| KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() }),
         None => KeysetError::NoKeyset { found: found.clone() },
     };
     let mut fitting = fitting;
@@ -124,6 +125,16 @@ fn pick(
         }
         (None, _) => Err(missing()),
     }
+}
+
+/// The token that was made for a keyset of this name is in use by another program: so the keyset is not absent.
+fn in_use(name: &KeysetName, trouble: &[TokenTrouble]) -> Option<KeysetError> {
+    trouble.iter().find_map(|trouble| match &trouble.error {
+        KeysetError::Token(error @ TokenError::Owned { token, .. }) if token.label == name.as_str() => {
+            Some(KeysetError::Token(error.clone()))
+        }
+        _ => None,
+    })
 }
 
 /// What there is instead of what was looked for, and what could not be looked at.
