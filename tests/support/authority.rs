@@ -54,6 +54,12 @@ impl Authority {
     /// Writes `authority.toml`, with `more` in it, and beside it the shipped profiles, but that users' encryption keys
     /// are RSA-2048: they are made several times faster than the RSA-3072 that is shipped.
     pub fn configure(&self, machine: &Machine, more: &str) {
+        let profiles = "[enrollment]\nprofiles = \"profiles\"\n";
+        let more = if more.contains("[enrollment]\n") {
+            more.replace("[enrollment]\n", profiles)
+        } else {
+            format!("{more}\n{profiles}")
+        };
         let text = format!(
             "name = \"Example Authority\"\n{more}\n\n[token]\nlabel = \"authority\"\nmodule = \"{}\"\n\n\
              [listen]\nhttp = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\n",

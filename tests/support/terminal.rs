@@ -81,7 +81,7 @@ impl Terminal {
         while let Ok(bytes) = self.screen.recv_timeout(end.saturating_duration_since(Instant::now())) {
             self.shown.push_str(&String::from_utf8_lossy(&bytes));
             let line = self.shown[self.read..].rsplit('\n').next().unwrap_or_default();
-            if line.contains("PIN") && line.ends_with(": ") {
+            if line.contains("PIN") && line.trim_end().ends_with(':') {
                 self.read = self.shown.len();
                 self.type_line(pin);
             }
