@@ -2,11 +2,44 @@
 
 use jiff::Timestamp;
 
+use super::administer::comparable;
 use super::archive::ArchivedKey;
 use super::{Authority, AuthorityError};
-use crate::store::{CertificateKind, CertificateRecord, CertificateState, UserRecord};
+use crate::pki::{Fingerprint, Purpose as CertificatePurpose, path};
+use crate::statement::{Operation, SignedStatement};
+use crate::store::{CertificateKind, CertificateRecord, CertificateState, Role, TemporaryKeyRecord, UserRecord};
 
 impl Authority {
+    /// Looks the recovery's approval up again, in the administrator's own signed statement: it must be a recovery of
+    /// exactly this user, by someone who is an administrator still. A column's word is not enough for a whole history.
+    pub(super) fn check_approval(&self, letter: &TemporaryKeyRecord, user: &UserRecord) -> Result<(), AuthorityError> {
+        let no =
+            |why: &str| AuthorityError::Tampered(format!("the approval of the recovery {}: {why}", letter.reference));
+        let digest = letter.statement.ok_or_else(|| no("it names no statement"))?;
+        let record = self.store.statement(&digest)?.ok_or_else(|| no("its statement is gone"))?;
+        let signed = SignedStatement::parse(&record.message)?;
+        if signed.digest() != digest {
+            return Err(no("its statement is another one"));
+        }
+        let certificate = signed.claimed_certificate().clone();
+        let at = record.received_at;
+        path::verify(&certificate, &[], std::slice::from_ref(&self.ca), CertificatePurpose::Signing, at)
+            .map_err(|problem| no(&problem.to_string()))?;
+        let verified = signed.verify(&certificate, Fingerprint::from_bytes(self.identity.authority), at)?;
+        match &verified.statement().operation {
+            Operation::Recover { email, lost, .. } if comparable(email) == user.email_key && *lost == letter.lost => {}
+            _ => return Err(no("its statement says something else")),
+        }
+        let administrator = self.user_of(&record.administrator)?;
+        if !certificate.emails().iter().any(|email| comparable(email) == administrator.email_key) {
+            return Err(no("its statement was signed by somebody else"));
+        }
+        let grant = self.store.grant(&administrator.id, Role::Administrator)?;
+        let grant = grant.ok_or_else(|| no("its signer is no administrator any more"))?;
+        self.sealer.check_grant(grant, &administrator)?;
+        Ok(())
+    }
+
     /// Every encryption key that the user ever had, the oldest first. One record that does not fit spoils all of it:
     /// a history with a hole is not delivered in silence.
     pub(super) fn history(&self, user: &UserRecord) -> Result<Vec<ArchivedKey>, AuthorityError> {

@@ -4,5 +4,6 @@ mod administer;
 mod crash;
 mod enroll;
 mod init;
+mod openssl;
 mod recover;
 mod support;

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::thread::Row;
 use super::{AuditEntry, Store, StoreError};
 
 /// One statement.
@@ -45,6 +46,28 @@ impl Store {
             }
             database.log(&entry)?;
             Ok(true)
+        })
+    }
+
+    /// The statement with this digest.
+    pub fn statement(&self, digest: &[u8; 32]) -> Result<Option<StatementRecord>, StoreError> {
+        let digest = digest.to_vec();
+        self.thread.transaction(move |database| {
+            database.one(sqlx::query("SELECT * FROM statements WHERE digest = $1").bind(digest), StatementRecord::read)
+        })
+    }
+}
+
+impl StatementRecord {
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            digest: row.digest("digest")?,
+            nonce: row.get("nonce")?,
+            administrator: row.get("administrator")?,
+            operation: row.get("operation")?,
+            received_at: row.time("received_at")?,
+            not_after: row.time("not_after")?,
+            message: row.get("message")?,
         })
     }
 }

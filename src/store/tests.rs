@@ -1,3 +1,5 @@
+//! Races, ends of transactions, the log, and faults told apart.
+
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
@@ -270,6 +272,27 @@ fn a_database_that_another_process_has_locked_is_called_locked() {
     drop(holder.stdin.take());
     holder.wait().unwrap();
     assert!(matches!(locked, Err(StoreError::Locked(_))), "{locked:?}");
+}
+
+#[test]
+fn a_full_disk_and_a_read_only_database_are_told_apart_and_change_nothing() {
+    let (directory, store) = open();
+    let head = store.audit_head().unwrap();
+    let set = |pragma: &'static str| {
+        store.thread.transaction(move |database| database.run(sqlx::query(pragma)).map(|_| ()))
+    };
+    set("PRAGMA max_page_count = 1").unwrap(); // as small as the file is now
+    let big = UserRecord { name: "x".repeat(1 << 20), ..user("u2") };
+    let full = store.add_user(big, entry("user.added"));
+    assert!(matches!(full, Err(StoreError::DiskFull(_))), "{full:?}");
+    set("PRAGMA max_page_count = 1073741823").unwrap();
+    let _ = set("PRAGMA query_only = 1"); // holds at once: not even its own transaction can be committed
+    let read_only = store.add_user(user("u2"), entry("user.added"));
+    assert!(matches!(read_only, Err(StoreError::ReadOnly(_))), "{read_only:?}");
+    drop(store);
+    let store = Store::open(&directory.path().join("authority.db")).unwrap();
+    assert_eq!(store.audit_head().unwrap(), head);
+    store.add_user(user("u2"), entry("user.added")).unwrap();
 }
 
 fn python_sqlite(database: &Path, sql: &str) -> bool {

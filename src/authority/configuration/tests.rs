@@ -1,3 +1,5 @@
+//! What a configuration must and must not say.
+
 use std::path::Path;
 
 use super::*;

@@ -62,6 +62,9 @@ impl Authority {
         }
 
         let user = self.user_of(&letter.user_id)?;
+        if is_recovery {
+            self.check_approval(&letter, &user)?;
+        }
         let granted = decide(verify(request)?, &user, &self.policy)?;
         if !goes_on {
             self.claim(&letter.reference, &transaction_id, message_hash, now)?;

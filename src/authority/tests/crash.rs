@@ -137,7 +137,7 @@ fn a_recovery_killed_at_any_step_delivers_the_history_after_the_restart() {
         let delivered = person.install(&letter, &request, &reply);
         assert_eq!(delivered[..history.len()], history[..], "{point}");
         assert_eq!(delivered.len(), history.len() + 1, "and a new current one");
-        person.confirm(&office, &letter, &request, &reply, at);
+        Person::confirm(&office, &letter, &request, &reply, at);
         history = delivered;
     }
 }
@@ -216,7 +216,7 @@ fn finish(office: &Office, person: &Person, letter: &Letter, request: &[u8], poi
     let certificates = person.install(letter, request, &reply);
     assert_eq!(certificates.len(), 1, "{point}");
     assert!(office.authority().store.archived_key(certificates[0].fingerprint().as_bytes()).unwrap().is_some());
-    assert!(matches!(person.confirm(office, letter, request, &reply, now()).body(), PkiBody::PkiConf(_)));
+    assert!(matches!(Person::confirm(office, letter, request, &reply, now()).body(), PkiBody::PkiConf(_)));
 
     let user = office.authority().store.user_by_email("user@example.org").unwrap().unwrap();
     let certificates = office.authority().store.certificates_of_user(&user.id).unwrap();

@@ -52,7 +52,7 @@ fn the_same_request_gets_the_same_reply_and_another_one_with_its_transaction_id_
     let (reasons, _) = refusal(&other, &office.post(&other, now()).bytes, &letter.temporary_key);
     assert!(reasons.contains(PkiFailureInfo::TRANSACTION_ID_IN_USE));
 
-    person.confirm(&office, letter, &request, &reply, now());
+    Person::confirm(&office, letter, &request, &reply, now());
     assert_eq!(office.post(&request, later(1)).bytes, reply, "after the confirmation as well");
 }
 
@@ -187,7 +187,7 @@ fn an_error_in_the_transaction_gives_the_letter_back_and_not_after_the_confirmat
 
     let request = person.request(letter, USUAL, now());
     let reply = office.post(&request, now()).bytes;
-    person.confirm(&office, letter, &request, &reply, now());
+    Person::confirm(&office, letter, &request, &reply, now());
     let error = protect(reject(&read(&request), None, why(), now()).unwrap(), &letter.temporary_key);
     let (reasons, _) = refusal(&error, &office.post(&error, now()).bytes, &letter.temporary_key);
     assert!(reasons.contains(PkiFailureInfo::CERT_CONFIRMED));
@@ -201,7 +201,7 @@ fn a_confirmation_said_again_in_other_bytes_is_confirmed_again() {
     let request = person.request(letter, USUAL, now());
     let reply = office.post(&request, now()).bytes;
     for _ in 0..2 {
-        assert!(matches!(person.confirm(&office, letter, &request, &reply, now()).body(), PkiBody::PkiConf(_)));
+        assert!(matches!(Person::confirm(&office, letter, &request, &reply, now()).body(), PkiBody::PkiConf(_)));
     }
 }
 
@@ -219,7 +219,7 @@ fn what_nobody_confirms_is_swept_and_the_same_message_begins_again() {
     let second = office.post(&request, later(12)).bytes;
     assert_ne!(second, first);
     person.install(letter, &request, &second);
-    person.confirm(&office, letter, &request, &second, later(12));
+    Person::confirm(&office, letter, &request, &second, later(12));
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn an_ir_with_a_recovery_letter_and_a_krr_without_transport_key_are_refused() {
 }
 
 #[test]
-fn an_archive_record_that_was_moved_is_noticed_and_nothing_is_delivered() {
+fn a_changed_archive_or_approval_is_noticed_and_nothing_is_delivered() {
     let mut office = Office::new();
     let (administrator, _) = enrolled_twice(&office);
     let other = "other@example.org";
@@ -103,7 +103,10 @@ fn an_archive_record_that_was_moved_is_noticed_and_nothing_is_delivered() {
     let hole = "DELETE FROM key_archive".to_owned();
     let database = office.configuration.database();
     let backup = database.with_extension("backup");
-    for tampering in [blob, row, hole] {
+    let approval = "DELETE FROM statements".to_owned();
+    let another = "UPDATE statements SET message = (SELECT message FROM statements WHERE operation = 'issue') \
+                   WHERE operation = 'recover'";
+    for tampering in [blob, row, hole, approval, another.to_owned()] {
         office.close();
         std::fs::copy(&database, &backup).unwrap();
         office.tamper(&tampering);

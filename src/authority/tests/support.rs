@@ -240,7 +240,7 @@ impl Person {
         let request = self.request(letter, USUAL, at);
         let reply = office.post(&request, at).bytes;
         let certificates = self.install(letter, &request, &reply);
-        assert!(matches!(self.confirm(office, letter, &request, &reply, at).body(), PkiBody::PkiConf(_)));
+        assert!(matches!(Self::confirm(office, letter, &request, &reply, at).body(), PkiBody::PkiConf(_)));
         certificates
     }
 
@@ -265,7 +265,7 @@ impl Person {
         certificates
     }
 
-    pub fn confirm(&self, office: &Office, letter: &Letter, request: &[u8], reply: &[u8], at: Timestamp) -> PkiMessage {
+    pub fn confirm(office: &Office, letter: &Letter, request: &[u8], reply: &[u8], at: Timestamp) -> PkiMessage {
         let confirmation = Self::confirmation(letter, request, reply, None, at);
         let answer = office.post(&confirmation, at).bytes;
         proven(&confirmation, &answer, &letter.temporary_key)

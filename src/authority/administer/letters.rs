@@ -1,0 +1,125 @@
+//! Letters: whom they are for, what they allow, and the one place where a temporary key is derived to be written down.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{comparable, refuse};
+use crate::authority::rejection::Stop;
+use crate::authority::temporary_key::{self, Wanted};
+use crate::authority::{Authority, AuthorityError, at, audit, user_record};
+use crate::letter::{Letter, Reference};
+use crate::pki::{DistinguishedName, EmailAddress, PkiError};
+use crate::statement::Answer;
+use crate::store::{StoreError, TemporaryKeyRecord, UserRecord};
+use crate::token::SecurityLevel;
+
+/// The longest time a letter may be good for, in seconds.
+const LONGEST_VALIDITY: i64 = 366 * 24 * 3600;
+/// A new reference is tried so often if others have it already (one in 2^40 does).
+const REFERENCE_TRIES: usize = 3;
+
+/// Whom a letter is for.
+pub(super) struct IssueTo {
+    pub(super) record: UserRecord,
+    pub(super) is_new: bool,
+}
+
+impl Authority {
+    /// The user of this address with this name, new or known. A known one's record takes the new name.
+    pub(super) fn user_to_issue_to(&self, email: &str, name: Option<&str>, now: Timestamp) -> Result<IssueTo, Stop> {
+        let address: EmailAddress = email.parse().map_err(|error: PkiError| refuse(error.to_string()))?;
+        if let Some(name) = name {
+            DistinguishedName::of(name).map_err(|error| refuse(error.to_string()))?;
+        }
+        match (self.store.user_by_email(&comparable(address.as_str()))?, name.map(str::trim)) {
+            (None, None) => Err(refuse(format!("{address} is new here; give the name as well (--name)"))),
+            (None, Some(name)) => {
+                let record = user_record(&self.sealer, &address, name, now)?;
+                Ok(IssueTo { record, is_new: true })
+            }
+            (Some(user), name) => {
+                let mut user = self.sealer.check_user(user)?;
+                if let Some(name) = name.filter(|name| *name != user.name) {
+                    name.clone_into(&mut user.name);
+                    user.mac = self.sealer.seal_user(&user)?;
+                    let detail = json!({ "user": user.id, "name": user.name });
+                    self.store.rename_user(user.clone(), audit::entry(now, "user.renamed", &detail))?;
+                }
+                Ok(IssueTo { record: user, is_new: false })
+            }
+        }
+    }
+
+    /// What a letter may allow: what was asked for, if the policy has it; else all that configuration and policy have.
+    pub(super) fn levels(&self, asked: Option<&[SecurityLevel]>) -> Result<Vec<SecurityLevel>, Stop> {
+        let possible = self.policy.allowed(&self.configuration.enrollment.levels);
+        let levels = match asked {
+            None => possible.clone(),
+            Some(asked) => possible.iter().copied().filter(|level| asked.contains(level)).collect(),
+        };
+        if levels.is_empty() || asked.is_some_and(|asked| asked.iter().any(|level| !levels.contains(level))) {
+            let possible: Vec<_> = possible.iter().map(ToString::to_string).collect();
+            return Err(refuse(format!("the levels allowed here are: {}", possible.join(", "))));
+        }
+        Ok(levels)
+    }
+
+    pub(super) fn validity(&self, seconds: Option<u64>) -> Result<SignedDuration, Stop> {
+        let Some(seconds) = seconds else { return Ok(self.configuration.enrollment.letter_valid_for) };
+        match i64::try_from(seconds) {
+            Ok(seconds) if (1..=LONGEST_VALIDITY).contains(&seconds) => Ok(SignedDuration::from_secs(seconds)),
+            _ => Err(refuse("a letter is good for a second at least, and for a year at most")),
+        }
+    }
+
+    pub(super) fn issue_letter(
+        &self,
+        to: &IssueTo,
+        wanted: &Wanted,
+        by: &UserRecord,
+        now: Timestamp,
+    ) -> Result<Answer, Stop> {
+        for _ in 0..REFERENCE_TRIES {
+            let record = temporary_key::new_record(&self.keys, &self.sealer, self.identity.epoch, wanted, now)?;
+            let detail = json!({
+                "reference": record.reference, "purpose": record.purpose.as_str(), "user": to.record.id,
+                "email": to.record.email, "by": by.id, "lost": record.lost, "expires": record.expires_at.to_string(),
+                "statement": record.statement.map(hex::encode),
+            });
+            let new_user = to.is_new.then(|| to.record.clone());
+            let entry = audit::entry(now, "letter.issued", &detail);
+            match self.store.issue_temporary_key(record.clone(), new_user, entry) {
+                Ok(()) => {
+                    at("authority.statement.after_letter");
+                    tracing::info!(reference = %record.reference, email = %to.record.email, "letter issued");
+                    return Ok(Answer::Letter(self.letter(&record, &to.record)?.to_text()));
+                }
+                Err(StoreError::Conflict(what)) => tracing::debug!(what, "trying another reference"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Stop::Failed(StoreError::Conflict("issue the letter").into()))
+    }
+
+    /// The letter of a record; its temporary key is derived for it, here and nowhere else outside authentication.
+    pub(in crate::authority) fn letter(
+        &self,
+        record: &TemporaryKeyRecord,
+        user: &UserRecord,
+    ) -> Result<Letter, AuthorityError> {
+        let (plain, over_tls) = self.public_urls();
+        Ok(Letter {
+            user_name: user.name.clone(),
+            email: user.email.clone(),
+            authority_name: self.configuration.name.clone(),
+            http_url: plain,
+            https_url: over_tls,
+            reference: Reference::parse(&record.reference)
+                .map_err(|error| AuthorityError::Encode { what: "a reference", reason: error.to_string() })?,
+            temporary_key: temporary_key::derive(&self.keys, &self.identity.authority, record)?,
+            ca_fingerprint: self.identity.authority,
+            levels: temporary_key::levels_of(record),
+            expires: record.expires_at,
+        })
+    }
+}
