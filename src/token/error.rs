@@ -80,7 +80,7 @@ pub enum TokenError {
     },
     /// The PIN is locked; it was not tried, or locked by this try.
     #[error(
-        "cannot {operation}: the PIN of {token} is locked; set a new one with the SO PIN (`tokenkeep pin unblock`)"
+        "cannot {operation}: the PIN of {token} is locked; set a new one with the SO PIN (`pkcs11-tool --login --login-type so --init-pin`)"
     )]
     PinLocked {
         /// what was tried
@@ -89,7 +89,9 @@ pub enum TokenError {
         token: TokenName,
     },
     /// The token has no user PIN.
-    #[error("cannot {operation}: {token} has no PIN yet; set one with the SO PIN (`tokenkeep pin unblock`)")]
+    #[error(
+        "cannot {operation}: {token} has no PIN yet; set one with the SO PIN (`pkcs11-tool --login --login-type so --init-pin`)"
+    )]
     PinNotSet {
         /// what was tried
         operation: &'static str,
@@ -199,7 +201,9 @@ pub enum TokenError {
     #[error("cannot make random bytes: {0}")]
     NoRandom(String),
     /// Anything else a module can say.
-    #[error("cannot {operation}: {token} answered {code}; see `tokenkeep doctor`")]
+    #[error(
+        "cannot {operation}: {token} answered {code}; try again, and look into the log of its module if it stays so"
+    )]
     Fault {
         /// what was tried
         operation: &'static str,
@@ -213,7 +217,7 @@ pub enum TokenError {
 fn after_wrong_pin(pin_state: PinState) -> &'static str {
     match pin_state {
         PinState::FinalTry => "the next wrong one locks it",
-        PinState::Locked => "set a new one with the SO PIN (`tokenkeep pin unblock`)",
+        PinState::Locked => "set a new one with the SO PIN (`pkcs11-tool --login --login-type so --init-pin`)",
         PinState::Ok | PinState::CountLow | PinState::NotSet => "nothing was changed",
     }
 }
@@ -241,6 +245,42 @@ impl TokenError {
             | Self::Encoding(_)
             | Self::NoRandom(_)
             | Self::Fault { .. } => TokenErrorKind::Fault,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_complete_a_sentence_and_end_with_a_remedy() {
+        let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
+        let wrong = |pin_state| TokenError::PinIncorrect { operation: "log in", token: token(), pin_state };
+        let text = wrong(PinState::FinalTry).to_string();
+        assert_eq!(
+            text,
+            "cannot log in: the PIN of token \"default\" (serial a1b2) is wrong (one try is left); the next wrong one \
+             locks it"
+        );
+        assert!(wrong(PinState::Locked).to_string().contains("SO PIN"));
+        let locked = TokenError::PinLocked { operation: "sign", token: token() };
+        assert!(locked.to_string().starts_with("cannot sign: "), "{locked}");
+        let fault = TokenError::Fault { operation: "sign", token: token(), code: "CKR_FUNCTION_FAILED".into() };
+        assert_ne!(fault.to_string(), "CKR_FUNCTION_FAILED");
+    }
+
+    #[test]
+    fn kinds_lead_to_the_exit_codes() {
+        let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
+        for (error, kind) in [
+            (TokenError::Absent { operation: "sign", token: token() }, TokenErrorKind::Absent),
+            (TokenError::PinLocked { operation: "sign", token: token() }, TokenErrorKind::Pin),
+            (TokenError::Spent { token: token() }, TokenErrorKind::Pin),
+            (TokenError::LabelTaken { label: "x".into(), serial: "1".into() }, TokenErrorKind::Refused),
+            (TokenError::Owned { token: token(), holder: "agent".into() }, TokenErrorKind::Fault),
+        ] {
+            assert_eq!(error.kind(), kind, "{error}");
         }
     }
 }

@@ -201,7 +201,7 @@ impl Module {
         let failed = |error: Error| TokenError::Module {
             path: self.path().to_owned(),
             reason: error.to_string(),
-            remedy: "see `tokenkeep doctor`".to_owned(),
+            remedy: "check that its configuration is still there".to_owned(),
         };
         let slots = answers::patiently(|| self.inner.pkcs11.get_slots_with_token()).map_err(failed)?;
         let look = |slot| answers::patiently(|| self.inner.pkcs11.get_token_info(slot));

@@ -212,3 +212,44 @@ fn edition_of(oid_der: &[u8]) -> u32 {
 fn encoding(error: impl std::fmt::Display) -> TokenError {
     TokenError::Encoding(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::test_support::{authority_token, modules};
+
+    #[test]
+    fn of_two_editions_that_a_kill_left_the_newer_one_counts() {
+        for module in modules() {
+            let token = authority_token(&module);
+            token.put_data("t", "label", b"first", true).unwrap();
+            let newer = |number| {
+                [
+                    Attribute::Class(ObjectClass::DATA),
+                    Attribute::Token(true),
+                    Attribute::Private(true),
+                    Attribute::Application(b"t".to_vec()),
+                    Attribute::Label(b"label".to_vec()),
+                    Attribute::ObjectId(edition_oid(number)),
+                    Attribute::Value(format!("edition {number}").into_bytes()),
+                ]
+            };
+            for number in [3, 2] {
+                token.alone("test", |session| session.create_object(&newer(number))).unwrap();
+            }
+            let found = token.data_objects("t", true).unwrap();
+            assert_eq!(found, [DataObject { label: "label".into(), value: b"edition 3".to_vec() }]);
+            token.put_data("t", "label", b"last", true).unwrap();
+            assert_eq!(token.data_objects("t", true).unwrap()[0].value, b"last");
+            assert_eq!(token.alone("test", |session| editions(session, "t", true)).unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn numbers_of_editions_are_written_and_read() {
+        for number in [0, 1, 127, 128, 65_536, u32::MAX] {
+            assert_eq!(edition_of(&edition_oid(number)), number);
+        }
+        assert_eq!((edition_of(b""), edition_of(b"no OID")), (0, 0));
+    }
+}

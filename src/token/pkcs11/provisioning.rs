@@ -157,3 +157,47 @@ fn empty_so_pin() -> Result<Pin, TokenError> {
     // The constant is a PIN; the error is here only because there is no other way to say so without a panic.
     Pin::new(EMPTY_SO_PIN.to_owned()).map_err(|error| TokenError::NoRandom(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::test_support::{PIN, SO_PIN, fresh_label, modules, pin};
+
+    /// Leaves a token as a process does that is killed before it has set the user PIN.
+    fn interrupted(module: &Module, so_pin: &str) -> String {
+        let _making = MAKING.lock().unwrap();
+        let label = fresh_label("killed");
+        let slots = module.slots().unwrap();
+        let free = slots.iter().find(|(_, info)| !info.token_initialized()).unwrap();
+        module.initialize_token(free.0, &pin(so_pin), &label).unwrap();
+        label
+    }
+
+    #[test]
+    fn a_token_without_pin_is_finished_by_the_same_call() {
+        for module in modules() {
+            // New, or made of a discarded one that did not have its own SO PIN yet.
+            for so_pin in [SO_PIN, EMPTY_SO_PIN] {
+                let label = interrupted(&module, so_pin);
+                let before = module.tokens().unwrap().into_iter().find(|token| token.label == label).unwrap();
+                assert_eq!(before.pin_state, PinState::NotSet);
+                let error = module.open(&before).unwrap().log_in(&pin(PIN)).unwrap_err();
+                assert!(matches!(error, TokenError::PinNotSet { .. }), "{error}");
+                let made = module.create_token(&label, &pin(SO_PIN), &pin(PIN)).unwrap();
+                assert_eq!((made.serial, made.pin_state), (before.serial.clone(), PinState::Ok));
+                let token = module.open(&before).unwrap();
+                token.log_in(&pin(PIN)).unwrap();
+                token.init_pin_as_so(&pin(SO_PIN), &pin("the so pin is ours")).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn somebody_elses_unfinished_token_is_left_alone() {
+        for module in modules() {
+            let label = interrupted(&module, "somebody else's");
+            let error = module.create_token(&label, &pin(SO_PIN), &pin(PIN)).unwrap_err();
+            assert!(matches!(error, TokenError::LabelTaken { .. }), "{error}");
+        }
+    }
+}
