@@ -129,16 +129,31 @@ fn no_key_of_a_user_unwraps() {
             Attribute::Sensitive(false),
             Attribute::Extractable(true),
         ];
-        for key in all_high_keys(&authority, &ceremony).iter().filter(|key| key.algorithm() == RSA_2048) {
+        let lax = lax_rsa_key(&token);
+        let mut keys = all_high_keys(&authority, &ceremony);
+        keys.retain(|key| key.algorithm() == RSA_2048);
+        for key in keys.iter().chain([&lax]) {
             let public = rsa::RsaPublicKey::from_public_key_der(key.public_key_der()).unwrap();
             let mut random = rsa::rand_core::UnwrapErr(getrandom::SysRng);
             let wrapped = public.encrypt(&mut random, rsa::Pkcs1v15Encrypt, &[7; 32]).unwrap();
-            attempt(&token, key.id(), |session, handle| {
+            let opened = attempt(&token, key.id(), |session, handle| {
                 session.unwrap_key(&Mechanism::RsaPkcs, handle, &wrapped, &readable)
-            })
-            .expect_err("it unwrapped");
+            });
+            assert_eq!(opened.is_ok(), key.id() == lax.id(), "{:?}: {opened:?}", key.label());
         }
     }
+}
+
+/// A key as another program makes it, that may do everything: the attempt itself must be sound.
+fn lax_rsa_key(token: &Token) -> TokenKey {
+    let id = KeyId::random().unwrap();
+    let common = [Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec()), Attribute::Label(b"lax".to_vec())];
+    let mut public = common.to_vec();
+    public.extend([Attribute::ModulusBits(2048.into()), Attribute::PublicExponent(vec![1, 0, 1])]);
+    let mut private = common.to_vec();
+    private.extend([Attribute::Unwrap(true), Attribute::Decrypt(true), Attribute::Sensitive(true)]);
+    token.alone("test", |session| session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)).unwrap();
+    token.find_key(&id).unwrap().unwrap()
 }
 
 /// `C_DeriveKey` has no Init at which a PIN could be asked for: a signing key refuses it altogether, an encryption key
@@ -197,6 +212,7 @@ fn the_private_key_cannot_be_read_from_either_token() {
                 let read = session.get_attributes(key.handle(), &secret_parts);
                 assert!(read.is_err() || read.unwrap().is_empty());
             }
+            wrap_with_own_key(&authority, &session, key.handle()).expect("the attempt itself is sound");
         }
         // Neither does the archive key leave, by reading or by wrapping, nor open a blob in clear.
         let handle = authority.with_key("t", ObjectClassKey::Secret, archive.id(), |_, handle| Ok(handle)).unwrap();
