@@ -50,6 +50,15 @@ impl SoftwareKey {
         Self { kind: Kind::Rsa(Box::new(rsa::RsaPrivateKey::from_pkcs8_der(&pkcs8).unwrap())), pkcs8 }
     }
 
+    /// A PKCS #8 key that was made beforehand.
+    pub(crate) fn from_pem(pem: &[u8]) -> Self {
+        let pkcs8 = der::pem::decode_vec(pem).unwrap().1;
+        let kind = p256::SecretKey::from_pkcs8_der(&pkcs8).map(Kind::P256);
+        let kind = kind.or_else(|_| p384::SecretKey::from_pkcs8_der(&pkcs8).map(Kind::P384));
+        let kind = kind.or_else(|_| rsa::RsaPrivateKey::from_pkcs8_der(&pkcs8).map(|key| Kind::Rsa(Box::new(key))));
+        Self { kind: kind.unwrap(), pkcs8 }
+    }
+
     pub(crate) fn public_key_der(&self) -> Vec<u8> {
         match &self.kind {
             Kind::Rsa(key) => key.to_public_key().to_public_key_der(),

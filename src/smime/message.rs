@@ -78,7 +78,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// Finds out what `bytes` are. PEM labels CMS and PKCS7 are taken, as are base64 and binary MIME bodies.
+    /// Finds out what `bytes` are. The PEM labels CMS and PKCS7 are taken, and those of `gpgsm`; so are base64 and binary MIME bodies.
     pub fn read(bytes: &[u8]) -> Result<Self, SmimeError> {
         let (format, cms, detached_content) = if bytes.first() == Some(&SEQUENCE) {
             (Format::Der, bytes.to_vec(), None)
@@ -118,7 +118,7 @@ impl Message {
 /// The first PEM block that can hold a message, if there is one. Text around it is allowed.
 fn read_pem(bytes: &[u8]) -> Result<Option<Vec<u8>>, SmimeError> {
     let Ok(text) = std::str::from_utf8(bytes) else { return Ok(None) };
-    for label in ["CMS", "PKCS7", "PKCS #7 SIGNED DATA"] {
+    for label in ["CMS", "PKCS7", "PKCS #7 SIGNED DATA", "SIGNED MESSAGE", "ENCRYPTED MESSAGE"] {
         let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
         let Some((_, rest)) = text.split_once(&begin) else { continue };
         let (body, _) =

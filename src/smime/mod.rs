@@ -9,6 +9,8 @@
 //! speaks for an administrator.
 
 mod content_cipher;
+#[cfg(test)]
+mod corpus;
 mod decrypt;
 mod encrypt;
 mod entity;
