@@ -127,10 +127,8 @@ impl Authority {
 
     /// `genm`: tells about the authority, and whether the letter is good. Uses nothing up.
     fn inform(&self, request: &AuthenticatedRequest, asked: &GeneralInfo, now: Timestamp) -> Result<Vec<u8>, Stop> {
-        let letter = self.letter_now(request)?;
-        if letter.state != TemporaryKeyState::Claimed {
-            check_usable(&letter, now)?;
-        }
+        // A letter that another transaction holds is told of as well: whoever asks has made nothing yet.
+        check_usable(&self.letter_now(request)?, now)?;
         let mut told = GeneralInfo::new();
         if asked.asks_for(oid::IT_CA_CERTS) {
             told.push(InfoTypeAndValue::ca_certs(&[der_of(&self.ca)?])?);
