@@ -18,7 +18,7 @@ pub struct IssuedCertificate {
 
 /// Turns a permit into what will be signed; the caller stores it before anything else.
 #[allow(clippy::needless_pass_by_value)] // a permit is good once: it ends here
-pub(super) fn intend(
+pub fn intend(
     permit: IssuancePermit,
     ca: &Certificate,
     now: Timestamp,

@@ -134,7 +134,7 @@ impl EncryptionPermit {
     }
 
     /// The permit for the certificate of the key that was made (its DER `SubjectPublicKeyInfo`).
-    pub(super) fn for_key(self, public_key: Vec<u8>) -> IssuancePermit {
+    pub fn for_key(self, public_key: Vec<u8>) -> IssuancePermit {
         IssuancePermit { holder: self.holder, profile: self.profile, kind: CertificateKind::Encryption, public_key }
     }
 }

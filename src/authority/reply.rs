@@ -23,7 +23,7 @@ pub struct EnrollmentReply {
 
 impl EnrollmentReply {
     /// The answer to an `ir`: the signing certificate, and the encryption certificate with its key if one was wanted.
-    pub(super) fn ip(
+    pub fn ip(
         signing: (i64, &IssuedCertificate),
         encryption: Option<(i64, WrappedForToken)>,
         ca: &Certificate,
@@ -38,7 +38,7 @@ impl EnrollmentReply {
     }
 
     /// The answer to a `krr`: the new signing certificate and the history, the oldest key first.
-    pub(super) fn krp(
+    pub fn krp(
         signing: &IssuedCertificate,
         history: &[WrappedForToken],
         ca: &Certificate,
