@@ -1,0 +1,35 @@
+//! Only a permit becomes what will be signed, and only a decision makes a permit: neither a request that was verified
+//! nor a signature of the CA's is one.
+
+use tokenkeep::authority::AuthorityError;
+use tokenkeep::authority::certify::{IssuedCertificate, intend};
+use tokenkeep::authority::decide::{EncryptionPermit, IssuancePermit};
+use tokenkeep::authority::verify::VerifiedRequest;
+use tokenkeep::pki::Certificate;
+use tokenkeep::store::NewCertificate;
+
+type Intent = Result<NewCertificate, AuthorityError>;
+
+pub fn with_a_permit(permit: IssuancePermit, ca: &Certificate) -> Intent {
+    intend(permit, ca, ca.not_before())
+}
+
+pub fn with_a_verified_request(request: VerifiedRequest, ca: &Certificate) -> Option<Intent> {
+    intend(request, ca, ca.not_before()); //~ E0308
+    None
+}
+
+pub fn with_a_permit_to_make_a_key(permit: EncryptionPermit, ca: &Certificate) -> Option<Intent> {
+    intend(permit, ca, ca.not_before()); //~ E0308
+    None
+}
+
+pub fn made_by_hand(certificate: Certificate) -> Option<IssuedCertificate> {
+    IssuedCertificate { certificate }; //~ E0451
+    None
+}
+
+pub fn a_permit_made_by_hand(public_key: Vec<u8>, other: IssuancePermit) -> IssuancePermit {
+    let other = IssuancePermit { public_key, ..other }; //~ E0451
+    other
+}

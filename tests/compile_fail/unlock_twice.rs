@@ -1,0 +1,32 @@
+//! One PIN, one act: an unlock is used up by what it unlocks, and cannot be copied.
+
+use tokenkeep::token::{KeyTransport, TokenKey, Unlock};
+
+pub fn sign(unlock: Unlock, key: &TokenKey) {
+    drop(unlock.sign(key, b"one"));
+    drop(unlock.sign(key, b"two")); //~ E0382
+}
+
+pub fn read(unlock: Unlock, key: &TokenKey) {
+    drop(unlock.decrypt(key, KeyTransport::Pkcs1v15, b"one"));
+    drop(unlock.decrypt(key, KeyTransport::Pkcs1v15, b"two")); //~ E0382
+}
+
+pub fn agree(unlock: Unlock, key: &TokenKey, peer: &[u8]) {
+    drop(unlock.agree(key, peer));
+    drop(unlock.agree(key, peer)); //~ E0382
+}
+
+pub fn sign_then_read(unlock: Unlock, key: &TokenKey) {
+    drop(unlock.sign_with(key));
+    drop(unlock.decrypt(key, KeyTransport::Pkcs1v15, b"two")); //~ E0382
+}
+
+pub fn sign_then_enroll(unlock: Unlock, key: &TokenKey) {
+    drop(unlock.sign(key, b"one"));
+    drop(unlock.ceremony()); //~ E0382
+}
+
+pub fn copied(unlock: &Unlock) {
+    drop(Unlock::clone(unlock)); //~ E0277
+}
