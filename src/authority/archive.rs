@@ -18,7 +18,21 @@ pub struct ArchivedKey {
     key: DeliverableKey,
 }
 
-/// A key on its way to one user's token, with its certificate.
+/// A key on its way to one user's token, with its certificate. Made from an [`ArchivedKey`] and from nothing else:
+///
+/// ```
+/// # use tokenkeep::authority::archive::WrappedForToken;
+/// fn pass_on(key: WrappedForToken) -> WrappedForToken {
+///     key
+/// }
+/// ```
+///
+/// ```compile_fail
+/// # use tokenkeep::{authority::archive::WrappedForToken, pki::Certificate, token::Delivery};
+/// fn unarchived(certificate: Certificate, delivery: Delivery) -> WrappedForToken {
+///     WrappedForToken { certificate, delivery }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct WrappedForToken {
     certificate: Certificate,

@@ -12,6 +12,22 @@ use crate::store::{CertificateKind, Purpose, UserRecord};
 use crate::token::{KeyAlgorithm, KeysetName, SecurityLevel};
 
 /// Permission to issue one certificate for one key. Consumed by issuing.
+///
+/// ```
+/// # use tokenkeep::authority::decide::IssuancePermit;
+/// fn pass_on(permit: IssuancePermit) -> IssuancePermit {
+///     permit
+/// }
+/// ```
+///
+/// There are never two of it:
+///
+/// ```compile_fail
+/// # use tokenkeep::authority::decide::IssuancePermit;
+/// fn two(permit: IssuancePermit) -> (IssuancePermit, IssuancePermit) {
+///     (permit.clone(), permit)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct IssuancePermit {
     holder: Holder,

@@ -35,6 +35,30 @@ pub(super) struct EncryptionKey {
 }
 
 /// Takes an `ir` or `krr` apart and verifies the proof of possession.
+///
+/// ```
+/// # use tokenkeep::authority::{Rejection, authenticate::AuthenticatedRequest, verify::{VerifiedRequest, verify}};
+/// fn once(request: AuthenticatedRequest) -> Result<VerifiedRequest, Rejection> {
+///     verify(request)
+/// }
+/// ```
+///
+/// A request that is verified is gone, and what was not authenticated cannot be verified:
+///
+/// ```compile_fail
+/// # use tokenkeep::authority::{Rejection, authenticate::AuthenticatedRequest, verify::{VerifiedRequest, verify}};
+/// fn twice(request: AuthenticatedRequest) -> Result<VerifiedRequest, Rejection> {
+///     verify(request)?;
+///     verify(request)
+/// }
+/// ```
+///
+/// ```compile_fail
+/// # use tokenkeep::authority::{Rejection, authenticate::EnrollmentRequest, verify::{VerifiedRequest, verify}};
+/// fn unauthenticated(request: EnrollmentRequest) -> Result<VerifiedRequest, Rejection> {
+///     verify(request)
+/// }
+/// ```
 pub fn verify(request: AuthenticatedRequest) -> Result<VerifiedRequest, Rejection> {
     let (purpose, messages) = match request.message().body() {
         PkiBody::Ir(messages) => (Purpose::Enroll, messages),

@@ -192,7 +192,7 @@ fn a_statement_killed_at_any_step_counts_once_and_the_next_one_works() {
 
 #[test]
 fn an_init_killed_at_any_step_is_finished_by_the_same_call() {
-    let keys = (2..=7).map(|key| format!("authority.init.after_key:{key}"));
+    let keys = [4, 7].map(|key| format!("authority.init.after_key:{key}"));
     let all = points("authority.init.").chain(points("authority.own.")).map(str::to_owned).chain(keys);
     for point in all {
         let directory = tempfile::tempdir().unwrap();

@@ -80,8 +80,7 @@ fn openssl_enrolls_one_signing_certificate_with_a_letter() {
     let wrong = secret.chars().rev().collect::<String>();
     let (enrolled, said) = openssl_cmp(&office, letter, &wrong, directory, &wanted);
     assert!(!enrolled, "{said}");
-    let (enrolled, said) =
-        openssl_cmp(&office, letter, &secret, directory, &[&wanted[..], &["-popo", "0"]].concat());
+    let (enrolled, said) = openssl_cmp(&office, letter, &secret, directory, &[&wanted[..], &["-popo", "0"]].concat());
     assert!(!enrolled && said.contains("badPOP"), "{said}");
 
     let (enrolled, said) =
