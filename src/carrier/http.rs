@@ -17,13 +17,13 @@ const LONGEST_ANSWER: u64 = 8 * 1024 * 1024;
 const LONGEST_SENTENCE: usize = 200;
 const CONNECT: Duration = Duration::from_secs(10);
 /// The authority makes an RSA key and some signatures before it answers; slow tokens take seconds for that.
-const WHOLE_EXCHANGE: Duration = Duration::from_secs(120);
+const WHOLE_EXCHANGE: Duration = Duration::from_mins(2);
 
 /// One authority, reached at its two addresses.
 #[derive(Debug, Clone)]
 pub struct Http {
-    http: String,
-    https: String,
+    plain: String,
+    secure: String,
     ca_sha256: [u8; 32],
     agent: Agent,
 }
@@ -33,8 +33,8 @@ impl Http {
     /// certificate has the SHA-256 `ca_sha256`. Nothing is sent yet.
     pub fn new(http: &str, https: &str, ca_sha256: [u8; 32]) -> Result<Self, CarrierError> {
         Ok(Self {
-            http: base_address(http, &["http://", "https://"])?,
-            https: base_address(https, &["https://"])?,
+            plain: base_address(http, &["http://", "https://"])?,
+            secure: base_address(https, &["https://"])?,
             ca_sha256,
             agent: agent(TlsConfig::builder().provider(TlsProvider::Rustls).build()),
         })
@@ -48,7 +48,7 @@ impl Http {
             return Ok(certificate);
         }
         Err(CarrierError::OtherAuthority {
-            url: self.http.clone(),
+            url: self.plain.clone(),
             found: hex::encode(found),
             known: hex::encode(self.ca_sha256),
         })
@@ -57,7 +57,7 @@ impl Http {
 
 impl Carrier for Http {
     fn cmp(&self, message: &[u8]) -> Result<Vec<u8>, CarrierError> {
-        let url = format!("{}/.well-known/cmp", self.http);
+        let url = format!("{}/.well-known/cmp", self.plain);
         let answer = self
             .agent
             .post(&url)
@@ -70,13 +70,13 @@ impl Carrier for Http {
     }
 
     fn ca_certificate(&self) -> Result<Vec<u8>, CarrierError> {
-        let url = format!("{}/ca.cer", self.http);
+        let url = format!("{}/ca.cer", self.plain);
         let answer = self.agent.get(&url).call().map_err(|error| failure(&url, error))?;
         if answer.status().is_success() { read(&url, answer) } else { Err(unusable(&url, answer)) }
     }
 
     fn search_certificates(&self, email: &str) -> Result<Vec<Vec<u8>>, CarrierError> {
-        let url = format!("{}/certificates/search.cgi?email={}", self.http, percent_encoded(email));
+        let url = format!("{}/certificates/search.cgi?email={}", self.plain, percent_encoded(email));
         let answer = self.agent.get(&url).call().map_err(|error| failure(&url, error))?;
         let content_type = content_type(&answer);
         if matches!(answer.status().as_u16(), 204 | 404) {
@@ -103,7 +103,7 @@ impl Carrier for Http {
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::Specific(Arc::new(vec![root])))
             .build();
-        let url = format!("{}/statements", self.https);
+        let url = format!("{}/statements", self.secure);
         let answer = agent(tls)
             .post(&url)
             .header("content-type", "application/pkcs7-mime")

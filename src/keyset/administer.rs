@@ -41,13 +41,13 @@ pub fn administer(
 
     let statement = Statement::new(authority.fingerprint(), operation, nonce()?, now);
     let signer = unlock.sign_with(&key);
-    let signed = statement.sign(&signer, &certificate, now).map_err(|error| match signer.take_error() {
+    let sent = statement.sign(&signer, &certificate, now).map_err(|error| match signer.take_error() {
         Some(error) => error.into(),
         None => message(error),
     })?;
     drop(signer); // logged out before anything is sent
-    let response = Zeroizing::new(carrier.statement(signed.as_der())?);
-    SignedResponse::from_der(response.to_vec()).verify(&authority, signed.digest(), now).map_err(answer)
+    let response = Zeroizing::new(carrier.statement(sent.as_der())?);
+    SignedResponse::from_der(response.to_vec()).verify(&authority, sent.digest(), now).map_err(|error| answer(&error))
 }
 
 /// The authority that the private index names, if the public one led to the same.
@@ -85,6 +85,6 @@ fn message(error: impl std::fmt::Display) -> KeysetError {
     KeysetError::Message { operation: "sign the command", reason: error.to_string() }
 }
 
-fn answer(error: StatementError) -> KeysetError {
+fn answer(error: &StatementError) -> KeysetError {
     KeysetError::Message { operation: "use the authority's answer to the command", reason: error.to_string() }
 }

@@ -11,7 +11,7 @@ use super::{FoundKeyset, KeysetError, TokenTrouble, Tokens};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSelector {
     /// `pkcs11:…` (RFC 7512)
-    Uri(TokenUri),
+    Uri(Box<TokenUri>),
     /// a serial number or a label, exactly
     SerialOrLabel(String),
 }
@@ -20,7 +20,11 @@ impl FromStr for TokenSelector {
     type Err = TokenUriError;
 
     fn from_str(text: &str) -> Result<Self, TokenUriError> {
-        if text.starts_with("pkcs11:") { text.parse().map(Self::Uri) } else { Ok(Self::SerialOrLabel(text.to_owned())) }
+        if text.starts_with("pkcs11:") {
+            text.parse().map(Box::new).map(Self::Uri)
+        } else {
+            Ok(Self::SerialOrLabel(text.to_owned()))
+        }
     }
 }
 
@@ -128,7 +132,7 @@ fn pick(
 }
 
 /// The token that was made for a keyset of this name is in use by another program: so the keyset is not absent.
-fn in_use(name: &KeysetName, trouble: &[TokenTrouble]) -> Option<KeysetError> {
+pub(super) fn in_use(name: &KeysetName, trouble: &[TokenTrouble]) -> Option<KeysetError> {
     trouble.iter().find_map(|trouble| match &trouble.error {
         KeysetError::Token(error @ TokenError::Owned { token, .. }) if token.label == name.as_str() => {
             Some(KeysetError::Token(error.clone()))

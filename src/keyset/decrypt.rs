@@ -6,7 +6,7 @@ use crate::pki::Certificate;
 use crate::smime::{EncryptedMessage, KeyOperation, KeyResult, Message, OpenError, RecipientKind, SmimeError};
 use crate::token::{KeyId, TokenError};
 
-use super::choose::{list_or, seen};
+use super::choose::{in_use, list_or, seen};
 use super::index::Hex;
 use super::unlock::{believed, damaged, key_and_certificate, unlock};
 use super::{FoundKeyset, KeysetChoice, KeysetError, Person, PinRequest, Tokens};
@@ -33,7 +33,8 @@ pub fn decrypt(
     message: &[u8],
     person: &mut dyn Person,
 ) -> Result<Decrypted, KeysetError> {
-    let message = EncryptedMessage::parse(&Message::read(message).map_err(unreadable)?).map_err(unreadable)?;
+    let message = EncryptedMessage::parse(&Message::read(message).map_err(|error| unreadable(&error))?)
+        .map_err(|error| unreadable(&error))?;
     let way = find_way(tokens, choice, &message)?;
 
     let operation = "decrypt";
@@ -63,7 +64,7 @@ pub fn decrypt(
     });
     let opened = opened.map_err(|error| match error {
         OpenError::Key(error) => KeysetError::Token(error),
-        OpenError::Message(error) => unreadable(error),
+        OpenError::Message(error) => unreadable(&error),
     })?;
     Ok(Decrypted {
         content: opened.content,
@@ -85,7 +86,8 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, message: &EncryptedMessage) 
     let named = |keyset: &FoundKeyset| choice.name.as_ref().is_none_or(|name| keyset.name == *name);
     let keysets: Vec<FoundKeyset> = keysets.into_iter().filter(named).collect();
     if let (Some(name), true) = (&choice.name, keysets.is_empty()) {
-        return Err(KeysetError::NoSuchKeyset { name: name.to_string(), found });
+        let absent = || KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() };
+        return Err(in_use(name, &trouble).unwrap_or_else(absent));
     }
     let mut ways: Vec<Way> = keysets.into_iter().filter_map(|keyset| way_of(keyset, message)).collect();
     if ways.len() > 1 && ways.iter().any(|way| Some(&way.keyset.name) == choice.default.as_ref()) {
@@ -120,6 +122,6 @@ fn way_of(keyset: FoundKeyset, message: &EncryptedMessage) -> Option<Way> {
     Some(Way { keyset, key, recipient })
 }
 
-fn unreadable(error: SmimeError) -> KeysetError {
+fn unreadable(error: &SmimeError) -> KeysetError {
     KeysetError::Message { operation: "decrypt", reason: error.to_string() }
 }

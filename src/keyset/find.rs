@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::pki::Fingerprint;
 use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, Token, TokenInfo};
 
-use super::index::{self, Hex, PublicIndex};
+use super::index::{self, Hex, PublicIndex, Unreadable};
 use super::{AuthorityAddress, KeysetError};
 
 /// How long to wait for a token that another program uses, when it is only looked at: as long as a listing takes.
@@ -162,7 +162,7 @@ fn keysets_of(token: &Token, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<
     let (indexes, unreadable) = index::public_indexes(token)?;
     let certificates = if indexes.is_empty() { Vec::new() } else { token.certificates()? };
     let place = info.name().to_string();
-    let trouble = unreadable.into_iter().map(|(keyset, reason)| TokenTrouble {
+    let trouble = unreadable.into_iter().map(|Unreadable { keyset, reason }| TokenTrouble {
         place: place.clone(),
         error: KeysetError::Damaged { keyset, token: place.clone(), reason },
     });

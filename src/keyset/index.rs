@@ -191,8 +191,19 @@ impl Pending {
     }
 }
 
+/// What can be read, and what cannot.
+pub(super) type Indexes<T> = (Vec<T>, Vec<Unreadable>);
+
+/// An index that cannot be read.
+pub(super) struct Unreadable {
+    /// Its label: the keyset's name.
+    pub keyset: String,
+    /// Why not.
+    pub reason: String,
+}
+
 /// All public indexes on the token, the later one of each name, and the labels of those that cannot be read, with why.
-pub(super) fn public_indexes(token: &Token) -> Result<(Vec<PublicIndex>, Vec<(String, String)>), KeysetError> {
+pub(super) fn public_indexes(token: &Token) -> Result<Indexes<PublicIndex>, KeysetError> {
     let (found, unreadable) = latest::<PublicIndex>(token.data_objects(APPLICATION, false)?, |index| index.revision);
     Ok((
         found
@@ -207,14 +218,16 @@ pub(super) fn public_indexes(token: &Token) -> Result<(Vec<PublicIndex>, Vec<(St
 /// The private index of this name; the token must be unlocked. `None` when there is none.
 pub(super) fn private_index(token: &Token, name: &KeysetName) -> Result<Option<PrivateIndex>, KeysetError> {
     let (found, unreadable) = private_indexes(token)?;
-    if let Some((_, reason)) = unreadable.into_iter().find(|(label, _)| label == name.as_str()) {
+    if let Some(Unreadable { reason, .. }) =
+        unreadable.into_iter().find(|unreadable| unreadable.keyset == name.as_str())
+    {
         return Err(KeysetError::Damaged { keyset: name.to_string(), token: token.info().name().to_string(), reason });
     }
     Ok(found.into_iter().find(|index| index.keyset.name == *name))
 }
 
 /// All private indexes on the token, which must be unlocked, and the labels of those that cannot be read.
-pub(super) fn private_indexes(token: &Token) -> Result<(Vec<PrivateIndex>, Vec<(String, String)>), KeysetError> {
+pub(super) fn private_indexes(token: &Token) -> Result<Indexes<PrivateIndex>, KeysetError> {
     let (found, unreadable) = latest::<PrivateIndex>(token.data_objects(APPLICATION, true)?, |index| index.revision);
     Ok((
         found
@@ -240,10 +253,7 @@ fn write<T: Serialize>(token: &Token, name: &KeysetName, index: &T, private: boo
 }
 
 /// Of each label the index with the highest revision, and those labels under which nothing can be read.
-fn latest<T: DeserializeOwned>(
-    objects: Vec<DataObject>,
-    revision: impl Fn(&T) -> u64,
-) -> (Vec<(String, T)>, Vec<(String, String)>) {
+fn latest<T: DeserializeOwned>(objects: Vec<DataObject>, revision: impl Fn(&T) -> u64) -> Indexes<(String, T)> {
     let mut found: Vec<(String, T)> = Vec::new();
     let mut unreadable = Vec::new();
     for object in objects {
@@ -253,10 +263,10 @@ fn latest<T: DeserializeOwned>(
                 Some((_, kept)) => *kept = index,
                 None => found.push((object.label, index)),
             },
-            Err(reason) => unreadable.push((object.label, reason)),
+            Err(reason) => unreadable.push(Unreadable { keyset: object.label, reason }),
         }
     }
-    unreadable.retain(|(label, _)| !found.iter().any(|(readable, _)| readable == label));
+    unreadable.retain(|unreadable| !found.iter().any(|(readable, _)| *readable == unreadable.keyset));
     (found, unreadable)
 }
 

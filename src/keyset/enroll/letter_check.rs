@@ -73,7 +73,7 @@ pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> R
         ));
     }
     let types = answer.sign_key_pair_types().map_err(fault)?.unwrap_or_default();
-    let signing_algorithm = types.iter().find_map(|algorithm| key_algorithm(algorithm)).unwrap_or(KeyAlgorithm::P256);
+    let signing_algorithm = types.iter().find_map(key_algorithm).unwrap_or(KeyAlgorithm::P256);
     Ok(CheckedLetter { signing_algorithm })
 }
 

@@ -3,7 +3,7 @@
 use crate::letter::{Letter, Purpose};
 use crate::token::{Module, PinState, TokenError, TokenInfo};
 
-use super::super::choose::{list_or, one_token, seen};
+use super::super::choose::{in_use, list_or, one_token, seen};
 use super::super::{FoundKeyset, KeysetError, TokenTrouble, Tokens};
 use super::{EnrollOptions, NewToken};
 
@@ -195,13 +195,13 @@ fn name_taken(keyset: &FoundKeyset) -> KeysetError {
 }
 
 fn no_place(options: &EnrollOptions, others: &[FoundKeyset], trouble: &[TokenTrouble]) -> KeysetError {
-    KeysetError::NoSuchKeyset {
+    in_use(&options.keyset, trouble).unwrap_or_else(|| KeysetError::NoSuchKeyset {
         name: options.keyset.to_string(),
         found: format!(
             "{}; for a new one add `--new-token`, or `--token SERIAL` of one that exists",
             seen(others, trouble)
         ),
-    }
+    })
 }
 
 fn refused(reason: String) -> KeysetError {

@@ -27,7 +27,8 @@ pub(super) fn make(
     new_token: bool,
     now: Timestamp,
 ) -> Result<Request, KeysetError> {
-    let header = PkiHeader::request(Pvno::CMP2000, letter.reference.as_str(), None, now).map_err(fault)?;
+    let header =
+        PkiHeader::request(Pvno::CMP2000, letter.reference.as_str(), None, now).map_err(|error| fault(&error))?;
     let transaction_id = Hex(header.transaction().unwrap_or_default().to_vec());
     let (signing, transport) = (KeyId::random()?, KeyId::random()?);
     desk.begin(Pending {
@@ -52,30 +53,31 @@ pub(super) fn make(
     let pairs = Utf8Pairs::default().with(Utf8Pairs::KEYSET, name).with(Utf8Pairs::LEVEL, &level.to_string());
     let algorithm = checked.signing_algorithm().signature_algorithm();
     let request = EnrollmentRequest::new(header, letter.reference.as_str(), &pairs)
-        .map_err(fault)?
+        .map_err(|error| fault(&error))?
         .signing_key(signing_key.public_key_der(), algorithm, |bytes| {
             desk.ceremony.sign(&signing_key, bytes).map(|signature| signature.as_bytes().to_vec())
         })
         .map_err(|error| match error {
             EnrollmentError::Signing(error) => KeysetError::Token(error),
-            EnrollmentError::Message(error) => fault(error),
+            EnrollmentError::Message(error) => fault(&error),
         })?
         .encryption_key(&TransportKey {
             public_key: transport_key.public_key_der().to_vec(),
             oaep: transport_key.oaep(),
         })
-        .map_err(fault)?;
+        .map_err(|error| fault(&error))?;
     let draft = match letter.purpose() {
         Purpose::Enroll => request.ir(),
         Purpose::Recover => request.krr(),
     };
-    let protection = MacProtection::pbm().map_err(fault)?;
-    let message = draft.protect_with_mac(letter.temporary_key.cmp_secret(), &protection).map_err(fault)?;
+    let protection = MacProtection::pbm().map_err(|error| fault(&error))?;
+    let message =
+        draft.protect_with_mac(letter.temporary_key.cmp_secret(), &protection).map_err(|error| fault(&error))?;
     desk.reach(Stage::Requested { request: Base64(message.clone()) })?;
     crash_point::reached("keyset.request_written");
     Ok(Request { message })
 }
 
-fn fault(error: CmpError) -> KeysetError {
+fn fault(error: &CmpError) -> KeysetError {
     KeysetError::Message { operation: "make the enrollment request", reason: error.to_string() }
 }

@@ -151,7 +151,7 @@ impl Act<'_> {
 
     fn send(&mut self, mut desk: Desk, ground: Ground, request: &[u8]) -> Result<Enrolled, Stop> {
         self.person.progress(Step::AwaitingReply);
-        let installed = self.signing_spki(&desk).and_then(|signing_spki| {
+        let installed = signing_spki(&desk).and_then(|signing_spki| {
             let reply = reply::exchange(self.carrier, self.letter, request, &signing_spki)?;
             crate::crash_point::reached("keyset.reply_here");
             install::install(&mut desk, self.letter, request, &reply, self.person, self.now)
@@ -227,10 +227,7 @@ impl Act<'_> {
     }
 
     fn ask_so_pin(&mut self, label: &str) -> Result<Option<Pin>, Stop> {
-        match self.options.so_pin {
-            true => self.ask(PinRequest::NewSoPin { label }).map(Some),
-            false => Ok(None),
-        }
+        if self.options.so_pin { self.ask(PinRequest::NewSoPin { label }).map(Some) } else { Ok(None) }
     }
 
     /// The PIN's one try. The index that is believed comes with it.
@@ -267,13 +264,6 @@ impl Act<'_> {
         Err(NotEnrolledReason::Refused(KeysetError::Refused(against)).into())
     }
 
-    fn signing_spki(&self, desk: &Desk) -> Result<Vec<u8>, Trouble> {
-        let id = desk.pending()?.signing.key_id();
-        let key = desk.ceremony.find_key(&id)?;
-        let key = key.ok_or(TokenError::KeyAbsent { operation: OPERATION, token: desk.token().info().name() })?;
-        Ok(key.public_key_der().to_vec())
-    }
-
     fn level(&self) -> SecurityLevel {
         let strictest = self.letter.levels.iter().copied().max().unwrap_or(SecurityLevel::High);
         self.options.level.unwrap_or(strictest)
@@ -293,6 +283,14 @@ impl Act<'_> {
     fn renewed_index(&self, index: PrivateIndex) -> PrivateIndex {
         if index.keyset.keys.is_some() { index } else { self.new_index() }
     }
+}
+
+/// The public half of the key that the request is for.
+fn signing_spki(desk: &Desk) -> Result<Vec<u8>, Trouble> {
+    let id = desk.pending()?.signing.key_id();
+    let key = desk.ceremony.find_key(&id)?;
+    let key = key.ok_or(TokenError::KeyAbsent { operation: OPERATION, token: desk.token().info().name() })?;
+    Ok(key.public_key_der().to_vec())
 }
 
 fn no_pin(reason: NoPin) -> NotEnrolledReason {

@@ -118,7 +118,7 @@ fn what_cannot_be_read_is_named_and_says_why() {
         let (found, unreadable) =
             latest::<PrivateIndex>(vec![object("default", value.as_bytes())], |index| index.revision);
         assert!(found.is_empty());
-        assert!(unreadable[0].1.contains(why), "{}", unreadable[0].1);
+        assert!(unreadable[0].reason.contains(why), "{}", unreadable[0].reason);
     }
 }
 

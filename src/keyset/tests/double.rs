@@ -12,8 +12,8 @@ use der::Decode;
 use crate::carrier::{Carrier, CarrierError};
 use crate::cmp::{
     CertRepMessage, CertReqMsg, CertResponse, CertificateDer, CertifiedKeyPair, EncryptedKey, EncryptedValue,
-    InfoTypeAndValue, KeyRecRepContent, MacProtection, PkiBody, PkiFailureInfo, PkiMessage, PkiStatusInfo, Verdict,
-    answer, verify_mac,
+    InfoTypeAndValue, KeyRecRepContent, PkiBody, PkiFailureInfo, PkiMessage, PkiStatusInfo, Verdict, answer,
+    verify_mac,
 };
 use crate::letter::{Letter, Purpose, Reference, TemporaryKey};
 use crate::pki::software_keys::{SoftwareKey, TestAuthority};

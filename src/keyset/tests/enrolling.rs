@@ -28,7 +28,7 @@ fn a_new_token_a_keyset_and_one_pin_entry() {
     let double = Double::new();
     let (wallet, letter) = (Wallet::new(), double.letter(Purpose::Enroll));
     let mut script = Script::with(PIN);
-    let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("a"), &mut script));
+    let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("a"), &mut script));
 
     assert_eq!(script.asked, ["new"]);
     assert_eq!(double.seen(), ["genm", "ir", "certConf"]);
@@ -58,7 +58,7 @@ fn a_new_token_a_keyset_and_one_pin_entry() {
 fn the_so_pin_of_a_keyset_that_stands_is_not_the_letters() {
     let double = Double::new();
     let (wallet, letter) = (Wallet::new(), double.letter(Purpose::Enroll));
-    enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("a"), &mut Script::with(PIN)));
+    enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));
     let token = wallet.tokens.open(&wallet.keyset("a").token).unwrap();
     let derived = enroll::so_pin_of(&letter);
     let refused = token.init_pin_as_so(&derived, &pin("87654321")).unwrap_err();
@@ -66,7 +66,7 @@ fn the_so_pin_of_a_keyset_that_stands_is_not_the_letters() {
 
     // Unless its owner gave one.
     let letter = double.letter(Purpose::Enroll);
-    let options = EnrollOptions { so_pin: true, ..wallet.into_new_token("b") };
+    let options = EnrollOptions { so_pin: true, ..wallet.on_new_token("b") };
     let mut script = Script::with(PIN);
     enrolled(run(&double, &wallet, &letter, &options, &mut script));
     assert_eq!(script.asked, ["new", "so"]);
@@ -120,7 +120,7 @@ fn a_forgotten_pin_the_whole_history_arrives_under_a_new_one() {
     double.seen();
 
     let letter = double.letter(Purpose::Recover);
-    let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("b"), &mut Script::with("87654321")));
+    let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("b"), &mut Script::with("87654321")));
     assert_eq!(enrolled.encryption_keys, 2);
     assert_eq!(double.seen(), ["genm", "krr", "certConf"]);
     reads(&wallet, "b", &first, "87654321");
@@ -165,19 +165,23 @@ fn two_keysets_on_one_token_are_apart_even_with_the_same_encryption_key() {
     assert_eq!(wallet.inventory(&token, PIN).len(), 0);
 }
 
+/// Asked for the old PIN, then for the new one.
+struct OldThenNew(Vec<&'static str>);
+
+impl Person for OldThenNew {
+    fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        Ok(pin(self.0.remove(0)))
+    }
+
+    fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+        Err(NoPin::LastTry)
+    }
+}
+
 #[test]
 fn changing_the_pin_costs_one_try_of_the_old_one() {
     let double = Double::new();
     let wallet = somebody(&double);
-    struct OldThenNew(Vec<&'static str>);
-    impl Person for OldThenNew {
-        fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
-            Ok(pin(self.0.remove(0)))
-        }
-        fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
-            Err(NoPin::LastTry)
-        }
-    }
     let keyset = wallet.keyset("a");
     let wrong = pin_change(&wallet.tokens, &keyset, &mut OldThenNew(vec!["00000000", "87654321"])).unwrap_err();
     assert_eq!(wrong.kind(), ErrorKind::Pin);

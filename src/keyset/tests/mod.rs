@@ -77,7 +77,7 @@ impl Wallet {
         softhsm().create_token(&format!("{}{what}", self.prefix), &pin("so-pin-of-it"), &pin(PIN)).unwrap()
     }
 
-    pub fn into_new_token(&self, what: &str) -> EnrollOptions {
+    pub fn on_new_token(&self, what: &str) -> EnrollOptions {
         EnrollOptions { new_token: Some(NewToken::Anywhere), ..self.again(what) }
     }
 
@@ -151,7 +151,7 @@ pub fn not_enrolled(enrollment: Enrollment) -> NotEnrolled {
 pub fn somebody(double: &Double) -> Wallet {
     let wallet = Wallet::new();
     let letter = double.letter(Purpose::Enroll);
-    enrolled(run(double, &wallet, &letter, &wallet.into_new_token("a"), &mut Script::with(PIN)));
+    enrolled(run(double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));
     double.seen();
     wallet
 }

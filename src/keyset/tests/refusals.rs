@@ -22,7 +22,7 @@ fn rules_are_told_before_any_pin_is_asked() {
     let wallet = somebody(&double);
     let letter = double.letter(Purpose::Enroll);
 
-    let text = at_once(&double, &wallet, &letter, &wallet.into_new_token("a"), ErrorKind::Refused);
+    let text = at_once(&double, &wallet, &letter, &wallet.on_new_token("a"), ErrorKind::Refused);
     assert!(text.contains("taken") && text.contains("--new-token"), "{text}");
     let recovery = double.letter(Purpose::Recover);
     at_once(&double, &wallet, &recovery, &wallet.again("a"), ErrorKind::Refused);
@@ -52,7 +52,7 @@ fn a_token_of_that_label_with_somebodys_own_object_is_not_taken_for_one_that_was
     unlock.token().put_data("somebody", "something", b"own", false).unwrap();
     drop(unlock);
     let letter = double.letter(Purpose::Enroll);
-    let text = at_once(&double, &wallet, &letter, &wallet.into_new_token("own"), ErrorKind::Refused);
+    let text = at_once(&double, &wallet, &letter, &wallet.on_new_token("own"), ErrorKind::Refused);
     assert!(text.contains(&own.serial), "{text}");
 }
 
@@ -83,7 +83,7 @@ fn without_the_right_pin_nothing_is_sent_and_all_is_as_before() {
 #[track_caller]
 fn by_the_letter(double: &Double, wallet: &Wallet, letter: &Letter, kind: ErrorKind) -> String {
     let labels = wallet.labels();
-    let not = not_enrolled(run(double, wallet, letter, &wallet.into_new_token("n"), &mut Script::with(PIN)));
+    let not = not_enrolled(run(double, wallet, letter, &wallet.on_new_token("n"), &mut Script::with(PIN)));
     assert_eq!(not.kind(), kind, "{not}");
     assert_eq!(double.seen(), ["genm"], "{not}");
     assert_eq!(wallet.labels(), labels, "a token was made");
@@ -116,9 +116,9 @@ fn nothing_is_made_until_the_letter_is_known_to_be_good() {
     let text = by_the_letter(&double, &wallet, &other_authority, ErrorKind::Refused);
     assert!(text.contains("fingerprint"), "{text}");
 
-    enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("n"), &mut Script::with(PIN)));
+    enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("n"), &mut Script::with(PIN)));
     double.seen();
-    let used = not_enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("m"), &mut Script::with(PIN)));
+    let used = not_enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("m"), &mut Script::with(PIN)));
     assert!(used.to_string().contains("used"), "{used}");
     assert_eq!(double.seen(), ["genm"]);
 }

@@ -22,7 +22,7 @@ fn refused(bend: Bend) {
         let wallet = somebody(&double);
         let token = wallet.keyset("a").token;
         let (before, labels) = (wallet.inventory(&token, PIN), wallet.labels());
-        let options = if new_token { wallet.into_new_token("b") } else { wallet.again("a") };
+        let options = if new_token { wallet.on_new_token("b") } else { wallet.again("a") };
         let letter = double.letter(Purpose::Enroll);
         let known = letter.clone();
         double.bend(move |double, kind, reply| if kind == "ir" { bend(double, &known, reply) } else { Ok(reply) });
@@ -39,7 +39,8 @@ fn refused(bend: Bend) {
     }
 }
 
-/// The same reply from somebody who knows the temporary key, with something else in it.
+/// The same reply from somebody who knows the temporary key, with something else in it. A [`Bend`]'s result.
+#[allow(clippy::unnecessary_wraps)] // so that it can end one
 fn rewritten(letter: &Letter, reply: &[u8], change: impl FnOnce(&mut Draft)) -> Result<Vec<u8>, CarrierError> {
     let reply = PkiMessage::from_der(reply).unwrap();
     let mut draft = Draft::new(reply.header().clone(), reply.body().clone());
@@ -179,7 +180,7 @@ fn a_refusal_of_the_authority_leaves_nothing() {
             Ok(reply)
         }
     });
-    for options in [wallet.again("a"), wallet.into_new_token("b")] {
+    for options in [wallet.again("a"), wallet.on_new_token("b")] {
         let labels = wallet.labels();
         let not = not_enrolled(run(&double, &wallet, &letter, &options, &mut Script::with(PIN)));
         assert!(matches!(&not.reason, NotEnrolledReason::Rejected(text) if text.contains("not today")), "{not:?}");
@@ -210,7 +211,7 @@ fn a_confirmation_without_a_believable_answer_is_sent_again() {
         let known = letter.clone();
         double
             .bend(move |double, kind, reply| if kind == "certConf" { bend(double, &known, reply) } else { Ok(reply) });
-        let options = wallet.into_new_token("a");
+        let options = wallet.on_new_token("a");
         let not = not_enrolled(run(&double, &wallet, &letter, &options, &mut Script::with(PIN)));
         assert!(matches!(not.reason, NotEnrolledReason::Interrupted(_)), "{not:?}");
         assert!(not.to_string().contains("same letter"), "{not}");

@@ -9,7 +9,7 @@ fn a_lost_reply_is_asked_for_again_with_the_same_bytes() {
     let double = Double::new();
     for new_token in [true, false] {
         let wallet = if new_token { Wallet::new() } else { somebody(&double) };
-        let options = if new_token { wallet.into_new_token("a") } else { wallet.again("a") };
+        let options = if new_token { wallet.on_new_token("a") } else { wallet.again("a") };
         let letter = double.letter(Purpose::Enroll);
         double.bend(|_, kind, reply| if kind == "ir" { Err(unreachable()) } else { Ok(reply) });
         let not = not_enrolled(run(&double, &wallet, &letter, &options, &mut Script::with(PIN)));
@@ -41,7 +41,7 @@ fn a_lost_reply_is_asked_for_again_with_the_same_bytes() {
         assert_eq!(script.asked, [if new_token { "resumed" } else { "existing to enroll" }]);
         let inventory = wallet.inventory(&wallet.keyset("a").token, PIN);
         assert!(!inventory.iter().any(|object| object.contains("transport")), "{inventory:#?}");
-        let refused = not_enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("a"), &mut Script::with(PIN)));
+        let refused = not_enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));
         assert!(refused.to_string().contains("taken"), "{refused}");
     }
 }
@@ -69,11 +69,11 @@ fn another_letter_clears_up_what_the_first_one_left() {
     // Into a new token that another letter has begun: not without being told to.
     double.bend(|_, kind, reply| if kind == "ir" { Err(unreachable()) } else { Ok(reply) });
     let begun = double.letter(Purpose::Enroll);
-    not_enrolled(run(&double, &wallet, &begun, &wallet.into_new_token("b"), &mut Script::with(PIN)));
+    not_enrolled(run(&double, &wallet, &begun, &wallet.on_new_token("b"), &mut Script::with(PIN)));
     double.straight();
     let letter = double.letter(Purpose::Enroll);
     let mut nobody = Script::without(NoPin::Cancelled);
-    let not = not_enrolled(run(&double, &wallet, &letter, &wallet.into_new_token("b"), &mut nobody));
+    let not = not_enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("b"), &mut nobody));
     assert!(nobody.asked.is_empty() && not.to_string().contains(begun.reference.as_str()), "{not}");
     delete(&wallet.tokens, &wallet.keyset("b"), &mut Script::with(PIN)).unwrap();
     let empty = wallet.tokens.token(&wallet.name("b").as_str().parse().unwrap()).unwrap();
