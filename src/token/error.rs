@@ -159,7 +159,7 @@ pub enum TokenError {
         what: String,
     },
     /// The key that arrived is damaged, for another token, or not what it was said to be.
-    #[error("cannot {operation} on {token}: the key that was delivered does not open ({reason}); ask for a new letter")]
+    #[error("cannot {operation} on {token}: the key that was delivered does not open ({reason})")]
     BadDelivery {
         /// what was tried
         operation: &'static str,
