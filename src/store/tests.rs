@@ -278,9 +278,8 @@ fn a_database_that_another_process_has_locked_is_called_locked() {
 fn a_full_disk_and_a_read_only_database_are_told_apart_and_change_nothing() {
     let (directory, store) = open();
     let head = store.audit_head().unwrap();
-    let set = |pragma: &'static str| {
-        store.thread.transaction(move |database| database.run(sqlx::query(pragma)).map(|_| ()))
-    };
+    let set =
+        |pragma: &'static str| store.thread.transaction(move |database| database.run(sqlx::query(pragma)).map(|_| ()));
     set("PRAGMA max_page_count = 1").unwrap(); // as small as the file is now
     let big = UserRecord { name: "x".repeat(1 << 20), ..user("u2") };
     let full = store.add_user(big, entry("user.added"));

@@ -12,6 +12,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_replies;
+mod client_crashes;
 mod cmp_door;
 mod command_line;
 mod documents;

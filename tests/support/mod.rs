@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod inventory;
 pub mod kryoptic;
+pub mod leftovers;
 pub mod machine;
 pub mod office;
 pub mod output;

@@ -1,0 +1,355 @@
+//! A reply that was changed, cut, swapped or forged leaves the token as it was: no half keyset, no orphan, and the letter
+//! is still good.
+//!
+//! The worst liar here has the letter's temporary key, so that only what is in the reply can give it away.
+
+use std::sync::{Arc, Mutex};
+
+use der::asn1::OctetString;
+use tokenkeep::cmp::{
+    CertOrEncCert, CertRepMessage, CertificateDer, CertifiedKeyPair, Draft, EncryptedKey, EnrollmentRequest,
+    ErrorMsgContent, PkiBody, PkiFailureInfo, PkiHeader, PkiMessage, PkiStatusInfo, verify_mac,
+};
+use tokenkeep::letter::{Letter, TemporaryKey};
+
+use crate::support::inventory::Inventory;
+use crate::support::machine::Machine;
+use crate::support::office::Somebody;
+use crate::support::output::Output;
+use crate::support::proxy::{Direction, Proxy, Verdict};
+
+type Lie = Box<dyn FnMut(&PkiMessage) -> Verdict + Send>;
+
+/// A wire on which each reply to an enrollment request can be another.
+struct Wire {
+    proxy: Proxy,
+    lie: Arc<Mutex<Option<Lie>>>,
+    /// The authority's own replies, in order.
+    replies: Arc<Mutex<Vec<PkiMessage>>>,
+}
+
+impl Wire {
+    fn of(somebody: &Somebody) -> Self {
+        let (lie, replies) = (Arc::new(Mutex::new(None::<Lie>)), Arc::new(Mutex::new(Vec::new())));
+        let (told, seen) = (Arc::clone(&lie), Arc::clone(&replies));
+        let proxy = Proxy::tampering(somebody.office.http_address(), move |direction, _, body| {
+            let message = PkiMessage::from_der(body).ok().filter(|_| direction == Direction::ToClient);
+            let reply = message.filter(|message| matches!(message.body(), PkiBody::Ip(_) | PkiBody::Krp(_)));
+            let Some(reply) = reply else { return Verdict::Pass };
+            let verdict = told.lock().unwrap().as_mut().map_or(Verdict::Pass, |lie| lie(&reply));
+            seen.lock().unwrap().push(reply);
+            verdict
+        });
+        Self { proxy, lie, replies }
+    }
+
+    fn tells(&self, lie: impl FnMut(&PkiMessage) -> Verdict + Send + 'static) {
+        *self.lie.lock().unwrap() = Some(Box::new(lie));
+    }
+
+    fn replies(&self) -> usize {
+        self.replies.lock().unwrap().len()
+    }
+
+    fn last_reply(&self) -> PkiMessage {
+        self.replies.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+/// Somebody with a keyset, who re-enrolls it with one letter again and again.
+struct Attempt {
+    somebody: Somebody,
+    letter: Letter,
+    wire: Wire,
+    before: (Inventory, serde_json::Value),
+}
+
+impl Attempt {
+    fn new() -> Self {
+        let somebody = Somebody::enrolled();
+        somebody.issue("again.letter");
+        let letter = Letter::read_file(&somebody.machine.file("again.letter")).unwrap();
+        let wire = Wire::of(&somebody);
+        let before = Self::look(&somebody);
+        Self { somebody, letter, wire, before }
+    }
+
+    fn look(somebody: &Somebody) -> (Inventory, serde_json::Value) {
+        (inventory(&somebody.machine), somebody.shown("default"))
+    }
+
+    fn re_enroll(&self) -> Output {
+        self.somebody.re_enroll("again.letter", "pin", &["--authority", &self.wire.proxy.url()])
+    }
+
+    /// This lie is noticed, and everything is as before.
+    #[track_caller]
+    fn refuses(&self, why: &str, lie: impl FnMut(&PkiMessage) -> Verdict + Send + 'static) {
+        let replies = self.wire.replies();
+        self.wire.tells(lie);
+        let output = self.re_enroll();
+        assert_eq!(self.wire.replies(), replies + 1, "{why}: the authority has not replied\n{output}");
+        output.fails_with(5).says("not re-enrolled").says(why);
+        let after = Self::look(&self.somebody);
+        assert!(after == self.before, "{why}: before {:#?}, after {after:#?}", self.before);
+    }
+
+    /// The same for a reply rewritten by somebody who has the temporary key.
+    #[track_caller]
+    fn refuses_rewritten(&self, why: &str, mut change: impl FnMut(&mut PkiHeader, &mut PkiBody) + Send + 'static) {
+        let letter = self.letter.clone();
+        self.refuses(why, move |reply| Verdict::Replace(rewritten(reply, &letter.temporary_key, &mut change)));
+    }
+
+    /// After all that the letter and the keyset are good. Rewriting alone is not what was noticed.
+    #[track_caller]
+    fn all_is_as_before(self) {
+        self.somebody.signs_with("default", "pin");
+        let letter = self.letter.clone();
+        self.wire.tells(move |reply| Verdict::Replace(rewritten(reply, &letter.temporary_key, |_, _| ())));
+        self.re_enroll().ok();
+        self.somebody.machine.holds_one_keyset("default", Somebody::PIN, 2);
+        self.somebody.signs_with("default", "pin");
+    }
+}
+
+/// What is on the tokens, but for how often the indexes were written: that is counted in their `app_id`.
+fn inventory(machine: &Machine) -> Inventory {
+    let mut inventory = machine.inventory(&[("default", Somebody::PIN)]);
+    for objects in inventory.values_mut() {
+        for object in objects.iter_mut().filter(|object| object.starts_with("Data object")) {
+            let lines = object.lines().filter(|line| !line.contains("app_id:"));
+            *object = lines.collect::<Vec<_>>().join("\n");
+        }
+        objects.sort();
+    }
+    inventory
+}
+
+/// A reply with changes, under a new MAC.
+fn rewritten(reply: &PkiMessage, key: &TemporaryKey, change: impl FnOnce(&mut PkiHeader, &mut PkiBody)) -> Vec<u8> {
+    let (mut header, mut body) = (reply.header().clone(), reply.body().clone());
+    change(&mut header, &mut body);
+    let how = verify_mac(reply, key.cmp_secret()).unwrap();
+    Draft::new(header, body).protect_with_mac(key.cmp_secret(), &how).unwrap()
+}
+
+fn ip(body: &mut PkiBody) -> &mut CertRepMessage {
+    let PkiBody::Ip(ip) = body else { panic!("not an ip") };
+    ip
+}
+
+/// What an `ip` brings in answer to one request.
+fn brought(body: &mut PkiBody, request: i64) -> &mut CertifiedKeyPair {
+    let response = ip(body).response.iter_mut().find(|response| response.cert_req_id == request).unwrap();
+    response.certified_key_pair.as_mut().unwrap()
+}
+
+fn certificate_of(reply: &PkiMessage, request: i64) -> CertificateDer {
+    brought(&mut reply.body().clone(), request).plain_certificate().unwrap().clone()
+}
+
+#[test]
+fn a_changed_or_cut_reply_leaves_the_token_as_it_was() {
+    let attempt = Attempt::new();
+    // Header, certificates, wrapped key, MAC: a bit in each.
+    for part in [0.03, 0.3, 0.55, 0.9, 0.999] {
+        attempt.refuses("the reply", move |reply| {
+            let mut changed = reply.der().to_vec();
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+            let at = (changed.len() as f64 * part) as usize;
+            changed[at] ^= 0x01;
+            Verdict::Replace(changed)
+        });
+    }
+    attempt.refuses("cut off", |reply| Verdict::CutAfter(reply.der().len() / 2));
+    attempt.refuses("cannot be read", |reply| Verdict::Replace(reply.der()[..reply.der().len() - 1].to_vec()));
+    attempt.refuses("the reply", |_| Verdict::Replace(Vec::new()));
+    attempt.refuses("cannot be read", |reply| Verdict::Replace([reply.der(), b"\0"].concat()));
+    // More than any reply is long.
+    attempt.refuses("the reply", |_| Verdict::Replace(vec![0x30; 9 << 20]));
+    attempt.all_is_as_before();
+}
+
+#[test]
+fn a_reply_of_another_transaction_leaves_the_token_as_it_was() {
+    let attempt = Attempt::new();
+    attempt.refuses_rewritten("another transaction", |header, _| {
+        header.transaction_id = Some(OctetString::new([7; 16]).unwrap());
+    });
+    // The authority's own reply, under the same temporary key, to the attempt before.
+    let earlier = attempt.wire.last_reply().der().to_vec();
+    attempt.refuses("another transaction", move |_| Verdict::Replace(earlier.clone()));
+    attempt.refuses_rewritten("recipNonce", |header, _| {
+        header.recip_nonce = Some(OctetString::new([7; 16]).unwrap());
+    });
+    attempt.refuses_rewritten("pkiconf", |_, body| *body = PkiBody::pki_conf());
+    attempt.all_is_as_before();
+}
+
+#[test]
+fn a_reply_of_another_authority_leaves_the_token_as_it_was() {
+    let attempt = Attempt::new();
+    let other = TemporaryKey::from_mac(&[9; 32]);
+    let letter = attempt.letter.clone();
+    attempt.refuses("not proven", move |reply| {
+        let how = verify_mac(reply, letter.temporary_key.cmp_secret()).unwrap();
+        let draft = Draft::new(reply.header().clone(), reply.body().clone());
+        Verdict::Replace(draft.protect_with_mac(other.cmp_secret(), &how).unwrap())
+    });
+    attempt.refuses("not proven", |reply| {
+        Verdict::Replace(Draft::new(reply.header().clone(), reply.body().clone()).unprotected().unwrap())
+    });
+    attempt.refuses("nobody vouches for", |reply| {
+        let status = PkiStatusInfo::rejection(PkiFailureInfo::SYSTEM_FAILURE, "go away");
+        let body = PkiBody::Error(ErrorMsgContent { status, error_code: None, error_details: None });
+        Verdict::Replace(Draft::new(reply.header().clone(), body).unprotected().unwrap())
+    });
+
+    // Somebody with the letter's key and a CA of the same name.
+    let forger = Forger::new(&attempt);
+    let ca = forger.ca.clone();
+    attempt.refuses_rewritten("fingerprint", move |_, body| ip(body).ca_pubs = Some(vec![ca.clone()]));
+    attempt.refuses_rewritten("fingerprint", |_, body| ip(body).ca_pubs = None);
+    attempt.refuses_rewritten("not signed by the authority", move |_, body| {
+        let signing = brought(body, EnrollmentRequest::SIGNING);
+        let forged = forger.certify(signing.plain_certificate().unwrap());
+        signing.cert_or_enc_cert = CertOrEncCert::Certificate(forged);
+    });
+    attempt.all_is_as_before();
+}
+
+/// Another CA of the authority's name, made with `OpenSSL`.
+struct Forger {
+    machine: Machine,
+    ca: CertificateDer,
+}
+
+impl Forger {
+    fn new(attempt: &Attempt) -> Self {
+        let machine = Machine::new();
+        let subject = format!("/CN={}", attempt.letter.authority_name);
+        let line =
+            ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key"];
+        machine.openssl(&[&line[..], &["-subj", &subject, "-days", "30", "-out", "ca.pem"]].concat()).ok();
+        let der = machine.openssl(&["x509", "-in", "ca.pem", "-outform", "DER"]).ok().stdout;
+        Self { machine, ca: CertificateDer::new(&der).unwrap() }
+    }
+
+    /// A certificate for the same key and the same uses.
+    fn certify(&self, real: &CertificateDer) -> CertificateDer {
+        let machine = &self.machine;
+        machine.write("real.der", real.to_vec().unwrap());
+        let key = machine.openssl(&["x509", "-inform", "DER", "-in", "real.der", "-pubkey", "-noout"]).ok();
+        machine.write("key.pem", &key.stdout);
+        machine.write("uses.txt", "keyUsage=critical,digitalSignature\nextendedKeyUsage=emailProtection,clientAuth\n");
+        machine.openssl(&["req", "-new", "-key", "ca.key", "-subj", "/CN=Example", "-out", "request.pem"]).ok();
+        let line = ["x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
+        let rest = ["-force_pubkey", "key.pem", "-extfile", "uses.txt", "-days", "30", "-outform", "DER"];
+        CertificateDer::new(&machine.openssl(&[&line[..], &rest].concat()).ok().stdout).unwrap()
+    }
+}
+
+#[test]
+fn a_key_that_does_not_fit_its_certificate_leaves_the_token_as_it_was() {
+    let attempt = Attempt::new();
+    attempt.refuses_rewritten("without its key", |_, body| {
+        brought(body, EnrollmentRequest::ENCRYPTION).private_key = None;
+    });
+    // The certificates of the attempt before are the authority's, and this person's; their keys were others.
+    let earlier = attempt.wire.last_reply();
+    let swapped = move |request: i64| {
+        let certificate = CertOrEncCert::Certificate(certificate_of(&earlier, request));
+        move |_: &mut PkiHeader, body: &mut PkiBody| brought(body, request).cert_or_enc_cert = certificate.clone()
+    };
+    attempt.refuses_rewritten("not the key of its certificate", swapped(EnrollmentRequest::ENCRYPTION));
+    attempt.refuses_rewritten("not for the key that was made", swapped(EnrollmentRequest::SIGNING));
+    attempt.refuses_rewritten("not for encryption", |_, body| {
+        let signing = brought(body, EnrollmentRequest::SIGNING).cert_or_enc_cert.clone();
+        brought(body, EnrollmentRequest::ENCRYPTION).cert_or_enc_cert = signing;
+    });
+    // What the token cannot unwrap.
+    attempt.refuses_rewritten("reply was refused", |_, body| {
+        let Some(EncryptedKey::EncryptedValue(value)) = &mut brought(body, EnrollmentRequest::ENCRYPTION).private_key
+        else {
+            panic!("no EncryptedValue")
+        };
+        let mut wrapped = value.enc_value.raw_bytes().to_vec();
+        wrapped[40] ^= 1;
+        value.enc_value = der::asn1::BitString::from_bytes(&wrapped).unwrap();
+    });
+    attempt.refuses_rewritten("missing", |_, body| {
+        ip(body).response.retain(|response| response.cert_req_id == EnrollmentRequest::SIGNING);
+    });
+    attempt.all_is_as_before();
+}
+
+#[test]
+fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
+    let somebody = Somebody::enrolled();
+    somebody.encrypts("old mail\n", "old.p7m");
+    somebody.issue("again.letter");
+    somebody.re_enroll("again.letter", "pin", &[]).ok();
+    somebody.recover("recovery.letter");
+    let letter = Letter::read_file(&somebody.machine.file("recovery.letter")).unwrap();
+    let wire = Wire::of(&somebody);
+    let enroll = || somebody.enroll_new_with("recovery.letter", "second", &["--authority", &wire.proxy.url()]);
+    let machine = &somebody.machine;
+    let (before, files) = (inventory(machine), machine.object_files());
+
+    // Two old keys, each with the other's certificate: both are the user's, and for this token.
+    let key = letter.temporary_key.clone();
+    wire.tells(move |reply| {
+        Verdict::Replace(rewritten(reply, &key, |_, body| {
+            let PkiBody::Krp(krp) = body else { panic!("not a krp") };
+            let history = krp.key_pair_hist.as_mut().unwrap();
+            assert_eq!(history.len(), 2);
+            let first = history[0].private_key.take();
+            history[0].private_key = history[1].private_key.take();
+            history[1].private_key = first;
+        }))
+    });
+    let swapped = enroll();
+    wire.tells(|reply| Verdict::CutAfter(reply.der().len() - 1));
+    let cut = enroll();
+    assert_eq!(wire.replies(), 2);
+    for (output, why) in [(swapped, "not the key of its certificate"), (cut, "cut off")] {
+        output.fails_with(5).says("not enrolled").says(why);
+    }
+
+    // PKCS#11 cannot delete a token: one is left, empty, and is taken next.
+    let empty: Vec<_> = machine.listed_tokens().into_iter().filter(|token| token.label != "default").collect();
+    assert!(matches!(&empty[..], [token] if token.label == "tokenkeep empty"), "{empty:?}");
+    assert_eq!(machine.object_files(), [&[0], &files[..]].concat());
+    let mut after = inventory(machine);
+    after.retain(|(label, _), _| label == "default");
+    assert_eq!(after, before);
+    assert!(!somebody.tokenkeep(&["keysets", "--json"]).ok().out().contains("second"));
+
+    wire.tells(|_| Verdict::Pass);
+    enroll().ok();
+    assert_eq!(machine.listed_tokens().len(), 2, "the empty token was not taken");
+    machine.holds_one_keyset("second", Somebody::PIN, 2);
+    assert_eq!(somebody.reads("second", "pin", "old.p7m"), "old mail\n");
+}
+
+#[test]
+fn a_changed_answer_to_the_confirmation_undoes_nothing() {
+    // The authority has confirmed by then, so the new keyset must not be thrown away for it.
+    let somebody = Somebody::enrolled();
+    somebody.issue("again.letter");
+    let changed = Proxy::tampering(somebody.office.http_address(), |direction, _, body| {
+        let message = PkiMessage::from_der(body).ok().filter(|_| direction == Direction::ToClient);
+        if !message.is_some_and(|message| matches!(message.body(), PkiBody::PkiConf(_))) {
+            return Verdict::Pass;
+        }
+        let mut changed = body.to_vec();
+        *changed.last_mut().unwrap() ^= 1;
+        Verdict::Replace(changed)
+    });
+    let output = somebody.re_enroll("again.letter", "pin", &["--authority", &changed.url()]);
+    output.fails_with(6).says("not re-enrolled").says("same letter again");
+    somebody.re_enroll("again.letter", "pin", &[]).ok();
+    somebody.machine.holds_one_keyset("default", Somebody::PIN, 2);
+    somebody.signs_with("default", "pin");
+}

@@ -1,0 +1,169 @@
+//! Our own program killed at any step: the same command with the same letter finishes or cleans up, and nothing is left
+//! that belongs to no keyset.
+//!
+//! One enrollment is killed at every point in turn, each time by the same command, which goes on from the kill before.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokenkeep::cmp::{PkiBody, PkiMessage};
+use tokenkeep::keyset::CRASH_POINTS;
+
+use crate::support::office::{Somebody, re_enroll_arguments};
+use crate::support::proxy::{Direction, Proxy, Verdict};
+
+/// Before a request is written down, what was made is removed and made again. So the points of cleaning up lie between.
+const MAKING: [&str; 7] = [
+    "keyset.announced",
+    "keyset.begun",
+    "keyset.abandoned",
+    "keyset.signing_key_made",
+    "keyset.removed",
+    "keyset.transport_key_made",
+    "keyset.request_written",
+];
+const INSTALLING: [&str; 4] =
+    ["keyset.reply_here", "keyset.installing", "keyset.key_installed", "keyset.certificate_installed"];
+/// Reached when a reply is refused.
+const REFUSING: &str = "keyset.rejection_sent";
+const CONFIRMING: [&str; 4] =
+    ["keyset.installed", "keyset.confirmation_answered", "keyset.confirmed", "keyset.transport_key_destroyed"];
+const NEW_TOKEN_BEGINS: &str = "keyset.token_made";
+const NEW_TOKEN_ENDS: &str = "keyset.so_pin_changed";
+const OLD_KEY_ENDS: &str = "keyset.old_signing_key_destroyed";
+const STANDING: &str = "keyset.index_written";
+const DELETING: [&str; 2] = ["keyset.deleted_key", "keyset.deleted_objects"];
+
+#[test]
+fn every_crash_point_is_walked() {
+    let single = [REFUSING, NEW_TOKEN_BEGINS, NEW_TOKEN_ENDS, OLD_KEY_ENDS, STANDING];
+    let walked = [&MAKING[..], &INSTALLING, &CONFIRMING, &DELETING, &single].concat();
+    assert_eq!(BTreeSet::from_iter(walked), BTreeSet::from_iter(CRASH_POINTS.iter().copied()));
+}
+
+/// Somebody on the wire who damages replies when told to.
+struct Wire {
+    proxy: Proxy,
+    lies: Arc<AtomicBool>,
+}
+
+impl Wire {
+    fn of(somebody: &Somebody) -> Self {
+        let lies = Arc::new(AtomicBool::new(false));
+        let on = Arc::clone(&lies);
+        let proxy = Proxy::tampering(somebody.office.http_address(), move |direction, _, body| {
+            let is_reply = direction == Direction::ToClient
+                && PkiMessage::from_der(body)
+                    .is_ok_and(|reply| matches!(reply.body(), PkiBody::Ip(_) | PkiBody::Krp(_)));
+            if !(is_reply && on.load(Ordering::SeqCst)) {
+                return Verdict::Pass;
+            }
+            let mut changed = body.to_vec();
+            *changed.last_mut().unwrap() ^= 1;
+            Verdict::Replace(changed)
+        });
+        Self { proxy, lies }
+    }
+}
+
+/// One command, typed again and again.
+struct Walk<'a> {
+    somebody: &'a Somebody,
+    wire: Wire,
+    command: Vec<String>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(somebody: &'a Somebody, command: &[&str]) -> Self {
+        let wire = Wire::of(somebody);
+        let mut command: Vec<String> = command.iter().map(ToString::to_string).collect();
+        command.extend(["--authority".to_owned(), wire.proxy.url()]);
+        Self { somebody, wire, command }
+    }
+
+    fn arguments(&self) -> Vec<&str> {
+        self.command.iter().map(String::as_str).collect()
+    }
+
+    fn killed_at(&self, points: &[&str]) -> &Self {
+        for point in points {
+            self.wire.lies.store(*point == REFUSING, Ordering::SeqCst);
+            self.somebody.machine.tokenkeep_crashing_at(point, &self.arguments());
+            self.wire.lies.store(false, Ordering::SeqCst);
+        }
+        self
+    }
+
+    fn ends(&self) {
+        self.somebody.tokenkeep(&self.arguments()).ok();
+    }
+}
+
+#[test]
+fn a_new_token_killed_at_any_step_is_finished_by_the_same_command() {
+    let somebody = Somebody::new();
+    somebody.issue("the.letter");
+    let command =
+        ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
+    let walk = Walk::new(&somebody, &command);
+    walk.killed_at(&[NEW_TOKEN_BEGINS]).killed_at(&MAKING).killed_at(&INSTALLING).killed_at(&[REFUSING]);
+    walk.killed_at(&CONFIRMING).killed_at(&[NEW_TOKEN_ENDS, STANDING]).ends();
+
+    somebody.machine.holds_one_keyset("default", Somebody::PIN, 1);
+    assert_eq!(somebody.machine.object_files().len(), 1, "tokens");
+    somebody.signs_with("default", "pin");
+    somebody.encrypts("mail\n", "mail.p7m");
+    assert_eq!(somebody.reads("default", "pin", "mail.p7m"), "mail\n");
+    // The one letter was used once.
+    somebody.enroll_new("the.letter", "other").fails_with(5).says("used");
+}
+
+#[test]
+fn a_re_enrollment_killed_at_any_step_is_finished_by_the_same_command() {
+    let somebody = Somebody::enrolled();
+    somebody.encrypts("old mail\n", "old.p7m");
+    somebody.issue("again.letter");
+    let walk =
+        Walk::new(&somebody, &[&re_enroll_arguments("again.letter")[..], &["--pin-source", "file:pin"]].concat());
+    walk.killed_at(&MAKING).killed_at(&INSTALLING);
+    // Until the authority has confirmed, the keyset is the old one and works.
+    somebody.signs_with("default", "pin");
+    walk.killed_at(&[REFUSING]).killed_at(&CONFIRMING).killed_at(&[OLD_KEY_ENDS, STANDING]).ends();
+    somebody.machine.holds_one_keyset("default", Somebody::PIN, 2);
+    somebody.signs_with("default", "pin");
+    assert_eq!(somebody.reads("default", "pin", "old.p7m"), "old mail\n");
+
+    // Cut off, and then a newer letter instead of the same: what the older one made is removed.
+    somebody.issue("lost.letter");
+    let lost = Walk::new(&somebody, &[&re_enroll_arguments("lost.letter")[..], &["--pin-source", "file:pin"]].concat());
+    lost.killed_at(&["keyset.certificate_installed"]);
+    somebody.issue("newer.letter");
+    somebody.re_enroll("newer.letter", "pin", &[]).ok();
+    somebody.machine.holds_one_keyset("default", Somebody::PIN, 3);
+}
+
+#[test]
+fn a_recovery_killed_at_any_step_is_finished_by_the_same_command() {
+    let somebody = Somebody::enrolled();
+    somebody.encrypts("old mail\n", "old.p7m");
+    somebody.issue("again.letter");
+    somebody.re_enroll("again.letter", "pin", &[]).ok();
+    somebody.recover("recovery.letter");
+    let command = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
+    let walk = Walk::new(&somebody, &[&command[..], &["--new-pin-source", "file:other.pin"]].concat());
+    walk.killed_at(&[NEW_TOKEN_BEGINS, "keyset.request_written"]).killed_at(&INSTALLING);
+    walk.killed_at(&["keyset.key_installed:2", REFUSING]).killed_at(&CONFIRMING).killed_at(&[NEW_TOKEN_ENDS, STANDING]);
+    walk.ends();
+    somebody.machine.holds_one_keyset("second", Somebody::OTHER_PIN, 2);
+    assert_eq!(somebody.reads("second", "other.pin", "old.p7m"), "old mail\n");
+
+    // What is cut off while it is deleted is deleted by the same command.
+    let command = ["keyset", "delete", "second", "--yes", "--pin-source", "file:other.pin"];
+    for point in DELETING {
+        somebody.machine.tokenkeep_crashing_at(point, &command);
+    }
+    somebody.tokenkeep(&command).ok();
+    assert_eq!(somebody.machine.objects("second", Some(Somebody::OTHER_PIN)), [""; 0]);
+    somebody.machine.holds_one_keyset("default", Somebody::PIN, 2);
+}
