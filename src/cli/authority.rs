@@ -95,10 +95,13 @@ fn init(arguments: &Init, around: &Surroundings<'_>) -> Result<Exit, Failure> {
         }
         None => None,
     };
+    // The letter is written before the authority counts as made: who dies before that gets it by the same command.
     let letter = progress::during("making the authority's token and keys", || {
-        authority::init(&configuration, pin, so_pin, &arguments.first_administrator, around.now())
+        let administrator = &arguments.first_administrator;
+        authority::init_and_hand_over(&configuration, &pin, so_pin.as_ref(), administrator, around.now(), |letter| {
+            write_first_letter(letter, &arguments.letter_out)
+        })
     })?;
-    write_first_letter(&letter, &arguments.letter_out)?;
     around.screen.answer(
         format!(
             "Made the authority {:?} on the token {label:?}; its database is in {}.\n\
@@ -124,8 +127,7 @@ fn init(arguments: &Init, around: &Surroundings<'_>) -> Result<Exit, Failure> {
 fn write_first_letter(letter: &Letter, path: &Path) -> Result<(), Failure> {
     letter.write_new(path).map_err(|error| {
         Failure::from(error).with_remedy(
-            "nobody can administer this authority without its first letter: remove its state directory and run \
-             `tokenkeep authority init` again, with another token label",
+            "everything but the letter is made: name a file that can be written, and type the command again with the same PIN",
         )
     })
 }
