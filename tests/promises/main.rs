@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod authority_crashes;
 mod bad_replies;
 mod client_crashes;
 mod cmp_door;

@@ -31,25 +31,36 @@ impl Authority {
 
     /// The same with more lines of configuration (top-level keys first, then tables but `token` and `listen`).
     pub fn init_with(machine: &Machine, configuration: &str) -> Self {
+        let authority = Self::prepared_with(machine, configuration);
+        machine.tokenkeep(&Self::INIT).ok();
+        authority
+    }
+
+    /// Ready for [`Self::INIT`].
+    pub fn prepared(machine: &Machine) -> Self {
+        Self::prepared_with(machine, "")
+    }
+
+    fn prepared_with(machine: &Machine, configuration: &str) -> Self {
         let authority = Self { http_port: free_port(), https_port: free_port(), child: None };
         authority.configure(machine, configuration);
         machine.write_secret("authority.pin", Self::PIN);
-        machine
-            .tokenkeep(&[
-                "authority",
-                "init",
-                "--config",
-                "authority.toml",
-                "--new-pin-source",
-                "file:authority.pin",
-                "--first-administrator",
-                "admin@example.org",
-                "--letter-out",
-                "admin.letter",
-            ])
-            .ok();
         authority
     }
+
+    /// The command that makes it.
+    pub const INIT: [&str; 10] = [
+        "authority",
+        "init",
+        "--config",
+        "authority.toml",
+        "--new-pin-source",
+        "file:authority.pin",
+        "--first-administrator",
+        "admin@example.org",
+        "--letter-out",
+        "admin.letter",
+    ];
 
     /// Writes `authority.toml`, with `more` in it, and beside it the shipped profiles, but that users' encryption keys
     /// are RSA-2048: they are made several times faster than the RSA-3072 that is shipped.
@@ -121,6 +132,15 @@ impl Authority {
             assert!(Instant::now() < end, "the authority did not crash");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Whether it dies within a moment, as after a crash point that its client has met.
+    pub fn is_dead_soon(&mut self) -> bool {
+        let end = Instant::now() + Duration::from_secs(5);
+        while self.is_running() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        !self.is_running()
     }
 
     pub fn is_running(&mut self) -> bool {

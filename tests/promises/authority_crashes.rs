@@ -1,0 +1,180 @@
+//! The authority killed between any two steps: after the restart the same request gets an answer that fits, no key is
+//! lost, and none is delivered that is not archived.
+//!
+//! One request is answered by one authority after the other, each killed a step later than the one before.
+
+use std::collections::BTreeSet;
+
+use tokenkeep::authority::CRASH_POINTS;
+use tokenkeep::cmp::PkiMessage;
+
+use crate::support::authority::Authority;
+use crate::support::machine::Machine;
+use crate::support::output::Output;
+use crate::support::proxy::Proxy;
+use crate::support::story::Story;
+
+const INIT: [&str; 11] = [
+    "authority.init.after_marker",
+    "authority.init.before_marker_names_token",
+    "authority.init.after_token",
+    "authority.init.after_mark",
+    "authority.init.after_key",
+    "authority.init.after_so_pin",
+    "authority.own.after_intent",
+    "authority.own.after_issued",
+    "authority.init.before_identity",
+    "authority.init.after_identity",
+    "authority.init.after_letter",
+];
+/// Up to the archive. The signing certificate first, then the encryption key's; one whose key is lost is given up.
+const CERTIFYING: [&str; 10] = [
+    "authority.enroll.after_claim",
+    "authority.enroll.after_intent",
+    "authority.enroll.after_signature",
+    "authority.enroll.after_issued",
+    "authority.enroll.after_session_key",
+    "authority.enroll.after_intent",
+    "authority.enroll.after_abandon",
+    "authority.enroll.after_signature",
+    "authority.enroll.after_issued",
+    "authority.enroll.before_archive",
+];
+const DELIVERING: [&str; 3] =
+    ["authority.enroll.after_archive", "authority.enroll.before_reply", "authority.enroll.after_reply"];
+const CONFIRMING: [&str; 2] = ["authority.confirm.before_end", "authority.confirm.after_end"];
+const STATEMENT: [&str; 3] =
+    ["authority.statement.after_taken", "authority.statement.after_revocation", "authority.statement.after_letter"];
+/// Reached by the clock only, minutes later; tested beside the code.
+const SWEEP: &str = "authority.sweep.after_end";
+
+#[test]
+fn every_crash_point_is_walked() {
+    let walked = [&INIT[..], &CERTIFYING, &DELIVERING, &CONFIRMING, &STATEMENT, &[SWEEP]].concat();
+    assert_eq!(BTreeSet::from_iter(walked), BTreeSet::from_iter(CRASH_POINTS.iter().copied()));
+}
+
+impl Story {
+    /// Counts what the database says.
+    fn count(&self, query: &str) -> u32 {
+        let output = self.machine.run("sqlite3", &["state/tokenkeep/authority/authority.db", query], b"").ok();
+        output.out().trim().parse().unwrap_or_else(|error| panic!("{error}\n{output}"))
+    }
+
+    /// Types a command before an authority that dies at each of these points, one after the other.
+    fn killed_at(&mut self, points: &[&str], command: &[&str], mut look: impl FnMut(&Self, &str)) {
+        for point in points {
+            self.authority.kill();
+            self.authority.serve_crashing_at(&self.machine, point);
+            let output = self.tokenkeep(command);
+            assert!(self.authority.is_dead_soon(), "{point} was not reached\n{output}");
+            self.authority.wait_for_crash();
+            output.fails_with(6);
+            look(self, point);
+        }
+        self.authority.serve(&self.machine);
+    }
+}
+
+/// The replies with a key that have left the authority.
+fn replies(wire: &Proxy) -> Vec<Vec<u8>> {
+    let replies = wire.exchanges().into_iter().map(|exchange| exchange.response);
+    let is_reply =
+        |der: &Vec<u8>| PkiMessage::from_der(der).is_ok_and(|reply| matches!(reply.body().name(), "ip" | "krp"));
+    replies.filter(is_reply).collect()
+}
+
+#[test]
+fn an_enrollment_gets_a_fitting_answer_and_no_key_that_is_not_archived() {
+    let mut story = Story::begin();
+    story.machine.write_secret("pin1", Story::USER_PIN);
+    story.issue("user@example.org", "user.letter").ok();
+    let wire = Proxy::listening(&story.authority.http_address());
+    let url = wire.url();
+    let line = ["enroll", "--letter", "user.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin1"];
+    let enroll = [&line[..], &["--authority", &url]].concat();
+    let archived = "SELECT count(*) FROM key_archive JOIN users ON users.id = user_id WHERE email = 'user@example.org'";
+
+    story.killed_at(&CERTIFYING, &enroll, |story, point| {
+        assert_eq!(story.count(archived), 0, "{point}");
+        assert_eq!(replies(&wire).len(), 0, "{point}: a key was delivered that is not archived");
+    });
+    story.killed_at(&DELIVERING, &enroll, |story, point| {
+        assert_eq!(story.count(archived), 1, "{point}");
+        assert_eq!(replies(&wire).len(), 0, "{point}: the authority should have died before it answered");
+    });
+    let stored = story.count("SELECT count(*) FROM transactions WHERE reply IS NOT NULL AND state = 'answered'");
+    assert_eq!(stored, 1);
+    story.killed_at(&CONFIRMING, &enroll, |_, _| ());
+    story.tokenkeep(&enroll).ok();
+    assert_eq!(replies(&wire).len(), 1);
+    assert_eq!(story.count(archived), 1);
+    let current = "SELECT count(*) FROM certificates JOIN users ON users.id = user_id
+                   WHERE email = 'user@example.org' AND state = 'current'";
+    let open = "SELECT count(*) FROM certificates WHERE state IN ('intended', 'issued')";
+    assert_eq!((story.count(current), story.count(open)), (2, 0));
+    story.machine.holds_one_keyset("default", Story::USER_PIN, 1);
+    drop(wire);
+
+    // The archived key is the delivered one: recovered, it reads what was written to the first.
+    let message = ["encrypt", "--to", "user@example.org", "--out", "mail.p7m"];
+    story
+        .machine
+        .tokenkeep_with_input(&[&message[..], &["--authority", &story.authority.http_url()]].concat(), b"mail\n")
+        .ok();
+    a_recovery_gets_the_whole_history(&mut story);
+    let reads = |keyset: &str| {
+        let line = ["decrypt", "--keyset", keyset, "--pin-source", "file:pin1", "--in", "mail.p7m", "--out", "-"];
+        story.tokenkeep(&line).ok().out()
+    };
+    assert_eq!((reads("default"), reads("second")), ("mail\n".to_owned(), "mail\n".to_owned()));
+}
+
+/// A recovery of a lost token, in which the administrator's statement and the request are cut off at every step, too.
+fn a_recovery_gets_the_whole_history(story: &mut Story) {
+    let recover = ["admin", "recover", "user@example.org", "--lost", "--letter-out", "recovery.letter"];
+    let recover = [&recover[..], &["--keyset", "admin", "--pin-source", "file:admin.pin"]].concat();
+    story.killed_at(&STATEMENT, &recover, |story, point| {
+        assert!(!story.machine.file("recovery.letter").exists(), "{point}");
+    });
+    story.tokenkeep(&recover).ok();
+
+    let wire = Proxy::listening(&story.authority.http_address());
+    let url = wire.url();
+    let line = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
+    let enroll = [&line[..], &["--new-pin-source", "file:pin1", "--authority", &url]].concat();
+    let points = ["authority.enroll.after_issued", "authority.enroll.before_archive", "authority.enroll.after_abandon"];
+    let points = [&points[..], &DELIVERING, &CONFIRMING].concat();
+    let archived = "SELECT count(*) FROM key_archive JOIN users ON users.id = user_id WHERE email = 'user@example.org'";
+    story.killed_at(&points, &enroll, |story, point| {
+        let expected = if points[..3].contains(&point) { 1 } else { 2 };
+        assert_eq!(story.count(archived), expected, "{point}");
+    });
+    story.tokenkeep(&enroll).ok();
+    assert_eq!(replies(&wire).len(), 1);
+    // The old key and the new one.
+    story.machine.holds_one_keyset("second", Story::USER_PIN, 2);
+}
+
+#[test]
+fn an_init_killed_at_any_step_is_finished_by_the_same_command() {
+    let machine = Machine::new();
+    let mut authority = Authority::prepared(&machine);
+    let (last, others) = INIT.split_last().unwrap();
+    for point in others {
+        machine.tokenkeep_crashing_at(point, &Authority::INIT);
+        assert!(!machine.file("admin.letter").exists(), "{point}");
+    }
+    // Whoever dies after that has made an authority, and the letter is there.
+    machine.tokenkeep_crashing_at(last, &Authority::INIT);
+    let letter = machine.read("admin.letter");
+    let again: Output = machine.tokenkeep(&Authority::INIT);
+    assert_ne!(again.code(), 0, "{again}");
+    assert_eq!(machine.read("admin.letter"), letter);
+    assert_eq!(machine.listed_tokens().len(), 1, "one token is the authority's");
+    authority.serve(&machine);
+    machine.write_secret("admin.pin", Story::ADMIN_PIN);
+    let story = Story { authority, machine };
+    story.enroll_new("admin.letter", "admin", "admin.pin").ok();
+    story.issue("user@example.org", "user.letter").ok();
+}
