@@ -20,11 +20,11 @@ use super::seal::Sealer;
 use super::service_certificates::{self, Own};
 use super::temporary_key::{self, Wanted};
 use super::token_keys::TokenKeys;
-use super::{Authority, AuthorityError, Configuration, TOKEN_MARK, at, audit, load_module, user_record};
+use super::{Authority, AuthorityError, Configuration, at, audit, load_module, user_record};
 use crate::letter::Letter;
 use crate::pki::{Certificate, EmailAddress, PkiError};
 use crate::store::{CertificateKind, FirstRecords, GrantRecord, Identity, Purpose, Role, Store};
-use crate::token::{Module, Pin, Token, TokenError, TokenInfo};
+use crate::token::{AUTHORITY_MARK, Module, Pin, Token, TokenError, TokenInfo};
 
 /// The marker's name in the state directory.
 const MARKER: &str = "init-under-way";
@@ -98,7 +98,7 @@ impl Start<'_> {
         at("authority.init.after_token");
         let token = self.module.open(&info)?;
         token.log_in(new_pin)?;
-        token.put_data(TOKEN_MARK, "authority", self.configuration.name.as_bytes(), false)?;
+        token.put_data(AUTHORITY_MARK, "authority", self.configuration.name.as_bytes(), false)?;
         at("authority.init.after_mark");
         let keys = TokenKeys::make(&token, self.configuration.ca.key)?;
         if so_pin.is_none() {

@@ -90,9 +90,6 @@ pub const CRASH_POINTS: &[&str] = &[
     "authority.sweep.after_end",
 ];
 
-/// `CKA_APPLICATION` of the public data object that marks a token as an authority's: no user's command chooses it.
-pub const TOKEN_MARK: &str = "tokenkeep-authority";
-
 /// Where `SoftHSM` is usually installed.
 const SOFTHSM: [&str; 5] = [
     "/usr/lib/softhsm/libsofthsm2.so",

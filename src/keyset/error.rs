@@ -74,6 +74,12 @@ pub enum KeysetError {
         /// which there are
         found: String,
     },
+    /// The token is an authority's: no user's key goes there, and no user's command opens it.
+    #[error("cannot use the token {token}: it is an authority's; choose another one")]
+    Authoritys {
+        /// the token's label and serial number
+        token: String,
+    },
     /// A rule of keysets is against it.
     #[error("{0}")]
     Refused(String),
@@ -116,6 +122,7 @@ impl KeysetError {
             Self::NoSuchKeyset { .. } | Self::NoKeyset { .. } | Self::NoSuchToken { .. } => ErrorKind::Absent,
             Self::Carrier(CarrierError::Refused { .. } | CarrierError::OtherAuthority { .. })
             | Self::Ambiguous { .. }
+            | Self::Authoritys { .. }
             | Self::NotARecipient(_)
             | Self::Refused(_) => ErrorKind::Refused,
             Self::Carrier(CarrierError::BadAnswer { .. }) | Self::Damaged { .. } | Self::Message { .. } => {

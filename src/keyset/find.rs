@@ -125,6 +125,7 @@ impl Tokens {
             let wanted = name.is_some_and(|name| token.label == name.as_str());
             let opened = if wanted { self.open(&token) } else { self.open_briefly(&token) };
             match opened.and_then(|opened| keysets_of(&opened, &token)) {
+                Err(KeysetError::Authoritys { .. }) => {}
                 Ok((keysets, unreadable)) => {
                     found.extend(keysets);
                     trouble.extend(unreadable);
@@ -142,12 +143,12 @@ impl Tokens {
 
     /// Opens a token that was found.
     pub(super) fn open(&self, info: &TokenInfo) -> Result<Token, KeysetError> {
-        Ok(self.module_of(info)?.open(info)?)
+        users(self.module_of(info)?.open(info)?, info)
     }
 
     /// To look at all tokens: one that another program has for long, as an authority has its own, is passed over.
     fn open_briefly(&self, info: &TokenInfo) -> Result<Token, KeysetError> {
-        Ok(self.module_of(info)?.open_within(info, GLANCE)?)
+        users(self.module_of(info)?.open_within(info, GLANCE)?, info)
     }
 
     pub(super) fn module_of(&self, info: &TokenInfo) -> Result<&Module, KeysetError> {
@@ -156,6 +157,11 @@ impl Tokens {
             found: format!("its module {} is not loaded", info.module.display()),
         })
     }
+}
+
+/// A user's token, not an authority's.
+fn users(token: Token, info: &TokenInfo) -> Result<Token, KeysetError> {
+    if token.is_an_authoritys()? { Err(KeysetError::Authoritys { token: info.name().to_string() }) } else { Ok(token) }
 }
 
 fn keysets_of(token: &Token, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {

@@ -38,7 +38,8 @@ pub use key_id::KeyId;
 pub use keyset_name::{KeysetName, KeysetNameError};
 pub use pin::{Pin, PinError, PinState};
 pub use pkcs11::{
-    DataObject, DeliverableKey, Module, PublicKeyObject, SecretKey, StoredCertificate, Token, TokenInfo, TokenKey,
+    AUTHORITY_MARK, DataObject, DeliverableKey, Module, PublicKeyObject, SecretKey, StoredCertificate, Token,
+    TokenInfo, TokenKey,
 };
 pub use public_key::PublicKey;
 pub use signature::Signature;

@@ -58,6 +58,23 @@ fn two_tokens_of_one_label_are_refused_naming_both_serials() {
 }
 
 #[test]
+fn a_token_that_is_marked_as_an_authoritys_is_never_chosen() {
+    let somebody = Somebody::new();
+    somebody.issue("the.letter");
+    let token = somebody.machine.make_token("an office", Somebody::PIN);
+    let module = somebody.machine.module().display().to_string();
+    let mark = somebody.machine.write("mark", "an authority");
+    let written = ["--module", &module, "--slot", &token.slot, "--login", "--pin", Somebody::PIN];
+    let object = ["--type", "data", "--application-label", "tokenkeep-authority", "--label", "authority"];
+    let file = ["--write-object", mark.to_str().unwrap()];
+    somebody.machine.run("pkcs11-tool", &[&written[..], &object, &file].concat(), b"").ok();
+    let wire = somebody.wire();
+    let more = ["--pin-source", "file:no-such-file", "--authority", &wire.url()];
+    enroll_on(&somebody, "an office", &more).fails_with(5).says("authority's").says(&token.serial);
+    assert!(wire.exchanges().is_empty(), "something was sent");
+}
+
+#[test]
 fn a_label_with_odd_characters_is_found_by_its_uri() {
     let somebody = Somebody::new();
     somebody.issue("the.letter");

@@ -1,15 +1,15 @@
 //! `init` and the start: what they refuse, and what an interruption leaves.
 
 use super::support::*;
-use crate::authority::{Authority, AuthorityError, TOKEN_MARK, init};
-use crate::token::TokenErrorKind;
+use crate::authority::{Authority, AuthorityError, init};
 use crate::token::test_support::{PIN, pin, softhsm};
+use crate::token::{AUTHORITY_MARK, TokenErrorKind};
 
 #[test]
 fn init_leaves_a_marked_token_and_refuses_to_be_done_twice() {
     let mut office = Office::new();
     let token = office.authority().keys.token.clone();
-    assert_eq!(token.data_objects(TOKEN_MARK, false).unwrap().len(), 1);
+    assert_eq!(token.data_objects(AUTHORITY_MARK, false).unwrap().len(), 1);
     assert_eq!(office.authority().tls_identity().chain.len(), 2);
     drop(token);
     office.close();

@@ -27,6 +27,6 @@ mod transfer;
 pub use archive::{DeliverableKey, SecretKey};
 pub use keys::{PublicKeyObject, TokenKey};
 pub use module::{Module, TokenInfo};
-pub use objects::{DataObject, StoredCertificate};
+pub use objects::{AUTHORITY_MARK, DataObject, StoredCertificate};
 pub use token::Token;
 pub(super) use transfer::Installation;

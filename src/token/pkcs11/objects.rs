@@ -42,6 +42,9 @@ struct Edition {
     object: DataObject,
 }
 
+/// `CKA_APPLICATION` of the public data object by which an authority marks its token: no user's command chooses it.
+pub const AUTHORITY_MARK: &str = "tokenkeep-authority";
+
 impl Token {
     /// The data objects of this `CKA_APPLICATION`: the private ones (after log-in), or the public ones. Where a kill
     /// left two editions under one label, the newer one.
@@ -54,6 +57,11 @@ impl Token {
         editions.sort_by(|one, other| (&one.object.label, other.number).cmp(&(&other.object.label, one.number)));
         editions.dedup_by(|later, first| later.object.label == first.object.label);
         Ok(editions.into_iter().map(|edition| edition.object).collect())
+    }
+
+    /// Does an authority mark this token as its own ([`AUTHORITY_MARK`])? Then it holds nobody's keysets.
+    pub fn is_an_authoritys(&self) -> Result<bool, TokenError> {
+        Ok(!self.data_objects(AUTHORITY_MARK, false)?.is_empty())
     }
 
     /// Writes a data object in place of the one (or several) of the same application, label and privacy. PKCS#11 knows
