@@ -61,9 +61,12 @@ impl StoreError {
         let code = source
             .as_database_error()
             .and_then(sqlx::error::DatabaseError::code)
-            .and_then(|code| code.parse::<i32>().ok())
-            .map(|code| code & 0xff);
-        match code {
+            .and_then(|code| code.parse::<i32>().ok());
+        // No room to enlarge the WAL's index is an I/O error (IOERR_SHMSIZE) to SQLite.
+        if code == Some(4874) {
+            return Self::DiskFull(path);
+        }
+        match code.map(|code| code & 0xff) {
             Some(5 | 6) => Self::Locked(path),
             Some(8) => Self::ReadOnly(path),
             Some(13) => Self::DiskFull(path),
