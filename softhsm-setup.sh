@@ -42,6 +42,7 @@ any_file '/usr/lib/llvm-*/lib/libclang*.so*' || any_file '/usr/lib/*/libclang*.s
 [ -e /usr/include/openssl/ssl.h ] || wanted+=(libssl-dev)
 [ -e /usr/include/sqlite3.h ] || wanted+=(libsqlite3-dev)
 has openssl || wanted+=(openssl)
+has sqlite3 || wanted+=(sqlite3)
 has pkcs11-tool || wanted+=(opensc)
 has p11tool || wanted+=(gnutls-bin)
 has p11-kit || wanted+=(p11-kit)
