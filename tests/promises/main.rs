@@ -12,12 +12,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archive;
 mod authority_crashes;
 mod bad_replies;
 mod client_crashes;
 mod cmp_door;
 mod command_line;
 mod documents;
+mod faults;
 mod forgotten_pin;
 mod keyset_names;
 mod letters;

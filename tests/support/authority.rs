@@ -1,7 +1,7 @@
 //! An authority as a child process: made, served, killed at a crash point, started again on the same addresses.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -46,6 +46,16 @@ impl Authority {
         authority.configure(machine, configuration);
         machine.write_secret("authority.pin", Self::PIN);
         authority
+    }
+
+    /// One that was made on this machine before.
+    pub fn again(machine: &Machine) -> Self {
+        let text = machine.read_text("authority.toml");
+        let port = |key: &str| {
+            let line = text.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+            line.trim_end_matches('"').rsplit(':').next().unwrap().parse().unwrap()
+        };
+        Self { http_port: port("http"), https_port: port("https"), child: None }
     }
 
     /// The command that makes it.
@@ -105,11 +115,11 @@ impl Authority {
         assert!(self.child.is_none(), "it serves already");
         let arguments =
             ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin", "-vv"];
+        let said = Self::log(machine).len();
         self.child = Some(machine.start_tokenkeep(&arguments, "authority.log", environment));
         let end = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.http_port)).is_err()
-            || TcpStream::connect(("127.0.0.1", self.https_port)).is_err()
-        {
+        // The ports are bound before the token is opened; what it says comes after that.
+        while !Self::log(machine)[said..].contains("Serving on") {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 self.child = None;
                 // A crash point on the way up is what some tests want.

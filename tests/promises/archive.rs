@@ -1,0 +1,130 @@
+//! Whoever can write to the database can take keys away, but not get one: a record of the archive that was moved or changed
+//! is noticed, nothing is delivered, and the log says why.
+
+use crate::support::authority::Authority;
+use crate::support::inventory::Inventory;
+use crate::support::story::Story;
+
+const DATABASE: &str = "state/tokenkeep/authority/authority.db";
+const THIEF: &str = "thief@example.org";
+const VICTIM: &str = "victim@example.org";
+
+/// An authority with a thief and a victim; the thief has a recovery letter.
+struct Theft {
+    story: Story,
+}
+
+impl Theft {
+    fn new() -> Self {
+        let story = Story::begin();
+        story.machine.write_secret("pin1", Story::USER_PIN);
+        for (email, keyset) in [(VICTIM, "victim"), (THIEF, "thief")] {
+            story.issue(email, &format!("{keyset}.letter")).ok();
+            story.enroll_new(&format!("{keyset}.letter"), keyset, "pin1").ok();
+        }
+        story.recover(THIEF, "recovery.letter").ok();
+        let sql = format!(
+            "CREATE TABLE kept AS SELECT * FROM key_archive;
+             CREATE TABLE kept_certificates AS SELECT * FROM certificates;
+             CREATE VIEW of_thief AS SELECT id FROM users WHERE email = '{THIEF}';
+             CREATE VIEW of_victim AS SELECT id FROM users WHERE email = '{VICTIM}'"
+        );
+        let theft = Self { story };
+        theft.writes(&sql);
+        theft
+    }
+
+    /// Writes to the database while the authority serves.
+    fn writes(&self, sql: &str) {
+        let script = format!("PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE; {sql}; COMMIT;");
+        self.story.machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", DATABASE, &script], b"").ok();
+    }
+
+    /// With the database written to like this the thief gets no key; with the records as they were, the same letter
+    /// is still good.
+    #[track_caller]
+    fn gets_nothing(&self, sql: &str) {
+        let said = Authority::log(&self.story.machine).len();
+        self.writes(sql);
+        let before = self.tokens();
+        let output = self.story.enroll_new("recovery.letter", "stolen", "pin1").fails_with(5).says("not enrolled");
+        // The authority's owner is told what is wrong, whoever asks is not.
+        let log = Authority::log(&self.story.machine)[said..].to_owned();
+        assert!(log.contains("cannot trust the record of"), "{sql}\n{log}");
+        output.does_not_say("archive").does_not_say("MAC");
+        assert_eq!(self.tokens(), before, "{sql}");
+        self.writes(
+            "DELETE FROM key_archive; INSERT INTO key_archive SELECT * FROM kept;
+             UPDATE certificates SET user_id = (SELECT user_id FROM kept_certificates AS kept
+                 WHERE kept.serial = certificates.serial)
+             WHERE serial IN (SELECT serial FROM kept_certificates)",
+        );
+    }
+
+    /// What is on the tokens, but for empty ones; and how many objects, private ones too.
+    fn tokens(&self) -> (Inventory, usize) {
+        let mut inventory = self.story.machine.inventory(&[]);
+        inventory.retain(|(label, _), objects| label != "tokenkeep empty" || !objects.is_empty());
+        (inventory, self.story.machine.object_files().iter().sum())
+    }
+
+    /// The letter brings the thief's own key, and that alone.
+    #[track_caller]
+    fn letter_is_still_good(&self) {
+        self.story.enroll_new("recovery.letter", "recovered", "pin1").ok();
+        self.story.machine.holds_one_keyset("recovered", Story::USER_PIN, 1);
+    }
+}
+
+const OF_THIEF: &str = "user_id IN of_thief";
+const OF_VICTIM: &str = "user_id IN of_victim";
+
+#[test]
+fn an_archive_record_swapped_between_users_is_noticed_and_not_delivered() {
+    let theft = Theft::new();
+    // The victim's key in the thief's record: the blob alone, with its MAC, with everything but the certificate.
+    for columns in ["wrapped", "wrapped, mac", "wrapped, mac, algorithm, mechanism, archived_at"] {
+        theft.gets_nothing(&format!(
+            "UPDATE key_archive SET ({columns}) = (SELECT {columns} FROM kept WHERE {OF_VICTIM}) WHERE {OF_THIEF}"
+        ));
+    }
+    // The victim's record, with the victim's certificate, under the thief's name.
+    let owner = "UPDATE key_archive SET user_id = (SELECT id FROM of_thief)";
+    let certificate = "UPDATE certificates SET user_id = (SELECT id FROM of_thief) WHERE kind = 'encryption'";
+    theft.gets_nothing(&format!("{owner}; {certificate}"));
+    // The certificate alone: the record says whose it is.
+    theft.gets_nothing(certificate);
+    // The two records under each other's certificate.
+    theft.gets_nothing(
+        "DELETE FROM key_archive;
+         INSERT INTO key_archive SELECT other.certificate_sha256, one.user_id, one.algorithm, one.mechanism, one.wrapped,
+             one.archived_at, one.mac FROM kept AS one JOIN kept AS other ON one.user_id <> other.user_id
+             WHERE one.user_id IN (SELECT id FROM of_thief UNION SELECT id FROM of_victim)
+                 AND other.user_id IN (SELECT id FROM of_thief UNION SELECT id FROM of_victim)",
+    );
+    theft.letter_is_still_good();
+}
+
+#[test]
+fn a_changed_archive_record_is_noticed_and_not_delivered() {
+    let theft = Theft::new();
+    for change in [
+        "wrapped = substr(wrapped, 1, 99) || iif(substr(wrapped, 100, 1) = x'00', x'01', x'00') || substr(wrapped, 101)",
+        "wrapped = substr(wrapped, 1, length(wrapped) - 8)",
+        "mac = zeroblob(32)",
+        "algorithm = 'rsa-3072'",
+        "mechanism = CASE mechanism WHEN 'kwp' THEN 'pad' ELSE 'kwp' END",
+    ] {
+        theft.gets_nothing(&format!("UPDATE key_archive SET {change} WHERE {OF_THIEF}"));
+    }
+    theft.gets_nothing(&format!("DELETE FROM key_archive WHERE {OF_THIEF}"));
+    // Who the letter was written for is sealed, too: a letter of the thief's does not become the victim's.
+    let letter = "UPDATE temporary_keys SET user_id = (SELECT id FROM of_victim) WHERE state IN ('unused', 'claimed')";
+    let said = Authority::log(&theft.story.machine).len();
+    theft.writes(letter);
+    theft.story.enroll_new("recovery.letter", "stolen", "pin1").fails_with(5);
+    let log = Authority::log(&theft.story.machine)[said..].to_owned();
+    assert!(log.contains("not authenticated"), "{log}");
+    theft.writes("UPDATE temporary_keys SET user_id = (SELECT id FROM of_thief) WHERE state IN ('unused', 'claimed')");
+    theft.letter_is_still_good();
+}

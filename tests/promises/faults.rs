@@ -1,0 +1,210 @@
+//! What breaks is said: which file, which line, which program, what to do; with the right exit code, and nothing is lost.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::authority::{Authority, free_port};
+use crate::support::machine::{Machine, run};
+use crate::support::output::Output;
+use crate::support::story::Story;
+use crate::support::witness::skipped;
+
+const SERVE: [&str; 6] = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
+const DATABASE: &str = "state/tokenkeep/authority/authority.db";
+
+/// Replaces a piece of `authority.toml`; returns the number of the line in which it was.
+fn broken(machine: &Machine, right: &str, wrong: &str) -> usize {
+    let text = machine.read_text("authority.toml");
+    let at = text.find(right).unwrap_or_else(|| panic!("no {right} in\n{text}"));
+    machine.write("authority.toml", text.replacen(right, wrong, 1));
+    text[..at].lines().count().max(1) + usize::from(text[..at].ends_with('\n') && at > 0)
+}
+
+#[test]
+fn a_broken_configuration_is_refused_with_file_line_and_reason() {
+    let machine = Machine::new();
+    let authority = Authority::prepared(&machine);
+    let listen = "[listen]\n";
+    for (right, wrong, reason) in [
+        ("label = \"authority\"", "lable = \"authority\"", "lable"),
+        ("[listen]", "[listening]", "listening"),
+        (listen, "[listen]\ncertificate_search = \"perhaps\"\n", "boolean"),
+        (listen, "[approvals]\nissue = 2\n\n[listen]\n", "one administrator"),
+        (listen, "[approvals]\nrecover = 3\n\n[listen]\n", "one administrator"),
+        (listen, "[ca]\nkey = \"rsa-1024\"\n\n[listen]\n", "rsa-1024"),
+        ("name = \"Example Authority\"", "name = \"Example Authority", "string"),
+    ] {
+        authority.configure(&machine, "");
+        let mut line = broken(&machine, right, wrong);
+        // What was put in before stands in the line after its table's.
+        line += usize::from(wrong.lines().count() > right.lines().count());
+        for command in [&Authority::INIT[..], &SERVE] {
+            let output = machine.tokenkeep(command).fails_with(2).says("authority.toml").says(reason);
+            output.says(&format!("line {line}"));
+        }
+    }
+    // So are the profiles.
+    authority.configure(&machine, "");
+    let profile = machine.read_text("profiles/encryption.toml");
+    machine.write("profiles/encryption.toml", format!("{profile}\nkeyz = [\"p256\"]\n"));
+    let line = profile.lines().count() + 2;
+    let output = machine.tokenkeep(&Authority::INIT).says("encryption.toml").says("keyz").says(&format!("line {line}"));
+    assert_ne!(output.code(), 0, "{output}");
+
+    machine.tokenkeep(&["authority", "serve", "--config", "nowhere.toml"]).fails_with(2).says("nowhere.toml");
+    assert!(machine.listed_tokens().is_empty(), "a token was made");
+    assert!(!machine.file(DATABASE).exists(), "a database was made");
+}
+
+#[test]
+fn what_keeps_an_authority_from_starting_is_said() {
+    let machine = Machine::new();
+    let authority = Authority::init(&machine);
+    let state = state_of(&machine);
+
+    // `init` onto what is there.
+    machine
+        .tokenkeep(&[&Authority::INIT[..8], &["--letter-out", "other.letter"]].concat())
+        .fails_with(5)
+        .says("not empty");
+    machine.tokenkeep(&Authority::INIT).says("admin.letter");
+    assert!(!machine.file("other.letter").exists());
+    assert_eq!(machine.listed_tokens().len(), 1, "another token was made");
+    assert_eq!(state_of(&machine), state, "the state was changed");
+
+    // A wrong PIN, one try, and no door is open.
+    machine.write_secret("wrong.pin", "wrong-0000");
+    let serve = |source: &str| machine.tokenkeep(&[&SERVE[..4], &["--pin-source", source]].concat());
+    serve("file:wrong.pin").fails_with(4).says("PIN").says("\"authority\"").does_not_say("Serving");
+    machine.tokenkeep_without_terminal(&SERVE[..4]).fails_with(4).says("--pin-source");
+
+    // Ports that others have, before the PIN is tried.
+    for address in [authority.http_address(), authority.https_address()] {
+        let taken = TcpListener::bind(&address).unwrap();
+        serve("file:wrong.pin").fails_with(1).says(&address).says("authority.toml").does_not_say("PIN");
+        drop(taken);
+    }
+
+    // A database that is gone, and one that is none.
+    let database = machine.read(DATABASE);
+    fs::remove_file(machine.file(DATABASE)).unwrap();
+    serve("file:authority.pin").fails_with(1).says("authority.db").says("authority init");
+    machine.write(DATABASE, "this is no database, but a text of some length\n".repeat(100));
+    serve("file:authority.pin").fails_with(1).says("authority.db").says("backup");
+    machine.write(DATABASE, database);
+
+    // A token that is gone.
+    fs::rename(machine.file("tokens"), machine.file("elsewhere")).unwrap();
+    fs::create_dir(machine.file("tokens")).unwrap();
+    serve("file:authority.pin").fails_with(3).says("\"authority\"");
+    fs::remove_dir(machine.file("tokens")).unwrap();
+    fs::rename(machine.file("elsewhere"), machine.file("tokens")).unwrap();
+
+    // After all that it starts.
+    let mut authority = authority;
+    authority.serve(&machine);
+    assert!(authority.stop().success());
+}
+
+fn state_of(machine: &Machine) -> Vec<(String, Vec<u8>)> {
+    let directory = machine.file(DATABASE).parent().unwrap().to_owned();
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|file| file.unwrap())
+        .map(|file| (file.file_name().to_string_lossy().into_owned(), fs::read(file.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_second_serve_is_refused_and_names_the_first() {
+    let machine = Machine::new();
+    let mut authority = Authority::init(&machine);
+    authority.serve(&machine);
+    let other = machine.read_text("authority.toml").replace(&authority.http_address(), &address());
+    machine.write("authority.toml", other.replace(&authority.https_address(), &address()));
+    let first = authority.process_id().unwrap().to_string();
+    machine.tokenkeep(&SERVE).fails_with(1).says("\"authority\"").says(&first).does_not_say("Serving");
+    assert!(authority.is_running(), "the first one was disturbed");
+}
+
+fn address() -> String {
+    format!("127.0.0.1:{}", free_port())
+}
+
+#[test]
+fn a_locked_database_is_told_and_nothing_is_lost() {
+    let story = Story::begin();
+    let holder = Holder::of(&story.machine);
+    let output = story.issue("user@example.org", "user.letter").fails_with(1);
+    assert!(!story.machine.file("user.letter").exists(), "{output}");
+    let log = Authority::log(&story.machine);
+    assert!(log.contains("authority.db") && log.contains("another process has locked it"), "{log}");
+    drop(holder);
+    story.issue("user@example.org", "user.letter").ok();
+}
+
+/// Another program in the middle of writing to the database.
+struct Holder(Child);
+
+impl Holder {
+    fn of(machine: &Machine) -> Self {
+        let mut command: Command = machine.command("sqlite3");
+        let mut child = command.arg(DATABASE).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        std::io::Write::write_all(&mut stdin, b".timeout 5000\nBEGIN IMMEDIATE;\nSELECT 'held';\n").unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        assert_eq!(line.trim(), "held");
+        child.stdin = Some(stdin);
+        Self(child)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_read_only_database_is_told() {
+    let machine = Machine::new();
+    drop(Authority::init(&machine));
+    let before = state_of(&machine);
+    // Nobody's capabilities: root, too, is told what permissions say.
+    let script = "chmod 0444 state/tokenkeep/authority/*; chmod 0555 state/tokenkeep/authority; \
+                  if [ \"$(id -u)\" = 0 ]; then exec setpriv --inh-caps=-all --bounding-set=-all -- \"$@\"; fi; exec \"$@\"";
+    within(&machine, script).fails_with(1).says("authority.db").says("read-only").does_not_say("Serving");
+    machine.run("chmod", &["-R", "u+w", "state"], b"").ok();
+    assert_eq!(state_of(&machine), before);
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_is_lost() {
+    let machine = Machine::new();
+    drop(Authority::init(&machine));
+    // A file system of its own, as large as what is in it. Without the right to have one there is nothing to see.
+    let script = "cp -a state/tokenkeep/authority kept && mount -t tmpfs -o size=1m none state/tokenkeep/authority || exit 99; \
+                  cp -a kept/. state/tokenkeep/authority/; dd if=/dev/zero of=state/tokenkeep/authority/full bs=4k 2>&1; \
+                  exec \"$@\"";
+    let user = if rustix::process::getuid().is_root() { "" } else { "--map-root-user " };
+    let script = format!("exec unshare {user}--mount -- sh -c '{script}' sh \"$@\"");
+    let output = within(&machine, &script);
+    if matches!(output.code(), 1 | 99) && (output.err().contains("unshare") || output.err().contains("mount")) {
+        return skipped("no file system may be mounted here");
+    }
+    output.fails_with(1).says("authority.db").says("disk is full").does_not_say("Serving");
+    let mut authority = Authority::again(&machine);
+    authority.serve(&machine);
+}
+
+/// `authority serve` by way of a shell script.
+fn within(machine: &Machine, script: &str) -> Output {
+    let mut command = machine.command("timeout");
+    command.args(["60", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_tokenkeep")]).args(SERVE);
+    run(command, b"")
+}
