@@ -51,7 +51,7 @@ const SWEEP: &str = "authority.sweep.after_end";
 #[test]
 fn every_crash_point_is_walked() {
     let walked = [&INIT[..], &CERTIFYING, &DELIVERING, &CONFIRMING, &STATEMENT, &[SWEEP]].concat();
-    assert_eq!(BTreeSet::from_iter(walked), BTreeSet::from_iter(CRASH_POINTS.iter().copied()));
+    assert_eq!(BTreeSet::from_iter(walked), CRASH_POINTS.iter().copied().collect());
 }
 
 impl Story {

@@ -207,25 +207,25 @@ fn a_reply_of_another_authority_leaves_the_token_as_it_was() {
     });
 
     // Somebody with the letter's key and a CA of the same name.
-    let forger = Forger::new(&attempt);
-    let ca = forger.ca.clone();
+    let impostor = Impostor::new(&attempt);
+    let ca = impostor.ca.clone();
     attempt.refuses_rewritten("fingerprint", move |_, body| ip(body).ca_pubs = Some(vec![ca.clone()]));
     attempt.refuses_rewritten("fingerprint", |_, body| ip(body).ca_pubs = None);
     attempt.refuses_rewritten("not signed by the authority", move |_, body| {
         let signing = brought(body, EnrollmentRequest::SIGNING);
-        let forged = forger.certify(signing.plain_certificate().unwrap());
+        let forged = impostor.certify(signing.plain_certificate().unwrap());
         signing.cert_or_enc_cert = CertOrEncCert::Certificate(forged);
     });
     attempt.all_is_as_before();
 }
 
 /// Another CA of the authority's name, made with `OpenSSL`.
-struct Forger {
+struct Impostor {
     machine: Machine,
     ca: CertificateDer,
 }
 
-impl Forger {
+impl Impostor {
     fn new(attempt: &Attempt) -> Self {
         let machine = Machine::new();
         let subject = format!("/CN={}", attempt.letter.authority_name);

@@ -39,7 +39,7 @@ const DELETING: [&str; 2] = ["keyset.deleted_key", "keyset.deleted_objects"];
 fn every_crash_point_is_walked() {
     let single = [REFUSING, NEW_TOKEN_BEGINS, NEW_TOKEN_ENDS, OLD_KEY_ENDS, STANDING];
     let walked = [&MAKING[..], &INSTALLING, &CONFIRMING, &DELETING, &single].concat();
-    assert_eq!(BTreeSet::from_iter(walked), BTreeSet::from_iter(CRASH_POINTS.iter().copied()));
+    assert_eq!(BTreeSet::from_iter(walked), CRASH_POINTS.iter().copied().collect());
 }
 
 /// Somebody on the wire who damages replies when told to.
