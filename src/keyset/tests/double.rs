@@ -57,7 +57,7 @@ impl Double {
             archive,
             state: Mutex::default(),
             bend: Mutex::new(None),
-            encryption_algorithm: "rsa-2048".parse().unwrap(),
+            encryption_algorithm: KeyAlgorithm::P256,
         }
     }
 

@@ -75,9 +75,9 @@ fn the_so_pin_of_a_keyset_that_stands_is_not_the_letters() {
 }
 
 #[test]
-fn keys_on_curves_are_delivered_and_tried_out_too() {
+fn keys_of_every_kind_are_delivered_and_tried_out() {
     let mut double = Double::new();
-    for algorithm in ["p256", "p384"] {
+    for algorithm in ["rsa-2048", "p384"] {
         double.encryption_algorithm = algorithm.parse().unwrap();
         let wallet = somebody(&double);
         reads(&wallet, "a", &encrypted_to(&wallet.keyset("a"), 0), PIN);

@@ -14,29 +14,33 @@ use crate::pki::software_keys::{SoftwareKey, TestAuthority};
 
 type Bend = fn(&Double, &Letter, Vec<u8>) -> Result<Vec<u8>, CarrierError>;
 
-/// Bends the reply to `ir`, once when a keyset is re-enrolled and once when a new token is made.
+/// Bends the reply to `ir`, each way once when a keyset is re-enrolled and once when a new token is made.
 #[track_caller]
-fn refused(bend: Bend) {
-    for new_token in [false, true] {
-        let double = Double::new();
-        let wallet = somebody(&double);
-        let token = wallet.keyset("a").token;
-        let (before, labels) = (wallet.inventory(&token, PIN), wallet.labels());
-        let options = if new_token { wallet.on_new_token("b") } else { wallet.again("a") };
+fn refused(bends: &[Bend]) {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let token = wallet.keyset("a").token;
+    let (before, labels) = (wallet.inventory(&token, PIN), wallet.labels());
+    for options in [wallet.again("a"), wallet.on_new_token("b")] {
         let letter = double.letter(Purpose::Enroll);
-        let known = letter.clone();
-        double.bend(move |double, kind, reply| if kind == "ir" { bend(double, &known, reply) } else { Ok(reply) });
-        let not = not_enrolled(run(&double, &wallet, &letter, &options, &mut Script::with(PIN)));
-        assert!(matches!(not.reason, NotEnrolledReason::BadReply(_)), "{not:?}");
-        assert_eq!(not.kind(), ErrorKind::Refused);
-        assert_eq!(double.seen(), ["genm", "ir", "error"], "{not}");
-        assert_eq!(wallet.inventory(&token, PIN), before, "{not}");
-        assert_eq!(wallet.labels(), labels, "{not}");
-
-        // The authority has given the letter back: by straight replies it enrolls.
-        double.straight();
-        enrolled(run(&double, &wallet, &letter, &options, &mut Script::with(PIN)));
+        for bend in bends {
+            let (bend, known) = (*bend, letter.clone());
+            double.bend(move |double, kind, reply| if kind == "ir" { bend(double, &known, reply) } else { Ok(reply) });
+            let not = not_enrolled(run(&double, &wallet, &letter, &options, &mut Script::with(PIN)));
+            assert!(matches!(not.reason, NotEnrolledReason::BadReply(_)), "{not:?}");
+            assert_eq!(not.kind(), ErrorKind::Refused);
+            assert_eq!(double.seen(), ["genm", "ir", "error"], "{not}");
+            assert_eq!(wallet.inventory(&token, PIN), before, "{not}");
+            assert_eq!(wallet.labels(), labels, "{not}");
+        }
     }
+    // The authority has given the letter back each time: by straight replies one enrolls.
+    let letter = double.letter(Purpose::Enroll);
+    let (bend, known) = (bends[0], letter.clone());
+    double.bend(move |double, kind, reply| if kind == "ir" { bend(double, &known, reply) } else { Ok(reply) });
+    not_enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
+    double.straight();
+    enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
 }
 
 /// The same reply from somebody who knows the temporary key, with something else in it. A [`Bend`]'s result.
@@ -61,107 +65,119 @@ fn certificate(authority: &TestAuthority, profile: &str, key: &SoftwareKey) -> C
 
 #[test]
 fn one_that_was_tampered_with() {
-    refused(|_, _, mut reply| {
+    refused(&[|_, _, mut reply| {
         let middle = reply.len() / 2;
         reply[middle] ^= 1;
         Ok(reply)
-    });
+    }]);
 }
 
 #[test]
 fn one_that_was_cut_off() {
-    refused(|_, _, mut reply| {
-        reply.truncate(reply.len() - 1);
-        Ok(reply)
-    });
-    refused(|_, _, _| Ok(Vec::new()));
-    refused(|_, _, _| Err(CarrierError::BadAnswer { url: "http://a".into(), reason: "it is cut off".into() }));
+    refused(&[
+        |_, _, mut reply| {
+            reply.truncate(reply.len() - 1);
+            Ok(reply)
+        },
+        |_, _, _| Ok(Vec::new()),
+        |_, _, _| Err(CarrierError::BadAnswer { url: "http://a".into(), reason: "it is cut off".into() }),
+    ]);
 }
 
 #[test]
 fn one_for_another_transaction_or_another_message_of_it() {
-    refused(|_, letter, reply| {
-        rewritten(letter, &reply, |draft| draft.header.transaction_id = Some(OctetString::new(vec![1; 16]).unwrap()))
-    });
-    refused(|_, letter, reply| {
-        rewritten(letter, &reply, |draft| draft.header.recip_nonce = Some(OctetString::new(vec![1; 16]).unwrap()))
-    });
+    refused(&[
+        |_, letter, reply| {
+            rewritten(letter, &reply, |draft| {
+                draft.header.transaction_id = Some(OctetString::new(vec![1; 16]).unwrap())
+            })
+        },
+        |_, letter, reply| {
+            rewritten(letter, &reply, |draft| draft.header.recip_nonce = Some(OctetString::new(vec![1; 16]).unwrap()))
+        },
+    ]);
 }
 
 #[test]
 fn one_that_somebody_else_has_made() {
-    refused(|_, letter, reply| {
-        let other = Letter { temporary_key: TemporaryKey::from_mac(&[1; 32]), ..letter.clone() };
-        rewritten(&other, &reply, |_| {})
-    });
-    refused(|_, _, reply| {
-        let reply = PkiMessage::from_der(&reply).unwrap();
-        let why = PkiStatusInfo::rejection(PkiFailureInfo::BAD_MESSAGE_CHECK, "go away");
-        Ok(Draft::new(reply.header().clone(), PkiBody::Error(why.into())).unprotected().unwrap())
-    });
+    refused(&[
+        |_, letter, reply| {
+            let other = Letter { temporary_key: TemporaryKey::from_mac(&[1; 32]), ..letter.clone() };
+            rewritten(&other, &reply, |_| {})
+        },
+        |_, _, reply| {
+            let reply = PkiMessage::from_der(&reply).unwrap();
+            let why = PkiStatusInfo::rejection(PkiFailureInfo::BAD_MESSAGE_CHECK, "go away");
+            Ok(Draft::new(reply.header().clone(), PkiBody::Error(why.into())).unprotected().unwrap())
+        },
+    ]);
 }
 
 #[test]
 fn one_of_another_kind() {
-    refused(|_, letter, reply| rewritten(letter, &reply, |draft| draft.body = PkiBody::pki_conf()));
+    refused(&[|_, letter, reply| rewritten(letter, &reply, |draft| draft.body = PkiBody::pki_conf())]);
 }
 
 #[test]
 fn one_from_an_authority_with_another_fingerprint() {
-    refused(|_, letter, reply| {
-        let other = TestAuthority::new("Example Authority", SoftwareKey::p256());
-        with_ip(letter, &reply, |ip| {
-            ip.ca_pubs = Some(vec![CertificateDer::new(other.certificate.as_der()).unwrap()]);
-        })
-    });
-    refused(|_, letter, reply| with_ip(letter, &reply, |ip| ip.ca_pubs = None));
-    refused(|_, letter, reply| {
-        let other = TestAuthority::new("Example Authority", SoftwareKey::p256());
-        with_ip(letter, &reply, |ip| {
-            let key_pair = ip.response[1].certified_key_pair.as_mut().unwrap();
-            key_pair.cert_or_enc_cert =
-                CertOrEncCert::Certificate(certificate(&other, "encryption", &SoftwareKey::rsa()));
-        })
-    });
+    refused(&[
+        |_, letter, reply| {
+            let other = TestAuthority::new("Example Authority", SoftwareKey::p256());
+            with_ip(letter, &reply, |ip| {
+                ip.ca_pubs = Some(vec![CertificateDer::new(other.certificate.as_der()).unwrap()]);
+            })
+        },
+        |_, letter, reply| with_ip(letter, &reply, |ip| ip.ca_pubs = None),
+        |_, letter, reply| {
+            let other = TestAuthority::new("Example Authority", SoftwareKey::p256());
+            with_ip(letter, &reply, |ip| {
+                let key_pair = ip.response[1].certified_key_pair.as_mut().unwrap();
+                key_pair.cert_or_enc_cert =
+                    CertOrEncCert::Certificate(certificate(&other, "encryption", &SoftwareKey::p256()));
+            })
+        },
+    ]);
 }
 
 #[test]
 fn one_with_a_certificate_for_another_signing_key() {
-    refused(|double, letter, reply| {
+    refused(&[|double, letter, reply| {
         let other = certificate(&double.ca, "signing", &SoftwareKey::p256());
         with_ip(letter, &reply, |ip| {
             let key_pair = ip.response[0].certified_key_pair.as_mut().unwrap();
             key_pair.cert_or_enc_cert = CertOrEncCert::Certificate(other);
         })
-    });
+    }]);
 }
 
 #[test]
 fn one_with_a_key_that_does_not_fit_its_certificate() {
-    refused(|double, letter, reply| {
-        let other = certificate(&double.ca, "encryption", &SoftwareKey::rsa());
+    refused(&[|double, letter, reply| {
+        let other = certificate(&double.ca, "encryption", &SoftwareKey::p256());
         with_ip(letter, &reply, |ip| {
             let key_pair = ip.response[1].certified_key_pair.as_mut().unwrap();
             key_pair.cert_or_enc_cert = CertOrEncCert::Certificate(other);
         })
-    });
+    }]);
 }
 
 #[test]
 fn one_whose_key_was_tampered_with_or_is_missing() {
-    refused(|_, letter, reply| {
-        with_ip(letter, &reply, |ip| {
-            let key_pair = ip.response[1].certified_key_pair.as_mut().unwrap();
-            let Some(EncryptedKey::EncryptedValue(value)) = &mut key_pair.private_key else { panic!() };
-            let mut bytes = value.enc_value.as_bytes().unwrap().to_vec();
-            bytes[20] ^= 1;
-            value.enc_value = BitString::from_bytes(&bytes).unwrap();
-        })
-    });
-    refused(|_, letter, reply| {
-        with_ip(letter, &reply, |ip| ip.response[1].certified_key_pair.as_mut().unwrap().private_key = None)
-    });
-    refused(|_, letter, reply| with_ip(letter, &reply, |ip| ip.response.truncate(1)));
+    refused(&[
+        |_, letter, reply| {
+            with_ip(letter, &reply, |ip| {
+                let key_pair = ip.response[1].certified_key_pair.as_mut().unwrap();
+                let Some(EncryptedKey::EncryptedValue(value)) = &mut key_pair.private_key else { panic!() };
+                let mut bytes = value.enc_value.as_bytes().unwrap().to_vec();
+                bytes[20] ^= 1;
+                value.enc_value = BitString::from_bytes(&bytes).unwrap();
+            })
+        },
+        |_, letter, reply| {
+            with_ip(letter, &reply, |ip| ip.response[1].certified_key_pair.as_mut().unwrap().private_key = None)
+        },
+        |_, letter, reply| with_ip(letter, &reply, |ip| ip.response.truncate(1)),
+    ]);
 }
 
 #[test]
