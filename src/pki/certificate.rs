@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use const_oid::AssociatedOid;
 use der::asn1::ObjectIdentifier;
 use der::pem::LineEnding;
@@ -49,8 +51,9 @@ impl Certificate {
         for block in text.split(begin).skip(1) {
             let (body, _) =
                 block.split_once(end).ok_or_else(|| PkiError::malformed(WHAT, "its PEM text has no end"))?;
-            let (_, der) = der::pem::decode_vec(format!("{begin}\n{}\n{end}\n", body.trim()).as_bytes())
-                .map_err(|error| PkiError::malformed(WHAT, error.to_string()))?;
+            // Line lengths and line ends of PEM are whatever mailers and editors made of them.
+            let body: String = body.chars().filter(|char| !char.is_ascii_whitespace()).collect();
+            let der = STANDARD.decode(body).map_err(|error| PkiError::malformed(WHAT, error.to_string()))?;
             certificates.push(Self::from_der(&der)?);
         }
         if certificates.is_empty() {
@@ -234,5 +237,68 @@ impl Eq for Certificate {}
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Certificate({}, serial {})", self.subject(), self.serial())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::software_keys::{SoftwareKey, TestAuthority};
+
+    #[test]
+    fn der_and_pem_of_any_shape_are_read() {
+        let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
+        let user = authority.issue("signing", "Example, User", &SoftwareKey::p256());
+        assert_eq!(Certificate::read_all(user.as_der()).unwrap(), std::slice::from_ref(&user));
+        let both =
+            format!("subject=...\n{}\nissuer\n{}", user.to_pem().unwrap(), authority.certificate.to_pem().unwrap());
+        let expected = [user.clone(), authority.certificate];
+        for text in [both.clone(), both.replace('\n', "\r\n"), both.replace("\nM", "\n M")] {
+            assert_eq!(Certificate::read_all(text.as_bytes()).unwrap(), expected);
+        }
+        let one_line = user.to_pem().unwrap().replace('\n', "");
+        assert_eq!(Certificate::read_all(one_line.as_bytes()).unwrap(), [user]);
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused() {
+        let authority = TestAuthority::new("Example Authority", SoftwareKey::p256()).certificate;
+        let pem = authority.to_pem().unwrap();
+        let cut = pem.replace("-----END CERTIFICATE-----", "");
+        let damaged = pem.replace("MII", "M!I");
+        let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        for text in ["", "hello", &cut, &damaged, key, "\u{0}\u{ff}"] {
+            assert!(Certificate::read_all(text.as_bytes()).is_err(), "{text}");
+        }
+        let der = authority.as_der();
+        for bytes in [&der[..der.len() - 1], &[der, &[0]].concat(), &authority.public_key_der().unwrap(), &[0xff, 0xfe]]
+        {
+            assert!(Certificate::read_all(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn two_signature_algorithms_in_one_certificate_are_refused() {
+        let certificate = TestAuthority::new("Example Authority", SoftwareKey::p256()).certificate;
+        // The outer one, after the part that is signed: ecdsa-with-SHA256 becomes ecdsa-with-SHA384.
+        let mut der = certificate.as_der().to_vec();
+        let oid = const_oid::db::rfc5912::ECDSA_WITH_SHA_256;
+        let at = der.windows(oid.as_bytes().len()).rposition(|window| window == oid.as_bytes()).unwrap();
+        der[at + oid.as_bytes().len() - 1] = 3;
+        assert!(Certificate::from_der(&der).unwrap_err().to_string().contains("two different"));
+    }
+
+    #[test]
+    fn the_public_key_decides_what_a_certificate_can_do() {
+        let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
+        assert!(authority.certificate.is_authority() && !authority.certificate.can_sign());
+        for key in [SoftwareKey::p256(), SoftwareKey::rsa()] {
+            let (signing, encryption) =
+                (authority.issue("signing", "U", &key), authority.issue("encryption", "U", &key));
+            assert!(signing.can_sign() && !signing.can_encrypt() && !signing.is_authority());
+            assert!(encryption.can_encrypt() && !encryption.can_sign());
+            assert_eq!(signing.public_key_der().unwrap(), key.public_key_der());
+            assert_eq!(signing.authority_key_identifier(), authority.certificate.subject_key_identifier());
+        }
     }
 }

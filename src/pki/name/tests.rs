@@ -1,6 +1,8 @@
 //! Names that break programs.
 
 use super::*;
+use crate::pki::Certificate;
+use crate::pki::software_keys::{Files, SoftwareKey, openssl};
 
 fn common_name(name: &str) -> String {
     DistinguishedName::of(name).unwrap().common_name().unwrap()
@@ -68,18 +70,30 @@ fn shown_as_rfc_4514_has_it_and_safe_for_a_terminal() {
     assert_eq!(hostile.to_string(), "CN=a\\1b[31m\\0ab");
 }
 
+/// The subject of a certificate that OpenSSL makes with one of its ways to choose string types.
+fn by_openssl(subject: &str, string_mask: &str) -> DistinguishedName {
+    let files = Files::new();
+    let key = files.put_key("key.pem", &SoftwareKey::p256());
+    let config = format!("[req]\ndistinguished_name=dn\nstring_mask={string_mask}\n[dn]\n");
+    let config = files.put("openssl.cnf", config.as_bytes());
+    let arguments = ["req", "-x509", "-new", "-key", &key, "-utf8", "-subj", subject, "-config", &config];
+    Certificate::read_all(&openssl(&arguments, &[])).unwrap().remove(0).subject()
+}
+
 #[test]
 fn names_of_other_makers_are_read() {
-    // C=DE, O=Example (PrintableString), CN=Jürgen (BMPString)
-    let der = hex::decode(
-        "30323 10b300906035504061302444531 10300e060355040a13074578616d706c65311130 0f06035504031e08004a00fc00720067"
-            .replace(' ', ""),
-    );
-    let der = der.unwrap_or_default();
-    if let Ok(name) = DistinguishedName::from_der(&der) {
-        assert_eq!(name.common_name().unwrap(), "Jürg");
+    let printable = by_openssl("/C=DE/O=Example/OU=a/CN=User/emailAddress=user@example.org", "default");
+    assert_eq!(printable.to_string(), "emailAddress=user@example.org,CN=User,OU=a,O=Example,C=DE");
+    assert_eq!(by_openssl("/CN=山田 太郎", "default").common_name().unwrap(), "山田 太郎"); // BMPString
+    assert_eq!(by_openssl("/CN=Jürgen", "utf8only").common_name().unwrap(), "Jürgen");
+    // TeletexString: nobody knows its characters for sure, so it is shown as it is encoded, or right.
+    let teletex = by_openssl("/CN=Jürgen", "default");
+    assert!(teletex.common_name().is_none_or(|name| name == "Jürgen"), "{teletex}");
+    assert_eq!(by_openssl("/CN=first/CN=last", "default").common_name().unwrap(), "last");
+    assert_eq!(by_openssl("/O=nobody", "default").common_name(), None);
+    for broken in [&[][..], &[0x30, 0x03, 0x31, 0x01], &[0x30, 0x02, 0x31, 0x02], &[0x31, 0]] {
+        assert!(DistinguishedName::from_der(broken).is_err(), "{broken:?}");
     }
-    assert!(DistinguishedName::from_der(&[0x30, 0x03, 0x31, 0x01]).is_err());
 }
 
 proptest::proptest! {
