@@ -59,7 +59,10 @@ pub(super) fn believed(token: &Token, name: &KeysetName, person: &mut dyn Person
             token: token.info().name().to_string(),
             what: what.to_owned(),
         });
-        PublicIndex::of(&private).write(token)?;
+        // A token that takes nothing more is still good for what it has.
+        if let Err(error) = PublicIndex::of(&private).write(token) {
+            tracing::info!(%error, "could not write the public index anew");
+        }
     }
     Ok(private)
 }

@@ -1,5 +1,6 @@
 //! Enrollments on SoftHSM, in process: the ends they come to, and what is on the token then.
 
+mod administering;
 mod double;
 mod enrolling;
 mod refusals;

@@ -1,0 +1,128 @@
+//! An administrator's command, and whom to ask without a PIN.
+
+use super::*;
+use crate::carrier::{Carrier, CarrierError};
+use crate::pki::Fingerprint;
+use crate::pki::software_keys::SoftwareKey;
+use crate::statement::{Answer, Checkpoint, Operation, Response, SignedStatement};
+
+/// An authority's door for statements: verifies with the certificate it is given, answers what it is told.
+struct Door<'a> {
+    double: &'a Double,
+    administrator: Vec<u8>,
+    /// Answers another statement than the one that came.
+    astray: bool,
+    /// Its answer is signed with a certificate of this profile.
+    profile: &'static str,
+    came: std::cell::Cell<usize>,
+}
+
+impl Carrier for Door<'_> {
+    fn cmp(&self, _message: &[u8]) -> Result<Vec<u8>, CarrierError> {
+        Err(double::unreachable())
+    }
+
+    fn ca_certificate(&self) -> Result<Vec<u8>, CarrierError> {
+        Err(double::unreachable())
+    }
+
+    fn search_certificates(&self, _email: &str) -> Result<Vec<Vec<u8>>, CarrierError> {
+        Err(double::unreachable())
+    }
+
+    fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
+        self.came.set(self.came.get() + 1);
+        let now = Timestamp::now();
+        let authority = Fingerprint::of(self.double.ca.certificate.as_der());
+        let administrator = crate::pki::Certificate::from_der(&self.administrator).unwrap();
+        let statement = SignedStatement::parse(statement).unwrap().verify(&administrator, authority, now).unwrap();
+        assert_eq!(statement.statement().operation, Operation::List);
+        let key = SoftwareKey::p256();
+        let certificate = self.double.ca.issue(self.profile, "Example Authority, responses", &key);
+        let response = Response {
+            statement: if self.astray { [1; 32] } else { statement.digest() },
+            answer: Answer::Users(Vec::new()),
+            checkpoint: Checkpoint { sequence: 1, head: [2; 32], at: now, signature: vec![3] },
+        };
+        Ok(response.sign(&key, &certificate, authority, now).unwrap().as_der().to_vec())
+    }
+}
+
+fn door<'a>(double: &'a Double, keyset: &FoundKeyset) -> Door<'a> {
+    let administrator = keyset.certificate_of(keyset.signing.as_ref().unwrap()).unwrap().der.clone();
+    Door { double, administrator, astray: false, profile: "cmp-response", came: std::cell::Cell::default() }
+}
+
+#[test]
+fn a_command_is_one_pin_and_its_answer_is_checked() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let keyset = wallet.keyset("a");
+    let door = door(&double, &keyset);
+    let ask = |door: &Door<'_>, script: &mut Script| {
+        administer(&wallet.tokens, &keyset, door, Operation::List, script, Timestamp::now())
+    };
+    let mut script = Script::with(PIN);
+    assert_eq!(ask(&door, &mut script).unwrap().answer, Answer::Users(Vec::new()));
+    assert_eq!(script.asked, ["existing to sign the command"]);
+
+    let wrong = ask(&door, &mut Script::with("00000000")).unwrap_err();
+    assert_eq!((wrong.kind(), door.came.get()), (ErrorKind::Pin, 1));
+
+    let astray = Door { astray: true, ..self::door(&double, &keyset) };
+    let refused = ask(&astray, &mut Script::with(PIN)).unwrap_err().to_string();
+    assert!(refused.contains("another statement"), "{refused}");
+    let mail = Door { profile: "signing", ..self::door(&double, &keyset) };
+    assert!(ask(&mail, &mut Script::with(PIN)).is_err(), "anybody's certificate will do");
+}
+
+#[test]
+fn a_public_index_that_leads_to_another_authority_gets_no_command_sent() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let keyset = wallet.keyset("a");
+    let door = door(&double, &keyset);
+    let mut forged = keyset.clone();
+    forged.authority.https = "https://elsewhere.example.org".into();
+    let refused = administer(&wallet.tokens, &forged, &door, Operation::List, &mut Script::with(PIN), Timestamp::now());
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
+
+    let other = Double::new();
+    let mut forged = keyset.clone();
+    let id = forged.authority_certificate.clone().unwrap();
+    for certificate in forged.certificates.iter_mut().filter(|certificate| certificate.id == id) {
+        certificate.der = other.ca.certificate.as_der().to_vec();
+    }
+    let refused = administer(&wallet.tokens, &forged, &door, Operation::List, &mut Script::with(PIN), Timestamp::now());
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(door.came.get(), 0);
+}
+
+#[test]
+fn whom_to_trust_and_to_ask_comes_from_all_keysets() {
+    let wallet = Wallet::new();
+    let nobody = trust(&wallet.tokens).unwrap();
+    assert!(nobody.anchors().is_empty());
+    assert_eq!(nobody.authority(None).unwrap_err().kind(), ErrorKind::Absent);
+
+    let (one, other) = (Double::new(), Double::new());
+    let of_one = one.letter(Purpose::Enroll);
+    enrolled(run(&one, &wallet, &of_one, &wallet.on_new_token("a"), &mut Script::with(PIN)));
+    let trusted = trust(&wallet.tokens).unwrap();
+    assert_eq!(trusted.anchors(), [one.ca.certificate.as_der()]);
+    let (address, pin) = trusted.authority(None).unwrap();
+    assert_eq!((address.http, pin), (of_one.http_url.clone(), of_one.ca_fingerprint));
+    let (address, pin) = trusted.authority(Some("http://moved.example.org/")).unwrap();
+    assert_eq!((address.http.as_str(), pin), ("http://moved.example.org", of_one.ca_fingerprint));
+
+    // A second authority: not without being told which.
+    let of_other = Letter { http_url: "http://other.example.org".into(), ..other.letter(Purpose::Enroll) };
+    enrolled(run(&other, &wallet, &of_other, &wallet.on_new_token("b"), &mut Script::with(PIN)));
+    let trusted = trust(&wallet.tokens).unwrap();
+    assert_eq!(trusted.anchors().len(), 2);
+    let refused = trusted.authority(None).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert!(refused.to_string().contains("http://other.example.org"), "{refused}");
+    assert_eq!(trusted.authority(Some("http://other.example.org")).unwrap().1, of_other.ca_fingerprint);
+    assert!(trusted.authority(Some("http://nowhere.example.org")).is_err());
+}
