@@ -21,7 +21,7 @@ pub struct SignOptions {
 /// the authority's certificates included.
 ///
 /// The content is signed as data, whatever it is: what speaks for an administrator has a content type of its own, which
-/// only [`super::administer`] signs. At level Medium the PIN, typed for this one use, is the confirmation of it too.
+/// only [`super::administer()`] signs. At level Medium the PIN, typed for this one use, is the confirmation of it too.
 pub fn sign(
     tokens: &Tokens,
     keyset: &FoundKeyset,

@@ -89,7 +89,7 @@ fn one_for_another_transaction_or_another_message_of_it() {
     refused(&[
         |_, letter, reply| {
             rewritten(letter, &reply, |draft| {
-                draft.header.transaction_id = Some(OctetString::new(vec![1; 16]).unwrap())
+                draft.header.transaction_id = Some(OctetString::new(vec![1; 16]).unwrap());
             })
         },
         |_, letter, reply| {
