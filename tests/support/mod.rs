@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test takes what it needs
 
 pub mod authority;
+pub mod intruder;
 pub mod inventory;
 pub mod kryoptic;
 pub mod leftovers;

@@ -29,8 +29,7 @@ impl Office {
 
     fn open() -> Self {
         let story = Story::begin();
-        Leash::get().says(&format!("end {}", story.authority.process_id().unwrap()));
-        clear_up_at_the_end(&story.machine);
+        end_at_the_end(&story);
         Self {
             http_address: story.authority.http_address(),
             https_address: story.authority.https_address(),
@@ -67,6 +66,12 @@ impl Office {
     }
 }
 
+/// Has a story that several tests share end with the test run: its authority, as it runs now, and its machine.
+pub fn end_at_the_end(story: &Story) {
+    Leash::get().says(&format!("end {}", story.authority.process_id().unwrap()));
+    clear_up_at_the_end(&story.machine);
+}
+
 /// Has a machine that several tests share removed with the test run.
 pub fn clear_up_at_the_end(machine: &Machine) {
     if std::env::var_os("TOKENKEEP_TEST_KEEP").is_none() {
@@ -83,7 +88,7 @@ impl Leash {
         while read -r what rest; do
             case $what in end) ends="$ends $rest" ;; remove) removes="$removes $rest" ;; esac
         done
-        for id in $ends; do kill -9 "$id"; done
+        for id in $ends; do grep -q tokenkeep "/proc/$id/cmdline" && kill -9 "$id"; done
         for directory in $removes; do rm -rf "$directory"; done"#;
 
     #[allow(clippy::zombie_processes, reason = "it outlives this process by a moment")]

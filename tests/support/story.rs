@@ -26,13 +26,20 @@ impl Story {
 
     /// With users' encryption keys of another kind than a test's usual RSA-2048: `p256`, `p384`, `rsa-3072` …
     pub fn begin_with_encryption_keys(kind: &str) -> Self {
-        let machine = Machine::new();
+        Self::begin_with_keys(TokenKind::SoftHsm, "p256", kind)
+    }
+
+    /// With users' signing and encryption keys of these kinds.
+    pub fn begin_with_keys(kind: TokenKind, signing: &str, encryption: &str) -> Self {
+        let machine = Machine::with(kind);
         let authority = Authority::init(&machine);
-        let profile = machine.read_text("profiles/encryption.toml");
-        let lines = profile
-            .lines()
-            .map(|line| if line.starts_with("keys") { format!("keys = [\"{kind}\"]") } else { line.to_owned() });
-        machine.write("profiles/encryption.toml", lines.collect::<Vec<_>>().join("\n"));
+        for (profile, kind) in [("profiles/signing.toml", signing), ("profiles/encryption.toml", encryption)] {
+            let text = machine.read_text(profile);
+            let lines = text
+                .lines()
+                .map(|line| if line.starts_with("keys") { format!("keys = [\"{kind}\"]") } else { line.to_owned() });
+            machine.write(profile, lines.collect::<Vec<_>>().join("\n"));
+        }
         Self::begin_at(machine, authority)
     }
 

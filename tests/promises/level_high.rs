@@ -1,0 +1,405 @@
+//! Level High on keysets as the program has enrolled them, on both modules: what a person's other programs get that have
+//! the PIN and talk to the token by themselves. Whatever is refused here with a user's key is granted with a key of the
+//! intruder's own, so that no attempt fails for another reason.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use cryptoki::error::Result as CkResult;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, UserType};
+use serde_json::{Value, json};
+
+use crate::support::authority::Authority;
+use crate::support::intruder::Intruder;
+use crate::support::machine::{Machine, TokenKind};
+use crate::support::office::clear_up_at_the_end;
+use crate::support::story::Story;
+use crate::support::terminal::Terminal;
+
+/// A token on a machine, and its PIN.
+struct Place {
+    machine: usize,
+    token: &'static str,
+    pin: &'static str,
+}
+
+/// Keysets at level High, named as their tokens: of every kind of key on every module. Their authorities have stopped, so
+/// that their tokens are open to intruders, too.
+struct Scene {
+    machines: Vec<Machine>,
+    users: Vec<Place>,
+    authorities: Vec<Place>,
+}
+
+impl Scene {
+    /// One attempt at a time: two processes cannot use a token at once.
+    fn get() -> MutexGuard<'static, Self> {
+        static SCENE: OnceLock<Mutex<Scene>> = OnceLock::new();
+        let scene = SCENE.get_or_init(|| {
+            let other = std::thread::spawn(|| Self::of(TokenKind::Kryoptic, TokenKind::SoftHsm, "rsa-3072", "p256"));
+            let mut machines = Self::of(TokenKind::SoftHsm, TokenKind::Kryoptic, "p256", "rsa-2048");
+            machines.extend(other.join().unwrap());
+            machines.iter().for_each(clear_up_at_the_end);
+            let at = |machine, token, pin| Place { machine, token, pin };
+            let users = [0, 2].map(|machine| at(machine, "admin", Story::ADMIN_PIN)).into_iter();
+            let guests = [1, 3].map(|machine| at(machine, "default", Story::USER_PIN));
+            let authorities = [0, 2].map(|machine| at(machine, "authority", Authority::PIN)).into();
+            Mutex::new(Self { machines, users: users.chain(guests).collect(), authorities })
+        });
+        scene.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An authority and its administrator on one machine, a user on another.
+    fn of(kind: TokenKind, guest: TokenKind, signing: &str, encryption: &str) -> Vec<Machine> {
+        let story = Story::begin_with_keys(kind, signing, encryption);
+        let guest = Machine::with(guest);
+        guest.write_secret("pin", Story::USER_PIN);
+        story.machine.write_secret("pin", Story::ADMIN_PIN);
+        let letter = guest.file("user.letter").display().to_string();
+        story.issue("user@example.org", &letter).ok();
+        let enroll = ["enroll", "--letter", "user.letter", "--level", "high", "--new-token"];
+        guest.tokenkeep(&[&enroll[..], &["--new-pin-source", "file:pin"]].concat()).ok();
+        for (machine, email) in [(&story.machine, "admin@example.org"), (&guest, "user@example.org")] {
+            machine.write("message.txt", "a message\n");
+            machine.tokenkeep(&["encrypt", "--to", email, "message.txt", "--out", "secret.p7m"]).ok();
+        }
+        let Story { mut authority, machine } = story;
+        assert!(authority.stop().success());
+        vec![machine, guest]
+    }
+
+    /// Has `test` act on each of these places in a process of its own.
+    #[track_caller]
+    fn intrude(&self, places: &[Place], test: &str) -> Vec<Value> {
+        let intrude = |place: &Place| self.machines[place.machine].order(test, place.token, place.pin, &Value::Null);
+        places.iter().map(intrude).collect()
+    }
+}
+
+/// The private keys on a token, each of which is at level High.
+fn high_keys(intruder: &Intruder) -> Vec<ObjectHandle> {
+    let keys = intruder.objects(ObjectClass::PRIVATE_KEY);
+    assert_eq!(keys.len(), 2, "a signing key and an encryption key");
+    for key in &keys {
+        assert!(intruder.is(*key, &Attribute::AlwaysAuthenticate(true)), "{}", intruder.label(*key));
+    }
+    keys
+}
+
+/// The one that signs, and the one that reads.
+fn signing_and_encryption_key(intruder: &Intruder) -> (ObjectHandle, ObjectHandle) {
+    let keys = high_keys(intruder);
+    let (signing, other): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|key| intruder.is(*key, &Attribute::Sign(true)));
+    assert_eq!((signing.len(), other.len()), (1, 1));
+    (signing[0], other[0])
+}
+
+#[test]
+fn every_use_asks_for_the_pin() {
+    const TEST: &str = "level_high::every_use_asks_for_the_pin";
+    if Intruder::acted(uses_without_a_pin_of_their_own) {
+        return;
+    }
+    let scene = Scene::get();
+    scene.intrude(&scene.users, TEST);
+    for Place { machine, token, pin } in &scene.users {
+        let machine = &scene.machines[*machine];
+        // A foreign program that gives the PIN for the act may use the key: it is this PIN that was missing.
+        machine.write("block", [7; 32]);
+        let shown = machine.tokenkeep(&["keyset", "show", token, "--json"]).ok().json();
+        let mut certificates = shown["certificates"].as_array().unwrap().iter();
+        let signing = certificates.find(|one| one["use"] == "signing").unwrap();
+        let mechanism = if signing["algorithm"] == "p256" { "ECDSA" } else { "RSA-PKCS" };
+        let line = ["--sign", "--mechanism", mechanism, "--id", signing["id"].as_str().unwrap(), "-i", "block"];
+        machine.pkcs11_tool(token, Some(pin), &[&line[..], &["-o", "signature"]].concat()).ok();
+
+        // The program asks each time, and does nothing without an answer.
+        let sign = ["sign", "--keyset", token, "--in", "message.txt", "--out", "signed.p7m"];
+        let read = ["decrypt", "--keyset", token, "--in", "secret.p7m", "--out", "read.txt"];
+        for line in [sign, sign, read, read] {
+            let mut terminal = Terminal::tokenkeep(machine, &line);
+            terminal.expect("PIN").type_line(pin);
+            let (code, screen) = terminal.finish();
+            assert_eq!(code, 0, "{screen}");
+            let made = machine.file(line[6]);
+            assert!(made.exists(), "{screen}");
+            std::fs::remove_file(&made).unwrap();
+            machine.tokenkeep_without_terminal(&line).fails_with(4);
+            assert!(!made.exists(), "{line:?} was done without a PIN");
+        }
+    }
+}
+
+/// With a log-in, but without the PIN for the act: neither signature nor decryption. With it: one.
+fn uses_without_a_pin_of_their_own(intruder: &Intruder) -> Value {
+    let (signing, encryption) = signing_and_encryption_key(intruder);
+    let mut used: Vec<(ObjectHandle, Box<dyn Fn(&Session, ObjectHandle) -> CkResult<Vec<u8>>>)> = Vec::new();
+    let mechanism = if intruder.is_rsa(signing) { Mechanism::RsaPkcs } else { Mechanism::Ecdsa };
+    used.push((signing, Box::new(move |session, key| session.sign(&mechanism, key, &[7; 32]))));
+    if intruder.is_rsa(encryption) {
+        let decrypt = move |session: &Session, key| session.decrypt(&Mechanism::RsaPkcs, key, &encrypted(session, key));
+        used.push((encryption, Box::new(decrypt)));
+    }
+    for (key, act) in used {
+        let kind = if intruder.is_rsa(key) { KeyType::RSA } else { KeyType::EC };
+        let own = intruder.own_key_pair(kind);
+        act(&intruder.another_session(), own.private).expect("the intruder's own key");
+        let done = act(&intruder.another_session(), key);
+        assert!(done.is_err(), "{} was used without its PIN", intruder.label(key));
+    }
+    if intruder.is_rsa(signing) {
+        let session = intruder.another_session();
+        let once = |with_pin: bool| {
+            session.sign_init(&Mechanism::Sha256RsaPkcs, signing)?;
+            if with_pin {
+                session.login(UserType::ContextSpecific, Some(&intruder.pin))?;
+            }
+            session.sign_update(b"a message")?;
+            session.sign_final()
+        };
+        once(true).expect("with the PIN it signs");
+        let again = once(false);
+        assert!(again.is_err(), "one PIN was good for two signatures");
+    }
+    json!("tried")
+}
+
+/// Something encrypted to an RSA key, whose public half every private one tells.
+fn encrypted(session: &Session, key: ObjectHandle) -> Vec<u8> {
+    let mut template = session.get_attributes(key, &[AttributeType::Modulus]).unwrap();
+    template.extend([
+        Attribute::Class(ObjectClass::PUBLIC_KEY),
+        Attribute::KeyType(KeyType::RSA),
+        Attribute::Token(false),
+        Attribute::Private(false),
+        Attribute::Encrypt(true),
+        Attribute::PublicExponent(vec![1, 0, 1]),
+    ]);
+    let public = session.create_object(&template).unwrap();
+    session.encrypt(&Mechanism::RsaPkcs, public, &[7; 32]).unwrap()
+}
+
+#[test]
+fn unwrap_copy_and_set_attribute_are_refused() {
+    const TEST: &str = "level_high::unwrap_copy_and_set_attribute_are_refused";
+    if Intruder::acted(ways_round) {
+        return;
+    }
+    let scene = Scene::get();
+    scene.intrude(&scene.users, TEST);
+    // And the keys are as they were.
+    for Place { machine, token, .. } in &scene.users {
+        let line = ["sign", "--keyset", token, "--pin-source", "file:pin", "--in", "message.txt", "--out", "round.p7m"];
+        scene.machines[*machine].tokenkeep(&line).ok();
+    }
+}
+
+fn ways_round(intruder: &Intruder) -> Value {
+    for key in high_keys(intruder) {
+        let kind = if intruder.is_rsa(key) { KeyType::RSA } else { KeyType::EC };
+        let own = intruder.own_key_pair(kind).private;
+        let label = intruder.label(key);
+
+        if kind == KeyType::RSA {
+            let secret = unwrapped(intruder, own).expect("the intruder's own key");
+            assert_eq!(secret, [7; 32]);
+            assert!(unwrapped(intruder, key).is_err(), "{label} unwrapped a content key without its PIN");
+        }
+
+        let copied = |key, template: &[Attribute]| intruder.another_session().copy_object(key, template);
+        copied(own, &[Attribute::Token(false)]).expect("the intruder's own key");
+        for token_object in [true, false] {
+            let template = [Attribute::Token(token_object), Attribute::AlwaysAuthenticate(false)];
+            for template in [&template[..], &template[..1]] {
+                assert!(copied(key, template).is_err(), "{label} was copied with {template:?}");
+            }
+        }
+
+        let set = |key, attribute: &Attribute| {
+            let change = [attribute.clone()];
+            intruder.another_session().update_attributes(key, &change)
+        };
+        let name = Attribute::Label(b"another".to_vec());
+        set(own, &name).expect("the intruder's own key");
+        for laxer in [
+            name,
+            Attribute::AlwaysAuthenticate(false),
+            Attribute::Modifiable(true),
+            Attribute::Copyable(true),
+            Attribute::Extractable(true),
+            Attribute::Sensitive(false),
+            Attribute::Unwrap(true),
+            Attribute::Derive(true),
+            Attribute::Sign(true),
+            Attribute::Decrypt(true),
+        ] {
+            assert!(set(key, &laxer).is_err(), "{laxer:?} was set on {label}");
+        }
+        assert_eq!(intruder.label(key), label);
+        assert!(intruder.is(key, &Attribute::AlwaysAuthenticate(true)), "{label} is laxer now");
+    }
+    json!("tried")
+}
+
+/// A content key that was encrypted to an RSA key, unwrapped with it into something that can be read.
+fn unwrapped(intruder: &Intruder, key: ObjectHandle) -> CkResult<Vec<u8>> {
+    let session = intruder.another_session();
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Token(false),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+    ];
+    let secret = session.unwrap_key(&Mechanism::RsaPkcs, key, &encrypted(&session, key), &template)?;
+    value(&session, secret)
+}
+
+fn value(session: &Session, secret: ObjectHandle) -> CkResult<Vec<u8>> {
+    match session.get_attributes(secret, &[AttributeType::Value])?.pop() {
+        Some(Attribute::Value(value)) => Ok(value),
+        other => panic!("it has no value: {other:?}"),
+    }
+}
+
+#[test]
+fn derive_is_refused_on_signing_keys_and_unguarded_on_ec_encryption_keys() {
+    const TEST: &str = "level_high::derive_is_refused_on_signing_keys_and_unguarded_on_ec_encryption_keys";
+    if Intruder::acted(derivations) {
+        return;
+    }
+    let scene = Scene::get();
+    let kinds = scene.intrude(&scene.users, TEST);
+    // Both were tried, on both modules.
+    for kind in ["refused", "derived"] {
+        assert_eq!(kinds.iter().filter(|found| *found == kind).count(), 2, "{kinds:?}");
+    }
+}
+
+fn derivations(intruder: &Intruder) -> Value {
+    let (signing, encryption) = signing_and_encryption_key(intruder);
+    let own = intruder.own_key_pair(KeyType::EC);
+    let peer = intruder.own_key_pair(KeyType::EC);
+    let own_point = point(intruder, own.public);
+    derived(intruder, own.private, &point(intruder, peer.public)).expect("the intruder's own key");
+    if !intruder.is_rsa(signing) {
+        assert!(derived(intruder, signing, &own_point).is_err(), "a signing key derived");
+        return json!("refused");
+    }
+
+    // As SECURITY.md says: with the log-in alone, and it is the true secret.
+    let id = intruder.attribute(encryption, AttributeType::Id).unwrap();
+    let public = intruder.session.find_objects(&[Attribute::Class(ObjectClass::PUBLIC_KEY), id]).unwrap()[0];
+    let secret = derived(intruder, encryption, &own_point).expect("an encryption key derives after the log-in");
+    assert_eq!(secret, derived(intruder, own.private, &point(intruder, public)).unwrap());
+    intruder.session.logout().unwrap();
+    assert!(derived(intruder, encryption, &own_point).is_err(), "it derived without a log-in");
+    json!("derived")
+}
+
+/// The public point: 65 bytes that begin with 4.
+fn point(intruder: &Intruder, public: ObjectHandle) -> Vec<u8> {
+    let Some(Attribute::EcPoint(point)) = intruder.attribute(public, AttributeType::EcPoint) else {
+        panic!("no point")
+    };
+    point[point.len() - 65..].to_vec()
+}
+
+fn derived(intruder: &Intruder, key: ObjectHandle, peer: &[u8]) -> CkResult<Vec<u8>> {
+    let session = intruder.another_session();
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Token(false),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+        Attribute::ValueLen(32.into()),
+    ];
+    let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), peer));
+    let secret = session.derive_key(&mechanism, key, &template)?;
+    value(&session, secret)
+}
+
+#[test]
+fn the_private_encryption_key_cannot_be_read_from_either_token() {
+    const TEST: &str = "level_high::the_private_encryption_key_cannot_be_read_from_either_token";
+    if Intruder::acted(readings) {
+        return;
+    }
+    let scene = Scene::get();
+    for labels in scene.intrude(&scene.users, TEST) {
+        let labels: Vec<_> = labels.as_array().unwrap().iter().map(|label| label.as_str().unwrap()).collect();
+        assert!(labels.iter().any(|label| label.ends_with(" encryption")), "{labels:?}");
+        assert_eq!(labels.len(), 2);
+    }
+    // The authority's own keys do not leave either, and no user's key has stayed.
+    for labels in scene.intrude(&scene.authorities, TEST) {
+        let own = [
+            "CA signing key",
+            "CMP response key",
+            "TLS server key",
+            "archive key",
+            "audit key",
+            "record MAC key",
+            "temporary-key HMAC key",
+        ];
+        assert_eq!(labels, json!(own));
+    }
+}
+
+/// Tries every private and secret key of a token; answers their labels.
+fn readings(intruder: &Intruder) -> Value {
+    let own = [KeyType::RSA, KeyType::EC].map(|kind| intruder.own_key_pair(kind).private);
+    for key in own {
+        assert!(!read(intruder, key).is_empty(), "the intruder's own key");
+        assert!(!wrapped(intruder, key).is_empty(), "the intruder's own key");
+    }
+    let mut labels = Vec::new();
+    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::SECRET_KEY] {
+        for key in intruder.objects(class) {
+            let label = intruder.label(key);
+            assert!(read(intruder, key).is_empty(), "{label:?} can be read");
+            let out = wrapped(intruder, key);
+            assert!(out.is_empty(), "{label:?} leaves the token by {out:?}");
+            for laxer in [Attribute::Extractable(true), Attribute::Sensitive(false)] {
+                let change = [laxer.clone()];
+                let set = intruder.another_session().update_attributes(key, &change);
+                assert!(set.is_err(), "{laxer:?} was set on {label:?}");
+            }
+            labels.push(label);
+        }
+    }
+    labels.sort();
+    json!(labels)
+}
+
+/// What the token tells of a key's secret.
+fn read(intruder: &Intruder, key: ObjectHandle) -> Vec<Attribute> {
+    let secret_parts = [
+        AttributeType::Value,
+        AttributeType::PrivateExponent,
+        AttributeType::Prime1,
+        AttributeType::Prime2,
+        AttributeType::Exponent1,
+        AttributeType::Exponent2,
+        AttributeType::Coefficient,
+    ];
+    secret_parts.into_iter().filter_map(|part| intruder.attribute(key, part)).collect()
+}
+
+/// The ways in which the token wraps a key with a key of the intruder's.
+fn wrapped(intruder: &Intruder, key: ObjectHandle) -> Vec<&'static str> {
+    let uses = [Attribute::Wrap(true), Attribute::Decrypt(true), Attribute::Encrypt(true)];
+    let template = [&[Attribute::Token(false), Attribute::ValueLen(32.into())], &uses[..]].concat();
+    let own = intruder.session.generate_key(&Mechanism::AesKeyGen, &template).unwrap();
+    let ways = [
+        ("AES_KEY_WRAP", Mechanism::AesKeyWrap),
+        ("AES_KEY_WRAP_PAD", Mechanism::AesKeyWrapPad),
+        ("AES_CBC_PAD", Mechanism::AesCbcPad([0; 16])),
+    ];
+    let leaves = |way: &Mechanism<'_>| intruder.another_session().wrap_key(way, own, key).is_ok();
+    ways.iter().filter(|(_, way)| leaves(way)).map(|(name, _)| *name).collect()
+}

@@ -1,0 +1,353 @@
+//! A statement is an administrator's word: signed as a statement and as nothing else, taken once, in its time, by the
+//! authority that it names, and believed of nobody whom only a row in the database calls an administrator.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokenkeep::carrier::{Carrier, Http};
+use tokenkeep::pki::cms::ContentToSign;
+use tokenkeep::pki::oid::ContentType;
+use tokenkeep::pki::{Certificate, Fingerprint, cms};
+use tokenkeep::smime::{self, Placement, Signing};
+use tokenkeep::statement::{Answer, Operation, SignedResponse, Statement};
+use tokenkeep::token::{Module, Pin, Signature};
+
+use crate::support::intruder::Order;
+use crate::support::office::end_at_the_end;
+use crate::support::story::Story;
+
+/// An authority with the administrator in keyset `admin` and somebody who is none in keyset `default`.
+struct Scene {
+    story: Story,
+    carrier: Http,
+    ca: Certificate,
+}
+
+/// Who signs: keyset and token, and the PIN.
+type Signer = (&'static str, &'static str);
+const ADMINISTRATOR: Signer = ("admin", Story::ADMIN_PIN);
+const SOMEBODY: Signer = ("default", Story::USER_PIN);
+
+/// What is signed: as a statement, or (false) as a mail's content is.
+type Content = (bool, String);
+
+impl Scene {
+    fn get() -> MutexGuard<'static, Self> {
+        static SCENE: OnceLock<Mutex<Scene>> = OnceLock::new();
+        let scene = SCENE.get_or_init(|| {
+            let story = Story::begin_with_encryption_keys("p256");
+            end_at_the_end(&story);
+            story.enroll_user();
+            let (http, https) = (story.authority.http_url(), story.authority.https_url());
+            let found = Http::new(&http, &https, [0; 32]).unwrap().ca_certificate().unwrap();
+            let ca = Certificate::from_der(&found).unwrap();
+            let carrier = Http::new(&http, &https, *ca.fingerprint().as_bytes()).unwrap();
+            Mutex::new(Self { story, carrier, ca })
+        });
+        scene.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A statement for this authority that is good now, as the value of its JSON.
+    fn statement(&self, operation: Operation) -> Value {
+        self.statement_at(operation, Timestamp::now())
+    }
+
+    fn statement_at(&self, operation: Operation, now: Timestamp) -> Value {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).unwrap();
+        let statement = Statement::new(self.ca.fingerprint(), operation, nonce, now);
+        serde_json::from_slice(&statement.to_json().unwrap()).unwrap()
+    }
+
+    /// Signs each on a token, in a process of its own: CMS messages.
+    #[track_caller]
+    fn signed(&self, test: &str, (keyset, pin): Signer, contents: &[Content]) -> Vec<Vec<u8>> {
+        let test = format!("statements::{test}");
+        let answer = self.story.machine.order(&test, keyset, pin, &json!(contents));
+        let messages = answer.as_array().unwrap();
+        messages.iter().map(|message| hex::decode(message.as_str().unwrap()).unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn signed_statement(&self, test: &str, signer: Signer, statement: &Value) -> Vec<u8> {
+        self.signed(test, signer, &[(true, statement.to_string())]).remove(0)
+    }
+
+    /// Sends it, and believes the answer only if it is this authority's to this statement.
+    #[track_caller]
+    fn answer(&self, signed: &[u8]) -> Answer {
+        let response = self.carrier.statement(signed).unwrap();
+        let response = SignedResponse::from_der(response);
+        response.verify(&self.ca, Sha256::digest(signed).into(), Timestamp::now()).unwrap().answer
+    }
+
+    #[track_caller]
+    fn taken(&self, signed: &[u8]) {
+        let answer = self.answer(signed);
+        assert!(!matches!(answer, Answer::Refused(_)), "{answer:?}");
+    }
+
+    #[track_caller]
+    fn refused(&self, signed: &[u8], reason: &str) {
+        match self.answer(signed) {
+            Answer::Refused(text) => assert!(text.contains(reason), "refused for another reason: {text}"),
+            other => panic!("taken: {other:?}"),
+        }
+    }
+
+    /// Changes rows in the authority's database behind its back.
+    #[track_caller]
+    fn database(&self, sql: &str) {
+        let database = "state/tokenkeep/authority/authority.db";
+        let sql = format!("{sql}; SELECT changes()");
+        let output = self.story.machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", database, &sql], b"").ok();
+        assert_ne!(output.out().trim(), "0", "nothing was changed by {sql}");
+    }
+}
+
+/// In the process that signs: every content with the signing key of the token, one PIN each.
+fn signs() -> bool {
+    Order::carried_out(|order| {
+        let module = Module::load(Path::new(&order.module)).unwrap();
+        let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
+        let token = module.open(&info).unwrap();
+        let contents: Vec<Content> = serde_json::from_value(order.input.clone()).unwrap();
+        let sign = |(as_statement, content): &Content| {
+            let unlock = token.unlock(Pin::new(order.pin.clone()).unwrap()).unwrap();
+            let key = token.keys().unwrap().into_iter().find(|key| key.can_sign()).unwrap();
+            let mut certificates = token.certificates().unwrap().into_iter();
+            let certificate = certificates.find(|certificate| certificate.id == *key.id()).unwrap();
+            let to_sign = ContentToSign {
+                content_type: if *as_statement { ContentType::STATEMENT } else { ContentType::DATA },
+                content: content.as_bytes(),
+                detached: false,
+                certificate: &Certificate::from_der(&certificate.der).unwrap(),
+                chain: &[],
+                signing_time: Timestamp::now(),
+                capabilities: false,
+            };
+            hex::encode(cms::sign::<_, Signature>(&to_sign, &unlock.sign_with(&key)).unwrap())
+        };
+        json!(contents.iter().map(sign).collect::<Vec<_>>())
+    })
+}
+
+fn issue(email: &str) -> Operation {
+    Operation::Issue {
+        email: email.to_owned(),
+        name: Some("Example, Other".to_owned()),
+        levels: None,
+        valid_for_seconds: None,
+    }
+}
+
+#[test]
+fn a_statement_signed_through_sign_is_refused() {
+    if signs() {
+        return;
+    }
+    let scene = Scene::get();
+    let statement = scene.statement(issue("signed-through-sign@example.org"));
+    let machine = &scene.story.machine;
+    // Whoever gets an administrator to sign this text as a mail has no statement.
+    machine.write("statement.json", statement.to_string());
+    for more in [&[][..], &["--detached"]] {
+        let line = ["sign", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "statement.json"];
+        scene.story.tokenkeep(&[&line[..], &["--out", "signed.p7m"], more].concat()).ok();
+        scene.refused(&machine.read("signed.p7m"), "signed as data, not as a statement");
+    }
+    // No option says otherwise, and the room that signs mail refuses the type whoever asks.
+    for option in ["--content-type", "--econtent-type", "--type", "--statement"] {
+        let line = ["sign", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "statement.json", option];
+        scene.story.tokenkeep(&[&line[..], &["statement"]].concat()).fails_with(2);
+    }
+    for content_type in [ContentType::STATEMENT, ContentType::STATEMENT_RESPONSE, ContentType::AUDIT_CHECKPOINT] {
+        let signing = Signing {
+            content_type,
+            placement: Placement::Attached,
+            certificate: &scene.ca,
+            chain: &[],
+            signing_time: Timestamp::now(),
+        };
+        let key = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
+        let signed = smime::sign::<_, p256::ecdsa::DerSignature>(b"{}", &signing, &key);
+        assert!(matches!(signed, Err(smime::SmimeError::ReservedContentType(_))), "{signed:?}");
+    }
+
+    // It was the type alone: the same text, signed as a statement, is taken.
+    let [mail, real] = scene
+        .signed(
+            "a_statement_signed_through_sign_is_refused",
+            ADMINISTRATOR,
+            &[(false, statement.to_string()), (true, statement.to_string())],
+        )
+        .try_into()
+        .unwrap();
+    scene.refused(&mail, "signed as data, not as a statement");
+    scene.taken(&real);
+}
+
+#[test]
+fn only_an_administrators_statement_is_taken() {
+    const TEST: &str = "only_an_administrators_statement_is_taken";
+    if signs() {
+        return;
+    }
+    let scene = Scene::get();
+    let statement = scene.statement(Operation::List);
+    scene.refused(&scene.signed_statement(TEST, SOMEBODY, &statement), "no administrator");
+    scene.story.tokenkeep(&["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"]).fails_with(5);
+    // A refusal uses nothing up: the administrator's own of the same nonce is taken.
+    scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
+}
+
+#[test]
+fn a_statement_is_taken_once() {
+    const TEST: &str = "a_statement_is_taken_once";
+    if signs() {
+        return;
+    }
+    let mut scene = Scene::get();
+    let statement = scene.statement(Operation::List);
+    let mut of_its_nonce = scene.statement(issue("replayed@example.org"));
+    of_its_nonce["nonce"] = statement["nonce"].clone();
+    let contents = [&statement, &of_its_nonce].map(|statement| (true, statement.to_string()));
+    let [signed, other] = scene.signed(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
+    scene.taken(&signed);
+    scene.refused(&signed, "was here before");
+    scene.refused(&other, "was here before");
+    // Nor after the authority has begun anew.
+    let Scene { story: Story { authority, machine }, .. } = &mut *scene;
+    authority.kill();
+    authority.serve(machine);
+    end_at_the_end(&scene.story);
+    scene.refused(&signed, "was here before");
+    scene.refused(&other, "was here before");
+}
+
+#[test]
+fn a_statement_is_taken_in_its_time() {
+    const TEST: &str = "a_statement_is_taken_in_its_time";
+    if signs() {
+        return;
+    }
+    let scene = Scene::get();
+    let after = |minutes: i64| Timestamp::now() + SignedDuration::from_mins(minutes);
+    let over = scene.statement_at(Operation::List, after(-11));
+    let to_come = scene.statement_at(Operation::List, after(5));
+    let mut long = scene.statement(Operation::List);
+    long["not_after"] = json!(after(13).to_string());
+    let mut just = scene.statement(Operation::List);
+    just["not_after"] = json!(after(11).to_string());
+    let statements = [over, to_come, long, just].map(|statement| (true, statement.to_string()));
+    let [over, to_come, long, just] = scene.signed(TEST, ADMINISTRATOR, &statements).try_into().unwrap();
+    scene.refused(&over, "it was valid until");
+    scene.refused(&to_come, "it is not valid before");
+    scene.refused(&long, "longer than 15 minutes");
+    scene.taken(&just);
+}
+
+#[test]
+fn a_statement_is_for_the_authority_that_it_names() {
+    const TEST: &str = "a_statement_is_for_the_authority_that_it_names";
+    if signs() {
+        return;
+    }
+    let scene = Scene::get();
+    let mut elsewhere = scene.statement(Operation::List);
+    elsewhere["authority"] = json!(Fingerprint::from_bytes([7; 32]));
+    scene.refused(&scene.signed_statement(TEST, ADMINISTRATOR, &elsewhere), "another authority");
+}
+
+#[test]
+fn a_statement_says_each_thing_once_and_nothing_unknown() {
+    const TEST: &str = "a_statement_says_each_thing_once_and_nothing_unknown";
+    if signs() {
+        return;
+    }
+    let scene = Scene::get();
+    let good = scene.statement(issue("one@example.org")).to_string();
+    let target = r#""target":"one@example.org""#;
+    let wrong = [
+        (target, r#""target":"two@example.org","target":"one@example.org""#, "duplicate field"),
+        (target, r#""target":"one@example.org","approved":true"#, "unknown field"),
+        (r#""name":"#, r#""name":"Example, Two","name":"#, "duplicate field"),
+        (r#""name":"#, r#""administrator":true,"name":"#, "unknown field"),
+        (r#""operation":"issue""#, r#""operation":"appoint""#, "not one that is known"),
+        (r#""version":1"#, r#""version":2"#, "version"),
+    ];
+    let mut contents: Vec<Content> = Vec::new();
+    for (old, new, _) in wrong {
+        assert_eq!(good.matches(old).count(), 1, "{old} in {good}");
+        contents.push((true, good.replace(old, new)));
+    }
+    contents.push((true, format!("{good} {good}")));
+    contents.push((true, good));
+    let mut signed = scene.signed(TEST, ADMINISTRATOR, &contents);
+    let good = signed.pop().unwrap();
+    scene.refused(&signed.pop().unwrap(), "its form is wrong");
+    for (signed, (_, new, reason)) in signed.iter().zip(wrong) {
+        let Answer::Refused(text) = scene.answer(signed) else { panic!("taken: {new}") };
+        assert!(text.contains("its form is wrong") && text.contains(reason), "{new}: {text}");
+    }
+    scene.taken(&good);
+}
+
+#[test]
+fn an_administrator_row_written_into_the_database_is_not_believed() {
+    const TEST: &str = "an_administrator_row_written_into_the_database_is_not_believed";
+    const USER: &str = "(SELECT id FROM users WHERE email = 'user@example.org')";
+    const ADMIN: &str = "(SELECT id FROM users WHERE email = 'admin@example.org')";
+    if signs() {
+        return;
+    }
+    let scene = Scene::get();
+    let contents: Vec<Content> =
+        (0..6).map(|_| (true, scene.statement(issue("not-believed@example.org")).to_string())).collect();
+    let mut statements = scene.signed(TEST, SOMEBODY, &contents).into_iter();
+    let mut not_believed = |how: &str| {
+        let answer = scene.answer(&statements.next().unwrap());
+        assert!(matches!(answer, Answer::Refused(_)), "{how}: {answer:?}");
+    };
+    not_believed("as it is");
+
+    // A role with a seal of zeros, with the administrator's own seal, and the administrator's own row moved.
+    for seal in ["zeroblob(32)".to_owned(), format!("(SELECT mac FROM grants WHERE user_id = {ADMIN})")] {
+        scene.database(&format!(
+            "INSERT INTO grants (user_id, role, granted_at, mac)
+             SELECT {USER}, role, granted_at, {seal} FROM grants WHERE user_id = {ADMIN}"
+        ));
+        not_believed(&seal);
+        scene.database(&format!("DELETE FROM grants WHERE user_id = {USER}"));
+    }
+    scene.database(&format!("UPDATE grants SET user_id = {USER} WHERE user_id = {ADMIN}"));
+    not_believed("the row moved");
+    scene.database(&format!("UPDATE grants SET user_id = {ADMIN} WHERE user_id = {USER}"));
+
+    // One's own certificate called the administrator's, and oneself called by the administrator's name.
+    scene.database(&format!("UPDATE certificates SET user_id = {ADMIN} WHERE user_id = {USER} AND kind = 'signing'"));
+    not_believed("the certificate moved");
+    scene.database(
+        "UPDATE users SET email = 'nobody@example.org', email_key = 'nobody@example.org'
+         WHERE email = 'admin@example.org';
+         UPDATE users SET email = 'admin@example.org', email_key = 'admin@example.org'
+         WHERE email = 'user@example.org'",
+    );
+    not_believed("the name moved");
+    scene.database(
+        "UPDATE users SET email = 'user@example.org', email_key = 'user@example.org' WHERE email = 'admin@example.org';
+         UPDATE users SET email = 'admin@example.org', email_key = 'admin@example.org'
+         WHERE email = 'nobody@example.org'",
+    );
+    scene.database(&format!(
+        "UPDATE certificates SET user_id = {USER} WHERE kind = 'signing' AND serial IN
+         (SELECT serial FROM certificates WHERE user_id = {ADMIN} AND kind = 'signing' ORDER BY intended_at DESC LIMIT 1)"
+    ));
+
+    // Everything is as it was, and the administrator is believed.
+    let statement = scene.statement(Operation::List);
+    scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
+}

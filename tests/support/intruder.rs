@@ -1,0 +1,134 @@
+//! Another program that has a PIN: PKCS#11 calls beside the rules, as a person's other programs can make them.
+//!
+//! A module finds its tokens by the environment of its whole process, so the calls are made in a process of their own: this
+//! test binary again, asked for the one test that wants them.
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, UserType};
+use cryptoki::slot::Slot;
+use cryptoki::types::AuthPin;
+use serde_json::{Value, json};
+
+use super::machine::{Machine, run};
+
+/// Tells the process that it is the other program, and what it is to do.
+const ORDER: &str = "TOKENKEEP_TEST_ORDER";
+
+/// What the process is to know.
+pub struct Order {
+    pub module: String,
+    /// The token's label.
+    pub token: String,
+    pub pin: String,
+    pub input: Value,
+}
+
+impl Machine {
+    /// Runs `test` (as `module::function`) in a process of its own, with an order about this token; what it answers.
+    #[track_caller]
+    pub fn order(&self, test: &str, token: &str, pin: &str, input: &Value) -> Value {
+        let answer = self.file("tmp/order.answer");
+        let order = json!({ "module": self.module(), "token": token, "pin": pin, "input": input, "answer": answer });
+        let mut command = self.command(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture"]).env(ORDER, order.to_string());
+        let output = run(command, b"").ok();
+        let text = std::fs::read(&answer).unwrap_or_else(|_| panic!("no test has this name: {test}\n{output}"));
+        std::fs::remove_file(&answer).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+}
+
+impl Order {
+    /// In the process that [`Machine::order`] has started: acts, and returns true. Else nothing is done.
+    pub fn carried_out(act: impl FnOnce(&Self) -> Value) -> bool {
+        let Ok(order) = std::env::var(ORDER) else { return false };
+        let order: Value = serde_json::from_str(&order).unwrap();
+        let text = |name: &str| order[name].as_str().unwrap().to_owned();
+        let (module, token, pin, input) = (text("module"), text("token"), text("pin"), order["input"].clone());
+        let answer = act(&Self { module, token, pin, input });
+        std::fs::write(text("answer"), answer.to_string()).unwrap();
+        true
+    }
+}
+
+/// A program with a log-in on one token, and with sessions.
+pub struct Intruder {
+    pub session: Session,
+    pub pin: AuthPin,
+    pub input: Value,
+    module: Pkcs11,
+    slot: Slot,
+}
+
+impl Intruder {
+    /// In the process that [`Machine::order`] has started: logs in and acts, and returns true. Else nothing is done.
+    pub fn acted(act: impl FnOnce(&Self) -> Value) -> bool {
+        Order::carried_out(|order| {
+            let module = Pkcs11::new(&order.module).unwrap();
+            module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+            let is_it = |slot: &Slot| module.get_token_info(*slot).is_ok_and(|info| info.label() == order.token);
+            let slot = module.get_slots_with_token().unwrap().into_iter().find(is_it).expect("no such token");
+            let session = module.open_rw_session(slot).unwrap();
+            let pin: AuthPin = order.pin.clone().into();
+            session.login(UserType::User, Some(&pin)).unwrap();
+            act(&Self { session, pin, input: order.input.clone(), module, slot })
+        })
+    }
+
+    /// One more session, in which nothing has been begun.
+    pub fn another_session(&self) -> Session {
+        self.module.open_rw_session(self.slot).unwrap()
+    }
+
+    /// All objects of a class that lie on the token.
+    pub fn objects(&self, class: ObjectClass) -> Vec<ObjectHandle> {
+        self.session.find_objects(&[Attribute::Class(class), Attribute::Token(true)]).unwrap()
+    }
+
+    /// What the token says about an object's attribute; none if it does not say.
+    pub fn attribute(&self, object: ObjectHandle, kind: AttributeType) -> Option<Attribute> {
+        self.session.get_attributes(object, &[kind]).ok()?.pop()
+    }
+
+    pub fn is(&self, object: ObjectHandle, attribute: &Attribute) -> bool {
+        self.attribute(object, attribute.attribute_type()).as_ref() == Some(attribute)
+    }
+
+    pub fn is_rsa(&self, object: ObjectHandle) -> bool {
+        self.is(object, &Attribute::KeyType(KeyType::RSA))
+    }
+
+    pub fn label(&self, object: ObjectHandle) -> String {
+        match self.attribute(object, AttributeType::Label) {
+            Some(Attribute::Label(label)) => String::from_utf8_lossy(&label).into_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// A key pair of the intruder's own, to which everything is allowed: what fails with a user's key must succeed with it.
+    pub fn own_key_pair(&self, kind: KeyType) -> OwnKeyPair {
+        let mut private = vec![Attribute::Token(false), Attribute::Sensitive(false), Attribute::Extractable(true)];
+        private.push(Attribute::Sign(true));
+        let mut public = vec![Attribute::Token(false), Attribute::Private(false), Attribute::Verify(true)];
+        let mechanism = if kind == KeyType::RSA {
+            private.extend([Attribute::Decrypt(true), Attribute::Unwrap(true)]);
+            public.extend([Attribute::Encrypt(true), Attribute::ModulusBits(2048.into())]);
+            public.push(Attribute::PublicExponent(vec![1, 0, 1]));
+            Mechanism::RsaPkcsKeyPairGen
+        } else {
+            private.push(Attribute::Derive(true));
+            // secp256r1
+            public.push(Attribute::EcParams(vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07]));
+            Mechanism::EccKeyPairGen
+        };
+        let (public, private) = self.session.generate_key_pair(&mechanism, &public, &private).unwrap();
+        OwnKeyPair { public, private }
+    }
+}
+
+pub struct OwnKeyPair {
+    pub public: ObjectHandle,
+    pub private: ObjectHandle,
+}
