@@ -1,1 +1,435 @@
-//! x
+//! Where secrets never are: in a database, a log, a file that is left behind, a core dump, an argument or a variable.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokenkeep::cmp::{PkiBody, PkiMessage};
+use tokenkeep::letter::Letter;
+use tokenkeep::token::OaepHash;
+
+use crate::support::authority::Authority;
+use crate::support::intruder::Intruder;
+use crate::support::machine::Machine;
+use crate::support::office::Somebody;
+use crate::support::output::Output;
+use crate::support::proxy::Proxy;
+use crate::support::story::Story;
+
+/// A secret, and everything that would give it away.
+struct Secret {
+    name: String,
+    spellings: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Secret {
+    /// Every way in which these bytes might have been written.
+    fn bytes(name: impl Into<String>, bytes: &[u8]) -> Self {
+        let lower = hex::encode(bytes);
+        let decimal = bytes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let reversed: Vec<u8> = bytes.iter().rev().copied().collect();
+        let mut spellings = vec![
+            ("as it is", bytes.to_vec()),
+            ("backwards", reversed),
+            ("hexadecimal, upper case", lower.to_uppercase().into_bytes()),
+            ("as a list", decimal.join(", ").into_bytes()),
+            ("as a dense list", decimal.join(",").into_bytes()),
+            ("hexadecimal", lower.into_bytes()),
+            ("escaped", bytes.escape_ascii().to_string().into_bytes()),
+        ];
+        // Wherever in a longer text it stands: without the characters that hold a neighbor's bits, too.
+        for skipped in 0..3 {
+            let text = STANDARD_NO_PAD.encode(&bytes[skipped..]);
+            spellings.push(("base64", text.as_bytes()[..text.len() - 2].to_vec()));
+        }
+        Self { name: name.into(), spellings }
+    }
+
+    /// The same, and in the ways a person writes it.
+    fn text(name: impl Into<String>, text: &str) -> Self {
+        let mut secret = Self::bytes(name, text.as_bytes());
+        secret.spellings.push(("lower case", text.to_lowercase().into_bytes()));
+        secret
+    }
+
+    /// A letter's temporary key: grouped, in one word, and what the word stands for.
+    fn temporary_key(machine: &Machine, letter: &str) -> Vec<Self> {
+        let key = Letter::parse(&machine.read_text(letter)).unwrap().temporary_key;
+        let grouped = key.grouped().to_string();
+        let word = grouped.replace('-', "");
+        assert_eq!(key.cmp_secret(), word.as_bytes());
+        let digits = word.bytes().take(26).map(|c| {
+            let value = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".iter().position(|digit| *digit == c).unwrap();
+            u128::try_from(value).unwrap()
+        });
+        // 130 bits: the last two are not in these sixteen bytes.
+        let number = digits.clone().take(25).fold(0_u128, |number, digit| number << 5 | digit);
+        let number = number << 3 | digits.last().unwrap() >> 2;
+        vec![
+            Self::text(format!("temporary key of {letter}, grouped"), &grouped),
+            Self::text(format!("temporary key of {letter}, spaced"), &grouped.replace('-', " ")),
+            Self::text(format!("temporary key of {letter}"), &word),
+            Self::bytes(format!("temporary key of {letter}, decoded"), &number.to_be_bytes()),
+        ]
+    }
+
+    fn is_in(&self, content: &[u8]) -> bool {
+        !Search::for_all(std::slice::from_ref(self)).through(content).is_empty()
+    }
+}
+
+/// Looks for every spelling of many secrets at once: by its first eight bytes.
+struct Search<'a> {
+    beginnings: HashMap<[u8; 8], Vec<(&'a str, &'a str, &'a [u8])>>,
+}
+
+impl<'a> Search<'a> {
+    fn for_all(secrets: &'a [Secret]) -> Self {
+        let mut beginnings: HashMap<_, Vec<_>> = HashMap::new();
+        for secret in secrets {
+            for (how, spelling) in &secret.spellings {
+                let entry = (secret.name.as_str(), *how, spelling.as_slice());
+                beginnings.entry(*spelling.first_chunk().expect("it is too short")).or_default().push(entry);
+            }
+        }
+        Self { beginnings }
+    }
+
+    /// Which are in it, and how.
+    fn through(&self, content: &[u8]) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (at, window) in content.windows(8).enumerate() {
+            for (name, how, spelling) in self.beginnings.get(window).into_iter().flatten() {
+                if content[at..].starts_with(spelling) {
+                    found.insert(format!("{name}, {how}"));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn contains(content: &[u8], part: &[u8]) -> bool {
+    content.windows(part.len()).any(|window| window == part)
+}
+
+/// Every file below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let below = entries.flat_map(|entry| match entry.file_type().unwrap() {
+        kind if kind.is_dir() => files(&entry.path()),
+        kind if kind.is_file() => vec![entry.path()],
+        _ => Vec::new(),
+    });
+    below.collect()
+}
+
+/// A machine on which everything is logged at trace level, and what was said there.
+struct Watched {
+    story: Story,
+    said: Vec<Output>,
+}
+
+impl Watched {
+    /// Remembers what a command said.
+    fn hear(&mut self, output: Output) -> Output {
+        self.said.push(output.clone());
+        output
+    }
+
+    fn tokenkeep(&mut self, arguments: &[&str]) -> Output {
+        let output = self.story.tokenkeep(&[arguments, &["-vvv"]].concat());
+        self.hear(output)
+    }
+
+    fn admin(&mut self, arguments: &[&str], letter: &str) -> Output {
+        let rest = ["--letter-out", letter, "--keyset", "admin", "--pin-source", "file:admin.pin"];
+        self.tokenkeep(&[&["admin"], arguments, &rest].concat())
+    }
+
+    /// Where any of the secrets is: in files that are not `allowed` to hold it, or in what was said.
+    fn finds(&self, secrets: &[Secret], allowed: &BTreeSet<&str>) -> Vec<String> {
+        let machine = &self.story.machine;
+        let is_allowed = |path: &PathBuf| allowed.contains(path.file_name().unwrap().to_str().unwrap());
+        let kept = files(machine.path()).into_iter().filter(|path| !is_allowed(path));
+        let mut searched: Vec<(String, Vec<u8>)> =
+            kept.filter_map(|path| Some((path.display().to_string(), fs::read(path).ok()?))).collect();
+        for said in &self.said {
+            searched.push((said.to_string(), [&said.stdout[..], b"\n", &said.stderr].concat()));
+        }
+        let search = Search::for_all(secrets);
+        let found = searched.iter().flat_map(|(place, content)| {
+            search.through(content).into_iter().map(move |what| format!("{what}: in {place}"))
+        });
+        found.collect()
+    }
+}
+
+const FULL_STORY: &str = "secrets::no_secret_in_database_wal_state_or_logs_after_a_full_story";
+
+#[test]
+fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
+    if Intruder::acted(reads_the_delivery) {
+        return;
+    }
+    let mut machine = Machine::new();
+    machine.set_environment("RUST_LOG", "trace");
+    let pins = [
+        ("authority.pin", Authority::PIN),
+        ("admin.pin", Story::ADMIN_PIN),
+        ("pin1", Story::USER_PIN),
+        ("pin2", "second-2222"),
+        ("pin3", "third-333333"),
+        ("wrong.pin", "wrong-0000000"),
+    ];
+    for (file, pin) in pins {
+        machine.write_secret(file, pin);
+    }
+    let mut authority = Authority::init(&machine);
+    authority.serve(&machine);
+    let mut watched = Watched { story: Story { authority, machine }, said: Vec::new() };
+
+    // The story. The user's client dies between the reply and its installation, and goes on later.
+    let new = ["--level", "high", "--new-token", "--new-pin-source"];
+    let enroll = |letter, keyset, pin| [&["enroll", "--letter", letter, "--keyset", keyset], &new[..], &[pin]].concat();
+    watched.tokenkeep(&enroll("admin.letter", "admin", "file:admin.pin")).ok();
+    let issue = ["issue", "user@example.org", "--name", "Example, User"];
+    let shown = watched.admin(&[&issue[..], &["--json"]].concat(), "user.letter").ok();
+    // This answer shows the key, as it must.
+    let key = shown.json()["temporary_key"].as_str().unwrap().to_owned();
+    watched.said.last_mut().unwrap().stdout.clear();
+
+    let wire = Proxy::listening(&watched.story.authority.http_address());
+    let (url, first) = (wire.url(), enroll("user.letter", "default", "file:pin1"));
+    let first = [&first[..], &["--authority", &url, "-vvv"]].concat();
+    let killed = watched.story.machine.tokenkeep_dying_at("keyset.reply_here", &first);
+    assert!(watched.hear(killed).was_killed());
+    let private_key = private_key(&watched.story.machine, &wire);
+    let resumed = watched.story.tokenkeep(&first);
+    watched.hear(resumed).ok();
+
+    watched.story.machine.write("message.txt", "a message\n");
+    let user = ["--keyset", "default", "--pin-source", "file:pin1"];
+    watched.tokenkeep(&[&["sign", "--in", "message.txt", "--out", "signed.p7m"], &user[..]].concat()).ok();
+    watched.tokenkeep(&["verify", "--in", "signed.p7m", "--out", "verified.txt"]).ok();
+    let encrypt = ["encrypt", "--to", "user@example.org", "--in", "message.txt", "--out", "secret.p7m"];
+    watched.tokenkeep(&encrypt).ok();
+    watched.tokenkeep(&[&["decrypt", "--in", "secret.p7m", "--out", "read.txt"], &user[..]].concat()).ok();
+
+    watched.admin(&["issue", "user@example.org"], "again.letter").ok();
+    let again = ["enroll", "--letter", "again.letter", "--keyset", "default", "--level", "high"];
+    watched.tokenkeep(&[&again[..], &["--pin-source", "file:wrong.pin"]].concat()).fails_with(4);
+    watched.tokenkeep(&[&again[..], &["--pin-source", "file:pin1"]].concat()).ok();
+
+    watched.admin(&["recover", "user@example.org"], "recovered.letter").ok();
+    watched.tokenkeep(&enroll("recovered.letter", "second", "file:pin2")).ok();
+    let change = ["pin", "change", "--keyset", "second", "--pin-source", "file:pin2", "--new-pin-source", "file:pin3"];
+    watched.tokenkeep(&change).ok();
+    let second = ["decrypt", "--in", "secret.p7m", "--keyset", "second", "--pin-source", "file:pin3", "--out", "-"];
+    assert!(watched.tokenkeep(&second).ok().out().contains("a message"));
+
+    // What is searched for, and where it may be.
+    let letters = ["admin.letter", "user.letter", "again.letter", "recovered.letter"];
+    let machine = &watched.story.machine;
+    let mut secrets: Vec<_> = letters.iter().flat_map(|letter| Secret::temporary_key(machine, letter)).collect();
+    assert!(secrets.iter().any(|secret| secret.is_in(key.as_bytes())), "the answer shows another key");
+    secrets.extend(pins.map(|(file, pin)| Secret::text(format!("PIN in {file}"), pin)));
+    secrets.extend(private_key);
+    let allowed: BTreeSet<&str> = letters.into_iter().chain(pins.map(|(file, _)| file)).collect();
+
+    // It is searched where it says: database, WAL and log are there, and a secret would be found.
+    let names: Vec<_> = files(machine.path()).iter().map(|path| path.display().to_string()).collect();
+    for name in ["authority.db", "authority.db-wal", "authority.db-shm", "authority.log"] {
+        assert!(names.iter().any(|path| path.ends_with(name)), "{name} is not in {names:?}");
+    }
+    // What libraries say is there, too: the filter lets everything through.
+    assert!(Authority::log(machine).contains("DEBUG sqlx::query"), "the authority does not say everything");
+    for secret in &secrets {
+        for (how, spelling) in &secret.spellings {
+            machine.write("home/leaked", [b"before ", &spelling[..], b" after"].concat());
+            let leaked = machine.read("home/leaked");
+            assert!(secret.is_in(&leaked), "{} would not be found {how}", secret.name);
+        }
+    }
+    machine.write("home/leaked", Story::USER_PIN);
+    let found = watched.finds(&secrets, &allowed);
+    assert!(!found.is_empty() && found.iter().all(|what| what.contains("PIN in pin1")), "{found:?}");
+    fs::remove_file(machine.file("home/leaked")).unwrap();
+
+    let found = watched.finds(&secrets, &allowed);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(watched.story.authority.stop().success());
+    let found = watched.finds(&secrets, &allowed);
+    assert!(found.is_empty(), "after the end: {}", found.join("\n"));
+}
+
+/// The user's private encryption key, as whoever has the PIN can unwrap it while it is being delivered: SECURITY.md says
+/// that this can be done, and that it cannot once the key is installed.
+fn private_key(machine: &Machine, wire: &Proxy) -> Vec<Secret> {
+    let mut replies = wire.exchanges().into_iter().filter_map(|exchange| PkiMessage::from_der(&exchange.response).ok());
+    let body = replies.find_map(|reply| match reply.body() {
+        PkiBody::Ip(body) => Some(body.clone()),
+        _ => None,
+    });
+    let pairs = body.unwrap().response.into_iter().filter_map(|response| response.certified_key_pair);
+    let delivery = pairs.filter_map(|pair| pair.private_key).next().unwrap().to_delivery().unwrap();
+    assert_eq!(delivery.oaep, OaepHash::Sha1, "SoftHSM knows no other");
+    let input = json!({ "key": hex::encode(delivery.encrypted_key), "wrapped": hex::encode(delivery.wrapped) });
+    let answer = machine.order(FULL_STORY, "default", Story::USER_PIN, &input);
+    let parts = answer.as_object().unwrap();
+    assert_eq!(parts.len(), 6, "{parts:?}");
+    let parts = parts.iter().flat_map(|(name, value)| {
+        let bytes = hex::decode(value.as_str().unwrap()).unwrap();
+        assert!(bytes.len() >= 128, "{name} has {} bytes", bytes.len());
+        // Any sixteen bytes give it away; these are in the middle, where no encoding adds or drops a zero.
+        [8, bytes.len() / 2].map(|at| Secret::bytes(format!("{name} from {at}"), &bytes[at..at + 16]))
+    });
+    parts.collect()
+}
+
+/// In the intruder's process: unwraps the delivery into a key that can be read, and reads it.
+fn reads_the_delivery(intruder: &Intruder) -> Value {
+    let bytes = |name: &str| hex::decode(intruder.input[name].as_str().unwrap()).unwrap();
+    let is_transport = |key: &ObjectHandle| intruder.is(*key, &Attribute::Unwrap(true));
+    let transport = intruder.objects(ObjectClass::PRIVATE_KEY).into_iter().find(is_transport).unwrap();
+    let oaep = PkcsOaepParams::new(MechanismType::SHA1, PkcsMgfType::MGF1_SHA1, PkcsOaepSource::empty());
+    let mut aes = vec![Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
+    aes.extend([Attribute::Token(false), Attribute::Sensitive(true), Attribute::Extractable(false)]);
+    // As the transport key wants it. That this key may open the next one as it likes no token prevents.
+    aes.extend([Attribute::Unwrap(true), Attribute::Encrypt(false), Attribute::Decrypt(false), Attribute::Wrap(false)]);
+    let session = intruder.another_session();
+    let aes = session.unwrap_key(&Mechanism::RsaPkcsOaep(oaep), transport, &bytes("key"), &aes).unwrap();
+    let readable = [
+        Attribute::Class(ObjectClass::PRIVATE_KEY),
+        Attribute::KeyType(KeyType::RSA),
+        Attribute::Token(false),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+    ];
+    let key = session.unwrap_key(&Mechanism::AesKeyWrapPad, aes, &bytes("wrapped"), &readable).unwrap();
+    let parts = [
+        AttributeType::PrivateExponent,
+        AttributeType::Prime1,
+        AttributeType::Prime2,
+        AttributeType::Exponent1,
+        AttributeType::Exponent2,
+        AttributeType::Coefficient,
+    ];
+    let told = session.get_attributes(key, &parts).unwrap().into_iter().map(|part| match part {
+        Attribute::PrivateExponent(value) => ("private exponent", value),
+        Attribute::Prime1(value) => ("first prime", value),
+        Attribute::Prime2(value) => ("second prime", value),
+        Attribute::Exponent1(value) => ("first exponent", value),
+        Attribute::Exponent2(value) => ("second exponent", value),
+        Attribute::Coefficient(value) => ("coefficient", value),
+        other => panic!("not asked for: {other:?}"),
+    });
+    told.map(|(name, value)| (name.to_owned(), json!(hex::encode(value)))).collect::<serde_json::Map<_, _>>().into()
+}
+
+#[test]
+fn no_core_dumps() {
+    let somebody = Somebody::enrolled();
+    // Waits for what is to be signed.
+    let line = r#"ulimit -c unlimited; exec tokenkeep sign --keyset default --pin-source file:pin --out signed.p7m"#;
+    let dumped = aborted(&somebody.machine, line, |id| {
+        let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap_or_default();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
+        core.split_whitespace().skip(4).take(2).eq(["0", "0"])
+    });
+    assert!(!dumped, "it dumped its core");
+    // Where this machine dumps cores at all, another program's is dumped under the same limit.
+    let dumps = aborted(&somebody.machine, "ulimit -c unlimited; exec cat", |id| {
+        fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == "cat")
+    });
+    println!("cores are dumped here: {dumps}");
+    let cores: Vec<_> = files(somebody.machine.path()).into_iter().filter(|path| path.ends_with("core")).collect();
+    assert!(dumps || cores.is_empty(), "{cores:?}");
+}
+
+/// Runs a line until `ready` says so of its process, and has it abort: whether its core was dumped.
+#[track_caller]
+fn aborted(machine: &Machine, line: &str, ready: impl Fn(u32) -> bool) -> bool {
+    let mut command = machine.command("sh");
+    let mut child = command.args(["-c", line]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while !ready(child.id()) {
+        let over = child.try_wait().unwrap().is_some() || Instant::now() > end;
+        if over {
+            let _ = child.kill();
+            panic!("{line}: never ready");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&child), Signal::ABORT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(6));
+    status.core_dumped()
+}
+
+#[test]
+fn letters_and_pins_do_not_reach_argv() {
+    let machine = Machine::new();
+    // The demo starts every command of the story as a process of its own.
+    let mut command = machine.tokenkeep_command(&["demo", "--keep", "demo"]);
+    let (output, seen) = sampled(&mut command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let all: Vec<u8> = seen.iter().flatten().copied().collect();
+    for word in ["serve", "enroll", "issue", "recover", "file:pin1", "SOFTHSM2_CONF"] {
+        assert!(contains(&all, word.as_bytes()), "no process with {word} was seen");
+    }
+    let mut secrets = Vec::new();
+    for path in files(&machine.file("demo")) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let path = path.strip_prefix(machine.path()).unwrap().to_str().unwrap();
+        if name.ends_with(".letter") {
+            secrets.extend(Secret::temporary_key(&machine, path));
+        } else if name.ends_with(".pin") || name.starts_with("pin") {
+            secrets.push(Secret::text(format!("PIN in {name}"), machine.read_text(path).trim()));
+        }
+    }
+    assert!(secrets.len() >= 4 * 4 + 5, "letters or PINs are missing: {}", secrets.len());
+    let search = Search::for_all(&secrets);
+    for process in &seen {
+        let found = search.through(process);
+        let shown = String::from_utf8_lossy(process);
+        assert!(found.is_empty(), "in a process's arguments or environment: {found:?} in {shown}");
+    }
+    // The search sees what is there.
+    let mut telling = machine.command("sh");
+    telling.args(["-c", "sleep 0.3", &machine.read_text("demo/pin1")]);
+    let (_, seen) = sampled(&mut telling);
+    assert!(seen.iter().any(|process| !search.through(process).is_empty()));
+}
+
+/// Runs a command to its end, and sees arguments and environments of it and of all processes it starts meanwhile.
+fn sampled(command: &mut Command) -> (std::process::Output, BTreeSet<Vec<u8>>) {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut seen = BTreeSet::new();
+    while child.try_wait().unwrap().is_none() {
+        see(child.id(), &mut seen);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (child.wait_with_output().unwrap(), seen)
+}
+
+fn see(id: u32, seen: &mut BTreeSet<Vec<u8>>) {
+    for part in ["cmdline", "environ"] {
+        seen.insert(fs::read(format!("/proc/{id}/{part}")).unwrap_or_default());
+    }
+    let Ok(threads) = fs::read_dir(format!("/proc/{id}/task")) else { return };
+    for thread in threads.flatten() {
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|child| child.parse().ok()).for_each(|child| see(child, seen));
+    }
+}
