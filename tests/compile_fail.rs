@@ -2,7 +2,13 @@
 //! not compile, marked with the code of their error. Each is compiled against the library that this test was built with:
 //! with one of these lines it must fail there, for the marked reason and for no other; without them all it must compile,
 //! so that no slip of the pen passes for a promise.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use cryptoki::session::{Session, UserType};
 use serde_json::{Value, json};
 
 use crate::support::authority::Authority;
-use crate::support::intruder::Intruder;
+use crate::support::intruder::{Intruder, encrypted, value};
 use crate::support::machine::{Machine, TokenKind};
 use crate::support::office::clear_up_at_the_end;
 use crate::support::story::Story;
@@ -133,10 +133,13 @@ fn every_use_asks_for_the_pin() {
     }
 }
 
+/// A key's use in a session.
+type Use = dyn Fn(&Session, ObjectHandle) -> CkResult<Vec<u8>>;
+
 /// With a log-in, but without the PIN for the act: neither signature nor decryption. With it: one.
 fn uses_without_a_pin_of_their_own(intruder: &Intruder) -> Value {
     let (signing, encryption) = signing_and_encryption_key(intruder);
-    let mut used: Vec<(ObjectHandle, Box<dyn Fn(&Session, ObjectHandle) -> CkResult<Vec<u8>>>)> = Vec::new();
+    let mut used: Vec<(ObjectHandle, Box<Use>)> = Vec::new();
     let mechanism = if intruder.is_rsa(signing) { Mechanism::RsaPkcs } else { Mechanism::Ecdsa };
     used.push((signing, Box::new(move |session, key| session.sign(&mechanism, key, &[7; 32]))));
     if intruder.is_rsa(encryption) {
@@ -165,21 +168,6 @@ fn uses_without_a_pin_of_their_own(intruder: &Intruder) -> Value {
         assert!(again.is_err(), "one PIN was good for two signatures");
     }
     json!("tried")
-}
-
-/// Something encrypted to an RSA key, whose public half every private one tells.
-fn encrypted(session: &Session, key: ObjectHandle) -> Vec<u8> {
-    let mut template = session.get_attributes(key, &[AttributeType::Modulus]).unwrap();
-    template.extend([
-        Attribute::Class(ObjectClass::PUBLIC_KEY),
-        Attribute::KeyType(KeyType::RSA),
-        Attribute::Token(false),
-        Attribute::Private(false),
-        Attribute::Encrypt(true),
-        Attribute::PublicExponent(vec![1, 0, 1]),
-    ]);
-    let public = session.create_object(&template).unwrap();
-    session.encrypt(&Mechanism::RsaPkcs, public, &[7; 32]).unwrap()
 }
 
 #[test]
@@ -256,13 +244,6 @@ fn unwrapped(intruder: &Intruder, key: ObjectHandle) -> CkResult<Vec<u8>> {
     ];
     let secret = session.unwrap_key(&Mechanism::RsaPkcs, key, &encrypted(&session, key), &template)?;
     value(&session, secret)
-}
-
-fn value(session: &Session, secret: ObjectHandle) -> CkResult<Vec<u8>> {
-    match session.get_attributes(secret, &[AttributeType::Value])?.pop() {
-        Some(Attribute::Value(value)) => Ok(value),
-        other => panic!("it has no value: {other:?}"),
-    }
 }
 
 #[test]

@@ -1,21 +1,18 @@
 //! Where secrets never are: in a database, a log, a file that is left behind, a core dump, an argument or a variable.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokenkeep::cmp::{PkiBody, PkiMessage};
-use tokenkeep::letter::Letter;
 use tokenkeep::token::OaepHash;
 
 use crate::support::authority::Authority;
@@ -24,115 +21,8 @@ use crate::support::machine::Machine;
 use crate::support::office::Somebody;
 use crate::support::output::Output;
 use crate::support::proxy::Proxy;
+use crate::support::search::{Search, Secret, contains, files};
 use crate::support::story::Story;
-
-/// A secret, and everything that would give it away.
-struct Secret {
-    name: String,
-    spellings: Vec<(&'static str, Vec<u8>)>,
-}
-
-impl Secret {
-    /// Every way in which these bytes might have been written.
-    fn bytes(name: impl Into<String>, bytes: &[u8]) -> Self {
-        let lower = hex::encode(bytes);
-        let decimal = bytes.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let reversed: Vec<u8> = bytes.iter().rev().copied().collect();
-        let mut spellings = vec![
-            ("as it is", bytes.to_vec()),
-            ("backwards", reversed),
-            ("hexadecimal, upper case", lower.to_uppercase().into_bytes()),
-            ("as a list", decimal.join(", ").into_bytes()),
-            ("as a dense list", decimal.join(",").into_bytes()),
-            ("hexadecimal", lower.into_bytes()),
-            ("escaped", bytes.escape_ascii().to_string().into_bytes()),
-        ];
-        // Wherever in a longer text it stands: without the characters that hold a neighbor's bits, too.
-        for skipped in 0..3 {
-            let text = STANDARD_NO_PAD.encode(&bytes[skipped..]);
-            spellings.push(("base64", text.as_bytes()[..text.len() - 2].to_vec()));
-        }
-        Self { name: name.into(), spellings }
-    }
-
-    /// The same, and in the ways a person writes it.
-    fn text(name: impl Into<String>, text: &str) -> Self {
-        let mut secret = Self::bytes(name, text.as_bytes());
-        secret.spellings.push(("lower case", text.to_lowercase().into_bytes()));
-        secret
-    }
-
-    /// A letter's temporary key: grouped, in one word, and what the word stands for.
-    fn temporary_key(machine: &Machine, letter: &str) -> Vec<Self> {
-        let key = Letter::parse(&machine.read_text(letter)).unwrap().temporary_key;
-        let grouped = key.grouped().to_string();
-        let word = grouped.replace('-', "");
-        assert_eq!(key.cmp_secret(), word.as_bytes());
-        let digits = word.bytes().take(26).map(|c| {
-            let value = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".iter().position(|digit| *digit == c).unwrap();
-            u128::try_from(value).unwrap()
-        });
-        // 130 bits: the last two are not in these sixteen bytes.
-        let number = digits.clone().take(25).fold(0_u128, |number, digit| number << 5 | digit);
-        let number = number << 3 | digits.last().unwrap() >> 2;
-        vec![
-            Self::text(format!("temporary key of {letter}, grouped"), &grouped),
-            Self::text(format!("temporary key of {letter}, spaced"), &grouped.replace('-', " ")),
-            Self::text(format!("temporary key of {letter}"), &word),
-            Self::bytes(format!("temporary key of {letter}, decoded"), &number.to_be_bytes()),
-        ]
-    }
-
-    fn is_in(&self, content: &[u8]) -> bool {
-        !Search::for_all(std::slice::from_ref(self)).through(content).is_empty()
-    }
-}
-
-/// Looks for every spelling of many secrets at once: by its first eight bytes.
-struct Search<'a> {
-    beginnings: HashMap<[u8; 8], Vec<(&'a str, &'a str, &'a [u8])>>,
-}
-
-impl<'a> Search<'a> {
-    fn for_all(secrets: &'a [Secret]) -> Self {
-        let mut beginnings: HashMap<_, Vec<_>> = HashMap::new();
-        for secret in secrets {
-            for (how, spelling) in &secret.spellings {
-                let entry = (secret.name.as_str(), *how, spelling.as_slice());
-                beginnings.entry(*spelling.first_chunk().expect("it is too short")).or_default().push(entry);
-            }
-        }
-        Self { beginnings }
-    }
-
-    /// Which are in it, and how.
-    fn through(&self, content: &[u8]) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        for (at, window) in content.windows(8).enumerate() {
-            for (name, how, spelling) in self.beginnings.get(window).into_iter().flatten() {
-                if content[at..].starts_with(spelling) {
-                    found.insert(format!("{name}, {how}"));
-                }
-            }
-        }
-        found
-    }
-}
-
-fn contains(content: &[u8], part: &[u8]) -> bool {
-    content.windows(part.len()).any(|window| window == part)
-}
-
-/// Every file below a directory.
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
-    let below = entries.flat_map(|entry| match entry.file_type().unwrap() {
-        kind if kind.is_dir() => files(&entry.path()),
-        kind if kind.is_file() => vec![entry.path()],
-        _ => Vec::new(),
-    });
-    below.collect()
-}
 
 /// A machine on which everything is logged at trace level, and what was said there.
 struct Watched {
@@ -281,8 +171,8 @@ fn private_key(machine: &Machine, wire: &Proxy) -> Vec<Secret> {
         PkiBody::Ip(body) => Some(body.clone()),
         _ => None,
     });
-    let pairs = body.unwrap().response.into_iter().filter_map(|response| response.certified_key_pair);
-    let delivery = pairs.filter_map(|pair| pair.private_key).next().unwrap().to_delivery().unwrap();
+    let mut pairs = body.unwrap().response.into_iter().filter_map(|response| response.certified_key_pair);
+    let delivery = pairs.find_map(|pair| pair.private_key).unwrap().to_delivery().unwrap();
     assert_eq!(delivery.oaep, OaepHash::Sha1, "SoftHSM knows no other");
     let input = json!({ "key": hex::encode(delivery.encrypted_key), "wrapped": hex::encode(delivery.wrapped) });
     let answer = machine.order(FULL_STORY, "default", Story::USER_PIN, &input);
@@ -341,7 +231,7 @@ fn reads_the_delivery(intruder: &Intruder) -> Value {
 fn no_core_dumps() {
     let somebody = Somebody::enrolled();
     // Waits for what is to be signed.
-    let line = r#"ulimit -c unlimited; exec tokenkeep sign --keyset default --pin-source file:pin --out signed.p7m"#;
+    let line = "ulimit -c unlimited; exec tokenkeep sign --keyset default --pin-source file:pin --out signed.p7m";
     let dumped = aborted(&somebody.machine, line, |id| {
         let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap_or_default();
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
@@ -392,9 +282,9 @@ fn letters_and_pins_do_not_reach_argv() {
     for path in files(&machine.file("demo")) {
         let name = path.file_name().unwrap().to_str().unwrap();
         let path = path.strip_prefix(machine.path()).unwrap().to_str().unwrap();
-        if name.ends_with(".letter") {
+        if name.contains(".letter") {
             secrets.extend(Secret::temporary_key(&machine, path));
-        } else if name.ends_with(".pin") || name.starts_with("pin") {
+        } else if name.split('.').any(|part| part.starts_with("pin")) {
             secrets.push(Secret::text(format!("PIN in {name}"), machine.read_text(path).trim()));
         }
     }

@@ -13,7 +13,7 @@ use tokenkeep::pki::oid::ContentType;
 use tokenkeep::pki::{Certificate, Fingerprint, cms};
 use tokenkeep::smime::{self, Placement, Signing};
 use tokenkeep::statement::{Answer, Operation, SignedResponse, Statement};
-use tokenkeep::token::{Module, Pin, Signature};
+use tokenkeep::token::{Module, Pin, Signature, TokenKey};
 
 use crate::support::intruder::Order;
 use crate::support::office::end_at_the_end;
@@ -117,7 +117,7 @@ fn signs() -> bool {
         let contents: Vec<Content> = serde_json::from_value(order.input.clone()).unwrap();
         let sign = |(as_statement, content): &Content| {
             let unlock = token.unlock(Pin::new(order.pin.clone()).unwrap()).unwrap();
-            let key = token.keys().unwrap().into_iter().find(|key| key.can_sign()).unwrap();
+            let key = token.keys().unwrap().into_iter().find(TokenKey::can_sign).unwrap();
             let mut certificates = token.certificates().unwrap().into_iter();
             let certificate = certificates.find(|certificate| certificate.id == *key.id()).unwrap();
             let to_sign = ContentToSign {

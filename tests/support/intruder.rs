@@ -4,6 +4,7 @@
 //! test binary again, asked for the one test that wants them.
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::Result as CkResult;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
@@ -34,9 +35,9 @@ impl Machine {
         let mut command = self.command(std::env::current_exe().unwrap());
         command.args(["--exact", test, "--nocapture"]).env(ORDER, order.to_string());
         let output = run(command, b"").ok();
-        let text = std::fs::read(&answer).unwrap_or_else(|_| panic!("no test has this name: {test}\n{output}"));
+        let answered = std::fs::read(&answer).unwrap_or_else(|_| panic!("no test has this name: {test}\n{output}"));
         std::fs::remove_file(&answer).unwrap();
-        serde_json::from_slice(&text).unwrap()
+        serde_json::from_slice(&answered).unwrap()
     }
 }
 
@@ -125,6 +126,29 @@ impl Intruder {
         };
         let (public, private) = self.session.generate_key_pair(&mechanism, &public, &private).unwrap();
         OwnKeyPair { public, private }
+    }
+}
+
+/// Thirty-two bytes of seven, encrypted to an RSA key, whose public half every private one tells.
+pub fn encrypted(session: &Session, key: ObjectHandle) -> Vec<u8> {
+    let mut template = session.get_attributes(key, &[AttributeType::Modulus]).unwrap();
+    template.extend([
+        Attribute::Class(ObjectClass::PUBLIC_KEY),
+        Attribute::KeyType(KeyType::RSA),
+        Attribute::Token(false),
+        Attribute::Private(false),
+        Attribute::Encrypt(true),
+        Attribute::PublicExponent(vec![1, 0, 1]),
+    ]);
+    let public = session.create_object(&template).unwrap();
+    session.encrypt(&Mechanism::RsaPkcs, public, &[7; 32]).unwrap()
+}
+
+/// The value of a secret key that can be read.
+pub fn value(session: &Session, secret: ObjectHandle) -> CkResult<Vec<u8>> {
+    match session.get_attributes(secret, &[AttributeType::Value])?.pop() {
+        Some(Attribute::Value(value)) => Ok(value),
+        other => panic!("it has no value: {other:?}"),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod machine;
 pub mod office;
 pub mod output;
 pub mod proxy;
+pub mod search;
 pub mod story;
 pub mod terminal;
 pub mod wire;
