@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::letter::{Letter, Purpose};
 use crate::token::test_support::{PIN, fresh_label, pin, softhsm};
-use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
+use crate::token::{KeysetName, Module, Pin, SecurityLevel, TokenInfo};
 use double::Double;
 
 /// Who says what was written down for them, and remembers what they were asked.
@@ -64,8 +64,13 @@ pub struct Wallet {
 
 impl Wallet {
     pub fn new() -> Self {
+        Self::of(softhsm())
+    }
+
+    /// Its tokens are this module's.
+    pub fn of(module: Module) -> Self {
         let prefix = fresh_label("k");
-        Self { tokens: Tokens::new(vec![softhsm()]).seeing_only(&prefix), prefix }
+        Self { tokens: Tokens::new(vec![module]).seeing_only(&prefix), prefix }
     }
 
     /// A keyset name in this wallet.

@@ -11,6 +11,7 @@ use crate::cmp::{
 };
 use crate::letter::TemporaryKey;
 use crate::pki::software_keys::{SoftwareKey, TestAuthority};
+use crate::token::test_support::kryoptic;
 
 type Bend = fn(&Double, &Letter, Vec<u8>) -> Result<Vec<u8>, CarrierError>;
 
@@ -178,6 +179,28 @@ fn one_whose_key_was_tampered_with_or_is_missing() {
         },
         |_, letter, reply| with_ip(letter, &reply, |ip| ip.response.truncate(1)),
     ]);
+}
+
+#[test]
+fn on_another_module_too_a_new_token_is_left_empty_and_used_again() {
+    let Some(kryoptic) = kryoptic() else { return };
+    let double = Double::new();
+    let wallet = Wallet::of(kryoptic);
+    let letter = double.letter(Purpose::Enroll);
+    double.bend(|_, kind, mut reply| {
+        let middle = reply.len() / 2;
+        reply[middle] ^= u8::from(kind == "ir");
+        Ok(reply)
+    });
+    for _ in 0..2 {
+        let not = not_enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));
+        assert!(matches!(not.reason, NotEnrolledReason::BadReply(_)), "{not:?}");
+        assert!(wallet.labels().is_empty());
+    }
+    double.straight();
+    enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));
+    enrolled(run(&double, &wallet, &double.letter(Purpose::Enroll), &wallet.again("a"), &mut Script::with(PIN)));
+    delete(&wallet.tokens, &wallet.keyset("a"), &mut Script::with(PIN)).unwrap();
 }
 
 #[test]
