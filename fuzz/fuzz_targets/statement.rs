@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use tokenkeep::pki::Certificate;
-use tokenkeep::statement::{SignedResponse, SignedStatement, Statement};
+use tokenkeep::statement::{SignedResponse, SignedStatement, Statement, Way};
 
 static CA: LazyLock<Certificate> = LazyLock::new(|| {
     let der = include_bytes!("../../tests/corpus/cmp/parts/certificate.der");
@@ -18,12 +18,15 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(signed) = SignedStatement::parse(data) {
         assert_eq!(signed.as_der(), data);
         let own = signed.claimed_certificate().clone();
-        let _ = signed.verify(&own, CA.fingerprint(), now);
-        assert!(signed.verify(&CA, CA.fingerprint(), now).is_err());
+        let _ = signed.claimed_statement();
+        let _ = signed.verify(&own, CA.fingerprint(), Way::File, now);
+        assert!(signed.verify(&CA, CA.fingerprint(), Way::Online, now).is_err());
     }
     if let Ok(statement) = Statement::from_json(data) {
         let json = statement.to_json().expect("what was read can be written");
         assert_eq!(Statement::from_json(&json).ok(), Some(statement));
     }
-    assert!(SignedResponse::from_der(data.to_vec()).verify(&CA, [0; 32], now).is_err());
+    let response = SignedResponse::from_der(data.to_vec());
+    let _ = response.claimed_refusal();
+    assert!(response.verify(&CA, [0; 32], now).is_err());
 });

@@ -3,6 +3,7 @@
 //! Who may speak is asked anew at each statement: the certificate must be current in the store and the CA's own work,
 //! its user's record and role must carry the token's seal, and the nonce must be new.
 
+mod by_file;
 mod letters;
 mod tell;
 
@@ -17,26 +18,32 @@ use super::temporary_key::Wanted;
 use super::{Authority, AuthorityError, at, audit};
 use crate::cmp::PkiFailureInfo;
 use crate::pki::{Certificate, Fingerprint, Purpose as CertificatePurpose, path};
-use crate::statement::{Answer, Operation, Response, SignedStatement, VerifiedStatement};
+use crate::statement::{Answer, Operation, Response, SignedStatement, VerifiedStatement, Way};
 use crate::store::{CertificateKind, CertificateState, Purpose, Role, StatementRecord, UserRecord};
 
+use self::by_file::Seal;
 use self::letters::IssueTo;
 
 /// A statement whose signer is an administrator, taken in: its nonce is used.
 struct TakenStatement {
     statement: VerifiedStatement,
     administrator: UserRecord,
+    seal: Seal,
 }
 
 impl Authority {
-    /// Answers one statement (CMS `SignedData`) with a signed response. Empty only if the response key fails.
-    pub fn answer_statement(&self, statement: &[u8], now: Timestamp) -> Vec<u8> {
+    /// Answers one statement (CMS `SignedData`), by the bounds of the way it came, with a signed response. Empty only if the
+    /// response key fails.
+    pub fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Vec<u8> {
         let digest: [u8; 32] = Sha256::digest(statement).into();
         let span = tracing::info_span!("statement", digest = %hex::encode(digest));
         let _inside = span.enter();
         // One statement at a time: administrators are few, and two letters for one user have an order.
         let _turn = self.administration.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = self.take(statement, now).and_then(|taken| self.carry_out_statement(&taken, now));
+        let answer = self.take(statement, way, now).and_then(|taken| {
+            let answer = self.carry_out_statement(&taken, now)?;
+            taken.seal.close(answer)
+        });
         let answer = answer.unwrap_or_else(|stop| match stop {
             Stop::Refused(rejection) => {
                 tracing::warn!(reason = %rejection, "refused");
@@ -54,12 +61,14 @@ impl Authority {
     }
 
     /// Verifies a statement and its signer, and uses its nonce up.
-    fn take(&self, statement: &[u8], now: Timestamp) -> Result<TakenStatement, Stop> {
+    fn take(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<TakenStatement, Stop> {
         let signed = SignedStatement::parse(statement).map_err(|error| refuse(error.to_string()))?;
         let (administrator, certificate) = self.administrator_of(signed.claimed_certificate(), now)?;
         let authority = Fingerprint::from_bytes(self.identity.authority);
-        let verified = signed.verify(&certificate, authority, now).map_err(|error| refuse(error.to_string()))?;
+        let verified = signed.verify(&certificate, authority, way, now).map_err(|error| refuse(error.to_string()))?;
         let content = verified.statement();
+        // Before the nonce is used: a letter that cannot be handed over must not void the user's earlier one.
+        let seal = self.seal_for(way, &content.operation, &administrator, now)?;
         let detail = json!({
             "statement": hex::encode(verified.digest()),
             "administrator": administrator.id,
@@ -80,7 +89,7 @@ impl Authority {
         }
         at("authority.statement.after_taken");
         tracing::info!(operation = content.operation.name(), by = %administrator.email, "taken");
-        Ok(TakenStatement { statement: verified, administrator })
+        Ok(TakenStatement { statement: verified, administrator, seal })
     }
 
     /// The administrator whose current signing certificate this is. One answer for all who are none.

@@ -110,6 +110,11 @@ impl Configuration {
         file::parse(file, &text, environment)
     }
 
+    /// The control socket of a running `serve`.
+    pub fn control_socket(&self) -> PathBuf {
+        self.state.join("control.sock")
+    }
+
     /// The database file.
     pub fn database(&self) -> PathBuf {
         self.state.join("authority.db")

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::ConfigurationError;
 use crate::cmp::CmpError;
 use crate::pki::PkiError;
+use crate::smime::SmimeError;
 use crate::statement::StatementError;
 use crate::store::StoreError;
 use crate::token::TokenError;
@@ -49,6 +50,9 @@ pub enum AuthorityError {
     /// Responses that cannot be made.
     #[error(transparent)]
     Statement(#[from] StatementError),
+    /// A letter that cannot be encrypted to the administrator.
+    #[error(transparent)]
+    Smime(#[from] SmimeError),
     /// No PKCS#11 module is configured and none was found.
     #[error("cannot find SoftHSM's PKCS#11 module where it is usually installed; install softhsm2, or set `module` in {}", .0.display())]
     NoModule(PathBuf),

@@ -1,5 +1,8 @@
 //! `tokenkeep admin`: one command is one statement, signed on the administrator's token: one PIN, one act.
 
+mod files;
+mod tell;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueHint};
@@ -13,8 +16,10 @@ use super::surroundings::Surroundings;
 use crate::carrier::Http;
 use crate::keyset;
 use crate::letter::Letter;
-use crate::statement::{Answer, Operation, UserDetails, UserSummary};
+use crate::statement::{Answer, Operation};
 use crate::token::SecurityLevel;
+
+use self::tell::{list, show};
 
 /// What the command line says.
 #[derive(Debug, Subcommand)]
@@ -27,6 +32,8 @@ pub enum Command {
     List(As),
     /// Show a user: certificates, letters
     Show(Show),
+    /// Open the authority's response to a statement that went as a file (--statement-out)
+    Open(files::Open),
 }
 
 /// As whom, and how to reach the authority.
@@ -38,13 +45,17 @@ pub struct As {
     pin: ExistingPin,
     #[command(flatten)]
     authority: AuthorityAt,
+    /// Send nothing: write the signed command to this new file, good for 14 days, for `authority answer`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["http", "https"])]
+    statement_out: Option<PathBuf>,
 }
 
 /// What becomes of a letter.
 #[derive(Debug, clap::Args)]
 pub struct LetterOut {
     /// Write the letter to this new file, for its owner only; - is stdout [default: stdout]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+          conflicts_with = "statement_out")]
     letter_out: Option<PathBuf>,
     /// How long the letter is good: 90s, 30m, 36h, 14d, 2w [default: the authority's]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
@@ -103,14 +114,9 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
             let operation = Operation::Recover { email, lost, valid_for_seconds: letter.valid_for };
             for_a_letter(operation, &letter, &who, around)
         }
-        Command::List(who) => match ask(Operation::List, &who, around)? {
-            Answer::Users(users) => list(&users, around),
-            other => Err(unexpected(&other)),
-        },
-        Command::Show(Show { email, who }) => match ask(Operation::Show { email }, &who, around)? {
-            Answer::User(user) => show(&user, around),
-            other => Err(unexpected(&other)),
-        },
+        Command::List(who) => for_an_answer(Operation::List, &who, around),
+        Command::Show(Show { email, who }) => for_an_answer(Operation::Show { email }, &who, around),
+        Command::Open(arguments) => files::open(&arguments, around),
     }
 }
 
@@ -128,27 +134,52 @@ fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answ
     let prompter = around.prompter(who.pin.pin_source.as_ref(), None)?;
     let mut person = AtTheCommandLine::new(prompter, around.screen);
     let response = keyset::administer(&tokens, &keyset, &carrier, operation, &mut person, around.now())?;
-    match response.answer {
+    unless_refused(response.answer)
+}
+
+fn unless_refused(answer: Answer) -> Result<Answer, Failure> {
+    match answer {
         Answer::Refused(reason) => Err(Failure::new(Exit::Refused, format!("refused by the authority: {reason}"))),
         answer => Ok(answer),
     }
 }
 
-fn for_a_letter(operation: Operation, to: &LetterOut, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let out = to.letter_out.as_deref().filter(|path| *path != Path::new("-"));
-    // Before any PIN: a letter that cannot be written would be lost, and voids the user's earlier one.
-    if let Some(path) = out {
-        output::check_new(path)?;
+fn for_an_answer(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    if let Some(file) = &who.statement_out {
+        return files::state(operation, file, who, around);
     }
-    let text = match ask(operation, who, around)? {
-        Answer::Letter(text) => text,
-        other => return Err(unexpected(&other)),
-    };
-    let letter = Letter::parse(&text)?;
+    match (&operation.clone(), ask(operation, who, around)?) {
+        (Operation::List, Answer::Users(users)) => list(&users, around),
+        (Operation::Show { .. }, Answer::User(user)) => show(&user, around),
+        (_, other) => Err(unexpected(&other)),
+    }
+}
+
+fn for_a_letter(operation: Operation, to: &LetterOut, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    if let Some(file) = &who.statement_out {
+        return files::state(operation, file, who, around);
+    }
+    let out = new_file(to.letter_out.as_deref())?;
+    match ask(operation, who, around)? {
+        Answer::Letter(text) => {
+            hand_out(&text, out, "the letter is lost: type the command again, the new letter voids it", around)
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The file that a letter goes to; none: stdout. Checked before any PIN: a letter that cannot be written would be lost,
+/// and voids the user's earlier one.
+fn new_file(out: Option<&Path>) -> Result<Option<&Path>, Failure> {
+    let out = out.filter(|path| *path != Path::new("-"));
+    out.map_or(Ok(()), output::check_new)?;
+    Ok(out)
+}
+
+fn hand_out(text: &str, out: Option<&Path>, if_lost: &str, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let letter = Letter::parse(text)?;
     if let Some(path) = out {
-        letter.write_new(path).map_err(|error| {
-            Failure::from(error).with_remedy("the letter is lost: type the command again, the new letter voids it")
-        })?;
+        letter.write_new(path).map_err(|error| Failure::from(error).with_remedy(if_lost))?;
     } else if !around.screen.is_json() {
         output::write(None, text.as_bytes(), Content::Text)?;
         return Ok(Exit::Done);
@@ -169,59 +200,9 @@ fn for_a_letter(operation: Operation, to: &LetterOut, who: &As, around: &Surroun
             "email": letter.email,
             "name": letter.user_name,
             "letter": out.map(|path| path.display().to_string()),
-            "text": out.is_none().then(|| text.as_str()),
+            "text": out.is_none().then_some(text),
         }),
     )
-}
-
-fn list(users: &[UserSummary], around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let rows = users
-        .iter()
-        .map(|user| {
-            vec![
-                user.email.clone(),
-                user.name.clone(),
-                if user.administrator { "administrator" } else { "" }.to_owned(),
-                match (user.enrolled, user.certificate_expires) {
-                    (true, Some(until)) => format!("until {until}"),
-                    (true, None) => "yes".to_owned(),
-                    (false, _) => "no".to_owned(),
-                },
-                user.letter_expires.map(|until| format!("until {until}")).unwrap_or_default(),
-            ]
-        })
-        .collect();
-    around.screen.table(&["e-mail", "name", "role", "enrolled", "letter"], rows, "There are no users.", &users)
-}
-
-fn show(user: &UserDetails, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let mut lines = vec![
-        format!("Name           {}", user.name),
-        format!("E-mail         {}", user.email),
-        format!("User id        {}", user.id),
-        format!("Role           {}", if user.administrator { "administrator" } else { "user" }),
-        format!("Known since    {}", user.since),
-        format!("Archived keys  {}", user.archived_keys),
-    ];
-    for certificate in &user.certificates {
-        lines.push(format!(
-            "\n{} certificate, {}\n  serial    {}\n  keyset    {} (level {})\n  valid     {} to {}",
-            certificate.usage,
-            certificate.state,
-            certificate.serial,
-            certificate.keyset,
-            certificate.level,
-            certificate.not_before,
-            certificate.not_after,
-        ));
-    }
-    for letter in &user.letters {
-        lines.push(format!(
-            "\nLetter {} ({}), {}, good until {}",
-            letter.reference, letter.purpose, letter.state, letter.expires
-        ));
-    }
-    around.screen.answer(lines.join("\n"), user)
 }
 
 fn unexpected(answer: &Answer) -> Failure {

@@ -1,4 +1,4 @@
-//! `tokenkeep authority`: make one, and serve.
+//! `tokenkeep authority`: make one, serve, answer a statement that came as a file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,11 @@ use super::exit::{Exit, Failure};
 use super::progress;
 use super::surroundings::{Surroundings, directory};
 use super::{interrupt, output, screen};
-use crate::authority::{self, Configuration, Environment};
+use crate::authority::{self, Authority, Configuration, Environment};
 use crate::letter::Letter;
 use crate::prompter::PinSource;
 use crate::service::{self, OpenDoors, Stop};
+use crate::statement::{SignedResponse, SignedStatement, Way};
 
 /// What the command line says.
 #[derive(Debug, Subcommand)]
@@ -23,6 +24,10 @@ pub enum Command {
     Init(Init),
     /// Serve: enroll, deliver, take administrators' statements, until Ctrl-C or SIGTERM
     Serve(Serve),
+    /// Answer an administrator's statement that came as a file (`admin … --statement-out`)
+    ///
+    /// While `authority serve` runs, it answers, through its control socket, and no PIN is asked for here.
+    Answer(Answer),
 }
 
 /// What the command line says of `authority init`.
@@ -52,6 +57,21 @@ pub struct Serve {
     pin: ExistingPin,
 }
 
+/// What the command line says of `authority answer`.
+#[derive(Debug, clap::Args)]
+pub struct Answer {
+    #[command(flatten)]
+    configuration: ConfigurationFile,
+    #[command(flatten)]
+    pin: ExistingPin,
+    /// The statement; - is stdin
+    #[arg(long = "in", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    statement: PathBuf,
+    /// Write the signed response to this new file
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    out: PathBuf,
+}
+
 /// `--config`
 #[derive(Debug, clap::Args)]
 pub struct ConfigurationFile {
@@ -79,6 +99,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
     match command {
         Command::Init(arguments) => init(&arguments, around),
         Command::Serve(arguments) => serve(&arguments, around),
+        Command::Answer(arguments) => answer(&arguments, around),
     }
 }
 
@@ -141,6 +162,46 @@ fn serve(arguments: &Serve, around: &Surroundings<'_>) -> Result<Exit, Failure> 
     service::serve(configuration, pin, |doors| announce(doors, around), Stop::on_signal())?;
     around.screen.note("Stopped.");
     Ok(Exit::Done)
+}
+
+fn answer(arguments: &Answer, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let configuration = arguments.configuration.load()?;
+    output::check_new(&arguments.out)?;
+    // What is no statement at all needs neither PIN nor response.
+    let statement = SignedStatement::parse(&output::read(Some(&arguments.statement))?)?;
+    let response = match service::answer_by_running(&configuration, statement.as_der())? {
+        Some(response) => response,
+        None => answer_here(configuration, &arguments.pin, &statement, around)?,
+    };
+    output::write_new(&arguments.out, &response).map_err(|failure| {
+        failure.with_remedy("the response is lost, and the statement is used: the administrator must make a new one")
+    })?;
+    let refusal = SignedResponse::from_der(response).claimed_refusal();
+    let out = arguments.out.display();
+    let lines = match &refusal {
+        None => format!(
+            "Wrote {out}: the signed response.\nNext: it goes back to the administrator (tokenkeep admin open)."
+        ),
+        Some(reason) => format!("Wrote {out}: the signed response, a refusal: {reason}"),
+    };
+    around.screen.answer(lines, &json!({ "response": out.to_string(), "refused": refusal }))
+}
+
+/// Answers with the authority's token and database opened for this one statement.
+fn answer_here(
+    configuration: Configuration,
+    pin: &ExistingPin,
+    statement: &SignedStatement,
+    around: &Surroundings<'_>,
+) -> Result<Vec<u8>, Failure> {
+    let label = &configuration.token.label;
+    let pin = around.prompter(pin.pin_source.as_ref(), None)?.pin(&format!("the authority's token {label:?}"))?;
+    let authority = Authority::open(configuration, &pin, around.now())?;
+    let response = authority.answer_statement(statement.as_der(), Way::File, around.now());
+    if response.is_empty() {
+        return Err(Failure::fault("cannot sign the response: the authority's response key fails; -v tells more"));
+    }
+    Ok(response)
 }
 
 fn announce(doors: &OpenDoors, around: &Surroundings<'_>) {

@@ -12,6 +12,7 @@ use crate::pki::PkiError;
 use crate::prompter::PrompterError;
 use crate::service::ServiceError;
 use crate::smime::SmimeError;
+use crate::statement::StatementError;
 use crate::token::{TokenError, TokenErrorKind};
 
 /// The exit codes. They are an interface: scripts rely on them.
@@ -162,6 +163,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::Pin => Self::Pin,
             ErrorKind::Refused => Self::Refused,
             ErrorKind::Unreachable => Self::Unreachable,
+            ErrorKind::NotVerified => Self::NotVerified,
         }
     }
 }
@@ -198,6 +200,13 @@ impl From<ServiceError> for Failure {
             ServiceError::Authority(error) => error.into(),
             other => Self::fault(other.to_string()),
         }
+    }
+}
+
+/// Of a statement or response that was given as a file.
+impl From<StatementError> for Failure {
+    fn from(error: StatementError) -> Self {
+        Self::new(Exit::NotVerified, error.to_string())
     }
 }
 

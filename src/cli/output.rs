@@ -82,6 +82,17 @@ pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), 
         .map_err(|error| Failure::fault(format!("cannot write {}: {error}", path.display())))
 }
 
+/// Writes a new file for its owner only (0600), never over an existing one.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::fault(format!("cannot write {}: {error}", path.display()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
+        // Half a file is of no use; what hinders writing need not hinder removing.
+        let _ = fs::remove_file(path);
+        failed(error)
+    })
+}
+
 /// Removes what is unfinished when the program was interrupted.
 pub fn discard_unfinished() {
     if let Ok(paths) = UNFINISHED.lock() {
@@ -188,6 +199,16 @@ mod tests {
         write(Some(&path), b"two", Content::Decrypted).unwrap();
         assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"two".to_vec(), 0o640));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_new_file_is_its_owners_and_goes_over_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        write_new(&path, b"one").unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert!(write_new(&path, b"two").unwrap_err().message.contains("exists"));
+        assert_eq!(fs::read(&path).unwrap(), b"one");
     }
 
     #[test]

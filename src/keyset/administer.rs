@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::carrier::Carrier;
 use crate::pki::{Certificate, Fingerprint};
-use crate::statement::{Operation, Response, SignedResponse, Statement, StatementError};
+use crate::statement::{Operation, Response, SignedResponse, SignedStatement, Statement, StatementError, Way};
 use crate::token::{KeyId, Token};
 
 use super::index::PrivateIndex;
@@ -26,6 +26,32 @@ pub fn administer(
     person: &mut dyn Person,
     now: Timestamp,
 ) -> Result<Response, KeysetError> {
+    let (sent, authority) = sign(tokens, keyset, operation, Way::Online, person, now)?;
+    let response = Zeroizing::new(carrier.statement(sent.as_der())?);
+    SignedResponse::from_der(response.to_vec()).verify(&authority, sent.digest(), now).map_err(|error| answer(&error))
+}
+
+/// Signs the command, to be carried to the authority as a file; nothing is sent. [`super::open_response`] opens what comes
+/// back.
+pub fn sign_for_a_file(
+    tokens: &Tokens,
+    keyset: &FoundKeyset,
+    operation: Operation,
+    person: &mut dyn Person,
+    now: Timestamp,
+) -> Result<SignedStatement, KeysetError> {
+    sign(tokens, keyset, operation, Way::File, person, now).map(|(statement, _)| statement)
+}
+
+/// The signed command, and the CA certificate of the authority it is for. The token is logged out again.
+fn sign(
+    tokens: &Tokens,
+    keyset: &FoundKeyset,
+    operation: Operation,
+    way: Way,
+    person: &mut dyn Person,
+    now: Timestamp,
+) -> Result<(SignedStatement, Certificate), KeysetError> {
     must_be_usable(keyset)?;
     must_be_valid(keyset, now)?;
     let act = "sign the command";
@@ -39,15 +65,14 @@ pub fn administer(
     let (key, certificate) = key_and_certificate(token, &keyset.name, &keys.signing)?;
     let certificate = Certificate::from_der(&certificate.der).map_err(message)?;
 
-    let statement = Statement::new(authority.fingerprint(), operation, nonce()?, now);
+    let statement = Statement::by(way, authority.fingerprint(), operation, nonce()?, now);
     let signer = unlock.sign_with(&key);
     let sent = statement.sign(&signer, &certificate, now).map_err(|error| match signer.take_error() {
         Some(error) => error.into(),
         None => message(error),
     })?;
     drop(signer); // logged out before anything is sent
-    let response = Zeroizing::new(carrier.statement(sent.as_der())?);
-    SignedResponse::from_der(response.to_vec()).verify(&authority, sent.digest(), now).map_err(|error| answer(&error))
+    Ok((sent, authority))
 }
 
 /// The authority that the private index names, if the public one led to the same.

@@ -3,11 +3,11 @@
 use zeroize::Zeroizing;
 
 use crate::pki::Certificate;
-use crate::smime::{EncryptedMessage, KeyOperation, KeyResult, Message, OpenError, RecipientKind, SmimeError};
+use crate::smime::{EncryptedMessage, KeyOperation, KeyResult, Message, OpenError, Opened, RecipientKind, SmimeError};
 use crate::token::{KeyId, TokenError};
 
 use super::choose::{in_use, list_or, seen};
-use super::index::Hex;
+use super::index::{Hex, PrivateIndex};
 use super::unlock::{believed, damaged, key_and_certificate, unlock};
 use super::{FoundKeyset, KeysetChoice, KeysetError, Person, PinRequest, Tokens};
 
@@ -36,14 +36,28 @@ pub fn decrypt(
     let message = EncryptedMessage::parse(&Message::read(message).map_err(|error| unreadable(&error))?)
         .map_err(|error| unreadable(&error))?;
     let way = find_way(tokens, choice, &message)?;
+    let (opened, _) = open_by(tokens, &way, &message, "decrypt", person)?;
+    Ok(Decrypted {
+        content: opened.content,
+        keyset: way.keyset.name.to_string(),
+        integrity_protected: opened.authenticated,
+    })
+}
 
-    let operation = "decrypt";
+/// Opens the message with the key that was chosen: one PIN. Answers the private index, too, which alone is believed.
+pub(super) fn open_by(
+    tokens: &Tokens,
+    way: &Way,
+    message: &EncryptedMessage,
+    operation: &'static str,
+    person: &mut dyn Person,
+) -> Result<(Opened, PrivateIndex), KeysetError> {
     let request = PinRequest::Existing { operation, token: &way.keyset.token };
     let unlock = unlock(tokens, &way.keyset.token, operation, request, person)?;
     let token = unlock.token();
     let index = believed(token, &way.keyset.name, person)?;
     let id = Hex::from(&way.key);
-    if !index.keyset.keys.is_some_and(|keys| keys.encryption.contains(&id)) {
+    if !index.keyset.keys.as_ref().is_some_and(|keys| keys.encryption.contains(&id)) {
         return Err(damaged(
             token,
             &way.keyset.name,
@@ -66,15 +80,11 @@ pub fn decrypt(
         OpenError::Key(error) => KeysetError::Token(error),
         OpenError::Message(error) => unreadable(&error),
     })?;
-    Ok(Decrypted {
-        content: opened.content,
-        keyset: way.keyset.name.to_string(),
-        integrity_protected: opened.authenticated,
-    })
+    Ok((opened, index))
 }
 
 /// Which key, of which keyset, for which of the message's recipients.
-struct Way {
+pub(super) struct Way {
     keyset: FoundKeyset,
     key: KeyId,
     recipient: usize,
@@ -111,7 +121,7 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, message: &EncryptedMessage) 
 }
 
 /// The first recipient of the message that this keyset has the key of; its keys are tried from the newest to the oldest.
-fn way_of(keyset: FoundKeyset, message: &EncryptedMessage) -> Option<Way> {
+pub(super) fn way_of(keyset: FoundKeyset, message: &EncryptedMessage) -> Option<Way> {
     let (key, recipient) = keyset.encryption.iter().find_map(|id| {
         let certificate = Certificate::from_der(&keyset.certificate_of(id)?.der).ok()?;
         let recipient = message.recipients().iter().position(|recipient| {

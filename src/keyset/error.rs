@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Refused,
     /// The authority cannot be reached (6).
     Unreachable,
+    /// A signature or a message is not what it claims to be (8).
+    NotVerified,
 }
 
 /// An act with a keyset that did not succeed. Each message completes "cannot …" or says what is in the way, with a remedy.
@@ -101,6 +103,14 @@ pub enum KeysetError {
         /// why it failed
         reason: String,
     },
+    /// A message is not what it claims to be: another's signature, changed, an answer to something else.
+    #[error("cannot {operation}: {reason}")]
+    NotVerified {
+        /// what was tried
+        operation: &'static str,
+        /// what does not fit
+        reason: String,
+    },
     /// Nobody here can read this message.
     #[error("cannot decrypt: {0}")]
     NotARecipient(String),
@@ -125,6 +135,7 @@ impl KeysetError {
             | Self::Authoritys { .. }
             | Self::NotARecipient(_)
             | Self::Refused(_) => ErrorKind::Refused,
+            Self::NotVerified { .. } => ErrorKind::NotVerified,
             Self::Carrier(CarrierError::BadAnswer { .. }) | Self::Damaged { .. } | Self::Message { .. } => {
                 ErrorKind::Fault
             }

@@ -16,6 +16,7 @@ mod enroll;
 mod error;
 mod find;
 mod index;
+mod open_response;
 mod person;
 mod pin_change;
 mod show;
@@ -23,7 +24,7 @@ mod sign;
 mod trust;
 mod unlock;
 
-pub use administer::administer;
+pub use administer::{administer, sign_for_a_file};
 pub use choose::{KeysetChoice, TokenSelector};
 pub use decrypt::{Decrypted, decrypt};
 pub use delete::{Deleted, delete};
@@ -31,6 +32,7 @@ pub use enroll::{EnrollOptions, Enrolled, Enrollment, NewToken, NotEnrolled, Not
 pub use error::{ErrorKind, KeysetError};
 pub use find::{FoundKeyset, Standing, TokenTrouble, Tokens};
 pub use index::AuthorityAddress;
+pub use open_response::open_response;
 pub use person::{NoPin, Notice, Person, PinRequest, Step};
 pub use pin_change::pin_change;
 pub use show::{CertificateSummary, KeyUse, KeysetDetails, show};

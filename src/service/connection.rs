@@ -59,6 +59,11 @@ pub(super) async fn accept(
         }
     }
     drop(listener);
+    finish(connections).await;
+}
+
+/// Gives connections that are busy a little time.
+pub(super) async fn finish(mut connections: JoinSet<()>) {
     let finished = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, finished).await.is_err() {
         tracing::warn!("connections that did not end in time are cut");
@@ -83,7 +88,8 @@ async fn converse(
     }
 }
 
-async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
+/// Speaks HTTP/1.1 on a connection until it ends.
+pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     source: IpAddr,
     routes: Router,

@@ -41,6 +41,14 @@ pub enum ServiceError {
     /// The key on the token cannot be used for TLS.
     #[error("cannot open the https door: {0}")]
     Tls(String),
+    /// The control socket cannot be made, or not be spoken to.
+    #[error("cannot use the control socket {}: {reason}", path.display())]
+    Control {
+        /// The socket.
+        path: PathBuf,
+        /// What is in the way, and what to do.
+        reason: String,
+    },
     /// Threads, sockets, signals.
     #[error("cannot serve: {0}")]
     Runtime(io::Error),

@@ -29,6 +29,15 @@ pub(super) const CONNECTIONS: usize = 512;
 /// How many of them from one source.
 pub(super) const CONNECTIONS_OF_ONE: usize = 64;
 
+/// How many connections the control socket has at once.
+pub(super) const CONTROL_CONNECTIONS: usize = 8;
+
+/// How long whoever asks through the control socket waits: as long as the queue, and the token's work after that.
+pub(super) const CONTROL_ANSWER_TIME: Duration = Duration::from_mins(2);
+
+/// The most bytes of an answer through the control socket: a list of some ten thousand users.
+pub(super) const CONTROL_ANSWER: u64 = 8 * 1024 * 1024;
+
 /// How many requests the authority works on at once; the token does one thing at a time anyway.
 pub(super) const WORKERS: usize = 16;
 

@@ -1,13 +1,15 @@
 //! The authority's doors: two listeners, the requests that come through them, and nothing of what is decided behind.
 //!
 //! HTTP takes CMP, gives the CA certificate and searches certificates; HTTPS takes statements, and all the rest, with a
-//! key on the authority's token. The doors are asynchronous; what stands behind them blocks, and is asked on a bounded
+//! key on the authority's token. A control socket in the state directory takes statements that came as files, from
+//! commands of the same user. The doors are asynchronous; what stands behind them blocks, and is asked on a bounded
 //! number of threads. This room must never read or write without a bound on bytes and time, never do the authority's
 //! work on a thread that serves the network, never log what a request carries, and never judge: it takes bytes to the
 //! [`Authority`] and brings its bytes back.
 
 mod cmp;
 mod connection;
+mod control;
 mod error;
 mod guard;
 mod limits;
@@ -29,6 +31,8 @@ use tokio::sync::watch;
 use crate::authority::{Authority, Configuration};
 use crate::token::Pin;
 
+use control::ControlSocket;
+pub use control::answer_by_running;
 pub use error::ServiceError;
 use guard::{Guard, Workers};
 use office::Office;
@@ -81,13 +85,14 @@ pub fn serve(
         let http = bind("http", listen.http, &file).await?;
         let https = bind("https", listen.https, &file).await?;
         let doors = open_doors(&http, &https, &listen)?;
+        let control = ControlSocket::bind(&configuration.control_socket())?;
         let authority =
             tokio::task::spawn_blocking(move || Authority::open(configuration, &pin, Timestamp::now())).await??;
         authority.set_public_urls(&doors.http_url, &doors.https_url);
         let tls = tls::server_config(authority.tls_identity())?;
         let stop = stop.listen().map_err(ServiceError::Runtime)?;
         announce(&doors);
-        run(Arc::new(authority), listen.certificate_search, http, https, tls, stop).await;
+        run(Arc::new(authority), listen.certificate_search, (http, https, control), tls, stop).await;
         Ok(())
     });
     // What is still at work has had its time.
@@ -95,12 +100,11 @@ pub fn serve(
     result
 }
 
-/// Serves both doors until `stop`, and finishes what is under way unless `stop` comes again.
+/// Serves both doors and the control socket until `stop`, and finishes what is under way unless `stop` comes again.
 async fn run(
     office: Arc<dyn Office>,
     search: bool,
-    http: TcpListener,
-    https: TcpListener,
+    (http, https, control): (TcpListener, TcpListener, ControlSocket),
     tls: Arc<rustls::ServerConfig>,
     mut stop: Listening,
 ) {
@@ -111,6 +115,7 @@ async fn run(
     let doors = [
         tokio::spawn(connection::accept(http, None, routes.http(), guard.clone(), closed.clone())),
         tokio::spawn(connection::accept(https, Some(tls), routes.https(), guard, closed.clone())),
+        tokio::spawn(control.accept(routes.control(), closed.clone())),
     ];
     let sweeping = tokio::spawn(sweep(office, closed));
     stop.requested().await;

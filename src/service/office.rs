@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::authority::{Answer, Authority, AuthorityError};
+use crate::statement::Way;
 
 /// The authority, as its doors see it. Everything blocks.
 pub(super) trait Office: Send + Sync + 'static {
     /// Answers a CMP message.
     fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> Answer;
-    /// Answers a statement.
-    fn answer_statement(&self, statement: &[u8], now: Timestamp) -> Vec<u8>;
+    /// Answers a statement that came this way.
+    fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Vec<u8>;
     /// The encryption certificates of an e-mail address.
     fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError>;
     /// The CA certificate.
@@ -26,8 +27,8 @@ impl Office for Authority {
         Self::answer_cmp(self, message, source, now)
     }
 
-    fn answer_statement(&self, statement: &[u8], now: Timestamp) -> Vec<u8> {
-        Self::answer_statement(self, statement, now)
+    fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Vec<u8> {
+        Self::answer_statement(self, statement, way, now)
     }
 
     fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {

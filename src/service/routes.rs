@@ -16,6 +16,9 @@ use super::guard::{NotDone, SearchLimit, Workers};
 use super::office::Office;
 use super::{cmp, limits, search, statements};
 
+/// The control socket's only path; the log tells it from the doors' by it.
+pub(super) const CONTROL_PATH: &str = "/control/statements";
+
 /// What the handlers have.
 pub(super) struct Doors {
     pub(super) office: Arc<dyn Office>,
@@ -40,6 +43,11 @@ impl Routes {
     /// The same, and statements.
     pub(super) fn https(&self) -> Router {
         self.finish(common().route("/statements", post(statements::answer)))
+    }
+
+    /// The control socket's: one thing only.
+    pub(super) fn control(&self) -> Router {
+        self.finish(Router::new().route(CONTROL_PATH, post(statements::answer_file)))
     }
 
     fn finish(&self, routes: Router<Arc<Doors>>) -> Router {

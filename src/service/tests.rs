@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::*;
 use crate::authority::{Answer, AuthorityError};
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority};
+use crate::statement::Way;
 use crate::token::KeyAlgorithm;
 
 /// Answers as its test wants.
@@ -34,8 +35,9 @@ impl Office for StandIn {
         Answer { bytes: message.iter().rev().copied().collect(), delay: self.delay }
     }
 
-    fn answer_statement(&self, statement: &[u8], _now: Timestamp) -> Vec<u8> {
-        [b"response to ", statement].concat()
+    fn answer_statement(&self, statement: &[u8], way: Way, _now: Timestamp) -> Vec<u8> {
+        let prefix: &[u8] = if way == Way::File { b"response to the file " } else { b"response to " };
+        [prefix, statement].concat()
     }
 
     fn search_certificates(&self, email: &str, _now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
@@ -85,6 +87,7 @@ impl Running {
         let office = Arc::new(StandIn { ca: ca.clone(), delay, release: Mutex::new(released) });
         let (stop, stopped) = Stop::on_request();
         let (sender, doors) = channel();
+        let socket = files.path("control.sock");
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
@@ -92,7 +95,8 @@ impl Running {
                 let http = bind("http", any, "x".as_ref()).await.unwrap();
                 let https = bind("https", any, "x".as_ref()).await.unwrap();
                 sender.send((http.local_addr().unwrap(), https.local_addr().unwrap())).unwrap();
-                run(office, search, http, https, config, stopped.listen().unwrap()).await;
+                let control = ControlSocket::bind(&socket).unwrap();
+                run(office, search, (http, https, control), config, stopped.listen().unwrap()).await;
             });
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
@@ -207,6 +211,29 @@ fn statements_are_taken_over_https_only() {
         assert_eq!(body, b"response to this");
         assert!(service.curl(&arguments, "/statements").0.starts_with("403 "));
     }
+}
+
+#[test]
+fn files_are_answered_through_the_control_socket_only() {
+    let service = Running::new();
+    let socket = service.files.path("control.sock").to_str().unwrap().to_owned();
+    let header = ["--unix-socket", &socket, "-H", "content-type: application/pkcs7-mime"];
+    let control = |path: &str, body: &str| {
+        let arguments = [&header[..], &["--data-binary", body]].concat();
+        split_status(&service.curl_to(&arguments, &format!("http://control{path}")))
+    };
+    let (status, body) = control(routes::CONTROL_PATH, "this");
+    assert!(status.starts_with("200 ") && body == b"response to the file this", "{status}");
+    for path in ["/statements", "/.well-known/cmp", "/ca.cer", "/"] {
+        assert!(control(path, "this").0.starts_with("404 "), "{path}");
+    }
+    let long = format!("@{}", service.files.put("long", &vec![b'x'; limits::BODY + 1]));
+    assert!(control(routes::CONTROL_PATH, &long).0.starts_with("413 "));
+    let get = service.curl_to(&["--unix-socket", &socket], &format!("http://control{}", routes::CONTROL_PATH));
+    assert!(split_status(&get).0.starts_with("405 "));
+    // The doors do not have it.
+    assert!(service.curl_tls(&header[2..], routes::CONTROL_PATH).0.starts_with("404 "));
+    assert!(service.curl(&header[2..], routes::CONTROL_PATH).0.starts_with("404 "));
 }
 
 #[test]

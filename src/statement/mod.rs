@@ -26,10 +26,26 @@ pub use signed::{SignedStatement, VerifiedStatement};
 /// The most bytes a signed statement has (the CMS message).
 pub const LONGEST_STATEMENT: usize = 65_536;
 
-/// The longest time between a statement's notBefore and its notAfter.
-pub const LONGEST_VALIDITY: SignedDuration = SignedDuration::from_mins(15);
+/// How a statement travels: that decides how long it may be valid, and whether a letter may come back in clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Over TLS, answered at once.
+    Online,
+    /// As a file that somebody carries. A letter in the response is encrypted to the administrator.
+    File,
+}
 
-/// How long a new statement is valid: enough for a slow token, and for clocks that differ a little.
+impl Way {
+    /// The longest time between a statement's notBefore and its notAfter: 15 minutes online, 14 days by file.
+    pub const fn longest_validity(self) -> SignedDuration {
+        match self {
+            Self::Online => SignedDuration::from_mins(15),
+            Self::File => SignedDuration::from_hours(14 * 24),
+        }
+    }
+}
+
+/// How long a new statement is valid online: enough for a slow token, and for clocks that differ a little.
 const VALIDITY: SignedDuration = SignedDuration::from_mins(10);
 
 /// How far before "now" a new statement's validity begins, for an authority whose clock is behind.
@@ -46,15 +62,24 @@ pub struct Statement {
     pub nonce: [u8; 16],
     /// From when it may be taken.
     pub not_before: Timestamp,
-    /// Until when; at most [`LONGEST_VALIDITY`] after `not_before`.
+    /// Until when; at most [`Way::longest_validity`] after `not_before`.
     pub not_after: Timestamp,
 }
 
 impl Statement {
-    /// A statement for `authority`, good for some minutes around `now`, with a fresh random `nonce`.
+    /// A statement to be sent to `authority` at once, good for some minutes around `now`, with a fresh random `nonce`.
     pub fn new(authority: Fingerprint, operation: Operation, nonce: [u8; 16], now: Timestamp) -> Self {
+        Self::by(Way::Online, authority, operation, nonce, now)
+    }
+
+    /// The same by either way: by file it is good for as long as one may be.
+    pub fn by(way: Way, authority: Fingerprint, operation: Operation, nonce: [u8; 16], now: Timestamp) -> Self {
         let shifted = |by: SignedDuration| now.checked_add(by).unwrap_or(now);
-        Self { authority, operation, nonce, not_before: shifted(-CLOCK_DIFFERENCE), not_after: shifted(VALIDITY) }
+        let validity = match way {
+            Way::Online => VALIDITY,
+            Way::File => way.longest_validity() - CLOCK_DIFFERENCE,
+        };
+        Self { authority, operation, nonce, not_before: shifted(-CLOCK_DIFFERENCE), not_after: shifted(validity) }
     }
 }
 
@@ -161,8 +186,11 @@ pub enum StatementError {
         found: Fingerprint,
     },
     /// Its validity is longer than allowed.
-    #[error("cannot take the statement: it is valid for longer than 15 minutes")]
-    ValidTooLong,
+    #[error("cannot take the statement: {}", match .0 {
+        Way::Online => "it is valid for longer than 15 minutes; one by file goes to `tokenkeep authority answer`",
+        Way::File => "it is valid for longer than 14 days",
+    })]
+    ValidTooLong(Way),
     /// Its time has not come: a clock is wrong.
     #[error("cannot take the statement: it is not valid before {not_before}; compare the clocks")]
     NotYet {

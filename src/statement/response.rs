@@ -38,8 +38,10 @@ pub struct Response {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// A letter was made: its text, with the temporary key in it. It goes over TLS or encrypted, and into no log.
+    /// A letter was made: its text, with the temporary key in it. It goes over TLS only, and into no log.
     Letter(#[serde(with = "secret_text")] Zeroizing<String>),
+    /// The same by file: the text as DER of a CMS `ContentInfo`, encrypted to the administrator's encryption certificate.
+    EncryptedLetter(#[serde(with = "hexadecimal")] Vec<u8>),
     /// All users, in short.
     Users(Vec<UserSummary>),
     /// One user, in full.
@@ -52,6 +54,7 @@ impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Letter(_) => f.write_str("Letter([redacted])"),
+            Self::EncryptedLetter(cms) => write!(f, "EncryptedLetter({} bytes)", cms.len()),
             Self::Users(users) => f.debug_tuple("Users").field(users).finish(),
             Self::User(user) => f.debug_tuple("User").field(user).finish(),
             Self::Refused(reason) => f.debug_tuple("Refused").field(reason).finish(),
@@ -224,6 +227,15 @@ impl SignedResponse {
     /// The message's bytes, as they are sent.
     pub fn as_der(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The refusal in it, if it is one, unverified: for whoever has it from the authority itself.
+    pub fn claimed_refusal(&self) -> Option<String> {
+        let message = SignedMessage::parse(&self.0).ok()?;
+        match serde_json::from_slice::<Form>(message.content()?).ok()?.answer {
+            Answer::Refused(reason) => Some(reason),
+            _ => None,
+        }
     }
 
     /// Verifies that the authority with this CA certificate (which the caller already trusts) answers with this the

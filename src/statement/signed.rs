@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 
-use super::{LONGEST_STATEMENT, LONGEST_VALIDITY, Statement, StatementError};
+use super::{LONGEST_STATEMENT, Statement, StatementError, Way};
 use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, sign};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, Fingerprint};
@@ -81,13 +81,21 @@ impl SignedStatement {
         Sha256::digest(&self.der).into()
     }
 
+    /// What it says, unverified: for whoever made it, to know it again.
+    ///
+    /// # Errors
+    /// [`StatementError::Signature`], [`StatementError::Form`].
+    pub fn claimed_statement(&self) -> Result<Statement, StatementError> {
+        Statement::from_json(self.message.content().ok_or_else(|| wrong_signature("its content is missing"))?)
+    }
+
     /// The certificate it claims to be signed with: to look up whose that is. It proves nothing yet.
     pub fn claimed_certificate(&self) -> &Certificate {
         &self.certificate
     }
 
     /// Verifies the signature over the received bytes with `certificate`, which must be the signer's as the *caller's
-    /// own record* has it, then reads the content and checks whom and when it is for.
+    /// own record* has it, then reads the content and checks whom and when it is for, by the bounds of the way it came.
     ///
     /// That the certificate is current, that its owner is an administrator, and that the nonce is new, is for the
     /// caller to see to.
@@ -99,6 +107,7 @@ impl SignedStatement {
         &self,
         certificate: &Certificate,
         authority: Fingerprint,
+        way: Way,
         now: Timestamp,
     ) -> Result<VerifiedStatement, StatementError> {
         if self.certificate != *certificate {
@@ -120,8 +129,8 @@ impl SignedStatement {
             return Err(StatementError::OtherAuthority { what: WHAT, found: statement.authority });
         }
         let validity = statement.not_after.duration_since(statement.not_before);
-        if validity > LONGEST_VALIDITY {
-            return Err(StatementError::ValidTooLong);
+        if validity > way.longest_validity() {
+            return Err(StatementError::ValidTooLong(way));
         }
         if now < statement.not_before {
             return Err(StatementError::NotYet { not_before: statement.not_before });

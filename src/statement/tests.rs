@@ -65,7 +65,7 @@ impl Parties {
 
     /// The JSON as it was signed.
     fn statement_json_of(&self, signed: &SignedStatement) -> Vec<u8> {
-        signed.verify(&self.certificate, self.ca(), now()).unwrap().statement().to_json().unwrap()
+        signed.verify(&self.certificate, self.ca(), Way::Online, now()).unwrap().statement().to_json().unwrap()
     }
 
     /// What was stated, made again: only the times may differ.
@@ -90,7 +90,7 @@ fn a_statement_is_verified_and_comes_back() {
         let sent = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
         let received = SignedStatement::parse(sent.as_der()).unwrap();
         assert_eq!(*received.claimed_certificate(), parties.certificate);
-        let verified = received.verify(&parties.certificate, parties.ca(), now()).unwrap();
+        let verified = received.verify(&parties.certificate, parties.ca(), Way::Online, now()).unwrap();
         assert_eq!(*verified.statement(), statement);
         assert_eq!(verified.digest(), sent.digest());
     }
@@ -129,11 +129,12 @@ fn one_changed_byte_anywhere_is_noticed() {
         let mut changed = signed.as_der().to_vec();
         changed[at] ^= 1;
         let Ok(read) = SignedStatement::parse(&changed) else { continue };
-        taken += usize::from(read.verify(&parties.certificate, parties.ca(), now()).is_ok_and(|verified| {
-            // What is not signed (a version number, an unsigned name of an algorithm) may change; what is said may not.
-            assert_eq!(*verified.statement(), parties.signed_again(&verified));
-            true
-        }));
+        taken +=
+            usize::from(read.verify(&parties.certificate, parties.ca(), Way::Online, now()).is_ok_and(|verified| {
+                // What is not signed (a version number, an unsigned name of an algorithm) may change; what is said may not.
+                assert_eq!(*verified.statement(), parties.signed_again(&verified));
+                true
+            }));
     }
     assert!(taken < 16, "{taken} changes were not noticed");
 }
@@ -142,11 +143,11 @@ fn one_changed_byte_anywhere_is_noticed() {
 fn another_persons_certificate_does_not_do() {
     let parties = Parties::new();
     let other = parties.authority.issue("signing", "Example, Other", &SoftwareKey::p256());
-    let error = parties.signed().verify(&other, parties.ca(), now()).unwrap_err();
+    let error = parties.signed().verify(&other, parties.ca(), Way::Online, now()).unwrap_err();
     assert!(matches!(error, StatementError::Signature { .. }), "{error}");
     // Nor does another certificate of the same key: the caller's record decides.
     let renewed = parties.authority.issue("signing", "Example, Administrator", &parties.key);
-    let error = parties.signed().verify(&renewed, parties.ca(), now()).unwrap_err();
+    let error = parties.signed().verify(&renewed, parties.ca(), Way::Online, now()).unwrap_err();
     assert!(matches!(error, StatementError::Signature { .. }), "{error}");
 }
 
@@ -180,7 +181,7 @@ fn a_signature_does_not_make_a_bad_form_good() {
     {
         let signed =
             SignedStatement::parse(&parties.sign_content(ContentType::STATEMENT, bad.as_bytes(), &[])).unwrap();
-        let error = signed.verify(&parties.certificate, parties.ca(), now()).unwrap_err();
+        let error = signed.verify(&parties.certificate, parties.ca(), Way::Online, now()).unwrap_err();
         assert!(matches!(error, StatementError::Form { .. }), "{error}");
     }
 }
@@ -188,7 +189,8 @@ fn a_signature_does_not_make_a_bad_form_good() {
 #[test]
 fn another_authority_does_not_take_it() {
     let parties = Parties::new();
-    let error = parties.signed().verify(&parties.certificate, Fingerprint::of(b"other"), now()).unwrap_err();
+    let error =
+        parties.signed().verify(&parties.certificate, Fingerprint::of(b"other"), Way::Online, now()).unwrap_err();
     assert!(matches!(error, StatementError::OtherAuthority { .. }), "{error}");
 }
 
@@ -197,7 +199,7 @@ fn it_is_taken_only_in_its_time_which_is_short() {
     let parties = Parties::new();
     let statement = parties.statement();
     let signed = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
-    let at = |time| signed.verify(&parties.certificate, parties.ca(), time);
+    let at = |time| signed.verify(&parties.certificate, parties.ca(), Way::Online, time);
     assert!(at(statement.not_before).is_ok() && at(statement.not_after).is_ok());
     let second = SignedDuration::from_secs(1);
     assert!(matches!(at(statement.not_before - second), Err(StatementError::NotYet { .. })));
@@ -205,14 +207,33 @@ fn it_is_taken_only_in_its_time_which_is_short() {
 
     let check = |statement: Statement| {
         let signed = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
-        signed.verify(&parties.certificate, parties.ca(), now())
+        signed.verify(&parties.certificate, parties.ca(), Way::Online, now())
     };
-    let longest = Statement { not_after: statement.not_before + LONGEST_VALIDITY, ..statement.clone() };
+    let longest = Statement { not_after: statement.not_before + Way::Online.longest_validity(), ..statement.clone() };
     assert!(check(longest.clone()).is_ok());
     let longer = Statement { not_after: longest.not_after + second, ..longest };
-    assert!(matches!(check(longer), Err(StatementError::ValidTooLong)));
+    assert!(matches!(check(longer), Err(StatementError::ValidTooLong(Way::Online))));
     let backwards = Statement { not_after: statement.not_before - second, ..statement };
     assert!(check(backwards).is_err());
+}
+
+#[test]
+fn by_file_it_is_good_for_14_days_and_online_not_at_all() {
+    let parties = Parties::new();
+    let statement = Statement::by(Way::File, parties.ca(), Operation::List, [9; 16], now());
+    let sign = |statement: &Statement| statement.sign(&parties.key, &parties.certificate, now()).unwrap();
+    let verify = |statement: &Statement, way, at| sign(statement).verify(&parties.certificate, parties.ca(), way, at);
+    let days = |days: i64| now() + SignedDuration::from_hours(24 * days);
+    assert_eq!(sign(&statement).claimed_statement().unwrap(), statement);
+    assert!(verify(&statement, Way::File, days(13)).is_ok());
+    assert!(matches!(verify(&statement, Way::File, days(14)), Err(StatementError::Over { .. })));
+    let error = verify(&statement, Way::Online, now()).unwrap_err();
+    assert!(matches!(error, StatementError::ValidTooLong(Way::Online)), "{error}");
+    assert!(error.to_string().contains("authority answer"), "{error}");
+    let longer = Statement { not_after: statement.not_after + SignedDuration::from_secs(1), ..statement };
+    assert!(matches!(verify(&longer, Way::File, now()), Err(StatementError::ValidTooLong(Way::File))));
+    // One made for online goes as a file too.
+    assert!(verify(&parties.statement(), Way::File, now()).is_ok());
 }
 
 #[test]
@@ -263,6 +284,7 @@ fn every_answer_comes_back_signed() {
     };
     for answer in [
         Answer::Letter(Zeroizing::new("tokenkeep: your letter\nTemporary key: …\n".to_owned())),
+        Answer::EncryptedLetter(vec![0x30, 0, 0xff]),
         Answer::Users(vec![summary]),
         Answer::Users(Vec::new()),
         Answer::User(Box::new(details)),
@@ -272,6 +294,8 @@ fn every_answer_comes_back_signed() {
         let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now()).unwrap();
         let received = SignedResponse::from_der(signed.as_der().to_vec());
         assert_eq!(received.verify(ca, response.statement, now()).unwrap(), response);
+        let refusal = matches!(response.answer, Answer::Refused(_)).then(|| "there is no such user".to_owned());
+        assert_eq!(received.claimed_refusal(), refusal);
     }
 }
 

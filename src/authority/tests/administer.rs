@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::pki::Fingerprint;
-use crate::statement::{Answer, Operation, Statement};
+use crate::statement::{Answer, Operation, Statement, Way};
 use crate::store::AuditCheck;
 
 fn issue(email: &str, name: Option<&str>) -> Operation {
@@ -104,6 +104,70 @@ fn a_statement_counts_once_for_one_authority_and_for_some_minutes() {
     assert!(refused(b"no statement", now()).contains("cannot"));
     assert!(matches!(office.post_statement(own.as_der(), now()).answer, Answer::Letter(_)));
     assert!(refused(own.as_der(), now()).contains("before"));
+}
+
+#[test]
+fn by_file_a_letter_is_encrypted_to_the_administrator_and_nothing_else_is() {
+    let office = Office::new();
+    let by = office.administrator();
+    let issue = || issue("user@example.org", Some("User"));
+    let answer = office.state_by(Way::File, &by, issue(), later(7 * 24 * 60)).unwrap();
+    let Answer::EncryptedLetter(cms) = answer else { panic!("{answer:?}") };
+    let message = crate::smime::EncryptedMessage::parse(&crate::smime::Message::read(&cms).unwrap()).unwrap();
+    let own = office.authority().search_certificates(ADMINISTRATOR, now()).unwrap();
+    let own = crate::pki::Certificate::from_der(&own[0]).unwrap();
+    assert!(message.recipients().len() == 1 && message.recipients()[0].is(&own));
+    assert!(!cms.windows(9).any(|window| window == b"Reference"));
+    let list = office.state_by(Way::File, &by, Operation::List, now()).unwrap();
+    assert!(matches!(list, Answer::Users(_)), "{list:?}");
+}
+
+#[test]
+fn by_file_a_statement_counts_once_in_14_days_and_never_online() {
+    let office = Office::new();
+    let by = office.administrator();
+    let authority = Fingerprint::of(office.authority().ca_certificate());
+    let sign = |nonce| {
+        let statement = Statement::by(Way::File, authority, Operation::List, [nonce; 16], now());
+        statement.sign(&by.ceremony.signer(by.signing_key()), &by.certificate(), now()).unwrap()
+    };
+    let refused = |way, der: &[u8], at| match office.post_statement_by(way, der, at).answer {
+        Answer::Refused(reason) => reason,
+        other => panic!("not refused: {other:?}"),
+    };
+    let (one, other) = (sign(1), sign(2));
+    assert!(refused(Way::Online, one.as_der(), now()).contains("authority answer"));
+    let days = |days: i64| later(days * 24 * 60);
+    assert!(matches!(office.post_statement_by(Way::File, one.as_der(), days(1)).answer, Answer::Users(_)));
+    assert!(refused(Way::File, one.as_der(), days(13)).contains("before"), "its nonce is kept");
+    assert!(refused(Way::File, other.as_der(), days(14)).contains("until"));
+}
+
+#[test]
+fn a_letter_by_file_that_its_administrator_could_not_open_is_not_made() {
+    let mut office = Office::new();
+    let by = office.administrator();
+    let earlier = office.letter_for(&by, "user@example.org");
+    office.tamper("UPDATE certificates SET state = 'superseded' WHERE kind = 'encryption'");
+    let reason = office.state_by(Way::File, &by, issue("user@example.org", None), now()).unwrap_err();
+    assert!(reason.contains("no current encryption certificate"), "{reason}");
+    Person::new().enroll(&office, &earlier, now());
+}
+
+#[test]
+fn a_recovery_that_was_stated_by_file_is_delivered() {
+    let office = Office::new();
+    let by = office.administrator();
+    let user = Person::new();
+    user.enroll(&office, &office.letter_for(&by, "user@example.org"), now());
+    let recover = Operation::Recover { email: "user@example.org".into(), lost: false, valid_for_seconds: None };
+    office.state_by(Way::File, &by, recover, later(60)).unwrap();
+    // Its letter, as the authority wrote it before it was encrypted.
+    let user = office.authority().store.user_by_email("user@example.org").unwrap().unwrap();
+    let records = office.authority().store.temporary_keys_of(&user.id).unwrap();
+    let record = records.iter().find(|record| record.reference.starts_with('R')).unwrap();
+    let letter = office.authority().letter(record, &user).unwrap();
+    assert_eq!(Person::new().enroll(&office, &letter, later(120)).len(), 1);
 }
 
 #[test]

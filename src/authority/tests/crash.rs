@@ -12,7 +12,7 @@ use crate::authority::{Authority, CRASH_POINTS, init};
 use crate::cmp::PkiBody;
 use crate::letter::Letter;
 use crate::pki::Fingerprint;
-use crate::statement::{Answer, Operation, Statement};
+use crate::statement::{Answer, Operation, Statement, Way};
 use crate::store::{AuditCheck, CertificateKind, CertificateState};
 use crate::token::test_support::{PIN, pin};
 
@@ -35,7 +35,7 @@ fn child() {
             std::fs::write(directory.join("letter"), &*letter.to_text()).unwrap();
         }
         "cmp" => drop(open().answer_cmp(&message(), [192, 0, 2, 1].into(), now())),
-        "statement" => drop(open().answer_statement(&message(), now())),
+        "statement" => drop(open().answer_statement(&message(), Way::Online, now())),
         "sweep" => drop(open().sweep(later(60))),
         other => panic!("no such act: {other}"),
     }

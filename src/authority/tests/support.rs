@@ -13,7 +13,7 @@ use crate::cmp::{
 };
 use crate::letter::{Letter, TemporaryKey};
 use crate::pki::{Certificate, Fingerprint};
-use crate::statement::{self, Operation, Response, SignedResponse, Statement};
+use crate::statement::{self, Operation, Response, SignedResponse, Statement, Way};
 use crate::token::test_support::{PIN, fresh_label, open_token, pin, softhsm};
 use crate::token::{Ceremony, KeyAlgorithm, KeyId, SecurityLevel, TokenKey};
 
@@ -111,21 +111,35 @@ impl Office {
 
     /// States something, and verifies the response. The error is the authority's refusal.
     pub fn state(&self, by: &Person, operation: Operation, at: Timestamp) -> Result<statement::Answer, String> {
+        self.state_by(Way::Online, by, operation, at)
+    }
+
+    pub fn state_by(
+        &self,
+        way: Way,
+        by: &Person,
+        operation: Operation,
+        at: Timestamp,
+    ) -> Result<statement::Answer, String> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).unwrap();
         let authority = Fingerprint::of(self.authority().ca_certificate());
-        let statement = Statement::new(authority, operation, nonce, at);
+        let statement = Statement::by(way, authority, operation, nonce, at);
         let key = by.ceremony.signer(by.signing_key());
         let signed = statement.sign(&key, &by.certificate(), at).unwrap();
-        match self.post_statement(signed.as_der(), at).answer {
+        match self.post_statement_by(way, signed.as_der(), at).answer {
             statement::Answer::Refused(reason) => Err(reason),
             answer => Ok(answer),
         }
     }
 
     pub fn post_statement(&self, der: &[u8], at: Timestamp) -> Response {
+        self.post_statement_by(Way::Online, der, at)
+    }
+
+    pub fn post_statement_by(&self, way: Way, der: &[u8], at: Timestamp) -> Response {
         use sha2::Digest as _;
-        let response = SignedResponse::from_der(self.authority().answer_statement(der, at));
+        let response = SignedResponse::from_der(self.authority().answer_statement(der, way, at));
         response.verify(&self.ca(), sha2::Sha256::digest(der).into(), at).unwrap()
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::carrier::{Carrier, CarrierError};
 use crate::pki::Fingerprint;
 use crate::pki::software_keys::SoftwareKey;
-use crate::statement::{Answer, Checkpoint, Operation, Response, SignedStatement};
+use crate::statement::{Answer, Checkpoint, Operation, Response, SignedStatement, Way};
 
 /// An authority's door for statements: verifies with the certificate it is given, answers what it is told.
 struct Door<'a> {
@@ -35,7 +35,8 @@ impl Carrier for Door<'_> {
         let now = Timestamp::now();
         let authority = Fingerprint::of(self.double.ca.certificate.as_der());
         let administrator = crate::pki::Certificate::from_der(&self.administrator).unwrap();
-        let statement = SignedStatement::parse(statement).unwrap().verify(&administrator, authority, now).unwrap();
+        let statement =
+            SignedStatement::parse(statement).unwrap().verify(&administrator, authority, Way::Online, now).unwrap();
         assert_eq!(statement.statement().operation, Operation::List);
         let key = SoftwareKey::p256();
         let certificate = self.double.ca.issue(self.profile, "Example Authority, responses", &key);

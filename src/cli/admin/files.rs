@@ -1,0 +1,87 @@
+//! Statements as files, where there is no way to the authority but a person's: the signed command goes out as one file,
+//! the response comes back as another.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueHint;
+use serde_json::json;
+
+use super::{As, hand_out, list, new_file, show, unexpected, unless_refused};
+use crate::cli::arguments::{ExistingPin, WhichKeyset};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::person::AtTheCommandLine;
+use crate::cli::surroundings::Surroundings;
+use crate::keyset;
+use crate::statement::{Answer, Operation, SignedStatement};
+
+/// What the command line says of `admin open`.
+#[derive(Debug, clap::Args)]
+pub struct Open {
+    /// The response, as `authority answer` wrote it; - is stdin
+    #[arg(value_hint = ValueHint::FilePath)]
+    response: PathBuf,
+    /// The statement that it answers, as --statement-out wrote it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    statement: PathBuf,
+    /// Write the letter to this new file, for its owner only; - is stdout [default: stdout]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    letter_out: Option<PathBuf>,
+    #[command(flatten)]
+    which: WhichKeyset,
+    #[command(flatten)]
+    pin: ExistingPin,
+}
+
+/// Signs the command into a new file.
+pub(super) fn state(operation: Operation, file: &Path, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    output::check_new(file)?;
+    let tokens = around.tokens()?;
+    let keyset = around.keyset(&tokens, &who.which)?;
+    let mut person = AtTheCommandLine::new(around.prompter(who.pin.pin_source.as_ref(), None)?, around.screen);
+    let signed = keyset::sign_for_a_file(&tokens, &keyset, operation, &mut person, around.now())?;
+    output::write_new(file, signed.as_der())?;
+    let statement = signed.claimed_statement()?;
+    let about = statement.operation.target().map(|target| format!(" {target}")).unwrap_or_default();
+    let shown = file.display();
+    around.screen.answer(
+        format!(
+            "Wrote {shown}: the signed command \"{}{about}\", good until {}. Nothing was sent.\n\
+             Next, where the authority is:  tokenkeep authority answer --config FILE --in {shown} --out RESPONSE\n\
+             Then, back here:               tokenkeep admin open RESPONSE --statement {shown} --keyset {}",
+            statement.operation.name(),
+            statement.not_after,
+            keyset.name,
+        ),
+        &json!({
+            "statement": shown.to_string(),
+            "operation": statement.operation.name(),
+            "target": statement.operation.target(),
+            "expires": statement.not_after.to_string(),
+            "sha256": hex::encode(signed.digest()),
+            "keyset": keyset.name.as_str(),
+        }),
+    )
+}
+
+/// Opens the response.
+pub(super) fn open(arguments: &Open, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let out = new_file(arguments.letter_out.as_deref())?;
+    let statement = SignedStatement::parse(&output::read(Some(&arguments.statement))?)?;
+    let response = output::read(Some(&arguments.response))?;
+    let tokens = around.tokens()?;
+    let keyset = around.keyset(&tokens, &arguments.which)?;
+    let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
+    let response = keyset::open_response(&tokens, &keyset, &statement, response, &mut person, around.now())?;
+    match unless_refused(response.answer)? {
+        Answer::Letter(text) => hand_out(
+            &text,
+            out,
+            "the response still has the letter: name another file and type the command again",
+            around,
+        ),
+        Answer::Users(users) => list(&users, around),
+        Answer::User(user) => show(&user, around),
+        other => Err(unexpected(&other)),
+    }
+}

@@ -1,0 +1,206 @@
+//! The control socket: how other commands of the authority's own user reach a running `serve`, both ends of it.
+//!
+//! HTTP over a Unix socket, with the doors' bounds, and one request only: to answer a statement that came as a file. The
+//! socket's mode (0600), its directory's (0700) and the kernel's word on who is at the other end keep everyone else out;
+//! the statement still has to be an administrator's.
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::routes::CONTROL_PATH;
+use super::stop::closing;
+use super::{ServiceError, connection, limits};
+use crate::authority::Configuration;
+
+/// `sun_path` of Linux has 108 bytes, its last one 0.
+const LONGEST_PATH: usize = 107;
+
+/// The bound socket. Its file goes with it.
+#[derive(Debug)]
+pub(super) struct ControlSocket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+/// A socket's file, known by its inode: another process may have put its own there since.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl ControlSocket {
+    /// Makes the socket, mode 0600. One that nobody listens on any more (of a `serve` that was killed) is taken over.
+    ///
+    /// # Errors
+    /// [`ServiceError::Control`]: somebody listens there, something else than a socket is there, or the path is longer
+    /// than a socket's can be.
+    pub(super) fn bind(path: &Path) -> Result<Self, ServiceError> {
+        let refuse = |reason: String| ServiceError::Control { path: path.to_owned(), reason };
+        let failed = |error: io::Error| refuse(error.to_string());
+        if is_too_long(path) {
+            return Err(refuse(format!(
+                "its path is longer than the {LONGEST_PATH} bytes that a socket's can have; choose a shorter `state`"
+            )));
+        }
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+            Ok(there) if !there.file_type().is_socket() => {
+                return Err(refuse("something else than a socket is there; remove it".to_owned()));
+            }
+            Ok(_) => match BlockingStream::connect(path) {
+                Err(error) if nobody_listens(&error) => {}
+                Err(error) => return Err(failed(error)),
+                Ok(_) => return Err(refuse("another `authority serve` has this state directory".to_owned())),
+            },
+        }
+        // Under another name until nobody else can open it; then in one stroke over what is there.
+        let new = path.with_extension("new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&new).map_err(failed)?;
+        fs::set_permissions(&new, Permissions::from_mode(0o600)).map_err(failed)?;
+        let inode = inode(&new).map_err(failed)?;
+        fs::rename(&new, path).map_err(failed)?;
+        Ok(Self { listener, file: SocketFile { path: path.to_owned(), inode } })
+    }
+
+    /// Takes connections of the same user until `closed`; then the file goes, and those that are busy may finish.
+    pub(super) async fn accept(self, routes: Router, mut closed: watch::Receiver<bool>) {
+        let Self { listener, file } = self;
+        let places = Arc::new(Semaphore::new(limits::CONTROL_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        let state = closed.clone();
+        loop {
+            tokio::select! {
+                () = closing(&mut closed) => break,
+                Some(_) = connections.join_next() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) if is_same_user(&stream) => {
+                        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                        let (routes, state) = (routes.clone(), state.clone());
+                        connections.spawn(async move {
+                            connection::speak(stream, IpAddr::V4(Ipv4Addr::LOCALHOST), routes, state).await;
+                            drop(place);
+                        });
+                    }
+                    Ok(_) => tracing::warn!("the control socket was opened by another user: hung up"),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection on the control socket");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+            }
+        }
+        drop(file);
+        drop(listener);
+        connection::finish(connections).await;
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+            // One that stays is taken over by the next `serve`.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The kernel's word (`SO_PEERCRED`) on who is at the other end. Not even root is the same user.
+fn is_same_user(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| is_own(peer.uid()))
+}
+
+fn is_own(user: u32) -> bool {
+    user == rustix::process::geteuid().as_raw()
+}
+
+/// Has a running `serve` of this configuration answer a statement that came as a file. `None`: none is running.
+///
+/// # Errors
+/// [`ServiceError::Control`], if one is running and does not answer.
+pub fn answer_by_running(configuration: &Configuration, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
+    answer_by(&configuration.control_socket(), statement)
+}
+
+fn answer_by(path: &Path, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
+    let refuse = |reason: String| ServiceError::Control { path: path.to_owned(), reason };
+    // No `serve` starts with a path like this.
+    if is_too_long(path) {
+        return Ok(None);
+    }
+    let stream = match BlockingStream::connect(path) {
+        Err(error) if nobody_listens(&error) => return Ok(None),
+        Err(error) => return Err(refuse(format!("{error}; this command is for the user that `serve` runs as"))),
+        Ok(stream) => stream,
+    };
+    let answer = exchange(stream, statement)
+        .map_err(|error| refuse(format!("{error}; is `serve` stopping, or another user's? See its log")))?;
+    match split(&answer) {
+        Some((200, body)) if !body.is_empty() => Ok(Some(body.to_vec())),
+        Some((status, body)) => {
+            let said = String::from_utf8_lossy(body.get(..body.len().min(200)).unwrap_or(body));
+            Err(refuse(format!("`serve` answered {status}: {}", said.trim().escape_debug())))
+        }
+        None => Err(refuse("`serve` hung up without an answer; see its log".to_owned())),
+    }
+}
+
+fn exchange(mut stream: BlockingStream, statement: &[u8]) -> io::Result<Vec<u8>> {
+    stream.set_write_timeout(Some(limits::BODY_TIME))?;
+    stream.set_read_timeout(Some(limits::CONTROL_ANSWER_TIME))?;
+    let head = format!(
+        "POST {CONTROL_PATH} HTTP/1.1\r\nhost: control\r\nconnection: close\r\ncontent-type: application/pkcs7-mime\r\n\
+         content-length: {}\r\n\r\n",
+        statement.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(statement)?;
+    let mut answer = Vec::new();
+    stream.take(limits::CONTROL_ANSWER).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// Status and body of an answer that is all there. The other end is this program: it announces a length, and sends it.
+fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(answer.get(..end)?).ok()?;
+    let body = answer.get(end + 4..)?;
+    let mut lines = head.lines();
+    let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let length = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok()).flatten()
+    })?;
+    (body.len() == length).then_some((status, body))
+}
+
+fn is_too_long(path: &Path) -> bool {
+    path.as_os_str().len() > LONGEST_PATH
+}
+
+fn nobody_listens(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(test)]
+mod tests;

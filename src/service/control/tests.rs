@@ -1,0 +1,116 @@
+//! The socket's own promises, with a stand-in behind it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+/// A socket in a directory of its own, served by a router that counts and echoes.
+struct Served {
+    directory: tempfile::TempDir,
+    path: PathBuf,
+    closing: watch::Sender<bool>,
+    runtime: tokio::runtime::Runtime,
+    task: tokio::task::JoinHandle<()>,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Served {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counter = requests.clone();
+        let echo = axum::routing::post(move |body: String| async move {
+            counter.fetch_add(1, Ordering::SeqCst);
+            body
+        });
+        let (closing, closed) = watch::channel(false);
+        let socket = runtime.block_on(async { ControlSocket::bind(&path) }).unwrap();
+        let task = runtime.spawn(socket.accept(Router::new().route(CONTROL_PATH, echo), closed));
+        Self { directory, path, closing, runtime, task, requests }
+    }
+}
+
+fn bind(path: &Path) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { ControlSocket::bind(path) }).map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn it_answers_its_owner_and_goes_when_it_is_closed() {
+    let served = Served::new();
+    let mode = fs::metadata(&served.path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    assert_eq!(answer_by(&served.path, b"this").unwrap().as_deref(), Some(&b"this"[..]));
+    assert_eq!(served.requests.load(Ordering::SeqCst), 1);
+    served.closing.send(true).unwrap();
+    served.runtime.block_on(served.task).unwrap();
+    assert_eq!(fs::read_dir(served.directory.path()).unwrap().count(), 0, "nothing is left");
+    assert_eq!(answer_by(&served.path, b"this").unwrap(), None);
+}
+
+#[test]
+fn one_that_is_listened_on_is_not_taken_over() {
+    let served = Served::new();
+    assert!(bind(&served.path).unwrap_err().contains("another `authority serve`"));
+    assert!(answer_by(&served.path, b"still there").unwrap().is_some());
+}
+
+#[test]
+fn a_stale_one_is_taken_over_and_anything_else_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "as after a kill");
+    assert_eq!(answer_by(&path, b"this").unwrap(), None);
+    bind(&path).unwrap();
+    assert!(!path.exists(), "it went with its listener");
+    fs::write(&path, "mine").unwrap();
+    assert!(bind(&path).unwrap_err().contains("something else than a socket"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+}
+
+#[test]
+fn anothers_socket_in_its_place_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let socket = runtime.block_on(async { ControlSocket::bind(&path) }).unwrap();
+    let moved = directory.path().join("moved");
+    fs::rename(&path, moved).unwrap();
+    fs::write(&path, "another's").unwrap();
+    drop(socket);
+    assert!(path.exists());
+}
+
+#[test]
+fn a_path_that_is_too_long_is_told_clearly() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x".repeat(LONGEST_PATH)).join("control.sock");
+    let error = bind(&path).unwrap_err();
+    assert!(error.contains("107 bytes") && error.contains("shorter `state`"), "{error}");
+    assert_eq!(answer_by(&path, b"this").unwrap(), None);
+}
+
+#[test]
+fn another_user_is_not_the_same_one() {
+    let own = rustix::process::geteuid().as_raw();
+    assert!(is_own(own) && !is_own(own + 1) && (own == 0 || !is_own(0)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert!(is_same_user(&one));
+    });
+}
+
+#[test]
+fn an_answer_that_is_cut_off_is_none() {
+    let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd";
+    assert_eq!(split(whole), Some((200, &b"abcd"[..])));
+    for cut in 0..whole.len() {
+        assert_eq!(split(&whole[..cut]), None);
+    }
+    assert_eq!(split(b"HTTP/1.1 200 OK\r\n\r\nabcd"), None, "no length");
+    assert_eq!(split(b"\r\n\r\n"), None);
+}
