@@ -28,6 +28,7 @@ mod nothing_is_made;
 mod one_wins;
 mod re_enrollment;
 mod secrets;
+mod statement_files;
 mod statements;
 mod story;
 mod support_stands;

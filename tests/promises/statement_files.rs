@@ -1,0 +1,240 @@
+//! An administrator's command goes as a file, its answer comes back as one, and only the administrator can read a letter in
+//! it: whether the authority serves meanwhile or not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+use tokenkeep::keyset::Tokens;
+use tokenkeep::pki::{Certificate, Fingerprint};
+use tokenkeep::statement::{Operation, Statement, Way};
+use tokenkeep::token::{Module, Pin};
+
+use crate::support::authority::Authority;
+use crate::support::machine::softhsm_module;
+use crate::support::output::Output;
+use crate::support::story::Story;
+
+/// Where a child of this test binary is to write an expired statement.
+const EXPIRED: &str = "TOKENKEEP_TEST_EXPIRED";
+
+/// The person at the authority: with the PIN from this source.
+fn answer(story: &Story, statement: &str, response: &str, pin: &str) -> Output {
+    let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", pin];
+    story.tokenkeep(&[&line[..], &["--in", statement, "--out", response]].concat())
+}
+
+/// The administrator, with an answer in hand.
+fn open(story: &Story, response: &str, statement: &str, more: &[&str]) -> Output {
+    story.admin(&[&["open", response, "--statement", statement], more].concat())
+}
+
+/// The same without a PIN.
+fn open_without_pin(story: &Story, keyset: &str, response: &str, statement: &str) -> Output {
+    let line = ["admin", "open", response, "--statement", statement, "--keyset", keyset];
+    story.tokenkeep(&[&line[..], &["--pin-source", "file:no-such-file"]].concat())
+}
+
+fn state(story: &Story, command: &[&str], statement: &str) -> Output {
+    story.admin(&[command, &["--statement-out", statement]].concat()).ok()
+}
+
+fn socket(story: &Story) -> PathBuf {
+    story.machine.file("state/tokenkeep/authority/control.sock")
+}
+
+fn mode(story: &Story, name: &str) -> u32 {
+    fs::metadata(story.machine.file(name)).unwrap().permissions().mode() & 0o777
+}
+
+const ISSUE: [&str; 4] = ["issue", "user@example.org", "--name", "Example, User"];
+
+#[test]
+fn a_letter_goes_round_as_files_while_nobody_serves() {
+    let mut story = Story::begin();
+    story.authority.stop();
+    state(&story, &ISSUE, "issue.statement").says("Nothing was sent").says("authority answer").says("admin open");
+    assert_eq!(mode(&story, "issue.statement"), 0o600);
+    let before = story.machine.read("issue.statement");
+    story.admin(&[&ISSUE[..], &["--statement-out", "issue.statement"]].concat()).fails_with(2).says("exists");
+    assert_eq!(story.machine.read("issue.statement"), before);
+    let both = ["--statement-out", "other", "--letter-out", "letter"];
+    story.admin(&[&ISSUE[..], &both].concat()).fails_with(2);
+
+    // Refused before or with the PIN: nothing is used up.
+    story.machine.write_secret("wrong.pin", "wrong-0000");
+    answer(&story, "issue.statement", "issue.response", "file:wrong.pin").fails_with(4);
+    answer(&story, "issue.statement", "issue.statement", "file:no-such-file").fails_with(2).says("exists");
+    answer(&story, "authority.toml", "issue.response", "file:no-such-file").fails_with(8);
+    assert!(!story.machine.file("issue.response").exists());
+
+    answer(&story, "issue.statement", "issue.response", "file:authority.pin").ok().says("signed response");
+    assert_eq!(mode(&story, "issue.response"), 0o600);
+    let out = ["--letter-out", "user.letter", "--json"];
+    let opened = open(&story, "issue.response", "issue.statement", &out).ok().json();
+    assert_eq!(mode(&story, "user.letter"), 0o600);
+    open(&story, "issue.response", "issue.statement", &out).fails_with(2).says("exists");
+    is_nowhere_in(&story.machine.read("issue.response"), &story.machine.read_text("user.letter"), &opened);
+
+    // What holds no letter asks for no PIN.
+    state(&story, &["list"], "list.statement");
+    answer(&story, "list.statement", "list.response", "file:authority.pin").ok();
+    open_without_pin(&story, "admin", "list.response", "list.statement").ok().says("user@example.org");
+
+    story.authority.serve(&story.machine);
+    story.machine.write_secret("pin1", Story::USER_PIN);
+    story.enroll_new("user.letter", "default", "pin1").ok();
+}
+
+/// Fails the test if a response has anything of the letter in it that the statement does not say.
+#[track_caller]
+fn is_nowhere_in(response: &[u8], letter: &str, opened: &serde_json::Value) {
+    let text = String::from_utf8_lossy(response);
+    let key = opened["temporary_key"].as_str().unwrap();
+    let lines = letter.lines().filter(|line| line.len() > 8);
+    for secret in lines.chain([key, opened["reference"].as_str().unwrap(), "Temporary key"]) {
+        assert!(letter.contains(secret) || secret == key, "the test looks for what is in no letter: {secret}");
+        for form in [secret.to_owned(), hex::encode(secret), secret.replace('-', "")] {
+            assert!(!text.contains(&form), "in the response: {form}");
+        }
+    }
+    // It can be read, so the search is one.
+    assert!(text.contains("encrypted_letter"), "{text}");
+}
+
+#[test]
+fn a_running_authority_answers_through_its_control_socket() {
+    let mut story = Story::begin();
+    assert_eq!(fs::metadata(socket(&story)).unwrap().permissions().mode() & 0o777, 0o600);
+    state(&story, &["recover", "admin@example.org"], "recover.statement");
+    // No PIN is asked for.
+    answer(&story, "recover.statement", "recover.response", "file:no-such-file").ok();
+    open(&story, "recover.response", "recover.statement", &["--letter-out", "recovered.letter"]).ok();
+    is_once(&story, "recover.statement");
+
+    // Killed, it leaves its socket; the command opens the token itself, and the next `serve` takes the socket over.
+    story.authority.kill();
+    assert!(socket(&story).exists());
+    state(&story, &["show", "admin@example.org"], "show.statement");
+    answer(&story, "show.statement", "show.response", "file:no-such-file").fails_with(4);
+    answer(&story, "show.statement", "show.response", "file:authority.pin").ok();
+    open_without_pin(&story, "admin", "show.response", "show.statement").ok().says("admin@example.org");
+    story.authority.serve(&story.machine);
+    answer(&story, "show.statement", "again.response", "file:no-such-file").ok().says("a refusal").says("before");
+
+    // The recovery is delivered: its approval, looked up again, is the file's.
+    story.enroll_new("recovered.letter", "second", "admin.pin").ok();
+    assert!(story.authority.stop().success());
+    assert!(!socket(&story).exists());
+}
+
+/// The second time, a statement file is refused.
+#[track_caller]
+fn is_once(story: &Story, statement: &str) {
+    answer(story, statement, "second.response", "file:no-such-file").ok().says("a refusal").says("before");
+    let output = open_without_pin(story, "admin", "second.response", statement);
+    output.fails_with(5).says("refused by the authority").says("before");
+}
+
+#[test]
+fn what_is_not_in_order_is_refused() {
+    let story = Story::begin();
+    story.enroll_user();
+    state(&story, &["issue", "user@example.org"], "one.statement");
+    state(&story, &["list"], "two.statement");
+
+    // The online door takes no statement that is good for days, and does not use it up.
+    let url = format!("{}/statements", story.authority.https_url());
+    let curl = ["-sSk", "--noproxy", "*", "-H", "content-type: application/pkcs7-mime", "-o", "online.response"];
+    let body = ["--data-binary", "@one.statement", url.as_str()];
+    story.machine.run("curl", &[&curl[..], &body].concat(), b"").ok();
+    open_without_pin(&story, "admin", "online.response", "one.statement").fails_with(5).says("15 minutes");
+
+    let child = ["--exact", "statement_files::child", "--test-threads", "1"];
+    let mut signer = story.machine.command(std::env::current_exe().unwrap());
+    let signed = signer.args(child).env(EXPIRED, "expired.statement").output().unwrap();
+    assert!(story.machine.file("expired.statement").exists(), "{}", String::from_utf8_lossy(&signed.stdout));
+    answer(&story, "expired.statement", "expired.response", "file:no-such-file").ok().says("valid until");
+    open_without_pin(&story, "admin", "expired.response", "expired.statement").fails_with(5).says("valid until");
+
+    answer(&story, "one.statement", "one.response", "file:no-such-file").ok();
+    // Another keyset than the one it is for; no PIN is looked at.
+    open_without_pin(&story, "default", "one.response", "one.statement").fails_with(5).says("another keyset");
+    // The answer to another statement.
+    open_without_pin(&story, "admin", "one.response", "two.statement").fails_with(8).says("another statement");
+    open_without_pin(&story, "admin", "one.response", "authority.toml").fails_with(8);
+    // A changed answer: in the letter, in the signature, cut off.
+    let response = story.machine.read("one.response");
+    let letter = response.windows(16).position(|window| window == b"encrypted_letter").unwrap() + 100;
+    for at in [letter, response.len() - 3] {
+        let mut changed = response.clone();
+        changed[at] ^= 1;
+        story.machine.write("changed.response", &changed);
+        open_without_pin(&story, "admin", "changed.response", "one.statement").fails_with(8);
+    }
+    story.machine.write("changed.response", &response[..response.len() - 1]);
+    open_without_pin(&story, "admin", "changed.response", "one.statement").fails_with(8);
+    // No PIN, no letter.
+    let line = ["admin", "open", "one.response", "--statement", "one.statement", "--keyset", "admin"];
+    story.machine.tokenkeep_without_terminal(&[&line[..], &["--letter-out", "letter"]].concat()).fails_with(4);
+    open_without_pin(&story, "admin", "one.response", "one.statement").fails_with(4);
+    story.machine.write_secret("wrong.pin", "wrong-0000");
+    story.tokenkeep(&[&line[..], &["--letter-out", "letter", "--pin-source", "file:wrong.pin"]].concat()).fails_with(4);
+    assert!(!story.machine.file("letter").exists());
+
+    // After all that it is still good.
+    open(&story, "one.response", "one.statement", &["--letter-out", "letter"]).ok();
+}
+
+/// Signs a statement whose time is over, in the machine that it is started in. Run by anyone else it has nothing to do.
+#[test]
+fn child() {
+    let Ok(out) = std::env::var(EXPIRED) else { return };
+    let module = Module::load(&softhsm_module()).unwrap();
+    let (keysets, _) = Tokens::new(vec![module.clone()]).keysets().unwrap();
+    let admin = keysets.into_iter().find(|keyset| keyset.name.as_str() == "admin").unwrap();
+    let id = admin.signing.as_ref().unwrap();
+    let certificate = admin.certificates.iter().find(|certificate| certificate.id == *id).unwrap();
+    let authority = Fingerprint::from_bytes(admin.authority_sha256().unwrap());
+    let now = Timestamp::now();
+    let hours = |hours: i64| now - SignedDuration::from_hours(hours);
+    let good = Statement::by(Way::File, authority, Operation::List, [7; 16], now);
+    let over = Statement { not_before: hours(2), not_after: hours(1), ..good };
+
+    let token = module.open(&admin.token).unwrap();
+    let unlock = token.unlock(Pin::new(Story::ADMIN_PIN.to_owned()).unwrap()).unwrap();
+    let key = token.find_key(id).unwrap().unwrap();
+    let signed = over.sign(&unlock.sign_with(&key), &Certificate::from_der(&certificate.der).unwrap(), now).unwrap();
+    fs::write(out, signed.as_der()).unwrap();
+}
+
+#[test]
+fn another_user_gets_nothing_through_the_control_socket() {
+    let story = Story::begin();
+    let ask = |more: &[&str]| {
+        let path = socket(&story).display().to_string();
+        let curl = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", path.as_str()];
+        let line = [more, &curl[..], &["--data-binary", "x", "http://control/control/statements"]].concat();
+        story.machine.run(line[0], &line[1..], b"")
+    };
+    // One's own is heard, if not understood.
+    assert_eq!(ask(&[]).ok().out(), "415");
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can be another user: the rest of this test is left out");
+        return;
+    }
+    let other = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    assert_ne!(ask(&other).code(), 0, "the directory is closed to them");
+    // Even if the modes of socket and directories let them in, the kernel says who they are.
+    let socket = socket(&story);
+    for directory in socket.ancestors().skip(1).take_while(|path| path.starts_with(story.machine.path())) {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    let output = ask(&other);
+    assert_ne!(output.code(), 0, "{output}");
+    assert_eq!(output.out(), "000");
+    assert!(Authority::log(&story.machine).contains("opened by another user"), "{}", Authority::log(&story.machine));
+    assert_eq!(ask(&[]).ok().out(), "415");
+}
