@@ -137,6 +137,11 @@ impl Authority {
             let kinds = self.policy.signing.keys().iter().copied().map(key_pair_type);
             told.push(InfoTypeAndValue::sign_key_pair_types(&kinds.collect::<Vec<_>>())?);
         }
+        if let KeyAlgorithm::Rsa(size) = self.policy.signing.default_key()
+            && asked.asks_for(oid::IT_CERT_REQ_TEMPLATE)
+        {
+            told.push(InfoTypeAndValue::rsa_key_length(size.bits())?);
+        }
         Ok(request.respondent().answer(self.name(), PkiBody::Genp(told), Vec::new(), now)?)
     }
 

@@ -25,6 +25,11 @@ impl AttributeTypeAndValue {
         Self::of(oid::REG_CTRL_PROTOCOL_ENCR_KEY, key)
     }
 
+    /// id-regCtrl-rsaKeyLen: how long an RSA key is wanted, in bits.
+    pub fn rsa_key_length(bits: u16) -> Result<Self, CmpError> {
+        Self::of(oid::REG_CTRL_RSA_KEY_LEN, &bits)
+    }
+
     fn of<T: Encode>(oid: ObjectIdentifier, value: &T) -> Result<Self, CmpError> {
         use der::Decode;
         Ok(Self { oid, value: Any::from_der(&value.to_der()?)? })

@@ -5,6 +5,8 @@ use der::{Any, Decode, Encode, Sequence};
 use spki::AlgorithmIdentifierOwned;
 
 use super::certificate::CertificateDer;
+use super::certificate_request::CertTemplate;
+use super::controls::AttributeTypeAndValue;
 use super::status::{PkiFreeText, PkiStatusInfo};
 use super::{CmpError, oid};
 
@@ -49,6 +51,14 @@ impl InfoTypeAndValue {
         let value = algorithms.to_vec();
         Ok(Self { info_type: oid::IT_SIGN_KEY_PAIR_TYPES, info_value: Some(Any::encode_from(&value)?) })
     }
+
+    /// certReqTemplate that wishes for nothing but the length of an RSA key in bits, for which signKeyPairTypes has no
+    /// place.
+    pub fn rsa_key_length(bits: u16) -> Result<Self, CmpError> {
+        let key_spec = Some(vec![AttributeTypeAndValue::rsa_key_length(bits)?]);
+        let value = CertReqTemplateContent { cert_template: CertTemplate::default(), key_spec };
+        Ok(Self { info_type: oid::IT_CERT_REQ_TEMPLATE, info_value: Some(Any::encode_from(&value)?) })
+    }
 }
 
 /// What a list of information says about the kinds that this room knows.
@@ -63,6 +73,8 @@ pub trait GeneralInfoExt {
     fn ca_certs(&self) -> Result<Option<Vec<CertificateDer>>, CmpError>;
     /// signKeyPairTypes; none if the kind is missing.
     fn sign_key_pair_types(&self) -> Result<Option<Vec<AlgorithmIdentifierOwned>>, CmpError>;
+    /// The length in bits of an RSA key in certReqTemplate; none if there is no template, or no length in it.
+    fn rsa_key_length(&self) -> Result<Option<u16>, CmpError>;
 }
 
 impl GeneralInfoExt for [InfoTypeAndValue] {
@@ -86,6 +98,14 @@ impl GeneralInfoExt for [InfoTypeAndValue] {
     fn sign_key_pair_types(&self) -> Result<Option<Vec<AlgorithmIdentifierOwned>>, CmpError> {
         value_of(self, oid::IT_SIGN_KEY_PAIR_TYPES)
     }
+
+    fn rsa_key_length(&self) -> Result<Option<u16>, CmpError> {
+        let Some(template) = value_of::<CertReqTemplateContent>(self, oid::IT_CERT_REQ_TEMPLATE)? else {
+            return Ok(None);
+        };
+        let length = template.key_spec.iter().flatten().find(|control| control.oid == oid::REG_CTRL_RSA_KEY_LEN);
+        Ok(length.map(|control| control.value.decode_as()).transpose()?)
+    }
 }
 
 fn value_of<T>(list: &[InfoTypeAndValue], info_type: ObjectIdentifier) -> Result<Option<T>, CmpError>
@@ -95,6 +115,14 @@ where
     let Some(info) = list.iter().find(|info| info.info_type == info_type) else { return Ok(None) };
     let Some(value) = &info.info_value else { return Ok(None) };
     Ok(Some(T::from_der(&value.to_der()?)?))
+}
+
+/// `CertReqTemplateContent` (RFC 9810 §5.3.19.16).
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+struct CertReqTemplateContent {
+    cert_template: CertTemplate,
+    #[asn1(optional = "true")]
+    key_spec: Option<Vec<AttributeTypeAndValue>>,
 }
 
 /// `ErrorMsgContent`.
@@ -113,5 +141,26 @@ pub struct ErrorMsgContent {
 impl From<PkiStatusInfo> for ErrorMsgContent {
     fn from(status: PkiStatusInfo) -> Self {
         Self { status, error_code: None, error_details: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_an_rsa_key_comes_back_and_is_missed_where_it_is_not() {
+        let told = vec![InfoTypeAndValue::rsa_key_length(4096).unwrap()];
+        let told = GeneralInfo::from_der(&told.to_der().unwrap()).unwrap();
+        assert_eq!(told.rsa_key_length().unwrap(), Some(4096));
+        // SEQUENCE { SEQUENCE {}, SEQUENCE { SEQUENCE { id-regCtrl-rsaKeyLen, 4096 } } }, written by hand.
+        let value = told[0].info_value.as_ref().unwrap().to_der().unwrap();
+        assert_eq!(hex::encode(value), "301530003011300f06092b060105050705010c02021000");
+
+        assert_eq!(GeneralInfo::new().rsa_key_length().unwrap(), None);
+        assert_eq!(vec![InfoTypeAndValue::ask(oid::IT_CERT_REQ_TEMPLATE)].rsa_key_length().unwrap(), None);
+        let text = Any::encode_from(&String::from("4096")).unwrap();
+        let wrong = InfoTypeAndValue { info_type: oid::IT_CERT_REQ_TEMPLATE, info_value: Some(text) };
+        assert!(vec![wrong].rsa_key_length().is_err());
     }
 }

@@ -48,6 +48,8 @@ pub const REG_CTRL_REG_TOKEN: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.1");
 pub const REG_CTRL_OLD_CERT_ID: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.5");
 /// id-regCtrl-protocolEncrKey (RFC 4211 §6.6).
 pub const REG_CTRL_PROTOCOL_ENCR_KEY: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.6");
+/// id-regCtrl-rsaKeyLen (RFC 9810 §5.3.19.16).
+pub const REG_CTRL_RSA_KEY_LEN: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.12");
 /// id-regInfo-utf8Pairs (RFC 4211 §7.1).
 pub const REG_INFO_UTF8_PAIRS: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.2.1");
 
@@ -59,3 +61,5 @@ pub const IT_IMPLICIT_CONFIRM: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.13");
 pub const IT_CONFIRM_WAIT_TIME: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.14");
 /// id-it-caCerts (RFC 9810 §5.3.19.13).
 pub const IT_CA_CERTS: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.17");
+/// id-it-certReqTemplate (RFC 9810 §5.3.19.16).
+pub const IT_CERT_REQ_TEMPLATE: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.19");

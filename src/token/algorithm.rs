@@ -20,6 +20,11 @@ pub enum RsaSize {
 }
 
 impl RsaSize {
+    /// The size of so many bits; `None` when it is none of these.
+    pub fn of_bits(bits: u16) -> Option<Self> {
+        [Self::Bits2048, Self::Bits3072, Self::Bits4096].into_iter().find(|size| size.bits() == bits)
+    }
+
     /// The modulus' length in bits.
     pub fn bits(self) -> u16 {
         match self {

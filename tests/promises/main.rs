@@ -21,6 +21,7 @@ mod command_line;
 mod documents;
 mod faults;
 mod forgotten_pin;
+mod key_kinds;
 mod keyset_names;
 mod letters;
 mod level_high;

@@ -31,8 +31,13 @@ impl Story {
 
     /// With users' signing and encryption keys of these kinds.
     pub fn begin_with_keys(kind: TokenKind, signing: &str, encryption: &str) -> Self {
+        Self::begin_with_ca_and_keys(kind, "p256", signing, encryption)
+    }
+
+    /// With a CA key of this kind, too.
+    pub fn begin_with_ca_and_keys(kind: TokenKind, ca: &str, signing: &str, encryption: &str) -> Self {
         let machine = Machine::with(kind);
-        let authority = Authority::init(&machine);
+        let authority = Authority::init_with(&machine, &format!("[ca]\nkey = \"{ca}\"\n"));
         for (profile, kind) in [("profiles/signing.toml", signing), ("profiles/encryption.toml", encryption)] {
             let text = machine.read_text(profile);
             let lines = text

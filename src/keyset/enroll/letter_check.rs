@@ -30,7 +30,7 @@ impl CheckedLetter {
 pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> Result<CheckedLetter, Stop> {
     let secret = letter.temporary_key.cmp_secret();
     let header = PkiHeader::request(Pvno::CMP2000, letter.reference.as_str(), None, now).map_err(fault)?;
-    let question = general_request(header, &[oid::IT_CA_CERTS, oid::IT_SIGN_KEY_PAIR_TYPES])
+    let question = general_request(header, &[oid::IT_CA_CERTS, oid::IT_SIGN_KEY_PAIR_TYPES, oid::IT_CERT_REQ_TEMPLATE])
         .protect_with_mac(secret, &MacProtection::pbm().map_err(fault)?)
         .map_err(fault)?;
     let answer = carrier.cmp(&question).map_err(|error| match error {
@@ -72,14 +72,21 @@ pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> R
                 .to_owned(),
         ));
     }
+    let rsa_size = match answer.rsa_key_length().map_err(fault)? {
+        None => RsaSize::Bits3072,
+        Some(bits) => RsaSize::of_bits(bits).ok_or_else(|| {
+            rejected(format!("the authority wants an RSA key of {bits} bits; 2048, 3072 and 4096 are known here"))
+        })?,
+    };
     let types = answer.sign_key_pair_types().map_err(fault)?.unwrap_or_default();
-    let signing_algorithm = types.iter().find_map(key_algorithm).unwrap_or(KeyAlgorithm::P256);
+    let wanted = types.iter().find_map(|algorithm| key_algorithm(algorithm, rsa_size));
+    let signing_algorithm = wanted.unwrap_or(KeyAlgorithm::P256);
     Ok(CheckedLetter { signing_algorithm })
 }
 
 /// signKeyPairTypes names keys or signatures, after RFC 9810 §5.3.19.2 either will do. It has no place for the size of an
-/// RSA key: 3072 bits.
-fn key_algorithm(algorithm: &spki::AlgorithmIdentifierOwned) -> Option<KeyAlgorithm> {
+/// RSA key, which comes in certReqTemplate.
+fn key_algorithm(algorithm: &spki::AlgorithmIdentifierOwned, rsa_size: RsaSize) -> Option<KeyAlgorithm> {
     use const_oid::db::rfc5912;
 
     let of_curve = |curve: ObjectIdentifier| match curve {
@@ -91,7 +98,7 @@ fn key_algorithm(algorithm: &spki::AlgorithmIdentifierOwned) -> Option<KeyAlgori
         rfc5912::ID_EC_PUBLIC_KEY => of_curve(algorithm.parameters.as_ref()?.decode_as().ok()?),
         rfc5912::ECDSA_WITH_SHA_256 => Some(KeyAlgorithm::P256),
         rfc5912::ECDSA_WITH_SHA_384 => Some(KeyAlgorithm::P384),
-        rfc5912::RSA_ENCRYPTION | rfc5912::SHA_256_WITH_RSA_ENCRYPTION => Some(KeyAlgorithm::Rsa(RsaSize::Bits3072)),
+        rfc5912::RSA_ENCRYPTION | rfc5912::SHA_256_WITH_RSA_ENCRYPTION => Some(KeyAlgorithm::Rsa(rsa_size)),
         _ => None,
     }
 }
