@@ -196,8 +196,10 @@ fn answer_here(
 ) -> Result<Vec<u8>, Failure> {
     let label = &configuration.token.label;
     let pin = around.prompter(pin.pin_source.as_ref(), None)?.pin(&format!("the authority's token {label:?}"))?;
-    let authority = Authority::open(configuration, &pin, around.now())?;
-    let response = authority.answer_statement(statement.as_der(), Way::File, around.now());
+    let response = progress::during("answering the statement", || -> Result<_, Failure> {
+        let authority = Authority::open(configuration, &pin, around.now())?;
+        Ok(authority.answer_statement(statement.as_der(), Way::File, around.now()))
+    })?;
     if response.is_empty() {
         return Err(Failure::fault("cannot sign the response: the authority's response key fails; -v tells more"));
     }

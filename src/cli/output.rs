@@ -63,6 +63,9 @@ pub fn check(file: Option<&Path>, content: Content) -> Result<(), Failure> {
 
 /// Refuses a file that exists or cannot be made, before anything is done for it.
 pub fn check_new(path: &Path) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        return Err(Failure::usage("cannot write this to stdout: name a new file"));
+    }
     check(Some(path), Content::Text)?;
     if fs::symlink_metadata(path).is_ok() {
         return Err(Failure::usage(format!(

@@ -58,8 +58,8 @@ pub fn open_response(
             keyset.described()
         )));
     }
-    let text = String::from_utf8(opened.content.to_vec()).map_err(|_| not_verified("its letter is not text"))?;
-    Ok(Response { answer: Answer::Letter(Zeroizing::new(text)), ..response })
+    let text = std::str::from_utf8(&opened.content).map_err(|_| not_verified("its letter is not text"))?;
+    Ok(Response { answer: Answer::Letter(Zeroizing::new(text.to_owned())), ..response })
 }
 
 fn not_verified(reason: impl Into<String>) -> KeysetError {

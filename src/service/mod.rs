@@ -85,9 +85,11 @@ pub fn serve(
         let http = bind("http", listen.http, &file).await?;
         let https = bind("https", listen.https, &file).await?;
         let doors = open_doors(&http, &https, &listen)?;
-        let control = ControlSocket::bind(&configuration.control_socket())?;
+        let control = configuration.control_socket();
         let authority =
             tokio::task::spawn_blocking(move || Authority::open(configuration, &pin, Timestamp::now())).await??;
+        // Last: who owns the token and the database is told better by them.
+        let control = ControlSocket::bind(&control)?;
         authority.set_public_urls(&doors.http_url, &doors.https_url);
         let tls = tls::server_config(authority.tls_identity())?;
         let stop = stop.listen().map_err(ServiceError::Runtime)?;
