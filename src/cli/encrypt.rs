@@ -15,6 +15,7 @@ use crate::carrier::{Carrier, Http};
 use crate::keyset::{self, KeyUse, Tokens, Trust};
 use crate::pki::path::{self, Purpose};
 use crate::pki::{Certificate, PathProblem};
+use crate::prompter::showable;
 use crate::smime::{self, Cipher, Message};
 
 /// What the command line says.
@@ -74,7 +75,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         arguments.files.out(),
         &encrypted,
         content,
-        &format!("Encrypted to {}.", names.join(", ")),
+        &format!("Encrypted to {}.", showable(&names.join(", "))),
         json!({ "recipients": recipients.iter().map(|certificate| json!({
             "name": certificate.display_name(),
             "emails": certificate.emails(),

@@ -10,6 +10,7 @@ use super::surroundings::Surroundings;
 use super::token;
 use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, Standing, TokenSelector};
 use crate::pki::Fingerprint;
+use crate::prompter::showable;
 use crate::token::KeysetName;
 
 /// What the command line says.
@@ -92,7 +93,11 @@ fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
         format!("Level       {}", keyset.level),
         format!("Standing    {}", standing(&keyset.standing)),
         format!("On          {}", keyset.token.name()),
-        format!("Authority   {} ({}, {})", keyset.authority.name, keyset.authority.http, keyset.authority.https),
+        // From the public index, which on some tokens anybody can write.
+        showable(&format!(
+            "Authority   {} ({}, {})",
+            keyset.authority.name, keyset.authority.http, keyset.authority.https
+        )),
     ];
     lines.extend(details.certificates.iter().map(paragraph));
     let mut value = summary(keyset);
@@ -174,7 +179,7 @@ fn paragraph(summary: &CertificateSummary) -> String {
     let algorithm = summary.algorithm.map_or_else(|| "unknown key".to_owned(), |algorithm| algorithm.to_string());
     let mut lines = vec![format!("\n{what} ({algorithm})"), format!("  subject   {}", summary.subject)];
     if !summary.emails.is_empty() {
-        lines.push(format!("  e-mail    {}", summary.emails.join(", ")));
+        lines.push(format!("  e-mail    {}", showable(&summary.emails.join(", "))));
     }
     lines.push(format!("  serial    {}", summary.serial));
     lines.push(format!("  valid     {} to {}", summary.not_before, summary.not_after));

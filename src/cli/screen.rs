@@ -9,6 +9,7 @@ use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
+use crate::prompter::showable;
 
 /// Where answers go, and in which form.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Screen {
             serde_json::to_string_pretty(value)
                 .map_err(|error| Failure::fault(format!("cannot write the answer as JSON: {error}")))?
         } else {
-            text.to_string()
+            plain(&text.to_string())
         };
         if !line.is_empty() {
             print(&mut io::stdout().lock(), &line)?;
@@ -54,7 +55,7 @@ impl Screen {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
-        table.add_rows(rows);
+        table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| showable(&cell))));
         // The style leaves room on both sides of each column, also at the edges.
         let edge = |line: String| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned();
         let lines = table.lines().map(edge).collect::<Vec<_>>();
@@ -64,7 +65,7 @@ impl Screen {
     /// Something to know beside the answer; not with `--json`.
     pub fn note(&self, text: impl Display) {
         if !self.json {
-            eprintln!("{text}");
+            eprintln!("{}", plain(&text.to_string()));
         }
     }
 
@@ -73,7 +74,7 @@ impl Screen {
         if self.json {
             eprintln!("{}", serde_json::json!({ "warning": text.to_string() }));
         } else {
-            eprintln!("warning: {text}");
+            eprintln!("warning: {}", plain(&text.to_string()));
         }
     }
 
@@ -86,11 +87,18 @@ impl Screen {
             eprintln!("{}", serde_json::json!({ "error": failure }));
             return;
         }
-        eprintln!("error: {}", failure.message);
+        eprintln!("error: {}", plain(&failure.message));
         if let Some(remedy) = &failure.remedy {
-            eprintln!("help: {remedy}");
+            eprintln!("help: {}", plain(remedy));
         }
     }
+}
+
+/// Lines that do nothing to a terminal but stand there, whoever's names are in them: a certificate's subject, a token's
+/// label, a path. Who puts a name into a line makes it [`showable`] itself where a line break in it could be taken for a
+/// line of ours.
+fn plain(text: &str) -> String {
+    text.split('\n').map(showable).collect::<Vec<_>>().join("\n")
 }
 
 /// A line on a stream. Whoever closes the pipe early (`head`) has read enough: that is no fault.
@@ -99,5 +107,17 @@ pub fn print(stream: &mut impl Write, line: &str) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::ended()),
         Err(error) => Err(Failure::fault(format!("cannot write to stdout: {error}"))),
         Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn what_could_act_on_a_terminal_is_not_shown() {
+        assert_eq!(plain("one\ntwo\n"), "one\ntwo\n");
+        assert_eq!(plain("boss\r\u{1b}[2KSigned\u{9b}1m"), "boss\u{fffd}\u{fffd}[2KSigned\u{fffd}1m");
+        assert_eq!(plain("\u{202e}evil"), "\u{fffd}evil");
     }
 }

@@ -13,6 +13,7 @@ use super::output::{self, Content};
 use super::surroundings::Surroundings;
 use crate::keyset;
 use crate::pki::Certificate;
+use crate::prompter::showable;
 use crate::smime::{self, Format, Message, SignerReport, Verdict};
 
 /// What the command line says.
@@ -77,9 +78,11 @@ fn anchors(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Vec<Certi
 }
 
 fn sentence(signer: &SignerReport) -> String {
+    // Whoever made the certificate chose these; they stay within the sentence.
+    let name = showable(&signer.name);
     let who = match signer.emails.as_slice() {
-        [] => signer.name.clone(),
-        emails => format!("{} <{}>", signer.name, emails.join(", ")),
+        [] => name,
+        emails => format!("{name} <{}>", showable(&emails.join(", "))),
     };
     let when = signer.signing_time.map(|time| format!(", says on {time}")).unwrap_or_default();
     match &signer.verdict {

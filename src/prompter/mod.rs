@@ -192,7 +192,7 @@ impl PrompterError {
 
 /// Text from elsewhere (a token's label, a path) as a person's terminal may show it: no control characters, which
 /// could move the cursor over what was said before, and nothing that reorders the line.
-fn showable(text: &str) -> String {
+pub fn showable(text: &str) -> String {
     let changes_the_line = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if changes_the_line(c) { '\u{fffd}' } else { c }).collect()
 }
