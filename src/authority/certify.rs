@@ -1,6 +1,6 @@
 //! The fourth door: a permit becomes a certificate, in two steps with the store between them. What will be signed is
 //! stored first, so that a crash leaves either nothing or a record from which the very same certificate content is
-//! signed.
+//! signed. Signed is what a permit says, never what a row says: a row that says anything else is noticed.
 
 use jiff::Timestamp;
 
@@ -23,7 +23,27 @@ pub fn intend(
     ca: &Certificate,
     now: Timestamp,
 ) -> Result<store::NewCertificate, AuthorityError> {
-    let serial = SerialNumber::random()?;
+    content(&permit, ca, &SerialNumber::random()?, now)
+}
+
+/// What will be signed for this permit under a serial number and at a time that an interrupted run has stored. A stored
+/// content that says anything else is not the authority's ([`AuthorityError::Tampered`]).
+#[allow(clippy::needless_pass_by_value)] // a permit is good once: it ends here
+pub(super) fn intended_before(
+    permit: IssuancePermit,
+    stored: &store::NewCertificate,
+    ca: &Certificate,
+) -> Result<store::NewCertificate, AuthorityError> {
+    let intent = content(&permit, ca, &SerialNumber::from_hex(&stored.serial)?, stored.intended_at)?;
+    if intent.tbs == stored.tbs { Ok(intent) } else { Err(other_content(&stored.serial)) }
+}
+
+fn content(
+    permit: &IssuancePermit,
+    ca: &Certificate,
+    serial: &SerialNumber,
+    now: Timestamp,
+) -> Result<store::NewCertificate, AuthorityError> {
     let holder = permit.holder();
     let new = NewCertificate {
         profile: permit.profile(),
@@ -32,7 +52,7 @@ pub fn intend(
         email: Some(&holder.email),
         hosts: &[],
         public_key: permit.public_key(),
-        serial: &serial,
+        serial,
         now,
     };
     let (not_before, not_after) = validity(&new);
@@ -50,24 +70,32 @@ pub fn intend(
     })
 }
 
-/// Signs what was stored.
+/// Signs what was decided, once it is stored.
 pub(super) fn sign(intent: &store::NewCertificate, ca: &TokenKey) -> Result<Certificate, AuthorityError> {
     Ok(sign_tbs(&intent.tbs, ca)?)
 }
 
 impl IssuedCertificate {
-    /// Only a record that says "issued" gives one.
-    pub(super) fn recorded(record: &CertificateRecord) -> Result<Self, AuthorityError> {
+    /// Only a record that says "issued", with a certificate of the very content that was intended, gives one.
+    pub(super) fn recorded(record: &CertificateRecord, intent: &store::NewCertificate) -> Result<Self, AuthorityError> {
         let der = record.certificate.as_deref().ok_or_else(|| {
             AuthorityError::Mismatch(format!("the certificate {} is not issued", record.intent.serial))
         })?;
-        Ok(Self { certificate: Certificate::from_der(der)? })
+        let certificate = Certificate::from_der(der)?;
+        if certificate.tbs_der() != intent.tbs {
+            return Err(other_content(&intent.serial));
+        }
+        Ok(Self { certificate })
     }
 
     /// The certificate.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
+}
+
+fn other_content(serial: &str) -> AuthorityError {
+    AuthorityError::Tampered(format!("the certificate {serial}, which says something else than was decided"))
 }
 
 /// From when until when a certificate of this profile is valid: for the record's columns, as the TBS has it.

@@ -14,8 +14,8 @@ use crate::authority::verify::verify;
 use crate::authority::{Authority, AuthorityError, at, audit};
 use crate::cmp::{InfoTypeAndValue, PkiBody, PkiFailureInfo};
 use crate::store::{
-    CertificateKind, CertificateRecord, CertificateState, Claim, Claimant, Ending, Purpose, TransactionRecord,
-    TransactionState, UserRecord,
+    CertificateKind, CertificateRecord, CertificateState, Claim, Claimant, Ending, NewCertificate, Purpose,
+    TransactionRecord, TransactionState, UserRecord,
 };
 
 /// What the steps of one transaction have in common.
@@ -112,7 +112,10 @@ impl Authority {
         let of_kind = |kind| begun.iter().find(|record| record.intent.kind == kind);
 
         let signing = match of_kind(CertificateKind::Signing) {
-            Some(record) => self.issue_recorded(record, now)?,
+            Some(record) => {
+                let intent = certify::intended_before(granted.signing, &record.intent, &self.ca)?;
+                self.issue_intended(&intent, record.state, now)?
+            }
             None => self.issue(granted.signing, now)?,
         };
         let mut keys = Vec::new();
@@ -180,27 +183,29 @@ impl Authority {
     fn issue(&self, permit: IssuancePermit, now: Timestamp) -> Result<IssuedCertificate, AuthorityError> {
         let intent = certify::intend(permit, &self.ca, now)?;
         let detail = json!({ "serial": intent.serial, "kind": intent.kind.as_str(), "user": intent.user_id });
-        let serial = intent.serial.clone();
-        self.store.intend(intent, audit::entry(now, "certificate.intended", &detail))?;
+        self.store.intend(intent.clone(), audit::entry(now, "certificate.intended", &detail))?;
         at("authority.enroll.after_intent");
-        let record = self.record_of(&serial)?;
-        self.issue_recorded(&record, now)
+        self.issue_intended(&intent, CertificateState::Intended, now)
     }
 
-    /// From an intent or an issued certificate in the store to the certificate.
-    fn issue_recorded(&self, record: &CertificateRecord, now: Timestamp) -> Result<IssuedCertificate, AuthorityError> {
-        if record.state != CertificateState::Intended {
-            return IssuedCertificate::recorded(record);
+    /// From an intent that is in the store, where its record says `state`, to the certificate.
+    fn issue_intended(
+        &self,
+        intent: &NewCertificate,
+        state: CertificateState,
+        now: Timestamp,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        let serial = &intent.serial;
+        if state == CertificateState::Intended {
+            let certificate = certify::sign(intent, &self.keys.ca)?;
+            at("authority.enroll.after_signature");
+            let detail = json!({ "serial": serial, "sha256": certificate.fingerprint().to_hex() });
+            let entry = audit::entry(now, "certificate.issued", &detail);
+            self.store.certify(serial, certificate.as_der().to_vec(), entry)?;
+            at("authority.enroll.after_issued");
+            tracing::info!(serial, kind = %intent.kind, "issued");
         }
-        let certificate = certify::sign(&record.intent, &self.keys.ca)?;
-        at("authority.enroll.after_signature");
-        let serial = &record.intent.serial;
-        let detail = json!({ "serial": serial, "sha256": certificate.fingerprint().to_hex() });
-        let entry = audit::entry(now, "certificate.issued", &detail);
-        self.store.certify(serial, certificate.as_der().to_vec(), entry)?;
-        at("authority.enroll.after_issued");
-        tracing::info!(serial, kind = %record.intent.kind, "issued");
-        IssuedCertificate::recorded(&self.record_of(serial)?)
+        IssuedCertificate::recorded(&self.record_of(serial)?, intent)
     }
 
     /// A new encryption key pair: made, certified, archived; and taken out of the archive again, because only what is

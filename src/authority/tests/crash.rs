@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus};
 
 use super::support::*;
 use crate::authority::{Authority, CRASH_POINTS, init};
-use crate::cmp::PkiBody;
+use crate::cmp::{PkiBody, PkiFailureInfo};
 use crate::letter::Letter;
 use crate::pki::Fingerprint;
 use crate::statement::{Answer, Operation, Statement, Way};
@@ -158,6 +158,36 @@ fn a_confirmation_killed_at_any_step_is_answered_after_the_restart() {
     }
     let found = office.authority().search_certificates("user@example.org", now()).unwrap();
     assert_eq!(found.len(), 1, "one current encryption certificate");
+}
+
+/// Somebody who can write to the database and has a letter of their own: the CA signs nothing but what was decided.
+#[test]
+fn what_will_be_signed_is_not_read_from_the_database() {
+    let (own, wanted) = ("mallo@example.org", ADMINISTRATOR);
+    assert_eq!(own.len(), wanted.len(), "so that the DER stays whole");
+    let exchanged = format!(
+        "SET tbs = CAST(replace(tbs, CAST('{own}' AS BLOB), CAST('{wanted}' AS BLOB)) AS BLOB) WHERE kind = 'signing'"
+    );
+    let mut office = Office::new();
+    let administrator = office.administrator();
+    let person = Person::new();
+
+    let letter = office.letter_for(&administrator, own);
+    let request = person.request(&letter, USUAL, now());
+    killed(&mut office, "cmp", &request, "authority.enroll.after_intent");
+    office.tamper(&format!("UPDATE certificates {exchanged}"));
+    assert_eq!(
+        refusal(&request, &office.post(&request, now()).bytes, &letter.temporary_key).0,
+        PkiFailureInfo::SYSTEM_FAILURE
+    );
+
+    let letter = office.letter_for(&administrator, own);
+    office.tamper(&format!(
+        "CREATE TRIGGER exchange AFTER INSERT ON certificates BEGIN UPDATE certificates {exchanged}; END"
+    ));
+    let request = person.request(&letter, USUAL, now());
+    let reply = proven(&request, &office.post(&request, now()).bytes, &letter.temporary_key);
+    assert_eq!(parts(&reply).0.emails(), [own]);
 }
 
 #[test]
