@@ -152,8 +152,8 @@ fn what_is_not_in_order_is_refused() {
     open_without_pin(&story, "admin", "online.response", "one.statement").fails_with(5).says("15 minutes");
 
     let child = ["--exact", "statement_files::child", "--test-threads", "1"];
-    let mut signer = story.machine.command(std::env::current_exe().unwrap());
-    let signed = signer.args(child).env(EXPIRED, "expired.statement").output().unwrap();
+    let mut command = story.machine.command(std::env::current_exe().unwrap());
+    let signed = command.args(child).env(EXPIRED, "expired.statement").output().unwrap();
     assert!(story.machine.file("expired.statement").exists(), "{}", String::from_utf8_lossy(&signed.stdout));
     answer(&story, "expired.statement", "expired.response", "file:no-such-file").ok().says("valid until");
     open_without_pin(&story, "admin", "expired.response", "expired.statement").fails_with(5).says("valid until");

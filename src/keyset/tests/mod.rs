@@ -5,6 +5,7 @@ mod double;
 mod enrolling;
 mod refusals;
 mod replies;
+mod responses;
 mod resuming;
 
 use std::collections::BTreeSet;

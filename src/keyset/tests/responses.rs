@@ -1,0 +1,85 @@
+//! A command into a file, and the response that comes back as one.
+
+use super::*;
+use crate::pki::Certificate;
+use crate::pki::software_keys::SoftwareKey;
+use crate::smime::{Cipher, encrypt};
+use crate::statement::{Answer, Checkpoint, Operation, Response, SignedStatement};
+
+/// The keyset's statement, and its encryption certificate.
+fn stated(wallet: &Wallet, keyset: &FoundKeyset) -> (SignedStatement, Certificate) {
+    let script = &mut Script::with(PIN);
+    let statement = sign_for_a_file(&wallet.tokens, keyset, Operation::List, script, Timestamp::now()).unwrap();
+    assert_eq!(script.asked, ["existing to sign the command"]);
+    let own = keyset.certificate_of(&keyset.encryption[0]).unwrap();
+    (statement, Certificate::from_der(&own.der).unwrap())
+}
+
+/// A response of this authority.
+fn response(double: &Double, statement: &SignedStatement, answer: Answer) -> Vec<u8> {
+    let key = SoftwareKey::p256();
+    let certificate = double.ca.issue("cmp-response", "Example Authority, responses", &key);
+    let at = Timestamp::now();
+    let checkpoint = Checkpoint { sequence: 1, head: [2; 32], at, signature: vec![3] };
+    let response = Response { statement: statement.digest(), answer, checkpoint };
+    let authority = double.ca.certificate.fingerprint();
+    response.sign(&key, &certificate, authority, at).unwrap().as_der().to_vec()
+}
+
+fn letter(reader: &Certificate) -> Answer {
+    Answer::EncryptedLetter(encrypt(b"a letter", std::slice::from_ref(reader), Cipher::default()).unwrap())
+}
+
+#[test]
+fn a_letter_is_opened_with_one_pin_and_the_rest_with_none() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let keyset = wallet.keyset("a");
+    let (statement, reader) = stated(&wallet, &keyset);
+    let open = |answer: Answer, script: &mut Script| {
+        let response = response(&double, &statement, answer);
+        open_response(&wallet.tokens, &keyset, &statement, response, script, Timestamp::now())
+    };
+    let mut script = Script::with(PIN);
+    let opened = open(letter(&reader), &mut script).unwrap().answer;
+    assert!(matches!(&opened, Answer::Letter(text) if text.as_str() == "a letter"), "{opened:?}");
+    assert_eq!(script.asked, ["existing to open the response"]);
+    assert_eq!(open(letter(&reader), &mut Script::with("00000000")).unwrap_err().kind(), ErrorKind::Pin);
+
+    let mut nobody = Script::without(NoPin::Cancelled);
+    for answer in [Answer::Users(Vec::new()), Answer::Refused("no".to_owned())] {
+        assert_eq!(open(answer.clone(), &mut nobody).unwrap().answer, answer);
+    }
+    // In clear there is none; to somebody else it is not this keyset's.
+    let clear = Answer::Letter("a letter".to_owned().into());
+    assert_eq!(open(clear, &mut nobody).unwrap_err().kind(), ErrorKind::NotVerified);
+    let other = double.ca.issue("encryption", "Example, Other", &SoftwareKey::rsa());
+    assert_eq!(open(letter(&other), &mut nobody).unwrap_err().kind(), ErrorKind::Refused);
+    let garbage = Answer::EncryptedLetter(vec![0x30, 0]);
+    assert_eq!(open(garbage, &mut nobody).unwrap_err().kind(), ErrorKind::NotVerified);
+    assert!(nobody.asked.is_empty());
+}
+
+#[test]
+fn a_public_index_that_names_another_authority_gets_no_letter_believed() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let keyset = wallet.keyset("a");
+    let (statement, reader) = stated(&wallet, &keyset);
+    let other = Double::new();
+    let forged = response(&other, &statement, letter(&reader));
+    let open = |keyset: &FoundKeyset| {
+        let script = &mut Script::with(PIN);
+        open_response(&wallet.tokens, keyset, &statement, forged.clone(), script, Timestamp::now()).unwrap_err()
+    };
+    assert_eq!(open(&keyset).kind(), ErrorKind::NotVerified);
+
+    let mut misled = keyset.clone();
+    let id = misled.authority_certificate.clone().unwrap();
+    for certificate in misled.certificates.iter_mut().filter(|certificate| certificate.id == id) {
+        certificate.der = other.ca.certificate.as_der().to_vec();
+    }
+    let error = open(&misled);
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("another authority"), "{error}");
+}
