@@ -158,9 +158,9 @@ mod tests {
         assert_eq!(hex::encode(value), "301530003011300f06092b060105050705010c02021000");
 
         assert_eq!(GeneralInfo::new().rsa_key_length().unwrap(), None);
-        assert_eq!(vec![InfoTypeAndValue::ask(oid::IT_CERT_REQ_TEMPLATE)].rsa_key_length().unwrap(), None);
+        assert_eq!([InfoTypeAndValue::ask(oid::IT_CERT_REQ_TEMPLATE)].rsa_key_length().unwrap(), None);
         let text = Any::encode_from(&String::from("4096")).unwrap();
         let wrong = InfoTypeAndValue { info_type: oid::IT_CERT_REQ_TEMPLATE, info_value: Some(text) };
-        assert!(vec![wrong].rsa_key_length().is_err());
+        assert!([wrong].rsa_key_length().is_err());
     }
 }
