@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 use tokenkeep::keyset::Tokens;
+use tokenkeep::letter::Letter;
 use tokenkeep::pki::{Certificate, Fingerprint};
 use tokenkeep::statement::{Operation, Statement, Way};
 use tokenkeep::token::{Module, Pin};
@@ -69,13 +70,19 @@ fn a_letter_goes_round_as_files_while_nobody_serves() {
     answer(&story, "authority.toml", "issue.response", "file:no-such-file").fails_with(8);
     assert!(!story.machine.file("issue.response").exists());
 
-    answer(&story, "issue.statement", "issue.response", "file:authority.pin").ok().says("signed response");
+    let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin", "-vvv"];
+    let files = ["--in", "issue.statement", "--out", "issue.response"];
+    let told = story.tokenkeep(&[&line[..], &files].concat()).ok().says("signed response").says("letter issued");
     assert_eq!(mode(&story, "issue.response"), 0o600);
     let out = ["--letter-out", "user.letter", "--json"];
     let opened = open(&story, "issue.response", "issue.statement", &out).ok().json();
     assert_eq!(mode(&story, "user.letter"), 0o600);
     open(&story, "issue.response", "issue.statement", &out).fails_with(2).says("exists");
     is_nowhere_in(&story.machine.read("issue.response"), &story.machine.read_text("user.letter"), &opened);
+    // Nor does the authority tell it, however much it tells.
+    let key = opened["temporary_key"].as_str().unwrap();
+    let letter = Letter::read_file(&story.machine.file("user.letter")).unwrap();
+    told.does_not_say(key).does_not_say(&letter.temporary_key.grouped());
 
     // What holds no letter asks for no PIN.
     state(&story, &["list"], "list.statement");
