@@ -31,8 +31,8 @@ pub fn administer(
     SignedResponse::from_der(response.to_vec()).verify(&authority, sent.digest(), now).map_err(|error| answer(&error))
 }
 
-/// Signs the command, to be carried to the authority as a file; nothing is sent. [`super::open_response`] opens what comes
-/// back.
+/// Signs the command, to be carried to the authority as a file; nothing is sent. [`super::open_response()`] opens what
+/// comes back.
 pub fn sign_for_a_file(
     tokens: &Tokens,
     keyset: &FoundKeyset,
