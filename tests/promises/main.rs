@@ -25,6 +25,7 @@ mod key_kinds;
 mod keyset_names;
 mod letters;
 mod level_high;
+mod no_oracle;
 mod nothing_is_made;
 mod one_wins;
 mod re_enrollment;

@@ -61,6 +61,36 @@ pub(super) fn is_stale_handle(error: &Error) -> bool {
     matches!(error, Error::Pkcs11(RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid, _))
 }
 
+/// Did `C_Decrypt` fail because of the ciphertext? A module says so in its own way (`SoftHSM`
+/// `CKR_ENCRYPTED_DATA_INVALID` or `CKR_GENERAL_ERROR`, Kryoptic `CKR_DEVICE_ERROR`), and nobody may learn which:
+/// whatever does not blame token, session, key or PIN, blames the ciphertext.
+pub(super) fn blames_the_ciphertext(error: &Error) -> bool {
+    let Error::Pkcs11(code, _) = error else { return false };
+    !matches!(
+        code,
+        RvError::TokenNotPresent
+            | RvError::TokenNotRecognized
+            | RvError::DeviceRemoved
+            | RvError::DeviceMemory
+            | RvError::HostMemory
+            | RvError::SlotIdInvalid
+            | RvError::SessionHandleInvalid
+            | RvError::SessionClosed
+            | RvError::CryptokiNotInitialized
+            | RvError::ObjectHandleInvalid
+            | RvError::KeyHandleInvalid
+            | RvError::KeyFunctionNotPermitted
+            | RvError::MechanismInvalid
+            | RvError::MechanismParamInvalid
+            | RvError::FunctionNotSupported
+            | RvError::OperationNotInitialized
+            | RvError::UserNotLoggedIn
+            | RvError::PinIncorrect
+            | RvError::PinExpired
+            | RvError::PinLocked
+    )
+}
+
 /// Is it exactly this answer?
 pub(super) fn is(error: &Error, code: RvError) -> bool {
     matches!(error, Error::Pkcs11(other, _) if *other == code)
@@ -87,6 +117,17 @@ mod tests {
     fn names_are_the_standards() {
         assert_eq!(name_of(RvError::PinIncorrect), "CKR_PIN_INCORRECT");
         assert_eq!(name_of(RvError::GeneralError), "CKR_GENERAL_ERROR");
+    }
+
+    #[test]
+    fn only_the_ciphertext_is_blamed_for_itself() {
+        let blames = |code| blames_the_ciphertext(&Error::Pkcs11(code, Function::Decrypt));
+        for code in [RvError::EncryptedDataInvalid, RvError::GeneralError, RvError::DeviceError, RvError::DataInvalid] {
+            assert!(blames(code), "{code:?}");
+        }
+        for code in [RvError::DeviceRemoved, RvError::UserNotLoggedIn, RvError::PinIncorrect, RvError::KeyHandleInvalid] {
+            assert!(!blames(code), "{code:?}");
+        }
     }
 
     #[test]

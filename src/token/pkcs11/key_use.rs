@@ -7,6 +7,7 @@ use cryptoki::object::{Attribute, AttributeType};
 use sha2::{Digest, Sha256, Sha384};
 use zeroize::Zeroizing;
 
+use super::answers;
 use super::keys::TokenKey;
 use super::log_in::context_specific;
 use super::mechanisms::key_transport;
@@ -58,13 +59,19 @@ impl Token {
         let decrypted = self.with_key(operation, ObjectClassKey::Private, key.id(), |session, handle| {
             session.decrypt_init(&mechanism, handle)?;
             context_specific(session, pin)?;
-            self.raw().decrypt(session, ciphertext)
+            match self.raw().decrypt(session, ciphertext) {
+                Err(error) if answers::blames_the_ciphertext(&error) => Ok(None),
+                decrypted => decrypted.map(Some),
+            }
         })?;
-        let Some(hash) = in_software else { return Ok(decrypted) };
-        remove_oaep(hash, &decrypted, ciphertext.len()).ok_or_else(|| TokenError::BadData {
+        let opened = match (decrypted, in_software) {
+            (Some(block), Some(hash)) => remove_oaep(hash, &block, ciphertext.len()),
+            (decrypted, _) => decrypted,
+        };
+        opened.ok_or_else(|| TokenError::BadData {
             operation,
             token: self.info().name(),
-            reason: "bad padding".to_owned(),
+            reason: "it does not open with this key".to_owned(),
         })
     }
 

@@ -1,0 +1,39 @@
+//! A message that does not open does not say why: whether the padding of its key, or its content, was wrong.
+
+use crate::support::machine::TokenKind;
+use crate::support::office::Somebody;
+
+/// The beginning of an RSA-2048 recipient's encrypted key: an OCTET STRING of 256 bytes.
+const ENCRYPTED_KEY: &[u8] = &[0x04, 0x82, 0x01, 0x00];
+
+/// Exit code and words for the message with one byte changed.
+fn told(somebody: &Somebody, message: &[u8], place: usize) -> (i32, String, String) {
+    let mut bent = message.to_vec();
+    bent[place] ^= 1;
+    somebody.machine.write("bent.p7m", bent);
+    let output = somebody.tokenkeep(&["decrypt", "--pin-source", "file:pin", "--in", "bent.p7m", "--out", "-"]);
+    (output.code(), output.err(), output.out())
+}
+
+#[test]
+fn a_message_that_does_not_open_does_not_say_why() {
+    for kind in [TokenKind::SoftHsm, TokenKind::Kryoptic] {
+        let somebody = Somebody::enrolled_with(kind);
+        somebody.encrypts("a secret\n", "secret.p7m");
+        let message = std::fs::read(somebody.machine.file("secret.p7m")).unwrap();
+        assert_eq!(somebody.reads("default", "pin", "secret.p7m"), "a secret\n");
+        let key = message.windows(4).position(|window| window == ENCRYPTED_KEY).unwrap() + ENCRYPTED_KEY.len();
+
+        // One wrong key in 256 ends in what looks like padding: of several that is not each.
+        let not_opened = |places: [usize; 3]| {
+            let told: Vec<_> = places.into_iter().map(|place| told(&somebody, &message, place)).collect();
+            let failed = told.into_iter().find(|(code, ..)| *code != 0);
+            failed.expect("a message that was bent is read")
+        };
+        let wrong_key = not_opened([key + 1, key + 100, key + 255]);
+        let wrong_content = not_opened([message.len() - 1, message.len() - 2, message.len() - 16]);
+        assert_eq!(wrong_key, wrong_content);
+        assert!(wrong_key.1.contains("damaged, or it was not encrypted to this key"), "{}", wrong_key.1);
+        assert!(wrong_key.2.is_empty());
+    }
+}
