@@ -1,5 +1,7 @@
 //! Reads an encrypted message: the keyset and key are chosen by the message's recipients, through the whole history.
 
+use std::fmt;
+
 use zeroize::Zeroizing;
 
 use crate::pki::Certificate;
@@ -11,8 +13,7 @@ use super::index::{Hex, PrivateIndex};
 use super::unlock::{believed, damaged, key_and_certificate, unlock};
 use super::{FoundKeyset, KeysetChoice, KeysetError, Person, PinRequest, Tokens};
 
-/// A message that was read.
-#[derive(Debug)]
+/// A message that was read. Its `Debug` does not show it.
 pub struct Decrypted {
     /// what was encrypted
     pub content: Zeroizing<Vec<u8>>,
@@ -20,6 +21,12 @@ pub struct Decrypted {
     pub keyset: String,
     /// Was the content encrypted with integrity protection (AES-GCM)? With AES-CBC it is as good as the signature inside.
     pub integrity_protected: bool,
+}
+
+impl fmt::Debug for Decrypted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Decrypted").field("keyset", &self.keyset).finish_non_exhaustive()
+    }
 }
 
 /// Decrypts a CMS message (DER, PEM or S/MIME) with `EnvelopedData` or `AuthEnvelopedData`. `choice` narrows where to
