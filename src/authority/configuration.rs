@@ -59,6 +59,8 @@ pub struct ListenConfiguration {
 pub struct CaConfiguration {
     /// The CA signing key's kind.
     pub key: KeyAlgorithm,
+    /// The line where that stands, for complaints.
+    pub line: Option<usize>,
 }
 
 /// What users may get, and how long they may take.

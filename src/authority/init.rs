@@ -63,6 +63,7 @@ pub fn init_and_hand_over<E: From<AuthorityError>>(
         reason: error.to_string(),
     })?;
     let policy = Policy::read(&configuration.enrollment).map_err(E::from)?;
+    policy.check_own_keys(configuration).map_err(AuthorityError::from)?;
     let module = load_module(configuration).map_err(E::from)?;
     let state = State::prepare(configuration).map_err(E::from)?;
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);

@@ -13,7 +13,7 @@ const RECORD_MAC: &str = "record MAC key";
 const TEMPORARY: &str = "temporary-key HMAC key";
 
 /// What signs CMP responses, the log and TLS handshakes.
-const SERVICE_KEYS: KeyAlgorithm = KeyAlgorithm::P256;
+pub(super) const SERVICE_KEYS: KeyAlgorithm = KeyAlgorithm::P256;
 
 /// The authority's keys, all found.
 #[derive(Debug, Clone)]

@@ -51,7 +51,7 @@ struct ListenTable {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct CaTable {
-    key: Option<KeyAlgorithm>,
+    key: Option<Spanned<KeyAlgorithm>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -103,7 +103,10 @@ pub(super) fn parse(file: &Path, text: &str, environment: &Environment) -> Resul
             public_https_url: source.url(read.listen.public_https_url.as_ref(), "https://")?,
             certificate_search: read.listen.certificate_search.unwrap_or(true),
         },
-        ca: CaConfiguration { key: read.ca.key.unwrap_or(KeyAlgorithm::P256) },
+        ca: CaConfiguration {
+            line: read.ca.key.as_ref().map(|key| source.line(&key.span())),
+            key: read.ca.key.map_or(KeyAlgorithm::P256, Spanned::into_inner),
+        },
         enrollment: EnrollmentConfiguration {
             profiles: read.enrollment.profiles.map(|profiles| base.join(profiles)),
             levels: source.levels(read.enrollment.levels)?,
@@ -132,8 +135,13 @@ fn days(days: i64) -> SignedDuration {
 
 impl Source<'_> {
     fn complaint(&self, span: Option<Range<usize>>, reason: &str) -> ConfigurationError {
-        let line = span.map(|span| self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1);
+        let line = span.map(|span| self.line(&span));
         ConfigurationError { file: self.file.to_path_buf(), line, reason: reason.trim_end().to_owned() }
+    }
+
+    /// Counted from 1.
+    fn line(&self, span: &Range<usize>) -> usize {
+        self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
     }
 
     /// Nobody can ask for more consent than there is: better no authority than one that does not keep its policy.
