@@ -22,13 +22,13 @@ pub enum Exit {
     Done,
     /// 1: something broke
     Fault,
-    /// 2: the command line or a configuration file cannot be understood, or names what is ambiguous
+    /// 2: the command line or a configuration file cannot be understood
     Usage,
     /// 3: token, keyset or key is not there
     Absent,
     /// 4: no PIN, a cancelled prompt, a wrong or locked PIN
     Pin,
-    /// 5: somebody who may decide it said no
+    /// 5: somebody who may decide it said no, a rule is against it, or several things could be meant
     Refused,
     /// 6: the authority cannot be reached
     Unreachable,

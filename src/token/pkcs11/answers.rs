@@ -125,7 +125,8 @@ mod tests {
         for code in [RvError::EncryptedDataInvalid, RvError::GeneralError, RvError::DeviceError, RvError::DataInvalid] {
             assert!(blames(code), "{code:?}");
         }
-        for code in [RvError::DeviceRemoved, RvError::UserNotLoggedIn, RvError::PinIncorrect, RvError::KeyHandleInvalid] {
+        for code in [RvError::DeviceRemoved, RvError::UserNotLoggedIn, RvError::PinIncorrect, RvError::KeyHandleInvalid]
+        {
             assert!(!blames(code), "{code:?}");
         }
     }
