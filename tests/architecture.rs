@@ -97,6 +97,17 @@ fn every_file_says_what_it_is_for() {
     }
 }
 
+/// ureq writes the bodies it reads to the `log` crate at trace level, and a letter is one of them: no bridge may lead from
+/// there into our log.
+#[test]
+fn no_bridge_brings_in_what_others_log() {
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    assert!(lock.contains("name = \"ureq\""), "is the lock file read rightly?");
+    for bridge in ["tracing-log", "env_logger", "simple_logger", "log4rs", "fern"] {
+        assert!(!lock.contains(&format!("name = \"{bridge}\"")), "{bridge} would log letters at trace level");
+    }
+}
+
 #[test]
 fn every_room_stands_on_a_floor() {
     for (path, _) in sources() {
