@@ -62,7 +62,7 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// How far the audit log has got. Clients keep the latest: a log that is cut off at its end is then noticed.
+/// How far the audit log has got. Who keeps the latest notices a log that is cut off at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
