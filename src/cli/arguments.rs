@@ -19,7 +19,7 @@ pub struct Common {
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// PKCS#11 module to look for tokens in (may be repeated) [default: agent.toml, else p11-kit's registered modules,
-    /// else SoftHSM]
+    /// else SoftHSM; an authority's is in its configuration]
     #[arg(long = "module", global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub modules: Vec<PathBuf>,
 }

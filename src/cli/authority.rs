@@ -96,6 +96,9 @@ impl ConfigurationFile {
 
 /// Runs it.
 pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    if around.names_modules() {
+        return Err(Failure::usage("cannot take --module here: the authority's is `module` in its configuration"));
+    }
     match command {
         Command::Init(arguments) => init(&arguments, around),
         Command::Serve(arguments) => serve(&arguments, around),

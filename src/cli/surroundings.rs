@@ -42,6 +42,11 @@ impl<'a> Surroundings<'a> {
         Ok(self.configuration.get_or_init(|| configuration))
     }
 
+    /// Was a module named (`--module`)? An authority's is in its configuration.
+    pub fn names_modules(&self) -> bool {
+        !self.common.modules.is_empty()
+    }
+
     /// The tokens in the modules that are to be looked through.
     pub fn tokens(&self) -> Result<Tokens, Failure> {
         let places = ModulePlaces::of_system(configuration_home().as_deref());

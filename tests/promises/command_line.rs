@@ -78,6 +78,9 @@ fn a_machine_without_tokens_is_told_what_to_do() {
     let output = machine.tokenkeep(&["tokens"]);
     assert!(output.err().contains("SOFTHSM2_CONF") && !output.err().contains("GENERAL_ERROR"), "{output}");
     machine.tokenkeep(&["tokens", "--module", "/no/such/module.so"]).fails_with(3).says("/no/such/module.so");
+    // What would not be heeded is not taken in silence.
+    let serve = ["authority", "serve", "--config", "authority.toml", "--module", "/no/such/module.so"];
+    machine.tokenkeep(&serve).fails_with(2).says("`module` in its configuration");
 }
 
 #[test]
