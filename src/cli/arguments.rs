@@ -62,7 +62,8 @@ pub struct WhichKeyset {
 /// Where an existing PIN comes from.
 #[derive(Debug, Args)]
 pub struct ExistingPin {
-    /// Where the PIN comes from: prompt, file:PATH, fd:N or credential:NAME [default: prompt]
+    /// Where the PIN comes from: prompt, file:PATH, fd:N or credential:NAME [default: for keysets what agent.toml says;
+    /// else prompt]
     #[arg(long, value_name = "SOURCE")]
     pub pin_source: Option<PinSource>,
 }

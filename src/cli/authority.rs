@@ -16,6 +16,7 @@ use crate::letter::Letter;
 use crate::prompter::PinSource;
 use crate::service::{self, OpenDoors, Stop};
 use crate::statement::{SignedResponse, SignedStatement, Way};
+use crate::token::Pin;
 
 /// What the command line says.
 #[derive(Debug, Subcommand)]
@@ -158,9 +159,7 @@ fn write_first_letter(letter: &Letter, path: &Path) -> Result<(), Failure> {
 
 fn serve(arguments: &Serve, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let configuration = arguments.configuration.load()?;
-    let label = configuration.token.label.clone();
-    let pin =
-        around.prompter(arguments.pin.pin_source.as_ref(), None)?.pin(&format!("the authority's token {label:?}"))?;
+    let pin = pin_of(&configuration, &arguments.pin, around)?;
     interrupt::leave_to_caller();
     service::serve(configuration, pin, |doors| announce(doors, around), Stop::on_signal())?;
     around.screen.note("Stopped.");
@@ -190,6 +189,13 @@ fn answer(arguments: &Answer, around: &Surroundings<'_>) -> Result<Exit, Failure
     around.screen.answer(lines, &json!({ "response": out.to_string(), "refused": refusal }))
 }
 
+/// The PIN of the authority's token. What agent.toml names is the PIN of a person's keysets: it is not tried here.
+fn pin_of(configuration: &Configuration, pin: &ExistingPin, around: &Surroundings<'_>) -> Result<Pin, Failure> {
+    let source = pin.pin_source.as_ref().unwrap_or(&PinSource::Prompt);
+    let label = &configuration.token.label;
+    Ok(around.prompter(Some(source), None)?.pin(&format!("the authority's token {label:?}"))?)
+}
+
 /// Answers with the authority's token and database opened for this one statement.
 fn answer_here(
     configuration: Configuration,
@@ -197,8 +203,7 @@ fn answer_here(
     statement: &SignedStatement,
     around: &Surroundings<'_>,
 ) -> Result<Vec<u8>, Failure> {
-    let label = &configuration.token.label;
-    let pin = around.prompter(pin.pin_source.as_ref(), None)?.pin(&format!("the authority's token {label:?}"))?;
+    let pin = pin_of(&configuration, pin, around)?;
     let response = progress::during("answering the statement", || -> Result<_, Failure> {
         let authority = Authority::open(configuration, &pin, around.now())?;
         Ok(authority.answer_statement(statement.as_der(), Way::File, around.now()))

@@ -191,3 +191,43 @@ fn one_process_owns_a_token_and_the_other_says_who() {
     file.unlock().unwrap();
     somebody.tokenkeep(&sign).ok();
 }
+
+#[test]
+fn agent_toml_saves_typing_and_never_reaches_an_authority() {
+    let mut somebody = Somebody::enrolled();
+    let machine = &mut somebody.machine;
+    machine.write("message.txt", "a message\n");
+    let sign = ["sign", "message.txt", "--out", "signed.p7m"];
+    machine.tokenkeep_without_terminal(&sign).fails_with(4).says("--pin-source");
+    let agent = machine.read_text("config/tokenkeep/agent.toml");
+    let pin = machine.file("pin").display().to_string();
+    machine.write("config/tokenkeep/agent.toml", format!("{agent}pin_source = \"file:{pin}\"\n"));
+    machine.tokenkeep_without_terminal(&sign).ok();
+
+    // Of two keysets the one that it names is meant; an unknown key is refused with its line.
+    somebody.issue("other.letter");
+    somebody.enroll_new("other.letter", "other").ok();
+    somebody.tokenkeep(&sign).fails_with(5).says("--keyset");
+    let machine = &somebody.machine;
+    let agent = machine.read_text("config/tokenkeep/agent.toml");
+    machine.write("config/tokenkeep/agent.toml", format!("{agent}keyset = \"other\"\n"));
+    machine.tokenkeep(&sign).ok().says("other");
+    machine.write("config/tokenkeep/agent.toml", format!("{agent}keysets = 1\n"));
+    machine.tokenkeep(&sign).fails_with(2).says("line 3").says("keysets");
+
+    // The PIN that it names is a person's: no authority's token is tried with it.
+    machine.write("config/tokenkeep/agent.toml", agent);
+    machine.write("authority.toml", "name = \"Example\"\nstate = \"none\"\n[token]\nlabel = \"authority\"\n[listen]\nhttp = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\n");
+    let serve = ["authority", "serve", "--config", "authority.toml"];
+    machine.tokenkeep_without_terminal(&serve).fails_with(4).says("there is no terminal");
+}
+
+#[test]
+fn an_interrupted_command_ends_with_130() {
+    let somebody = Somebody::enrolled();
+    let mut terminal = Terminal::tokenkeep(&somebody.machine, &["sign", "--out", "signed.p7m"]);
+    terminal.expect("Reading from the terminal").interrupt();
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 130, "{screen}");
+    assert!(!somebody.machine.file("signed.p7m").exists());
+}
