@@ -185,7 +185,8 @@ impl From<AuthorityError> for Failure {
         let exit = match error {
             AuthorityError::Configuration(error) => return error.into(),
             AuthorityError::Token(error) => return error.into(),
-            AuthorityError::Administrator { .. } => Exit::Usage,
+            AuthorityError::Administrator { .. }
+            | AuthorityError::Pki(PkiError::ProfileFile { .. } | PkiError::ProfileUnreadable { .. }) => Exit::Usage,
             AuthorityError::StateNotEmpty(_) => Exit::Refused,
             AuthorityError::TokenAbsent { .. } | AuthorityError::NoModule(_) => Exit::Absent,
             _ => Exit::Fault,

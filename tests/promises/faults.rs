@@ -49,8 +49,14 @@ fn a_broken_configuration_is_refused_with_file_line_and_reason() {
     let profile = machine.read_text("profiles/encryption.toml");
     machine.write("profiles/encryption.toml", format!("{profile}\nkeyz = [\"p256\"]\n"));
     let line = profile.lines().count() + 2;
-    let output = machine.tokenkeep(&Authority::INIT).says("encryption.toml").says("keyz").says(&format!("line {line}"));
-    assert_ne!(output.code(), 0, "{output}");
+    let output = machine.tokenkeep(&Authority::INIT).fails_with(2);
+    output.says("encryption.toml").says("keyz").says(&format!("line {line}"));
+    // And a CA key that the CA's profile does not take, before there is a token with it.
+    authority.configure(&machine, "");
+    machine.write("profiles/encryption.toml", profile);
+    let line = broken(&machine, listen, "[ca]\nkey = \"rsa-2048\"\n\n[listen]\n") + 1;
+    let output = machine.tokenkeep(&Authority::INIT).fails_with(2).says("rsa-2048").says("take one of p256");
+    output.says(&format!("line {line}"));
 
     machine.tokenkeep(&["authority", "serve", "--config", "nowhere.toml"]).fails_with(2).says("nowhere.toml");
     assert!(machine.listed_tokens().is_empty(), "a token was made");
