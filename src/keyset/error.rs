@@ -1,7 +1,7 @@
 //! Why an act with a keyset did not succeed, each told apart by the end that the program comes to.
 
 use crate::carrier::CarrierError;
-use crate::token::{KeysetNameError, TokenError, TokenErrorKind};
+use crate::token::{KeysetNameError, TokenError, TokenErrorKind, TokenName};
 
 use super::NoPin;
 
@@ -34,10 +34,12 @@ pub enum KeysetError {
     #[error(transparent)]
     Carrier(#[from] CarrierError),
     /// No PIN was given; nothing was tried.
-    #[error("cannot {operation}: {reason}; the PIN was not tried")]
+    #[error("cannot {operation}: {reason}; the PIN{} was not tried", of(token.as_ref()))]
     NoPin {
         /// what was to be done
         operation: &'static str,
+        /// the token whose PIN it is; none if it is still to be made
+        token: Option<TokenName>,
         /// why there is none
         reason: NoPin,
     },
@@ -141,4 +143,8 @@ impl KeysetError {
             }
         }
     }
+}
+
+fn of(token: Option<&TokenName>) -> String {
+    token.map(|token| format!(" of {token}")).unwrap_or_default()
 }

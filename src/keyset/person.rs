@@ -74,21 +74,22 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Notice {
     /// An enrollment that was cut off is continued.
-    #[error("an enrollment into the keyset {keyset:?} was cut off; going on with it")]
+    #[error("an enrollment into the keyset {:?} was cut off; going on with it", keyset.as_str())]
     Resuming {
         /// its name
         keyset: KeysetName,
     },
     /// What an enrollment that was cut off had made is removed first.
-    #[error("an unfinished enrollment into the keyset {keyset:?} is removed")]
+    #[error("an unfinished enrollment into the keyset {:?} is removed", keyset.as_str())]
     Abandoning {
         /// its name
         keyset: KeysetName,
     },
     /// The public index on the token does not say what the private one says.
     #[error(
-        "the public index of the keyset {keyset:?} on {token} was changed by somebody without the PIN ({what}); \
-         the private one is believed, and the public one written anew where possible"
+        "the public index of the keyset {:?} on {token} was changed by somebody without the PIN ({what}); \
+         the private one is believed, and the public one written anew where possible",
+        keyset.as_str()
     )]
     IndexMismatch {
         /// its name

@@ -8,7 +8,7 @@ use super::{FoundKeyset, KeysetError, NoPin, Notice, Person, PinRequest, Tokens}
 /// says so.
 pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<(), KeysetError> {
     let operation = "change the PIN";
-    let no_pin = |reason: NoPin| KeysetError::NoPin { operation, reason };
+    let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(keyset.token.name()), reason };
     let (others, _) = tokens.keysets_on(&keyset.token)?;
     let others: Vec<FoundKeyset> = others.into_iter().filter(|other| other.name != keyset.name).collect();
     let token = tokens.open(&keyset.token)?;

@@ -16,7 +16,8 @@ pub(super) fn unlock(
 ) -> Result<Unlock, KeysetError> {
     let token = tokens.open(info)?;
     refuse_without_try(&token, operation, person)?;
-    let pin = person.pin(request).map_err(|reason| KeysetError::NoPin { operation, reason })?;
+    let pin =
+        person.pin(request).map_err(|reason| KeysetError::NoPin { operation, token: Some(info.name()), reason })?;
     Ok(token.unlock(pin)?)
 }
 
@@ -29,9 +30,11 @@ pub(super) fn refuse_without_try(
     let name = token.info().name();
     match token.refresh_pin_state()? {
         PinState::Ok | PinState::CountLow => Ok(()),
-        PinState::FinalTry => {
-            person.risks_last_try(token.info()).map_err(|reason: NoPin| KeysetError::NoPin { operation, reason })
-        }
+        PinState::FinalTry => person.risks_last_try(token.info()).map_err(|reason: NoPin| KeysetError::NoPin {
+            operation,
+            token: Some(name),
+            reason,
+        }),
         PinState::Locked => Err(TokenError::PinLocked { operation, token: name }.into()),
         PinState::NotSet => Err(TokenError::PinNotSet { operation, token: name }.into()),
     }

@@ -9,7 +9,7 @@ use crate::token::{Module, Pin, SecurityLevel, TokenError, TokenErrorKind, Token
 
 use super::super::index::{self, Card, PrivateIndex, Stage};
 use super::super::unlock::{believed, damaged, refuse_without_try};
-use super::super::{AuthorityAddress, KeysetError, NoPin, Notice, Person, PinRequest, Step, Tokens};
+use super::super::{AuthorityAddress, KeysetError, Notice, Person, PinRequest, Step, Tokens};
 use super::abandon::{self, Rejection};
 use super::desk::Desk;
 use super::finish::{self, NewTokenPins};
@@ -223,7 +223,12 @@ impl Act<'_> {
     }
 
     fn ask(&mut self, request: PinRequest<'_>) -> Result<Pin, Stop> {
-        Ok(self.person.pin(request).map_err(no_pin)?)
+        let token = match request {
+            PinRequest::Existing { token, .. } | PinRequest::Resumed { token } => Some(token.name()),
+            PinRequest::New { .. } | PinRequest::NewSoPin { .. } => None,
+        };
+        let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token, reason };
+        Ok(self.person.pin(request).map_err(no_pin).map_err(NotEnrolledReason::Pin)?)
     }
 
     fn ask_so_pin(&mut self, label: &str) -> Result<Option<Pin>, Stop> {
@@ -291,10 +296,6 @@ fn signing_spki(desk: &Desk) -> Result<Vec<u8>, Trouble> {
     let key = desk.ceremony.find_key(&id)?;
     let key = key.ok_or(TokenError::KeyAbsent { operation: OPERATION, token: desk.token().info().name() })?;
     Ok(key.public_key_der().to_vec())
-}
-
-fn no_pin(reason: NoPin) -> NotEnrolledReason {
-    NotEnrolledReason::Pin(KeysetError::NoPin { operation: OPERATION, reason })
 }
 
 /// A wrong or locked PIN ends the enrollment before anything was sent; what broke is a fault.
