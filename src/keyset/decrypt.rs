@@ -140,5 +140,10 @@ pub(super) fn way_of(keyset: FoundKeyset, message: &EncryptedMessage) -> Option<
 }
 
 fn unreadable(error: &SmimeError) -> KeysetError {
-    KeysetError::Message { operation: "decrypt", reason: error.to_string() }
+    let reason = match error {
+        SmimeError::WrongKind { found, .. } => format!("it is {found}"),
+        SmimeError::Undecryptable => "it is damaged, or it was not encrypted to this key".to_owned(),
+        other => other.to_string(),
+    };
+    KeysetError::NotVerified { operation: "decrypt the message", reason }
 }
