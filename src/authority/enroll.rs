@@ -23,7 +23,7 @@ use crate::cmp::{
     GeneralInfo, GeneralInfoExt as _, InfoTypeAndValue, PkiBody, PkiFailureInfo, PkiMessage, ProtectionError, oid,
 };
 use crate::letter::Reference;
-use crate::store::{TemporaryKeyRecord, TemporaryKeyState};
+use crate::store::{Purpose, TemporaryKeyRecord, TemporaryKeyState};
 use crate::token::KeyAlgorithm;
 
 impl Authority {
@@ -128,7 +128,11 @@ impl Authority {
     /// `genm`: tells about the authority, and whether the letter is good. Uses nothing up.
     fn inform(&self, request: &AuthenticatedRequest, asked: &GeneralInfo, now: Timestamp) -> Result<Vec<u8>, Stop> {
         // A letter that another transaction holds is told of as well: whoever asks has made nothing yet.
-        check_usable(&self.letter_now(request)?, now)?;
+        let letter = self.letter_now(request)?;
+        check_usable(&letter, now)?;
+        if letter.purpose == Purpose::Recover {
+            self.check_approval(&letter, &self.user_of(&letter.user_id)?)?;
+        }
         let mut told = GeneralInfo::new();
         if asked.asks_for(oid::IT_CA_CERTS) {
             told.push(InfoTypeAndValue::ca_certs(&[der_of(&self.ca)?])?);

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use super::administer::comparable;
 use super::archive::ArchivedKey;
+use super::rejection::{Stop, refuse};
 use super::{Authority, AuthorityError};
+use crate::cmp::PkiFailureInfo;
 use crate::pki::{Fingerprint, Purpose as CertificatePurpose, path};
 use crate::statement::{Operation, SignedStatement, Way};
 use crate::store::{CertificateKind, CertificateRecord, CertificateState, Role, TemporaryKeyRecord, UserRecord};
@@ -12,14 +14,16 @@ use crate::store::{CertificateKind, CertificateRecord, CertificateState, Role, T
 impl Authority {
     /// Looks the recovery's approval up again, in the administrator's own signed statement: it must be a recovery of
     /// exactly this user, by someone who is an administrator still. A column's word is not enough for a whole history.
-    pub(super) fn check_approval(&self, letter: &TemporaryKeyRecord, user: &UserRecord) -> Result<(), AuthorityError> {
+    ///
+    /// Refused: a recovery that was ordered with a key since revoked. Whoever has the lost token may have ordered it.
+    pub(super) fn check_approval(&self, letter: &TemporaryKeyRecord, user: &UserRecord) -> Result<(), Stop> {
         let no =
             |why: &str| AuthorityError::Tampered(format!("the approval of the recovery {}: {why}", letter.reference));
         let digest = letter.statement.ok_or_else(|| no("it names no statement"))?;
         let record = self.store.statement(&digest)?.ok_or_else(|| no("its statement is gone"))?;
         let signed = SignedStatement::parse(&record.message)?;
         if signed.digest() != digest {
-            return Err(no("its statement is another one"));
+            return Err(no("its statement is another one").into());
         }
         let certificate = signed.claimed_certificate().clone();
         let at = record.received_at;
@@ -30,11 +34,19 @@ impl Authority {
         let verified = signed.verify(&certificate, authority, Way::File, at)?;
         match &verified.statement().operation {
             Operation::Recover { email, lost, .. } if comparable(email) == user.email_key && *lost == letter.lost => {}
-            _ => return Err(no("its statement says something else")),
+            _ => return Err(no("its statement says something else").into()),
         }
         let administrator = self.user_of(&record.administrator)?;
         if !certificate.emails().iter().any(|email| comparable(email) == administrator.email_key) {
-            return Err(no("its statement was signed by somebody else"));
+            return Err(no("its statement was signed by somebody else").into());
+        }
+        let signers = self.store.certificate(&certificate.serial().to_string())?;
+        let signers = signers.ok_or_else(|| no("its signer's certificate is gone"))?;
+        if signers.state == CertificateState::Revoked {
+            return Err(refuse(
+                PkiFailureInfo::NOT_AUTHORIZED,
+                "the key that ordered this recovery was revoked since; ask your administrator for a new letter",
+            ));
         }
         let grant = self.store.grant(&administrator.id, Role::Administrator)?;
         let grant = grant.ok_or_else(|| no("its signer is no administrator any more"))?;

@@ -27,8 +27,8 @@ pub struct Arguments {
     /// The keyset to make or to re-enroll
     #[arg(long, value_name = "NAME", default_value = "default")]
     keyset: KeysetName,
-    /// How often its keys ask for the PIN: high (each use), medium (once, then a confirmation), low (once a session)
-    /// [default: the keyset's; else the strictest that the letter allows]
+    /// How often its keys ask for the PIN: high (each use); medium and low are remembered for programs that keep a
+    /// session, a single command asks once [default: the keyset's; else the strictest that the letter allows]
     #[arg(long, value_name = "LEVEL")]
     level: Option<SecurityLevel>,
     /// Make a token of its own for the keyset, in the only module that can or in this one

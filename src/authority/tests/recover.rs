@@ -3,7 +3,7 @@
 use super::support::*;
 use crate::cmp::PkiFailureInfo;
 use crate::pki::Certificate;
-use crate::store::CertificateState;
+use crate::store::{CertificateState, TemporaryKeyState};
 
 const USER: &str = "user@example.org";
 
@@ -56,6 +56,23 @@ fn a_lost_token_is_revoked_at_once_and_a_new_current_key_comes_with_the_history(
     let record = office.authority().store.certificate(&history[1].serial().to_string()).unwrap().unwrap();
     assert_eq!(record.state, CertificateState::Revoked);
     assert_eq!(record.end_reason.as_deref(), Some("keyCompromise"));
+}
+
+#[test]
+fn a_recovery_ordered_with_a_key_since_revoked_is_refused_before_anything_is_made() {
+    let office = Office::new();
+    let (administrator, _) = enrolled_twice(&office);
+    let letter = office.recovery_letter_for(&administrator, USER, false);
+    let question = question(&letter, &[], later(1));
+    proven(&question, &office.post(&question, later(1)).bytes, &letter.temporary_key);
+    office.recovery_letter_for(&administrator, ADMINISTRATOR, true);
+    let krr = Person::new().request(&letter, USUAL, later(2));
+    for message in [question, krr] {
+        let (reasons, text) = refusal(&message, &office.post(&message, later(2)).bytes, &letter.temporary_key);
+        assert!(reasons.contains(PkiFailureInfo::NOT_AUTHORIZED) && text.contains("revoked since"), "{text}");
+    }
+    let record = office.authority().store.temporary_key(letter.reference.as_str()).unwrap().unwrap();
+    assert_eq!(record.state, TemporaryKeyState::Unused);
 }
 
 #[test]
