@@ -160,9 +160,14 @@ fn own_certificates(
             return Ok(Vec::new());
         }
     };
+    let anchors = anchors(&keyset::trust(tokens)?)?;
     let details = keyset::show(&keyset)?;
     let own = details.certificates.iter().filter(|certificate| certificate.key_use == KeyUse::Encryption);
-    own.map(|certificate| Ok(Certificate::from_der(&certificate.der)?)).collect()
+    let mut own = own.map(|certificate| Certificate::from_der(&certificate.der)).collect::<Result<Vec<_>, _>>()?;
+    // The public index names them, and who can write to the token can change it: the CA has the last word.
+    own.retain(|own| path::verify(own, &[], &anchors, Purpose::Encryption, around.now()).is_ok());
+    own.truncate(1);
+    Ok(own)
 }
 
 #[cfg(test)]

@@ -120,7 +120,8 @@ pub enum TokenError {
     },
     /// A token with this label exists already and holds something.
     #[error(
-        "cannot create a token labelled {label:?}: there is one (serial {serial}) that is in use; choose another name"
+        "cannot create a token labelled {label:?}: there is one (serial {serial}); choose another name (a keyset \
+         may also go on that token: `--token {serial}`)"
     )]
     LabelTaken {
         /// the label

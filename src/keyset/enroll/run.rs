@@ -108,7 +108,9 @@ impl Act<'_> {
         let pins = Some(NewTokenPins { pin, so_pin });
         let module = self.tokens.module_of(&info)?.clone();
         let ours = desk.index.pending.clone().filter(|pending| pending.reference == self.letter.reference.as_str());
-        let new_token = ours.as_ref().map_or(new_token, |pending| pending.new_token);
+        // A token on which a keyset stands is never one that may be emptied, whatever its public index says.
+        let new_token =
+            desk.index.keyset.keys.is_none() && ours.as_ref().map_or(new_token, |pending| pending.new_token);
         let ground = Ground { module, info, pins, resumed: true, new_token };
         match ours.map(|pending| pending.stage) {
             Some(Stage::Requested { request }) => self.send(desk, ground, &request.0),
