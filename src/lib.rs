@@ -6,7 +6,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 5 | [`cli`]: one file a verb; the only room that prints |
-//! | 4 | [`service`]: the authority's doors |
+//! | 4 | [`service`]: the authority's doors · [`agent`]: the user's keystore service |
 //! | 3 | [`authority`]: what the authority does · [`keyset`]: what the user does |
 //! | 2 | [`cmp`] · [`smime`] · [`statement`] · [`letter`] · [`carrier`] · [`store`] |
 //! | 1 | [`pki`] · [`prompter`] |
@@ -14,6 +14,7 @@
 //!
 //! The authority's wing and the user's wing never meet but in a message. `docs/ARCHITECTURE.md` tells why.
 
+pub mod agent;
 pub mod authority;
 pub mod carrier;
 pub mod cli;

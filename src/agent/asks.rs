@@ -1,0 +1,34 @@
+//! The way from the worker to a person, and to what the worker may not read itself.
+
+use super::{Peer, Usage};
+use crate::keyset::NoPin;
+use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
+
+/// Asks a person about one use of a key. The worker asks through the broker; tests put a script here.
+///
+/// Each call is one question about one use. Which of several questions comes first is decided before: whoever calls
+/// has the token's turn.
+pub trait Asks: Send + Sync {
+    /// The PIN of a token for this use. Nothing is tried when there is none.
+    fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin>;
+
+    /// Yes or no to this use (level Medium), or to risking the token's last try (`last_try`). An error is no yes:
+    /// [`NoPin::Cancelled`] when the person said no.
+    fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin>;
+
+    /// The name of the program behind a peer, as far as it can be known. Advice for a person, nothing more.
+    fn program(&self, peer: Peer) -> Option<String>;
+}
+
+/// What a person is told when asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// who asks, and for what
+    pub usage: &'a Usage,
+    /// which keyset is to be used; none when a whole token is meant
+    pub keyset: Option<(&'a KeysetName, SecurityLevel)>,
+    /// on which token; its PIN state as of now
+    pub token: &'a TokenInfo,
+    /// is this the token's last try?
+    pub last_try: bool,
+}

@@ -1,0 +1,19 @@
+//! The user's keystore service: one process owns the tokens, and ssh, git, mail tools, scripts and tokenkeep's own commands ask it.
+//!
+//! Two doors: the SSH agent protocol ((ssh)) and an API of its own (api), each on a Unix socket for processes of
+//! the same user only. Two processes: the *broker* holds the sockets, knows who asks and starts the programs that ask a
+//! person; its *worker*, which can read no other process and start no program, loads the PKCS#11 modules, accepts
+//! connections and answers them, a thread a connection. Behind both doors stands the keystore: keysets, their
+//! security levels, log-ins.
+//!
+//! This room must never sign bytes without knowing what they are (an ordinary agent signs any; a set of CMS attributes
+//! among them), never keep a PIN beyond the one use it was typed for, never let one use pass for another's, never take a
+//! token that was removed for a wrong PIN, and never open an authority's token.
+
+mod asks;
+mod peer;
+mod usage;
+
+pub use asks::{Asks, Question};
+pub use peer::Peer;
+pub use usage::{Purpose, Usage};

@@ -1,0 +1,54 @@
+//! One use of a key, as a person is asked about it: who asks, and for what.
+
+use super::Peer;
+
+/// One use of a key.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// who asks
+    pub peer: Peer,
+    /// what for
+    pub purpose: Purpose,
+}
+
+/// What a key is to be used for. It is made by whoever has read and understood the bytes, and by nobody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// RFC 4252 §7: to log in over SSH
+    SshLogIn {
+        /// the user name on the other side
+        user: String,
+        /// the host, where `session-bind@openssh.com` told it: its key's fingerprint (`SHA256:…`)
+        host_key: Option<String>,
+    },
+    /// an `SSHSIG` signature (`ssh-keygen -Y sign`, git)
+    SshSignature {
+        /// the namespace (`git`, `file`, …)
+        namespace: String,
+        /// the hash of what is signed: its algorithm's name and its bytes
+        hash: (String, Vec<u8>),
+    },
+    /// a CMS signature over a content
+    SignContent {
+        /// SHA-256 of the content
+        sha256: [u8; 32],
+        /// the subject, when the content is a mail
+        subject: Option<String>,
+    },
+    /// opening a message that was encrypted to a keyset
+    Decrypt {
+        /// how many recipients it has
+        recipients: usize,
+    },
+    /// an administrator's statement, and what it orders
+    Statement {
+        /// the operation, e.g. `issue`
+        operation: String,
+        /// whom it is about
+        target: Option<String>,
+    },
+    /// logging in, so that later uses need no PIN (levels Medium and Low)
+    LogIn,
+    /// another act with a keyset; completes "to …": `enroll`, `change the PIN`
+    Act(&'static str),
+}
