@@ -31,8 +31,8 @@ pub struct DistinguishedName(Name);
 impl DistinguishedName {
     /// The subject of someone or something called `name`: one common name, by this module's rule.
     ///
-    /// Leading and trailing space is dropped. Empty names, names over [`NAME_CHARACTERS`] and control characters
-    /// (a line break in a name is a forgery in somebody's log) are refused.
+    /// Leading and trailing space is dropped. Empty names and names of which nothing is seen, names over
+    /// [`NAME_CHARACTERS`] and control characters (a line break in a name is a forgery in somebody's log) are refused.
     pub fn of(name: &str) -> Result<Self, PkiError> {
         let name = name.trim();
         if name.is_empty() {
@@ -40,6 +40,9 @@ impl DistinguishedName {
         }
         if name.chars().any(is_control) {
             return Err(PkiError::Name("it has control characters in it".into()));
+        }
+        if name.chars().all(is_unseen) {
+            return Err(PkiError::Name("nothing of it can be seen".into()));
         }
         if name.chars().count() > NAME_CHARACTERS {
             return Err(PkiError::Name(format!("it is longer than {NAME_CHARACTERS} characters")));
@@ -118,6 +121,16 @@ fn joins_to_previous(char: char) -> bool {
 /// Control characters, and the marks that reverse or hide the text around them when it is shown.
 fn is_control(char: char) -> bool {
     char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// White space, zero-width characters, fillers, and marks that need a letter to be set upon.
+fn is_unseen(char: char) -> bool {
+    char.is_whitespace()
+        || joins_to_previous(char) && !matches!(char, '\u{1f3fb}'..='\u{1f3ff}')
+        || matches!(char,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The text of a `DirectoryString` or `IA5String`.

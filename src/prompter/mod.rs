@@ -191,10 +191,16 @@ impl PrompterError {
 }
 
 /// Text from elsewhere (a token's label, a path) as a person's terminal may show it: no control characters, which
-/// could move the cursor over what was said before, and nothing that reorders the line.
+/// could move the cursor over what was said before, nothing that breaks or reorders the line, and nothing that is there
+/// but not seen, which makes two different names look the same.
 pub fn showable(text: &str) -> String {
-    let changes_the_line = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if changes_the_line(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || changes_the_line(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Zero-width characters and marks of direction, line and paragraph separators, embeddings and isolates, the byte order mark.
+fn changes_the_line(c: char) -> bool {
+    matches!(c,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

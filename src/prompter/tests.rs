@@ -266,4 +266,8 @@ fn only_yes_is_a_yes() {
 #[test]
 fn a_label_cannot_paint_over_the_prompt() {
     assert_eq!(showable("a\x1b[2Kb\r\u{202e}"), "a\u{fffd}[2Kb\u{fffd}\u{fffd}");
+    for unseen in ["\u{2028}", "\u{2029}", "\u{200b}", "\u{200d}", "\u{200f}", "\u{61c}", "\u{feff}", "\u{2066}"] {
+        assert_eq!(showable(&format!("a{unseen}b")), "a\u{fffd}b", "{unseen:?}");
+    }
+    assert_eq!(showable("Jürgen 🧪 山田 \u{2010}"), "Jürgen 🧪 山田 \u{2010}");
 }

@@ -56,6 +56,9 @@ fn what_is_no_name_is_refused() {
         let error = DistinguishedName::of(name).unwrap_err().to_string();
         assert!(error.starts_with("cannot use this name"), "{error}");
     }
+    for unseen in ["\u{200b}", "\u{200d}\u{2060}", "\u{feff} \u{ad}", "\u{3164}", "\u{301}", "\u{fe0f}\u{e0020}"] {
+        assert!(DistinguishedName::of(unseen).is_err(), "{unseen:?}");
+    }
 }
 
 #[test]

@@ -87,16 +87,7 @@ pub(super) fn signing_public_key(
     id: &KeyId,
     algorithm: KeyAlgorithm,
 ) -> Result<Vec<Attribute>, TokenError> {
-    let mut template = made_public_key(algorithm)?;
-    template.extend([
-        Attribute::Token(true),
-        Attribute::Verify(true),
-        Attribute::Encrypt(false),
-        Attribute::Wrap(false),
-        Attribute::Label(label.as_bytes().to_vec()),
-        Attribute::Id(id.as_bytes().to_vec()),
-    ]);
-    Ok(template)
+    lasting_public_key(label, id, algorithm, PublicUse::Verify)
 }
 
 /// The transport key of an enrollment: unwraps and nothing else. Into what, its unwrap template says.
@@ -113,16 +104,7 @@ pub(super) fn transport_public_key(
     id: &KeyId,
     algorithm: KeyAlgorithm,
 ) -> Result<Vec<Attribute>, TokenError> {
-    let mut template = made_public_key(algorithm)?;
-    template.extend([
-        Attribute::Token(true),
-        Attribute::Verify(false),
-        Attribute::Encrypt(false),
-        Attribute::Wrap(true),
-        Attribute::Label(label.as_bytes().to_vec()),
-        Attribute::Id(id.as_bytes().to_vec()),
-    ]);
-    Ok(template)
+    lasting_public_key(label, id, algorithm, PublicUse::Wrap)
 }
 
 /// What the transport key unwraps: the AES key that unwraps the delivered key, which can neither leave nor decrypt.
@@ -256,6 +238,32 @@ pub(super) fn agreed_secret(length: usize) -> Vec<Attribute> {
     template.extend(secret_key_for(&[]));
     template.extend(u64::try_from(length).ok().map(|length| Attribute::ValueLen(length.into())));
     template
+}
+
+/// A use of a public key that stays beside its private half.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PublicUse {
+    Verify,
+    Wrap,
+}
+
+/// The public half of a pair that is made on the token and stays there: for one thing, the rest is written out as false.
+fn lasting_public_key(
+    label: &str,
+    id: &KeyId,
+    algorithm: KeyAlgorithm,
+    only: PublicUse,
+) -> Result<Vec<Attribute>, TokenError> {
+    let mut template = made_public_key(algorithm)?;
+    template.extend([
+        Attribute::Token(true),
+        Attribute::Verify(only == PublicUse::Verify),
+        Attribute::Encrypt(false),
+        Attribute::Wrap(only == PublicUse::Wrap),
+        Attribute::Label(label.as_bytes().to_vec()),
+        Attribute::Id(id.as_bytes().to_vec()),
+    ]);
+    Ok(template)
 }
 
 /// How mail is read with it.
