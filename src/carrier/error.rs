@@ -1,7 +1,10 @@
 //! What can go wrong on the way, told apart by what the sender can do about it.
 
+use serde::{Deserialize, Serialize};
+
 /// Why no answer, or no usable one, came back. Each message completes "cannot …".
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CarrierError {
     /// Nobody answered: no such host, no connection, or no answer in time. The request may or may not have arrived.
     #[error("cannot reach the authority at {url}: {reason}; is it running, and is this its address?")]

@@ -1,12 +1,15 @@
 //! Why an act with a keyset did not succeed, each told apart by the end that the program comes to.
 
+use serde::{Deserialize, Serialize};
+
 use crate::carrier::CarrierError;
 use crate::token::{KeysetNameError, TokenError, TokenErrorKind, TokenName};
 
 use super::NoPin;
 
 /// Which of the program's ends (exit codes of the command line) a failure leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
     /// Something broke (1).
     Fault,
@@ -116,6 +119,14 @@ pub enum KeysetError {
     /// Nobody here can read this message.
     #[error("cannot decrypt: {0}")]
     NotARecipient(String),
+    /// What another process said that acted for this one: its whole sentence, and the end that it leads to.
+    #[error("{message}")]
+    Told {
+        /// the end
+        kind: ErrorKind,
+        /// the sentence
+        message: String,
+    },
 }
 
 impl KeysetError {
@@ -138,6 +149,7 @@ impl KeysetError {
             | Self::NotARecipient(_)
             | Self::Refused(_) => ErrorKind::Refused,
             Self::NotVerified { .. } => ErrorKind::NotVerified,
+            Self::Told { kind, .. } => *kind,
             Self::Carrier(CarrierError::BadAnswer { .. }) | Self::Damaged { .. } | Self::Message { .. } => {
                 ErrorKind::Fault
             }

@@ -2,6 +2,8 @@
 //!
 //! The command line puts the prompter behind this; tests put a script. Nothing here speaks to a terminal.
 
+use serde::{Deserialize, Serialize};
+
 use crate::token::{KeysetName, Pin, TokenInfo};
 
 /// Which PIN is asked for, and why.
@@ -33,7 +35,8 @@ pub enum PinRequest<'a> {
 }
 
 /// Why there is no PIN. Nothing was tried.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
 pub enum NoPin {
     /// The person cancelled: Ctrl-C, end of input, an empty line.
     #[error("cancelled at the prompt")]
@@ -47,7 +50,8 @@ pub enum NoPin {
 }
 
 /// How far an act is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Step {
     /// The authority is asked whether the letter is good.
     CheckingLetter,
@@ -71,7 +75,8 @@ pub enum Step {
 }
 
 /// Something a person should know that stops nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Notice {
     /// An enrollment that was cut off is continued.
     #[error("an enrollment into the keyset {:?} was cut off; going on with it", keyset.as_str())]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// A PIN as it was typed, for one act. Wiped when dropped, never shown, not `Clone`: a second act needs a second PIN.
@@ -54,7 +54,7 @@ pub enum PinError {
 }
 
 /// What a token says about its user PIN (`CKF_USER_PIN_*`). PKCS#11 tells no numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PinState {
     /// No wrong try is remembered.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, Result as CkResult, RvError};
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
+use serde::{Deserialize, Serialize};
 
 use super::answers;
 use super::raw::RawFunctions;
@@ -36,7 +37,8 @@ struct Loaded {
 }
 
 /// What a token says about itself; no log-in is needed for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TokenInfo {
     /// label, without the padding
     pub label: String,
