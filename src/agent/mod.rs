@@ -10,6 +10,7 @@
 //! among them), never keep a PIN beyond the one use it was typed for, never let one use pass for another's, never take a
 //! token that was removed for a wrong PIN, and never open an authority's token.
 
+pub mod act;
 mod asks;
 mod peer;
 mod usage;

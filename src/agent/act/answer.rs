@@ -1,0 +1,220 @@
+//! What comes of an act, and how keysets and tokens travel.
+
+use serde::{Deserialize, Serialize};
+
+use super::Bytes;
+use crate::keyset::{
+    AuthorityAddress, Decrypted, Deleted, Enrolled, ErrorKind, FoundKeyset, KeysetError, Standing, TokenTrouble,
+};
+use crate::statement::Answer;
+use crate::token::{KeyId, KeysetName, SecurityLevel, StoredCertificate, TokenInfo};
+
+/// What came of an act. In JSON an object with one member.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ActAnswer {
+    /// the tokens that are there
+    Tokens(Vec<TokenInfo>),
+    /// the keysets that are there
+    Keysets(FoundKeysets),
+    /// the keyset that is meant
+    Keyset(Box<KeysetOnWire>),
+    /// the signed message, DER of a CMS `ContentInfo`; or a signed command
+    Signed(Bytes),
+    /// what was encrypted
+    Decrypted {
+        /// the content
+        content: Bytes,
+        /// the keyset whose key opened it
+        keyset: String,
+        /// was it encrypted with integrity protection?
+        integrity_protected: bool,
+    },
+    /// the authority's answer to a command: a letter's text, which holds a secret
+    Letter(Bytes),
+    /// the authority's answer to a command: any other
+    Answered(Answer),
+    /// the PIN is changed
+    PinChanged {},
+    /// the keyset is gone
+    Deleted {
+        /// private keys destroyed
+        keys: usize,
+        /// certificates removed
+        certificates: usize,
+    },
+    /// the keyset stands
+    Enrolled(Box<EnrolledKeyset>),
+}
+
+impl From<Decrypted> for ActAnswer {
+    fn from(mut decrypted: Decrypted) -> Self {
+        Self::Decrypted {
+            content: std::mem::take(&mut *decrypted.content).into(),
+            keyset: decrypted.keyset,
+            integrity_protected: decrypted.integrity_protected,
+        }
+    }
+}
+
+impl From<Answer> for ActAnswer {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Letter(text) => Self::Letter(text.as_bytes().into()),
+            other => Self::Answered(other),
+        }
+    }
+}
+
+impl From<Deleted> for ActAnswer {
+    fn from(deleted: Deleted) -> Self {
+        Self::Deleted { keys: deleted.keys, certificates: deleted.certificates }
+    }
+}
+
+/// A keyset that stands ([`Enrolled`]).
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolledKeyset {
+    /// the keyset
+    pub keyset: KeysetOnWire,
+    /// did it stand before?
+    pub reenrolled: bool,
+    /// was an enrollment finished that had been cut off?
+    pub resumed: bool,
+    /// encryption keys installed
+    pub encryption_keys: usize,
+}
+
+impl From<Enrolled> for EnrolledKeyset {
+    fn from(enrolled: Enrolled) -> Self {
+        let Enrolled { keyset, reenrolled, resumed, encryption_keys } = enrolled;
+        Self { keyset: keyset.into(), reenrolled, resumed, encryption_keys }
+    }
+}
+
+impl TryFrom<EnrolledKeyset> for Enrolled {
+    type Error = hex::FromHexError;
+
+    fn try_from(enrolled: EnrolledKeyset) -> Result<Self, Self::Error> {
+        let EnrolledKeyset { keyset, reenrolled, resumed, encryption_keys } = enrolled;
+        Ok(Self { keyset: keyset.try_into()?, reenrolled, resumed, encryption_keys })
+    }
+}
+
+/// The keysets on all tokens, and what could not be looked at.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FoundKeysets {
+    /// the keysets
+    pub keysets: Vec<KeysetOnWire>,
+    /// what could not be looked at
+    pub trouble: Vec<TroubleOnWire>,
+}
+
+impl FoundKeysets {
+    /// As [`crate::keyset::Tokens::keysets`] answers.
+    pub fn new((keysets, trouble): (Vec<FoundKeyset>, Vec<TokenTrouble>)) -> Self {
+        Self {
+            keysets: keysets.into_iter().map(KeysetOnWire::from).collect(),
+            trouble: trouble.into_iter().map(TroubleOnWire::from).collect(),
+        }
+    }
+
+    /// The same as values.
+    ///
+    /// # Errors
+    /// An identifier that is not hexadecimal.
+    pub fn read(self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), hex::FromHexError> {
+        let keysets = self.keysets.into_iter().map(FoundKeyset::try_from).collect::<Result<_, _>>()?;
+        Ok((keysets, self.trouble.into_iter().map(TokenTrouble::from).collect()))
+    }
+}
+
+/// A [`TokenTrouble`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TroubleOnWire {
+    place: String,
+    kind: ErrorKind,
+    message: String,
+}
+
+impl From<TokenTrouble> for TroubleOnWire {
+    fn from(trouble: TokenTrouble) -> Self {
+        Self { place: trouble.place, kind: trouble.error.kind(), message: trouble.error.to_string() }
+    }
+}
+
+impl From<TroubleOnWire> for TokenTrouble {
+    fn from(trouble: TroubleOnWire) -> Self {
+        let TroubleOnWire { place, kind, message } = trouble;
+        Self { place, error: KeysetError::Told { kind, message } }
+    }
+}
+
+/// A [`FoundKeyset`]. Identifiers are hexadecimal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysetOnWire {
+    name: KeysetName,
+    level: SecurityLevel,
+    authority: AuthorityAddress,
+    standing: Standing,
+    token: TokenInfo,
+    signing: Option<String>,
+    encryption: Vec<String>,
+    authority_certificate: Option<String>,
+    certificates: Vec<CertificateOnWire>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CertificateOnWire {
+    id: String,
+    label: String,
+    der: Bytes,
+}
+
+impl From<FoundKeyset> for KeysetOnWire {
+    fn from(keyset: FoundKeyset) -> Self {
+        let certificate = |stored: StoredCertificate| CertificateOnWire {
+            id: stored.id.to_string(),
+            label: stored.label,
+            der: stored.der.into(),
+        };
+        Self {
+            name: keyset.name,
+            level: keyset.level,
+            authority: keyset.authority,
+            standing: keyset.standing,
+            token: keyset.token,
+            signing: keyset.signing.map(|id| id.to_string()),
+            encryption: keyset.encryption.iter().map(ToString::to_string).collect(),
+            authority_certificate: keyset.authority_certificate.map(|id| id.to_string()),
+            certificates: keyset.certificates.into_iter().map(certificate).collect(),
+        }
+    }
+}
+
+impl TryFrom<KeysetOnWire> for FoundKeyset {
+    type Error = hex::FromHexError;
+
+    fn try_from(keyset: KeysetOnWire) -> Result<Self, Self::Error> {
+        let id = |hexadecimal: &String| hex::decode(hexadecimal).map(KeyId::from);
+        let certificate = |stored: CertificateOnWire| {
+            Ok(StoredCertificate { id: id(&stored.id)?, label: stored.label, der: stored.der.into_vec() })
+        };
+        Ok(Self {
+            name: keyset.name,
+            level: keyset.level,
+            authority: keyset.authority,
+            standing: keyset.standing,
+            token: keyset.token,
+            signing: keyset.signing.as_ref().map(id).transpose()?,
+            encryption: keyset.encryption.iter().map(id).collect::<Result<_, _>>()?,
+            authority_certificate: keyset.authority_certificate.as_ref().map(id).transpose()?,
+            certificates: keyset.certificates.into_iter().map(certificate).collect::<Result<_, _>>()?,
+        })
+    }
+}

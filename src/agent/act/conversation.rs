@@ -1,0 +1,236 @@
+//! The agent's end of an act's wire: lines to the command, answers from it, and whether it is still there.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use zeroize::Zeroizing;
+
+use super::{Asked, Errand, Line, Reply, ReplyTo};
+use crate::carrier::{Carrier, CarrierError};
+use crate::keyset::{NoPin, Notice, Person, PinRequest, Step};
+use crate::token::{Pin, TokenInfo};
+
+/// An act's conversation with the command that asked for it. The stream's other direction carries nothing more: when it
+/// ends, the command is gone.
+#[derive(Debug)]
+pub struct Conversation {
+    stream: UnixStream,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// how many questions and errands there were
+    number: u32,
+    /// Is the last of them not answered?
+    open: bool,
+    reply: Option<Reply>,
+    gone: bool,
+}
+
+impl Conversation {
+    /// Over the connection that brought the request. A thread of its own notices when the command goes away.
+    ///
+    /// # Errors
+    /// The connection cannot be doubled, or no thread started.
+    pub fn over(stream: UnixStream) -> io::Result<Arc<Self>> {
+        let mut watched = stream.try_clone()?;
+        let conversation = Arc::new(Self { stream, state: Mutex::default(), changed: Condvar::new() });
+        let here = Arc::clone(&conversation);
+        thread::Builder::new().name("act-watch".to_owned()).stack_size(64 * 1024).spawn(move || {
+            let mut byte = [0; 1];
+            loop {
+                match watched.read(&mut byte) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // Whatever comes now is nothing that this protocol has.
+                    _ => break here.went(),
+                }
+            }
+        })?;
+        Ok(conversation)
+    }
+
+    /// Takes the command's answer to the question that is open.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn answer(&self, answer: ReplyTo) -> Result<(), &'static str> {
+        let mut state = self.state();
+        if state.gone {
+            return Err("the command that asked for this act is gone");
+        }
+        if !state.open || state.number != answer.number {
+            return Err("no question of this number is open");
+        }
+        state.open = false;
+        state.reply = Some(answer.reply);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Says the last line and ends the connection.
+    pub fn end(&self, line: &Line) {
+        self.say(line);
+        // The watching thread ends with it.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Is the command still there?
+    pub fn is_open(&self) -> bool {
+        !self.state().gone
+    }
+
+    /// Says a line.
+    pub fn say(&self, line: &Line) {
+        // Questions and answers can hold secrets: what they were written in is wiped.
+        let mut text = Zeroizing::new(Vec::with_capacity(512));
+        let written = serde_json::to_writer(&mut *text, line).map_err(io::Error::from).and_then(|()| {
+            text.push(b'\n');
+            (&self.stream).write_all(&text)
+        });
+        if written.is_err() {
+            self.went();
+        }
+    }
+
+    /// Asks, and waits for the answer; none when the command is gone.
+    fn ask(&self, line: impl FnOnce(u32) -> Line) -> Option<Reply> {
+        let number = {
+            let mut state = self.state();
+            if state.gone {
+                return None;
+            }
+            state.number += 1;
+            state.open = true;
+            state.reply = None;
+            state.number
+        };
+        self.say(&line(number));
+        let mut state = self.state();
+        loop {
+            // An answer that came before the command went is one that it gave; but nobody waits for what comes of it.
+            if state.gone {
+                return None;
+            }
+            if let Some(reply) = state.reply.take() {
+                return Some(reply);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn went(&self) {
+        let mut state = self.state();
+        state.gone = true;
+        state.reply = None;
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The command as the [`Person`] of an act.
+#[derive(Debug)]
+pub struct RemotePerson<'a>(pub &'a Conversation);
+
+impl RemotePerson<'_> {
+    fn yes(&self, question: Asked) -> Result<(), NoPin> {
+        match self.0.ask(|number| Line::Ask { number, question }) {
+            Some(Reply::Yes {}) => Ok(()),
+            Some(Reply::No(reason)) => Err(reason),
+            Some(_) => Err(unfitting()),
+            None => Err(NoPin::Cancelled),
+        }
+    }
+}
+
+impl Person for RemotePerson<'_> {
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        match self.0.ask(|number| Line::Ask { number, question: request.into() }) {
+            Some(Reply::Pin(pin)) => {
+                let no_pin = || NoPin::Unavailable("the command's answer is no PIN".to_owned());
+                let mut text = pin.into_text().ok_or_else(no_pin)?;
+                Pin::new(std::mem::take(&mut *text)).map_err(|error| NoPin::Unavailable(error.to_string()))
+            }
+            Some(Reply::No(reason)) => Err(reason),
+            Some(_) => Err(unfitting()),
+            None => Err(NoPin::Cancelled),
+        }
+    }
+
+    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        self.yes(Asked::LastTry { token: token.clone() })
+    }
+
+    fn progress(&mut self, step: Step) {
+        self.0.say(&Line::Progress(step));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.0.say(&Line::Notice(notice));
+    }
+}
+
+fn unfitting() -> NoPin {
+    NoPin::Unavailable("the command's answer does not fit the question".to_owned())
+}
+
+/// The command as the [`Carrier`] of an act.
+#[derive(Debug)]
+pub struct RemoteCarrier<'a>(pub &'a Conversation);
+
+impl RemoteCarrier<'_> {
+    fn bring(&self, errand: Errand) -> Result<Reply, CarrierError> {
+        match self.0.ask(|number| Line::Carry { number, errand }) {
+            Some(Reply::NotCarried(error)) => Err(error),
+            Some(reply) => Ok(reply),
+            // As when the command is killed: the request may have arrived, and the same letter goes on with it.
+            None => Err(CarrierError::Unreachable {
+                url: "the other end of the command's connection".to_owned(),
+                reason: "the command is gone".to_owned(),
+            }),
+        }
+    }
+
+    fn bytes(&self, errand: Errand) -> Result<Vec<u8>, CarrierError> {
+        match self.bring(errand)? {
+            Reply::Carried(bytes) => Ok(bytes.into_vec()),
+            _ => Err(not_an_answer()),
+        }
+    }
+}
+
+impl Carrier for RemoteCarrier<'_> {
+    fn cmp(&self, message: &[u8]) -> Result<Vec<u8>, CarrierError> {
+        self.bytes(Errand::Cmp(message.into()))
+    }
+
+    fn ca_certificate(&self) -> Result<Vec<u8>, CarrierError> {
+        self.bytes(Errand::CaCertificate {})
+    }
+
+    fn search_certificates(&self, email: &str) -> Result<Vec<Vec<u8>>, CarrierError> {
+        match self.bring(Errand::SearchCertificates(email.to_owned()))? {
+            Reply::Certificates(found) => Ok(found.into_iter().map(super::Bytes::into_vec).collect()),
+            _ => Err(not_an_answer()),
+        }
+    }
+
+    fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
+        self.bytes(Errand::Statement(statement.into()))
+    }
+}
+
+/// Interrupted and not refused: a letter is not given back for what only this wire has got wrong.
+fn not_an_answer() -> CarrierError {
+    CarrierError::Unreachable {
+        url: "the other end of the command's connection".to_owned(),
+        reason: "the command's answer does not fit the errand".to_owned(),
+    }
+}

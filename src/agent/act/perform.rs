@@ -1,0 +1,81 @@
+//! Does an act with the tokens at hand: the same functions that a command calls when there is no agent.
+
+use jiff::Timestamp;
+
+use super::{ActAnswer, ActRequest, Choice, FoundKeysets, OnlineOrFile};
+use crate::carrier::Carrier;
+use crate::keyset::{self, Enrollment, ErrorKind, FoundKeyset, KeysetError, Person, SignOptions, Tokens};
+use crate::letter::Letter;
+use crate::statement::SignedStatement;
+
+/// Does it. `person` is asked and `carrier` sent as the act itself decides.
+///
+/// # Errors
+/// Those of the act, with the same sentences; an enrollment that ended without a keyset is [`KeysetError::Told`].
+pub fn perform(
+    request: ActRequest,
+    tokens: &Tokens,
+    person: &mut dyn Person,
+    carrier: &dyn Carrier,
+    now: Timestamp,
+) -> Result<ActAnswer, KeysetError> {
+    Ok(match request {
+        ActRequest::ListTokens {} => ActAnswer::Tokens(tokens.list()?),
+        ActRequest::ListKeysets {} => ActAnswer::Keysets(FoundKeysets::new(tokens.keysets()?)),
+        ActRequest::ChooseKeyset(choice) => ActAnswer::Keyset(Box::new(chosen(tokens, &choice)?.into())),
+        ActRequest::Sign { keyset, content, detached } => {
+            let keyset = chosen(tokens, &keyset)?;
+            let options = SignOptions { detached };
+            ActAnswer::Signed(keyset::sign(tokens, &keyset, content.as_slice(), options, person, now)?.into())
+        }
+        ActRequest::Decrypt { keyset, message } => {
+            let choice = keyset.to_choice().map_err(usage)?;
+            keyset::decrypt(tokens, &choice, message.as_slice(), person)?.into()
+        }
+        ActRequest::Administer { keyset, order, way } => {
+            let keyset = chosen(tokens, &keyset)?;
+            match way {
+                OnlineOrFile::Online => {
+                    keyset::administer(tokens, &keyset, carrier, order.into(), person, now)?.answer.into()
+                }
+                OnlineOrFile::File => {
+                    let signed = keyset::sign_for_a_file(tokens, &keyset, order.into(), person, now)?;
+                    ActAnswer::Signed(signed.as_der().into())
+                }
+            }
+        }
+        ActRequest::OpenResponse { keyset, statement, response } => {
+            let keyset = chosen(tokens, &keyset)?;
+            let statement = SignedStatement::parse(statement.as_slice()).map_err(|error| KeysetError::NotVerified {
+                operation: "open the response",
+                reason: error.to_string(),
+            })?;
+            keyset::open_response(tokens, &keyset, &statement, response.into_vec(), person, now)?.answer.into()
+        }
+        ActRequest::ChangePin { keyset } => {
+            keyset::pin_change(tokens, &chosen(tokens, &keyset)?, person)?;
+            ActAnswer::PinChanged {}
+        }
+        ActRequest::DeleteKeyset { keyset } => keyset::delete(tokens, &chosen(tokens, &keyset)?, person)?.into(),
+        ActRequest::Enroll(enroll) => {
+            let options = enroll.options().map_err(usage)?;
+            let text =
+                enroll.letter.into_text().ok_or_else(|| usage("cannot read the letter: it is not text".into()))?;
+            let letter = Letter::parse(&text).map_err(|error| usage(error.to_string()))?;
+            match keyset::enroll(tokens, carrier, &letter, &options, person, now)? {
+                Enrollment::Enrolled(enrolled) => ActAnswer::Enrolled(Box::new((*enrolled).into())),
+                Enrollment::NotEnrolled(not) => {
+                    return Err(KeysetError::Told { kind: not.kind(), message: not.to_string() });
+                }
+            }
+        }
+    })
+}
+
+fn chosen(tokens: &Tokens, choice: &Choice) -> Result<FoundKeyset, KeysetError> {
+    tokens.choose(&choice.to_choice().map_err(usage)?)
+}
+
+fn usage(message: String) -> KeysetError {
+    KeysetError::Told { kind: ErrorKind::Usage, message }
+}

@@ -1,0 +1,266 @@
+//! What a command asks for.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Bytes;
+use crate::keyset::{EnrollOptions, FoundKeyset, KeysetChoice, NewToken, TokenSelector};
+use crate::statement::Operation;
+use crate::token::{KeysetName, SecurityLevel, TokenUri};
+
+/// One act. In JSON an object with one member, named for the act.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ActRequest {
+    /// which tokens are there
+    ListTokens {},
+    /// which keysets are there, and what could not be looked at
+    ListKeysets {},
+    /// the one keyset that is meant
+    ChooseKeyset(Choice),
+    /// sign a content as data
+    Sign {
+        /// with which keyset
+        keyset: Choice,
+        /// what
+        content: Bytes,
+        /// leave it out of the signature
+        detached: bool,
+    },
+    /// open a message that was encrypted to a keyset
+    Decrypt {
+        /// where to look
+        keyset: Choice,
+        /// CMS: DER, PEM or S/MIME
+        message: Bytes,
+    },
+    /// sign an administrator's command: the only act that signs a statement
+    Administer {
+        /// with which keyset
+        keyset: Choice,
+        /// the command
+        order: Order,
+        /// how it travels
+        way: OnlineOrFile,
+    },
+    /// open the authority's response to a command that went as a file
+    OpenResponse {
+        /// with which keyset
+        keyset: Choice,
+        /// the signed command, DER
+        statement: Bytes,
+        /// the response, DER
+        response: Bytes,
+    },
+    /// change the PIN of a keyset's token
+    ChangePin {
+        /// which one
+        keyset: Choice,
+    },
+    /// delete a keyset
+    DeleteKeyset {
+        /// which one
+        keyset: Choice,
+    },
+    /// enroll with a letter
+    Enroll(Box<Enroll>),
+}
+
+impl ActRequest {
+    /// What it is, completing "to …".
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::ListTokens {} => "list tokens",
+            Self::ListKeysets {} => "list keysets",
+            Self::ChooseKeyset(_) => "find the keyset",
+            Self::Sign { .. } => "sign",
+            Self::Decrypt { .. } => "decrypt",
+            Self::Administer { .. } => "sign the command",
+            Self::OpenResponse { .. } => "open the response",
+            Self::ChangePin { .. } => "change the PIN",
+            Self::DeleteKeyset { .. } => "delete the keyset",
+            Self::Enroll(_) => "enroll",
+        }
+    }
+
+    /// Does it leave tokens and keysets as they are?
+    pub fn changes_nothing(&self) -> bool {
+        !matches!(self, Self::ChangePin { .. } | Self::DeleteKeyset { .. } | Self::Enroll(_))
+    }
+}
+
+/// How the command's bytes reach the authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnlineOrFile {
+    /// the command takes them there
+    Online,
+    /// somebody carries a file
+    File,
+}
+
+/// Which keyset is meant ([`KeysetChoice`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// its name
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<KeysetName>,
+    /// its token: PKCS#11 URI, serial number or label
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// the one to take when there are several and none was named
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<KeysetName>,
+}
+
+impl Choice {
+    /// This very keyset.
+    pub fn of(keyset: &FoundKeyset) -> Self {
+        let token = Some(TokenUri::of(&keyset.token).to_string());
+        Self { name: Some(keyset.name.clone()), token, default: None }
+    }
+
+    /// What `keyset` takes; the error says what is wrong with the token's name.
+    pub fn to_choice(&self) -> Result<KeysetChoice, String> {
+        let token = self.token.as_deref().map(selector).transpose()?;
+        Ok(KeysetChoice { name: self.name.clone(), token, default: self.default.clone() })
+    }
+}
+
+impl From<&KeysetChoice> for Choice {
+    fn from(choice: &KeysetChoice) -> Self {
+        Self { name: choice.name.clone(), token: choice.token.as_ref().map(text_of), default: choice.default.clone() }
+    }
+}
+
+/// An administrator's command ([`Operation`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Order {
+    /// a letter to enroll
+    Issue {
+        /// for whom
+        email: String,
+        /// the whole name
+        name: Option<String>,
+        /// the levels it allows
+        levels: Option<Vec<SecurityLevel>>,
+        /// how long it is good
+        valid_for_seconds: Option<u64>,
+    },
+    /// a letter to get all encryption keys back
+    Recover {
+        /// for whom
+        email: String,
+        /// may the old token be in others' hands?
+        lost: bool,
+        /// how long it is good
+        valid_for_seconds: Option<u64>,
+    },
+    /// all users
+    List {},
+    /// one user
+    Show {
+        /// whom
+        email: String,
+    },
+}
+
+impl From<Operation> for Order {
+    fn from(operation: Operation) -> Self {
+        match operation {
+            Operation::Issue { email, name, levels, valid_for_seconds } => {
+                Self::Issue { email, name, levels, valid_for_seconds }
+            }
+            Operation::Recover { email, lost, valid_for_seconds } => Self::Recover { email, lost, valid_for_seconds },
+            Operation::List => Self::List {},
+            Operation::Show { email } => Self::Show { email },
+        }
+    }
+}
+
+impl From<Order> for Operation {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Issue { email, name, levels, valid_for_seconds } => {
+                Self::Issue { email, name, levels, valid_for_seconds }
+            }
+            Order::Recover { email, lost, valid_for_seconds } => Self::Recover { email, lost, valid_for_seconds },
+            Order::List {} => Self::List,
+            Order::Show { email } => Self::Show { email },
+        }
+    }
+}
+
+/// Where a new token is made ([`NewToken`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NewTokenIn {
+    /// in the only module that can
+    Anywhere,
+    /// in this one
+    Module(PathBuf),
+}
+
+/// An enrollment. Its letter holds a secret.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enroll {
+    /// the letter's text
+    pub letter: Bytes,
+    /// into which keyset
+    pub keyset: KeysetName,
+    /// at which level; none: the keyset's, or the strictest that the letter allows
+    pub level: Option<SecurityLevel>,
+    /// on a new token
+    pub new_token: Option<NewTokenIn>,
+    /// on this token
+    pub token: Option<String>,
+    /// is there an SO PIN for the new token?
+    pub so_pin: bool,
+}
+
+impl Enroll {
+    /// With this letter's text.
+    pub fn new(letter: Bytes, options: &EnrollOptions) -> Self {
+        let new_token = options.new_token.as_ref().map(|new_token| match new_token {
+            NewToken::Anywhere => NewTokenIn::Anywhere,
+            NewToken::Module(path) => NewTokenIn::Module(path.clone()),
+        });
+        Self {
+            letter,
+            keyset: options.keyset.clone(),
+            level: options.level,
+            new_token,
+            token: options.token.as_ref().map(text_of),
+            so_pin: options.so_pin,
+        }
+    }
+
+    /// What `keyset` takes; the error says what is wrong with the token's name.
+    pub fn options(&self) -> Result<EnrollOptions, String> {
+        Ok(EnrollOptions {
+            keyset: self.keyset.clone(),
+            level: self.level,
+            new_token: self.new_token.clone().map(|module| match module {
+                NewTokenIn::Anywhere => NewToken::Anywhere,
+                NewTokenIn::Module(path) => NewToken::Module(path),
+            }),
+            token: self.token.as_deref().map(selector).transpose()?,
+            so_pin: self.so_pin,
+        })
+    }
+}
+
+fn selector(text: &str) -> Result<TokenSelector, String> {
+    text.parse().map_err(|error| format!("cannot use {text:?} as a token's name: {error}"))
+}
+
+fn text_of(selector: &TokenSelector) -> String {
+    match selector {
+        TokenSelector::Uri(uri) => uri.to_string(),
+        TokenSelector::SerialOrLabel(text) => text.clone(),
+    }
+}
