@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 use super::pkcs11::Installation;
 use super::{
-    Delivery, KeyAlgorithm, KeyId, KeyTransport, OaepHash, PublicKey, SecurityLevel, Signature, Token, TokenError,
-    TokenKey, Unlock,
+    Delivery, KeyAlgorithm, KeyId, KeyTransport, OaepHash, PublicKey, SecurityLevel, Signature, SignatureHash, Token,
+    TokenError, TokenKey, Unlock,
 };
 
 /// An unlocked token during an enrollment. Reads and writes objects as the [`Token`] it is; dropping it logs out.
@@ -103,7 +103,7 @@ impl Ceremony {
 
     /// Signs, as [`Unlock::sign`] does, without ending the ceremony.
     pub fn sign(&self, key: &TokenKey, message: &[u8]) -> Result<Signature, TokenError> {
-        self.sign_with_key(key, message, Some(self.unlock.pin()))
+        self.sign_with_key(key, SignatureHash::usual_for(key.algorithm()), message, self.unlock.entitled())
     }
 
     /// Decrypts, as [`Unlock::decrypt`] does, without ending the ceremony.
@@ -113,12 +113,12 @@ impl Ceremony {
         transport: KeyTransport,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        self.decrypt_with_key(key, transport, ciphertext, Some(self.unlock.pin()))
+        self.decrypt_with_key(key, transport, ciphertext, self.unlock.entitled())
     }
 
     /// Agrees on a secret, as [`Unlock::agree`] does, without ending the ceremony.
     pub fn agree(&self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        self.agree_with_key(key, peer_spki_der)
+        self.agree_with_key(key, peer_spki_der, self.unlock.entitled())
     }
 
     /// A signer for code that wants the `signature` crate's traits, for as long as the ceremony lasts.

@@ -69,7 +69,7 @@ pub enum TokenError {
         token: TokenName,
     },
     /// The PIN was tried once and is wrong.
-    #[error("cannot {operation}: the PIN of {token} is wrong ({pin_state}); {}", after_wrong_pin(*pin_state))]
+    #[error("cannot {operation}: the PIN of {token} is wrong ({pin_state}); {}{}", after_wrong_pin(*pin_state), if *log_in_ended { LOG_IN_ENDED } else { "" })]
     PinIncorrect {
         /// what was tried
         operation: &'static str,
@@ -77,6 +77,16 @@ pub enum TokenError {
         token: TokenName,
         /// what the token says now
         pin_state: PinState,
+        /// did a log-in stand before, which is over now?
+        log_in_ended: bool,
+    },
+    /// A key that asks for the PIN at each use, and a log-in that stands.
+    #[error("cannot {operation}: the key on {token} asks for the PIN at every use; type it for this one")]
+    PinEachUse {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
     },
     /// The PIN is locked; it was not tried, or locked by this try.
     #[error(
@@ -223,7 +233,20 @@ fn after_wrong_pin(pin_state: PinState) -> &'static str {
     }
 }
 
+/// A wrong PIN is found out by logging out first.
+const LOG_IN_ENDED: &str = "; the log-in that stood on this token is over";
+
 impl TokenError {
+    /// Adds that a log-in stood, and ended with this try.
+    pub(super) fn and_a_log_in_ended(self) -> Self {
+        match self {
+            Self::PinIncorrect { operation, token, pin_state, .. } => {
+                Self::PinIncorrect { operation, token, pin_state, log_in_ended: true }
+            }
+            other => other,
+        }
+    }
+
     /// Which of the program's ends (exit codes) this error leads to.
     pub fn kind(&self) -> TokenErrorKind {
         match self {
@@ -233,6 +256,7 @@ impl TokenError {
             | Self::PinNotSet { .. }
             | Self::PinLength { .. }
             | Self::NotLoggedIn { .. }
+            | Self::PinEachUse { .. }
             | Self::Spent { .. } => TokenErrorKind::Pin,
             Self::LabelTaken { .. }
             | Self::LabelUnfit { .. }
@@ -257,13 +281,20 @@ mod tests {
     #[test]
     fn errors_complete_a_sentence_and_end_with_a_remedy() {
         let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
-        let wrong = |pin_state| TokenError::PinIncorrect { operation: "log in", token: token(), pin_state };
+        let wrong = |pin_state| TokenError::PinIncorrect {
+            operation: "log in",
+            token: token(),
+            pin_state,
+            log_in_ended: false,
+        };
         let text = wrong(PinState::FinalTry).to_string();
         assert_eq!(
             text,
             "cannot log in: the PIN of token \"default\" (serial a1b2) is wrong (one try is left); the next wrong one \
              locks it"
         );
+        let ended = wrong(PinState::Ok).and_a_log_in_ended().to_string();
+        assert!(ended.ends_with("nothing was changed; the log-in that stood on this token is over"), "{ended}");
         assert!(wrong(PinState::Locked).to_string().contains("SO PIN"));
         let locked = TokenError::PinLocked { operation: "sign", token: token() };
         assert!(locked.to_string().starts_with("cannot sign: "), "{locked}");

@@ -39,9 +39,9 @@ pub use keyset_name::{KeysetName, KeysetNameError};
 pub use pin::{Pin, PinError, PinState};
 pub use pkcs11::{
     AUTHORITY_MARK, DataObject, DeliverableKey, Module, PublicKeyObject, SecretKey, StoredCertificate, Token,
-    TokenInfo, TokenKey,
+    TokenInfo, TokenKey, Turn,
 };
 pub use public_key::PublicKey;
-pub use signature::Signature;
+pub use signature::{Signature, SignatureHash};
 pub use unlock::{OneSignature, Unlock};
 pub use uri::{TokenUri, TokenUriError};

@@ -2,7 +2,7 @@
 
 use const_oid::db::rfc5912;
 use cryptoki::object::Attribute;
-use der::asn1::{Any, AnyRef, BitString, OctetStringRef, UintRef};
+use der::asn1::{Any, BitString, OctetStringRef, UintRef};
 use der::{Decode, Document, Encode, Sequence};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 
@@ -134,18 +134,6 @@ pub(super) fn ecdsa_signature(raw: &[u8]) -> Result<Signature, TokenError> {
     let (r, s) = raw.split_at_checked(raw.len() / 2).ok_or_else(malformed)?;
     let signature = EcdsaSignature { r: UintRef::new(r).map_err(encoding)?, s: UintRef::new(s).map_err(encoding)? };
     Ok(Signature::from_bytes(signature.to_der().map_err(encoding)?))
-}
-
-/// `DigestInfo` of a SHA-256 digest (RFC 8017 §9.2), which an RSA signature pads.
-pub(super) fn sha256_digest_info(digest: &[u8]) -> Result<Vec<u8>, TokenError> {
-    #[derive(Sequence)]
-    struct DigestInfo<'a> {
-        algorithm: spki::AlgorithmIdentifier<AnyRef<'a>>,
-        digest: &'a OctetStringRef,
-    }
-    let algorithm = spki::AlgorithmIdentifier { oid: rfc5912::ID_SHA_256, parameters: Some(AnyRef::NULL) };
-    let digest = OctetStringRef::new(digest).map_err(encoding)?;
-    DigestInfo { algorithm, digest }.to_der().map_err(encoding)
 }
 
 fn rsa_size(modulus: &[u8]) -> Option<RsaSize> {

@@ -4,9 +4,11 @@ use std::sync::{Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use super::{Ceremony, KeyTransport, Pin, PublicKey, Signature, Token, TokenError, TokenKey};
+use super::pkcs11::{LogIn, Place};
+use super::{Ceremony, KeyTransport, Pin, PublicKey, Signature, SignatureHash, Token, TokenError, TokenKey};
 
-/// A log-in for *one* act, which consumes it. Dropping it logs out. At level High, where the token enforces it, the
+/// A log-in for *one* act, which consumes it. Dropping it logs out, unless a log-in stands
+/// ([`super::Turn::log_in_standing`]). Under one that stands there is no PIN in it. At level High, where the token enforces it, the
 /// same PIN is given once more in the act (context-specific log-in); the first failure ends everything.
 ///
 /// A second act without a second PIN does not compile:
@@ -21,13 +23,35 @@ use super::{Ceremony, KeyTransport, Pin, PublicKey, Signature, Token, TokenError
 #[derive(Debug)]
 pub struct Unlock {
     token: Token,
-    pin: Pin,
+    by: By,
+}
+
+/// By what a token is unlocked.
+#[derive(Debug)]
+enum By {
+    /// A PIN that was typed for this act, at the head of the token's queue.
+    Pin { pin: Pin, _place: Place },
+    /// The standing log-in of this number.
+    Standing(u64),
 }
 
 impl Unlock {
     /// Only a log-in that has just succeeded makes one.
-    pub(super) fn new(token: Token, pin: Pin) -> Self {
-        Self { token, pin }
+    pub(super) fn by_pin(place: Place, pin: Pin) -> Self {
+        Self { token: place.token().clone(), by: By::Pin { pin, _place: place } }
+    }
+
+    /// The same under a log-in that stands.
+    pub(super) fn standing(token: Token, number: u64) -> Self {
+        Self { token, by: By::Standing(number) }
+    }
+
+    /// What entitles the act to use keys.
+    pub(super) fn entitled(&self) -> LogIn<'_> {
+        match &self.by {
+            By::Pin { pin, .. } => LogIn::ByPin(pin),
+            By::Standing(number) => LogIn::Standing(*number),
+        }
     }
 
     /// The token that is unlocked: its objects can be read as long as this lives.
@@ -35,14 +59,14 @@ impl Unlock {
         &self.token
     }
 
-    /// The PIN, for the context-specific log-in of the act.
-    pub(super) fn pin(&self) -> &Pin {
-        &self.pin
-    }
-
     /// Signs `message` (hashed as [`super::KeyAlgorithm::signature_algorithm`] says) and logs out.
     pub fn sign(self, key: &TokenKey, message: &[u8]) -> Result<Signature, TokenError> {
-        self.token.sign_with_key(key, message, Some(&self.pin))
+        self.sign_hashed(key, SignatureHash::usual_for(key.algorithm()), message)
+    }
+
+    /// The same with a hash of choice: RSA keys take each, keys on curves only their own ([`TokenError::Unsupported`]).
+    pub fn sign_hashed(self, key: &TokenKey, hash: SignatureHash, message: &[u8]) -> Result<Signature, TokenError> {
+        self.token.sign_with_key(key, hash, message, self.entitled())
     }
 
     /// A signer for code that wants the `signature` crate's traits: it signs once, a second time is an error.
@@ -57,13 +81,13 @@ impl Unlock {
         transport: KeyTransport,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        self.token.decrypt_with_key(key, transport, ciphertext, Some(&self.pin))
+        self.token.decrypt_with_key(key, transport, ciphertext, self.entitled())
     }
 
     /// ECDH with the public key of a peer (DER `SubjectPublicKeyInfo` on the key's curve), and logs out. The answer is
     /// the shared secret Z: the x coordinate, as long as the curve's field (32 or 48 bytes), not yet through any KDF.
     pub fn agree(self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        self.token.agree_with_key(key, peer_spki_der)
+        self.token.agree_with_key(key, peer_spki_der, self.entitled())
     }
 
     /// The few acts that one enrollment is made of.
@@ -74,7 +98,9 @@ impl Unlock {
 
 impl Drop for Unlock {
     fn drop(&mut self) {
-        self.token.lock_again();
+        if let By::Pin { .. } = self.by {
+            self.token.lock_again();
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn explain(
     };
     match code {
         RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => {
-            TokenError::PinIncorrect { operation, token, pin_state: pin_state() }
+            TokenError::PinIncorrect { operation, token, pin_state: pin_state(), log_in_ended: false }
         }
         RvError::PinLocked => TokenError::PinLocked { operation, token },
         RvError::UserPinNotInitialized => TokenError::PinNotSet { operation, token },

@@ -4,40 +4,69 @@
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
 use cryptoki::object::{Attribute, AttributeType};
-use sha2::{Digest, Sha256, Sha384};
 use zeroize::Zeroizing;
 
 use super::answers;
 use super::keys::TokenKey;
-use super::log_in::context_specific;
+use super::log_in::{LogIn, context_specific};
 use super::mechanisms::key_transport;
 use super::templates;
 use super::token::ObjectClassKey;
 use crate::token::oaep::remove_oaep;
-use crate::token::public_key::{ecdsa_signature, sha256_digest_info};
-use crate::token::{KeyAlgorithm, KeyTransport, OaepHash, Pin, PublicKey, Signature, Token, TokenError};
+use crate::token::public_key::ecdsa_signature;
+use crate::token::signature::SignatureInput;
+use crate::token::{KeyAlgorithm, KeyTransport, OaepHash, Pin, PublicKey, Signature, SignatureHash, Token, TokenError};
 
 impl Token {
     /// Signs. The hash is made here, so that one mechanism does on every token and card.
     pub(in crate::token) fn sign_with_key(
         &self,
         key: &TokenKey,
+        hash: SignatureHash,
         message: &[u8],
-        pin: Option<&Pin>,
+        entitled: LogIn<'_>,
     ) -> Result<Signature, TokenError> {
         let operation = "sign";
-        let (mechanism, input) = match key.algorithm() {
-            KeyAlgorithm::Rsa(_) => (Mechanism::RsaPkcs, sha256_digest_info(&Sha256::digest(message))?),
-            KeyAlgorithm::P256 => (Mechanism::Ecdsa, Sha256::digest(message).to_vec()),
-            KeyAlgorithm::P384 => (Mechanism::Ecdsa, Sha384::digest(message).to_vec()),
-        };
-        let pin = pin.filter(|_| key.requires_pin_each_use());
-        let bytes = self.with_key(operation, ObjectClassKey::Private, key.id(), |session, handle| {
-            session.sign_init(&mechanism, handle)?;
-            context_specific(session, pin)?;
-            self.raw().sign(session, &input)
-        })?;
+        let (mechanism, input) = self.signing_input(operation, key.algorithm(), hash, message)?;
+        let pin = self.pin_for(operation, key, entitled)?;
+        let bytes =
+            self.with_key_under(entitled, operation, ObjectClassKey::Private, key.id(), |session, handle| {
+                session.sign_init(&mechanism, handle)?;
+                context_specific(session, pin)?;
+                self.raw().sign(session, input.as_bytes())
+            })?;
         if key.algorithm().is_elliptic_curve() { ecdsa_signature(&bytes) } else { Ok(Signature::from_bytes(bytes)) }
+    }
+
+    /// The mechanism, and what it is given; [`TokenError::Unsupported`] when the key is on a curve that has another hash.
+    pub(super) fn signing_input(
+        &self,
+        operation: &'static str,
+        algorithm: KeyAlgorithm,
+        hash: SignatureHash,
+        message: &[u8],
+    ) -> Result<(Mechanism<'static>, SignatureInput), TokenError> {
+        if !hash.fits(algorithm) {
+            let what = format!("{hash} in signatures with {algorithm} keys");
+            return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
+        }
+        let mechanism = if algorithm.is_elliptic_curve() { Mechanism::Ecdsa } else { Mechanism::RsaPkcs };
+        Ok((mechanism, SignatureInput::of(algorithm, hash, message)))
+    }
+
+    /// The PIN that a key asks for at each use; refused when it does and the log-in that stands has none to give.
+    fn pin_for<'a>(
+        &self,
+        operation: &'static str,
+        key: &TokenKey,
+        entitled: LogIn<'a>,
+    ) -> Result<Option<&'a Pin>, TokenError> {
+        match entitled {
+            LogIn::Standing(_) if key.requires_pin_each_use() => {
+                Err(TokenError::PinEachUse { operation, token: self.info().name() })
+            }
+            _ => Ok(entitled.pin().filter(|_| key.requires_pin_each_use())),
+        }
     }
 
     /// Decrypts with an RSA key.
@@ -46,7 +75,7 @@ impl Token {
         key: &TokenKey,
         transport: KeyTransport,
         ciphertext: &[u8],
-        pin: Option<&Pin>,
+        entitled: LogIn<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         let operation = "decrypt";
         if key.algorithm().is_elliptic_curve() {
@@ -55,15 +84,16 @@ impl Token {
         }
         let in_software = self.oaep_in_software(transport);
         let mechanism = if in_software.is_some() { Mechanism::RsaX509 } else { key_transport(transport) };
-        let pin = pin.filter(|_| key.requires_pin_each_use());
-        let decrypted = self.with_key(operation, ObjectClassKey::Private, key.id(), |session, handle| {
-            session.decrypt_init(&mechanism, handle)?;
-            context_specific(session, pin)?;
-            match self.raw().decrypt(session, ciphertext) {
-                Err(error) if answers::blames_the_ciphertext(&error) => Ok(None),
-                decrypted => decrypted.map(Some),
-            }
-        })?;
+        let pin = self.pin_for(operation, key, entitled)?;
+        let decrypted =
+            self.with_key_under(entitled, operation, ObjectClassKey::Private, key.id(), |session, handle| {
+                session.decrypt_init(&mechanism, handle)?;
+                context_specific(session, pin)?;
+                match self.raw().decrypt(session, ciphertext) {
+                    Err(error) if answers::blames_the_ciphertext(&error) => Ok(None),
+                    decrypted => decrypted.map(Some),
+                }
+            })?;
         let opened = match (decrypted, in_software) {
             (Some(block), Some(hash)) => remove_oaep(hash, &block, ciphertext.len()),
             (decrypted, _) => decrypted,
@@ -92,6 +122,7 @@ impl Token {
         &self,
         key: &TokenKey,
         peer_spki_der: &[u8],
+        entitled: LogIn<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         let operation = "agree on a key";
         let token = self.info().name();
@@ -104,17 +135,19 @@ impl Token {
             let reason = format!("the other key is on {}, ours on {}", peer.algorithm(), key.algorithm());
             return Err(TokenError::BadData { operation, token, reason });
         }
+        self.pin_for(operation, key, entitled)?;
         let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &point));
         let template = templates::agreed_secret(length);
-        let secret = self.with_key(operation, ObjectClassKey::Private, key.id(), |session, handle| {
-            let secret = session.derive_key(&mechanism, handle, &template)?;
-            let read = session.get_attributes(secret, &[AttributeType::Value]);
-            session.destroy_object(secret)?;
-            Ok(read?.into_iter().find_map(|attribute| match attribute {
-                Attribute::Value(value) => Some(Zeroizing::new(value)),
-                _ => None,
-            }))
-        })?;
+        let secret =
+            self.with_key_under(entitled, operation, ObjectClassKey::Private, key.id(), |session, handle| {
+                let secret = session.derive_key(&mechanism, handle, &template)?;
+                let read = session.get_attributes(secret, &[AttributeType::Value]);
+                session.destroy_object(secret)?;
+                Ok(read?.into_iter().find_map(|attribute| match attribute {
+                    Attribute::Value(value) => Some(Zeroizing::new(value)),
+                    _ => None,
+                }))
+            })?;
         secret.filter(|secret| secret.len() == length).ok_or_else(|| TokenError::Fault {
             operation,
             token,

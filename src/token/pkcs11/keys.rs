@@ -6,9 +6,10 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHan
 use cryptoki::session::Session;
 use signature::Error as SignatureError;
 
+use super::log_in::LogIn;
 use super::templates;
 use super::token::ObjectClassKey;
-use crate::token::{KeyAlgorithm, KeyId, PublicKey, SecurityLevel, Signature, Token, TokenError};
+use crate::token::{KeyAlgorithm, KeyId, PublicKey, SecurityLevel, Signature, SignatureHash, Token, TokenError};
 
 /// A private key on a token: found by its `CKA_ID`, looked up once more when its handle is no longer valid.
 #[derive(Clone, Debug)]
@@ -83,7 +84,12 @@ impl TokenKey {
 
     /// Signs with a key whose token is logged in and that asks for no PIN at each use (the authority's keys).
     pub fn sign(&self, message: &[u8]) -> Result<Signature, TokenError> {
-        self.token.sign_with_key(self, message, None)
+        self.sign_hashed(SignatureHash::usual_for(self.algorithm()), message)
+    }
+
+    /// The same with a hash of choice; [`TokenError::Unsupported`] when the key is on a curve that has another.
+    pub fn sign_hashed(&self, hash: SignatureHash, message: &[u8]) -> Result<Signature, TokenError> {
+        self.token.sign_with_key(self, hash, message, LogIn::There)
     }
 }
 

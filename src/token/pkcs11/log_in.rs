@@ -1,30 +1,82 @@
 //! Log-in and PINs. One PIN handed to a function here costs at most one try, and none when it cannot be right.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use cryptoki::error::RvError;
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 
 use super::answers;
-use crate::token::{Pin, PinState, Token, TokenError, Unlock};
+use crate::token::{Pin, PinState, Token, TokenError};
+
+/// What entitles an operation to use a key.
+#[derive(Clone, Copy)]
+pub(in crate::token) enum LogIn<'a> {
+    /// That the token is logged in, as the authority's is.
+    There,
+    /// The PIN that was typed for this act.
+    ByPin(&'a Pin),
+    /// The standing log-in of this number.
+    Standing(u64),
+}
+
+impl<'a> LogIn<'a> {
+    /// The PIN, for a key that asks for it at each use.
+    pub(super) fn pin(self) -> Option<&'a Pin> {
+        match self {
+            Self::ByPin(pin) => Some(pin),
+            Self::There | Self::Standing(_) => None,
+        }
+    }
+}
+
+/// What a log-in is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To stay logged in, as the authority does.
+    ToStay,
+    /// One act; a log-in that stands is carried on.
+    OneAct,
+    /// To stand until log-out.
+    Standing,
+}
+
+/// The next number of a standing log-in, of any token.
+static NEXT_STANDING: AtomicU64 = AtomicU64::new(1);
 
 impl Token {
     /// Really verifies the PIN: waits for running operations, logs out, logs in. (While someone is logged in, a module
     /// answers `CKR_USER_ALREADY_LOGGED_IN` to any PIN.) One call is at most one try, and none when the PIN is locked,
     /// not set, or of a length that the token does not take.
     pub fn log_in(&self, pin: &Pin) -> Result<(), TokenError> {
+        self.log_in_for(Purpose::ToStay, pin).map(|_| ())
+    }
+
+    /// The same for any purpose; gives the number of the log-in that stands then (0: none).
+    pub(super) fn log_in_for(&self, purpose: Purpose, pin: &Pin) -> Result<u64, TokenError> {
         let operation = "log in";
         self.check_length(operation, pin)?;
         let _alone = self.exclusive();
         self.check_pin_can_be_tried(operation)?;
         let anchor = self.sessions().anchor();
+        let stood = self.standing();
         self.log_out_session(&anchor);
         self.note_new_pin(false);
-        anchor.login(UserType::User, Some(&auth_pin(pin))).map_err(|error| self.explain(operation, &error))?;
+        if let Err(error) = anchor.login(UserType::User, Some(&auth_pin(pin))) {
+            let error = self.explain(operation, &error);
+            return Err(if stood.is_some() { error.and_a_log_in_ended() } else { error });
+        }
         self.note_logged_in(true);
-        Ok(())
+        let stands = match purpose {
+            Purpose::ToStay => None,
+            Purpose::OneAct => stood,
+            Purpose::Standing => stood.or_else(|| Some(NEXT_STANDING.fetch_add(1, Ordering::Relaxed))),
+        };
+        self.note_standing(stands);
+        Ok(stands.unwrap_or(0))
     }
 
-    /// Logs out; no error when nobody is logged in.
+    /// Logs out, and ends a log-in that stands; no error when nobody is logged in.
     pub fn log_out(&self) -> Result<(), TokenError> {
         let _alone = self.exclusive();
         self.log_out_session(&self.sessions().anchor());
@@ -74,22 +126,12 @@ impl Token {
         result.map_err(|error| self.explain(operation, &error))
     }
 
-    /// The user's side: logs in for one act. [`TokenError::Busy`] while another act's [`Unlock`] lives.
-    pub fn unlock(&self, pin: Pin) -> Result<Unlock, TokenError> {
-        if !self.begin_act() {
-            return Err(TokenError::Busy { token: self.info().name() });
-        }
-        if let Err(error) = self.log_in(&pin) {
-            self.end_act();
-            return Err(error);
-        }
-        Ok(Unlock::new(self.clone(), pin))
-    }
-
-    /// Ends what [`Token::unlock`] began.
+    /// Ends an act that had the token unlocked by a PIN: logs out, unless a log-in stands.
     pub(in crate::token) fn lock_again(&self) {
-        let _ = self.log_out();
-        self.end_act();
+        let _alone = self.exclusive();
+        if !self.stands() {
+            self.log_out_session(&self.sessions().anchor());
+        }
     }
 
     /// A PIN that is too short or too long is not tried: it would cost a try for nothing.
@@ -117,6 +159,7 @@ impl Token {
         {
             tracing::debug!(token = %self.info().name(), %error, "log-out failed");
         }
+        self.note_standing(None);
         self.note_logged_in(false);
     }
 }

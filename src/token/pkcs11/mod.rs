@@ -1,8 +1,8 @@
 //! Tokens behind a PKCS#11 module.
 //!
 //! `module` lists and opens, `provisioning` makes tokens, `token` shares one among operations, `log_in` knows PINs,
-//! `keys` signs and decrypts, `archive` wraps on the authority's side, `transfer` installs on the user's, `objects`
-//! keeps data and certificates. `templates` says what each kind of key may do. `raw` is the only unsafe code.
+//! `turns` whose turn it is to use one, `keys` finds and makes keys and `key_use` uses them, `archive` wraps on the
+//! authority's side, `transfer` installs on the user's, `objects` keeps data and certificates. `templates` says what each kind of key may do. `raw` is the only unsafe code.
 //!
 //! It must never be used around these files: a session of its own, beside the pool and the lock, would break the rules
 //! that keep a token whole.
@@ -23,10 +23,14 @@ mod sessions;
 mod templates;
 mod token;
 mod transfer;
+mod turns;
 
 pub use archive::{DeliverableKey, SecretKey};
 pub use keys::{PublicKeyObject, TokenKey};
+pub(super) use log_in::LogIn;
 pub use module::{Module, TokenInfo};
 pub use objects::{AUTHORITY_MARK, DataObject, StoredCertificate};
 pub use token::Token;
 pub(super) use transfer::Installation;
+pub(super) use turns::Place;
+pub use turns::Turn;

@@ -4,7 +4,7 @@
 //! it alone. (On SoftHSM a `C_FindObjects` in one thread makes key generation in another fail.)
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cryptoki::error::{Error, Result as CkResult};
@@ -13,10 +13,12 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
 use super::answers;
+use super::log_in::LogIn;
 use super::mechanisms::Mechanisms;
 use super::module::Module;
 use super::raw::RawFunctions;
 use super::sessions::Sessions;
+use super::turns::Turns;
 use crate::token::owner_lock::OwnerLock;
 use crate::token::{KeyId, PinState, TokenError, TokenInfo};
 
@@ -36,7 +38,9 @@ pub(super) struct OpenToken {
     pin_bytes: std::ops::RangeInclusive<usize>,
     guard: RwLock<()>,
     logged_in: AtomicBool,
-    unlocked: AtomicBool,
+    // The number of the log-in that stands; 0 when none does. It changes only while the token is held alone.
+    standing: AtomicU64,
+    turns: Turns,
     // The SO has set a new PIN that nobody has tried yet. Kryoptic goes on saying that the old one is locked.
     pin_is_new: AtomicBool,
     handles: Mutex<HashMap<(ObjectClassKey, KeyId), ObjectHandle>>,
@@ -78,7 +82,8 @@ impl Token {
                 pin_bytes,
                 guard: RwLock::new(()),
                 logged_in: AtomicBool::new(false),
-                unlocked: AtomicBool::new(false),
+                standing: AtomicU64::new(0),
+                turns: Turns::default(),
                 pin_is_new: AtomicBool::new(false),
                 handles: Mutex::default(),
                 mechanisms: OnceLock::new(),
@@ -130,13 +135,19 @@ impl Token {
         }
     }
 
-    /// Marks the token as unlocked for one act; false when it is already.
-    pub(super) fn begin_act(&self) -> bool {
-        !self.inner.unlocked.swap(true, Ordering::SeqCst)
+    /// The number of the log-in that stands.
+    pub(super) fn standing(&self) -> Option<u64> {
+        Some(self.inner.standing.load(Ordering::SeqCst)).filter(|number| *number != 0)
     }
 
-    pub(super) fn end_act(&self) {
-        self.inner.unlocked.store(false, Ordering::SeqCst);
+    /// Notes which log-in stands from now on.
+    pub(super) fn note_standing(&self, standing: Option<u64>) {
+        self.inner.standing.store(standing.unwrap_or(0), Ordering::SeqCst);
+    }
+
+    /// Those who want to use a PIN.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.inner.turns
     }
 
     /// How long a PIN of this token may be, in bytes.
@@ -196,18 +207,40 @@ impl Token {
         id: &KeyId,
         act: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
     ) -> Result<T, TokenError> {
+        self.with_key_under(LogIn::There, operation, class, id, act)
+    }
+
+    /// The same, as long as the log-in is there that entitles to it.
+    pub(super) fn with_key_under<T>(
+        &self,
+        entitled: LogIn<'_>,
+        operation: &'static str,
+        class: ObjectClassKey,
+        id: &KeyId,
+        act: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
+    ) -> Result<T, TokenError> {
         let attempt = |handle| {
             let _shared = self.shared();
-            self.inner.sessions.with(|session| act(session, handle))
+            self.must_be_entitled(operation, entitled)?;
+            Ok::<_, TokenError>(self.inner.sessions.with(|session| act(session, handle)))
         };
-        match attempt(self.handle(operation, class, id)?) {
+        match attempt(self.handle(operation, class, id)?)? {
             Err(error) if answers::is_stale_handle(&error) => {
                 self.forget(class, id);
-                attempt(self.handle(operation, class, id)?)
+                attempt(self.handle(operation, class, id)?)?
             }
             result => result,
         }
         .map_err(|error| self.explain(operation, &error))
+    }
+
+    fn must_be_entitled(&self, operation: &'static str, entitled: LogIn<'_>) -> Result<(), TokenError> {
+        match entitled {
+            LogIn::Standing(number) if self.standing() != Some(number) => {
+                Err(TokenError::NotLoggedIn { operation, token: self.info().name() })
+            }
+            _ => self.must_be_logged_in(operation),
+        }
     }
 
     fn handle(&self, operation: &'static str, class: ObjectClassKey, id: &KeyId) -> Result<ObjectHandle, TokenError> {

@@ -4,11 +4,11 @@ use rsa::pkcs8::DecodePublicKey;
 use signature::{Signer, Verifier};
 
 use crate::token::test_support::{PIN, authority_token, modules, open_token, pin};
-use crate::token::{KeyAlgorithm, KeyId, RsaSize, SecurityLevel, Signature, TokenError, TokenKey};
+use crate::token::{KeyAlgorithm, KeyId, RsaSize, SecurityLevel, Signature, SignatureHash, TokenError, TokenKey};
 
 const KINDS: [KeyAlgorithm; 3] = [KeyAlgorithm::P256, KeyAlgorithm::P384, KeyAlgorithm::Rsa(RsaSize::Bits2048)];
 
-fn verifies(key: &TokenKey, message: &[u8], signature: &Signature) -> bool {
+pub(super) fn verifies(key: &TokenKey, message: &[u8], signature: &Signature) -> bool {
     let (spki, bytes) = (key.public_key_der(), signature.as_bytes());
     match key.algorithm() {
         KeyAlgorithm::P256 => p256::ecdsa::VerifyingKey::from_public_key_der(spki)
@@ -165,4 +165,39 @@ fn a_mac_is_the_hmac_that_everybody_knows() {
         assert_ne!(token.mac(&key, &long).unwrap(), token.mac(&key, &long[1..]).unwrap());
         assert_eq!(token.mac(&key, b"").unwrap().len(), 32);
     }
+}
+
+#[test]
+fn rsa_keys_sign_with_each_hash_and_keys_on_curves_with_their_own() {
+    for module in modules() {
+        let token = authority_token(&module);
+        for algorithm in KINDS {
+            let key = token.generate_signing_key("k", &KeyId::random().unwrap(), algorithm).unwrap();
+            for hash in [SignatureHash::Sha256, SignatureHash::Sha384, SignatureHash::Sha512] {
+                let signed = key.sign_hashed(hash, b"message");
+                match (algorithm, hash) {
+                    (KeyAlgorithm::Rsa(_), _) => {
+                        let signature = signed.unwrap();
+                        assert!(rsa_verifies(&key, hash, b"message", &signature), "{hash}");
+                        assert!(!rsa_verifies(&key, hash, b"another", &signature), "{hash}");
+                    }
+                    (KeyAlgorithm::P256, SignatureHash::Sha256) | (KeyAlgorithm::P384, SignatureHash::Sha384) => {
+                        assert!(verifies(&key, b"message", &signed.unwrap()));
+                    }
+                    _ => assert!(matches!(signed.unwrap_err(), TokenError::Unsupported { .. }), "{algorithm} {hash}"),
+                }
+            }
+        }
+    }
+}
+
+fn rsa_verifies(key: &TokenKey, hash: SignatureHash, message: &[u8], signature: &Signature) -> bool {
+    let spki = rsa::RsaPublicKey::from_public_key_der(key.public_key_der()).unwrap();
+    let signature = rsa::pkcs1v15::Signature::try_from(signature.as_bytes()).unwrap();
+    match hash {
+        SignatureHash::Sha256 => rsa::pkcs1v15::VerifyingKey::<sha2::Sha256>::new(spki).verify(message, &signature),
+        SignatureHash::Sha384 => rsa::pkcs1v15::VerifyingKey::<sha2::Sha384>::new(spki).verify(message, &signature),
+        SignatureHash::Sha512 => rsa::pkcs1v15::VerifyingKey::<sha2::Sha512>::new(spki).verify(message, &signature),
+    }
+    .is_ok()
 }

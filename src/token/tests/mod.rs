@@ -6,4 +6,5 @@ mod log_in;
 mod objects;
 mod provisioning;
 mod transfer;
+mod turns;
 mod witnesses;

@@ -1,0 +1,192 @@
+//! Turns, log-ins that stand, and what one entry of a PIN costs where many wait behind it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::keys::verifies;
+use crate::token::test_support::{PIN, kryoptic, modules, open_token, pin, softhsm};
+use crate::token::{KeyAlgorithm, KeyId, PinState, SecurityLevel, Token, TokenError, TokenKey};
+
+/// A key of this level that signs.
+fn signing_key(token: &Token, level: SecurityLevel) -> TokenKey {
+    let ceremony = token.wait_for_turn().unlock(pin(PIN)).unwrap().ceremony();
+    ceremony.generate_signing_key("s", &KeyId::random().unwrap(), KeyAlgorithm::P256, level).unwrap()
+}
+
+#[test]
+fn a_log_in_stands_until_log_out_and_several_use_it_at_once() {
+    for module in modules() {
+        let token = open_token(&module);
+        let key = signing_key(&token, SecurityLevel::Low);
+        assert!(!token.stands() && token.under_standing_log_in().is_none() && !token.is_logged_in());
+        let unlock = token.wait_for_turn().log_in_standing(pin(PIN)).unwrap();
+        let other = token.under_standing_log_in().unwrap();
+        assert!(verifies(&key, b"one", &unlock.sign(&key, b"one").unwrap()));
+        assert!(token.stands(), "the end of an act does not end what stands");
+        assert!(verifies(&key, b"two", &other.sign(&key, b"two").unwrap()));
+        let late = token.under_standing_log_in().unwrap();
+        token.log_out().unwrap();
+        assert!(!token.stands() && token.under_standing_log_in().is_none() && !token.is_logged_in());
+        assert!(matches!(late.sign(&key, b"three").unwrap_err(), TokenError::NotLoggedIn { .. }));
+    }
+}
+
+#[test]
+fn what_stood_is_worth_nothing_while_another_act_has_the_token_unlocked() {
+    for module in modules() {
+        let token = open_token(&module);
+        let key = signing_key(&token, SecurityLevel::Low);
+        drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+        let stale = token.under_standing_log_in().unwrap();
+        token.log_out().unwrap();
+        let act = token.wait_for_turn().unlock(pin(PIN)).unwrap();
+        assert!(matches!(stale.sign(&key, b"stale").unwrap_err(), TokenError::NotLoggedIn { .. }));
+        drop(act);
+        let stale = {
+            drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+            token.under_standing_log_in().unwrap()
+        };
+        token.log_out().unwrap();
+        drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+        assert!(matches!(stale.sign(&key, b"stale").unwrap_err(), TokenError::NotLoggedIn { .. }));
+        assert!(token.stands());
+    }
+}
+
+#[test]
+fn a_key_that_asks_at_each_use_is_refused_under_a_standing_log_in_and_costs_no_try() {
+    for module in modules() {
+        let token = open_token(&module);
+        let key = signing_key(&token, SecurityLevel::High);
+        let unlock = token.wait_for_turn().log_in_standing(pin(PIN)).unwrap();
+        assert!(matches!(unlock.sign(&key, b"m").unwrap_err(), TokenError::PinEachUse { .. }));
+        let agreed = token.under_standing_log_in().unwrap().agree(&key, key.public_key_der()).unwrap_err();
+        assert!(matches!(agreed, TokenError::PinEachUse { .. }), "{agreed}");
+        assert_eq!(token.refresh_pin_state().unwrap(), PinState::Ok);
+    }
+}
+
+#[test]
+fn an_act_with_a_pin_verifies_it_really_and_leaves_standing_what_stood() {
+    for module in modules() {
+        let token = open_token(&module);
+        let (low, high) = (signing_key(&token, SecurityLevel::Low), signing_key(&token, SecurityLevel::High));
+        let before = token.wait_for_turn().log_in_standing(pin(PIN)).unwrap();
+        let act = token.wait_for_turn().unlock(pin(PIN)).unwrap();
+        assert!(token.stands(), "also while the act goes on");
+        assert!(verifies(&high, b"high", &act.sign(&high, b"high").unwrap()));
+        assert!(token.stands() && token.is_logged_in());
+        assert!(verifies(&low, b"low", &before.sign(&low, b"low").unwrap()));
+        // While somebody is logged in, a module answers CKR_USER_ALREADY_LOGGED_IN to any PIN: never a correct one.
+        let error = token.wait_for_turn().unlock(pin("wrong-pin")).unwrap_err();
+        assert!(matches!(error, TokenError::PinIncorrect { log_in_ended: true, .. }), "{error}");
+        assert!(error.to_string().contains("the log-in that stood on this token is over"), "{error}");
+        assert!(!token.stands() && !token.is_logged_in());
+    }
+}
+
+#[test]
+fn what_is_no_try_leaves_standing_what_stood() {
+    let Some(module) = kryoptic() else { return };
+    let token = open_token(&module);
+    drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+    let error = token.wait_for_turn().unlock(pin("short")).unwrap_err();
+    assert!(matches!(error, TokenError::PinLength { .. }), "{error}");
+    drop(token.wait_for_turn());
+    assert!(token.stands());
+}
+
+#[test]
+fn fifty_who_wait_behind_one_wrong_pin_cost_one_try() {
+    let Some(module) = kryoptic() else { return };
+    let token = open_token(&module);
+    // Nine wrong tries are left before the last: one more than these two and the state would tell.
+    for _ in 0..7 {
+        token.log_in(&pin("wrong-pin")).unwrap_err();
+    }
+    assert_eq!(token.refresh_pin_state().unwrap(), PinState::CountLow);
+    let tries = AtomicUsize::new(0);
+    let first = token.wait_for_turn();
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..50)
+            .map(|_| {
+                scope.spawn(|| {
+                    let turn = token.wait_for_turn();
+                    if let Some(failed) = turn.failed_meanwhile() {
+                        return failed;
+                    }
+                    tries.fetch_add(1, Ordering::SeqCst);
+                    turn.log_in_standing(pin("wrong-pin")).unwrap_err()
+                })
+            })
+            .collect();
+        wait_until("all fifty wait", || token.waiting() == 50);
+        first.log_in_standing(pin("wrong-pin")).unwrap_err();
+        for thread in waiting {
+            let error = thread.join().unwrap();
+            assert!(matches!(error, TokenError::PinIncorrect { .. }), "{error}");
+        }
+    });
+    assert_eq!(tries.load(Ordering::SeqCst), 0);
+    // One try: after two the last would be announced.
+    assert_eq!(token.refresh_pin_state().unwrap(), PinState::CountLow);
+    token.log_in(&pin("wrong-pin")).unwrap_err();
+    assert_eq!(token.refresh_pin_state().unwrap(), PinState::FinalTry);
+    assert!(token.wait_for_turn().failed_meanwhile().is_none(), "who comes later may try");
+}
+
+#[test]
+fn those_who_wait_behind_a_refusal_see_it() {
+    let token = open_token(&softhsm());
+    let first = token.wait_for_turn();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| token.wait_for_turn().declined_meanwhile());
+        wait_until("it waits", || token.waiting() == 1);
+        first.decline();
+        assert!(waiting.join().unwrap());
+    });
+    assert!(!token.wait_for_turn().declined_meanwhile());
+}
+
+#[test]
+fn turns_come_in_the_order_in_which_they_were_asked_for() {
+    let token = open_token(&softhsm());
+    let order = Mutex::new(Vec::new());
+    let first = token.wait_for_turn();
+    std::thread::scope(|scope| {
+        for number in 0..8_usize {
+            let (token, order) = (&token, &order);
+            scope.spawn(move || {
+                let turn = token.wait_for_turn();
+                order.lock().unwrap().push(number);
+                drop(turn);
+            });
+            wait_until("it waits", || token.waiting() == number + 1);
+        }
+        drop(first);
+    });
+    assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn a_turn_blocks_an_unlock_of_the_same_token_and_no_other() {
+    let module = softhsm();
+    let (token, other) = (open_token(&module), open_token(&module));
+    let turn = token.wait_for_turn();
+    assert!(matches!(token.unlock(pin(PIN)).unwrap_err(), TokenError::Busy { .. }));
+    drop(other.unlock(pin(PIN)).unwrap());
+    let unlock = turn.unlock(pin(PIN)).unwrap();
+    assert!(matches!(token.unlock(pin(PIN)).unwrap_err(), TokenError::Busy { .. }), "the turn lasts with the unlock");
+    drop(unlock);
+    drop(token.unlock(pin(PIN)).unwrap());
+    assert!(!token.is_logged_in());
+}
+
+fn wait_until(what: &str, is: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is() {
+        assert!(started.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
+    }
+}
