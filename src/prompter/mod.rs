@@ -1,19 +1,38 @@
 //! Asks a person: for a PIN, for a new PIN, for yes or no. Besides `cli`, the only room that speaks to one.
 //!
-//! A PIN comes from where `--pin-source` says: the terminal without echo, a file, a descriptor, a systemd credential;
-//! never from an argument and never from the environment. One call gives one PIN for one act. A person who presses
-//! Ctrl-C, ends the input or types nothing has cancelled, and that is told apart from everything else. This room must
-//! never keep a PIN, never ask a token, never guess or fill in an answer, and never take silence for a yes.
+//! [`Prompter`] is for a command, whose person sits before it: a PIN comes from where `--pin-source` says: the terminal
+//! without echo, a file, a descriptor, a systemd credential; never from an argument and never from the environment.
+//! [`Dialog`] is for a service, whose person is somewhere: it starts a program that asks (pinentry, askpass, a command of
+//! the user's own), or asks at a terminal. One call gives one PIN for one act. A person who presses Ctrl-C, closes the
+//! window, ends the input, types nothing or does not answer in time has cancelled, and that is told apart from everything
+//! else. This room must never keep a PIN, never ask a token, never guess or fill in an answer, and never take silence for
+//! a yes.
 
+mod ask;
+mod askpass;
+mod assuan;
+mod child;
+mod command;
+mod deadline;
+mod dialog;
+mod environment;
+mod error;
+mod pinentry;
 mod source;
 mod terminal;
+mod way;
 
-use std::io;
 use std::path::PathBuf;
 
-use crate::token::{Pin, PinError};
+use crate::token::Pin;
 
+pub use ask::Ask;
+pub use dialog::Dialog;
+pub use environment::Environment;
+pub use error::PrompterError;
 pub use source::PinSource;
+pub use way::Way;
+
 use terminal::{Answer, Terminal};
 
 /// How often a new PIN is asked for when the two entries differ, before it is given up.
@@ -126,67 +145,6 @@ impl Prompter {
 
     fn open(&self, act: &'static str) -> Result<Terminal, PrompterError> {
         Terminal::open(&self.terminal).map_err(|source| PrompterError::NoTerminal { act, source })
-    }
-}
-
-/// Why there is no answer. No message contains a PIN.
-#[derive(Debug, thiserror::Error)]
-pub enum PrompterError {
-    /// The person did not want to: Ctrl-C, end of input, or nothing typed. Nothing was tried.
-    #[error("cannot go on without {what}: cancelled")]
-    Cancelled {
-        /// What was asked for.
-        what: String,
-    },
-    /// The two entries of a new PIN differed each time.
-    #[error("cannot set a new PIN: the two entries differed {NEW_PIN_ROUNDS} times")]
-    Differ,
-    /// There is no terminal to ask at.
-    #[error(
-        "cannot {act}: there is no terminal ({source}); give a source, e.g. --pin-source file:PATH (for a new PIN \
-         --new-pin-source)"
-    )]
-    NoTerminal {
-        /// What was to be asked.
-        act: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The terminal failed while it was asked.
-    #[error("cannot read from the terminal: {source}")]
-    Terminal {
-        /// What the system said.
-        source: io::Error,
-    },
-    /// `--pin-source` names nothing we know.
-    #[error("cannot take a PIN from {given:?}: a source is prompt, file:PATH, fd:N or credential:NAME")]
-    UnknownSource {
-        /// The kind of source that was given (what stands before the colon).
-        given: String,
-    },
-    /// Others can read the file.
-    #[error("cannot take the PIN from {}: others can read it; remedy: chmod 600 {}", path.display(), path.display())]
-    ReadableByOthers {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The source cannot be read, or holds no PIN.
-    #[error("cannot take the PIN from {place}: {reason}")]
-    Source {
-        /// The source as it was given.
-        place: String,
-        /// Why.
-        reason: String,
-    },
-    /// What was given is no PIN.
-    #[error("cannot use that PIN: {0}")]
-    NotAPin(#[from] PinError),
-}
-
-impl PrompterError {
-    /// Whether the person cancelled.
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled { .. })
     }
 }
 

@@ -6,10 +6,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::PrompterError;
+use super::deadline::Deadline;
 use crate::token::Pin;
 
 /// A source of PINs, as `--pin-source` and `--new-pin-source` name it.
@@ -60,6 +62,17 @@ impl fmt::Display for PinSource {
 impl PinSource {
     /// Reads one PIN. `credentials` is `$CREDENTIALS_DIRECTORY`; `descriptors` are those that may be read, if that is known.
     pub(super) fn read(&self, credentials: Option<&Path>, descriptors: Option<&[u32]>) -> Result<Pin, PrompterError> {
+        self.read_within(credentials, descriptors, Deadline::default())
+    }
+
+    /// As [`PinSource::read`]; a descriptor that says nothing is waited for no longer than this
+    /// ([`PrompterError::NobodyAnswered`]).
+    pub(super) fn read_within(
+        &self,
+        credentials: Option<&Path>,
+        descriptors: Option<&[u32]>,
+        deadline: Deadline,
+    ) -> Result<Pin, PrompterError> {
         match self {
             Self::Prompt => Err(self.fails("a person has to type it")),
             Self::File(path) => {
@@ -74,9 +87,9 @@ impl PinSource {
                     return Err(self.fails("it was not open when this program was started"));
                 }
                 // A descriptor by number, without `unsafe`: the kernel opens what it stands for once more.
-                let mut file = self.open(Path::new(&format!("/dev/fd/{number}")))?;
+                let file = self.open(Path::new(&format!("/dev/fd/{number}")))?;
                 self.metadata(&file)?;
-                self.pin(&self.line(&mut file)?.0)
+                self.pin(&self.line(&mut Patient { file, deadline })?.0)
             }
             Self::Credential(name) => {
                 let directory = credentials.ok_or_else(|| {
@@ -135,6 +148,9 @@ impl PinSource {
                 Ok(0) => return Ok(None),
                 Ok(_) => return Ok(byte.first().copied()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Err(PrompterError::NobodyAnswered { what: self.to_string(), waited: Duration::ZERO });
+                }
                 Err(error) => return Err(self.fails(error.to_string())),
             }
         }
@@ -150,6 +166,19 @@ impl PinSource {
 
     fn fails(&self, reason: impl Into<String>) -> PrompterError {
         PrompterError::Source { place: super::showable(&self.to_string()), reason: reason.into() }
+    }
+}
+
+/// A file that is waited for, up to a moment.
+struct Patient {
+    file: File,
+    deadline: Deadline,
+}
+
+impl Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.deadline.input(&self.file)?;
+        self.file.read(buffer)
     }
 }
 

@@ -9,9 +9,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::process::{getpgrp, getsid};
+use rustix::termios::{
+    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, isatty, tcflush, tcgetattr, tcgetpgrp,
+    tcgetsid, tcsetattr,
+};
 use zeroize::Zeroizing;
 
+use super::deadline::Deadline;
 use super::showable;
 
 /// The most bytes taken in one answer; a PIN has at most 255.
@@ -32,20 +37,50 @@ pub(super) enum Answer {
     Cancelled,
 }
 
+/// Throws away what was typed at a terminal before anything was asked there: it is no answer.
+pub(super) fn forget_what_was_typed_ahead(terminal: &Path) {
+    // Whoever asks there next meets the error, if there is one.
+    let _ = Terminal::open(terminal).map(|terminal| tcflush(&terminal.file, QueueSelector::IFlush));
+}
+
 /// An open terminal.
-pub(super) struct Terminal(File);
+pub(super) struct Terminal {
+    file: File,
+    deadline: Deadline,
+}
 
 impl Terminal {
     /// Opens a terminal for reading and writing; fails if it is none.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NOCTTY.bits().cast_signed();
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
-        if isatty(&file) { Ok(Self(file)) } else { Err(io::Error::other("it is no terminal")) }
+        if !isatty(&file) {
+            return Err(io::Error::other("it is no terminal"));
+        }
+        Ok(Self { file, deadline: Deadline::default() })
+    }
+
+    /// As [`Terminal::open`]; also fails for a program in the background of it, which the kernel would stop at the first
+    /// key: a service that is stopped answers nobody any more.
+    pub(super) fn open_to_ask(path: &Path) -> io::Result<Self> {
+        let terminal = Self::open(path)?;
+        let is_ours = tcgetsid(&terminal.file).ok() == getsid(None).ok();
+        if is_ours && tcgetpgrp(&terminal.file).is_ok_and(|foreground| foreground != getpgrp()) {
+            return Err(io::Error::other("this program runs in the background of it"));
+        }
+        Ok(terminal)
+    }
+
+    /// Waits for answers until then: [`io::ErrorKind::TimedOut`].
+    #[must_use]
+    pub(super) fn within(mut self, deadline: Deadline) -> Self {
+        self.deadline = deadline;
+        self
     }
 
     /// Shows a line.
     pub(super) fn say(&mut self, line: &str) -> io::Result<()> {
-        self.0.write_all(format!("{}\n", showable(line)).as_bytes())
+        self.file.write_all(format!("{}\n", showable(line)).as_bytes())
     }
 
     /// Asks without showing what is typed.
@@ -59,11 +94,11 @@ impl Terminal {
     }
 
     fn ask(&mut self, prompt: &str, echo: bool) -> io::Result<Answer> {
-        let raw = RawMode::begin(&self.0)?;
-        self.0.write_all(showable(prompt).as_bytes())?;
+        let raw = RawMode::begin(&self.file)?;
+        self.file.write_all(showable(prompt).as_bytes())?;
         let answer = self.line(echo);
         drop(raw);
-        self.0.write_all(b"\n")?;
+        self.file.write_all(b"\n")?;
         answer
     }
 
@@ -84,7 +119,7 @@ impl Terminal {
                 Some(key) => {
                     line.push(key);
                     if echo {
-                        self.0.write_all(&[key])?;
+                        self.file.write_all(&[key])?;
                     }
                 }
             }
@@ -98,7 +133,8 @@ impl Terminal {
     fn key(&mut self) -> io::Result<Option<u8>> {
         let mut byte = Zeroizing::new([0u8]);
         loop {
-            match self.0.read(byte.as_mut_slice()) {
+            self.deadline.input(&self.file)?;
+            match self.file.read(byte.as_mut_slice()) {
                 Ok(0) => return Ok(None),
                 Ok(_) => return Ok(byte.first().copied()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -115,7 +151,7 @@ impl Terminal {
                 break;
             }
             if echo {
-                self.0.write_all(b"\x08 \x08")?;
+                self.file.write_all(b"\x08 \x08")?;
             }
         }
         Ok(())

@@ -1,0 +1,100 @@
+//! What a person is asked: plain text, made showable, and bounded so that no part can push another out of sight.
+
+use super::showable;
+
+/// The most lines of a question; an agent's has about eight.
+const MOST_LINES: usize = 16;
+
+/// The most characters of one line. A program's name, a host or a mail subject is chosen by somebody else.
+const LONGEST_LINE: usize = 160;
+
+/// One question to a person. It says nothing secret: some prompters show it in the list of processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// what it is about, in one line: `Use of a signing key`
+    pub title: String,
+    /// who asks, for what, with which keyset, on which token; one line each
+    pub lines: Vec<String>,
+    /// what is to be typed, without a colon: `PIN`. Of a confirmation: the question, with its question mark
+    pub prompt: String,
+    /// what can go wrong: the last try, after which the token is locked
+    pub warning: Option<String>,
+}
+
+impl Ask {
+    /// The title and the lines, as they may be shown.
+    pub(super) fn text(&self) -> Vec<String> {
+        let lines = std::iter::once(&self.title).chain(&self.lines);
+        let mut text: Vec<_> = lines.take(MOST_LINES).map(|line| cut(&showable(line), LONGEST_LINE)).collect();
+        if self.lines.len() >= MOST_LINES {
+            text.push("...".to_owned());
+        }
+        text
+    }
+
+    /// The prompt as it may be shown.
+    pub(super) fn prompt(&self) -> String {
+        cut(&showable(&self.prompt), LONGEST_LINE)
+    }
+
+    /// The warning as it may be shown.
+    pub(super) fn warning(&self) -> Option<String> {
+        self.warning.as_ref().map(|warning| cut(&showable(warning), LONGEST_LINE))
+    }
+
+    /// Everything in one text, the prompt last.
+    pub(super) fn whole(&self) -> String {
+        self.text().into_iter().chain(self.warning()).chain([self.prompt()]).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What an error says was asked for.
+    pub(super) fn what(&self) -> String {
+        cut(&showable(&format!("an answer to {:?}", self.title)), LONGEST_LINE)
+    }
+}
+
+/// At most so many characters; of a longer text the beginning and the end, since both can matter.
+pub(super) fn cut(text: &str, longest: usize) -> String {
+    let length = text.chars().count();
+    if length <= longest {
+        return text.to_owned();
+    }
+    let end = longest.saturating_sub(3) / 3;
+    let beginning = longest.saturating_sub(3 + end);
+    text.chars().take(beginning).chain("...".chars()).chain(text.chars().skip(length - end)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_pushes_another_out_of_sight() {
+        let ask = Ask {
+            title: "Use of a key".to_owned(),
+            lines: vec!["x".repeat(100_000), "a\nb\u{2028}c\u{202e}d\u{7}".to_owned(), "token \"last\"".to_owned()],
+            prompt: "PIN".to_owned(),
+            warning: Some("The next wrong PIN locks it.".to_owned()),
+        };
+        let text = ask.text();
+        assert_eq!(text.len(), 4, "{text:?}");
+        assert_eq!(text[1].chars().count(), LONGEST_LINE);
+        assert_eq!(text[2], "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}");
+        assert_eq!(text[3], "token \"last\"");
+        assert!(ask.whole().ends_with("token \"last\"\nThe next wrong PIN locks it.\nPIN"));
+    }
+
+    #[test]
+    fn too_many_lines_are_seen_to_be_too_many() {
+        let ask = Ask { lines: vec!["line".to_owned(); 1_000], ..Ask::default() };
+        assert_eq!(ask.text().len(), MOST_LINES + 1);
+        assert_eq!(ask.text().last().unwrap(), "...");
+    }
+
+    #[test]
+    fn a_long_text_keeps_its_beginning_and_its_end() {
+        assert_eq!(cut("abcdefghijklmnop", 12), "abcdef...nop");
+        assert_eq!(cut("äöüß", 4), "äöüß");
+        assert_eq!(cut("äöüßäöüßäöüß", 9).chars().count(), 9);
+    }
+}

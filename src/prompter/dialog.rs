@@ -1,0 +1,198 @@
+//! A way to a person that is open: chosen once, asked as often as needed, one question at a time.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::ask::Ask;
+use super::askpass::Askpass;
+use super::command::Command;
+use super::deadline::Deadline;
+use super::pinentry::{Pinentry, into_pin};
+use super::terminal::{Answer, Terminal};
+use super::{Environment, NEW_PIN_ROUNDS, PinSource, PrompterError, Way};
+use crate::token::Pin;
+
+/// Asks a person by one way. Who has several questions asks one after the other: two dialogs at once would take each
+/// other's answers.
+#[derive(Clone)]
+pub struct Dialog {
+    by: By,
+    environment: Environment,
+}
+
+#[derive(Clone)]
+enum By {
+    Pinentry(Pinentry),
+    Askpass(Askpass),
+    Terminal(PathBuf),
+    Descriptor(u32),
+    Command(Command),
+}
+
+impl Dialog {
+    /// Finds a way that is open, without asking anything.
+    ///
+    /// # Errors
+    /// At once, with the remedy: [`PrompterError::NoWay`] when `auto` finds none, [`PrompterError::WayClosed`] when the way
+    /// that was named is not open.
+    pub fn choose(way: &Way, environment: &Environment) -> Result<Self, PrompterError> {
+        let by = match way {
+            Way::Auto => return Self::first_open(environment),
+            Way::Pinentry(path) => Pinentry::find(path.as_deref(), environment).map(By::Pinentry),
+            Way::Askpass(path) => Askpass::find(path.as_deref(), environment).map(By::Askpass),
+            Way::Terminal(path) => terminal(path.as_deref().unwrap_or(environment.terminal())),
+            Way::Descriptor(number) => descriptor(*number, environment),
+            Way::Command(words) => Command::find(words, environment).map(By::Command),
+        };
+        let closed = |reason| PrompterError::WayClosed { way: way.to_string(), reason };
+        Ok(Self { by: by.map_err(closed)?, environment: environment.clone() })
+    }
+
+    fn first_open(environment: &Environment) -> Result<Self, PrompterError> {
+        let mut reasons = Vec::new();
+        for (name, way) in [
+            ("pinentry", &|| Pinentry::find(None, environment).map(By::Pinentry)),
+            ("askpass", &|| Askpass::find(None, environment).map(By::Askpass)),
+            ("terminal", &|| terminal(environment.terminal())),
+        ] as [(&str, &dyn Fn() -> Result<By, String>); 3]
+        {
+            match way() {
+                Ok(by) => return Ok(Self { by, environment: environment.clone() }),
+                Err(reason) => reasons.push(format!("{name}: {reason}")),
+            }
+        }
+        Err(PrompterError::NoWay { reasons: reasons.join("; ") })
+    }
+
+    /// A PIN that exists.
+    ///
+    /// # Errors
+    /// [`PrompterError::is_cancelled`] when the person did not want to or did not answer in time, and what is wrong with the way.
+    pub fn pin(&self, ask: &Ask) -> Result<Pin, PrompterError> {
+        match &self.by {
+            By::Pinentry(pinentry) => pinentry.pin(ask, &self.environment),
+            By::Askpass(askpass) => askpass.pin(ask, &self.environment),
+            By::Command(command) => command.pin(ask, &self.environment),
+            By::Descriptor(number) => self.next_line(*number, ask),
+            By::Terminal(path) => {
+                let mut terminal = self.terminal(path, ask)?;
+                into_pin(self.typed(&mut terminal, &ask.prompt(), ask)?.as_bytes())
+            }
+        }
+    }
+
+    /// A new PIN: where a person types it, twice; asked for again when the two differ.
+    ///
+    /// # Errors
+    /// As [`Dialog::pin`], and [`PrompterError::Differ`].
+    pub fn new_pin(&self, ask: &Ask) -> Result<Pin, PrompterError> {
+        match &self.by {
+            By::Pinentry(pinentry) => pinentry.new_pin(ask, &self.environment),
+            By::Askpass(askpass) => askpass.new_pin(ask, &self.environment),
+            By::Command(command) => command.new_pin(ask, &self.environment),
+            By::Descriptor(number) => self.next_line(*number, ask),
+            By::Terminal(path) => {
+                let mut terminal = self.terminal(path, ask)?;
+                for _ in 0..NEW_PIN_ROUNDS {
+                    let first = self.typed(&mut terminal, &ask.prompt(), ask)?;
+                    if first == self.typed(&mut terminal, "Once more", ask)? {
+                        return into_pin(first.as_bytes());
+                    }
+                    terminal.say("The two differ.").map_err(|source| self.broke(source, ask))?;
+                }
+                Err(PrompterError::Differ)
+            }
+        }
+    }
+
+    /// Yes or no.
+    ///
+    /// # Errors
+    /// As [`Dialog::pin`]; [`PrompterError::PinsOnly`] for a descriptor. An error is no yes.
+    pub fn confirm(&self, ask: &Ask) -> Result<bool, PrompterError> {
+        match &self.by {
+            By::Pinentry(pinentry) => pinentry.confirm(ask, &self.environment),
+            By::Askpass(askpass) => askpass.confirm(ask, &self.environment),
+            By::Command(command) => command.confirm(ask, &self.environment),
+            By::Descriptor(_) => Err(PrompterError::PinsOnly { way: self.describe() }),
+            By::Terminal(path) => {
+                let mut terminal = self.terminal(path, ask)?;
+                match terminal.ask_visibly(&format!("{} [y/N] ", ask.prompt())) {
+                    Ok(Answer::Text(text)) => Ok(matches!(text.trim().to_lowercase().as_str(), "y" | "yes")),
+                    Ok(Answer::Cancelled) => Err(PrompterError::Cancelled { what: ask.what() }),
+                    Err(error) => Err(self.broke(error, ask)),
+                }
+            }
+        }
+    }
+
+    /// How a person is asked, in a line for people.
+    pub fn describe(&self) -> String {
+        super::showable(&match &self.by {
+            By::Pinentry(pinentry) => pinentry.describe(),
+            By::Askpass(askpass) => askpass.describe(),
+            By::Terminal(path) => format!("terminal {}", path.display()),
+            By::Descriptor(number) => format!("descriptor {number}"),
+            By::Command(command) => command.describe(),
+        })
+    }
+
+    fn next_line(&self, number: u32, ask: &Ask) -> Result<Pin, PrompterError> {
+        let deadline = Deadline::after(self.environment.patience());
+        PinSource::Descriptor(number).read_within(None, self.environment.descriptors(), deadline).map_err(|error| {
+            match error {
+                PrompterError::NobodyAnswered { .. } => self.nobody(ask),
+                other => other,
+            }
+        })
+    }
+
+    /// The terminal, with the question shown.
+    fn terminal(&self, path: &Path, ask: &Ask) -> Result<Terminal, PrompterError> {
+        let mut terminal = Terminal::open_to_ask(path)
+            .map_err(|source| PrompterError::NoTerminal { act: "ask", source })?
+            .within(Deadline::after(self.environment.patience()));
+        for line in ask.text().iter().chain(&ask.warning()) {
+            terminal.say(line).map_err(|error| self.broke(error, ask))?;
+        }
+        Ok(terminal)
+    }
+
+    fn typed(&self, terminal: &mut Terminal, prompt: &str, ask: &Ask) -> Result<Zeroizing<String>, PrompterError> {
+        match terminal.ask_without_echo(&format!("{prompt}: ")) {
+            Ok(Answer::Text(text)) if !text.is_empty() => Ok(text),
+            Ok(_) => Err(PrompterError::Cancelled { what: ask.what() }),
+            Err(error) => Err(self.broke(error, ask)),
+        }
+    }
+
+    fn broke(&self, source: io::Error, ask: &Ask) -> PrompterError {
+        if source.kind() == io::ErrorKind::TimedOut { self.nobody(ask) } else { PrompterError::Terminal { source } }
+    }
+
+    fn nobody(&self, ask: &Ask) -> PrompterError {
+        PrompterError::NobodyAnswered { what: ask.what(), waited: self.environment.patience() }
+    }
+}
+
+impl fmt::Debug for Dialog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Dialog").field(&self.describe()).finish()
+    }
+}
+
+fn terminal(path: &Path) -> Result<By, String> {
+    let open = Terminal::open_to_ask(path).map(|_| By::Terminal(path.to_owned()));
+    open.map_err(|error| format!("{} cannot be asked at: {error}", path.display()))
+}
+
+fn descriptor(number: u32, environment: &Environment) -> Result<By, String> {
+    let open = match environment.descriptors() {
+        Some(open) => open.contains(&number),
+        None => Path::new(&format!("/dev/fd/{number}")).exists(),
+    };
+    if open { Ok(By::Descriptor(number)) } else { Err("it was not open when this program was started".to_owned()) }
+}
