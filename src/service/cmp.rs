@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
 use super::connection::Source;
+use super::door::{Doors, body_of, not_done};
 use super::limits;
-use super::routes::{Doors, body_of, not_done};
 
 const MEDIA_TYPE: &str = "application/pkixcmp";
 

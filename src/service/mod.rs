@@ -10,6 +10,7 @@
 mod cmp;
 mod connection;
 mod control;
+mod door;
 mod error;
 mod guard;
 mod limits;

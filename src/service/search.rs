@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
 use super::connection::Source;
-use super::routes::{Doors, not_done, refusal};
+use super::door::{Doors, not_done, refusal};
 
 /// The longest address there is (RFC 5321 §4.5.3.1.3).
 const LONGEST_ADDRESS: usize = 254;

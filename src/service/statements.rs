@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use super::routes::{Doors, body_of, not_done};
+use super::door::{Doors, body_of, not_done};
 use crate::statement::Way;
 
 /// `POST /statements`.
