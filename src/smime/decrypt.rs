@@ -71,12 +71,12 @@ impl EncryptedMessage {
         }
         let (_, enveloped) = open_content_info(&message.cms, WHAT)?;
         let mut outer = Elements::of(&enveloped, WHAT);
-        let mut parts = outer.expect(SEQUENCE)?.inside(WHAT);
+        let mut parts = outer.required(SEQUENCE)?.inside(WHAT);
         outer.end()?;
-        parts.expect(INTEGER)?;
+        parts.required(INTEGER)?;
         parts.optional(context_constructed(0))?; // originatorInfo: certificates nobody asked for
-        let recipient_infos = RecipientInfo::read_all(parts.expect(SET)?)?;
-        let (cipher, ciphertext) = encrypted_content(parts.expect(SEQUENCE)?)?;
+        let recipient_infos = RecipientInfo::read_all(parts.required(SET)?)?;
+        let (cipher, ciphertext) = encrypted_content(parts.required(SEQUENCE)?)?;
         if cipher.is_authenticated() != (message.kind == Kind::AuthEnveloped) {
             return Err(PkiError::malformed(WHAT, "its cipher is not one for its kind of message").into());
         }
@@ -88,7 +88,7 @@ impl EncryptedMessage {
                     *tag = SET;
                 }
             }
-            tag = parts.expect(OCTET_STRING)?.value.to_vec();
+            tag = parts.required(OCTET_STRING)?.value.to_vec();
             parts.optional(context_constructed(2))?;
         } else {
             parts.optional(context_constructed(1))?;
@@ -126,15 +126,15 @@ impl EncryptedMessage {
 /// BER, so it is put together here.
 fn encrypted_content(element: Element<'_>) -> Result<(ContentCipher, Vec<u8>), SmimeError> {
     let mut parts = element.inside(WHAT);
-    parts.expect(OBJECT_IDENTIFIER)?;
+    parts.required(OBJECT_IDENTIFIER)?;
     let algorithm =
-        AlgorithmIdentifierOwned::from_der(parts.expect(SEQUENCE)?.whole).map_err(PkiError::decode(WHAT))?;
+        AlgorithmIdentifierOwned::from_der(parts.required(SEQUENCE)?.whole).map_err(PkiError::decode(WHAT))?;
     let cipher = ContentCipher::from_algorithm(&algorithm)?;
     let ciphertext = if let Some(pieces) = parts.optional(context_constructed(0))? {
         let mut inside = pieces.inside(WHAT);
         let mut together = Vec::with_capacity(pieces.value.len());
         while !inside.is_empty() {
-            together.extend_from_slice(inside.expect(OCTET_STRING)?.value);
+            together.extend_from_slice(inside.required(OCTET_STRING)?.value);
         }
         together
     } else if let Some(whole) = parts.optional(context(0))? {

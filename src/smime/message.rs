@@ -41,7 +41,7 @@ impl Kind {
         }
         let (header_length, _) = header(cms).ok_or_else(unreadable)?;
         let mut inside = Elements::of(cms.get(header_length..).unwrap_or_default(), "a message");
-        let content_type = inside.expect(OBJECT_IDENTIFIER).map_err(|_| unreadable())?;
+        let content_type = inside.required(OBJECT_IDENTIFIER).map_err(|_| unreadable())?;
         let content_type = ContentType::from_contents(content_type.value);
         if content_type == rfc5911::ID_SIGNED_DATA.into() {
             Ok(Self::Signed)
@@ -193,7 +193,7 @@ fn multipart_signed(cms: &[u8], content: &[u8]) -> Result<Vec<u8>, SmimeError> {
 /// The micalg parameter, by the digests that the structure announces (RFC 8551 §3.5.3.2); readers take it as a hint.
 fn micalg(cms: &[u8]) -> &'static str {
     let announces_sha384 = || {
-        let mut parts = Elements::of(cms, "a message").expect(SEQUENCE)?.inside("a message");
+        let mut parts = Elements::of(cms, "a message").required(SEQUENCE)?.inside("a message");
         parts.any()?;
         let mut signed_data = parts.any()?.inside("a message").any()?.inside("a message");
         signed_data.any()?;

@@ -3,6 +3,7 @@
 use der::asn1::OctetString;
 use der::{Any, Sequence};
 use sha2::Digest;
+use sha2::digest::{FixedOutput, Output};
 use spki::AlgorithmIdentifierOwned;
 use zeroize::Zeroizing;
 
@@ -64,12 +65,14 @@ impl PbmParameters {
     }
 
     /// The one-way function over secret and salt, then over its own output, `iteration_count` times in all.
-    fn iterate<D: Digest>(&self, secret: &[u8]) -> Zeroizing<Vec<u8>> {
-        let first = D::new().chain_update(secret).chain_update(self.salt.as_bytes()).finalize();
-        let mut key = Zeroizing::new(first.to_vec());
+    /// Every output is written over the last one, in a place that is wiped at the end.
+    fn iterate<D: Digest + FixedOutput>(&self, secret: &[u8]) -> Zeroizing<Vec<u8>> {
+        let mut key = Zeroizing::new(Output::<D>::default());
+        FixedOutput::finalize_into(D::new().chain_update(secret).chain_update(self.salt.as_bytes()), &mut key);
         for _ in 1..self.iteration_count {
-            key = Zeroizing::new(D::digest(key.as_slice()).to_vec());
+            let digest = D::new().chain_update(&*key);
+            FixedOutput::finalize_into(digest, &mut key);
         }
-        key
+        Zeroizing::new(key.to_vec())
     }
 }

@@ -7,6 +7,7 @@ use aes_kw::{KwAes128, KwAes192, KwAes256};
 use const_oid::ObjectIdentifier;
 use const_oid::db::{rfc5753, rfc5911, rfc5912};
 use hmac::KeyInit;
+use sha1::digest::{FixedOutput, Output};
 use sha1::{Digest, Sha1};
 use sha2::{Sha256, Sha384, Sha512};
 use spki::EncodePublicKey;
@@ -85,10 +86,10 @@ impl Method {
         while key.len() < length {
             let parts = [shared_secret, &counter.to_be_bytes(), &self.shared_info];
             match self.hash {
-                KdfHash::Sha1 => key.extend_from_slice(&hash_of::<Sha1>(parts)),
-                KdfHash::Sha256 => key.extend_from_slice(&hash_of::<Sha256>(parts)),
-                KdfHash::Sha384 => key.extend_from_slice(&hash_of::<Sha384>(parts)),
-                KdfHash::Sha512 => key.extend_from_slice(&hash_of::<Sha512>(parts)),
+                KdfHash::Sha1 => key.extend_from_slice(&*hash_of::<Sha1>(parts)),
+                KdfHash::Sha256 => key.extend_from_slice(&*hash_of::<Sha256>(parts)),
+                KdfHash::Sha384 => key.extend_from_slice(&*hash_of::<Sha384>(parts)),
+                KdfHash::Sha512 => key.extend_from_slice(&*hash_of::<Sha512>(parts)),
             }
             counter += 1;
         }
@@ -97,12 +98,15 @@ impl Method {
     }
 }
 
-fn hash_of<D: Digest>(parts: [&[u8]; 3]) -> Zeroizing<Vec<u8>> {
+/// The digest of the parts, in a place that is wiped: a copy on the stack would stay there.
+fn hash_of<D: Digest + FixedOutput>(parts: [&[u8]; 3]) -> Zeroizing<Output<D>> {
     let mut digest = D::new();
     for part in parts {
-        digest.update(part);
+        Digest::update(&mut digest, part);
     }
-    Zeroizing::new(digest.finalize().to_vec())
+    let mut output = Zeroizing::new(Output::<D>::default());
+    FixedOutput::finalize_into(digest, &mut output);
+    output
 }
 
 impl KeyWrap {
@@ -119,22 +123,22 @@ impl KeyWrap {
 /// `KeyAgreeRecipientInfo`: each recipient in it.
 pub(super) fn read(info: Element<'_>) -> Result<Vec<AgreeingRecipient>, PkiError> {
     let mut parts = info.inside(WHAT);
-    parts.expect(INTEGER)?;
-    let originator = parts.expect(context_constructed(0))?.inside(WHAT).any()?;
+    parts.required(INTEGER)?;
+    let originator = parts.required(context_constructed(0))?.inside(WHAT).any()?;
     let material = match parts.optional(context_constructed(1))? {
-        Some(explicit) => Some(explicit.inside(WHAT).expect(OCTET_STRING)?.value),
+        Some(explicit) => Some(explicit.inside(WHAT).required(OCTET_STRING)?.value),
         None => None,
     };
-    let method = method(parts.expect(SEQUENCE)?, material)?;
+    let method = method(parts.required(SEQUENCE)?, material)?;
     let peer = originator_key(originator)?;
-    let encrypted_keys = parts.expect(SEQUENCE)?.inside(WHAT).all()?;
+    let encrypted_keys = parts.required(SEQUENCE)?.inside(WHAT).all()?;
     parts.end()?;
     encrypted_keys
         .into_iter()
         .map(|encrypted_key| {
-            let mut parts = Elements::of(encrypted_key.whole, WHAT).expect(SEQUENCE)?.inside(WHAT);
+            let mut parts = Elements::of(encrypted_key.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
             let id = recipient_id(parts.any()?)?;
-            let wrapped_key = parts.expect(OCTET_STRING)?.value.to_vec();
+            let wrapped_key = parts.required(OCTET_STRING)?.value.to_vec();
             parts.end()?;
             let agreement = match (&method, &peer) {
                 (Ok(method), Ok(peer)) => {
@@ -150,7 +154,7 @@ pub(super) fn read(info: Element<'_>) -> Result<Vec<AgreeingRecipient>, PkiError
 /// `KeyAgreeRecipientIdentifier`: by certificate, or `[0]` `RecipientKeyIdentifier` with the key identifier first.
 fn recipient_id(element: Element<'_>) -> Result<CertificateId, PkiError> {
     if element.tag() == context_constructed(0) {
-        return Ok(CertificateId::KeyIdentifier(element.inside(WHAT).expect(OCTET_STRING)?.value.to_vec()));
+        return Ok(CertificateId::KeyIdentifier(element.inside(WHAT).required(OCTET_STRING)?.value.to_vec()));
     }
     CertificateId::from_element(element, WHAT)
 }
@@ -171,9 +175,9 @@ fn method(algorithm: Element<'_>, material: Option<&[u8]>) -> Result<Result<Meth
             | rfc5753::DH_SINGLE_PASS_COFACTOR_DH_SHA_512_KDF_SCHEME => KdfHash::Sha512,
             oid => return Ok(Err(format!("the key agreement {oid}"))),
         };
-    let mut parts = Elements::of(algorithm.whole, WHAT).expect(SEQUENCE)?.inside(WHAT);
+    let mut parts = Elements::of(algorithm.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
     parts.any()?;
-    let wrap_algorithm = parts.expect(SEQUENCE)?;
+    let wrap_algorithm = parts.required(SEQUENCE)?;
     let wrap = match read_algorithm(wrap_algorithm)?.oid {
         rfc5911::ID_AES_128_WRAP => KeyWrap::Aes128,
         rfc5911::ID_AES_192_WRAP => KeyWrap::Aes192,
@@ -190,8 +194,8 @@ fn originator_key(originator: Element<'_>) -> Result<Result<Vec<u8>, String>, Pk
         return Ok(Err("a sender's key that is not in the message".into()));
     }
     let mut parts = originator.inside(WHAT);
-    let algorithm = read_algorithm(parts.expect(SEQUENCE)?)?.oid;
-    let bits = parts.expect(BIT_STRING)?.value;
+    let algorithm = read_algorithm(parts.required(SEQUENCE)?)?.oid;
+    let bits = parts.required(BIT_STRING)?.value;
     parts.end()?;
     if algorithm != rfc5912::ID_EC_PUBLIC_KEY {
         return Ok(Err(format!("a sender's key of the algorithm {algorithm}")));

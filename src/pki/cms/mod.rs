@@ -27,9 +27,9 @@ use tlv::{Element, Elements, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, context, cont
 /// The outermost structure of a message, in definite lengths: its type, and the bytes of what it holds.
 pub(crate) fn open_content_info(bytes: &[u8], what: &'static str) -> Result<(ContentType, Vec<u8>), PkiError> {
     let definite = ber::to_definite(bytes, what)?;
-    let mut content_info = Elements::of(&definite, what).expect(SEQUENCE)?.inside(what);
-    let content_type = ContentType::from_contents(content_info.expect(OBJECT_IDENTIFIER)?.value);
-    let content = content_info.expect(context_constructed(0))?.value.to_vec();
+    let mut content_info = Elements::of(&definite, what).required(SEQUENCE)?.inside(what);
+    let content_type = ContentType::from_contents(content_info.required(OBJECT_IDENTIFIER)?.value);
+    let content = content_info.required(context_constructed(0))?.value.to_vec();
     content_info.end()?;
     Ok((content_type, content))
 }
@@ -84,9 +84,9 @@ impl CertificateId {
         if element.tag() == context(0) {
             return Ok(Self::KeyIdentifier(element.value.to_vec()));
         }
-        let mut parts = Elements::of(element.whole, what).expect(SEQUENCE)?.inside(what);
-        let issuer = DistinguishedName::from_der(parts.expect(SEQUENCE)?.whole)?;
-        let serial = SerialNumber::from_bytes(parts.expect(INTEGER)?.value);
+        let mut parts = Elements::of(element.whole, what).required(SEQUENCE)?.inside(what);
+        let issuer = DistinguishedName::from_der(parts.required(SEQUENCE)?.whole)?;
+        let serial = SerialNumber::from_bytes(parts.required(INTEGER)?.value);
         parts.end()?;
         Ok(Self::IssuerAndSerial { issuer, serial })
     }

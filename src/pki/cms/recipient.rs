@@ -132,10 +132,10 @@ impl RecipientInfo {
     /// `KeyTransRecipientInfo` (RFC 5652 §6.2.1).
     fn of_key_transport(element: Element<'_>) -> Result<Self, PkiError> {
         let mut parts = element.inside(WHAT);
-        parts.expect(INTEGER)?;
+        parts.required(INTEGER)?;
         let id = CertificateId::from_element(parts.any()?, WHAT)?;
-        let algorithm = read_algorithm(parts.expect(SEQUENCE)?)?;
-        let ciphertext = parts.expect(OCTET_STRING)?.value.to_vec();
+        let algorithm = read_algorithm(parts.required(SEQUENCE)?)?;
+        let ciphertext = parts.required(OCTET_STRING)?.value.to_vec();
         parts.end()?;
         Ok(match key_transport::scheme(&algorithm) {
             Ok(transport) => Self {
@@ -198,6 +198,6 @@ pub(crate) fn encrypt_to(
 
 pub(super) fn read_algorithm(element: Element<'_>) -> Result<AlgorithmIdentifierOwned, PkiError> {
     let mut rest = Elements::of(element.whole, WHAT);
-    rest.expect(SEQUENCE)?;
+    rest.required(SEQUENCE)?;
     AlgorithmIdentifierOwned::from_der(element.whole).map_err(PkiError::decode("an algorithm identifier"))
 }

@@ -148,14 +148,14 @@ impl SignedMessage {
             return Err(PkiError::malformed(WHAT, "it is not signed"));
         }
         let mut outer = Elements::of(&signed_data, WHAT);
-        let mut parts = outer.expect(SEQUENCE)?.inside(WHAT);
+        let mut parts = outer.required(SEQUENCE)?.inside(WHAT);
         outer.end()?;
-        parts.expect(INTEGER)?;
-        parts.expect(SET)?; // the digests: each signer names its own again
-        let mut encapsulated = parts.expect(SEQUENCE)?.inside(WHAT);
-        let content_type = ContentType::from_contents(encapsulated.expect(OBJECT_IDENTIFIER)?.value);
+        parts.required(INTEGER)?;
+        parts.required(SET)?; // the digests: each signer names its own again
+        let mut encapsulated = parts.required(SEQUENCE)?.inside(WHAT);
+        let content_type = ContentType::from_contents(encapsulated.required(OBJECT_IDENTIFIER)?.value);
         let content = match encapsulated.optional(context_constructed(0))? {
-            Some(explicit) => Some(explicit.inside(WHAT).expect(OCTET_STRING)?.value.to_vec()),
+            Some(explicit) => Some(explicit.inside(WHAT).required(OCTET_STRING)?.value.to_vec()),
             None => None,
         };
         encapsulated.end()?;
@@ -167,7 +167,7 @@ impl SignedMessage {
             certificates.extend(readable.take(MOST_CERTIFICATES));
         }
         parts.optional(context_constructed(1))?; // revocation lists: never trusted from a message
-        let signers = parts.expect(SET)?.inside(WHAT).all()?;
+        let signers = parts.required(SET)?.inside(WHAT).all()?;
         parts.end()?;
         if signers.is_empty() || signers.len() > MOST_SIGNERS {
             return Err(PkiError::malformed(

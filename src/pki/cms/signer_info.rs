@@ -61,13 +61,13 @@ struct Attributes {
 
 impl SignerInfo {
     pub(super) fn from_element(element: Element<'_>) -> Result<Self, PkiError> {
-        let mut parts = Elements::of(element.whole, WHAT).expect(SEQUENCE)?.inside(WHAT);
-        parts.expect(INTEGER)?;
+        let mut parts = Elements::of(element.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
+        parts.required(INTEGER)?;
         let id = CertificateId::from_element(parts.any()?, WHAT)?;
-        let digest_algorithm = algorithm(parts.expect(SEQUENCE)?)?.oid;
+        let digest_algorithm = algorithm(parts.required(SEQUENCE)?)?.oid;
         let attributes = parts.optional(context_constructed(0))?.map(Attributes::from_element).transpose()?;
-        let signature_algorithm = algorithm(parts.expect(SEQUENCE)?)?;
-        let signature = parts.expect(OCTET_STRING)?.value.to_vec();
+        let signature_algorithm = algorithm(parts.required(SEQUENCE)?)?;
+        let signature = parts.required(OCTET_STRING)?.value.to_vec();
         parts.optional(context_constructed(1))?;
         parts.end()?;
         Ok(Self { id, digest_algorithm, attributes, signature_algorithm, signature })
@@ -134,9 +134,9 @@ impl Attributes {
     fn from_element(element: Element<'_>) -> Result<Self, PkiError> {
         let (mut content_type, mut digest, mut signing_time) = (None, None, None);
         for attribute in element.inside(WHAT).all()? {
-            let mut parts = Elements::of(attribute.whole, WHAT).expect(SEQUENCE)?.inside(WHAT);
-            let kind = parts.expect(OBJECT_IDENTIFIER)?.value;
-            let values = parts.expect(SET)?.inside(WHAT);
+            let mut parts = Elements::of(attribute.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
+            let kind = parts.required(OBJECT_IDENTIFIER)?.value;
+            let values = parts.required(SET)?.inside(WHAT);
             parts.end()?;
             if kind == rfc5911::ID_CONTENT_TYPE.as_bytes() {
                 once(&mut content_type, ContentType::from_contents(only(values)?.value))?;

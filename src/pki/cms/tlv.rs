@@ -75,7 +75,7 @@ impl<'a> Elements<'a> {
     }
 
     /// The next element, which must have this tag.
-    pub(crate) fn expect(&mut self, tag: u8) -> Result<Element<'a>, PkiError> {
+    pub(crate) fn required(&mut self, tag: u8) -> Result<Element<'a>, PkiError> {
         let element = self.any()?;
         if element.tag() == tag {
             Ok(element)
@@ -160,7 +160,7 @@ mod tests {
             let value = vec![7; length];
             let written = element(OCTET_STRING, &[&value]);
             let mut elements = Elements::of(&written, "a test");
-            assert_eq!(elements.expect(OCTET_STRING).unwrap().value, value);
+            assert_eq!(elements.required(OCTET_STRING).unwrap().value, value);
             elements.end().unwrap();
             assert_eq!(written, der::Encode::to_der(&der::asn1::OctetString::new(value).unwrap()).unwrap());
         }
@@ -179,7 +179,7 @@ mod tests {
         ] {
             assert!(Elements::of(bytes, "a test").any().is_err(), "{bytes:?}");
         }
-        assert!(Elements::of(&[4, 0], "a test").expect(SEQUENCE).is_err());
+        assert!(Elements::of(&[4, 0], "a test").required(SEQUENCE).is_err());
         assert!(Elements::of(&[4, 0], "a test").end().is_err());
         assert_eq!(Elements::of(&[4, 0], "a test").optional(SEQUENCE).unwrap(), None);
     }

@@ -182,8 +182,8 @@ fn attributes_are_not_taken_for_content() {
     let signer = signer(SoftwareKey::p256());
     let cms = sign(&signer.to_sign(CONTENT, false), &signer.key).unwrap();
     let (_, signed_data) = open_content_info(&cms, WHAT).unwrap();
-    let parts = Elements::of(&signed_data, WHAT).expect(SEQUENCE).unwrap().inside(WHAT).all().unwrap();
-    let info = parts[4].inside(WHAT).expect(SEQUENCE).unwrap().inside(WHAT).all().unwrap();
+    let parts = Elements::of(&signed_data, WHAT).required(SEQUENCE).unwrap().inside(WHAT).all().unwrap();
+    let info = parts[4].inside(WHAT).required(SEQUENCE).unwrap().inside(WHAT).all().unwrap();
     let mut attributes = info[3].whole.to_vec();
     attributes[0] = SET;
     let bare_info = element(SEQUENCE, &[info[0].whole, info[1].whole, info[2].whole, info[4].whole, info[5].whole]);
