@@ -90,7 +90,7 @@ pub enum Operation {
     Issue {
         /// The user's e-mail address: whom it is about.
         email: String,
-        /// The user's whole name; needed for someone new, else it replaces the one in the record.
+        /// The user's whole name; needed for someone new; of somebody known by name it must be that name.
         name: Option<String>,
         /// The security levels the letter allows; none given: what the profile allows.
         levels: Option<Vec<SecurityLevel>>,

@@ -44,7 +44,7 @@ impl Store {
         })
     }
 
-    /// Replaces a user's display name (and the MAC with it).
+    /// Gives a user who has none a display name (and the MAC with it).
     pub fn rename_user(&self, user: UserRecord, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
             database.change_one(

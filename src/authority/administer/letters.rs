@@ -25,7 +25,9 @@ pub(super) struct IssueTo {
 }
 
 impl Authority {
-    /// The user of this address with this name, new or known. A known one's record takes the new name.
+    /// The user of this address with this name, new or known. A known one keeps the name in the record: a statement that
+    /// gives another is refused, for it may be a slip, or two people taken for one, and the name goes into certificates.
+    /// Only who has no name yet, as the first administrator has none but their address, gets one so.
     pub(super) fn user_to_issue_to(&self, email: &str, name: Option<&str>, now: Timestamp) -> Result<IssueTo, Stop> {
         let address: EmailAddress = email.parse().map_err(|error: PkiError| refuse(error.to_string()))?;
         if let Some(name) = name {
@@ -40,10 +42,16 @@ impl Authority {
             (Some(user), name) => {
                 let mut user = self.sealer.check_user(user)?;
                 if let Some(name) = name.filter(|name| *name != user.name) {
+                    if user.name != user.email {
+                        return Err(refuse(format!(
+                            "{} is known here as {:?}; leave the name out (--name), or check the address",
+                            user.email, user.name
+                        )));
+                    }
                     name.clone_into(&mut user.name);
                     user.mac = self.sealer.seal_user(&user)?;
                     let detail = json!({ "user": user.id, "name": user.name });
-                    self.store.rename_user(user.clone(), audit::entry(now, "user.renamed", &detail))?;
+                    self.store.rename_user(user.clone(), audit::entry(now, "user.named", &detail))?;
                 }
                 Ok(IssueTo { record: user, is_new: false })
             }

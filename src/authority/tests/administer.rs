@@ -9,6 +9,10 @@ fn issue(email: &str, name: Option<&str>) -> Operation {
     Operation::Issue { email: email.into(), name: name.map(Into::into), levels: None, valid_for_seconds: None }
 }
 
+fn show(email: &str) -> Operation {
+    Operation::Show { email: email.into() }
+}
+
 #[test]
 fn an_administrator_issues_lists_and_shows() {
     let office = Office::new();
@@ -33,14 +37,23 @@ fn an_administrator_issues_lists_and_shows() {
 }
 
 #[test]
-fn a_known_user_keeps_the_id_and_takes_the_new_name() {
+fn a_known_user_is_not_renamed_in_passing() {
     let office = Office::new();
     let administrator = office.administrator();
     office.state(&administrator, issue("user@example.org", Some("Old Name")), now()).unwrap();
-    let letter = letter_in(office.state(&administrator, issue("USER@example.org", Some("New Name")), now()).unwrap());
-    assert_eq!(letter.user_name, "New Name");
-    let letter = letter_in(office.state(&administrator, issue("user@example.org", None), now()).unwrap());
-    assert_eq!(letter.user_name, "New Name");
+    let refused = office.state(&administrator, issue("USER@example.org", Some("New Name")), now()).unwrap_err();
+    assert!(refused.contains("\"Old Name\"") && refused.contains("--name"), "{refused}");
+    let Answer::User(user) = office.state(&administrator, show("user@example.org"), now()).unwrap() else { panic!() };
+    assert_eq!((user.name.as_str(), user.letters.len()), ("Old Name", 1), "the refused letter voids nothing");
+    assert_eq!(user.letters[0].state, "unused");
+    for name in [None, Some("Old Name"), Some(" Old Name ")] {
+        let letter = letter_in(office.state(&administrator, issue("user@example.org", name), now()).unwrap());
+        assert_eq!(letter.user_name, "Old Name");
+    }
+    // The first administrator has no name but the address, and gets one once.
+    let letter = letter_in(office.state(&administrator, issue(ADMINISTRATOR, Some("A Name")), now()).unwrap());
+    assert_eq!(letter.user_name, "A Name");
+    assert!(office.state(&administrator, issue(ADMINISTRATOR, Some("Another")), now()).unwrap_err().contains("A Name"));
 }
 
 #[test]
