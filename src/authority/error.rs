@@ -29,7 +29,7 @@ pub enum AuthorityError {
     #[error("cannot initialize the authority: {} is not empty; it belongs to an authority already, or name another `state`", .0.display())]
     StateNotEmpty(PathBuf),
     /// The state directory cannot be made or read.
-    #[error("cannot use the state directory {}: {source}", path.display())]
+    #[error("cannot use the state directory {}: {source}; check its owner, its permissions and the room on its disk, or name another `state`", path.display())]
     State {
         /// The directory.
         path: PathBuf,
@@ -62,16 +62,19 @@ pub enum AuthorityError {
     )]
     Unfinished,
     /// Token and database are not each other's.
-    #[error("cannot start the authority: {0}")]
+    #[error(
+        "cannot act as the authority: {0}; give `state` and `[token]` in the configuration the two that belong together, or \
+         restore both from one backup"
+    )]
     Mismatch(String),
     /// A record of the database does not carry the token's MAC: somebody changed it.
     #[error("cannot trust the record of {0} in the database: its MAC does not fit; restore the database from a backup")]
     Tampered(String),
     /// DER.
-    #[error("cannot encode a message: {0}")]
+    #[error("cannot encode a message: {0}; this is a fault of the program: please report it")]
     Der(#[from] der::Error),
     /// Something could not be encoded.
-    #[error("cannot encode {what}: {reason}")]
+    #[error("cannot encode {what}: {reason}; this is a fault of the program: please report it")]
     Encode {
         /// What.
         what: &'static str,
@@ -79,14 +82,36 @@ pub enum AuthorityError {
         reason: String,
     },
     /// No random numbers.
-    #[error("cannot make random bytes: {0}")]
+    #[error("cannot make random bytes: {0}; try again, and look into the system's log if it stays so")]
     Random(String),
     /// The first administrator's address is none.
-    #[error("cannot make {address:?} the first administrator: {reason}")]
+    #[error(
+        "cannot make {address:?} the first administrator: {reason}; give `--first-administrator` an e-mail address"
+    )]
     Administrator {
         /// What was given.
         address: String,
         /// What is wrong with it.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_says_the_next_step() {
+        for error in [
+            AuthorityError::State { path: "/state".into(), source: std::io::ErrorKind::PermissionDenied.into() },
+            AuthorityError::Mismatch("its token has no CA key".into()),
+            AuthorityError::Random("none".into()),
+            AuthorityError::Encode { what: "a letter", reason: "too long".into() },
+            AuthorityError::Tampered("the user u1".into()),
+        ] {
+            let text = error.to_string();
+            let (what, next) = text.split_once("; ").unwrap_or((&text, ""));
+            assert!(what.starts_with("cannot ") && next.len() > 20, "{text}");
+        }
+    }
 }

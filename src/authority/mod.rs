@@ -145,7 +145,7 @@ impl Authority {
         let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
         let module = load_module(&configuration)?;
         let token = module.open(&choose_token(&configuration, &module, &identity)?)?;
-        token.log_in(pin)?;
+        token.log_in(pin).map_err(|error| error.of_act("start the authority"))?;
         let keys = TokenKeys::find(&token)?;
         let ca = service_certificates::ca(&store)?;
         check_identity(&identity, &ca, &keys)?;

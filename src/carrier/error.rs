@@ -15,7 +15,9 @@ pub enum CarrierError {
         reason: String,
     },
     /// Somebody answered, but not as an authority does: wrong status, wrong kind of content, too long, not HTTP.
-    #[error("cannot use the answer from {url}: {reason}")]
+    #[error(
+        "cannot use the answer from {url}: {reason}; check that this is the authority's address and no proxy's, and try again"
+    )]
     BadAnswer {
         /// The address that answered.
         url: String,
@@ -23,7 +25,7 @@ pub enum CarrierError {
         reason: String,
     },
     /// The authority answered that it does not do this (HTTP 4xx): the search door is closed, too many requests.
-    #[error("cannot get this from {url}: {reason}")]
+    #[error("cannot get this from {url}: {reason}; the authority's administrator decides what it answers")]
     Refused {
         /// The address that refused.
         url: String,
@@ -44,11 +46,31 @@ pub enum CarrierError {
         known: String,
     },
     /// The address itself cannot be used.
-    #[error("cannot use the address {url}: {reason}")]
+    #[error("cannot use the address {url}: {reason}; the letter has the right one, or give it by `--authority`")]
     Address {
         /// The address as given.
         url: String,
         /// What is wrong with it.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_says_the_next_step() {
+        let (url, reason) = (|| "http://127.0.0.1:8829".to_owned(), || "a reason".to_owned());
+        for error in [
+            CarrierError::Unreachable { url: url(), reason: reason() },
+            CarrierError::BadAnswer { url: url(), reason: reason() },
+            CarrierError::Refused { url: url(), reason: reason() },
+            CarrierError::Address { url: url(), reason: reason() },
+        ] {
+            let text = error.to_string();
+            let (what, next) = text.split_once("; ").unwrap_or((&text, ""));
+            assert!(what.starts_with("cannot ") && next.len() > 20, "{text}");
+        }
+    }
 }

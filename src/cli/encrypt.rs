@@ -14,7 +14,7 @@ use super::surroundings::Surroundings;
 use crate::carrier::{Carrier, Http};
 use crate::keyset::{self, KeyUse, Tokens, Trust};
 use crate::pki::path::{self, Purpose};
-use crate::pki::{Certificate, PathProblem};
+use crate::pki::{Certificate, EmailAddress, PathProblem};
 use crate::prompter::showable;
 use crate::smime::{self, Cipher, Message};
 
@@ -25,7 +25,7 @@ pub struct Arguments {
     files: Files,
     /// Encrypt to the owner of this e-mail address; the authority is asked for the certificate (may be repeated)
     #[arg(long = "to", value_name = "EMAIL", required_unless_present = "certificates", value_hint = ValueHint::EmailAddress)]
-    to: Vec<String>,
+    to: Vec<EmailAddress>,
     /// Encrypt to this certificate (PEM or DER), taken as it is (may be repeated)
     #[arg(long = "certificate", value_name = "FILE", value_hint = ValueHint::FilePath)]
     certificates: Vec<PathBuf>,
@@ -93,10 +93,10 @@ fn search(arguments: &Arguments, tokens: &Tokens, now: Timestamp) -> Result<Vec<
     let anchors = anchors(&trust)?;
     let mut found = Vec::new();
     let mut without = Vec::new();
-    for email in &arguments.to {
+    for email in arguments.to.iter().map(EmailAddress::as_str) {
         match best(email, &carrier.search_certificates(email)?, &anchors, now)? {
             Ok(certificate) => found.push(certificate),
-            Err(None) => without.push(email.clone()),
+            Err(None) => without.push(email.to_owned()),
             Err(Some(problem)) => without.push(format!("{email} ({problem})")),
         }
     }

@@ -124,9 +124,9 @@ fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure>
             Err(error) if error.is_cancelled() => {
                 return Err(Failure::new(Exit::Refused, "not deleted: the question was cancelled"));
             }
-            Err(error) => {
-                return Err(Failure::usage(format!("not deleted: {error}"))
-                    .with_remedy("--yes answers the question beforehand"));
+            Err(_) => {
+                let why = "not deleted: there is no terminal to ask at whether this is meant";
+                return Err(Failure::usage(why).with_remedy("--yes says beforehand that it is"));
             }
         }
     }

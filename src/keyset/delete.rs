@@ -6,7 +6,7 @@ use crate::crash_point;
 use crate::token::{Ceremony, KeyId};
 
 use super::index::{self, Hex, Keys, Pending, PrivateIndex};
-use super::unlock::unlock;
+use super::unlock::{tell_mismatch, unlock};
 use super::{FoundKeyset, KeysetError, Person, PinRequest, Tokens};
 
 /// What a deletion removed.
@@ -30,6 +30,9 @@ pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) ->
     let (indexes, _) = index::private_indexes(&token)?;
     let (own, others): (Vec<_>, Vec<_>) = indexes.into_iter().partition(|index| index.keyset.name == keyset.name);
 
+    for private in &own {
+        tell_mismatch(&token, private, person)?;
+    }
     // Without a private index nobody with the PIN has ever said what is this keyset's: only its name is taken back.
     let mut doomed: BTreeSet<Hex> = own.iter().flat_map(objects_of).collect();
     for other in others.iter().flat_map(objects_of) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::pki::Fingerprint;
-use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, Token, TokenInfo};
+use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo};
 
 use super::index::{self, Hex, PublicIndex, Unreadable};
 use super::{AuthorityAddress, KeysetError};
@@ -133,6 +133,8 @@ impl Tokens {
                     found.extend(keysets);
                     trouble.extend(unreadable);
                 }
+                // Not this token's trouble alone.
+                Err(error @ KeysetError::Token(TokenError::LockDirectory { .. })) => return Err(error),
                 Err(error) => trouble.push(TokenTrouble { place: token.name().to_string(), error }),
             }
         }

@@ -93,7 +93,7 @@ pub enum Notice {
     /// The public index on the token does not say what the private one says.
     #[error(
         "the public index of the keyset {:?} on {token} was changed by somebody without the PIN ({what}); \
-         the private one is believed, and the public one written anew where possible",
+         the private one is believed, and the public one replaced",
         keyset.as_str()
     )]
     IndexMismatch {

@@ -18,7 +18,7 @@ pub(super) fn unlock(
     refuse_without_try(&token, operation, person)?;
     let pin =
         person.pin(request).map_err(|reason| KeysetError::NoPin { operation, token: Some(info.name()), reason })?;
-    Ok(token.unlock(pin)?)
+    token.unlock(pin).map_err(|error| error.of_act(operation).into())
 }
 
 /// What needs no PIN to be known: that none is set, that it is locked, and that the next wrong one locks it.
@@ -51,9 +51,25 @@ pub(super) fn believed(token: &Token, name: &KeysetName, person: &mut dyn Person
              enrollment was cut off at once; `tokenkeep keyset delete` removes it, `enroll` makes it anew",
         ));
     };
+    if tell_mismatch(token, &private, person)?
+        // A token that takes nothing more is still good for what it has.
+        && let Err(error) = PublicIndex::of(&private).write(token)
+    {
+        tracing::info!(%error, "could not write the public index anew");
+    }
+    Ok(private)
+}
+
+/// Says so when a keyset's public index is not what its private one says. Was it so?
+pub(super) fn tell_mismatch(
+    token: &Token,
+    private: &PrivateIndex,
+    person: &mut dyn Person,
+) -> Result<bool, KeysetError> {
+    let name = &private.keyset.name;
     let (publics, _) = index::public_indexes(token)?;
     let what = match publics.iter().find(|public| public.keyset.name == *name) {
-        Some(public) => public.differs_from(&private),
+        Some(public) => public.differs_from(private),
         None => Some("all of it"),
     };
     if let Some(what) = what {
@@ -62,12 +78,8 @@ pub(super) fn believed(token: &Token, name: &KeysetName, person: &mut dyn Person
             token: token.info().name().to_string(),
             what: what.to_owned(),
         });
-        // A token that takes nothing more is still good for what it has.
-        if let Err(error) = PublicIndex::of(&private).write(token) {
-            tracing::info!(%error, "could not write the public index anew");
-        }
     }
-    Ok(private)
+    Ok(what.is_some())
 }
 
 /// The key under this identifier, together with its certificate, which must be for this very key.

@@ -94,13 +94,13 @@ pub enum LetterError {
         source: io::Error,
     },
     /// The file is there already.
-    #[error("cannot write the letter to {}: the file exists, and a letter is never written over one", path.display())]
+    #[error("cannot write the letter to {}: the file exists, and a letter is never written over one; name another", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
     },
     /// The file cannot be written.
-    #[error("cannot write the letter to {}: {source}", path.display())]
+    #[error("cannot write the letter to {}: {source}; name another file (`--letter-out`), in a directory that you can write to", path.display())]
     Write {
         /// The file.
         path: PathBuf,

@@ -39,7 +39,9 @@ pub enum ServiceError {
         source: io::Error,
     },
     /// The key on the token cannot be used for TLS.
-    #[error("cannot open the https door: {0}")]
+    #[error(
+        "cannot open the https door: {0}; check that the configuration names the token that `tokenkeep authority init` made"
+    )]
     Tls(String),
     /// The control socket cannot be made, or not be spoken to.
     #[error("cannot use the control socket {}: {reason}", path.display())]
@@ -50,9 +52,26 @@ pub enum ServiceError {
         reason: String,
     },
     /// Threads, sockets, signals.
-    #[error("cannot serve: {0}")]
+    #[error("cannot serve: {0}; check this user's limits on threads and open files (`ulimit -a`), and start it again")]
     Runtime(io::Error),
     /// The thread that opened the authority broke off.
-    #[error("cannot serve: {0}")]
+    #[error("cannot serve: {0}; this is a fault of the program: please report it")]
     BrokeOff(#[from] tokio::task::JoinError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_says_the_next_step() {
+        for error in [
+            ServiceError::Tls("the key is of another kind".into()),
+            ServiceError::Runtime(io::ErrorKind::OutOfMemory.into()),
+        ] {
+            let text = error.to_string();
+            let (what, next) = text.split_once("; ").unwrap_or((&text, ""));
+            assert!(what.starts_with("cannot ") && next.len() > 20, "{text}");
+        }
+    }
 }

@@ -31,7 +31,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The schema is newer than this program or its migration failed.
-    #[error("cannot bring the database {} to this version's form: {reason}", path.display())]
+    #[error("cannot bring the database {} to this version's form: {reason}; run the version of tokenkeep that wrote it last, or a newer one", path.display())]
     Migration {
         /// The database file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum StoreError {
         reason: String,
     },
     /// Anything else SQLite may say.
-    #[error("cannot use the database {}: {source}", path.display())]
+    #[error("cannot use the database {}: {source}; try again, and restore it from a backup if it stays so", path.display())]
     Database {
         /// The database file.
         path: PathBuf,
@@ -50,7 +50,9 @@ pub enum StoreError {
     #[error("cannot use the database: the thread that owns it has stopped; start the authority again")]
     Stopped,
     /// A record is there already, or not in the state that the change needs: the caller has lost a race.
-    #[error("cannot {0}: the record has changed meanwhile")]
+    #[error(
+        "cannot {0}: the record has changed meanwhile; look at it again (`tokenkeep admin show`) before you try again"
+    )]
     Conflict(&'static str),
 }
 
@@ -73,6 +75,26 @@ impl StoreError {
             Some(14) => Self::Absent { path, reason: source.to_string() },
             Some(11 | 26) => Self::Damaged { path, reason: source.to_string() },
             _ => Self::Database { path, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_says_the_next_step() {
+        let path = || PathBuf::from("/state/authority.db");
+        for error in [
+            StoreError::Migration { path: path(), reason: "it is newer".into() },
+            StoreError::Database { path: path(), source: sqlx::Error::PoolClosed },
+            StoreError::Conflict("add the user"),
+            StoreError::DiskFull(path()),
+        ] {
+            let text = error.to_string();
+            let (what, next) = text.split_once("; ").unwrap_or((&text, ""));
+            assert!(what.starts_with("cannot ") && next.len() > 20, "{text}");
         }
     }
 }

@@ -20,6 +20,9 @@ impl fmt::Display for TokenName {
     }
 }
 
+/// The operation of a log-in whose purpose is not known on this floor.
+pub(super) const LOG_IN: &str = "log in";
+
 /// Which of the program's ends an error leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenErrorKind {
@@ -152,7 +155,10 @@ pub enum TokenError {
         module: PathBuf,
     },
     /// The key is not on the token.
-    #[error("cannot {operation}: no such key on {token}")]
+    #[error(
+        "cannot {operation}: no such key on {token}; if it was never there, see `tokenkeep tokens` for the right token; if \
+         another program deleted it, enroll again"
+    )]
     KeyAbsent {
         /// what was tried
         operation: &'static str,
@@ -160,7 +166,9 @@ pub enum TokenError {
         token: TokenName,
     },
     /// The token cannot do this at all.
-    #[error("cannot {operation}: {token} does not support {what}")]
+    #[error(
+        "cannot {operation}: {token} does not support {what}; use another token, or a module of it that does (`--module`)"
+    )]
     Unsupported {
         /// what was tried
         operation: &'static str,
@@ -170,7 +178,10 @@ pub enum TokenError {
         what: String,
     },
     /// The key that arrived is damaged, for another token, or not what it was said to be.
-    #[error("cannot {operation} on {token}: the key that was delivered does not open ({reason})")]
+    #[error(
+        "cannot {operation} on {token}: the key that was delivered does not open ({reason}); type the same command again, \
+         and tell the authority's administrator if it stays so"
+    )]
     BadDelivery {
         /// what was tried
         operation: &'static str,
@@ -180,7 +191,9 @@ pub enum TokenError {
         reason: String,
     },
     /// The token refused the data: padding, length or content.
-    #[error("cannot {operation}: {token} refused the data ({reason})")]
+    #[error(
+        "cannot {operation}: {token} refused the data ({reason}); it is damaged, or meant for another key: get it once more"
+    )]
     BadData {
         /// what was tried
         operation: &'static str,
@@ -190,26 +203,37 @@ pub enum TokenError {
         reason: String,
     },
     /// The one use that a PIN was typed for is over.
-    #[error("cannot sign with a key on {token} a second time: the PIN was for one use")]
+    #[error("cannot sign with a key on {token} a second time: the PIN was for one use; type it again for the next")]
     Spent {
         /// the token
         token: TokenName,
     },
+    /// The directory of the lock files that say who owns a token cannot be trusted: no token can be used at all.
+    #[error(
+        "cannot use any token: the directory {path}, where who uses one says so, {reason}; remove it, or make it a directory \
+         of your own (`chmod 700`), or set XDG_RUNTIME_DIR to one", path = path.display()
+    )]
+    LockDirectory {
+        /// the directory
+        path: PathBuf,
+        /// what is wrong with it: "is no directory"
+        reason: String,
+    },
     /// The lock file that says who owns a token cannot be used.
-    #[error("cannot lock {token}: {path}: {reason}; the directory must belong to you alone (mode 0700)", path = path.display())]
+    #[error("cannot lock {token}: {path}: {reason}; the file must belong to you, and can be removed", path = path.display())]
     LockFile {
         /// the token
         token: TokenName,
-        /// the file or directory
+        /// the file
         path: PathBuf,
         /// what is wrong with it
         reason: String,
     },
     /// A key or certificate cannot be encoded or decoded.
-    #[error("cannot encode or decode a key or certificate: {0}")]
+    #[error("cannot encode or decode a key or certificate: {0}; get it once more from where it came from, in DER")]
     Encoding(String),
     /// The system gives no random numbers.
-    #[error("cannot make random bytes: {0}")]
+    #[error("cannot make random bytes: {0}; try again, and look into the system's log if it stays so")]
     NoRandom(String),
     /// Anything else a module can say.
     #[error(
@@ -247,6 +271,22 @@ impl TokenError {
         }
     }
 
+    /// The same, of the act that a log-in was for: whoever wanted to sign is told that they cannot sign.
+    #[must_use]
+    pub fn of_act(mut self, act: &'static str) -> Self {
+        if let Self::PinIncorrect { operation, .. }
+        | Self::PinLocked { operation, .. }
+        | Self::PinNotSet { operation, .. }
+        | Self::PinLength { operation, .. }
+        | Self::Absent { operation, .. }
+        | Self::Fault { operation, .. } = &mut self
+            && *operation == LOG_IN
+        {
+            *operation = act;
+        }
+        self
+    }
+
     /// Which of the program's ends (exit codes) this error leads to.
     pub fn kind(&self) -> TokenErrorKind {
         match self {
@@ -266,6 +306,7 @@ impl TokenError {
             | Self::BadData { .. } => TokenErrorKind::Refused,
             Self::Owned { .. }
             | Self::Busy { .. }
+            | Self::LockDirectory { .. }
             | Self::LockFile { .. }
             | Self::Encoding(_)
             | Self::NoRandom(_)
@@ -300,6 +341,39 @@ mod tests {
         assert!(locked.to_string().starts_with("cannot sign: "), "{locked}");
         let fault = TokenError::Fault { operation: "sign", token: token(), code: "CKR_FUNCTION_FAILED".into() };
         assert_ne!(fault.to_string(), "CKR_FUNCTION_FAILED");
+    }
+
+    #[test]
+    fn a_log_in_that_failed_is_told_as_the_act_it_was_for() {
+        let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
+        let state = PinState::CountLow;
+        let wrong =
+            TokenError::PinIncorrect { operation: LOG_IN, token: token(), pin_state: state, log_in_ended: false };
+        assert!(wrong.of_act("decrypt").to_string().starts_with("cannot decrypt: the PIN of "));
+        let signing =
+            TokenError::PinIncorrect { operation: "sign", token: token(), pin_state: state, log_in_ended: false };
+        assert!(signing.of_act("decrypt").to_string().starts_with("cannot sign: "), "not a log-in's");
+    }
+
+    #[test]
+    fn every_error_says_the_next_step() {
+        let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
+        let (operation, reason) = ("sign", || "a reason".to_owned());
+        for error in [
+            TokenError::KeyAbsent { operation, token: token() },
+            TokenError::Unsupported { operation, token: token(), what: "P-521".into() },
+            TokenError::BadDelivery { operation, token: token(), reason: reason() },
+            TokenError::BadData { operation, token: token(), reason: reason() },
+            TokenError::Spent { token: token() },
+            TokenError::Encoding(reason()),
+            TokenError::NoRandom(reason()),
+            TokenError::LockDirectory { path: "/run/x".into(), reason: "is no directory".into() },
+            TokenError::LockFile { token: token(), path: "/run/x/y".into(), reason: reason() },
+        ] {
+            let text = error.to_string();
+            let (what, next) = text.split_once("; ").unwrap_or((&text, ""));
+            assert!(what.starts_with("cannot ") && next.len() > 20, "{text}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl OwnerLock {
     }
 
     fn acquire_in(directory: &Path, module: &Path, token: &TokenName, patience: Duration) -> Result<Self, TokenError> {
-        make_private(directory).map_err(|reason| refused(token, directory, reason))?;
+        make_private(directory).map_err(|reason| TokenError::LockDirectory { path: directory.to_owned(), reason })?;
         let path = directory.join(file_name(module, &token.serial));
         let failed = |error: std::io::Error| refused(token, &path, error.to_string());
         let mut file = OpenOptions::new()
@@ -75,20 +75,24 @@ fn directory() -> PathBuf {
 /// Makes the directory if need be, and checks that nobody else can put files into it.
 fn make_private(directory: &Path) -> Result<(), String> {
     match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.to_string()),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot_be_had(&error)),
         _ => {}
     }
-    let found = std::fs::symlink_metadata(directory).map_err(|error| error.to_string())?;
+    let found = std::fs::symlink_metadata(directory).map_err(|error| cannot_be_had(&error))?;
     if !found.is_dir() {
-        return Err("it is no directory".to_owned());
+        return Err("is no directory".to_owned());
     }
     if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err("it belongs to somebody else".to_owned());
+        return Err("belongs to somebody else".to_owned());
     }
     if found.mode() & 0o077 != 0 {
-        return Err("others can use it".to_owned());
+        return Err("can be used by others".to_owned());
     }
     Ok(())
+}
+
+fn cannot_be_had(error: &std::io::Error) -> String {
+    format!("cannot be made or read ({error})")
 }
 
 /// `libsofthsm2.so-1a2b3c4d.lock`; what is no letter, digit, dot, hyphen or underscore becomes hexadecimal.
@@ -181,7 +185,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o770)).unwrap();
         let error = OwnerLock::acquire_in(home.path(), Path::new("m.so"), &token("1"), SOON).unwrap_err();
-        assert!(matches!(error, TokenError::LockFile { .. }), "{error}");
+        assert!(matches!(error, TokenError::LockDirectory { .. }), "{error}");
     }
 
     #[test]

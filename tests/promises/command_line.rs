@@ -25,12 +25,17 @@ fn exit_codes_tell_what_happened_and_remedies_what_to_do() {
     run(&["enroll", "--letter", "no-such.letter"]).fails_with(2).says("no-such.letter");
     run(&["sign", "no-such-file", "--pin-source", "file:pin", "--out", "x"]).fails_with(2).says("no-such-file");
     run(&["sign", "--in", "message.txt", "--pin-source", "1234"]).fails_with(2).says("file:PATH");
+    run(&["encrypt", "--to", "user@@example", "message.txt", "--out", "x"]).fails_with(2).says("user@@example");
     // 3: token or keyset absent
     let absent = run(&[&sign[..], &["--keyset", "other", "--pin-source", "file:pin"]].concat()).fails_with(3);
     absent.says("other").says("default");
     run(&[&sign[..], &["--token", "other", "--pin-source", "file:pin"]].concat()).fails_with(3).says("other");
     // 4: the PIN
-    run(&[&sign[..], &["--pin-source", "file:wrong.pin"]].concat()).fails_with(4).says("wrong").says("default");
+    run(&[&sign[..], &["--pin-source", "file:wrong.pin"]].concat())
+        .fails_with(4)
+        .says("cannot sign: the PIN of")
+        .says("wrong")
+        .says("default");
     run(&[&sign[..], &["--pin-source", "file:no-such-pin"]].concat()).fails_with(4).says("no-such-pin");
     // 5: refused
     run(&["enroll", "--letter", "first.letter", "--keyset", "x", "--new-token", "--new-pin-source", "file:pin"])
@@ -62,15 +67,16 @@ fn a_machine_without_tokens_is_told_what_to_do() {
     machine.tokenkeep(&["tokens"]).ok().says("No token");
     assert_eq!(machine.tokenkeep(&["keysets", "--json"]).ok().json(), serde_json::json!([]));
     machine.write("message.txt", "a message\n");
-    for arguments in [
-        &["sign", "message.txt", "--out", "x", "--pin-source", "file:pin"][..],
-        &["decrypt", "message.txt", "--out", "x", "--pin-source", "file:pin"],
-        &["verify", "message.txt", "--out", "x"],
-        &["encrypt", "--to", "user@example.org", "message.txt", "--out", "x"],
-        &["keyset", "show"],
+    for (arguments, code) in [
+        (&["sign", "message.txt", "--out", "x", "--pin-source", "file:pin"][..], 3),
+        (&["decrypt", "message.txt", "--out", "x", "--pin-source", "file:pin"], 8),
+        (&["verify", "message.txt", "--out", "x"], 3),
+        (&["encrypt", "--to", "user@example.org", "message.txt", "--out", "x"], 3),
+        (&["keyset", "show"], 3),
+        (&["keyset", "delete", "default", "--yes"], 3),
+        (&["pin", "change"], 3),
     ] {
-        let output = machine.tokenkeep(arguments);
-        assert!([2, 3, 5, 8].contains(&output.code()) && !output.err().contains("CKR_"), "{output}");
+        machine.tokenkeep(arguments).fails_with(code).does_not_say("CKR_");
     }
     // An unreadable SoftHSM configuration is told, with a remedy, and not as CKR_GENERAL_ERROR.
     let mut machine = Machine::new();
@@ -230,4 +236,36 @@ fn an_interrupted_command_ends_with_130() {
     let (code, screen) = terminal.finish();
     assert_eq!(code, 130, "{screen}");
     assert!(!somebody.machine.file("signed.p7m").exists());
+}
+
+#[test]
+fn a_lock_directory_that_is_not_ones_own_is_one_fault_with_its_remedy() {
+    let somebody = Somebody::enrolled();
+    somebody.machine.write("message.txt", "a message\n");
+    let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
+    let directory = somebody.machine.file("runtime/tokenkeep");
+    let others = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+    let refused = || {
+        for arguments in [&sign[..], &["keysets"], &["pin", "change"]] {
+            let output = somebody.tokenkeep(arguments).fails_with(1).says("runtime/tokenkeep").says("chmod 700");
+            assert_eq!(output.err().matches("runtime/tokenkeep").count(), 1, "said more than once: {output}");
+        }
+    };
+    others(0o777);
+    refused();
+    others(0o700);
+    fs::rename(&directory, somebody.machine.file("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(somebody.machine.file("elsewhere"), &directory).unwrap();
+    refused();
+    fs::remove_file(&directory).unwrap();
+    somebody.tokenkeep(&sign).ok();
+}
+
+#[test]
+fn deleting_without_a_terminal_is_told_how_to_say_that_it_is_meant() {
+    let somebody = Somebody::enrolled();
+    let delete = ["keyset", "delete", "default", "--pin-source", "file:pin"];
+    let output = somebody.machine.tokenkeep_without_terminal(&delete).fails_with(2);
+    output.says("not deleted").says("--yes").does_not_say("--pin-source");
+    somebody.signs_with("default", "pin");
 }

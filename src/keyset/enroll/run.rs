@@ -243,7 +243,7 @@ impl Act<'_> {
         refuse_without_try(&token, OPERATION, self.person).map_err(pin_or_fault)?;
         let pin = self.ask(request)?;
         let again = copy(&pin)?;
-        let ceremony = token.unlock(pin).map_err(|error| pin_or_fault(error.into()))?.ceremony();
+        let ceremony = token.unlock(pin).map_err(|error| pin_or_fault(error.of_act(OPERATION).into()))?.ceremony();
         let name = &self.options.keyset;
         let index = match index::private_index(&ceremony, name)? {
             Some(_) => believed(&ceremony, name, self.person)?,

@@ -228,6 +228,14 @@ fn a_public_index_that_somebody_changed_is_reported_and_not_believed() {
     drop(unlock);
     let refused = signs(&wallet, "forged", PIN).unwrap_err();
     assert!(matches!(refused, KeysetError::Damaged { .. }), "{refused}");
-    delete(&wallet.tokens, &wallet.keyset("forged"), &mut Script::with(PIN)).unwrap();
+    let mut script = Script::with(PIN);
+    delete(&wallet.tokens, &wallet.keyset("forged"), &mut script).unwrap();
+    assert!(script.notices.is_empty(), "there is no private index to differ from: {:?}", script.notices);
     signs(&wallet, "a", PIN).unwrap();
+
+    // Who deletes is told as well.
+    forge("\"high\"", "\"low\"");
+    let mut script = Script::with(PIN);
+    delete(&wallet.tokens, &wallet.keyset("a"), &mut script).unwrap();
+    assert!(matches!(&script.notices[..], [Notice::IndexMismatch { what, .. }] if what == "security level"));
 }
