@@ -33,7 +33,7 @@ impl OwnerLock {
 
     /// The same, waiting only so long.
     pub(super) fn acquire_within(module: &Path, token: &TokenName, patience: Duration) -> Result<Self, TokenError> {
-        Self::acquire_in(&directory(), module, token, patience)
+        Self::acquire_in(&lock_directory(), module, token, patience)
     }
 
     fn acquire_in(directory: &Path, module: &Path, token: &TokenName, patience: Duration) -> Result<Self, TokenError> {
@@ -64,8 +64,9 @@ impl OwnerLock {
     }
 }
 
-/// `$XDG_RUNTIME_DIR/tokenkeep`, else a directory of the user's own under the temporary directory.
-fn directory() -> PathBuf {
+/// Where the locks of tokens lie: `$XDG_RUNTIME_DIR/tokenkeep`, else a directory of the user's own under the temporary
+/// directory. It may not exist yet.
+pub fn lock_directory() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| Path::new(directory).is_dir()) {
         Some(runtime) => Path::new(&runtime).join("tokenkeep"),
         None => std::env::temp_dir().join(format!("tokenkeep-{}", rustix::process::geteuid().as_raw())),
