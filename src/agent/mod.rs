@@ -12,9 +12,21 @@
 
 pub mod act;
 mod asks;
+mod broker;
+mod link;
 mod peer;
+mod sandbox;
+mod sockets;
 mod usage;
+mod wording;
+mod worker;
 
 pub use asks::{Asks, Question};
+pub use broker::{AsksPerson, BrokerError, Open, Setup, run as run_broker};
+pub use link::Link;
 pub use peer::Peer;
+pub use sandbox::{Shelter, enter as enter_sandbox};
+pub use sockets::{Directory, Door, State};
 pub use usage::{Purpose, Usage};
+pub use wording::Words;
+pub use worker::run as run_worker;

@@ -1,5 +1,6 @@
 //! Options that several verbs have, once.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
@@ -22,6 +23,21 @@ pub struct Common {
     /// else SoftHSM; an authority's is in its configuration]
     #[arg(long = "module", global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub modules: Vec<PathBuf>,
+}
+
+impl Common {
+    /// As they are typed, files by their absolute paths.
+    pub fn as_arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["-v".into(); self.verbose.into()];
+        if self.json {
+            arguments.push("--json".into());
+        }
+        for module in &self.modules {
+            arguments.push("--module".into());
+            arguments.push(std::path::absolute(module).unwrap_or_else(|_| module.clone()).into());
+        }
+        arguments
+    }
 }
 
 /// Where a message comes from and goes to.

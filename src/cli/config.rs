@@ -21,6 +21,9 @@ pub struct AgentConfiguration {
     pub keyset: Option<KeysetName>,
     #[serde(default, deserialize_with = "from_text")]
     pub pin_source: Option<PinSource>,
+    /// what the agent's modules may read and write besides
+    #[serde(default)]
+    pub allow: Vec<PathBuf>,
 }
 
 fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
@@ -136,34 +139,51 @@ fn module_of(text: &str) -> Option<PathBuf> {
     field("module").filter(|module| !module.is_empty()).map(PathBuf::from)
 }
 
-/// Loads the modules to look for tokens in. A module that was named must load; of those that are only registered, one
-/// is enough, and what is wrong with the others is told to `warn`.
-pub fn load_modules(
-    named: &[PathBuf],
-    configuration: &AgentConfiguration,
-    places: &ModulePlaces,
-    mut warn: impl FnMut(&TokenError),
-) -> Result<Vec<Module>, Failure> {
-    let named = if named.is_empty() { &configuration.modules } else { named };
-    if !named.is_empty() {
-        return named.iter().map(|path| Ok(Module::load(path)?)).collect();
-    }
-    let mut candidates = places.registered_modules();
-    if candidates.is_empty() {
-        candidates.extend(places.softhsm.iter().find(|path| path.exists()).cloned());
-    }
-    let (mut modules, mut errors) = (Vec::new(), Vec::new());
-    for path in &candidates {
-        match Module::load(path) {
-            Ok(module) => modules.push(module),
-            Err(error) => errors.push(error),
+/// The modules to look for tokens in, not loaded yet.
+#[derive(Debug)]
+pub struct ModuleFiles {
+    paths: Vec<PathBuf>,
+    /// Each must load: somebody has named it. Of those that are only registered, one is enough.
+    named: bool,
+}
+
+impl ModuleFiles {
+    /// Those that were named, else agent.toml's, else what is registered, else SoftHSM.
+    pub fn find(named: &[PathBuf], configuration: &AgentConfiguration, places: &ModulePlaces) -> Self {
+        let named = if named.is_empty() { &configuration.modules } else { named };
+        if !named.is_empty() {
+            return Self { paths: named.to_vec(), named: true };
         }
+        let mut paths = places.registered_modules();
+        if paths.is_empty() {
+            paths.extend(places.softhsm.iter().find(|path| path.exists()).cloned());
+        }
+        Self { paths, named: false }
     }
-    if modules.is_empty() {
-        return Err(errors.into_iter().next().map_or_else(no_module, Failure::from));
+
+    /// Where they lie.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
     }
-    errors.iter().for_each(&mut warn);
-    Ok(modules)
+
+    /// Loads them. What is wrong with one that is only registered is told to `warn`, as long as another one loads.
+    pub fn load(&self, mut warn: impl FnMut(&TokenError)) -> Result<Vec<Module>, Failure> {
+        if self.named {
+            return self.paths.iter().map(|path| Ok(Module::load(path)?)).collect();
+        }
+        let (mut modules, mut errors) = (Vec::new(), Vec::new());
+        for path in &self.paths {
+            match Module::load(path) {
+                Ok(module) => modules.push(module),
+                Err(error) => errors.push(error),
+            }
+        }
+        if modules.is_empty() {
+            return Err(errors.into_iter().next().map_or_else(no_module, Failure::from));
+        }
+        errors.iter().for_each(&mut warn);
+        Ok(modules)
+    }
 }
 
 fn no_module() -> Failure {
@@ -256,7 +276,7 @@ mod tests {
     #[test]
     fn no_module_at_all_gets_a_remedy() {
         let places = ModulePlaces { registered: Vec::new(), libraries: Vec::new(), softhsm: Vec::new() };
-        let failure = load_modules(&[], &AgentConfiguration::default(), &places, |_| {}).unwrap_err();
+        let failure = ModuleFiles::find(&[], &AgentConfiguration::default(), &places).load(|_| {}).unwrap_err();
         assert!(failure.remedy.unwrap().contains("softhsm-setup.sh"));
     }
 }

@@ -1,9 +1,10 @@
 //! How the program ends: an exit code that says what happened, one line that says why, one that says what to do.
 
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use serde::{Serialize, Serializer};
 
+use crate::agent::BrokerError;
 use crate::authority::{AuthorityError, ConfigurationError};
 use crate::carrier::CarrierError;
 use crate::keyset::{ErrorKind, KeysetError};
@@ -45,6 +46,12 @@ impl Exit {
     /// The number.
     pub fn code(self) -> i32 {
         i32::from(self.number())
+    }
+
+    /// Of another process of this program.
+    pub fn of_status(status: ExitStatus) -> Self {
+        let all = [Self::Usage, Self::Absent, Self::Pin, Self::Refused, Self::Unreachable, Self::NotVerified];
+        all.into_iter().find(|exit| status.code() == Some(exit.code())).unwrap_or(Self::Fault)
     }
 
     fn number(self) -> u8 {
@@ -131,6 +138,18 @@ impl From<TokenError> for Failure {
             TokenErrorKind::Pin => Exit::Pin,
             TokenErrorKind::Refused => Exit::Refused,
             TokenErrorKind::Fault => Exit::Fault,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        let exit = match &error {
+            BrokerError::Running { .. } => Exit::Refused,
+            BrokerError::NotRunning => Exit::Absent,
+            BrokerError::Worker { status } => Exit::of_status(*status),
+            _ => Exit::Fault,
         };
         Self::new(exit, error.to_string())
     }

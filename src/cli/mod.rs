@@ -9,6 +9,7 @@
 #![allow(clippy::doc_markdown, reason = "many doc comments here are help texts, shown as they are")]
 
 mod admin;
+mod agent;
 mod arguments;
 mod authority;
 mod completions;
@@ -90,10 +91,22 @@ enum Command {
     Token(token::Command),
     /// List tokens (the same as `token list`)
     Tokens(token::ListArguments),
+    /// Run the keystore service: one owner of the tokens, for ssh, git and every other program
+    Agent(agent::Arguments),
+    /// The process of the keystore service that has the tokens
+    #[command(hide = true)]
+    AgentWorker,
     /// Print completions for a shell
     Completions(completions::Arguments),
     /// Print the manual page, or write all of them into a directory
     Man(man::Arguments),
+}
+
+impl Command {
+    /// Does it take signals itself?
+    fn ends_in_its_own_order(&self) -> bool {
+        matches!(self, Self::Agent(_) | Self::AgentWorker)
+    }
 }
 
 /// Runs the program: what `main` does.
@@ -105,7 +118,8 @@ pub fn main() -> ExitCode {
     };
     let screen = Screen::new(cli.common.json);
     trace::start(cli.common.verbose);
-    let result = hardening::harden().and_then(|()| interrupt::watch()).and_then(|()| {
+    let watch = if cli.command.ends_in_its_own_order() { || Ok(()) } else { interrupt::watch };
+    let result = hardening::harden().and_then(|()| watch()).and_then(|()| {
         // A bug is a fault, too: with its exit code, and without half-written files.
         panic::catch_unwind(AssertUnwindSafe(|| run(cli, &screen))).unwrap_or_else(|_| {
             output::discard_unfinished();
@@ -147,6 +161,8 @@ fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
         Command::Token(token::Command::List(arguments)) | Command::Tokens(arguments) => {
             token::list(&arguments, &around)
         }
+        Command::Agent(arguments) => agent::run(&arguments, &around),
+        Command::AgentWorker => agent::run_worker(&around),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
         Command::Man(arguments) => man::run(&arguments, Cli::command()),
     }

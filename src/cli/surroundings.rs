@@ -2,12 +2,13 @@
 
 use std::cell::OnceCell;
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use super::arguments::{Common, WhichKeyset};
-use super::config::{AgentConfiguration, ModulePlaces, load_modules};
+use super::config::{AgentConfiguration, ModuleFiles, ModulePlaces};
 use super::descriptors;
 use super::exit::Failure;
 use super::screen::Screen;
@@ -47,13 +48,25 @@ impl<'a> Surroundings<'a> {
         !self.common.modules.is_empty()
     }
 
+    /// The modules that are to be looked through, not loaded yet.
+    pub fn modules(&self) -> Result<ModuleFiles, Failure> {
+        let places = ModulePlaces::of_system(configuration_home().as_deref());
+        Ok(ModuleFiles::find(&self.common.modules, self.configuration()?, &places))
+    }
+
+    /// The tokens in these modules, which are loaded now.
+    pub fn load(&self, modules: &ModuleFiles) -> Result<Tokens, Failure> {
+        Ok(Tokens::new(modules.load(|error| self.screen.warning(error))?))
+    }
+
     /// The tokens in the modules that are to be looked through.
     pub fn tokens(&self) -> Result<Tokens, Failure> {
-        let places = ModulePlaces::of_system(configuration_home().as_deref());
-        let modules = load_modules(&self.common.modules, self.configuration()?, &places, |error| {
-            self.screen.warning(error);
-        })?;
-        Ok(Tokens::new(modules))
+        self.load(&self.modules()?)
+    }
+
+    /// The options of every verb as this process got them, for another process of this program.
+    pub fn common_arguments(&self) -> Vec<OsString> {
+        self.common.as_arguments()
     }
 
     /// Which keyset is meant, with the defaults of environment and agent.toml.

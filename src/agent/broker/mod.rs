@@ -1,0 +1,203 @@
+//! The broker: what a person starts as `tokenkeep agent`. It holds the sockets, says which program asks, asks the person,
+//! and keeps one worker running.
+//!
+//! It must never load a PKCS#11 module, never read what a client sends, and never keep a PIN: one goes from the person
+//! straight into the link. It ends on SIGTERM, SIGINT and SIGHUP, and with it the worker, which logs off first.
+
+mod error;
+mod programs;
+mod questions;
+mod running_worker;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+pub use error::BrokerError;
+pub use questions::AsksPerson;
+
+use super::sockets::{Claim, Directory, Door, Socket};
+use questions::Questions;
+use running_worker::{News, RunningWorker};
+
+/// How long the worker may take to log off when the agent ends.
+const LOGGING_OFF: Duration = Duration::from_secs(3);
+
+/// A worker that ran so long has not died of its start.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// How often a worker may end in a row before it is given up.
+const TIRES: u32 = 12;
+
+/// The first pause before a worker is started again, and the longest; it doubles.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
+/// What the broker is started with.
+pub struct Setup {
+    /// where the sockets lie
+    pub directory: Directory,
+    /// the listeners for SSH and for the API, if systemd has made them
+    pub inherited: [Option<UnixListener>; 2],
+    /// the command line of the worker, without the program
+    pub worker: Vec<OsString>,
+    /// who asks the person
+    pub person: Box<dyn AsksPerson>,
+}
+
+/// What whoever started the agent may want to know when it is ready.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// the SSH agent's socket
+    pub ssh: Option<PathBuf>,
+    /// the API's socket
+    pub api: Option<PathBuf>,
+    /// how the worker is shut in
+    pub sandbox: String,
+}
+
+/// Serves until a signal ends it; `announce` is called once, when connections are accepted for the first time.
+///
+/// # Errors
+/// [`BrokerError`]: another agent runs, the sockets cannot be made, or no worker can be kept running.
+pub fn run(setup: Setup, announce: impl FnOnce(&Open)) -> Result<(), BrokerError> {
+    let (sender, news) = channel();
+    watch_signals(sender.clone())?;
+    rustix::thread::set_no_new_privs(true)
+        .map_err(|error| BrokerError::System { operation: "give up new privileges", source: error.into() })?;
+    let claim = setup.directory.claim()?;
+    let [ssh, api] = setup.inherited;
+    let sockets = [socket(&claim, Door::Ssh, ssh)?, socket(&claim, Door::Api, api)?];
+    let questions = Questions::answered_by(setup.person)?;
+    let broker = Broker { sockets, worker: setup.worker, questions, sender };
+    broker.serve(&news, announce)
+}
+
+fn socket(claim: &Claim, door: Door, inherited: Option<UnixListener>) -> Result<Socket, BrokerError> {
+    inherited.map_or_else(|| claim.bind(door), |listener| Ok(Socket::inherited(listener)))
+}
+
+struct Broker {
+    sockets: [Socket; 2],
+    worker: Vec<OsString>,
+    questions: Questions,
+    sender: Sender<News>,
+}
+
+impl Broker {
+    fn serve(&self, news: &Receiver<News>, announce: impl FnOnce(&Open)) -> Result<(), BrokerError> {
+        let mut announce = Some(announce);
+        let mut failures = 0;
+        loop {
+            let started = Instant::now();
+            let worker = self.start_worker()?;
+            let status = loop {
+                match next(news) {
+                    News::Signal(signal) => return stop(&worker, news, signal),
+                    News::Ready { worker: id, sandbox } if id == worker.id() => {
+                        tracing::info!(worker = id, sandbox, "the worker accepts connections");
+                        if let Some(announce) = announce.take() {
+                            announce(&self.open(sandbox));
+                            notify(&[NotifyState::Ready]);
+                        }
+                    }
+                    News::Gone { worker: id, status } if id == worker.id() => break status,
+                    News::Ready { .. } | News::Gone { .. } => {}
+                }
+            };
+            if announce.is_some() {
+                return Err(BrokerError::Worker { status });
+            }
+            failures = if started.elapsed() > SETTLED { 1 } else { failures + 1 };
+            if failures >= TIRES {
+                return Err(BrokerError::WorkerKeepsEnding { times: failures, status });
+            }
+            let pause = PAUSES.0.saturating_mul(1 << (failures - 1)).min(PAUSES.1);
+            tracing::warn!(
+                "the agent's worker ended ({status}): all connections are closed, and PINs are asked for again; starting \
+                 another one"
+            );
+            if let Some(News::Signal(signal)) = within(news, pause, |news| matches!(news, News::Signal(_))) {
+                tracing::info!(signal, "ending");
+                notify(&[NotifyState::Stopping]);
+                return Ok(());
+            }
+        }
+    }
+
+    fn start_worker(&self) -> Result<RunningWorker, BrokerError> {
+        let [ssh, api] = &self.sockets;
+        RunningWorker::start(&self.worker, [&ssh.listener, &api.listener], self.questions.clone(), self.sender.clone())
+    }
+
+    fn open(&self, sandbox: String) -> Open {
+        let [ssh, api] = &self.sockets;
+        Open { ssh: ssh.path(), api: api.path(), sandbox }
+    }
+}
+
+/// Has the worker log off, and ends it if it does not.
+fn stop(worker: &RunningWorker, news: &Receiver<News>, signal: i32) -> Result<(), BrokerError> {
+    tracing::info!(signal, "ending");
+    notify(&[NotifyState::Stopping]);
+    worker.hang_up();
+    let is_gone = |news: &News| matches!(news, News::Gone { worker: id, .. } if *id == worker.id());
+    if within(news, LOGGING_OFF, is_gone).is_none() {
+        tracing::warn!("the worker does not end by itself: killed");
+        worker.kill();
+        within(news, LOGGING_OFF, is_gone);
+    }
+    Ok(())
+}
+
+/// Waits; the sender is never dropped before the receiver.
+fn next(news: &Receiver<News>) -> News {
+    news.recv().unwrap_or(News::Signal(SIGTERM))
+}
+
+/// The first news of this kind within the time; others are dropped.
+fn within(news: &Receiver<News>, time: Duration, wanted: impl Fn(&News) -> bool) -> Option<News> {
+    let end = Instant::now() + time;
+    loop {
+        match news.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(found) if wanted(&found) => return Some(found),
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
+fn watch_signals(sender: Sender<News>) -> Result<(), BrokerError> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(BrokerError::system("watch for signals"))?;
+    spawn("signals", move || {
+        for signal in signals.forever() {
+            if sender.send(News::Signal(signal)).is_err() {
+                break;
+            }
+        }
+    })
+}
+
+/// Starts a thread whose stack need not be large.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), BrokerError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(256 * 1024);
+    thread.spawn(work).map(drop).map_err(BrokerError::system("start a thread"))
+}
+
+/// Tells the service manager, where there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
+}
+
+/// Where the worker's side of things fails in this process, too.
+fn broken_pipe(operation: &'static str) -> BrokerError {
+    BrokerError::System { operation, source: io::ErrorKind::BrokenPipe.into() }
+}

@@ -1,0 +1,128 @@
+//! One life of the worker: started, listened to, ended.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::questions::Questions;
+use super::{BrokerError, spawn};
+use crate::agent::link::{FromWorker, read_frame, send_listeners};
+
+/// How many heaps the worker's allocator may make: by default it makes one for nearly each of a thousand connections' threads.
+const HEAPS: &str = "2";
+
+/// What happens to the broker.
+#[derive(Debug)]
+pub(super) enum News {
+    /// It shall end.
+    Signal(i32),
+    /// A worker accepts connections.
+    Ready {
+        /// its process id
+        worker: u32,
+        /// how it is shut in
+        sandbox: String,
+    },
+    /// A worker has ended.
+    Gone {
+        /// its process id
+        worker: u32,
+        /// how
+        status: ExitStatus,
+    },
+}
+
+/// A worker that was started.
+#[derive(Debug)]
+pub(super) struct RunningWorker {
+    id: u32,
+    process: OwnedFd,
+    link: UnixStream,
+}
+
+impl RunningWorker {
+    /// Starts it: this very program again, the link as its stdin, and the listeners over the link.
+    pub(super) fn start(
+        arguments: &[OsString],
+        listeners: [&UnixListener; 2],
+        questions: Questions,
+        news: Sender<News>,
+    ) -> Result<Self, BrokerError> {
+        let failed = || BrokerError::system("start the agent's worker");
+        let (link, theirs) = UnixStream::pair().map_err(failed())?;
+        let mut command = Command::new(this_program());
+        command.args(arguments).stdin(Stdio::from(OwnedFd::from(theirs)));
+        // What is meant for this process only. And a group of its own: Ctrl-C at a terminal is the broker's business.
+        for variable in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
+            command.env_remove(variable);
+        }
+        if env::var_os("MALLOC_ARENA_MAX").is_none() {
+            command.env("MALLOC_ARENA_MAX", HEAPS);
+        }
+        let child = command.process_group(0).spawn().map_err(failed())?;
+        let id = child.id();
+        let process =
+            pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed()(error.into()))?;
+        // A worker that has ended already says so at the other end of the link.
+        let _ = send_listeners(&link, listeners);
+        let ours = link.try_clone().map_err(failed())?;
+        spawn("link", move || listen(ours, child, &questions, &news))?;
+        Ok(Self { id, process, link })
+    }
+
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Ends the link: a worker that is well logs off and ends.
+    pub(super) fn hang_up(&self) {
+        // It may have done so itself.
+        let _ = self.link.shutdown(Shutdown::Both);
+    }
+
+    /// Ends it at once.
+    pub(super) fn kill(&self) {
+        // It may have ended meanwhile.
+        let _ = pidfd_send_signal(&self.process, Signal::KILL);
+    }
+}
+
+/// Takes what the worker says until it ends.
+fn listen(mut link: UnixStream, mut child: Child, questions: &Questions, news: &Sender<News>) {
+    let worker = child.id();
+    loop {
+        match read_frame(&mut link) {
+            Ok((FromWorker::Ready { sandbox }, _)) => {
+                let _ = news.send(News::Ready { worker, sandbox });
+            }
+            Ok((FromWorker::Question { number, what }, _)) => questions.take(number, what, &link),
+            Err(error) => {
+                tracing::debug!(%error, worker, "the link ended");
+                break;
+            }
+        }
+    }
+    // The broker hangs up when it ends and kills it if need be; a worker that hung up itself has no reason to live on.
+    if let Ok(status) = child.wait() {
+        // Nobody listens when the broker ends.
+        let _ = news.send(News::Gone { worker, status });
+    }
+}
+
+/// This program's file; if another one lies there by now (an upgrade), the one that runs.
+fn this_program() -> PathBuf {
+    let running = PathBuf::from("/proc/self/exe");
+    let inode = |path: &PathBuf| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    env::current_exe().ok().filter(|path| inode(path).is_some() && inode(path) == inode(&running)).unwrap_or(running)
+}

@@ -1,0 +1,156 @@
+//! The two ends of the link, without the two processes.
+
+use std::sync::Arc;
+use std::thread;
+
+use super::*;
+use crate::agent::{Purpose, Usage};
+use crate::token::{PinState, TokenInfo};
+
+/// A worker's end whose broker is the test.
+fn pair() -> (Arc<Link>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let writer = Mutex::new(ours.try_clone().unwrap());
+    let link = Arc::new(Link { reader: ours, writer, open: Mutex::default() });
+    let reader = link.clone();
+    thread::spawn(move || reader.read_answers());
+    (link, theirs)
+}
+
+fn with_question<T>(ask: impl FnOnce(&Question<'_>) -> T) -> T {
+    let usage = Usage { peer: Peer { pid: 7, uid: 0 }, purpose: Purpose::LogIn };
+    let token = TokenInfo {
+        label: "card".into(),
+        serial: "4711".into(),
+        manufacturer: String::new(),
+        model: String::new(),
+        module: "/m.so".into(),
+        pin_state: PinState::Ok,
+        write_protected: false,
+    };
+    ask(&Question { usage: &usage, keyset: None, token: &token, last_try: false })
+}
+
+fn next(broker: &mut UnixStream) -> (u64, Asked) {
+    match read_frame(broker).unwrap().0 {
+        FromWorker::Question { number, what } => (number, what),
+        other @ FromWorker::Ready { .. } => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn several_questions_are_open_at_once_and_each_gets_its_own_answer() {
+    let (link, mut broker) = pair();
+    let asked: Vec<_> = (0..8)
+        .map(|pid| {
+            let link = link.clone();
+            thread::spawn(move || (pid, link.program(Peer { pid, uid: 0 })))
+        })
+        .collect();
+    let mut open: Vec<_> = (0..8).map(|_| next(&mut broker)).collect();
+    open.reverse();
+    for (number, what) in open {
+        let Asked::Program(pid) = what else { panic!("{what:?}") };
+        let answer = Answer::Program(Some(format!("program {pid}")));
+        write_frame(&mut broker, &FromBroker { number, answer }, b"").unwrap();
+    }
+    for asked in asked {
+        let (pid, answer) = asked.join().unwrap();
+        assert_eq!(answer.unwrap(), format!("program {pid}"));
+    }
+}
+
+#[test]
+fn a_pin_goes_beside_the_json_and_arrives() {
+    let (link, mut broker) = pair();
+    let asking = thread::spawn(move || with_question(|question| link.pin(question)));
+    let (number, what) = next(&mut broker);
+    assert!(matches!(what, Asked::Pin(words) if words.pid == 7));
+    write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin }, "gehe\"im\\4711".as_bytes()).unwrap();
+    assert_eq!(asking.join().unwrap().unwrap().as_str(), "gehe\"im\\4711");
+    let mut frame = Vec::new();
+    write_frame(&mut frame, &FromBroker { number: 1, answer: Answer::Pin }, b"geheim-4711").unwrap();
+    assert!(frame.ends_with(b"}geheim-4711"), "{}", String::from_utf8_lossy(&frame));
+}
+
+#[test]
+fn no_pin_is_told_as_what_it_is() {
+    for (answer, expected) in [
+        (Answer::Cancelled, NoPin::Cancelled),
+        (Answer::Unavailable("no way to ask".into()), NoPin::Unavailable("no way to ask".into())),
+    ] {
+        let (link, mut broker) = pair();
+        let asking = thread::spawn(move || with_question(|question| link.pin(question)));
+        let (number, _) = next(&mut broker);
+        write_frame(&mut broker, &FromBroker { number, answer }, b"").unwrap();
+        assert_eq!(asking.join().unwrap().unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn only_a_yes_is_a_yes() {
+    for (answer, expected) in [
+        (Answer::Yes, true),
+        (Answer::Cancelled, false),
+        (Answer::Pin, false),
+        (Answer::Program(Some("yes".into())), false),
+        (Answer::Unavailable(String::new()), false),
+    ] {
+        let (link, mut broker) = pair();
+        let asking = thread::spawn(move || with_question(|question| link.confirm(question)));
+        let (number, what) = next(&mut broker);
+        assert!(matches!(what, Asked::Confirmation(_)));
+        let shown = format!("{answer:?}");
+        write_frame(&mut broker, &FromBroker { number, answer }, b"1234").unwrap();
+        assert_eq!(asking.join().unwrap().is_ok(), expected, "{shown}");
+    }
+}
+
+#[test]
+fn whoever_waits_is_freed_when_the_broker_ends() {
+    let (link, mut broker) = pair();
+    let waiting = link.clone();
+    let asking = thread::spawn(move || with_question(|question| waiting.pin(question)));
+    next(&mut broker);
+    drop(broker);
+    assert!(matches!(asking.join().unwrap(), Err(NoPin::Unavailable(_))));
+    assert!(matches!(with_question(|question| link.confirm(question)), Err(NoPin::Unavailable(_))));
+}
+
+#[test]
+fn what_is_too_long_is_neither_sent_nor_taken() {
+    let mut sent = Vec::new();
+    assert!(write_frame(&mut sent, &"x".repeat(LONGEST_HEAD), b"").is_err());
+    assert!(write_frame(&mut sent, &"x", &[b'1'; LONGEST_SECRET + 1]).is_err());
+    assert!(sent.is_empty());
+    for lengths in [[u32::MAX, 0], [2, u32::MAX], [u32::try_from(LONGEST_HEAD).unwrap() + 1, 0]] {
+        let frame = [&lengths[0].to_be_bytes()[..], &lengths[1].to_be_bytes(), b"\"\""].concat();
+        assert!(read_frame::<String>(&mut &frame[..]).is_err(), "{lengths:?}");
+    }
+}
+
+#[test]
+fn a_frame_that_is_cut_off_is_none() {
+    let mut frame = Vec::new();
+    write_frame(&mut frame, &"head", b"secret").unwrap();
+    let (head, secret): (String, _) = read_frame(&mut &frame[..]).unwrap();
+    assert_eq!((head.as_str(), secret.as_slice()), ("head", &b"secret"[..]));
+    for length in 0..frame.len() {
+        assert!(read_frame::<String>(&mut &frame[..length]).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn the_listeners_go_over_the_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let listeners = ["ssh", "api"].map(|name| UnixListener::bind(directory.path().join(name)).unwrap());
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    send_listeners(&ours, [&listeners[0], &listeners[1]]).unwrap();
+    let received = receive_listeners(&theirs).unwrap();
+    for (name, listener) in ["ssh", "api"].iter().zip(&received) {
+        let address = listener.local_addr().unwrap();
+        assert_eq!(address.as_pathname().unwrap(), directory.path().join(name));
+    }
+    write_frame(&mut &ours, &"no listeners", b"").unwrap();
+    assert!(receive_listeners(&theirs).is_err());
+}

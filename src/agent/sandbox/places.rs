@@ -1,0 +1,169 @@
+//! Which files the worker may read and write, by what is known of PKCS#11 modules.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Shelter;
+use crate::token;
+
+/// Where people's own things lie, and other processes': not to be read.
+const PRIVATE: [&str; 4] = ["/proc", "/home", "/root", "/run/user"];
+
+/// Devices that modules use.
+const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/tpm0", "/dev/tpmrm0"];
+
+/// What may be touched. Files that do not exist are of no consequence.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) read: Vec<PathBuf>,
+    /// read and written
+    pub(super) write: Vec<PathBuf>,
+    pub(super) devices: Vec<PathBuf>,
+}
+
+impl Places {
+    pub(super) fn new(shelter: &Shelter, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        let private: Vec<_> = PRIVATE.iter().map(PathBuf::from).chain(shelter.home.clone()).collect();
+        let mut places = Self {
+            read: Vec::new(),
+            write: shelter.allow.clone(),
+            devices: DEVICES.iter().map(PathBuf::from).collect(),
+        };
+        all_but(Path::new("/"), &private, &mut places.read);
+        places.read.extend(shelter.modules.iter().cloned());
+        places.write.push(token::lock_directory());
+        let home = Home {
+            config: variable("XDG_CONFIG_HOME").or_else(|| in_home(shelter, ".config")),
+            cache: variable("XDG_CACHE_HOME").or_else(|| in_home(shelter, ".cache")),
+            home: shelter.home.clone(),
+        };
+        places.softhsm(&variable, &home);
+        places.kryoptic(&variable, &home);
+        places.opensc(&variable, &home);
+        places.tpm2(&variable, &home);
+        places
+    }
+
+    /// softhsm2.conf(5)
+    fn softhsm(&mut self, variable: &impl Fn(&str) -> Option<PathBuf>, home: &Home) {
+        let files = [
+            variable("SOFTHSM2_CONF"),
+            home.home.as_ref().map(|home| home.join(".config/softhsm2/softhsm2.conf")),
+            Some("/etc/softhsm/softhsm2.conf".into()),
+            Some("/etc/softhsm2.conf".into()),
+        ];
+        for file in files.into_iter().flatten() {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let lines = text.lines().filter_map(|line| line.split_once('='));
+            self.write.extend(
+                lines.filter(|(key, _)| key.trim() == "directories.tokendir").map(|(_, value)| value.trim().into()),
+            );
+            self.read.push(file);
+        }
+    }
+
+    /// A slot's database is a file; SQLite writes its journal beside it.
+    fn kryoptic(&mut self, variable: &impl Fn(&str) -> Option<PathBuf>, home: &Home) {
+        let files = [
+            variable("KRYOPTIC_CONF"),
+            home.config.as_ref().map(|config| config.join("kryoptic/token.conf")),
+            Some("/usr/local/etc/kryoptic/token.conf".into()),
+        ];
+        for file in files.into_iter().flatten() {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let configuration: toml::Table = text.parse().unwrap_or_default();
+            let slots = configuration.get("slots").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+            let databases = slots.iter().filter_map(|slot| slot.get("dbargs")?.as_str());
+            self.write.extend(databases.filter_map(|path| Path::new(path).parent().map(Path::to_owned)));
+            self.read.push(file);
+        }
+    }
+
+    /// opensc.conf(5)
+    fn opensc(&mut self, variable: &impl Fn(&str) -> Option<PathBuf>, home: &Home) {
+        self.read.extend(variable("OPENSC_CONF"));
+        self.read.extend(home.config.as_ref().map(|config| config.join("opensc")));
+        self.write.extend(home.cache.as_ref().map(|cache| cache.join("opensc")));
+    }
+
+    fn tpm2(&mut self, variable: &impl Fn(&str) -> Option<PathBuf>, home: &Home) {
+        self.write.extend(variable("TPM2_PKCS11_STORE"));
+        self.write.extend(home.home.as_ref().map(|home| home.join(".tpm2_pkcs11")));
+    }
+}
+
+struct Home {
+    config: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    home: Option<PathBuf>,
+}
+
+fn in_home(shelter: &Shelter, name: &str) -> Option<PathBuf> {
+    Some(shelter.home.as_ref()?.join(name))
+}
+
+/// Rules only add: to leave out a directory, everything beside it and beside its parents is named. A symbolic link is never
+/// followed; what it leads to is named for itself.
+fn all_but(directory: &Path, private: &[PathBuf], found: &mut Vec<PathBuf>) {
+    if private.iter().any(|private| private == directory) {
+        return;
+    }
+    if !private.iter().any(|private| private.starts_with(directory)) {
+        found.push(directory.to_owned());
+        return;
+    }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| !kind.is_symlink()) {
+            all_but(&entry.path(), private, found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(directory: &Path, private: &[&str]) -> Vec<String> {
+        let mut found = Vec::new();
+        let private: Vec<_> = private.iter().map(|name| directory.join(name)).collect();
+        all_but(directory, &private, &mut found);
+        let mut found: Vec<_> =
+            found.iter().map(|path| path.strip_prefix(directory).unwrap().display().to_string()).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn what_is_private_is_left_out_and_its_neighbors_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["usr/lib", "proc/1", "data/homes/me", "data/homes/you", "data/more"] {
+            fs::create_dir_all(root.path().join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("proc", root.path().join("link")).unwrap();
+        assert_eq!(list(root.path(), &["proc"]), ["data", "usr"]);
+        assert_eq!(list(root.path(), &["proc", "data/homes/me"]), ["data/homes/you", "data/more", "usr"]);
+        assert_eq!(list(root.path(), &[]), [""]);
+        assert!(list(root.path(), &[""]).is_empty());
+    }
+
+    #[test]
+    fn modules_say_in_their_configuration_where_they_write() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        fs::write(at("softhsm2.conf"), "# x\ndirectories.tokendir = /srv/tokens\nlog.level = INFO\n").unwrap();
+        fs::write(at("kryoptic.conf"), "[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"/srv/k/0.sql\"\n")
+            .unwrap();
+        let shelter = Shelter { home: Some(at("")), allow: vec!["/srv/allowed".into()], ..Shelter::default() };
+        let places = Places::new(&shelter, |name| match name {
+            "SOFTHSM2_CONF" => Some(at("softhsm2.conf")),
+            "KRYOPTIC_CONF" => Some(at("kryoptic.conf")),
+            "TPM2_PKCS11_STORE" => Some("/srv/tpm".into()),
+            _ => None,
+        });
+        for path in ["/srv/tokens", "/srv/k", "/srv/tpm", "/srv/allowed"] {
+            assert!(places.write.contains(&path.into()), "{path} is missing: {:?}", places.write);
+        }
+        assert!(places.write.contains(&at(".cache/opensc")) && places.read.contains(&at(".config/opensc")));
+        assert!(!places.read.contains(&"/proc".into()) && !places.read.contains(&"/".into()));
+    }
+}

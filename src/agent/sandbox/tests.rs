@@ -1,0 +1,96 @@
+//! What the worker cannot do once it is shut in, tried in a process of its own: this test binary again.
+
+use std::fs;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::*;
+
+/// Tells the process that it is the one to be shut in, in this directory.
+const ORDER: &str = "TOKENKEEP_TEST_SHUT_IN";
+const TEST: &str = "agent::sandbox::tests::what_is_shut_in_does_no_harm";
+
+fn denied<T>(what: &str, result: io::Result<T>) {
+    match result {
+        Ok(_) => panic!("{what}: allowed"),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{what}: {error}"),
+    }
+}
+
+#[test]
+fn what_is_shut_in_does_no_harm() {
+    if let Some(directory) = std::env::var_os(ORDER) {
+        return shut_in(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["home/.ssh", "home/allowed", "tokens", "elsewhere"] {
+        fs::create_dir_all(directory.path().join(name)).unwrap();
+    }
+    fs::write(directory.path().join("home/.ssh/id"), "private").unwrap();
+    fs::write(directory.path().join("home/allowed/file"), "for the module").unwrap();
+    let conf = directory.path().join("softhsm2.conf");
+    fs::write(&conf, format!("directories.tokendir = {}\n", directory.path().join("tokens").display())).unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", TEST, "--nocapture"])
+        .env(ORDER, directory.path())
+        .env("SOFTHSM2_CONF", &conf)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("shut in by: "), "the process did not run: {said}");
+    if said.contains("not shut in") {
+        eprintln!("SKIPPED: this kernel has no Landlock");
+    }
+}
+
+fn shut_in(directory: &Path) {
+    let at = |name: &str| directory.join(name);
+    // Each of these is possible before, so that what forbids it later is the sandbox.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    TcpStream::connect(address).unwrap();
+    // It ends with its stdin: from inside it cannot be ended.
+    let other = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let id = Pid::from_child(&other);
+    fs::read_to_string("/proc/self/comm").unwrap();
+    fs::read_to_string(format!("/proc/{}/comm", other.id())).unwrap();
+    fs::write(at("elsewhere/before"), "").unwrap();
+
+    let shelter = Shelter { home: Some(at("home")), allow: vec![at("home/allowed")], ..Shelter::default() };
+    let status = enter(&shelter, |name| std::env::var_os(name).map(PathBuf::from)).unwrap();
+    println!("shut in by: {status}");
+    if status.contains("not shut in") {
+        return;
+    }
+    denied("exec", Command::new("/bin/true").status());
+    denied("another process's name", fs::read_to_string(format!("/proc/{}/comm", other.id())));
+    denied("the first process's name", fs::read_to_string("/proc/1/comm"));
+    denied("a private file", fs::read_to_string(at("home/.ssh/id")));
+    denied("listing a home directory", fs::read_dir(at("home")));
+    denied("writing elsewhere", fs::write(at("elsewhere/after"), ""));
+    denied("removing elsewhere", fs::remove_file(at("elsewhere/before")));
+    denied("truncating", fs::File::create(at("elsewhere/before")));
+    if status == "Landlock 7" {
+        denied("connecting by TCP", TcpStream::connect(address));
+        denied("listening on TCP", TcpListener::bind("127.0.0.1:0"));
+        denied("a signal", kill_process(id, Signal::TERM).map_err(io::Error::from));
+    }
+    // And what modules need is there.
+    fs::read_dir("/usr/lib").unwrap();
+    fs::create_dir(at("tokens/new")).unwrap();
+    fs::write(at("tokens/new/token.object"), "object").unwrap();
+    fs::rename(at("tokens/new/token.object"), at("tokens/moved")).unwrap();
+    fs::remove_file(at("tokens/moved")).unwrap();
+    assert_eq!(fs::read_to_string(at("home/allowed/file")).unwrap(), "for the module");
+    fs::write(at("home/allowed/file"), "written").unwrap();
+    fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+    getrandom::u64().unwrap();
+    // Threads that are started later are inside, too.
+    let inside = std::thread::spawn(|| fs::read_to_string("/proc/1/comm").is_err()).join().unwrap();
+    assert!(inside);
+}

@@ -1,0 +1,154 @@
+//! What a person reads who is asked about one use of a key.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Purpose, Question};
+use crate::prompter::showable;
+use crate::token::PinState;
+
+/// A question in words. The worker leaves out the program that asks, which only the broker can look up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Words {
+    /// what it is about, a line
+    pub title: String,
+    /// what for, with which keyset, on which token
+    pub lines: Vec<String>,
+    /// what to type or answer
+    pub prompt: String,
+    /// what to be careful about
+    pub warning: Option<String>,
+    /// the process that asks
+    pub pid: i32,
+}
+
+impl Words {
+    /// To ask for a PIN.
+    pub(super) fn for_pin(question: &Question<'_>) -> Self {
+        let warning = match question.token.pin_state {
+            _ if question.last_try => Some("One try is left: a wrong PIN now locks the token."),
+            PinState::FinalTry => Some("One try is left: a wrong PIN now locks the token."),
+            PinState::CountLow => Some("A wrong PIN was tried before; few tries may be left."),
+            _ => None,
+        };
+        let title = format!("tokenkeep: the PIN of the token {:?}", question.token.label);
+        Self::new(question, title, "PIN".to_owned(), warning)
+    }
+
+    /// To ask for yes or no.
+    pub(super) fn for_confirmation(question: &Question<'_>) -> Self {
+        if question.last_try {
+            let title = format!("tokenkeep: the last try of the token {:?}", question.token.label);
+            let warning = "The next wrong PIN locks this token.";
+            return Self::new(question, title, "Risk it?".to_owned(), Some(warning));
+        }
+        let title = format!("tokenkeep: a key on the token {:?} is to be used", question.token.label);
+        Self::new(question, title, "Allow this once?".to_owned(), None)
+    }
+
+    fn new(question: &Question<'_>, title: String, prompt: String, warning: Option<&str>) -> Self {
+        let mut lines = vec![purpose(&question.usage.purpose)];
+        if let Some((name, level)) = question.keyset {
+            lines.push(format!("Keyset: {} (level {level})", name.as_str()));
+        }
+        lines.push(format!("Token: {} (serial {})", question.token.label, question.token.serial));
+        Self {
+            title: showable(&title),
+            lines: lines.iter().map(|line| showable(line)).collect(),
+            prompt,
+            warning: warning.map(ToOwned::to_owned),
+            pid: question.usage.peer.pid,
+        }
+    }
+}
+
+/// One line, beginning with "To".
+fn purpose(purpose: &Purpose) -> String {
+    match purpose {
+        Purpose::SshLogIn { user, host_key: Some(host) } => {
+            format!("To log in over SSH as {user:?} at the host with the key {host}")
+        }
+        Purpose::SshLogIn { user, host_key: None } => {
+            format!("To log in over SSH as {user:?} (at which host was not told)")
+        }
+        Purpose::SshSignature { namespace, hash: (name, bytes) } => {
+            format!("To sign in the namespace {namespace:?}: {name} {}", hex::encode(bytes))
+        }
+        Purpose::SignContent { sha256, subject: Some(subject) } => {
+            format!("To sign the mail {subject:?}: SHA-256 {}", hex::encode(sha256))
+        }
+        Purpose::SignContent { sha256, subject: None } => {
+            format!("To sign a content: SHA-256 {}", hex::encode(sha256))
+        }
+        Purpose::Decrypt { recipients: 1 } => "To open a message encrypted to this keyset only".to_owned(),
+        Purpose::Decrypt { recipients } => format!("To open a message encrypted to {recipients} recipients"),
+        Purpose::Statement { operation, target: Some(target) } => {
+            format!("To sign the administrator's statement: {operation} {target:?}")
+        }
+        Purpose::Statement { operation, target: None } => {
+            format!("To sign the administrator's statement: {operation}")
+        }
+        Purpose::LogIn => "To log in, so that later uses need no PIN".to_owned(),
+        Purpose::Act(act) => format!("To {act}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{Peer, Usage};
+    use crate::token::{KeysetName, SecurityLevel, TokenInfo};
+
+    fn token(pin_state: PinState) -> TokenInfo {
+        TokenInfo {
+            label: "card\u{1b}[2J".into(),
+            serial: "4711".into(),
+            manufacturer: String::new(),
+            model: String::new(),
+            module: "/m.so".into(),
+            pin_state,
+            write_protected: false,
+        }
+    }
+
+    fn usage(purpose: Purpose) -> Usage {
+        Usage { peer: Peer { pid: 7, uid: 0 }, purpose }
+    }
+
+    #[test]
+    fn a_person_reads_what_for_with_which_keyset_on_which_token() {
+        let usage = usage(Purpose::SshLogIn { user: "git".into(), host_key: Some("SHA256:abc".into()) });
+        let name: KeysetName = "work".parse().unwrap();
+        let token = token(PinState::Ok);
+        let question =
+            Question { usage: &usage, keyset: Some((&name, SecurityLevel::High)), token: &token, last_try: false };
+        let words = Words::for_pin(&question);
+        let all = words.lines.join("\n");
+        for part in ["\"git\"", "SHA256:abc", "work (level high)", "serial 4711"] {
+            assert!(all.contains(part), "{part} is missing: {all}");
+        }
+        assert_eq!((words.warning, words.pid), (None, 7));
+        assert!(!words.title.contains('\u{1b}') && !all.contains('\u{1b}'), "nothing acts on a terminal");
+    }
+
+    #[test]
+    fn tries_that_were_lost_are_warned_of() {
+        let usage = usage(Purpose::LogIn);
+        for (state, last_try, expected) in [
+            (PinState::Ok, false, None),
+            (PinState::CountLow, false, Some("few tries")),
+            (PinState::FinalTry, false, Some("locks the token")),
+            (PinState::Ok, true, Some("locks the token")),
+        ] {
+            let token = token(state);
+            let words = Words::for_pin(&Question { usage: &usage, keyset: None, token: &token, last_try });
+            assert_eq!(words.warning.is_some(), expected.is_some(), "{state:?}");
+            assert!(words.warning.unwrap_or_default().contains(expected.unwrap_or_default()));
+        }
+    }
+
+    #[test]
+    fn a_statement_is_called_one() {
+        let words = purpose(&Purpose::Statement { operation: "issue".into(), target: Some("user@example.org".into()) });
+        assert!(words.contains("administrator's statement: issue \"user@example.org\""), "{words}");
+    }
+}

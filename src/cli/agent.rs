@@ -1,0 +1,283 @@
+//! `tokenkeep agent`: the keystore service, in the foreground, in the background for a shell, asked and ended.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
+use serde_json::json;
+
+use super::exit::{Exit, Failure};
+use super::screen;
+use super::surroundings::{Surroundings, directory};
+use crate::agent::{self, AsksPerson, BrokerError, Directory, Door, Link, Open, Setup, Shelter, State, Words};
+use crate::keyset::NoPin;
+use crate::prompter::{PinSource, Prompter, PrompterError};
+use crate::token::Pin;
+
+/// How long an agent may take to end: its worker logs off first.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Start it in the background if none runs, and print what a shell has to set: eval "$(tokenkeep agent --env)"
+    #[arg(long)]
+    env: bool,
+    /// Leave the terminal's session
+    #[arg(long, hide = true, conflicts_with = "env")]
+    background: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What a running agent is asked.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say whether an agent runs, and where its sockets are
+    Status,
+    /// End the agent; it logs off first
+    Stop,
+}
+
+/// Runs it.
+pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let directory = Directory::of_this_user();
+    match &arguments.command {
+        Some(Command::Status) => status(&directory, around),
+        Some(Command::Stop) => stop(&directory, around),
+        None if arguments.env => environment(&directory, around),
+        None => serve(directory, arguments.background, around),
+    }
+}
+
+/// The broker, until a signal ends it.
+fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    if background {
+        // Whoever leads a session already has left the terminal's.
+        let _ = setsid();
+    }
+    let mut worker: Vec<OsString> = around.common_arguments();
+    worker.push("agent-worker".into());
+    let person = Box::new(Someone(around.prompter(Some(&PinSource::Prompt), None)?));
+    let setup = Setup { directory, inherited: inherited()?, worker, person };
+    agent::run_broker(setup, |open| announce(open, around))?;
+    around.screen.note("Stopped.");
+    Ok(Exit::Done)
+}
+
+fn announce(open: &Open, around: &Surroundings<'_>) {
+    let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let (ssh, api) = (shown(&open.ssh), shown(&open.api));
+    let line = if around.screen.is_json() {
+        json!({ "ssh": ssh, "api": api, "sandbox": open.sandbox }).to_string()
+    } else {
+        format!("Serving SSH on {ssh} and the API on {api} ({}). Ctrl-C stops.", open.sandbox)
+    };
+    // Who started the agent may have closed its output: it serves all the same.
+    let _ = screen::print(&mut io::stdout().lock(), &line);
+}
+
+/// The sockets that systemd made, by their names in `LISTEN_FDNAMES`.
+fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
+    let mut given = listenfd::ListenFd::from_env();
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names: Vec<_> = names.split(':').collect();
+    let mut found = [None, None];
+    for index in 0..given.len() {
+        let name = names.get(index).copied().unwrap_or_default();
+        let place = match name {
+            "ssh" => 0,
+            "api" => 1,
+            _ => {
+                return Err(Failure::usage(format!(
+                    "cannot use the socket {name:?} that systemd hands over: FileDescriptorName is `ssh` or `api`"
+                )));
+            }
+        };
+        let listener = given.take_unix_listener(index).map_err(|error| {
+            Failure::usage(format!("cannot use the socket {name:?} that systemd hands over: {error}"))
+        })?;
+        if let (Some(place), Some(listener)) = (found.get_mut(place), &listener) {
+            listener.set_nonblocking(false).map_err(|error| Failure::fault(format!("cannot use a socket: {error}")))?;
+            *place = listener.try_clone().ok();
+        }
+    }
+    Ok(found)
+}
+
+/// The worker, which the broker starts.
+pub fn run_worker(around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let (link, listeners) = Link::of_stdin()?;
+    let modules = around.modules()?;
+    let shelter = Shelter {
+        modules: modules.paths().to_vec(),
+        allow: around.configuration()?.allow.clone(),
+        home: directory("HOME"),
+    };
+    let sandbox = agent::enter_sandbox(&shelter, directory)?;
+    let _tokens = around.load(&modules)?;
+    agent::run_worker(&Arc::new(link), listeners, sandbox)?;
+    Ok(Exit::Done)
+}
+
+/// Starts an agent in the background if none runs; prints the variables that lead to it.
+fn environment(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let states = [Door::Ssh, Door::Api].map(|door| directory.state(door));
+    for state in &states {
+        if let State::Wrong(reason) = state {
+            return Err(Failure::fault(format!("cannot use the agent's sockets: {reason}")));
+        }
+    }
+    if states.iter().any(|state| *state != State::Live) {
+        start_in_background(directory, around)?;
+    }
+    let variables = [("SSH_AUTH_SOCK", Door::Ssh), ("TOKENKEEP_AGENT_API", Door::Api)]
+        .map(|(name, door)| (name, directory.socket(door)));
+    let lines = variables.iter().map(|(name, path)| format!("{name}={}; export {name};", quoted(path)));
+    let value: serde_json::Map<_, _> =
+        variables.iter().map(|(name, path)| ((*name).to_owned(), path.display().to_string().into())).collect();
+    around.screen.answer(lines.collect::<Vec<_>>().join("\n"), &value)
+}
+
+/// As a POSIX shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// Starts this program again, and waits until it serves. What it says then goes into the file `log` beside its sockets.
+fn start_in_background(directory: &Directory, around: &Surroundings<'_>) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::fault(format!("cannot start the agent in the background: {error}"));
+    let log_file = directory.prepare()?.join("log");
+    let log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&log_file).map_err(failed)?;
+    let mut child = Process::new(env::current_exe().map_err(failed)?)
+        .args(around.common_arguments())
+        .args(["agent", "--background"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(failed)?;
+    let mut line = String::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output).read_line(&mut line).map_err(failed)?;
+    }
+    if !line.is_empty() {
+        return Ok(());
+    }
+    // It has ended without serving, and said why.
+    let status = child.wait().map_err(failed)?;
+    let said = fs::read_to_string(&log_file).unwrap_or_default();
+    let reason = said.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it ended at once");
+    let failure = Failure::new(Exit::of_status(status), reason);
+    let remedy = said.lines().rev().find_map(|line| line.strip_prefix("help: "));
+    Err(match remedy {
+        Some(remedy) => failure.with_remedy(remedy),
+        None => failure,
+    })
+}
+
+fn status(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let states = [Door::Ssh, Door::Api].map(|door| (door, directory.socket(door), directory.state(door)));
+    let process = directory.running();
+    let mut lines = vec![match process {
+        Some(process) => format!("An agent runs (process {process})."),
+        None => "No agent runs.".to_owned(),
+    }];
+    lines.extend(
+        states.iter().map(|(door, path, state)| format!("{}: {} ({})", door.name(), path.display(), words(state))),
+    );
+    let sockets: serde_json::Map<_, _> = states
+        .iter()
+        .map(|(door, path, state)| {
+            (door.name().to_owned(), json!({ "path": path.display().to_string(), "state": words(state) }))
+        })
+        .collect();
+    around.screen.answer(lines.join("\n"), &json!({ "process": process, "sockets": sockets }))?;
+    let all_live = states.iter().all(|(_, _, state)| *state == State::Live);
+    Ok(if all_live { Exit::Done } else { Exit::Absent })
+}
+
+fn words(state: &State) -> &str {
+    match state {
+        State::Absent => "absent",
+        State::Live => "live",
+        State::Stale => "stale",
+        State::Wrong(reason) => reason,
+    }
+}
+
+fn stop(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let process = directory.running().and_then(Pid::from_raw).ok_or(BrokerError::NotRunning)?;
+    let failed = |error: rustix::io::Errno| Failure::fault(format!("cannot end the agent: {error}"));
+    let handle = pidfd_open(process, PidfdFlags::empty()).map_err(failed)?;
+    // The handle is of the agent only if that still holds its lock now.
+    if directory.running() != Some(process.as_raw_nonzero().get()) {
+        return Err(BrokerError::NotRunning.into());
+    }
+    pidfd_send_signal(&handle, Signal::TERM).map_err(failed)?;
+    let started = Instant::now();
+    while directory.running().is_some() {
+        if started.elapsed() > ENDING {
+            return Err(Failure::fault(format!(
+                "cannot end the agent: process {} does not end by itself",
+                process.as_raw_nonzero()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    around.screen.answer("Stopped.", &json!({ "stopped": process.as_raw_nonzero().get() }))
+}
+
+/// The person at the terminal where the agent was started.
+struct Someone(Prompter);
+
+impl AsksPerson for Someone {
+    fn pin(&mut self, question: &Words) -> Result<Pin, NoPin> {
+        self.say(question);
+        self.0.pin(&question.title).map_err(|error| no_pin(&error))
+    }
+
+    fn confirm(&mut self, question: &Words) -> Result<bool, NoPin> {
+        self.say(question);
+        self.0.confirm(&question.prompt).map_err(|error| no_pin(&error))
+    }
+}
+
+impl Someone {
+    fn say(&self, question: &Words) {
+        for line in question.lines.iter().chain(&question.warning) {
+            self.0.say(line);
+        }
+    }
+}
+
+fn no_pin(error: &PrompterError) -> NoPin {
+    if error.is_cancelled() { NoPin::Cancelled } else { NoPin::Unavailable(error.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_what_is_quoted() {
+        for path in ["/run/user/1000/tokenkeep/agent/ssh.sock", "/a b/$(id)/`x`/it's", "/\"quoted\"/\\n;&|"] {
+            let output = Process::new("sh")
+                .args(["-c", &format!("SOCK={}; export SOCK; printf %s \"$SOCK\"", quoted(Path::new(path)))])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), path);
+        }
+    }
+}
