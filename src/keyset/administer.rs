@@ -10,8 +10,8 @@ use crate::token::{KeyId, Token};
 
 use super::index::PrivateIndex;
 use super::sign::must_be_valid;
-use super::unlock::{believed, damaged, key_and_certificate, must_be_usable, unlock};
-use super::{FoundKeyset, KeysetError, Person, PinRequest, Tokens};
+use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usable, unlock_for_use};
+use super::{FoundKeyset, KeysetError, Person, Tokens};
 
 /// Signs the command, takes it to the authority, and checks that the response is this authority's and answers this
 /// statement. A refusal by the authority is in [`Response::answer`].
@@ -55,10 +55,9 @@ fn sign(
     must_be_usable(keyset)?;
     must_be_valid(keyset, now)?;
     let act = "sign the command";
-    let unlock =
-        unlock(tokens, &keyset.token, act, PinRequest::Existing { operation: act, token: &keyset.token }, person)?;
+    let unlock = unlock_for_use(tokens, keyset, act, person)?;
     let token = unlock.token();
-    let index = believed(token, &keyset.name, person)?;
+    let index = believed_for_use(tokens, &unlock, keyset, person)?;
     let keys =
         index.keyset.keys.as_ref().ok_or_else(|| damaged(token, &keyset.name, "its enrollment is not finished"))?;
     let authority = same_authority(token, keyset, &index, &keys.authority.key_id())?;

@@ -10,8 +10,8 @@ use crate::token::{KeyId, TokenError};
 
 use super::choose::{in_use, list_or, seen};
 use super::index::{Hex, PrivateIndex};
-use super::unlock::{believed, damaged, key_and_certificate, unlock};
-use super::{FoundKeyset, KeysetChoice, KeysetError, Person, PinRequest, Tokens};
+use super::unlock::{believed_for_use, damaged, key_and_certificate, unlock_for_use};
+use super::{FoundKeyset, KeysetChoice, KeysetError, Person, Tokens};
 
 /// A message that was read. Its `Debug` does not show it.
 pub struct Decrypted {
@@ -59,10 +59,9 @@ pub(super) fn open_by(
     operation: &'static str,
     person: &mut dyn Person,
 ) -> Result<(Opened, PrivateIndex), KeysetError> {
-    let request = PinRequest::Existing { operation, token: &way.keyset.token };
-    let unlock = unlock(tokens, &way.keyset.token, operation, request, person)?;
+    let unlock = unlock_for_use(tokens, &way.keyset, operation, person)?;
     let token = unlock.token();
-    let index = believed(token, &way.keyset.name, person)?;
+    let index = believed_for_use(tokens, &unlock, &way.keyset, person)?;
     let id = Hex::from(&way.key);
     if !index.keyset.keys.as_ref().is_some_and(|keys| keys.encryption.contains(&id)) {
         return Err(damaged(

@@ -7,7 +7,7 @@ use crate::token::{Ceremony, KeyId};
 
 use super::index::{self, Hex, Keys, Pending, PrivateIndex};
 use super::unlock::{tell_mismatch, unlock};
-use super::{FoundKeyset, KeysetError, Person, PinRequest, Tokens};
+use super::{FoundKeyset, KeysetError, Person, Tokens};
 
 /// What a deletion removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,7 @@ pub struct Deleted {
 /// The indexes go last: a deletion that was cut off is finished by another one.
 pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<Deleted, KeysetError> {
     let operation = "delete the keyset";
-    let request = PinRequest::Existing { operation, token: &keyset.token };
-    let unlock = unlock(tokens, &keyset.token, operation, request, person)?;
+    let unlock = unlock(tokens, keyset, operation, person)?;
     let token = unlock.ceremony();
     let (indexes, _) = index::private_indexes(&token)?;
     let (own, others): (Vec<_>, Vec<_>) = indexes.into_iter().partition(|index| index.keyset.name == keyset.name);

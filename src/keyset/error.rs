@@ -46,6 +46,19 @@ pub enum KeysetError {
         /// why there is none
         reason: NoPin,
     },
+    /// So many wrong PINs in a row that no more are asked for; nothing was tried.
+    #[error(
+        "cannot {operation}: {wrong} wrong PINs in a row were given for {token}; set a new PIN with its SO PIN, or start \
+         the agent anew, if it was you who typed them"
+    )]
+    TooManyWrongPins {
+        /// what was to be done
+        operation: &'static str,
+        /// whose PIN
+        token: TokenName,
+        /// how many
+        wrong: u32,
+    },
     /// A name that no keyset can have.
     #[error("cannot use this keyset name: {0}")]
     Name(#[from] KeysetNameError),
@@ -130,6 +143,11 @@ pub enum KeysetError {
 }
 
 impl KeysetError {
+    /// Was a token removed, or did it not answer as one that is there?
+    pub fn is_token_absent(&self) -> bool {
+        matches!(self, Self::Token(TokenError::Absent { .. }))
+    }
+
     /// Which of the program's ends this leads to.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -141,7 +159,7 @@ impl KeysetError {
             },
             Self::Carrier(CarrierError::Unreachable { .. }) => ErrorKind::Unreachable,
             Self::Carrier(CarrierError::Address { .. }) | Self::Name(_) => ErrorKind::Usage,
-            Self::NoPin { .. } => ErrorKind::Pin,
+            Self::NoPin { .. } | Self::TooManyWrongPins { .. } => ErrorKind::Pin,
             Self::NoSuchKeyset { .. } | Self::NoKeyset { .. } | Self::NoSuchToken { .. } => ErrorKind::Absent,
             Self::Carrier(CarrierError::Refused { .. } | CarrierError::OtherAuthority { .. })
             | Self::Ambiguous { .. }

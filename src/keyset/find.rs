@@ -1,5 +1,6 @@
 //! Which tokens and keysets are there: modules → tokens → public indexes, without any PIN.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use crate::pki::Fingerprint;
 use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo};
 
 use super::index::{self, Hex, PublicIndex, Unreadable};
+use super::kept::Kept;
 use super::{AuthorityAddress, KeysetError};
 
 /// How long to wait for a token that another program uses, when it is only looked at: as long as a listing takes.
@@ -17,6 +19,8 @@ const GLANCE: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug)]
 pub struct Tokens {
     modules: Vec<Module>,
+    /// What is kept between acts; the agent's alone.
+    pub(super) kept: Option<Arc<Kept>>,
     /// Tests that share a module look at their own tokens alone.
     #[cfg(test)]
     prefix: String,
@@ -78,6 +82,7 @@ impl Tokens {
     pub fn new(modules: Vec<Module>) -> Self {
         Self {
             modules,
+            kept: None,
             #[cfg(test)]
             prefix: String::new(),
         }
@@ -96,9 +101,27 @@ impl Tokens {
 
     /// All initialized tokens that are present, in the modules' order; one that two modules show is listed once.
     pub fn list(&self) -> Result<Vec<TokenInfo>, KeysetError> {
+        let (tokens, trouble) = self.list_each();
+        match trouble.into_iter().next() {
+            // The agent goes on with the modules that work.
+            Some(trouble) if self.kept.is_none() || tokens.is_empty() => Err(trouble.error),
+            _ => Ok(tokens),
+        }
+    }
+
+    /// The tokens of each module, and the modules that cannot say.
+    fn list_each(&self) -> Seen<TokenInfo> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
+        let mut trouble = Vec::new();
         for module in &self.modules {
-            for token in module.tokens()? {
+            let listed = match module.tokens() {
+                Ok(listed) => listed,
+                Err(error) => {
+                    trouble.push(TokenTrouble { place: module.path().display().to_string(), error: error.into() });
+                    continue;
+                }
+            };
+            for token in listed {
                 #[cfg(test)]
                 if !token.label.starts_with(&self.prefix) {
                     continue;
@@ -108,7 +131,7 @@ impl Tokens {
                 }
             }
         }
-        Ok(tokens)
+        (tokens, trouble)
     }
 
     /// All keysets on all tokens, and what could not be looked at. A token in use by another program is trouble, not an
@@ -123,11 +146,14 @@ impl Tokens {
         name: Option<&KeysetName>,
     ) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
         let mut found = Vec::new();
-        let mut trouble = Vec::new();
-        for token in self.list()? {
+        let (tokens, mut trouble) = self.list_each();
+        if self.kept.is_none() && !trouble.is_empty() {
+            return Err(trouble.swap_remove(0).error);
+        }
+        for token in tokens {
             let wanted = name.is_some_and(|name| token.label == name.as_str());
-            let opened = if wanted { self.open(&token) } else { self.open_briefly(&token) };
-            match opened.and_then(|opened| keysets_of(&opened, &token)) {
+            let patience = if wanted { None } else { Some(GLANCE) };
+            match self.look_at(&token, patience) {
                 Err(KeysetError::Authoritys { .. }) => {}
                 Ok((keysets, unreadable)) => {
                     found.extend(keysets);
@@ -143,17 +169,57 @@ impl Tokens {
 
     /// The keysets on one token, and those whose index cannot be read.
     pub(super) fn keysets_on(&self, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
-        keysets_of(&self.open(info)?, info)
+        self.look_at(info, None)
     }
 
     /// Opens a token that was found.
     pub(super) fn open(&self, info: &TokenInfo) -> Result<Token, KeysetError> {
-        users(self.module_of(info)?.open(info)?, info)
+        self.open_within(info, None)
     }
 
-    /// To look at all tokens: one that another program has for long, as an authority has its own, is passed over.
-    fn open_briefly(&self, info: &TokenInfo) -> Result<Token, KeysetError> {
-        users(self.module_of(info)?.open_within(info, GLANCE)?, info)
+    /// With a patience, to look at all tokens: one that another program has for long, as an authority has its own, is
+    /// passed over.
+    fn open_within(&self, info: &TokenInfo, patience: Option<Duration>) -> Result<Token, KeysetError> {
+        if let Some(kept) = &self.kept {
+            if kept.is_an_authoritys(info) {
+                return Err(authoritys(info));
+            }
+            if let Some(token) = kept.open(info) {
+                return Ok(token);
+            }
+        }
+        let module = self.module_of(info)?;
+        let token = match patience {
+            Some(patience) => module.open_within(info, patience)?,
+            None => module.open(info)?,
+        };
+        if !token.is_an_authoritys()? {
+            return Ok(token);
+        }
+        if let Some(kept) = &self.kept {
+            kept.note_authoritys(info);
+        }
+        Err(authoritys(info))
+    }
+
+    /// Reads a token's public indexes, or remembers what they said.
+    fn look_at(&self, info: &TokenInfo, patience: Option<Duration>) -> Result<Seen<FoundKeyset>, KeysetError> {
+        let Some(kept) = &self.kept else {
+            return keysets_of(&self.open_within(info, patience)?, info);
+        };
+        if kept.is_an_authoritys(info) {
+            return Err(authoritys(info));
+        }
+        if let Some(keysets) = kept.keysets(info) {
+            return Ok((keysets, Vec::new()));
+        }
+        let token = self.open_within(info, patience)?;
+        let (keysets, trouble) = keysets_of(&token, info)?;
+        // What could not be read is read again each time, until it can be.
+        if trouble.is_empty() {
+            kept.keep_keysets(info, &token, &keysets);
+        }
+        Ok((keysets, trouble))
     }
 
     pub(super) fn module_of(&self, info: &TokenInfo) -> Result<&Module, KeysetError> {
@@ -164,12 +230,15 @@ impl Tokens {
     }
 }
 
-/// A user's token, not an authority's.
-fn users(token: Token, info: &TokenInfo) -> Result<Token, KeysetError> {
-    if token.is_an_authoritys()? { Err(KeysetError::Authoritys { token: info.name().to_string() }) } else { Ok(token) }
+/// What is there, and what could not be looked at.
+type Seen<T> = (Vec<T>, Vec<TokenTrouble>);
+
+/// No user's act opens an authority's token.
+fn authoritys(info: &TokenInfo) -> KeysetError {
+    KeysetError::Authoritys { token: info.name().to_string() }
 }
 
-fn keysets_of(token: &Token, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
+fn keysets_of(token: &Token, info: &TokenInfo) -> Result<Seen<FoundKeyset>, KeysetError> {
     let (indexes, unreadable) = index::public_indexes(token)?;
     let certificates = if indexes.is_empty() { Vec::new() } else { token.certificates()? };
     let place = info.name().to_string();

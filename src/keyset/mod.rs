@@ -16,6 +16,8 @@ mod enroll;
 mod error;
 mod find;
 mod index;
+mod kept;
+mod log_in;
 mod open_response;
 mod person;
 mod pin_change;
@@ -32,11 +34,12 @@ pub use enroll::{EnrollOptions, Enrolled, Enrollment, NewToken, NotEnrolled, Not
 pub use error::{ErrorKind, KeysetError};
 pub use find::{FoundKeyset, Standing, TokenTrouble, Tokens};
 pub use index::AuthorityAddress;
+pub use log_in::log_in;
 pub use open_response::open_response;
 pub use person::{NoPin, Notice, Person, PinRequest, Step};
 pub use pin_change::pin_change;
 pub use show::{CertificateSummary, KeyUse, KeysetDetails, show};
-pub use sign::{SignOptions, sign};
+pub use sign::{SignOptions, SigningUse, sign, use_signing_key};
 pub use trust::{Trust, trust};
 
 /// The places between two steps of an enrollment and of a deletion that change something lasting; tests kill the

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::token::{KeysetName, Pin, TokenInfo};
 
+use super::FoundKeyset;
+
 /// Which PIN is asked for, and why.
 #[derive(Clone, Copy, Debug)]
 pub enum PinRequest<'a> {
@@ -128,6 +130,18 @@ pub trait Person {
     /// One more wrong PIN locks this token. Warns, and says whether to go on; who is not at a terminal must not go on
     /// ([`NoPin::LastTry`]). Called before [`Person::pin`].
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
+
+    /// Which keyset the next question is about. Called before it, where a keyset is known.
+    fn concerns(&mut self, keyset: &FoundKeyset) {
+        let _ = keyset;
+    }
+
+    /// Yes to this one use of a keyset at level Medium, to which a log-in stands; asked in place of the PIN. An error is
+    /// no yes: [`NoPin::Cancelled`] when the person said no. Who cannot be asked does not agree.
+    fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
+        let _ = (operation, keyset);
+        Err(NoPin::Unavailable("there is no way to ask for a confirmation here".to_owned()))
+    }
 
     /// How far the act is.
     fn progress(&mut self, step: Step) {

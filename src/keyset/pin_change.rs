@@ -1,5 +1,7 @@
 //! Changes the PIN of the token a keyset is on; one try of the old one.
 
+use crate::token::TokenInfo;
+
 use super::choose::list_or;
 use super::unlock::refuse_without_try;
 use super::{FoundKeyset, KeysetError, NoPin, Notice, Person, PinRequest, Tokens};
@@ -12,11 +14,14 @@ pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person
     let (others, _) = tokens.keysets_on(&keyset.token)?;
     let others: Vec<FoundKeyset> = others.into_iter().filter(|other| other.name != keyset.name).collect();
     let token = tokens.open(&keyset.token)?;
-    refuse_without_try(&token, operation, person)?;
+    person.concerns(keyset);
+    let turn = tokens.turn(&token);
+    let pin_state = refuse_without_try(&turn, operation, person)?;
     if !others.is_empty() {
         person.notice(Notice::SharedPin { others: list_or(&others, |other| other.name.to_string(), "") });
     }
-    let old = person.pin(PinRequest::Existing { operation, token: &keyset.token }).map_err(no_pin)?;
+    let info = TokenInfo { pin_state, ..keyset.token.clone() };
+    let old = person.pin(PinRequest::Existing { operation, token: &info }).map_err(no_pin)?;
     let new = person.pin(PinRequest::New { label: &keyset.token.label }).map_err(no_pin)?;
-    Ok(token.change_pin(&old, &new)?)
+    Ok(turn.change_pin(&old, &new)?)
 }

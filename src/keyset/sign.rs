@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use crate::pki::Certificate;
 use crate::pki::oid::ContentType;
 use crate::smime::{self, Placement, Signing};
-use crate::token::{KeyId, StoredCertificate};
+use crate::token::{KeyId, StoredCertificate, TokenKey, Unlock};
 
-use super::unlock::{believed, damaged, key_and_certificate, must_be_usable, unlock};
-use super::{FoundKeyset, KeysetError, Person, PinRequest, Tokens};
+use super::index::Keys;
+use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usable, unlock_for_use};
+use super::{FoundKeyset, KeysetError, Person, Tokens};
 
 /// How to sign.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,12 +35,9 @@ pub fn sign(
     must_be_valid(keyset, now)?;
 
     let operation = "sign";
-    let request = PinRequest::Existing { operation, token: &keyset.token };
-    let unlock = unlock(tokens, &keyset.token, operation, request, person)?;
+    let unlock = unlock_for_use(tokens, keyset, operation, person)?;
+    let (key, certificate, keys) = signing_key(tokens, &unlock, keyset, person)?;
     let token = unlock.token();
-    let index = believed(token, &keyset.name, person)?;
-    let keys = index.keyset.keys.ok_or_else(|| damaged(token, &keyset.name, "its enrollment is not finished"))?;
-    let (key, certificate) = key_and_certificate(token, &keyset.name, &keys.signing)?;
     let chain = authority_certificate(token.certificates()?, &keys.authority.key_id());
 
     let certificate = Certificate::from_der(&certificate.der).map_err(message)?;
@@ -55,6 +53,43 @@ pub fn sign(
         Some(error) => error.into(),
         None => message(error),
     })
+}
+
+/// One use of a keyset's signing key, or, where a log-in stands, of what it entitles to: for who signs something else
+/// than CMS, and has read and understood what. The key is the one that the private index names.
+#[derive(Debug)]
+pub struct SigningUse {
+    /// the log-in
+    pub unlock: Unlock,
+    /// the key
+    pub key: TokenKey,
+}
+
+/// Unlocks the keyset's signing key for one use, by its level; `operation` completes "cannot …".
+pub fn use_signing_key(
+    tokens: &Tokens,
+    keyset: &FoundKeyset,
+    operation: &'static str,
+    person: &mut dyn Person,
+) -> Result<SigningUse, KeysetError> {
+    must_be_usable(keyset)?;
+    let unlock = unlock_for_use(tokens, keyset, operation, person)?;
+    let (key, _, _) = signing_key(tokens, &unlock, keyset, person)?;
+    Ok(SigningUse { unlock, key })
+}
+
+/// Key and certificate by the index that is believed.
+fn signing_key(
+    tokens: &Tokens,
+    unlock: &Unlock,
+    keyset: &FoundKeyset,
+    person: &mut dyn Person,
+) -> Result<(TokenKey, StoredCertificate, Keys), KeysetError> {
+    let token = unlock.token();
+    let index = believed_for_use(tokens, unlock, keyset, person)?;
+    let keys = index.keyset.keys.ok_or_else(|| damaged(token, &keyset.name, "its enrollment is not finished"))?;
+    let (key, certificate) = key_and_certificate(token, &keyset.name, &keys.signing)?;
+    Ok((key, certificate, keys))
 }
 
 fn authority_certificate(certificates: Vec<StoredCertificate>, id: &KeyId) -> Vec<Certificate> {

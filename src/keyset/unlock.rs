@@ -1,43 +1,137 @@
 //! From a chosen token to a log-in: everything that can be refused without a PIN, then the PIN, then its one try; and
 //! from there to the index that is believed.
 
-use crate::token::{KeysetName, PinState, StoredCertificate, Token, TokenError, TokenInfo, TokenKey, Unlock};
+use crate::token::{
+    KeysetName, Pin, PinState, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo, TokenKey, Unlock,
+};
 
 use super::index::{self, Hex, PrivateIndex, PublicIndex};
+use super::kept::MyTurn;
 use super::{FoundKeyset, KeysetError, NoPin, Notice, Person, PinRequest, Tokens};
 
-/// Opens the token, asks for the PIN it has, and logs in with it: one try, and none unless the PIN was typed for this.
+/// A log-in for an act that asks for the PIN at every level: one try, and none unless the PIN was typed for this.
 pub(super) fn unlock(
     tokens: &Tokens,
-    info: &TokenInfo,
+    keyset: &FoundKeyset,
     operation: &'static str,
-    request: PinRequest<'_>,
     person: &mut dyn Person,
 ) -> Result<Unlock, KeysetError> {
-    let token = tokens.open(info)?;
-    refuse_without_try(&token, operation, person)?;
-    let pin =
-        person.pin(request).map_err(|reason| KeysetError::NoPin { operation, token: Some(info.name()), reason })?;
-    token.unlock(pin).map_err(|error| error.of_act(operation).into())
+    person.concerns(keyset);
+    let token = tokens.open(&keyset.token)?;
+    let turn = tokens.turn(&token);
+    let pin = ask(&turn, operation, person)?;
+    turn.unlock(pin).map_err(|error| error.of_act(operation).into())
 }
 
-/// What needs no PIN to be known: that none is set, that it is locked, and that the next wrong one locks it.
-pub(super) fn refuse_without_try(
-    token: &Token,
+/// A log-in for one use of a keyset's keys, by its level. Where log-ins are kept: at Low the one that stands, at Medium
+/// the same after a confirmation, and if none stands the PIN, which is then the confirmation of this use too. At High,
+/// and everywhere else, the PIN for this one use.
+pub(super) fn unlock_for_use(
+    tokens: &Tokens,
+    keyset: &FoundKeyset,
     operation: &'static str,
     person: &mut dyn Person,
-) -> Result<(), KeysetError> {
+) -> Result<Unlock, KeysetError> {
+    if !tokens.keeps_log_ins() || keyset.level == SecurityLevel::High {
+        return unlock(tokens, keyset, operation, person);
+    }
+    person.concerns(keyset);
+    let token = tokens.open(&keyset.token)?;
+    if keyset.level == SecurityLevel::Low
+        && let Some(unlock) = token.under_standing_log_in()
+    {
+        return Ok(unlock);
+    }
+    // Confirmations wait for their turn too: one question at a time, in the order in which they came.
+    let turn = tokens.turn(&token);
+    if token.stands() {
+        let no_yes = |reason| KeysetError::NoPin { operation, token: Some(keyset.token.name()), reason };
+        if keyset.level == SecurityLevel::Medium {
+            person.confirm(operation, keyset).map_err(no_yes)?;
+        }
+        if let Some(unlock) = token.under_standing_log_in() {
+            return Ok(unlock);
+        }
+    }
+    stand(turn, operation, person)
+}
+
+/// A log-in that stands, by a PIN that is asked for now. Those who have waited behind somebody who gave a wrong one, or
+/// none, share that end: one prompt, one try.
+pub(super) fn stand(turn: MyTurn, operation: &'static str, person: &mut dyn Person) -> Result<Unlock, KeysetError> {
+    if let Some(error) = turn.failed_meanwhile() {
+        return Err(error.of_act(operation).into());
+    }
+    if turn.declined_meanwhile() {
+        let token = Some(turn.token().info().name());
+        return Err(KeysetError::NoPin { operation, token, reason: NoPin::Cancelled });
+    }
+    match ask(&turn, operation, person) {
+        Ok(pin) => turn.log_in_standing(pin).map_err(|error| error.of_act(operation).into()),
+        Err(error) => {
+            if matches!(error, KeysetError::NoPin { reason: NoPin::Cancelled, .. }) {
+                turn.decline();
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Asks for the PIN that the token has, after everything that can be refused without it.
+fn ask(turn: &MyTurn, operation: &'static str, person: &mut dyn Person) -> Result<Pin, KeysetError> {
+    let pin_state = refuse_without_try(turn, operation, person)?;
+    let info = TokenInfo { pin_state, ..turn.token().info().clone() };
+    person.pin(PinRequest::Existing { operation, token: &info }).map_err(|reason| KeysetError::NoPin {
+        operation,
+        token: Some(info.name()),
+        reason,
+    })
+}
+
+/// What needs no PIN to be known: that none is set, that it is locked, that too many wrong ones came, and that the next
+/// wrong one locks it. Gives what the token says about its PIN.
+pub(super) fn refuse_without_try(
+    turn: &MyTurn,
+    operation: &'static str,
+    person: &mut dyn Person,
+) -> Result<PinState, KeysetError> {
+    let token = turn.token();
     let name = token.info().name();
+    turn.bound_guesses(operation)?;
     match token.refresh_pin_state()? {
-        PinState::Ok | PinState::CountLow => Ok(()),
-        PinState::FinalTry => person.risks_last_try(token.info()).map_err(|reason: NoPin| KeysetError::NoPin {
-            operation,
-            token: Some(name),
-            reason,
-        }),
+        state @ (PinState::Ok | PinState::CountLow) => Ok(state),
+        state @ PinState::FinalTry => {
+            let info = TokenInfo { pin_state: state, ..token.info().clone() };
+            let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(name), reason };
+            person.risks_last_try(&info).map_err(no_pin)?;
+            Ok(state)
+        }
         PinState::Locked => Err(TokenError::PinLocked { operation, token: name }.into()),
         PinState::NotSet => Err(TokenError::PinNotSet { operation, token: name }.into()),
     }
+}
+
+/// The private index of a keyset that is used under `unlock`, when the level at which it was unlocked is not too low for
+/// it: whoever changed the public index must not get the uses of a key at level High for one PIN.
+pub(super) fn believed_for_use(
+    tokens: &Tokens,
+    unlock: &Unlock,
+    keyset: &FoundKeyset,
+    person: &mut dyn Person,
+) -> Result<PrivateIndex, KeysetError> {
+    let index = believed(unlock.token(), &keyset.name, person)?;
+    if tokens.keeps_log_ins() && index.keyset.level > keyset.level {
+        tokens.forget_keysets(&keyset.token);
+        unlock.token().log_out()?;
+        return Err(KeysetError::Refused(format!(
+            "cannot use the keyset {}: its public index gave the level {}, and it is at {}; the public one was written \
+             anew, nothing was done, and the log-in is over; do it again",
+            keyset.described(),
+            keyset.level,
+            index.keyset.level
+        )));
+    }
+    Ok(index)
 }
 
 /// The private index of a keyset that was chosen by its public one. Says so when the two differ, and writes the public

@@ -83,11 +83,13 @@ fn randomize_so_pin(desk: Desk, letter: &Letter, pins: NewTokenPins) -> Result<D
         Some(so_pin) => so_pin,
         None => so_pin::random()?,
     };
+    // Others may be waiting for this token's PIN by now: they wait until the enrollment is over.
+    let turn = token.wait_for_turn();
     match token.set_so_pin(&so_pin::of_letter(letter)?, &new) {
         Ok(()) | Err(TokenError::PinIncorrect { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    Ok(Desk { ceremony: token.unlock(pins.pin)?.ceremony(), index })
+    Ok(Desk { ceremony: turn.unlock(pins.pin)?.ceremony(), index })
 }
 
 fn message(reason: String) -> KeysetError {

@@ -239,11 +239,11 @@ impl Act<'_> {
 
     /// The PIN's one try. The index that is believed comes with it.
     fn unlock(&mut self, info: &TokenInfo, request: PinRequest<'_>) -> Result<(Desk, Pin), Stop> {
-        let token = self.tokens.open(info)?;
-        refuse_without_try(&token, OPERATION, self.person).map_err(pin_or_fault)?;
+        let turn = self.tokens.turn(&self.tokens.open(info)?);
+        refuse_without_try(&turn, OPERATION, self.person).map_err(pin_or_fault)?;
         let pin = self.ask(request)?;
         let again = copy(&pin)?;
-        let ceremony = token.unlock(pin).map_err(|error| pin_or_fault(error.of_act(OPERATION).into()))?.ceremony();
+        let ceremony = turn.unlock(pin).map_err(|error| pin_or_fault(error.of_act(OPERATION).into()))?.ceremony();
         let name = &self.options.keyset;
         let index = match index::private_index(&ceremony, name)? {
             Some(_) => believed(&ceremony, name, self.person)?,

@@ -1,0 +1,296 @@
+//! What the agent keeps between acts, beside the log-ins themselves: open tokens, what their public indexes said, and how
+//! many wrong PINs in a row came through it.
+//!
+//! No PIN is among it: a log-in that stands is the token's own.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::token::{Pin, Token, TokenError, TokenInfo, Turn, Unlock};
+
+use super::{FoundKeyset, KeysetError, Tokens};
+
+/// Wrong PINs in a row after which the next one has to wait.
+const PATIENT_AFTER: u32 = 3;
+/// Wrong PINs in a row after which no more are taken.
+const REFUSED_AFTER: u32 = 10;
+/// The longest wait before another PIN is asked for.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The wait after [`PATIENT_AFTER`] wrong PINs; it doubles with each further one.
+#[cfg(not(test))]
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+#[cfg(test)]
+const FIRST_WAIT: Duration = Duration::from_millis(1);
+
+/// Which token: module and serial number.
+type Place = (PathBuf, String);
+
+/// What is kept of each token.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    tokens: Mutex<HashMap<Place, KeptToken>>,
+    // Apart from the rest, and never thrown away: a token that goes and comes back gives no new tries.
+    wrong_pins: Mutex<HashMap<Place, u32>>,
+}
+
+#[derive(Debug)]
+struct KeptToken {
+    label: String,
+    // None of an authority's token: it is looked at once, and never kept open.
+    open: Option<Token>,
+    keysets: Option<Vec<FoundKeyset>>,
+}
+
+fn place(info: &TokenInfo) -> Place {
+    (info.module.clone(), info.serial.clone())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Kept {
+    /// The token, if it is kept open and still there.
+    pub fn open(&self, info: &TokenInfo) -> Option<Token> {
+        let token = lock(&self.tokens).get(&place(info))?.open.clone()?;
+        if token.refresh_pin_state().is_ok() {
+            return Some(token);
+        }
+        self.forget(info);
+        None
+    }
+
+    /// Is it known to be an authority's?
+    pub fn is_an_authoritys(&self, info: &TokenInfo) -> bool {
+        lock(&self.tokens).get(&place(info)).is_some_and(|kept| kept.open.is_none() && kept.label == info.label)
+    }
+
+    /// What its public indexes said when they were last read.
+    pub fn keysets(&self, info: &TokenInfo) -> Option<Vec<FoundKeyset>> {
+        let tokens = lock(&self.tokens);
+        let kept = tokens.get(&place(info)).filter(|kept| kept.label == info.label)?;
+        kept.keysets.clone()
+    }
+
+    pub fn keep(&self, info: &TokenInfo, token: &Token) {
+        let mut tokens = lock(&self.tokens);
+        let keysets = tokens.remove(&place(info)).and_then(|kept| kept.keysets);
+        tokens.insert(place(info), KeptToken { label: info.label.clone(), open: Some(token.clone()), keysets });
+    }
+
+    /// Keeps a token on which keysets were found. One without is let go, so that others can enroll on it.
+    pub fn keep_keysets(&self, info: &TokenInfo, token: &Token, keysets: &[FoundKeyset]) {
+        if keysets.is_empty() && !token.stands() {
+            self.forget(info);
+            return;
+        }
+        let kept = KeptToken { label: info.label.clone(), open: Some(token.clone()), keysets: Some(keysets.to_vec()) };
+        lock(&self.tokens).insert(place(info), kept);
+    }
+
+    pub fn note_authoritys(&self, info: &TokenInfo) {
+        lock(&self.tokens)
+            .insert(place(info), KeptToken { label: info.label.clone(), open: None, keysets: Some(Vec::new()) });
+    }
+
+    /// Forgets what the indexes said; the token stays open.
+    pub fn forget_keysets(&self, info: &TokenInfo) {
+        if let Some(kept) = lock(&self.tokens).get_mut(&place(info)).filter(|kept| kept.open.is_some()) {
+            kept.keysets = None;
+        }
+    }
+
+    pub fn forget(&self, info: &TokenInfo) {
+        // Dropped outside the lock: closing a token talks to its module.
+        let kept = lock(&self.tokens).remove(&place(info));
+        drop(kept);
+    }
+
+    pub fn tokens(&self) -> Vec<Token> {
+        lock(&self.tokens).values().filter_map(|kept| kept.open.clone()).collect()
+    }
+
+    /// Lets go of every token to which nobody is logged in.
+    pub fn let_go_of_idle_ones(&self) {
+        let mut idle = Vec::new();
+        lock(&self.tokens).retain(|_, kept| {
+            // That one is an authority's stays known: it is not opened for that again.
+            let stays = kept.open.as_ref().is_none_or(Token::stands);
+            if !stays {
+                idle.extend(kept.open.take());
+            }
+            stays
+        });
+        drop(idle);
+    }
+
+    fn wrong_pins(&self, info: &TokenInfo) -> u32 {
+        lock(&self.wrong_pins).get(&place(info)).copied().unwrap_or_default()
+    }
+
+    pub fn note_try<T>(&self, info: &TokenInfo, result: &Result<T, TokenError>) {
+        match result {
+            Ok(_) => {
+                lock(&self.wrong_pins).remove(&place(info));
+            }
+            Err(TokenError::PinIncorrect { .. } | TokenError::PinLocked { .. }) => {
+                *lock(&self.wrong_pins).entry(place(info)).or_default() += 1;
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// A bound of our own: some tokens (SoftHSM among them) take wrong PINs for ever. It spends no try.
+    fn bound_guesses(&self, info: &TokenInfo, operation: &'static str) -> Result<(), KeysetError> {
+        let wrong = self.wrong_pins(info);
+        if wrong >= REFUSED_AFTER {
+            return Err(KeysetError::TooManyWrongPins { operation, token: info.name(), wrong });
+        }
+        if let Some(more) = wrong.checked_sub(PATIENT_AFTER) {
+            std::thread::sleep(FIRST_WAIT.saturating_mul(1 << more.min(8)).min(LONGEST_WAIT));
+        }
+        Ok(())
+    }
+}
+
+/// The right to ask for a token's PIN and to try it: others wait, where acts can be several at once.
+pub(super) struct MyTurn {
+    token: Token,
+    kept: Option<(Arc<Kept>, Turn)>,
+}
+
+impl Tokens {
+    /// Keeps log-ins of levels Medium and Low between acts, and the tokens open: the agent's way. Without it every act
+    /// asks for the PIN, and nothing of it outlasts the act.
+    #[must_use]
+    pub fn keeping_log_ins(mut self) -> Self {
+        self.kept = Some(Arc::default());
+        self
+    }
+
+    pub(super) fn keeps_log_ins(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The open tokens to which a log-in stands.
+    pub fn standing(&self) -> Vec<Token> {
+        self.kept.iter().flat_map(|kept| kept.tokens()).filter(Token::stands).collect()
+    }
+
+    /// Forgets what all public indexes said: they are read anew when next asked for.
+    pub fn forget_all_keysets(&self) {
+        for token in self.kept.iter().flat_map(|kept| kept.tokens()) {
+            self.forget_keysets(token.info());
+        }
+    }
+
+    /// Forgets what the public indexes on this token said.
+    pub fn forget_keysets(&self, info: &TokenInfo) {
+        if let Some(kept) = &self.kept {
+            kept.forget_keysets(info);
+        }
+    }
+
+    /// Forgets a token that is gone, or no longer what it was. Its log-in is over with that.
+    pub fn forget(&self, info: &TokenInfo) {
+        if let Some(kept) = &self.kept {
+            kept.forget(info);
+        }
+    }
+
+    /// Somebody with the SO PIN has set a new PIN: wrong ones before it count no longer.
+    pub fn pin_was_set(&self, info: &TokenInfo) {
+        if let Some(kept) = &self.kept {
+            kept.note_try(info, &Ok(()));
+        }
+    }
+
+    /// Starts the modules anew in which nothing is open, so that tokens are seen that other processes made. Tokens to
+    /// which nobody is logged in are let go for it; says whether every module was started anew.
+    pub fn rescan(&self) -> Result<bool, KeysetError> {
+        if let Some(kept) = &self.kept {
+            kept.let_go_of_idle_ones();
+        }
+        let mut all = true;
+        for module in self.modules() {
+            all &= module.rescan()?;
+        }
+        Ok(all)
+    }
+
+    /// Waits until no other act with a PIN is going on on this token.
+    pub(super) fn turn(&self, token: &Token) -> MyTurn {
+        let kept = self.kept.as_ref().map(|kept| (Arc::clone(kept), token.wait_for_turn()));
+        MyTurn { token: token.clone(), kept }
+    }
+}
+
+impl MyTurn {
+    /// Whose PIN.
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// Before anybody is asked: have there been too many wrong ones?
+    pub fn bound_guesses(&self, operation: &'static str) -> Result<(), KeysetError> {
+        match &self.kept {
+            Some((kept, _)) => kept.bound_guesses(self.token.info(), operation),
+            None => Ok(()),
+        }
+    }
+
+    /// A log-in that somebody before in the row failed at: whoever waited behind it shares its end, at no further try.
+    pub fn failed_meanwhile(&self) -> Option<TokenError> {
+        self.kept.as_ref().and_then(|(_, turn)| turn.failed_meanwhile())
+    }
+
+    /// Did somebody before in the row say no to such a log-in? Whoever waited behind that is not asked again.
+    pub fn declined_meanwhile(&self) -> bool {
+        self.kept.as_ref().is_some_and(|(_, turn)| turn.declined_meanwhile())
+    }
+
+    /// Ends the turn because the person said no.
+    pub fn decline(self) {
+        if let Some((_, turn)) = self.kept {
+            turn.decline();
+        }
+    }
+
+    /// One try, for one act.
+    pub fn unlock(self, pin: Pin) -> Result<Unlock, TokenError> {
+        match self.kept {
+            Some((kept, turn)) => {
+                let result = turn.unlock(pin);
+                kept.note_try(self.token.info(), &result);
+                result
+            }
+            None => self.token.unlock(pin),
+        }
+    }
+
+    /// One try; the log-in stays when the act is over.
+    pub fn log_in_standing(self, pin: Pin) -> Result<Unlock, TokenError> {
+        match self.kept {
+            Some((kept, turn)) => {
+                let result = turn.log_in_standing(pin);
+                kept.note_try(self.token.info(), &result);
+                if result.is_ok() {
+                    kept.keep(self.token.info(), &self.token);
+                }
+                result
+            }
+            None => self.token.unlock(pin),
+        }
+    }
+
+    /// One try of the old PIN.
+    pub fn change_pin(self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
+        let result = self.token.change_pin(old, new);
+        if let Some((kept, _turn)) = &self.kept {
+            kept.note_try(self.token.info(), &result);
+        }
+        result
+    }
+}
