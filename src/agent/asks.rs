@@ -12,6 +12,12 @@ pub trait Asks: Send + Sync {
     /// The PIN of a token for this use. Nothing is tried when there is none.
     fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin>;
 
+    /// A new PIN, in place of the one that the token has or for a token that is to be made; typed twice.
+    fn new_pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
+        let token = question.token.name();
+        Err(NoPin::Unavailable(format!("there is no way to ask for a new PIN of {token}; use the command for it")))
+    }
+
     /// Yes or no to this use (level Medium), or to risking the token's last try (`last_try`). An error is no yes:
     /// [`NoPin::Cancelled`] when the person said no.
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin>;

@@ -13,6 +13,8 @@
 pub mod act;
 mod asks;
 mod broker;
+mod error;
+mod keystore;
 mod link;
 mod peer;
 mod sandbox;
@@ -23,6 +25,10 @@ mod worker;
 
 pub use asks::{Asks, Question};
 pub use broker::{AsksPerson, BrokerError, Open, Setup, run as run_broker};
+pub use error::AgentError;
+pub use keystore::{
+    AskedPerson, Clock, Event, EventReceiver, Identity, Keystore, LogOff, Settings, SystemClock, TokenState, Watching,
+};
 pub use link::Link;
 pub use peer::Peer;
 pub use sandbox::{Shelter, enter as enter_sandbox};

@@ -52,3 +52,17 @@ pub enum Purpose {
     /// another act with a keyset; completes "to …": `enroll`, `change the PIN`
     Act(&'static str),
 }
+
+impl Purpose {
+    /// What is done, completing "cannot …" and "to …".
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::SshLogIn { .. } => "log in over SSH",
+            Self::SshSignature { .. } | Self::SignContent { .. } => "sign",
+            Self::Decrypt { .. } => "decrypt",
+            Self::Statement { .. } => "sign the command",
+            Self::LogIn => "log in",
+            Self::Act(act) => act,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Which keys can be offered: what the tokens' public indexes and certificates said when they were last read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::identity::{Identity, Ready};
+use super::{Event, Inner, LogOff};
+use crate::keyset::{FoundKeyset, KeysetError, TokenTrouble};
+use crate::pki::Certificate;
+use crate::token::{PinState, TokenError, TokenInfo};
+
+/// A listing that is younger than this is believed when somebody lists again.
+const FRESH: Duration = Duration::from_secs(2);
+/// A certificate that ends within this time is told about.
+const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(super) struct Catalogue {
+    seen: RwLock<Seen>,
+    // One reads the tokens at a time; the others then have what it found.
+    reading: Mutex<()>,
+    // Of each public key that was ever seen.
+    ready: Mutex<HashMap<Vec<u8>, Arc<Ready>>>,
+    // The certificates whose end was told.
+    told: Mutex<Vec<Vec<u8>>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    at: Option<Duration>,
+    tokens: Vec<TokenInfo>,
+    list: Vec<Arc<Identity>>,
+    by_key: HashMap<Vec<u8>, Arc<Identity>>,
+    held_by_others: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Catalogue {
+    pub fn list(&self) -> Vec<Arc<Identity>> {
+        self.seen.read().unwrap_or_else(PoisonError::into_inner).list.clone()
+    }
+
+    pub fn find(&self, spki: &[u8]) -> Option<Arc<Identity>> {
+        self.seen.read().unwrap_or_else(PoisonError::into_inner).by_key.get(spki).cloned()
+    }
+
+    pub fn tokens(&self) -> Vec<TokenInfo> {
+        self.seen.read().unwrap_or_else(PoisonError::into_inner).tokens.clone()
+    }
+
+    pub fn is_fresh(&self, now: Duration) -> bool {
+        let at = self.seen.read().unwrap_or_else(PoisonError::into_inner).at;
+        at.is_some_and(|at| now.saturating_sub(at) < FRESH)
+    }
+
+    /// Was a token passed over because another program has it?
+    pub fn held_by_others(&self) -> bool {
+        self.seen.read().unwrap_or_else(PoisonError::into_inner).held_by_others
+    }
+
+    /// The keys on this token that are ready under a log-in.
+    pub fn ready_on(&self, token: &TokenInfo) -> Vec<Arc<Ready>> {
+        let on = |ready: &&Arc<Ready>| ready.key().is_some_and(|key| is_at(key.token().info(), token));
+        lock(&self.ready).values().filter(on).map(Arc::clone).collect()
+    }
+
+    fn ready(&self, spki: &[u8]) -> Arc<Ready> {
+        Arc::clone(lock(&self.ready).entry(spki.to_vec()).or_default())
+    }
+}
+
+impl Inner {
+    /// Reads the tokens anew and says what has changed. What is unchanged on a token that is kept open is not read again.
+    pub fn refresh(&self) -> Result<Vec<TokenTrouble>, KeysetError> {
+        let _reading = lock(&self.catalogue.reading);
+        let tokens = self.tokens.list()?;
+        let before = self.catalogue.tokens();
+        self.forget_what_changed(&before, &tokens);
+        let (keysets, trouble) = self.tokens.keysets()?;
+        let list: Vec<Arc<Identity>> = keysets.iter().filter_map(|keyset| self.identity(keyset)).collect();
+        // Of two keysets that claim the same key the first one counts; a use asks the private index anyhow.
+        let mut by_key = HashMap::new();
+        for identity in &list {
+            by_key.entry(identity.spki.clone()).or_insert_with(|| Arc::clone(identity));
+        }
+        let held_by_others =
+            trouble.iter().any(|trouble| matches!(trouble.error, KeysetError::Token(TokenError::Owned { .. })));
+        let changed = changed_keysets(&self.catalogue.list(), &list);
+        let at = Some(self.clock.elapsed());
+        let seen = Seen { at, tokens: tokens.clone(), list, by_key, held_by_others };
+        *self.catalogue.seen.write().unwrap_or_else(PoisonError::into_inner) = seen;
+        for token in tokens.iter().filter(|token| !before.iter().any(|other| is_at(other, token))) {
+            self.events.tell(&Event::Inserted(token.clone()));
+        }
+        for token in changed.into_iter().filter(|token| before.iter().any(|other| is_at(other, token))) {
+            self.events.tell(&Event::Changed(token));
+        }
+        self.tell_what_expires(&keysets);
+        Ok(trouble)
+    }
+
+    /// The same identity as before where nothing of it has changed: whoever holds it holds the current one.
+    fn identity(&self, keyset: &FoundKeyset) -> Option<Arc<Identity>> {
+        let identity = Identity::of(keyset, |spki| self.catalogue.ready(spki))?;
+        let before = self.catalogue.find(&identity.spki);
+        Some(before.filter(|before| is_same(before, &identity)).unwrap_or_else(|| Arc::new(identity)))
+    }
+
+    fn forget_what_changed(&self, before: &[TokenInfo], now: &[TokenInfo]) {
+        for token in before {
+            match now.iter().find(|other| is_at(other, token)) {
+                None => {
+                    self.end_log_in(token, LogOff::Removed);
+                    self.tokens.forget(token);
+                    self.events.tell(&Event::Removed(token.clone()));
+                }
+                Some(other) if is_another(token, other) => {
+                    self.end_log_in(token, LogOff::Changed);
+                    self.tokens.forget(token);
+                    self.events.tell(&Event::Changed(other.clone()));
+                }
+                Some(other) if other.pin_state == PinState::Locked && token.pin_state != PinState::Locked => {
+                    self.events.tell(&Event::PinLocked(other.clone()));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn tell_what_expires(&self, keysets: &[FoundKeyset]) {
+        let soon = self.clock.now().saturating_add(EXPIRES_SOON).unwrap_or(Timestamp::MAX);
+        for keyset in keysets {
+            let current = keyset.signing.iter().chain(keyset.encryption.first());
+            let stored = current.filter_map(|id| keyset.certificates.iter().find(|stored| stored.id == *id));
+            for stored in stored {
+                let Ok(certificate) = Certificate::from_der(&stored.der) else { continue };
+                let not_after = certificate.not_after();
+                if not_after > soon || lock(&self.catalogue.told).contains(&stored.der) {
+                    continue;
+                }
+                lock(&self.catalogue.told).push(stored.der.clone());
+                let (keyset, token) = (keyset.name.clone(), keyset.token.clone());
+                self.events.tell(&Event::Expiring { keyset, token, not_after });
+            }
+        }
+    }
+}
+
+/// Is it in the same place: the same serial number, through the same module?
+pub(super) fn is_at(one: &TokenInfo, other: &TokenInfo) -> bool {
+    one.serial == other.serial && one.module == other.module
+}
+
+/// A token that was initialized anew has another label, or no PIN for a while.
+pub(super) fn is_another(before: &TokenInfo, now: &TokenInfo) -> bool {
+    let lost_its_pin = now.pin_state == PinState::NotSet && before.pin_state != PinState::NotSet;
+    before.label != now.label || lost_its_pin
+}
+
+fn is_same(one: &Identity, other: &Identity) -> bool {
+    one.certificate == other.certificate
+        && one.keyset.level == other.keyset.level
+        && one.keyset.name == other.keyset.name
+        && one.keyset.encryption == other.keyset.encryption
+        && one.keyset.standing == other.keyset.standing
+        && is_at(&one.keyset.token, &other.keyset.token)
+}
+
+/// The tokens on which there are other identities than before.
+fn changed_keysets(before: &[Arc<Identity>], now: &[Arc<Identity>]) -> Vec<TokenInfo> {
+    let mut changed: Vec<TokenInfo> = Vec::new();
+    let missing = |one: &[Arc<Identity>], other: &Arc<Identity>| !one.iter().any(|same| Arc::ptr_eq(same, other));
+    let gone = before.iter().filter(|identity| missing(now, identity));
+    for identity in gone.chain(now.iter().filter(|identity| missing(before, identity))) {
+        if !changed.iter().any(|token| is_at(token, &identity.keyset.token)) {
+            changed.push(identity.keyset.token.clone());
+        }
+    }
+    changed
+}

@@ -1,0 +1,197 @@
+//! What happens to tokens and log-ins, told to whoever listens.
+//!
+//! A listener that does not read loses the oldest events, and is told how many: nobody slow stops the keystore, and
+//! nobody takes a gap for silence.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::token::{KeysetName, TokenInfo};
+
+/// Events that wait for one listener at most.
+const KEPT: usize = 256;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A token is there that was not: inserted, made, or no longer held by another program.
+    Inserted(TokenInfo),
+    /// A token is gone: removed, or its module sees it no more. Its log-in is over.
+    Removed(TokenInfo),
+    /// The PIN of a token is locked.
+    PinLocked(TokenInfo),
+    /// Somebody logged in, and the log-in stands.
+    LoggedIn(TokenInfo),
+    /// A log-in that stood is over.
+    LoggedOff {
+        /// where
+        token: TokenInfo,
+        /// why
+        why: LogOff,
+    },
+    /// The keystore is locked with a pass phrase.
+    Locked,
+    /// It is unlocked again.
+    Unlocked,
+    /// A certificate ends within 30 days. Told once a start of the keystore for each.
+    Expiring {
+        /// whose
+        keyset: KeysetName,
+        /// on which token
+        token: TokenInfo,
+        /// when
+        not_after: Timestamp,
+    },
+    /// The keysets on a token are not what they were.
+    Changed(TokenInfo),
+    /// The listener was too slow: so many events before the next one are lost.
+    Missed(u64),
+}
+
+/// Why a log-in ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOff {
+    /// Somebody asked for it.
+    Asked,
+    /// Nobody used it for long.
+    Idle,
+    /// The token went away.
+    Removed,
+    /// The machine slept.
+    Suspend,
+    /// The keystore was locked.
+    Locked,
+    /// The token is not what it was: initialized anew, its PIN taken away, or its log-in ended from elsewhere.
+    Changed,
+    /// The module was started anew, to see tokens that another program made.
+    Rescan,
+}
+
+/// Where events come from.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    listeners: Mutex<Vec<Weak<Queue>>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    missed: u64,
+}
+
+/// One who listens, from the moment of asking on. Dropping it ends that.
+#[derive(Debug)]
+pub struct EventReceiver {
+    queue: Arc<Queue>,
+}
+
+impl Events {
+    pub fn listen(&self) -> EventReceiver {
+        let queue = Arc::new(Queue::default());
+        lock(&self.listeners).push(Arc::downgrade(&queue));
+        EventReceiver { queue }
+    }
+
+    pub fn tell(&self, event: &Event) {
+        tracing::debug!(?event, "keystore");
+        lock(&self.listeners).retain(|listener| {
+            let Some(queue) = listener.upgrade() else { return false };
+            let mut waiting = lock(&queue.waiting);
+            if waiting.events.len() >= KEPT {
+                waiting.events.pop_front();
+                waiting.missed += 1;
+            }
+            waiting.events.push_back(event.clone());
+            drop(waiting);
+            queue.arrived.notify_all();
+            true
+        });
+    }
+}
+
+impl EventReceiver {
+    /// The next event; `None` when there is none within this time.
+    pub fn next(&self, patience: Duration) -> Option<Event> {
+        let deadline = Instant::now() + patience;
+        let mut waiting = lock(&self.queue.waiting);
+        loop {
+            if waiting.missed > 0 {
+                return Some(Event::Missed(std::mem::take(&mut waiting.missed)));
+            }
+            if let Some(event) = waiting.events.pop_front() {
+                return Some(event);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            waiting = self.queue.arrived.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    #[test]
+    fn every_listener_hears_what_happens_after_it_began() {
+        let events = Events::default();
+        events.tell(&Event::Locked);
+        let (one, other) = (events.listen(), events.listen());
+        events.tell(&Event::Unlocked);
+        for listener in [&one, &other] {
+            assert_eq!(listener.next(NOW), Some(Event::Unlocked));
+            assert_eq!(listener.next(NOW), None);
+        }
+    }
+
+    #[test]
+    fn who_is_slow_loses_the_oldest_and_is_told() {
+        let events = Events::default();
+        let slow = events.listen();
+        for _ in 0..KEPT {
+            events.tell(&Event::Locked);
+        }
+        events.tell(&Event::Unlocked);
+        events.tell(&Event::Unlocked);
+        assert_eq!(slow.next(NOW), Some(Event::Missed(2)));
+        let rest: Vec<_> = std::iter::from_fn(|| slow.next(NOW)).collect();
+        assert_eq!(rest.len(), KEPT);
+        assert_eq!(rest.first(), Some(&Event::Locked));
+        assert_eq!(rest.last(), Some(&Event::Unlocked));
+    }
+
+    #[test]
+    fn who_has_gone_is_forgotten() {
+        let events = Events::default();
+        drop(events.listen());
+        events.tell(&Event::Locked);
+        assert!(lock(&events.listeners).is_empty());
+    }
+
+    #[test]
+    fn waiting_ends_when_something_happens() {
+        let events = Arc::new(Events::default());
+        let listener = events.listen();
+        let teller = Arc::clone(&events);
+        let telling = std::thread::spawn(move || teller.tell(&Event::Locked));
+        assert_eq!(listener.next(Duration::from_secs(20)), Some(Event::Locked));
+        telling.join().unwrap();
+    }
+}

@@ -1,0 +1,126 @@
+//! Log-ins that stand: begun by a PIN, ended by log-off, idleness, removal, sleep and lock.
+//!
+//! The log-in itself is the token's; this knows since when nobody used it, and tells.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::catalogue::is_at;
+use super::{Event, Inner, LogOff};
+use crate::token::{Token, TokenInfo};
+
+/// A log-in that stands.
+#[derive(Debug)]
+pub(super) struct LoggedIn {
+    token: TokenInfo,
+    used: Duration,
+}
+
+impl Inner {
+    /// Looks which log-ins stand, and tells what is new: after whatever may have begun or ended one.
+    pub fn note_log_ins(&self) {
+        let standing: Vec<TokenInfo> = self.tokens.standing().iter().map(|token| token.info().clone()).collect();
+        let now = self.clock.elapsed();
+        let (mut begun, mut ended) = (Vec::new(), Vec::new());
+        {
+            let mut log_ins = self.log_ins.lock().unwrap_or_else(PoisonError::into_inner);
+            log_ins.retain(|log_in| {
+                let stands = standing.iter().any(|token| is_at(token, &log_in.token));
+                if !stands {
+                    ended.push(log_in.token.clone());
+                }
+                stands
+            });
+            for token in standing {
+                if !log_ins.iter().any(|log_in| is_at(&log_in.token, &token)) {
+                    begun.push(token.clone());
+                    log_ins.push(LoggedIn { token, used: now });
+                }
+            }
+        }
+        for token in ended {
+            self.clear(&token);
+            self.events.tell(&Event::LoggedOff { token, why: LogOff::Changed });
+        }
+        for token in begun {
+            self.events.tell(&Event::LoggedIn(token));
+        }
+        // What was locked or sent to sleep while a person typed is not open afterwards.
+        if self.locked.is_locked() {
+            self.end_all_log_ins(LogOff::Locked);
+        }
+    }
+
+    /// Notes that somebody used a token.
+    pub fn note_use(&self, token: &TokenInfo) {
+        let now = self.clock.elapsed();
+        let mut log_ins = self.log_ins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log_in) = log_ins.iter_mut().find(|log_in| is_at(&log_in.token, token)) {
+            log_in.used = now;
+        }
+    }
+
+    /// Ends the log-ins that nobody has used for long.
+    pub fn end_idle_log_ins(&self) {
+        let now = self.clock.elapsed();
+        let mut idle = Vec::new();
+        for log_in in self.log_ins.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            let ready = self.catalogue.ready_on(&log_in.token);
+            if ready.iter().filter(|ready| ready.take_use()).count() > 0 {
+                log_in.used = now;
+            }
+            if now.saturating_sub(log_in.used) >= self.settings.idle_timeout {
+                idle.push(log_in.token.clone());
+            }
+        }
+        for token in idle {
+            self.end_log_in(&token, LogOff::Idle);
+        }
+    }
+
+    /// Ends the log-in to this token, if one stands. An act that has the token unlocked ends with it.
+    pub fn end_log_in(&self, token: &TokenInfo, why: LogOff) {
+        self.clear(token);
+        let stood = {
+            let mut log_ins = self.log_ins.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = log_ins.len();
+            log_ins.retain(|log_in| !is_at(&log_in.token, token));
+            before != log_ins.len()
+        };
+        for open in self.tokens.standing().iter().filter(|open| is_at(open.info(), token)) {
+            log_out(open);
+        }
+        if stood {
+            self.events.tell(&Event::LoggedOff { token: token.clone(), why });
+        }
+    }
+
+    pub fn end_all_log_ins(&self, why: LogOff) {
+        let announced: Vec<TokenInfo> = self
+            .log_ins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|log_in| log_in.token.clone())
+            .collect();
+        for token in announced {
+            self.end_log_in(&token, why);
+        }
+        for open in self.tokens.standing() {
+            log_out(&open);
+        }
+    }
+
+    fn clear(&self, token: &TokenInfo) {
+        for ready in self.catalogue.ready_on(token) {
+            ready.set(None);
+        }
+    }
+}
+
+/// A token that is gone is logged out already.
+fn log_out(token: &Token) {
+    if let Err(error) = token.log_out() {
+        tracing::debug!(token = %token.info().name(), %error, "log-out failed");
+    }
+}

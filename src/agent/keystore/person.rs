@@ -1,0 +1,107 @@
+//! The person behind a use, as the acts of keysets know one: by the way that the agent has to them.
+
+use crate::keyset::{FoundKeyset, NoPin, Notice, Person, PinRequest};
+use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
+
+use super::super::{Asks, Question, Usage};
+
+/// Asked through the agent's own prompter, and told who asks for what.
+pub struct AskedPerson<'a> {
+    asks: &'a dyn Asks,
+    usage: &'a Usage,
+    keyset: Option<(KeysetName, SecurityLevel)>,
+    // One that was given along (ssh-add -s asks for it itself), for the first question.
+    given: Option<Pin>,
+    last_try: bool,
+}
+
+impl<'a> AskedPerson<'a> {
+    /// For this use.
+    pub fn new(asks: &'a dyn Asks, usage: &'a Usage) -> Self {
+        Self { asks, usage, keyset: None, given: None, last_try: false }
+    }
+
+    /// With a PIN that was typed elsewhere for this very use.
+    pub fn with_pin(asks: &'a dyn Asks, usage: &'a Usage, pin: Pin) -> Self {
+        Self { given: Some(pin), ..Self::new(asks, usage) }
+    }
+
+    fn question<'q>(&'q self, token: &'q TokenInfo) -> Question<'q> {
+        Question {
+            usage: self.usage,
+            keyset: self.keyset.as_ref().map(|(name, level)| (name, *level)),
+            token,
+            last_try: self.last_try,
+        }
+    }
+}
+
+impl Person for AskedPerson<'_> {
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        match request {
+            PinRequest::Existing { token, .. } | PinRequest::Resumed { token } => match self.given.take() {
+                Some(pin) => Ok(pin),
+                None => self.asks.pin(&self.question(token)),
+            },
+            PinRequest::New { .. } | PinRequest::NewSoPin { .. } => Err(NoPin::Unavailable(
+                "a new PIN is asked for by the command that sets it: type `tokenkeep` for this".to_owned(),
+            )),
+        }
+    }
+
+    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        self.last_try = true;
+        self.asks.confirm(&self.question(token))
+    }
+
+    fn concerns(&mut self, keyset: &FoundKeyset) {
+        self.keyset = Some((keyset.name.clone(), keyset.level));
+    }
+
+    fn confirm(&mut self, _operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
+        self.asks.confirm(&self.question(&keyset.token))
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        tracing::warn!("{notice}");
+    }
+}
+
+/// A command that the agent acts for: it is asked for PINs itself, but a use under a log-in that stands is confirmed
+/// through the agent's prompter: whoever asks for a use must not be the one who says yes to it.
+pub(super) struct Confirmed<'a> {
+    pub command: &'a mut dyn Person,
+    pub asks: &'a dyn Asks,
+    pub usage: &'a Usage,
+    /// The token that the act was about.
+    pub token: Option<TokenInfo>,
+}
+
+impl Person for Confirmed<'_> {
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        self.command.pin(request)
+    }
+
+    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        self.command.risks_last_try(token)
+    }
+
+    fn concerns(&mut self, keyset: &FoundKeyset) {
+        self.token = Some(keyset.token.clone());
+        self.command.concerns(keyset);
+    }
+
+    fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
+        let mut person = AskedPerson::new(self.asks, self.usage);
+        person.concerns(keyset);
+        person.confirm(operation, keyset)
+    }
+
+    fn progress(&mut self, step: crate::keyset::Step) {
+        self.command.progress(step);
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.command.notice(notice);
+    }
+}

@@ -1,0 +1,111 @@
+//! Tokens come and go: a thread that looks, without a PIN and without reading what is on them, and reads only what is new.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::catalogue::{is_another, is_at};
+use super::{Inner, LogOff};
+use crate::token::{PinState, TokenInfo};
+
+/// How often is looked.
+const EVERY: Duration = Duration::from_secs(1);
+/// Of so many looks one reads tokens again that another program had.
+const TRY_HELD_EVERY: u32 = 5;
+/// The clocks differ by this much more than before: the machine slept.
+const SLEPT: Duration = Duration::from_secs(2);
+
+/// The thread; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Watching {
+    ended: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watching {
+    pub(super) fn begin(inner: &Arc<Inner>) -> std::io::Result<Self> {
+        let ended: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let (end, inner) = (Arc::clone(&ended), Arc::downgrade(inner));
+        let run = move || watch(&inner, &end);
+        let thread = std::thread::Builder::new().name("presence".to_owned()).stack_size(256 * 1024).spawn(run)?;
+        Ok(Self { ended, thread: Some(thread) })
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        *self.ended.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.ended.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
+    for look in 1_u32.. {
+        {
+            let end = ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = ended.1.wait_timeout_while(end, EVERY, |end| !*end).unwrap_or_else(PoisonError::into_inner).0;
+            if *end {
+                return;
+            }
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        inner.look(look % TRY_HELD_EVERY == 0);
+    }
+}
+
+impl Inner {
+    /// Looks once.
+    pub fn look(&self, also_at_held: bool) {
+        self.end_log_ins_after_sleep();
+        self.end_idle_log_ins();
+        let now = match self.tokens.list() {
+            Ok(now) => now,
+            // None of the modules works: whatever was there is gone, until one does again.
+            Err(error) => {
+                tracing::debug!(%error, "cannot list the tokens");
+                Vec::new()
+            }
+        };
+        let before = self.catalogue.tokens();
+        let held = also_at_held && self.catalogue.held_by_others();
+        if (held || differ(&before, &now))
+            && let Err(error) = self.refresh()
+        {
+            tracing::debug!(%error, "cannot read the tokens");
+        }
+        self.note_log_ins();
+    }
+
+    /// A token did not answer as one that is there: its log-in is over, and it is looked for anew.
+    pub fn lost(&self, token: &TokenInfo) {
+        self.end_log_in(token, LogOff::Removed);
+        self.tokens.forget(token);
+        if let Err(error) = self.refresh() {
+            tracing::debug!(%error, "cannot read the tokens");
+        }
+    }
+
+    fn end_log_ins_after_sleep(&self) {
+        let asleep = self.clock.elapsed().saturating_sub(self.clock.awake());
+        let mut known = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let slept = asleep.saturating_sub(*known) > SLEPT;
+        *known = asleep;
+        drop(known);
+        if slept {
+            self.end_all_log_ins(LogOff::Suspend);
+        }
+    }
+}
+
+fn differ(before: &[TokenInfo], now: &[TokenInfo]) -> bool {
+    let same = |one: &TokenInfo, other: &TokenInfo| {
+        is_at(one, other)
+            && !is_another(one, other)
+            && (one.pin_state == PinState::Locked) == (other.pin_state == PinState::Locked)
+            && (one.pin_state == PinState::NotSet) == (other.pin_state == PinState::NotSet)
+    };
+    before.len() != now.len() || !before.iter().zip(now).all(|(one, other)| same(one, other))
+}

@@ -1,0 +1,98 @@
+//! Tokens that another process made: some modules (SoftHSM, Kryoptic) see them only when they are started anew, and that
+//! ends every log-in to their tokens.
+//!
+//! So a module is started anew when somebody lists or looks for something and nobody is logged in; and where somebody is,
+//! only when a keyset or token is asked for by name that is not there, and no act is going on.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Inner, LogOff};
+use crate::agent::act::ActRequest;
+use crate::keyset::{ErrorKind, KeysetChoice, KeysetError, NewToken};
+
+/// An act that is going on; counted as long as it lives.
+pub(super) struct Acting<'a>(&'a AtomicUsize);
+
+impl<'a> Acting<'a> {
+    pub fn begin(acts: &'a AtomicUsize) -> Self {
+        acts.fetch_add(1, Ordering::SeqCst);
+        Self(acts)
+    }
+}
+
+impl Drop for Acting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What an act needs to be there: a keyset, or a token.
+pub(super) fn wanted(request: &ActRequest) -> Option<KeysetChoice> {
+    let choice = match request {
+        ActRequest::ListTokens {} | ActRequest::ListKeysets {} => return Some(KeysetChoice::default()),
+        ActRequest::ChooseKeyset(keyset)
+        | ActRequest::Sign { keyset, .. }
+        | ActRequest::Decrypt { keyset, .. }
+        | ActRequest::Administer { keyset, .. }
+        | ActRequest::OpenResponse { keyset, .. }
+        | ActRequest::ChangePin { keyset }
+        | ActRequest::DeleteKeyset { keyset } => keyset.to_choice().ok()?,
+        ActRequest::Enroll(enroll) => {
+            let options = enroll.options().ok()?;
+            let makes_a_token = options.new_token.as_ref().is_some_and(|_: &NewToken| true);
+            // Of a token that is to be made nothing is there yet; of one that was begun the label is the keyset's name.
+            let name = (options.token.is_none() && !makes_a_token).then(|| options.keyset.clone());
+            KeysetChoice { name, token: options.token, default: None }
+        }
+    };
+    Some(choice)
+}
+
+impl Inner {
+    /// Reads what is there, tokens of other processes among it where nobody is logged in.
+    pub fn see_new_tokens(&self) {
+        if self.acts.load(Ordering::SeqCst) == 0
+            && self.tokens.standing().is_empty()
+            && let Err(error) = self.tokens.rescan()
+        {
+            tracing::warn!(%error, "cannot start a module anew");
+        }
+        self.refresh_or_say();
+    }
+
+    /// If what is wanted is not there, looks for it among the tokens that other processes made.
+    pub fn make_sure_of(&self, choice: &KeysetChoice) {
+        if !self.is_missing(choice) {
+            return;
+        }
+        self.see_new_tokens();
+        let named = choice.name.is_some() || choice.token.is_some();
+        if !named || !self.is_missing(choice) || self.acts.load(Ordering::SeqCst) > 0 {
+            return;
+        }
+        if !self.tokens.standing().is_empty() {
+            tracing::info!("the modules are started anew to look for a keyset that is not there; log-ins end");
+            self.end_all_log_ins(LogOff::Rescan);
+            self.see_new_tokens();
+        }
+    }
+
+    fn is_missing(&self, choice: &KeysetChoice) -> bool {
+        let missing = |error: KeysetError| error.kind() == ErrorKind::Absent;
+        match (&choice.name, &choice.token) {
+            (None, Some(token)) => self.tokens.token(token).is_err_and(missing),
+            _ => self.tokens.choose(choice).is_err_and(missing),
+        }
+    }
+
+    /// After an act that may have changed any keyset.
+    pub fn forget_keysets(&self) {
+        self.tokens.forget_all_keysets();
+    }
+
+    pub fn refresh_or_say(&self) {
+        if let Err(error) = self.refresh() {
+            tracing::debug!(%error, "cannot read the tokens");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A use of a signing key, by its keyset's level.
+
+use super::identity::Identity;
+use super::{AskedPerson, Inner};
+use crate::agent::{AgentError, Usage};
+use crate::keyset::{KeysetError, use_signing_key};
+use crate::token::{SecurityLevel, Signature, SignatureHash, TokenError, TokenErrorKind, TokenKey};
+
+impl Inner {
+    pub fn sign(
+        &self,
+        identity: &Identity,
+        hash: SignatureHash,
+        data: &[u8],
+        usage: &Usage,
+    ) -> Result<Signature, AgentError> {
+        if self.locked.is_locked() {
+            return Err(AgentError::Locked { operation: usage.purpose.operation() });
+        }
+        if let Some(key) = identity.ready.key() {
+            match sign_ready(&key, hash, data) {
+                Ok(signature) => {
+                    identity.ready.note_use();
+                    return Ok(signature);
+                }
+                // The log-in is over: whoever asks begins again with the PIN.
+                Err(TokenError::NotLoggedIn { .. }) => identity.ready.set(None),
+                Err(error) => return Err(self.failed(identity, error.into())),
+            }
+        }
+        if !hash.fits(identity.algorithm) {
+            return Err(AgentError::NoSuchHash { operation: usage.purpose.operation(), hash });
+        }
+        let result = self.sign_asking(identity, hash, data, usage);
+        self.note_log_ins();
+        result.map_err(|error| self.failed(identity, error))
+    }
+
+    /// The PIN, or the confirmation, as the level wants it.
+    fn sign_asking(
+        &self,
+        identity: &Identity,
+        hash: SignatureHash,
+        data: &[u8],
+        usage: &Usage,
+    ) -> Result<Signature, AgentError> {
+        let operation = usage.purpose.operation();
+        let mut person = AskedPerson::new(&*self.asks, usage);
+        let used = use_signing_key(&self.tokens, &identity.keyset, operation, &mut person)?;
+        if self.locked.is_locked() {
+            return Err(AgentError::Locked { operation });
+        }
+        if used.key.public_key_der() != identity.spki {
+            return Err(KeysetError::Refused(format!(
+                "cannot {operation}: the key that was offered for the keyset {:?} on {} is not the one that its private \
+                 index names; nothing was signed",
+                identity.keyset.name.as_str(),
+                identity.keyset.token.name()
+            ))
+            .into());
+        }
+        let stands = used.unlock.token().stands();
+        let key = used.key;
+        let signature = used.unlock.sign_hashed(&key, hash, data)?;
+        self.note_use(&identity.keyset.token);
+        if stands && identity.keyset.level == SecurityLevel::Low {
+            identity.ready.set(Some(key));
+        }
+        Ok(signature)
+    }
+
+    /// What a failure says about the token: one that is gone is looked for anew, and its log-in is over.
+    fn failed(&self, identity: &Identity, error: AgentError) -> AgentError {
+        let gone = match &error {
+            AgentError::Keyset(error) if error.is_token_absent() => true,
+            AgentError::Keyset(KeysetError::Token(error)) if error.kind() == TokenErrorKind::Absent => {
+                self.tokens.forget_keysets(&identity.keyset.token);
+                false
+            }
+            AgentError::Keyset(KeysetError::Refused(_) | KeysetError::Damaged { .. }) => {
+                self.tokens.forget_keysets(&identity.keyset.token);
+                false
+            }
+            _ => return error,
+        };
+        if gone {
+            self.lost(&identity.keyset.token);
+        } else if let Err(error) = self.refresh() {
+            tracing::debug!(%error, "cannot list the tokens");
+        }
+        error
+    }
+}
+
+/// Under the log-in that stands, without any question.
+fn sign_ready(key: &TokenKey, hash: SignatureHash, data: &[u8]) -> Result<Signature, TokenError> {
+    let unlock = key
+        .token()
+        .under_standing_log_in()
+        .ok_or_else(|| TokenError::NotLoggedIn { operation: "sign", token: key.token().info().name() })?;
+    unlock.sign_hashed(key, hash, data)
+}
