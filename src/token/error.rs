@@ -165,6 +165,25 @@ pub enum TokenError {
         /// the token
         token: TokenName,
     },
+    /// There is no room on the token for what was to be written.
+    #[error(
+        "cannot {operation}: {token} is full; delete what is no longer needed (`tokenkeep keyset delete`), or use another \
+         token"
+    )]
+    Full {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+    },
+    /// Nothing can be written to the token.
+    #[error("cannot {operation}: {token} is write-protected; lift that, or use another token")]
+    WriteProtected {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+    },
     /// The token cannot do this at all.
     #[error(
         "cannot {operation}: {token} does not support {what}; use another token, or a module of it that does (`--module`)"
@@ -301,6 +320,8 @@ impl TokenError {
             Self::LabelTaken { .. }
             | Self::LabelUnfit { .. }
             | Self::NoFreeSlot { .. }
+            | Self::Full { .. }
+            | Self::WriteProtected { .. }
             | Self::Unsupported { .. }
             | Self::BadDelivery { .. }
             | Self::BadData { .. } => TokenErrorKind::Refused,

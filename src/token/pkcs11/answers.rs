@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cryptoki::context::Function;
 use cryptoki::error::{Error, Result, RvError};
 
 use crate::token::{PinState, TokenError, TokenName};
@@ -24,11 +25,9 @@ pub(super) fn explain(
         RvError::PinLocked => TokenError::PinLocked { operation, token },
         RvError::UserPinNotInitialized => TokenError::PinNotSet { operation, token },
         RvError::UserNotLoggedIn => TokenError::NotLoggedIn { operation, token },
-        RvError::TokenNotPresent
-        | RvError::TokenNotRecognized
-        | RvError::DeviceRemoved
-        | RvError::SlotIdInvalid
-        | RvError::SessionHandleInvalid => TokenError::Absent { operation, token },
+        code if says_removed(*code) => TokenError::Absent { operation, token },
+        RvError::DeviceMemory => TokenError::Full { operation, token },
+        RvError::TokenWriteProtected | RvError::SessionReadOnly => TokenError::WriteProtected { operation, token },
         RvError::MechanismInvalid
         | RvError::MechanismParamInvalid
         | RvError::FunctionNotSupported
@@ -42,6 +41,33 @@ pub(super) fn explain(
         RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid => TokenError::KeyAbsent { operation, token },
         other => TokenError::Fault { operation, token, code: name_of(*other) },
     }
+}
+
+fn says_removed(code: RvError) -> bool {
+    matches!(
+        code,
+        RvError::TokenNotPresent | RvError::TokenNotRecognized | RvError::DeviceRemoved | RvError::SlotIdInvalid
+    )
+}
+
+/// Does the answer say that the token is not there any more?
+pub(super) fn is_removed(error: &Error) -> bool {
+    matches!(error, Error::Pkcs11(code, _) if says_removed(*code))
+}
+
+/// Does it say that the session is no more? A module closes all sessions of a token that is pulled out.
+pub(super) fn is_session_gone(error: &Error) -> bool {
+    matches!(error, Error::Pkcs11(RvError::SessionHandleInvalid | RvError::SessionClosed, _))
+}
+
+/// Does it say that nobody is logged in?
+pub(super) fn is_not_logged_in(error: &Error) -> bool {
+    is(error, RvError::UserNotLoggedIn)
+}
+
+/// Did it fail in the log-in that a key asks for at each use, or after it?
+pub(super) fn is_after_init(error: &Error) -> bool {
+    matches!(error, Error::Pkcs11(_, Function::Login | Function::Sign | Function::Decrypt))
 }
 
 /// Asks a question again, a few times, that a module answers with `CKR_GENERAL_ERROR`: SoftHSM does so when another
@@ -111,7 +137,6 @@ pub(super) fn name_of(code: RvError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptoki::context::Function;
 
     #[test]
     fn names_are_the_standards() {
@@ -132,9 +157,22 @@ mod tests {
     }
 
     #[test]
+    fn a_full_and_a_write_protected_token_are_called_so() {
+        let token = TokenName { label: "card".into(), serial: "1".into() };
+        let said = |code| {
+            let error = Error::Pkcs11(code, Function::CreateObject);
+            explain("write a certificate", &token, &error, || PinState::Ok).to_string()
+        };
+        assert!(said(RvError::DeviceMemory).contains("is full"));
+        assert!(said(RvError::TokenWriteProtected).contains("write-protected"));
+        assert!(said(RvError::SessionReadOnly).contains("write-protected"));
+        assert!(said(RvError::HostMemory).contains("CKR_HOST_MEMORY"), "that is not the token's");
+    }
+
+    #[test]
     fn removal_is_never_taken_for_a_wrong_pin() {
         let token = TokenName { label: "card".into(), serial: "1".into() };
-        for code in [RvError::TokenNotPresent, RvError::DeviceRemoved, RvError::SessionHandleInvalid] {
+        for code in [RvError::TokenNotPresent, RvError::DeviceRemoved, RvError::TokenNotRecognized] {
             let error = explain("log in", &token, &Error::Pkcs11(code, Function::Login), || PinState::CountLow);
             assert!(matches!(error, TokenError::Absent { .. }), "{error}");
         }

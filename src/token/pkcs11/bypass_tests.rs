@@ -260,3 +260,31 @@ fn the_transport_key_unwraps_only_into_a_key_that_stays() {
         decrypted.expect_err("the transport key decrypted");
     }
 }
+
+/// A signing key of the lower levels may be copied, so it may be changed; what is secret in it stays so.
+#[test]
+fn a_signing_key_of_a_lower_level_can_be_copied_but_not_read() {
+    for module in modules() {
+        let token = open_token(&module);
+        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        for level in [SecurityLevel::Medium, SecurityLevel::Low] {
+            let id = KeyId::random().unwrap();
+            ceremony.generate_signing_key("signing", &id, KeyAlgorithm::P256, level).unwrap();
+            for laxer in [Attribute::Extractable(true), Attribute::Sensitive(false)] {
+                let change = [laxer.clone()];
+                attempt(&token, &id, |session, handle| session.update_attributes(handle, &change))
+                    .expect_err("it was made readable");
+                let template = [Attribute::Token(false), laxer];
+                attempt(&token, &id, |session, handle| session.copy_object(handle, &template))
+                    .expect_err("it was made readable by copying");
+            }
+            let read = attempt(&token, &id, |session, handle| {
+                let copy = session.copy_object(handle, &[Attribute::Token(false)])?;
+                session.get_attributes(copy, &[AttributeType::Value])
+            });
+            assert!(read.expect("it may be copied").is_empty(), "a copy was read");
+            attempt(&token, &id, |session, handle| wrap_with_own_key(&token, session, handle))
+                .expect_err("it was wrapped by somebody's key");
+        }
+    }
+}

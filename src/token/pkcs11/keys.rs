@@ -173,6 +173,8 @@ impl Token {
         self.must_be_logged_in(operation)?;
         self.forget(ObjectClassKey::Private, id);
         self.alone(operation, |session| {
+            // Copies of a key that is destroyed would go on signing.
+            self.drop_copies();
             for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
                 let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
                 for handle in session.find_objects(&template)? {
@@ -239,10 +241,17 @@ impl Token {
     }
 
     pub(super) fn must_be_logged_in(&self, operation: &'static str) -> Result<(), TokenError> {
-        if self.is_logged_in() {
-            return Ok(());
+        if self.is_logged_in() { Ok(()) } else { Err(self.nobody_is_logged_in(operation)) }
+    }
+
+    /// Why nobody is logged in: a token that is gone would ask for a PIN that cannot help.
+    pub(super) fn nobody_is_logged_in(&self, operation: &'static str) -> TokenError {
+        let token = self.info().name();
+        if self.presence().is_gone() {
+            TokenError::Absent { operation, token }
+        } else {
+            TokenError::NotLoggedIn { operation, token }
         }
-        Err(TokenError::NotLoggedIn { operation, token: self.info().name() })
     }
 }
 

@@ -58,15 +58,17 @@ impl Token {
         self.check_length(operation, pin)?;
         let _alone = self.exclusive();
         self.check_pin_can_be_tried(operation)?;
-        let anchor = self.sessions().anchor();
         let stood = self.standing();
-        self.log_out_session(&anchor);
-        self.note_new_pin(false);
-        if let Err(error) = anchor.login(UserType::User, Some(&auth_pin(pin))) {
+        let result = self.sessions().at_anchor(|anchor| {
+            self.log_out_session(anchor);
+            self.note_new_pin(false);
+            anchor.login(UserType::User, Some(&auth_pin(pin)))
+        });
+        if let Err(error) = result {
             let error = self.explain(operation, &error);
             return Err(if stood.is_some() { error.and_a_log_in_ended() } else { error });
         }
-        self.note_logged_in(true);
+        self.note_logged_in();
         let stands = match purpose {
             Purpose::ToStay => None,
             Purpose::OneAct => stood,
@@ -79,7 +81,7 @@ impl Token {
     /// Logs out, and ends a log-in that stands; no error when nobody is logged in.
     pub fn log_out(&self) -> Result<(), TokenError> {
         let _alone = self.exclusive();
-        self.log_out_session(&self.sessions().anchor());
+        self.log_out_alone();
         Ok(())
     }
 
@@ -91,8 +93,9 @@ impl Token {
         let _alone = self.exclusive();
         self.check_pin_can_be_tried(operation)?;
         self.note_new_pin(false);
-        let anchor = self.sessions().anchor();
-        anchor.set_pin(&auth_pin(old), &auth_pin(new)).map_err(|error| self.explain(operation, &error))
+        self.sessions()
+            .at_anchor(|anchor| anchor.set_pin(&auth_pin(old), &auth_pin(new)))
+            .map_err(|error| self.explain(operation, &error))
     }
 
     /// Changes the SO PIN; one try of the old one. Logs the user out.
@@ -119,10 +122,12 @@ impl Token {
     ) -> Result<(), TokenError> {
         self.check_length(operation, so_pin)?;
         let _alone = self.exclusive();
-        let anchor = self.sessions().anchor();
-        self.log_out_session(&anchor);
-        let result = anchor.login(UserType::So, Some(&auth_pin(so_pin))).and_then(|()| act(&anchor));
-        self.log_out_session(&anchor);
+        let result = self.sessions().at_anchor(|anchor| {
+            self.log_out_session(anchor);
+            let result = anchor.login(UserType::So, Some(&auth_pin(so_pin))).and_then(|()| act(anchor));
+            self.log_out_session(anchor);
+            result
+        });
         result.map_err(|error| self.explain(operation, &error))
     }
 
@@ -130,8 +135,16 @@ impl Token {
     pub(in crate::token) fn lock_again(&self) {
         let _alone = self.exclusive();
         if !self.stands() {
-            self.log_out_session(&self.sessions().anchor());
+            self.log_out_alone();
         }
+    }
+
+    /// Logs out while the token is held alone.
+    fn log_out_alone(&self) {
+        let _ = self.sessions().at_anchor(|anchor| {
+            self.log_out_session(anchor);
+            Ok(())
+        });
     }
 
     /// A PIN that is too short or too long is not tried: it would cost a try for nothing.
@@ -154,13 +167,13 @@ impl Token {
     }
 
     fn log_out_session(&self, session: &Session) {
+        self.drop_copies();
         if let Err(error) = session.logout()
             && !answers::is(&error, RvError::UserNotLoggedIn)
         {
             tracing::debug!(token = %self.info().name(), %error, "log-out failed");
         }
-        self.note_standing(None);
-        self.note_logged_in(false);
+        self.note_logged_out();
     }
 }
 

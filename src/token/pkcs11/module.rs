@@ -141,7 +141,7 @@ impl Module {
     pub fn rescan(&self) -> Result<bool, TokenError> {
         let mut open = self.open_tokens();
         let _stopped = self.inner.running.write().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, token| token.strong_count() > 0);
+        open.retain(|_, token| token.upgrade().map(Token::from_shared).is_some_and(|token| !token.is_buried()));
         if !open.is_empty() {
             return Ok(false);
         }
@@ -156,7 +156,8 @@ impl Module {
     }
 
     /// Opens the token and becomes its owner. Waits up to 5 s for another owner to end, then names it in the error.
-    /// Opening a token that this process has open already gives the same one.
+    /// Opening a token that this process has open already gives the same one, unless that one was removed meanwhile, or
+    /// is not what it was: then the token is opened anew, and nobody is logged in.
     pub fn open(&self, token: &TokenInfo) -> Result<Token, TokenError> {
         self.open_within(token, PATIENCE)
     }
@@ -164,11 +165,21 @@ impl Module {
     /// The same, waiting only so long: to look at all tokens, of which some are others'.
     pub fn open_within(&self, token: &TokenInfo, patience: Duration) -> Result<Token, TokenError> {
         let operation = "open the token";
-        let mut open = self.open_tokens();
-        if let Some(shared) = open.get(&token.serial).and_then(Weak::upgrade) {
-            return Ok(Token::from_shared(shared));
-        }
-        let owner = OwnerLock::acquire_within(self.path(), &token.name(), patience)?;
+        let (mut open, owner) = loop {
+            let open = self.open_tokens();
+            match open.get(&token.serial).and_then(Weak::upgrade).map(Token::from_shared) {
+                None => break (open, Arc::new(OwnerLock::acquire_within(self.path(), &token.name(), patience)?)),
+                // The lock is this process's already.
+                Some(gone) if gone.is_gone() => break (open, gone.owner()),
+                Some(there) => {
+                    // Others open other tokens meanwhile: this may have to wait for an operation to end.
+                    drop(open);
+                    if there.is_present() {
+                        return Ok(there);
+                    }
+                }
+            }
+        };
         let (slot, info) = self.slot_of(operation, token)?;
         let opened = Token::new(self.clone(), slot, TokenInfo::new(self.path(), &info), pin_bytes(&info), owner)
             .map_err(|error| answers::explain(operation, &token.name(), &error, || token.pin_state))?;
@@ -194,7 +205,12 @@ impl Module {
     }
 
     pub(super) fn pin_state(&self, slot: Slot) -> CkResult<PinState> {
-        Ok(pin_state_of(&answers::patiently(|| self.inner.pkcs11.get_token_info(slot))?))
+        Ok(pin_state_of(&self.look_into(slot)?))
+    }
+
+    /// What the token in a slot says about itself now.
+    pub(super) fn look_into(&self, slot: Slot) -> CkResult<CkTokenInfo> {
+        answers::patiently(|| self.inner.pkcs11.get_token_info(slot))
     }
 
     /// The slots with a token in them, initialized or not, and what each says.
@@ -206,9 +222,8 @@ impl Module {
             remedy: "check that its configuration is still there".to_owned(),
         };
         let slots = answers::patiently(|| self.inner.pkcs11.get_slots_with_token()).map_err(failed)?;
-        let look = |slot| answers::patiently(|| self.inner.pkcs11.get_token_info(slot));
         // A token that is pulled out between the two questions is simply not there.
-        Ok(slots.into_iter().filter_map(|slot| look(slot).ok().map(|info| (slot, info))).collect())
+        Ok(slots.into_iter().filter_map(|slot| self.look_into(slot).ok().map(|info| (slot, info))).collect())
     }
 
     /// The token in a slot.

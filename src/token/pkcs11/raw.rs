@@ -86,17 +86,23 @@ impl RawFunctions {
 
     /// `C_Sign`, after `sign_init` (and, where it is asked for, the context-specific log-in) on the same session.
     pub(super) fn sign(&self, session: &Session, data: &[u8]) -> Result<Vec<u8>> {
-        let function = self.functions.C_Sign.ok_or(Error::NullFunctionPointer)?;
         let mut output = vec![0_u8; LONGEST_OUTPUT];
-        let mut length = c_length(&output)?;
+        let length = self.sign_into(session, data, &mut output)?;
+        output.truncate(length);
+        Ok(output)
+    }
+
+    /// The same into a buffer of the caller's; the length of what was written there.
+    pub(super) fn sign_into(&self, session: &Session, data: &[u8], output: &mut [u8]) -> Result<usize> {
+        let function = self.functions.C_Sign.ok_or(Error::NullFunctionPointer)?;
+        let mut length = c_length(output)?;
         let data_length = c_length(data)?;
         // SAFETY: both buffers live through the call, with their true lengths; the module only reads `data`.
         let answer = unsafe {
             function(session.handle(), data.as_ptr().cast_mut(), data_length, output.as_mut_ptr(), &raw mut length)
         };
         result(answer, Function::Sign)?;
-        output.truncate(usize::try_from(length)?);
-        Ok(output)
+        Ok(usize::try_from(length)?)
     }
 
     /// `C_Decrypt`, after `decrypt_init` (and the context-specific log-in) on the same session.

@@ -1,9 +1,9 @@
 //! The sessions of one token: an anchor that keeps the log-in alive, and a few for the work.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError, TryLockError};
 
-use cryptoki::context::Pkcs11;
-use cryptoki::error::Result;
+use cryptoki::context::{Function, Pkcs11};
+use cryptoki::error::{Error, Result, RvError};
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
@@ -16,8 +16,8 @@ pub(super) struct Sessions {
     slot: Slot,
     read_only: bool,
     limit: usize,
-    // Closing the last session of a token logs out (PKCS#11 v2.40 §5.6): this one stays.
-    anchor: Mutex<Session>,
+    // Closing the last session of a token logs out (PKCS#11 v2.40 §5.6): this one stays, until the token is gone.
+    anchor: Mutex<Option<Session>>,
     work: Mutex<Work>,
     returned: Condvar,
 }
@@ -26,6 +26,7 @@ pub(super) struct Sessions {
 struct Work {
     idle: Vec<Session>,
     lent: usize,
+    ended: bool,
 }
 
 impl Sessions {
@@ -37,15 +38,43 @@ impl Sessions {
             slot,
             read_only,
             limit: cores.clamp(2, 16),
-            anchor: Mutex::new(open_session(module, slot, read_only)?),
+            anchor: Mutex::new(Some(open_session(module, slot, read_only)?)),
             work: Mutex::default(),
             returned: Condvar::new(),
         })
     }
 
-    /// The session on which log-in and log-out happen.
-    pub(super) fn anchor(&self) -> MutexGuard<'_, Session> {
-        self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many sessions are lent out at most.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Does something in the session on which log-in and log-out happen.
+    pub(super) fn at_anchor<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+        let anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        act(anchor.as_ref().ok_or_else(ended)?)
+    }
+
+    /// The same; `None` while something else is done there.
+    pub(super) fn at_free_anchor<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Option<Result<T>> {
+        let anchor = match self.anchor.try_lock() {
+            Ok(anchor) => anchor,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(anchor.as_ref().ok_or_else(ended).and_then(act))
+    }
+
+    /// Closes all sessions and opens none any more: the token is gone, and a module may give the handles of its sessions
+    /// to others.
+    pub(super) fn end(&self) {
+        let idle = {
+            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+            work.ended = true;
+            std::mem::take(&mut work.idle)
+        };
+        drop(idle);
+        *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Does something in a session, waiting for one if all are lent. A session in which something failed is closed,
@@ -55,6 +84,9 @@ impl Sessions {
             let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
             while work.lent >= self.limit {
                 work = self.returned.wait(work).unwrap_or_else(PoisonError::into_inner);
+            }
+            if work.ended {
+                return Err(ended());
             }
             work.lent += 1;
             work.idle.pop()
@@ -67,7 +99,9 @@ impl Sessions {
         let result = act(&session);
         if result.is_ok() {
             let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-            work.idle.push(session);
+            if !work.ended {
+                work.idle.push(session);
+            }
         }
         drop(lent);
         result
@@ -75,8 +109,16 @@ impl Sessions {
 
     /// A session that the caller keeps: session objects live as long as the session that made them.
     pub(super) fn open_another(&self) -> Result<Session> {
+        if self.work.lock().unwrap_or_else(PoisonError::into_inner).ended {
+            return Err(ended());
+        }
         open_session(&self.module, self.slot, self.read_only)
     }
+}
+
+/// What a module answers to a session that is no more.
+fn ended() -> Error {
+    Error::Pkcs11(RvError::SessionClosed, Function::GetSessionInfo)
 }
 
 /// Counts a lent session down, also when the work in it panics.

@@ -74,11 +74,19 @@ fn level(level: SecurityLevel) -> Vec<Attribute> {
 }
 
 /// A signing key: signs and nothing else. Without a level it is the authority's, which nobody copies.
+///
+/// At Medium and Low it is not [`unchangeable`]: SoftHSM refuses to copy such a key into a session (whatever the template
+/// says, `CKA_TOKEN` too: `CKR_ATTRIBUTE_READ_ONLY`), and the agent signs with such copies. What could be changed by
+/// somebody who is logged in, and so can sign with it anyway, is what else it is used for; it can no more be read than
+/// before (`CKA_SENSITIVE` and `CKA_EXTRACTABLE` go one way only).
 pub(super) fn signing_key(label: &str, id: &KeyId, of: Option<SecurityLevel>) -> Vec<Attribute> {
     let mut template = lasting(label, id);
     template.extend(private_key_for(&[Use::Sign]));
     template.extend(of.map_or_else(|| vec![Attribute::Copyable(false)], level));
-    unchangeable(template)
+    match of {
+        Some(SecurityLevel::Medium | SecurityLevel::Low) => template,
+        Some(SecurityLevel::High) | None => unchangeable(template),
+    }
 }
 
 /// The public half of a signing key, as it is made with it.

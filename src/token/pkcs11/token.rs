@@ -13,9 +13,11 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
 use super::answers;
+use super::fast_signer::AllLanes;
 use super::log_in::LogIn;
 use super::mechanisms::Mechanisms;
 use super::module::Module;
+use super::presence::Presence;
 use super::raw::RawFunctions;
 use super::sessions::Sessions;
 use super::turns::Turns;
@@ -41,11 +43,14 @@ pub(super) struct OpenToken {
     // The number of the log-in that stands; 0 when none does. It changes only while the token is held alone.
     standing: AtomicU64,
     turns: Turns,
+    presence: Presence,
+    lanes: AllLanes,
     // The SO has set a new PIN that nobody has tried yet. Kryoptic goes on saying that the old one is locked.
     pin_is_new: AtomicBool,
     handles: Mutex<HashMap<(ObjectClassKey, KeyId), ObjectHandle>>,
     mechanisms: OnceLock<Mechanisms>,
-    _owner: OwnerLock,
+    // Shared with the token that is opened anew in this one's place.
+    owner: Arc<OwnerLock>,
 }
 
 /// The classes of objects whose handles are kept, as something that can be hashed.
@@ -70,7 +75,7 @@ impl Token {
         slot: Slot,
         info: TokenInfo,
         pin_bytes: std::ops::RangeInclusive<usize>,
-        owner: OwnerLock,
+        owner: Arc<OwnerLock>,
     ) -> CkResult<Self> {
         let sessions = Sessions::open(module.pkcs11(), slot, info.write_protected)?;
         Ok(Self {
@@ -84,10 +89,12 @@ impl Token {
                 logged_in: AtomicBool::new(false),
                 standing: AtomicU64::new(0),
                 turns: Turns::default(),
+                presence: Presence::default(),
+                lanes: AllLanes::default(),
                 pin_is_new: AtomicBool::new(false),
                 handles: Mutex::default(),
                 mechanisms: OnceLock::new(),
-                _owner: owner,
+                owner,
             }),
         })
     }
@@ -127,12 +134,15 @@ impl Token {
         self.inner.logged_in.load(Ordering::SeqCst)
     }
 
-    pub(super) fn note_logged_in(&self, logged_in: bool) {
-        self.inner.logged_in.store(logged_in, Ordering::SeqCst);
-        if !logged_in {
-            // Handles of private objects die with the log-in.
-            self.handles().clear();
-        }
+    pub(super) fn note_logged_in(&self) {
+        self.inner.logged_in.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes that nobody is logged in any more: nothing stands, and handles of private objects are dead.
+    pub(super) fn note_logged_out(&self) {
+        self.note_standing(None);
+        self.inner.logged_in.store(false, Ordering::SeqCst);
+        self.handles().clear();
     }
 
     /// The number of the log-in that stands.
@@ -169,6 +179,27 @@ impl Token {
 
     pub(super) fn shared(&self) -> RwLockReadGuard<'_, ()> {
         self.inner.guard.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn presence(&self) -> &Presence {
+        &self.inner.presence
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.inner.slot
+    }
+
+    pub(super) fn module(&self) -> &Module {
+        &self.inner.module
+    }
+
+    /// Those who sign fast: what they keep dies with the log-in.
+    pub(super) fn lanes(&self) -> &AllLanes {
+        &self.inner.lanes
+    }
+
+    pub(super) fn owner(&self) -> Arc<OwnerLock> {
+        Arc::clone(&self.inner.owner)
     }
 
     pub(super) fn exclusive(&self) -> RwLockWriteGuard<'_, ()> {
@@ -225,8 +256,15 @@ impl Token {
             Ok::<_, TokenError>(self.inner.sessions.with(|session| act(session, handle)))
         };
         match attempt(self.handle(operation, class, id)?)? {
+            // What was begun with a PIN is not begun again: that would be a second try of it.
+            Err(error) if entitled.pin().is_some() && answers::is_after_init(&error) => Err(error),
             Err(error) if answers::is_stale_handle(&error) => {
                 self.forget(class, id);
+                attempt(self.handle(operation, class, id)?)?
+            }
+            // The pool has closed the session; if that was all that is gone, the next one does it.
+            Err(error) if answers::is_session_gone(&error) => {
+                self.note(&error);
                 attempt(self.handle(operation, class, id)?)?
             }
             result => result,
@@ -236,9 +274,7 @@ impl Token {
 
     fn must_be_entitled(&self, operation: &'static str, entitled: LogIn<'_>) -> Result<(), TokenError> {
         match entitled {
-            LogIn::Standing(number) if self.standing() != Some(number) => {
-                Err(TokenError::NotLoggedIn { operation, token: self.info().name() })
-            }
+            LogIn::Standing(number) if self.standing() != Some(number) => Err(self.nobody_is_logged_in(operation)),
             _ => self.must_be_logged_in(operation),
         }
     }
@@ -250,15 +286,16 @@ impl Token {
         let template = [Attribute::Class(class.class()), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
         let found = self.alone(operation, |session| session.find_objects(&template))?;
         let Some(handle) = found.first() else {
-            let token = self.info().name();
-            return Err(if self.is_logged_in() {
-                TokenError::KeyAbsent { operation, token }
-            } else {
-                TokenError::NotLoggedIn { operation, token }
-            });
+            self.must_be_logged_in(operation)?;
+            return Err(TokenError::KeyAbsent { operation, token: self.info().name() });
         };
         self.remember(class, id, *handle);
         Ok(*handle)
+    }
+
+    /// Looks up the handle of a private key that may have been forgotten.
+    pub(super) fn private_handle(&self, operation: &'static str, id: &KeyId) -> Result<ObjectHandle, TokenError> {
+        self.handle(operation, ObjectClassKey::Private, id)
     }
 
     pub(super) fn remember(&self, class: ObjectClassKey, id: &KeyId, handle: ObjectHandle) {
@@ -269,8 +306,14 @@ impl Token {
         self.handles().remove(&(class, id.clone()));
     }
 
+    /// What a module's answer means; notes what it says about the token's presence and log-in.
     pub(super) fn explain(&self, operation: &'static str, error: &Error) -> TokenError {
+        self.note(error);
+        let name = self.inner.info.name();
+        if self.presence().is_gone() {
+            return TokenError::Absent { operation, token: name };
+        }
         let pin_state = || self.pin_state().unwrap_or(PinState::CountLow);
-        answers::explain(operation, &self.inner.info.name(), error, pin_state)
+        answers::explain(operation, &name, error, pin_state)
     }
 }

@@ -8,7 +8,7 @@ use crate::token::{KeyAlgorithm, KeyId, RsaSize, SecurityLevel, Signature, Signa
 
 const KINDS: [KeyAlgorithm; 3] = [KeyAlgorithm::P256, KeyAlgorithm::P384, KeyAlgorithm::Rsa(RsaSize::Bits2048)];
 
-pub(super) fn verifies(key: &TokenKey, message: &[u8], signature: &Signature) -> bool {
+pub(in crate::token) fn verifies(key: &TokenKey, message: &[u8], signature: &Signature) -> bool {
     let (spki, bytes) = (key.public_key_der(), signature.as_bytes());
     match key.algorithm() {
         KeyAlgorithm::P256 => p256::ecdsa::VerifyingKey::from_public_key_der(spki)

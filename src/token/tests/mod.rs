@@ -4,7 +4,10 @@
 mod keys;
 mod log_in;
 mod objects;
+mod presence;
 mod provisioning;
 mod transfer;
 mod turns;
 mod witnesses;
+
+pub(super) use keys::verifies;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::keys::verifies;
+use super::verifies;
 use crate::token::test_support::{PIN, kryoptic, modules, open_token, pin, softhsm};
 use crate::token::{KeyAlgorithm, KeyId, PinState, SecurityLevel, Token, TokenError, TokenKey};
 

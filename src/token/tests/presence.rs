@@ -1,0 +1,88 @@
+//! Tokens come and go: what was opened before is gone for good, and what is opened then is opened anew.
+
+use cryptoki::error::RvError;
+
+use super::verifies;
+use crate::token::test_support::{PIN, SO_PIN, modules, new_token, open_token, pin, run, softhsm};
+use crate::token::{KeyAlgorithm, KeyId, SignatureHash, TokenError};
+
+#[test]
+fn a_token_that_came_back_is_opened_anew_and_nobody_is_logged_in() {
+    for module in modules() {
+        let token = open_token(&module);
+        drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+        let key = token.generate_signing_key("k", &KeyId::random().unwrap(), KeyAlgorithm::P256).unwrap();
+        let signer = token.fast_signer(&key);
+        signer.sign(SignatureHash::Sha256, b"m").unwrap();
+        let before = token.under_standing_log_in().unwrap();
+        token.check().unwrap();
+
+        let said = token.hears(RvError::DeviceRemoved);
+        assert!(matches!(said, TokenError::Absent { .. }), "{said}");
+        assert!(!token.is_present() && !token.stands() && !token.is_logged_in());
+        // Whatever is tried with what was opened before: absent, never a wrong PIN.
+        for error in [
+            token.check().unwrap_err(),
+            key.sign(b"m").unwrap_err(),
+            signer.sign(SignatureHash::Sha256, b"m").unwrap_err(),
+            before.sign(&key, b"m").unwrap_err(),
+            token.log_in(&pin("wrong-pin")).unwrap_err(),
+            token.unlock(pin("wrong-pin")).unwrap_err(),
+            token.keys().unwrap_err(),
+            token.public_keys().unwrap_err(),
+        ] {
+            assert!(matches!(error, TokenError::Absent { .. }), "{error}");
+        }
+
+        let again = module.open(token.info()).unwrap();
+        assert!(again.is_present() && !again.is_logged_in());
+        assert!(!token.is_present(), "the old one stays gone");
+        drop(again.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+        // The sessions of the old one are not closed a second time.
+        drop((token, signer, key));
+        let key = again.keys().unwrap().remove(0);
+        let signature = again.fast_signer(&key).sign(SignatureHash::Sha256, b"m").unwrap();
+        assert!(verifies(&key, b"m", &signature));
+        assert!(module.open(again.info()).unwrap().is_logged_in(), "and it is one token in the process again");
+    }
+}
+
+#[test]
+fn a_session_that_ends_alone_is_no_removal() {
+    for module in modules() {
+        let token = open_token(&module);
+        token.log_in(&pin(PIN)).unwrap();
+        for code in [RvError::SessionHandleInvalid, RvError::SessionClosed] {
+            let said = token.hears(code);
+            assert!(matches!(said, TokenError::Fault { .. }), "{said}");
+        }
+        assert!(matches!(token.hears(RvError::UserNotLoggedIn), TokenError::NotLoggedIn { .. }));
+        assert!(token.is_present() && token.is_logged_in(), "the module says that it is");
+    }
+}
+
+#[test]
+fn a_log_in_that_ended_without_us_is_noticed() {
+    for module in modules() {
+        let token = open_token(&module);
+        drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+        token.log_out_behind_its_back();
+        assert!(token.stands(), "nobody has noticed yet");
+        token.check().unwrap();
+        assert!(!token.stands() && !token.is_logged_in());
+    }
+}
+
+#[test]
+fn a_token_made_anew_behind_our_back_is_not_the_one_that_was_opened() {
+    let module = softhsm();
+    let info = new_token(&module);
+    let token = module.open(&info).unwrap();
+    drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+    // Another program's process; its SO PIN is right.
+    let slots = ["--module", module.path().to_str().unwrap(), "--token-label", &info.label];
+    run("pkcs11-tool", &[&slots[..], &["--init-token", "--label", "made anew", "--so-pin", SO_PIN]].concat());
+    let error = token.check().unwrap_err();
+    assert!(matches!(error, TokenError::Absent { .. }), "{error}");
+    assert!(!token.stands());
+}
