@@ -78,11 +78,19 @@ pub(super) fn decide(request: VerifiedRequest, user: &UserRecord, policy: &Polic
     if letter.purpose != request.purpose() {
         return Err(wrong_message(letter.purpose));
     }
-    // A client that does not speak of levels (any CMP client) has keys of which nothing is known.
+    // A client that does not speak of levels (any CMP client) has keys of which nothing is known. A letter that allows
+    // one level only does not make them keys of that level: the records would say what nobody has said.
     let level = request.level().unwrap_or(SecurityLevel::Low);
     if !policy.allowed(&levels_of(letter)).contains(&level) {
         let allowed: Vec<_> = policy.allowed(&levels_of(letter)).iter().map(ToString::to_string).collect();
-        let text = format!("the level {level} is not allowed by this letter; allowed: {}", allowed.join(", "));
+        let allowed = allowed.join(", ");
+        let text = match request.level() {
+            Some(_) => format!("the level {level} is not allowed by this letter; allowed: {allowed}"),
+            None => format!(
+                "a request that says no level counts as {level}, which this letter does not allow (but {allowed}); for a \
+                 client that knows no levels the administrator makes the letter with `--levels {level}`"
+            ),
+        };
         return Err(Rejection::new(PkiFailureInfo::UNACCEPTED_POLICY, text));
     }
     let algorithm = request.signing().algorithm;

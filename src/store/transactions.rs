@@ -22,7 +22,7 @@ pub struct TransactionRecord {
     pub begun_at: Timestamp,
     /// Until when the reply must be confirmed.
     pub confirm_until: Timestamp,
-    /// The reply's exact bytes.
+    /// The reply's exact bytes; none before it is made, and long after the end.
     pub reply: Option<Vec<u8>>,
     /// SHA-256 of the message that ended it.
     pub confirmation_hash: Option<[u8; 32]>,
@@ -61,6 +61,19 @@ impl Store {
                 .bind(now.as_second()),
                 TransactionRecord::read,
             )
+        })
+    }
+
+    /// Forgets the replies of transactions that ended, if they were to be confirmed before `before`; their records stay.
+    /// Says of how many.
+    pub fn forget_replies(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.thread.transaction(move |database| {
+            let query = sqlx::query(
+                "UPDATE transactions SET reply = NULL, confirmation_reply = NULL
+                 WHERE state IN ('confirmed', 'rejected', 'unconfirmed') AND confirm_until < $1
+                   AND (reply IS NOT NULL OR confirmation_reply IS NOT NULL)",
+            );
+            Ok(database.run(query.bind(before.as_second()))?.rows_affected())
         })
     }
 

@@ -97,6 +97,19 @@ fn clients_name_the_reference_and_the_mac_as_they_are_used_to() {
 }
 
 #[test]
+fn a_client_that_knows_no_levels_needs_a_letter_that_allows_low() {
+    let somebody = Somebody::new();
+    somebody.issue_with("high.letter", &["--levels", "high"]).ok();
+    let high = Letter::read_file(&somebody.machine.file("high.letter")).unwrap();
+    let output = ir(&somebody, &high, &[]);
+    assert_ne!(output.code(), 0, "{output}");
+    output.says("counts as low").says("--levels low");
+    somebody.issue_with("low.letter", &["--levels", "low"]).ok();
+    let low = Letter::read_file(&somebody.machine.file("low.letter")).unwrap();
+    ir(&somebody, &low, &[]).ok();
+}
+
+#[test]
 fn a_client_that_refuses_its_certificate_gives_the_letter_back() {
     let somebody = Somebody::new();
     let letter = letter(&somebody, "one.letter");

@@ -1,6 +1,6 @@
 //! `certConf`, `error`, and what nobody confirms in time: how a transaction ends.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::Respondent;
@@ -9,6 +9,9 @@ use crate::authority::rejection::{Stop, refuse};
 use crate::authority::{Authority, AuthorityError, at, audit};
 use crate::cmp::{CertConfirmContent, CertRepMessage, PkiBody, PkiFailureInfo, PkiMessage, Verdict};
 use crate::store::{Ending, TransactionRecord, TransactionState};
+
+/// How long after its time to be confirmed an ended transaction's replies are kept, for clients that ask again.
+const REPLIES_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What a `certConf` says about the whole of what was sent.
 enum Confirmation {
@@ -29,16 +32,21 @@ impl Authority {
         let transaction = self.transaction_of(request)?.ok_or_else(|| {
             refuse(PkiFailureInfo::BAD_REQUEST, "there is no enrollment of this transactionID to confirm")
         })?;
-        if let (Some(earlier), Some(reply)) = (&transaction.confirmation_hash, &transaction.confirmation_reply)
-            && *earlier == hash
-        {
-            return Ok(reply.clone());
+        if transaction.confirmation_hash == Some(hash) {
+            return match transaction.confirmation_reply {
+                Some(reply) => Ok(reply),
+                // Its bytes are forgotten; what it said was the same.
+                None => self.pki_conf(&request.respondent(), now),
+            };
         }
         let Some(reply) = transaction.reply.as_deref() else {
-            return Err(refuse(
-                PkiFailureInfo::BAD_REQUEST,
-                "this enrollment has no reply yet; send its request again",
-            ));
+            return Err(match transaction.state {
+                TransactionState::Begun | TransactionState::Answered => {
+                    refuse(PkiFailureInfo::BAD_REQUEST, "this enrollment has no reply yet; send its request again")
+                }
+                TransactionState::Confirmed => forgotten(),
+                TransactionState::Rejected | TransactionState::Unconfirmed => given_up(),
+            });
         };
         let reply = PkiMessage::from_der(reply)?;
         if transaction.state == TransactionState::Answered
@@ -61,10 +69,9 @@ impl Authority {
                 PkiFailureInfo::BAD_CERT_ID,
                 "certConf does not name what was sent: every certificate by its certReqId and hash",
             )),
-            (TransactionState::Begun | TransactionState::Rejected | TransactionState::Unconfirmed, _) => Err(refuse(
-                PkiFailureInfo::CERT_REVOKED,
-                "this enrollment was given up and its certificates are revoked; begin again with the same letter",
-            )),
+            (TransactionState::Begun | TransactionState::Rejected | TransactionState::Unconfirmed, _) => {
+                Err(given_up())
+            }
         }
     }
 
@@ -86,8 +93,8 @@ impl Authority {
         }
     }
 
-    /// Gives up what was not confirmed in time: its certificates are revoked, its letters are good again. To be called
-    /// every minute. Says how many transactions ended so.
+    /// Gives up what was not confirmed in time: its certificates are revoked, its letters are good again. Forgets the
+    /// replies of what ended 30 days ago. To be called every minute. Says how many transactions were given up.
     pub fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
         let mut ended = 0;
         for overdue in self.store.overdue(now)? {
@@ -111,6 +118,10 @@ impl Authority {
             at("authority.sweep.after_end");
             tracing::info!(reference = %transaction.reference, "not confirmed in time; given up");
             ended += 1;
+        }
+        let forgotten = self.store.forget_replies(now.checked_sub(REPLIES_KEPT).unwrap_or(Timestamp::MIN))?;
+        if forgotten > 0 {
+            tracing::info!(forgotten, "forgot the replies of enrollments that ended long ago");
         }
         Ok(ended)
     }
@@ -193,6 +204,22 @@ fn certificates_of(ip: &CertRepMessage) -> Result<Vec<(i64, Vec<u8>)>, Stop> {
         }
     }
     Ok(certificates)
+}
+
+fn given_up() -> Stop {
+    refuse(
+        PkiFailureInfo::CERT_REVOKED,
+        "this enrollment was given up and its certificates are revoked; begin again with the same letter",
+    )
+}
+
+/// Of an enrollment that was confirmed so long ago that its replies are kept no longer.
+pub(super) fn forgotten() -> Stop {
+    refuse(
+        PkiFailureInfo::CERT_CONFIRMED,
+        "this enrollment was finished more than 30 days ago, and its reply is not kept so long; ask your administrator for \
+         a new letter",
+    )
 }
 
 fn already_confirmed() -> Stop {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::confirm::forgotten;
 use super::{Respondent, check_usable};
 use crate::authority::archive::{self, ArchivedKey, WrappedForToken};
 use crate::authority::authenticate::AuthenticatedRequest;
@@ -54,6 +55,7 @@ impl Authority {
             Some(earlier) => match earlier.state {
                 TransactionState::Begun => true,
                 TransactionState::Unconfirmed => false,
+                TransactionState::Confirmed => return Err(forgotten()),
                 _ => return Err(transaction_id_in_use()),
             },
         };

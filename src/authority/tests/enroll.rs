@@ -223,6 +223,45 @@ fn what_nobody_confirms_is_swept_and_the_same_message_begins_again() {
 }
 
 #[test]
+fn a_reply_is_given_again_for_thirty_days_and_then_forgotten() {
+    let days = |days: i64| later(days * 24 * 60);
+    let office = Office::new();
+    let (person, letter) = (Person::new(), &office.letter);
+    let request = person.request(letter, USUAL, now());
+    let reply = office.post(&request, now()).bytes;
+    let confirmation = Person::confirmation(letter, &request, &reply, None, now());
+    let confirmed = office.post(&confirmation, now()).bytes;
+    let stored = || office.authority().store.transaction(&transaction_of(&request)).unwrap().unwrap();
+
+    office.authority().sweep(days(30)).unwrap();
+    assert_eq!(office.post(&request, days(30)).bytes, reply);
+    assert_eq!(office.post(&confirmation, days(30)).bytes, confirmed);
+
+    office.authority().sweep(days(31)).unwrap();
+    assert!(stored().reply.is_none() && stored().confirmation_reply.is_none());
+    let (_, text) = refusal(&request, &office.post(&request, days(31)).bytes, &letter.temporary_key);
+    assert!(text.contains("30 days") && text.contains("administrator"), "{text}");
+    // Whoever has installed it and never saw pkiConf is still told that all is well; others are not.
+    let answer = office.post(&confirmation, days(31)).bytes;
+    assert!(matches!(proven(&confirmation, &answer, &letter.temporary_key).body(), PkiBody::PkiConf(_)));
+    let late = Person::confirmation(letter, &request, &reply, None, days(31));
+    let (_, text) = refusal(&late, &office.post(&late, days(31)).bytes, &letter.temporary_key);
+    assert!(text.contains("30 days"), "{text}");
+    assert_eq!(state_of_certificate(&office, &parts(&read(&reply)).0), CertificateState::Current);
+
+    // What is under way is not touched, however long it takes.
+    let office = Office::new();
+    let request = person.request(&office.letter, USUAL, now());
+    let reply = office.post(&request, now()).bytes;
+    office.authority().store.forget_replies(days(400)).unwrap();
+    assert_eq!(office.post(&request, now()).bytes, reply);
+}
+
+fn transaction_of(request: &[u8]) -> Vec<u8> {
+    read(request).header().transaction().unwrap().to_vec()
+}
+
+#[test]
 fn an_old_client_gets_a_signing_certificate_alone() {
     let office = Office::new();
     let (person, letter) = (Person::new(), &office.letter);
@@ -330,6 +369,7 @@ fn a_level_that_the_letter_does_not_allow_is_refused() {
         let request = person.request(&letter, Wish { level, ..USUAL }, now());
         let (reasons, text) = refusal(&request, &office.post(&request, now()).bytes, &letter.temporary_key);
         assert!(reasons.contains(PkiFailureInfo::UNACCEPTED_POLICY) && text.contains("high"), "{text}");
+        assert_eq!(text.contains("--levels low"), level.is_none(), "{text}");
     }
     person.enroll(&office, &letter, now());
 }
