@@ -2,6 +2,7 @@
 //! and the same answers for scripts.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -167,6 +168,29 @@ fn softhsm_setup_twice_is_harmless() {
     assert_eq!(first.out(), second.out(), "it prints the same line");
     assert_eq!(machine.read_text(".softhsm/softhsm2.conf"), configuration);
     assert_eq!(machine.inventory(&[]), before);
+}
+
+#[test]
+fn softhsm_setup_for_a_user_is_found_without_a_variable() {
+    let machine = fresh_machine(&free_addresses());
+    let (configuration, tokens) = ("home/.config/softhsm2/softhsm2.conf", "home/.local/share/softhsm2/tokens");
+    machine.shell("./softhsm-setup.sh --user").ok().says(configuration);
+    let mode = |name: &str| fs::metadata(machine.file(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(configuration), mode(tokens)), (0o600, 0o700));
+    assert!(machine.read_text(configuration).contains(machine.file(tokens).to_str().unwrap()));
+
+    let make = "env -u SOFTHSM2_CONF softhsm2-util --init-token --free --label theirs --so-pin 87654321 --pin 12345678";
+    machine.shell(make).ok();
+    let listed = machine.shell("env -u SOFTHSM2_CONF tokenkeep tokens --json").ok().json();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["label"]), (1, &"theirs".into()), "{listed}");
+    assert_eq!(machine.tokenkeep(&["tokens", "--json"]).ok().json(), serde_json::json!([]), "another configuration's");
+
+    // What is there, whoever wrote it, stays as it is.
+    let own = format!("{}# mine\n", machine.read_text(configuration));
+    machine.write(configuration, &own);
+    machine.shell("./softhsm-setup.sh --user").ok();
+    assert_eq!(machine.read_text(configuration), own);
+    machine.shell("./softhsm-setup.sh --users").fails_with(2).says("usage");
 }
 
 #[test]
