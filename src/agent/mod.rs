@@ -24,7 +24,7 @@ mod wording;
 mod worker;
 
 pub use asks::{Asks, Question};
-pub use broker::{BrokerError, Open, Prompting, Setup, run as run_broker};
+pub use broker::{AsksPerson, BrokerError, Open, Setup, run as run_broker};
 pub use error::AgentError;
 pub use keystore::{
     AskedPerson, Clock, Event, EventReceiver, Identity, Keystore, LogOff, Settings, SystemClock, TokenState, Watching,
@@ -34,4 +34,5 @@ pub use peer::Peer;
 pub use sandbox::{Shelter, enter as enter_sandbox};
 pub use sockets::{Directory, Door, State};
 pub use usage::{Purpose, Usage};
+pub use wording::Words;
 pub use worker::run as run_worker;

@@ -55,7 +55,7 @@ impl Kept {
     /// The token, if it is kept open and still there.
     pub fn open(&self, info: &TokenInfo) -> Option<Token> {
         let token = lock(&self.tokens).get(&place(info))?.open.clone()?;
-        if token.refresh_pin_state().is_ok() {
+        if token.is_present() {
             return Some(token);
         }
         self.forget(info);

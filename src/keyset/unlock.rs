@@ -119,10 +119,15 @@ pub(super) fn believed_for_use(
     keyset: &FoundKeyset,
     person: &mut dyn Person,
 ) -> Result<PrivateIndex, KeysetError> {
-    let index = believed(unlock.token(), &keyset.name, person)?;
-    if tokens.keeps_log_ins() && index.keyset.level > keyset.level {
+    let index = believed(unlock.token(), &keyset.name, person);
+    let misled = index.as_ref().map_or(true, |index| index.keyset.level > keyset.level);
+    if misled && tokens.keeps_log_ins() {
+        // No log-in stands that a public index brought about which does not hold.
         tokens.forget_keysets(&keyset.token);
         unlock.token().log_out()?;
+    }
+    let index = index?;
+    if misled && tokens.keeps_log_ins() {
         return Err(KeysetError::Refused(format!(
             "cannot use the keyset {}: its public index gave the level {}, and it is at {}; the public one was written \
              anew, nothing was done, and the log-in is over; do it again",

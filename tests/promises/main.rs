@@ -13,7 +13,6 @@
 mod support;
 
 mod archive;
-mod audit_checkpoint;
 mod authority_crashes;
 mod bad_replies;
 mod client_crashes;

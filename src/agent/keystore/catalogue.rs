@@ -67,7 +67,7 @@ impl Catalogue {
 
     /// The keys on this token that are ready under a log-in.
     pub fn ready_on(&self, token: &TokenInfo) -> Vec<Arc<Ready>> {
-        let on = |ready: &&Arc<Ready>| ready.key().is_some_and(|key| is_at(key.token().info(), token));
+        let on = |ready: &&Arc<Ready>| ready.signer().is_some_and(|signer| is_at(signer.key().token().info(), token));
         lock(&self.ready).values().filter(on).map(Arc::clone).collect()
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::keyset::FoundKeyset;
 use crate::pki::Certificate;
-use crate::token::{KeyAlgorithm, StoredCertificate, TokenKey};
+use crate::token::{FastSigner, KeyAlgorithm, StoredCertificate};
 
 /// The signing key of a keyset that stands. What it says comes from what anybody can write to the token: good for
 /// offering it, and believed no further. When it is used the private index is asked.
@@ -28,19 +28,19 @@ pub struct Identity {
 /// long as the keystore runs, whoever holds the identity.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    key: RwLock<Option<Arc<TokenKey>>>,
+    signer: RwLock<Option<Arc<FastSigner>>>,
     used: AtomicBool,
 }
 
 impl Ready {
-    pub fn key(&self) -> Option<Arc<TokenKey>> {
-        self.key.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn signer(&self) -> Option<Arc<FastSigner>> {
+        self.signer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn set(&self, key: Option<TokenKey>) {
+    pub fn set(&self, signer: Option<FastSigner>) {
         // What is replaced is dropped outside the lock: it may talk to its module.
-        let new = key.map(Arc::new);
-        let old = std::mem::replace(&mut *self.key.write().unwrap_or_else(PoisonError::into_inner), new);
+        let new = signer.map(Arc::new);
+        let old = std::mem::replace(&mut *self.signer.write().unwrap_or_else(PoisonError::into_inner), new);
         drop(old);
     }
 

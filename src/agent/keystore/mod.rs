@@ -333,3 +333,6 @@ impl fmt::Debug for Keystore {
         formatter.debug_struct("Keystore").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

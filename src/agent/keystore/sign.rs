@@ -4,7 +4,7 @@ use super::identity::Identity;
 use super::{AskedPerson, Inner};
 use crate::agent::{AgentError, Usage};
 use crate::keyset::{KeysetError, use_signing_key};
-use crate::token::{SecurityLevel, Signature, SignatureHash, TokenError, TokenErrorKind, TokenKey};
+use crate::token::{SecurityLevel, Signature, SignatureHash, TokenError, TokenErrorKind};
 
 impl Inner {
     pub fn sign(
@@ -17,8 +17,8 @@ impl Inner {
         if self.locked.is_locked() {
             return Err(AgentError::Locked { operation: usage.purpose.operation() });
         }
-        if let Some(key) = identity.ready.key() {
-            match sign_ready(&key, hash, data) {
+        if let Some(signer) = identity.ready.signer() {
+            match signer.sign(hash, data) {
                 Ok(signature) => {
                     identity.ready.note_use();
                     return Ok(signature);
@@ -64,7 +64,7 @@ impl Inner {
         let signature = used.unlock.sign_hashed(&key, hash, data)?;
         self.note_use(&identity.keyset.token);
         if stands && identity.keyset.level == SecurityLevel::Low {
-            identity.ready.set(Some(key));
+            identity.ready.set(Some(key.token().fast_signer(&key)));
         }
         Ok(signature)
     }
@@ -90,13 +90,4 @@ impl Inner {
         }
         error
     }
-}
-
-/// Under the log-in that stands, without any question.
-fn sign_ready(key: &TokenKey, hash: SignatureHash, data: &[u8]) -> Result<Signature, TokenError> {
-    let unlock = key
-        .token()
-        .under_standing_log_in()
-        .ok_or_else(|| TokenError::NotLoggedIn { operation: "sign", token: key.token().info().name() })?;
-    unlock.sign_hashed(key, hash, data)
 }

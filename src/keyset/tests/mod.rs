@@ -1,7 +1,7 @@
 //! Enrollments on SoftHSM, in process: the ends they come to, and what is on the token then.
 
 mod administering;
-mod double;
+pub mod double;
 mod enrolling;
 mod refusals;
 mod replies;

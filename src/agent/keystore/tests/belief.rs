@@ -1,0 +1,93 @@
+//! The public index is anybody's to write: what it may bring about, and what not.
+
+use super::*;
+use crate::keyset::ErrorKind;
+
+const APPLICATION: &str = "tokenkeep keyset";
+
+/// Somebody changes the public index of this keyset. (Here with the PIN, for which it is not needed: `SoftHSM` lets anybody
+/// write public objects.)
+fn forge(home: &Home, name: &str, from: &str, to: &str) {
+    let tokens = home.wallet.tokens.list().unwrap();
+    let label = home.wallet.name(name);
+    let info = tokens.iter().find(|token| token.label == label.as_str()).unwrap();
+    let unlock = home.wallet.tokens.modules()[0].open(info).unwrap().unlock(pin(PIN)).unwrap();
+    let token = unlock.token();
+    let index = token.data_objects(APPLICATION, false).unwrap().remove(0);
+    let text = String::from_utf8(index.value).unwrap();
+    assert!(text.contains(from), "{text}");
+    token.put_data(APPLICATION, label.as_str(), text.replace(from, to).as_bytes(), false).unwrap();
+}
+
+#[test]
+fn a_public_index_that_lowers_the_level_gets_no_signature_and_no_log_in() {
+    for (level, forged) in
+        [(SecurityLevel::High, "low"), (SecurityLevel::High, "medium"), (SecurityLevel::Medium, "low")]
+    {
+        let home = home(&[("x", level)]);
+        forge(&home, "x", &format!("\"{level}\""), &format!("\"{forged}\""));
+        home.person.will([Answer::Pin(PIN)]);
+        let refused = home.sign("x", "one").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+        assert!(refused.to_string().contains("was written anew"), "{refused}");
+        assert!(home.keystore.inner.tokens.standing().is_empty(), "the log-in stands");
+        // From then on it is what it was.
+        home.person.asked();
+        home.person.will([Answer::Pin(PIN)]);
+        home.sign("x", "two").unwrap();
+        assert_eq!(home.person.asked(), [format!("pin two x {level}")]);
+    }
+}
+
+#[test]
+fn a_keyset_that_only_the_public_index_has_signs_nothing() {
+    let home = home(&[("x", SecurityLevel::High)]);
+    let real = home.wallet.name("x");
+    let forged = home.wallet.name("f");
+    let tokens = home.wallet.tokens.list().unwrap();
+    let unlock = home.wallet.tokens.modules()[0].open(&tokens[0]).unwrap().unlock(pin(PIN)).unwrap();
+    let token = unlock.token();
+    let index = token.data_objects(APPLICATION, false).unwrap().remove(0);
+    let text = String::from_utf8(index.value).unwrap().replace(real.as_str(), forged.as_str());
+    token.put_data(APPLICATION, forged.as_str(), text.replace("\"high\"", "\"low\"").as_bytes(), false).unwrap();
+    drop(unlock);
+    home.person.will([Answer::Pin(PIN)]);
+    let refused = home.sign("f", "one").unwrap_err();
+    assert!(refused.to_string().contains("no private one"), "{refused}");
+    assert!(home.keystore.inner.tokens.standing().is_empty(), "the log-in stands");
+}
+
+#[test]
+fn the_key_is_the_one_that_the_private_index_names() {
+    let home = home(&[("x", SecurityLevel::Low)]);
+    let keyset = home.identity("x").keyset.clone();
+    let (signing, encryption) = (keyset.signing.clone().unwrap().to_string(), keyset.encryption[0].to_string());
+    home.keystore.inner.tokens.forget_all_keysets();
+    // The certificate of another key is offered as the signing one.
+    forge(&home, "x", &format!("\"signing\":\"{signing}\""), &format!("\"signing\":\"{encryption}\""));
+    home.hands.pass(SignedDuration::from_secs(10));
+    assert_eq!(home.identity("x").keyset.signing.as_ref().unwrap().to_string(), encryption, "nothing is forged");
+    home.person.will([Answer::Pin(PIN)]);
+    let refused = home.sign("x", "one").unwrap_err();
+    assert!(refused.to_string().contains("nothing was signed"), "{refused}");
+    home.sign("x", "two").unwrap();
+}
+
+#[test]
+fn an_authoritys_token_is_never_used() {
+    let home = home(&[("x", SecurityLevel::Low)]);
+    let keystore = &home.keystore;
+    let all = Tokens::new(vec![crate::token::test_support::softhsm()]);
+    let other =
+        Keystore::new(all, Arc::clone(&home.person) as Arc<dyn Asks>, Settings::default(), Arc::new(SystemClock));
+    let label = crate::token::test_support::fresh_label("authority");
+    let info = crate::token::test_support::softhsm().create_token(&label, &pin("so-pin-of-it"), &pin(PIN)).unwrap();
+    let token = crate::token::test_support::softhsm().open(&info).unwrap();
+    token.log_in(&pin(PIN)).unwrap();
+    token.put_data(crate::token::AUTHORITY_MARK, "authority", b"{}", false).unwrap();
+    let selector = TokenSelector::SerialOrLabel(label);
+    let refused = other.log_in_with(&selector, pin(PIN), &usage("login")).unwrap_err();
+    assert!(refused.to_string().contains("authority's"), "{refused}");
+    drop(other);
+    assert_eq!(keystore.identities().len(), 1);
+}

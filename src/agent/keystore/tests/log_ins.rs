@@ -1,0 +1,218 @@
+//! How log-ins begin and end, and what is told of it.
+
+use super::*;
+use crate::agent::act::{ActRequest, Choice};
+use crate::carrier::{Carrier, CarrierError};
+use crate::keyset::{ErrorKind, KeysetError};
+
+const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
+
+fn logged_in(name: &str, level: SecurityLevel) -> Home {
+    let home = home(&[(name, level)]);
+    home.person.will([Answer::Pin(PIN)]);
+    home.keystore.log_in(&home.choice(name), &usage("login")).unwrap();
+    assert!(home.stands(name));
+    home.person.asked();
+    home
+}
+
+#[test]
+fn a_log_in_ends_by_log_off() {
+    let home = logged_in("l", SecurityLevel::Low);
+    let events = home.keystore.events();
+    home.sign("l", "one").unwrap();
+    assert_eq!(home.keystore.log_off(None).unwrap(), 1);
+    assert!(!home.stands("l"));
+    let ended: Vec<_> = heard(&events);
+    assert!(matches!(&ended[..], [Event::LoggedOff { why: LogOff::Asked, .. }]), "{ended:?}");
+    home.person.will([Answer::Pin(PIN)]);
+    home.sign("l", "two").unwrap();
+    assert_eq!(home.person.asked(), ["pin two l low"]);
+    assert_eq!(home.keystore.log_off(None).unwrap(), 1);
+    assert_eq!(home.keystore.log_off(None).unwrap(), 0);
+}
+
+#[test]
+fn logging_off_one_token_leaves_the_others() {
+    let home = home(&[("a", SecurityLevel::Low), ("b", SecurityLevel::Low)]);
+    home.person.will([Answer::Pin(PIN), Answer::Pin(PIN)]);
+    home.sign("a", "one").unwrap();
+    home.sign("b", "one").unwrap();
+    let selector = TokenSelector::SerialOrLabel(home.identity("a").keyset.token.serial.clone());
+    assert_eq!(home.keystore.log_off(Some(&selector)).unwrap(), 1);
+    assert!(!home.stands("a") && home.stands("b"));
+    home.sign("b", "two").unwrap();
+    let nobody = TokenSelector::SerialOrLabel("no such token".to_owned());
+    assert_eq!(home.keystore.log_off(Some(&nobody)).unwrap_err().kind(), ErrorKind::Absent);
+}
+
+#[test]
+fn a_log_in_that_nobody_uses_ends_and_one_that_is_used_does_not() {
+    let home = logged_in("l", SecurityLevel::Low);
+    let events = home.keystore.events();
+    for _ in 0..3 {
+        home.hands.pass(HALF_AN_HOUR - SignedDuration::from_secs(1));
+        home.sign("l", "use").unwrap();
+        home.keystore.inner.look(false);
+    }
+    assert!(home.stands("l"));
+    home.hands.pass(HALF_AN_HOUR);
+    home.keystore.inner.look(false);
+    assert!(!home.stands("l"));
+    let ended = heard(&events);
+    assert!(matches!(&ended[..], [Event::LoggedOff { why: LogOff::Idle, .. }]), "{ended:?}");
+}
+
+#[test]
+fn every_log_in_ends_when_the_machine_sleeps() {
+    for level in [SecurityLevel::Low, SecurityLevel::Medium] {
+        let home = logged_in("x", level);
+        home.hands.pass(SignedDuration::from_secs(60));
+        home.keystore.inner.look(false);
+        assert!(home.stands("x"), "time alone is no sleep");
+        home.hands.sleep(SignedDuration::from_secs(60));
+        home.keystore.inner.look(false);
+        assert!(!home.stands("x"));
+    }
+    let home = logged_in("x", SecurityLevel::Low);
+    home.keystore.suspend();
+    assert!(!home.stands("x"));
+}
+
+#[test]
+fn locked_there_are_no_keys_and_no_uses_and_afterwards_no_log_in() {
+    let home = logged_in("l", SecurityLevel::Low);
+    let identity = home.identity("l");
+    let events = home.keystore.events();
+    home.keystore.lock(b"pass phrase").unwrap();
+    assert!(home.keystore.identities().is_empty());
+    assert!(home.keystore.find(&identity.spki).is_none());
+    let sign = || home.keystore.sign(&identity, SignatureHash::Sha256, b"", &usage("one"));
+    assert!(matches!(sign(), Err(AgentError::Locked { .. })));
+    assert!(matches!(home.keystore.log_in(&home.choice("l"), &usage("login")), Err(AgentError::Locked { .. })));
+    assert!(matches!(home.keystore.tokens(), Err(AgentError::Locked { .. })));
+    assert!(matches!(home.keystore.keysets(), Err(AgentError::Locked { .. })));
+    assert!(matches!(home.keystore.unlock(b"another"), Err(AgentError::WrongPassPhrase)));
+    assert!(matches!(sign(), Err(AgentError::Locked { .. })));
+    home.keystore.unlock(b"pass phrase").unwrap();
+    assert!(!home.stands("l"), "the log-in outlived the lock");
+    let told = heard(&events);
+    assert!(
+        matches!(&told[..], [Event::LoggedOff { why: LogOff::Locked, .. }, Event::Locked, Event::Unlocked]),
+        "{told:?}"
+    );
+    assert_eq!(home.person.asked(), [""; 0]);
+}
+
+#[test]
+fn a_pin_that_was_being_typed_while_the_keystore_was_locked_opens_nothing() {
+    for level in [SecurityLevel::High, SecurityLevel::Low] {
+        let home = Arc::new(home(&[("x", level)]));
+        home.person.will([Answer::Pin(PIN)]);
+        home.identity("x");
+        let door = home.person.door.lock().unwrap();
+        let at = Arc::clone(&home);
+        let typing = std::thread::spawn(move || at.sign("x", "one"));
+        home.person.until_asked();
+        home.keystore.lock(b"pass phrase").unwrap();
+        drop(door);
+        let refused = typing.join().unwrap().unwrap_err();
+        assert!(matches!(refused, AgentError::Locked { .. }), "{refused}");
+        home.keystore.unlock(b"pass phrase").unwrap();
+        assert!(!home.stands("x"));
+    }
+}
+
+#[test]
+fn a_pin_that_is_given_along_is_verified_even_where_a_log_in_stands() {
+    let home = logged_in("l", SecurityLevel::Low);
+    let token = TokenSelector::SerialOrLabel(home.identity("l").keyset.token.serial.clone());
+    let wrong = home.keystore.log_in_with(&token, pin("00000000"), &usage("login")).map(|_| ());
+    is_wrong_pin(&wrong);
+    assert!(!home.stands("l"), "a wrong PIN left the log-in");
+    home.keystore.log_in_with(&token, pin(PIN), &usage("login")).unwrap();
+    assert!(home.stands("l"));
+    assert_eq!(home.person.asked(), [""; 0]);
+    home.keystore.log_in(&home.choice("l"), &usage("login")).unwrap();
+    assert_eq!(home.person.asked(), [""; 0], "one who is logged in is asked again");
+}
+
+/// Nothing is sent anywhere.
+struct NoCarrier;
+
+impl Carrier for NoCarrier {
+    fn cmp(&self, _message: &[u8]) -> Result<Vec<u8>, CarrierError> {
+        panic!("nothing is sent")
+    }
+
+    fn ca_certificate(&self) -> Result<Vec<u8>, CarrierError> {
+        panic!("nothing is sent")
+    }
+
+    fn search_certificates(&self, _email: &str) -> Result<Vec<Vec<u8>>, CarrierError> {
+        panic!("nothing is sent")
+    }
+
+    fn statement(&self, _statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
+        panic!("nothing is sent")
+    }
+}
+
+fn act(home: &Home, request: ActRequest, command: &mut Script) -> Result<ActAnswer, AgentError> {
+    home.keystore.act(request, command, &NoCarrier, &usage("act"))
+}
+
+fn choice(home: &Home, name: &str) -> Choice {
+    Choice::from(&home.choice(name))
+}
+
+#[test]
+fn acts_run_under_the_log_in_that_stands_and_medium_is_confirmed_by_the_agents_own_prompter() {
+    let home = home(&[("h", SecurityLevel::High), ("m", SecurityLevel::Medium), ("l", SecurityLevel::Low)]);
+    let sign = |name: &str| ActRequest::Sign {
+        keyset: choice(&home, name),
+        content: b"text".as_slice().into(),
+        detached: false,
+    };
+    let mut command = Script::with(PIN);
+    for name in ["h", "m", "l"] {
+        act(&home, sign(name), &mut command).unwrap();
+    }
+    assert_eq!(command.asked, ["existing to sign"; 3], "the command is asked for PINs");
+    assert!(home.stands("m") && home.stands("l") && !home.stands("h"));
+    command.asked.clear();
+    act(&home, sign("l"), &mut command).unwrap();
+    home.person.will([Answer::Yes, Answer::No]);
+    act(&home, sign("m"), &mut command).unwrap();
+    assert!(act(&home, sign("m"), &mut command).unwrap_err().is_cancelled());
+    assert_eq!(home.person.asked(), ["confirm act m medium"; 2]);
+    assert_eq!(command.asked, [""; 0]);
+    act(&home, sign("h"), &mut command).unwrap();
+    assert_eq!(command.asked, ["existing to sign"]);
+}
+
+#[test]
+fn deleting_asks_for_the_pin_whatever_stands_and_is_seen_at_once() {
+    let home = logged_in("l", SecurityLevel::Low);
+    let events = home.keystore.events();
+    let delete = || ActRequest::DeleteKeyset { keyset: choice(&home, "l") };
+    let mut cancelled = Script::without(NoPin::Cancelled);
+    assert!(act(&home, delete(), &mut cancelled).unwrap_err().is_cancelled());
+    assert_eq!(home.keystore.identities().len(), 1);
+    let mut command = Script::with(PIN);
+    act(&home, delete(), &mut command).unwrap();
+    assert_eq!(command.asked, ["existing to delete the keyset"]);
+    assert!(home.keystore.identities().is_empty());
+    assert!(heard(&events).iter().any(|event| matches!(event, Event::Changed(_))));
+}
+
+#[test]
+fn an_act_with_a_keyset_that_is_not_there_says_so() {
+    let home = logged_in("l", SecurityLevel::Low);
+    let request = ActRequest::Sign { keyset: choice(&home, "z"), content: b"".as_slice().into(), detached: false };
+    let absent = act(&home, request, &mut Script::with(PIN)).unwrap_err();
+    assert!(matches!(absent, AgentError::Keyset(KeysetError::NoSuchKeyset { .. })), "{absent}");
+    home.keystore.lock(b"x").unwrap();
+    let locked = act(&home, ActRequest::ListTokens {}, &mut Script::with(PIN)).unwrap_err();
+    assert!(matches!(locked, AgentError::Locked { .. }), "{locked}");
+}

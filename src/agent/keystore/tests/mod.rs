@@ -1,0 +1,226 @@
+//! The keystore on SoftHSM, in process, with a person who answers as it is written down.
+
+mod belief;
+mod levels;
+mod log_ins;
+mod presence;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::agent::{Peer, Purpose, Question};
+use crate::keyset::NoPin;
+use crate::keyset::tests::double::Double;
+use crate::keyset::tests::{Script, Wallet, enrolled, run};
+use crate::letter::{Letter, Purpose as LetterPurpose};
+use crate::token::test_support::{PIN, pin};
+use crate::token::{SecurityLevel, TokenError};
+
+/// What a person answers to one question.
+pub enum Answer {
+    Pin(&'static str),
+    Yes,
+    No,
+    Away,
+}
+
+/// Answers as it is written down, and remembers every question.
+#[derive(Default)]
+pub struct Scripted {
+    answers: Mutex<VecDeque<Answer>>,
+    asked: Mutex<Vec<String>>,
+    // Held by a test to keep a question open.
+    pub door: Mutex<()>,
+    waiting: Mutex<usize>,
+}
+
+impl Scripted {
+    pub fn will(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.answers.lock().unwrap().extend(answers);
+    }
+
+    /// What was asked since this was last asked for.
+    pub fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    /// Waits until somebody is being asked.
+    pub fn until_asked(&self) {
+        until("nobody is asked", || *self.waiting.lock().unwrap() > 0);
+    }
+
+    fn answer(&self, kind: &str, question: &Question<'_>) -> Answer {
+        let what = match &question.usage.purpose {
+            Purpose::SshSignature { namespace, .. } => namespace.clone(),
+            other => other.operation().to_owned(),
+        };
+        let keyset = question.keyset.map(|(name, level)| {
+            let name = name.as_str().chars().last().unwrap();
+            format!(" {name} {level}")
+        });
+        let last_try = if question.last_try { " last try" } else { "" };
+        self.asked.lock().unwrap().push(format!("{kind} {what}{}{last_try}", keyset.unwrap_or_default()));
+        *self.waiting.lock().unwrap() += 1;
+        drop(self.door.lock().unwrap());
+        *self.waiting.lock().unwrap() -= 1;
+        self.answers.lock().unwrap().pop_front().expect("asked once too often")
+    }
+}
+
+impl Asks for Scripted {
+    fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
+        match self.answer("pin", question) {
+            Answer::Pin(text) => Ok(pin(text)),
+            Answer::No => Err(NoPin::Cancelled),
+            Answer::Away => Err(NoPin::Unavailable("nobody is there".to_owned())),
+            Answer::Yes => panic!("yes is no PIN"),
+        }
+    }
+
+    fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin> {
+        match self.answer("confirm", question) {
+            Answer::Yes => Ok(()),
+            Answer::No => Err(NoPin::Cancelled),
+            Answer::Away => Err(NoPin::Unavailable("nobody is there".to_owned())),
+            Answer::Pin(_) => panic!("a PIN is no confirmation"),
+        }
+    }
+
+    fn program(&self, _peer: Peer) -> Option<String> {
+        None
+    }
+}
+
+/// A clock that goes when it is told to.
+#[derive(Default)]
+pub struct Hands {
+    awake: AtomicI64,
+    asleep: AtomicI64,
+}
+
+impl Hands {
+    pub fn pass(&self, time: SignedDuration) {
+        self.awake.fetch_add(time.as_secs(), Ordering::SeqCst);
+    }
+
+    pub fn sleep(&self, time: SignedDuration) {
+        self.asleep.fetch_add(time.as_secs(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn awake(&self) -> Duration {
+        Duration::from_secs(self.awake.load(Ordering::SeqCst).unsigned_abs())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.awake() + Duration::from_secs(self.asleep.load(Ordering::SeqCst).unsigned_abs())
+    }
+}
+
+/// Somebody's tokens, and the keystore over them.
+pub struct Home {
+    pub wallet: Wallet,
+    pub keystore: Keystore,
+    pub person: Arc<Scripted>,
+    pub hands: Arc<Hands>,
+}
+
+fn authority() -> &'static Double {
+    static AUTHORITY: OnceLock<Double> = OnceLock::new();
+    AUTHORITY.get_or_init(Double::new)
+}
+
+/// Keysets with these names (a letter each) and levels, each on a token of its own with [`PIN`].
+pub fn home(keysets: &[(&str, SecurityLevel)]) -> Home {
+    let wallet = Wallet::new();
+    for (name, level) in keysets {
+        let options = keyset::EnrollOptions { level: Some(*level), ..wallet.on_new_token(name) };
+        enrolled(run(authority(), &wallet, &letter(), &options, &mut Script::with(PIN)));
+    }
+    open(wallet)
+}
+
+/// Keysets on one token.
+pub fn home_on_one_token(keysets: &[(&str, SecurityLevel)]) -> Home {
+    let wallet = Wallet::new();
+    let token = wallet.token("t");
+    for (name, level) in keysets {
+        let options = keyset::EnrollOptions { level: Some(*level), ..wallet.onto(&token, name) };
+        enrolled(run(authority(), &wallet, &letter(), &options, &mut Script::with(PIN)));
+    }
+    open(wallet)
+}
+
+pub fn letter() -> Letter {
+    let levels = vec![SecurityLevel::High, SecurityLevel::Medium, SecurityLevel::Low];
+    Letter { levels, ..authority().letter(LetterPurpose::Enroll) }
+}
+
+pub fn open(wallet: Wallet) -> Home {
+    let (person, hands) = (Arc::new(Scripted::default()), Arc::new(Hands::default()));
+    let asks: Arc<dyn Asks> = Arc::clone(&person) as Arc<dyn Asks>;
+    let clock: Arc<dyn Clock> = Arc::clone(&hands) as Arc<dyn Clock>;
+    let keystore = Keystore::new(wallet.tokens.clone(), asks, Settings::default(), clock);
+    Home { wallet, keystore, person, hands }
+}
+
+impl Home {
+    pub fn identity(&self, name: &str) -> Arc<Identity> {
+        let name = self.wallet.name(name);
+        self.keystore.identities().into_iter().find(|identity| identity.keyset.name == name).expect("no such identity")
+    }
+
+    /// A signature for this use; one that does not verify fails the test.
+    pub fn sign(&self, name: &str, namespace: &str) -> Result<(), AgentError> {
+        let identity = self.identity(name);
+        let data = namespace.as_bytes();
+        let hash = SignatureHash::usual_for(identity.algorithm);
+        let signature = self.keystore.sign(&identity, hash, data, &usage(namespace))?;
+        let algorithm = identity.algorithm.signature_algorithm();
+        crate::pki::signature::verify("the test", &identity.spki, &algorithm, data, signature.as_bytes()).unwrap();
+        Ok(())
+    }
+
+    pub fn stands(&self, name: &str) -> bool {
+        let token = self.identity(name).keyset.token.clone();
+        let states = self.keystore.tokens().unwrap();
+        states.iter().any(|state| is_at(&state.info, &token) && state.logged_in)
+    }
+
+    pub fn choice(&self, name: &str) -> KeysetChoice {
+        KeysetChoice { name: Some(self.wallet.name(name)), ..KeysetChoice::default() }
+    }
+}
+
+pub fn usage(namespace: &str) -> Usage {
+    let hash = ("sha512".to_owned(), vec![1, 2, 3]);
+    Usage { peer: Peer { pid: 1, uid: 1 }, purpose: Purpose::SshSignature { namespace: namespace.to_owned(), hash } }
+}
+
+pub fn until(otherwise: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !happened() {
+        assert!(std::time::Instant::now() < deadline, "{otherwise}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[track_caller]
+pub fn is_wrong_pin(result: &Result<(), AgentError>) {
+    let wrong = matches!(result, Err(AgentError::Keyset(keyset::KeysetError::Token(TokenError::PinIncorrect { .. }))));
+    assert!(wrong, "{result:?}");
+}
+
+pub fn heard(events: &EventReceiver) -> Vec<Event> {
+    std::iter::from_fn(|| events.next(Duration::ZERO)).collect()
+}
