@@ -54,6 +54,8 @@ pub(super) enum FromWorker {
 pub(super) enum Asked {
     /// the PIN of a token
     Pin(Words),
+    /// a new PIN for a token
+    NewPin(Words),
     /// yes or no
     Confirmation(Words),
     /// the name of the program with this process id
@@ -154,17 +156,25 @@ impl Link {
         self.tell(&FromWorker::Question { number, what }).ok()?;
         answer.recv().ok()
     }
-}
 
-impl Asks for Link {
-    fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        match self.ask(Asked::Pin(Words::for_pin(question))) {
+    fn ask_for_pin(&self, what: Asked) -> Result<Pin, NoPin> {
+        match self.ask(what) {
             Some((Answer::Pin, secret)) => {
-                let text = std::str::from_utf8(&secret).map_err(|_| unavailable("it is no text"))?;
+                let text = std::str::from_utf8(&secret).map_err(|_| unavailable("the answer is no text"))?;
                 Pin::new(text.to_owned()).map_err(|error| unavailable(&error.to_string()))
             }
             other => Err(no(other)),
         }
+    }
+}
+
+impl Asks for Link {
+    fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
+        self.ask_for_pin(Asked::Pin(Words::for_pin(question)))
+    }
+
+    fn new_pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
+        self.ask_for_pin(Asked::NewPin(Words::for_new_pin(question)))
     }
 
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin> {

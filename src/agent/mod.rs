@@ -1,6 +1,6 @@
 //! The user's keystore service: one process owns the tokens, and ssh, git, mail tools, scripts and tokenkeep's own commands ask it.
 //!
-//! Two doors: the SSH agent protocol ([`ssh`]) and an API of its own (api), each on a Unix socket for processes of
+//! Two doors: the SSH agent protocol ((ssh)) and an API of its own (api), each on a Unix socket for processes of
 //! the same user only. Two processes: the *broker* holds the sockets, knows who asks and starts the programs that ask a
 //! person; its *worker*, which can read no other process and start no program, loads the PKCS#11 modules, accepts
 //! connections and answers them, a thread a connection. Behind both doors stands the keystore: keysets, their
@@ -19,13 +19,12 @@ mod link;
 mod peer;
 mod sandbox;
 mod sockets;
-pub mod ssh;
 mod usage;
 mod wording;
 mod worker;
 
 pub use asks::{Asks, Question};
-pub use broker::{AsksPerson, BrokerError, Open, Setup, run as run_broker};
+pub use broker::{BrokerError, Open, Prompting, Setup, run as run_broker};
 pub use error::AgentError;
 pub use keystore::{
     AskedPerson, Clock, Event, EventReceiver, Identity, Keystore, LogOff, Settings, SystemClock, TokenState, Watching,
@@ -35,5 +34,4 @@ pub use peer::Peer;
 pub use sandbox::{Shelter, enter as enter_sandbox};
 pub use sockets::{Directory, Door, State};
 pub use usage::{Purpose, Usage};
-pub use wording::Words;
 pub use worker::run as run_worker;

@@ -50,6 +50,11 @@ impl Door {
             Self::Api => "api",
         }
     }
+
+    /// The one of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Ssh, Self::Api].into_iter().find(|door| door.name() == name)
+    }
 }
 
 /// What is found where a socket belongs.

@@ -3,22 +3,21 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Purpose, Question};
-use crate::prompter::showable;
 use crate::token::PinState;
 
-/// A question in words. The worker leaves out the program that asks, which only the broker can look up.
+/// A question in words; the prompter makes them showable. The worker leaves out the program that asks, which only the broker can look up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Words {
+pub(super) struct Words {
     /// what it is about, a line
-    pub title: String,
+    pub(super) title: String,
     /// what for, with which keyset, on which token
-    pub lines: Vec<String>,
+    pub(super) lines: Vec<String>,
     /// what to type or answer
-    pub prompt: String,
+    pub(super) prompt: String,
     /// what to be careful about
-    pub warning: Option<String>,
+    pub(super) warning: Option<String>,
     /// the process that asks
-    pub pid: i32,
+    pub(super) pid: i32,
 }
 
 impl Words {
@@ -32,6 +31,12 @@ impl Words {
         };
         let title = format!("tokenkeep: the PIN of the token {:?}", question.token.label);
         Self::new(question, title, "PIN".to_owned(), warning)
+    }
+
+    /// To ask for a new PIN.
+    pub(super) fn for_new_pin(question: &Question<'_>) -> Self {
+        let title = format!("tokenkeep: a new PIN for the token {:?}", question.token.label);
+        Self::new(question, title, "New PIN".to_owned(), None)
     }
 
     /// To ask for yes or no.
@@ -51,13 +56,7 @@ impl Words {
             lines.push(format!("Keyset: {} (level {level})", name.as_str()));
         }
         lines.push(format!("Token: {} (serial {})", question.token.label, question.token.serial));
-        Self {
-            title: showable(&title),
-            lines: lines.iter().map(|line| showable(line)).collect(),
-            prompt,
-            warning: warning.map(ToOwned::to_owned),
-            pid: question.usage.peer.pid,
-        }
+        Self { title, lines, prompt, warning: warning.map(ToOwned::to_owned), pid: question.usage.peer.pid }
     }
 }
 
@@ -100,7 +99,7 @@ mod tests {
 
     fn token(pin_state: PinState) -> TokenInfo {
         TokenInfo {
-            label: "card\u{1b}[2J".into(),
+            label: "card".into(),
             serial: "4711".into(),
             manufacturer: String::new(),
             model: String::new(),
@@ -127,7 +126,6 @@ mod tests {
             assert!(all.contains(part), "{part} is missing: {all}");
         }
         assert_eq!((words.warning, words.pid), (None, 7));
-        assert!(!words.title.contains('\u{1b}') && !all.contains('\u{1b}'), "nothing acts on a terminal");
     }
 
     #[test]

@@ -7,14 +7,15 @@ use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
-use super::Peer;
 use super::broker::BrokerError;
 use super::link::Link;
 use super::sockets::Door;
+use super::{Keystore, Peer};
 
 /// Connections at once, of both doors together.
 const CONNECTIONS: usize = 4096;
@@ -22,25 +23,48 @@ const CONNECTIONS: usize = 4096;
 /// Of a connection's thread. Only what is used of it is ever taken; a connection that waits uses some 10 KiB.
 const STACK: usize = 1024 * 1024;
 
+/// How long logging off may take at the end.
+const LOGGING_OFF: Duration = Duration::from_secs(2);
+
 /// What the kernel may refuse for a moment (descriptors, memory) is asked for again after this.
 const BREATHER: Duration = Duration::from_millis(50);
 
-/// Serves until the broker ends.
+/// Serves until the broker ends; then every log-in is over.
 ///
 /// # Errors
 /// [`BrokerError`]: the broker has gone already, or the system refuses threads.
-pub fn run(link: &Arc<Link>, listeners: [UnixListener; 2], sandbox: String) -> Result<(), BrokerError> {
+pub fn run(link: &Link, listeners: [UnixListener; 2], sandbox: String, keystore: &Keystore) -> Result<(), BrokerError> {
     allow_descriptors();
+    let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
     let places = Places::default();
     let [ssh, api] = listeners;
     for (listener, door) in [(ssh, Door::Ssh), (api, Door::Api)] {
-        let places = places.clone();
+        let (places, keystore) = (places.clone(), keystore.clone());
         let thread = std::thread::Builder::new().name(format!("{} door", door.name())).stack_size(STACK);
-        thread.spawn(move || accept(&listener, door, &places)).map_err(BrokerError::system("start a thread"))?;
+        thread
+            .spawn(move || accept(&listener, door, &places, &keystore))
+            .map_err(BrokerError::system("start a thread"))?;
     }
     link.ready(sandbox).map_err(BrokerError::system("tell the broker"))?;
     link.read_answers();
+    log_off(keystore);
     Ok(())
+}
+
+/// Ends the log-ins, unless a token does not answer: the process ends anyway, and with it what it was logged in to.
+fn log_off(keystore: &Keystore) {
+    let (sender, done) = channel();
+    let keystore = keystore.clone();
+    let started = std::thread::Builder::new().spawn(move || {
+        if let Err(error) = keystore.log_off(None) {
+            tracing::warn!(%error, "cannot log off");
+        }
+        // Nobody waits any more if it took too long.
+        let _ = sender.send(());
+    });
+    if started.is_ok() && done.recv_timeout(LOGGING_OFF).is_err() {
+        tracing::warn!("a token does not answer: ending without logging off");
+    }
 }
 
 /// As many descriptors as this user may have: a thousand connections need a thousand.
@@ -51,7 +75,7 @@ fn allow_descriptors() {
     }
 }
 
-fn accept(listener: &UnixListener, door: Door, places: &Places) {
+fn accept(listener: &UnixListener, door: Door, places: &Places, keystore: &Keystore) {
     loop {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
@@ -72,8 +96,9 @@ fn accept(listener: &UnixListener, door: Door, places: &Places) {
             continue;
         };
         let thread = std::thread::Builder::new().name(door.name().to_owned()).stack_size(STACK);
+        let keystore = keystore.clone();
         let started = thread.spawn(move || {
-            serve(stream, door, peer);
+            serve(stream, door, peer, &keystore);
             drop(place);
         });
         if let Err(error) = started {
@@ -103,8 +128,9 @@ fn refuse(mut stream: &UnixStream, door: Door) {
     let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(answer));
 }
 
-fn serve(stream: UnixStream, door: Door, peer: Peer) {
+fn serve(stream: UnixStream, door: Door, peer: Peer, keystore: &Keystore) {
     tracing::debug!(door = door.name(), peer.pid, "connected");
+    let _ = keystore;
     drop(stream);
 }
 

@@ -18,11 +18,14 @@ use super::temporary_key::Wanted;
 use super::{Authority, AuthorityError, at, audit};
 use crate::cmp::PkiFailureInfo;
 use crate::pki::{Certificate, Fingerprint, Purpose as CertificatePurpose, path};
-use crate::statement::{Answer, Operation, Response, SignedStatement, VerifiedStatement, Way};
-use crate::store::{CertificateKind, CertificateState, Purpose, Role, StatementRecord, UserRecord};
+use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, SignedStatement, VerifiedStatement, Way};
+use crate::store::{AuditHead, CertificateKind, CertificateState, Purpose, Role, StatementRecord, UserRecord};
 
 use self::by_file::Seal;
 use self::letters::IssueTo;
+
+/// Said before anything is done, so that a command in a database that was put back, or changed, costs nothing.
+const LOG_CONTRADICTED: &str = "its audit log is not the one that the administrator knows; nothing was done";
 
 /// A statement whose signer is an administrator, taken in: its nonce is used.
 struct TakenStatement {
@@ -40,7 +43,14 @@ impl Authority {
         let _inside = span.enter();
         // One statement at a time: administrators are few, and two letters for one user have an order.
         let _turn = self.administration.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = self.take(statement, way, now).and_then(|taken| {
+        let mut known_log = None;
+        let answer = self.hear(statement, way, now).and_then(|(verified, administrator)| {
+            known_log = self.compare_log(verified.statement().known_log)?;
+            if known_log == Some(LogVerdict::Contradicted) {
+                tracing::error!(by = %administrator.email, "an administrator knows another audit log than this database's");
+                return Err(refuse(LOG_CONTRADICTED));
+            }
+            let taken = self.take(statement, verified, administrator, way, now)?;
             let answer = self.carry_out_statement(&taken, now)?;
             taken.seal.close(answer)
         });
@@ -54,18 +64,37 @@ impl Authority {
                 Answer::Refused("the authority cannot do this now; see its log".into())
             }
         });
-        self.respond(digest, answer, now).unwrap_or_else(|error| {
+        self.respond(digest, answer, known_log, now).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot respond");
             Vec::new()
         })
     }
 
-    /// Verifies a statement and its signer, and uses its nonce up.
-    fn take(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<TakenStatement, Stop> {
+    /// Verifies a statement and its signer.
+    fn hear(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<(VerifiedStatement, UserRecord), Stop> {
         let signed = SignedStatement::parse(statement).map_err(|error| refuse(error.to_string()))?;
         let (administrator, certificate) = self.administrator_of(signed.claimed_certificate(), now)?;
         let authority = Fingerprint::from_bytes(self.identity.authority);
         let verified = signed.verify(&certificate, authority, way, now).map_err(|error| refuse(error.to_string()))?;
+        Ok((verified, administrator))
+    }
+
+    /// What the log says to the place in it that an administrator knows.
+    fn compare_log(&self, known: Option<LogPosition>) -> Result<Option<LogVerdict>, AuthorityError> {
+        let Some(LogPosition { sequence, head }) = known else { return Ok(None) };
+        let continues = self.store.audit_continues(AuditHead { number: sequence, hash: head })?;
+        Ok(Some(if continues { LogVerdict::Continued } else { LogVerdict::Contradicted }))
+    }
+
+    /// Uses the statement's nonce up.
+    fn take(
+        &self,
+        message: &[u8],
+        verified: VerifiedStatement,
+        administrator: UserRecord,
+        way: Way,
+        now: Timestamp,
+    ) -> Result<TakenStatement, Stop> {
         let content = verified.statement();
         // Before the nonce is used: a letter that cannot be handed over must not void the user's earlier one.
         let seal = self.seal_for(way, &content.operation, &administrator, now)?;
@@ -74,6 +103,7 @@ impl Authority {
             "administrator": administrator.id,
             "operation": content.operation.name(),
             "target": content.operation.target(),
+            "known_log": content.known_log.map(|known| known.sequence),
         });
         let record = StatementRecord {
             digest: verified.digest(),
@@ -82,7 +112,7 @@ impl Authority {
             operation: content.operation.name().to_owned(),
             received_at: now,
             not_after: content.not_after,
-            message: statement.to_vec(),
+            message: message.to_vec(),
         };
         if !self.store.take_statement(record, audit::entry(now, "statement.taken", &detail))? {
             return Err(refuse("this statement was here before; make a new one"));
@@ -161,10 +191,16 @@ impl Authority {
         Ok(self.sealer.check_user(user)?)
     }
 
-    fn respond(&self, statement: [u8; 32], answer: Answer, now: Timestamp) -> Result<Vec<u8>, AuthorityError> {
+    fn respond(
+        &self,
+        statement: [u8; 32],
+        answer: Answer,
+        known_log: Option<LogVerdict>,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, AuthorityError> {
         let head = self.store.audit_head()?;
         let checkpoint = audit::checkpoint(&self.keys, &self.identity.authority, head, now)?;
-        let response = Response { statement, answer, checkpoint };
+        let response = Response { statement, answer, checkpoint, known_log };
         let authority = Fingerprint::from_bytes(self.identity.authority);
         let signed = response.sign(&self.keys.response, &self.response, authority, now)?;
         Ok(signed.as_der().to_vec())

@@ -14,7 +14,7 @@ use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
 use crate::carrier::Http;
-use crate::keyset;
+use crate::keyset::{self, Answered, KnownLog, LogAlarm};
 use crate::letter::Letter;
 use crate::statement::{Answer, Operation};
 use crate::token::SecurityLevel;
@@ -45,9 +45,26 @@ pub struct As {
     pin: ExistingPin,
     #[command(flatten)]
     authority: AuthorityAt,
+    #[command(flatten)]
+    log: AuditLog,
     /// Send nothing: write the signed command to this new file, good for 14 days, for `authority answer`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["http", "https"])]
     statement_out: Option<PathBuf>,
+}
+
+/// What is made of the authority's audit log.
+#[derive(Debug, clap::Args)]
+pub struct AuditLog {
+    /// Take the authority's audit log as it is now, whatever this keyset knew of it: only after somebody you trust has said
+    /// that the authority's database was put back from a backup
+    #[arg(long)]
+    accept_log: bool,
+}
+
+impl AuditLog {
+    fn known(&self) -> KnownLog {
+        if self.accept_log { KnownLog::Accept } else { KnownLog::Compare }
+    }
 }
 
 /// What becomes of a letter.
@@ -120,8 +137,8 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
     }
 }
 
-/// Sends the command and gives the authority's answer; its refusal is a failure here.
-fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answer, Failure> {
+/// Sends the command and gives the authority's answer.
+fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answered, Failure> {
     let tokens = around.tokens()?;
     let keyset = around.keyset(&tokens, &who.which)?;
     let http = who.authority.http.as_deref().unwrap_or(&keyset.authority.http);
@@ -133,26 +150,44 @@ fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answ
     let carrier = Http::new(http, https, fingerprint)?;
     let prompter = around.prompter(who.pin.pin_source.as_ref(), None)?;
     let mut person = AtTheCommandLine::new(prompter, around.screen);
-    let response = keyset::administer(&tokens, &keyset, &carrier, operation, &mut person, around.now())?;
-    unless_refused(response.answer)
+    Ok(keyset::administer(&tokens, &keyset, &carrier, operation, who.log.known(), &mut person, around.now())?)
 }
 
-fn unless_refused(answer: Answer) -> Result<Answer, Failure> {
-    match answer {
-        Answer::Refused(reason) => Err(Failure::new(Exit::Refused, format!("refused by the authority: {reason}"))),
-        answer => Ok(answer),
+/// Gives the authority's answer by `give`, its refusal as a failure. With an audit log that is not to be believed the
+/// answer is given all the same (a letter that nobody has would be worse), and the command fails after it.
+fn answer(
+    Answered { answer, alarm }: Answered,
+    give: impl FnOnce(Answer) -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    match (answer, alarm) {
+        (Answer::Refused(reason), None) => {
+            Err(Failure::new(Exit::Refused, format!("refused by the authority: {reason}")))
+        }
+        (Answer::Refused(reason), Some(alarm)) => Err(alarmed(&alarm, &format!("refused by the authority: {reason}"))),
+        (answer, None) => give(answer),
+        (answer, Some(alarm)) => {
+            give(answer)?;
+            Err(alarmed(&alarm, "the command was carried out, and its answer is given"))
+        }
     }
+}
+
+fn alarmed(alarm: &LogAlarm, outcome: &str) -> Failure {
+    Failure::new(Exit::NotVerified, format!("{alarm}; {outcome}")).with_remedy(
+        "keep this text and have the authority's database and log examined before you go on; each command says this \
+         again until somebody you trust tells you that the database was put back from a backup, and you add --accept-log",
+    )
 }
 
 fn for_an_answer(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     if let Some(file) = &who.statement_out {
         return files::state(operation, file, who, around);
     }
-    match (&operation.clone(), ask(operation, who, around)?) {
+    answer(ask(operation.clone(), who, around)?, |answer| match (&operation, answer) {
         (Operation::List, Answer::Users(users)) => list(&users, around),
         (Operation::Show { .. }, Answer::User(user)) => show(&user, around),
         (_, other) => Err(unexpected(&other)),
-    }
+    })
 }
 
 fn for_a_letter(operation: Operation, to: &LetterOut, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
@@ -160,12 +195,12 @@ fn for_a_letter(operation: Operation, to: &LetterOut, who: &As, around: &Surroun
         return files::state(operation, file, who, around);
     }
     let out = new_file(to.letter_out.as_deref())?;
-    match ask(operation, who, around)? {
+    answer(ask(operation, who, around)?, |answer| match answer {
         Answer::Letter(text) => {
             hand_out(&text, out, "the letter is lost: type the command again, the new letter voids it", around)
         }
         other => Err(unexpected(&other)),
-    }
+    })
 }
 
 /// The file that a letter goes to; none: stdout. Checked before any PIN: a letter that cannot be written would be lost,

@@ -16,12 +16,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, se
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
-use super::screen;
 use super::surroundings::{Surroundings, directory};
-use crate::agent::{self, AsksPerson, BrokerError, Directory, Door, Link, Open, Setup, Shelter, State, Words};
-use crate::keyset::NoPin;
-use crate::prompter::{PinSource, Prompter, PrompterError};
-use crate::token::Pin;
+use super::{descriptors, screen};
+use crate::agent::{
+    self, BrokerError, Directory, Door, Keystore, Link, Open, Prompting, Settings, Setup, Shelter, State, SystemClock,
+};
+use crate::prompter::Environment;
 
 /// How long an agent may take to end: its worker logs off first.
 const ENDING: Duration = Duration::from_secs(10);
@@ -67,7 +67,8 @@ fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> R
     }
     let mut worker: Vec<OsString> = around.common_arguments();
     worker.push("agent-worker".into());
-    let person = Box::new(Someone(around.prompter(Some(&PinSource::Prompt), None)?));
+    let environment = Environment::new(env::vars_os()).with_descriptors(descriptors::at_start());
+    let person = Prompting { way: around.configuration()?.prompter.clone().unwrap_or_default(), environment };
     let setup = Setup { directory, inherited: inherited()?, worker, person };
     agent::run_broker(setup, |open| announce(open, around))?;
     around.screen.note("Stopped.");
@@ -86,32 +87,33 @@ fn announce(open: &Open, around: &Surroundings<'_>) {
     let _ = screen::print(&mut io::stdout().lock(), &line);
 }
 
-/// The sockets that systemd made, by their names in `LISTEN_FDNAMES`.
+/// The sockets that systemd made. Which door one is says its name in `LISTEN_FDNAMES`, else its file's name.
 fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
+    let failed = |error: io::Error| Failure::usage(format!("cannot use a socket that was handed over: {error}"));
     let mut given = listenfd::ListenFd::from_env();
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-    let names: Vec<_> = names.split(':').collect();
-    let mut found = [None, None];
+    let mut names = names.split(':');
+    let (mut ssh, mut api) = (None, None);
     for index in 0..given.len() {
-        let name = names.get(index).copied().unwrap_or_default();
-        let place = match name {
-            "ssh" => 0,
-            "api" => 1,
+        let name = names.next().unwrap_or_default();
+        let Some(listener) = given.take_unix_listener(index).map_err(failed)? else { continue };
+        listener.set_nonblocking(false).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let file = address.as_pathname().and_then(Path::file_stem).unwrap_or_default().to_string_lossy().into_owned();
+        match [name, &file].iter().find_map(|name| Door::by_name(name)) {
+            Some(Door::Ssh) if ssh.is_none() => ssh = Some(listener),
+            Some(Door::Api) if api.is_none() => api = Some(listener),
             _ => {
                 return Err(Failure::usage(format!(
-                    "cannot use the socket {name:?} that systemd hands over: FileDescriptorName is `ssh` or `api`"
-                )));
+                    "cannot tell which door the socket {name:?} that was handed over is"
+                ))
+                .with_remedy(
+                    "name it `ssh` or `api` (FileDescriptorName), or its file ssh.sock or api.sock; one of each",
+                ));
             }
-        };
-        let listener = given.take_unix_listener(index).map_err(|error| {
-            Failure::usage(format!("cannot use the socket {name:?} that systemd hands over: {error}"))
-        })?;
-        if let (Some(place), Some(listener)) = (found.get_mut(place), &listener) {
-            listener.set_nonblocking(false).map_err(|error| Failure::fault(format!("cannot use a socket: {error}")))?;
-            *place = listener.try_clone().ok();
         }
     }
-    Ok(found)
+    Ok([ssh, api])
 }
 
 /// The worker, which the broker starts.
@@ -124,8 +126,14 @@ pub fn run_worker(around: &Surroundings<'_>) -> Result<Exit, Failure> {
         home: directory("HOME"),
     };
     let sandbox = agent::enter_sandbox(&shelter, directory)?;
-    let _tokens = around.load(&modules)?;
-    agent::run_worker(&Arc::new(link), listeners, sandbox)?;
+    let tokens = around.load(&modules)?;
+    let link = Arc::new(link);
+    let mut settings = Settings::default();
+    if let Some(idle_timeout) = around.configuration()?.idle_timeout {
+        settings.idle_timeout = idle_timeout;
+    }
+    let keystore = Keystore::new(tokens, link.clone(), settings, Arc::new(SystemClock));
+    agent::run_worker(&link, listeners, sandbox, &keystore)?;
     Ok(Exit::Done)
 }
 
@@ -237,33 +245,6 @@ fn stop(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failur
         std::thread::sleep(Duration::from_millis(10));
     }
     around.screen.answer("Stopped.", &json!({ "stopped": process.as_raw_nonzero().get() }))
-}
-
-/// The person at the terminal where the agent was started.
-struct Someone(Prompter);
-
-impl AsksPerson for Someone {
-    fn pin(&mut self, question: &Words) -> Result<Pin, NoPin> {
-        self.say(question);
-        self.0.pin(&question.title).map_err(|error| no_pin(&error))
-    }
-
-    fn confirm(&mut self, question: &Words) -> Result<bool, NoPin> {
-        self.say(question);
-        self.0.confirm(&question.prompt).map_err(|error| no_pin(&error))
-    }
-}
-
-impl Someone {
-    fn say(&self, question: &Words) {
-        for line in question.lines.iter().chain(&question.warning) {
-            self.0.say(line);
-        }
-    }
-}
-
-fn no_pin(error: &PrompterError) -> NoPin {
-    if error.is_cancelled() { NoPin::Cancelled } else { NoPin::Unavailable(error.to_string()) }
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
 use super::exit::Failure;
-use crate::prompter::PinSource;
+use crate::prompter::{PinSource, Way};
 use crate::token::{KeysetName, Module, TokenError};
 
 /// What a user may set once (`hsm-config/agent.toml` has a comment on each key).
@@ -21,6 +23,12 @@ pub struct AgentConfiguration {
     pub keyset: Option<KeysetName>,
     #[serde(default, deserialize_with = "from_text")]
     pub pin_source: Option<PinSource>,
+    /// how the agent asks the person
+    #[serde(default, deserialize_with = "from_text")]
+    pub prompter: Option<Way>,
+    /// how long a log-in of the agent stands that nobody uses
+    #[serde(default, deserialize_with = "from_duration")]
+    pub idle_timeout: Option<Duration>,
     /// what the agent's modules may read and write besides
     #[serde(default)]
     pub allow: Vec<PathBuf>,
@@ -33,6 +41,16 @@ where
 {
     let text = String::deserialize(deserializer)?;
     text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// `30m`, `8h`, `90s`; at least a second.
+fn from_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let duration = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    match duration.filter(|duration| *duration >= Duration::from_secs(1)) {
+        Some(duration) => Ok(Some(duration)),
+        None => Err(serde::de::Error::custom(format!("{text:?} is no time like \"30m\", \"8h\" or \"90s\""))),
+    }
 }
 
 impl AgentConfiguration {
@@ -215,6 +233,9 @@ mod tests {
         assert_eq!(configuration.keyset.unwrap().as_str(), "default");
         assert_eq!(configuration.pin_source, Some(PinSource::Prompt));
         assert_eq!(configuration.modules.len(), 1);
+        assert_eq!(configuration.prompter, Some(Way::Auto));
+        assert_eq!(configuration.idle_timeout, Some(Duration::from_secs(30 * 60)));
+        assert_eq!(configuration.allow.len(), 1);
     }
 
     #[test]
@@ -223,6 +244,10 @@ mod tests {
             ("keyset = \"a\"\nkeysets = 1\n", "line 2: unknown field `keysets`"),
             ("\n\npin_source = \"paper\"\n", "line 3"),
             ("pin_source = \"123456\"\n", "line 1"),
+            ("prompter = \"123456\"\n", "line 1"),
+            ("idle_timeout = \"soon\"\n", "line 1: \"soon\" is no time"),
+            ("idle_timeout = \"-5m\"\n", "line 1"),
+            ("idle_timeout = \"0s\"\n", "line 1"),
             ("modules = \n", "line 1"),
             ("keyset = \"\"\n", "line 1"),
         ] {

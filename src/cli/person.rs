@@ -97,7 +97,9 @@ impl Person for AtTheCommandLine<'_> {
     fn notice(&mut self, notice: Notice) {
         self.stop_spinning();
         match notice {
-            Notice::IndexMismatch { .. } | Notice::TokenLeft { .. } => self.screen.warning(notice),
+            Notice::IndexMismatch { .. } | Notice::TokenLeft { .. } | Notice::CheckpointNotKept { .. } => {
+                self.screen.warning(notice);
+            }
             Notice::Resuming { .. } | Notice::Abandoning { .. } | Notice::SharedPin { .. } => self.screen.note(notice),
         }
     }

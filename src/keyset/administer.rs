@@ -1,20 +1,28 @@
 //! An administrator's command: a statement signed with a keyset's signing key, one use, one PIN, and the response checked.
+//!
+//! The log-in lasts over the exchange, which the carrier bounds in time: what the response says of the audit log is kept
+//! in the private index, and a second PIN for that would be one too many.
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::carrier::Carrier;
 use crate::pki::{Certificate, Fingerprint};
-use crate::statement::{Operation, Response, SignedResponse, SignedStatement, Statement, StatementError, Way};
-use crate::token::{KeyId, Token};
+use crate::statement::{
+    Checkpoint, LogPosition, Operation, SignedResponse, SignedStatement, Statement, StatementError, Way,
+};
+use crate::token::{Ceremony, KeyId, Token};
 
+use super::checkpoint::{self, Answered, KnownLog};
 use super::index::PrivateIndex;
 use super::sign::must_be_valid;
 use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usable, unlock_for_use};
 use super::{FoundKeyset, KeysetError, Person, Tokens};
+use crate::crash_point;
 
 /// Signs the command, takes it to the authority, and checks that the response is this authority's and answers this
-/// statement. A refusal by the authority is in [`Response::answer`].
+/// statement, and that the authority's audit log is the one that the keyset knows. A refusal by the authority is in
+/// [`Answered::answer`], a log that is another one in [`Answered::alarm`].
 ///
 /// `carrier` leads to [`FoundKeyset::authority`], with [`FoundKeyset::authority_sha256`] as its pin; both come from the
 /// public index, so nothing is sent when the private one, read after log-in, says otherwise.
@@ -23,12 +31,19 @@ pub fn administer(
     keyset: &FoundKeyset,
     carrier: &dyn Carrier,
     operation: Operation,
+    known_log: KnownLog,
     person: &mut dyn Person,
     now: Timestamp,
-) -> Result<Response, KeysetError> {
-    let (sent, authority) = sign(tokens, keyset, operation, Way::Online, person, now)?;
-    let response = Zeroizing::new(carrier.statement(sent.as_der())?);
-    SignedResponse::from_der(response.to_vec()).verify(&authority, sent.digest(), now).map_err(|error| answer(&error))
+) -> Result<Answered, KeysetError> {
+    let Signed { ceremony, index, authority, statement, stated } =
+        sign(tokens, keyset, (operation, Way::Online, known_log), person, now)?;
+    let response = Zeroizing::new(carrier.statement(statement.as_der())?);
+    let response = SignedResponse::from_der(response.to_vec())
+        .verify(&authority, statement.digest(), now)
+        .map_err(|error| answer(&error))?;
+    crash_point::reached("keyset.statement_answered");
+    let judged = checkpoint::judge(index.audit.as_ref(), stated, &response, authority.fingerprint(), known_log);
+    Ok(checkpoint::answered(&ceremony, &index, response.answer, judged, person))
 }
 
 /// Signs the command, to be carried to the authority as a file; nothing is sent. [`super::open_response()`] opens what
@@ -37,41 +52,54 @@ pub fn sign_for_a_file(
     tokens: &Tokens,
     keyset: &FoundKeyset,
     operation: Operation,
+    known_log: KnownLog,
     person: &mut dyn Person,
     now: Timestamp,
 ) -> Result<SignedStatement, KeysetError> {
-    sign(tokens, keyset, operation, Way::File, person, now).map(|(statement, _)| statement)
+    sign(tokens, keyset, (operation, Way::File, known_log), person, now).map(|signed| signed.statement)
 }
 
-/// The signed command, and the CA certificate of the authority it is for. The token is logged out again.
+/// A signed command on a token that is still unlocked.
+struct Signed {
+    ceremony: Ceremony,
+    index: PrivateIndex,
+    /// The CA certificate of the authority it is for.
+    authority: Certificate,
+    statement: SignedStatement,
+    /// What it says of the audit log.
+    stated: Option<LogPosition>,
+}
+
 fn sign(
     tokens: &Tokens,
     keyset: &FoundKeyset,
-    operation: Operation,
-    way: Way,
+    (operation, way, known_log): (Operation, Way, KnownLog),
     person: &mut dyn Person,
     now: Timestamp,
-) -> Result<(SignedStatement, Certificate), KeysetError> {
+) -> Result<Signed, KeysetError> {
     must_be_usable(keyset)?;
     must_be_valid(keyset, now)?;
     let act = "sign the command";
     let unlock = unlock_for_use(tokens, keyset, act, person)?;
-    let token = unlock.token();
     let index = believed_for_use(tokens, &unlock, keyset, person)?;
+    let ceremony = unlock.ceremony();
+    let token: &Token = &ceremony;
     let keys =
         index.keyset.keys.as_ref().ok_or_else(|| damaged(token, &keyset.name, "its enrollment is not finished"))?;
     let authority = same_authority(token, keyset, &index, &keys.authority.key_id())?;
     let (key, certificate) = key_and_certificate(token, &keyset.name, &keys.signing)?;
     let certificate = Certificate::from_der(&certificate.der).map_err(message)?;
 
-    let statement = Statement::by(way, authority.fingerprint(), operation, nonce()?, now);
-    let signer = unlock.sign_with(&key);
-    let sent = statement.sign(&signer, &certificate, now).map_err(|error| match signer.take_error() {
+    let kept = index.audit.as_ref().filter(|_| known_log == KnownLog::Compare);
+    let stated = kept.map(Checkpoint::position);
+    let statement = Statement::by(way, authority.fingerprint(), operation, nonce()?, now).knowing(stated);
+    let signer = ceremony.signer(&key);
+    let statement = statement.sign(&signer, &certificate, now).map_err(|error| match signer.take_error() {
         Some(error) => error.into(),
         None => message(error),
     })?;
-    drop(signer); // logged out before anything is sent
-    Ok((sent, authority))
+    drop(signer);
+    Ok(Signed { ceremony, index, authority, statement, stated })
 }
 
 /// The authority that the private index names, if the public one led to the same.

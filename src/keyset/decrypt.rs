@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::pki::Certificate;
 use crate::smime::{EncryptedMessage, KeyOperation, KeyResult, Message, OpenError, Opened, RecipientKind, SmimeError};
-use crate::token::{KeyId, TokenError};
+use crate::token::{KeyId, Token, TokenError, TokenKey};
 
 use super::choose::{in_use, list_or, seen};
 use super::index::{Hex, PrivateIndex};
@@ -43,7 +43,7 @@ pub fn decrypt(
     let message = EncryptedMessage::parse(&Message::read(message).map_err(|error| unreadable(&error))?)
         .map_err(|error| unreadable(&error))?;
     let way = find_way(tokens, choice, &message)?;
-    let (opened, _) = open_by(tokens, &way, &message, "decrypt", person)?;
+    let opened = open_by(tokens, &way, &message, person)?;
     Ok(Decrypted {
         content: opened.content,
         keyset: way.keyset.name.to_string(),
@@ -51,17 +51,24 @@ pub fn decrypt(
     })
 }
 
-/// Opens the message with the key that was chosen: one PIN. Answers the private index, too, which alone is believed.
-pub(super) fn open_by(
+/// Opens the message with the key that was chosen: one PIN.
+fn open_by(
     tokens: &Tokens,
     way: &Way,
     message: &EncryptedMessage,
-    operation: &'static str,
     person: &mut dyn Person,
-) -> Result<(Opened, PrivateIndex), KeysetError> {
-    let unlock = unlock_for_use(tokens, &way.keyset, operation, person)?;
-    let token = unlock.token();
+) -> Result<Opened, KeysetError> {
+    let unlock = unlock_for_use(tokens, &way.keyset, "decrypt", person)?;
     let index = believed_for_use(tokens, &unlock, &way.keyset, person)?;
+    let key = key_of(unlock.token(), &index, way)?;
+    open_with(way, message, |operation| match operation {
+        KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(&key, transport, ciphertext),
+        KeyOperation::Agree { peer_public_key } => unlock.agree(&key, peer_public_key),
+    })
+}
+
+/// The chosen key, on the unlocked token, if the private index knows it.
+pub(super) fn key_of(token: &Token, index: &PrivateIndex, way: &Way) -> Result<TokenKey, KeysetError> {
     let id = Hex::from(&way.key);
     if !index.keyset.keys.as_ref().is_some_and(|keys| keys.encryption.contains(&id)) {
         return Err(damaged(
@@ -70,23 +77,24 @@ pub(super) fn open_by(
             "its private index does not know the key that the public one names",
         ));
     }
-    let (key, _) = key_and_certificate(token, &way.keyset.name, &id)?;
-    let opened = message.open(way.recipient, |operation| {
-        let secret = match operation {
-            KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(&key, transport, ciphertext),
-            KeyOperation::Agree { peer_public_key } => unlock.agree(&key, peer_public_key),
-        };
-        match secret {
-            Ok(secret) => Ok(KeyResult::Secret(secret)),
-            Err(TokenError::BadData { .. }) => Ok(KeyResult::Failed),
-            Err(error) => Err(error),
-        }
+    key_and_certificate(token, &way.keyset.name, &id).map(|(key, _)| key)
+}
+
+/// Opens the message by what the key does.
+pub(super) fn open_with(
+    way: &Way,
+    message: &EncryptedMessage,
+    key: impl FnOnce(KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError>,
+) -> Result<Opened, KeysetError> {
+    let opened = message.open(way.recipient, |operation| match key(operation) {
+        Ok(secret) => Ok(KeyResult::Secret(secret)),
+        Err(TokenError::BadData { .. }) => Ok(KeyResult::Failed),
+        Err(error) => Err(error),
     });
-    let opened = opened.map_err(|error| match error {
+    opened.map_err(|error| match error {
         OpenError::Key(error) => KeysetError::Token(error),
         OpenError::Message(error) => unreadable(&error),
-    })?;
-    Ok((opened, index))
+    })
 }
 
 /// Which key, of which keyset, for which of the message's recipients.

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::statement::Checkpoint;
 use crate::token::{DataObject, KeyAlgorithm, KeyId, KeysetName, SecurityLevel, Token};
 
 use super::KeysetError;
@@ -84,6 +85,10 @@ pub(super) struct PrivateIndex {
     /// The reference of the letter that it stands by.
     pub enrolled_with: Option<String>,
     pub pending: Option<Pending>,
+    /// How far the authority's audit log had got when it last answered a command of this keyset's. Indexes that were
+    /// written before this was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Checkpoint>,
 }
 
 /// An enrollment that is under way.
@@ -154,7 +159,7 @@ impl PublicIndex {
 impl PrivateIndex {
     pub fn new(keyset: Card, ca_sha256: [u8; 32]) -> Self {
         let ca_sha256 = Hex(ca_sha256.to_vec());
-        Self { version: VERSION, revision: 0, keyset, ca_sha256, enrolled_with: None, pending: None }
+        Self { version: VERSION, revision: 0, keyset, ca_sha256, enrolled_with: None, pending: None, audit: None }
     }
 
     /// Writes it in place of the one before; it is the later one from now on, whatever else is found.

@@ -9,6 +9,7 @@
 //! finish or clean up, and never know the authority otherwise than by its messages.
 
 mod administer;
+mod checkpoint;
 mod choose;
 mod decrypt;
 mod delete;
@@ -27,6 +28,7 @@ mod trust;
 mod unlock;
 
 pub use administer::{administer, sign_for_a_file};
+pub use checkpoint::{Answered, Finding, KnownLog, LogAlarm};
 pub use choose::{KeysetChoice, TokenSelector};
 pub use decrypt::{Decrypted, decrypt};
 pub use delete::{Deleted, delete};
@@ -42,9 +44,9 @@ pub use show::{CertificateSummary, KeyUse, KeysetDetails, show};
 pub use sign::{SignOptions, SigningUse, sign, use_signing_key};
 pub use trust::{Trust, trust};
 
-/// The places between two steps of an enrollment and of a deletion that change something lasting; tests kill the
+/// The places between two steps of an act that changes something lasting; tests kill the
 /// program at each (see [`crate::crash_point`]). In the order of an enrollment that succeeds, then of one that is undone, then
-/// of a deletion.
+/// of a deletion, then of an administrator's command.
 pub const CRASH_POINTS: &[&str] = &[
     "keyset.token_made",
     "keyset.announced",
@@ -68,6 +70,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "keyset.removed",
     "keyset.deleted_key",
     "keyset.deleted_objects",
+    "keyset.statement_answered",
 ];
 
 #[cfg(test)]

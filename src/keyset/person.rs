@@ -114,6 +114,20 @@ pub enum Notice {
         /// why
         reason: String,
     },
+    /// The authority's audit checkpoint could not be written onto the token; the one before is still known.
+    #[error(
+        "how far the authority's audit log has got could not be kept in the keyset {:?} on {token} ({reason}); the next \
+         command compares with what was kept before",
+        keyset.as_str()
+    )]
+    CheckpointNotKept {
+        /// its name
+        keyset: KeysetName,
+        /// the token's label and serial number
+        token: String,
+        /// why
+        reason: String,
+    },
     /// Other keysets have the same PIN, because they are on the same token.
     #[error("this PIN is also the one of {others}, on the same token")]
     SharedPin {

@@ -4,14 +4,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::members::{hexadecimal, instant};
-use super::{Operation, Statement, StatementError};
+use super::{LogPosition, Operation, Statement, StatementError};
 use crate::pki::Fingerprint;
 use crate::token::SecurityLevel;
 
 const WHAT: &str = "statement";
 
-/// The version written, and the only one read.
-const VERSION: u8 = 1;
+/// The version of a statement that says nothing of the audit log.
+const WITHOUT_LOG: u8 = 1;
+/// The version of one that says which place in the log its signer knows. Both are written and read; what was signed before
+/// there was the second is looked at again later.
+const WITH_LOG: u8 = 2;
 
 /// The members in their order. `serde` refuses doubled members of a struct by itself; unknown ones it is told to.
 #[derive(Serialize, Deserialize)]
@@ -29,6 +32,8 @@ struct Form {
     not_before: Timestamp,
     #[serde(with = "instant")]
     not_after: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    known_log: Option<LogPosition>,
 }
 
 /// The arguments of all operations; each operation takes its own and refuses the others'.
@@ -61,7 +66,7 @@ impl Statement {
             Operation::List | Operation::Show { .. } => Arguments::default(),
         };
         let form = Form {
-            version: VERSION,
+            version: if self.known_log.is_some() { WITH_LOG } else { WITHOUT_LOG },
             authority: self.authority,
             operation: self.operation.name().to_owned(),
             target: self.operation.target().map(str::to_owned),
@@ -69,6 +74,7 @@ impl Statement {
             nonce: self.nonce,
             not_before: self.not_before,
             not_after: self.not_after,
+            known_log: self.known_log,
         };
         serde_json::to_vec(&form).map_err(|error| wrong(error.to_string()))
     }
@@ -76,8 +82,12 @@ impl Statement {
     /// Reads the JSON that was signed.
     pub fn from_json(json: &[u8]) -> Result<Self, StatementError> {
         let form: Form = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
-        if form.version != VERSION {
-            return Err(wrong(format!("it is of version {}, and only version {VERSION} is known", form.version)));
+        match (form.version, form.known_log) {
+            (WITHOUT_LOG, None) | (WITH_LOG, Some(_)) => {}
+            (WITHOUT_LOG | WITH_LOG, _) => return Err(wrong("known_log is in version 2, and in no other version")),
+            (other, _) => {
+                return Err(wrong(format!("it is of version {other}, and only versions 1 and 2 are known")));
+            }
         }
         let operation = operation(&form.operation, form.target, form.arguments)?;
         Ok(Self {
@@ -86,6 +96,7 @@ impl Statement {
             nonce: form.nonce,
             not_before: form.not_before,
             not_after: form.not_after,
+            known_log: form.known_log,
         })
     }
 }

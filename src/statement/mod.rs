@@ -2,12 +2,14 @@
 //!
 //! A statement is one command in JSON, signed as CMS content of a type of its own by the key on the administrator's
 //! token: one use, one PIN, and its own evidence for the log. The authority's [`Response`] is signed with its CMP
-//! response key, names the statement by its digest, and carries the latest audit checkpoint.
+//! response key, names the statement by its digest, and carries the latest audit checkpoint. A statement says which place in the
+//! audit log its signer knows, so that the authority has to say whether its log still has that.
 //!
 //! This room must never take a byte for signed that is not: what is read is the content exactly as it was signed, and a
 //! [`VerifiedStatement`] comes only out of [`SignedStatement::verify`]. Unknown or doubled members are refused, never
 //! skipped. It does not know who is an administrator; whoever calls brings the certificate that must have signed.
 
+mod checkpoint;
 mod form;
 mod members;
 mod response;
@@ -18,9 +20,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::pki::{Fingerprint, PathProblem, PkiError};
 use crate::token::SecurityLevel;
 
-pub use response::{
-    Answer, CertificateEntry, Checkpoint, LetterEntry, Response, SignedResponse, UserDetails, UserSummary,
-};
+#[cfg(test)]
+pub(crate) use checkpoint::tests::signed as signed_checkpoint;
+pub use checkpoint::{Checkpoint, LogPosition, LogVerdict};
+pub use response::{Answer, CertificateEntry, LetterEntry, Response, SignedResponse, UserDetails, UserSummary};
 pub use signed::{SignedStatement, VerifiedStatement};
 
 /// The most bytes a signed statement has (the CMS message).
@@ -64,6 +67,9 @@ pub struct Statement {
     pub not_before: Timestamp,
     /// Until when; at most [`Way::longest_validity`] after `not_before`.
     pub not_after: Timestamp,
+    /// The place in the audit log that the signer knows, from the latest checkpoint they kept; the authority says whether
+    /// its log still has it ([`LogVerdict`]). None before the first, or when the signer wants none compared.
+    pub known_log: Option<LogPosition>,
 }
 
 impl Statement {
@@ -79,7 +85,14 @@ impl Statement {
             Way::Online => VALIDITY,
             Way::File => way.longest_validity() - CLOCK_DIFFERENCE,
         };
-        Self { authority, operation, nonce, not_before: shifted(-CLOCK_DIFFERENCE), not_after: shifted(validity) }
+        let (not_before, not_after) = (shifted(-CLOCK_DIFFERENCE), shifted(validity));
+        Self { authority, operation, nonce, not_before, not_after, known_log: None }
+    }
+
+    /// The same, saying which place in the audit log its signer knows.
+    #[must_use]
+    pub fn knowing(self, known_log: Option<LogPosition>) -> Self {
+        Self { known_log, ..self }
     }
 }
 
@@ -164,7 +177,7 @@ pub enum StatementError {
     /// Its signature is not that of the one who must have signed, or there are several.
     #[error("cannot take the {what}: {reason}")]
     Signature {
-        /// "statement" or "response".
+        /// "statement", "response" or "checkpoint".
         what: &'static str,
         /// What does not fit.
         reason: String,
@@ -172,7 +185,7 @@ pub enum StatementError {
     /// Its JSON is not in the form it must have.
     #[error("cannot take the {what}: its form is wrong: {reason}")]
     Form {
-        /// "statement" or "response".
+        /// "statement", "response" or "checkpoint".
         what: &'static str,
         /// Which rule is broken.
         reason: String,

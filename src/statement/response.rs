@@ -8,8 +8,8 @@ use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 use zeroize::Zeroizing;
 
-use super::StatementError;
 use super::members::{hexadecimal, instant, optional_instant, secret_text};
+use super::{Checkpoint, LogVerdict, StatementError};
 use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, sign};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, Fingerprint, Purpose, path};
@@ -17,8 +17,8 @@ use crate::token::{SecurityLevel, Signature};
 
 const WHAT: &str = "response";
 
-/// The version written, and the only one read.
-const VERSION: u8 = 1;
+/// The version written, and the only one read: nobody keeps a response. (In version 1 a checkpoint did not name its key.)
+const VERSION: u8 = 2;
 
 /// The most bytes a response has: a list of some ten thousand users.
 const LONGEST_RESPONSE: usize = 8 * 1024 * 1024;
@@ -32,6 +32,9 @@ pub struct Response {
     pub answer: Answer,
     /// How far the audit log has got, this act included.
     pub checkpoint: Checkpoint,
+    /// What the log says to the place in it that the statement knows of. None if the statement knows of none, or was
+    /// refused before that was looked at.
+    pub known_log: Option<LogVerdict>,
 }
 
 /// What came of a statement.
@@ -60,23 +63,6 @@ impl fmt::Debug for Answer {
             Self::Refused(reason) => f.debug_tuple("Refused").field(reason).finish(),
         }
     }
-}
-
-/// How far the audit log has got. Who keeps the latest notices a log that is cut off at its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Checkpoint {
-    /// How many entries the log has.
-    pub sequence: u64,
-    /// The hash of the last entry, which covers all before it.
-    #[serde(with = "hexadecimal")]
-    pub head: [u8; 32],
-    /// When it was signed.
-    #[serde(with = "instant")]
-    pub at: Timestamp,
-    /// The audit key's signature over the checkpoint, in the form the authority's audit defines.
-    #[serde(with = "hexadecimal")]
-    pub signature: Vec<u8>,
 }
 
 /// One line of the list of users.
@@ -169,6 +155,8 @@ struct Form {
     statement: [u8; 32],
     answer: Answer,
     checkpoint: Checkpoint,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    known_log: Option<LogVerdict>,
 }
 
 /// A response's CMS message. Until [`verify`](Self::verify) nothing it says is known to be true.
@@ -202,6 +190,7 @@ impl Response {
             statement: self.statement,
             answer: self.answer.clone(),
             checkpoint: self.checkpoint.clone(),
+            known_log: self.known_log,
         };
         let content = Zeroizing::new(serde_json::to_vec(&form).map_err(|error| wrong_form(error.to_string()))?);
         let to_sign = ContentToSign {
@@ -273,7 +262,8 @@ impl SignedResponse {
         if form.statement != statement {
             return Err(StatementError::OtherStatement);
         }
-        Ok(Response { statement: form.statement, answer: form.answer, checkpoint: form.checkpoint })
+        let Form { statement, answer, checkpoint, known_log, .. } = form;
+        Ok(Response { statement, answer, checkpoint, known_log })
     }
 }
 

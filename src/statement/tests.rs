@@ -58,9 +58,9 @@ impl Parties {
     }
 
     fn response(&self, answer: Answer) -> Response {
-        let checkpoint =
-            Checkpoint { sequence: 7, head: [3; 32], at: time("2026-11-22T14:00:00Z"), signature: vec![1, 2] };
-        Response { statement: self.signed().digest(), answer, checkpoint }
+        let newest = LogPosition { sequence: 7, head: [3; 32] };
+        let checkpoint = checkpoint::tests::signed(&SoftwareKey::p256(), self.ca(), newest, now());
+        Response { statement: self.signed().digest(), answer, checkpoint, known_log: Some(LogVerdict::Continued) }
     }
 
     /// The JSON as it was signed.

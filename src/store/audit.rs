@@ -46,31 +46,79 @@ impl Store {
         self.thread.transaction(Database::audit_head)
     }
 
+    /// Whether the log has this very entry, and each entry from it on fits what it says and the entry before it. Walks
+    /// only the entries after `known`. Of an empty log: every log continues it.
+    pub fn audit_continues(&self, known: AuditHead) -> Result<bool, StoreError> {
+        // No log has so many entries.
+        let Ok(first) = i64::try_from(known.number) else { return Ok(false) };
+        self.thread.transaction(move |database| {
+            let rows = database.links(first)?;
+            let mut head = match rows.first() {
+                Some(row) if known.number > 0 => AuditHead { number: known.number - 1, hash: row.previous_hash },
+                _ => AuditHead { number: 0, hash: [0; 32] },
+            };
+            let has_it = (known.number == 0 && known.hash == [0; 32])
+                || rows.first().is_some_and(|row| row.number == first && row.hash == known.hash);
+            for row in &rows {
+                match row.follows(head) {
+                    Some(next) => head = next,
+                    None => return Ok(false),
+                }
+            }
+            Ok(has_it)
+        })
+    }
+
     /// Walks the chain from its beginning.
     pub fn check_audit(&self) -> Result<AuditCheck, StoreError> {
         self.thread.transaction(|database| {
-            let rows = database.all(sqlx::query("SELECT * FROM audit ORDER BY number"), |row| {
-                let number: i64 = row.get("number")?;
-                let event: String = row.get("event")?;
-                let detail: String = row.get("detail")?;
-                let at = row.time("at")?;
-                Ok((number, at, event, detail, row.digest("previous_hash")?, row.digest("hash")?))
-            })?;
             let mut head = AuditHead { number: 0, hash: [0; 32] };
-            for (number, at, event, detail, previous, hash) in rows {
-                let expected = head.number + 1;
-                let computed = chain_hash(expected, at, &event, &detail, &head.hash);
-                if u64::try_from(number) != Ok(expected) || previous != head.hash || hash != computed {
-                    return Ok(AuditCheck::BrokenAt(expected));
+            for row in database.links(0)? {
+                match row.follows(head) {
+                    Some(next) => head = next,
+                    None => return Ok(AuditCheck::BrokenAt(head.number + 1)),
                 }
-                head = AuditHead { number: expected, hash };
             }
             Ok(AuditCheck::Whole(head))
         })
     }
 }
 
+/// A row, as it is in the database.
+struct Link {
+    number: i64,
+    at: Timestamp,
+    event: String,
+    detail: String,
+    previous_hash: [u8; 32],
+    hash: [u8; 32],
+}
+
+impl Link {
+    /// The head of the log with this row in it; none if it is not what comes after `head`.
+    fn follows(&self, head: AuditHead) -> Option<AuditHead> {
+        let number = head.number + 1;
+        let hash = chain_hash(number, self.at, &self.event, &self.detail, &head.hash);
+        let fits = u64::try_from(self.number) == Ok(number) && self.previous_hash == head.hash && self.hash == hash;
+        fits.then_some(AuditHead { number, hash })
+    }
+}
+
 impl Database {
+    /// The rows from this number on, in their order.
+    fn links(&mut self, first: i64) -> Result<Vec<Link>, StoreError> {
+        self.all(sqlx::query("SELECT * FROM audit WHERE number >= $1 ORDER BY number").bind(first), |row| {
+            Ok(Link {
+                number: row.get("number")?,
+                at: row.time("at")?,
+                event: row.get("event")?,
+                detail: row.get("detail")?,
+                previous_hash: row.digest("previous_hash")?,
+                hash: row.digest("hash")?,
+            })
+        })
+    }
+
     pub(super) fn audit_head(&mut self) -> Result<AuditHead, StoreError> {
         let newest = self.one(sqlx::query("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1"), |row| {
             let number: i64 = row.get("number")?;

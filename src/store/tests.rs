@@ -203,6 +203,44 @@ fn the_log_notices_every_change() {
 }
 
 #[test]
+fn a_log_goes_on_from_each_of_its_entries_and_from_nothing_else() {
+    let (directory, store) = open();
+    let mut heads = vec![AuditHead { number: 0, hash: [0; 32] }];
+    for _ in 0..4 {
+        heads.push(store.audit_head().unwrap());
+        store.record(entry("something")).unwrap();
+    }
+    assert_eq!(heads[1].number, 1);
+    for head in &heads {
+        assert!(store.audit_continues(*head).unwrap(), "{head:?}");
+        assert!(!store.audit_continues(AuditHead { hash: [9; 32], ..*head }).unwrap(), "{head:?}");
+    }
+    let newest = store.audit_head().unwrap();
+    assert!(store.audit_continues(newest).unwrap());
+    for beyond in [newest.number + 1, u64::MAX] {
+        assert!(!store.audit_continues(AuditHead { number: beyond, ..newest }).unwrap());
+    }
+    drop(store);
+
+    let database = directory.path().join("authority.db");
+    let continues = |sql: &str, known: AuditHead| {
+        let copy = directory.path().join("changed.db");
+        let _ = std::fs::remove_file(&copy);
+        std::fs::copy(&database, &copy).unwrap();
+        assert!(python_sqlite(&copy, sql), "python3's sqlite3 is needed as a foreign witness");
+        Store::open(&copy).unwrap().audit_continues(known).unwrap()
+    };
+    assert!(continues("SELECT 1", heads[2]));
+    // What comes after, or the entry itself, says something else.
+    assert!(!continues("UPDATE audit SET detail = '{\"x\":1}' WHERE number = 4", heads[2]));
+    assert!(!continues("UPDATE audit SET event = 'another' WHERE number = 2", heads[2]));
+    assert!(!continues("DELETE FROM audit WHERE number = 3", heads[2]));
+    assert!(!continues("DELETE FROM audit WHERE number >= 2", heads[2]));
+    // What is before is covered by the hash, and found by walking all of it.
+    assert!(continues("UPDATE audit SET detail = '{\"x\":1}' WHERE number = 1", heads[2]));
+}
+
+#[test]
 fn a_refused_change_leaves_no_trace_in_the_log() {
     let (_directory, store) = open();
     let head = store.audit_head().unwrap();

@@ -1,6 +1,7 @@
 //! An enrollment on the user's token: the few acts that one PIN entry is good for.
 
 use std::ops::Deref;
+use std::sync::{Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
@@ -123,7 +124,7 @@ impl Ceremony {
 
     /// A signer for code that wants the `signature` crate's traits, for as long as the ceremony lasts.
     pub fn signer<'a>(&'a self, key: &'a TokenKey) -> CeremonySigner<'a> {
-        CeremonySigner { ceremony: self, key }
+        CeremonySigner { ceremony: self, key, error: Mutex::new(None) }
     }
 }
 
@@ -132,11 +133,22 @@ impl Ceremony {
 pub struct CeremonySigner<'a> {
     ceremony: &'a Ceremony,
     key: &'a TokenKey,
+    error: Mutex<Option<TokenError>>,
+}
+
+impl CeremonySigner<'_> {
+    /// Why the last signature that failed did: code that signs through the `signature` crate's traits loses that.
+    pub fn take_error(&self) -> Option<TokenError> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl signature::Signer<Signature> for CeremonySigner<'_> {
     fn try_sign(&self, message: &[u8]) -> Result<Signature, signature::Error> {
-        self.ceremony.sign(self.key, message).map_err(signature::Error::from_source)
+        self.ceremony.sign(self.key, message).map_err(|error| {
+            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            signature::Error::from_source(error)
+        })
     }
 }
 

@@ -33,11 +33,13 @@ const NEW_TOKEN_BEGINS: &str = "keyset.token_made";
 const NEW_TOKEN_ENDS: &str = "keyset.so_pin_changed";
 const OLD_KEY_ENDS: &str = "keyset.old_signing_key_destroyed";
 const STANDING: &str = "keyset.index_written";
+/// Walked in `audit_checkpoint`.
+const ADMINISTERING: &str = "keyset.statement_answered";
 const DELETING: [&str; 2] = ["keyset.deleted_key", "keyset.deleted_objects"];
 
 #[test]
 fn every_crash_point_is_walked() {
-    let single = [REFUSING, NEW_TOKEN_BEGINS, NEW_TOKEN_ENDS, OLD_KEY_ENDS, STANDING];
+    let single = [ADMINISTERING, REFUSING, NEW_TOKEN_BEGINS, NEW_TOKEN_ENDS, OLD_KEY_ENDS, STANDING];
     let walked = [&MAKING[..], &INSTALLING, &CONFIRMING, &DELETING, &single].concat();
     assert_eq!(BTreeSet::from_iter(walked), CRASH_POINTS.iter().copied().collect());
 }

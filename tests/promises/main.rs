@@ -13,6 +13,7 @@
 mod support;
 
 mod archive;
+mod audit_checkpoint;
 mod authority_crashes;
 mod bad_replies;
 mod client_crashes;

@@ -84,10 +84,11 @@ fn a_letter_goes_round_as_files_while_nobody_serves() {
     let letter = Letter::read_file(&story.machine.file("user.letter")).unwrap();
     told.does_not_say(key).does_not_say(&letter.temporary_key.grouped());
 
-    // What holds no letter asks for no PIN.
+    // What holds no letter asks for the PIN, too: it is believed by what only the PIN opens.
     state(&story, &["list"], "list.statement");
     answer(&story, "list.statement", "list.response", "file:authority.pin").ok();
-    open_without_pin(&story, "admin", "list.response", "list.statement").ok().says("user@example.org");
+    open_without_pin(&story, "admin", "list.response", "list.statement").fails_with(4);
+    open(&story, "list.response", "list.statement", &[]).ok().says("user@example.org");
 
     story.authority.serve(&story.machine);
     story.machine.write_secret("pin1", Story::USER_PIN);
@@ -126,7 +127,7 @@ fn a_running_authority_answers_through_its_control_socket() {
     state(&story, &["show", "admin@example.org"], "show.statement");
     answer(&story, "show.statement", "show.response", "file:no-such-file").fails_with(4);
     answer(&story, "show.statement", "show.response", "file:authority.pin").ok();
-    open_without_pin(&story, "admin", "show.response", "show.statement").ok().says("admin@example.org");
+    open(&story, "show.response", "show.statement", &[]).ok().says("admin@example.org");
     story.authority.serve(&story.machine);
     answer(&story, "show.statement", "again.response", "file:no-such-file").ok().says("a refusal").says("before");
 
@@ -140,8 +141,7 @@ fn a_running_authority_answers_through_its_control_socket() {
 #[track_caller]
 fn is_once(story: &Story, statement: &str) {
     answer(story, statement, "second.response", "file:no-such-file").ok().says("a refusal").says("before");
-    let output = open_without_pin(story, "admin", "second.response", statement);
-    output.fails_with(5).says("refused by the authority").says("before");
+    open(story, "second.response", statement, &[]).fails_with(5).says("refused by the authority").says("before");
 }
 
 #[test]
@@ -156,14 +156,14 @@ fn what_is_not_in_order_is_refused() {
     let curl = ["-sSk", "--noproxy", "*", "-H", "content-type: application/pkcs7-mime", "-o", "online.response"];
     let body = ["--data-binary", "@one.statement", url.as_str()];
     story.machine.run("curl", &[&curl[..], &body].concat(), b"").ok();
-    open_without_pin(&story, "admin", "online.response", "one.statement").fails_with(5).says("15 minutes");
+    open(&story, "online.response", "one.statement", &[]).fails_with(5).says("15 minutes");
 
     let child = ["--exact", "statement_files::child", "--test-threads", "1"];
     let mut command = story.machine.command(std::env::current_exe().unwrap());
     let signed = command.args(child).env(EXPIRED, "expired.statement").output().unwrap();
     assert!(story.machine.file("expired.statement").exists(), "{}", String::from_utf8_lossy(&signed.stdout));
     answer(&story, "expired.statement", "expired.response", "file:no-such-file").ok().says("valid until");
-    open_without_pin(&story, "admin", "expired.response", "expired.statement").fails_with(5).says("valid until");
+    open(&story, "expired.response", "expired.statement", &[]).fails_with(5).says("valid until");
 
     answer(&story, "one.statement", "one.response", "file:no-such-file").ok();
     // Another keyset than the one it is for; no PIN is looked at.

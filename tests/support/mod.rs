@@ -2,6 +2,7 @@
 //! somebody on the wire, and foreign programs as witnesses. No promise is tested here.
 #![allow(dead_code)] // each test takes what it needs
 
+pub mod agent;
 pub mod authority;
 pub mod intruder;
 pub mod inventory;

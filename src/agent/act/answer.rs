@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Bytes;
 use crate::keyset::{
-    AuthorityAddress, Decrypted, Deleted, Enrolled, ErrorKind, FoundKeyset, KeysetError, Standing, TokenTrouble,
+    Answered, AuthorityAddress, Decrypted, Deleted, Enrolled, ErrorKind, FoundKeyset, KeysetError, LogAlarm, Standing,
+    TokenTrouble,
 };
 use crate::statement::Answer;
 use crate::token::{KeyId, KeysetName, SecurityLevel, StoredCertificate, TokenInfo};
@@ -30,10 +31,20 @@ pub enum ActAnswer {
         /// was it encrypted with integrity protection?
         integrity_protected: bool,
     },
-    /// the authority's answer to a command: a letter's text, which holds a secret
-    Letter(Bytes),
+    /// the authority's answer to a command: a letter
+    Letter {
+        /// its text, which holds a secret
+        text: Bytes,
+        /// why the authority's audit log is not to be believed
+        alarm: Option<Box<LogAlarm>>,
+    },
     /// the authority's answer to a command: any other
-    Answered(Answer),
+    Answered {
+        /// the answer
+        answer: Answer,
+        /// why the authority's audit log is not to be believed
+        alarm: Option<Box<LogAlarm>>,
+    },
     /// the PIN is changed
     PinChanged {},
     /// the keyset is gone
@@ -57,11 +68,11 @@ impl From<Decrypted> for ActAnswer {
     }
 }
 
-impl From<Answer> for ActAnswer {
-    fn from(answer: Answer) -> Self {
+impl From<Answered> for ActAnswer {
+    fn from(Answered { answer, alarm }: Answered) -> Self {
         match answer {
-            Answer::Letter(text) => Self::Letter(text.as_bytes().into()),
-            other => Self::Answered(other),
+            Answer::Letter(text) => Self::Letter { text: text.as_bytes().into(), alarm },
+            answer => Self::Answered { answer, alarm },
         }
     }
 }

@@ -32,25 +32,25 @@ pub fn perform(
             let choice = keyset.to_choice().map_err(usage)?;
             keyset::decrypt(tokens, &choice, message.as_slice(), person)?.into()
         }
-        ActRequest::Administer { keyset, order, way } => {
+        ActRequest::Administer { keyset, order, way, known_log } => {
             let keyset = chosen(tokens, &keyset)?;
             match way {
                 OnlineOrFile::Online => {
-                    keyset::administer(tokens, &keyset, carrier, order.into(), person, now)?.answer.into()
+                    keyset::administer(tokens, &keyset, carrier, order.into(), known_log, person, now)?.into()
                 }
                 OnlineOrFile::File => {
-                    let signed = keyset::sign_for_a_file(tokens, &keyset, order.into(), person, now)?;
+                    let signed = keyset::sign_for_a_file(tokens, &keyset, order.into(), known_log, person, now)?;
                     ActAnswer::Signed(signed.as_der().into())
                 }
             }
         }
-        ActRequest::OpenResponse { keyset, statement, response } => {
+        ActRequest::OpenResponse { keyset, statement, response, known_log } => {
             let keyset = chosen(tokens, &keyset)?;
             let statement = SignedStatement::parse(statement.as_slice()).map_err(|error| KeysetError::NotVerified {
                 operation: "open the response",
                 reason: error.to_string(),
             })?;
-            keyset::open_response(tokens, &keyset, &statement, response.into_vec(), person, now)?.answer.into()
+            keyset::open_response(tokens, &keyset, &statement, response.into_vec(), known_log, person, now)?.into()
         }
         ActRequest::ChangePin { keyset } => {
             keyset::pin_change(tokens, &chosen(tokens, &keyset)?, person)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Bytes;
-use crate::keyset::{EnrollOptions, FoundKeyset, KeysetChoice, NewToken, TokenSelector};
+use crate::keyset::{EnrollOptions, FoundKeyset, KeysetChoice, KnownLog, NewToken, TokenSelector};
 use crate::statement::Operation;
 use crate::token::{KeysetName, SecurityLevel, TokenUri};
 
@@ -43,6 +43,8 @@ pub enum ActRequest {
         order: Order,
         /// how it travels
         way: OnlineOrFile,
+        /// how it takes the authority's audit log
+        known_log: KnownLog,
     },
     /// open the authority's response to a command that went as a file
     OpenResponse {
@@ -52,6 +54,8 @@ pub enum ActRequest {
         statement: Bytes,
         /// the response, DER
         response: Bytes,
+        /// how it takes the authority's audit log
+        known_log: KnownLog,
     },
     /// change the PIN of a keyset's token
     ChangePin {

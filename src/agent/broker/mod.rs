@@ -21,7 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 pub use error::BrokerError;
-pub use questions::AsksPerson;
+pub use questions::Prompting;
 
 use super::sockets::{Claim, Directory, Door, Socket};
 use questions::Questions;
@@ -47,8 +47,8 @@ pub struct Setup {
     pub inherited: [Option<UnixListener>; 2],
     /// the command line of the worker, without the program
     pub worker: Vec<OsString>,
-    /// who asks the person
-    pub person: Box<dyn AsksPerson>,
+    /// how the person is asked
+    pub person: Prompting,
 }
 
 /// What whoever started the agent may want to know when it is ready.

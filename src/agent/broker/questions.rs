@@ -4,19 +4,21 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::{BrokerError, broken_pipe, programs, spawn};
 use crate::agent::link::{Answer, Asked, FromBroker, write_frame};
 use crate::agent::wording::Words;
-use crate::keyset::NoPin;
+use crate::prompter::{Ask, Dialog, Environment, PrompterError, Way};
 use crate::token::Pin;
 
-/// Whoever speaks to the person. Called for one question at a time.
-pub trait AsksPerson: Send {
-    /// Asks for the PIN that a token has.
-    fn pin(&mut self, question: &Words) -> Result<Pin, NoPin>;
-
-    /// Asks for yes or no; false is no.
-    fn confirm(&mut self, question: &Words) -> Result<bool, NoPin>;
+/// How the person is asked.
+#[derive(Clone, Debug)]
+pub struct Prompting {
+    /// by which way (`prompter` in agent.toml)
+    pub way: Way,
+    /// variables and terminals that the way needs
+    pub environment: Environment,
 }
 
 /// Takes questions and sends the answers. Clones share one queue.
@@ -35,13 +37,17 @@ struct Waiting {
 
 impl Questions {
     /// Starts whoever asks the person.
-    pub(super) fn answered_by(mut person: Box<dyn AsksPerson>) -> Result<Self, BrokerError> {
+    pub(super) fn answered_by(person: Prompting) -> Result<Self, BrokerError> {
         let (queue, waiting): (_, Receiver<Waiting>) = channel();
         let writing = Arc::new(Mutex::new(()));
         let questions = Self { queue, writing: writing.clone() };
         spawn("prompter", move || {
             for Waiting { number, what, link } in waiting {
-                let (answer, pin) = ask(person.as_mut(), what);
+                // Nobody is bothered with what a worker that died wanted to know.
+                if has_ended(&link) {
+                    continue;
+                }
+                let (answer, pin) = ask(&person, what);
                 tell(&writing, &link, number, answer, pin.as_ref());
             }
         })?;
@@ -66,6 +72,13 @@ impl Questions {
     }
 }
 
+/// Has the other end hung up?
+fn has_ended(link: &UnixStream) -> bool {
+    let mut descriptors = [PollFd::new(link, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut descriptors, Some(&now)).is_ok_and(|count| count > 0)
+}
+
 fn tell(writing: &Mutex<()>, mut link: &UnixStream, number: u64, answer: Answer, pin: Option<&Pin>) {
     let _one_at_a_time = writing.lock().unwrap_or_else(PoisonError::into_inner);
     let secret = pin.map_or("", Pin::as_str).as_bytes();
@@ -75,32 +88,131 @@ fn tell(writing: &Mutex<()>, mut link: &UnixStream, number: u64, answer: Answer,
     }
 }
 
-fn ask(person: &mut dyn AsksPerson, what: Asked) -> (Answer, Option<Pin>) {
+/// The way is looked for at each question: a terminal or a display may have come or gone.
+fn ask(person: &Prompting, what: Asked) -> (Answer, Option<Pin>) {
+    let dialog = || Dialog::choose(&person.way, &person.environment);
     let answer = match what {
-        Asked::Pin(words) => match person.pin(&with_program(words)) {
-            Ok(pin) => return (Answer::Pin, Some(pin)),
-            Err(reason) => no(reason),
-        },
-        Asked::Confirmation(words) => match person.confirm(&with_program(words)) {
+        Asked::Pin(words) => return pin(dialog().and_then(|dialog| dialog.pin(&with_program(words)))),
+        Asked::NewPin(words) => return pin(dialog().and_then(|dialog| dialog.new_pin(&with_program(words)))),
+        Asked::Confirmation(words) => match dialog().and_then(|dialog| dialog.confirm(&with_program(words))) {
             Ok(true) => Answer::Yes,
             Ok(false) => Answer::Cancelled,
-            Err(reason) => no(reason),
+            Err(error) => no(&error),
         },
         Asked::Program(pid) => Answer::Program(programs::describe(pid)),
     };
     (answer, None)
 }
 
-fn no(reason: NoPin) -> Answer {
-    match reason {
-        NoPin::Cancelled => Answer::Cancelled,
-        other => Answer::Unavailable(other.to_string()),
+fn pin(typed: Result<Pin, PrompterError>) -> (Answer, Option<Pin>) {
+    match typed {
+        Ok(pin) => (Answer::Pin, Some(pin)),
+        Err(error) => (no(&error), None),
     }
 }
 
+fn no(error: &PrompterError) -> Answer {
+    if error.is_cancelled() { Answer::Cancelled } else { Answer::Unavailable(error.to_string()) }
+}
+
 /// With the program that asks in the first line.
-fn with_program(mut words: Words) -> Words {
+fn with_program(words: Words) -> Ask {
     let program = programs::describe(words.pid).unwrap_or_else(|| format!("a program unknown (process {})", words.pid));
-    words.lines.insert(0, format!("Asked by: {program}"));
-    words
+    let mut lines = vec![format!("Asked by: {program}")];
+    lines.extend(words.lines);
+    Ask { title: words.title, lines, prompt: words.prompt, warning: words.warning }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::agent::link::read_frame;
+
+    fn words(title: &str) -> Words {
+        Words { title: title.into(), lines: vec!["To sign".into()], prompt: "PIN".into(), warning: None, pid: own() }
+    }
+
+    fn own() -> i32 {
+        i32::try_from(std::process::id()).unwrap()
+    }
+
+    /// Questions to a script, and the worker's end of the link.
+    fn asked_by(script: &str) -> (tempfile::TempDir, Questions, UnixStream, UnixStream) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("prompter");
+        fs::write(&path, format!("#!/bin/sh\ncd {}\n{script}\n", directory.path().display())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        let way = format!("command:{}", path.display()).parse().unwrap();
+        let environment = Environment::new([("PATH".into(), std::env::var_os("PATH").unwrap())]);
+        let questions = Questions::answered_by(Prompting { way, environment }).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (directory, questions, ours, theirs)
+    }
+
+    #[test]
+    fn the_person_reads_which_program_asks_and_the_pin_goes_back() {
+        let (directory, questions, ours, mut theirs) = asked_by("cat > question; echo geheim-4711");
+        questions.take(3, Asked::Pin(words("The PIN")), &ours);
+        let (FromBroker { number, answer }, secret) = read_frame(&mut theirs).unwrap();
+        assert!(matches!(answer, Answer::Pin) && number == 3, "{answer:?}");
+        assert_eq!(secret.as_slice(), b"geheim-4711");
+        let question = fs::read_to_string(directory.path().join("question")).unwrap();
+        assert!(question.contains("The PIN") && question.contains("To sign"), "{question}");
+        assert!(question.contains("Asked by: /") && question.contains(&format!("(process {}", own())), "{question}");
+    }
+
+    #[test]
+    fn one_person_is_asked_one_question_at_a_time_in_order() {
+        // Fails when another one is at it, and writes down in which order they came.
+        let script = "mkdir busy || exit 9; sed -n 2p >> order; sleep 0.05; rmdir busy; echo yes";
+        let (directory, questions, ours, mut theirs) = asked_by(script);
+        for number in 1..=5 {
+            questions.take(number, Asked::Confirmation(words(&format!("question {number}"))), &ours);
+        }
+        // Names of programs do not wait behind the person.
+        questions.take(6, Asked::Program(own()), &ours);
+        let answers: Vec<(FromBroker, _)> = (0..6).map(|_| read_frame(&mut theirs).unwrap()).collect();
+        assert_eq!(answers[0].0.number, 6);
+        assert!(matches!(&answers[0].0.answer, Answer::Program(Some(_))));
+        for (position, (answer, _)) in answers.iter().skip(1).enumerate() {
+            assert_eq!(answer.number, position as u64 + 1);
+            assert!(matches!(answer.answer, Answer::Yes), "{answer:?}");
+        }
+        let order = fs::read_to_string(directory.path().join("order")).unwrap();
+        assert_eq!(order, "question 1\nquestion 2\nquestion 3\nquestion 4\nquestion 5\n");
+    }
+
+    #[test]
+    fn nobody_is_asked_what_a_dead_worker_wanted_to_know() {
+        let (directory, questions, ours, theirs) = asked_by("sed -n 2p >> order; sleep 0.1; echo yes");
+        questions.take(1, Asked::Confirmation(words("first")), &ours);
+        questions.take(2, Asked::Confirmation(words("second")), &ours);
+        drop(theirs);
+        let (new, mut theirs) = UnixStream::pair().unwrap();
+        questions.take(3, Asked::Confirmation(words("third")), &new);
+        let (FromBroker { number, .. }, _) = read_frame(&mut theirs).unwrap();
+        assert_eq!(number, 3);
+        let order = fs::read_to_string(directory.path().join("order")).unwrap();
+        assert!(!order.contains("second") && order.contains("third"), "{order}");
+    }
+
+    #[test]
+    fn a_person_who_says_no_has_said_no_and_one_who_cannot_be_asked_has_not() {
+        let (_directory, questions, ours, mut theirs) = asked_by("exit 1");
+        questions.take(1, Asked::Pin(words("The PIN")), &ours);
+        questions.take(2, Asked::Confirmation(words("Yes?")), &ours);
+        for _ in 0..2 {
+            let (FromBroker { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
+            assert!(matches!(answer, Answer::Cancelled) && secret.is_empty(), "{answer:?}");
+        }
+        let way = Way::Terminal(Some("/nowhere/tty".into()));
+        let environment = Environment::new([]);
+        let questions = Questions::answered_by(Prompting { way, environment }).unwrap();
+        questions.take(1, Asked::Pin(words("The PIN")), &ours);
+        let (FromBroker { answer, .. }, _) = read_frame(&mut theirs).unwrap();
+        assert!(matches!(&answer, Answer::Unavailable(reason) if reason.contains("/nowhere/tty")), "{answer:?}");
+    }
 }

@@ -68,6 +68,12 @@ fn a_pin_goes_beside_the_json_and_arrives() {
     assert!(matches!(what, Asked::Pin(words) if words.pid == 7));
     write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin }, "gehe\"im\\4711".as_bytes()).unwrap();
     assert_eq!(asking.join().unwrap().unwrap().as_str(), "gehe\"im\\4711");
+    let (link, mut broker) = pair();
+    let asking = thread::spawn(move || with_question(|question| link.new_pin(question)));
+    let (number, what) = next(&mut broker);
+    assert!(matches!(what, Asked::NewPin(_)));
+    write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin }, b"a-new-one").unwrap();
+    assert_eq!(asking.join().unwrap().unwrap().as_str(), "a-new-one");
     let mut frame = Vec::new();
     write_frame(&mut frame, &FromBroker { number: 1, answer: Answer::Pin }, b"geheim-4711").unwrap();
     assert!(frame.ends_with(b"}geheim-4711"), "{}", String::from_utf8_lossy(&frame));

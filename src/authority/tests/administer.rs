@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::pki::Fingerprint;
-use crate::statement::{Answer, Operation, Statement, Way};
+use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, Statement, Way};
 use crate::store::AuditCheck;
 
 fn issue(email: &str, name: Option<&str>) -> Operation {
@@ -213,9 +213,63 @@ fn a_checkpoint_is_the_logs_and_the_log_is_whole() {
     let head = office.authority().store.audit_head().unwrap();
     assert_eq!((checkpoint.sequence, checkpoint.head), (head.number, head.hash));
     assert!(matches!(office.authority().store.check_audit().unwrap(), AuditCheck::Whole(_)));
-    let audit_key = &office.authority().keys.audit;
-    let content = crate::authority::audit::checkpoint_content(authority.as_bytes(), head, checkpoint.at).unwrap();
-    let algorithm = audit_key.algorithm().signature_algorithm();
-    crate::pki::signature::verify("it", audit_key.public_key_der(), &algorithm, &content, &checkpoint.signature)
-        .unwrap();
+    assert_eq!(checkpoint.key, office.authority().keys.audit.public_key_der());
+    checkpoint.verify(authority).unwrap();
+    assert!(checkpoint.verify(Fingerprint::of(b"another")).is_err());
+}
+
+/// States something, knowing this of the log.
+fn state_knowing(office: &Office, by: &Person, nonce: u8, known: Option<LogPosition>) -> Response {
+    let authority = Fingerprint::of(office.authority().ca_certificate());
+    let statement = Statement::new(authority, issue("user@example.org", Some("User")), [nonce; 16], now());
+    let key = by.ceremony.signer(by.signing_key());
+    let signed = statement.knowing(known).sign(&key, &by.certificate(), now()).unwrap();
+    office.post_statement(signed.as_der(), now())
+}
+
+#[test]
+fn a_statement_that_knows_another_log_is_refused_before_anything_is_done() {
+    let mut office = Office::new();
+    let by = office.administrator();
+    let first = state_knowing(&office, &by, 1, None);
+    assert_eq!(first.known_log, None);
+    let second = state_knowing(&office, &by, 2, Some(first.checkpoint.position()));
+    assert_eq!(second.known_log, Some(LogVerdict::Continued));
+    assert!(matches!(second.answer, Answer::Letter(_)), "{second:?}");
+
+    let refused = |office: &Office, nonce: u8, known: LogPosition| {
+        let before = office.authority().store.audit_head().unwrap();
+        let response = state_knowing(office, &by, nonce, Some(known));
+        assert_eq!(response.known_log, Some(LogVerdict::Contradicted));
+        assert!(
+            matches!(&response.answer, Answer::Refused(reason) if reason.contains("nothing was done")),
+            "{response:?}"
+        );
+        assert_eq!(office.authority().store.audit_head().unwrap(), before);
+    };
+    let newest = second.checkpoint.position();
+    refused(&office, 3, LogPosition { head: [7; 32], ..newest });
+    refused(&office, 3, LogPosition { sequence: newest.sequence + 1, ..newest });
+    // Its nonce is still good.
+    assert_eq!(state_knowing(&office, &by, 3, Some(newest)).known_log, Some(LogVerdict::Continued));
+    let newest = state_knowing(&office, &by, 4, None).checkpoint.position();
+    office.tamper(&format!("DELETE FROM audit WHERE number = {}", newest.sequence));
+    refused(&office, 5, newest);
+    // Grown past it again.
+    for nonce in 6..9 {
+        state_knowing(&office, &by, nonce, None);
+    }
+    refused(&office, 9, newest);
+}
+
+#[test]
+fn who_is_refused_unheard_learns_nothing_of_the_log() {
+    let office = Office::new();
+    let administrator = office.administrator();
+    let user = Person::new();
+    user.enroll(&office, &office.letter_for(&administrator, "user@example.org"), now());
+    let newest = state_knowing(&office, &administrator, 1, None).checkpoint.position();
+    for known in [newest, LogPosition { head: [7; 32], ..newest }] {
+        assert_eq!(state_knowing(&office, &user, 2, Some(known)).known_log, None);
+    }
 }

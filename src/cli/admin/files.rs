@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueHint;
 use serde_json::json;
 
-use super::{As, hand_out, list, new_file, show, unexpected, unless_refused};
+use super::{As, AuditLog, answer, hand_out, list, new_file, show, unexpected};
 use crate::cli::arguments::{ExistingPin, WhichKeyset};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
@@ -31,6 +31,8 @@ pub struct Open {
     which: WhichKeyset,
     #[command(flatten)]
     pin: ExistingPin,
+    #[command(flatten)]
+    log: AuditLog,
 }
 
 /// Signs the command into a new file.
@@ -39,7 +41,7 @@ pub(super) fn state(operation: Operation, file: &Path, who: &As, around: &Surrou
     let tokens = around.tokens()?;
     let keyset = around.keyset(&tokens, &who.which)?;
     let mut person = AtTheCommandLine::new(around.prompter(who.pin.pin_source.as_ref(), None)?, around.screen);
-    let signed = keyset::sign_for_a_file(&tokens, &keyset, operation, &mut person, around.now())?;
+    let signed = keyset::sign_for_a_file(&tokens, &keyset, operation, who.log.known(), &mut person, around.now())?;
     output::write_new(file, signed.as_der())?;
     let statement = signed.claimed_statement()?;
     let about = statement.operation.target().map(|target| format!(" {target}")).unwrap_or_default();
@@ -72,8 +74,9 @@ pub(super) fn open(arguments: &Open, around: &Surroundings<'_>) -> Result<Exit, 
     let tokens = around.tokens()?;
     let keyset = around.keyset(&tokens, &arguments.which)?;
     let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
-    let response = keyset::open_response(&tokens, &keyset, &statement, response, &mut person, around.now())?;
-    match unless_refused(response.answer)? {
+    let known_log = arguments.log.known();
+    let answered = keyset::open_response(&tokens, &keyset, &statement, response, known_log, &mut person, around.now())?;
+    answer(answered, |answer| match answer {
         Answer::Letter(text) => hand_out(
             &text,
             out,
@@ -83,5 +86,5 @@ pub(super) fn open(arguments: &Open, around: &Surroundings<'_>) -> Result<Exit, 
         Answer::Users(users) => list(&users, around),
         Answer::User(user) => show(&user, around),
         other => Err(unexpected(&other)),
-    }
+    })
 }

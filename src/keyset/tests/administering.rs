@@ -4,7 +4,7 @@ use super::*;
 use crate::carrier::{Carrier, CarrierError};
 use crate::pki::Fingerprint;
 use crate::pki::software_keys::SoftwareKey;
-use crate::statement::{Answer, Checkpoint, Operation, Response, SignedStatement, Way};
+use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, SignedStatement, Way, signed_checkpoint};
 
 /// An authority's door for statements: verifies with the certificate it is given, answers what it is told.
 struct Door<'a> {
@@ -15,6 +15,11 @@ struct Door<'a> {
     /// Its answer is signed with a certificate of this profile.
     profile: &'static str,
     came: std::cell::Cell<usize>,
+    audit_key: SoftwareKey,
+    /// How far its log has got, and what it says to what the last statement knew of that.
+    log: std::cell::Cell<(LogPosition, Option<LogVerdict>)>,
+    /// What the last statement knew of the log.
+    known: std::cell::Cell<Option<LogPosition>>,
 }
 
 impl Carrier for Door<'_> {
@@ -38,12 +43,15 @@ impl Carrier for Door<'_> {
         let statement =
             SignedStatement::parse(statement).unwrap().verify(&administrator, authority, Way::Online, now).unwrap();
         assert_eq!(statement.statement().operation, Operation::List);
+        self.known.set(statement.statement().known_log);
+        let (newest, known_log) = self.log.get();
         let key = SoftwareKey::p256();
         let certificate = self.double.ca.issue(self.profile, "Example Authority, responses", &key);
         let response = Response {
             statement: if self.astray { [1; 32] } else { statement.digest() },
             answer: Answer::Users(Vec::new()),
-            checkpoint: Checkpoint { sequence: 1, head: [2; 32], at: now, signature: vec![3] },
+            checkpoint: signed_checkpoint(&self.audit_key, authority, newest, now),
+            known_log,
         };
         Ok(response.sign(&key, &certificate, authority, now).unwrap().as_der().to_vec())
     }
@@ -51,7 +59,22 @@ impl Carrier for Door<'_> {
 
 fn door<'a>(double: &'a Double, keyset: &FoundKeyset) -> Door<'a> {
     let administrator = keyset.certificate_of(keyset.signing.as_ref().unwrap()).unwrap().der.clone();
-    Door { double, administrator, astray: false, profile: "cmp-response", came: std::cell::Cell::default() }
+    let log = std::cell::Cell::new((position(1, 2), None));
+    let audit_key = SoftwareKey::p256();
+    Door {
+        double,
+        administrator,
+        astray: false,
+        profile: "cmp-response",
+        came: std::cell::Cell::default(),
+        audit_key,
+        log,
+        known: std::cell::Cell::default(),
+    }
+}
+
+fn position(sequence: u64, branch: u8) -> LogPosition {
+    LogPosition { sequence, head: [branch; 32] }
 }
 
 #[test]
@@ -61,7 +84,7 @@ fn a_command_is_one_pin_and_its_answer_is_checked() {
     let keyset = wallet.keyset("a");
     let door = door(&double, &keyset);
     let ask = |door: &Door<'_>, script: &mut Script| {
-        administer(&wallet.tokens, &keyset, door, Operation::List, script, Timestamp::now())
+        administer(&wallet.tokens, &keyset, door, Operation::List, KnownLog::Compare, script, Timestamp::now())
     };
     let mut script = Script::with(PIN);
     assert_eq!(ask(&door, &mut script).unwrap().answer, Answer::Users(Vec::new()));
@@ -77,6 +100,47 @@ fn a_command_is_one_pin_and_its_answer_is_checked() {
     assert!(ask(&mail, &mut Script::with(PIN)).is_err(), "anybody's certificate will do");
 }
 
+const CONTINUED: Option<LogVerdict> = Some(LogVerdict::Continued);
+
+#[test]
+fn the_checkpoint_is_kept_stated_and_compared() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let keyset = wallet.keyset("a");
+    let door = door(&double, &keyset);
+    let ask = |known_log| {
+        let script = &mut Script::with(PIN);
+        let answered = administer(&wallet.tokens, &keyset, &door, Operation::List, known_log, script, Timestamp::now());
+        assert_eq!((script.asked.len(), script.notices.len()), (1, 0));
+        let Answered { answer, alarm } = answered.unwrap();
+        assert_eq!(answer, Answer::Users(Vec::new()), "the answer is given, alarm or none");
+        (door.known.take(), alarm.map(|alarm| alarm.finding))
+    };
+    assert_eq!(ask(KnownLog::Compare), (None, None));
+    door.log.set((position(3, 3), CONTINUED));
+    assert_eq!(ask(KnownLog::Compare), (Some(position(1, 2)), None));
+    door.log.set((position(2, 4), CONTINUED));
+    assert_eq!(ask(KnownLog::Compare), (Some(position(3, 3)), Some(Finding::Shorter)));
+    door.log.set((position(9, 5), Some(LogVerdict::Contradicted)));
+    assert_eq!(ask(KnownLog::Compare), (Some(position(3, 3)), Some(Finding::Contradicted(3))));
+    // It stays so until it is accepted.
+    door.log.set((position(9, 5), None));
+    assert_eq!(ask(KnownLog::Accept), (None, None));
+    door.log.set((position(10, 6), CONTINUED));
+    assert_eq!(ask(KnownLog::Compare), (Some(position(9, 5)), None));
+
+    // Re-enrolling keeps it.
+    let letter = double.letter(Purpose::Enroll);
+    enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
+    let keyset = wallet.keyset("a");
+    let door = Door { audit_key: door.audit_key, ..self::door(&double, &keyset) };
+    door.log.set((position(11, 7), CONTINUED));
+    let script = &mut Script::with(PIN);
+    let again =
+        administer(&wallet.tokens, &keyset, &door, Operation::List, KnownLog::Compare, script, Timestamp::now());
+    assert_eq!((again.unwrap().alarm, door.known.take()), (None, Some(position(10, 6))));
+}
+
 #[test]
 fn a_public_index_that_leads_to_another_authority_gets_no_command_sent() {
     let double = Double::new();
@@ -85,7 +149,15 @@ fn a_public_index_that_leads_to_another_authority_gets_no_command_sent() {
     let door = door(&double, &keyset);
     let mut forged = keyset.clone();
     forged.authority.https = "https://elsewhere.example.org".into();
-    let refused = administer(&wallet.tokens, &forged, &door, Operation::List, &mut Script::with(PIN), Timestamp::now());
+    let refused = administer(
+        &wallet.tokens,
+        &forged,
+        &door,
+        Operation::List,
+        KnownLog::Compare,
+        &mut Script::with(PIN),
+        Timestamp::now(),
+    );
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
 
     let other = Double::new();
@@ -94,7 +166,15 @@ fn a_public_index_that_leads_to_another_authority_gets_no_command_sent() {
     for certificate in forged.certificates.iter_mut().filter(|certificate| certificate.id == id) {
         certificate.der = other.ca.certificate.as_der().to_vec();
     }
-    let refused = administer(&wallet.tokens, &forged, &door, Operation::List, &mut Script::with(PIN), Timestamp::now());
+    let refused = administer(
+        &wallet.tokens,
+        &forged,
+        &door,
+        Operation::List,
+        KnownLog::Compare,
+        &mut Script::with(PIN),
+        Timestamp::now(),
+    );
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
     assert_eq!(door.came.get(), 0);
 }

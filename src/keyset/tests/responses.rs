@@ -4,12 +4,13 @@ use super::*;
 use crate::pki::Certificate;
 use crate::pki::software_keys::SoftwareKey;
 use crate::smime::{Cipher, encrypt};
-use crate::statement::{Answer, Checkpoint, Operation, Response, SignedStatement};
+use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, SignedStatement, signed_checkpoint};
 
 /// The keyset's statement, and its encryption certificate.
 fn stated(wallet: &Wallet, keyset: &FoundKeyset) -> (SignedStatement, Certificate) {
     let script = &mut Script::with(PIN);
-    let statement = sign_for_a_file(&wallet.tokens, keyset, Operation::List, script, Timestamp::now()).unwrap();
+    let statement =
+        sign_for_a_file(&wallet.tokens, keyset, Operation::List, KnownLog::Compare, script, Timestamp::now()).unwrap();
     assert_eq!(script.asked, ["existing to sign the command"]);
     let own = keyset.certificate_of(&keyset.encryption[0]).unwrap();
     (statement, Certificate::from_der(&own.der).unwrap())
@@ -20,9 +21,12 @@ fn response(double: &Double, statement: &SignedStatement, answer: Answer) -> Vec
     let key = SoftwareKey::p256();
     let certificate = double.ca.issue("cmp-response", "Example Authority, responses", &key);
     let at = Timestamp::now();
-    let checkpoint = Checkpoint { sequence: 1, head: [2; 32], at, signature: vec![3] };
-    let response = Response { statement: statement.digest(), answer, checkpoint };
     let authority = double.ca.certificate.fingerprint();
+    let known = statement.claimed_statement().unwrap().known_log;
+    let newest = LogPosition { sequence: 1, head: [2; 32] };
+    let checkpoint = signed_checkpoint(&double.ca.key, authority, newest, at);
+    let known_log = known.map(|_| LogVerdict::Continued);
+    let response = Response { statement: statement.digest(), answer, checkpoint, known_log };
     response.sign(&key, &certificate, authority, at).unwrap().as_der().to_vec()
 }
 
@@ -31,14 +35,14 @@ fn letter(reader: &Certificate) -> Answer {
 }
 
 #[test]
-fn a_letter_is_opened_with_one_pin_and_the_rest_with_none() {
+fn every_response_is_opened_with_one_pin() {
     let double = Double::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
     let (statement, reader) = stated(&wallet, &keyset);
     let open = |answer: Answer, script: &mut Script| {
         let response = response(&double, &statement, answer);
-        open_response(&wallet.tokens, &keyset, &statement, response, script, Timestamp::now())
+        open_response(&wallet.tokens, &keyset, &statement, response, KnownLog::Compare, script, Timestamp::now())
     };
     let mut script = Script::with(PIN);
     let opened = open(letter(&reader), &mut script).unwrap().answer;
@@ -46,10 +50,13 @@ fn a_letter_is_opened_with_one_pin_and_the_rest_with_none() {
     assert_eq!(script.asked, ["existing to open the response"]);
     assert_eq!(open(letter(&reader), &mut Script::with("00000000")).unwrap_err().kind(), ErrorKind::Pin);
 
-    let mut nobody = Script::without(NoPin::Cancelled);
     for answer in [Answer::Users(Vec::new()), Answer::Refused("no".to_owned())] {
-        assert_eq!(open(answer.clone(), &mut nobody).unwrap().answer, answer);
+        let mut script = Script::with(PIN);
+        assert_eq!(open(answer.clone(), &mut script).unwrap(), Answered { answer: answer.clone(), alarm: None });
+        assert_eq!(script.asked, ["existing to open the response"]);
+        assert_eq!(open(answer, &mut Script::without(NoPin::Cancelled)).unwrap_err().kind(), ErrorKind::Pin);
     }
+    let mut nobody = Script::without(NoPin::Cancelled);
     // In clear there is none; to somebody else it is not this keyset's.
     let clear = Answer::Letter("a letter".to_owned().into());
     assert_eq!(open(clear, &mut nobody).unwrap_err().kind(), ErrorKind::NotVerified);
@@ -70,7 +77,8 @@ fn a_public_index_that_names_another_authority_gets_no_letter_believed() {
     let forged = response(&other, &statement, letter(&reader));
     let open = |keyset: &FoundKeyset| {
         let script = &mut Script::with(PIN);
-        open_response(&wallet.tokens, keyset, &statement, forged.clone(), script, Timestamp::now()).unwrap_err()
+        open_response(&wallet.tokens, keyset, &statement, forged.clone(), KnownLog::Compare, script, Timestamp::now())
+            .unwrap_err()
     };
     assert_eq!(open(&keyset).kind(), ErrorKind::NotVerified);
 

@@ -48,6 +48,27 @@ fn every_operation_comes_back() {
 }
 
 #[test]
+fn what_the_signer_knows_of_the_log_is_in_version_2_and_in_no_other() {
+    let known_log = Some(LogPosition { sequence: 7, head: [0xab; 32] });
+    let knowing = issue().knowing(known_log);
+    let written = text(&knowing);
+    assert_eq!(Statement::from_json(written.as_bytes()).unwrap(), knowing);
+    let position = format!(r#""known_log":{{"sequence":7,"head":"{}"}}"#, "ab".repeat(32));
+    assert!(written.contains(&position) && written.contains(r#""version":2"#), "{written}");
+    assert!(text(&issue()).contains(r#""version":1"#) && !text(&issue()).contains("known_log"));
+
+    refusal(&written.replace(r#""version":2"#, r#""version":1"#));
+    refusal(&text(&issue()).replace(r#""version":1"#, r#""version":2"#));
+    refusal(&written.replace(r#""version":2"#, r#""version":3"#));
+    refusal(&written.replace(&position, &format!("{position},{position}")));
+    refusal(&written.replace(&position, r#""known_log":null"#));
+    refusal(&written.replace(r#"{"sequence":7,"#, r#"{"sequence":7,"more":0,"#));
+    refusal(&written.replace(r#"{"sequence":7,"#, "{"));
+    refusal(&written.replace(&"ab".repeat(32), &"ab".repeat(31)));
+    refusal(&written.replace(r#"{"sequence":7,"#, r#"{"sequence":-7,"#));
+}
+
+#[test]
 fn the_members_are_those_that_are_documented() {
     let json: serde_json::Value = serde_json::from_str(&text(&issue())).unwrap();
     let members: Vec<&String> = json.as_object().unwrap().keys().collect();

@@ -1,0 +1,130 @@
+//! Which logs raise the alarm, which do not, and what is kept.
+
+use super::*;
+use crate::pki::software_keys::SoftwareKey;
+use crate::statement::signed_checkpoint;
+
+fn authority() -> Fingerprint {
+    Fingerprint::of(b"a CA certificate")
+}
+
+fn at(minute: i64) -> Timestamp {
+    Timestamp::from_second(1_795_000_000 + minute * 60).unwrap()
+}
+
+/// An authority's audit key, and what it signs.
+struct Log(SoftwareKey);
+
+impl Log {
+    fn new() -> Self {
+        Self(SoftwareKey::p256())
+    }
+
+    /// The checkpoint at this entry, in this minute; the hash is told by `branch`.
+    fn checkpoint(&self, sequence: u64, branch: u8, minute: i64) -> Checkpoint {
+        signed_checkpoint(&self.0, authority(), LogPosition { sequence, head: [branch; 32] }, at(minute))
+    }
+}
+
+fn done(checkpoint: &Checkpoint, known_log: Option<LogVerdict>) -> Response {
+    Response { statement: [1; 32], answer: Answer::Users(Vec::new()), checkpoint: checkpoint.clone(), known_log }
+}
+
+fn refused(checkpoint: &Checkpoint, known_log: Option<LogVerdict>) -> Response {
+    Response { answer: Answer::Refused("no".to_owned()), ..done(checkpoint, known_log) }
+}
+
+const CONTINUED: Option<LogVerdict> = Some(LogVerdict::Continued);
+const CONTRADICTED: Option<LogVerdict> = Some(LogVerdict::Contradicted);
+
+/// Judged online: what is kept is what was stated.
+#[track_caller]
+fn online(kept: &Checkpoint, response: &Response) -> Result<Option<Checkpoint>, Finding> {
+    judge(Some(kept), Some(kept.position()), response, authority(), KnownLog::Compare).map_err(|alarm| {
+        assert_eq!((alarm.known.as_ref(), &alarm.told), (Some(kept), &response.checkpoint));
+        alarm.finding
+    })
+}
+
+#[test]
+fn the_first_is_kept_and_each_that_goes_on_from_it() {
+    let log = Log::new();
+    let (first, second) = (log.checkpoint(7, 1, 0), log.checkpoint(9, 2, 1));
+    let judged = judge(None, None, &done(&first, None), authority(), KnownLog::Compare);
+    assert_eq!(judged, Ok(Some(first.clone())));
+    assert_eq!(online(&first, &done(&second, CONTINUED)), Ok(Some(second.clone())));
+    assert_eq!(online(&first, &refused(&second, CONTINUED)), Ok(Some(second.clone())));
+    // Nothing new.
+    assert_eq!(online(&first, &refused(&first, CONTINUED)), Ok(None));
+    // A refusal unheard is no alarm, and proves nothing.
+    assert_eq!(online(&first, &refused(&second, None)), Ok(None));
+}
+
+#[test]
+fn a_log_that_is_another_one_raises_the_alarm() {
+    let log = Log::new();
+    let kept = log.checkpoint(7, 1, 0);
+    for answer in [done, refused] {
+        let judged = |told: &Checkpoint, verdict| online(&kept, &answer(told, verdict));
+        assert_eq!(judged(&log.checkpoint(6, 2, 1), CONTINUED), Err(Finding::Shorter));
+        assert_eq!(judged(&log.checkpoint(7, 2, 1), CONTINUED), Err(Finding::OtherEnd));
+        assert_eq!(judged(&log.checkpoint(9, 2, 1), CONTRADICTED), Err(Finding::Contradicted(7)));
+        // With a clock that was set back, too.
+        assert_eq!(judged(&log.checkpoint(6, 2, -5), CONTINUED), Err(Finding::Shorter));
+        assert_eq!(judged(&Log::new().checkpoint(9, 2, 1), CONTINUED), Err(Finding::OtherKey));
+        let forged = Checkpoint { sequence: 10, ..log.checkpoint(9, 2, 1) };
+        assert!(matches!(judged(&forged, CONTINUED), Err(Finding::Signature(_))));
+    }
+    // An authority that was asked and says nothing may have something to hide.
+    assert_eq!(online(&kept, &done(&log.checkpoint(9, 2, 1), None)), Err(Finding::NotSaid(7)));
+    assert_eq!(online(&kept, &refused(&log.checkpoint(6, 2, 1), None)), Err(Finding::Shorter));
+    assert_eq!(online(&kept, &refused(&log.checkpoint(7, 2, 1), None)), Err(Finding::OtherEnd));
+}
+
+#[test]
+fn a_file_that_is_older_than_what_was_kept_since_is_no_alarm_and_is_not_kept() {
+    let log = Log::new();
+    let stated = log.checkpoint(7, 1, 0);
+    let kept = log.checkpoint(20, 2, 10);
+    let judged = |stated: Option<LogPosition>, told: &Checkpoint, verdict| {
+        judge(Some(&kept), stated, &done(told, verdict), authority(), KnownLog::Compare).map_err(|alarm| alarm.finding)
+    };
+    let stated = Some(stated.position());
+    assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), CONTINUED), Ok(None));
+    assert_eq!(judged(None, &log.checkpoint(9, 3, 5), None), Ok(None));
+    // Newer, but nothing says that it goes on from what is kept.
+    assert_eq!(judged(stated, &log.checkpoint(30, 3, 15), CONTINUED), Ok(None));
+    assert_eq!(judged(None, &log.checkpoint(30, 3, 15), None), Ok(None));
+    // Signed later, and shorter.
+    assert_eq!(judged(stated, &log.checkpoint(19, 3, 11), CONTINUED), Err(Finding::Shorter));
+    assert_eq!(judged(None, &log.checkpoint(20, 3, 11), None), Err(Finding::OtherEnd));
+    assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), CONTRADICTED), Err(Finding::Contradicted(7)));
+    assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), None), Err(Finding::NotSaid(7)));
+}
+
+#[test]
+fn who_accepts_the_log_as_it_is_takes_any_but_a_forged_one() {
+    let log = Log::new();
+    let kept = log.checkpoint(7, 1, 10);
+    let accepted = |stated: Option<LogPosition>, told: &Checkpoint, verdict| {
+        judge(Some(&kept), stated, &done(told, verdict), authority(), KnownLog::Accept)
+    };
+    for told in [log.checkpoint(3, 2, 0), log.checkpoint(7, 2, 11), Log::new().checkpoint(9, 2, 0)] {
+        assert_eq!(accepted(None, &told, None), Ok(Some(told.clone())));
+        assert_eq!(accepted(Some(kept.position()), &told, CONTRADICTED), Ok(Some(told)));
+    }
+    let forged = Checkpoint { at: at(99), ..log.checkpoint(9, 2, 1) };
+    assert!(accepted(None, &forged, None).is_err());
+}
+
+#[test]
+fn the_alarm_names_both_places_in_full() {
+    let log = Log::new();
+    let (kept, told) = (log.checkpoint(80, 0xab, 0), log.checkpoint(60, 0xcd, 5));
+    let alarm = judge(Some(&kept), Some(kept.position()), &done(&told, CONTINUED), authority(), KnownLog::Compare);
+    let text = alarm.unwrap_err().to_string();
+    let expected = ["cut off or rewritten", "entry 80", &"ab".repeat(32), "entry 60", &"cd".repeat(32)];
+    for part in expected.into_iter().chain([at(0).to_string().as_str(), at(5).to_string().as_str()]) {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}

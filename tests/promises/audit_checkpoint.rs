@@ -1,0 +1,241 @@
+//! The authority's audit log cannot lose or change what it once told an administrator: each command keeps on the token how
+//! far the log had got, and the next one notices a log that does not go on from there.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokenkeep::token::{Module, Pin};
+
+use crate::support::intruder::Order;
+use crate::support::machine::Machine;
+use crate::support::output::Output;
+use crate::support::story::Story;
+
+const DATABASE: &str = "state/tokenkeep/authority/authority.db";
+
+/// What the alarm says, whatever has happened to the log.
+#[track_caller]
+fn alarmed(output: Output) -> Output {
+    output.fails_with(8).says("cut off or rewritten").says("known here: entry").says("--accept-log")
+}
+
+fn list(story: &Story) -> Output {
+    story.admin(&["list"])
+}
+
+/// SQL in the authority's database, behind its back; what it answers, a line a row.
+#[track_caller]
+fn database(machine: &Machine, sql: &str) -> Vec<String> {
+    let output = machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", DATABASE, sql], b"").ok();
+    output.out().lines().map(str::to_owned).collect()
+}
+
+/// The number of the log's last entry.
+fn entries(story: &Story) -> u64 {
+    database(&story.machine, "SELECT max(number) FROM audit")[0].parse().unwrap()
+}
+
+/// Takes entries away at the log's end.
+fn cut(story: &Story, count: u64) {
+    database(&story.machine, &format!("DELETE FROM audit WHERE number > {}", entries(story) - count));
+}
+
+/// A user's enrollment writes many entries without any administrator.
+fn grow(story: &Story) {
+    story.machine.write_secret("pin1", Story::USER_PIN);
+    story.enroll_new("user.letter", "default", "pin1").ok();
+}
+
+#[test]
+fn an_administrators_day_is_quiet() {
+    let mut story = Story::begin();
+    story.issue("user@example.org", "user.letter").ok().does_not_say("log");
+    grow(&story);
+    list(&story).ok().does_not_say("log");
+    story.admin(&["show", "nobody@example.org"]).fails_with(5).does_not_say("cut off");
+    story.recover("user@example.org", "recovered.letter").ok().does_not_say("log");
+    story.authority.kill();
+    story.authority.serve(&story.machine);
+    list(&story).ok().does_not_say("log");
+    // Who is refused unheard learns nothing of the log, and is not alarmed.
+    let line = ["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"];
+    for _ in 0..2 {
+        story.tokenkeep(&line).fails_with(5).does_not_say("cut off");
+    }
+    // Commands as files, opened later than others were answered.
+    for name in ["one", "two"] {
+        story.admin(&["list", "--statement-out", &format!("{name}.statement")]).ok();
+    }
+    let answer = |name: &str| {
+        let (statement, response) = (format!("{name}.statement"), format!("{name}.response"));
+        let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
+        story.tokenkeep(&[&line[..], &["--in", &statement, "--out", &response]].concat()).ok();
+    };
+    let open = |name: &str| {
+        let (statement, response) = (format!("{name}.statement"), format!("{name}.response"));
+        story.admin(&["open", &response, "--statement", &statement]).ok().does_not_say("cut off");
+    };
+    answer("one");
+    list(&story).ok();
+    answer("two");
+    open("two");
+    list(&story).ok();
+    open("one");
+    list(&story).ok().does_not_say("cut off");
+}
+
+#[test]
+fn a_log_cut_off_at_its_end_is_noticed_and_nothing_is_done() {
+    let story = Story::begin();
+    list(&story).ok();
+    cut(&story, 1);
+    alarmed(story.issue("user@example.org", "user.letter")).says("nothing was done");
+    assert!(!story.machine.file("user.letter").exists());
+    let users = database(&story.machine, "SELECT email FROM users");
+    assert_eq!(users, ["admin@example.org"], "the command was refused before it");
+    // It does not go away by itself, nor by a restart.
+    alarmed(list(&story));
+    let text = alarmed(story.admin(&["list", "--json"])).err();
+    let failure: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(failure["error"]["code"], 8);
+}
+
+#[test]
+fn a_log_that_was_cut_off_and_has_grown_again_is_noticed() {
+    let story = Story::begin();
+    story.issue("user@example.org", "user.letter").ok();
+    let known = entries(&story);
+    cut(&story, 2);
+    grow(&story);
+    assert!(entries(&story) > known, "longer than it ever was");
+    alarmed(list(&story));
+}
+
+#[test]
+fn a_database_put_back_from_a_backup_is_noticed_until_a_person_accepts_it() {
+    let mut story = Story::begin();
+    story.issue("user@example.org", "user.letter").ok();
+    story.authority.stop();
+    let backup = story.machine.read(DATABASE);
+    story.authority.serve(&story.machine);
+    story.admin(&["list", "--statement-out", "list.statement"]).ok();
+    list(&story).ok();
+    story.authority.stop();
+    for beside in ["-wal", "-shm"] {
+        let _ = fs::remove_file(story.machine.file(&format!("{DATABASE}{beside}")));
+    }
+    story.machine.write(DATABASE, backup);
+    story.authority.serve(&story.machine);
+    grow(&story);
+
+    alarmed(list(&story));
+    // A statement by file knows what its signer knew then, which the backup has; its signer has learned more since.
+    let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
+    story.tokenkeep(&[&line[..], &["--in", "list.statement", "--out", "list.response"]].concat()).ok();
+    story.admin(&["open", "list.response", "--statement", "list.statement"]).ok().does_not_say("cut off");
+    alarmed(list(&story));
+    story.admin(&["list", "--accept-log"]).ok().does_not_say("cut off");
+    list(&story).ok().does_not_say("cut off");
+    cut(&story, 1);
+    alarmed(list(&story));
+}
+
+#[test]
+fn a_rewritten_last_entry_is_noticed() {
+    let story = Story::begin();
+    list(&story).ok();
+    let number = entries(&story);
+    // Only what it says.
+    let was = database(&story.machine, &format!("SELECT detail FROM audit WHERE number = {number}")).remove(0);
+    let says = |detail: &str| format!("UPDATE audit SET detail = '{detail}' WHERE number = {number}");
+    database(&story.machine, &says("{}"));
+    alarmed(list(&story));
+    database(&story.machine, &says(&was));
+    list(&story).ok();
+
+    // With a hash that fits it.
+    let number = entries(&story);
+    let sql = format!("SELECT at, event, hex(previous_hash) FROM audit WHERE number = {number}");
+    let row = database(&story.machine, &sql).remove(0);
+    let [at, event, previous] = row.split('|').collect::<Vec<_>>().try_into().unwrap();
+    let hash = entry_hash(number, at.parse().unwrap(), event, "{}", &hex::decode(previous).unwrap());
+    let sql = "UPDATE audit SET detail = '{}', hash = x";
+    database(&story.machine, &format!("{sql}'{}' WHERE number = {number}", hex::encode(hash)));
+    alarmed(list(&story));
+    story.admin(&["list", "--accept-log"]).ok();
+    list(&story).ok();
+}
+
+/// As `docs/adr/0005-statements.md` has it.
+fn entry_hash(number: u64, at: i64, event: &str, detail: &str, previous: &[u8]) -> [u8; 32] {
+    let mut content = b"tokenkeep audit 1".to_vec();
+    content.extend(number.to_be_bytes());
+    content.extend(at.to_be_bytes());
+    for part in [event, detail] {
+        content.extend((part.len() as u64).to_be_bytes());
+        content.extend(part.as_bytes());
+    }
+    content.extend(previous);
+    Sha256::digest(content).into()
+}
+
+#[test]
+fn an_index_from_before_checkpoints_were_kept_works() {
+    const TEST: &str = "audit_checkpoint::an_index_from_before_checkpoints_were_kept_works";
+    if changes_the_index() {
+        return;
+    }
+    let story = Story::begin();
+    list(&story).ok();
+    let order = |input: &Value| story.machine.order(TEST, "admin", Story::ADMIN_PIN, input);
+    let kept = order(&json!("take the checkpoint out"));
+    assert_eq!(kept["sequence"], entries(&story), "{kept}");
+    assert_eq!(order(&json!("look")), Value::Null);
+    cut(&story, 1);
+    // What nobody knows nobody misses.
+    list(&story).ok().does_not_say("cut off");
+    assert_eq!(order(&json!("look"))["sequence"], entries(&story));
+    cut(&story, 1);
+    alarmed(list(&story));
+}
+
+/// In a process of its own, with the PIN: answers the checkpoint in the private index, and takes it out if told to.
+fn changes_the_index() -> bool {
+    Order::carried_out(|order| {
+        let module = Module::load(Path::new(&order.module)).unwrap();
+        let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
+        let unlock = module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap();
+        let data = unlock.token().data_objects("tokenkeep keyset", true).unwrap().remove(0);
+        let mut index: Value = serde_json::from_slice(&data.value).unwrap();
+        let kept = index["audit"].clone();
+        if order.input != "look" {
+            index.as_object_mut().unwrap().remove("audit").unwrap();
+            let ceremony = unlock.ceremony();
+            ceremony.put_data("tokenkeep keyset", &data.label, index.to_string().as_bytes(), true).unwrap();
+        }
+        kept
+    })
+}
+
+#[test]
+fn a_command_killed_before_it_kept_the_checkpoint_loses_only_its_answer() {
+    let story = Story::begin();
+    list(&story).ok();
+    let line = ["admin", "issue", "user@example.org", "--name", "Example, User", "--letter-out", "lost.letter"];
+    let command = [&line[..], &["--keyset", "admin", "--pin-source", "file:admin.pin"]].concat();
+    story.machine.tokenkeep_crashing_at("keyset.statement_answered", &command);
+    assert!(!story.machine.file("lost.letter").exists());
+    // The letter is made again, and the older one, which nobody has seen, is void.
+    story.issue("user@example.org", "user.letter").ok().does_not_say("cut off");
+    let shown = story.admin(&["show", "user@example.org", "--json"]).ok().json();
+    let states: Vec<&str> =
+        shown["letters"].as_array().unwrap().iter().map(|letter| letter["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["unused", "voided"]);
+    grow(&story);
+    // What was known before the kill still counts.
+    story.machine.tokenkeep_crashing_at("keyset.statement_answered", &command);
+    cut(&story, entries(&story) - 3);
+    alarmed(list(&story));
+}
