@@ -12,7 +12,7 @@ use signature::{SignatureEncoding, Signer};
 use spki::{DynSignatureAlgorithmIdentifier, EncodePublicKey};
 
 use super::{Certificate, DistinguishedName, Issuer, NewCertificate, Profile, SerialNumber, sign_tbs};
-use crate::token::{KeyTransport, OaepHash, Signature};
+use crate::token::{KeyAlgorithm, KeyTransport, OaepHash, Signature, SignatureHash};
 
 /// A private key and its PKCS #8 DER.
 #[derive(Clone)]
@@ -73,6 +73,22 @@ impl SoftwareKey {
     pub(crate) fn write_pem(&self, file: &Path) {
         std::fs::write(file, der::pem::encode_string("PRIVATE KEY", der::pem::LineEnding::LF, &self.pkcs8).unwrap())
             .unwrap();
+    }
+
+    /// What a token does with a hash of choice: RSA with any, a curve with its own.
+    pub(crate) fn sign_hashed(&self, hash: SignatureHash, message: &[u8]) -> Signature {
+        assert!(hash.fits(KeyAlgorithm::of_public_key(&self.public_key_der()).unwrap()));
+        match (&self.kind, hash) {
+            (Kind::Rsa(key), SignatureHash::Sha384) => {
+                let signer = pkcs1v15::SigningKey::<sha2::Sha384>::new((**key).clone());
+                Signature::from_bytes(signer.sign(message).to_vec())
+            }
+            (Kind::Rsa(key), SignatureHash::Sha512) => {
+                let signer = pkcs1v15::SigningKey::<sha2::Sha512>::new((**key).clone());
+                Signature::from_bytes(signer.sign(message).to_vec())
+            }
+            _ => self.sign(message),
+        }
     }
 
     /// What a token does with an encrypted content key; none when the padding is wrong.

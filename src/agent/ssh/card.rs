@@ -1,0 +1,66 @@
+//! What `ssh-add -s` and `-e` send (draft-miller-ssh-agent §4.3, §4.4), with constraints (§4.7).
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Refusal;
+use super::wire::Reader;
+
+/// A token as a client names it, and the PIN that came with it.
+#[derive(Clone, Copy)]
+pub struct Card<'a> {
+    /// a module's path, a token's URI, or a keyset's name
+    pub provider: &'a str,
+    /// the PIN; empty when nothing was typed
+    pub(super) pin: &'a str,
+}
+
+/// What a client asks to be kept of a log-in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Constraints {
+    /// no longer than this (`ssh-add -t`)
+    pub lifetime: Option<Duration>,
+    /// every use to be confirmed (`ssh-add -c`)
+    pub confirm: bool,
+}
+
+const LIFETIME: u8 = 1;
+const CONFIRM: u8 = 2;
+const EXTENSION: u8 = 255;
+
+impl<'a> Card<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let provider = reader.text()?;
+        Some(Self { provider, pin: reader.text()? })
+    }
+}
+
+impl Constraints {
+    /// Reads them to the end. One that is not known, or cannot be kept here, is refused, and the request with it.
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, Refusal> {
+        let malformed = || Refusal::Malformed("a constraint");
+        let mut read = Self::default();
+        while !reader.is_at_end() {
+            match reader.byte().ok_or_else(malformed)? {
+                LIFETIME if read.lifetime.is_none() => {
+                    let seconds = reader.uint32().ok_or_else(malformed)?;
+                    read.lifetime = Some(Duration::from_secs(u64::from(seconds)));
+                }
+                CONFIRM if !read.confirm => read.confirm = true,
+                LIFETIME | CONFIRM => return Err(malformed()),
+                EXTENSION => {
+                    let name = reader.text().ok_or_else(malformed)?;
+                    return Err(Refusal::Constraint(name.chars().take(80).collect()));
+                }
+                other => return Err(Refusal::Constraint(other.to_string())),
+            }
+        }
+        Ok(read)
+    }
+}
+
+impl fmt::Debug for Card<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Card").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}

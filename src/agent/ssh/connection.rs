@@ -1,0 +1,162 @@
+//! One connection: reads a request, answers it, reads the next.
+
+use std::os::unix::net::UnixStream;
+
+use super::bindings::Bindings;
+use super::framing::{Incoming, Outgoing};
+use super::key_blob::{KeyBlob, write_blob};
+use super::keys::{Keys, Listed};
+use super::request::{EXTENSIONS, Request, SignRequest};
+use super::signature_kind::SignatureKind;
+use super::wire::Writer;
+use super::{AgentError, Peer, Purpose, Refusal, SignedData, Usage};
+use crate::token::Pin;
+
+const FAILURE: u8 = 5;
+const SUCCESS: u8 = 6;
+const IDENTITIES_ANSWER: u8 = 12;
+const SIGN_RESPONSE: u8 = 14;
+const EXTENSION_FAILURE: u8 = 28;
+const EXTENSION_RESPONSE: u8 = 29;
+
+/// A client's connection and what it has told of itself.
+pub(super) struct Connection<'k, K: Keys> {
+    keys: &'k K,
+    peer: Peer,
+    bindings: Bindings,
+    /// The key blob of the last signature, and the key's DER: most clients sign with one key.
+    last_key: (Vec<u8>, Vec<u8>),
+}
+
+impl<'k, K: Keys> Connection<'k, K> {
+    pub(super) fn new(keys: &'k K, peer: Peer) -> Self {
+        Self { keys, peer, bindings: Bindings::default(), last_key: (Vec::new(), Vec::new()) }
+    }
+
+    /// Serves until the client goes, or sends what cannot be told apart.
+    pub(super) fn serve(&mut self, stream: &UnixStream) -> std::io::Result<()> {
+        let (mut incoming, mut outgoing) = (Incoming::new(), Outgoing::new());
+        while let Some(message) = incoming.next(&mut &*stream)? {
+            let has_secret = Request::has_secret(message);
+            self.answer(message, outgoing.begin());
+            if has_secret {
+                incoming.wipe_message();
+            }
+            outgoing.send(&mut &*stream)?;
+        }
+        Ok(())
+    }
+
+    /// Appends the answer to a message.
+    pub(super) fn answer(&mut self, message: &[u8], answer: &mut Vec<u8>) {
+        let start = answer.len();
+        let answered = Request::read(message).and_then(|request| self.act(&request, &mut Writer::new(answer)));
+        if let Err(refusal) = answered {
+            tracing::debug!(pid = self.peer.pid, %refusal, "refused an SSH client");
+            answer.truncate(start);
+            answer.push(if Request::is_known_extension(message) { EXTENSION_FAILURE } else { FAILURE });
+        }
+    }
+
+    fn act(&mut self, request: &Request<'_>, answer: &mut Writer<'_>) -> Result<(), Refusal> {
+        match request {
+            Request::Sign(request) => return self.sign(request, answer),
+            Request::Identities => {
+                self.list(answer);
+                return Ok(());
+            }
+            Request::Query => {
+                answer.byte(EXTENSION_RESPONSE);
+                answer.string(b"query");
+                for name in EXTENSIONS {
+                    answer.string(name.as_bytes());
+                }
+                return Ok(());
+            }
+            Request::SessionBind(bind) => self.bindings.add(&bind.0)?,
+            Request::AddIdentity => return Err(Refusal::KeysLiveOnTokens),
+            Request::RemoveIdentity(blob) => {
+                self.must_be_open("log off")?;
+                let key = self.keys.find(&KeyBlob::read(blob)?.to_spki_der()?).ok_or(Refusal::NoSuchKey)?;
+                self.keys.log_off_from(&key)?;
+            }
+            Request::RemoveAll => {
+                self.must_be_open("log off")?;
+                self.keys.log_off_from_all()?;
+            }
+            Request::RemoveCard(card) => {
+                self.must_be_open("log off")?;
+                self.keys.log_off(card.provider)?;
+            }
+            Request::AddCard(card, constraints) => {
+                self.must_be_open("log in")?;
+                // Who types nothing at ssh-add's prompt is asked by the agent's own.
+                let pin = Some(card.pin).filter(|pin| !pin.is_empty());
+                let pin = pin.map(|pin| Pin::new(pin.to_owned())).transpose()?;
+                let usage = Usage { peer: self.peer, purpose: Purpose::LogIn };
+                self.keys.log_in(card.provider, pin, *constraints, &usage)?;
+            }
+            Request::Lock(phrase) => {
+                self.must_be_open("lock the agent")?;
+                self.keys.lock(phrase.0)?;
+            }
+            Request::Unlock(phrase) => {
+                self.bindings.must_be_here("unlock the agent")?;
+                self.keys.unlock(phrase.0)?;
+            }
+        }
+        answer.byte(SUCCESS);
+        Ok(())
+    }
+
+    fn list(&self, answer: &mut Writer<'_>) {
+        let (mut count, mut entries) = (0, Vec::new());
+        self.keys.list(&mut |Listed { spki_der, comment }| {
+            let mut blob = Vec::new();
+            if write_blob(spki_der, &mut Writer::new(&mut blob)).is_some() {
+                count += 1;
+                let mut entry = Writer::new(&mut entries);
+                entry.string(&blob);
+                entry.string(comment.as_bytes());
+            }
+        });
+        answer.byte(IDENTITIES_ANSWER);
+        answer.uint32(count);
+        answer.bytes(&entries);
+    }
+
+    fn sign(&mut self, request: &SignRequest<'_>, answer: &mut Writer<'_>) -> Result<(), Refusal> {
+        // What is to be signed comes before which key there is: nobody learns anything for free bytes.
+        let data = SignedData::read(request.data)?;
+        if self.last_key.0 != request.key_blob {
+            self.last_key = (request.key_blob.to_vec(), KeyBlob::read(request.key_blob)?.to_spki_der()?);
+        }
+        let key = self.keys.find(&self.last_key.1).ok_or(Refusal::NoSuchKey)?;
+        let kind = SignatureKind::asked_for(K::algorithm(&key), request.flags)?;
+        data.must_fit(request.key_blob, kind)?;
+        let usage = Usage { peer: self.peer, purpose: self.purpose(&data)? };
+        let signature = self.keys.sign(&key, kind.hash, request.data, &usage)?;
+        answer.byte(SIGN_RESPONSE);
+        kind.write(&signature, answer)
+    }
+
+    /// What the key is used for, for a person, if what the connection is bound to admits it.
+    fn purpose(&self, data: &SignedData<'_>) -> Result<Purpose, Refusal> {
+        match data {
+            SignedData::UserAuth(log_in) => {
+                self.bindings.must_admit(log_in)?;
+                Ok(Purpose::SshLogIn { user: log_in.user.to_owned(), host_key: self.bindings.host() })
+            }
+            SignedData::SshSig(blob) => Ok(Purpose::SshSignature {
+                namespace: blob.namespace.to_owned(),
+                hash: (blob.hash_name.to_owned(), blob.hash.to_vec()),
+            }),
+        }
+    }
+
+    /// Not locked, and nobody on another host at the other end.
+    fn must_be_open(&self, what: &'static str) -> Result<(), Refusal> {
+        self.bindings.must_be_here(what)?;
+        if self.keys.is_locked() { Err(AgentError::Locked { operation: what }.into()) } else { Ok(()) }
+    }
+}

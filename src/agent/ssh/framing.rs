@@ -1,0 +1,235 @@
+//! One message after another over a socket, in buffers that are used again.
+
+use std::io::{self, Read, Write};
+
+use zeroize::{Zeroize, Zeroizing};
+
+/// The longest message that is taken or sent, in bytes, without its length: as long as OpenSSH's.
+pub(super) const LONGEST: usize = 256 * 1024;
+
+/// Room for every usual message; a connection that waits holds no more.
+const USUAL: usize = 4 * 1024;
+
+/// Bytes of a message's length.
+const LENGTH: usize = 4;
+
+/// Messages that come in. The buffer is wiped at its end: PINs and pass phrases go through it.
+pub(super) struct Incoming {
+    buffer: Zeroizing<Vec<u8>>,
+    /// Where the message begins that was given out last, and where it ends.
+    message: (usize, usize),
+    /// How far there are bytes that came.
+    filled: usize,
+}
+
+impl Incoming {
+    pub(super) fn new() -> Self {
+        Self { buffer: Zeroizing::new(vec![0; USUAL]), message: (0, 0), filled: 0 }
+    }
+
+    /// The next message; `None` when the peer is done. A message of no bytes or too many is an error: whatever follows
+    /// cannot be told apart any more.
+    pub(super) fn next(&mut self, stream: &mut impl Read) -> io::Result<Option<&[u8]>> {
+        self.forget_message();
+        let Some(length) = self.length(stream)? else {
+            return Ok(None);
+        };
+        let whole = LENGTH + length;
+        self.grow_to(whole);
+        while self.filled < whole {
+            if self.fill(stream)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        self.message = (LENGTH, whole);
+        Ok(self.buffer.get(LENGTH..whole))
+    }
+
+    /// Wipes the message that was given out last: it held a secret.
+    pub(super) fn wipe_message(&mut self) {
+        let (start, end) = self.message;
+        if let Some(message) = self.buffer.get_mut(start..end) {
+            message.zeroize();
+        }
+    }
+
+    fn length(&mut self, stream: &mut impl Read) -> io::Result<Option<usize>> {
+        loop {
+            if let Some(length) = self.buffer.get(..self.filled).and_then(|bytes| bytes.first_chunk::<LENGTH>()) {
+                let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+                if length == 0 || length > LONGEST {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a message of no bytes, or of too many"));
+                }
+                return Ok(Some(length));
+            }
+            if self.fill(stream)? == 0 {
+                return if self.filled == 0 { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
+        }
+    }
+
+    fn fill(&mut self, stream: &mut impl Read) -> io::Result<usize> {
+        let place = self.buffer.get_mut(self.filled..).unwrap_or_default();
+        loop {
+            match stream.read(place) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(read) => {
+                    self.filled += read;
+                    return Ok(read);
+                }
+            }
+        }
+    }
+
+    /// Moves what came behind the last message to the front (nothing, unless a client does not wait for answers).
+    fn forget_message(&mut self) {
+        let (_, end) = std::mem::take(&mut self.message);
+        self.buffer.copy_within(end..self.filled, 0);
+        self.filled -= end;
+        if self.buffer.len() > USUAL && self.filled <= USUAL {
+            self.resize(USUAL);
+        }
+    }
+
+    fn grow_to(&mut self, size: usize) {
+        if size > self.buffer.len() {
+            self.resize(size);
+        }
+    }
+
+    /// Into a new buffer, so that the old one is wiped.
+    fn resize(&mut self, size: usize) {
+        let mut larger = Zeroizing::new(vec![0; size]);
+        for (place, byte) in larger.iter_mut().zip(self.buffer.iter().take(self.filled)) {
+            *place = *byte;
+        }
+        self.buffer = larger;
+    }
+}
+
+/// The answer that goes out.
+pub(super) struct Outgoing {
+    buffer: Vec<u8>,
+}
+
+impl Outgoing {
+    pub(super) fn new() -> Self {
+        Self { buffer: Vec::with_capacity(USUAL) }
+    }
+
+    /// An empty answer to write into, behind the place of its length.
+    pub(super) fn begin(&mut self) -> &mut Vec<u8> {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&[0; LENGTH]);
+        &mut self.buffer
+    }
+
+    /// Sends it, in one piece. An answer that is too long (a token with thousands of keys) is an error.
+    pub(super) fn send(&mut self, stream: &mut impl Write) -> io::Result<()> {
+        let length = self.buffer.len().saturating_sub(LENGTH);
+        if length > LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer of too many bytes"));
+        }
+        if let (Some(place), Ok(length)) = (self.buffer.get_mut(..LENGTH), u32::try_from(length)) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
+        stream.write_all(&self.buffer)?;
+        if self.buffer.capacity() > USUAL {
+            self.buffer = Vec::with_capacity(USUAL);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Gives what it has in pieces of one size, as a socket may.
+    struct Pieces<'a>(&'a [u8], usize);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, place: &mut [u8]) -> io::Result<usize> {
+            let length = self.1.min(place.len()).min(self.0.len());
+            let (now, later) = self.0.split_at(length);
+            place[..length].copy_from_slice(now);
+            self.0 = later;
+            Ok(length)
+        }
+    }
+
+    fn framed(message: &[u8]) -> Vec<u8> {
+        [&u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
+    }
+
+    #[test]
+    fn none_and_too_many_bytes_end_the_connection() {
+        for length in [0, u32::try_from(LONGEST).unwrap() + 1, u32::MAX] {
+            let bytes = [&length.to_be_bytes()[..], &[11; 64]].concat();
+            let error = Incoming::new().next(&mut bytes.as_slice()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{length}");
+        }
+    }
+
+    #[test]
+    fn the_longest_is_taken_and_its_room_given_back() {
+        let long = vec![7; LONGEST];
+        let bytes = [framed(&long), framed(b"after")].concat();
+        let mut stream = bytes.as_slice();
+        let mut incoming = Incoming::new();
+        assert_eq!(incoming.next(&mut stream).unwrap(), Some(&long[..]));
+        assert_eq!(incoming.next(&mut stream).unwrap(), Some(&b"after"[..]));
+        assert_eq!(incoming.buffer.len(), USUAL);
+        assert_eq!(incoming.next(&mut stream).unwrap(), None);
+    }
+
+    #[test]
+    fn a_message_that_is_cut_off_is_an_error() {
+        for cut in 1..8 {
+            let bytes = &framed(b"four")[..cut];
+            let error = Incoming::new().next(&mut &bytes[..]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_wiped_and_what_follows_is_not() {
+        let bytes = [framed(b"a secret PIN"), framed(b"next")].concat();
+        let mut stream = bytes.as_slice();
+        let mut incoming = Incoming::new();
+        incoming.next(&mut stream).unwrap();
+        incoming.wipe_message();
+        assert!(!incoming.buffer.windows(6).any(|window| window == b"secret"));
+        assert_eq!(incoming.next(&mut stream).unwrap(), Some(&b"next"[..]));
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_not_sent() {
+        let mut outgoing = Outgoing::new();
+        outgoing.begin().resize(LENGTH + LONGEST + 1, 0);
+        let mut sent = Vec::new();
+        outgoing.send(&mut sent).unwrap_err();
+        assert!(sent.is_empty());
+        outgoing.begin().push(5);
+        outgoing.send(&mut sent).unwrap();
+        assert_eq!(sent, [0, 0, 0, 1, 5]);
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_as_they_went_in(
+            messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..9000), 0..6),
+            piece in 1..5000_usize,
+        ) {
+            let bytes: Vec<u8> = messages.iter().flat_map(|message| framed(message)).collect();
+            let mut stream = Pieces(&bytes, piece);
+            let mut incoming = Incoming::new();
+            for message in &messages {
+                prop_assert_eq!(incoming.next(&mut stream).unwrap(), Some(&message[..]));
+            }
+            prop_assert_eq!(incoming.next(&mut stream).unwrap(), None);
+        }
+    }
+}

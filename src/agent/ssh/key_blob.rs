@@ -1,0 +1,299 @@
+//! Public keys as SSH writes them: RFC 4253 §6.6 (RSA), RFC 5656 §3.1 (curves), RFC 8709 (Ed25519, host keys only), and
+//! OpenSSH's certificates of them (PROTOCOL.certkeys).
+
+use const_oid::db::rfc5912;
+use der::Decode;
+use spki::{EncodePublicKey, SubjectPublicKeyInfoRef};
+
+use super::Refusal;
+use super::verification::has_signed;
+use super::wire::{Reader, Writer};
+use crate::pki::public_key::PublicKey;
+
+/// What a certificate's name has behind the key's.
+pub(super) const CERTIFICATE_SUFFIX: &str = "-cert-v01@openssh.com";
+
+/// A key, by reference to the blob it was read from. Equal to another of the same key, certified or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key<'a> {
+    /// big-endian magnitudes
+    Rsa {
+        exponent: &'a [u8],
+        modulus: &'a [u8],
+    },
+    /// uncompressed points
+    P256(&'a [u8]),
+    P384(&'a [u8]),
+    Ed25519(&'a [u8]),
+}
+
+/// What makes a key's blob a certificate. Nobody here believes what it says: it is passed through to whoever does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Certificate<'a> {
+    /// for a user, not a host
+    pub(super) is_users: bool,
+    signed: &'a [u8],
+    authority: &'a [u8],
+    signature: &'a [u8],
+}
+
+/// A key blob that was read to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyBlob<'a> {
+    pub(super) key: Key<'a>,
+    pub(super) certificate: Option<Certificate<'a>>,
+}
+
+impl<'a> KeyBlob<'a> {
+    /// Reads a blob; other kinds of keys than these are refused, and so are bytes behind it.
+    pub(super) fn read(blob: &'a [u8]) -> Result<Self, Refusal> {
+        let mut reader = Reader::new(blob);
+        let name = reader.text().ok_or(Refusal::Malformed("a public key"))?;
+        let plain = name.strip_suffix(CERTIFICATE_SUFFIX);
+        let read = match plain.unwrap_or(name) {
+            "ssh-rsa" => read_rsa,
+            "ecdsa-sha2-nistp256" => read_p256,
+            "ecdsa-sha2-nistp384" => read_p384,
+            "ssh-ed25519" => read_ed25519,
+            _ => return Err(Refusal::Key("it is of a kind that is not used here; RSA, P-256 and P-384 are")),
+        };
+        let mut parts = || {
+            let (key, certificate) = if plain.is_some() {
+                reader.string()?; // nonce
+                let key = read(&mut reader)?;
+                (key, Some(Certificate::read(blob, &mut reader)?))
+            } else {
+                (read(&mut reader)?, None)
+            };
+            reader.end()?;
+            Some(Self { key, certificate })
+        };
+        parts().ok_or(Refusal::Malformed("a public key"))
+    }
+
+    /// DER of its `SubjectPublicKeyInfo`, as certificates and tokens have it.
+    pub(super) fn to_spki_der(self) -> Result<Vec<u8>, Refusal> {
+        let document = match self.key.to_public_key()? {
+            PublicKey::Rsa(key) => key.to_public_key_der(),
+            PublicKey::P256(key) => key.to_public_key_der(),
+            PublicKey::P384(key) => key.to_public_key_der(),
+        };
+        Ok(document.map_err(|_| Refusal::Key("it cannot be written as X.509 writes it"))?.into_vec())
+    }
+}
+
+fn read_rsa<'a>(reader: &mut Reader<'a>) -> Option<Key<'a>> {
+    let exponent = reader.positive_mpint()?;
+    Some(Key::Rsa { exponent, modulus: reader.positive_mpint()? })
+}
+
+fn read_p256<'a>(reader: &mut Reader<'a>) -> Option<Key<'a>> {
+    read_point(reader, b"nistp256", 65).map(Key::P256)
+}
+
+fn read_p384<'a>(reader: &mut Reader<'a>) -> Option<Key<'a>> {
+    read_point(reader, b"nistp384", 97).map(Key::P384)
+}
+
+fn read_point<'a>(reader: &mut Reader<'a>, curve: &[u8], length: usize) -> Option<&'a [u8]> {
+    let named = reader.string()? == curve;
+    let point = reader.string()?;
+    (named && point.len() == length && point.first() == Some(&4)).then_some(point)
+}
+
+fn read_ed25519<'a>(reader: &mut Reader<'a>) -> Option<Key<'a>> {
+    reader.string().filter(|key| key.len() == 32).map(Key::Ed25519)
+}
+
+impl<'a> Certificate<'a> {
+    /// What follows the key.
+    fn read(blob: &'a [u8], reader: &mut Reader<'a>) -> Option<Self> {
+        reader.uint64()?; // serial number
+        let is_users = match reader.uint32()? {
+            1 => true,
+            2 => false,
+            _ => return None,
+        };
+        reader.text()?; // key id
+        reader.string()?; // principals
+        reader.uint64()?; // valid after
+        reader.uint64()?; // valid before
+        reader.string()?; // critical options
+        reader.string()?; // extensions
+        reader.string()?; // reserved
+        let authority = reader.string()?;
+        let signed = blob.get(..blob.len().checked_sub(reader.remaining())?)?;
+        Some(Self { is_users, signed, authority, signature: reader.string()? })
+    }
+
+    /// Has the authority that it names, whoever that is, signed it? An unsigned one could end in any bytes, another
+    /// protocol's message among them.
+    pub(super) fn is_signed(&self) -> bool {
+        KeyBlob::read(self.authority).is_ok_and(|authority| {
+            authority.certificate.is_none() && has_signed(authority.key, self.signed, self.signature)
+        })
+    }
+}
+
+impl Key<'_> {
+    /// The name of such keys.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Rsa { .. } => "ssh-rsa",
+            Self::P256(_) => "ecdsa-sha2-nistp256",
+            Self::P384(_) => "ecdsa-sha2-nistp384",
+            Self::Ed25519(_) => "ssh-ed25519",
+        }
+    }
+
+    /// For verifying. Ed25519 has no place there.
+    pub(super) fn to_public_key(self) -> Result<PublicKey, Refusal> {
+        let off_curve = |_| Refusal::Key("its point is not on the curve");
+        match self {
+            Self::Rsa { exponent, modulus } => {
+                let integer = |bytes: &[u8]| rsa::BoxedUint::from_be_slice_vartime(bytes);
+                rsa::RsaPublicKey::new_with_max_size(integer(modulus), integer(exponent), 8192)
+                    .map(PublicKey::Rsa)
+                    .map_err(|_| Refusal::Key("its modulus or exponent is none"))
+            }
+            Self::P256(point) => p256::PublicKey::from_sec1_bytes(point).map(PublicKey::P256).map_err(off_curve),
+            Self::P384(point) => p384::PublicKey::from_sec1_bytes(point).map(PublicKey::P384).map_err(off_curve),
+            Self::Ed25519(_) => Err(Refusal::Key("it is an Ed25519 key; RSA, P-256 and P-384 are used here")),
+        }
+    }
+
+    fn write(self, writer: &mut Writer<'_>) {
+        writer.string(self.name().as_bytes());
+        match self {
+            Self::Rsa { exponent, modulus } => {
+                writer.positive_mpint(exponent);
+                writer.positive_mpint(modulus);
+            }
+            Self::P256(point) => {
+                writer.string(b"nistp256");
+                writer.string(point);
+            }
+            Self::P384(point) => {
+                writer.string(b"nistp384");
+                writer.string(point);
+            }
+            Self::Ed25519(key) => writer.string(key),
+        }
+    }
+}
+
+/// Appends the key of a DER `SubjectPublicKeyInfo` as a blob; `None`, and nothing, when it is of no kind that tokens have.
+pub(super) fn write_blob(spki_der: &[u8], writer: &mut Writer<'_>) -> Option<()> {
+    let spki = SubjectPublicKeyInfoRef::from_der(spki_der).ok()?;
+    let bits = spki.subject_public_key.as_bytes()?;
+    if spki.algorithm.oid == rfc5912::RSA_ENCRYPTION {
+        let key = rsa::pkcs1::RsaPublicKeyRef::from_der(bits).ok()?;
+        Key::Rsa { exponent: key.public_exponent.as_bytes(), modulus: key.modulus.as_bytes() }.write(writer);
+        return Some(());
+    }
+    if spki.algorithm.oid != rfc5912::ID_EC_PUBLIC_KEY {
+        return None;
+    }
+    match spki.algorithm.parameters_oid().ok()? {
+        rfc5912::SECP_256_R_1 if bits.len() == 65 => Key::P256(bits).write(writer),
+        rfc5912::SECP_384_R_1 if bits.len() == 97 => Key::P384(bits).write(writer),
+        _ => return None,
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::ssh::tests::{KeyFile, blob_of};
+    use crate::pki::software_keys::SoftwareKey;
+    use proptest::prelude::*;
+
+    #[test]
+    fn keys_come_from_x509_and_go_back() {
+        for key in [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()] {
+            let blob = blob_of(&key.public_key_der());
+            let read = KeyBlob::read(&blob).unwrap();
+            assert!(read.certificate.is_none());
+            assert_eq!(read.to_spki_der().unwrap(), key.public_key_der());
+        }
+    }
+
+    #[test]
+    fn ssh_keygen_writes_the_same_blobs() {
+        for key in [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()] {
+            let file = KeyFile::of(&key);
+            assert_eq!(file.blob(), blob_of(&key.public_key_der()));
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_a_key_has_that_key() {
+        for key in [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()] {
+            let file = KeyFile::of(&key);
+            for (is_users, options) in [(true, &[][..]), (false, &["-h"])] {
+                let blob = file.certificate(options);
+                let read = KeyBlob::read(&blob).unwrap();
+                let certificate = read.certificate.unwrap();
+                assert!(certificate.is_users == is_users && certificate.is_signed());
+                assert_eq!(read.to_spki_der().unwrap(), key.public_key_der());
+                assert_eq!(read.key, KeyBlob::read(&file.blob()).unwrap().key);
+            }
+        }
+    }
+
+    #[test]
+    fn any_kind_of_authority_signs_and_nobody_else_does() {
+        let key = SoftwareKey::p256();
+        for authority in [&["ed25519"][..], &["rsa", "-b", "2048"], &["ecdsa", "-b", "256"], &["ecdsa", "-b", "384"]] {
+            let file = KeyFile::of(&key).with_authority(authority);
+            let blob = file.certificate(&[]);
+            assert!(KeyBlob::read(&blob).unwrap().certificate.unwrap().is_signed(), "{authority:?}");
+            for at in [60, 120, blob.len() - 1] {
+                let mut changed = blob.clone();
+                changed[at] ^= 1;
+                let signed = KeyBlob::read(&changed).is_ok_and(|read| read.certificate.unwrap().is_signed());
+                assert!(!signed, "{authority:?} {at}");
+            }
+        }
+        // Its signature cannot be checked here.
+        let blob = KeyFile::of(&key).with_authority(&["ecdsa", "-b", "521"]).certificate(&[]);
+        assert!(!KeyBlob::read(&blob).unwrap().certificate.unwrap().is_signed());
+    }
+
+    #[test]
+    fn other_kinds_trailing_bytes_and_bent_points_are_refused() {
+        let blob = blob_of(&SoftwareKey::p256().public_key_der());
+        assert!(KeyBlob::read(&[&blob[..], &[0]].concat()).is_err());
+        assert!(KeyBlob::read(&blob[..blob.len() - 1]).is_err());
+        let mut bent = blob.clone();
+        *bent.last_mut().unwrap() ^= 1;
+        assert!(KeyBlob::read(&bent).unwrap().to_spki_der().is_err());
+        let mut other_curve = blob.clone();
+        other_curve[30] = b'3'; // the curve's own name no longer is the key's
+        assert!(KeyBlob::read(&other_curve).is_err());
+        let mut security_key = Vec::new();
+        Writer::new(&mut security_key).string(b"sk-ssh-ed25519@openssh.com");
+        assert!(matches!(KeyBlob::read(&security_key), Err(Refusal::Key(_))));
+        let mut ed25519 = Vec::new();
+        Key::Ed25519(&[7; 32]).write(&mut Writer::new(&mut ed25519));
+        assert!(KeyBlob::read(&ed25519).unwrap().to_spki_der().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = KeyBlob::read(&bytes).map(KeyBlob::to_spki_der);
+            let name = b"\0\0\0\x20ssh-ed25519-cert-v01@openssh.com";
+            let _ = KeyBlob::read(&[&name[..], &bytes].concat()).map(|read| read.certificate.unwrap().is_signed());
+        }
+
+        #[test]
+        fn a_certificate_cut_anywhere_is_refused(cut in 0..900_usize) {
+            static CERTIFICATE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+            let certificate = CERTIFICATE.get_or_init(|| KeyFile::of(&SoftwareKey::p256()).certificate(&[]));
+            prop_assume!(cut < certificate.len());
+            prop_assert!(KeyBlob::read(&certificate[..cut]).is_err());
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The keystore, seen through this door; and which token `ssh-add -s` means.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::card::Constraints;
+use super::keys::{Keys, Listed};
+use super::{AgentError, Identity, Keystore, Refusal, Usage};
+use crate::keyset::{KeysetChoice, TokenSelector};
+use crate::prompter::showable;
+use crate::token::{KeyAlgorithm, Pin, Signature, SignatureHash, TokenInfo, TokenUri};
+
+impl Keys for Keystore {
+    type Key = Arc<Identity>;
+
+    fn list(&self, each: &mut dyn FnMut(Listed<'_>)) {
+        for identity in self.identities() {
+            let comment = showable(&format!("{} {}", identity.keyset.name.as_str(), identity.user));
+            each(Listed { spki_der: &identity.spki, comment: &comment });
+        }
+    }
+
+    fn find(&self, spki_der: &[u8]) -> Option<Self::Key> {
+        Self::find(self, spki_der)
+    }
+
+    fn algorithm(key: &Self::Key) -> KeyAlgorithm {
+        key.algorithm
+    }
+
+    fn sign(&self, key: &Self::Key, hash: SignatureHash, data: &[u8], usage: &Usage) -> Result<Signature, AgentError> {
+        Self::sign(self, key, hash, data, usage)
+    }
+
+    fn log_in(&self, provider: &str, pin: Option<Pin>, constraints: Constraints, usage: &Usage) -> Result<(), Refusal> {
+        if constraints != Constraints::default() {
+            return Err(Refusal::Constraint("of a life time or a confirmation".to_owned()));
+        }
+        let identities = self.identities();
+        let meant = meant(&identities, provider)?;
+        let token = selector(&meant.keyset.token);
+        if let Some(pin) = pin {
+            self.log_in_with(&token, pin, usage)?;
+        } else {
+            let name = Some(meant.keyset.name.clone());
+            self.log_in(&KeysetChoice { name, token: Some(token), default: None }, usage)?;
+        }
+        Ok(())
+    }
+
+    fn log_off(&self, provider: &str) -> Result<(), Refusal> {
+        let identities = self.identities();
+        Self::log_off(self, Some(&selector(&meant(&identities, provider)?.keyset.token)))?;
+        Ok(())
+    }
+
+    fn log_off_from(&self, key: &Self::Key) -> Result<(), AgentError> {
+        Self::log_off(self, Some(&selector(&key.keyset.token))).map(|_| ())
+    }
+
+    fn log_off_from_all(&self) -> Result<(), AgentError> {
+        Self::log_off(self, None).map(|_| ())
+    }
+
+    fn is_locked(&self) -> bool {
+        Self::is_locked(self)
+    }
+
+    fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
+        Self::lock(self, pass_phrase)
+    }
+
+    fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
+        Self::unlock(self, pass_phrase)
+    }
+}
+
+fn selector(token: &TokenInfo) -> TokenSelector {
+    TokenSelector::Uri(Box::new(TokenUri::of(token)))
+}
+
+/// The keyset that gets most from a log-in to the one token that is meant: by a module's path (what `ssh-add -s` is
+/// usually given), by a token's URI, by a keyset's name, else by a token's label or serial number. A PIN goes to one
+/// token only, so several are refused.
+fn meant<'i>(identities: &'i [Arc<Identity>], provider: &str) -> Result<&'i Identity, Refusal> {
+    let refused = |why| Err(Refusal::Provider { provider: provider.chars().take(200).collect(), why });
+    let uri: Option<TokenUri> = match provider.strip_prefix("pkcs11:").map(|_| provider.parse()) {
+        Some(Ok(uri)) => Some(uri),
+        Some(Err(_)) => return refused("it is no PKCS#11 URI"),
+        None => None,
+    };
+    let is_meant = |identity: &Identity| {
+        let token = &identity.keyset.token;
+        match &uri {
+            Some(uri) => uri.matches(token),
+            None if provider.contains('/') => is_same_file(Path::new(provider), &token.module),
+            None => identity.keyset.name.as_str() == provider || token.label == provider || token.serial == provider,
+        }
+    };
+    let fitting: Vec<&Identity> = identities.iter().map(Arc::as_ref).filter(|identity| is_meant(identity)).collect();
+    let Some(first) = fitting.first() else {
+        return refused("there is no token with a usable keyset that this means");
+    };
+    let is_elsewhere = |identity: &&Identity| {
+        let (one, other) = (&identity.keyset.token, &first.keyset.token);
+        (&one.serial, &one.module) != (&other.serial, &other.module)
+    };
+    if fitting.iter().any(is_elsewhere) {
+        return refused("there are several; name one keyset, or one token by its URI (`tokenkeep token list`)");
+    }
+    fitting.into_iter().min_by_key(|identity| identity.keyset.level).ok_or(Refusal::NoSuchKey)
+}
+
+/// Modules are named through links, too (`/usr/lib/x86_64-linux-gnu/…`).
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+}

@@ -1,0 +1,154 @@
+//! The messages of a client (draft-miller-ssh-agent §4, §7): bytes in, values out.
+
+use super::Refusal;
+use super::card::{Card, Constraints};
+use super::session_bind::SessionBind;
+use super::wire::Reader;
+
+/// One message of a client. The numbers of SSH 1 and of others are not served.
+#[derive(Debug)]
+pub enum Request<'a> {
+    /// `SSH_AGENTC_REQUEST_IDENTITIES`
+    Identities,
+    /// `SSH_AGENTC_SIGN_REQUEST`
+    Sign(SignRequest<'a>),
+    /// `SSH_AGENTC_ADD_IDENTITY` or `SSH_AGENTC_ADD_ID_CONSTRAINED`: the private key in it is not even read
+    AddIdentity,
+    /// `SSH_AGENTC_REMOVE_IDENTITY`: a key blob
+    RemoveIdentity(&'a [u8]),
+    /// `SSH_AGENTC_REMOVE_ALL_IDENTITIES`
+    RemoveAll,
+    /// `SSH_AGENTC_ADD_SMARTCARD_KEY`, or constrained
+    AddCard(Card<'a>, Constraints),
+    /// `SSH_AGENTC_REMOVE_SMARTCARD_KEY`
+    RemoveCard(Card<'a>),
+    /// `SSH_AGENTC_LOCK`: a pass phrase
+    Lock(PassPhrase<'a>),
+    /// `SSH_AGENTC_UNLOCK`: a pass phrase
+    Unlock(PassPhrase<'a>),
+    /// `SSH_AGENTC_EXTENSION` `query`
+    Query,
+    /// `SSH_AGENTC_EXTENSION` `session-bind@openssh.com`
+    SessionBind(BindRequest<'a>),
+}
+
+/// A request to sign.
+#[derive(Clone, Copy, Debug)]
+pub struct SignRequest<'a> {
+    /// the public key, or a certificate of it
+    pub key_blob: &'a [u8],
+    /// what is to be signed, as the client gives it
+    pub data: &'a [u8],
+    /// which hash with RSA
+    pub flags: u32,
+}
+
+/// A request to bind the connection, opaque to other rooms.
+#[derive(Clone, Copy, Debug)]
+pub struct BindRequest<'a>(pub(super) SessionBind<'a>);
+
+/// A secret of a request.
+#[derive(Clone, Copy)]
+pub struct PassPhrase<'a>(pub(super) &'a [u8]);
+
+impl std::fmt::Debug for PassPhrase<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("[redacted]")
+    }
+}
+
+const REQUEST_IDENTITIES: u8 = 11;
+const SIGN_REQUEST: u8 = 13;
+const ADD_IDENTITY: u8 = 17;
+const REMOVE_IDENTITY: u8 = 18;
+const REMOVE_ALL_IDENTITIES: u8 = 19;
+const ADD_SMARTCARD_KEY: u8 = 20;
+const REMOVE_SMARTCARD_KEY: u8 = 21;
+const LOCK: u8 = 22;
+const UNLOCK: u8 = 23;
+const ADD_ID_CONSTRAINED: u8 = 25;
+const ADD_SMARTCARD_KEY_CONSTRAINED: u8 = 26;
+const EXTENSION: u8 = 27;
+
+/// Extensions that are served, as `query` names them.
+pub(super) const EXTENSIONS: [&str; 2] = ["query", "session-bind@openssh.com"];
+
+impl<'a> Request<'a> {
+    /// Reads a message to its end.
+    pub fn read(message: &'a [u8]) -> Result<Self, Refusal> {
+        let mut reader = Reader::new(message);
+        let kind = reader.byte().ok_or(Refusal::Malformed("a message"))?;
+        match kind {
+            REQUEST_IDENTITIES => ended(reader, Self::Identities, "a request for the keys"),
+            SIGN_REQUEST => SignRequest::read(reader).map(Self::Sign).ok_or(Refusal::Malformed("a request to sign")),
+            ADD_IDENTITY | ADD_ID_CONSTRAINED => Ok(Self::AddIdentity),
+            REMOVE_IDENTITY => only_string(reader, "a request to remove a key").map(Self::RemoveIdentity),
+            REMOVE_ALL_IDENTITIES => ended(reader, Self::RemoveAll, "a request to remove all keys"),
+            ADD_SMARTCARD_KEY => {
+                let card = Card::read(&mut reader).ok_or(Refusal::Malformed("a request to log in"))?;
+                ended(reader, Self::AddCard(card, Constraints::default()), "a request to log in")
+            }
+            ADD_SMARTCARD_KEY_CONSTRAINED => {
+                let card = Card::read(&mut reader).ok_or(Refusal::Malformed("a request to log in"))?;
+                Ok(Self::AddCard(card, Constraints::read(reader)?))
+            }
+            REMOVE_SMARTCARD_KEY => {
+                let card = Card::read(&mut reader).ok_or(Refusal::Malformed("a request to log off"))?;
+                ended(reader, Self::RemoveCard(card), "a request to log off")
+            }
+            LOCK => only_string(reader, "a request to lock").map(|phrase| Self::Lock(PassPhrase(phrase))),
+            UNLOCK => only_string(reader, "a request to unlock").map(|phrase| Self::Unlock(PassPhrase(phrase))),
+            EXTENSION => Self::read_extension(reader),
+            other => Err(Refusal::UnknownMessage(other)),
+        }
+    }
+
+    fn read_extension(mut reader: Reader<'a>) -> Result<Self, Refusal> {
+        match reader.text().ok_or(Refusal::Malformed("an extension"))? {
+            "query" => ended(reader, Self::Query, "a query"),
+            "session-bind@openssh.com" => SessionBind::read(reader)
+                .map(|bind| Self::SessionBind(BindRequest(bind)))
+                .ok_or(Refusal::Malformed("a session-bind")),
+            other => Err(Refusal::UnknownExtension(other.chars().take(80).collect())),
+        }
+    }
+
+    /// Was a secret in its message, so that it must be wiped? Asked before the message is read: a malformed one has a
+    /// secret, too.
+    pub(super) fn has_secret(message: &[u8]) -> bool {
+        let kinds = [
+            ADD_IDENTITY,
+            ADD_ID_CONSTRAINED,
+            ADD_SMARTCARD_KEY,
+            ADD_SMARTCARD_KEY_CONSTRAINED,
+            REMOVE_SMARTCARD_KEY,
+            LOCK,
+            UNLOCK,
+        ];
+        message.first().is_some_and(|kind| kinds.contains(kind))
+    }
+
+    /// Is it an extension's? Its failures have a number of their own.
+    pub(super) fn is_known_extension(message: &[u8]) -> bool {
+        let mut reader = Reader::new(message);
+        reader.byte() == Some(EXTENSION) && reader.text().is_some_and(|name| EXTENSIONS.contains(&name))
+    }
+}
+
+impl<'a> SignRequest<'a> {
+    fn read(mut reader: Reader<'a>) -> Option<Self> {
+        let key_blob = reader.string()?;
+        let read = Self { key_blob, data: reader.string()?, flags: reader.uint32()? };
+        reader.end()?;
+        Some(read)
+    }
+}
+
+fn ended<'a>(reader: Reader<'a>, request: Request<'a>, what: &'static str) -> Result<Request<'a>, Refusal> {
+    reader.end().map(|()| request).ok_or(Refusal::Malformed(what))
+}
+
+fn only_string<'a>(mut reader: Reader<'a>, what: &'static str) -> Result<&'a [u8], Refusal> {
+    let string = reader.string();
+    reader.end().and(string).ok_or(Refusal::Malformed(what))
+}

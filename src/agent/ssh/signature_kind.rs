@@ -1,0 +1,121 @@
+//! Kinds of signatures, by SSH's names: RFC 5656 §3.1.2 (curves), RFC 8332 §3 (RSA).
+
+use der::asn1::UintRef;
+use der::{Decode, Sequence};
+
+use super::Refusal;
+use super::key_blob::CERTIFICATE_SUFFIX;
+use super::wire::Writer;
+use crate::token::{KeyAlgorithm, Signature, SignatureHash};
+
+/// `SSH_AGENT_RSA_SHA2_256`
+const RSA_SHA2_256: u32 = 2;
+/// `SSH_AGENT_RSA_SHA2_512`
+const RSA_SHA2_512: u32 = 4;
+
+/// A kind of signature that is made here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SignatureKind {
+    pub(super) hash: SignatureHash,
+    name: &'static str,
+    is_rsa: bool,
+}
+
+/// `Ecdsa-Sig-Value` (RFC 3279 §2.2.3), as tokens' signatures come to us.
+#[derive(Sequence)]
+struct EcdsaSignature<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
+}
+
+impl SignatureKind {
+    pub(super) const P256: Self = Self { hash: SignatureHash::Sha256, name: "ecdsa-sha2-nistp256", is_rsa: false };
+    const P384: Self = Self { hash: SignatureHash::Sha384, name: "ecdsa-sha2-nistp384", is_rsa: false };
+    const RSA_SHA256: Self = Self { hash: SignatureHash::Sha256, name: "rsa-sha2-256", is_rsa: true };
+    const RSA_SHA512: Self = Self { hash: SignatureHash::Sha512, name: "rsa-sha2-512", is_rsa: true };
+
+    /// What the flags of a request ask of such a key.
+    pub(super) fn asked_for(key: KeyAlgorithm, flags: u32) -> Result<Self, Refusal> {
+        match (key, flags) {
+            (KeyAlgorithm::P256, 0) => Ok(Self::P256),
+            (KeyAlgorithm::P384, 0) => Ok(Self::P384),
+            (KeyAlgorithm::Rsa(_), RSA_SHA2_256) => Ok(Self::RSA_SHA256),
+            (KeyAlgorithm::Rsa(_), RSA_SHA2_512) => Ok(Self::RSA_SHA512),
+            (KeyAlgorithm::Rsa(_), 0) => Err(Refusal::Algorithm(
+                "ssh-rsa means SHA-1, which is broken; ask for rsa-sha2-256 or rsa-sha2-512 (OpenSSH 7.2 and newer do)",
+            )),
+            _ => Err(Refusal::Algorithm("the flags of the request do not fit the key, or are not known here")),
+        }
+    }
+
+    /// Does this algorithm's name, as a log-in has it, mean this kind?
+    pub(super) fn is_named(self, algorithm: &str, with_certificate: bool) -> bool {
+        if with_certificate {
+            algorithm.strip_suffix(CERTIFICATE_SUFFIX) == Some(self.name)
+        } else {
+            algorithm == self.name
+        }
+    }
+
+    /// Appends a token's signature as SSH has it.
+    pub(super) fn write(self, signature: &Signature, writer: &mut Writer<'_>) -> Result<(), Refusal> {
+        if self.is_rsa {
+            writer.nested(|blob| {
+                blob.string(self.name.as_bytes());
+                blob.string(signature.as_bytes());
+            });
+            return Ok(());
+        }
+        let EcdsaSignature { r, s } = EcdsaSignature::from_der(signature.as_bytes())
+            .map_err(|_| Refusal::Algorithm("the token gave a signature that is none"))?;
+        writer.nested(|blob| {
+            blob.string(self.name.as_bytes());
+            blob.nested(|pair| {
+                pair.positive_mpint(r.as_bytes());
+                pair.positive_mpint(s.as_bytes());
+            });
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::RsaSize;
+
+    const RSA: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits3072);
+
+    #[test]
+    fn flags_choose_among_what_the_key_can() {
+        for (key, flags, kind) in [
+            (KeyAlgorithm::P256, 0, Some(SignatureKind::P256)),
+            (KeyAlgorithm::P384, 0, Some(SignatureKind::P384)),
+            (RSA, 2, Some(SignatureKind::RSA_SHA256)),
+            (RSA, 4, Some(SignatureKind::RSA_SHA512)),
+            (RSA, 0, None),
+            (RSA, 1, None),
+            (RSA, 6, None),
+            (RSA, 12, None),
+            (KeyAlgorithm::P256, 2, None),
+            (KeyAlgorithm::P384, 4, None),
+            (KeyAlgorithm::P256, 0x8000_0000, None),
+        ] {
+            assert_eq!(SignatureKind::asked_for(key, flags).ok(), kind, "{key} {flags}");
+        }
+        let sha1 = SignatureKind::asked_for(RSA, 0).unwrap_err().to_string();
+        assert!(sha1.contains("SHA-1") && sha1.contains("rsa-sha2-512"), "{sha1}");
+    }
+
+    #[test]
+    fn a_signature_on_a_curve_is_a_pair_of_positive_integers() {
+        let der = Signature::from_bytes(vec![0x30, 7, 2, 2, 0, 0xff, 2, 1, 5]);
+        let mut bytes = Vec::new();
+        SignatureKind::P256.write(&der, &mut Writer::new(&mut bytes)).unwrap();
+        let name = b"\0\0\0\x13ecdsa-sha2-nistp256";
+        let pair = b"\0\0\0\x0b\0\0\0\x02\0\xff\0\0\0\x01\x05";
+        assert_eq!(bytes, [&b"\0\0\0\x26"[..], name, pair].concat());
+        let none = Signature::from_bytes(vec![1, 2, 3]);
+        SignatureKind::P256.write(&none, &mut Writer::new(&mut bytes)).unwrap_err();
+    }
+}

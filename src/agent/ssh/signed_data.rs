@@ -1,0 +1,138 @@
+//! What is to be signed: one of two things, told apart by how they begin, or nothing that is signed here.
+//!
+//! An SSHSIG blob begins with `SSHSIG`; a log-in with the length of a session identifier (three zero bytes and one of
+//! four others). DER (CMS attributes, certificates, our statements) begins with its tag, TLS 1.3 with 64 spaces, text with text.
+
+use super::key_blob::KeyBlob;
+use super::signature_kind::SignatureKind;
+use super::{Refusal, SshSig, UserAuth};
+
+/// What is to be signed, understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedData<'a> {
+    /// RFC 4252 §7: to log in
+    UserAuth(UserAuth<'a>),
+    /// PROTOCOL.sshsig: over a file, a commit, …
+    SshSig(SshSig<'a>),
+}
+
+impl<'a> SignedData<'a> {
+    /// Reads one of the two to its end. All else is refused.
+    pub fn read(data: &'a [u8]) -> Result<Self, Refusal> {
+        if SshSig::begins(data) {
+            SshSig::read(data).map(Self::SshSig)
+        } else if UserAuth::begins(data) {
+            UserAuth::read(data).map(Self::UserAuth)
+        } else {
+            Err(Refusal::NotForSsh)
+        }
+    }
+
+    /// Is it for this key, which was asked to sign it, and for this kind of signature? An SSHSIG blob names neither.
+    pub(super) fn must_fit(&self, requested_key: &[u8], kind: SignatureKind) -> Result<(), Refusal> {
+        let Self::UserAuth(log_in) = self else {
+            return Ok(());
+        };
+        let wrong = |why| Refusal::NotWellFormed { what: "log-in over SSH", why };
+        // The usual case first: both are the same bytes. A client with a certificate asks for the key and embeds the
+        // certificate; all its checks are the host's, ours is that the key is the same.
+        let embedded = KeyBlob::read(log_in.key_blob)?;
+        if log_in.key_blob != requested_key && KeyBlob::read(requested_key)?.key != embedded.key {
+            return Err(wrong("it is for another key than the one that is to sign it"));
+        }
+        if embedded.certificate.is_some_and(|certificate| !certificate.is_users || !certificate.is_signed()) {
+            return Err(wrong("its certificate is a host's, or not signed by the authority that it names"));
+        }
+        if !kind.is_named(log_in.algorithm, embedded.certificate.is_some()) {
+            return Err(wrong("it names another algorithm than the one that it is to be signed with"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::ssh::tests::{KeyFile, LogIn, blob_of, sshsig};
+    use crate::pki::software_keys::SoftwareKey;
+    use crate::token::{KeyAlgorithm, RsaSize};
+    use proptest::prelude::*;
+
+    const P256: SignatureKind = SignatureKind::P256;
+
+    fn fits(log_in: &LogIn, key: &[u8], kind: SignatureKind) -> bool {
+        SignedData::read(&log_in.to_bytes()).unwrap().must_fit(key, kind).is_ok()
+    }
+
+    #[test]
+    fn a_log_in_is_for_the_key_that_signs_it() {
+        let [key, other] = [(); 2].map(|()| blob_of(&SoftwareKey::p256().public_key_der()));
+        let log_in = LogIn { key_blob: key.clone(), ..LogIn::default() };
+        assert!(fits(&log_in, &key, P256));
+        assert!(!fits(&log_in, &other, P256));
+        assert!(!fits(&LogIn { key_blob: b"a key".to_vec(), ..LogIn::default() }, b"a key", P256));
+    }
+
+    #[test]
+    fn a_log_in_with_a_certificate_is_for_its_key() {
+        let file = KeyFile::of(&SoftwareKey::p256());
+        let (key, certificate) = (file.blob(), file.certificate(&[]));
+        let name = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
+        let log_in = |algorithm, key_blob: &[u8]| LogIn { algorithm, key_blob: key_blob.into(), ..LogIn::default() };
+        assert!(fits(&log_in(name, &certificate), &key, P256));
+        assert!(fits(&log_in(name, &certificate), &certificate, P256));
+        assert!(!fits(&log_in("ecdsa-sha2-nistp256", &certificate), &key, P256), "the certificate's name is another");
+        assert!(!fits(&log_in(name, &key), &key, P256), "there is no certificate");
+        let other = blob_of(&SoftwareKey::p256().public_key_der());
+        assert!(!fits(&log_in(name, &certificate), &other, P256), "it is of another key");
+        assert!(!fits(&log_in(name, &file.certificate(&["-h"])), &key, P256), "it is a host's");
+        let mut unsigned = certificate.clone();
+        *unsigned.last_mut().unwrap() ^= 1;
+        assert!(!fits(&log_in(name, &unsigned), &key, P256), "nobody has signed it");
+    }
+
+    #[test]
+    fn the_algorithm_is_the_one_that_the_flags_ask_for() {
+        let key = blob_of(&SoftwareKey::rsa().public_key_der());
+        let rsa = KeyAlgorithm::Rsa(RsaSize::Bits2048);
+        for (flags, right) in [(2, "rsa-sha2-256"), (4, "rsa-sha2-512")] {
+            let kind = SignatureKind::asked_for(rsa, flags).unwrap();
+            for name in ["rsa-sha2-256", "rsa-sha2-512", "ssh-rsa", "ecdsa-sha2-nistp256", ""] {
+                let log_in = LogIn { algorithm: name, key_blob: key.clone(), ..LogIn::default() };
+                assert_eq!(fits(&log_in, &key, kind), name == right, "{flags} {name}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_both(data in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(!(SshSig::read(&data).is_ok() && UserAuth::read(&data).is_ok()));
+            let _ = SignedData::read(&data);
+        }
+
+        #[test]
+        fn what_is_read_is_what_was_written(
+            session_id in prop::sample::select(vec![20, 32, 48, 64]).prop_flat_map(|n| prop::collection::vec(any::<u8>(), n)),
+            user in "[^\\p{Cc}]{0,40}",
+            key_blob in prop::collection::vec(any::<u8>(), 0..200),
+            host_key in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),
+        ) {
+            let log_in = LogIn { session_id, user, key_blob, host_key, ..LogIn::default() };
+            let data = log_in.to_bytes();
+            let SignedData::UserAuth(read) = SignedData::read(&data).unwrap() else { panic!() };
+            prop_assert_eq!((read.session_id, read.user), (&log_in.session_id[..], &log_in.user[..]));
+            prop_assert_eq!((read.key_blob, read.host_key), (&log_in.key_blob[..], log_in.host_key.as_deref()));
+        }
+
+        #[test]
+        fn one_wrong_byte_never_makes_an_sshsig_of_another_shape(at in 0..110_usize, byte in any::<u8>()) {
+            let mut data = sshsig("git", b"", "sha512", &[9; 64]);
+            prop_assume!(at < data.len());
+            data[at] = byte;
+            if let Ok(SignedData::SshSig(read)) = SignedData::read(&data) {
+                prop_assert_eq!((read.namespace.len(), read.hash_name, read.hash.len()), (3, "sha512", 64));
+            }
+        }
+    }
+}

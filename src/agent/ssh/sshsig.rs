@@ -1,0 +1,102 @@
+//! What `ssh-keygen -Y sign` and git sign: OpenSSH's PROTOCOL.sshsig.
+
+use super::Refusal;
+use super::wire::Reader;
+
+/// What the signed data begins with. (The file that holds a signature begins so, too, with a version behind it.)
+const MAGIC: &[u8] = b"SSHSIG";
+
+/// The longest namespace that is taken, in bytes.
+const LONGEST_NAMESPACE: usize = 128;
+
+/// Data of an SSHSIG signature that is to be signed, read to its end. What was hashed is not seen here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SshSig<'a> {
+    /// what the signature is good for (`git`, `file`, …)
+    pub namespace: &'a str,
+    /// the hash: `sha256` or `sha512`
+    pub hash_name: &'a str,
+    /// the hash's bytes: as many as it has
+    pub hash: &'a [u8],
+}
+
+impl<'a> SshSig<'a> {
+    /// Does it begin like one? Then it can be nothing else that is signed here.
+    pub(super) fn begins(data: &[u8]) -> bool {
+        data.starts_with(MAGIC)
+    }
+
+    /// Reads one.
+    pub(super) fn read(data: &'a [u8]) -> Result<Self, Refusal> {
+        let wrong = |why| Refusal::NotWellFormed { what: "SSHSIG blob", why };
+        let mut reader = Reader::new(data.strip_prefix(MAGIC).ok_or_else(|| wrong("it does not begin with SSHSIG"))?);
+        let mut fields = || Some((reader.text()?, reader.string()?, reader.text()?, reader.string()?));
+        let (namespace, reserved, hash_name, hash) =
+            fields().ok_or_else(|| wrong("it is cut off, or its fields are others"))?;
+        reader.end().ok_or_else(|| wrong("something follows it"))?;
+        // All but the hash stands in clear in what is signed. Printable text without spaces leaves no room for a mail or
+        // another program's message in it.
+        let is_plain = |byte: u8| byte.is_ascii_graphic();
+        if namespace.is_empty() || namespace.len() > LONGEST_NAMESPACE || !namespace.bytes().all(is_plain) {
+            return Err(wrong("its namespace is empty, too long, or not printable ASCII without spaces"));
+        }
+        if !reserved.is_empty() {
+            return Err(wrong("its reserved field is not empty"));
+        }
+        let length = match hash_name {
+            "sha256" => 32,
+            "sha512" => 64,
+            _ => return Err(wrong("its hash is neither sha256 nor sha512")),
+        };
+        if hash.len() != length {
+            return Err(wrong("its hash is not as long as such hashes are"));
+        }
+        Ok(Self { namespace, hash_name, hash })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::ssh::tests::sshsig;
+
+    #[test]
+    fn both_hashes_are_read() {
+        for (name, length) in [("sha256", 32), ("sha512", 64)] {
+            let data = sshsig("git", b"", name, &vec![9; length]);
+            let read = SshSig::read(&data).unwrap();
+            assert!(SshSig::begins(&data));
+            assert_eq!(read, SshSig { namespace: "git", hash_name: name, hash: &vec![9; length] });
+        }
+    }
+
+    #[test]
+    fn every_prefix_and_every_longer_one_is_refused() {
+        let data = sshsig("file", b"", "sha512", &[9; 64]);
+        for cut in 0..data.len() {
+            SshSig::read(&data[..cut]).unwrap_err();
+        }
+        SshSig::read(&[&data[..], &[0]].concat()).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_a_little_different_is_refused() {
+        let long = "n".repeat(LONGEST_NAMESPACE + 1);
+        for (what, data) in [
+            ("no namespace", sshsig("", b"", "sha512", &[9; 64])),
+            ("a namespace with a space", sshsig("I owe", b"", "sha512", &[9; 64])),
+            ("a namespace of lines", sshsig("a\r\nSubject:b", b"", "sha512", &[9; 64])),
+            ("a namespace beyond ASCII", sshsig("gït", b"", "sha512", &[9; 64])),
+            ("a long namespace", sshsig(&long, b"", "sha512", &[9; 64])),
+            ("something reserved", sshsig("git", b"x", "sha512", &[9; 64])),
+            ("SHA-1", sshsig("git", b"", "sha1", &[9; 20])),
+            ("no hash's name", sshsig("git", b"", "", &[9; 32])),
+            ("SHA-384", sshsig("git", b"", "sha384", &[9; 48])),
+            ("a short hash", sshsig("git", b"", "sha512", &[9; 32])),
+            ("a long hash", sshsig("git", b"", "sha256", &[9; 64])),
+            ("no hash", sshsig("git", b"", "sha256", b"")),
+        ] {
+            assert!(SshSig::read(&data).is_err(), "{what}");
+        }
+    }
+}

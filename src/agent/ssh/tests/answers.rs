@@ -1,0 +1,356 @@
+//! What each message is answered with, and what it does.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use proptest::prelude::*;
+
+use super::{KeyFile, LogIn, SoftwareKeys, answer, blob_of, connection, first_answer, sign_request, sshsig, written};
+use crate::agent::Purpose;
+use crate::agent::ssh::wire::Reader;
+use crate::pki::public_key::PublicKey;
+use crate::pki::signature::{Hash, Scheme, verify_with};
+use crate::pki::software_keys::SoftwareKey;
+
+const FAILURE: &[u8] = &[5];
+const SUCCESS: &[u8] = &[6];
+
+/// The three kinds of keys with the flags, names and schemes of their signatures.
+fn kinds() -> Vec<(SoftwareKey, u32, &'static str, Scheme)> {
+    vec![
+        (SoftwareKey::p256(), 0, "ecdsa-sha2-nistp256", Scheme::Ecdsa(Hash::Sha256)),
+        (SoftwareKey::p384(), 0, "ecdsa-sha2-nistp384", Scheme::Ecdsa(Hash::Sha384)),
+        (SoftwareKey::rsa(), 2, "rsa-sha2-256", Scheme::Pkcs1(Hash::Sha256)),
+        (SoftwareKey::rsa(), 4, "rsa-sha2-512", Scheme::Pkcs1(Hash::Sha512)),
+    ]
+}
+
+/// Reads `SSH_AGENT_SIGN_RESPONSE` and checks the signature in it.
+fn verify(answer: &[u8], name: &str, key: &SoftwareKey, scheme: Scheme, data: &[u8]) {
+    let mut reader = Reader::new(answer);
+    assert_eq!(reader.byte(), Some(14), "{answer:?}");
+    let mut blob = Reader::new(reader.string().unwrap());
+    assert!(reader.is_at_end());
+    assert_eq!(blob.text(), Some(name));
+    let mut signature = blob.string().unwrap().to_vec();
+    assert!(blob.is_at_end());
+    if let Scheme::Ecdsa(_) = scheme {
+        let mut pair = Reader::new(&signature);
+        let integer = |magnitude: &[u8]| {
+            let zero: &[u8] = if magnitude[0] & 0x80 != 0 { &[0] } else { &[] };
+            [&[2, u8::try_from(magnitude.len() + zero.len()).unwrap()], zero, magnitude].concat()
+        };
+        let integers = [(); 2].map(|()| integer(pair.positive_mpint().unwrap())).concat();
+        assert!(pair.is_at_end());
+        signature = [&[0x30, u8::try_from(integers.len()).unwrap()], &integers[..]].concat();
+    }
+    let key = PublicKey::from_spki_der(&key.public_key_der()).unwrap();
+    verify_with("the answer", &key, scheme, data, &signature).unwrap();
+}
+
+#[test]
+fn log_ins_and_sshsig_blobs_are_signed_with_every_kind_of_key() {
+    for (key, flags, name, scheme) in kinds() {
+        let keys = SoftwareKeys::new(&[&key]);
+        let mut connection = connection(&keys);
+        let blob = blob_of(&key.public_key_der());
+        let log_in = LogIn { algorithm: name, ..LogIn::with(&key) }.to_bytes();
+        verify(&answer(&mut connection, &sign_request(&blob, &log_in, flags)), name, &key, scheme, &log_in);
+        let file = sshsig("file", b"", "sha512", &[9; 64]);
+        verify(&answer(&mut connection, &sign_request(&blob, &file, flags)), name, &key, scheme, &file);
+        let purposes = keys.purposes.borrow();
+        assert_eq!(purposes[0], Purpose::SshLogIn { user: "user".into(), host_key: None });
+        let hash = ("sha512".to_owned(), vec![9; 64]);
+        assert_eq!(purposes[1], Purpose::SshSignature { namespace: "file".into(), hash });
+    }
+}
+
+#[test]
+fn a_log_in_with_a_certificate_is_passed_through() {
+    for (key, flags, name, scheme) in kinds() {
+        let keys = SoftwareKeys::new(&[&key]);
+        let certificate = KeyFile::of(&key).certificate(&[]);
+        let algorithm: &'static str = format!("{name}-cert-v01@openssh.com").leak();
+        let log_in = LogIn { algorithm, key_blob: certificate.clone(), ..LogIn::default() }.to_bytes();
+        for requested in [blob_of(&key.public_key_der()), certificate] {
+            let answer = first_answer(&keys, &sign_request(&requested, &log_in, flags));
+            verify(&answer, name, &key, scheme, &log_in);
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_is_never_shown_to_the_key() {
+    let (key, rsa, other) = (SoftwareKey::p256(), SoftwareKey::rsa(), SoftwareKey::p256());
+    let keys = SoftwareKeys::new(&[&key, &rsa]);
+    let (blob, rsa_blob) = (blob_of(&key.public_key_der()), blob_of(&rsa.public_key_der()));
+    let log_in = LogIn::with(&key).to_bytes();
+    let with_rsa = |algorithm| LogIn { algorithm, ..LogIn::with(&rsa) }.to_bytes();
+    let git = sshsig("git", b"", "sha512", &[9; 64]);
+    let good = sign_request(&blob, &git, 0);
+    for (what, message) in [
+        ("free bytes", sign_request(&blob, b"free bytes", 0)),
+        ("a digest", sign_request(&blob, &[7; 32], 0)),
+        ("nothing", sign_request(&blob, b"", 0)),
+        ("a log-in with something behind it", sign_request(&blob, &[&log_in[..], &[0]].concat(), 0)),
+        ("another key's log-in", sign_request(&blob, &LogIn::with(&other).to_bytes(), 0)),
+        ("a log-in by another of our keys", sign_request(&rsa_blob, &log_in, 2)),
+        ("a key that is not here", sign_request(&blob_of(&other.public_key_der()), &git, 0)),
+        ("SHA-1", sign_request(&rsa_blob, &with_rsa("ssh-rsa"), 0)),
+        ("SHA-1 for a file", sign_request(&rsa_blob, &git, 0)),
+        ("another hash than the flags'", sign_request(&rsa_blob, &with_rsa("rsa-sha2-512"), 2)),
+        ("SHA-1 under good flags", sign_request(&rsa_blob, &with_rsa("ssh-rsa"), 2)),
+        ("RSA's flags for a curve", sign_request(&blob, &log_in, 2)),
+        ("an empty namespace", sign_request(&blob, &sshsig("", b"", "sha512", &[9; 64]), 0)),
+        ("something behind the flags", [&good[..], &[0]].concat()),
+        ("no flags", good[..good.len() - 4].to_vec()),
+        ("a key with something behind it", sign_request(&[&blob[..], &[0]].concat(), &git, 0)),
+        ("no key", sign_request(b"", &git, 0)),
+    ] {
+        assert_eq!(first_answer(&keys, &message), FAILURE, "{what}");
+    }
+    assert!(keys.purposes.borrow().is_empty(), "a key was used");
+    assert_eq!(first_answer(&keys, &good)[0], 14);
+}
+
+#[test]
+fn keys_are_listed_with_the_keysets_name_and_the_users_address() {
+    let (key, rsa) = (SoftwareKey::p256(), SoftwareKey::rsa());
+    let keys = SoftwareKeys::new(&[&key, &rsa]);
+    let expected = written(|answer| {
+        answer.byte(12);
+        answer.uint32(2);
+        for key in [&key, &rsa] {
+            answer.string(&blob_of(&key.public_key_der()));
+            answer.string(b"default user@example.org");
+        }
+    });
+    assert_eq!(first_answer(&keys, &[11]), expected);
+    assert_eq!(first_answer(&keys, &[11, 0]), FAILURE);
+}
+
+#[test]
+fn a_locked_agent_lists_nothing_and_does_nothing_until_it_is_unlocked() {
+    let key = SoftwareKey::p256();
+    let keys = SoftwareKeys::new(&[&key]);
+    let mut connection = connection(&keys);
+    let phrase = |kind: u8, phrase: &[u8]| {
+        written(|message| {
+            message.byte(kind);
+            message.string(phrase);
+        })
+    };
+    let card = written(|message| {
+        message.byte(20);
+        message.string(b"default");
+        message.string(b"123456");
+    });
+    let sign = sign_request(&blob_of(&key.public_key_der()), &sshsig("git", b"", "sha256", &[9; 32]), 0);
+    assert_eq!(answer(&mut connection, &phrase(23, b"phrase")), FAILURE, "it is not locked");
+    assert_eq!(answer(&mut connection, &phrase(22, b"phrase")), SUCCESS);
+    assert_eq!(answer(&mut connection, &[11]), [12, 0, 0, 0, 0]);
+    for message in [sign.clone(), card, vec![19], phrase(22, b"other"), phrase(23, b"other")] {
+        assert_eq!(answer(&mut connection, &message), FAILURE, "{}", message[0]);
+    }
+    assert!(keys.asked.borrow().is_empty());
+    assert_eq!(answer(&mut connection, &phrase(23, b"phrase")), SUCCESS);
+    assert_eq!(answer(&mut connection, &sign)[0], 14);
+}
+
+#[test]
+fn logging_in_and_off_reaches_the_keystore() {
+    let key = SoftwareKey::p256();
+    let keys = SoftwareKeys::new(&[&key]);
+    let card = |kind: u8, pin: &str, tail: &[u8]| {
+        let message = written(|message| {
+            message.byte(kind);
+            message.string(b"default");
+            message.string(pin.as_bytes());
+        });
+        [message, tail.to_vec()].concat()
+    };
+    let remove = written(|message| {
+        message.byte(18);
+        message.string(&blob_of(&key.public_key_der()));
+    });
+    for message in [
+        card(20, "123456", b""),
+        card(26, "", b""),
+        card(26, "123456", &[1, 0, 0, 0, 60, 2]),
+        card(21, "", b""),
+        remove,
+        vec![19],
+    ] {
+        assert_eq!(first_answer(&keys, &message), SUCCESS);
+    }
+    let expected = [
+        "log in default Some(\"123456\") None false",
+        "log in default None None false",
+        "log in default Some(\"123456\") Some(60s) true",
+        "log off default",
+        "log off from p256",
+        "log off from all",
+    ];
+    assert_eq!(*keys.asked.borrow(), expected);
+}
+
+#[test]
+fn constraints_that_cannot_be_kept_are_refused_with_the_log_in() {
+    let keys = SoftwareKeys::new(&[]);
+    let with = |tail: &[u8]| {
+        let message = written(|message| {
+            message.byte(26);
+            message.string(b"default");
+            message.string(b"123456");
+        });
+        [message, tail.to_vec()].concat()
+    };
+    let restricted = written(|constraint| {
+        constraint.byte(255);
+        constraint.string(b"restrict-destination-v00@openssh.com");
+        constraint.string(b"");
+    });
+    for tail in [&[0][..], &[3, 0, 0, 0, 1], &[4], &[1], &[1, 0, 0, 0, 9, 1, 0, 0, 0, 9], &[2, 2], &[255], &restricted]
+    {
+        assert_eq!(first_answer(&keys, &with(tail)), FAILURE, "{tail:?}");
+    }
+    let control = written(|message| {
+        message.byte(20);
+        message.string(b"default");
+        message.string(b"123\n456");
+    });
+    assert_eq!(first_answer(&keys, &control), FAILURE);
+    assert!(keys.asked.borrow().is_empty());
+}
+
+#[test]
+fn private_keys_ssh_1_and_unknown_messages_are_refused() {
+    let keys = SoftwareKeys::new(&[]);
+    for kind in (0..=255).filter(|kind| ![11, 19].contains(kind)) {
+        let expected = FAILURE;
+        assert_eq!(first_answer(&keys, &[kind]), expected, "{kind}");
+    }
+    for kind in [17, 25] {
+        let message = written(|message| {
+            message.byte(kind);
+            message.string(b"ssh-ed25519");
+            message.string(&[7; 32]);
+            message.string(&[7; 64]);
+            message.string(b"comment");
+        });
+        assert_eq!(first_answer(&keys, &message), FAILURE);
+    }
+    assert!(keys.asked.borrow().is_empty());
+}
+
+#[test]
+fn extensions_are_named_and_unknown_ones_refused() {
+    let keys = SoftwareKeys::new(&[]);
+    let extension = |name: &[u8]| {
+        written(|message| {
+            message.byte(27);
+            message.string(name);
+        })
+    };
+    let expected = written(|answer| {
+        answer.byte(29);
+        for name in [&b"query"[..], b"query", b"session-bind@openssh.com"] {
+            answer.string(name);
+        }
+    });
+    assert_eq!(first_answer(&keys, &extension(b"query")), expected);
+    assert_eq!(first_answer(&keys, &[&extension(b"query")[..], &[0]].concat()), [28]);
+    assert_eq!(first_answer(&keys, &extension(b"session-bind@openssh.com")), [28]);
+    for name in [&b"restrict-destination-v00@openssh.com"[..], b"", b"\xff"] {
+        assert_eq!(first_answer(&keys, &extension(name)), FAILURE);
+    }
+}
+
+#[test]
+fn a_refusal_says_why_and_tells_no_secret() {
+    use crate::agent::ssh::Request;
+    let message = written(|message| {
+        message.byte(26);
+        message.string(b"default");
+        message.string(b"geheim-4711");
+        message.bytes(&[2, 1, 0, 0, 0, 9]);
+    });
+    let request = Request::read(&message).unwrap();
+    assert!(!format!("{request:?}").contains("4711"), "{request:?}");
+    let lock = written(|message| {
+        message.byte(22);
+        message.string(b"geheim-4711");
+    });
+    let shown = format!("{:?}", Request::read(&lock).unwrap());
+    assert!(!shown.contains("4711") && !shown.contains("52, 55"), "{shown}");
+    for message in [vec![], vec![99], vec![13, 0]] {
+        assert!(Request::read(&message).unwrap_err().to_string().starts_with("cannot "));
+    }
+}
+
+/// A key's blob is turned into what tokens have once, not at each signature.
+#[test]
+fn the_second_signature_with_a_key_does_not_read_its_blob_again() {
+    let key = SoftwareKey::p256();
+    let keys = SoftwareKeys::new(&[&key]);
+    let mut connection = connection(&keys);
+    let request = sign_request(&blob_of(&key.public_key_der()), &sshsig("git", b"", "sha256", &[9; 32]), 0);
+    for _ in 0..3 {
+        assert_eq!(answer(&mut connection, &request)[0], 14);
+    }
+    assert_eq!(keys.found.get(), 3, "the keystore is asked each time: the key may be gone");
+    // A key that is none must not be taken for the one before.
+    let none = sign_request(b"none", &sshsig("git", b"", "sha256", &[9; 32]), 0);
+    assert_eq!(answer(&mut connection, &none), FAILURE);
+    assert_eq!(answer(&mut connection, &none), FAILURE);
+}
+
+#[test]
+fn a_connection_serves_one_after_the_other_until_it_ends() {
+    let key = SoftwareKey::p256();
+    let (mut client, agent) = UnixStream::pair().unwrap();
+    let served = std::thread::spawn({
+        let key = key.clone();
+        move || connection(&SoftwareKeys::new(&[&key])).serve(&agent)
+    });
+    let mut ask = |message: &[u8]| {
+        client.write_all(&u32::try_from(message.len()).unwrap().to_be_bytes())?;
+        client.write_all(message)?;
+        let mut length = [0; 4];
+        client.read_exact(&mut length)?;
+        let mut answer = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
+        client.read_exact(&mut answer).map(|()| answer)
+    };
+    assert_eq!(ask(&[11]).unwrap()[..5], [12, 0, 0, 0, 1]);
+    assert_eq!(ask(&[99]).unwrap(), FAILURE);
+    assert_eq!(ask(&vec![13; 200_000]).unwrap(), FAILURE);
+    assert_eq!(ask(&[11]).unwrap()[0], 12);
+    ask(&vec![13; 256 * 1024 + 1]).unwrap_err();
+    drop(client);
+    served.join().unwrap().unwrap_err();
+}
+
+proptest! {
+    #[test]
+    fn any_message_gets_an_answer(message in prop::collection::vec(any::<u8>(), 1..400)) {
+        let key = SoftwareKeys::new(&[]);
+        prop_assert!(!first_answer(&key, &message).is_empty());
+    }
+
+    #[test]
+    fn any_message_of_a_known_kind_gets_an_answer(
+        kind in prop::sample::select(vec![11_u8, 13, 17, 18, 19, 20, 21, 22, 23, 25, 26, 27]),
+        strings in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5),
+        tail in prop::collection::vec(any::<u8>(), 0..8),
+    ) {
+        let keys = SoftwareKeys::new(&[]);
+        let message = written(|message| {
+            message.byte(kind);
+            for string in &strings {
+                message.string(string);
+            }
+            message.bytes(&tail);
+        });
+        prop_assert!(!first_answer(&keys, &message).is_empty());
+    }
+}

@@ -1,0 +1,123 @@
+//! What other programs have signed, held against the two things that are signed here: nothing of it may pass for one.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::{KeyFile, LogIn, SoftwareKeys, blob_of, first_answer, sign_request, sshsig, written};
+use crate::agent::ssh::{SignedData, UserAuth};
+use crate::pki::software_keys::SoftwareKey;
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// Certificates, CMS messages with all that is signed in them (attributes, contents, TBS parts), CMP messages: from
+/// whichever byte a signer might begin.
+#[test]
+fn nothing_in_the_corpora_of_other_protocols_is_one() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut seen = 0;
+    for file in ["cms", "cmp"].into_iter().flat_map(|name| files(&corpus.join(name))) {
+        let bytes = std::fs::read(&file).unwrap();
+        for start in 0..bytes.len() {
+            assert!(SignedData::read(&bytes[start..]).is_err(), "{} from {start}", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 10_000, "the corpora are gone");
+}
+
+/// What an ordinary agent signs as readily as a log-in.
+#[test]
+fn what_other_protocols_sign_is_refused() {
+    let key = SoftwareKey::p256();
+    let (blob, digest) = (blob_of(&key.public_key_der()), [7_u8; 32]);
+    let attributes = b"\x31\x69\x30\x18\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x03\x31\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
+    let tls13 = [&[0x20; 64][..], b"TLS 1.3, client CertificateVerify", &[0], &digest].concat();
+    let tls12 = [&b"\x01\x00\x00\x46\x03\x03"[..], &[0; 200]].concat();
+    let hostbased = LogIn { method: Some("hostbased"), ..LogIn::with(&key) }.to_bytes();
+    // A certificate's name can be as long as a session identifier.
+    let certificate = KeyFile::of(&SoftwareKey::p384()).certificate(&[]);
+    let ed25519_certificate = written(|to_be_signed| {
+        to_be_signed.string(b"ssh-ed25519-cert-v01@openssh.com");
+        to_be_signed.string(&[0x32; 32]);
+        to_be_signed.string(&[9; 32]);
+    });
+    let ike = [&[0, 0, 0, 0x20, 1, 2, 3, 4][..], &[0; 8], &[0x21, 0x20, 0x22, 8], &[0; 200]].concat();
+    for (what, data) in [
+        ("CMS signed attributes", &attributes[..]),
+        ("a DER sequence", b"\x30\x82\x01\x0a\x02\x82\x01\x01"),
+        ("TLS 1.3", &tls13),
+        ("a TLS 1.2 client's transcript", &tls12),
+        ("SHA-256", &digest),
+        ("SHA-384", &[0; 48]),
+        ("SHA-512", &[0; 64]),
+        ("a JSON web signature", b"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1c2VyIn0"),
+        ("a mail", b"Content-Type: text/plain\r\n\r\nI owe you.\r\n"),
+        ("git's commit, for gpg", b"tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\nauthor"),
+        ("a host's log-in", &hostbased),
+        ("an SSH certificate", &certificate),
+        ("an SSH certificate as it is signed", &ed25519_certificate),
+        ("a revocation list of SSH", b"SSHKRL\n\0\0\0\0\x01"),
+        ("the file of an SSHSIG signature", b"SSHSIG\0\0\0\x01\0\0\0\x33"),
+        ("IKE", &ike),
+        ("SSHSIG in other letters", b"sshsig\0\0\0\x03git\0\0\0\0\0\0\0\x06sha512"),
+    ] {
+        assert!(SignedData::read(data).is_err(), "{what}");
+        let keys = SoftwareKeys::new(&[&key]);
+        assert_eq!(first_answer(&keys, &sign_request(&blob, data, 0)), [5], "{what}");
+        assert!(keys.purposes.borrow().is_empty(), "{what}");
+    }
+}
+
+/// A log-in ends with a key's blob, an SSHSIG blob with a hash: there is no room behind, where others (`OpenPGP`, IKE)
+/// have what makes a signed message theirs; a certificate, which could end in anything, must be signed.
+#[test]
+fn a_log_in_has_no_room_for_anothers_end() {
+    let key = SoftwareKey::p256();
+    let keys = SoftwareKeys::new(&[&key]);
+    let blob = blob_of(&key.public_key_der());
+    let openpgp_trailer = b"\x04\x00\x13\x08\x00\x06\x05\x02\x00\x00\x00\x00\x04\xff\x00\x00\x00\x0c";
+    let log_in = LogIn::with(&key).to_bytes();
+    let git = sshsig("git", b"", "sha512", &[9; 64]);
+    for data in [log_in, git] {
+        assert_eq!(first_answer(&keys, &sign_request(&blob, &data, 0))[0], 14);
+        let longer = [&data[..], openpgp_trailer].concat();
+        assert_eq!(first_answer(&keys, &sign_request(&blob, &longer, 0)), [5]);
+    }
+    let certificate = KeyFile::of(&key).certificate(&[]);
+    let name = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
+    let with = |key_blob| LogIn { algorithm: name, key_blob, ..LogIn::default() }.to_bytes();
+    assert_eq!(first_answer(&keys, &sign_request(&blob, &with(certificate.clone()), 0))[0], 14);
+    let mut forged = certificate;
+    let end = forged.len();
+    forged[end - openpgp_trailer.len()..].copy_from_slice(openpgp_trailer);
+    assert_eq!(first_answer(&keys, &sign_request(&blob, &with(forged), 0)), [5]);
+}
+
+proptest! {
+    /// DER begins with its tag, never with three zero bytes.
+    #[test]
+    fn no_der_is_one(tag in 1..=255_u8, length in any::<u8>(), content in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assume!(tag != b'S');
+        let data = [&[tag, length], &content[..]].concat();
+        prop_assert!(SignedData::read(&data).is_err());
+    }
+
+    /// Changing any one byte of what frames a log-in refuses it; changing a value leaves a log-in of the same shape.
+    #[test]
+    fn one_wrong_byte_never_makes_a_log_in_of_another_shape(at in 0..200_usize, byte in any::<u8>()) {
+        let log_in = LogIn::default();
+        let mut data = log_in.to_bytes();
+        prop_assume!(at < data.len());
+        data[at] = byte;
+        if let Ok(SignedData::UserAuth(UserAuth { session_id, user, algorithm, key_blob, host_key })) =
+            SignedData::read(&data)
+        {
+            let lengths = (session_id.len(), user.len(), algorithm.len(), key_blob.len(), host_key);
+            prop_assert_eq!(lengths, (32, 4, 19, 5, None));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Binding a connection to a session: what a host's key must have signed, and what a binding admits.
+
+use ring::signature::{Ed25519KeyPair, KeyPair};
+
+use super::{LogIn, SoftwareKeys, answer, blob_of, connection, sign_request, written};
+use crate::agent::Purpose;
+use crate::agent::ssh::connection::Connection;
+use crate::pki::software_keys::SoftwareKey;
+use crate::token::{KeyAlgorithm, SignatureHash};
+
+const FAILURE: &[u8] = &[5];
+const SUCCESS: &[u8] = &[6];
+const EXTENSION_FAILURE: &[u8] = &[28];
+
+/// A host with a key of some kind.
+enum Host {
+    Software(SoftwareKey),
+    Ed25519(Ed25519KeyPair),
+    /// Of a kind that nobody here verifies with.
+    Unknown,
+}
+
+impl Host {
+    fn ed25519() -> Self {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).unwrap();
+        Self::Ed25519(Ed25519KeyPair::from_seed_unchecked(&seed).unwrap())
+    }
+
+    fn blob(&self) -> Vec<u8> {
+        match self {
+            Self::Software(key) => blob_of(&key.public_key_der()),
+            Self::Ed25519(key) => written(|blob| {
+                blob.string(b"ssh-ed25519");
+                blob.string(key.public_key().as_ref());
+            }),
+            Self::Unknown => written(|blob| {
+                blob.string(b"ecdsa-sha2-nistp521");
+                blob.string(b"nistp521");
+                blob.string(&[4; 133]);
+            }),
+        }
+    }
+
+    fn sign(&self, data: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Software(key) => {
+                use crate::agent::ssh::signature_kind::SignatureKind;
+                let algorithm = KeyAlgorithm::of_public_key(&key.public_key_der()).unwrap();
+                let kind = SignatureKind::asked_for(algorithm, if algorithm.is_elliptic_curve() { 0 } else { 4 });
+                let kind = kind.unwrap();
+                let blob = written(|blob| kind.write(&key.sign_hashed(kind.hash, data), blob).unwrap());
+                blob[4..].to_vec()
+            }
+            Self::Ed25519(key) => written(|blob| {
+                blob.string(b"ssh-ed25519");
+                blob.string(key.sign(data).as_ref());
+            }),
+            Self::Unknown => written(|blob| {
+                blob.string(b"ecdsa-sha2-nistp521");
+                blob.string(b"a signature");
+            }),
+        }
+    }
+
+    fn bind(&self, session_id: &[u8], is_forwarding: bool) -> Vec<u8> {
+        bind(&self.blob(), session_id, &self.sign(session_id), u8::from(is_forwarding))
+    }
+}
+
+fn bind(host_key: &[u8], session_id: &[u8], signature: &[u8], is_forwarding: u8) -> Vec<u8> {
+    written(|message| {
+        message.byte(27);
+        message.string(b"session-bind@openssh.com");
+        message.string(host_key);
+        message.string(session_id);
+        message.string(signature);
+        message.byte(is_forwarding);
+    })
+}
+
+/// A key, and a client that asks it to sign log-ins.
+struct Client<'k> {
+    key: &'k SoftwareKey,
+    keys: &'k SoftwareKeys,
+    connection: Connection<'k, SoftwareKeys>,
+}
+
+impl<'k> Client<'k> {
+    fn new(key: &'k SoftwareKey, keys: &'k SoftwareKeys) -> Self {
+        Self { key, keys, connection: connection(keys) }
+    }
+
+    fn says(&mut self, message: &[u8]) -> Vec<u8> {
+        answer(&mut self.connection, message)
+    }
+
+    fn logs_in(&mut self, session_id: &[u8], host_key: Option<Vec<u8>>) -> bool {
+        let log_in = LogIn { session_id: session_id.to_vec(), host_key, ..LogIn::with(self.key) };
+        let request = sign_request(&log_in.key_blob, &log_in.to_bytes(), 0);
+        let answer = self.says(&request);
+        assert!(answer == FAILURE || answer[0] == 14);
+        answer != FAILURE
+    }
+
+    /// What a person was told of the host at the last log-in.
+    fn told(&self) -> Option<String> {
+        match self.keys.purposes.borrow().last() {
+            Some(Purpose::SshLogIn { host_key, .. }) => host_key.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_host_that_signed_its_session_is_bound_and_shown() {
+    let key = SoftwareKey::p256();
+    let software = [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()].map(Host::Software);
+    for host in software.into_iter().chain([Host::ed25519()]) {
+        let keys = SoftwareKeys::new(&[&key]);
+        let mut client = Client::new(&key, &keys);
+        assert_eq!(client.says(&host.bind(&[1; 32], false)), SUCCESS);
+        assert!(client.logs_in(&[1; 32], None));
+        let told = client.told().unwrap();
+        assert!(told.starts_with("SHA256:") && told.len() == 50, "{told}");
+        assert!(client.logs_in(&[1; 32], Some(host.blob())));
+        assert!(!client.logs_in(&[2; 32], None), "another session");
+        assert!(!client.logs_in(&[1; 32], Some(Host::ed25519().blob())), "another host");
+    }
+}
+
+#[test]
+fn a_signature_of_something_else_or_of_somebody_else_binds_nothing() {
+    let key = SoftwareKey::p256();
+    let keys = SoftwareKeys::new(&[&key]);
+    let software = [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()].map(Host::Software);
+    for host in software.into_iter().chain([Host::ed25519()]) {
+        let mut client = Client::new(&key, &keys);
+        let other = Host::Software(SoftwareKey::p256());
+        for wrong in [
+            bind(&host.blob(), &[1; 32], &host.sign(&[2; 32]), 0),
+            bind(&host.blob(), &[1; 32], &other.sign(&[1; 32]), 0),
+            bind(&host.blob(), &[1; 32], b"", 0),
+            bind(&host.blob(), &[1; 32], &[host.sign(&[1; 32]), vec![0]].concat(), 0),
+            bind(&host.blob(), b"", &host.sign(b""), 0),
+            bind(&host.blob(), &[1; 65], &host.sign(&[1; 65]), 0),
+            bind(&host.blob(), &[1; 32], &host.sign(&[1; 32]), 2),
+            [host.bind(&[1; 32], false), vec![0]].concat(),
+        ] {
+            assert_eq!(client.says(&wrong), EXTENSION_FAILURE);
+        }
+        // As if it had not been tried: clients that cannot bind may log in.
+        assert!(client.logs_in(&[9; 32], None));
+        assert_eq!(client.told(), None);
+    }
+}
+
+#[test]
+fn sha1_does_not_prove_a_host() {
+    let key = SoftwareKey::rsa();
+    let host = Host::Software(key.clone());
+    let signature = written(|blob| {
+        blob.string(b"ssh-rsa");
+        blob.string(key.sign_hashed(SignatureHash::Sha256, &[1; 32]).as_bytes());
+    });
+    let keys = SoftwareKeys::new(&[]);
+    let answered = answer(&mut connection(&keys), &bind(&host.blob(), &[1; 32], &signature, 0));
+    assert_eq!(answered, EXTENSION_FAILURE);
+}
+
+#[test]
+fn a_host_that_cannot_be_verified_is_shown_as_such_and_binds_all_the_same() {
+    let key = SoftwareKey::p256();
+    let keys = SoftwareKeys::new(&[&key]);
+    let mut client = Client::new(&key, &keys);
+    assert_eq!(client.says(&Host::Unknown.bind(&[1; 32], false)), EXTENSION_FAILURE);
+    assert!(client.logs_in(&[1; 32], None));
+    assert!(client.told().unwrap().ends_with("(not verified)"));
+    assert!(!client.logs_in(&[2; 32], None));
+}
+
+#[test]
+fn a_forwarded_connection_must_say_where_it_logs_in() {
+    let key = SoftwareKey::p256();
+    let keys = SoftwareKeys::new(&[&key]);
+    let (way, target) = (Host::ed25519(), Host::Software(SoftwareKey::p256()));
+    let mut client = Client::new(&key, &keys);
+    assert_eq!(client.says(&way.bind(&[1; 32], true)), SUCCESS);
+    assert!(!client.logs_in(&[1; 32], None), "the forwarding session's own");
+    assert!(!client.logs_in(&[2; 32], None), "one that was not told");
+    assert_eq!(client.says(&target.bind(&[2; 32], false)), SUCCESS);
+    assert!(client.logs_in(&[2; 32], Some(target.blob())));
+    assert!(client.told().unwrap().contains(", forwarded by SHA256:"));
+    assert!(!client.logs_in(&[1; 32], None));
+    // Nothing is added behind a log-in.
+    assert_eq!(client.says(&way.bind(&[3; 32], false)), EXTENSION_FAILURE);
+    assert!(client.logs_in(&[2; 32], None) && !client.logs_in(&[3; 32], None));
+}
+
+#[test]
+fn a_session_is_bound_once_and_no_more_than_sixteen_are() {
+    let host = Host::ed25519();
+    let keys = SoftwareKeys::new(&[]);
+    let mut connection = connection(&keys);
+    assert_eq!(answer(&mut connection, &host.bind(&[0; 32], true)), SUCCESS);
+    assert_eq!(answer(&mut connection, &host.bind(&[0; 32], true)), SUCCESS, "the same again");
+    assert_eq!(answer(&mut connection, &host.bind(&[0; 32], false)), EXTENSION_FAILURE, "otherwise");
+    assert_eq!(answer(&mut connection, &Host::ed25519().bind(&[0; 32], true)), EXTENSION_FAILURE, "another host");
+    for number in 1..20 {
+        let expected = if number < 16 { SUCCESS } else { EXTENSION_FAILURE };
+        assert_eq!(answer(&mut connection, &host.bind(&[number; 32], true)), expected, "{number}");
+    }
+}
+
+#[test]
+fn from_another_host_keys_are_listed_and_used_and_nothing_else() {
+    let key = SoftwareKey::p256();
+    let card = |kind: u8| {
+        written(|message| {
+            message.byte(kind);
+            message.string(b"default");
+            message.string(b"123456");
+        })
+    };
+    let phrase = |kind: u8| {
+        written(|message| {
+            message.byte(kind);
+            message.string(b"phrase");
+        })
+    };
+    let remove = written(|message| {
+        message.byte(18);
+        message.string(&blob_of(&key.public_key_der()));
+    });
+    let host = Host::ed25519();
+    let failed = bind(&host.blob(), &[1; 32], b"", 0);
+    for (bind, bound) in [(host.bind(&[1; 32], true), SUCCESS), (failed, EXTENSION_FAILURE)] {
+        let keys = SoftwareKeys::new(&[&key]);
+        let mut connection = connection(&keys);
+        assert_eq!(answer(&mut connection, &bind), bound);
+        for message in [card(20), card(21), phrase(22), phrase(23), vec![19], remove.clone()] {
+            assert_eq!(answer(&mut connection, &message), FAILURE, "{}", message[0]);
+        }
+        assert!(keys.asked.borrow().is_empty());
+        assert_eq!(answer(&mut connection, &[11])[..5], [12, 0, 0, 0, 1]);
+        let blob = super::sshsig("git", b"", "sha512", &[9; 64]);
+        let request = sign_request(&blob_of(&key.public_key_der()), &blob, 0);
+        assert_eq!(answer(&mut connection, &request)[0], 14);
+    }
+}

@@ -1,0 +1,124 @@
+//! What a client signs to log in: RFC 4252 §7, and OpenSSH's form of it that names the host's key, too
+//! (PROTOCOL §1.2, `publickey-hostbound-v00@openssh.com`).
+
+use super::Refusal;
+use super::wire::Reader;
+
+/// `SSH_MSG_USERAUTH_REQUEST`
+const USERAUTH_REQUEST: u8 = 50;
+
+/// The lengths that a session identifier can have: it is the hash of a key exchange (SHA-1 of the old ones, SHA-2).
+const SESSION_ID_LENGTHS: [usize; 4] = [20, 32, 48, 64];
+
+/// The longest user name that is taken, in bytes.
+const LONGEST_USER: usize = 255;
+
+/// A log-in that is to be signed, read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserAuth<'a> {
+    /// which session it is for, and no other
+    pub session_id: &'a [u8],
+    /// who logs in, on the other side
+    pub user: &'a str,
+    /// the name of the signature's algorithm
+    pub algorithm: &'a str,
+    /// the public key, or a certificate of it, with which the other side verifies
+    pub key_blob: &'a [u8],
+    /// the host's key, when the client names it
+    pub host_key: Option<&'a [u8]>,
+}
+
+impl<'a> UserAuth<'a> {
+    /// Does it begin like one? Then it can be nothing else that is signed here.
+    pub(super) fn begins(data: &[u8]) -> bool {
+        let mut reader = Reader::new(data);
+        let session_id = reader.string();
+        session_id.is_some_and(|id| SESSION_ID_LENGTHS.contains(&id.len())) && reader.byte() == Some(USERAUTH_REQUEST)
+    }
+
+    /// Reads one.
+    pub(super) fn read(data: &'a [u8]) -> Result<Self, Refusal> {
+        let wrong = |why| Refusal::NotWellFormed { what: "log-in over SSH", why };
+        let mut reader = Reader::new(data);
+        let mut fields = || {
+            let session_id = reader.string().filter(|id| SESSION_ID_LENGTHS.contains(&id.len()))?;
+            let is_request = reader.byte()? == USERAUTH_REQUEST;
+            let user = reader.text()?;
+            let service = reader.string()?;
+            let method = reader.string()?;
+            let has_signature = reader.boolean()?;
+            let algorithm = reader.text()?;
+            let key_blob = reader.string()?;
+            (is_request && has_signature).then_some((
+                service,
+                method,
+                Self { session_id, user, algorithm, key_blob, host_key: None },
+            ))
+        };
+        let (service, method, mut read) = fields().ok_or_else(|| wrong("it is cut off, or its fields are others"))?;
+        match method {
+            b"publickey" => {}
+            b"publickey-hostbound-v00@openssh.com" => {
+                read.host_key = Some(reader.string().ok_or_else(|| wrong("the host's key is missing"))?);
+            }
+            _ => return Err(wrong("its method is not publickey")),
+        }
+        reader.end().ok_or_else(|| wrong("something follows it"))?;
+        if service != b"ssh-connection" {
+            return Err(wrong("its service is not ssh-connection"));
+        }
+        if read.user.len() > LONGEST_USER || read.user.chars().any(char::is_control) {
+            return Err(wrong("its user name is too long or has control characters in it"));
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::ssh::tests::LogIn;
+
+    #[test]
+    fn both_forms_are_read() {
+        let log_in = LogIn::default();
+        let data = log_in.to_bytes();
+        let read = UserAuth::read(&data).unwrap();
+        assert!(UserAuth::begins(&data));
+        assert_eq!((read.session_id, read.user), (&log_in.session_id[..], "user"));
+        assert_eq!((read.algorithm, read.key_blob, read.host_key), ("ecdsa-sha2-nistp256", &b"a key"[..], None));
+        let bound = LogIn { host_key: Some(b"host".to_vec()), ..LogIn::default() }.to_bytes();
+        assert_eq!(UserAuth::read(&bound).unwrap().host_key, Some(&b"host"[..]));
+    }
+
+    #[test]
+    fn every_prefix_and_every_longer_one_is_refused() {
+        for host_key in [None, Some(b"host".to_vec())] {
+            let data = LogIn { host_key, ..LogIn::default() }.to_bytes();
+            for cut in 0..data.len() {
+                UserAuth::read(&data[..cut]).unwrap_err();
+            }
+            for tail in [&b"\0"[..], b"x", &data] {
+                UserAuth::read(&[&data, tail].concat()).unwrap_err();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_a_little_different_is_refused() {
+        let ordinary = LogIn::default;
+        for (what, wrong) in [
+            ("another message", LogIn { message: 51, ..ordinary() }),
+            ("no signature", LogIn { has_signature: 0, ..ordinary() }),
+            ("an odd boolean", LogIn { has_signature: 2, ..ordinary() }),
+            ("another service", LogIn { service: "ssh-userauth", ..ordinary() }),
+            ("another method", LogIn { method: Some("hostbased"), ..ordinary() }),
+            ("an empty session id", LogIn { session_id: vec![], ..ordinary() }),
+            ("an odd session id", LogIn { session_id: vec![1; 33], ..ordinary() }),
+            ("a line break in the user", LogIn { user: "user\nroot".into(), ..ordinary() }),
+            ("a long user", LogIn { user: "u".repeat(256), ..ordinary() }),
+        ] {
+            assert!(UserAuth::read(&wrong.to_bytes()).is_err(), "{what}");
+        }
+    }
+}

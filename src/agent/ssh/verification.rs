@@ -1,0 +1,49 @@
+//! Checking others' signatures as SSH writes them: of hosts over their sessions, of authorities over certificates.
+
+use der::asn1::UintRef;
+use der::{Encode, Sequence};
+
+use super::key_blob::Key;
+use super::wire::Reader;
+use crate::pki::signature::{Hash, Scheme, verify_with};
+
+/// `Ecdsa-Sig-Value` (RFC 3279 §2.2.3).
+#[derive(Sequence)]
+struct EcdsaSignature<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
+}
+
+/// Is this blob (the algorithm's name, the signature, nothing behind) the key's signature over `data`? SHA-1 never is.
+pub(super) fn has_signed(key: Key<'_>, data: &[u8], blob: &[u8]) -> bool {
+    let mut reader = Reader::new(blob);
+    let (Some(name), Some(signature), true) = (reader.text(), reader.string(), reader.is_at_end()) else {
+        return false;
+    };
+    match (key, name) {
+        (Key::Ed25519(key), "ssh-ed25519") => {
+            let key = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, key);
+            key.verify(data, signature).is_ok()
+        }
+        (Key::Rsa { .. }, "rsa-sha2-256") => holds(key, Scheme::Pkcs1(Hash::Sha256), data, signature),
+        (Key::Rsa { .. }, "rsa-sha2-512") => holds(key, Scheme::Pkcs1(Hash::Sha512), data, signature),
+        (Key::P256(_), "ecdsa-sha2-nistp256") => holds_on_curve(key, Hash::Sha256, data, signature),
+        (Key::P384(_), "ecdsa-sha2-nistp384") => holds_on_curve(key, Hash::Sha384, data, signature),
+        _ => false,
+    }
+}
+
+fn holds_on_curve(key: Key<'_>, hash: Hash, data: &[u8], signature: &[u8]) -> bool {
+    let mut reader = Reader::new(signature);
+    let (Some(r), Some(s), true) = (reader.positive_mpint(), reader.positive_mpint(), reader.is_at_end()) else {
+        return false;
+    };
+    let (Ok(r), Ok(s)) = (UintRef::new(r), UintRef::new(s)) else {
+        return false;
+    };
+    EcdsaSignature { r, s }.to_der().is_ok_and(|der| holds(key, Scheme::Ecdsa(hash), data, &der))
+}
+
+fn holds(key: Key<'_>, scheme: Scheme, data: &[u8], signature: &[u8]) -> bool {
+    key.to_public_key().is_ok_and(|key| verify_with("an SSH signature", &key, scheme, data, signature).is_ok())
+}
