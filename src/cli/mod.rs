@@ -78,7 +78,7 @@ enum Command {
     Encrypt(encrypt::Arguments),
     /// Decrypt what was encrypted to a keyset, now or in its history (CMS, S/MIME)
     Decrypt(decrypt::Arguments),
-    /// Change a PIN
+    /// Change a PIN, look at the PINs' states, set a new one by the SO PIN
     #[command(subcommand)]
     Pin(pin::Command),
     /// List, show and delete keysets

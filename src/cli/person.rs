@@ -111,7 +111,8 @@ impl Drop for AtTheCommandLine<'_> {
     }
 }
 
-fn no_pin(error: &PrompterError) -> NoPin {
+/// Why the prompter gave no PIN.
+pub fn no_pin(error: &PrompterError) -> NoPin {
     if error.is_cancelled() { NoPin::Cancelled } else { NoPin::Unavailable(error.to_string()) }
 }
 

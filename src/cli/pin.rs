@@ -1,19 +1,25 @@
-//! `tokenkeep pin`: change the PIN of a keyset's token.
+//! `tokenkeep pin`: change the PIN of a keyset's token, look at the PINs of tokens, set a new one as security officer.
 
 use clap::Subcommand;
 use serde_json::json;
 
 use super::arguments::{ExistingPin, NewPin, WhichKeyset};
 use super::exit::{Exit, Failure};
-use super::person::AtTheCommandLine;
+use super::person::{AtTheCommandLine, no_pin, pin_state};
 use super::surroundings::Surroundings;
-use crate::keyset;
+use crate::keyset::{self, KeysetError, NoPin, SecurityOfficer, TokenSelector, Tokens};
+use crate::prompter::{PinSource, Prompter};
+use crate::token::{Pin, TokenFlags, TokenInfo};
 
 /// What the command line says.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Change the PIN; the old one is tried once
     Change(Change),
+    /// Say which PINs are good, low on tries, or locked; tries none
+    Status(Status),
+    /// Set a new PIN by the SO PIN (PUK), where the PIN is locked or forgotten; the SO PIN is tried once
+    Unblock(Unblock),
 }
 
 /// What the command line says of `pin change`.
@@ -27,9 +33,35 @@ pub struct Change {
     new_pin: NewPin,
 }
 
+/// What the command line says of `pin status`.
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// One token: PKCS#11 URI, serial number or label [default: all that are present]
+    token: Option<TokenSelector>,
+}
+
+/// What the command line says of `pin unblock`.
+#[derive(Debug, clap::Args)]
+pub struct Unblock {
+    /// The token: PKCS#11 URI, serial number or label [default: the only one]
+    token: Option<TokenSelector>,
+    /// Where the SO PIN comes from: prompt, file:PATH, fd:N or credential:NAME [default: prompt]
+    #[arg(long, value_name = "SOURCE")]
+    so_pin_source: Option<PinSource>,
+    #[command(flatten)]
+    new_pin: NewPin,
+}
+
 /// Runs it.
 pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let Command::Change(arguments) = command;
+    match command {
+        Command::Change(arguments) => change(&arguments, around),
+        Command::Status(arguments) => status(&arguments, around),
+        Command::Unblock(arguments) => unblock(&arguments, around),
+    }
+}
+
+fn change(arguments: &Change, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let tokens = around.tokens()?;
     let keyset = around.keyset(&tokens, &arguments.which)?;
     let prompter = around.prompter(arguments.pin.pin_source.as_ref(), arguments.new_pin.new_pin_source.as_ref())?;
@@ -39,4 +71,87 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
         format!("Changed the PIN of {token}."),
         &json!({ "keyset": keyset.name.as_str(), "token": { "label": token.label, "serial": token.serial } }),
     )
+}
+
+fn status(arguments: &Status, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let tokens = around.tokens()?;
+    let shown = match &arguments.token {
+        Some(selector) => vec![tokens.token(selector)?],
+        None => tokens.list()?,
+    };
+    let shown = shown
+        .into_iter()
+        .map(|token| Ok((flags_of(&tokens, &token)?, token)))
+        .collect::<Result<Vec<(TokenFlags, TokenInfo)>, KeysetError>>()?;
+    let rows = shown
+        .iter()
+        .map(|(flags, token)| {
+            vec![
+                token.label.clone(),
+                token.serial.clone(),
+                pin_state(token.pin_state).to_owned(),
+                pin_state(flags.so_pin_state).to_owned(),
+                token.module.display().to_string(),
+            ]
+        })
+        .collect();
+    let value: Vec<_> = shown
+        .iter()
+        .map(|(flags, token)| {
+            json!({
+                "label": token.label,
+                "serial": token.serial,
+                "module": token.module.display().to_string(),
+                "pin_state": pin_state(token.pin_state),
+                "so_pin_state": pin_state(flags.so_pin_state),
+                "pin_to_be_changed": flags.pin_to_be_changed,
+                "pin_at_the_reader": flags.pin_at_the_reader,
+            })
+        })
+        .collect();
+    around.screen.table(&["label", "serial", "PIN", "SO PIN", "module"], rows, "No token is present.", &value)
+}
+
+fn flags_of(tokens: &Tokens, token: &TokenInfo) -> Result<TokenFlags, KeysetError> {
+    Ok(tokens.module_of(token)?.flags(token)?)
+}
+
+fn unblock(arguments: &Unblock, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let tokens = around.tokens()?;
+    let token = tokens.token_or_only(arguments.token.as_ref())?;
+    // Not agent.toml's source: that one has the user's PIN.
+    let source = arguments.so_pin_source.as_ref().unwrap_or(&PinSource::Prompt);
+    let prompter = around.prompter(Some(source), arguments.new_pin.new_pin_source.as_ref())?;
+    keyset::pin_unblock(&tokens, &token, &mut Officer(prompter))?;
+    let name = token.name();
+    around.screen.answer(
+        format!("Set a new PIN on {name}. What is on it stays."),
+        &json!({ "token": { "label": name.label, "serial": name.serial } }),
+    )
+}
+
+/// Who has the SO PIN, at the command line.
+struct Officer(Prompter);
+
+impl SecurityOfficer for Officer {
+    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        if !self.0.attended() {
+            return Err(NoPin::LastTry);
+        }
+        let question =
+            format!("{}: the next wrong SO PIN locks it, and then nobody can unblock this token. Go on?", token.name());
+        match self.0.confirm(&question) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NoPin::Cancelled),
+            Err(error) => Err(no_pin(&error)),
+        }
+    }
+
+    fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
+        self.0.pin(&format!("the security officer of {}", token.name())).map_err(|error| no_pin(&error))
+    }
+
+    fn new_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
+        self.0.new_pin(&token.name().to_string()).map_err(|error| no_pin(&error))
+    }
 }

@@ -222,7 +222,8 @@ impl Tokens {
         Ok((keysets, trouble))
     }
 
-    pub(super) fn module_of(&self, info: &TokenInfo) -> Result<&Module, KeysetError> {
+    /// The module that a token was found through.
+    pub fn module_of(&self, info: &TokenInfo) -> Result<&Module, KeysetError> {
         self.modules.iter().find(|module| module.path() == info.module).ok_or_else(|| KeysetError::NoSuchToken {
             selector: info.name().to_string(),
             found: format!("its module {} is not loaded", info.module.display()),

@@ -92,19 +92,39 @@ pub enum TokenError {
         token: TokenName,
     },
     /// The PIN is locked; it was not tried, or locked by this try.
-    #[error(
-        "cannot {operation}: the PIN of {token} is locked; set a new one with the SO PIN (`pkcs11-tool --login --login-type so --init-pin`)"
-    )]
+    #[error("cannot {operation}: the PIN of {token} is locked; set a new one by the SO PIN (`tokenkeep pin unblock`)")]
     PinLocked {
         /// what was tried
         operation: &'static str,
         /// the token
         token: TokenName,
     },
-    /// The token has no user PIN.
+    /// The SO PIN was tried once and is wrong.
     #[error(
-        "cannot {operation}: {token} has no PIN yet; set one with the SO PIN (`pkcs11-tool --login --login-type so --init-pin`)"
+        "cannot {operation}: the SO PIN of {token} is wrong ({so_pin_state}); {}",
+        if *so_pin_state == PinState::FinalTry { "the next wrong one locks it for good" } else { "nothing was changed" }
     )]
+    SoPinIncorrect {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// what the token says of the SO PIN now
+        so_pin_state: PinState,
+    },
+    /// The SO PIN is locked; it was not tried, or locked by this try.
+    #[error(
+        "cannot {operation}: the SO PIN of {token} is locked, so nobody can set a PIN on it; get a recovery letter and enroll into \
+         another token"
+    )]
+    SoPinLocked {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+    },
+    /// The token has no user PIN.
+    #[error("cannot {operation}: {token} has no PIN yet; set one by the SO PIN (`tokenkeep pin unblock`)")]
     PinNotSet {
         /// what was tried
         operation: &'static str,
@@ -271,7 +291,7 @@ pub enum TokenError {
 fn after_wrong_pin(pin_state: PinState) -> &'static str {
     match pin_state {
         PinState::FinalTry => "the next wrong one locks it",
-        PinState::Locked => "set a new one with the SO PIN (`pkcs11-tool --login --login-type so --init-pin`)",
+        PinState::Locked => "set a new one by the SO PIN (`tokenkeep pin unblock`)",
         PinState::Ok | PinState::CountLow | PinState::NotSet => "nothing was changed",
     }
 }
@@ -312,6 +332,8 @@ impl TokenError {
             Self::Module { .. } | Self::Absent { .. } | Self::KeyAbsent { .. } => TokenErrorKind::Absent,
             Self::PinIncorrect { .. }
             | Self::PinLocked { .. }
+            | Self::SoPinIncorrect { .. }
+            | Self::SoPinLocked { .. }
             | Self::PinNotSet { .. }
             | Self::PinLength { .. }
             | Self::NotLoggedIn { .. }

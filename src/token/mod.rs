@@ -39,8 +39,8 @@ pub use keyset_name::{KeysetName, KeysetNameError};
 pub use owner_lock::lock_directory;
 pub use pin::{Pin, PinError, PinState};
 pub use pkcs11::{
-    AUTHORITY_MARK, DataObject, DeliverableKey, FastSigner, Module, PublicKeyObject, SecretKey, StoredCertificate,
-    Token, TokenInfo, TokenKey, Turn,
+    AUTHORITY_MARK, DataObject, DeliverableKey, FastSigner, Module, PublicKeyObject, SecretKey, SlotCount,
+    StoredCertificate, Token, TokenFlags, TokenInfo, TokenKey, Turn,
 };
 pub use public_key::PublicKey;
 pub use signature::{Signature, SignatureHash};

@@ -29,6 +29,7 @@ mod level_high;
 mod no_oracle;
 mod nothing_is_made;
 mod one_wins;
+mod pin_unblock;
 mod re_enrollment;
 mod secrets;
 mod statement_files;

@@ -1,0 +1,63 @@
+//! A new PIN for a token whose PIN is locked or forgotten, set by its security officer.
+
+use crate::token::{Pin, PinState, TokenError, TokenInfo};
+
+use super::choose::list_or;
+use super::{KeysetError, NoPin, TokenSelector, Tokens};
+
+const OPERATION: &str = "set a new PIN";
+
+/// Who knows the SO PIN. Asked only when everything that can be refused without it has been refused.
+pub trait SecurityOfficer {
+    /// One more wrong SO PIN locks it, and then nobody can help this token. Warns, and says whether to go on; who is not at
+    /// a terminal must not go on ([`NoPin::LastTry`]). Called before [`SecurityOfficer::so_pin`].
+    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
+
+    /// Gives the SO PIN.
+    fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin>;
+
+    /// Gives the new PIN.
+    fn new_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin>;
+}
+
+/// Sets a new PIN on a token, an authority's included: what is on it stays. One try of the SO PIN.
+pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn SecurityOfficer) -> Result<(), KeysetError> {
+    let name = info.name();
+    let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token: Some(name.clone()), reason };
+    let module = tokens.module_of(info)?;
+    let token = module.open(info)?;
+    match module.flags(info)?.so_pin_state {
+        PinState::Locked => return Err(TokenError::SoPinLocked { operation: OPERATION, token: name }.into()),
+        PinState::FinalTry => officer.risks_last_try(info).map_err(no_pin)?,
+        PinState::Ok | PinState::CountLow | PinState::NotSet => {}
+    }
+    // The new one first: who gives up there has tried nothing.
+    let new = officer.new_pin(info).map_err(no_pin)?;
+    let so_pin = officer.so_pin(info).map_err(no_pin)?;
+    Ok(token.unblock_pin(&so_pin, &new)?)
+}
+
+impl Tokens {
+    /// The token that was named, else the only one that is present.
+    pub fn token_or_only(&self, selector: Option<&TokenSelector>) -> Result<TokenInfo, KeysetError> {
+        if let Some(selector) = selector {
+            return self.token(selector);
+        }
+        let mut tokens = self.list()?;
+        match (tokens.pop(), tokens.is_empty()) {
+            (Some(token), true) => Ok(token),
+            (None, _) => Err(KeysetError::NoSuchToken {
+                selector: "whose PIN it is".to_owned(),
+                found: "no token is present".to_owned(),
+            }),
+            (Some(token), false) => {
+                tokens.push(token);
+                Err(KeysetError::Ambiguous {
+                    what: "token",
+                    candidates: list_or(&tokens, |token| token.name().to_string(), ""),
+                    remedy: "name it by its serial number or label".to_owned(),
+                })
+            }
+        }
+    }
+}

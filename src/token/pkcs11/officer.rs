@@ -1,0 +1,148 @@
+//! The security officer's side of a token: what it says about the SO PIN, and a new user PIN in place of one that is locked.
+
+use std::path::Path;
+
+use cryptoki::slot::TokenInfo as CkTokenInfo;
+
+use super::answers;
+use crate::token::{Module, Pin, PinState, Token, TokenError, TokenInfo};
+
+/// What a token says about itself besides [`TokenInfo`], for who looks whether all is well. No log-in is needed for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenFlags {
+    /// what it says about its SO PIN
+    pub so_pin_state: PinState,
+    /// a PIN must be changed before the token can be used
+    pub pin_to_be_changed: bool,
+    /// the PIN is typed at the reader
+    pub pin_at_the_reader: bool,
+    /// nothing private can be had without a log-in, as it should be
+    pub login_required: bool,
+    /// it failed its self-test
+    pub broken: bool,
+}
+
+/// The slots of a module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotCount {
+    /// all of them
+    pub slots: usize,
+    /// those with a token in them
+    pub with_token: usize,
+    /// those whose token is not initialized: a new token can be made there
+    pub free: usize,
+}
+
+impl Module {
+    /// What a token says about itself now. It is not opened, so whoever owns it is not disturbed.
+    pub fn flags(&self, token: &TokenInfo) -> Result<TokenFlags, TokenError> {
+        Ok(TokenFlags::of(&self.slot_of("look at the token", token)?.1))
+    }
+
+    /// How many slots there are, and what is in them.
+    pub fn count_slots(&self) -> Result<SlotCount, TokenError> {
+        let with_token = self.slots()?;
+        let slots =
+            answers::patiently(|| self.pkcs11().get_all_slots()).map_err(|error| unusable(self.path(), &error))?;
+        Ok(SlotCount {
+            slots: slots.len(),
+            with_token: with_token.len(),
+            free: with_token.iter().filter(|(_, info)| !info.token_initialized()).count(),
+        })
+    }
+}
+
+impl Token {
+    /// Sets a new user PIN, whatever became of the old one, by the SO PIN: one try of that, and none when it is locked. Ends
+    /// every log-in on this token.
+    ///
+    /// # Errors
+    /// [`TokenError::SoPinIncorrect`], [`TokenError::SoPinLocked`]; [`TokenError::PinLength`] before any try.
+    pub fn unblock_pin(&self, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
+        let flags = || self.module().flags(self.info()).map(|flags| flags.so_pin_state);
+        if flags()? == PinState::Locked {
+            return Err(TokenError::SoPinLocked { operation: "set a new PIN", token: self.info().name() });
+        }
+        match self.init_pin_as_so(so_pin, pin) {
+            Err(TokenError::PinIncorrect { operation, token, .. }) => {
+                let so_pin_state = flags().unwrap_or(PinState::CountLow);
+                Err(TokenError::SoPinIncorrect { operation, token, so_pin_state })
+            }
+            Err(TokenError::PinLocked { operation, token }) => Err(TokenError::SoPinLocked { operation, token }),
+            result => result,
+        }
+    }
+}
+
+impl TokenFlags {
+    fn of(info: &CkTokenInfo) -> Self {
+        let so_pin_state = if info.so_pin_locked() {
+            PinState::Locked
+        } else if info.so_pin_final_try() {
+            PinState::FinalTry
+        } else if info.so_pin_count_low() {
+            PinState::CountLow
+        } else {
+            PinState::Ok
+        };
+        Self {
+            so_pin_state,
+            pin_to_be_changed: info.user_pin_to_be_changed() || info.so_pin_to_be_changed(),
+            pin_at_the_reader: info.protected_authentication_path(),
+            login_required: info.login_required(),
+            broken: info.error_state(),
+        }
+    }
+}
+
+fn unusable(path: &Path, error: &cryptoki::error::Error) -> TokenError {
+    TokenError::Module {
+        path: path.to_owned(),
+        reason: error.to_string(),
+        remedy: "check that its configuration is still there".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::test_support::{PIN, SO_PIN, modules, open_token, pin};
+
+    const NEW_PIN: &str = "a new pin of mine";
+
+    #[test]
+    fn a_new_pin_is_set_by_the_so_pin_and_a_wrong_one_is_one_try_of_it() {
+        for module in modules() {
+            let token = open_token(&module);
+            let state = || module.flags(token.info()).unwrap().so_pin_state;
+            assert_eq!(state(), PinState::Ok);
+            let error = token.unblock_pin(&pin("no so pin at all"), &pin(NEW_PIN)).unwrap_err();
+            assert!(matches!(error, TokenError::SoPinIncorrect { .. }), "{error}");
+            assert!(error.to_string().contains("SO PIN of "), "{error}");
+            token.log_in(&pin(PIN)).unwrap();
+            token.unblock_pin(&pin(SO_PIN), &pin(NEW_PIN)).unwrap();
+            assert_eq!(state(), PinState::Ok);
+            assert!(token.log_in(&pin(PIN)).is_err(), "the old PIN is still good");
+            token.log_in(&pin(NEW_PIN)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_pin_of_a_wrong_length_costs_no_try() {
+        for module in modules() {
+            let token = open_token(&module);
+            let error = token.unblock_pin(&pin("no so pin at all"), &pin("1")).unwrap_err();
+            assert!(matches!(error, TokenError::PinLength { .. }), "{error}");
+            assert_eq!(module.flags(token.info()).unwrap().so_pin_state, PinState::Ok);
+        }
+    }
+
+    #[test]
+    fn slots_are_counted() {
+        for module in modules() {
+            let _token = open_token(&module);
+            let count = module.count_slots().unwrap();
+            assert!(count.with_token >= 1 && count.slots >= count.with_token, "{count:?}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A locked PIN is not the end where somebody has the SO PIN: looking costs no try, unblocking costs one of the SO PIN and
+//! none of the user's, and what is on the token stays.
+
+use crate::support::machine::TokenKind;
+use crate::support::office::Somebody;
+use crate::support::terminal::Terminal;
+
+const SO_PIN: &str = "officer-24680";
+
+const UNBLOCK: [&str; 7] =
+    ["pin", "unblock", "default", "--so-pin-source", "file:so.pin", "--new-pin-source", "file:other.pin"];
+
+/// Somebody enrolled, whose token's SO PIN is in the file `so.pin`.
+fn with_so_pin(kind: TokenKind) -> Somebody {
+    let somebody = Somebody::with(kind);
+    somebody.machine.write_secret("so.pin", SO_PIN);
+    somebody.issue("first.letter");
+    somebody.enroll_new_with("first.letter", "default", &["--so-pin-source", "file:so.pin"]).ok();
+    somebody
+}
+
+/// What `pin status` says of the one token: PIN and SO PIN.
+fn states(somebody: &Somebody) -> (String, String) {
+    let status = somebody.tokenkeep(&["pin", "status", "default", "--json"]).ok().json();
+    let text = |name: &str| status[0][name].as_str().unwrap().to_owned();
+    assert_eq!(text("label"), "default");
+    assert!(!text("serial").is_empty() && text("module").ends_with(".so"), "{status}");
+    (text("pin_state"), text("so_pin_state"))
+}
+
+fn states_are(somebody: &Somebody, pin: &str, so_pin: &str) {
+    assert_eq!(states(somebody), (pin.to_owned(), so_pin.to_owned()));
+}
+
+/// A wrong SO PIN, tried by a foreign program.
+fn tries_a_wrong_so_pin(somebody: &Somebody) {
+    let machine = &somebody.machine;
+    let (module, slot) = (machine.module().display().to_string(), machine.listed_token("default").slot);
+    let token = ["--module", &module, "--slot", &slot];
+    let arguments =
+        ["--login", "--login-type", "so", "--so-pin", "no-officer-000", "--init-pin", "--new-pin", "x-12345678"];
+    assert_ne!(machine.run("pkcs11-tool", &[&token[..], &arguments].concat(), b"").code(), 0);
+}
+
+#[test]
+fn a_locked_pin_is_set_anew_and_the_keyset_still_works() {
+    let somebody = with_so_pin(TokenKind::Kryoptic);
+    let machine = &somebody.machine;
+    states_are(&somebody, "ok", "ok");
+    for _ in 0..10 {
+        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+    }
+    for _ in 0..3 {
+        states_are(&somebody, "locked", "ok");
+    }
+    somebody.tokenkeep(&["pin", "status"]).ok().says("default").says("locked");
+    machine.write("message.txt", "a message\n");
+    let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
+    somebody.tokenkeep(&sign).fails_with(4).says("locked").says("tokenkeep pin unblock");
+
+    somebody.encrypts("written before\n", "secret.p7m");
+    somebody.tokenkeep(&UNBLOCK).ok().says("default");
+    states_are(&somebody, "ok", "ok");
+    somebody.signs_with("default", "other.pin");
+    assert_eq!(somebody.reads("default", "other.pin", "secret.p7m"), "written before\n");
+    somebody.tokenkeep(&sign).fails_with(4).says("wrong");
+}
+
+#[test]
+fn a_forgotten_pin_of_a_soft_token_is_set_anew() {
+    let somebody = with_so_pin(TokenKind::SoftHsm);
+    let answer = somebody.tokenkeep(&[&UNBLOCK[..], &["--json"]].concat()).ok().json();
+    assert_eq!(answer["token"]["label"], "default");
+    somebody.signs_with("default", "other.pin");
+}
+
+#[test]
+fn a_wrong_so_pin_is_one_try_of_it_and_none_of_the_pin() {
+    let somebody = with_so_pin(TokenKind::SoftHsm);
+    somebody.machine.write_secret("so.pin", "no-officer-000");
+    somebody.tokenkeep(&UNBLOCK).fails_with(4).says("cannot set a new PIN: the SO PIN of").says("wrong");
+    states_are(&somebody, "ok", "count-low");
+    somebody.signs_with("default", "pin");
+
+    // No source, no new PIN, no SO PIN: nothing is tried. agent.toml's source is for the user's PIN.
+    somebody.machine.write_secret("so.pin", SO_PIN);
+    let configuration = somebody.machine.read_text("config/tokenkeep/agent.toml");
+    let pin = somebody.machine.file("pin").display().to_string();
+    somebody.machine.write("config/tokenkeep/agent.toml", format!("{configuration}pin_source = \"file:{pin}\"\n"));
+    somebody.machine.tokenkeep_without_terminal(&UNBLOCK[..3]).fails_with(4);
+    let no_so_pin = ["pin", "unblock", "default", "--new-pin-source", "file:other.pin"];
+    somebody.machine.tokenkeep_without_terminal(&no_so_pin).fails_with(4).says("not tried");
+    somebody.tokenkeep(&["pin", "unblock", "another"]).fails_with(3).says("another");
+    states_are(&somebody, "ok", "count-low");
+    somebody.tokenkeep(&UNBLOCK).ok();
+    states_are(&somebody, "ok", "ok");
+}
+
+#[test]
+fn the_last_try_of_the_so_pin_is_warned_of_and_never_taken_unattended() {
+    let somebody = with_so_pin(TokenKind::Kryoptic);
+    for _ in 0..9 {
+        tries_a_wrong_so_pin(&somebody);
+    }
+    states_are(&somebody, "ok", "final-try");
+    somebody.tokenkeep(&UNBLOCK).fails_with(4).says("one try");
+    let at_a_terminal = || {
+        let unblock = ["pin", "unblock", "default", "--new-pin-source", "file:other.pin"];
+        Terminal::tokenkeep(&somebody.machine, &unblock)
+    };
+    let mut terminal = at_a_terminal();
+    terminal.expect("nobody can unblock").expect("[y/N]").type_line("n");
+    assert_eq!(terminal.finish().0, 4);
+    states_are(&somebody, "ok", "final-try");
+    let mut terminal = at_a_terminal();
+    terminal.expect("[y/N]").type_line("y").expect("security officer").type_line(SO_PIN);
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 0, "{screen}");
+    states_are(&somebody, "ok", "ok");
+    somebody.signs_with("default", "other.pin");
+
+    // Taken, and wrong: then it is the end, and said so.
+    for _ in 0..10 {
+        tries_a_wrong_so_pin(&somebody);
+    }
+    states_are(&somebody, "ok", "locked");
+    somebody.tokenkeep(&UNBLOCK).fails_with(4).says("SO PIN").says("locked").says("recovery");
+}
