@@ -15,7 +15,7 @@ use crate::token::{Ceremony, KeyId, Token};
 
 use super::checkpoint::{self, Answered, KnownLog};
 use super::index::PrivateIndex;
-use super::sign::must_be_valid;
+use super::sign::refuse_expired;
 use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usable, unlock_for_use};
 use super::{FoundKeyset, KeysetError, Person, Tokens};
 use crate::crash_point;
@@ -78,7 +78,7 @@ fn sign(
     now: Timestamp,
 ) -> Result<Signed, KeysetError> {
     must_be_usable(keyset)?;
-    must_be_valid(keyset, now)?;
+    refuse_expired(keyset, now)?;
     let act = "sign the command";
     let unlock = unlock_for_use(tokens, keyset, act, person)?;
     let index = believed_for_use(tokens, &unlock, keyset, person)?;

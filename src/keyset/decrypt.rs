@@ -5,8 +5,11 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::pki::Certificate;
-use crate::smime::{EncryptedMessage, KeyOperation, KeyResult, Message, OpenError, Opened, RecipientKind, SmimeError};
-use crate::token::{KeyId, Token, TokenError, TokenKey};
+use crate::smime::{
+    EncryptedKey, EncryptedMessage, KeyOperation, KeyResult, Message, OpenError, Opened, Recipient, RecipientKind,
+    SmimeError,
+};
+use crate::token::{KeyId, KeysetName, Token, TokenError, TokenKey, Unlock};
 
 use super::choose::{in_use, list_or, seen};
 use super::index::{Hex, PrivateIndex};
@@ -42,8 +45,9 @@ pub fn decrypt(
 ) -> Result<Decrypted, KeysetError> {
     let message = EncryptedMessage::parse(&Message::read(message).map_err(|error| unreadable(&error))?)
         .map_err(|error| unreadable(&error))?;
-    let way = find_way(tokens, choice, &message)?;
-    let opened = open_by(tokens, &way, &message, person)?;
+    let way = find_way(tokens, choice, message.recipients())?;
+    let (unlock, key) = unlock_key(tokens, &way, person)?;
+    let opened = open_with(&way, &message, |operation| operate(unlock, &key, operation))?;
     Ok(Decrypted {
         content: opened.content,
         keyset: way.keyset.name.to_string(),
@@ -51,20 +55,38 @@ pub fn decrypt(
     })
 }
 
-/// Opens the message with the key that was chosen: one PIN.
-fn open_by(
+/// Opens one recipient's content key, of `length` bytes: one PIN. `recipient_info` is DER of a CMS `RecipientInfo` (RFC 5652
+/// §6.2); `choice` narrows where to look, as for [`decrypt()`]. Answers the name of the keyset, too.
+///
+/// Of a content key that does not come out nobody learns it: a random one comes in its place.
+pub fn open_recipient(
     tokens: &Tokens,
-    way: &Way,
-    message: &EncryptedMessage,
+    choice: &KeysetChoice,
+    recipient_info: &[u8],
+    length: usize,
     person: &mut dyn Person,
-) -> Result<Opened, KeysetError> {
+) -> Result<(Zeroizing<Vec<u8>>, KeysetName), KeysetError> {
+    let encrypted = EncryptedKey::parse(recipient_info, length).map_err(|error| unreadable(&error))?;
+    let way = find_way(tokens, choice, encrypted.recipients())?;
+    let (unlock, key) = unlock_key(tokens, &way, person)?;
+    let opened = encrypted.open(way.recipient, |operation| judged(operate(unlock, &key, operation)));
+    Ok((opened.map_err(not_opened)?, way.keyset.name))
+}
+
+/// The log-in, and the key that was chosen: one PIN.
+fn unlock_key(tokens: &Tokens, way: &Way, person: &mut dyn Person) -> Result<(Unlock, TokenKey), KeysetError> {
     let unlock = unlock_for_use(tokens, &way.keyset, "decrypt", person)?;
     let index = believed_for_use(tokens, &unlock, &way.keyset, person)?;
     let key = key_of(unlock.token(), &index, way)?;
-    open_with(way, message, |operation| match operation {
-        KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(&key, transport, ciphertext),
-        KeyOperation::Agree { peer_public_key } => unlock.agree(&key, peer_public_key),
-    })
+    Ok((unlock, key))
+}
+
+/// The one use of the key.
+fn operate(unlock: Unlock, key: &TokenKey, operation: KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+    match operation {
+        KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(key, transport, ciphertext),
+        KeyOperation::Agree { peer_public_key } => unlock.agree(key, peer_public_key),
+    }
 }
 
 /// The chosen key, on the unlocked token, if the private index knows it.
@@ -86,15 +108,23 @@ pub(super) fn open_with(
     message: &EncryptedMessage,
     key: impl FnOnce(KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError>,
 ) -> Result<Opened, KeysetError> {
-    let opened = message.open(way.recipient, |operation| match key(operation) {
+    message.open(way.recipient, |operation| judged(key(operation))).map_err(not_opened)
+}
+
+/// What the token has against the ciphertext stays here.
+fn judged(secret: Result<Zeroizing<Vec<u8>>, TokenError>) -> Result<KeyResult, TokenError> {
+    match secret {
         Ok(secret) => Ok(KeyResult::Secret(secret)),
         Err(TokenError::BadData { .. }) => Ok(KeyResult::Failed),
         Err(error) => Err(error),
-    });
-    opened.map_err(|error| match error {
+    }
+}
+
+fn not_opened(error: OpenError<TokenError>) -> KeysetError {
+    match error {
         OpenError::Key(error) => KeysetError::Token(error),
         OpenError::Message(error) => unreadable(&error),
-    })
+    }
 }
 
 /// Which key, of which keyset, for which of the message's recipients.
@@ -104,7 +134,7 @@ pub(super) struct Way {
     recipient: usize,
 }
 
-fn find_way(tokens: &Tokens, choice: &KeysetChoice, message: &EncryptedMessage) -> Result<Way, KeysetError> {
+fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) -> Result<Way, KeysetError> {
     let (keysets, trouble) = tokens.look(choice)?;
     let found = seen(&keysets, &trouble);
     let named = |keyset: &FoundKeyset| choice.name.as_ref().is_none_or(|name| keyset.name == *name);
@@ -113,7 +143,7 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, message: &EncryptedMessage) 
         let absent = || KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() };
         return Err(in_use(name, &trouble).unwrap_or_else(absent));
     }
-    let mut ways: Vec<Way> = keysets.into_iter().filter_map(|keyset| way_of(keyset, message)).collect();
+    let mut ways: Vec<Way> = keysets.into_iter().filter_map(|keyset| way_of(keyset, recipients)).collect();
     if ways.len() > 1 && ways.iter().any(|way| Some(&way.keyset.name) == choice.default.as_ref()) {
         ways.retain(|way| Some(&way.keyset.name) == choice.default.as_ref());
     }
@@ -129,16 +159,16 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, message: &EncryptedMessage) 
         }
         (None, _) => Err(KeysetError::NotARecipient(format!(
             "none of the keysets' keys is among the message's {} recipients; {found}",
-            message.recipients().len()
+            recipients.len()
         ))),
     }
 }
 
 /// The first recipient of the message that this keyset has the key of; its keys are tried from the newest to the oldest.
-pub(super) fn way_of(keyset: FoundKeyset, message: &EncryptedMessage) -> Option<Way> {
+pub(super) fn way_of(keyset: FoundKeyset, recipients: &[Recipient]) -> Option<Way> {
     let (key, recipient) = keyset.encryption.iter().find_map(|id| {
         let certificate = Certificate::from_der(&keyset.certificate_of(id)?.der).ok()?;
-        let recipient = message.recipients().iter().position(|recipient| {
+        let recipient = recipients.iter().position(|recipient| {
             !matches!(recipient.kind, RecipientKind::Unsupported(_)) && recipient.is(&certificate)
         })?;
         Some((id.clone(), recipient))

@@ -31,7 +31,7 @@ mod unlock;
 pub use administer::{administer, sign_for_a_file};
 pub use checkpoint::{Answered, Finding, KnownLog, LogAlarm};
 pub use choose::{KeysetChoice, TokenSelector};
-pub use decrypt::{Decrypted, decrypt};
+pub use decrypt::{Decrypted, decrypt, open_recipient};
 pub use delete::{Deleted, delete};
 pub use enroll::{EnrollOptions, Enrolled, Enrollment, NewToken, NotEnrolled, NotEnrolledReason, enroll};
 pub use error::{ErrorKind, KeysetError};
@@ -43,7 +43,7 @@ pub use person::{NoPin, Notice, Person, PinRequest, Step};
 pub use pin_change::pin_change;
 pub use pin_unblock::{SecurityOfficer, pin_unblock};
 pub use show::{CertificateSummary, KeyUse, KeysetDetails, show};
-pub use sign::{SignOptions, SigningUse, sign, use_signing_key};
+pub use sign::{SignOptions, SigningUse, refuse_expired, sign, use_signing_key};
 pub use trust::{Trust, trust};
 
 /// The places between two steps of an act that changes something lasting; tests kill the

@@ -76,7 +76,7 @@ impl EncryptedLetter {
         let unreadable = |error: SmimeError| not_verified(error.to_string());
         let message =
             Message::read(encrypted).and_then(|message| EncryptedMessage::parse(&message)).map_err(unreadable)?;
-        let way = way_of(keyset.clone(), &message).ok_or_else(|| {
+        let way = way_of(keyset.clone(), message.recipients()).ok_or_else(|| {
             KeysetError::NotARecipient(format!(
                 "the letter is encrypted to another keyset than {}; name the one that signed the statement (--keyset)",
                 keyset.described()

@@ -32,7 +32,7 @@ pub fn sign(
     now: Timestamp,
 ) -> Result<Vec<u8>, KeysetError> {
     must_be_usable(keyset)?;
-    must_be_valid(keyset, now)?;
+    refuse_expired(keyset, now)?;
 
     let operation = "sign";
     let unlock = unlock_for_use(tokens, keyset, operation, person)?;
@@ -101,7 +101,7 @@ fn authority_certificate(certificates: Vec<StoredCertificate>, id: &KeyId) -> Ve
 }
 
 /// A signature under a certificate that is over would be refused by everybody; said before any PIN.
-pub(super) fn must_be_valid(keyset: &FoundKeyset, now: Timestamp) -> Result<(), KeysetError> {
+pub fn refuse_expired(keyset: &FoundKeyset, now: Timestamp) -> Result<(), KeysetError> {
     let certificate = keyset.signing.as_ref().and_then(|id| keyset.certificate_of(id));
     match certificate.map(|certificate| Certificate::from_der(&certificate.der)) {
         Some(Ok(certificate)) if !certificate.is_valid_at(now) => Err(KeysetError::Refused(format!(

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::pki::Certificate;
 
 use super::choose::{list_or, seen};
-use super::{AuthorityAddress, FoundKeyset, KeysetError, Tokens};
+use super::{AuthorityAddress, FoundKeyset, KeysetError, TokenTrouble, Tokens};
 
 /// The authorities of all keysets found. They come from what anybody who can write to a token can write: what decides is
 /// who has that access, as with every list of trusted authorities.
@@ -26,7 +26,7 @@ struct Authority {
 /// Gathers the authorities of all keysets found, each once.
 pub fn trust(tokens: &Tokens) -> Result<Trust, KeysetError> {
     let (keysets, trouble) = tokens.keysets()?;
-    Ok(Trust { authorities: gather(&keysets), found: seen(&keysets, &trouble) })
+    Ok(Trust::of(&keysets, &trouble))
 }
 
 fn gather(keysets: &[FoundKeyset]) -> Vec<Authority> {
@@ -49,6 +49,11 @@ fn gather(keysets: &[FoundKeyset]) -> Vec<Authority> {
 }
 
 impl Trust {
+    /// The authorities of these keysets, each once; `trouble` is for the sentence when there is none.
+    pub fn of(keysets: &[FoundKeyset], trouble: &[TokenTrouble]) -> Self {
+        Self { authorities: gather(keysets), found: seen(keysets, trouble) }
+    }
+
     /// The CA certificates, DER: trust anchors for `verify`. None when there is no keyset.
     pub fn anchors(&self) -> Vec<Vec<u8>> {
         self.authorities.iter().map(|authority| authority.certificate.as_der().to_vec()).collect()

@@ -11,7 +11,7 @@ use super::{Kind, Message, SmimeError};
 use crate::pki::PkiError;
 use crate::pki::cms::recipient::RecipientInfo;
 use crate::pki::cms::tlv::{
-    Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context, context_constructed,
+    Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context, context_constructed, element,
 };
 use crate::pki::cms::{KeyOperation, KeyResult, Recipient, open_content_info};
 
@@ -119,6 +119,57 @@ impl EncryptedMessage {
         let content = self.cipher.decrypt(&key, &self.ciphertext, &self.tag, &self.attributes);
         let content = content.ok_or(SmimeError::Undecryptable)?;
         Ok(Opened { content, authenticated: self.cipher.is_authenticated() })
+    }
+}
+
+/// A content key that is encrypted to somebody, without the content: what a mail program has that reads messages itself.
+#[derive(Clone)]
+pub struct EncryptedKey {
+    recipients: Vec<Recipient>,
+    recipient_infos: Vec<RecipientInfo>,
+    length: usize,
+}
+
+impl fmt::Debug for EncryptedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EncryptedKey({} octets to {:?})", self.length, self.recipients)
+    }
+}
+
+impl EncryptedKey {
+    /// Reads DER of one `RecipientInfo` (a key agreement may be for several recipients). The content key has `length`
+    /// octets: 16, 24 or 32.
+    pub fn parse(recipient_info: &[u8], length: usize) -> Result<Self, SmimeError> {
+        const WHAT: &str = "a RecipientInfo";
+        if ![16, 24, 32].contains(&length) {
+            return Err(PkiError::malformed(WHAT, "its content key must have 16, 24 or 32 octets").into());
+        }
+        let mut elements = Elements::of(recipient_info, WHAT);
+        let one = elements.any()?;
+        elements.end()?;
+        let set = element(SET, &[one.whole]);
+        let recipient_infos = RecipientInfo::read_all(Elements::of(&set, WHAT).any()?)?;
+        let recipients = recipient_infos.iter().map(|info| info.recipient.clone()).collect();
+        Ok(Self { recipients, recipient_infos, length })
+    }
+
+    /// To whom it is encrypted.
+    pub fn recipients(&self) -> &[Recipient] {
+        &self.recipients
+    }
+
+    /// The content key as the recipient of that place has it: `operate` is called exactly once. If it does not come out, or
+    /// has another length, a random one is answered, and nothing tells the two apart but the content.
+    pub fn open<E>(
+        &self,
+        recipient: usize,
+        operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
+    ) -> Result<Zeroizing<Vec<u8>>, OpenError<E>> {
+        let mut random = Zeroizing::new(vec![0; self.length]);
+        getrandom::fill(&mut random).map_err(|error| SmimeError::from(PkiError::Random(error)))?;
+        let info = self.recipient_infos.get(recipient).ok_or(SmimeError::Undecryptable)?;
+        let key = info.content_key(self.length, operate).map_err(OpenError::Key)?;
+        Ok(key.unwrap_or(random))
     }
 }
 

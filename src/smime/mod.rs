@@ -19,11 +19,11 @@ mod message;
 mod sign;
 mod verify;
 
-pub use crate::pki::cms::{CertificateId, KeyOperation, KeyResult, Recipient, RecipientKind};
-pub use decrypt::{EncryptedMessage, OpenError, Opened};
+pub use crate::pki::cms::{CertificateId, KeyOperation, KeyResult, PreparedSignature, Recipient, RecipientKind};
+pub use decrypt::{EncryptedKey, EncryptedMessage, OpenError, Opened};
 pub use encrypt::{Cipher, encrypt};
 pub use entity::{from_entity, to_entity};
 pub use error::SmimeError;
 pub use message::{Format, Kind, Message};
-pub use sign::{Placement, Signing, sign};
+pub use sign::{Placement, Signing, prepare, sign};
 pub use verify::{SignerReport, Verdict, Verified, verify};

@@ -6,6 +6,7 @@ use spki::{DynSignatureAlgorithmIdentifier, SignatureBitStringEncoding};
 
 use super::SmimeError;
 use crate::pki::Certificate;
+use crate::pki::cms::{ContentToSign, PreparedSignature};
 use crate::pki::oid::ContentType;
 
 /// Where the content goes.
@@ -38,10 +39,19 @@ where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
     G: SignatureBitStringEncoding,
 {
+    Ok(crate::pki::cms::sign(&to_sign(content, signing)?, signer)?)
+}
+
+/// The same, for a signature that is made elsewhere: what is to be signed, and then the message.
+pub fn prepare<'a>(content: &'a [u8], signing: &Signing<'a>) -> Result<PreparedSignature<'a>, SmimeError> {
+    Ok(PreparedSignature::new(to_sign(content, signing)?)?)
+}
+
+fn to_sign<'a>(content: &'a [u8], signing: &Signing<'a>) -> Result<ContentToSign<'a>, SmimeError> {
     if signing.content_type.is_reserved() {
         return Err(SmimeError::ReservedContentType(signing.content_type.to_string()));
     }
-    let to_sign = crate::pki::cms::ContentToSign {
+    Ok(ContentToSign {
         content_type: signing.content_type.clone(),
         content,
         detached: signing.placement == Placement::Detached,
@@ -49,6 +59,5 @@ where
         chain: signing.chain,
         signing_time: signing.signing_time,
         capabilities: true,
-    };
-    Ok(crate::pki::cms::sign(&to_sign, signer)?)
+    })
 }

@@ -179,6 +179,8 @@ impl Act<'_> {
     }
 
     fn enrolled(&self, info: &TokenInfo, reenrolled: bool, resumed: bool) -> Result<Enrolled, Stop> {
+        // What was known of the token before is what it was before.
+        self.tokens.forget_keysets(info);
         let (keysets, _) = self.tokens.keysets_on(info)?;
         let keyset = keysets.into_iter().find(|keyset| keyset.name == self.options.keyset);
         let keyset = keyset.ok_or_else(|| KeysetError::NoSuchKeyset {

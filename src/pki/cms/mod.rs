@@ -14,7 +14,7 @@ pub(crate) mod recipient;
 mod signer_info;
 
 pub use recipient::{KeyOperation, KeyResult, Recipient, RecipientKind};
-pub use signed_data::{ContentToSign, SignedMessage, sign};
+pub use signed_data::{ContentToSign, PreparedSignature, SignedMessage, sign};
 pub use signer_info::SignatureCheck;
 
 use const_oid::ObjectIdentifier;

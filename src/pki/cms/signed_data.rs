@@ -4,7 +4,7 @@ use const_oid::db::rfc5911;
 use der::Encode;
 use jiff::Timestamp;
 use signature::Signer;
-use spki::{DynSignatureAlgorithmIdentifier, SignatureBitStringEncoding};
+use spki::{AlgorithmIdentifierOwned, DynSignatureAlgorithmIdentifier, SignatureBitStringEncoding};
 
 use super::signer_info::{SignatureCheck, SignerInfo};
 use super::tlv::{
@@ -12,6 +12,7 @@ use super::tlv::{
 };
 use super::{CertificateId, algorithm, content_info, oid, open_content_info};
 use crate::pki::oid::ContentType;
+use crate::pki::public_key::PublicKey;
 use crate::pki::signature::{Hash, Scheme, verify_with};
 use crate::pki::{Certificate, PkiError, time};
 
@@ -50,37 +51,74 @@ where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
     G: SignatureBitStringEncoding,
 {
-    let key = to_sign.certificate.public_key()?;
     let signature_algorithm = signer
         .signature_algorithm_identifier()
         .map_err(|error| PkiError::unsupported("the signing key", error.to_string()))?;
-    if key.signature_algorithm() != signature_algorithm {
+    let prepared = PreparedSignature::new(to_sign.clone())?;
+    if prepared.algorithm != signature_algorithm {
         return Err(PkiError::unsupported("the signing key", "it does not belong to the signer's certificate"));
     }
-    if !to_sign.certificate.can_sign() {
-        return Err(PkiError::unsupported("the signer's certificate", "its key usage does not allow signing"));
-    }
-    let scheme = Scheme::from_algorithm(&signature_algorithm)?;
-    let attributes = to_sign.attributes(scheme.hash())?;
-    let signed_attributes = set_of(SET, attributes.clone());
-    let signature = signer.try_sign(&signed_attributes).map_err(|source| PkiError::Sign { what: WHAT, source })?;
+    let signature =
+        signer.try_sign(&prepared.signed_attributes).map_err(|source| PkiError::Sign { what: WHAT, source })?;
     let signature = signature.to_bitstring().map_err(PkiError::encode("a signature"))?;
-    let signature = signature.raw_bytes();
-    verify_with(WHAT, &key, scheme, &signed_attributes, signature)?;
+    prepared.check(signature.raw_bytes())?;
+    prepared.finish(signature.raw_bytes())
+}
 
-    let digest_algorithm = element(SEQUENCE, &[&oid(scheme.hash().oid())]);
-    let signer_info = element(
-        SEQUENCE,
-        &[
-            &element(INTEGER, &[&[1]]),
-            &CertificateId::of(to_sign.certificate).to_der()?,
-            &digest_algorithm,
-            &set_of(context_constructed(0), attributes),
-            &algorithm(&signature_algorithm)?,
-            &element(OCTET_STRING, &[signature]),
-        ],
-    );
-    Ok(content_info(rfc5911::ID_SIGNED_DATA, &to_sign.signed_data(&digest_algorithm, &signer_info)))
+/// A message that lacks nothing but its signature, for whoever has a signature made elsewhere.
+#[derive(Debug)]
+pub struct PreparedSignature<'a> {
+    to_sign: ContentToSign<'a>,
+    key: PublicKey,
+    algorithm: AlgorithmIdentifierOwned,
+    scheme: Scheme,
+    signed_attributes: Vec<u8>,
+}
+
+impl<'a> PreparedSignature<'a> {
+    /// Refused when the certificate is not for signing.
+    pub fn new(to_sign: ContentToSign<'a>) -> Result<Self, PkiError> {
+        let key = to_sign.certificate.public_key()?;
+        let algorithm = key.signature_algorithm();
+        if !to_sign.certificate.can_sign() {
+            return Err(PkiError::unsupported("the signer's certificate", "its key usage does not allow signing"));
+        }
+        let scheme = Scheme::from_algorithm(&algorithm)?;
+        let signed_attributes = set_of(SET, to_sign.attributes(scheme.hash())?);
+        Ok(Self { to_sign, key, algorithm, scheme, signed_attributes })
+    }
+
+    /// What is signed: the DER of the signed attributes (RFC 5652 §5.4), hashed as is usual for the certificate's key.
+    pub fn signed_attributes(&self) -> &[u8] {
+        &self.signed_attributes
+    }
+
+    /// Is it a signature by the certificate's key?
+    pub fn check(&self, signature: &[u8]) -> Result<(), PkiError> {
+        verify_with(WHAT, &self.key, self.scheme, &self.signed_attributes, signature)
+    }
+
+    /// The message, a DER `ContentInfo`.
+    pub fn finish(self, signature: &[u8]) -> Result<Vec<u8>, PkiError> {
+        let digest_algorithm = element(SEQUENCE, &[&oid(self.scheme.hash().oid())]);
+        // In the message the attributes are tagged [0]; the SET tag is what was signed.
+        let mut attributes = self.signed_attributes;
+        if let Some(tag) = attributes.first_mut() {
+            *tag = context_constructed(0);
+        }
+        let signer_info = element(
+            SEQUENCE,
+            &[
+                &element(INTEGER, &[&[1]]),
+                &CertificateId::of(self.to_sign.certificate).to_der()?,
+                &digest_algorithm,
+                &attributes,
+                &algorithm(&self.algorithm)?,
+                &element(OCTET_STRING, &[signature]),
+            ],
+        );
+        Ok(content_info(rfc5911::ID_SIGNED_DATA, &self.to_sign.signed_data(&digest_algorithm, &signer_info)))
+    }
 }
 
 impl ContentToSign<'_> {
