@@ -1,6 +1,6 @@
 //! The user's keystore service: one process owns the tokens, and ssh, git, mail tools, scripts and tokenkeep's own commands ask it.
 //!
-//! Two doors: the SSH agent protocol ([`ssh`]) and an API of its own (api), each on a Unix socket for processes of
+//! Two doors: the SSH agent protocol ([`ssh`]) and an API of its own ([`api`]), each on a Unix socket for processes of
 //! the same user only. Two processes: the *broker* holds the sockets, knows who asks and starts the programs that ask a
 //! person; its *worker*, which can read no other process and start no program, loads the PKCS#11 modules, accepts
 //! connections and answers them, a thread a connection. Behind both doors stands the keystore: keysets, their
@@ -11,8 +11,10 @@
 //! token that was removed for a wrong PIN, and never open an authority's token.
 
 pub mod act;
+pub mod api;
 mod asks;
 mod broker;
+pub mod client;
 mod error;
 mod keystore;
 mod link;
@@ -21,6 +23,7 @@ mod sandbox;
 mod sockets;
 pub mod ssh;
 mod usage;
+mod wiped;
 mod wording;
 mod worker;
 

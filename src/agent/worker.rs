@@ -130,8 +130,10 @@ fn refuse(mut stream: &UnixStream, door: Door) {
 
 fn serve(stream: UnixStream, door: Door, peer: Peer, keystore: &Keystore) {
     tracing::debug!(door = door.name(), peer.pid, "connected");
-    let _ = keystore;
-    drop(stream);
+    match door {
+        Door::Ssh => super::ssh::serve(stream, peer, keystore),
+        Door::Api => super::api::serve(stream, peer, keystore),
+    }
 }
 
 /// How many connections there may still be.

@@ -31,6 +31,13 @@ pub enum ActAnswer {
         /// was it encrypted with integrity protection?
         integrity_protected: bool,
     },
+    /// a content key
+    ContentKey {
+        /// the key; a random one where it did not come out
+        key: Bytes,
+        /// the keyset whose key it was encrypted to
+        keyset: KeysetName,
+    },
     /// the authority's answer to a command: a letter
     Letter {
         /// its text, which holds a secret

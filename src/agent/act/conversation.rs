@@ -6,8 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use zeroize::Zeroizing;
-
+use super::super::wiped::WipedBuffer;
 use super::{Asked, Errand, Line, Reply, ReplyTo};
 use crate::carrier::{Carrier, CarrierError};
 use crate::keyset::{NoPin, Notice, Person, PinRequest, Step};
@@ -87,10 +86,10 @@ impl Conversation {
     /// Says a line.
     pub fn say(&self, line: &Line) {
         // Questions and answers can hold secrets: what they were written in is wiped.
-        let mut text = Zeroizing::new(Vec::with_capacity(512));
-        let written = serde_json::to_writer(&mut *text, line).map_err(io::Error::from).and_then(|()| {
-            text.push(b'\n');
-            (&self.stream).write_all(&text)
+        let mut text = WipedBuffer::with_capacity(512);
+        let written = serde_json::to_writer(&mut text, line).map_err(io::Error::from).and_then(|()| {
+            text.write_all(b"\n")?;
+            (&self.stream).write_all(text.as_slice())
         });
         if written.is_err() {
             self.went();

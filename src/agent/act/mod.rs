@@ -13,6 +13,7 @@ mod answer;
 mod bytes;
 mod conversation;
 mod line;
+mod no_carrier;
 mod perform;
 mod request;
 
@@ -20,5 +21,6 @@ pub use answer::{ActAnswer, EnrolledKeyset, FoundKeysets, KeysetOnWire, TroubleO
 pub use bytes::Bytes;
 pub use conversation::{Conversation, RemoteCarrier, RemotePerson};
 pub use line::{Asked, Errand, Line, Reply, ReplyTo};
+pub use no_carrier::NoCarrier;
 pub use perform::perform;
 pub use request::{ActRequest, Choice, Enroll, NewTokenIn, OnlineOrFile, Order};

@@ -32,6 +32,12 @@ pub fn perform(
             let choice = keyset.to_choice().map_err(usage)?;
             keyset::decrypt(tokens, &choice, message.as_slice(), person)?.into()
         }
+        ActRequest::OpenRecipient { keyset, recipient_info, key_length } => {
+            let choice = keyset.to_choice().map_err(usage)?;
+            let recipient_info = recipient_info.as_slice();
+            let (mut key, keyset) = keyset::open_recipient(tokens, &choice, recipient_info, key_length, person)?;
+            ActAnswer::ContentKey { key: std::mem::take(&mut *key).into(), keyset }
+        }
         ActRequest::Administer { keyset, order, way, known_log } => {
             let keyset = chosen(tokens, &keyset)?;
             match way {

@@ -35,6 +35,15 @@ pub enum ActRequest {
         /// CMS: DER, PEM or S/MIME
         message: Bytes,
     },
+    /// open one recipient's content key
+    OpenRecipient {
+        /// where to look
+        keyset: Choice,
+        /// DER of one CMS `RecipientInfo`
+        recipient_info: Bytes,
+        /// how many bytes the content key has
+        key_length: usize,
+    },
     /// sign an administrator's command: the only act that signs a statement
     Administer {
         /// with which keyset
@@ -79,7 +88,7 @@ impl ActRequest {
             Self::ListKeysets {} => "list keysets",
             Self::ChooseKeyset(_) => "find the keyset",
             Self::Sign { .. } => "sign",
-            Self::Decrypt { .. } => "decrypt",
+            Self::Decrypt { .. } | Self::OpenRecipient { .. } => "decrypt",
             Self::Administer { .. } => "sign the command",
             Self::OpenResponse { .. } => "open the response",
             Self::ChangePin { .. } => "change the PIN",
@@ -170,6 +179,26 @@ pub enum Order {
         /// whom
         email: String,
     },
+}
+
+impl Order {
+    /// The command's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Issue { .. } => "issue",
+            Self::Recover { .. } => "recover",
+            Self::List {} => "list",
+            Self::Show { .. } => "show",
+        }
+    }
+
+    /// Whom it is about.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
+            Self::List {} => None,
+        }
+    }
 }
 
 impl From<Operation> for Order {

@@ -28,6 +28,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 pub use clock::{Clock, SystemClock};
 pub use events::{Event, EventReceiver, LogOff};
 pub use identity::Identity;
@@ -176,6 +178,21 @@ impl Keystore {
     pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), AgentError> {
         self.inner.refuse_if_locked("list the keysets")?;
         Ok(self.inner.tokens.keysets()?)
+    }
+
+    /// The one keyset that is meant.
+    ///
+    /// # Errors
+    /// Locked, none, or several.
+    pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, AgentError> {
+        self.inner.refuse_if_locked("find the keyset")?;
+        self.inner.make_sure_of(choice);
+        Ok(self.inner.tokens.choose(choice)?)
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
     }
 
     /// Logs in to a keyset's token, so that the uses of its keysets at levels Medium and Low need no PIN. Does nothing

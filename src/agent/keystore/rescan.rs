@@ -33,6 +33,7 @@ pub(super) fn wanted(request: &ActRequest) -> Option<KeysetChoice> {
         ActRequest::ChooseKeyset(keyset)
         | ActRequest::Sign { keyset, .. }
         | ActRequest::Decrypt { keyset, .. }
+        | ActRequest::OpenRecipient { keyset, .. }
         | ActRequest::Administer { keyset, .. }
         | ActRequest::OpenResponse { keyset, .. }
         | ActRequest::ChangePin { keyset }

@@ -1,0 +1,31 @@
+//! The carrier of acts that send nothing: who has it is told so, and nothing leaves.
+
+use crate::carrier::{Carrier, CarrierError};
+
+/// The carrier of an act that sends nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct NoCarrier;
+
+impl NoCarrier {
+    fn refused<T>() -> Result<T, CarrierError> {
+        Err(CarrierError::Address { url: "anywhere".to_owned(), reason: "this act sends nothing".to_owned() })
+    }
+}
+
+impl Carrier for NoCarrier {
+    fn cmp(&self, _message: &[u8]) -> Result<Vec<u8>, CarrierError> {
+        Self::refused()
+    }
+
+    fn ca_certificate(&self) -> Result<Vec<u8>, CarrierError> {
+        Self::refused()
+    }
+
+    fn search_certificates(&self, _email: &str) -> Result<Vec<Vec<u8>>, CarrierError> {
+        Self::refused()
+    }
+
+    fn statement(&self, _statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
+        Self::refused()
+    }
+}

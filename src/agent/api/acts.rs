@@ -1,0 +1,87 @@
+//! `/v1/acts`: tokenkeep's own commands have an act done here, and stay the person and the carrier of it.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::error::{ApiError, Status};
+use super::http::Answer;
+use crate::agent::act::{ActRequest, Conversation, Line, RemoteCarrier, RemotePerson, ReplyTo};
+use crate::agent::{Keystore, Peer, Purpose, Usage};
+use crate::keyset::ErrorKind;
+
+/// The acts that are going on in this process, by the names that their answers go to.
+static GOING_ON: Mutex<Option<HashMap<String, Arc<Conversation>>>> = Mutex::new(None);
+
+const HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n";
+
+/// Does the act; the connection is its wire, and ends with it.
+pub fn serve(mut stream: UnixStream, request: ActRequest, peer: Peer, keystore: &Keystore) {
+    let begun = stream.write_all(HEAD).and_then(|()| Conversation::over(stream));
+    let Ok(conversation) = begun else { return };
+    let line = match Named::begin(&conversation) {
+        Ok(named) => {
+            conversation.say(&Line::Begun { id: named.0.clone() });
+            let usage = Usage { peer, purpose: purpose(&request) };
+            let mut person = RemotePerson(&conversation);
+            match keystore.act(request, &mut person, &RemoteCarrier(&conversation), &usage) {
+                Ok(answer) => Line::Done(Box::new(answer)),
+                Err(error) => Line::Failed { kind: error.kind(), message: error.to_string() },
+            }
+        }
+        Err(error) => {
+            Line::Failed { kind: ErrorKind::Fault, message: format!("cannot {}: {error}", request.operation()) }
+        }
+    };
+    conversation.end(&line);
+}
+
+/// `POST /v1/acts/{id}/answer`
+pub fn answer(id: &str, answer: ReplyTo) -> Result<Answer, ApiError> {
+    let conversation = going_on().as_ref().and_then(|acts| acts.get(id).cloned()).ok_or_else(|| {
+        ApiError::new(Status::NOT_FOUND, ErrorKind::Absent, "cannot answer: no act of this name is going on")
+    })?;
+    conversation
+        .answer(answer)
+        .map_err(|reason| ApiError::new(Status::CONFLICT, ErrorKind::Refused, format!("cannot answer: {reason}")))?;
+    Ok(Answer::done())
+}
+
+/// What a person is told that the act is, should the agent ask one.
+fn purpose(request: &ActRequest) -> Purpose {
+    match request {
+        ActRequest::Sign { content, .. } => super::sign::purpose(content.as_slice()),
+        ActRequest::Decrypt { message, .. } => super::open::purpose(message.as_slice()),
+        ActRequest::Administer { order, .. } => {
+            Purpose::Statement { operation: order.name().to_owned(), target: order.target().map(str::to_owned) }
+        }
+        other => Purpose::Act(other.operation()),
+    }
+}
+
+/// An act's name, as long as it goes on.
+struct Named(String);
+
+impl Named {
+    fn begin(conversation: &Arc<Conversation>) -> Result<Self, getrandom::Error> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)?;
+        let id = hex::encode(random);
+        going_on().get_or_insert_default().insert(id.clone(), Arc::clone(conversation));
+        Ok(Self(id))
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if let Some(acts) = going_on().as_mut() {
+            acts.remove(&self.0);
+        }
+    }
+}
+
+fn going_on() -> MutexGuard<'static, Option<HashMap<String, Arc<Conversation>>>> {
+    GOING_ON.lock().unwrap_or_else(PoisonError::into_inner)
+}

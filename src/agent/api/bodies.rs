@@ -1,0 +1,69 @@
+//! What requests bring: strict JSON, bytes in base64.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+use crate::agent::act::{Bytes, Choice};
+use crate::keyset::KeysetChoice;
+use crate::token::KeysetName;
+
+/// `POST /v1/sign`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sign {
+    pub content: Bytes,
+    #[serde(default)]
+    pub detached: bool,
+    pub keyset: Option<KeysetName>,
+    pub token: Option<String>,
+}
+
+/// `POST /v1/decrypt`: a whole message, or one `RecipientInfo` and how long the content key is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decrypt {
+    pub message: Option<Bytes>,
+    pub recipient_info: Option<Bytes>,
+    pub key_length: Option<usize>,
+    pub keyset: Option<KeysetName>,
+    pub token: Option<String>,
+}
+
+/// `POST /v1/log-in`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogIn {
+    pub keyset: Option<KeysetName>,
+    pub token: Option<String>,
+}
+
+/// `POST /v1/log-off`: all log-ins, or the one to a token.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogOff {
+    pub token: Option<String>,
+}
+
+/// `POST /v1/lock` and `POST /v1/unlock`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassPhrase {
+    pub pass_phrase: Bytes,
+}
+
+/// Reads a body.
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("cannot read the request: {error}")))
+}
+
+/// Reads a body; none is like an empty object.
+pub fn read_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
+    if body.is_empty() { Ok(T::default()) } else { read(body) }
+}
+
+/// Which keyset is meant.
+pub fn choice(keyset: Option<&KeysetName>, token: Option<&str>) -> Result<KeysetChoice, ApiError> {
+    let choice = Choice { name: keyset.cloned(), token: token.map(str::to_owned), default: None };
+    choice.to_choice().map_err(ApiError::bad_request)
+}

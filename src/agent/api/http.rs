@@ -1,0 +1,299 @@
+//! HTTP/1.1 (RFC 9112) as far as this API needs it: one request after the other on a blocking connection.
+
+use std::io::{self, ErrorKind as IoErrorKind, Write};
+use std::os::unix::net::UnixStream;
+
+use serde::Serialize;
+
+use super::error::{ApiError, Status};
+use crate::agent::wiped::WipedBuffer;
+use crate::keyset::ErrorKind;
+
+/// The most bytes of a head.
+const LONGEST_HEAD: usize = 16 * 1024;
+/// The most header fields.
+const MOST_FIELDS: usize = 64;
+/// How much is read at once while the head is not whole.
+const PIECE: usize = 4 * 1024;
+/// A buffer that has grown larger than this is let go of after the request it grew for.
+const KEPT: usize = 64 * 1024;
+
+/// A request's head.
+#[derive(Debug)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub query: Query,
+    pub keep_alive: bool,
+    head: usize,
+    length: usize,
+    expects_continue: bool,
+}
+
+/// The parameters after the question mark, decoded.
+#[derive(Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    status: Status,
+    body: WipedBuffer,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: UnixStream,
+    buffer: WipedBuffer,
+    out: WipedBuffer,
+}
+
+impl Connection {
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream, buffer: WipedBuffer::default(), out: WipedBuffer::default() }
+    }
+
+    /// The next request's head; none when the peer has ended the connection between two requests.
+    pub fn head(&mut self) -> Result<Option<Request>, ApiError> {
+        loop {
+            if let Some(request) = parse(self.buffer.as_slice())? {
+                return Ok(Some(request));
+            }
+            if self.buffer.len() >= LONGEST_HEAD {
+                return Err(ApiError::new(
+                    Status::HEAD_TOO_LARGE,
+                    ErrorKind::Usage,
+                    format!("cannot read the request: its head is longer than {LONGEST_HEAD} bytes"),
+                ));
+            }
+            match self.more(PIECE) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Reads the request's body whole.
+    pub fn body(&mut self, request: &Request, longest: usize) -> Result<(), ApiError> {
+        if request.length > longest {
+            return Err(ApiError::new(
+                Status::CONTENT_TOO_LARGE,
+                ErrorKind::Usage,
+                format!("cannot read the request: its body is longer than {longest} bytes"),
+            ));
+        }
+        let broken = |_| ApiError::bad_request("cannot read the request: it is cut off");
+        let whole = request.head + request.length;
+        if self.buffer.len() < whole && request.expects_continue {
+            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(broken)?;
+        }
+        while self.buffer.len() < whole {
+            let missing = whole - self.buffer.len();
+            if !self.more(missing).map_err(broken)? {
+                return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The request's body, once it is read.
+    pub fn content(&self, request: &Request) -> &[u8] {
+        self.buffer.as_slice().get(request.head..request.head + request.length).unwrap_or_default()
+    }
+
+    /// Wipes the request.
+    pub fn end_of(&mut self, request: &Request) {
+        let whole = request.head + request.length;
+        if whole > KEPT && self.buffer.len() == whole {
+            self.buffer = WipedBuffer::default();
+        } else {
+            self.buffer.consume(whole);
+        }
+    }
+
+    /// Sends an answer.
+    pub fn send(&mut self, answer: &Answer, keep_alive: bool) -> io::Result<()> {
+        self.out.clear();
+        write_head(&mut self.out, answer, keep_alive)?;
+        if answer.body.len() > KEPT {
+            self.stream.write_all(self.out.as_slice())?;
+            return self.stream.write_all(answer.body.as_slice());
+        }
+        // In one piece: most answers are small.
+        self.out.write_all(answer.body.as_slice())?;
+        self.stream.write_all(self.out.as_slice())
+    }
+
+    /// Says what is wrong with a request, and that the connection ends with it.
+    pub fn refuse(&mut self, error: &ApiError) {
+        // Whoever has gone already need not know.
+        let _ = self.send(&Answer::of_error(error), false);
+        self.take_what_still_comes();
+    }
+
+    /// The connection, for an answer that does not end like others. What was read beyond the request is no part of any.
+    pub fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
+    fn more(&mut self, limit: usize) -> io::Result<bool> {
+        loop {
+            match self.buffer.read_from(&mut self.stream, limit) {
+                Ok(read) => return Ok(read > 0),
+                Err(error) if error.kind() == IoErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A socket that is closed with bytes unread takes its last answer away from a peer that is still sending: a little of
+    /// that is read first.
+    fn take_what_still_comes(&mut self) {
+        let patience = std::time::Duration::from_millis(200);
+        if self.stream.shutdown(std::net::Shutdown::Write).is_err()
+            || self.stream.set_read_timeout(Some(patience)).is_err()
+        {
+            return;
+        }
+        for _ in 0..1024 {
+            self.buffer.clear();
+            if !self.more(KEPT).unwrap_or(false) {
+                return;
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// JSON of a value.
+    pub fn json(value: &impl Serialize) -> Result<Self, ApiError> {
+        Self::with_status(Status::OK, value)
+    }
+
+    /// JSON that is written already.
+    pub fn json_text(text: &str) -> Self {
+        let mut body = WipedBuffer::with_capacity(text.len());
+        // Into memory: nothing can fail.
+        let _ = body.write_all(text.as_bytes());
+        Self { status: Status::OK, body }
+    }
+
+    /// Nothing to say but that it is done.
+    pub fn done() -> Self {
+        Self { status: Status::NO_CONTENT, body: WipedBuffer::default() }
+    }
+
+    pub fn of_error(error: &ApiError) -> Self {
+        tracing::debug!(status = error.status.0, message = error.message, "refused");
+        Self::with_status(error.status, &error.body())
+            .unwrap_or_else(|_| Self { status: Status::FAULT, body: WipedBuffer::default() })
+    }
+
+    fn with_status(status: Status, value: &impl Serialize) -> Result<Self, ApiError> {
+        let mut body = WipedBuffer::with_capacity(1024);
+        serde_json::to_writer(&mut body, value).map_err(|error| {
+            ApiError::new(Status::FAULT, ErrorKind::Fault, format!("cannot write the answer: {error}"))
+        })?;
+        Ok(Self { status, body })
+    }
+}
+
+impl Query {
+    /// The parameter of this name.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    fn read(text: &str) -> Result<Self, ApiError> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decoded(name)?, decoded(value)?))
+        });
+        pairs.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Percent-decodes (RFC 3986 §2.1).
+pub fn decoded(text: &str) -> Result<String, ApiError> {
+    let wrong = || ApiError::bad_request("cannot read the request: its address is not percent-encoded UTF-8");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'%' {
+            let (digits, after) = after.split_at_checked(2).ok_or_else(wrong)?;
+            bytes.extend(hex::decode(digits).map_err(|_| wrong())?);
+            rest = after;
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+fn write_head(out: &mut WipedBuffer, answer: &Answer, keep_alive: bool) -> io::Result<()> {
+    write!(out, "HTTP/1.1 {} {}\r\n", answer.status.0, answer.status.reason())?;
+    // RFC 9110 §8.6: an answer without content has no length.
+    if answer.status != Status::NO_CONTENT {
+        write!(out, "Content-Type: application/json\r\nContent-Length: {}\r\n", answer.body.len())?;
+    }
+    out.write_all(if keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" })
+}
+
+/// The head, once it is whole.
+fn parse(bytes: &[u8]) -> Result<Option<Request>, ApiError> {
+    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    let head = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(head)) => head,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(ApiError::bad_request(format!("cannot read the request: {error}"))),
+    };
+    let (path, query) = request.path.unwrap_or("/").split_once('?').unwrap_or((request.path.unwrap_or("/"), ""));
+    let mut parsed = Request {
+        method: request.method.unwrap_or_default().to_owned(),
+        path: path.to_owned(),
+        query: Query::read(query)?,
+        keep_alive: request.version == Some(1),
+        head,
+        length: 0,
+        expects_continue: false,
+    };
+    let mut length = None;
+    for field in request.headers.iter() {
+        if field.name.eq_ignore_ascii_case("content-length") {
+            let value = std::str::from_utf8(field.value).ok().filter(|value| value.bytes().all(|b| b.is_ascii_digit()));
+            let value = value.and_then(|value| value.parse::<usize>().ok());
+            let value =
+                value.ok_or_else(|| ApiError::bad_request("cannot read the request: its length is no number"))?;
+            if length.is_some_and(|other| other != value) {
+                return Err(ApiError::bad_request("cannot read the request: it has two lengths"));
+            }
+            length = Some(value);
+        } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err(ApiError::new(
+                Status::LENGTH_REQUIRED,
+                ErrorKind::Usage,
+                "cannot read the request: its body must come with a Content-Length",
+            ));
+        } else if field.name.eq_ignore_ascii_case("origin") {
+            // Only browsers say where a request comes from, and no page has anything to ask here.
+            return Err(ApiError::new(
+                Status::FORBIDDEN,
+                ErrorKind::Refused,
+                "cannot serve a browser: this socket is for programs of this user",
+            ));
+        } else if field.name.eq_ignore_ascii_case("connection") {
+            let close = field.value.split(|b| *b == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"close"));
+            parsed.keep_alive &= !close;
+        } else if field.name.eq_ignore_ascii_case("expect") {
+            parsed.expects_continue = field.value.eq_ignore_ascii_case(b"100-continue");
+        }
+    }
+    parsed.length = length.unwrap_or(0);
+    Ok(Some(parsed))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Requests as programs, and attackers, send them.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use super::{Answer, Connection, Request, decoded, parse};
+use crate::agent::api::error::{ApiError, Status};
+
+fn head(text: &str) -> Result<Option<Request>, ApiError> {
+    parse(text.replace('\n', "\r\n").as_bytes())
+}
+
+fn refused(text: &str) -> Status {
+    head(text).map(|request| panic!("{request:?}")).unwrap_err().status
+}
+
+#[test]
+fn a_request_is_read() {
+    let request = head("POST /v1/sign?token=a%20b HTTP/1.1\nHost: x\nContent-Length: 12\n\n").unwrap().unwrap();
+    assert_eq!((request.method.as_str(), request.path.as_str(), request.length), ("POST", "/v1/sign", 12));
+    assert_eq!(request.query.value("token"), Some("a b"));
+    assert!(request.keep_alive && !request.expects_continue);
+    assert!(head("GET / HTTP/1.1\nHost: x\n").unwrap().is_none(), "not whole yet");
+    assert!(!head("GET / HTTP/1.1\nConnection: x, Close\n\n").unwrap().unwrap().keep_alive);
+    assert!(!head("GET / HTTP/1.0\n\n").unwrap().unwrap().keep_alive);
+}
+
+#[test]
+fn a_page_in_a_browser_is_refused() {
+    assert_eq!(refused("POST /v1/sign HTTP/1.1\nOrigin: http://example.org\nContent-Length: 0\n\n"), Status::FORBIDDEN);
+    assert_eq!(refused("GET /v1/tokens HTTP/1.1\norigin: null\n\n"), Status::FORBIDDEN);
+}
+
+#[test]
+fn a_body_without_a_length_and_with_two_is_refused() {
+    assert_eq!(refused("POST / HTTP/1.1\nTransfer-Encoding: chunked\n\n"), Status::LENGTH_REQUIRED);
+    assert_eq!(
+        refused("POST / HTTP/1.1\nContent-Length: 3\nTransfer-Encoding: chunked\n\n"),
+        Status::LENGTH_REQUIRED,
+        "a request is not smuggled in"
+    );
+    for lengths in ["3\nContent-Length: 4", "+3", "-1", "", "3, 3", "99999999999999999999999"] {
+        assert_eq!(
+            refused(&format!("POST / HTTP/1.1\nContent-Length: {lengths}\n\n")),
+            Status::BAD_REQUEST,
+            "{lengths}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_http_is_refused() {
+    for text in ["\u{1}\u{2}\n\n", "GET\n\n", "GET / HTTP/3.0\n\n", "GET / HTTP/1.1\nno colon\n\n"] {
+        assert_eq!(refused(text), Status::BAD_REQUEST, "{text:?}");
+    }
+    assert_eq!(refused("GET /?a=%zz HTTP/1.1\n\n"), Status::BAD_REQUEST);
+    for wrong in ["%", "%a", "%g0", "%ff"] {
+        assert!(decoded(wrong).is_err(), "{wrong}");
+    }
+    assert_eq!(decoded("Gr%C3%BC%C3%9Fe").unwrap(), "Grüße");
+}
+
+#[test]
+fn requests_follow_each_other_on_one_connection() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let peer = thread::spawn(move || {
+        // The second one comes in pieces, and waits to be told to go on.
+        theirs.write_all(b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nonePOST /b HTTP/1.1\r\nExpe").unwrap();
+        theirs.write_all(b"ct: 100-continue\r\nContent-Length: 5\r\n\r\n").unwrap();
+        let mut said = vec![0; 25];
+        theirs.read_exact(&mut said).unwrap();
+        theirs.write_all(b"other").unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut rest = String::new();
+        theirs.read_to_string(&mut rest).unwrap();
+        (String::from_utf8(said).unwrap(), rest)
+    });
+    let mut connection = Connection::new(ours);
+    for expected in [("/a", &b"one"[..]), ("/b", b"other")] {
+        let request = connection.head().unwrap().unwrap();
+        connection.body(&request, 5).unwrap();
+        assert_eq!((request.path.as_str(), connection.content(&request)), expected);
+        connection.end_of(&request);
+    }
+    connection.send(&Answer::json(&serde_json::json!({ "a": 1 })).unwrap(), true).unwrap();
+    connection.send(&Answer::done(), false).unwrap();
+    assert!(connection.head().unwrap().is_none());
+    drop(connection);
+    let (said, rest) = peer.join().unwrap();
+    assert_eq!(said, "HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(
+        rest,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}\
+         HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+    );
+}
+
+#[test]
+fn what_is_too_long_is_refused_before_it_is_read() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.write_all(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\n").unwrap();
+    let mut connection = Connection::new(ours);
+    let request = connection.head().unwrap().unwrap();
+    assert_eq!(connection.body(&request, 5).unwrap_err().status, Status::CONTENT_TOO_LARGE);
+
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let writing = thread::spawn(move || {
+        let _ = theirs.write_all(b"GET / HTTP/1.1\r\n");
+        let _ = theirs.write_all("X: y\r\n".repeat(60).as_bytes());
+        let _ = theirs.write_all(format!("Z: {}", "z".repeat(20_000)).as_bytes());
+        theirs
+    });
+    assert_eq!(Connection::new(ours).head().unwrap_err().status, Status::HEAD_TOO_LARGE);
+    drop(writing.join());
+}
+
+#[test]
+fn a_request_that_is_cut_off_is_no_request() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.write_all(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\nfive!").unwrap();
+    theirs.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut connection = Connection::new(ours);
+    let request = connection.head().unwrap().unwrap();
+    assert_eq!(connection.body(&request, 64).unwrap_err().status, Status::BAD_REQUEST);
+
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.write_all(b"POST / HTTP/1.1\r\nContent-Le").unwrap();
+    drop(theirs);
+    assert!(Connection::new(ours).head().unwrap().is_none());
+}

@@ -1,0 +1,38 @@
+//! `/v1/log-in`, `/v1/log-off`, `/v1/lock`, `/v1/unlock`.
+
+use serde_json::json;
+
+use super::Desk;
+use super::bodies::{LogIn, LogOff, PassPhrase, choice};
+use super::error::ApiError;
+use super::http::Answer;
+use super::keysets::name_of;
+use crate::agent::{Purpose, Usage};
+use crate::keyset::TokenSelector;
+
+impl Desk<'_> {
+    /// The agent's prompter asks for the PIN.
+    pub fn log_in(&self, request: &LogIn) -> Result<Answer, ApiError> {
+        let usage = Usage { peer: self.peer, purpose: Purpose::LogIn };
+        let choice = choice(request.keyset.as_ref(), request.token.as_deref())?;
+        let keyset = self.keystore.log_in(&choice, &usage)?;
+        Answer::json(&json!({ "keyset": keyset.name, "level": keyset.level, "token": name_of(&keyset.token) }))
+    }
+
+    pub fn log_off(&self, request: &LogOff) -> Result<Answer, ApiError> {
+        let selector = request.token.as_deref().map(str::parse::<TokenSelector>).transpose();
+        let selector = selector.map_err(|error| ApiError::bad_request(format!("cannot find this token: {error}")))?;
+        let ended = self.keystore.log_off(selector.as_ref())?;
+        Answer::json(&json!({ "ended": ended }))
+    }
+
+    pub fn lock(&self, request: &PassPhrase) -> Result<Answer, ApiError> {
+        self.keystore.lock(request.pass_phrase.as_slice())?;
+        Ok(Answer::done())
+    }
+
+    pub fn unlock(&self, request: &PassPhrase) -> Result<Answer, ApiError> {
+        self.keystore.unlock(request.pass_phrase.as_slice())?;
+        Ok(Answer::done())
+    }
+}

@@ -1,0 +1,97 @@
+//! The agent's own API: HTTP/1.1 and JSON on a Unix socket, for programs and for tokenkeep's own commands.
+//!
+//! Typed requests only: a content that becomes a signed CMS message, a message or a RecipientInfo that is opened. What is
+//! signed here is signed as data; an administrator's statement is signed by the act of that name alone, which asks the
+//! command that wants it for the PIN and says what it is for. `docs/agent-api.openapi.json` describes every path; it is
+//! served, too, at `/v1/openapi.json`.
+//!
+//! This must never sign a digest or a content type that speaks for an administrator, never say why a content key did not
+//! come out, never serve a page's script (whatever brings an `Origin` is refused), never wait for a body without a
+//! bound, and never log what goes through it.
+
+mod acts;
+mod bodies;
+mod error;
+mod events;
+mod http;
+mod keysets;
+mod log_ins;
+mod open;
+mod routes;
+mod sign;
+
+use std::os::unix::net::UnixStream;
+
+use super::{Keystore, Peer};
+use error::ApiError;
+use http::{Answer, Connection};
+use routes::Route;
+use sign::Signatory;
+
+/// The description of all this.
+const OPENAPI: &str = include_str!("../../../docs/agent-api.openapi.json");
+
+/// Serves one connection to its end.
+pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
+    let mut desk = Desk { keystore, peer, signatory: None };
+    let mut connection = Connection::new(stream);
+    loop {
+        let request = match connection.head() {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(error) => return connection.refuse(&error),
+        };
+        let route = match Route::find(&request.method, &request.path) {
+            Ok(route) => route,
+            Err(error) => return connection.refuse(&error),
+        };
+        if let Err(error) = connection.body(&request, route.longest_body()) {
+            return connection.refuse(&error);
+        }
+        let answer = match route {
+            Route::Events => return events::serve(connection.into_stream(), keystore),
+            Route::Acts => match bodies::read(connection.content(&request)) {
+                Ok(act) => {
+                    connection.end_of(&request);
+                    return acts::serve(connection.into_stream(), act, peer, keystore);
+                }
+                Err(error) => Err(error),
+            },
+            route => desk.answer(route, &request.query, connection.content(&request)),
+        };
+        connection.end_of(&request);
+        let answer = answer.unwrap_or_else(|error| Answer::of_error(&error));
+        if connection.send(&answer, request.keep_alive).is_err() || !request.keep_alive {
+            return;
+        }
+    }
+}
+
+/// What one connection has: who is at its other end, and whatever was signed with last.
+struct Desk<'a> {
+    keystore: &'a Keystore,
+    peer: Peer,
+    signatory: Option<Signatory>,
+}
+
+impl Desk<'_> {
+    fn answer(&mut self, route: Route, query: &http::Query, body: &[u8]) -> Result<Answer, ApiError> {
+        match route {
+            Route::OpenApi => Ok(Answer::json_text(OPENAPI)),
+            Route::Tokens => keysets::tokens(self.keystore),
+            Route::Keysets => keysets::keysets(self.keystore),
+            Route::Keyset(name) => keysets::keyset(self.keystore, &name, query),
+            Route::Certificates(name) => keysets::certificates(self.keystore, &name, query),
+            Route::PublicKeys => keysets::public_keys(self.keystore),
+            Route::Sign => self.sign(bodies::read(body)?),
+            Route::Decrypt => self.decrypt(bodies::read(body)?),
+            Route::LogIn => self.log_in(&bodies::read(body)?),
+            Route::LogOff => self.log_off(&bodies::read_or_default(body)?),
+            Route::Lock => self.lock(&bodies::read(body)?),
+            Route::Unlock => self.unlock(&bodies::read(body)?),
+            Route::ActAnswer(id) => acts::answer(&id, bodies::read(body)?),
+            // They take the connection with them, before this.
+            Route::Events | Route::Acts => Err(ApiError::no_such_path()),
+        }
+    }
+}

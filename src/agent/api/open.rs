@@ -1,0 +1,60 @@
+//! `/v1/decrypt`: a message or one recipient's content key.
+
+use super::Desk;
+use super::bodies::{self, choice};
+use super::error::ApiError;
+use super::http::Answer;
+use crate::agent::act::{ActAnswer, ActRequest, Bytes, Choice, NoCarrier};
+use crate::agent::{Purpose, Usage};
+use crate::smime::{EncryptedMessage, Message};
+
+impl Desk<'_> {
+    /// Opens as the keyset's level wants it.
+    pub fn decrypt(&self, request: bodies::Decrypt) -> Result<Answer, ApiError> {
+        let keyset = Choice::from(&choice(request.keyset.as_ref(), request.token.as_deref())?);
+        let (act, purpose) = match (request.message, request.recipient_info, request.key_length) {
+            (Some(message), None, None) => {
+                let purpose = purpose(message.as_slice());
+                (ActRequest::Decrypt { keyset, message }, purpose)
+            }
+            (None, Some(recipient_info), Some(key_length)) => {
+                (ActRequest::OpenRecipient { keyset, recipient_info, key_length }, Purpose::Decrypt { recipients: 1 })
+            }
+            _ => {
+                return Err(ApiError::bad_request(
+                    "cannot decrypt: give either a message, or a recipient_info and the key_length",
+                ));
+            }
+        };
+        let usage = Usage { peer: self.peer, purpose };
+        match self.keystore.act(act, &mut self.keystore.person(&usage), &NoCarrier, &usage)? {
+            ActAnswer::Decrypted { content, keyset, integrity_protected } => {
+                let content = Opened { content, keyset, integrity_protected };
+                Answer::json(&content)
+            }
+            ActAnswer::ContentKey { key, keyset } => {
+                Answer::json(&ContentKey { content_encryption_key: key, keyset: keyset.to_string() })
+            }
+            other => Err(ApiError::fault(format!("cannot decrypt: an act answered {other:?}"))),
+        }
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Opened {
+    keyset: String,
+    integrity_protected: bool,
+    content: Bytes,
+}
+
+#[derive(serde::Serialize)]
+struct ContentKey {
+    keyset: String,
+    content_encryption_key: Bytes,
+}
+
+/// What a person is told about a message that is to be opened.
+pub fn purpose(message: &[u8]) -> Purpose {
+    let read = Message::read(message).and_then(|message| EncryptedMessage::parse(&message));
+    Purpose::Decrypt { recipients: read.map_or(0, |message| message.recipients().len()) }
+}

@@ -1,0 +1,179 @@
+//! `/v1/sign`: a content in, a signed CMS message out. The hot path of this door.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::Desk;
+use super::bodies::{self, choice};
+use super::error::ApiError;
+use super::http::Answer;
+use super::keysets::{TokenOnWire, name_of};
+use crate::agent::act::Bytes;
+use crate::agent::{Identity, Keystore, Purpose, Usage};
+use crate::keyset::{KeysetError, refuse_expired};
+use crate::pki::Certificate;
+use crate::pki::oid::ContentType;
+use crate::smime::{self, Placement, Signing, SmimeError};
+use crate::token::{KeysetName, SignatureHash};
+
+/// What is the same for each signature with one key; kept for the next one on this connection.
+pub struct Signatory {
+    keyset: Option<KeysetName>,
+    token: Option<String>,
+    identity: Arc<Identity>,
+    certificate: Certificate,
+    chain: Vec<Certificate>,
+    /// Was a signature by this key found good with this certificate?
+    proven: bool,
+}
+
+impl Signatory {
+    fn find(keystore: &Keystore, request: &bodies::Sign) -> Result<Self, ApiError> {
+        let choice = choice(request.keyset.as_ref(), request.token.as_deref())?;
+        let found = keystore.choose(&choice)?;
+        let is_meant = |identity: &&Arc<Identity>| {
+            let keyset = &identity.keyset;
+            keyset.name == found.name && keyset.token.serial == found.token.serial && keyset.signing == found.signing
+        };
+        let identities = keystore.identities();
+        let Some(identity) = identities.iter().find(is_meant) else {
+            let described = format!("{:?} on {}", found.name.as_str(), found.token.name());
+            let reason = if found.is_usable() {
+                "its signing certificate is gone from the token, or cannot be read"
+            } else {
+                "its enrollment is not finished; type the `enroll` command with its letter again"
+            };
+            return Err(KeysetError::Refused(format!("cannot use the keyset {described}: {reason}")).into());
+        };
+        let chain = found.authority_certificate().and_then(|der| Certificate::from_der(der).ok());
+        Ok(Self {
+            keyset: request.keyset.clone(),
+            token: request.token.clone(),
+            certificate: Certificate::from_der(&identity.certificate).map_err(|error| unsigned(&error.into()))?,
+            identity: Arc::clone(identity),
+            chain: chain.into_iter().collect(),
+            proven: false,
+        })
+    }
+
+    /// Is it what this request means, and still so?
+    fn is_for(&self, keystore: &Keystore, request: &bodies::Sign) -> bool {
+        self.keyset == request.keyset
+            && self.token == request.token
+            && keystore.find(&self.identity.spki).is_some_and(|current| Arc::ptr_eq(&current, &self.identity))
+    }
+}
+
+impl Desk<'_> {
+    /// Signs as the keyset's level wants it: at High, and without a log-in, the agent's prompter asks for the PIN.
+    pub fn sign(&mut self, request: bodies::Sign) -> Result<Answer, ApiError> {
+        let kept = self.signatory.take().filter(|signatory| signatory.is_for(self.keystore, &request));
+        let mut signatory = match kept {
+            Some(signatory) => signatory,
+            None => Signatory::find(self.keystore, &request)?,
+        };
+        let now = self.keystore.now();
+        if !signatory.certificate.is_valid_at(now) {
+            refuse_expired(&signatory.identity.keyset, now)?;
+        }
+        let content = request.content.as_slice();
+        let signing = Signing {
+            certificate: &signatory.certificate,
+            chain: &signatory.chain,
+            placement: if request.detached { Placement::Detached } else { Placement::Attached },
+            signing_time: now,
+            content_type: ContentType::DATA,
+        };
+        let prepared = smime::prepare(content, &signing).map_err(|error| unsigned(&error))?;
+        let usage = Usage { peer: self.peer, purpose: purpose(content) };
+        let hash = SignatureHash::usual_for(signatory.identity.algorithm);
+        let signature = self.keystore.sign(&signatory.identity, hash, prepared.signed_attributes(), &usage)?;
+        // Once for each key and connection: that the key is the certificate's, and that the token computes.
+        if !signatory.proven {
+            prepared.check(signature.as_bytes()).map_err(|error| unsigned(&error.into()))?;
+        }
+        let cms = prepared.finish(signature.as_bytes()).map_err(|error| unsigned(&error.into()))?;
+        let answer = Answer::json(&Signed {
+            keyset: signatory.identity.keyset.name.as_str(),
+            token: name_of(&signatory.identity.keyset.token),
+            cms: cms.into(),
+        });
+        signatory.proven = true;
+        self.signatory = Some(signatory);
+        answer
+    }
+}
+
+#[derive(Serialize)]
+struct Signed<'a> {
+    keyset: &'a str,
+    token: TokenOnWire<'a>,
+    cms: Bytes,
+}
+
+/// What a person is told about a content that is to be signed: its digest, and the subject of a mail.
+pub fn purpose(content: &[u8]) -> Purpose {
+    Purpose::SignContent { sha256: Sha256::digest(content).into(), subject: subject(content) }
+}
+
+/// The `Subject:` of a mail (RFC 5322 §2.2), unfolded; none when the content does not begin with header fields.
+fn subject(content: &[u8]) -> Option<String> {
+    const LONGEST: usize = 16 * 1024;
+    let head = content.get(..content.len().min(LONGEST))?;
+    let mut subject: Option<String> = None;
+    let mut in_subject = false;
+    for line in head.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            return subject.filter(|subject| !subject.is_empty());
+        }
+        let text = std::str::from_utf8(line).ok()?;
+        if text.starts_with([' ', '\t']) {
+            if let (true, Some(subject)) = (in_subject, subject.as_mut()) {
+                subject.push_str(text);
+            }
+            continue;
+        }
+        let (name, value) = text.split_once(':')?;
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        in_subject = subject.is_none() && name.eq_ignore_ascii_case("subject");
+        if in_subject {
+            subject = Some(value.trim().to_owned());
+        }
+    }
+    None
+}
+
+fn unsigned(error: &SmimeError) -> ApiError {
+    KeysetError::Message { operation: "sign", reason: error.to_string() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::subject;
+
+    #[test]
+    fn the_subject_of_a_mail_is_told() {
+        let mail =
+            b"From: a@example.org\r\nSUBJECT: Offer\r\n of today\r\nTo: b@example.org\r\n\r\nSubject: not this\r\n";
+        assert_eq!(subject(mail).as_deref(), Some("Offer of today"));
+        assert_eq!(subject(b"Subject: one\nSubject: two\n\n").as_deref(), Some("one"));
+    }
+
+    #[test]
+    fn what_is_no_mail_has_no_subject() {
+        for content in [
+            &b""[..],
+            b"Subject: never ends",
+            b"a text\n\nSubject: x\n\n",
+            b"Sub ject: x\n\n",
+            b"\xff: x\nSubject: y\n\n",
+        ] {
+            assert_eq!(subject(content), None, "{content:?}");
+        }
+    }
+}

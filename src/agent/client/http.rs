@@ -1,0 +1,147 @@
+//! As much of HTTP/1.1 as a command needs to speak to the agent.
+
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::super::wiped::WipedBuffer;
+
+/// The most bytes a head has.
+const LONGEST_HEAD: usize = 16 * 1024;
+/// The most bytes of an error's body.
+const LONGEST_ERROR: usize = 64 * 1024;
+/// How much is read at once.
+const PIECE: usize = 16 * 1024;
+
+/// A request whose answer is lines of JSON until the connection ends.
+#[derive(Debug)]
+pub struct Exchange {
+    stream: UnixStream,
+    buffer: WipedBuffer,
+}
+
+impl Exchange {
+    /// Sends the request, and reads the head of its answer.
+    ///
+    /// # Errors
+    /// The connection broke, or the agent refused the request: then its sentence.
+    pub fn begin(mut stream: UnixStream, path: &str, body: &impl Serialize) -> io::Result<Self> {
+        send(&mut stream, path, body)?;
+        let mut buffer = WipedBuffer::default();
+        let head = read_head(&mut stream, &mut buffer)?;
+        if head.status != 200 {
+            return Err(read_error(&mut stream, &mut buffer, &head));
+        }
+        Ok(Self { stream, buffer })
+    }
+
+    /// How long the next line may take; none: as long as it takes.
+    pub fn wait_for(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(patience)
+    }
+
+    /// The next line.
+    ///
+    /// # Errors
+    /// The connection ended before it, or it is none.
+    pub fn line<T: DeserializeOwned>(&mut self) -> io::Result<T> {
+        let mut looked = 0;
+        loop {
+            let unread = self.buffer.as_slice().get(looked..).unwrap_or_default();
+            if let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.as_slice().get(..looked + end).unwrap_or_default();
+                let value = serde_json::from_slice(line).map_err(|error| io::Error::new(ErrorKind::InvalidData, error));
+                self.buffer.consume(looked + end + 1);
+                return value;
+            }
+            looked = self.buffer.len();
+            more(&mut self.stream, &mut self.buffer)?;
+        }
+    }
+}
+
+/// Sends one request and reads its answer, which has no body when all is well; the connection for the next one.
+///
+/// # Errors
+/// The connection broke, or the agent refused the request: then its sentence.
+pub fn post(mut stream: UnixStream, path: &str, body: &impl Serialize) -> io::Result<UnixStream> {
+    send(&mut stream, path, body)?;
+    let mut buffer = WipedBuffer::default();
+    let head = read_head(&mut stream, &mut buffer)?;
+    if head.status == 204 { Ok(stream) } else { Err(read_error(&mut stream, &mut buffer, &head)) }
+}
+
+fn send(stream: &mut UnixStream, path: &str, body: &impl Serialize) -> io::Result<()> {
+    let mut json = WipedBuffer::with_capacity(1024);
+    serde_json::to_writer(&mut json, body)?;
+    let length = json.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    // An agent that refuses by the head alone has answered, and closed: its answer is what counts.
+    match stream.write_all(json.as_slice()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+struct Head {
+    status: u16,
+    length: Option<usize>,
+}
+
+fn read_head(stream: &mut UnixStream, buffer: &mut WipedBuffer) -> io::Result<Head> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut response = httparse::Response::new(&mut headers);
+        let parsed =
+            response.parse(buffer.as_slice()).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        if let httparse::Status::Complete(end) = parsed {
+            let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+            let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok());
+            let head = Head { status: response.code.unwrap_or(0), length };
+            buffer.consume(end);
+            return Ok(head);
+        }
+        if buffer.len() > LONGEST_HEAD {
+            return Err(io::Error::new(ErrorKind::InvalidData, "its answer has no end of its head"));
+        }
+        more(stream, buffer)?;
+    }
+}
+
+fn more(stream: &mut UnixStream, buffer: &mut WipedBuffer) -> io::Result<()> {
+    loop {
+        match buffer.read_from(stream, PIECE) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err(io::Error::new(ErrorKind::TimedOut, "it does not answer"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The agent's own sentence where it sent one.
+fn read_error(stream: &mut UnixStream, buffer: &mut WipedBuffer, head: &Head) -> io::Error {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Sentence,
+    }
+    #[derive(Deserialize)]
+    struct Sentence {
+        message: String,
+    }
+    let length = head.length.unwrap_or(0).min(LONGEST_ERROR);
+    while buffer.len() < length && more(stream, buffer).is_ok() {}
+    match serde_json::from_slice::<Body>(buffer.as_slice()) {
+        Ok(body) => io::Error::other(body.error.message),
+        Err(_) => io::Error::other(format!("it answered with status {}", head.status)),
+    }
+}

@@ -1,0 +1,326 @@
+//! The command's end of the agent's API: how tokenkeep's own commands have the agent do an act.
+//!
+//! The command stays the [`Person`] and the [`Carrier`] of the act: it gives PINs from where it was told to take them, and
+//! takes bytes to the authority. Sentences and ends are those of the act, as if it were done here.
+//!
+//! This must never speak to an agent of another user, never try anything twice, and never take an agent that has ended
+//! for one that has refused.
+
+mod error;
+mod http;
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use error::ClientError;
+
+use self::http::Exchange;
+use super::act::{ActAnswer, ActRequest, Asked, Choice, Enroll, Errand, Line, NoCarrier, OnlineOrFile, Reply, ReplyTo};
+use crate::carrier::Carrier;
+use crate::keyset::{
+    Answered, Decrypted, Deleted, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, KnownLog, NoPin,
+    Person, PinRequest, TokenTrouble,
+};
+use crate::letter::Letter;
+use crate::statement::{Answer, Operation, SignedStatement};
+use crate::token::TokenInfo;
+
+/// How long an agent may take to take a request, which it does before anything else.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The agent that runs on this machine for this user.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    socket: PathBuf,
+}
+
+impl Agent {
+    /// The agent behind this socket; none when nobody listens there.
+    ///
+    /// # Errors
+    /// [`ClientError::AnotherUsers`]; [`ClientError::Unusable`] when the socket is there and cannot be used.
+    pub fn at(socket: &Path) -> Result<Option<Self>, ClientError> {
+        match UnixStream::connect(socket) {
+            Ok(stream) => {
+                same_user(&stream, socket)?;
+                Ok(Some(Self { socket: socket.to_owned() }))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
+            Err(error) => Err(ClientError::Unusable { socket: socket.to_owned(), reason: error.to_string() }),
+        }
+    }
+
+    /// The tokens that are there.
+    ///
+    /// # Errors
+    /// As all that follow: the act's own, and those of the way to the agent.
+    pub fn tokens(&self) -> Result<Vec<TokenInfo>, ClientError> {
+        match self.simple(&ActRequest::ListTokens {})? {
+            ActAnswer::Tokens(tokens) => Ok(tokens),
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
+    /// The keysets that are there, and what could not be looked at.
+    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), ClientError> {
+        match self.simple(&ActRequest::ListKeysets {})? {
+            ActAnswer::Keysets(found) => found.read().map_err(|_| ClientError::Unfitting),
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
+    /// The one keyset that is meant.
+    pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, ClientError> {
+        match self.simple(&ActRequest::ChooseKeyset(choice.into()))? {
+            ActAnswer::Keyset(keyset) => (*keyset).try_into().map_err(|_| ClientError::Unfitting),
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
+    /// Signs: DER of a CMS `ContentInfo`.
+    pub fn sign(
+        &self,
+        keyset: &FoundKeyset,
+        content: &[u8],
+        detached: bool,
+        person: &mut dyn Person,
+    ) -> Result<Vec<u8>, ClientError> {
+        let request = ActRequest::Sign { keyset: Choice::of(keyset), content: content.into(), detached };
+        match self.act(&request, person, &NoCarrier)? {
+            ActAnswer::Signed(cms) => Ok(cms.into_vec()),
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
+    /// Decrypts.
+    pub fn decrypt(
+        &self,
+        choice: &KeysetChoice,
+        message: &[u8],
+        person: &mut dyn Person,
+    ) -> Result<Decrypted, ClientError> {
+        let request = ActRequest::Decrypt { keyset: choice.into(), message: message.into() };
+        match self.act(&request, person, &NoCarrier)? {
+            ActAnswer::Decrypted { content, keyset, integrity_protected } => {
+                Ok(Decrypted { content: content.into_secret(), keyset, integrity_protected })
+            }
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
+    /// Signs an administrator's command, takes it to the authority, and gives the answer.
+    pub fn administer(
+        &self,
+        keyset: &FoundKeyset,
+        carrier: &dyn Carrier,
+        operation: Operation,
+        known_log: KnownLog,
+        person: &mut dyn Person,
+    ) -> Result<Answered, ClientError> {
+        let (keyset, order) = (Choice::of(keyset), operation.into());
+        let request = ActRequest::Administer { keyset, order, way: OnlineOrFile::Online, known_log };
+        answered(self.act(&request, person, carrier)?)
+    }
+
+    /// Signs an administrator's command that goes as a file.
+    pub fn sign_for_a_file(
+        &self,
+        keyset: &FoundKeyset,
+        operation: Operation,
+        known_log: KnownLog,
+        person: &mut dyn Person,
+    ) -> Result<SignedStatement, ClientError> {
+        let (keyset, order) = (Choice::of(keyset), operation.into());
+        let request = ActRequest::Administer { keyset, order, way: OnlineOrFile::File, known_log };
+        match self.act(&request, person, &NoCarrier)? {
+            ActAnswer::Signed(statement) => {
+                SignedStatement::parse(statement.as_slice()).map_err(|_| ClientError::Unfitting)
+            }
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
+    /// Opens the authority's response to a command that went as a file.
+    pub fn open_response(
+        &self,
+        keyset: &FoundKeyset,
+        statement: &SignedStatement,
+        response: Vec<u8>,
+        known_log: KnownLog,
+        person: &mut dyn Person,
+    ) -> Result<Answered, ClientError> {
+        let (statement, response) = (statement.as_der().into(), response.into());
+        let request = ActRequest::OpenResponse { keyset: Choice::of(keyset), statement, response, known_log };
+        answered(self.act(&request, person, &NoCarrier)?)
+    }
+
+    /// Changes the PIN of the keyset's token.
+    pub fn pin_change(&self, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<(), ClientError> {
+        match self.act(&ActRequest::ChangePin { keyset: Choice::of(keyset) }, person, &NoCarrier)? {
+            ActAnswer::PinChanged {} => Ok(()),
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
+    /// Deletes a keyset.
+    pub fn delete(&self, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<Deleted, ClientError> {
+        match self.act(&ActRequest::DeleteKeyset { keyset: Choice::of(keyset) }, person, &NoCarrier)? {
+            ActAnswer::Deleted { keys, certificates } => Ok(Deleted { keys, certificates }),
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
+    /// Enrolls. An enrollment that ended without a keyset is an error here: its sentence and its end.
+    pub fn enroll(
+        &self,
+        carrier: &dyn Carrier,
+        letter: &Letter,
+        options: &EnrollOptions,
+        person: &mut dyn Person,
+    ) -> Result<Enrolled, ClientError> {
+        let enroll = Enroll::new(letter.to_text().as_bytes().into(), options);
+        match self.act(&ActRequest::Enroll(Box::new(enroll)), person, carrier)? {
+            ActAnswer::Enrolled(enrolled) => (*enrolled).try_into().map_err(|_| ClientError::Unfitting),
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
+    fn simple(&self, request: &ActRequest) -> Result<ActAnswer, ClientError> {
+        self.act(request, &mut Nobody, &NoCarrier)
+    }
+
+    /// Has one act done. Each question comes here, and each errand is run from here.
+    fn act(
+        &self,
+        request: &ActRequest,
+        person: &mut dyn Person,
+        carrier: &dyn Carrier,
+    ) -> Result<ActAnswer, ClientError> {
+        let operation = request.operation();
+        let ended = |error: io::Error| {
+            tracing::debug!(%error, "the connection to the agent broke");
+            ClientError::Ended { operation }
+        };
+        let unusable =
+            |error: io::Error| ClientError::Unusable { socket: self.socket.clone(), reason: error.to_string() };
+        let mut lines = Exchange::begin(self.connect()?, "/v1/acts", request).map_err(unusable)?;
+        let mut answers = None;
+        let mut name = None;
+        loop {
+            let reply = match lines.line::<Line>().map_err(ended)? {
+                Line::Begun { id } => {
+                    lines.wait_for(None).map_err(ended)?;
+                    name = Some(format!("/v1/acts/{id}/answer"));
+                    continue;
+                }
+                Line::Progress(step) => {
+                    person.progress(step);
+                    continue;
+                }
+                Line::Notice(notice) => {
+                    person.notice(notice);
+                    continue;
+                }
+                Line::Done(answer) => return Ok(*answer),
+                Line::Failed { kind, message } => return Err(KeysetError::Told { kind, message }.into()),
+                Line::Ask { number, question } => ReplyTo { number, reply: asked(&question, operation, person) },
+                Line::Carry { number, errand } => ReplyTo { number, reply: carried(errand, carrier) },
+            };
+            let path = name.as_deref().ok_or(ClientError::Unfitting)?;
+            let connection = match answers.take() {
+                Some(connection) => connection,
+                None => self.connect()?,
+            };
+            answers = Some(http::post(connection, path, &reply).map_err(ended)?);
+        }
+    }
+
+    fn connect(&self) -> Result<UnixStream, ClientError> {
+        let unusable =
+            |error: io::Error| ClientError::Unusable { socket: self.socket.clone(), reason: error.to_string() };
+        let stream = UnixStream::connect(&self.socket).map_err(unusable)?;
+        same_user(&stream, &self.socket)?;
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .map_err(unusable)?;
+        Ok(stream)
+    }
+}
+
+/// PINs go to a process of this user, and to no other.
+fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
+    let unusable = |reason: String| ClientError::Unusable { socket: socket.to_owned(), reason };
+    let peer = rustix::net::sockopt::socket_peercred(stream).map_err(|error| unusable(error.to_string()))?;
+    if peer.uid == rustix::process::geteuid() {
+        Ok(())
+    } else {
+        Err(ClientError::AnotherUsers { socket: socket.to_owned() })
+    }
+}
+
+fn answered(answer: ActAnswer) -> Result<Answered, ClientError> {
+    match answer {
+        ActAnswer::Letter { text, alarm } => {
+            let answer = text.into_text().map(Answer::Letter).ok_or(ClientError::Unfitting)?;
+            Ok(Answered { answer, alarm })
+        }
+        ActAnswer::Answered { answer, alarm } => Ok(Answered { answer, alarm }),
+        _ => Err(ClientError::Unfitting),
+    }
+}
+
+/// Puts a question to the person here. The act's own word stands for what it is for: it is what was typed.
+fn asked(question: &Asked, operation: &'static str, person: &mut dyn Person) -> Reply {
+    let pin = match question {
+        Asked::Existing { token, .. } => person.pin(PinRequest::Existing { operation, token }),
+        Asked::Resumed { token } => person.pin(PinRequest::Resumed { token }),
+        Asked::New { label } => person.pin(PinRequest::New { label }),
+        Asked::NewSoPin { label } => person.pin(PinRequest::NewSoPin { label }),
+        Asked::LastTry { token } => {
+            return match person.risks_last_try(token) {
+                Ok(()) => Reply::Yes {},
+                Err(reason) => Reply::No(reason),
+            };
+        }
+    };
+    match pin {
+        Ok(pin) => Reply::Pin(pin.as_str().as_bytes().into()),
+        Err(reason) => Reply::No(reason),
+    }
+}
+
+fn carried(errand: Errand, carrier: &dyn Carrier) -> Reply {
+    let brought = match errand {
+        Errand::Cmp(message) => carrier.cmp(message.as_slice()),
+        Errand::CaCertificate {} => carrier.ca_certificate(),
+        Errand::Statement(statement) => carrier.statement(statement.as_slice()),
+        Errand::SearchCertificates(email) => {
+            return match carrier.search_certificates(&email) {
+                Ok(found) => Reply::Certificates(found.into_iter().map(Into::into).collect()),
+                Err(error) => Reply::NotCarried(error),
+            };
+        }
+    };
+    match brought {
+        Ok(bytes) => Reply::Carried(bytes.into()),
+        Err(error) => Reply::NotCarried(error),
+    }
+}
+
+/// For acts that ask nobody.
+struct Nobody;
+
+impl Person for Nobody {
+    fn pin(&mut self, _request: PinRequest<'_>) -> Result<crate::token::Pin, NoPin> {
+        Err(NoPin::Unavailable("nobody is asked for this".to_owned()))
+    }
+
+    fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+        Err(NoPin::LastTry)
+    }
+}

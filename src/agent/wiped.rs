@@ -1,0 +1,111 @@
+//! A growing buffer that leaves nothing behind: requests and answers can hold PINs, letters and what was encrypted.
+
+use std::io::{self, Read, Write};
+
+use zeroize::{Zeroize, Zeroizing};
+
+/// Bytes that are wiped when they are dropped, and also when the buffer grows and they move.
+#[derive(Debug, Default)]
+pub struct WipedBuffer {
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl WipedBuffer {
+    /// With room for so many bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { bytes: Zeroizing::new(Vec::with_capacity(capacity)) }
+    }
+
+    /// What is in it.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many bytes are in it.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks for that")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Empties and wipes it; its room stays.
+    pub fn clear(&mut self) {
+        self.bytes.as_mut_slice().zeroize();
+        self.bytes.clear();
+    }
+
+    /// Removes the first bytes; those after them move to the front.
+    pub fn consume(&mut self, count: usize) {
+        let length = self.bytes.len();
+        let count = count.min(length);
+        self.bytes.copy_within(count.., 0);
+        if let Some(rest) = self.bytes.get_mut(length - count..) {
+            rest.zeroize();
+        }
+        self.bytes.truncate(length - count);
+    }
+
+    /// Makes room for so many bytes more.
+    pub fn reserve(&mut self, more: usize) {
+        let needed = self.bytes.len().saturating_add(more);
+        if needed > self.bytes.capacity() {
+            let mut larger = Vec::with_capacity(needed.max(self.bytes.capacity().saturating_mul(2)));
+            larger.extend_from_slice(&self.bytes);
+            // What is replaced is wiped.
+            self.bytes = Zeroizing::new(larger);
+        }
+    }
+
+    /// Reads once, at most `limit` bytes, to its end; how many came.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn read_from(&mut self, source: &mut impl Read, limit: usize) -> io::Result<usize> {
+        let before = self.bytes.len();
+        self.reserve(limit);
+        self.bytes.resize(before + limit, 0);
+        let read = source.read(self.bytes.get_mut(before..).unwrap_or_default());
+        self.bytes.truncate(before + read.as_ref().copied().unwrap_or(0));
+        read
+    }
+}
+
+impl Write for WipedBuffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.reserve(bytes.len());
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::WipedBuffer;
+
+    #[test]
+    fn what_is_written_and_read_is_in_it_in_order() {
+        let mut buffer = WipedBuffer::with_capacity(2);
+        buffer.write_all(b"abc").unwrap();
+        assert_eq!(buffer.read_from(&mut b"defg".as_slice(), 3).unwrap(), 3);
+        assert_eq!(buffer.as_slice(), b"abcdef");
+        buffer.consume(4);
+        assert_eq!(buffer.as_slice(), b"ef");
+        buffer.consume(9);
+        assert_eq!(buffer.len(), 0);
+        assert_eq!(buffer.read_from(&mut b"".as_slice(), 3).unwrap(), 0);
+        assert_eq!(buffer.len(), 0);
+    }
+
+    #[test]
+    fn it_is_empty_after_it_was_cleared_and_keeps_its_room() {
+        let mut buffer = WipedBuffer::with_capacity(16);
+        buffer.write_all(b"secret").unwrap();
+        buffer.clear();
+        assert!(buffer.len() == 0 && buffer.bytes.capacity() >= 16);
+    }
+}
