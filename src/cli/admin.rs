@@ -14,7 +14,7 @@ use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
 use crate::carrier::Http;
-use crate::keyset::{self, Answered, KnownLog, LogAlarm};
+use crate::keyset::{Answered, KnownLog, LogAlarm};
 use crate::letter::Letter;
 use crate::statement::{Answer, Operation};
 use crate::token::SecurityLevel;
@@ -139,8 +139,8 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
 
 /// Sends the command and gives the authority's answer.
 fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answered, Failure> {
-    let tokens = around.tokens()?;
-    let keyset = around.keyset(&tokens, &who.which)?;
+    let desk = around.desk()?;
+    let keyset = around.keyset(&desk, &who.which)?;
     let http = who.authority.http.as_deref().unwrap_or(&keyset.authority.http);
     let https = who.authority.https.as_deref().unwrap_or(&keyset.authority.https);
     let fingerprint = keyset.authority_sha256().ok_or_else(|| {
@@ -150,7 +150,7 @@ fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answ
     let carrier = Http::new(http, https, fingerprint)?;
     let prompter = around.prompter(who.pin.pin_source.as_ref(), None)?;
     let mut person = AtTheCommandLine::new(prompter, around.screen);
-    Ok(keyset::administer(&tokens, &keyset, &carrier, operation, who.log.known(), &mut person, around.now())?)
+    desk.administer(&keyset, &carrier, operation, who.log.known(), &mut person, around.now())
 }
 
 /// Gives the authority's answer by `give`, its refusal as a failure. With an audit log that is not to be believed the

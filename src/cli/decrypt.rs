@@ -8,7 +8,6 @@ use super::message;
 use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
-use crate::keyset;
 use crate::smime::{self, Format, Message};
 
 /// What the command line says.
@@ -26,9 +25,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     message::check(around.screen, arguments.files.out(), Content::Decrypted)?;
     let message = Message::read(&output::read(arguments.files.input())?)?;
-    let tokens = around.tokens()?;
+    let desk = around.desk()?;
     let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
-    let decrypted = keyset::decrypt(&tokens, &around.choice(&arguments.which)?, &message.cms, &mut person)?;
+    let decrypted = desk.decrypt(&around.choice(&arguments.which)?, &message.cms, &mut person)?;
     let unpacked = match message.format {
         Format::Smime => smime::from_entity(&decrypted.content).map(zeroize::Zeroizing::new),
         Format::Der | Format::Pem => None,

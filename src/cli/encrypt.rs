@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::arguments::{AuthorityAt, Files, FormatName, WhichKeyset};
+use super::desk::Desk;
 use super::exit::{Exit, Failure};
 use super::message;
 use super::output::{self, Content};
 use super::surroundings::Surroundings;
 use crate::carrier::{Carrier, Http};
-use crate::keyset::{self, KeyUse, Tokens, Trust};
+use crate::keyset::{self, KeyUse, Trust};
 use crate::pki::path::{self, Purpose};
 use crate::pki::{Certificate, EmailAddress, PathProblem};
 use crate::prompter::showable;
@@ -50,18 +51,18 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         recipients.extend(Certificate::read_all(&output::read(Some(path))?)?);
     }
     // Tokens are needed to know the authority, and welcome to encrypt to oneself.
-    let tokens = match around.tokens() {
-        Ok(tokens) => Some(tokens),
+    let desk = match around.desk() {
+        Ok(desk) => Some(desk),
         Err(failure) if !arguments.to.is_empty() => return Err(failure),
         Err(_) => None,
     };
-    if let Some(tokens) = tokens.as_ref().filter(|_| !arguments.to.is_empty()) {
-        recipients.extend(search(arguments, tokens, around.now())?);
+    if let Some(desk) = desk.as_ref().filter(|_| !arguments.to.is_empty()) {
+        recipients.extend(search(arguments, desk, around.now())?);
     }
     let input = output::read(arguments.files.input())?;
     let names: Vec<_> = recipients.iter().map(Certificate::display_name).collect();
-    if let Some(tokens) = tokens.filter(|_| !arguments.not_to_self) {
-        for own in own_certificates(arguments, around, &tokens)? {
+    if let Some(desk) = desk.filter(|_| !arguments.not_to_self) {
+        for own in own_certificates(arguments, around, &desk)? {
             if !recipients.contains(&own) {
                 recipients.push(own);
             }
@@ -85,8 +86,8 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
 }
 
 /// The certificates of all addresses; names those that have none, and encrypts to nobody then.
-fn search(arguments: &Arguments, tokens: &Tokens, now: Timestamp) -> Result<Vec<Certificate>, Failure> {
-    let trust = keyset::trust(tokens)?;
+fn search(arguments: &Arguments, desk: &Desk, now: Timestamp) -> Result<Vec<Certificate>, Failure> {
+    let trust = desk.trust()?;
     let (address, fingerprint) = trust.authority(arguments.authority.http.as_deref())?;
     let http = arguments.authority.http.as_deref().unwrap_or(&address.http);
     let carrier = Http::new(http, arguments.authority.https.as_deref().unwrap_or(&address.https), fingerprint)?;
@@ -150,9 +151,9 @@ fn anchors(trust: &Trust) -> Result<Vec<Certificate>, Failure> {
 fn own_certificates(
     arguments: &Arguments,
     around: &Surroundings<'_>,
-    tokens: &Tokens,
+    desk: &Desk,
 ) -> Result<Vec<Certificate>, Failure> {
-    let keyset = match around.keyset(tokens, &arguments.which) {
+    let keyset = match around.keyset(desk, &arguments.which) {
         Ok(keyset) => keyset,
         Err(failure) if arguments.which.keyset.is_some() || arguments.which.token.is_some() => return Err(failure),
         Err(_) => {
@@ -160,7 +161,7 @@ fn own_certificates(
             return Ok(Vec::new());
         }
     };
-    let anchors = anchors(&keyset::trust(tokens)?)?;
+    let anchors = anchors(&desk.trust()?)?;
     let details = keyset::show(&keyset)?;
     let own = details.certificates.iter().filter(|certificate| certificate.key_use == KeyUse::Encryption);
     let mut own = own.map(|certificate| Certificate::from_der(&certificate.der)).collect::<Result<Vec<_>, _>>()?;

@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
 use crate::carrier::Http;
-use crate::keyset::{self, EnrollOptions, Enrolled, Enrollment, TokenSelector};
+use crate::keyset::{self, EnrollOptions, Enrolled, TokenSelector};
 use crate::letter::Letter;
 use crate::prompter::PinSource;
 use crate::token::{KeysetName, SecurityLevel};
@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let http = arguments.authority.http.as_deref().unwrap_or(&letter.http_url);
     let https = arguments.authority.https.as_deref().unwrap_or(&letter.https_url);
     let carrier = Http::new(http, https, letter.ca_fingerprint)?;
-    let tokens = around.tokens()?;
+    let desk = around.desk()?;
     let options = EnrollOptions {
         keyset: arguments.keyset.clone(),
         level: arguments.level,
@@ -67,10 +67,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         so_pin: arguments.so_pin_source.is_some(),
     };
     let mut person = person(arguments, around)?;
-    match keyset::enroll(&tokens, &carrier, &letter, &options, &mut person, around.now())? {
-        Enrollment::Enrolled(enrolled) => tell(&enrolled, around),
-        Enrollment::NotEnrolled(not) => Err(Failure::new(not.kind().into(), not.to_string())),
-    }
+    tell(&desk.enroll(&carrier, &letter, &options, &mut person, around.now())?, around)
 }
 
 fn person<'a>(arguments: &Arguments, around: &Surroundings<'a>) -> Result<AtTheCommandLine<'a>, Failure> {

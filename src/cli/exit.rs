@@ -5,6 +5,7 @@ use std::process::{ExitCode, ExitStatus};
 use serde::{Serialize, Serializer};
 
 use crate::agent::BrokerError;
+use crate::agent::client::ClientError;
 use crate::authority::{AuthorityError, ConfigurationError};
 use crate::carrier::CarrierError;
 use crate::keyset::{ErrorKind, KeysetError};
@@ -189,6 +190,12 @@ impl From<ErrorKind> for Exit {
 
 impl From<KeysetError> for Failure {
     fn from(error: KeysetError) -> Self {
+        Self::new(error.kind().into(), error.to_string())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
         Self::new(error.kind().into(), error.to_string())
     }
 }

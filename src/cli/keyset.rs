@@ -64,7 +64,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
 
 /// Lists keysets.
 pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let (keysets, troubles) = around.tokens()?.keysets()?;
+    let (keysets, troubles) = around.desk()?.keysets()?;
     token::warn(around, &troubles);
     let rows = keysets
         .iter()
@@ -86,7 +86,7 @@ pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exi
 
 fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let which = WhichKeyset { keyset: arguments.name, token: arguments.token };
-    let details = keyset::show(&around.keyset(&around.tokens()?, &which)?)?;
+    let details = keyset::show(&around.keyset(&around.desk()?, &which)?)?;
     let keyset = &details.keyset;
     let mut lines = vec![
         format!("Keyset      {}", keyset.name.as_str()),
@@ -108,9 +108,9 @@ fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
 }
 
 fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let tokens = around.tokens()?;
+    let desk = around.desk()?;
     let which = WhichKeyset { keyset: Some(arguments.name), token: arguments.token };
-    let keyset = around.keyset(&tokens, &which)?;
+    let keyset = around.keyset(&desk, &which)?;
     let prompter = around.prompter(arguments.pin.pin_source.as_ref(), None)?;
     if !arguments.yes {
         let question = format!(
@@ -130,7 +130,7 @@ fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure>
             }
         }
     }
-    let deleted = keyset::delete(&tokens, &keyset, &mut AtTheCommandLine::new(prompter, around.screen))?;
+    let deleted = desk.delete(&keyset, &mut AtTheCommandLine::new(prompter, around.screen))?;
     around.screen.answer(
         format!(
             "Deleted keyset {:?}: {} keys, {} certificates.",

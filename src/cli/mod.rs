@@ -17,6 +17,7 @@ mod config;
 mod decrypt;
 mod demo;
 mod descriptors;
+mod desk;
 mod encrypt;
 mod enroll;
 mod exit;

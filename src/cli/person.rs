@@ -49,7 +49,10 @@ impl Person for AtTheCommandLine<'_> {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
         self.stop_spinning();
         let pin = match request {
-            PinRequest::Existing { token, .. } => self.prompter.pin(&token.name().to_string()),
+            PinRequest::Existing { operation, token } => {
+                // What a PIN is for is said where it is typed: a command to an authority is no mail.
+                self.prompter.pin(&format!("{} to {operation}", token.name()))
+            }
             PinRequest::Resumed { token } => {
                 self.resuming.as_ref().unwrap_or(&self.prompter).pin(&token.name().to_string())
             }

@@ -62,10 +62,10 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
 }
 
 fn change(arguments: &Change, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let tokens = around.tokens()?;
-    let keyset = around.keyset(&tokens, &arguments.which)?;
+    let desk = around.desk()?;
+    let keyset = around.keyset(&desk, &arguments.which)?;
     let prompter = around.prompter(arguments.pin.pin_source.as_ref(), arguments.new_pin.new_pin_source.as_ref())?;
-    keyset::pin_change(&tokens, &keyset, &mut AtTheCommandLine::new(prompter, around.screen))?;
+    desk.pin_change(&keyset, &mut AtTheCommandLine::new(prompter, around.screen))?;
     let token = keyset.token.name();
     around.screen.answer(
         format!("Changed the PIN of {token}."),

@@ -8,7 +8,7 @@ use super::message;
 use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
-use crate::keyset::{self, SignOptions};
+use crate::keyset::SignOptions;
 use crate::smime::{self, Message};
 
 /// What the command line says.
@@ -32,15 +32,15 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let content = if arguments.format == FormatName::Der { Content::Binary } else { Content::Text };
     message::check(around.screen, arguments.files.out(), content)?;
-    let tokens = around.tokens()?;
-    let keyset = around.keyset(&tokens, &arguments.which)?;
+    let desk = around.desk()?;
+    let keyset = around.keyset(&desk, &arguments.which)?;
     let mut input = output::read(arguments.files.input())?;
     if arguments.format == FormatName::Smime {
         input = smime::to_entity(&input);
     }
     let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
     let options = SignOptions { detached: arguments.detached };
-    let cms = keyset::sign(&tokens, &keyset, &input, options, &mut person, around.now())?;
+    let cms = desk.sign(&keyset, &input, options, &mut person, around.now())?;
     let detached = arguments.detached.then_some(input.as_slice());
     let signed = Message::write(&cms, arguments.format.into(), detached)?;
     message::deliver(

@@ -10,8 +10,11 @@ use jiff::Timestamp;
 use super::arguments::{Common, WhichKeyset};
 use super::config::{AgentConfiguration, ModuleFiles, ModulePlaces};
 use super::descriptors;
+use super::desk::Desk;
 use super::exit::Failure;
 use super::screen::Screen;
+use crate::agent::client::Agent;
+use crate::agent::{Directory, Door};
 use crate::keyset::{FoundKeyset, KeysetChoice, Tokens};
 use crate::prompter::{PinSource, Prompter};
 use crate::token::KeysetName;
@@ -69,6 +72,19 @@ impl<'a> Surroundings<'a> {
         self.common.as_arguments()
     }
 
+    /// Who does the acts with keysets: the agent when it runs, unless the command line names modules or says otherwise;
+    /// else this process.
+    pub fn desk(&self) -> Result<Desk, Failure> {
+        if self.common.no_agent || self.names_modules() {
+            return Ok(Desk::Here(self.tokens()?));
+        }
+        let socket = directory("TOKENKEEP_AGENT_API").unwrap_or_else(|| Directory::of_this_user().socket(Door::Api));
+        match Agent::at(&socket)? {
+            Some(agent) => Ok(Desk::There(agent)),
+            None => Ok(Desk::Here(self.tokens()?)),
+        }
+    }
+
     /// Which keyset is meant, with the defaults of environment and agent.toml.
     pub fn choice(&self, which: &WhichKeyset) -> Result<KeysetChoice, Failure> {
         let from_environment = match env::var("TOKENKEEP_KEYSET") {
@@ -85,8 +101,8 @@ impl<'a> Surroundings<'a> {
     }
 
     /// The one keyset that is meant.
-    pub fn keyset(&self, tokens: &Tokens, which: &WhichKeyset) -> Result<FoundKeyset, Failure> {
-        Ok(tokens.choose(&self.choice(which)?)?)
+    pub fn keyset(&self, desk: &Desk, which: &WhichKeyset) -> Result<FoundKeyset, Failure> {
+        desk.choose(&self.choice(which)?)
     }
 
     /// Who gives PINs: these sources, else agent.toml's for existing ones, else the terminal.
@@ -101,7 +117,7 @@ impl<'a> Surroundings<'a> {
     }
 }
 
-/// A directory that the environment names; relative ones are none (XDG Base Directory Specification).
+/// A path that the environment names; relative ones are none (XDG Base Directory Specification).
 pub fn directory(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }

@@ -22,9 +22,9 @@ pub struct ListArguments {}
 
 /// Lists tokens.
 pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let tokens = around.tokens()?;
-    let infos = tokens.list()?;
-    let (keysets, troubles) = tokens.keysets()?;
+    let desk = around.desk()?;
+    let infos = desk.tokens()?;
+    let (keysets, troubles) = desk.keysets()?;
     warn(around, &troubles);
     let on = |token: &TokenInfo| -> Vec<String> {
         keysets.iter().filter(|keyset| is_on(keyset, token)).map(|keyset| keyset.name.as_str().to_owned()).collect()

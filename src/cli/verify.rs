@@ -11,7 +11,6 @@ use super::exit::{Exit, Failure};
 use super::message;
 use super::output::{self, Content};
 use super::surroundings::Surroundings;
-use crate::keyset;
 use crate::pki::Certificate;
 use crate::prompter::showable;
 use crate::smime::{self, Format, Message, SignerReport, Verdict};
@@ -60,7 +59,7 @@ fn anchors(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Vec<Certi
         anchors.extend(Certificate::read_all(&bytes)?);
     }
     // With authorities given, tokens are welcome, not needed.
-    let known = around.tokens().and_then(|tokens| Ok(keyset::trust(&tokens)?.anchors()));
+    let known = around.desk().and_then(|desk| Ok(desk.trust()?.anchors()));
     match known {
         Ok(known) => {
             for der in known {

@@ -12,7 +12,6 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::person::AtTheCommandLine;
 use crate::cli::surroundings::Surroundings;
-use crate::keyset;
 use crate::statement::{Answer, Operation, SignedStatement};
 
 /// What the command line says of `admin open`.
@@ -38,10 +37,10 @@ pub struct Open {
 /// Signs the command into a new file.
 pub(super) fn state(operation: Operation, file: &Path, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     output::check_new(file)?;
-    let tokens = around.tokens()?;
-    let keyset = around.keyset(&tokens, &who.which)?;
+    let desk = around.desk()?;
+    let keyset = around.keyset(&desk, &who.which)?;
     let mut person = AtTheCommandLine::new(around.prompter(who.pin.pin_source.as_ref(), None)?, around.screen);
-    let signed = keyset::sign_for_a_file(&tokens, &keyset, operation, who.log.known(), &mut person, around.now())?;
+    let signed = desk.sign_for_a_file(&keyset, operation, who.log.known(), &mut person, around.now())?;
     output::write_new(file, signed.as_der())?;
     let statement = signed.claimed_statement()?;
     let about = statement.operation.target().map(|target| format!(" {target}")).unwrap_or_default();
@@ -71,11 +70,11 @@ pub(super) fn open(arguments: &Open, around: &Surroundings<'_>) -> Result<Exit, 
     let out = new_file(arguments.letter_out.as_deref())?;
     let statement = SignedStatement::parse(&output::read(Some(&arguments.statement))?)?;
     let response = output::read(Some(&arguments.response))?;
-    let tokens = around.tokens()?;
-    let keyset = around.keyset(&tokens, &arguments.which)?;
+    let desk = around.desk()?;
+    let keyset = around.keyset(&desk, &arguments.which)?;
     let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
     let known_log = arguments.log.known();
-    let answered = keyset::open_response(&tokens, &keyset, &statement, response, known_log, &mut person, around.now())?;
+    let answered = desk.open_response(&keyset, &statement, response, known_log, &mut person, around.now())?;
     answer(answered, |answer| match answer {
         Answer::Letter(text) => hand_out(
             &text,

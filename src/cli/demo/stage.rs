@@ -206,7 +206,7 @@ impl<'a> Stage<'a> {
             .env("XDG_CONFIG_HOME", at("config"))
             .env("XDG_STATE_HOME", at("state"))
             .env("XDG_RUNTIME_DIR", at("runtime"));
-        for variable in ["TOKENKEEP_KEYSET", "STATE_DIRECTORY", "CREDENTIALS_DIRECTORY"] {
+        for variable in ["TOKENKEEP_KEYSET", "TOKENKEEP_AGENT_API", "STATE_DIRECTORY", "CREDENTIALS_DIRECTORY"] {
             command.env_remove(variable);
         }
         Ok(command)
