@@ -50,6 +50,8 @@ has pkcs11-tool || wanted+=(opensc)
 has p11tool || wanted+=(gnutls-bin)
 has p11-kit || wanted+=(p11-kit)
 has ssh-keygen || wanted+=(openssh-client)
+[ -x /usr/sbin/sshd ] || has sshd || wanted+=(openssh-server)
+has git || wanted+=(git)
 any_file '/usr/lib/*/engines-3/pkcs11.so' || wanted+=(libengine-pkcs11-openssl)
 
 as_root=()

@@ -1,6 +1,7 @@
 //! The door with keys in software behind it, and what clients send as tests need it. `ssh-keygen` and `ssh-agent` are witnesses.
 
 mod answers;
+mod corpus;
 mod foreign_bytes;
 mod host_keys;
 

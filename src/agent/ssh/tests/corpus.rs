@@ -1,0 +1,188 @@
+//! Conversations of real clients with OpenSSH's agent, kept in `tests/corpus/ssh`, said again to this door.
+
+use std::path::{Path, PathBuf};
+
+use super::{SoftwareKeys, answer, connection};
+use crate::agent::Purpose;
+use crate::agent::ssh::framing::Incoming;
+use crate::agent::ssh::key_blob::KeyBlob;
+use crate::agent::ssh::verification::has_signed;
+use crate::agent::ssh::wire::Reader;
+use crate::agent::ssh::{Request, SignedData};
+use crate::pki::software_keys::SoftwareKey;
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
+}
+
+/// The keys that the clients used, in the order in which they were added.
+fn keys() -> SoftwareKeys {
+    let key = |name| SoftwareKey::from_pem(&std::fs::read(directory().join(format!("cms/keys/{name}.key"))).unwrap());
+    SoftwareKeys::new(&[&key("rsa"), &key("p256"), &key("p384")])
+}
+
+/// The recorded connections whose names begin so: messages with their answers.
+fn conversations(prefix: &str) -> Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> {
+    let entries = std::fs::read_dir(directory().join("ssh/openssh")).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with(prefix));
+    names.sort();
+    assert!(!names.is_empty(), "{prefix} is gone");
+    names.into_iter().map(|name| (name.clone(), conversation(&name))).collect()
+}
+
+fn conversation(name: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let bytes = std::fs::read(directory().join("ssh/openssh").join(name)).unwrap();
+    let (mut stream, mut incoming) = (&bytes[..], Incoming::new());
+    let mut next = || incoming.next(&mut stream).unwrap().map(<[u8]>::to_vec);
+    std::iter::from_fn(|| Some((next()?, next().unwrap()))).collect()
+}
+
+/// Is the answer to a request to sign a good one?
+fn is_signed(message: &[u8], answer: &[u8]) -> bool {
+    let Request::Sign(request) = Request::read(message).unwrap() else { panic!() };
+    let key = KeyBlob::read(request.key_blob).unwrap().key;
+    let mut reader = Reader::new(answer);
+    reader.byte() == Some(14)
+        && reader.string().is_some_and(|signature| has_signed(key, request.data, signature))
+        && reader.is_at_end()
+}
+
+#[test]
+fn every_log_in_is_signed_for_the_host_that_the_client_has_bound() {
+    let mut signed = 0;
+    for (name, messages) in conversations("log-in-").into_iter().chain(conversations("forwarded-1")) {
+        let keys = keys();
+        let mut connection = connection(&keys);
+        for (message, theirs) in messages {
+            let ours = answer(&mut connection, &message);
+            match message[0] {
+                27 if name.contains("p521") => assert_eq!((&ours[..], &theirs[..]), (&[28][..], &[6][..])),
+                13 => {
+                    assert!(is_signed(&message, &ours), "{name}");
+                    assert!(is_signed(&message, &theirs), "{name}");
+                    // RSA signs the same data always the same way.
+                    assert!(!name.contains("rsa-") || name.contains("p256-to") || ours == theirs, "{name}");
+                    signed += 1;
+                }
+                11 => assert_eq!(ours[..5], theirs[..5], "{name}"),
+                _ => assert_eq!(ours, theirs, "{name}"),
+            }
+        }
+        let purposes = keys.purposes.borrow();
+        let [Purpose::SshLogIn { user, host_key: Some(host) }] = &purposes[..] else { panic!("{name}: {purposes:?}") };
+        assert!(!user.is_empty() && host.starts_with("SHA256:"), "{name}: {purposes:?}");
+        assert_eq!(host.contains("not verified"), name.contains("p521"), "{name}");
+    }
+    assert!(signed >= 10, "{signed}");
+}
+
+#[test]
+fn a_log_in_over_a_forwarded_connection_says_so() {
+    let keys = keys();
+    let mut connection = connection(&keys);
+    for (message, theirs) in conversation("forwarded-3.bin") {
+        let ours = answer(&mut connection, &message);
+        match message[0] {
+            13 => assert!(is_signed(&message, &ours)),
+            11 => assert_eq!(ours[..5], theirs[..5]),
+            _ => assert_eq!(ours, theirs),
+        }
+    }
+    let purposes = keys.purposes.borrow();
+    let [Purpose::SshLogIn { host_key: Some(host), .. }] = &purposes[..] else { panic!("{purposes:?}") };
+    assert!(host.contains(", forwarded by SHA256:"), "{host}");
+}
+
+#[test]
+fn every_sshsig_blob_is_signed() {
+    let mut namespaces = Vec::new();
+    for (name, messages) in ["sshsig-", "git-", "forwarded-git-3"].into_iter().flat_map(conversations) {
+        let keys = keys();
+        let mut connection = connection(&keys);
+        for (message, theirs) in messages {
+            let ours = answer(&mut connection, &message);
+            match message[0] {
+                13 => {
+                    assert!(is_signed(&message, &ours) && is_signed(&message, &theirs), "{name}");
+                    assert!(!name.contains("rsa") || ours == theirs, "{name}");
+                }
+                11 => assert_eq!(ours[..5], theirs[..5], "{name}"),
+                _ => assert_eq!(ours, theirs, "{name}"),
+            }
+        }
+        for purpose in keys.purposes.borrow().iter() {
+            let Purpose::SshSignature { namespace, hash } = purpose else { panic!("{name}: {purpose:?}") };
+            namespaces.push(format!("{namespace} {} {}", hash.0, hash.1.len()));
+        }
+    }
+    namespaces.sort();
+    let expected = [
+        "file sha512 64",
+        "file sha512 64",
+        "file sha512 64",
+        "git sha512 64",
+        "git sha512 64",
+        "user@example.org sha256 32",
+    ];
+    assert_eq!(namespaces, expected);
+}
+
+#[test]
+fn the_keys_are_listed_as_openssh_lists_them() {
+    for (_, messages) in conversations("list-") {
+        for (message, theirs) in messages {
+            let ours = super::first_answer(&keys(), &message);
+            let blobs = |answer: &[u8]| {
+                let mut reader = Reader::new(&answer[5..]);
+                let blobs: Vec<Vec<u8>> = std::iter::from_fn(|| {
+                    let blob = reader.string()?.to_vec();
+                    reader.text().map(|_comment| blob)
+                })
+                .collect();
+                assert!(reader.is_at_end());
+                blobs
+            };
+            assert_eq!(blobs(&ours), blobs(&theirs));
+            assert_eq!(blobs(&ours).len(), 3);
+        }
+    }
+}
+
+#[test]
+fn ssh_add_logs_in_logs_off_locks_and_unlocks() {
+    let keys = keys();
+    for (prefix, ours, asked) in [
+        ("add-card-1", &[6][..], Some("log in /usr/lib/softhsm/libsofthsm2.so Some(\"a-pass-phrase\") None false")),
+        ("add-card-c", &[6], Some("log in /usr/lib/softhsm/libsofthsm2.so Some(\"a-pass-phrase\") Some(60s) true")),
+        ("remove-card", &[6], Some("log off /usr/lib/softhsm/libsofthsm2.so")),
+        ("remove-key", &[6], Some("log off from p256")),
+        // A private key is not taken; SSH 1's message, which follows the one for all keys, is not known.
+        ("add-key", &[5], None),
+        ("remove-all", &[6, 5], Some("log off from all")),
+        ("lock-1", &[6], None),
+        ("lock-2", &[12], None),
+        ("lock-3", &[6], None),
+    ] {
+        keys.asked.borrow_mut().clear();
+        for (name, messages) in conversations(prefix) {
+            let answers = messages.iter().map(|(message, _)| super::first_answer(&keys, message)[0]);
+            assert_eq!(answers.collect::<Vec<_>>(), ours, "{name}");
+        }
+        assert_eq!(keys.asked.borrow().first().map(String::as_str), asked, "{prefix}");
+    }
+}
+
+/// A recorded request is signed because of what it is, not because it was recorded.
+#[test]
+fn a_recorded_request_changed_anywhere_in_its_frame_is_another_or_none() {
+    for (name, messages) in ["log-in-", "sshsig-"].into_iter().flat_map(conversations) {
+        for (message, _) in messages.iter().filter(|(message, _)| message[0] == 13) {
+            let Request::Sign(request) = Request::read(message).unwrap() else { panic!() };
+            for cut in 0..request.data.len() {
+                assert!(SignedData::read(&request.data[..cut]).is_err(), "{name} {cut}");
+                assert!(cut == 0 || SignedData::read(&request.data[cut..]).is_err(), "{name} from {cut}");
+            }
+        }
+    }
+}
