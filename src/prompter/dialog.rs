@@ -196,3 +196,6 @@ fn descriptor(number: u32, environment: &Environment) -> Result<By, String> {
     };
     if open { Ok(By::Descriptor(number)) } else { Err("it was not open when this program was started".to_owned()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,14 +126,14 @@ fn without_a_terminal_nobody_is_asked_and_the_remedy_is_said() {
 }
 
 /// A pseudo-terminal of its own (made by `script`), with a person's hands at it.
-struct Desk {
+pub(super) struct Desk {
     script: Child,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     screen: mpsc::Receiver<u8>,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut script = Command::new("script")
             .args(["-q", "-f", "-c", "tty; exec sleep 60", "/dev/null"])
             .stdin(Stdio::piped())
@@ -156,7 +156,7 @@ impl Desk {
     }
 
     /// What the screen shows up to and with this text.
-    fn until(&self, text: &str) -> String {
+    pub(super) fn until(&self, text: &str) -> String {
         let mut shown = Vec::new();
         while !shown.ends_with(text.as_bytes()) {
             match self.screen.recv_timeout(Duration::from_secs(20)) {
@@ -167,7 +167,7 @@ impl Desk {
         String::from_utf8(shown).unwrap()
     }
 
-    fn press(&mut self, keys: &str) {
+    pub(super) fn press(&mut self, keys: &str) {
         self.script.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 

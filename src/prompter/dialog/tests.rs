@@ -1,0 +1,100 @@
+//! Which way is chosen, and each way with a real program behind it: scripts, an Assuan peer that says what it is told to
+//! say, and the pinentries of Debian at a pseudo-terminal.
+
+mod choice;
+mod pinentries;
+mod programs;
+mod scripted_pinentry;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Started, Stdio};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::prompter::tests::Desk;
+
+/// A directory with programs.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A script, written by a process of its own: a test that starts a program at this moment would inherit the file while
+    /// it is open for writing here, and then it could not be run ("text file busy").
+    fn script(&self, name: &str, body: &str) -> PathBuf {
+        let path = self.path(name);
+        let mut writer = Started::new("/bin/sh")
+            .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let text = format!("#!/bin/sh\n{body}\n").replace("$PLACE", &self.0.path().display().to_string());
+        writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(writer.wait().unwrap().success());
+        path
+    }
+
+    /// What a script left in a file.
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// What a script is to leave in a file, waited for.
+    fn wait_for(&self, name: &str) -> String {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !self.read(name).ends_with('\n') {
+            assert!(Instant::now() < end, "{name} was not written");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.read(name)
+    }
+}
+
+/// Nothing but these variables and the places where programs are; no terminal.
+fn environment(variables: &[(&str, &Path)]) -> Environment {
+    let path = ("PATH", Path::new("/usr/bin:/bin"));
+    let all = std::iter::once(&path).chain(variables).map(|(name, value)| (OsString::from(name), (*value).into()));
+    Environment::new(all).with_terminal("/dev/null").with_patience(Duration::from_secs(20))
+}
+
+fn display() -> (&'static str, &'static Path) {
+    ("DISPLAY", Path::new(":99"))
+}
+
+fn ask() -> Ask {
+    Ask {
+        title: "Use of a signing key".to_owned(),
+        lines: vec!["git (process 4711) asks".to_owned(), "keyset \"Jürgen\", token \"card\"".to_owned()],
+        prompt: "PIN".to_owned(),
+        warning: None,
+    }
+}
+
+fn question() -> Ask {
+    Ask { prompt: "Sign?".to_owned(), ..ask() }
+}
+
+/// Whether a process runs, and is not only remembered.
+fn runs(process: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/stat", process.trim())).unwrap_or_default();
+    status.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
+}
+
+#[track_caller]
+fn ends_soon(process: &str) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while runs(process) {
+        assert!(Instant::now() < end, "process {process} runs on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

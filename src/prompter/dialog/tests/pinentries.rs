@@ -1,0 +1,93 @@
+//! The pinentries of Debian, at a pseudo-terminal that `$GPG_TTY` names.
+
+use super::*;
+
+struct AtDesk {
+    desk: Desk,
+    dialog: Dialog,
+}
+
+impl AtDesk {
+    fn new(program: &str, terminal_kind: &str, patience: Duration) -> Self {
+        let desk = Desk::new();
+        let variables =
+            [("GPG_TTY", desk.path.as_path()), ("TERM", Path::new(terminal_kind)), ("LC_ALL", Path::new("C"))];
+        let way: Way = format!("pinentry:/usr/bin/{program}").parse().unwrap();
+        let dialog = Dialog::choose(&way, &environment(&variables).with_patience(patience)).unwrap();
+        Self { desk, dialog }
+    }
+
+    /// Asks while a person answers each prompt with the next keys.
+    fn ask<T: Send>(&mut self, answers: &[(&str, &str)], act: impl FnOnce(&Dialog) -> T + Send) -> T {
+        let dialog = &self.dialog;
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| act(dialog));
+            for (prompt, keys) in answers {
+                self.desk.until(prompt);
+                // The prompt is shown a moment before the echo is switched off.
+                std::thread::sleep(Duration::from_millis(200));
+                self.desk.press(keys);
+            }
+            asking.join().unwrap()
+        })
+    }
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn pinentry_tty_asks() {
+    let mut at = AtDesk::new("pinentry-tty", "dumb", LONG);
+    let warned = Ask { warning: Some("The next wrong PIN locks it.".to_owned()), ..ask() };
+    let shown = [("locks it.", ""), ("keyset \"Jürgen\"", ""), ("PIN:", "123456\r")];
+    assert_eq!(at.ask(&shown, |dialog| dialog.pin(&warned)).unwrap().as_str(), "123456");
+    let error = at.ask(&[("PIN:", "\x04")], |dialog| dialog.pin(&ask())).unwrap_err();
+    assert!(matches!(error, PrompterError::Cancelled { .. }), "{error}");
+    let twice = [("PIN:", "abcdef\r"), ("Once more:", "abcdef\r")];
+    assert_eq!(at.ask(&twice, |dialog| dialog.new_pin(&ask())).unwrap().as_str(), "abcdef");
+}
+
+#[test]
+fn pinentry_tty_confirms() {
+    let mut at = AtDesk::new("pinentry-tty", "dumb", LONG);
+    for (keys, yes) in [("y", true), ("n", false)] {
+        assert_eq!(at.ask(&[("Sign?", ""), ("? ", keys)], |dialog| dialog.confirm(&question())).unwrap(), yes);
+    }
+    let error = at.ask(&[("Sign?", ""), ("? ", "c")], |dialog| dialog.confirm(&question())).unwrap_err();
+    assert!(error.is_cancelled(), "{error}");
+}
+
+#[test]
+fn pinentry_curses_asks_and_confirms() {
+    let mut at = AtDesk::new("pinentry-curses", "xterm", LONG);
+    let pin = at.ask(&[("Jürgen", ""), ("Cancel", "123456\r")], |dialog| dialog.pin(&ask()));
+    assert_eq!(pin.unwrap().as_str(), "123456");
+    let error = at.ask(&[("Cancel", "12\t\t\r")], |dialog| dialog.pin(&ask())).unwrap_err();
+    assert!(matches!(error, PrompterError::Cancelled { .. }), "{error}");
+    // It asks once, whatever it is told; so it is asked twice.
+    let twice = [("Cancel", "abcdef\r"), ("Once more:", "abcdef\r")];
+    assert_eq!(at.ask(&twice, |dialog| dialog.new_pin(&ask())).unwrap().as_str(), "abcdef");
+    assert!(at.ask(&[("Sign?", ""), ("Cancel", "\r")], |dialog| dialog.confirm(&question())).unwrap());
+    assert!(!at.ask(&[("Sign?", ""), ("Cancel", "\t\r")], |dialog| dialog.confirm(&question())).unwrap());
+}
+
+#[test]
+fn a_pinentry_that_nobody_answers_ends() {
+    for (program, kind) in [("pinentry-tty", "dumb"), ("pinentry-curses", "xterm")] {
+        let mut at = AtDesk::new(program, kind, Duration::from_secs(3));
+        let error = at.ask(&[], |dialog| dialog.pin(&ask())).unwrap_err();
+        assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{program}: {error}");
+        // pinentry-curses forgets its own time-out once a key was pressed.
+        let error = at.ask(&[("PIN:", "1")], |dialog| dialog.pin(&ask())).unwrap_err();
+        assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{program}: {error}");
+    }
+}
+
+#[test]
+fn what_was_typed_ahead_is_no_pin() {
+    let mut at = AtDesk::new("pinentry-curses", "xterm", LONG);
+    at.desk.press("987654\r");
+    at.desk.until("987654");
+    let pin = at.ask(&[("Cancel", "123456\r")], |dialog| dialog.pin(&ask()));
+    assert_eq!(pin.unwrap().as_str(), "123456");
+}

@@ -1,0 +1,162 @@
+//! An Assuan peer that answers as it is told to, badly for the most part.
+
+use super::*;
+
+/// A pinentry with windows that answers `GETPIN` and `CONFIRM` by these lines of a shell, and writes down what it is told.
+fn peer(place: &Place, answer: &str) -> Dialog {
+    peer_within(place, answer, Duration::from_secs(20))
+}
+
+fn peer_within(place: &Place, answer: &str, patience: Duration) -> Dialog {
+    let body = format!(
+        "echo 'OK Pleased to meet you'\n\
+         while IFS= read -r line; do\n\
+         printf '%s\\n' \"$line\" >> $PLACE/told\n\
+         case \"$line\" in\n\
+         'GETINFO flavor') printf 'D qt\\nOK\\n' ;;\n\
+         GETPIN*|CONFIRM*) {answer} ;;\n\
+         'OPTION lc-'*|SETTIMEOUT*|SETREPEAT*) echo 'ERR 83886254 Unknown option' ;;\n\
+         BYE) echo OK; exit 0 ;;\n\
+         *) echo OK ;;\n\
+         esac\n\
+         done"
+    );
+    let way = Way::Pinentry(Some(place.script("pinentry", &body)));
+    Dialog::choose(&way, &environment(&[display()]).with_patience(patience)).unwrap()
+}
+
+#[test]
+fn a_pin_arrives_as_it_was_typed() {
+    let place = Place::new();
+    for (sent, typed) in [("D 123456", "123456"), ("D 12%2534", "12%34"), ("D a%C3%BCb c", "aüb c"), ("D %41%42", "AB")]
+    {
+        assert_eq!(peer(&place, &format!("printf '%s\\nOK\\n' '{sent}'")).pin(&ask()).unwrap().as_str(), typed);
+    }
+    let parts = "printf '# a comment\\nS STATUS x\\nD 12\\nD 34\\nOK\\r\\n'";
+    assert_eq!(peer(&place, parts).pin(&ask()).unwrap().as_str(), "1234");
+}
+
+#[test]
+fn it_is_told_the_question_and_offered_no_cache() {
+    let place = Place::new();
+    let ask = Ask { warning: Some("The next wrong PIN locks it.".to_owned()), ..ask() };
+    peer(&place, "printf 'D 1\\nOK\\n'").pin(&ask).unwrap();
+    let told = place.read("told");
+    let description = "SETDESC Use of a signing key%0Agit (process 4711) asks%0Akeyset \"Jürgen\", token \"card\"\n";
+    assert!(told.contains(description), "{told}");
+    assert!(told.contains("SETPROMPT PIN:\n") && told.contains("SETERROR The next wrong PIN locks it.\n"), "{told}");
+    assert!(told.contains("SETTIMEOUT 20\n"), "{told}");
+    assert!(told.ends_with("GETPIN\nBYE\n"), "{told}");
+    assert!(!told.contains("SETKEYINFO") && !told.contains("cache") && !told.contains("ttyname"), "{told}");
+}
+
+#[test]
+fn a_hostile_name_is_neither_a_command_nor_markup_nor_too_long() {
+    let place = Place::new();
+    let hostile = "x\nGETPIN\n%0A\u{202e}<b>".to_owned() + &"%\n".repeat(5_000);
+    let ask = Ask { title: hostile.clone(), lines: vec![hostile.clone(), hostile, "the token".to_owned()], ..ask() };
+    peer(&place, "printf 'D 1\\nOK\\n'").pin(&ask).unwrap();
+    let told = place.read("told");
+    assert_eq!(told.matches("\nGETPIN\n").count(), 1, "{told}");
+    let description = told.lines().find(|line| line.starts_with("SETDESC ")).unwrap();
+    assert!(description.len() <= 1_000 && description.ends_with("%0Athe token"), "{description}");
+    assert!(description.contains("x\u{fffd}GETPIN\u{fffd}%250A\u{fffd}(b)"), "{description}");
+}
+
+#[test]
+fn whoever_cancels_or_says_nothing_has_cancelled() {
+    let place = Place::new();
+    for answer in [
+        "echo 'ERR 83886179 Operation cancelled <Pinentry>'",
+        "echo 'ERR 83886278 Fully canceled <Pinentry>'",
+        "echo 'ERR 83886194 Not confirmed <Pinentry>'",
+        "echo OK",
+        "printf 'D \\nOK\\n'",
+    ] {
+        let error = peer(&place, answer).pin(&ask()).unwrap_err();
+        assert!(matches!(error, PrompterError::Cancelled { .. }), "{answer}: {error}");
+        assert!(peer(&place, answer).new_pin(&ask()).unwrap_err().is_cancelled(), "{answer}");
+    }
+    let error = peer(&place, "echo 'ERR 83886142 Timeout <Pinentry>'").pin(&ask()).unwrap_err();
+    assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{error}");
+}
+
+#[test]
+fn a_peer_that_breaks_is_no_person_who_cancelled() {
+    let place = Place::new();
+    for (answer, reason) in [
+        ("echo hello", "does not speak Assuan"),
+        ("printf '\\377\\376\\n'", "does not speak Assuan"),
+        ("printf 'D %%zz\\nOK\\n'", "does not speak Assuan"),
+        ("printf 'D 1234\\nINQUIRE CHECKPIN 1234\\n'", "does not speak Assuan"),
+        ("head -c 1000000 /dev/zero | tr '\\0' D", "a line of more than 1000 bytes"),
+        ("while :; do echo 'S PIN_REPEATED'; done", "more than 64 lines"),
+        ("while :; do echo 'D 1234567890123456789012345678901234567890'; done", "longer than 1024 bytes"),
+        ("exit 0", "it ended in mid-dialog"),
+        ("printf 'D 1234\\n'; exit 0", "it ended in mid-dialog"),
+        ("kill -KILL $$", "it ended in mid-dialog"),
+        ("echo 'ERR 83918950 Inappropriate ioctl for device'", "error 32870, Inappropriate ioctl for device"),
+        ("echo 'ERR 1'", "error 1"),
+        ("printf 'D 1234\\nERR 83918950 it was 1234\\n'", "error 32870;"),
+        ("printf 'D 12%%0A34\\nOK\\n'", "control character"),
+        ("printf 'D %%FF\\nOK\\n'", "UTF-8"),
+        ("printf \"D $(head -c 300 /dev/zero | tr '\\0' 7)\\nOK\\n\"", "longer than 255 bytes"),
+    ] {
+        let error = peer(&place, answer).pin(&ask()).unwrap_err();
+        assert!(!error.is_cancelled(), "{answer}: {error}");
+        assert!(error.to_string().contains(reason), "{answer}: {error}");
+        assert!(!error.to_string().contains("1234"), "{answer}: {error}");
+        assert!(!matches!(peer(&place, answer).confirm(&question()), Ok(true)) || answer.contains("OK"), "{answer}");
+    }
+}
+
+#[test]
+fn a_peer_that_hangs_is_ended_and_counts_as_cancelled() {
+    let place = Place::new();
+    let answer = "echo $$ > $PLACE/ids; sleep 600";
+    let began = Instant::now();
+    let error = peer_within(&place, answer, Duration::from_secs(3)).pin(&ask()).unwrap_err();
+    assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    ends_soon(&place.wait_for("ids"));
+}
+
+#[test]
+fn only_ok_is_a_yes() {
+    let place = Place::new();
+    assert!(peer(&place, "echo OK").confirm(&question()).unwrap());
+    assert!(place.read("told").contains("token \"card\"%0ASign?\n"), "{}", place.read("told"));
+    assert!(!peer(&place, "echo 'ERR 83886194 Not confirmed <Pinentry>'").confirm(&question()).unwrap());
+    for answer in ["echo 'ERR 83886179 Operation cancelled <Pinentry>'", "echo 'ERR 83886142 Timeout <Pinentry>'"] {
+        assert!(peer(&place, answer).confirm(&question()).unwrap_err().is_cancelled(), "{answer}");
+    }
+    for answer in ["echo yes", "exit 0", "echo 'ERR 83886340 Invalid IPC response'", "echo INQUIRE"] {
+        assert!(!peer(&place, answer).confirm(&question()).unwrap_err().is_cancelled(), "{answer}");
+    }
+}
+
+#[test]
+fn a_warning_stands_in_the_question_where_a_yes_is_asked_for() {
+    let place = Place::new();
+    let ask = Ask { warning: Some("One more wrong PIN locks it.".to_owned()), ..question() };
+    peer(&place, "echo OK").confirm(&ask).unwrap();
+    assert!(place.read("told").contains("%0AOne more wrong PIN locks it.%0ASign?\n"), "{}", place.read("told"));
+}
+
+#[test]
+fn a_new_pin_is_asked_for_twice_by_it_or_by_us() {
+    let place = Place::new();
+    let itself = "printf 'S PIN_REPEATED\\nD 123456\\nOK\\n'";
+    assert_eq!(peer(&place, itself).new_pin(&ask()).unwrap().as_str(), "123456");
+    assert_eq!(place.read("told").matches("GETPIN\n").count(), 1);
+    let turns = |answers: &str| {
+        fs::write(place.path("told"), "").unwrap();
+        let answer = "set -- $ANSWERS; shift $(($(grep -c GETPIN $PLACE/told) - 1)); printf 'D %s\\nOK\\n' $1";
+        peer(&place, &answer.replace("$ANSWERS", answers)).new_pin(&ask())
+    };
+    assert_eq!(turns("123456 123456").unwrap().as_str(), "123456");
+    assert!(place.read("told").contains("SETPROMPT Once more:\nGETPIN\nBYE"), "{}", place.read("told"));
+    assert_eq!(turns("123456 123457 abc abc").unwrap().as_str(), "abc");
+    assert!(place.read("told").contains("SETERROR The two differ.\nSETPROMPT PIN:\n"), "{}", place.read("told"));
+    assert!(matches!(turns("1 2 3 4 5 6"), Err(PrompterError::Differ)));
+}
