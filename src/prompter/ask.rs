@@ -5,8 +5,8 @@ use super::showable;
 /// The most lines of a question; an agent's has about eight.
 const MOST_LINES: usize = 16;
 
-/// The most characters of one line. A program's name, a host or a mail subject is chosen by somebody else.
-const LONGEST_LINE: usize = 160;
+/// The most characters of one line: a SHA-512 in hexadecimal has room. A program's name, a host or a mail subject is chosen by somebody else.
+const LONGEST_LINE: usize = 200;
 
 /// One question to a person. It says nothing secret: some prompters show it in the list of processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
