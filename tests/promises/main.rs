@@ -21,6 +21,7 @@ mod cmp_door;
 mod command_line;
 mod documents;
 mod faults;
+mod forged_index;
 mod forgotten_pin;
 mod key_kinds;
 mod keyset_names;

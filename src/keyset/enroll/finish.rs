@@ -64,6 +64,7 @@ pub(super) fn finish(mut desk: Desk, letter: &Letter, pins: Option<NewTokenPins>
         desk = randomize_so_pin(desk, letter, pins)?;
         crash_point::reached("keyset.so_pin_changed");
     }
+    desk.ceremony.is_made(letter.reference.as_str())?;
     stand(&mut desk, letter, keys)
 }
 

@@ -68,7 +68,7 @@ pub(super) fn choose(tokens: &Tokens, letter: &Letter, options: &EnrollOptions) 
         if let Some(taken) = same_name.first() {
             return Err(name_taken(taken));
         }
-        return new_place(tokens, &all, new_token, options);
+        return new_place(tokens, &all, letter, new_token, options);
     }
     let place = match (<[FoundKeyset; 1]>::try_from(same_name), named_token) {
         (Ok([keyset]), _) => {
@@ -92,18 +92,20 @@ pub(super) fn choose(tokens: &Tokens, letter: &Letter, options: &EnrollOptions) 
 }
 
 /// A new token carries the keyset's name as its label. One of that label that is there already is taken for the rest of
-/// an enrollment that was cut off before there was an index, if it has no PIN or no object; the module tells by the SO
-/// PIN whether it is.
+/// an enrollment that was cut off before there was an index, if it has no PIN, or the mark of this very letter; the module
+/// tells by the SO PIN whether it is. Any other, also one that was emptied since, costs no try.
 fn new_place(
     tokens: &Tokens,
     all: &[TokenInfo],
+    letter: &Letter,
     new_token: &NewToken,
     options: &EnrollOptions,
 ) -> Result<Place, KeysetError> {
     let label = options.keyset.as_str();
     let same_label: Vec<&TokenInfo> = all.iter().filter(|token| token.label == label).collect();
     for token in &same_label {
-        let begun = token.pin_state == PinState::NotSet || tokens.open(token)?.is_empty()?;
+        let begun =
+            token.pin_state == PinState::NotSet || tokens.open(token)?.is_being_made_for(letter.reference.as_str())?;
         if !begun || same_label.len() > 1 {
             return Err(TokenError::LabelTaken { label: label.to_owned(), serial: token.serial.clone() }.into());
         }

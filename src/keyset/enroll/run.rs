@@ -56,7 +56,9 @@ impl Act<'_> {
         let so_pin = self.ask_so_pin(label)?;
         let checked = self.check_letter()?;
         self.person.progress(Step::CreatingToken);
-        let info = module.create_token(label, &so_pin::of_letter(self.letter)?, &pin).map_err(not_made)?;
+        let reference = self.letter.reference.as_str();
+        let so_pin_until_then = so_pin::of_letter(self.letter)?;
+        let info = module.create_token_for(reference, label, &so_pin_until_then, &pin).map_err(not_made)?;
         crate::crash_point::reached("keyset.token_made");
         let pins = Some(NewTokenPins { pin: copy(&pin)?, so_pin });
         let ceremony = module.open(&info)?.unlock(pin)?.ceremony();

@@ -7,6 +7,8 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 
 use super::answers;
+use super::objects::put_mark;
+use super::provisioning::IN_THE_MAKING;
 use crate::token::{Pin, PinState, Token, TokenError};
 
 /// What entitles an operation to use a key.
@@ -107,9 +109,17 @@ impl Token {
 
     /// Sets a new user PIN as security officer, whatever the old one was; one try of the SO PIN. Logs the user out.
     pub fn init_pin_as_so(&self, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
+        self.init_pin_and_mark(so_pin, pin, None)
+    }
+
+    /// The same, and with this mark on the token before it has the PIN.
+    pub(super) fn init_pin_and_mark(&self, so_pin: &Pin, pin: &Pin, mark: Option<&str>) -> Result<(), TokenError> {
         let operation = "set a new PIN";
         self.check_length(operation, pin)?;
-        self.as_security_officer(operation, so_pin, |session| session.init_pin(&auth_pin(pin)))?;
+        self.as_security_officer(operation, so_pin, |session| {
+            mark.map_or(Ok(()), |purpose| put_mark(session, IN_THE_MAKING, purpose))?;
+            session.init_pin(&auth_pin(pin))
+        })?;
         self.note_new_pin(true);
         Ok(())
     }

@@ -157,6 +157,28 @@ impl Token {
         let template = [Attribute::Token(true)];
         Ok(self.alone("look for objects", |session| session.find_objects(&template))?.is_empty())
     }
+
+    /// Does it hold just so many?
+    pub(super) fn holds_as_many(&self, count: usize) -> Result<bool, TokenError> {
+        let template = [Attribute::Token(true)];
+        Ok(self.alone("look for objects", |session| session.find_objects(&template))?.len() == count)
+    }
+}
+
+/// Writes the public data object by which a token that is being made says what for, unless it is there.
+pub(super) fn put_mark(session: &Session, application: &str, purpose: &str) -> CkResult<()> {
+    if editions(session, application, false)?.iter().any(|edition| edition.object.label == purpose) {
+        return Ok(());
+    }
+    let mark = [
+        Attribute::Class(ObjectClass::DATA),
+        Attribute::Token(true),
+        Attribute::Private(false),
+        Attribute::Application(application.as_bytes().to_vec()),
+        Attribute::Label(purpose.as_bytes().to_vec()),
+        Attribute::Value(purpose.as_bytes().to_vec()),
+    ];
+    session.create_object(&mark).map(|_| ())
 }
 
 fn editions(session: &Session, application: &str, private: bool) -> CkResult<Vec<Edition>> {

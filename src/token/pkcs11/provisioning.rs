@@ -8,13 +8,16 @@ use super::answers;
 use super::log_in::auth_pin;
 use super::module::{EMPTY_LABEL, pin_bytes};
 use crate::token::owner_lock::OwnerLock;
-use crate::token::{Module, Pin, PinState, TokenError, TokenErrorKind, TokenInfo, TokenName};
+use crate::token::{Module, Pin, PinState, Token, TokenError, TokenErrorKind, TokenInfo, TokenName};
 
 /// The SO PIN of a discarded token. It is no secret, for it guards nothing: it lets whoever comes next use the token.
 const EMPTY_SO_PIN: &str = "tokenkeep-empty-token";
 
 /// The longest label of a token, in bytes (PKCS#11 `CK_TOKEN_INFO`); SoftHSM refuses a longer one.
 const LABEL_BYTES: usize = 32;
+
+/// `CKA_APPLICATION` of the public data object that says what a token is being made for, which is its label.
+pub(super) const IN_THE_MAKING: &str = "tokenkeep token in the making";
 
 /// Two threads that make tokens at once destroy each other's (SoftHSM), so making one is done by one at a time.
 static MAKING: Mutex<()> = Mutex::new(());
@@ -31,6 +34,23 @@ impl Module {
     /// PIN, or holds no object, is finished with one try of the SO PIN. Any other token of that label is
     /// [`TokenError::LabelTaken`]. A token emptied by [`Module::discard_token`] is used before a free slot.
     pub fn create_token(&self, label: &str, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
+        self.create(label, so_pin, pin, None)
+    }
+
+    /// The same, with a mark on the token that says what it is being made for, until [`Token::is_made`]. An earlier call's
+    /// token that has a user PIN is finished only if it carries this very mark and nothing else: whoever has emptied a
+    /// token whose SO PIN nobody knows has not lost a try of it.
+    pub fn create_token_for(
+        &self,
+        purpose: &str,
+        label: &str,
+        so_pin: &Pin,
+        pin: &Pin,
+    ) -> Result<TokenInfo, TokenError> {
+        self.create(label, so_pin, pin, Some(purpose))
+    }
+
+    fn create(&self, label: &str, so_pin: &Pin, pin: &Pin, mark: Option<&str>) -> Result<TokenInfo, TokenError> {
         if label.is_empty()
             || label.len() > LABEL_BYTES
             || label.trim() != label
@@ -44,11 +64,11 @@ impl Module {
         let _one_process = OwnerLock::acquire(self.path(), &slots)?;
         self.rescan()?;
         if let Some(existing) = self.tokens()?.iter().find(|token| token.label == label) {
-            return self.resume(existing, so_pin, pin);
+            return self.resume(existing, so_pin, pin, mark);
         }
         let slots = self.slots()?;
         for (slot, info) in slots.iter().filter(|(_, info)| is_discarded(info)) {
-            if let Some(token) = self.reuse(*slot, info, label, so_pin, pin)? {
+            if let Some(token) = self.reuse((*slot, info), label, so_pin, pin, mark)? {
                 return Ok(token);
             }
         }
@@ -56,7 +76,7 @@ impl Module {
         let (slot, info) = free.ok_or_else(|| TokenError::NoFreeSlot { module: self.path().to_owned() })?;
         Self::check_lengths(info, label, so_pin, pin)?;
         self.initialize_token(*slot, so_pin, label)?;
-        self.finish(*slot, so_pin, pin)
+        self.finish(*slot, so_pin, pin, mark)
     }
 
     /// Makes it an empty token again, which the next [`Module::create_token`] uses first. Everything on it is lost. No
@@ -79,21 +99,31 @@ impl Module {
     }
 
     /// Finishes a token of the wanted label, if it is one that an earlier call left behind.
-    fn resume(&self, existing: &TokenInfo, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
+    fn resume(
+        &self,
+        existing: &TokenInfo,
+        so_pin: &Pin,
+        pin: &Pin,
+        mark: Option<&str>,
+    ) -> Result<TokenInfo, TokenError> {
         let refusal = || TokenError::LabelTaken { label: existing.label.clone(), serial: existing.serial.clone() };
         let token = match self.open(existing) {
             Err(TokenError::Owned { .. }) => return Err(refusal()),
             result => result?,
         };
         let without_pin = token.refresh_pin_state()? == PinState::NotSet;
-        if !without_pin && !token.is_empty()? {
+        let is_left_behind = match mark {
+            None => token.is_empty()?,
+            Some(purpose) => token.is_being_made_for(purpose)?,
+        };
+        if !without_pin && !is_left_behind {
             return Err(refusal());
         }
-        match token.init_pin_as_so(so_pin, pin) {
+        match token.init_pin_and_mark(so_pin, pin, mark) {
             // Made of a discarded token, and interrupted before it had its own SO PIN.
             Err(TokenError::PinIncorrect { .. }) if without_pin => {
                 token.set_so_pin(&empty_so_pin()?, so_pin).map_err(|_| refusal())?;
-                token.init_pin_as_so(so_pin, pin)?;
+                token.init_pin_and_mark(so_pin, pin, mark)?;
             }
             Err(error) if error.kind() == TokenErrorKind::Pin && !matches!(error, TokenError::PinLength { .. }) => {
                 return Err(refusal());
@@ -107,11 +137,11 @@ impl Module {
     /// ours (which it has when it was being discarded, and that was interrupted).
     fn reuse(
         &self,
-        slot: Slot,
-        info: &CkTokenInfo,
+        (slot, info): (Slot, &CkTokenInfo),
         label: &str,
         so_pin: &Pin,
         pin: &Pin,
+        mark: Option<&str>,
     ) -> Result<Option<TokenInfo>, TokenError> {
         Self::check_lengths(info, label, so_pin, pin)?;
         let old = empty_so_pin()?;
@@ -122,12 +152,12 @@ impl Module {
             tracing::warn!(serial = info.serial_number(), "a discarded token does not open; leaving it alone");
             return Ok(None);
         }
-        self.finish(slot, so_pin, pin).map(Some)
+        self.finish(slot, so_pin, pin, mark).map(Some)
     }
 
-    fn finish(&self, slot: Slot, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
+    fn finish(&self, slot: Slot, so_pin: &Pin, pin: &Pin, mark: Option<&str>) -> Result<TokenInfo, TokenError> {
         let token = self.token_in(slot)?;
-        self.open(&token)?.init_pin_as_so(so_pin, pin)?;
+        self.open(&token)?.init_pin_and_mark(so_pin, pin, mark)?;
         self.token_in(slot)
     }
 
@@ -146,6 +176,20 @@ impl Module {
         let token = TokenName { label: label.to_owned(), serial: "new".to_owned() };
         let (min, max) = (*allowed.start(), *allowed.end());
         Err(TokenError::PinLength { operation: "create the token", token, min, max })
+    }
+}
+
+impl Token {
+    /// Is it being made for this ([`Module::create_token_for`]), and holds nothing else that can be seen now?
+    pub fn is_being_made_for(&self, purpose: &str) -> Result<bool, TokenError> {
+        let marks = self.data_objects(IN_THE_MAKING, false)?;
+        let is_marked = marks.iter().any(|mark| mark.label == purpose);
+        Ok(is_marked && self.holds_as_many(marks.len())?)
+    }
+
+    /// Takes the mark of [`Module::create_token_for`] away. The token must be unlocked.
+    pub fn is_made(&self, purpose: &str) -> Result<(), TokenError> {
+        self.delete_data(IN_THE_MAKING, purpose, false).map(|_| ())
     }
 }
 

@@ -77,6 +77,28 @@ fn an_empty_token_of_the_label_is_resumed_with_its_so_pin_only() {
 }
 
 #[test]
+fn a_token_is_finished_for_what_it_is_being_made_for_and_only_until_it_is_made() {
+    for module in modules() {
+        let label = fresh_label("marked");
+        let make = |purpose: &str, so_pin: &str| module.create_token_for(purpose, &label, &pin(so_pin), &pin(PIN));
+        let made = make("this", SO_PIN).unwrap();
+        assert_eq!(make("this", SO_PIN).unwrap().serial, made.serial);
+        let token = module.open(&made).unwrap();
+        assert!(token.is_being_made_for("this").unwrap() && !token.is_being_made_for("that").unwrap());
+        let taken = |result: Result<_, TokenError>| assert!(matches!(result, Err(TokenError::LabelTaken { .. })));
+        taken(make("that", SO_PIN));
+        let unlock = token.unlock(pin(PIN)).unwrap();
+        unlock.token().put_data("test", "mine", b"1", false).unwrap();
+        assert!(!token.is_being_made_for("this").unwrap(), "it holds something else");
+        unlock.token().delete_data("test", "mine", false).unwrap();
+        unlock.token().is_made("this").unwrap();
+        assert!(token.is_empty().unwrap());
+        drop(unlock);
+        taken(make("this", SO_PIN));
+    }
+}
+
+#[test]
 fn a_discarded_token_holds_nothing_and_is_used_first() {
     // On a module of its own, as it were: no other test discards on Kryoptic.
     let Some(module) = kryoptic() else { return };

@@ -1,0 +1,170 @@
+//! What anybody can change on a token without its PIN is good for finding the way, and for nothing else: it makes nobody a
+//! reader of one's mail, and empties no token on which a keyset stands.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokenkeep::cmp::{PkiBody, PkiMessage};
+use tokenkeep::token::{KeyId, Module, Pin};
+
+use crate::support::intruder::Order;
+use crate::support::office::Somebody;
+use crate::support::proxy::{Direction, Proxy, Verdict};
+
+const APPLICATION: &str = "tokenkeep keyset";
+
+/// In a process of its own: changes these members of the token's public index, and puts a certificate on it. (With the
+/// PIN, which no writer of public objects would need on SoftHSM.)
+fn forges() -> bool {
+    Order::carried_out(|order| {
+        let module = Module::load(Path::new(&order.module)).unwrap();
+        let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
+        let ceremony = module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap().ceremony();
+        let data = ceremony.data_objects(APPLICATION, false).unwrap().remove(0);
+        let mut index: Value = serde_json::from_slice(&data.value).unwrap();
+        for (member, value) in order.input["members"].as_object().unwrap() {
+            *index.pointer_mut(member).unwrap() = value.clone();
+        }
+        if let Some(certificate) = order.input["certificate"].as_str() {
+            let id = hex::decode(index["keyset"]["keys"]["encryption"][0].as_str().unwrap()).unwrap();
+            let der = hex::decode(certificate).unwrap();
+            ceremony.put_certificate(&KeyId::from(id), "Example, User", &der).unwrap();
+        }
+        ceremony.put_data(APPLICATION, &data.label, index.to_string().as_bytes(), false).unwrap();
+        index
+    })
+}
+
+#[test]
+fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
+    const TEST: &str = "forged_index::a_strangers_certificate_in_the_public_index_is_not_oneself";
+    if forges() {
+        return;
+    }
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    machine.write("message.txt", "to oneself\n");
+    let recipients = || {
+        let line = ["encrypt", "--to", &somebody.email, "--in", "message.txt", "--out", "mail.p7m", "--json"];
+        let encrypted = somebody.tokenkeep(&line).ok().json();
+        let recipients = encrypted["recipients"].as_array().unwrap().iter();
+        recipients.map(|recipient| recipient["sha256"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let own = recipients();
+    assert_eq!(own.len(), 1, "the one that was searched for is the own one");
+
+    let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "stranger.key", "-outform", "DER"];
+    let email = format!("subjectAltName=email:{}", somebody.email);
+    let says =
+        ["-addext", "keyUsage=keyEncipherment", "-addext", "extendedKeyUsage=emailProtection", "-addext", &email];
+    machine
+        .run("openssl", &[&request[..], &["-out", "stranger.der", "-subj", "/CN=Stranger"], &says].concat(), b"")
+        .ok();
+    let keys = somebody.shown("default");
+    let own_id = keys["certificates"].as_array().unwrap().iter().find(|one| one["use"] == "encryption").unwrap();
+    let stranger = "77".repeat(20);
+    let forged = machine.order(
+        TEST,
+        "default",
+        Somebody::PIN,
+        &json!({
+            "members": { "/keyset/keys/encryption": [stranger, own_id["id"]] },
+            "certificate": hex::encode(machine.read("stranger.der")),
+        }),
+    );
+    assert_eq!(forged["keyset"]["keys"]["encryption"][0], stranger);
+    // It is there for all to see, and first.
+    assert!(somebody.shown("default").to_string().contains("Stranger"));
+    assert_eq!(recipients(), own, "encrypted to a stranger");
+    let key = ["cms", "-decrypt", "-inform", "DER", "-in", "mail.p7m", "-inkey", "stranger.key"];
+    assert_ne!(machine.run("openssl", &key, b"").code(), 0, "a stranger reads it");
+}
+
+#[test]
+fn a_forged_pending_enrollment_empties_no_token_on_which_a_keyset_stands() {
+    const TEST: &str = "forged_index::a_forged_pending_enrollment_empties_no_token_on_which_a_keyset_stands";
+    if forges() {
+        return;
+    }
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    somebody.issue("again.letter");
+    let letter = tokenkeep::letter::Letter::read_file(&machine.file("again.letter")).unwrap();
+    let forge = || {
+        let pending = json!({ "transaction_id": "00".repeat(16), "reference": letter.reference.as_str() });
+        let members = json!({ "/keyset/keys": null, "/pending": pending });
+        machine.order(TEST, "default", Somebody::PIN, &json!({ "members": members }));
+        let listed = somebody.tokenkeep(&["keysets", "--json"]).ok().json();
+        assert!(listed.to_string().contains(letter.reference.as_str()), "nobody would be misled: {listed}");
+    };
+    let so_tries = || {
+        let tokens = machine.listed_tokens();
+        tokens.iter().find(|token| token.label == "default").unwrap().flags.contains("SO PIN count low")
+    };
+    let command = |proxy: &Proxy, pin: &str| {
+        let line = ["enroll", "--letter", "again.letter", "--level", "high", "--new-token"];
+        let (url, pin) = (proxy.url(), format!("file:{pin}"));
+        somebody.tokenkeep(&[&line[..], &["--new-pin-source", &pin, "--authority", &url]].concat())
+    };
+    // The PIN that was meant for a new token is not this one's: one try, and nothing was sent.
+    forge();
+    let wire = somebody.wire();
+    command(&wire, "other.pin").fails_with(4);
+    assert!(wire.exchanges().is_empty(), "something was sent");
+
+    // The very same PIN, and a reply that must be refused: the token is left as before, not emptied.
+    let damaging = Proxy::tampering(somebody.office.http_address(), |direction, _, body| {
+        let is_reply = direction == Direction::ToClient
+            && PkiMessage::from_der(body).is_ok_and(|reply| matches!(reply.body(), PkiBody::Ip(_)));
+        if is_reply {
+            let mut changed = body.to_vec();
+            *changed.last_mut().unwrap() ^= 1;
+            return Verdict::Replace(changed);
+        }
+        Verdict::Pass
+    });
+    command(&damaging, "pin").fails_with(5).says("was changed by somebody without the PIN").does_not_say("emptied");
+    assert!(!so_tries(), "it tried to empty the token");
+    machine.holds_one_keyset("default", Somebody::PIN, 1);
+    somebody.signs_with("default", "pin");
+
+    // Nor by one that is good: the keyset is re-enrolled.
+    forge();
+    command(&somebody.wire(), "pin").ok();
+    assert!(!so_tries(), "it tried the SO PIN");
+    machine.holds_one_keyset("default", Somebody::PIN, 2);
+    somebody.signs_with("default", "pin");
+}
+
+#[test]
+fn a_token_whose_keyset_was_deleted_loses_no_try_to_a_new_one() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    somebody.tokenkeep(&["keyset", "delete", "default", "--yes", "--pin-source", "file:pin"]).ok();
+    let token = machine.listed_tokens().into_iter().find(|token| token.label == "default").unwrap();
+    assert_eq!(machine.objects("default", Some(Somebody::PIN)), [""; 0]);
+    somebody.issue("again.letter");
+    let wire = somebody.wire();
+    let url = wire.url();
+    let line = ["enroll", "--letter", "again.letter", "--level", "high", "--authority", &url];
+    let new = ["--new-token", "--new-pin-source", "file:no-such-file"];
+    let refused = somebody.tokenkeep(&[&line[..], &new].concat()).fails_with(5);
+    refused.says(&format!("--token {}", token.serial));
+    assert!(wire.exchanges().is_empty(), "something was sent");
+    let flags = |machine: &crate::support::machine::Machine| {
+        machine.listed_tokens().into_iter().find(|other| other.serial == token.serial).unwrap().flags
+    };
+    assert_eq!(flags(machine), token.flags, "a try was spent");
+    // What is proposed works.
+    let proposed = ["--token", &token.serial, "--pin-source", "file:pin"];
+    somebody.tokenkeep(&[&line[..], &proposed].concat()).ok();
+    machine.holds_one_keyset("default", Somebody::PIN, 1);
+
+    // A try would have been seen.
+    let module = machine.module().display().to_string();
+    let wrong =
+        ["--module", &module, "--slot", &token.slot, "--login", "--login-type", "so", "--so-pin", "wrong-00000"];
+    let writes = ["--write-object", "pin", "--type", "data", "--label", "x"];
+    assert_ne!(machine.run("pkcs11-tool", &[&wrong[..], &writes].concat(), b"").code(), 0);
+    assert!(flags(machine).contains("SO PIN count low"), "a wrong SO PIN leaves no trace on this token");
+}
