@@ -43,6 +43,7 @@ any_file '/usr/lib/llvm-*/lib/libclang*.so*' || any_file '/usr/lib/*/libclang*.s
 [ -e /usr/include/sqlite3.h ] || wanted+=(libsqlite3-dev)
 has openssl || wanted+=(openssl)
 has sqlite3 || wanted+=(sqlite3)
+has git || wanted+=(git)
 has curl || wanted+=(curl)
 has python3 || wanted+=(python3)
 has script || wanted+=(bsdutils)

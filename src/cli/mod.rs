@@ -21,6 +21,7 @@ mod desk;
 mod encrypt;
 mod enroll;
 mod exit;
+mod git_sign;
 mod hardening;
 mod interrupt;
 mod keyset;
@@ -82,6 +83,8 @@ enum Command {
     /// Change a PIN, look at the PINs' states, set a new one by the SO PIN
     #[command(subcommand)]
     Pin(pin::Command),
+    /// Sign and verify for git, which calls it like gpgsm (gpg.format=x509)
+    GitSign(git_sign::Arguments),
     /// List, show and delete keysets
     #[command(subcommand)]
     Keyset(keyset::Command),
@@ -113,7 +116,7 @@ impl Command {
 /// Runs the program: what `main` does.
 pub fn main() -> ExitCode {
     descriptors::remember();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(git_sign::with_verb(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&without_pins(error)),
     };
@@ -156,6 +159,7 @@ fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
         Command::Verify(arguments) => verify::run(&arguments, &around),
         Command::Encrypt(arguments) => encrypt::run(&arguments, &around),
         Command::Decrypt(arguments) => decrypt::run(&arguments, &around),
+        Command::GitSign(arguments) => git_sign::run(&arguments, &around),
         Command::Pin(command) => pin::run(command, &around),
         Command::Keyset(command) => keyset::run(command, &around),
         Command::Keysets(arguments) => keyset::list(&arguments, &around),

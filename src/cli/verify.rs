@@ -31,7 +31,7 @@ pub struct Arguments {
 /// Verifies; what is not verified is not written, and the exit code is 8.
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     message::check(around.screen, arguments.files.out(), Content::Decrypted)?;
-    let anchors = anchors(arguments, around)?;
+    let anchors = anchors(&arguments.ca, around)?;
     let message = Message::read(&output::read(arguments.files.input())?)?;
     let detached = arguments.content.as_deref().map(|path| output::read(Some(path))).transpose()?;
     let verified = smime::verify(&message, detached.as_deref(), &[], &anchors, around.now())?;
@@ -51,9 +51,10 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     message::deliver(around.screen, arguments.files.out(), &content, Content::Binary, &signers, value)
 }
 
-fn anchors(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Vec<Certificate>, Failure> {
+/// The authorities in these files, and those of all keysets found.
+pub fn anchors(ca: &[PathBuf], around: &Surroundings<'_>) -> Result<Vec<Certificate>, Failure> {
     let mut anchors = Vec::new();
-    for path in &arguments.ca {
+    for path in ca {
         let bytes =
             fs::read(path).map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
         anchors.extend(Certificate::read_all(&bytes)?);
@@ -76,7 +77,8 @@ fn anchors(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Vec<Certi
     Ok(anchors)
 }
 
-fn sentence(signer: &SignerReport) -> String {
+/// One signer, in a sentence for people.
+pub fn sentence(signer: &SignerReport) -> String {
     // Whoever made the certificate chose these; they stay within the sentence.
     let name = showable(&signer.name);
     let who = match signer.emails.as_slice() {

@@ -112,7 +112,16 @@ const COMMANDS: &[(&str, How)] = &[
     ("tokenkeep admin recover user@example.org --keyset admin --letter-out recovered.letter", Here),
     ("tokenkeep enroll --letter recovered.letter --keyset second --level high --new-token", Here),
     ("tokenkeep decrypt --keyset second secret.p7m", Here),
+    ("ln -s \"$(command -v tokenkeep)\" ~/.local/bin/tokenkeep-git-sign", Elsewhere(GIT)),
+    ("git config --global gpg.format x509", Elsewhere(GIT)),
+    ("git config --global gpg.x509.program tokenkeep-git-sign", Elsewhere(GIT)),
+    ("git config --global user.signingkey user@example.org", Elsewhere(GIT)),
+    ("git commit -S -m 'A message'", Elsewhere(GIT)),
+    ("git log --show-signature", Elsewhere(GIT)),
 ];
+
+/// With a repository, and a keyset that signs in it.
+const GIT: &str = "git_signing::a_signed_commit_is_good_and_a_changed_one_is_bad";
 
 /// The lines of a document's code blocks, fenced or indented, that are commands: without prompt and comment, lines
 /// that go on on the next joined. In a block that says it is no shell's (`toml`, `text`, `rust`), none is.

@@ -23,6 +23,7 @@ mod documents;
 mod faults;
 mod forged_index;
 mod forgotten_pin;
+mod git_signing;
 mod key_kinds;
 mod keyset_names;
 mod letters;

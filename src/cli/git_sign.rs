@@ -1,0 +1,304 @@
+//! `tokenkeep git-sign`: signs and verifies for git, by the interface of gpgsm that git speaks with `gpg.format=x509`.
+//!
+//! Git calls one program, without further words: a link to `tokenkeep` whose name ends in `git-sign`. To sign it gives
+//! `--status-fd=2 -bsau KEYID` and the commit on stdin, and wants a detached signature in PEM on stdout; to verify it gives
+//! `--status-fd=1 --verify FILE -`. What git believes is in the status lines (GnuPG's doc/DETAILS), so a line that says
+//! "good" is written only where `tokenkeep verify` would say so too.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::ValueHint;
+use der::pem::LineEnding;
+
+use super::arguments::{ExistingPin, WhichKeyset};
+use super::descriptors;
+use super::desk::Desk;
+use super::exit::{Exit, Failure};
+use super::output::{self, Content};
+use super::person::AtTheCommandLine;
+use super::surroundings::Surroundings;
+use super::verify::{anchors, sentence};
+use crate::keyset::{FoundKeyset, KeysetError, SignOptions};
+use crate::pki::{Certificate, Fingerprint};
+use crate::prompter::showable;
+use crate::smime::{self, Message, SignerReport, Verdict};
+use crate::token::{KeyAlgorithm, KeysetName};
+
+/// The verb, and how the name ends by which the program is called for it.
+const NAME: &str = "git-sign";
+
+/// gpgsm's label of a signature; git tells S/MIME from OpenPGP by it.
+const LABEL: &str = "SIGNED MESSAGE";
+
+/// What the command line says: gpgsm's options that git uses.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Where status lines for git go: a file descriptor
+    #[arg(long, value_name = "FD")]
+    status_fd: Option<u32>,
+    /// Sign what comes on stdin
+    #[arg(short, long, conflicts_with = "verify", required_unless_present = "verify")]
+    sign: bool,
+    /// Leave the content out of the signature; always done
+    #[arg(short = 'b', long = "detach-sign")]
+    _detached: bool,
+    /// Write the signature as text; always done
+    #[arg(short = 'a', long = "armor")]
+    _armor: bool,
+    /// Whose signature: e-mail address, keyset, or SHA-256 fingerprint of the certificate [default: as for `sign`]
+    #[arg(short = 'u', long, value_name = "KEYID")]
+    local_user: Option<String>,
+    /// Verify the signature in a file, of the content in the other file (- is stdin)
+    #[arg(long, num_args = 2, value_names = ["SIGNATURE", "CONTENT"], value_hint = ValueHint::FilePath)]
+    verify: Vec<PathBuf>,
+    /// Trust these authorities (PEM or DER) too, besides those of all keysets found
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    ca: Vec<PathBuf>,
+    #[command(flatten)]
+    pin: ExistingPin,
+}
+
+/// The command line, with the verb in it where the name by which the program was called says it.
+pub fn with_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<_> = arguments.collect();
+    let name = arguments.first().and_then(|name| Path::new(name).file_name()).map(|name| name.to_string_lossy());
+    if name.is_some_and(|name| name.ends_with(NAME)) {
+        arguments.insert(1, NAME.into());
+    }
+    arguments
+}
+
+/// Signs or verifies.
+pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let mut status = StatusLines::to(arguments.status_fd)?;
+    match arguments.verify.as_slice() {
+        [signature, content] => verify(signature, content, arguments, &mut status, around),
+        _ => sign(arguments, &mut status, around),
+    }
+}
+
+fn sign(arguments: &Arguments, status: &mut StatusLines, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let desk = around.desk()?;
+    let keyset = match &arguments.local_user {
+        Some(wanted) => keyset_of(wanted, &desk, around)?,
+        None => around.keyset(&desk, &WhichKeyset { keyset: None, token: None })?,
+    };
+    let content = output::read(None)?;
+    let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
+    let options = SignOptions { detached: true };
+    let cms = desk.sign(&keyset, &content, options, &mut person, around.now())?;
+    let text = der::pem::encode_string(LABEL, LineEnding::LF, &cms)
+        .map_err(|error| Failure::fault(format!("cannot write the signature: {error}")))?;
+    output::write(None, text.as_bytes(), Content::Text)?;
+    let (algorithm, fingerprint) = match signing_certificate(&keyset) {
+        Some(certificate) => (numbers_of(&certificate), fingerprint(&certificate)),
+        None => ("0 0", String::new()),
+    };
+    status.say(&format!("SIG_CREATED D {algorithm} 00 {} {fingerprint}", around.now().as_second()))?;
+    Ok(Exit::Done)
+}
+
+fn verify(
+    signature: &Path,
+    content: &Path,
+    arguments: &Arguments,
+    status: &mut StatusLines,
+    around: &Surroundings<'_>,
+) -> Result<Exit, Failure> {
+    let anchors = anchors(&arguments.ca, around)?;
+    // Git looks for "good" at the beginning of a line that is not the first.
+    status.say("NEWSIG")?;
+    let (signature, content) = (output::read(Some(signature))?, output::read(Some(content))?);
+    // A signature that brings a content of its own must have git's.
+    let verified = Message::read(&signature)
+        .and_then(|message| smime::verify(&message, Some(&content), &[], &anchors, around.now()));
+    let verified = match verified {
+        Ok(verified) => verified,
+        Err(error) => {
+            status.say("ERRSIG 0000000000000000 0 0 00 0 4")?;
+            return Err(Failure::new(Exit::NotVerified, format!("not verified: {error}")));
+        }
+    };
+    for signer in &verified.signers {
+        for line in lines_of(signer) {
+            status.say(&line)?;
+        }
+    }
+    let said = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
+    if !verified.is_good() {
+        return Err(Failure::new(Exit::NotVerified, format!("not verified: {said}")));
+    }
+    around.screen.note(said);
+    Ok(Exit::Done)
+}
+
+/// What git is told about one signer.
+fn lines_of(signer: &SignerReport) -> Vec<String> {
+    let id = signer.certificate.as_ref().map_or_else(|| "0".repeat(16), fingerprint);
+    // One line, whatever stands in the certificate.
+    let emails = signer.emails.iter().map(|email| format!(" <{email}>")).collect::<String>();
+    let who = format!("{id} {}", showable(&format!("{}{emails}", signer.name)));
+    let when = signer.signing_time.map_or(0, |time| time.as_second());
+    let valid = format!("VALIDSIG {id} {} {when} 0 0 0 0 0 00 {id}", date(signer));
+    match &signer.verdict {
+        Verdict::Good => vec![format!("GOODSIG {who}"), valid, "TRUST_FULLY 0 shell".to_owned()],
+        Verdict::SignatureWrong { .. } => vec![format!("BADSIG {who}")],
+        Verdict::NoCertificate => vec![format!("ERRSIG {id} 0 0 00 {when} 9")],
+        Verdict::Expired { .. } => vec![format!("EXPKEYSIG {who}"), valid],
+        // Right, but whose it is nobody here knows: git shows U, and takes it for no good one.
+        Verdict::ChainUnknown(_) => vec![format!("GOODSIG {who}"), valid, "TRUST_UNDEFINED 0 shell".to_owned()],
+        Verdict::NotTrusted(_) => vec![format!("GOODSIG {who}"), valid, "TRUST_NEVER 0 shell".to_owned()],
+    }
+}
+
+fn date(signer: &SignerReport) -> String {
+    let text = signer.signing_time.map(|time| time.to_string()).unwrap_or_default();
+    text.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// The keyset that git's KEYID names: the address in it, a keyset's name, a certificate's fingerprint.
+fn keyset_of(wanted: &str, desk: &Desk, around: &Surroundings<'_>) -> Result<FoundKeyset, Failure> {
+    let (keysets, troubles) = desk.keysets()?;
+    let mut fitting: Vec<_> = keysets.iter().filter(|keyset| keyset.is_usable() && is_meant(wanted, keyset)).collect();
+    if fitting.len() > 1 {
+        // Of several with this address the one that other commands take.
+        let default = around.choice(&WhichKeyset { keyset: None, token: None })?.default;
+        if fitting.iter().filter(|keyset| Some(&keyset.name) == default.as_ref()).count() == 1 {
+            fitting.retain(|keyset| Some(&keyset.name) == default.as_ref());
+        }
+    }
+    match fitting.as_slice() {
+        [only] => Ok((*only).clone()),
+        [] => {
+            super::token::warn(around, &troubles);
+            let message = format!(
+                "cannot sign for {:?}: no keyset that is present has this address, name or fingerprint",
+                wanted
+            );
+            Err(Failure::absent(message)
+                .with_remedy("insert its token, or set user.signingkey (git config) to one of `tokenkeep keysets`"))
+        }
+        several => Err(KeysetError::Ambiguous {
+            what: "keyset",
+            candidates: several
+                .iter()
+                .map(|keyset| format!("{:?} on {}", keyset.name.as_str(), keyset.token.name()))
+                .collect::<Vec<_>>()
+                .join(", "),
+            remedy: "set user.signingkey (git config) to a keyset's name, or to the fingerprint of its signing \
+                     certificate (`tokenkeep keyset show`)"
+                .to_owned(),
+        }
+        .into()),
+    }
+}
+
+fn is_meant(wanted: &str, keyset: &FoundKeyset) -> bool {
+    let certificate = signing_certificate(keyset);
+    // Without user.signingkey git gives `Name <address>`.
+    let address = wanted.rsplit_once('<').and_then(|(_, rest)| rest.strip_suffix('>')).unwrap_or(wanted);
+    if address.contains('@') {
+        let emails = certificate.map(|certificate| certificate.emails()).unwrap_or_default();
+        return emails.iter().any(|email| email.eq_ignore_ascii_case(address));
+    }
+    if wanted.parse::<KeysetName>().is_ok_and(|name| name == keyset.name) {
+        return true;
+    }
+    let fingerprint: Option<Fingerprint> = wanted.trim_start_matches("0x").parse().ok();
+    certificate.zip(fingerprint).is_some_and(|(certificate, wanted)| certificate.fingerprint() == wanted)
+}
+
+/// By the public index; the signature itself is made with the certificate that the private one names.
+fn signing_certificate(keyset: &FoundKeyset) -> Option<Certificate> {
+    let id = keyset.signing.as_ref()?;
+    let stored = keyset.certificates.iter().find(|certificate| certificate.id == *id)?;
+    Certificate::from_der(&stored.der).ok()
+}
+
+fn fingerprint(certificate: &Certificate) -> String {
+    certificate.fingerprint().to_hex().to_uppercase()
+}
+
+/// Public-key and hash algorithm by OpenPGP's numbers (RFC 9580 §9.1, §9.5), as gpgsm has them in its status lines.
+fn numbers_of(certificate: &Certificate) -> &'static str {
+    match certificate.public_key_der().ok().and_then(|key| KeyAlgorithm::of_public_key(&key)) {
+        Some(KeyAlgorithm::Rsa(_)) => "1 8",
+        Some(KeyAlgorithm::P256) => "19 8",
+        Some(KeyAlgorithm::P384) => "19 9",
+        None => "0 0",
+    }
+}
+
+/// Where git reads what happened.
+struct StatusLines(Option<Box<dyn Write>>);
+
+impl StatusLines {
+    fn to(descriptor: Option<u32>) -> Result<Self, Failure> {
+        let place: Box<dyn Write> = match descriptor {
+            None => return Ok(Self(None)),
+            Some(1) => Box::new(io::stdout()),
+            Some(2) => Box::new(io::stderr()),
+            Some(number) if !descriptors::at_start().contains(&number) => {
+                return Err(Failure::usage(format!("cannot write status lines: descriptor {number} is not open")));
+            }
+            Some(number) => {
+                let opened = OpenOptions::new().write(true).open(format!("/dev/fd/{number}"));
+                Box::new(opened.map_err(|error| Failure::usage(format!("cannot write status lines: {error}")))?)
+            }
+        };
+        Ok(Self(Some(place)))
+    }
+
+    fn say(&mut self, line: &str) -> Result<(), Failure> {
+        let Some(place) = &mut self.0 else { return Ok(()) };
+        writeln!(place, "[GNUPG:] {line}")
+            .and_then(|()| place.flush())
+            .map_err(|error| Failure::fault(format!("cannot write status lines: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &[&str]) -> Vec<String> {
+        with_verb(line.iter().map(OsString::from)).into_iter().map(|word| word.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_name_it_is_called_by_is_the_verb() {
+        let git = ["--status-fd=2", "-bsau", "user@example.org"];
+        let called = |name: &str| words(&[&[name][..], &git].concat());
+        assert_eq!(called("/usr/bin/tokenkeep-git-sign")[1..], [&["git-sign"][..], &git].concat());
+        assert_eq!(called("git-sign")[1], "git-sign");
+        assert_eq!(called("/opt/git-sign/tokenkeep")[1], "--status-fd=2");
+        assert_eq!(words(&["tokenkeep", "git-sign"]), ["tokenkeep", "git-sign"]);
+        assert!(words(&[]).is_empty());
+    }
+
+    fn signer(verdict: Verdict) -> SignerReport {
+        SignerReport {
+            name: "Some\none\n[GNUPG:] GOODSIG 0 boss".into(),
+            emails: vec!["user@example.org\r".into()],
+            certificate: None,
+            signing_time: None,
+            verdict,
+        }
+    }
+
+    #[test]
+    fn only_what_is_good_is_said_to_be_and_a_name_is_no_line() {
+        let wrong = signer(Verdict::SignatureWrong { reason: "changed".into() });
+        for (signer, first) in
+            [(signer(Verdict::Good), "GOODSIG "), (wrong, "BADSIG "), (signer(Verdict::NoCertificate), "ERRSIG ")]
+        {
+            let lines = lines_of(&signer);
+            assert!(lines[0].starts_with(first), "{lines:?}");
+            assert!(lines.iter().all(|line| !line.contains(['\n', '\r'])), "{lines:?}");
+            assert_eq!(lines.iter().any(|line| line == "TRUST_FULLY 0 shell"), first == "GOODSIG ", "{lines:?}");
+        }
+    }
+}

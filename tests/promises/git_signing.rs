@@ -1,0 +1,213 @@
+//! Git signs and verifies with keysets, through the one program that it knows for `gpg.format=x509`: a good commit is shown as
+//! good, a changed one as bad, a stranger's as a stranger's, and without the PIN there is no commit.
+
+use std::os::unix::fs::symlink;
+
+use crate::support::office::Somebody;
+use crate::support::output::Output;
+use crate::support::terminal::Terminal;
+
+/// Somebody with a keyset, a repository in `repository`, and git set up as the documents say.
+struct Committer {
+    somebody: Somebody,
+}
+
+impl Committer {
+    fn new() -> Self {
+        let committer = Self { somebody: Somebody::enrolled() };
+        let machine = &committer.somebody.machine;
+        symlink(env!("CARGO_BIN_EXE_tokenkeep"), machine.file("bin/tokenkeep-git-sign")).unwrap();
+        machine.run("git", &["init", "-q", "-b", "main", "repository"], b"").ok();
+        for (key, value) in [
+            ("user.name", "Example Somebody"),
+            ("user.email", committer.somebody.email.as_str()),
+            ("gpg.format", "x509"),
+            ("gpg.x509.program", "tokenkeep-git-sign"),
+        ] {
+            committer.git(&["config", key, value]).ok();
+        }
+        committer.takes_pins_from("pin");
+        committer
+    }
+
+    fn git(&self, arguments: &[&str]) -> Output {
+        self.somebody.machine.run("git", &[&["-C", "repository"], arguments].concat(), b"")
+    }
+
+    /// What git prints, without the line's end.
+    #[track_caller]
+    fn told(&self, arguments: &[&str]) -> String {
+        self.git(arguments).ok().out().trim_end().to_owned()
+    }
+
+    fn commits(&self, message: &str) -> Output {
+        self.git(&["commit", "--allow-empty", "-S", "-m", message])
+    }
+
+    /// git's one letter for a commit's signature: G good, B bad, U good by nobody known, N none.
+    #[track_caller]
+    fn letter(&self, commit: &str) -> String {
+        self.told(&["log", "-1", "--format=%G?", commit])
+    }
+
+    /// Writes a commit object as it stands.
+    fn commit_object(&self, text: &str) -> String {
+        let machine = &self.somebody.machine;
+        let write = ["-C", "repository", "hash-object", "-t", "commit", "-w", "--stdin"];
+        machine.run("git", &write, text.as_bytes()).ok().out().trim().to_owned()
+    }
+
+    /// agent.toml with this PIN source.
+    fn takes_pins_from(&self, file: &str) {
+        let machine = &self.somebody.machine;
+        let (module, pin) = (machine.module().display(), machine.file(file).display().to_string());
+        let text = format!("modules = [\"{module}\"]\npin_source = \"file:{pin}\"\n");
+        machine.write("config/tokenkeep/agent.toml", text);
+    }
+}
+
+/// A commit object's signature in PEM, and what is signed.
+fn taken_apart(commit: &str) -> (String, String) {
+    let (mut signature, mut signed, mut inside) = (String::new(), String::new(), false);
+    for line in commit.split_inclusive('\n') {
+        if let Some(first) = line.strip_prefix("gpgsig ") {
+            inside = true;
+            signature.push_str(first);
+        } else if let Some(next) = line.strip_prefix(' ').filter(|_| inside) {
+            signature.push_str(next);
+        } else {
+            inside = false;
+            signed.push_str(line);
+        }
+    }
+    (signature, signed)
+}
+
+/// The other way round.
+fn put_together(signature: &str, signed: &str) -> String {
+    let (head, message) = signed.split_once("\n\n").unwrap();
+    format!("{head}\ngpgsig {}\n\n{message}", signature.trim_end().replace('\n', "\n "))
+}
+
+#[test]
+fn a_signed_commit_is_good_and_a_changed_one_is_bad() {
+    let committer = Committer::new();
+    let email = committer.somebody.email.clone();
+    committer.commits("a message").ok();
+    assert_eq!(committer.letter("HEAD"), "G");
+    committer.git(&["log", "-1", "--show-signature"]).ok().says("Signed by").says(&email);
+    committer.git(&["verify-commit", "HEAD"]).ok();
+    assert!(committer.told(&["log", "-1", "--format=%GS"]).contains(&email));
+    assert_eq!(committer.told(&["log", "-1", "--format=%GT"]), "fully");
+    let shown = committer.somebody.shown("default");
+    let fingerprint = shown["certificates"][0]["sha256"].as_str().unwrap().to_uppercase();
+    assert_eq!(committer.told(&["log", "-1", "--format=%GF"]), fingerprint);
+
+    // Changed, or signed as something else.
+    let commit = committer.git(&["cat-file", "commit", "HEAD"]).ok().out();
+    let changed = committer.commit_object(&commit.replace("a message", "a massage"));
+    assert_eq!(committer.letter(&changed), "B");
+    assert_ne!(committer.git(&["verify-commit", &changed]).code(), 0);
+    committer.git(&["log", "-1", "--show-signature", &changed]).ok().says("not verified");
+
+    // A foreign program says the same.
+    let (signature, signed) = taken_apart(&commit);
+    assert!(signature.starts_with("-----BEGIN SIGNED MESSAGE-----\n"), "{signature}");
+    let machine = &committer.somebody.machine;
+    machine.write("signature.pem", signature.replace("SIGNED MESSAGE", "CMS"));
+    machine.write("signed", &signed);
+    let address = committer.somebody.office.http_url();
+    machine.run("curl", &["-sSf", "-o", "ca.cer", &format!("{address}/ca.cer")], b"").ok();
+    machine.openssl(&["x509", "-inform", "DER", "-in", "ca.cer", "-out", "ca.pem"]).ok();
+    let verify =
+        ["cms", "-verify", "-binary", "-inform", "PEM", "-in", "signature.pem", "-CAfile", "ca.pem", "-content"];
+    machine.openssl(&[&verify[..], &["signed", "-out", "x"]].concat()).ok();
+    machine.write("signed", signed.replace("a message", "a massage"));
+    assert_ne!(machine.openssl(&[&verify[..], &["signed", "-out", "x"]].concat()).code(), 0);
+
+    committer.git(&["tag", "-s", "-m", "a tag", "one"]).ok();
+    committer.git(&["tag", "-v", "one"]).ok().says("Signed by");
+}
+
+#[test]
+fn git_names_the_keyset_in_its_ways() {
+    let committer = Committer::new();
+    let shown = committer.somebody.shown("default");
+    let fingerprint = shown["certificates"][0]["sha256"].as_str().unwrap().to_owned();
+    let email = committer.somebody.email.to_uppercase();
+    for key in ["default", &email, &fingerprint, &format!("Somebody <{email}>")] {
+        committer.git(&["config", "user.signingkey", key]).ok();
+        committer.commits(key).ok();
+        assert_eq!(committer.letter("HEAD"), "G", "{key}");
+    }
+    // Nobody else's.
+    let head = committer.told(&["rev-parse", "HEAD"]);
+    for key in ["another", "other@example.org", &fingerprint.replace(['0', '1', '2'], "9")] {
+        committer.git(&["config", "user.signingkey", key]).ok();
+        let output = committer.commits(key);
+        assert_ne!(output.code(), 0, "{output}");
+        output.says("user.signingkey");
+    }
+    // The one-line program instead of a link.
+    committer.git(&["config", "--unset", "user.signingkey"]).ok();
+    let machine = &committer.somebody.machine;
+    let program = machine.write("sign-for-git", "#!/bin/sh\nexec tokenkeep git-sign \"$@\"\n");
+    machine.run("chmod", &["755", "sign-for-git"], b"").ok();
+    committer.git(&["config", "gpg.x509.program", program.to_str().unwrap()]).ok();
+    assert_eq!(committer.told(&["rev-parse", "HEAD"]), head, "something was committed");
+    committer.commits("by the one-line program").ok();
+    assert_eq!(committer.letter("HEAD"), "G");
+}
+
+#[test]
+fn without_the_pin_there_is_no_commit() {
+    let committer = Committer::new();
+    committer.commits("first").ok();
+    let head = committer.told(&["rev-parse", "HEAD"]);
+    committer.takes_pins_from("wrong.pin");
+    let output = committer.commits("second");
+    assert_ne!(output.code(), 0, "{output}");
+    output.says("cannot sign: the PIN of");
+    committer.takes_pins_from("no-such.pin");
+    assert_ne!(committer.commits("third").code(), 0);
+
+    let machine = &committer.somebody.machine;
+    machine.write("config/tokenkeep/agent.toml", format!("modules = [\"{}\"]\n", machine.module().display()));
+    let commit = "git -C repository commit -q --allow-empty -S -m fourth";
+    let mut terminal = Terminal::shell(machine, commit);
+    terminal.expect("PIN").interrupt();
+    assert_ne!(terminal.finish().0, 0);
+    assert_eq!(committer.told(&["rev-parse", "HEAD"]), head, "something was committed");
+
+    let mut terminal = Terminal::shell(machine, commit);
+    terminal.expect("PIN").type_line(Somebody::PIN);
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 0, "{screen}");
+    assert_eq!(committer.letter("HEAD"), "G");
+}
+
+#[test]
+fn a_strangers_signature_is_no_good_one() {
+    let committer = Committer::new();
+    let machine = &committer.somebody.machine;
+    let subject = format!("/CN=Example Somebody/emailAddress={}", committer.somebody.email);
+    let make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "own.key", "-out", "own.pem", "-subj"];
+    machine.openssl(&[&make[..], &[&subject, "-addext", "extendedKeyUsage=emailProtection"]].concat()).ok();
+    committer.commits("unsigned").ok();
+    let (_, unsigned) = taken_apart(&committer.git(&["cat-file", "commit", "HEAD"]).ok().out());
+    machine.write("to-sign", &unsigned);
+    let sign =
+        ["cms", "-sign", "-binary", "-in", "to-sign", "-signer", "own.pem", "-inkey", "own.key", "-outform", "PEM"];
+    let forged = |more: &[&str]| {
+        let signature = machine.openssl(&[&sign[..], more].concat()).ok().out();
+        committer.commit_object(&put_together(&signature.replace(" CMS-", " SIGNED MESSAGE-"), &unsigned))
+    };
+    let stranger = forged(&[]);
+    assert_eq!(committer.letter(&stranger), "U");
+    assert_ne!(committer.git(&["verify-commit", &stranger]).code(), 0);
+    // One that brings a content of its own is no signature of this commit, whatever the content.
+    machine.write("to-sign", "something else\n");
+    let carrying = forged(&["-nodetach"]);
+    assert_eq!(committer.letter(&carrying), "E");
+    assert_ne!(committer.git(&["verify-commit", &carrying]).code(), 0);
+}
