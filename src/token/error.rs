@@ -342,12 +342,12 @@ impl TokenError {
             Self::LabelTaken { .. }
             | Self::LabelUnfit { .. }
             | Self::NoFreeSlot { .. }
-            | Self::Full { .. }
-            | Self::WriteProtected { .. }
             | Self::Unsupported { .. }
             | Self::BadDelivery { .. }
             | Self::BadData { .. } => TokenErrorKind::Refused,
             Self::Owned { .. }
+            | Self::Full { .. }
+            | Self::WriteProtected { .. }
             | Self::Busy { .. }
             | Self::LockDirectory { .. }
             | Self::LockFile { .. }

@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod authority;
+pub mod faulty;
 pub mod intruder;
 pub mod inventory;
 pub mod kryoptic;

@@ -175,7 +175,7 @@ fn can_take_keys(tokens: &Tokens, info: &TokenInfo) -> Result<(), KeysetError> {
         return Err(refused(format!("cannot enroll on {}: it is write-protected", info.name())));
     }
     let token = tokens.open(info)?;
-    let lacks = match (token.oaep_hash(), token.aes_key_wrap_mechanism()) {
+    let lacks = match (token.oaep_hash()?, token.aes_key_wrap_mechanism()?) {
         (None, _) => "unwrapping by RSA-OAEP",
         (_, None) => "AES key unwrap",
         _ => return Ok(()),

@@ -60,6 +60,11 @@ pub(super) fn is_session_gone(error: &Error) -> bool {
     matches!(error, Error::Pkcs11(RvError::SessionHandleInvalid | RvError::SessionClosed, _))
 }
 
+/// Does it say that the token takes nothing more?
+pub(super) fn is_no_room(error: &Error) -> bool {
+    is(error, RvError::DeviceMemory) || is(error, RvError::TokenWriteProtected)
+}
+
 /// Does it say that nobody is logged in?
 pub(super) fn is_not_logged_in(error: &Error) -> bool {
     is(error, RvError::UserNotLoggedIn)

@@ -212,7 +212,7 @@ impl Token {
         }
         let transport = templates::foreign_transport_key(&transport)?;
         let mechanism = self.must_wrap(operation)?;
-        let oaep_hash = if self.oaep_hash() == Some(OaepHash::Sha1) { OaepHash::Sha1 } else { wanted };
+        let oaep_hash = if self.oaep_hash()? == Some(OaepHash::Sha1) { OaepHash::Sha1 } else { wanted };
         let fresh = templates::delivery_aes_key();
         self.beside_others(operation, |session| {
             let aes = session.generate_key(&Mechanism::AesKeyGen, &fresh)?;

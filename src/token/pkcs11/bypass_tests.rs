@@ -228,7 +228,7 @@ fn wrap_with_own_key(token: &Token, session: &Session, key: ObjectHandle) -> CkR
     let template =
         [Attribute::Token(false), Attribute::Wrap(true), Attribute::Decrypt(true), Attribute::ValueLen(32.into())];
     let own = session.generate_key(&Mechanism::AesKeyGen, &template)?;
-    let mechanism = token.aes_key_wrap_mechanism().unwrap_or(KeyWrapMechanism::Pad);
+    let mechanism = token.aes_key_wrap_mechanism().unwrap().unwrap_or(KeyWrapMechanism::Pad);
     token.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), own, key)
 }
 

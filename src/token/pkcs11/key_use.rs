@@ -82,7 +82,7 @@ impl Token {
             let what = "decrypting with a key on an elliptic curve".to_owned();
             return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
         }
-        let in_software = self.oaep_in_software(transport);
+        let in_software = self.oaep_in_software(transport)?;
         let mechanism = if in_software.is_some() { Mechanism::RsaX509 } else { key_transport(transport) };
         let pin = self.pin_for(operation, key, entitled)?;
         let decrypted =
@@ -107,13 +107,13 @@ impl Token {
 
     /// The hash of an RSA-OAEP padding that the token cannot remove itself: SoftHSM knows SHA-1 only. What is in the
     /// padding is a content-encryption key, which this process is given in any case.
-    fn oaep_in_software(&self, transport: KeyTransport) -> Option<OaepHash> {
-        match transport {
-            KeyTransport::Oaep(hash) if hash != OaepHash::Sha1 && self.oaep_hash() == Some(OaepHash::Sha1) => {
+    fn oaep_in_software(&self, transport: KeyTransport) -> Result<Option<OaepHash>, TokenError> {
+        Ok(match transport {
+            KeyTransport::Oaep(hash) if hash != OaepHash::Sha1 && self.oaep_hash()? == Some(OaepHash::Sha1) => {
                 Some(hash)
             }
             KeyTransport::Oaep(_) | KeyTransport::Pkcs1v15 => None,
-        }
+        })
     }
 
     /// Agrees on a secret with the owner of another key on the same curve. No token asks for the PIN here

@@ -1,13 +1,15 @@
 //! What a token can do, found out by asking it and by beginning operations, not by its name.
 
+use cryptoki::error::Result as CkResult;
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::slot::Slot;
 
+use super::answers;
 use super::raw::RawFunctions;
 use super::sessions::Sessions;
-use crate::token::{KeyTransport, KeyWrapMechanism, OaepHash, Token};
+use crate::token::{KeyTransport, KeyWrapMechanism, OaepHash, Token, TokenError};
 
 /// What was found out about a token.
 #[derive(Debug)]
@@ -17,17 +19,24 @@ pub(super) struct Mechanisms {
 }
 
 impl Mechanisms {
-    pub(super) fn probe(raw: &RawFunctions, slot: Slot, sessions: &Sessions) -> Self {
+    pub(super) fn probe(raw: &RawFunctions, slot: Slot, sessions: &Sessions) -> CkResult<Self> {
         let key_wrap =
             [KeyWrapMechanism::Kwp, KeyWrapMechanism::Pad].into_iter().find(|kind| raw.can_wrap(slot, *kind));
-        let oaep = [OaepHash::Sha256, OaepHash::Sha1].into_iter().find(|hash| can_begin_oaep(sessions, *hash));
-        Self { key_wrap, oaep }
+        let mut oaep = None;
+        for hash in [OaepHash::Sha256, OaepHash::Sha1] {
+            if can_begin_oaep(sessions, hash)? {
+                oaep = Some(hash);
+                break;
+            }
+        }
+        Ok(Self { key_wrap, oaep })
     }
 }
 
 /// No question tells which hashes RSA-OAEP takes; beginning to encrypt to a public key does. The key is a session
-/// object with a made-up modulus, and the operation ends with its session.
-fn can_begin_oaep(sessions: &Sessions, hash: OaepHash) -> bool {
+/// object with a made-up modulus, and the operation ends with its session. An error is a fault that says nothing of what
+/// the token can do: it is gone, or has no room for the session object.
+fn can_begin_oaep(sessions: &Sessions, hash: OaepHash) -> CkResult<bool> {
     let template = [
         Attribute::Class(ObjectClass::PUBLIC_KEY),
         Attribute::KeyType(KeyType::RSA),
@@ -37,19 +46,26 @@ fn can_begin_oaep(sessions: &Sessions, hash: OaepHash) -> bool {
         Attribute::Modulus(vec![0xc5; 256]),
         Attribute::PublicExponent(vec![1, 0, 1]),
     ];
-    let Ok(session) = sessions.open_another() else { return false };
-    session.create_object(&template).and_then(|key| session.encrypt_init(&oaep(hash), key)).is_ok()
+    let session = sessions.open_another()?;
+    match session.create_object(&template).and_then(|key| session.encrypt_init(&oaep(hash), key)) {
+        Err(error)
+            if answers::is_removed(&error) || answers::is_session_gone(&error) || answers::is_no_room(&error) =>
+        {
+            Err(error)
+        }
+        begun => Ok(begun.is_ok()),
+    }
 }
 
 impl Token {
     /// The AES key wrap this token does; `None` when it can do neither, and so can take no delivered key.
-    pub fn aes_key_wrap_mechanism(&self) -> Option<KeyWrapMechanism> {
-        self.mechanisms().key_wrap
+    pub fn aes_key_wrap_mechanism(&self) -> Result<Option<KeyWrapMechanism>, TokenError> {
+        Ok(self.mechanisms()?.key_wrap)
     }
 
     /// The best RSA-OAEP this token does for unwrapping, SHA-256 before SHA-1; `None` when it does none.
-    pub fn oaep_hash(&self) -> Option<OaepHash> {
-        self.mechanisms().oaep
+    pub fn oaep_hash(&self) -> Result<Option<OaepHash>, TokenError> {
+        Ok(self.mechanisms()?.oaep)
     }
 }
 

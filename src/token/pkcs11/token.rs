@@ -173,8 +173,13 @@ impl Token {
         &self.inner.sessions
     }
 
-    pub(super) fn mechanisms(&self) -> &Mechanisms {
-        self.inner.mechanisms.get_or_init(|| Mechanisms::probe(self.raw(), self.inner.slot, &self.inner.sessions))
+    pub(super) fn mechanisms(&self) -> Result<&Mechanisms, TokenError> {
+        if let Some(known) = self.inner.mechanisms.get() {
+            return Ok(known);
+        }
+        let found = Mechanisms::probe(self.raw(), self.inner.slot, &self.inner.sessions)
+            .map_err(|error| self.explain("find out what the token can do", &error))?;
+        Ok(self.inner.mechanisms.get_or_init(|| found))
     }
 
     pub(super) fn shared(&self) -> RwLockReadGuard<'_, ()> {

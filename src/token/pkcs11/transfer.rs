@@ -114,7 +114,7 @@ impl Token {
 
     /// The AES key wrap of this token, or why it can neither deliver nor take a key.
     pub(super) fn must_wrap(&self, operation: &'static str) -> Result<KeyWrapMechanism, TokenError> {
-        self.aes_key_wrap_mechanism().ok_or_else(|| TokenError::Unsupported {
+        self.aes_key_wrap_mechanism()?.ok_or_else(|| TokenError::Unsupported {
             operation,
             token: self.info().name(),
             what: "AES key wrap with padding (RFC 5649)".to_owned(),
@@ -124,11 +124,11 @@ impl Token {
     /// The mechanism by which to open what was wrapped by `wrapped_by`: the two open each other's blobs, and a token
     /// mostly has one of them.
     pub(super) fn can_unwrap(&self, wrapped_by: KeyWrapMechanism) -> KeyWrapMechanism {
-        self.aes_key_wrap_mechanism().unwrap_or(wrapped_by)
+        self.aes_key_wrap_mechanism().ok().flatten().unwrap_or(wrapped_by)
     }
 
     fn must_do_oaep(&self, operation: &'static str) -> Result<OaepHash, TokenError> {
-        self.oaep_hash().ok_or_else(|| TokenError::Unsupported {
+        self.oaep_hash()?.ok_or_else(|| TokenError::Unsupported {
             operation,
             token: self.info().name(),
             what: "RSA-OAEP".to_owned(),

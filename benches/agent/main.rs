@@ -1,0 +1,55 @@
+//! How much of a token's own speed is left: `cargo bench --bench agent`.
+//!
+//! On one SoftHSM token in a directory of its own, in one run and interleaved (a slice of each, round after round, so that
+//! a machine that is busy for a while is busy for all): signing by the module itself (`raw`: `C_SignInit` and `C_Sign`, a
+//! session a thread), by the keystore's signer in this process (`signer`), and by whoever else is there.
+//!
+//! Prints a line each, `RSA-2048 signer threads=2 OPS RATIO p50 p99`: signatures in a second (the median of the rounds),
+//! their share of raw, and how long half and 99 of 100 of them took, in microseconds.
+//!
+//! Quick by default (about a minute). `TOKENKEEP_BENCH_ROUNDS` (3) and `TOKENKEEP_BENCH_SLICE_MS` (250) make it longer;
+//! `TOKENKEEP_BENCH_ONLY=P-256` measures what contains that text.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "a benchmark may panic, and prints"
+)]
+
+mod direct;
+mod measure;
+mod raw;
+mod stage;
+
+use measure::{Plan, measure};
+use stage::Stage;
+
+/// Connections, or threads, that sign at once.
+const THREADS: [usize; 4] = [1, 2, 4, 8];
+
+fn main() {
+    if std::env::var_os(stage::ON_STAGE).is_none() {
+        stage::set_up_and_run();
+        return;
+    }
+    let plan = Plan::from_environment();
+    let stage = Stage::enter();
+    println!("# what, by whom, threads, operations/s, share of raw, p50 and p99 in microseconds");
+    for (name, key) in stage.signing_keys() {
+        let raw = raw::Signing::new(&stage, &key);
+        let signer = direct::Signing::new(&key);
+        for threads in THREADS {
+            measure(&plan, &name, threads, &[("raw", &raw), ("signer", &signer)]);
+        }
+    }
+    for (name, key) in stage.reading_keys() {
+        let raw = raw::Reading::new(&stage, &key);
+        let direct = direct::Reading::new(&stage, &key);
+        for threads in THREADS {
+            measure(&plan, &name, threads, &[("raw", &raw), ("unlock", &direct)]);
+        }
+    }
+}

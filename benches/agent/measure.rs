@@ -1,0 +1,88 @@
+//! Slices of work, interleaved, and what they say.
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+/// Somebody who does the same operation again and again, each thread by itself.
+pub trait Contender: Sync {
+    /// What one thread does; what it needs for that (a session, a connection) it opens now.
+    fn worker(&self) -> Box<dyn FnMut() + '_>;
+}
+
+/// How long to measure, and what.
+pub struct Plan {
+    rounds: usize,
+    slice: Duration,
+    only: Option<String>,
+}
+
+impl Plan {
+    pub fn from_environment() -> Self {
+        let number = |name: &str, otherwise: u64| {
+            std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}: no number")))
+        };
+        Self {
+            rounds: usize::try_from(number("TOKENKEEP_BENCH_ROUNDS", 3)).unwrap().max(1),
+            slice: Duration::from_millis(number("TOKENKEEP_BENCH_SLICE_MS", 250)),
+            only: std::env::var("TOKENKEEP_BENCH_ONLY").ok(),
+        }
+    }
+}
+
+/// What all rounds of one contender gave.
+#[derive(Default)]
+struct Found {
+    per_second: Vec<f64>,
+    micros: Vec<u32>,
+}
+
+/// Measures the contenders in turns, round after round, and prints a line each. The first is what the others are
+/// compared with.
+pub fn measure(plan: &Plan, name: &str, threads: usize, contenders: &[(&str, &dyn Contender)]) {
+    if plan.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+        return;
+    }
+    let mut found: Vec<Found> = contenders.iter().map(|_| Found::default()).collect();
+    for _ in 0..plan.rounds {
+        for ((_, contender), found) in contenders.iter().zip(&mut found) {
+            slice(plan.slice, threads, *contender, found);
+        }
+    }
+    let mut raw = None;
+    for ((who, _), mut found) in contenders.iter().zip(found) {
+        found.per_second.sort_by(f64::total_cmp);
+        found.micros.sort_unstable();
+        let per_second = found.per_second[found.per_second.len() / 2];
+        let ratio = per_second / *raw.get_or_insert(per_second);
+        let share = |of_hundred: usize| found.micros[found.micros.len() * of_hundred / 100];
+        println!("{name} {who} threads={threads} {per_second:.0} {ratio:.2} {} {}", share(50), share(99));
+    }
+}
+
+fn slice(length: Duration, threads: usize, contender: &dyn Contender, found: &mut Found) {
+    let ready = Barrier::new(threads);
+    let results: Vec<(Vec<u32>, Duration)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut work = contender.worker();
+                    // The first one opens and looks up what the others do not need to.
+                    work();
+                    ready.wait();
+                    let mut micros = Vec::with_capacity(1 << 14);
+                    let started = Instant::now();
+                    while started.elapsed() < length {
+                        let begun = Instant::now();
+                        work();
+                        micros.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
+                    }
+                    (micros, started.elapsed())
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let count = |micros: &Vec<u32>| f64::from(u32::try_from(micros.len()).unwrap());
+    found.per_second.push(results.iter().map(|(micros, took)| count(micros) / took.as_secs_f64()).sum());
+    found.micros.extend(results.into_iter().flat_map(|(micros, _)| micros));
+}

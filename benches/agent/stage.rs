@@ -1,0 +1,159 @@
+//! A token in a directory of its own, with the keys that are measured, and a log-in that stands.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cryptoki::context::Pkcs11;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use cryptoki::session::Session;
+use cryptoki::slot::Slot;
+use rsa::pkcs8::DecodePublicKey;
+use spki::SubjectPublicKeyInfoRef;
+use spki::der::{Decode, Encode};
+use tokenkeep::token::{KeyAlgorithm, KeyId, Module, Pin, RsaSize, SecurityLevel, Token, TokenKey};
+
+/// Set in the process that has the directory: SoftHSM reads its configuration from the environment of its process.
+pub const ON_STAGE: &str = "TOKENKEEP_BENCH_STAGE";
+
+pub const PIN: &str = "12345678";
+const LABEL: &str = "bench";
+const RSA: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
+
+/// Makes the directory and runs this program there.
+pub fn set_up_and_run() {
+    let directory = tempfile::Builder::new().prefix("tokenkeep-bench-").tempdir().unwrap();
+    let path = directory.path();
+    for name in ["tokens", "runtime"] {
+        std::fs::create_dir(path.join(name)).unwrap();
+    }
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(path.join("runtime"), private).unwrap();
+    let template = include_str!("../../hsm-config/softhsm2.conf");
+    let configuration = path.join("softhsm2.conf");
+    std::fs::write(&configuration, template.replace("@TOKENDIR@", path.join("tokens").to_str().unwrap())).unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .env(ON_STAGE, path)
+        .env("SOFTHSM2_CONF", configuration)
+        .env("XDG_RUNTIME_DIR", path.join("runtime"))
+        .status()
+        .unwrap();
+    assert!(status.success(), "the benchmark ended with {status}");
+}
+
+/// The token, open and logged in, and the module it is behind.
+pub struct Stage {
+    pkcs11: Pkcs11,
+    slot: Slot,
+    token: Token,
+}
+
+impl Stage {
+    pub fn enter() -> Self {
+        let file = softhsm();
+        let module = Module::load(&file).unwrap();
+        let info = module.create_token(LABEL, &pin("87654321"), &pin(PIN)).unwrap();
+        let token = module.open(&info).unwrap();
+        // The same library: it is initialized already.
+        let pkcs11 = Pkcs11::new(&file).unwrap();
+        let slots = pkcs11.get_slots_with_initialized_token().unwrap();
+        let is_ours = |slot: &Slot| pkcs11.get_token_info(*slot).unwrap().label().trim_end() == LABEL;
+        let slot = slots.into_iter().find(is_ours).unwrap();
+        let stage = Self { pkcs11, slot, token };
+        drop(stage.token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+        stage
+    }
+
+    /// A session beside the keystore's: the log-in is the process's.
+    pub fn session(&self) -> Session {
+        self.pkcs11.open_rw_session(self.slot).unwrap()
+    }
+
+    /// Keys of level Low that sign.
+    pub fn signing_keys(&self) -> Vec<(String, TokenKey)> {
+        let made = |(name, algorithm): (&str, KeyAlgorithm)| {
+            let ceremony = self.token.wait_for_turn().unlock(pin(PIN)).unwrap().ceremony();
+            let id = KeyId::random().unwrap();
+            (name.to_owned(), ceremony.generate_signing_key(name, &id, algorithm, SecurityLevel::Low).unwrap())
+        };
+        [("RSA-2048", RSA), ("P-256", KeyAlgorithm::P256)].map(made).to_vec()
+    }
+
+    /// Keys that decrypt or agree, made here as a delivery leaves them.
+    pub fn reading_keys(&self) -> Vec<(String, TokenKey)> {
+        [("RSA-2048-decrypt", RSA), ("P-256-ecdh", KeyAlgorithm::P256)]
+            .map(|(name, kind)| (name.to_owned(), self.reading_key(kind)))
+            .to_vec()
+    }
+
+    fn reading_key(&self, algorithm: KeyAlgorithm) -> TokenKey {
+        let id = KeyId::random().unwrap();
+        let elliptic = algorithm.is_elliptic_curve();
+        let common = [Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
+        let mut public = common.to_vec();
+        match algorithm.curve() {
+            Some(curve) => public.push(Attribute::EcParams(curve.to_der().unwrap())),
+            None => public.extend([Attribute::ModulusBits(2048.into()), Attribute::PublicExponent(vec![1, 0, 1])]),
+        }
+        let mut private = common.to_vec();
+        private.extend([
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Sign(false),
+            Attribute::Unwrap(false),
+            Attribute::Decrypt(!elliptic),
+            Attribute::Derive(elliptic),
+        ]);
+        let mechanism = if elliptic {
+            cryptoki::mechanism::Mechanism::EccKeyPairGen
+        } else {
+            cryptoki::mechanism::Mechanism::RsaPkcsKeyPairGen
+        };
+        self.session().generate_key_pair(&mechanism, &public, &private).unwrap();
+        self.token.find_key(&id).unwrap().unwrap()
+    }
+
+    /// A content-encryption key encrypted to this one; nothing for a key on a curve.
+    pub fn ciphertext_for(&self, key: &TokenKey) -> Vec<u8> {
+        if key.algorithm().is_elliptic_curve() {
+            return Vec::new();
+        }
+        let public = rsa::RsaPublicKey::from_public_key_der(key.public_key_der()).unwrap();
+        let mut random = rsa::rand_core::UnwrapErr(getrandom::SysRng);
+        public.encrypt(&mut random, rsa::Pkcs1v15Encrypt, &[7; 32]).unwrap()
+    }
+}
+
+/// The point of a key on a curve: it agrees with itself.
+pub fn peer_point(key: &TokenKey) -> Vec<u8> {
+    let spki = SubjectPublicKeyInfoRef::from_der(key.public_key_der()).unwrap();
+    spki.subject_public_key.as_bytes().unwrap().to_vec()
+}
+
+/// A secret that can be read out.
+pub fn agreed_secret() -> [Attribute; 6] {
+    [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Token(false),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+        Attribute::ValueLen(32.into()),
+    ]
+}
+
+pub fn pin(text: &str) -> Pin {
+    Pin::new(text.to_owned()).unwrap()
+}
+
+fn softhsm() -> PathBuf {
+    let places = [
+        "/usr/lib/softhsm",
+        "/usr/lib/x86_64-linux-gnu/softhsm",
+        "/usr/lib/aarch64-linux-gnu/softhsm",
+        "/usr/lib64/pkcs11",
+        "/usr/local/lib/softhsm",
+    ];
+    let file = places.iter().map(|place| Path::new(place).join("libsofthsm2.so")).find(|file| file.exists());
+    file.expect("SoftHSM is not installed: ./softhsm-setup.sh does it")
+}

@@ -1,0 +1,393 @@
+//! A PKCS#11 module for tests: SoftHSM (or another), with the faults of real tokens on demand.
+//!
+//! Built as a shared library (`libfaulty_pkcs11.so`). It hands each call on to the module named by `FAULTY_WRAPS`, unless
+//! the file named by `FAULTY_CONTROL`, which is read again at each call, says otherwise, a rule a line:
+//!
+//! - `C_Sign CKR_DEVICE_REMOVED [after N] [times N]`: answers so, after N calls that went through, N times (else always)
+//! - `delay C_Sign 200ms`: waits before the call
+//! - `die C_Sign [after N]`: the process ends there, as when a module crashes
+//! - `remove C_Sign [after N]`: at that call the token is pulled out, and stays so until the file is changed
+//! - `removed`: the token is out
+//! - `flags FINAL_TRY` (or `COUNT_LOW`, `LOCKED`, `WRITE_PROTECTED`): what the token says about itself besides
+//!
+//! A token that is out is gone with its sessions and its log-in, as with a real one; what is put back is the same token.
+//! N counts calls in one process since the file was changed.
+//!
+//! Every call that takes a PIN is written to the file named by `FAULTY_COUNTS`, a line each: `C_Login user
+//! CKR_PIN_INCORRECT`; one that was answered here and never reached the token ends with `unasked`. Nothing else is
+//! written there, least of all the PIN.
+//!
+//! Only the interface of PKCS#11 leads here: the program under test knows nothing of it.
+#![allow(
+    unsafe_code,
+    reason = "PKCS#11 is a C interface, and this is its other side: it takes and passes on raw pointers"
+)]
+#![allow(non_snake_case, reason = "the functions have the names that PKCS#11 gives them")]
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::io::Write;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use cryptoki_sys::*;
+
+/// The wrapped module's functions; the library stays loaded for good.
+static WRAPPED: OnceLock<Option<CK_FUNCTION_LIST>> = OnceLock::new();
+
+/// The same with ours in their place.
+static OURS: OnceLock<CK_FUNCTION_LIST> = OnceLock::new();
+
+/// What was counted since the control file was changed.
+static SEEN: Mutex<Option<Seen>> = Mutex::new(None);
+
+#[derive(Default)]
+struct Seen {
+    control: String,
+    // Calls that a rule has looked at, by the rule's line.
+    calls: HashMap<String, u64>,
+    out: bool,
+    closed: bool,
+}
+
+/// What is to happen in a call.
+enum Fate {
+    GoOn,
+    Answer(CK_RV),
+}
+
+/// Hands out the functions. A module that cannot be wrapped is said to be broken, by the answer.
+///
+/// # Safety
+/// As PKCS#11 has it: `list` is null or valid for writing a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> CK_RV {
+    if list.is_null() {
+        return CKR_ARGUMENTS_BAD;
+    }
+    let Some(wrapped) = wrapped() else { return CKR_GENERAL_ERROR };
+    let ours = OURS.get_or_init(|| replaced(*wrapped));
+    // SAFETY: not null, and the caller's to write to. Nobody writes through the pointer that is given out.
+    unsafe { *list = std::ptr::from_ref(ours).cast_mut() };
+    CKR_OK
+}
+
+fn wrapped() -> Option<&'static CK_FUNCTION_LIST> {
+    WRAPPED.get_or_init(load).as_ref()
+}
+
+fn load() -> Option<CK_FUNCTION_LIST> {
+    let path = std::env::var_os("FAULTY_WRAPS")?;
+    // SAFETY: loading runs the library's initializers; it is the PKCS#11 module that the tests use anyway.
+    let library = Box::leak(Box::new(unsafe { Pkcs11::new(path) }.ok()?));
+    let mut list: *mut CK_FUNCTION_LIST = std::ptr::null_mut();
+    let get = library.C_GetFunctionList.as_ref().ok()?;
+    // SAFETY: `list` is valid for writing a pointer; what it then points to is static in a library that stays loaded.
+    (unsafe { get(&raw mut list) } == CKR_OK && !list.is_null()).then(|| unsafe { *list })
+}
+
+/// What the rules say about this call.
+fn fate(function: &str) -> Fate {
+    let control = std::env::var_os("FAULTY_CONTROL").and_then(|path| std::fs::read_to_string(path).ok());
+    let control = control.unwrap_or_default();
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = seen.get_or_insert_with(Seen::default);
+    if seen.control != control {
+        *seen = Seen { control: control.clone(), ..Seen::default() };
+    }
+    let mut wait = None;
+    let mut answer = None;
+    for line in control.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["removed"] => seen.out = true,
+            ["delay", name, time] if *name == function => wait = time.trim_end_matches("ms").parse().ok(),
+            ["die", name, rest @ ..] if *name == function && seen.is_due(line, rest) => std::process::abort(),
+            ["remove", name, rest @ ..] if *name == function && seen.is_due(line, rest) => seen.out = true,
+            [name, code, rest @ ..] if *name == function && seen.is_due(line, rest) => answer = Some(code_of(code)),
+            _ => {}
+        }
+    }
+    if seen.out && !seen.closed {
+        seen.closed = true;
+        close_all_sessions();
+    }
+    let out = seen.out;
+    if let Some(wait) = wait {
+        std::thread::sleep(Duration::from_millis(wait));
+    }
+    match answer {
+        Some(code) => Fate::Answer(code),
+        None if out => when_out(function).map_or(Fate::GoOn, Fate::Answer),
+        None => Fate::GoOn,
+    }
+}
+
+impl Seen {
+    /// Counts a call that a rule is about; is it one that the rule is for?
+    fn is_due(&mut self, line: &str, rest: &[&str]) -> bool {
+        let number = |name: &str| {
+            let at = rest.iter().position(|word| *word == name)?;
+            rest.get(at + 1)?.parse::<u64>().ok()
+        };
+        let calls = self.calls.entry(line.to_owned()).or_default();
+        *calls += 1;
+        let after = number("after").unwrap_or(0);
+        *calls > after && number("times").is_none_or(|times| *calls <= after + times)
+    }
+}
+
+/// What a module answers when the token is out. Slots are still there, and what needs no token goes on.
+fn when_out(function: &str) -> Option<CK_RV> {
+    match function {
+        "C_Initialize" | "C_Finalize" | "C_GetSlotList" => None,
+        "C_GetTokenInfo" | "C_OpenSession" | "C_InitToken" | "C_GetMechanismInfo" => Some(CKR_TOKEN_NOT_PRESENT),
+        "C_CloseSession" | "C_GetSessionInfo" => Some(CKR_SESSION_HANDLE_INVALID),
+        _ => Some(CKR_DEVICE_REMOVED),
+    }
+}
+
+/// With a token its sessions go, and its log-in.
+fn close_all_sessions() {
+    let Some(wrapped) = wrapped() else { return };
+    let (Some(slots_of), Some(close)) = (wrapped.C_GetSlotList, wrapped.C_CloseAllSessions) else { return };
+    let mut slots = [0; 64];
+    let mut count = 64;
+    // SAFETY: the buffer has the length that is given; C_CloseAllSessions takes a number.
+    unsafe {
+        if slots_of(CK_TRUE, slots.as_mut_ptr(), &raw mut count) == CKR_OK {
+            for slot in slots.into_iter().take(usize::try_from(count).unwrap_or(0)) {
+                close(slot);
+            }
+        }
+    }
+}
+
+fn is_out() -> bool {
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|seen| seen.out)
+}
+
+/// The flags that the token is to have besides its own.
+fn more_flags() -> CK_FLAGS {
+    let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let control = seen.as_ref().map(|seen| seen.control.clone()).unwrap_or_default();
+    let named = control.lines().filter_map(|line| line.strip_prefix("flags ")).flat_map(str::split_whitespace);
+    named.fold(0, |flags, name| {
+        flags
+            | match name {
+                "FINAL_TRY" => CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_COUNT_LOW,
+                "COUNT_LOW" => CKF_USER_PIN_COUNT_LOW,
+                "LOCKED" => CKF_USER_PIN_LOCKED,
+                "WRITE_PROTECTED" => CKF_WRITE_PROTECTED,
+                _ => 0,
+            }
+    })
+}
+
+/// Answers that can be asked for, by name.
+const CODES: &[(&str, CK_RV)] = &[
+    ("CKR_OK", CKR_OK),
+    ("CKR_HOST_MEMORY", CKR_HOST_MEMORY),
+    ("CKR_GENERAL_ERROR", CKR_GENERAL_ERROR),
+    ("CKR_FUNCTION_FAILED", CKR_FUNCTION_FAILED),
+    ("CKR_ACTION_PROHIBITED", CKR_ACTION_PROHIBITED),
+    ("CKR_DEVICE_ERROR", CKR_DEVICE_ERROR),
+    ("CKR_DEVICE_MEMORY", CKR_DEVICE_MEMORY),
+    ("CKR_DEVICE_REMOVED", CKR_DEVICE_REMOVED),
+    ("CKR_TOKEN_NOT_PRESENT", CKR_TOKEN_NOT_PRESENT),
+    ("CKR_TOKEN_WRITE_PROTECTED", CKR_TOKEN_WRITE_PROTECTED),
+    ("CKR_SESSION_HANDLE_INVALID", CKR_SESSION_HANDLE_INVALID),
+    ("CKR_SESSION_CLOSED", CKR_SESSION_CLOSED),
+    ("CKR_SESSION_READ_ONLY", CKR_SESSION_READ_ONLY),
+    ("CKR_OBJECT_HANDLE_INVALID", CKR_OBJECT_HANDLE_INVALID),
+    ("CKR_KEY_HANDLE_INVALID", CKR_KEY_HANDLE_INVALID),
+    ("CKR_PIN_INCORRECT", CKR_PIN_INCORRECT),
+    ("CKR_PIN_LOCKED", CKR_PIN_LOCKED),
+    ("CKR_PIN_EXPIRED", CKR_PIN_EXPIRED),
+    ("CKR_USER_ALREADY_LOGGED_IN", CKR_USER_ALREADY_LOGGED_IN),
+    ("CKR_USER_NOT_LOGGED_IN", CKR_USER_NOT_LOGGED_IN),
+];
+
+/// A rule with a name that is none of these would be taken for one that never fires: it ends the process instead.
+fn code_of(name: &str) -> CK_RV {
+    match CODES.iter().find(|(known, _)| *known == name) {
+        Some((_, code)) => *code,
+        None => std::process::abort(),
+    }
+}
+
+/// Writes down a call that took a PIN. One write of one line: several processes may share the file.
+fn count(function: &str, user: &str, answer: CK_RV, reached_the_token: bool) {
+    let Some(path) = std::env::var_os("FAULTY_COUNTS") else { return };
+    let name = CODES.iter().find(|(_, code)| *code == answer).map_or("another", |(name, _)| *name);
+    let line = format!("{function} {user} {name}{}\n", if reached_the_token { "" } else { " unasked" });
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    // Whoever reads the counts would miss a line without this.
+    if file.and_then(|mut file| file.write_all(line.as_bytes())).is_err() {
+        std::process::abort();
+    }
+}
+
+/// Functions that go on to the wrapped module unless a rule is against it.
+macro_rules! passed_on {
+    ($($name:ident($($argument:ident: $type:ty),*);)*) => {
+        $(unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
+            match fate(stringify!($name)) {
+                Fate::Answer(code) => code,
+                // SAFETY: the caller's own arguments go to the function that they were for.
+                Fate::GoOn => match wrapped().and_then(|wrapped| wrapped.$name) {
+                    Some(function) => unsafe { function($($argument),*) },
+                    None => CKR_FUNCTION_NOT_SUPPORTED,
+                },
+            }
+        })*
+
+        fn replaced(mut list: CK_FUNCTION_LIST) -> CK_FUNCTION_LIST {
+            $(list.$name = Some($name);)*
+            list.C_GetFunctionList = Some(C_GetFunctionList);
+            list.C_GetSlotList = Some(C_GetSlotList);
+            list.C_GetTokenInfo = Some(C_GetTokenInfo);
+            list.C_Login = Some(C_Login);
+            list.C_SetPIN = Some(C_SetPIN);
+            list
+        }
+    };
+}
+
+passed_on! {
+    C_Initialize(arguments: *mut c_void);
+    C_Finalize(reserved: *mut c_void);
+    C_GetMechanismInfo(slot: CK_SLOT_ID, kind: CK_MECHANISM_TYPE, info: *mut CK_MECHANISM_INFO);
+    C_InitToken(slot: CK_SLOT_ID, pin: *mut CK_UTF8CHAR, length: CK_ULONG, label: *mut CK_UTF8CHAR);
+    C_InitPIN(session: CK_SESSION_HANDLE, pin: *mut CK_UTF8CHAR, length: CK_ULONG);
+    C_OpenSession(
+        slot: CK_SLOT_ID, flags: CK_FLAGS, application: *mut c_void, notify: CK_NOTIFY, session: *mut CK_SESSION_HANDLE
+    );
+    C_CloseSession(session: CK_SESSION_HANDLE);
+    C_GetSessionInfo(session: CK_SESSION_HANDLE, info: *mut CK_SESSION_INFO);
+    C_Logout(session: CK_SESSION_HANDLE);
+    C_CreateObject(
+        session: CK_SESSION_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG, object: *mut CK_OBJECT_HANDLE
+    );
+    C_CopyObject(
+        session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
+        copy: *mut CK_OBJECT_HANDLE
+    );
+    C_DestroyObject(session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE);
+    C_GetAttributeValue(
+        session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG
+    );
+    C_FindObjectsInit(session: CK_SESSION_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG);
+    C_FindObjects(
+        session: CK_SESSION_HANDLE, objects: *mut CK_OBJECT_HANDLE, most: CK_ULONG, count: *mut CK_ULONG
+    );
+    C_SignInit(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE);
+    C_Sign(
+        session: CK_SESSION_HANDLE, data: *mut CK_BYTE, length: CK_ULONG, signature: *mut CK_BYTE,
+        signature_length: *mut CK_ULONG
+    );
+    C_DecryptInit(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE);
+    C_Decrypt(
+        session: CK_SESSION_HANDLE, data: *mut CK_BYTE, length: CK_ULONG, clear: *mut CK_BYTE,
+        clear_length: *mut CK_ULONG
+    );
+    C_GenerateKey(
+        session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
+        key: *mut CK_OBJECT_HANDLE
+    );
+    C_GenerateKeyPair(
+        session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, public: *mut CK_ATTRIBUTE, public_count: CK_ULONG,
+        private: *mut CK_ATTRIBUTE, private_count: CK_ULONG, public_key: *mut CK_OBJECT_HANDLE,
+        private_key: *mut CK_OBJECT_HANDLE
+    );
+    C_WrapKey(
+        session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, wrapping: CK_OBJECT_HANDLE, key: CK_OBJECT_HANDLE,
+        wrapped_key: *mut CK_BYTE, length: *mut CK_ULONG
+    );
+    C_UnwrapKey(
+        session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, unwrapping: CK_OBJECT_HANDLE,
+        wrapped_key: *mut CK_BYTE, length: CK_ULONG, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
+        key: *mut CK_OBJECT_HANDLE
+    );
+    C_DeriveKey(
+        session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, base: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE,
+        count: CK_ULONG, key: *mut CK_OBJECT_HANDLE
+    );
+}
+
+/// The slots stay when the token is out, but there is none in them.
+unsafe extern "C" fn C_GetSlotList(with_token: CK_BBOOL, slots: *mut CK_SLOT_ID, count: *mut CK_ULONG) -> CK_RV {
+    if let Fate::Answer(code) = fate("C_GetSlotList") {
+        return code;
+    }
+    if is_out() && with_token != CK_FALSE && !count.is_null() {
+        // SAFETY: not null, and the caller's to write to.
+        unsafe { *count = 0 };
+        return CKR_OK;
+    }
+    match wrapped().and_then(|wrapped| wrapped.C_GetSlotList) {
+        // SAFETY: the caller's own arguments go to the function that they were for.
+        Some(function) => unsafe { function(with_token, slots, count) },
+        None => CKR_FUNCTION_NOT_SUPPORTED,
+    }
+}
+
+unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> CK_RV {
+    if let Fate::Answer(code) = fate("C_GetTokenInfo") {
+        return code;
+    }
+    let Some(function) = wrapped().and_then(|wrapped| wrapped.C_GetTokenInfo) else {
+        return CKR_FUNCTION_NOT_SUPPORTED;
+    };
+    // SAFETY: the caller's own arguments go to the function that they were for; where that has filled the structure,
+    // it is there to be changed.
+    unsafe {
+        let answer = function(slot, info);
+        if answer == CKR_OK {
+            (*info).flags |= more_flags();
+        }
+        answer
+    }
+}
+
+unsafe extern "C" fn C_Login(
+    session: CK_SESSION_HANDLE,
+    user: CK_USER_TYPE,
+    pin: *mut CK_UTF8CHAR,
+    length: CK_ULONG,
+) -> CK_RV {
+    let who = match user {
+        CKU_SO => "so",
+        CKU_USER => "user",
+        CKU_CONTEXT_SPECIFIC => "context",
+        _ => "another",
+    };
+    counted("C_Login", who, || {
+        let function = wrapped()?.C_Login?;
+        // SAFETY: the caller's own arguments go to the function that they were for.
+        Some(unsafe { function(session, user, pin, length) })
+    })
+}
+
+unsafe extern "C" fn C_SetPIN(
+    session: CK_SESSION_HANDLE,
+    old: *mut CK_UTF8CHAR,
+    old_length: CK_ULONG,
+    new: *mut CK_UTF8CHAR,
+    new_length: CK_ULONG,
+) -> CK_RV {
+    counted("C_SetPIN", "old", || {
+        let function = wrapped()?.C_SetPIN?;
+        // SAFETY: as above.
+        Some(unsafe { function(session, old, old_length, new, new_length) })
+    })
+}
+
+fn counted(function: &str, who: &str, call: impl FnOnce() -> Option<CK_RV>) -> CK_RV {
+    let (answer, reached) = match fate(function) {
+        Fate::Answer(code) => (code, false),
+        Fate::GoOn => (call().unwrap_or(CKR_FUNCTION_NOT_SUPPORTED), true),
+    };
+    count(function, who, answer, reached);
+    answer
+}

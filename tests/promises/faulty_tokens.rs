@@ -1,0 +1,225 @@
+//! Tokens break, fill up, lock and go away in the middle of things: it is said what happened, never "wrong PIN" for
+//! something else, nothing is left half made, and it works again once the token does.
+//!
+//! The faults come from a PKCS#11 module of the project's own in front of SoftHSM; the binary knows nothing of it.
+
+use std::os::unix::process::ExitStatusExt;
+
+use crate::support::faulty::Faulty;
+use crate::support::inventory::Inventory;
+use crate::support::office::Somebody;
+use crate::support::output::Output;
+use crate::support::terminal::Terminal;
+
+/// The exit codes that these tests expect.
+const FAULT: i32 = 1;
+const ABSENT: i32 = 3;
+const PIN: i32 = 4;
+const REFUSED: i32 = 5;
+
+/// Somebody with the keyset `default` at level High, whose tokens can be made to fail.
+fn somebody() -> (Somebody, Faulty) {
+    let mut somebody = Somebody::enrolled();
+    let faulty = Faulty::in_front_of(&mut somebody.machine);
+    somebody.machine.write("message.txt", "a message\n");
+    (somebody, faulty)
+}
+
+fn signing(somebody: &Somebody, pin: &str) -> Output {
+    let source = format!("file:{pin}");
+    somebody.tokenkeep(&["sign", "--pin-source", &source, "--in", "message.txt", "--out", "signed.p7m"])
+}
+
+/// It is not signed, no PIN is blamed, no try was used up, and the next signature is as good as ever.
+#[track_caller]
+fn fails_without_blaming_the_pin(somebody: &Somebody, faulty: &Faulty, rules: &str, code: i32, words: &str) {
+    faulty.forget();
+    faulty.does(rules);
+    let output = signing(somebody, "pin");
+    faulty.behaves();
+    output.fails_with(code).says(words).does_not_say("wrong").does_not_say("is locked");
+    assert!(!somebody.machine.file("signed.p7m").exists(), "{rules}");
+    assert_eq!(faulty.wrong_tries(), 0, "{rules}");
+    assert!(!somebody.machine.listed_token("default").count_is_low(), "{rules}");
+    somebody.signs_with("default", "pin");
+}
+
+#[test]
+fn a_token_removed_in_the_middle_is_said_to_be_removed() {
+    let (somebody, faulty) = somebody();
+    // Whenever in the act it happens: before the PIN, in its log-in, between the two log-ins, in the signature.
+    for rules in [
+        "removed",
+        "remove C_OpenSession",
+        "remove C_FindObjectsInit",
+        "remove C_Login",
+        "remove C_Login after 1",
+        "remove C_SignInit",
+        "remove C_Sign",
+    ] {
+        let words = if rules == "removed" { "on the tokens that are present" } else { "is not there" };
+        fails_without_blaming_the_pin(&somebody, &faulty, rules, ABSENT, words);
+    }
+}
+
+#[test]
+fn what_a_module_says_of_a_removed_token_is_understood() {
+    let (somebody, faulty) = somebody();
+    for code in ["CKR_DEVICE_REMOVED", "CKR_TOKEN_NOT_PRESENT"] {
+        for function in ["C_Login", "C_SignInit", "C_Sign"] {
+            let rule = format!("{function} {code}");
+            fails_without_blaming_the_pin(&somebody, &faulty, &rule, ABSENT, "is not there");
+        }
+    }
+    for code in ["CKR_SESSION_HANDLE_INVALID", "CKR_SESSION_CLOSED"] {
+        // The session alone: the token is there, and says so.
+        fails_without_blaming_the_pin(&somebody, &faulty, &format!("C_Sign {code}"), FAULT, code);
+        let gone = format!("C_Sign {code}\nC_GetSessionInfo {code}");
+        fails_without_blaming_the_pin(&somebody, &faulty, &gone, ABSENT, "is not there");
+    }
+}
+
+#[test]
+fn a_general_error_at_the_start_is_asked_again_and_one_of_a_log_in_is_not() {
+    let (somebody, faulty) = somebody();
+    for function in ["C_OpenSession", "C_GetTokenInfo", "C_GetSlotList"] {
+        faulty.does(&format!("{function} CKR_GENERAL_ERROR times 1"));
+        signing(&somebody, "pin").ok();
+        std::fs::remove_file(somebody.machine.file("signed.p7m")).unwrap();
+    }
+    faulty.forget();
+    faulty.does("C_Login CKR_GENERAL_ERROR times 1");
+    signing(&somebody, "pin").fails_with(FAULT).says("CKR_GENERAL_ERROR").does_not_say("wrong");
+    assert_eq!(faulty.calls(), ["C_Login user CKR_GENERAL_ERROR unasked"], "a PIN is never tried again by itself");
+    faulty.behaves();
+    somebody.signs_with("default", "pin");
+}
+
+#[test]
+fn already_logged_in_is_never_taken_for_a_correct_pin() {
+    let (somebody, faulty) = somebody();
+    faulty.does("C_Login CKR_USER_ALREADY_LOGGED_IN");
+    signing(&somebody, "wrong.pin").fails_with(FAULT).says("CKR_USER_ALREADY_LOGGED_IN");
+    assert!(!somebody.machine.file("signed.p7m").exists());
+}
+
+#[test]
+fn the_last_try_is_refused_unattended_and_warned_of_at_a_terminal() {
+    let (somebody, faulty) = somebody();
+    faulty.does("flags FINAL_TRY");
+    faulty.forget();
+    let line = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
+    somebody.machine.tokenkeep_without_terminal(&line).fails_with(PIN).says("one try is left");
+    let line = ["sign", "--in", "message.txt", "--out", "signed.p7m"];
+    let mut terminal = Terminal::tokenkeep(&somebody.machine, &line);
+    terminal.expect("the next wrong PIN locks it").type_line("n");
+    assert_eq!(terminal.finish().0, PIN);
+    assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
+    let mut terminal = Terminal::tokenkeep(&somebody.machine, &line);
+    terminal.expect("the next wrong PIN locks it").type_line("y").expect("PIN").expect(":").type_line(Somebody::PIN);
+    let (code, shown) = terminal.finish();
+    assert_eq!(code, 0, "{shown}");
+}
+
+#[test]
+fn a_locked_pin_is_called_locked_and_is_not_tried() {
+    let (somebody, faulty) = somebody();
+    faulty.forget();
+    faulty.does("flags LOCKED");
+    signing(&somebody, "pin").fails_with(PIN).says("is locked").says("SO PIN");
+    assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
+    // Locked by this very try, as the token says.
+    faulty.does("C_Login CKR_PIN_LOCKED");
+    signing(&somebody, "pin").fails_with(PIN).says("is locked").does_not_say("is wrong");
+    assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_LOCKED unasked"]);
+}
+
+#[test]
+fn a_module_that_dies_takes_nothing_with_it() {
+    let (somebody, faulty) = somebody();
+    for rule in ["die C_FindObjectsInit", "die C_Login", "die C_Sign"] {
+        faulty.does(rule);
+        let line = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
+        let status = somebody.machine.tokenkeep_command(&line).output().unwrap().status;
+        assert_eq!(status.signal(), Some(6), "{rule}: {status}");
+        assert!(!somebody.machine.file("signed.p7m").exists());
+        faulty.behaves();
+        // Neither the lock of the owner nor anything on the token is in the way.
+        somebody.signs_with("default", "pin");
+    }
+}
+
+/// The objects of the token, private ones included.
+fn everything(somebody: &Somebody) -> Inventory {
+    somebody.machine.inventory(&[("default", Somebody::PIN)])
+}
+
+/// `enroll` with the letter into another keyset on the token that is there.
+fn enrolling_beside(somebody: &Somebody) -> Output {
+    let line = ["enroll", "--letter", "more.letter", "--keyset", "beside", "--token", "default", "--level", "low"];
+    somebody.tokenkeep(&[&line[..], &["--pin-source", "file:pin"]].concat())
+}
+
+/// However far an enrollment comes before the token takes no more: it is said why, the keyset that stands is untouched,
+/// nothing passes for a keyset that is none, and the same letter finishes it when the token takes it.
+#[track_caller]
+fn an_enrollment_meets(code: &str, words: &str) {
+    let (somebody, faulty) = somebody();
+    let before = everything(&somebody);
+    let mut met = 0;
+    for function in ["C_CreateObject", "C_GenerateKeyPair", "C_UnwrapKey"] {
+        somebody.issue(&format!("{function}.letter"));
+        std::fs::rename(somebody.machine.file(&format!("{function}.letter")), somebody.machine.file("more.letter"))
+            .unwrap();
+        let mut refused = 0;
+        for after in 0.. {
+            faulty.does(&format!("{function} {code} after {after}"));
+            let output = enrolling_beside(&somebody);
+            faulty.behaves();
+            if output.clone().code() == 0 {
+                break;
+            }
+            refused += 1;
+            output.fails_with(FAULT).says(words);
+            assert!(!is_enrolled(&somebody, "beside"), "{function} after {after}");
+            somebody.signs_with("default", "pin");
+        }
+        assert!(refused > 0, "{function} was never called");
+        met += refused;
+        assert!(is_enrolled(&somebody, "beside"), "the same letter has finished it");
+        somebody.signs_with("beside", "pin");
+        somebody.tokenkeep(&["keyset", "delete", "beside", "--yes", "--pin-source", "file:pin"]).ok();
+    }
+    assert!(met > 6, "the fault was met {met} times only");
+    assert_eq!(everything(&somebody), before, "something was left");
+}
+
+fn is_enrolled(somebody: &Somebody, name: &str) -> bool {
+    let listed = somebody.tokenkeep(&["keysets", "--json"]).ok().json();
+    let keysets = listed.as_array().or_else(|| listed["keysets"].as_array()).expect("a list").clone();
+    keysets.iter().any(|keyset| keyset["keyset"] == name && keyset["standing"] == "enrolled")
+}
+
+#[test]
+fn a_full_token_is_called_full_and_nothing_is_half_made() {
+    an_enrollment_meets("CKR_DEVICE_MEMORY", "is full");
+}
+
+#[test]
+fn a_write_protected_token_is_called_so_and_nothing_is_half_made() {
+    an_enrollment_meets("CKR_TOKEN_WRITE_PROTECTED", "is write-protected");
+}
+
+#[test]
+fn a_token_that_says_beforehand_that_it_is_write_protected_is_believed() {
+    let (somebody, faulty) = somebody();
+    somebody.issue("more.letter");
+    let before = everything(&somebody);
+    faulty.does("flags WRITE_PROTECTED");
+    enrolling_beside(&somebody).fails_with(REFUSED).says("is write-protected").says("not enrolled");
+    assert_eq!(everything(&somebody), before);
+    // To sign, nothing needs to be written.
+    somebody.signs_with("default", "pin");
+    faulty.behaves();
+    enrolling_beside(&somebody).ok();
+}

@@ -1,0 +1,75 @@
+//! The module with faults (`examples/faulty_pkcs11.rs`) in front of a machine's SoftHSM: what it is told to answer, and the
+//! calls with a PIN that it counted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::machine::Machine;
+
+/// A machine's tokens from now on, to `tokenkeep`. Foreign programs still see them through SoftHSM itself.
+pub struct Faulty {
+    control: PathBuf,
+    counts: PathBuf,
+}
+
+impl Faulty {
+    /// Puts it in front of the machine's module. It has no faults until it is told some.
+    pub fn in_front_of(machine: &mut Machine) -> Self {
+        let faulty = Self { control: machine.file("faults"), counts: machine.file("counts") };
+        machine.set_environment("FAULTY_WRAPS", &machine.module().display().to_string());
+        machine.set_environment("FAULTY_CONTROL", &faulty.control.display().to_string());
+        machine.set_environment("FAULTY_COUNTS", &faulty.counts.display().to_string());
+        let configuration = machine.read_text("config/tokenkeep/agent.toml");
+        let (real, ours) = (machine.module().display().to_string(), module().display().to_string());
+        assert!(configuration.contains(&real), "the module is named in agent.toml");
+        machine.write("config/tokenkeep/agent.toml", configuration.replace(&real, &ours));
+        faulty
+    }
+
+    /// From the next call on it does as these rules say (see the module), and as no others.
+    pub fn does(&self, rules: &str) {
+        // At once: it may be read at any time.
+        let new = self.control.with_extension("new");
+        fs::write(&new, rules).unwrap();
+        fs::rename(new, &self.control).unwrap();
+    }
+
+    /// From now on it has no faults.
+    pub fn behaves(&self) {
+        self.does("");
+    }
+
+    /// The calls with a PIN since the last [`Self::forget`], a line each.
+    pub fn calls(&self) -> Vec<String> {
+        fs::read_to_string(&self.counts).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    /// How often a token was given a wrong PIN: what is counted against the person.
+    pub fn wrong_tries(&self) -> usize {
+        self.calls().iter().filter(|call| call.ends_with("CKR_PIN_INCORRECT")).count()
+    }
+
+    /// Begins to count anew.
+    pub fn forget(&self) {
+        let _ = fs::remove_file(&self.counts);
+    }
+}
+
+/// The built module. `cargo test` builds it with everything else; asked for alone, the tests build it.
+pub fn module() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| {
+        // Beside this program: target/debug/deps/promises-…
+        let target = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
+        let module = target.join("examples/libfaulty_pkcs11.so");
+        if !module.exists() {
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.args(["build", "--locked", "--example", "faulty_pkcs11"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+            assert!(cargo.status().unwrap().success(), "building the module with faults failed");
+        }
+        assert!(module.exists(), "{} was not built", module.display());
+        module
+    })
+}
