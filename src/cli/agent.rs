@@ -3,9 +3,9 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
@@ -26,6 +26,10 @@ use crate::prompter::Environment;
 /// How long an agent may take to end: its worker logs off first.
 const ENDING: Duration = Duration::from_secs(10);
 
+/// `SSH_AGENTC_REMOVE_ALL_IDENTITIES` and `SSH_AGENT_SUCCESS`, each with its length.
+const REMOVE_ALL: [u8; 5] = [0, 0, 0, 1, 19];
+const SUCCESS: [u8; 5] = [0, 0, 0, 1, 6];
+
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -44,6 +48,9 @@ pub struct Arguments {
 enum Command {
     /// Say whether an agent runs, and where its sockets are
     Status,
+    /// End every log-in of the agent, so that the next use asks for the PIN: for a screen locker's hook, for instance
+    /// xss-lock -- sh -c 'tokenkeep agent log-off; exec i3lock -n'
+    LogOff,
     /// End the agent; it logs off first
     Stop,
 }
@@ -53,6 +60,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let directory = Directory::of_this_user();
     match &arguments.command {
         Some(Command::Status) => status(&directory, around),
+        Some(Command::LogOff) => log_off(&directory, around),
         Some(Command::Stop) => stop(&directory, around),
         None if arguments.env => environment(&directory, around),
         None => serve(directory, arguments.background, around),
@@ -171,6 +179,7 @@ fn start_in_background(directory: &Directory, around: &Surroundings<'_>) -> Resu
     let mut child = Process::new(env::current_exe().map_err(failed)?)
         .args(around.common_arguments())
         .args(["agent", "--background"])
+        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
@@ -223,6 +232,25 @@ fn words(state: &State) -> &str {
         State::Stale => "stale",
         State::Wrong(reason) => reason,
     }
+}
+
+/// By the SSH agent protocol: every agent of this program, of whatever version, understands it.
+fn log_off(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let mut stream = match UnixStream::connect(directory.socket(Door::Ssh)) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Err(BrokerError::NotRunning.into());
+        }
+        Err(error) => return Err(Failure::fault(format!("cannot reach the agent: {error}"))),
+    };
+    let failed = |error: io::Error| Failure::fault(format!("cannot log off: the agent does not answer ({error})"));
+    let mut answer = [0; 5];
+    stream.set_read_timeout(Some(ENDING)).map_err(failed)?;
+    stream.write_all(&REMOVE_ALL).and_then(|()| stream.read_exact(&mut answer)).map_err(failed)?;
+    if answer != SUCCESS {
+        return Err(Failure::fault("cannot log off: the agent refused").with_remedy("`tokenkeep agent stop` ends it"));
+    }
+    around.screen.answer("Logged off.", &json!({ "logged_off": true }))
 }
 
 fn stop(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {

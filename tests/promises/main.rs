@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent_process;
 mod archive;
 mod audit_checkpoint;
 mod authority_crashes;

@@ -1,0 +1,480 @@
+//! The agent's two processes: whose the sockets are, what happens when a process dies, how it is started and ended.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+
+use crate::support::agent::{Agent, PATIENCE, knock, wait_for, workers_of};
+use crate::support::machine::{Machine, TokenKind, run};
+use crate::support::office::Somebody;
+use crate::support::output::Output;
+use crate::support::witness::skipped;
+
+/// The type of an SSH agent's answer with its keys.
+const LIST: u8 = 12;
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+fn kill(id: u32) {
+    kill_process(Pid::from_raw(id.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+}
+
+fn is_alive(id: u32) -> bool {
+    // One that ended and that its new parent has not noticed yet is no process any more.
+    fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Starts an agent that must not come to stand: were it to serve, it would be ended, and the test fails.
+fn refused(machine: &Machine, arguments: &[&str]) -> Output {
+    machine.run("timeout", &[&["20", "tokenkeep", "agent"], arguments].concat(), b"")
+}
+
+/// Ends an agent in the background, however the test ends.
+struct InTheBackground<'a>(&'a Machine);
+
+impl Drop for InTheBackground<'_> {
+    fn drop(&mut self) {
+        self.0.tokenkeep(&["agent", "stop"]);
+    }
+}
+
+/// Asks for the keys on a new connection.
+#[track_caller]
+fn answers(agent: &Agent) {
+    let mut stream = UnixStream::connect(agent.ssh_socket()).unwrap();
+    assert_eq!(knock(&mut stream).unwrap(), LIST, "{}", agent.log());
+}
+
+#[test]
+fn the_sockets_are_the_users_alone_and_go_when_it_ends() {
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    let own = rustix::process::geteuid().as_raw();
+    for path in [machine.file("runtime/tokenkeep"), machine.file("runtime/tokenkeep/agent")] {
+        assert_eq!((mode(&path), fs::metadata(&path).unwrap().uid()), (0o700, own), "{}", path.display());
+    }
+    let sockets = [agent.ssh_socket(), agent.api_socket()];
+    for path in &sockets {
+        let found = fs::symlink_metadata(path).unwrap();
+        assert!(found.file_type().is_socket());
+        assert_eq!((found.mode() & 0o7777, found.uid()), (0o600, own), "{}", path.display());
+    }
+    answers(&agent);
+    machine.tokenkeep(&["agent", "status"]).ok().says(&format!("process {}", agent.id())).says("(live)");
+    let worker = agent.worker();
+    assert!(agent.stop().success());
+    assert!(sockets.iter().all(|path| !path.exists()));
+    assert!(!is_alive(worker), "its worker lives on");
+    assert_eq!(machine.tokenkeep(&["agent", "status"]).says("No agent runs").code(), 3);
+}
+
+#[test]
+fn every_signal_that_ends_programs_ends_it_in_order() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let machine = Machine::new();
+        let mut agent = Agent::start(&machine, &[]);
+        let worker = agent.worker();
+        agent.signal(signal);
+        assert!(agent.wait().success(), "{signal:?}: {}", agent.log());
+        assert!(!is_alive(worker) && !agent.ssh_socket().exists(), "{signal:?}");
+    }
+}
+
+/// Connects, asks for something that both doors answer at once (if only by an error), and says what comes of it.
+const KNOCK: &str = r#"
+import socket, sys
+stream = socket.socket(socket.AF_UNIX)
+stream.settimeout(10)
+try:
+    stream.connect(sys.argv[1])
+except PermissionError:
+    sys.exit(print("not connected"))
+print("connected")
+try:
+    stream.sendall(b"\0\0\0\1\13\r\n\r\n")
+    answer = stream.recv(100)
+except (BrokenPipeError, ConnectionResetError):
+    answer = b""
+print(answer or "hung up")
+"#;
+
+#[test]
+fn another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("only root can become another user");
+    }
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    let as_nobody = |socket: &Path| {
+        let mut command = Command::new("setpriv");
+        // Root's own PATH may lead where others may not go.
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).env("PATH", "/usr/bin:/bin");
+        command.args(["python3", "-c", KNOCK]);
+        command.arg(socket);
+        run(command, b"").ok().out()
+    };
+    // The directory alone keeps others out.
+    for name in ["", "runtime", "runtime/tokenkeep"] {
+        fs::set_permissions(machine.file(name), fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    assert_eq!(as_nobody(&agent.api_socket()), "not connected\n");
+    // Somebody has opened directory and sockets to all: the kernel still says who is at the other end.
+    fs::set_permissions(machine.file("runtime/tokenkeep/agent"), fs::Permissions::from_mode(0o777)).unwrap();
+    for socket in [agent.api_socket(), agent.ssh_socket()] {
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(as_nobody(&socket), "connected\nhung up\n");
+    }
+    wait_for("it is said", || agent.log().contains("another user's process connected").then_some(()));
+    answers(&agent);
+}
+
+#[test]
+fn a_stale_socket_is_taken_over_and_the_worker_ends_with_its_broker() {
+    let machine = Machine::new();
+    let mut agent = Agent::start(&machine, &[]);
+    let worker = agent.worker();
+    let mut connection = UnixStream::connect(agent.ssh_socket()).unwrap();
+    assert_eq!(knock(&mut connection).unwrap(), LIST);
+    agent.kill();
+    wait_for("the worker ends", || (!is_alive(worker)).then_some(()));
+    assert!(knock(&mut connection).is_err(), "somebody still serves");
+    assert!(agent.ssh_socket().exists() && agent.api_socket().exists(), "as after a kill");
+    assert_eq!(machine.tokenkeep(&["agent", "status"]).says("(stale)").code(), 3);
+    let agent = Agent::start(&machine, &[]);
+    answers(&agent);
+}
+
+#[test]
+fn a_second_agent_says_which_one_runs() {
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    let before = fs::metadata(agent.ssh_socket()).unwrap().ino();
+    refused(&machine, &[]).fails_with(5).says(&format!("process {}", agent.id()));
+    assert_eq!(fs::metadata(agent.ssh_socket()).unwrap().ino(), before);
+    answers(&agent);
+}
+
+#[test]
+fn a_socket_that_another_program_listens_on_is_never_taken_over() {
+    let machine = Machine::new();
+    machine.tokenkeep(&["agent", "stop"]).fails_with(3).says("cannot find a running agent");
+    machine.tokenkeep(&["agent", "log-off"]).fails_with(3).says("cannot find a running agent");
+    Agent::start(&machine, &[]).stop();
+    let path = machine.file("runtime/tokenkeep/agent/ssh.sock");
+    let theirs = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    refused(&machine, &[]).fails_with(1).says("another program listens there");
+    let mut stream = UnixStream::connect(&path).unwrap();
+    drop(theirs);
+    assert!(stream.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn a_directory_that_others_can_use_is_refused() {
+    let machine = Machine::new();
+    Agent::start(&machine, &[]).stop();
+    for name in ["runtime/tokenkeep/agent", "runtime/tokenkeep"] {
+        fs::set_permissions(machine.file(name), fs::Permissions::from_mode(0o755)).unwrap();
+        refused(&machine, &[]).fails_with(1).says("mode 755").says(name);
+        refused(&machine, &["--env"]).fails_with(1).says("mode 755").does_not_say("SSH_AUTH_SOCK");
+        fs::set_permissions(machine.file(name), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    Agent::start(&machine, &[]);
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced_and_its_connections_are_reset() {
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    for round in 0..3 {
+        let worker = agent.worker();
+        let mut old = UnixStream::connect(agent.ssh_socket()).unwrap();
+        assert_eq!(knock(&mut old).unwrap(), LIST);
+        kill(worker);
+        assert!(knock(&mut old).is_err(), "somebody went on serving");
+        // Who comes meanwhile waits for the next worker.
+        answers(&agent);
+        assert_ne!(agent.worker(), worker, "round {round}");
+    }
+    assert_eq!(agent.log().matches("all connections are closed").count(), 3, "{}", agent.log());
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn a_module_that_cannot_be_loaded_is_said_at_the_start() {
+    let machine = Machine::new();
+    Agent::configure(&machine, "");
+    machine.write("config/tokenkeep/agent.toml", "modules = [\"/nowhere/module.so\"]\n");
+    let expected = machine.tokenkeep(&["tokens"]).code();
+    refused(&machine, &[]).fails_with(expected).says("/nowhere/module.so");
+    refused(&machine, &["--env"]).fails_with(expected).does_not_say("SSH_AUTH_SOCK");
+    assert!(!machine.file("runtime/tokenkeep/agent/ssh.sock").exists());
+}
+
+#[test]
+fn a_shell_finds_it_by_one_line() {
+    let machine = Machine::new();
+    let _ended = InTheBackground(&machine);
+    let line = "eval \"$(tokenkeep agent --env)\" && ssh-add -l; echo \"ssh-add $?\"; \
+                curl -s -o /dev/null --unix-socket \"$TOKENKEEP_AGENT_API\" http://localhost/v1/tokens && echo reached; \
+                eval \"$(tokenkeep agent --env)\" && tokenkeep agent status";
+    let output = machine.shell(line).ok().says("no identities").says("ssh-add 1").says("reached").says("(live)");
+    let process = output
+        .out()
+        .lines()
+        .find_map(|line| line.strip_prefix("An agent runs (process ")?.strip_suffix(").").map(str::to_owned));
+    let process: u32 = process.unwrap().parse().unwrap();
+    // It lives on without the shell, in a session of its own, and nothing of it is left open there.
+    assert!(is_alive(process));
+    machine.shell("eval \"$(tokenkeep agent --env)\"; ssh-add -l").says("no identities");
+    assert_eq!(machine.tokenkeep(&["agent", "status", "--json"]).ok().json()["process"], process, "there is one only");
+    machine.tokenkeep(&["agent", "stop"]).ok();
+    wait_for("it ends", || (!is_alive(process)).then_some(()));
+    let json = machine.tokenkeep(&["agent", "--env", "--json"]).ok().json();
+    assert_eq!(json["SSH_AUTH_SOCK"], machine.file("runtime/tokenkeep/agent/ssh.sock").to_str().unwrap());
+}
+
+/// Makes sockets and hands them over as systemd does.
+const ACTIVATE: &str = r#"
+import os, socket, sys
+names, paths, program = sys.argv[1], sys.argv[2].split(":"), sys.argv[3:]
+sockets = []
+for path in paths:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    os.chmod(path, 0o600)
+    listener.listen()
+    sockets.append(os.dup(listener.detach()))
+saved = [os.dup2(fd, 100 + i) for i, fd in enumerate(sockets)]
+for i, fd in enumerate(saved):
+    os.dup2(fd, 3 + i)
+os.closerange(3 + len(saved), 200)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(saved)), LISTEN_FDNAMES=names)
+os.execvp(program[0], program)
+"#;
+
+/// Starts the agent with sockets that somebody else has made.
+fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> std::process::Child {
+    let directory = machine.file("runtime/tokenkeep/agent");
+    for path in [directory.parent().unwrap(), &directory] {
+        fs::create_dir_all(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    machine.write("activate.py", ACTIVATE);
+    let paths = format!("{0}/ssh.sock:{0}/api.sock", directory.display());
+    let log = fs::File::create(machine.file("activated.log")).unwrap();
+    let mut command = machine.command("python3");
+    command.args(["activate.py", names, &paths, env!("CARGO_BIN_EXE_tokenkeep"), "agent", "-v"]);
+    if let Some(notify) = notify {
+        command.env("NOTIFY_SOCKET", notify);
+    }
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
+#[test]
+fn sockets_of_systemd_are_used_and_stay() {
+    let machine = Machine::new();
+    for names in ["ssh:api", "tokenkeep-agent.socket:tokenkeep-agent.socket"] {
+        let notify = machine.file("notify");
+        let manager = UnixDatagram::bind(&notify).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut child = activated(&machine, names, Some(&notify));
+        let mut told = [0; 200];
+        let length = manager.recv(&mut told).unwrap();
+        assert_eq!(std::str::from_utf8(&told[..length]).unwrap().trim(), "READY=1");
+        let socket = machine.file("runtime/tokenkeep/agent/ssh.sock");
+        let before = fs::metadata(&socket).unwrap().ino();
+        assert_eq!(knock(&mut UnixStream::connect(&socket).unwrap()).unwrap(), LIST);
+        // The worker is told nothing of what is the broker's.
+        let worker = workers_of(child.id())[0];
+        // (Only root may look: it is not dumpable.)
+        let environment = fs::read(format!("/proc/{worker}/environ")).unwrap_or_default();
+        let environment = String::from_utf8_lossy(&environment);
+        assert_eq!(environment.is_empty(), !rustix::process::geteuid().is_root());
+        assert!(!environment.contains("LISTEN_") && !environment.contains("NOTIFY_SOCKET"), "{environment}");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success(), "{}", machine.read_text("activated.log"));
+        let length = manager.recv(&mut told).unwrap();
+        assert_eq!(std::str::from_utf8(&told[..length]).unwrap().trim(), "STOPPING=1");
+        assert_eq!(fs::metadata(&socket).unwrap().ino(), before, "systemd's socket is systemd's");
+        for name in ["runtime/tokenkeep/agent/ssh.sock", "runtime/tokenkeep/agent/api.sock", "notify"] {
+            fs::remove_file(machine.file(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_socket_whose_door_is_not_told_is_refused() {
+    let machine = Machine::new();
+    let mut child = activated(&machine, "api:api", None);
+    assert_eq!(wait_for("it ends", || child.try_wait().unwrap()).code(), Some(2));
+    assert!(machine.read_text("activated.log").contains("cannot tell which door"));
+}
+
+#[test]
+fn the_units_are_ones_that_systemd_takes() {
+    let machine = Machine::new();
+    let there = Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status();
+    if !there.is_ok_and(|status| status.success()) {
+        return skipped("systemd-analyze is not installed");
+    }
+    let mut names = Vec::new();
+    for name in ["tokenkeep-agent.service", "tokenkeep-agent.socket"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd").join(name);
+        let text = fs::read_to_string(path).unwrap();
+        // It is looked whether the program is there.
+        machine.write(name, text.replace("/usr/bin/tokenkeep", env!("CARGO_BIN_EXE_tokenkeep")));
+        names.push(machine.file(name).display().to_string());
+    }
+    let verify = ["verify", "--user", &names[0], &names[1]];
+    let output = machine.run("systemd-analyze", &verify, b"").ok();
+    assert_eq!(output.err(), "");
+    // It would say so.
+    let broken = machine.read_text("tokenkeep-agent.service").replace("Restart=on-failure", "Restart=sometimes");
+    machine.write("tokenkeep-agent.service", broken);
+    machine.run("systemd-analyze", &verify, b"").says("sometimes");
+}
+
+#[test]
+fn neither_process_dumps_core_or_gains_privileges() {
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    for id in [agent.id(), agent.worker()] {
+        let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    }
+    // An aborting worker leaves nothing behind, whatever the limit of whoever started the agent was.
+    kill_process(Pid::from_raw(agent.worker().try_into().unwrap()).unwrap(), Signal::ABORT).unwrap();
+    wait_for("it is said", || agent.log().contains("SIGABRT").then_some(()));
+    assert!(!agent.log().contains("core dumped"), "{}", agent.log());
+    answers(&agent);
+}
+
+#[test]
+fn it_says_how_its_worker_is_shut_in() {
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    let log = agent.log();
+    if log.contains("not shut in") {
+        return skipped("this kernel has no Landlock");
+    }
+    assert!(log.contains("sandbox=\"Landlock "), "{log}");
+}
+
+#[test]
+fn a_thousand_connections_are_served_at_once() {
+    let wanted = 1_100;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < wanted + 100) {
+        return skipped("this user may not open 1,200 files");
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    let mut open: Vec<_> = (0..wanted).map(|_| UnixStream::connect(agent.ssh_socket()).unwrap()).collect();
+    for (number, stream) in open.iter_mut().enumerate() {
+        assert_eq!(knock(stream).unwrap(), LIST, "connection {number}");
+    }
+    // Each is still there after the last one was served.
+    for stream in &mut open {
+        assert_eq!(knock(stream).unwrap(), LIST);
+    }
+    drop(open);
+    answers(&agent);
+}
+
+#[test]
+fn an_idle_agent_takes_no_time() {
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    answers(&agent);
+    let processes = [agent.id(), agent.worker()];
+    let ticks = || -> u64 {
+        processes
+            .iter()
+            .map(|id| {
+                let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+                let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+                fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+            })
+            .sum()
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(3));
+    let spent = ticks() - before;
+    // A tick is 10 ms: less than one percent of one core, in a build that is not optimized.
+    assert!(spent <= 3, "{spent} ticks in 3 s");
+}
+
+/// Runs a program to its end with the agent's SSH socket in its environment.
+fn with_agent(machine: &Machine, agent: &Agent, program: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = machine.command(program);
+    command.args(arguments).env("SSH_AUTH_SOCK", agent.ssh_socket());
+    run(command, input)
+}
+
+#[test]
+fn the_broker_asks_the_person_what_its_worker_could_not() {
+    for kind in [TokenKind::SoftHsm, TokenKind::Kryoptic] {
+        let somebody = Somebody::enrolled_with(kind);
+        let machine = &somebody.machine;
+        Agent::configure_with_pin_in(machine, "pin", "");
+        let agent = Agent::start(machine, &[]);
+        let listed = with_agent(machine, &agent, "ssh-add", &["-L"], b"").ok().out();
+        machine.write("key.pub", listed.lines().next().unwrap());
+        let sign = ["-Y", "sign", "-n", "file", "-f", "key.pub"];
+        let signed = with_agent(machine, &agent, "ssh-keygen", &sign, b"a message").ok().out();
+        assert!(signed.contains("BEGIN SSH SIGNATURE"), "{signed}");
+        machine.write("signature", &signed);
+        let check = ["-Y", "check-novalidate", "-n", "file", "-s", "signature"];
+        machine.run("ssh-keygen", &check, b"a message").ok();
+        machine.run("ssh-keygen", &check, b"another message").fails_with(255);
+        let asked = machine.read_text("questions");
+        // Level High: once for each use. The program's name is what the worker cannot read.
+        assert_eq!(asked.matches("---").count(), 1, "{asked}");
+        for part in
+            ["pin\n", "Asked by: /usr/bin/ssh-keygen (process ", "-Y sign", "To sign in the namespace", "default"]
+        {
+            assert!(asked.contains(part), "{part} is missing: {asked}");
+        }
+        assert!(agent.stop().success());
+    }
+}
+
+#[test]
+fn a_worker_that_dies_while_a_person_is_asked_costs_no_try_and_the_next_one_asks_anew() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    Agent::configure_with_pin_in(machine, "pin", "");
+    // The first question stands until the file `answered` is there.
+    let script = machine.read_text("bin/prompter");
+    let waiting = "while [ ! -e answered ]; do sleep 0.02; done\n";
+    let at = script.find("case $what").unwrap();
+    let script = format!("{}cd {}\n{waiting}{}", &script[..at], machine.path().display(), &script[at..]);
+    machine.write("bin/prompter", script);
+    let agent = Agent::start(machine, &[]);
+    let listed = with_agent(machine, &agent, "ssh-add", &["-L"], b"").ok().out();
+    machine.write("key.pub", listed.lines().next().unwrap());
+    let sign = ["-Y", "sign", "-n", "file", "-f", "key.pub"];
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| with_agent(machine, &agent, "ssh-keygen", &sign, b"a message"));
+        wait_for("the person is asked", || fs::exists(machine.file("questions")).unwrap().then_some(()));
+        kill(agent.worker());
+        let output = first.join().unwrap();
+        assert_ne!(output.code(), 0, "nobody had answered\n{output}");
+        machine.write("answered", "");
+    });
+    with_agent(machine, &agent, "ssh-keygen", &sign, b"a message").ok().says("BEGIN SSH SIGNATURE");
+    assert_eq!(machine.read_text("questions").matches("---").count(), 2);
+}
