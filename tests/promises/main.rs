@@ -37,6 +37,8 @@ mod pin_tries;
 mod pin_unblock;
 mod re_enrollment;
 mod secrets;
+mod ssh_clients;
+mod ssh_signs_only;
 mod statement_files;
 mod statements;
 mod story;

@@ -14,6 +14,7 @@ pub mod office;
 pub mod output;
 pub mod proxy;
 pub mod search;
+pub mod ssh;
 pub mod story;
 pub mod terminal;
 pub mod wire;

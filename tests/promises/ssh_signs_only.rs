@@ -1,0 +1,149 @@
+//! Through the SSH agent's socket nothing is signed but log-ins over SSH and SSHSIG blobs. Whoever gets at the socket, a
+//! program of the same user or a host to which it is forwarded, gets no statement, no mail and no digest signed there:
+//! which an ordinary agent signs, as the first test shows.
+
+use cms::content_info::ContentInfo;
+use cms::signed_data::SignedData;
+use der::{Decode, Encode};
+
+use crate::support::machine::Machine;
+use crate::support::ssh::{OrdinaryAgent, PIN, Speaker, enrolled, ssh_add, start_agent, string};
+
+/// `SSH_AGENT_RSA_SHA2_256`: what CMS with RSA is signed with, too.
+const SHA256: u32 = 2;
+
+/// A CMS message's signed attributes, as they are signed, and the signature over them.
+fn signed_attributes(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let signed = ContentInfo::from_der(message).unwrap().content.decode_as::<SignedData>().unwrap();
+    let signer = signed.signer_infos.0.get(0).unwrap();
+    let attributes = signer.signed_attrs.as_ref().unwrap().to_der().unwrap();
+    assert_eq!(attributes[0], 0x31);
+    (attributes, signer.signature.as_bytes().to_vec())
+}
+
+/// RFC 4252 §7.
+fn log_in(session_id: &[u8], key_blob: &[u8]) -> Vec<u8> {
+    let names = [string("user"), string("ssh-connection"), string("publickey")].concat();
+    [&string(session_id)[..], &[50], &names, &[1], &string("rsa-sha2-256"), &string(key_blob)].concat()
+}
+
+fn sshsig(namespace: &str) -> Vec<u8> {
+    [&b"SSHSIG"[..], &string(namespace), &string(""), &string("sha512"), &string([9; 64])].concat()
+}
+
+/// A statement's like: a command, signed as CMS by a key in a file, and its key as SSH names it.
+fn statement_by_openssl(machine: &Machine) -> (Vec<u8>, Vec<u8>) {
+    machine.write("command", "issue user@example.org\n");
+    let subject = ["-subj", "/CN=Administrator", "-days", "1"];
+    let new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "software", "-out", "software.pem"];
+    machine.openssl(&[&new[..], &subject].concat()).ok();
+    let sign = ["cms", "-sign", "-binary", "-nodetach", "-in", "command", "-outform", "DER", "-out", "command.p7m"];
+    machine.openssl(&[&sign[..], &["-signer", "software.pem", "-inkey", "software"]].concat()).ok();
+    signed_attributes(&machine.read("command.p7m"))
+}
+
+#[test]
+fn an_ordinary_agent_signs_a_statement_and_this_one_does_not() {
+    let mut machine = enrolled(&[("classic", "low", "rsa-2048")]);
+    // A message that tokenkeep has signed with this very key: its attributes once more.
+    machine.write("message", "a message\n");
+    let sign = ["sign", "--keyset", "classic", "--pin-source", "file:pin", "--in", "message", "--out", "signed.p7m"];
+    machine.tokenkeep(&[&sign[..], &["--format", "der"]].concat()).ok();
+    let (own_attributes, own_signature) = signed_attributes(&machine.read("signed.p7m"));
+    let (attributes, signature) = statement_by_openssl(&machine);
+
+    // RSA signs the same bytes always the same way: the ordinary agent gives the very signature of the statement.
+    let ordinary = OrdinaryAgent::start(&machine, &["software"]);
+    let mut speaker = Speaker::connect(&ordinary.socket);
+    let software = speaker.key("");
+    let (_, given) = speaker.signs(&software, &attributes, SHA256).unwrap();
+    assert_eq!(given, signature, "an ordinary agent would have been no danger");
+
+    let agent = start_agent(&mut machine);
+    ssh_add(&machine, PIN, &["-s", "classic"]).ok();
+    let mut speaker = Speaker::connect(&agent.ssh_socket());
+    let key = speaker.key("classic");
+    assert_eq!(speaker.signs(&key, &own_attributes, SHA256), None);
+    assert_eq!(speaker.signs(&key, &attributes, SHA256), None);
+    let (name, good) = speaker.signs(&key, &sshsig("git"), SHA256).unwrap();
+    assert!(name == "rsa-sha2-256" && good.len() == own_signature.len());
+}
+
+#[test]
+fn nothing_else_is_signed_and_the_same_client_gets_what_is_proper() {
+    let mut machine = enrolled(&[("classic", "low", "rsa-2048"), ("other", "low", "rsa-2048")]);
+    let agent = start_agent(&mut machine);
+    for keyset in ["classic", "other"] {
+        ssh_add(&machine, PIN, &["-s", keyset]).ok();
+    }
+    let mut speaker = Speaker::connect(&agent.ssh_socket());
+    let (key, other) = (speaker.key("classic"), speaker.key("other"));
+    let session = [7; 32];
+    let tls13 = [&[0x20; 64][..], b"TLS 1.3, server CertificateVerify\0", &[9; 32]].concat();
+    let certificate = machine.run("openssl", &["x509", "-in", "ca.pem", "-outform", "DER"], b"").stdout;
+    let hostbased = {
+        let names = [string("user"), string("ssh-connection"), string("hostbased")].concat();
+        [&string(session)[..], &[50], &names, &[1], &string("rsa-sha2-256"), &string(&key)].concat()
+    };
+    for (what, data) in [
+        ("nothing", vec![]),
+        ("free bytes", b"free bytes".to_vec()),
+        ("a digest", vec![9; 32]),
+        ("a certificate", certificate),
+        ("a TLS handshake", tls13),
+        ("a mail", b"Content-Type: text/plain\r\n\r\nI owe you.\r\n".to_vec()),
+        ("a log-in with another key", log_in(&session, &other)),
+        ("a log-in with bytes behind it", [log_in(&session, &key), vec![0]].concat()),
+        ("a log-in cut off", log_in(&session, &key)[..80].to_vec()),
+        ("a log-in for no session", log_in(b"", &key)),
+        ("a host's log-in", hostbased),
+        ("an SSHSIG blob without a namespace", sshsig("")),
+        ("an SSHSIG blob with a mail for a namespace", sshsig("\r\nSubject: I owe you\r\n\r\n")),
+        ("an SSHSIG blob with bytes behind it", [sshsig("git"), vec![0]].concat()),
+    ] {
+        assert_eq!(speaker.signs(&key, &data, SHA256), None, "{what}");
+        assert!(speaker.signs(&key, &sshsig("git"), SHA256).is_some(), "after {what}");
+    }
+    // SHA-1, which is what no flags mean with RSA.
+    assert_eq!(speaker.signs(&key, &log_in(&session, &key), 0), None);
+    assert_eq!(speaker.signs(&key, &sshsig("git"), 0), None);
+    assert!(speaker.signs(&key, &log_in(&session, &key), SHA256).is_some());
+}
+
+#[test]
+fn a_connection_bound_to_a_session_logs_in_there_and_nowhere_else() {
+    let mut machine = enrolled(&[("classic", "low", "rsa-2048")]);
+    let agent = start_agent(&mut machine);
+    ssh_add(&machine, PIN, &["-s", "classic"]).ok();
+    machine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "host"], b"").ok();
+    // The ordinary agent, which signs anything, plays the host's part.
+    let ordinary = OrdinaryAgent::start(&machine, &["host"]);
+    let mut host = Speaker::connect(&ordinary.socket);
+    let host_key = host.key("");
+    let mut bind = |session: &[u8], signed: &[u8], is_forwarding: u8| {
+        let (name, signature) = host.signs(&host_key, signed, 0).unwrap();
+        let signature = [string(name), string(signature)].concat();
+        let name = string("session-bind@openssh.com");
+        [&[27], &name[..], &string(&host_key), &string(session), &string(signature), &[is_forwarding]].concat()
+    };
+    let (session, another) = ([7; 32], [8; 32]);
+
+    let mut speaker = Speaker::connect(&agent.ssh_socket());
+    let key = speaker.key("classic");
+    assert_ne!(speaker.says(&bind(&session, &another, 0)), [6], "the host has signed another session");
+    assert_eq!(speaker.says(&bind(&session, &session, 0)), [6]);
+    assert_eq!(speaker.signs(&key, &log_in(&another, &key), SHA256), None);
+    assert!(speaker.signs(&key, &log_in(&session, &key), SHA256).is_some());
+    assert_ne!(speaker.says(&bind(&another, &another, 0)), [6], "it is bound already");
+    assert_eq!(speaker.signs(&key, &log_in(&another, &key), SHA256), None);
+
+    // Forwarded: to the forwarding host itself nobody logs in, and on from there only where it was told.
+    let mut speaker = Speaker::connect(&agent.ssh_socket());
+    assert_eq!(speaker.says(&bind(&session, &session, 1)), [6]);
+    assert_eq!(speaker.signs(&key, &log_in(&session, &key), SHA256), None);
+    assert_eq!(speaker.signs(&key, &log_in(&another, &key), SHA256), None);
+    assert_eq!(speaker.says(&[19]), [5], "log-off from there");
+    assert!(speaker.signs(&key, &sshsig("git"), SHA256).is_some());
+    assert_eq!(speaker.says(&bind(&another, &another, 0)), [6]);
+    assert!(speaker.signs(&key, &log_in(&another, &key), SHA256).is_some());
+}
