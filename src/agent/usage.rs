@@ -20,6 +20,8 @@ pub enum Purpose {
         user: String,
         /// the host, where `session-bind@openssh.com` told it: its key's fingerprint (`SHA256:…`)
         host_key: Option<String>,
+        /// by which host the connection is forwarded, if it is told to be: its key's fingerprint
+        forwarded_by: Option<String>,
     },
     /// an `SSHSIG` signature (`ssh-keygen -Y sign`, git)
     SshSignature {
@@ -27,6 +29,8 @@ pub enum Purpose {
         namespace: String,
         /// the hash of what is signed: its algorithm's name and its bytes
         hash: (String, Vec<u8>),
+        /// as above
+        forwarded_by: Option<String>,
     },
     /// a CMS signature over a content
     SignContent {

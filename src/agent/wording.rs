@@ -52,6 +52,7 @@ impl Words {
 
     fn new(question: &Question<'_>, title: String, prompt: String, warning: Option<&str>) -> Self {
         let mut lines = vec![purpose(&question.usage.purpose)];
+        lines.extend(forwarded(&question.usage.purpose));
         if let Some((name, level)) = question.keyset {
             lines.push(format!("Keyset: {} (level {level})", name.as_str()));
         }
@@ -60,16 +61,26 @@ impl Words {
     }
 }
 
+/// The program that asks is then only the way on which somebody else does.
+fn forwarded(purpose: &Purpose) -> Option<String> {
+    match purpose {
+        Purpose::SshLogIn { forwarded_by: Some(way), .. } | Purpose::SshSignature { forwarded_by: Some(way), .. } => {
+            Some(format!("Forwarded: somebody at the host with the key {way} asks"))
+        }
+        _ => None,
+    }
+}
+
 /// One line, beginning with "To".
 fn purpose(purpose: &Purpose) -> String {
     match purpose {
-        Purpose::SshLogIn { user, host_key: Some(host) } => {
+        Purpose::SshLogIn { user, host_key: Some(host), .. } => {
             format!("To log in over SSH as {user:?} at the host with the key {host}")
         }
-        Purpose::SshLogIn { user, host_key: None } => {
+        Purpose::SshLogIn { user, host_key: None, .. } => {
             format!("To log in over SSH as {user:?} (at which host was not told)")
         }
-        Purpose::SshSignature { namespace, hash: (name, bytes) } => {
+        Purpose::SshSignature { namespace, hash: (name, bytes), .. } => {
             format!("To sign in the namespace {namespace:?}: {name} {}", hex::encode(bytes))
         }
         Purpose::SignContent { sha256, subject: Some(subject) } => {
@@ -115,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_person_reads_what_for_with_which_keyset_on_which_token() {
-        let usage = usage(Purpose::SshLogIn { user: "git".into(), host_key: Some("SHA256:abc".into()) });
+        let usage =
+            usage(Purpose::SshLogIn { user: "git".into(), host_key: Some("SHA256:abc".into()), forwarded_by: None });
         let name: KeysetName = "work".parse().unwrap();
         let token = token(PinState::Ok);
         let question =
@@ -126,6 +138,23 @@ mod tests {
             assert!(all.contains(part), "{part} is missing: {all}");
         }
         assert_eq!((words.warning, words.pid), (None, 7));
+    }
+
+    #[test]
+    fn a_person_is_told_that_somebody_elsewhere_asks() {
+        let (user, host) = (|| "git".to_owned(), |name: &str| Some(format!("SHA256:{name}")));
+        let log_in = |forwarded_by| Purpose::SshLogIn { user: user(), host_key: host("there"), forwarded_by };
+        let hash = || ("sha512".to_owned(), vec![7; 64]);
+        let sign = |forwarded_by| Purpose::SshSignature { namespace: "git".into(), hash: hash(), forwarded_by };
+        let token = token(PinState::Ok);
+        for (purpose, is_forwarded) in
+            [(log_in(None), false), (log_in(host("way")), true), (sign(None), false), (sign(host("way")), true)]
+        {
+            let usage = usage(purpose);
+            let question = Question { usage: &usage, keyset: None, token: &token, last_try: false };
+            let all = Words::for_pin(&question).lines.join("\n");
+            assert_eq!(all.contains("Forwarded: somebody at the host with the key SHA256:way"), is_forwarded, "{all}");
+        }
     }
 
     #[test]

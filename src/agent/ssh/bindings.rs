@@ -101,10 +101,9 @@ impl Bindings {
         Ok(())
     }
 
-    /// For people: the host that is logged in to, and the way there.
+    /// For people: the host that is logged in to.
     pub(super) fn host(&self) -> Option<String> {
-        let host = &self.sessions.last()?.host;
-        Some(self.way().map_or_else(|| host.clone(), |way| format!("{host}, forwarded by {way}")))
+        Some(self.sessions.last()?.host.clone())
     }
 
     /// For people: the hosts from which a forwarded connection comes.

@@ -145,11 +145,13 @@ impl<'k, K: Keys> Connection<'k, K> {
         match data {
             SignedData::UserAuth(log_in) => {
                 self.bindings.must_admit(log_in)?;
-                Ok(Purpose::SshLogIn { user: log_in.user.to_owned(), host_key: self.bindings.host() })
+                let user = log_in.user.to_owned();
+                Ok(Purpose::SshLogIn { user, host_key: self.bindings.host(), forwarded_by: self.bindings.way() })
             }
             SignedData::SshSig(blob) => Ok(Purpose::SshSignature {
                 namespace: blob.namespace.to_owned(),
                 hash: (blob.hash_name.to_owned(), blob.hash.to_vec()),
+                forwarded_by: self.bindings.way(),
             }),
         }
     }

@@ -204,7 +204,10 @@ impl Home {
 
 pub fn usage(namespace: &str) -> Usage {
     let hash = ("sha512".to_owned(), vec![1, 2, 3]);
-    Usage { peer: Peer { pid: 1, uid: 1 }, purpose: Purpose::SshSignature { namespace: namespace.to_owned(), hash } }
+    Usage {
+        peer: Peer { pid: 1, uid: 1 },
+        purpose: Purpose::SshSignature { namespace: namespace.to_owned(), hash, forwarded_by: None },
+    }
 }
 
 pub fn until(otherwise: &str, mut happened: impl FnMut() -> bool) {
