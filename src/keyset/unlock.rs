@@ -127,6 +127,9 @@ pub(super) fn believed_for_use(
         unlock.token().log_out()?;
     }
     let index = index?;
+    if !says_the_same(&index, keyset) {
+        tokens.forget_keysets(&keyset.token);
+    }
     if misled && tokens.keeps_log_ins() {
         return Err(KeysetError::Refused(format!(
             "cannot use the keyset {}: its public index gave the level {}, and it is at {}; the public one was written \
@@ -179,6 +182,14 @@ pub(super) fn tell_mismatch(
         });
     }
     Ok(what.is_some())
+}
+
+fn says_the_same(index: &PrivateIndex, keyset: &FoundKeyset) -> bool {
+    let keys = index.keyset.keys.as_ref();
+    let encryption = keys.map(|keys| keys.encryption.iter().map(Hex::key_id).collect::<Vec<_>>());
+    index.keyset.level == keyset.level
+        && keys.map(|keys| keys.signing.key_id()) == keyset.signing
+        && encryption.unwrap_or_default() == keyset.encryption
 }
 
 /// The key under this identifier, together with its certificate, which must be for this very key.

@@ -12,7 +12,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent_levels;
 mod agent_process;
+mod agent_tokens;
 mod archive;
 mod audit_checkpoint;
 mod authority_crashes;

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test takes what it needs
 
 pub mod agent;
+pub mod asked;
 pub mod authority;
 pub mod faulty;
 pub mod intruder;

@@ -27,6 +27,8 @@ pub(super) struct Catalogue {
     ready: Mutex<HashMap<Vec<u8>, Arc<Ready>>>,
     // The certificates whose end was told.
     told: Mutex<Vec<Vec<u8>>>,
+    // What is in the way of reading some token, and was said.
+    said: Mutex<Vec<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +92,7 @@ impl Inner {
         for identity in &list {
             by_key.entry(identity.spki.clone()).or_insert_with(|| Arc::clone(identity));
         }
+        self.say_what_is_in_the_way(&trouble);
         let held_by_others =
             trouble.iter().any(|trouble| matches!(trouble.error, KeysetError::Token(TokenError::Owned { .. })));
         let changed = changed_keysets(&self.catalogue.list(), &list);
@@ -132,6 +135,16 @@ impl Inner {
                 Some(_) => {}
             }
         }
+    }
+
+    /// In the log, once each: to whoever asks for keys it is only that one is not there.
+    fn say_what_is_in_the_way(&self, trouble: &[TokenTrouble]) {
+        let now: Vec<String> = trouble.iter().map(|trouble| trouble.error.to_string()).collect();
+        let mut said = lock(&self.catalogue.said);
+        for text in now.iter().filter(|text| !said.contains(text)) {
+            tracing::warn!("{text}");
+        }
+        *said = now;
     }
 
     fn tell_what_expires(&self, keysets: &[FoundKeyset]) {

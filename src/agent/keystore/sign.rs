@@ -25,7 +25,7 @@ impl Inner {
                 }
                 // The log-in is over: whoever asks begins again with the PIN.
                 Err(TokenError::NotLoggedIn { .. }) => identity.ready.set(None),
-                Err(error) => return Err(self.failed(identity, error.into())),
+                Err(error) => return Err(self.failed(identity, error.into(), usage)),
             }
         }
         if !hash.fits(identity.algorithm) {
@@ -33,7 +33,7 @@ impl Inner {
         }
         let result = self.sign_asking(identity, hash, data, usage);
         self.note_log_ins();
-        result.map_err(|error| self.failed(identity, error))
+        result.map_err(|error| self.failed(identity, error, usage))
     }
 
     /// The PIN, or the confirmation, as the level wants it.
@@ -70,7 +70,13 @@ impl Inner {
     }
 
     /// What a failure says about the token: one that is gone is looked for anew, and its log-in is over.
-    fn failed(&self, identity: &Identity, error: AgentError) -> AgentError {
+    fn failed(&self, identity: &Identity, error: AgentError, usage: &Usage) -> AgentError {
+        // The SSH agent protocol has no words for it: whoever wonders finds them in the log.
+        if error.is_cancelled() {
+            tracing::info!(usage.peer.pid, "{error}");
+        } else {
+            tracing::warn!(usage.peer.pid, "{error}");
+        }
         let gone = match &error {
             AgentError::Keyset(error) if error.is_token_absent() => true,
             AgentError::Keyset(KeysetError::Token(error)) if error.kind() == TokenErrorKind::Absent => {

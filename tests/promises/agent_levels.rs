@@ -1,0 +1,181 @@
+//! Security levels through the running agent, with `ssh-keygen` as the program that uses keys: what is asked, of whom it
+//! is told, in which order, and what one wrong PIN costs, counted at the token.
+
+use std::process::Child;
+
+use crate::support::asked::Asked;
+use crate::support::faulty::Faulty;
+use crate::support::machine::TokenKind;
+use crate::support::office::Somebody;
+
+const PIN: &str = Somebody::PIN;
+const WRONG: &str = Somebody::WRONG_PIN;
+
+fn asked(keysets: &[(&str, &str)]) -> Asked {
+    let mut asked = Asked::with(TokenKind::SoftHsm, keysets);
+    asked.start("");
+    asked
+}
+
+/// The same, with every call counted that takes a PIN.
+fn counted(keysets: &[(&str, &str)]) -> (Asked, Faulty) {
+    let mut asked = Asked::with(TokenKind::SoftHsm, keysets);
+    let faulty = Faulty::in_front_of(&mut asked.somebody.machine);
+    let machine = asked.somebody.machine.path().display().to_string();
+    asked.start(&format!("allow = [\"{machine}\"]"));
+    (asked, faulty)
+}
+
+#[test]
+fn at_high_every_use_is_asked_for_and_the_person_is_told_for_what() {
+    let asked = asked(&[("strict", "high")]);
+    asked.will(&[PIN, PIN]);
+    assert!(asked.signs("strict", "one"));
+    assert!(asked.signs("strict", "two"));
+    let questions = asked.questions();
+    assert_eq!(questions.len(), 2, "{questions:?}");
+    let serial = serial_of(&asked, "strict");
+    for (question, file) in questions.iter().zip(["one", "two"]) {
+        assert!(question.starts_with("pin\n"), "{question}");
+        for part in ["ssh-keygen", &format!("namespace-of-{file}"), "strict", "level high", &serial] {
+            assert!(question.contains(part), "{part} is missing:\n{question}");
+        }
+    }
+}
+
+fn serial_of(asked: &Asked, label: &str) -> String {
+    let tokens = asked.somebody.tokenkeep(&["token", "list", "--json"]).ok().json();
+    let all = tokens.as_array().or_else(|| tokens["tokens"].as_array()).unwrap();
+    all.iter().find(|token| token["label"] == label).unwrap()["serial"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn two_at_once_are_two_prompts_in_order_each_for_its_own_use() {
+    let asked = asked(&[("strict", "high")]);
+    asked.offered();
+    asked.will(&["no", PIN]);
+    let hold = asked.hold();
+    let first = asked.begin_signing("strict", "first");
+    asked.until_asked(1);
+    let second = asked.begin_signing("strict", "second");
+    // Nothing tells that the second one waits, but that it does not ask.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    drop(hold);
+    assert!(!asked.has_signed(first, "first"), "its person said no");
+    assert!(asked.has_signed(second, "second"));
+    let questions = asked.questions();
+    assert_eq!(questions.len(), 2, "{questions:?}");
+    assert!(questions[0].contains("namespace-of-first") && questions[1].contains("namespace-of-second"));
+}
+
+#[test]
+fn at_medium_the_pin_once_and_then_a_yes_each_time() {
+    let asked = asked(&[("middle", "medium")]);
+    asked.will(&[PIN, "yes", "no", "yes"]);
+    assert!(asked.signs("middle", "one"));
+    assert!(asked.signs("middle", "two"));
+    assert!(!asked.signs("middle", "three"), "the person said no");
+    assert!(asked.signs("middle", "four"));
+    let questions = asked.questions();
+    let kinds: Vec<_> = questions.iter().map(|question| question.lines().next().unwrap()).collect();
+    assert_eq!(kinds, ["pin", "confirm", "confirm", "confirm"]);
+    assert!(questions[1].contains("namespace-of-two") && questions[1].contains("ssh-keygen"), "{}", questions[1]);
+}
+
+#[test]
+fn at_low_the_pin_once_until_log_off() {
+    let asked = asked(&[("easy", "low")]);
+    asked.will(&[PIN, PIN]);
+    for file in ["one", "two", "three"] {
+        assert!(asked.signs("easy", file));
+    }
+    assert_eq!(asked.asked_for(), ["pin"]);
+    asked.ssh("ssh-add", &["-D"], b"").ok();
+    assert!(asked.signs("easy", "four"));
+    assert_eq!(asked.asked_for(), ["pin"]);
+}
+
+#[test]
+fn nobody_uses_a_log_in_for_long_and_it_ends() {
+    let mut asked = Asked::with(TokenKind::SoftHsm, &[("easy", "low")]);
+    asked.start("idle_timeout = \"2s\"");
+    asked.will(&[PIN, PIN]);
+    assert!(asked.signs("easy", "one"));
+    assert!(asked.signs("easy", "two"));
+    assert_eq!(asked.asked_for(), ["pin"]);
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert!(asked.signs("easy", "three"));
+    assert_eq!(asked.asked_for(), ["pin"]);
+}
+
+#[test]
+fn fifty_clients_behind_one_wrong_pin_cost_one_try() {
+    for level in ["low", "medium"] {
+        let (asked, faulty) = counted(&[("shared", level)]);
+        asked.offered();
+        asked.will(&[WRONG]);
+        let hold = asked.hold();
+        let begin = |number: usize| (asked.begin_signing("shared", &format!("file{number}")), format!("file{number}"));
+        let mut clients: Vec<(Child, String)> = vec![begin(0)];
+        asked.until_asked(1);
+        clients.extend((1..50).map(begin));
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        faulty.forget();
+        drop(hold);
+        for (client, file) in clients {
+            assert!(!asked.has_signed(client, &file), "{file} was signed");
+        }
+        assert_eq!(asked.asked_for(), ["pin"], "one prompt");
+        assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_INCORRECT"], "one try");
+        // The right one does, and nothing is left of the wrong one.
+        asked.will(&[PIN]);
+        assert!(asked.signs("shared", "afterwards"));
+    }
+}
+
+#[test]
+fn one_wrong_pin_is_one_try_at_every_level_and_no_pin_is_none() {
+    for level in ["high", "medium", "low"] {
+        let (asked, faulty) = counted(&[("x", level)]);
+        asked.will(&["no"]);
+        assert!(!asked.signs("x", "cancelled"));
+        assert_eq!(faulty.calls(), [""; 0], "{level}: a prompt that was cancelled cost something");
+        asked.will(&[WRONG]);
+        assert!(!asked.signs("x", "wrong"));
+        assert_eq!(faulty.wrong_tries(), 1, "{level}: {:?}", faulty.calls());
+        assert_eq!(faulty.calls().len(), 1, "{level}: {:?}", faulty.calls());
+        assert_eq!(asked.asked_for(), ["pin", "pin"], "{level}");
+    }
+}
+
+#[test]
+fn on_the_last_try_the_person_is_warned_first_and_a_no_tries_nothing() {
+    let (asked, faulty) = counted(&[("x", "low")]);
+    asked.offered();
+    faulty.does("flags FINAL_TRY\n");
+    asked.will(&["no"]);
+    assert!(!asked.signs("x", "one"));
+    let questions = asked.questions();
+    assert_eq!(questions.len(), 1, "{questions:?}");
+    assert!(questions[0].starts_with("confirm\n") && questions[0].contains("locks"), "{}", questions[0]);
+    assert_eq!(faulty.calls(), [""; 0]);
+    asked.will(&["yes", PIN]);
+    assert!(asked.signs("x", "two"));
+    assert_eq!(asked.asked_for(), ["confirm", "pin"]);
+    assert_eq!(faulty.calls(), ["C_Login user CKR_OK"]);
+    // A locked one is not even asked for.
+    asked.ssh("ssh-add", &["-D"], b"").ok();
+    faulty.does("flags LOCKED\n");
+    assert!(!asked.signs("x", "three"));
+    assert_eq!(asked.asked_for(), [""; 0]);
+}
+
+#[test]
+fn the_log_tells_no_pin() {
+    let asked = asked(&[("x", "low")]);
+    asked.will(&[WRONG, PIN]);
+    assert!(!asked.signs("x", "one"));
+    assert!(asked.signs("x", "two"));
+    let log = asked.agent().log();
+    assert!(!log.contains(PIN) && !log.contains(WRONG), "{log}");
+}

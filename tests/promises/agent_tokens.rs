@@ -1,0 +1,147 @@
+//! Tokens that come and go under a running agent: removed in the middle of a signature, put back, made by another program,
+//! held by one, made anew behind its back, locked by wrong PINs, and a module that crashes. Nothing of it needs the agent to be
+//! started again, and none of it is taken for a wrong PIN.
+
+use crate::support::agent::wait_for;
+use crate::support::asked::Asked;
+use crate::support::faulty::Faulty;
+use crate::support::machine::TokenKind;
+use crate::support::office::Somebody;
+use crate::support::terminal::Terminal;
+
+const PIN: &str = Somebody::PIN;
+const WRONG: &str = Somebody::WRONG_PIN;
+
+fn with_faults(keysets: &[(&str, &str)]) -> (Asked, Faulty) {
+    let mut asked = Asked::with(TokenKind::SoftHsm, keysets);
+    let faulty = Faulty::in_front_of(&mut asked.somebody.machine);
+    let machine = asked.somebody.machine.path().display().to_string();
+    asked.start(&format!("allow = [\"{machine}\"]"));
+    (asked, faulty)
+}
+
+fn offers(asked: &Asked, keyset: &str) -> bool {
+    asked.offered().contains(&format!(" {keyset} "))
+}
+
+#[test]
+fn a_token_that_is_removed_during_a_signature_is_said_to_be_gone_and_its_pin_is_not_blamed() {
+    for level in ["low", "medium", "high"] {
+        let (asked, faulty) = with_faults(&[("x", level)]);
+        asked.will(&[PIN]);
+        assert!(asked.signs("x", "before"));
+        asked.questions();
+        faulty.does("remove C_Sign\n");
+        asked.will(if level == "medium" { &["yes"] } else { &[PIN] });
+        assert!(!asked.signs("x", "during"));
+        let log = asked.agent().log();
+        assert!(log.contains("is not there"), "{level}: {log}");
+        assert!(!log.contains("is wrong") && faulty.wrong_tries() == 0, "{level}: {log}");
+        assert!(!offers(&asked, "x"), "{level}: it is offered all the same");
+        // Put back: it is seen, and its log-in is over.
+        faulty.behaves();
+        wait_for("the token is seen again", || offers(&asked, "x").then_some(()));
+        asked.questions();
+        asked.will(&[PIN]);
+        assert!(asked.signs("x", "afterwards"), "{level}: {}", asked.agent().log());
+        assert_eq!(asked.asked_for(), ["pin"], "{level}: the log-in outlived the removal");
+    }
+}
+
+#[test]
+fn a_token_that_is_pulled_out_between_two_uses_asks_for_its_pin_again() {
+    let (asked, faulty) = with_faults(&[("x", "low")]);
+    asked.will(&[PIN, PIN]);
+    assert!(asked.signs("x", "before"));
+    faulty.does("removed\n");
+    wait_for("the token is gone", || (!offers(&asked, "x")).then_some(()));
+    faulty.behaves();
+    wait_for("the token is back", || offers(&asked, "x").then_some(()));
+    assert!(asked.signs("x", "afterwards"));
+    assert_eq!(asked.asked_for(), ["pin", "pin"]);
+    assert_eq!(faulty.wrong_tries(), 0);
+}
+
+#[test]
+fn a_token_that_another_program_has_made_is_seen_without_a_restart() {
+    let mut asked = Asked::with(TokenKind::SoftHsm, &[("first", "low")]);
+    asked.start("");
+    assert!(offers(&asked, "first"));
+    // In a process of its own, past the agent: with SoftHSM nobody tells the agent's module of it.
+    asked.enroll("second", "low", &[]);
+    wait_for("the new token is seen", || offers(&asked, "second").then_some(()));
+    asked.will(&[PIN]);
+    assert!(asked.signs("second", "one"));
+}
+
+#[test]
+fn a_token_that_another_program_holds_is_named_with_its_holder_and_seen_when_it_is_let_go() {
+    let mut asked = Asked::with(TokenKind::SoftHsm, &[("x", "low")]);
+    asked.somebody.machine.write("message.txt", "a message\n");
+    // A command that waits for its PIN at a terminal has the token.
+    let sign = ["sign", "--keyset", "x", "--in", "message.txt", "--out", "signed.p7m"];
+    let mut terminal = Terminal::tokenkeep(&asked.somebody.machine, &sign);
+    terminal.expect("PIN");
+    asked.start("");
+    assert!(!offers(&asked, "x"));
+    let said = wait_for("the holder is named", || Some(asked.agent().log()).filter(|log| log.contains("in use by")));
+    assert!(said.contains("tokenkeep"), "{said}");
+    terminal.type_line(PIN);
+    assert_eq!(terminal.finish().0, 0);
+    wait_for("the token is seen", || offers(&asked, "x").then_some(()));
+    asked.will(&[PIN]);
+    assert!(asked.signs("x", "one"));
+}
+
+#[test]
+fn a_module_that_crashes_takes_no_key_with_it() {
+    let (asked, faulty) = with_faults(&[("x", "low")]);
+    asked.will(&[PIN, PIN]);
+    assert!(asked.signs("x", "before"));
+    let worker = asked.agent().worker();
+    faulty.does("die C_Sign\n");
+    assert!(!asked.signs("x", "during"));
+    faulty.behaves();
+    wait_for("another worker", || Some(asked.agent().worker()).filter(|id| *id != worker));
+    wait_for("the key is offered", || offers(&asked, "x").then_some(()));
+    assert!(asked.signs("x", "afterwards"));
+    assert_eq!(asked.asked_for(), ["pin", "pin"], "the log-in died with the worker");
+    assert_eq!(faulty.wrong_tries(), 0);
+}
+
+#[test]
+fn a_token_that_is_made_anew_behind_its_back_keeps_neither_log_in_nor_keys() {
+    let mut asked = Asked::with(TokenKind::SoftHsm, &[]);
+    asked.somebody.machine.write_secret("so.pin", "so-pin-1234");
+    asked.enroll("x", "low", &["--so-pin-source", "file:so.pin"]);
+    asked.start("");
+    asked.will(&[PIN]);
+    assert!(asked.signs("x", "before"));
+    let anew = ["--init-token", "--token", "x", "--label", "another", "--so-pin", "so-pin-1234", "--pin", PIN];
+    asked.somebody.machine.run("softhsm2-util", &anew, b"").ok();
+    wait_for("it is noticed", || (!offers(&asked, "x")).then_some(()));
+    assert!(!asked.signs("x", "afterwards"));
+    assert_eq!(asked.asked_for(), ["pin"], "a PIN was asked for in vain");
+}
+
+#[test]
+fn a_token_that_locks_says_so_after_a_warning_and_takes_no_more_pins() {
+    let mut asked = Asked::with(TokenKind::Kryoptic, &[("x", "low")]);
+    asked.somebody.machine.write("message.txt", "a message\n");
+    // Nine wrong ones, past the agent: Kryoptic locks at the tenth.
+    for _ in 0..9 {
+        let wrong = ["sign", "--keyset", "x", "--pin-source", "file:wrong.pin", "--in", "message.txt", "--out", "no"];
+        asked.somebody.tokenkeep(&wrong).fails_with(4);
+    }
+    asked.start("");
+    asked.will(&["yes", WRONG]);
+    assert!(!asked.signs("x", "last"));
+    let questions = asked.questions();
+    assert_eq!(questions.len(), 2, "{questions:?}");
+    assert!(questions[0].starts_with("confirm\n") && questions[0].contains("locks"), "{}", questions[0]);
+    assert!(questions[1].starts_with("pin\n") && questions[1].contains("locks"), "{}", questions[1]);
+    assert!(!asked.signs("x", "locked"));
+    assert_eq!(asked.asked_for(), [""; 0], "a PIN was asked for that cannot be tried");
+    let log = asked.agent().log();
+    assert!(log.contains("the PIN of token \"x\"") && log.contains("is locked"), "{log}");
+}

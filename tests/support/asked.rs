@@ -1,0 +1,163 @@
+//! A machine with an agent, keysets at the levels a test wants, and a person at its prompter who answers as it is written
+//! down: one line a question.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Child;
+
+use super::agent::{Agent, wait_for};
+use super::machine::TokenKind;
+use super::office::Somebody;
+use super::output::Output;
+
+/// Somebody whose agent asks through a prompter of the test's.
+pub struct Asked {
+    pub somebody: Somebody,
+    agent: Option<Agent>,
+}
+
+impl Asked {
+    /// With keysets of these names and levels, each on a token of its own that is named like it, whose PIN is
+    /// [`Somebody::PIN`]. The agent is not started yet.
+    pub fn with(kind: TokenKind, keysets: &[(&str, &str)]) -> Self {
+        let somebody = Somebody::with(kind);
+        let script = format!(
+            "#!/bin/sh\ncd {home} || exit 1\nread -r what\n{{ echo \"$what\"; cat; echo; echo ---; }} >> questions\n\
+             n=0; while [ -e hold ] && [ $n -lt 600 ]; do sleep 0.05; n=$((n + 1)); done\n\
+             answer=$(head -n 1 answers); sed -i 1d answers\n\
+             case $answer in '' | no) exit 1 ;; *) echo \"$answer\" ;; esac\n",
+            home = somebody.machine.path().display()
+        );
+        let path = somebody.machine.write("bin/prompter", script);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        somebody.machine.write("answers", "");
+        let asked = Self { somebody, agent: None };
+        for (name, level) in keysets {
+            asked.enroll(name, level, &[]);
+        }
+        asked
+    }
+
+    /// The office knows each keyset's owner by an address of its own: a second letter for one would need approvals.
+    pub fn enroll(&self, name: &str, level: &str, more: &[&str]) {
+        let machine = &self.somebody.machine;
+        let letter = machine.file(&format!("{name}.letter")).display().to_string();
+        let email = format!("{name}.{}", self.somebody.email);
+        let issue = ["issue", &email, "--name", "Example, Somebody", "--levels", level, "--letter-out", &letter];
+        self.somebody.office.admin(&issue).ok();
+        let enroll = ["enroll", "--letter", &letter, "--keyset", name, "--level", level];
+        let rest = ["--new-token", "--new-pin-source", "file:pin"];
+        self.somebody.tokenkeep(&[&enroll[..], &rest, more].concat()).ok();
+    }
+
+    /// Starts the agent, with these lines more in `agent.toml`.
+    pub fn start(&mut self, more: &str) -> &Agent {
+        let machine = &self.somebody.machine;
+        let written = machine.read_text("config/tokenkeep/agent.toml");
+        let prompter = machine.file("bin/prompter");
+        machine.write(
+            "config/tokenkeep/agent.toml",
+            format!("{written}\nprompter = \"command:{}\"\n{more}\n", prompter.display()),
+        );
+        self.agent.insert(Agent::start(machine, &[]))
+    }
+
+    pub fn agent(&self) -> &Agent {
+        self.agent.as_ref().expect("the agent is not started")
+    }
+
+    /// What the person will answer: a PIN, `yes`, or `no`, which cancels. One line a question, in their order.
+    pub fn will(&self, answers: &[&str]) {
+        let text: String = answers.iter().map(|answer| format!("{answer}\n")).collect();
+        self.somebody.machine.write("answers", text);
+    }
+
+    /// The questions that were asked since this was last asked for: what was wanted, then the text.
+    pub fn questions(&self) -> Vec<String> {
+        let path = self.somebody.machine.file("questions");
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let _ = fs::remove_file(path);
+        text.split("---\n").filter(|question| !question.trim().is_empty()).map(str::to_owned).collect()
+    }
+
+    /// How each question begins: `pin` or `confirm`.
+    pub fn asked_for(&self) -> Vec<String> {
+        self.questions().iter().map(|question| question.lines().next().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Keeps questions open until the guard is dropped.
+    pub fn hold(&self) -> Hold {
+        let path = self.somebody.machine.write("hold", "");
+        Hold(path)
+    }
+
+    /// Waits until so many questions were asked.
+    pub fn until_asked(&self, number: usize) {
+        let path = self.somebody.machine.file("questions");
+        wait_for("a question", || {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            (text.matches("---\n").count() >= number).then_some(())
+        });
+    }
+
+    /// The public keys that the agent offers, as `ssh-add -L` prints them.
+    pub fn offered(&self) -> String {
+        self.ssh("ssh-add", &["-L"], b"").out()
+    }
+
+    /// Has `ssh-keygen -Y sign` make a signature with a keyset's key; the child, to be waited for.
+    pub fn begin_signing(&self, keyset: &str, file: &str) -> Child {
+        let machine = &self.somebody.machine;
+        let public = format!("{keyset}.pub");
+        if !machine.file(&public).exists() {
+            let offered = self.offered();
+            let line = offered.lines().find(|line| line.contains(&format!(" {keyset} ")));
+            machine.write(&public, line.unwrap_or_else(|| panic!("{keyset} is not offered: {offered}")));
+        }
+        machine.write(file, format!("what is in {file}\n"));
+        let mut command = machine.command("ssh-keygen");
+        command.env("SSH_AUTH_SOCK", self.agent().ssh_socket());
+        command.args(["-Y", "sign", "-f", &public, "-n", &format!("namespace-of-{file}"), file]);
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        command.stderr(std::process::Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    /// The same, waited for: whether there is a signature; one that does not verify fails the test.
+    #[track_caller]
+    pub fn signs(&self, keyset: &str, file: &str) -> bool {
+        self.has_signed(self.begin_signing(keyset, file), file)
+    }
+
+    #[track_caller]
+    pub fn has_signed(&self, mut child: Child, file: &str) -> bool {
+        let status = wait_for("ssh-keygen ends", || child.try_wait().unwrap());
+        let machine = &self.somebody.machine;
+        let signature = machine.file(&format!("{file}.sig"));
+        if !status.success() {
+            assert!(!signature.exists(), "there is a signature all the same");
+            return false;
+        }
+        let (namespace, signature) = (format!("namespace-of-{file}"), signature.display().to_string());
+        let check = ["-Y", "check-novalidate", "-n", &namespace, "-s", &signature];
+        machine.run("ssh-keygen", &check, &machine.read(file)).ok();
+        fs::remove_file(signature).unwrap();
+        true
+    }
+
+    /// A program that finds the agent's socket in its environment.
+    pub fn ssh(&self, program: &str, arguments: &[&str], input: &[u8]) -> Output {
+        let mut command = self.somebody.machine.command(program);
+        command.env("SSH_AUTH_SOCK", self.agent().ssh_socket()).args(arguments);
+        super::machine::run(command, input)
+    }
+}
+
+/// As long as this lives, the person thinks.
+pub struct Hold(std::path::PathBuf);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
