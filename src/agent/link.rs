@@ -94,11 +94,14 @@ pub struct Link {
     open: Mutex<Open>,
 }
 
+/// An answer, and the secret that came with it.
+type Answered = (Answer, Zeroizing<Vec<u8>>);
+
 /// The questions that are not answered yet.
 #[derive(Debug, Default)]
 struct Open {
     last: u64,
-    waiting: HashMap<u64, SyncSender<(Answer, Zeroizing<Vec<u8>>)>>,
+    waiting: HashMap<u64, SyncSender<Answered>>,
     ended: bool,
 }
 
@@ -141,7 +144,7 @@ impl Link {
         write_frame(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner), message, b"")
     }
 
-    fn ask(&self, what: Asked) -> Option<(Answer, Zeroizing<Vec<u8>>)> {
+    fn ask(&self, what: Asked) -> Option<Answered> {
         let (sender, answer) = sync_channel(1);
         let number = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,7 +195,7 @@ impl Asks for Link {
     }
 }
 
-fn no(answer: Option<(Answer, Zeroizing<Vec<u8>>)>) -> NoPin {
+fn no(answer: Option<Answered>) -> NoPin {
     match answer {
         Some((Answer::Cancelled, _)) => NoPin::Cancelled,
         Some((Answer::Unavailable(reason), _)) => NoPin::Unavailable(reason),

@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(configuration.pin_source, Some(PinSource::Prompt));
         assert_eq!(configuration.modules.len(), 1);
         assert_eq!(configuration.prompter, Some(Way::Auto));
-        assert_eq!(configuration.idle_timeout, Some(Duration::from_secs(30 * 60)));
+        assert_eq!(configuration.idle_timeout, Some(Duration::from_mins(30)));
         assert_eq!(configuration.allow.len(), 1);
     }
 

@@ -31,7 +31,7 @@ use running_worker::{News, RunningWorker};
 const LOGGING_OFF: Duration = Duration::from_secs(3);
 
 /// A worker that ran so long has not died of its start.
-const SETTLED: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_mins(1);
 
 /// How often a worker may end in a row before it is given up.
 const TIRES: u32 = 12;
@@ -99,7 +99,10 @@ impl Broker {
             let worker = self.start_worker()?;
             let status = loop {
                 match next(news) {
-                    News::Signal(signal) => return stop(&worker, news, signal),
+                    News::Signal(signal) => {
+                        stop(&worker, news, signal);
+                        return Ok(());
+                    }
                     News::Ready { worker: id, sandbox } if id == worker.id() => {
                         tracing::info!(worker = id, sandbox, "the worker accepts connections");
                         if let Some(announce) = announce.take() {
@@ -143,7 +146,7 @@ impl Broker {
 }
 
 /// Has the worker log off, and ends it if it does not.
-fn stop(worker: &RunningWorker, news: &Receiver<News>, signal: i32) -> Result<(), BrokerError> {
+fn stop(worker: &RunningWorker, news: &Receiver<News>, signal: i32) {
     tracing::info!(signal, "ending");
     notify(&[NotifyState::Stopping]);
     worker.hang_up();
@@ -153,7 +156,6 @@ fn stop(worker: &RunningWorker, news: &Receiver<News>, signal: i32) -> Result<()
         worker.kill();
         within(news, LOGGING_OFF, is_gone);
     }
-    Ok(())
 }
 
 /// Waits; the sender is never dropped before the receiver.

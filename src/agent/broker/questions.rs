@@ -38,11 +38,11 @@ struct Waiting {
 impl Questions {
     /// Starts whoever asks the person.
     pub(super) fn answered_by(person: Prompting) -> Result<Self, BrokerError> {
-        let (queue, waiting): (_, Receiver<Waiting>) = channel();
+        let (queue, asked): (_, Receiver<Waiting>) = channel();
         let writing = Arc::new(Mutex::new(()));
         let questions = Self { queue, writing: writing.clone() };
         spawn("prompter", move || {
-            for Waiting { number, what, link } in waiting {
+            for Waiting { number, what, link } in asked {
                 // Nobody is bothered with what a worker that died wanted to know.
                 if has_ended(&link) {
                     continue;

@@ -35,7 +35,7 @@ impl Places {
         let home = Home {
             config: variable("XDG_CONFIG_HOME").or_else(|| in_home(shelter, ".config")),
             cache: variable("XDG_CACHE_HOME").or_else(|| in_home(shelter, ".cache")),
-            home: shelter.home.clone(),
+            itself: shelter.home.clone(),
         };
         places.softhsm(&variable, &home);
         places.kryoptic(&variable, &home);
@@ -48,7 +48,7 @@ impl Places {
     fn softhsm(&mut self, variable: &impl Fn(&str) -> Option<PathBuf>, home: &Home) {
         let files = [
             variable("SOFTHSM2_CONF"),
-            home.home.as_ref().map(|home| home.join(".config/softhsm2/softhsm2.conf")),
+            home.itself.as_ref().map(|home| home.join(".config/softhsm2/softhsm2.conf")),
             Some("/etc/softhsm/softhsm2.conf".into()),
             Some("/etc/softhsm2.conf".into()),
         ];
@@ -88,14 +88,14 @@ impl Places {
 
     fn tpm2(&mut self, variable: &impl Fn(&str) -> Option<PathBuf>, home: &Home) {
         self.write.extend(variable("TPM2_PKCS11_STORE"));
-        self.write.extend(home.home.as_ref().map(|home| home.join(".tpm2_pkcs11")));
+        self.write.extend(home.itself.as_ref().map(|home| home.join(".tpm2_pkcs11")));
     }
 }
 
 struct Home {
     config: Option<PathBuf>,
     cache: Option<PathBuf>,
-    home: Option<PathBuf>,
+    itself: Option<PathBuf>,
 }
 
 fn in_home(shelter: &Shelter, name: &str) -> Option<PathBuf> {

@@ -54,7 +54,8 @@ fn shut_in(directory: &Path) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     TcpStream::connect(address).unwrap();
-    // It ends with its stdin: from inside it cannot be ended.
+    // It ends with its stdin: from inside it can be neither ended nor waited for.
+    #[allow(clippy::zombie_processes, reason = "this process ends at once")]
     let other = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let id = Pid::from_child(&other);
     fs::read_to_string("/proc/self/comm").unwrap();
