@@ -163,20 +163,29 @@ pub struct ModuleFiles {
     paths: Vec<PathBuf>,
     /// Each must load: somebody has named it. Of those that are only registered, one is enough.
     named: bool,
+    /// How they were found.
+    origin: &'static str,
 }
 
 impl ModuleFiles {
     /// Those that were named, else agent.toml's, else what is registered, else SoftHSM.
     pub fn find(named: &[PathBuf], configuration: &AgentConfiguration, places: &ModulePlaces) -> Self {
-        let named = if named.is_empty() { &configuration.modules } else { named };
-        if !named.is_empty() {
-            return Self { paths: named.to_vec(), named: true };
+        for (named, origin) in [(named, "--module"), (configuration.modules.as_slice(), "agent.toml")] {
+            if !named.is_empty() {
+                return Self { paths: named.to_vec(), named: true, origin };
+            }
         }
-        let mut paths = places.registered_modules();
-        if paths.is_empty() {
-            paths.extend(places.softhsm.iter().find(|path| path.exists()).cloned());
+        let paths = places.registered_modules();
+        if !paths.is_empty() {
+            return Self { paths, named: false, origin: "registered with p11-kit" };
         }
-        Self { paths, named: false }
+        let usual = places.softhsm.iter().find(|path| path.exists()).cloned();
+        Self { paths: usual.into_iter().collect(), named: false, origin: "where SoftHSM usually is" }
+    }
+
+    /// How they were found, in some words.
+    pub fn origin(&self) -> &'static str {
+        self.origin
     }
 
     /// Where they lie.

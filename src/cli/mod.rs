@@ -18,6 +18,7 @@ mod decrypt;
 mod demo;
 mod descriptors;
 mod desk;
+mod doctor;
 mod encrypt;
 mod enroll;
 mod exit;
@@ -100,6 +101,8 @@ enum Command {
     /// The process of the keystore service that has the tokens
     #[command(hide = true)]
     AgentWorker,
+    /// Look whether all is well: modules, tokens, configuration, agent, permissions; say what to do about it
+    Doctor(doctor::Arguments),
     /// Print completions for a shell
     Completions(completions::Arguments),
     /// Print the manual page, or write all of them into a directory
@@ -168,6 +171,7 @@ fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
         }
         Command::Agent(arguments) => agent::run(&arguments, &around),
         Command::AgentWorker => agent::run_worker(&around),
+        Command::Doctor(arguments) => doctor::run(&arguments, &around),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
         Command::Man(arguments) => man::run(&arguments, Cli::command()),
     }

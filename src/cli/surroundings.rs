@@ -53,8 +53,13 @@ impl<'a> Surroundings<'a> {
 
     /// The modules that are to be looked through, not loaded yet.
     pub fn modules(&self) -> Result<ModuleFiles, Failure> {
+        Ok(self.modules_by(self.configuration()?))
+    }
+
+    /// The same, if this were agent.toml.
+    pub fn modules_by(&self, configuration: &AgentConfiguration) -> ModuleFiles {
         let places = ModulePlaces::of_system(configuration_home().as_deref());
-        Ok(ModuleFiles::find(&self.common.modules, self.configuration()?, &places))
+        ModuleFiles::find(&self.common.modules, configuration, &places)
     }
 
     /// The tokens in these modules, which are loaded now.
@@ -122,6 +127,7 @@ pub fn directory(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
-fn configuration_home() -> Option<PathBuf> {
+/// `$XDG_CONFIG_HOME`, else `~/.config`.
+pub fn configuration_home() -> Option<PathBuf> {
     directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")))
 }

@@ -22,6 +22,7 @@ mod bad_replies;
 mod client_crashes;
 mod cmp_door;
 mod command_line;
+mod doctor;
 mod documents;
 mod faults;
 mod faulty_tokens;

@@ -1,0 +1,81 @@
+//! What was found about one thing.
+
+use serde::Serialize;
+
+use crate::prompter::showable;
+
+/// Is it as it should be?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Yes.
+    Ok,
+    /// Good to know; nothing fails for it.
+    Note,
+    /// No: something does not work, or is not safe.
+    Wrong,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// what was looked at: `module`, `token`, `agent` …
+    pub concern: &'static str,
+    /// how it is
+    pub state: State,
+    /// what was found
+    pub what: String,
+    /// what to do about it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    pub fn ok(concern: &'static str, what: impl Into<String>) -> Self {
+        Self { concern, state: State::Ok, what: what.into(), remedy: None }
+    }
+
+    pub fn note(concern: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { concern, state: State::Note, what: what.into(), remedy: Some(remedy.into()) }
+    }
+
+    pub fn wrong(concern: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { concern, state: State::Wrong, what: what.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// An error of ours: what could not be done, and after its last semicolon what to do about it.
+    pub fn of_error(concern: &'static str, error: &str) -> Self {
+        let (what, remedy) = error.rsplit_once("; ").unwrap_or((error, "see what it says"));
+        Self::wrong(concern, what, remedy)
+    }
+
+    /// For people. Names come from tokens and files; none of them becomes a line of its own.
+    pub fn lines(&self) -> String {
+        let state = match self.state {
+            State::Ok => "ok   ",
+            State::Note => "note ",
+            State::Wrong => "WRONG",
+        };
+        let mut lines = format!("{state}  {:<13}  {}", self.concern, showable(&self.what));
+        if let Some(remedy) = &self.remedy {
+            lines += &format!("\n{:22}> {}", "", showable(remedy));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_no_line() {
+        let finding = Finding::ok("token", "x\nWRONG  all");
+        assert_eq!(finding.lines().lines().count(), 1);
+        let wrong = Finding::of_error("module", "cannot use it: gone; and more; install it");
+        assert_eq!(
+            (wrong.what.as_str(), wrong.remedy.as_deref()),
+            ("cannot use it: gone; and more", Some("install it"))
+        );
+    }
+}

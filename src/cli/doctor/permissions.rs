@@ -1,0 +1,114 @@
+//! Directories and files that must be the user's alone.
+
+use std::env;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::finding::Finding;
+use crate::cli::config::AgentConfiguration;
+use crate::prompter::PinSource;
+use crate::token;
+
+/// The runtime directory, the directory of the tokens' locks, the file with the PIN.
+pub fn look(configuration: &AgentConfiguration) -> Vec<Finding> {
+    let named = env::var_os("XDG_RUNTIME_DIR").filter(|named| !named.is_empty()).map(PathBuf::from);
+    let mut findings = vec![runtime_directory(named.as_deref())];
+    findings.push(directory("locks", &token::lock_directory()));
+    if let Some(PinSource::File(path)) = &configuration.pin_source {
+        findings.push(pin_file(path));
+    }
+    findings
+}
+
+fn runtime_directory(named: Option<&Path>) -> Finding {
+    let concern = "runtime";
+    match named {
+        Some(path) if path.is_dir() => directory(concern, path),
+        Some(path) => Finding::wrong(
+            concern,
+            format!("XDG_RUNTIME_DIR is {}, which is no directory", path.display()),
+            "log in anew, or unset it: then a directory under the temporary one is used",
+        ),
+        None => Finding::note(
+            concern,
+            "XDG_RUNTIME_DIR is not set: locks and sockets go under the temporary directory",
+            "programs that are started in another session must have the same TMPDIR to find them",
+        ),
+    }
+}
+
+/// A directory that must be the user's alone, if it is there.
+fn directory(concern: &'static str, path: &Path) -> Finding {
+    let shown = path.display();
+    match private(path) {
+        Ok(Some(mode)) if mode & 0o077 == 0 => Finding::ok(concern, shown.to_string()),
+        Ok(Some(mode)) => Finding::wrong(
+            concern,
+            format!("{shown} can be used by others (mode {mode:04o})"),
+            format!("chmod 700 {shown}, after a look at who put what into it"),
+        ),
+        Ok(None) => Finding::ok(concern, format!("{shown}: not there yet, made when it is needed")),
+        Err(reason) => Finding::wrong(concern, format!("{shown} {reason}"), "remove it, or set XDG_RUNTIME_DIR"),
+    }
+}
+
+fn pin_file(path: &Path) -> Finding {
+    let concern = "PIN file";
+    let shown = path.display();
+    match fs::metadata(path) {
+        Err(error) => Finding::wrong(concern, format!("{shown}: {error}"), "correct `pin_source` in agent.toml"),
+        Ok(found) if !found.is_file() => {
+            Finding::wrong(concern, format!("{shown} is no file"), "correct `pin_source` in agent.toml")
+        }
+        Ok(found) if found.mode() & 0o077 != 0 => Finding::wrong(
+            concern,
+            format!("{shown} can be read by others (mode {:04o}), and is refused", found.mode() & 0o7777),
+            format!("chmod 600 {shown}; change the PIN if somebody may have read it (`tokenkeep pin change`)"),
+        ),
+        Ok(_) => Finding::ok(concern, shown.to_string()),
+    }
+}
+
+/// The mode of a directory of this user's; `None` when it is not there; else what it is.
+fn private(path: &Path) -> Result<Option<u32>, String> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot be looked at ({error})")),
+    };
+    if !found.is_dir() {
+        return Err("is no directory".to_owned());
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err("belongs to somebody else".to_owned());
+    }
+    Ok(Some(found.mode() & 0o7777))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn what_others_can_use_is_wrong() {
+        let home = tempfile::tempdir().unwrap();
+        let set = |mode| fs::set_permissions(home.path(), fs::Permissions::from_mode(mode)).unwrap();
+        set(0o700);
+        assert_eq!(directory("x", home.path()).state, State::Ok);
+        assert_eq!(directory("x", &home.path().join("none")).state, State::Ok);
+        set(0o770);
+        let finding = directory("x", home.path());
+        assert!(finding.state == State::Wrong && finding.remedy.unwrap().contains("chmod 700"));
+        set(0o700);
+        symlink(home.path(), home.path().join("link")).unwrap();
+        assert_eq!(directory("x", &home.path().join("link")).state, State::Wrong);
+        assert_eq!(runtime_directory(Some(&home.path().join("none"))).state, State::Wrong);
+        assert_eq!(runtime_directory(None).state, State::Note);
+        assert_eq!(pin_file(home.path()).state, State::Wrong);
+    }
+}

@@ -1,0 +1,68 @@
+//! pcscd, through which card readers are reached.
+
+use std::env;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use super::finding::Finding;
+
+const CONCERN: &str = "pcscd";
+
+/// Where pcscd listens, unless `$PCSCLITE_CSOCK_NAME` says otherwise.
+const SOCKET: &str = "/run/pcscd/pcscd.comm";
+
+/// Parts of the names of modules that need it.
+const CARDS: [&str; 5] = ["opensc", "ykcs11", "onepin", "pcsc", "coolkey"];
+
+/// Is pcscd there? It must be where one of these modules is for cards.
+pub fn look(modules: &[PathBuf]) -> Vec<Finding> {
+    let socket = env::var_os("PCSCLITE_CSOCK_NAME").map_or_else(|| PathBuf::from(SOCKET), PathBuf::from);
+    let for_cards = modules.iter().find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        CARDS.iter().any(|card| name.contains(card))
+    });
+    vec![daemon(&socket, for_cards.map(PathBuf::as_path))]
+}
+
+fn daemon(socket: &Path, needed_by: Option<&Path>) -> Finding {
+    let shown = socket.display();
+    // To knock is all: nobody is asked for a card.
+    let (what, remedy) = match UnixStream::connect(socket) {
+        Ok(_) => return Finding::ok(CONCERN, format!("listens on {shown}")),
+        Err(error) if error.kind() == ErrorKind::NotFound => (
+            format!("it is not running: there is no {shown}"),
+            "as root: apt-get install pcscd, or systemctl start pcscd.socket",
+        ),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => (
+            format!("you may not speak to it on {shown}"),
+            "log in at this machine, or have the policy of pcscd (polkit) allow it",
+        ),
+        Err(error) => (format!("nobody listens on {shown} ({error})"), "as root: systemctl restart pcscd.socket"),
+    };
+    match needed_by {
+        Some(module) => Finding::wrong(CONCERN, format!("{what}, and {} needs it", module.display()), remedy),
+        None => Finding::note(CONCERN, format!("{what}; only smart cards need it"), remedy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn it_must_listen_where_a_module_is_for_cards() {
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("pcscd.comm");
+        let module = Path::new("/usr/lib/opensc-pkcs11.so");
+        assert_eq!(daemon(&socket, None).state, State::Note);
+        assert_eq!(daemon(&socket, Some(module)).state, State::Wrong);
+        let listener = UnixListener::bind(&socket).unwrap();
+        assert_eq!(daemon(&socket, Some(module)).state, State::Ok);
+        drop(listener);
+        assert_eq!(daemon(&socket, Some(module)).state, State::Wrong, "a socket that nobody listens on");
+    }
+}

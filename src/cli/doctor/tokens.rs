@@ -1,0 +1,193 @@
+//! Tokens and the keysets on them, as far as they can be seen without a PIN.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::finding::Finding;
+use crate::cli::person::pin_state;
+use crate::keyset::{FoundKeyset, KeysetError, Standing, TokenTrouble, Tokens};
+use crate::pki::Certificate;
+use crate::token::{Module, PinState, TokenError, TokenFlags, TokenInfo};
+
+const CONCERN: &str = "token";
+
+/// How long before its end a certificate is spoken of.
+const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Every token in these modules. One that somebody owns, the agent or an authority, is looked at from outside.
+pub fn look(modules: Vec<Module>, now: Timestamp) -> Vec<Finding> {
+    let any = !modules.is_empty();
+    let tokens = Tokens::new(modules);
+    let listed = match tokens.list() {
+        Ok(listed) => listed,
+        Err(error) => return vec![Finding::of_error(CONCERN, &error.to_string())],
+    };
+    let mut findings: Vec<_> = listed.iter().flat_map(|token| condition(&tokens, token)).collect();
+    for token in &listed {
+        let same = listed.iter().filter(|other| other.label == token.label && other.serial != token.serial).count();
+        if same > 0 {
+            let what = format!("{}: another token has this label too", token.name());
+            findings.push(Finding::note(
+                CONCERN,
+                what,
+                format!("name it by its serial number: --token {}", token.serial),
+            ));
+        }
+    }
+    if listed.is_empty() && any {
+        let remedy = "insert one; or `tokenkeep enroll --new-token` makes one, where the module can";
+        findings.push(Finding::note(CONCERN, "no token is present", remedy));
+    }
+    match tokens.keysets() {
+        Ok((keysets, troubles)) => {
+            findings.extend(keysets.iter().map(|keyset| standing(keyset, now)));
+            findings.extend(troubles.iter().map(trouble));
+        }
+        // Told where the directory of the locks is looked at.
+        Err(KeysetError::Token(TokenError::LockDirectory { .. })) => {}
+        Err(error) => findings.push(Finding::of_error("keyset", &error.to_string())),
+    }
+    findings
+}
+
+fn condition(tokens: &Tokens, token: &TokenInfo) -> Vec<Finding> {
+    let flags = match tokens.module_of(token).and_then(|module| Ok(module.flags(token)?)) {
+        Ok(flags) => flags,
+        Err(error) => return vec![Finding::of_error(CONCERN, &error.to_string())],
+    };
+    let mut findings = trouble_with(token, flags);
+    if findings.is_empty() {
+        let (pin, so_pin) = (pin_state(token.pin_state), pin_state(flags.so_pin_state));
+        findings.push(Finding::ok(CONCERN, format!("{}: PIN {pin}, SO PIN {so_pin}", token.name())));
+    }
+    findings
+}
+
+/// By what the token says about itself.
+fn trouble_with(token: &TokenInfo, flags: TokenFlags) -> Vec<Finding> {
+    let name = token.name();
+    let unblock = format!("set a new one by the SO PIN: tokenkeep pin unblock {}", token.serial);
+    let mut findings = Vec::new();
+    let mut wrong =
+        |what: &str, remedy: String| findings.push(Finding::wrong(CONCERN, format!("{name}: {what}"), remedy));
+    match token.pin_state {
+        PinState::Locked => wrong("its PIN is locked", unblock.clone()),
+        PinState::FinalTry => wrong(
+            "one try of its PIN is left",
+            format!("a right PIN gives all tries back; if you do not know it, {unblock}"),
+        ),
+        PinState::NotSet => wrong("it has no PIN yet", unblock),
+        PinState::Ok | PinState::CountLow => {}
+    }
+    if flags.broken {
+        wrong("it says that it failed its self-test", "use another token".to_owned());
+    }
+    if flags.pin_to_be_changed {
+        wrong("a PIN must be changed before it can be used", "tokenkeep pin change".to_owned());
+    }
+    let mut note = |what: &str, remedy: &str| findings.push(Finding::note(CONCERN, format!("{name}: {what}"), remedy));
+    if token.pin_state == PinState::CountLow {
+        note("a wrong PIN was tried since the last right one", "a right PIN gives all tries back");
+    }
+    match flags.so_pin_state {
+        PinState::Locked => note(
+            "its SO PIN is locked: a locked PIN could not be set anew",
+            "keep the PIN safe; when it is lost, a recovery letter and another token help",
+        ),
+        PinState::FinalTry => note("one try of its SO PIN is left", "be sure of it before `tokenkeep pin unblock`"),
+        PinState::CountLow => {
+            note("a wrong SO PIN was tried since the last right one", "a right one gives all tries back")
+        }
+        PinState::Ok | PinState::NotSet => {}
+    }
+    if token.write_protected {
+        note("it is write-protected", "keysets on it can be used, but not renewed or deleted");
+    }
+    if !flags.login_required {
+        note("it gives out private objects without a log-in", "use another token for keysets");
+    }
+    findings
+}
+
+fn standing(keyset: &FoundKeyset, now: Timestamp) -> Finding {
+    let concern = "keyset";
+    let shown = format!("{:?} on {}", keyset.name.as_str(), keyset.token.name());
+    if let Standing::Pending { reference } | Standing::ReenrollmentPending { reference } = &keyset.standing {
+        let remedy = format!("type its `tokenkeep enroll` again, with the letter {reference}");
+        return Finding::note(concern, format!("{shown}: an enrollment is not finished"), remedy);
+    }
+    let signing = keyset.signing.as_ref();
+    let stored = signing.and_then(|id| keyset.certificates.iter().find(|certificate| certificate.id == *id));
+    let Some(certificate) = stored.and_then(|stored| Certificate::from_der(&stored.der).ok()) else {
+        return Finding::wrong(
+            concern,
+            format!("{shown}: its signing certificate is gone"),
+            "re-enroll, with a new letter",
+        );
+    };
+    let end = certificate.not_after();
+    let letter = "ask an administrator for a letter, and enroll with it";
+    if !certificate.is_valid_at(now) {
+        let what = format!("{shown}: its certificate is valid from {} to {end}", certificate.not_before());
+        return Finding::wrong(concern, what, format!("{letter}; or correct this machine's clock"));
+    }
+    if end.duration_since(now) < SOON {
+        return Finding::note(concern, format!("{shown}: its certificate ends on {end}"), letter);
+    }
+    Finding::ok(concern, format!("{shown}, level {}, until {end}", keyset.level))
+}
+
+fn trouble(trouble: &TokenTrouble) -> Finding {
+    match &trouble.error {
+        // The agent, or whoever else does its work: nothing is wrong with that.
+        KeysetError::Token(TokenError::Owned { token, holder }) => {
+            Finding::ok("keyset", format!("{token} is in use by {holder}: its keysets are not looked at"))
+        }
+        error => Finding::of_error("keyset", &error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    const WELL: TokenFlags = TokenFlags {
+        so_pin_state: PinState::Ok,
+        pin_to_be_changed: false,
+        pin_at_the_reader: false,
+        login_required: true,
+        broken: false,
+    };
+
+    fn token(pin_state: PinState) -> TokenInfo {
+        TokenInfo {
+            label: "mine".into(),
+            serial: "a1b2".into(),
+            manufacturer: "m".into(),
+            model: "m".into(),
+            module: "/m.so".into(),
+            pin_state,
+            write_protected: false,
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_token_is_told_with_the_next_step() {
+        assert!(trouble_with(&token(PinState::Ok), WELL).is_empty());
+        for (token, flags, state, what) in [
+            (token(PinState::Locked), WELL, State::Wrong, "tokenkeep pin unblock a1b2"),
+            (token(PinState::FinalTry), WELL, State::Wrong, "tokenkeep pin unblock a1b2"),
+            (token(PinState::NotSet), WELL, State::Wrong, "no PIN yet"),
+            (token(PinState::CountLow), WELL, State::Note, "wrong PIN"),
+            (token(PinState::Ok), TokenFlags { so_pin_state: PinState::Locked, ..WELL }, State::Note, "SO PIN"),
+            (token(PinState::Ok), TokenFlags { pin_to_be_changed: true, ..WELL }, State::Wrong, "pin change"),
+            (token(PinState::Ok), TokenFlags { broken: true, ..WELL }, State::Wrong, "another token"),
+            (token(PinState::Ok), TokenFlags { login_required: false, ..WELL }, State::Note, "without a log-in"),
+            (TokenInfo { write_protected: true, ..token(PinState::Ok) }, WELL, State::Note, "write-protected"),
+        ] {
+            let findings = trouble_with(&token, flags);
+            assert_eq!((findings.len(), findings[0].state), (1, state), "{findings:?}");
+            assert!(findings[0].lines().contains(what), "{findings:?}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `tokenkeep doctor` says of each thing that is wrong what it is and what to do, ends with 1 for it, and costs nothing: no try,
+//! no change, no disturbance of an agent.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use crate::support::agent::Agent;
+use crate::support::machine::{Machine, TokenKind};
+use crate::support::office::Somebody;
+
+/// What `doctor` finds, as JSON: whether all is well, and the findings.
+#[track_caller]
+fn findings(machine: &Machine) -> (bool, Vec<Value>) {
+    let output = machine.tokenkeep_without_terminal(&["doctor", "--json"]);
+    let value = output.json();
+    let well = value["well"].as_bool().unwrap();
+    assert_eq!(output.code(), i32::from(!well), "{output}");
+    let findings = value["findings"].as_array().unwrap().clone();
+    for finding in &findings {
+        assert_eq!(
+            finding["state"] == "ok",
+            finding["remedy"].is_null(),
+            "a remedy, where there is something to do: {finding}"
+        );
+    }
+    (well, findings)
+}
+
+/// It finds this wrong, and nothing else.
+#[track_caller]
+fn finds_wrong(machine: &Machine, concern: &str, what: &str, remedy: &str) {
+    let (well, findings) = findings(machine);
+    let wrong: Vec<_> = findings.iter().filter(|finding| finding["state"] == "wrong").collect();
+    assert!(!well && wrong.len() == 1, "{wrong:#?}");
+    let text = |name: &str| wrong[0][name].as_str().unwrap();
+    assert_eq!(text("concern"), concern);
+    assert!(text("what").contains(what), "{:?} does not contain {what:?}", text("what"));
+    assert!(text("remedy").contains(remedy), "{:?} does not contain {remedy:?}", text("remedy"));
+    machine.tokenkeep(&["doctor"]).fails_with(1).says(what).says(remedy).says("one thing is wrong");
+}
+
+#[test]
+fn all_is_well_and_looking_changes_nothing() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    let before = machine.inventory(&[]);
+    let (well, findings) = findings(machine);
+    assert!(well, "{findings:#?}");
+    for concern in
+        ["configuration", "runtime", "locks", "SoftHSM", "module", "token", "keyset", "pcscd", "agent", "prompter"]
+    {
+        assert!(findings.iter().any(|finding| finding["concern"] == concern), "{concern} is not looked at");
+    }
+    let output = machine.tokenkeep(&["doctor"]).ok().says("Nothing is wrong").says("default").says("level high");
+    assert!(output.out().contains("(agent.toml)"), "how the module was found is not said: {output}");
+    assert_eq!(machine.inventory(&[]), before);
+    somebody.signs_with("default", "pin");
+}
+
+#[test]
+fn what_is_wrong_around_the_tokens_is_told_with_the_remedy() {
+    let mut somebody = Somebody::enrolled();
+    let configuration = somebody.machine.read_text("config/tokenkeep/agent.toml");
+    let configure = |machine: &Machine, more: &str| {
+        machine.write("config/tokenkeep/agent.toml", format!("{configuration}{more}\n"));
+    };
+    let mode = |machine: &Machine, name: &str, mode: u32| {
+        fs::set_permissions(machine.file(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let machine = &mut somebody.machine;
+
+    // A bad configuration hides nothing else: without it the module is found where SoftHSM usually is.
+    configure(machine, "keysets = 3");
+    let (well, found) = findings(machine);
+    assert!(!well && found.iter().any(|finding| finding["concern"] == "configuration" && finding["state"] == "wrong"));
+    assert!(found.iter().any(|finding| finding["what"].as_str().unwrap().contains("keysets")), "{found:#?}");
+    assert!(found.iter().any(|finding| finding["concern"] == "agent"), "{found:#?}");
+
+    let pin = machine.file("pin").display().to_string();
+    configure(machine, &format!("pin_source = \"file:{pin}\""));
+    assert!(findings(machine).0);
+    mode(machine, "pin", 0o644);
+    finds_wrong(machine, "PIN file", "can be read by others", "chmod 600");
+    mode(machine, "pin", 0o600);
+    configure(machine, "pin_source = \"file:/no/such/pin\"");
+    finds_wrong(machine, "PIN file", "/no/such/pin", "pin_source");
+    configure(machine, "prompter = \"pinentry:/no/such/pinentry\"");
+    finds_wrong(machine, "prompter", "/no/such/pinentry", "");
+    configure(machine, "");
+
+    mode(machine, "runtime/tokenkeep", 0o755);
+    finds_wrong(machine, "locks", "can be used by others", "chmod 700");
+    mode(machine, "runtime/tokenkeep", 0o700);
+
+    machine.set_environment("TOKENKEEP_AGENT_API", "/no/such/api.sock");
+    finds_wrong(machine, "agent", "/no/such/api.sock", "unset TOKENKEEP_AGENT_API");
+    machine.set_environment("TOKENKEEP_AGENT_API", "");
+
+    let conf = machine.file("softhsm2.conf").display().to_string();
+    machine.set_environment("SOFTHSM2_CONF", "/no/such/softhsm2.conf");
+    let output = machine.tokenkeep(&["doctor"]).fails_with(1).says("/no/such/softhsm2.conf").says("softhsm-setup.sh");
+    output.does_not_say("GENERAL_ERROR");
+    machine.set_environment("SOFTHSM2_CONF", &conf);
+
+    machine.write("config/tokenkeep/agent.toml", "modules = [\"/no/such/module.so\"]\n");
+    finds_wrong(machine, "module", "/no/such/module.so", "--module");
+    configure(machine, "");
+    assert!(findings(machine).0, "something is left behind");
+}
+
+#[test]
+fn a_token_at_its_last_try_is_told_and_looking_takes_none() {
+    let somebody = Somebody::enrolled_with(TokenKind::Kryoptic);
+    let machine = &somebody.machine;
+    let serial = machine.listed_token("default").serial;
+    for _ in 0..9 {
+        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+    }
+    for _ in 0..3 {
+        finds_wrong(machine, "token", "one try of its PIN is left", &format!("tokenkeep pin unblock {serial}"));
+    }
+    assert!(machine.listed_token("default").is_at_final_try());
+    assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+    finds_wrong(machine, "token", "its PIN is locked", &format!("tokenkeep pin unblock {serial}"));
+}
+
+#[test]
+fn a_running_agent_is_told_and_goes_on() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    let pin = machine.file("pin").display().to_string();
+    Agent::configure(machine, &format!("pin_source = \"file:{pin}\""));
+    let mut agent = Agent::start(machine, &[]);
+    somebody.signs_with("default", "pin");
+    let (worker, log) = (agent.worker(), agent.log());
+    let (well, findings) = findings(machine);
+    assert!(well, "{findings:#?}");
+    let says = |text: &str| findings.iter().any(|finding| finding["what"].as_str().unwrap().contains(text));
+    assert!(says(&format!("process {}", agent.id())), "{findings:#?}");
+    assert!(says("ssh.sock") && says("api.sock") && says("SSH_AUTH_SOCK is not set"), "{findings:#?}");
+    assert!(says("is in use by") || says("level high"), "the token is not looked at: {findings:#?}");
+    assert_eq!(agent.worker(), worker, "the worker was restarted\n{log}\n{}", agent.log());
+    somebody.signs_with("default", "pin");
+
+    // An agent that was killed leaves sockets that the next one takes over.
+    agent.kill();
+    assert!(machine.tokenkeep(&["doctor"]).ok().out().contains("was killed"));
+}
