@@ -2,7 +2,9 @@
 //!
 //! On one SoftHSM token in a directory of its own, in one run and interleaved (a slice of each, round after round, so that
 //! a machine that is busy for a while is busy for all): signing by the module itself (`raw`: `C_SignInit` and `C_Sign`, a
-//! session a thread), by the keystore's signer in this process (`signer`), and by whoever else is there.
+//! session a thread), by the keystore's signer in this process (`signer`), through the agent's doors (`agent-ssh`,
+//! `agent-api`: the built program, a connection a thread), and by what people use today, where it is installed
+//! (`peer ssh-agent`, `peer p11-kit`).
 //!
 //! Prints a line each, `RSA-2048 signer threads=2 OPS RATIO p50 p99`: signatures in a second (the median of the rounds),
 //! their share of raw, and how long half and 99 of 100 of them took, in microseconds.
@@ -19,9 +21,15 @@
     reason = "a benchmark may panic, and prints"
 )]
 
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
 mod direct;
+mod doors;
 mod measure;
+mod peers;
 mod raw;
+mod ssh;
 mod stage;
 
 use measure::{Plan, measure};
@@ -31,25 +39,32 @@ use stage::Stage;
 const THREADS: [usize; 4] = [1, 2, 4, 8];
 
 fn main() {
-    if std::env::var_os(stage::ON_STAGE).is_none() {
-        stage::set_up_and_run();
-        return;
-    }
     let plan = Plan::from_environment();
+    match std::env::var(stage::ON_STAGE).as_deref() {
+        Ok("direct") => direct(&plan),
+        Ok(_) => doors::measure_all(&plan),
+        Err(_) => {
+            println!("# what, by whom, threads, operations/s, share of raw, p50 and p99 in microseconds");
+            stage::set_up_and_run();
+            doors::set_up_and_run();
+        }
+    }
+}
+
+fn direct(plan: &Plan) {
     let stage = Stage::enter();
-    println!("# what, by whom, threads, operations/s, share of raw, p50 and p99 in microseconds");
     for (name, key) in stage.signing_keys() {
-        let raw = raw::Signing::new(&stage, &key);
+        let raw = raw::Signing::of(&stage, &key);
         let signer = direct::Signing::new(&key);
         for threads in THREADS {
-            measure(&plan, &name, threads, &[("raw", &raw), ("signer", &signer)]);
+            measure(plan, &name, threads, &[("raw", &raw), ("signer", &signer)]);
         }
     }
     for (name, key) in stage.reading_keys() {
         let raw = raw::Reading::new(&stage, &key);
         let direct = direct::Reading::new(&stage, &key);
         for threads in THREADS {
-            measure(&plan, &name, threads, &[("raw", &raw), ("unlock", &direct)]);
+            measure(plan, &name, threads, &[("raw", &raw), ("unlock", &direct)]);
         }
     }
 }

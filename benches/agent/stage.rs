@@ -1,8 +1,6 @@
-//! A token in a directory of its own, with the keys that are measured, and a log-in that stands.
+//! A token on a machine of its own, with the keys that are measured, and a log-in that stands.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use crate::support::machine::{Machine, softhsm_module};
 use cryptoki::context::Pkcs11;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::session::Session;
@@ -12,44 +10,40 @@ use spki::SubjectPublicKeyInfoRef;
 use spki::der::{Decode, Encode};
 use tokenkeep::token::{KeyAlgorithm, KeyId, Module, Pin, RsaSize, SecurityLevel, Token, TokenKey};
 
-/// Set in the process that has the directory: SoftHSM reads its configuration from the environment of its process.
+/// Set, to what is measured, in the process that measures: SoftHSM reads its configuration from the environment of its
+/// process.
 pub const ON_STAGE: &str = "TOKENKEEP_BENCH_STAGE";
 
 pub const PIN: &str = "12345678";
 const LABEL: &str = "bench";
 const RSA: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
 
-/// Makes the directory and runs this program there.
+/// Runs this program on a machine of its own, for what is measured in one process.
 pub fn set_up_and_run() {
-    let directory = tempfile::Builder::new().prefix("tokenkeep-bench-").tempdir().unwrap();
-    let path = directory.path();
-    for name in ["tokens", "runtime"] {
-        std::fs::create_dir(path.join(name)).unwrap();
-    }
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    std::fs::set_permissions(path.join("runtime"), private).unwrap();
-    let template = include_str!("../../hsm-config/softhsm2.conf");
-    let configuration = path.join("softhsm2.conf");
-    std::fs::write(&configuration, template.replace("@TOKENDIR@", path.join("tokens").to_str().unwrap())).unwrap();
-    let status = Command::new(std::env::current_exe().unwrap())
-        .env(ON_STAGE, path)
-        .env("SOFTHSM2_CONF", configuration)
-        .env("XDG_RUNTIME_DIR", path.join("runtime"))
-        .status()
-        .unwrap();
+    let machine = Machine::new();
+    run_on(&machine, "direct");
+}
+
+/// Runs this program on a machine, to measure one part.
+pub fn run_on(machine: &Machine, part: &str) {
+    let mut command = machine.command(std::env::current_exe().unwrap());
+    command.env(ON_STAGE, part);
+    command.envs(std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TOKENKEEP_BENCH_")));
+    command.env(ON_STAGE, part);
+    let status = command.status().unwrap();
     assert!(status.success(), "the benchmark ended with {status}");
 }
 
 /// The token, open and logged in, and the module it is behind.
 pub struct Stage {
-    pkcs11: Pkcs11,
-    slot: Slot,
+    pub pkcs11: Pkcs11,
+    pub slot: Slot,
     token: Token,
 }
 
 impl Stage {
     pub fn enter() -> Self {
-        let file = softhsm();
+        let file = softhsm_module();
         let module = Module::load(&file).unwrap();
         let info = module.create_token(LABEL, &pin("87654321"), &pin(PIN)).unwrap();
         let token = module.open(&info).unwrap();
@@ -144,16 +138,4 @@ pub fn agreed_secret() -> [Attribute; 6] {
 
 pub fn pin(text: &str) -> Pin {
     Pin::new(text.to_owned()).unwrap()
-}
-
-fn softhsm() -> PathBuf {
-    let places = [
-        "/usr/lib/softhsm",
-        "/usr/lib/x86_64-linux-gnu/softhsm",
-        "/usr/lib/aarch64-linux-gnu/softhsm",
-        "/usr/lib64/pkcs11",
-        "/usr/local/lib/softhsm",
-    ];
-    let file = places.iter().map(|place| Path::new(place).join("libsofthsm2.so")).find(|file| file.exists());
-    file.expect("SoftHSM is not installed: ./softhsm-setup.sh does it")
 }
