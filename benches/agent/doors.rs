@@ -16,7 +16,7 @@ use crate::ssh::{self, ListedKey};
 use crate::stage::run_on;
 use crate::support::machine::{TokenKind, softhsm_module};
 use crate::support::story::Story;
-use crate::{THREADS, raw};
+use crate::{THREADS, api, raw};
 
 /// The token that both keysets are on.
 const LABEL: &str = "elliptic";
@@ -117,11 +117,13 @@ pub fn measure_all(plan: &Plan) {
     let keys = connection.keys();
     let ssh_agent = peers::SshAgent::start(PIN);
     let p11_kit = peers::p11_kit_client().map(|module| Token::open(&module));
-    for (name, kind, elliptic) in [("RSA-2048", "ssh-rsa", false), ("P-256", "ecdsa-sha2-nistp256", true)] {
+    let kinds = [("RSA-2048", "ssh-rsa", "rsa", false), ("P-256", "ecdsa-sha2-nistp256", LABEL, true)];
+    for (name, kind, keyset, elliptic) in kinds {
         let raw = token.signing(elliptic);
         let through_agent = ssh::Signing::new(&agent, of_kind(&keys, kind));
         let mut contenders: Vec<(&str, Box<dyn Contender>)> =
             vec![("raw", Box::new(raw)), ("agent-ssh", Box::new(through_agent))];
+        contenders.push(("agent-api", Box::new(api::Signing::new(&agent.with_file_name("api.sock"), keyset))));
         if let Some(peer) = &ssh_agent {
             contenders.push(("peer ssh-agent", Box::new(ssh::Signing::new(&peer.socket, of_kind(&peer.keys(), kind)))));
         }

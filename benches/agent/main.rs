@@ -24,6 +24,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod api;
 mod direct;
 mod doors;
 mod measure;

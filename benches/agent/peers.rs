@@ -53,10 +53,10 @@ impl SshAgent {
 pub fn p11_kit_server(machine: &mut Machine, label: &str) -> Option<Ended> {
     client_module()?;
     let mut server = machine.command("p11-kit");
-    server.args(["server", "-f", "-n", "bench", "--provider"]).arg(softhsm_module());
+    let socket = machine.file("runtime/p11-kit.sock");
+    server.args(["server", "-f", "-n"]).arg(&socket).arg("--provider").arg(softhsm_module());
     server.arg(format!("pkcs11:token={label}"));
     let process = Ended(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?);
-    let socket = machine.file("runtime/p11-kit/bench");
     wait_for(&socket);
     machine.set_environment(P11_KIT_ADDRESS, &format!("unix:path={}", socket.display()));
     Some(process)
