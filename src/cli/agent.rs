@@ -75,8 +75,12 @@ fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> R
     }
     let mut worker: Vec<OsString> = around.common_arguments();
     worker.push("agent-worker".into());
-    let environment = Environment::new(env::vars_os()).with_descriptors(descriptors::at_start());
-    let person = Prompting { way: around.configuration()?.prompter.clone().unwrap_or_default(), environment };
+    let configuration = around.configuration()?;
+    let mut environment = Environment::new(env::vars_os()).with_descriptors(descriptors::at_start());
+    if let Some(patience) = configuration.prompter_timeout {
+        environment = environment.with_patience(patience);
+    }
+    let person = Prompting { way: configuration.prompter.clone().unwrap_or_default(), environment };
     let setup = Setup { directory, inherited: inherited()?, worker, person };
     agent::run_broker(setup, |open| announce(open, around))?;
     around.screen.note("Stopped.");

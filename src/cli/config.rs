@@ -26,6 +26,9 @@ pub struct AgentConfiguration {
     /// how the agent asks the person
     #[serde(default, deserialize_with = "from_text")]
     pub prompter: Option<Way>,
+    /// after which time a question of the agent's counts as cancelled
+    #[serde(default, deserialize_with = "from_duration")]
+    pub prompter_timeout: Option<Duration>,
     /// how long a log-in of the agent stands that nobody uses
     #[serde(default, deserialize_with = "from_duration")]
     pub idle_timeout: Option<Duration>,
@@ -243,6 +246,7 @@ mod tests {
         assert_eq!(configuration.pin_source, Some(PinSource::Prompt));
         assert_eq!(configuration.modules.len(), 1);
         assert_eq!(configuration.prompter, Some(Way::Auto));
+        assert_eq!(configuration.prompter_timeout, Some(Duration::from_mins(5)));
         assert_eq!(configuration.idle_timeout, Some(Duration::from_mins(30)));
         assert_eq!(configuration.allow.len(), 1);
     }
@@ -255,6 +259,7 @@ mod tests {
             ("pin_source = \"123456\"\n", "line 1"),
             ("prompter = \"123456\"\n", "line 1"),
             ("idle_timeout = \"soon\"\n", "line 1: \"soon\" is no time"),
+            ("prompter_timeout = \"0s\"\n", "line 1"),
             ("idle_timeout = \"-5m\"\n", "line 1"),
             ("idle_timeout = \"0s\"\n", "line 1"),
             ("modules = \n", "line 1"),
