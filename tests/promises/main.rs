@@ -38,6 +38,7 @@ mod nothing_is_made;
 mod one_wins;
 mod pin_tries;
 mod pin_unblock;
+mod prompters;
 mod re_enrollment;
 mod secrets;
 mod ssh_clients;

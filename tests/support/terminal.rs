@@ -104,7 +104,8 @@ impl Terminal {
         self.press("\x04")
     }
 
-    fn press(&mut self, keys: &str) -> &mut Self {
+    /// Presses these keys; Enter is `\r` to a program that reads keys and not lines.
+    pub fn press(&mut self, keys: &str) -> &mut Self {
         // The prompt is shown a moment before the program switches the echo off and reads.
         std::thread::sleep(Duration::from_millis(150));
         let keyboard = self.keyboard.as_mut().unwrap();
