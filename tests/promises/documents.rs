@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::machine::Machine;
 use crate::support::terminal::Terminal;
 
 use super::story::{free_addresses, fresh_machine};
@@ -118,6 +119,12 @@ const COMMANDS: &[(&str, How)] = &[
     ("git config --global user.signingkey user@example.org", Elsewhere(GIT)),
     ("git commit -S -m 'A message'", Elsewhere(GIT)),
     ("git log --show-signature", Elsewhere(GIT)),
+    ("eval \"$(tokenkeep agent --env)\"", Here),
+    ("tokenkeep agent status", Here),
+    ("tokenkeep agent log-off", Here),
+    ("tokenkeep agent stop", Here),
+    // It needs the variable that `eval` sets in its own shell.
+    ("ssh-add -L", Elsewhere("prompters::askpass_is_told_who_asks_what_for_and_with_what")),
 ];
 
 /// With a repository, and a keyset that signs in it.
@@ -185,6 +192,7 @@ fn every_command_in_the_documents_runs() {
     }
 
     let machine = fresh_machine(&free_addresses());
+    let _ended = AgentEnds(&machine);
     machine.write("message.txt", "a message\n");
     let mut serving = Vec::new();
     for (_, line) in &written {
@@ -203,6 +211,15 @@ fn every_command_in_the_documents_runs() {
         }
     }
     assert!(!serving.is_empty());
+}
+
+/// Ends the agent that a document has started, should its own line not have done so.
+struct AgentEnds<'a>(&'a Machine);
+
+impl Drop for AgentEnds<'_> {
+    fn drop(&mut self) {
+        self.0.tokenkeep(&["agent", "stop"]);
+    }
 }
 
 /// Every token's PIN: one person tries all of it out.
