@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::support::agent::wait_for;
 use crate::support::machine::Machine;
 use crate::support::ssh::{PIN, Sshd, enrolled, questions, sign_file, ssh_add, start_agent};
 
@@ -104,7 +105,7 @@ fn over_a_forwarded_connection_keys_are_used_and_nothing_else_is_done() {
 
 #[test]
 fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
-    let mut machine = enrolled(&[("curve", "low", "p256"), ("strict", "high", "p256")]);
+    let mut machine = enrolled(&[("curve", "low", "p256"), ("asking", "medium", "p256"), ("strict", "high", "p256")]);
     let agent = start_agent(&mut machine);
     let asked_by_signing = || {
         sign_file(&machine, "curve").ok();
@@ -140,6 +141,19 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
     }
     assert_eq!(asked_by_signing(), 1);
 
+    // For two seconds, however much it is used; with a confirmation only where every use is confirmed anyhow.
+    ssh_add(&machine, "", &["-D"]).ok();
+    assert_ne!(ssh_add(&machine, PIN, &["-c", "-s", "curve"]).code(), 0);
+    ssh_add(&machine, PIN, &["-c", "-s", "asking"]).ok();
+    ssh_add(&machine, PIN, &["-t", "2", "-s", "curve"]).ok();
+    assert_eq!(asked_by_signing(), 0);
+    wait_for("the log-in ends", || (asked_by_signing() == 1).then_some(()));
+    // Which destinations a key is for is not kept here, and so not taken.
+    machine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "software"], b"").ok();
+    machine.write("known", format!("host.example.org {}", machine.read_text("software.pub")));
+    let restricted = ["-H", "known", "-h", "host.example.org", "-s", "curve"];
+    ssh_add(&machine, PIN, &restricted).fails_with(1).says("agent refused operation");
+
     // Locked: nothing is there.
     ssh_add(&machine, "a pass phrase", &["-x"]).ok();
     ssh_add(&machine, "", &["-l"]).does_not_say("curve");
@@ -150,7 +164,6 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
     assert_eq!(asked_by_signing(), 1, "locking logs off");
 
     // A private key from a file is not taken.
-    machine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "software"], b"").ok();
     ssh_add(&machine, "", &["software"]).fails_with(1).says("refused");
     assert!(agent.stop().success());
 }

@@ -56,7 +56,7 @@ pub enum Event {
 pub enum LogOff {
     /// Somebody asked for it.
     Asked,
-    /// Nobody used it for long.
+    /// Nobody used it for long, or it was to last no longer.
     Idle,
     /// The token went away.
     Removed,

@@ -14,6 +14,8 @@ use crate::token::{Token, TokenInfo};
 pub(super) struct LoggedIn {
     token: TokenInfo,
     used: Duration,
+    // However much it is used.
+    ends: Option<Duration>,
 }
 
 impl Inner {
@@ -34,7 +36,7 @@ impl Inner {
             for token in standing {
                 if !log_ins.iter().any(|log_in| is_at(&log_in.token, &token)) {
                     begun.push(token.clone());
-                    log_ins.push(LoggedIn { token, used: now });
+                    log_ins.push(LoggedIn { token, used: now, ends: None });
                 }
             }
         }
@@ -60,7 +62,16 @@ impl Inner {
         }
     }
 
-    /// Ends the log-ins that nobody has used for long.
+    /// Ends the log-in to this token after so long, however much it is used.
+    pub fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
+        let ends = self.clock.elapsed().saturating_add(longest);
+        let mut log_ins = self.log_ins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log_in) = log_ins.iter_mut().find(|log_in| is_at(&log_in.token, token)) {
+            log_in.ends = Some(ends);
+        }
+    }
+
+    /// Ends the log-ins that nobody has used for long, and those whose time is over.
     pub fn end_idle_log_ins(&self) {
         let now = self.clock.elapsed();
         let mut idle = Vec::new();
@@ -69,7 +80,8 @@ impl Inner {
             if ready.iter().filter(|ready| ready.take_use()).count() > 0 {
                 log_in.used = now;
             }
-            if now.saturating_sub(log_in.used) >= self.settings.idle_timeout {
+            let is_over = log_in.ends.is_some_and(|ends| now >= ends);
+            if is_over || now.saturating_sub(log_in.used) >= self.settings.idle_timeout {
                 idle.push(log_in.token.clone());
             }
         }

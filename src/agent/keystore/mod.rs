@@ -221,6 +221,11 @@ impl Keystore {
         Ok(keyset)
     }
 
+    /// Lets the log-in that stands to this token last no longer than this from now on, however much it is used.
+    pub fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
+        self.inner.bound_log_in(token, longest);
+    }
+
     /// Ends the log-ins: all of them, or the one to this token. Says how many stood.
     ///
     /// # Errors

@@ -50,9 +50,10 @@ impl Constraints {
                 LIFETIME | CONFIRM => return Err(malformed()),
                 EXTENSION => {
                     let name = reader.text().ok_or_else(malformed)?;
-                    return Err(Refusal::Constraint(name.chars().take(80).collect()));
+                    let name: String = name.chars().take(80).collect();
+                    return Err(Refusal::Constraint(format!("{name:?}, which is not known here")));
                 }
-                other => return Err(Refusal::Constraint(other.to_string())),
+                other => return Err(Refusal::Constraint(format!("of type {other}, which is not known here"))),
             }
         }
         Ok(read)

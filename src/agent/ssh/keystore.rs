@@ -8,7 +8,7 @@ use super::keys::{Keys, Listed};
 use super::{AgentError, Identity, Keystore, Refusal, Usage};
 use crate::keyset::{KeysetChoice, TokenSelector};
 use crate::prompter::showable;
-use crate::token::{KeyAlgorithm, Pin, Signature, SignatureHash, TokenInfo, TokenUri};
+use crate::token::{KeyAlgorithm, Pin, SecurityLevel, Signature, SignatureHash, TokenInfo, TokenUri};
 
 impl Keys for Keystore {
     type Key = Arc<Identity>;
@@ -33,17 +33,23 @@ impl Keys for Keystore {
     }
 
     fn log_in(&self, provider: &str, pin: Option<Pin>, constraints: Constraints, usage: &Usage) -> Result<(), Refusal> {
-        if constraints != Constraints::default() {
-            return Err(Refusal::Constraint("of a life time or a confirmation".to_owned()));
-        }
         let identities = self.identities();
         let meant = meant(&identities, provider)?;
+        // What is confirmed is a property of the keyset since its birth: a log-in can rely on it, not add it.
+        if constraints.confirm && meant.keyset.level == SecurityLevel::Low {
+            return Err(Refusal::Constraint(
+                "that uses be confirmed: the keyset's level is low, not medium".to_owned(),
+            ));
+        }
         let token = selector(&meant.keyset.token);
         if let Some(pin) = pin {
             self.log_in_with(&token, pin, usage)?;
         } else {
             let name = Some(meant.keyset.name.clone());
             self.log_in(&KeysetChoice { name, token: Some(token), default: None }, usage)?;
+        }
+        if let Some(lifetime) = constraints.lifetime {
+            self.bound_log_in(&meant.keyset.token, lifetime);
         }
         Ok(())
     }

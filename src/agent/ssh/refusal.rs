@@ -49,7 +49,7 @@ pub enum Refusal {
     #[error("cannot take a private key from a file: keys live on tokens; `tokenkeep enroll` makes them there")]
     KeysLiveOnTokens,
     /// A constraint that cannot be kept must not be taken.
-    #[error("cannot keep the constraint {0}: it is not known here, so nothing is done")]
+    #[error("cannot keep the constraint {0}; nobody is logged in")]
     Constraint(String),
     /// `ssh-add -s` and `-e` name one token.
     #[error("cannot tell which token {provider:?} means: {why}")]
