@@ -131,7 +131,10 @@ impl<'k, K: Keys> Connection<'k, K> {
         if self.last_key.0 != request.key_blob {
             self.last_key = (request.key_blob.to_vec(), KeyBlob::read(request.key_blob)?.to_spki_der()?);
         }
-        let key = self.keys.find(&self.last_key.1).ok_or(Refusal::NoSuchKey)?;
+        let Some(key) = self.keys.find(&self.last_key.1) else {
+            let locked = || AgentError::Locked { operation: "sign" };
+            return Err(if self.keys.is_locked() { locked().into() } else { Refusal::NoSuchKey });
+        };
         let kind = SignatureKind::asked_for(K::algorithm(&key), request.flags)?;
         data.must_fit(request.key_blob, kind)?;
         let usage = Usage { peer: self.peer, purpose: self.purpose(&data)? };
