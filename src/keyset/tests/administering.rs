@@ -18,6 +18,8 @@ struct Door<'a> {
     audit_key: SoftwareKey,
     /// How far its log has got, and what it says to what the last statement knew of that.
     log: std::cell::Cell<(LogPosition, Option<LogVerdict>)>,
+    /// What happens while the statement is there.
+    meanwhile: Box<dyn Fn() + 'a>,
     /// What the last statement knew of the log.
     known: std::cell::Cell<Option<LogPosition>>,
 }
@@ -37,6 +39,7 @@ impl Carrier for Door<'_> {
 
     fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
         self.came.set(self.came.get() + 1);
+        (self.meanwhile)();
         let now = Timestamp::now();
         let authority = Fingerprint::of(self.double.ca.certificate.as_der());
         let administrator = crate::pki::Certificate::from_der(&self.administrator).unwrap();
@@ -69,6 +72,7 @@ fn door<'a>(double: &'a Double, keyset: &FoundKeyset) -> Door<'a> {
         came: std::cell::Cell::default(),
         audit_key,
         log,
+        meanwhile: Box::new(|| ()),
         known: std::cell::Cell::default(),
     }
 }
@@ -139,6 +143,27 @@ fn the_checkpoint_is_kept_stated_and_compared() {
     let again =
         administer(&wallet.tokens, &keyset, &door, Operation::List, KnownLog::Compare, script, Timestamp::now());
     assert_eq!((again.unwrap().alarm, door.known.take()), (None, Some(position(10, 6))));
+}
+
+#[test]
+fn an_answer_is_given_though_the_token_takes_nothing_more() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let keyset = wallet.keyset("a");
+    let token = wallet.tokens.open(&keyset.token).unwrap();
+    // As good as write-protected: for a while nobody is logged in.
+    let door = Door { meanwhile: Box::new(|| token.log_out().unwrap()), ..door(&double, &keyset) };
+    let ask = |door: &Door<'_>, script: &mut Script| {
+        administer(&wallet.tokens, &keyset, door, Operation::List, KnownLog::Compare, script, Timestamp::now()).unwrap()
+    };
+    let mut script = Script::with(PIN);
+    assert_eq!(ask(&door, &mut script), Answered { answer: Answer::Users(Vec::new()), alarm: None });
+    assert!(matches!(&script.notices[..], [Notice::CheckpointNotKept { .. }]), "{:?}", script.notices);
+    // Nothing was kept, and nothing is missed.
+    let door = self::door(&double, &keyset);
+    let mut script = Script::with(PIN);
+    assert_eq!(ask(&door, &mut script).alarm, None);
+    assert!(door.known.take().is_none() && script.notices.is_empty());
 }
 
 #[test]
