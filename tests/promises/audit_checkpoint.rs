@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokenkeep::token::{Module, Pin};
 
+use crate::support::faulty::Faulty;
 use crate::support::intruder::Order;
 use crate::support::machine::Machine;
 use crate::support::output::Output;
@@ -217,6 +218,25 @@ fn changes_the_index() -> bool {
         }
         kept
     })
+}
+
+#[test]
+fn a_token_that_takes_nothing_more_gives_the_answer_with_a_warning() {
+    let mut story = Story::begin();
+    list(&story).ok();
+    let known = entries(&story);
+    let faulty = Faulty::in_front_of(&mut story.machine);
+    for (fault, letter) in [("CKR_DEVICE_MEMORY", "one.letter"), ("CKR_TOKEN_WRITE_PROTECTED", "two.letter")] {
+        faulty.does(&format!("C_CreateObject {fault}"));
+        let issued = story.issue("user@example.org", letter).ok();
+        issued.says("warning").says("could not be kept").does_not_say("cut off");
+        assert!(story.machine.file(letter).exists());
+    }
+    // What was kept before still counts.
+    faulty.behaves();
+    let added = entries(&story) - known;
+    cut(&story, added + 1);
+    alarmed(list(&story));
 }
 
 #[test]
