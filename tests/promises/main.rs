@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent_api;
 mod agent_levels;
 mod agent_process;
 mod agent_tokens;
@@ -47,5 +48,6 @@ mod statement_files;
 mod statements;
 mod story;
 mod support_stands;
+mod through_the_agent;
 mod token_choice;
 mod witnesses;

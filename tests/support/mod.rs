@@ -14,6 +14,7 @@ pub mod machine;
 pub mod office;
 pub mod output;
 pub mod proxy;
+pub mod schema;
 pub mod search;
 pub mod ssh;
 pub mod story;

@@ -36,6 +36,9 @@ impl Route {
     pub fn find(method: &str, path: &str) -> Result<Self, ApiError> {
         let rest = path.strip_prefix("/v1/").ok_or_else(ApiError::no_such_path)?;
         let parts: Vec<&str> = rest.split('/').collect();
+        if parts.iter().any(|part| part.is_empty()) {
+            return Err(ApiError::no_such_path());
+        }
         let (needed, route) = match parts.as_slice() {
             ["openapi.json"] => ("GET", Self::OpenApi),
             ["tokens"] => ("GET", Self::Tokens),
@@ -68,5 +71,46 @@ impl Route {
             Self::ActAnswer(_) => LONGEST_REPLY,
             _ => LONGEST_OTHER,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Route;
+    use crate::agent::api::OPENAPI;
+
+    /// There are as many routes as the description has, and each of them leads to a route of its own.
+    #[test]
+    fn the_description_has_every_route() {
+        let description: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
+        let mut found = Vec::new();
+        for (path, item) in description["paths"].as_object().unwrap() {
+            for method in ["get", "post"].into_iter().filter(|method| item.get(method).is_some()) {
+                let actual = path.replace("{name}", "a").replace("{id}", "b");
+                let route = Route::find(&method.to_uppercase(), &actual).unwrap();
+                assert!(!found.contains(&route), "{path}");
+                found.push(route);
+            }
+        }
+        // A new route needs a new place in this match, and in the description.
+        let count = found
+            .iter()
+            .map(|route| match route {
+                Route::OpenApi | Route::Tokens | Route::Keysets | Route::PublicKeys | Route::Events => 1,
+                Route::Keyset(_) | Route::Certificates(_) | Route::ActAnswer(_) => 1,
+                Route::Sign | Route::Decrypt | Route::LogIn | Route::LogOff => 1,
+                Route::Lock | Route::Unlock | Route::Acts => 1,
+            })
+            .sum::<usize>();
+        assert_eq!(count, 15);
+    }
+
+    #[test]
+    fn other_paths_and_methods_lead_nowhere() {
+        for path in ["/", "/v1", "/v1/", "/v2/tokens", "/v1/tokens/", "/v1/keysets//certificates", "/v1/keysets/a/b"] {
+            assert_eq!(Route::find("GET", path).unwrap_err().status.0, 404, "{path}");
+        }
+        assert_eq!(Route::find("POST", "/v1/tokens").unwrap_err().status.0, 405);
+        assert_eq!(Route::find("get", "/v1/tokens").unwrap_err().status.0, 405);
     }
 }

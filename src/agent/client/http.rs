@@ -74,6 +74,15 @@ pub fn post(mut stream: UnixStream, path: &str, body: &impl Serialize) -> io::Re
     if head.status == 204 { Ok(stream) } else { Err(read_error(&mut stream, &mut buffer, &head)) }
 }
 
+/// Is somebody there who speaks HTTP? Asks for what no agent gives; any answer will do.
+///
+/// # Errors
+/// The connection broke.
+pub fn knock(mut stream: UnixStream) -> io::Result<()> {
+    stream.write_all(b"GET /v1/acts HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+    read_head(&mut stream, &mut WipedBuffer::default()).map(drop)
+}
+
 fn send(stream: &mut UnixStream, path: &str, body: &impl Serialize) -> io::Result<()> {
     let mut json = WipedBuffer::with_capacity(1024);
     serde_json::to_writer(&mut json, body)?;

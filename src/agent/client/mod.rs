@@ -9,10 +9,11 @@
 mod error;
 mod http;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use error::ClientError;
 
@@ -30,6 +31,12 @@ use crate::token::TokenInfo;
 /// How long an agent may take to take a request, which it does before anything else.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long an agent that ends may take to be gone, or its new worker to begin.
+const LAST_BREATH: Duration = Duration::from_secs(5);
+
+/// How long to sleep between two knocks.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// The agent that runs on this machine for this user.
 #[derive(Clone, Debug)]
 pub struct Agent {
@@ -42,15 +49,23 @@ impl Agent {
     /// # Errors
     /// [`ClientError::AnotherUsers`]; [`ClientError::Unusable`] when the socket is there and cannot be used.
     pub fn at(socket: &Path) -> Result<Option<Self>, ClientError> {
-        match UnixStream::connect(socket) {
-            Ok(stream) => {
-                same_user(&stream, socket)?;
-                Ok(Some(Self { socket: socket.to_owned() }))
+        let agent = Self { socket: socket.to_owned() };
+        let started = Instant::now();
+        loop {
+            let stream = match UnixStream::connect(socket) {
+                Ok(stream) => stream,
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(agent.unusable(&error)),
+            };
+            same_user(&stream, socket)?;
+            match bounded(&stream).and_then(|()| http::knock(stream)) {
+                Ok(()) => return Ok(Some(agent)),
+                // One that is ending hangs up, and is gone in a moment; or another worker begins.
+                Err(error) if is_hung_up(&error) && started.elapsed() < LAST_BREATH => thread::sleep(PAUSE),
+                Err(error) => return Err(agent.unusable(&error)),
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                Ok(None)
-            }
-            Err(error) => Err(ClientError::Unusable { socket: socket.to_owned(), reason: error.to_string() }),
         }
     }
 
@@ -205,9 +220,8 @@ impl Agent {
             tracing::debug!(%error, "the connection to the agent broke");
             ClientError::Ended { operation }
         };
-        let unusable =
-            |error: io::Error| ClientError::Unusable { socket: self.socket.clone(), reason: error.to_string() };
-        let mut lines = Exchange::begin(self.connect()?, "/v1/acts", request).map_err(unusable)?;
+        let stream = self.connect()?;
+        let mut lines = Exchange::begin(stream, "/v1/acts", request).map_err(|error| self.unusable(&error))?;
         let mut answers = None;
         let mut name = None;
         loop {
@@ -240,16 +254,23 @@ impl Agent {
     }
 
     fn connect(&self) -> Result<UnixStream, ClientError> {
-        let unusable =
-            |error: io::Error| ClientError::Unusable { socket: self.socket.clone(), reason: error.to_string() };
-        let stream = UnixStream::connect(&self.socket).map_err(unusable)?;
+        let stream = UnixStream::connect(&self.socket).map_err(|error| self.unusable(&error))?;
         same_user(&stream, &self.socket)?;
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
-            .map_err(unusable)?;
+        bounded(&stream).map_err(|error| self.unusable(&error))?;
         Ok(stream)
     }
+
+    fn unusable(&self, error: &io::Error) -> ClientError {
+        ClientError::Unusable { socket: self.socket.clone(), reason: error.to_string() }
+    }
+}
+
+fn bounded(stream: &UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+}
+
+fn is_hung_up(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
 }
 
 /// PINs go to a process of this user, and to no other.

@@ -1,0 +1,478 @@
+//! The agent's own API is what its description says: every path and method of `docs/agent-api.openapi.json` is called on
+//! the real agent with curl, every answer, errors too, is held against its schema, and nothing is served besides.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::support::agent::{Agent, wait_for};
+use crate::support::office::Somebody;
+use crate::support::schema::{self, Description};
+
+const OPENAPI: &str = include_str!("../../docs/agent-api.openapi.json");
+
+/// Somebody with the keyset `default` at level Low and the keyset `strict` at High, whose agent is called with curl. The
+/// PIN that its prompter gives is in the file `given.pin`.
+struct Caller {
+    // Before the machine.
+    agent: Agent,
+    somebody: Somebody,
+    description: Description,
+    called: RefCell<BTreeSet<String>>,
+}
+
+/// What curl brought.
+struct Brought {
+    status: u16,
+    kind: String,
+    body: Vec<u8>,
+}
+
+impl Caller {
+    fn new() -> Self {
+        let somebody = Somebody::new();
+        for (letter, keyset, level) in [("low.letter", "default", "low"), ("high.letter", "strict", "high")] {
+            somebody.issue(letter);
+            let line = ["enroll", "--letter", letter, "--keyset", keyset, "--level", level, "--new-token"];
+            somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:pin"]].concat()).ok();
+        }
+        Agent::configure_with_pin_in(&somebody.machine, "given.pin", "");
+        somebody.machine.write_secret("given.pin", Somebody::PIN);
+        let agent = Agent::start(&somebody.machine, &[]);
+        let description = Description::new(serde_json::from_str(OPENAPI).unwrap());
+        Self { agent, somebody, description, called: RefCell::default() }
+    }
+
+    /// curl on the agent's socket.
+    fn curl(&self, path: &str, options: &[&str]) -> Brought {
+        let socket = self.agent.api_socket().display().to_string();
+        let url = format!("http://agent{path}");
+        let fixed =
+            ["-s", "-S", "--max-time", "60", "--unix-socket", &socket, "-w", "\n%{http_code} %{content_type}", &url];
+        let output = self.somebody.machine.run("curl", &[&fixed[..], options].concat(), b"").ok();
+        let end = output.stdout.iter().rposition(|byte| *byte == b'\n').unwrap();
+        let told = String::from_utf8(output.stdout[end + 1..].to_vec()).unwrap();
+        let (status, kind) = told.split_once(' ').unwrap();
+        Brought { status: status.parse().unwrap(), kind: kind.to_owned(), body: output.stdout[..end].to_vec() }
+    }
+
+    /// Calls a path of the description; `actual` is the path with its parameters. The answer must have this status and fit
+    /// its schema.
+    #[track_caller]
+    fn calls(&self, method: &str, template: &str, actual: &str, body: Option<&Value>, status: u16) -> Value {
+        let text = body.map(Value::to_string);
+        if let (Some(body), 200..300) = (body, status) {
+            schema::fits(&self.description, self.description.request(method, template), body);
+        }
+        let mut options = vec!["-X", method];
+        if let Some(text) = &text {
+            options.extend(["-H", "Content-Type: application/json", "--data-binary", text]);
+        }
+        let brought = self.curl(actual, &options);
+        self.fits(method, template, &brought, status)
+    }
+
+    #[track_caller]
+    fn fits(&self, method: &str, template: &str, brought: &Brought, status: u16) -> Value {
+        let shown = String::from_utf8_lossy(&brought.body);
+        assert_eq!(brought.status, status, "{method} {template}\n{shown}\n{}", self.agent.log());
+        self.called.borrow_mut().insert(format!("{method} {template}"));
+        let Some(schema) = self.description.response(method, template, status, &brought.kind) else {
+            assert!(brought.body.is_empty(), "{method} {template} has a body\n{shown}");
+            return Value::Null;
+        };
+        let value = serde_json::from_slice(&brought.body).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+        schema::fits(&self.description, schema, &value);
+        value
+    }
+
+    #[track_caller]
+    fn gets(&self, template: &str, actual: &str, status: u16) -> Value {
+        self.calls("GET", template, actual, None, status)
+    }
+
+    #[track_caller]
+    fn posts(&self, path: &str, body: &Value, status: u16) -> Value {
+        self.calls("POST", path, path, Some(body), status)
+    }
+
+    /// A request whose answer goes on; its lines.
+    fn follows(&self, path: &str, body: Option<&Value>) -> Following {
+        let socket = self.agent.api_socket().display().to_string();
+        let mut command = self.somebody.machine.command("curl");
+        command.args(["-s", "-N", "--max-time", "120", "--unix-socket", &socket]);
+        if let Some(body) = body {
+            command.args(["-d", &body.to_string()]);
+        }
+        let mut child = command.arg(format!("http://agent{path}")).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Following { child, lines }
+    }
+
+    /// An error's sentence.
+    #[track_caller]
+    fn refused(&self, path: &str, body: &Value, status: u16) -> String {
+        self.posts(path, body, status)["error"]["message"].as_str().unwrap().to_owned()
+    }
+}
+
+struct Following {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Following {
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// The next event's name and data.
+    fn event(&mut self) -> (String, Value) {
+        loop {
+            let line = self.line();
+            if let Some(name) = line.strip_prefix("event: ") {
+                let data = self.line();
+                let data = data.strip_prefix("data: ").unwrap_or_else(|| panic!("no data after {name}: {data}"));
+                return (name.to_owned(), serde_json::from_str(data).unwrap());
+            }
+            assert!(line.is_empty() || line.starts_with(':'), "{line}");
+        }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn b64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    STANDARD.decode(value.as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn every_answer_is_as_described() {
+    let caller = Caller::new();
+    let machine = &caller.somebody.machine;
+    assert_eq!(caller.gets("/v1/openapi.json", "/v1/openapi.json", 200), *caller.description.whole());
+
+    let tokens = caller.gets("/v1/tokens", "/v1/tokens", 200);
+    let serial = machine.listed_token("default").serial;
+    assert!(tokens["tokens"].as_array().unwrap().iter().any(|token| token["serial"] == serial.as_str()), "{tokens}");
+    let keysets = caller.gets("/v1/keysets", "/v1/keysets", 200);
+    assert_eq!(keysets["keysets"].as_array().unwrap().len(), 2, "{keysets}");
+    let one = "/v1/keysets/{name}";
+    assert_eq!(caller.gets(one, "/v1/keysets/default", 200)["level"], "low");
+    assert_eq!(caller.gets(one, &format!("/v1/keysets/strict?token={serial}"), 404)["error"]["kind"], "absent");
+    assert_eq!(caller.gets(one, "/v1/keysets/nobody", 404)["error"]["kind"], "absent");
+    assert_eq!(caller.gets(one, "/v1/keysets/%ff", 400)["error"]["kind"], "usage");
+    let certificates = "/v1/keysets/{name}/certificates";
+    let found = caller.gets(certificates, "/v1/keysets/default/certificates", 200);
+    let uses: Vec<_> = found["certificates"].as_array().unwrap().iter().map(|one| one["use"].clone()).collect();
+    assert_eq!(uses, ["signing", "encryption", "authority"]);
+    caller.gets(certificates, "/v1/keysets/nobody/certificates", 404);
+    let keys = caller.gets("/v1/public-keys", "/v1/public-keys", 200);
+    assert_eq!(keys["public_keys"][0]["user"], caller.somebody.email.as_str());
+
+    // What is signed is verified, and what is encrypted is opened, by others.
+    let authority = bytes(&found["certificates"][2]["certificate"]);
+    machine.write("ca.der", authority);
+    machine.run("openssl", &["x509", "-inform", "der", "-in", "ca.der", "-out", "ca.pem"], b"").ok();
+    for (detached, keyset) in [(false, "default"), (false, "default"), (true, "strict")] {
+        let content = "Subject: an offer\r\n\r\nGrüße\r\n";
+        let request = json!({ "content": b64(content.as_bytes()), "keyset": keyset, "detached": detached });
+        let signed = caller.posts("/v1/sign", &request, 200);
+        machine.write("signed.der", bytes(&signed["cms"]));
+        machine.write("content", content);
+        let mut verify = vec!["cms", "-verify", "-inform", "der", "-in", "signed.der", "-CAfile", "ca.pem", "-binary"];
+        if detached {
+            verify.extend(["-content", "content"]);
+        }
+        assert_eq!(machine.run("openssl", &verify, b"").ok().out(), content);
+    }
+    let asked = machine.read_text("questions");
+    assert!(asked.contains("an offer") && asked.contains("strict"), "the person was not told what for:\n{asked}");
+
+    caller.somebody.encrypts("mail\n", "mail.p7m");
+    // The person's newest certificate is the one of `strict`.
+    let message = b64(&machine.read("mail.p7m"));
+    let opened = caller.posts("/v1/decrypt", &json!({ "message": message }), 200);
+    assert_eq!((bytes(&opened["content"]), &opened["keyset"]), (b"mail\n".to_vec(), &json!("strict")));
+    let refused = caller.posts("/v1/decrypt", &json!({ "message": message, "keyset": "default" }), 409);
+    assert_eq!(refused["error"]["kind"], "refused");
+
+    // Log-ins.
+    caller.posts("/v1/log-off", &json!({}), 200);
+    assert_eq!(caller.calls("POST", "/v1/log-off", "/v1/log-off", None, 200)["ended"], 0);
+    assert_eq!(caller.posts("/v1/log-in", &json!({ "keyset": "default" }), 200)["token"]["serial"], serial.as_str());
+    assert!(caller.gets("/v1/tokens", "/v1/tokens", 200)["tokens"].to_string().contains("\"logged_in\":true"));
+    assert_eq!(caller.posts("/v1/log-off", &json!({ "token": "default" }), 200)["ended"], 1);
+    caller.posts("/v1/log-off", &json!({ "token": "nowhere" }), 404);
+    assert_eq!(caller.posts("/v1/log-in", &json!({ "keyset": "strict" }), 409)["error"]["kind"], "refused");
+    caller.posts("/v1/log-in", &json!({ "keyset": "nobody" }), 404);
+
+    // Locked: nothing is told, nothing is done.
+    let (right, wrong) = (json!({ "pass_phrase": b64(b"open sesame") }), json!({ "pass_phrase": b64(b"open barley") }));
+    caller.posts("/v1/unlock", &right, 409);
+    caller.posts("/v1/lock", &right, 204);
+    caller.posts("/v1/lock", &right, 409);
+    assert_eq!(caller.gets("/v1/public-keys", "/v1/public-keys", 200), json!({ "public_keys": [] }));
+    caller.gets("/v1/tokens", "/v1/tokens", 409);
+    caller.gets("/v1/keysets", "/v1/keysets", 409);
+    caller.posts("/v1/sign", &json!({ "content": "YQ==", "keyset": "default" }), 409);
+    assert_eq!(caller.posts("/v1/unlock", &wrong, 403)["error"]["kind"], "pin");
+    caller.posts("/v1/unlock", &right, 204);
+
+    events_and_acts(&caller);
+    let called = caller.called.borrow();
+    let missing: Vec<_> = caller.description.operations().into_iter().filter(|one| !called.contains(one)).collect();
+    assert!(missing.is_empty(), "not called: {missing:?}");
+}
+
+fn events_and_acts(caller: &Caller) {
+    let mut events = caller.follows("/v1/events", None);
+    assert_eq!(events.line(), ": listening");
+    caller.called.borrow_mut().insert("GET /v1/events".to_owned());
+    caller.posts("/v1/log-in", &json!({ "keyset": "default" }), 200);
+    caller.posts("/v1/log-off", &json!({}), 200);
+    let pass_phrase = json!({ "pass_phrase": b64(b"x") });
+    caller.posts("/v1/lock", &pass_phrase, 204);
+    caller.posts("/v1/unlock", &pass_phrase, 204);
+    let data = caller.description.component("EventData");
+    for expected in ["logged-in", "logged-off", "locked", "unlocked"] {
+        let (name, value) = events.event();
+        assert_eq!(name, expected, "{value}");
+        schema::fits(&caller.description, data, &json!({ name: value }));
+    }
+    events.kill();
+
+    // An act, as a command has it done: it is asked for the PIN, over the wire, and nobody else is.
+    let questions = caller.somebody.machine.read_text("questions");
+    let line_schema = caller.description.component("ActLine");
+    let next = |act: &mut Following| {
+        let line = act.line();
+        let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        schema::fits(&caller.description, line_schema, &line);
+        line
+    };
+    let request = json!({ "sign": { "keyset": { "name": "strict" }, "content": b64(b"content"), "detached": false } });
+    schema::fits(&caller.description, caller.description.request("POST", "/v1/acts"), &request);
+    let mut act = caller.follows("/v1/acts", Some(&request));
+    let id = next(&mut act)["begun"]["id"].as_str().unwrap().to_owned();
+    let ask = next(&mut act);
+    assert_eq!(ask["ask"]["question"]["existing"]["operation"], "sign");
+    let (template, actual) = ("/v1/acts/{id}/answer", format!("/v1/acts/{id}/answer"));
+    let answers = |number: u32, status: u16| {
+        let reply = json!({ "number": number, "reply": { "pin": b64(Somebody::PIN.as_bytes()) } });
+        caller.calls("POST", template, &actual, Some(&reply), status)
+    };
+    answers(2, 409);
+    answers(1, 204);
+    let done = next(&mut act);
+    assert!(done["done"]["signed"].is_string(), "{done}");
+    wait_for("the act's name is forgotten", || {
+        let reply = json!({ "number": 1, "reply": { "yes": {} } }).to_string();
+        (caller.curl(&actual, &["-d", &reply]).status == 404).then_some(())
+    });
+    answers(1, 404);
+    caller.called.borrow_mut().insert("POST /v1/acts".to_owned());
+    caller.posts("/v1/acts", &json!({ "sign-anything": {} }), 400);
+
+    // A statement is signed by the act of that name alone, and the question says what it is.
+    let order = json!({ "administer": { "keyset": { "name": "strict" }, "order": { "list": {} }, "way": "file", "known_log": "compare" } });
+    let mut act = caller.follows("/v1/acts", Some(&order));
+    next(&mut act);
+    assert_eq!(next(&mut act)["ask"]["question"]["existing"]["operation"], "sign the command");
+    act.kill();
+
+    // Lists need nobody; what fails is told at the end.
+    for (request, end) in [
+        (json!({ "list-tokens": {} }), "done"),
+        (json!({ "list-keysets": {} }), "done"),
+        (json!({ "choose-keyset": { "name": "nobody" } }), "failed"),
+    ] {
+        let mut act = caller.follows("/v1/acts", Some(&request));
+        next(&mut act);
+        let last = next(&mut act);
+        assert!(last[end].is_object(), "{last}");
+        let mut rest = String::new();
+        act.lines.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "", "nothing follows");
+    }
+    assert_eq!(
+        caller.somebody.machine.read_text("questions"),
+        questions,
+        "the prompter was asked in the command's place"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
+    let caller = Caller::new();
+    let machine = &caller.somebody.machine;
+    machine.write_secret("given.pin", Somebody::WRONG_PIN);
+
+    // Malformed, and all that would have another thing signed than a content as data.
+    for body in [
+        json!({}),
+        json!({ "content": "no base64!" }),
+        json!({ "content": "YQ==", "keyset": 7 }),
+        json!({ "content": "YQ==", "content_type": "1.2.3" }),
+        json!({ "digest": "YQ==", "keyset": "default" }),
+        json!({ "content": "YQ==", "digest": "YQ==" }),
+        json!(["YQ=="]),
+    ] {
+        assert_eq!(caller.posts("/v1/sign", &body, 400)["error"]["kind"], "usage", "{body}");
+    }
+    for body in [
+        json!({}),
+        json!({ "message": "YQ==", "recipient_info": "YQ==", "key_length": 32 }),
+        json!({ "recipient_info": "YQ==" }),
+        json!({ "message": "YQ==", "key_length": 32 }),
+    ] {
+        caller.posts("/v1/decrypt", &body, 400);
+    }
+    caller.posts("/v1/decrypt", &json!({ "message": b64(b"no message"), "keyset": "default" }), 422);
+    caller.posts(
+        "/v1/decrypt",
+        &json!({ "recipient_info": b64(b"\x30\x00"), "key_length": 32, "keyset": "default" }),
+        422,
+    );
+    caller.posts(
+        "/v1/decrypt",
+        &json!({ "recipient_info": b64(b"\x30\x00"), "key_length": 31, "keyset": "default" }),
+        422,
+    );
+    caller.refused("/v1/sign", &json!({ "content": "YQ==" }), 409);
+    caller.refused("/v1/sign", &json!({ "content": "YQ==", "keyset": "nobody" }), 404);
+
+    // Requests that no program of ours would send.
+    let sign = ["-d", r#"{"content":"YQ==","keyset":"default"}"#];
+    let refused = |more: &[&str], status: u16| {
+        let brought = caller.curl("/v1/sign", &[&sign[..], more].concat());
+        caller.fits("POST", "/v1/sign", &brought, status);
+    };
+    refused(&["-H", "Origin: http://example.org"], 403);
+    refused(&["-H", "Transfer-Encoding: chunked"], 411);
+    refused(&["-H", &format!("X-Long: {}", "x".repeat(20_000))], 431);
+    machine.write("large", vec![b'a'; 70 * 1024]);
+    let brought = caller.curl("/v1/log-in", &["--data-binary", "@large"]);
+    caller.fits("POST", "/v1/log-in", &brought, 413);
+
+    let tokens = machine.listed_tokens();
+    assert!(tokens.iter().all(|token| !token.count_is_low()), "a PIN was tried");
+    assert!(!machine.file("questions").exists(), "somebody was asked");
+
+    // And one that is right, but for the PIN: it is told, and costs one try.
+    let message = caller.refused("/v1/sign", &json!({ "content": "YQ==", "keyset": "strict" }), 403);
+    assert!(message.contains("wrong") && message.contains("strict"), "{message}");
+    assert!(machine.listed_token("strict").count_is_low());
+    let message = caller.refused("/v1/log-in", &json!({ "keyset": "default" }), 403);
+    assert!(message.contains("wrong"), "{message}");
+}
+
+#[test]
+fn nothing_is_served_that_is_not_described() {
+    let caller = Caller::new();
+    for template in caller.description.paths() {
+        let actual = template.replace("{name}", "default").replace("{id}", "00");
+        for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
+            if !caller.description.has(method, &template) {
+                let brought = caller.curl(&actual, &["-X", method]);
+                assert_eq!(brought.status, 405, "{method} {template}");
+            }
+        }
+        for beyond in
+            [format!("{actual}/more"), format!("{actual}/"), format!("/{actual}"), actual.replace("/v1", "/v2")]
+        {
+            // curl would tidy the path.
+            assert_eq!(caller.curl(&beyond, &["--path-as-is"]).status, 404, "{beyond}");
+        }
+    }
+    for path in ["/", "/v1", "/v1/", "/v1/sign-digest", "/v1/statements", "/v1/acts/00", "/v1/keysets/default/keys"] {
+        assert_eq!(caller.curl(path, &[]).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn a_content_key_is_opened_and_one_that_does_not_come_out_is_no_oracle() {
+    let caller = Caller::new();
+    let machine = &caller.somebody.machine;
+    // To the keyset `default` alone.
+    let certificates = caller.gets("/v1/keysets/{name}/certificates", "/v1/keysets/default/certificates", 200);
+    machine.write("default.der", bytes(&certificates["certificates"][1]["certificate"]));
+    machine.write("text", "what nobody else should read\n");
+    machine.run("openssl", &["x509", "-inform", "der", "-in", "default.der", "-out", "default.pem"], b"").ok();
+    let encrypt = ["cms", "-encrypt", "-aes-256-cbc", "-outform", "der", "-in", "text", "-binary", "-out", "mail.der"];
+    machine.run("openssl", &[&encrypt[..], &["default.pem"]].concat(), b"").ok();
+
+    // ContentInfo → [0] → EnvelopedData → recipientInfos, encryptedContentInfo.
+    let message = machine.read("mail.der");
+    let enveloped = inside(parts(inside(parts(inside(&message))[1]))[0]);
+    let [_, recipients, encrypted] = parts(enveloped)[..] else { panic!("an unusual message") };
+    let recipient_info = parts(inside(recipients))[0];
+    let [_, cipher, ciphertext] = parts(inside(encrypted))[..] else { panic!("an unusual content") };
+    let vector = hex::encode(inside(parts(inside(cipher))[1]));
+
+    let open = |recipient_info: &[u8]| {
+        let request = json!({ "recipient_info": b64(recipient_info), "key_length": 32 });
+        let opened = caller.posts("/v1/decrypt", &request, 200);
+        assert_eq!(opened["keyset"], "default");
+        bytes(&opened["content_encryption_key"])
+    };
+    let key = open(recipient_info);
+    machine.write("ciphertext", inside(ciphertext));
+    let decrypt = ["enc", "-d", "-aes-256-cbc", "-K", &hex::encode(&key), "-iv", &vector, "-in", "ciphertext"];
+    assert_eq!(machine.run("openssl", &decrypt, b"").ok().out(), "what nobody else should read\n");
+
+    // The encrypted key is the last thing in it.
+    let mut tampered = recipient_info.to_vec();
+    *tampered.last_mut().unwrap() ^= 1;
+    let (one, other) = (open(&tampered), open(&tampered));
+    assert_eq!((one.len(), other.len()), (32, 32));
+    assert!(one != key && other != key && one != other, "what comes of a damaged key is random, each time");
+}
+
+/// What is in a DER element.
+fn inside(element: &[u8]) -> &[u8] {
+    let (header, length) = header(element);
+    &element[header..header + length]
+}
+
+/// The DER elements that follow each other here.
+fn parts(mut rest: &[u8]) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let (header, length) = header(rest);
+        parts.push(&rest[..header + length]);
+        rest = &rest[header + length..];
+    }
+    parts
+}
+
+fn header(element: &[u8]) -> (usize, usize) {
+    match element[1] {
+        short @ 0..=0x7f => (2, usize::from(short)),
+        long => {
+            let count = usize::from(long & 0x7f);
+            (2 + count, element[2..2 + count].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! With an agent running, the commands are the same: what they do, what they say, how they end. The agent does the
+//! token's part, the command is asked for the PIN and carries the bytes; when it goes, nothing more is tried.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokenkeep::cmp::{PkiBody, PkiMessage};
+
+use crate::support::agent::{Agent, wait_for};
+use crate::support::authority::Authority;
+use crate::support::machine::{Machine, TokenKind};
+use crate::support::office::{Somebody, re_enroll_arguments};
+use crate::support::output::Output;
+use crate::support::proxy::{Direction, Proxy, Verdict};
+use crate::support::terminal::Terminal;
+
+/// A command that finds no module to open: without the agent it can do nothing.
+fn command(machine: &Machine, arguments: &[&str]) -> Command {
+    let mut command = machine.tokenkeep_command(arguments);
+    command.env("SOFTHSM2_CONF", "/no/such/file").stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+#[track_caller]
+fn through(machine: &Machine, arguments: &[&str]) -> Output {
+    Output::new(format!("{arguments:?}"), command(machine, arguments).output().unwrap())
+}
+
+fn spawned(machine: &Machine, arguments: &[&str]) -> Child {
+    command(machine, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_whole_story_is_the_same() {
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    // An authority's commands use no agent, and no agent touches its token.
+    let mut authority = Authority::init(&machine);
+    authority.serve(&machine);
+    for (file, pin) in
+        [("admin.pin", "admin-0815"), ("pin1", "first-pin-1"), ("pin2", "second-pin-2"), ("pin3", "third-3")]
+    {
+        machine.write_secret(file, pin);
+    }
+    let text = "Grüße: what nobody else should read.\n";
+    machine.write("message.txt", text);
+    let runs = |line: &str| through(&machine, &line.split(' ').collect::<Vec<_>>()).ok();
+    let admin = "--keyset admin --pin-source file:admin.pin --letter-out";
+
+    runs("enroll --letter admin.letter --keyset admin --level high --new-token --new-pin-source file:admin.pin");
+    runs(&format!("admin issue user@example.org --name User {admin} user.letter"));
+    assert!(machine.read_text("user.letter").contains("user@example.org"));
+    let new = "--level high --new-token --new-pin-source";
+    runs(&format!("enroll --letter user.letter {new} file:pin1")).says("default").says("an encryption key");
+    runs("sign --keyset default --pin-source file:pin1 --in message.txt --out signed.p7m");
+    assert_eq!(runs("verify --in signed.p7m").says("user@example.org").out(), text);
+    runs("encrypt --to user@example.org --in message.txt --out secret.p7m");
+    let read =
+        |keyset: &str, pin: &str| runs(&format!("decrypt --keyset {keyset} --pin-source file:{pin} --in secret.p7m"));
+    assert_eq!(read("default", "pin1").out(), text);
+    runs(&format!("admin issue user@example.org {admin} again.letter"));
+    runs("enroll --letter again.letter --keyset default --level high --pin-source file:pin1").says("Re-enrolled");
+    runs(&format!("admin recover user@example.org {admin} recovered.letter"));
+    runs(&format!("enroll --letter recovered.letter --keyset second {new} file:pin2")).says("2 encryption keys");
+    assert_eq!(read("second", "pin2").out(), text, "old mail, new PIN");
+    runs("pin change --keyset second --pin-source file:pin2 --new-pin-source file:pin3");
+    assert_eq!(read("second", "pin3").out(), text);
+    runs("keysets").says("admin").says("default").says("second");
+    runs("keyset show second").says("user@example.org");
+    runs("tokens").says("second");
+    let list = runs("admin list --keyset admin --pin-source file:admin.pin --json").json().to_string();
+    assert!(list.contains("user@example.org"), "{list}");
+
+    // A command as a file, and its answer.
+    runs("admin show user@example.org --keyset admin --pin-source file:admin.pin --statement-out statement");
+    let answer = ["--config", "authority.toml", "--in", "statement", "--out", "response"];
+    machine.tokenkeep(&[&["authority", "answer"], &answer[..]].concat()).ok();
+    runs("admin open response --statement statement --keyset admin --pin-source file:admin.pin")
+        .says("user@example.org");
+
+    runs("keyset delete second --yes --pin-source file:pin3");
+    runs("keysets").does_not_say("second");
+
+    // What the agent has made is on the tokens: without it the user goes on.
+    assert!(agent.stop().success());
+    let decrypt = ["decrypt", "--keyset", "default", "--pin-source", "file:pin1", "--in", "secret.p7m"];
+    assert_eq!(machine.tokenkeep(&decrypt).ok().out(), text);
+    through(&machine, &decrypt).fails_with(3);
+}
+
+#[test]
+fn what_is_asked_and_refused_is_told_in_the_same_words() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    somebody.encrypts("mail\n", "own.p7m");
+    let other = Somebody::enrolled();
+    other.encrypts("mail\n", "others.p7m");
+    machine.write("others.p7m", other.machine.read("others.p7m"));
+    machine.write("message.txt", "a message\n");
+    machine.write("damaged.p7m", &machine.read("own.p7m")[..200]);
+    machine.write_secret("empty.pin", "");
+    machine.write_secret("short.pin", "1");
+    somebody.issue("again.letter");
+    let lines = [
+        ("tokens", 0),
+        ("tokens --json", 0),
+        ("keysets", 0),
+        ("keysets --json", 0),
+        ("keyset show default", 0),
+        ("keyset show default --json", 0),
+        ("keyset show nobody", 3),
+        ("keyset show default --token nowhere", 3),
+        ("sign message.txt --keyset nobody --pin-source file:pin --out x", 3),
+        ("sign message.txt --pin-source file:no-such-file --out x", 4),
+        ("sign message.txt --pin-source file:empty.pin --out x --json", 4),
+        ("decrypt others.p7m --pin-source file:wrong.pin", 5),
+        ("decrypt damaged.p7m --pin-source file:wrong.pin", 8),
+        ("decrypt message.txt --pin-source file:wrong.pin", 8),
+        ("verify message.txt", 8),
+        ("encrypt message.txt --to nobody@example.org --out x", 5),
+        ("pin change --pin-source file:pin --new-pin-source file:short.pin", 4),
+        ("pin change --pin-source file:empty.pin --new-pin-source file:other.pin", 4),
+        ("keyset delete nobody --yes --pin-source file:pin", 3),
+        ("keyset delete default --yes --pin-source file:empty.pin", 4),
+        ("enroll --letter first.letter --keyset other --new-token --new-pin-source file:pin", 5),
+        ("enroll --letter again.letter --level low --pin-source file:wrong.pin", 5),
+        ("enroll --letter again.letter --new-token --new-pin-source file:pin", 5),
+        ("enroll --letter again.letter --keyset other --pin-source file:pin", 3),
+        ("enroll --letter again.letter --pin-source file:pin --authority http://127.0.0.1:1", 6),
+        ("enroll --letter again.letter --pin-source file:pin --authority ftp://example.org", 2),
+        ("admin list --pin-source file:pin --authority https://127.0.0.1:1 --authority-https https://127.0.0.1:1", 6),
+        ("admin list --pin-source file:pin", 5),
+        ("sign message.txt --pin-source file:wrong.pin --out x", 4),
+        ("decrypt own.p7m --pin-source file:wrong.pin --json", 4),
+        ("enroll --letter again.letter --pin-source file:wrong.pin", 4),
+    ];
+    let said = |run: &dyn Fn(&[&str]) -> Output| -> Vec<(String, String)> {
+        lines
+            .iter()
+            .map(|(line, code)| {
+                let words: Vec<_> = line.split(' ').collect();
+                let output = run(&words);
+                assert_eq!(output.code(), *code, "{output}");
+                (format!("{line}\n{}", output.out()), output.err())
+            })
+            .collect()
+    };
+    let agent = Agent::start(machine, &[]);
+    let there = said(&|words| through(machine, words));
+    somebody.machine.tokenkeep(&["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]).ok();
+    assert!(agent.stop().success());
+    let here = said(&|words| machine.tokenkeep(words));
+    for (there, here) in there.iter().zip(&here) {
+        assert_eq!(there, here, "through the agent, and without it");
+    }
+}
+
+#[test]
+fn whoever_gives_no_pin_is_not_re_enrolled_and_nothing_is_sent() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    somebody.issue("again.letter");
+    let wire = somebody.wire();
+    let before = somebody.shown("default");
+    let _agent = Agent::start(machine, &[]);
+    let url = wire.url();
+    let re_enroll = |source: &str| {
+        let arguments =
+            [&re_enroll_arguments("again.letter")[..], &["--authority", &url, "--pin-source", source]].concat();
+        through(machine, &arguments)
+    };
+    for source in ["file:no-such-file", "fd:9", "credential:nothing"] {
+        re_enroll(source).fails_with(4).says("not re-enrolled");
+    }
+    let mut terminal =
+        Terminal::tokenkeep(machine, &[&re_enroll_arguments("again.letter")[..], &["--authority", &url]].concat());
+    terminal.expect("PIN of token").expect("to enroll").interrupt();
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 4, "{screen}");
+    assert!(screen.contains("not re-enrolled"), "{screen}");
+    assert!(!machine.listed_token("default").count_is_low(), "a PIN was tried");
+
+    re_enroll("file:wrong.pin").fails_with(4).says("not re-enrolled").says("wrong");
+    assert!(machine.listed_token("default").count_is_low(), "the wrong PIN was tried");
+    assert!(wire.exchanges().is_empty(), "something was sent");
+    assert_eq!(somebody.shown("default"), before);
+    re_enroll("file:pin").ok().says("Re-enrolled");
+    assert_ne!(somebody.shown("default"), before);
+}
+
+#[test]
+fn a_wrong_pin_costs_one_try() {
+    let somebody = Somebody::enrolled_with(TokenKind::Kryoptic);
+    let machine = &somebody.machine;
+    let _agent = Agent::start(machine, &[]);
+    machine.write("message.txt", "a message\n");
+    somebody.issue("again.letter");
+    // Kryoptic: low at 7 wrong ones, the final try at 9.
+    let sign = ["sign", "message.txt", "--out", "x", "--pin-source", "file:wrong.pin"];
+    let enroll = [&re_enroll_arguments("again.letter")[..], &["--pin-source", "file:wrong.pin"]].concat();
+    let change = ["pin", "change", "--pin-source", "file:wrong.pin", "--new-pin-source", "file:other.pin"];
+    for arguments in [&sign[..], &enroll, &change, &sign, &enroll, &change] {
+        machine.tokenkeep(arguments).fails_with(4).says("wrong");
+    }
+    assert!(!machine.listed_token("default").count_is_low(), "six wrong PINs cost more than six tries");
+    for _ in 0..3 {
+        machine.tokenkeep(&sign).fails_with(4);
+    }
+    assert!(machine.listed_token("default").is_at_final_try(), "nine wrong PINs cost less than nine tries");
+    // Nobody is there to be warned: the last try is not taken, not even with the right PIN.
+    machine
+        .tokenkeep_without_terminal(&["sign", "message.txt", "--out", "x", "--pin-source", "file:pin"])
+        .fails_with(4);
+    assert!(machine.listed_token("default").is_at_final_try());
+}
+
+#[test]
+fn several_commands_at_once_take_turns() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    let agent = Agent::start(machine, &[]);
+    machine.write("message.txt", "a message\n");
+    let children: Vec<_> = (0..6)
+        .map(|number| {
+            let out = format!("signed{number}");
+            spawned(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", &out])
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success(), "{}", agent.log());
+    }
+    for number in 0..6 {
+        through(machine, &["verify", &format!("signed{number}")]).ok().says(&somebody.email);
+    }
+}
+
+#[test]
+fn a_command_that_is_killed_at_its_prompt_has_tried_nothing_and_holds_nobody_up() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    let _agent = Agent::start(machine, &[]);
+    machine.write("message.txt", "a message\n");
+    let mut terminal = Terminal::tokenkeep(machine, &["sign", "message.txt", "--out", "x"]);
+    terminal.expect("PIN of token");
+    drop(terminal);
+    through(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]).ok();
+    through(machine, &["keysets"]).ok().says("default");
+}
+
+/// Somebody on the wire who holds back a body of this kind until told otherwise, and then does away with it.
+struct Holding {
+    proxy: Proxy,
+    arrived: mpsc::Receiver<()>,
+    holds: Arc<AtomicBool>,
+}
+
+impl Holding {
+    fn back(somebody: &Somebody, direction: Direction, is_meant: fn(&PkiBody) -> bool) -> Self {
+        let holds = Arc::new(AtomicBool::new(true));
+        let (sender, arrived) = mpsc::channel();
+        let on = Arc::clone(&holds);
+        let proxy = Proxy::tampering(somebody.office.http_address(), move |way, _, body| {
+            let meant = way == direction && PkiMessage::from_der(body).is_ok_and(|message| is_meant(message.body()));
+            if meant && on.load(Ordering::SeqCst) {
+                let _ = sender.send(());
+                while on.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5)); // until the test has killed who waits for it
+                }
+                return Verdict::Swallow;
+            }
+            Verdict::Pass
+        });
+        Self { proxy, arrived, holds }
+    }
+}
+
+#[test]
+fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
+    let places: [(Direction, fn(&PkiBody) -> bool); 4] = [
+        (Direction::ToAuthority, |body| matches!(body, PkiBody::Genm(_))),
+        (Direction::ToAuthority, |body| matches!(body, PkiBody::Ir(_))),
+        (Direction::ToClient, |body| matches!(body, PkiBody::Ip(_))),
+        (Direction::ToClient, |body| matches!(body, PkiBody::PkiConf(_))),
+    ];
+    for (number, (direction, is_meant)) in places.into_iter().enumerate() {
+        let somebody = Somebody::new();
+        let machine = &somebody.machine;
+        somebody.issue("the.letter");
+        let agent = Agent::start(machine, &[]);
+        let wire = Holding::back(&somebody, direction, is_meant);
+        let url = wire.proxy.url();
+        let line =
+            ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
+        let line = [&line[..], &["--authority", &url]].concat();
+
+        // Stopped where it would hear what came of it, then killed: the agent hears nothing more.
+        let mut child = spawned(machine, &line);
+        wire.arrived.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| {
+            panic!("place {number} was not reached: {:?}\n{}", child.try_wait(), agent.log());
+        });
+        kill(child);
+        wire.holds.store(false, Ordering::SeqCst);
+        let wrong = [&line[..7], &["file:wrong.pin", "--authority", &url]].concat();
+        if number > 0 {
+            // The token that was made has its PIN already; another one is wrong there.
+            through(machine, &wrong).fails_with(4);
+        }
+        through(machine, &line).ok();
+        assert!(agent.stop().success());
+        machine.holds_one_keyset("default", Somebody::PIN, 1);
+        assert_eq!(machine.object_files().len(), 1, "tokens, at place {number}");
+        somebody.signs_with("default", "pin");
+        somebody.enroll_new("the.letter", "other").fails_with(5).says("used");
+    }
+}
+
+#[test]
+fn an_agent_that_dies_in_mid_enrollment_is_told_and_the_same_command_goes_on() {
+    let mut somebody = Somebody::new();
+    somebody.issue("the.letter");
+    somebody.machine.set_environment("TOKENKEEP_CRASH_AT", "keyset.request_written");
+    let agent = Agent::start(&somebody.machine, &[]);
+    somebody.machine.set_environment("TOKENKEEP_CRASH_AT", "");
+    let machine = &somebody.machine;
+    let line = ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
+    through(machine, &line).fails_with(1).says("cannot enroll: the agent ended").says("again");
+    // The broker starts another worker; the request that was written is the one that is sent.
+    wait_for("the enrollment is finished", || (through(machine, &line).code() == 0).then_some(()));
+    assert!(agent.stop().success());
+    machine.holds_one_keyset("default", Somebody::PIN, 1);
+}
+
+#[test]
+fn without_the_agent_a_command_says_who_holds_the_token() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    machine.write("message.txt", "a message\n");
+    let agent = Agent::start(machine, &[]);
+    let sign = ["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"];
+    through(machine, &sign).ok();
+    let holder = format!("process {}", agent.worker());
+    let module = machine.module().display().to_string();
+    for apart in [&["--no-agent"][..], &["--module", &module]] {
+        machine.tokenkeep(&[&sign[..], &["--keyset", "default"], apart].concat()).fails_with(1).says(&holder);
+        machine.tokenkeep(&[apart, &["keysets"]].concat()).ok().says(&holder);
+    }
+    assert!(!machine.listed_token("default").count_is_low());
+    assert!(agent.stop().success());
+    machine.tokenkeep(&[&sign[..], &["--no-agent"]].concat()).ok();
+    // The socket of an agent that was killed is none.
+    let mut agent = Agent::start(machine, &[]);
+    agent.kill();
+    machine.tokenkeep(&sign).ok();
+}
+
+#[test]
+fn a_socket_that_the_environment_names_is_used() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    let agent = Agent::start(machine, &[]);
+    let keysets = |socket: &str| {
+        let mut command = command(machine, &["keysets"]);
+        command.env("TOKENKEEP_AGENT_API", socket).env("XDG_RUNTIME_DIR", machine.file("tmp"));
+        Output::new(socket.to_owned(), command.output().unwrap())
+    };
+    keysets(&agent.api_socket().display().to_string()).ok().says("default");
+    // Nobody listens there: the command does it itself, as far as it can.
+    keysets("/no/such/socket").fails_with(3);
+}
