@@ -3,8 +3,11 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use serde_json::json;
+
 use crate::support::machine::{Machine, TokenKind};
 use crate::support::proxy::{Direction, Proxy, Verdict};
+use crate::support::schema::{Description, check};
 
 /// A server that answers each request with its body, reversed.
 fn reversing_server() -> String {
@@ -82,4 +85,40 @@ fn the_program_says_what_it_is() {
     let machine = Machine::new();
     machine.tokenkeep(&["--version"]).ok().says("tokenkeep ");
     machine.tokenkeep(&["no-such-verb"]).fails_with(2).says("no-such-verb");
+}
+
+#[test]
+fn what_does_not_fit_a_schema_is_found() {
+    let description = Description::new(json!({ "openapi": "3.1.0", "components": { "schemas": {
+        "Name": { "type": "string", "pattern": "^[0-9a-f]{2}$" }
+    }}}));
+    let schema = json!({
+        "type": "object", "required": ["name"], "additionalProperties": false,
+        "properties": {
+            "name": { "$ref": "#/components/schemas/Name" },
+            "level": { "enum": ["low", null] },
+            "count": { "type": ["integer", "null"], "minimum": 1 },
+            "data": { "type": "string", "contentEncoding": "base64" },
+            "at": { "type": "string", "format": "date-time" },
+            "either": { "oneOf": [{ "const": 1 }, { "type": "array", "items": { "type": "boolean" } }] }
+        }
+    });
+    let fits = |value| check(&description, &schema, &value);
+    fits(json!({ "name": "0a", "level": null, "count": null, "data": "YQ==", "at": "2026-01-01T00:00:00Z" })).unwrap();
+    fits(json!({ "name": "0a", "count": 1, "either": [true] })).unwrap();
+    for wrong in [
+        json!([]),
+        json!({}),
+        json!({ "name": "0A" }),
+        json!({ "name": 7 }),
+        json!({ "name": "0a", "more": 1 }),
+        json!({ "name": "0a", "level": "high" }),
+        json!({ "name": "0a", "count": 0 }),
+        json!({ "name": "0a", "data": "a" }),
+        json!({ "name": "0a", "at": "today" }),
+        json!({ "name": "0a", "either": [1] }),
+        json!({ "name": "0a", "either": 2 }),
+    ] {
+        assert!(fits(wrong.clone()).is_err(), "{wrong}");
+    }
 }

@@ -1,6 +1,7 @@
 //! With an agent running, the commands are the same: what they do, what they say, how they end. The agent does the
 //! token's part, the command is asked for the PIN and carries the bytes; when it goes, nothing more is tried.
 
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -357,7 +358,9 @@ fn without_the_agent_a_command_says_who_holds_the_token() {
     machine.tokenkeep(&[&sign[..], &["--no-agent"]].concat()).ok();
     // The socket of an agent that was killed is none.
     let mut agent = Agent::start(machine, &[]);
+    let socket = agent.api_socket();
     agent.kill();
+    wait_for("its worker ends, too", || UnixStream::connect(&socket).is_err().then_some(()));
     machine.tokenkeep(&sign).ok();
 }
 
