@@ -47,7 +47,7 @@ pub fn decrypt(
         .map_err(|error| unreadable(&error))?;
     let way = find_way(tokens, choice, message.recipients())?;
     let (unlock, key) = unlock_key(tokens, &way, person)?;
-    let opened = open_with(&way, &message, |operation| operate(unlock, &key, operation))?;
+    let opened = open_with(&way, &message, |operation| operate(unlock, &key, &operation))?;
     Ok(Decrypted {
         content: opened.content,
         keyset: way.keyset.name.to_string(),
@@ -82,9 +82,9 @@ fn unlock_key(tokens: &Tokens, way: &Way, person: &mut dyn Person) -> Result<(Un
 }
 
 /// The one use of the key.
-fn operate(unlock: Unlock, key: &TokenKey, operation: KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+fn operate(unlock: Unlock, key: &TokenKey, operation: &KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     match operation {
-        KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(key, transport, ciphertext),
+        KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(key, *transport, ciphertext),
         KeyOperation::Agree { peer_public_key } => unlock.agree(key, peer_public_key),
     }
 }

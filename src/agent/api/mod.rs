@@ -1,6 +1,6 @@
 //! The agent's own API: HTTP/1.1 and JSON on a Unix socket, for programs and for tokenkeep's own commands.
 //!
-//! Typed requests only: a content that becomes a signed CMS message, a message or a RecipientInfo that is opened. What is
+//! Typed requests only: a content that becomes a signed CMS message, a message or a `RecipientInfo` that is opened. What is
 //! signed here is signed as data; an administrator's statement is signed by the act of that name alone, which asks the
 //! command that wants it for the PIN and says what it is for. `docs/agent-api.openapi.json` describes every path; it is
 //! served, too, at `/v1/openapi.json`.
@@ -83,7 +83,7 @@ impl Desk<'_> {
             Route::Keyset(name) => keysets::keyset(self.keystore, &name, query),
             Route::Certificates(name) => keysets::certificates(self.keystore, &name, query),
             Route::PublicKeys => keysets::public_keys(self.keystore),
-            Route::Sign => self.sign(bodies::read(body)?),
+            Route::Sign => self.sign(&bodies::read(body)?),
             Route::Decrypt => self.decrypt(bodies::read(body)?),
             Route::LogIn => self.log_in(&bodies::read(body)?),
             Route::LogOff => self.log_off(&bodies::read_or_default(body)?),

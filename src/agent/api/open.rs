@@ -29,7 +29,7 @@ impl Desk<'_> {
         let usage = Usage { peer: self.peer, purpose };
         match self.keystore.act(act, &mut self.keystore.person(&usage), &NoCarrier, &usage)? {
             ActAnswer::Decrypted { content, keyset, integrity_protected } => {
-                let content = Opened { content, keyset, integrity_protected };
+                let content = Opened { keyset, integrity_protected, content };
                 Answer::json(&content)
             }
             ActAnswer::ContentKey { key, keyset } => {

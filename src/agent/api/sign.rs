@@ -68,11 +68,11 @@ impl Signatory {
 
 impl Desk<'_> {
     /// Signs as the keyset's level wants it: at High, and without a log-in, the agent's prompter asks for the PIN.
-    pub fn sign(&mut self, request: bodies::Sign) -> Result<Answer, ApiError> {
-        let kept = self.signatory.take().filter(|signatory| signatory.is_for(self.keystore, &request));
+    pub fn sign(&mut self, request: &bodies::Sign) -> Result<Answer, ApiError> {
+        let kept = self.signatory.take().filter(|signatory| signatory.is_for(self.keystore, request));
         let mut signatory = match kept {
             Some(signatory) => signatory,
-            None => Signatory::find(self.keystore, &request)?,
+            None => Signatory::find(self.keystore, request)?,
         };
         let now = self.keystore.now();
         if !signatory.certificate.is_valid_at(now) {
