@@ -69,7 +69,7 @@ pub fn open_recipient(
     let encrypted = EncryptedKey::parse(recipient_info, length).map_err(|error| unreadable(&error))?;
     let way = find_way(tokens, choice, encrypted.recipients())?;
     let (unlock, key) = unlock_key(tokens, &way, person)?;
-    let opened = encrypted.open(way.recipient, |operation| judged(operate(unlock, &key, operation)));
+    let opened = encrypted.open(way.recipient, |operation| judged(operate(unlock, &key, &operation)));
     Ok((opened.map_err(not_opened)?, way.keyset.name))
 }
 
