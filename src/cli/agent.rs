@@ -26,6 +26,9 @@ use crate::prompter::Environment;
 /// How long an agent may take to end: its worker logs off first.
 const ENDING: Duration = Duration::from_secs(10);
 
+/// The verb that the broker starts its worker with.
+pub const WORKER: &str = "agent-worker";
+
 /// `SSH_AGENTC_REMOVE_ALL_IDENTITIES` and `SSH_AGENT_SUCCESS`, each with its length.
 const REMOVE_ALL: [u8; 5] = [0, 0, 0, 1, 19];
 const SUCCESS: [u8; 5] = [0, 0, 0, 1, 6];
@@ -73,8 +76,8 @@ fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> R
         // Whoever leads a session already has left the terminal's.
         let _ = setsid();
     }
-    let mut worker: Vec<OsString> = around.common_arguments();
-    worker.push("agent-worker".into());
+    let mut worker: Vec<OsString> = vec![WORKER.into()];
+    worker.extend(around.common_arguments());
     let configuration = around.configuration()?;
     let mut environment = Environment::new(env::vars_os()).with_descriptors(descriptors::at_start());
     if let Some(patience) = configuration.prompter_timeout {

@@ -98,8 +98,8 @@ enum Command {
     Tokens(token::ListArguments),
     /// Run the keystore service: one owner of the tokens, for ssh, git and every other program
     Agent(agent::Arguments),
-    /// The process of the keystore service that has the tokens
-    #[command(hide = true)]
+    /// The agent's worker, which the agent starts; no person types it, so no help, page or completion tells of it
+    #[command(skip)]
     AgentWorker,
     /// Look whether all is well: modules, tokens, configuration, agent, permissions; say what to do about it
     Doctor(doctor::Arguments),
@@ -107,6 +107,25 @@ enum Command {
     Completions(completions::Arguments),
     /// Print the manual page, or write all of them into a directory
     Man(man::Arguments),
+}
+
+/// The command line of the agent's worker.
+#[derive(Debug, Parser)]
+#[command(name = "tokenkeep agent-worker")]
+struct Worker {
+    #[command(flatten)]
+    common: arguments::Common,
+}
+
+impl Cli {
+    fn of_this_process() -> Result<Self, clap::Error> {
+        let arguments = || std::env::args_os();
+        if arguments().nth(1).is_some_and(|verb| verb == agent::WORKER) {
+            let Worker { common } = Worker::try_parse_from(arguments().skip(1))?;
+            return Ok(Self { common, command: Command::AgentWorker });
+        }
+        Self::try_parse_from(git_sign::with_verb(arguments()))
+    }
 }
 
 impl Command {
@@ -119,7 +138,7 @@ impl Command {
 /// Runs the program: what `main` does.
 pub fn main() -> ExitCode {
     descriptors::remember();
-    let cli = match Cli::try_parse_from(git_sign::with_verb(std::env::args_os())) {
+    let cli = match Cli::of_this_process() {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&without_pins(error)),
     };

@@ -395,6 +395,30 @@ fn a_thousand_connections_are_served_at_once() {
 }
 
 #[test]
+fn an_idle_agent_has_little_memory_of_its_own() {
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    answers(&agent);
+    // What no other process shares: code does not count, of which a build that is not optimized has several times as much.
+    let own = |id: u32| -> u32 {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let (broker, worker) = (own(agent.id()), own(agent.worker()));
+    assert!(broker + worker < 6 * 1024, "{broker} KiB and {worker} KiB");
+}
+
+#[test]
+fn what_only_the_broker_starts_is_no_command_of_a_persons() {
+    let machine = Machine::new();
+    machine.tokenkeep(&["agent-worker"]).fails_with(1).says("not by hand");
+    for arguments in [&["--help"][..], &["completions", "bash"], &["completions", "zsh"], &["man"]] {
+        machine.tokenkeep(arguments).ok().does_not_say("agent-worker");
+    }
+}
+
+#[test]
 fn an_idle_agent_takes_no_time() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);

@@ -143,8 +143,10 @@ pub fn workers_of(id: u32) -> Vec<u32> {
     let children = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     let all: Vec<u32> =
         children.flat_map(|all| all.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect();
-    let is_worker =
-        |id: &u32| fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.ends_with(b"\0agent-worker\0"));
+    let is_worker = |id: &u32| {
+        fs::read(format!("/proc/{id}/cmdline"))
+            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == b"agent-worker"))
+    };
     all.into_iter().filter(is_worker).collect()
 }
 
