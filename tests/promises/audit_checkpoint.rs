@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokenkeep::token::{Module, Pin};
 
+use crate::support::agent::Agent;
 use crate::support::faulty::Faulty;
 use crate::support::intruder::Order;
 use crate::support::machine::Machine;
@@ -236,6 +237,24 @@ fn a_token_that_takes_nothing_more_gives_the_answer_with_a_warning() {
     faulty.behaves();
     let added = entries(&story) - known;
     cut(&story, added + 1);
+    alarmed(list(&story));
+}
+
+#[test]
+fn through_the_agent_it_is_kept_and_said_too() {
+    let story = Story::begin();
+    Agent::configure(&story.machine, "");
+    let agent = Agent::start(&story.machine, &[]);
+    list(&story).ok().does_not_say("cut off");
+    story.issue("user@example.org", "user.letter").ok().does_not_say("cut off");
+    cut(&story, 1);
+    alarmed(list(&story)).says("nothing was done");
+    story.admin(&["list", "--accept-log"]).ok();
+    list(&story).ok().does_not_say("cut off");
+    // It was the agent's doing, which has the token open; and without it the same is known, for it is on the token.
+    story.admin(&["list", "--no-agent"]).fails_with(1).says("in use");
+    agent.stop();
+    cut(&story, 1);
     alarmed(list(&story));
 }
 
