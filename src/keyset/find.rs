@@ -189,10 +189,16 @@ impl Tokens {
             }
         }
         let module = self.module_of(info)?;
-        let token = match patience {
-            Some(patience) => module.open_within(info, patience)?,
-            None => module.open(info)?,
+        let opened = match (patience, &self.kept) {
+            (Some(patience), Some(kept)) => {
+                let opened = module.open_within(info, kept.patience(info, patience));
+                kept.note_held(info, &opened);
+                opened
+            }
+            (Some(patience), None) => module.open_within(info, patience),
+            (None, _) => module.open(info),
         };
+        let token = opened?;
         if !token.is_an_authoritys()? {
             return Ok(token);
         }

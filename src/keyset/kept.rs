@@ -3,8 +3,8 @@
 //!
 //! No PIN is among it: a log-in that stands is the token's own.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(super) struct Kept {
     tokens: Mutex<HashMap<Place, KeptToken>>,
     // Apart from the rest, and never thrown away: a token that goes and comes back gives no new tries.
     wrong_pins: Mutex<HashMap<Place, u32>>,
+    // Tokens that another program had when they were last looked at: it is not waited for again.
+    held: Mutex<HashSet<Place>>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,20 @@ impl Kept {
         }
         self.forget(info);
         None
+    }
+
+    /// How long to wait for a token that is only looked at.
+    pub fn patience(&self, info: &TokenInfo, usual: Duration) -> Duration {
+        if lock(&self.held).contains(&place(info)) { Duration::ZERO } else { usual }
+    }
+
+    /// Remembers whether another program has it.
+    pub fn note_held<T>(&self, info: &TokenInfo, result: &Result<T, TokenError>) {
+        let mut held = lock(&self.held);
+        match result {
+            Err(TokenError::Owned { .. }) => held.insert(place(info)),
+            _ => held.remove(&place(info)),
+        };
     }
 
     /// Is it known to be an authority's?
@@ -112,12 +128,12 @@ impl Kept {
         lock(&self.tokens).values().filter_map(|kept| kept.open.clone()).collect()
     }
 
-    /// Lets go of every token to which nobody is logged in.
-    pub fn let_go_of_idle_ones(&self) {
+    /// Lets go of every token of this module to which nobody is logged in.
+    fn let_go_of_idle_ones(&self, module: &Path) {
         let mut idle = Vec::new();
-        lock(&self.tokens).retain(|_, kept| {
+        lock(&self.tokens).retain(|(path, _), kept| {
             // That one is an authority's stays known: it is not opened for that again.
-            let stays = kept.open.as_ref().is_none_or(Token::stands);
+            let stays = path != module || kept.open.as_ref().is_none_or(Token::stands);
             if !stays {
                 idle.extend(kept.open.take());
             }
@@ -207,17 +223,20 @@ impl Tokens {
         }
     }
 
-    /// Starts the modules anew in which nothing is open, so that tokens are seen that other processes made. Tokens to
-    /// which nobody is logged in are let go for it; says whether every module was started anew.
-    pub fn rescan(&self) -> Result<bool, KeysetError> {
-        if let Some(kept) = &self.kept {
-            kept.let_go_of_idle_ones();
-        }
-        let mut all = true;
+    /// Starts modules anew so that tokens are seen that other processes made: those with nothing but slots in software
+    /// (a reader tells by itself, and to start its module anew takes long), or, `with_readers`, all. Tokens to which nobody is
+    /// logged in are let go for it; a module that has a token in use stays as it is.
+    pub fn rescan(&self, with_readers: bool) -> Result<(), KeysetError> {
         for module in self.modules() {
-            all &= module.rescan()?;
+            if !with_readers && module.has_readers()? {
+                continue;
+            }
+            if let Some(kept) = &self.kept {
+                kept.let_go_of_idle_ones(module.path());
+            }
+            module.rescan()?;
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Waits until no other act with a PIN is going on on this token.

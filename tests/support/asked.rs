@@ -68,8 +68,7 @@ impl Asked {
 
     /// What the person will answer: a PIN, `yes`, or `no`, which cancels. One line a question, in their order.
     pub fn will(&self, answers: &[&str]) {
-        let text: String = answers.iter().map(|answer| format!("{answer}\n")).collect();
-        self.somebody.machine.write("answers", text);
+        self.somebody.machine.write("answers", answers.join("\n") + "\n");
     }
 
     /// The questions that were asked since this was last asked for: what was wanted, then the text.

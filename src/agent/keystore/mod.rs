@@ -57,7 +57,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { idle_timeout: Duration::from_secs(30 * 60) }
+        Self { idle_timeout: Duration::from_mins(30) }
     }
 }
 
@@ -124,9 +124,7 @@ impl Keystore {
         if self.inner.locked.is_locked() {
             return Vec::new();
         }
-        if !self.inner.catalogue.is_fresh(self.inner.clock.elapsed()) {
-            self.inner.see_new_tokens();
-        }
+        self.inner.see_new_tokens_now_and_then();
         self.inner.catalogue.list()
     }
 
@@ -138,9 +136,7 @@ impl Keystore {
         if let Some(identity) = self.inner.catalogue.find(spki) {
             return Some(identity);
         }
-        if !self.inner.catalogue.is_fresh(self.inner.clock.elapsed()) {
-            self.inner.see_new_tokens();
-        }
+        self.inner.see_new_tokens_now_and_then();
         self.inner.catalogue.find(spki)
     }
 
@@ -165,6 +161,7 @@ impl Keystore {
     /// Locked, or no module works.
     pub fn tokens(&self) -> Result<Vec<TokenState>, AgentError> {
         self.inner.refuse_if_locked("list the tokens")?;
+        self.inner.see_new_tokens_now_and_then();
         let standing = self.inner.tokens.standing();
         let stands = |info: &TokenInfo| standing.iter().any(|token| is_at(token.info(), info));
         let listed = self.inner.tokens.list()?;
@@ -177,6 +174,7 @@ impl Keystore {
     /// Locked, or no module works.
     pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), AgentError> {
         self.inner.refuse_if_locked("list the keysets")?;
+        self.inner.see_new_tokens_now_and_then();
         Ok(self.inner.tokens.keysets()?)
     }
 

@@ -1,8 +1,9 @@
 //! Tokens that another process made: some modules (SoftHSM, Kryoptic) see them only when they are started anew, and that
 //! ends every log-in to their tokens.
 //!
-//! So a module is started anew when somebody lists or looks for something and nobody is logged in; and where somebody is,
-//! only when a keyset or token is asked for by name that is not there, and no act is going on.
+//! So such a module is started anew when somebody lists or looks for something and nobody is logged in; and where somebody
+//! is, only when a keyset or token is asked for by name that is not there, and no act is going on. Modules with readers see by
+//! themselves what comes and goes; they are started anew only for something that was named and is not there.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -52,9 +53,20 @@ pub(super) fn wanted(request: &ActRequest) -> Option<KeysetChoice> {
 impl Inner {
     /// Reads what is there, tokens of other processes among it where nobody is logged in.
     pub fn see_new_tokens(&self) {
+        self.look_again(false);
+    }
+
+    /// The same, unless it was done a moment ago.
+    pub fn see_new_tokens_now_and_then(&self) {
+        if !self.catalogue.is_fresh(self.clock.elapsed()) {
+            self.see_new_tokens();
+        }
+    }
+
+    fn look_again(&self, with_readers: bool) {
         if self.acts.load(Ordering::SeqCst) == 0
             && self.tokens.standing().is_empty()
-            && let Err(error) = self.tokens.rescan()
+            && let Err(error) = self.tokens.rescan(with_readers)
         {
             tracing::warn!(%error, "cannot start a module anew");
         }
@@ -63,18 +75,22 @@ impl Inner {
 
     /// If what is wanted is not there, looks for it among the tokens that other processes made.
     pub fn make_sure_of(&self, choice: &KeysetChoice) {
+        let named = choice.name.is_some() || choice.token.is_some();
+        if !named {
+            // A list, or a message's recipients, may mean any.
+            return self.see_new_tokens_now_and_then();
+        }
         if !self.is_missing(choice) {
             return;
         }
-        self.see_new_tokens();
-        let named = choice.name.is_some() || choice.token.is_some();
-        if !named || !self.is_missing(choice) || self.acts.load(Ordering::SeqCst) > 0 {
+        self.look_again(true);
+        if !self.is_missing(choice) || self.acts.load(Ordering::SeqCst) > 0 {
             return;
         }
         if !self.tokens.standing().is_empty() {
             tracing::info!("the modules are started anew to look for a keyset that is not there; log-ins end");
             self.end_all_log_ins(LogOff::Rescan);
-            self.see_new_tokens();
+            self.look_again(true);
         }
     }
 

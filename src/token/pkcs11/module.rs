@@ -136,6 +136,23 @@ impl Module {
         Ok(slots.iter().filter(|(_, info)| in_use(info)).map(|(_, info)| TokenInfo::new(self.path(), info)).collect())
     }
 
+    /// Has it readers, so that it sees by itself what comes and goes? One whose slots are all in software (SoftHSM,
+    /// Kryoptic) sees tokens that other processes made only after [`Module::rescan`].
+    pub fn has_readers(&self) -> Result<bool, TokenError> {
+        let _running = self.inner.running.read().unwrap_or_else(PoisonError::into_inner);
+        let failed = |error: Error| TokenError::Module {
+            path: self.path().to_owned(),
+            reason: error.to_string(),
+            remedy: start_remedy(self.path()),
+        };
+        let slots = self.inner.pkcs11.get_all_slots().map_err(failed)?;
+        let is_reader = |slot: &Slot| {
+            self.inner.pkcs11.get_slot_info(*slot).is_ok_and(|info| info.hardware_slot() || info.removable_device())
+        };
+        // One that has no slot at all waits for a reader.
+        Ok(slots.is_empty() || slots.iter().any(is_reader))
+    }
+
     /// Starts the module anew, so that tokens made by other processes are seen. Does nothing while this process has a
     /// token of this module open, because that would end its sessions; says whether it was done.
     pub fn rescan(&self) -> Result<bool, TokenError> {

@@ -211,7 +211,7 @@ pub fn usage(namespace: &str) -> Usage {
 }
 
 pub fn until(otherwise: &str, mut happened: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
     while !happened() {
         assert!(std::time::Instant::now() < deadline, "{otherwise}");
         std::thread::sleep(Duration::from_millis(5));

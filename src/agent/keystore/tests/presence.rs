@@ -60,3 +60,10 @@ fn the_thread_that_looks_ends_with_what_began_it() {
     drop(home);
     assert!(weak.upgrade().is_none(), "something holds the keystore");
 }
+
+#[test]
+fn modules_without_readers_are_known_as_such() {
+    for module in crate::token::test_support::modules() {
+        assert!(!module.has_readers().unwrap(), "{}", module.path().display());
+    }
+}
