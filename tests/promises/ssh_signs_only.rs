@@ -14,8 +14,8 @@ const SHA256: u32 = 2;
 
 /// A CMS message's signed attributes, as they are signed, and the signature over them.
 fn signed_attributes(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let signed = ContentInfo::from_der(message).unwrap().content.decode_as::<SignedData>().unwrap();
-    let signer = signed.signer_infos.0.get(0).unwrap();
+    let content = ContentInfo::from_der(message).unwrap().content.decode_as::<SignedData>().unwrap();
+    let signer = content.signer_infos.0.get(0).unwrap();
     let attributes = signer.signed_attrs.as_ref().unwrap().to_der().unwrap();
     assert_eq!(attributes[0], 0x31);
     (attributes, signer.signature.as_bytes().to_vec())

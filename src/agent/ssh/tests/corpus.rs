@@ -21,8 +21,11 @@ fn keys() -> SoftwareKeys {
     SoftwareKeys::new(&[&key("rsa"), &key("p256"), &key("p384")])
 }
 
-/// The recorded connections whose names begin so: messages with their answers.
-fn conversations(prefix: &str) -> Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> {
+/// What a client said on one connection, and what it was answered.
+type Conversation = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The recorded connections whose names begin so.
+fn conversations(prefix: &str) -> Vec<(String, Conversation)> {
     let entries = std::fs::read_dir(directory().join("ssh/openssh")).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|name| name.starts_with(prefix));
@@ -31,7 +34,7 @@ fn conversations(prefix: &str) -> Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> {
     names.into_iter().map(|name| (name.clone(), conversation(&name))).collect()
 }
 
-fn conversation(name: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn conversation(name: &str) -> Conversation {
     let bytes = std::fs::read(directory().join("ssh/openssh").join(name)).unwrap();
     let (mut stream, mut incoming) = (&bytes[..], Incoming::new());
     let mut next = || incoming.next(&mut stream).unwrap().map(<[u8]>::to_vec);
