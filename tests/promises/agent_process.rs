@@ -1,23 +1,20 @@
-//! The agent's two processes: whose the sockets are, what happens when a process dies, how it is started and ended.
+//! The agent's two processes: whose the sockets are, what happens when one dies, what they cost.
 
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
-use crate::support::agent::{Agent, PATIENCE, knock, wait_for, workers_of};
+use crate::support::agent::{Agent, LIST, is_alive, knock, refused, wait_for};
 use crate::support::machine::{Machine, TokenKind, run};
 use crate::support::office::Somebody;
 use crate::support::output::Output;
 use crate::support::witness::skipped;
-
-/// The type of an SSH agent's answer with its keys.
-const LIST: u8 = 12;
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
@@ -25,25 +22,6 @@ fn mode(path: &Path) -> u32 {
 
 fn kill(id: u32) {
     kill_process(Pid::from_raw(id.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
-}
-
-fn is_alive(id: u32) -> bool {
-    // One that ended and that its new parent has not noticed yet is no process any more.
-    fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-/// Starts an agent that must not come to stand: were it to serve, it would be ended, and the test fails.
-fn refused(machine: &Machine, arguments: &[&str]) -> Output {
-    machine.run("timeout", &[&["20", "tokenkeep", "agent"], arguments].concat(), b"")
-}
-
-/// Ends an agent in the background, however the test ends.
-struct InTheBackground<'a>(&'a Machine);
-
-impl Drop for InTheBackground<'_> {
-    fn drop(&mut self) {
-        self.0.tokenkeep(&["agent", "stop"]);
-    }
 }
 
 /// Asks for the keys on a new connection.
@@ -209,141 +187,6 @@ fn a_worker_that_dies_is_replaced_and_its_connections_are_reset() {
 }
 
 #[test]
-fn a_module_that_cannot_be_loaded_is_said_at_the_start() {
-    let machine = Machine::new();
-    Agent::configure(&machine, "");
-    machine.write("config/tokenkeep/agent.toml", "modules = [\"/nowhere/module.so\"]\n");
-    let expected = machine.tokenkeep(&["tokens"]).code();
-    refused(&machine, &[]).fails_with(expected).says("/nowhere/module.so");
-    refused(&machine, &["--env"]).fails_with(expected).does_not_say("SSH_AUTH_SOCK");
-    assert!(!machine.file("runtime/tokenkeep/agent/ssh.sock").exists());
-}
-
-#[test]
-fn a_shell_finds_it_by_one_line() {
-    let machine = Machine::new();
-    let _ended = InTheBackground(&machine);
-    let line = "eval \"$(tokenkeep agent --env)\" && ssh-add -l; echo \"ssh-add $?\"; \
-                curl -s -o /dev/null --unix-socket \"$TOKENKEEP_AGENT_API\" http://localhost/v1/tokens && echo reached; \
-                eval \"$(tokenkeep agent --env)\" && tokenkeep agent status";
-    let output = machine.shell(line).ok().says("no identities").says("ssh-add 1").says("reached").says("(live)");
-    let process = output
-        .out()
-        .lines()
-        .find_map(|line| line.strip_prefix("An agent runs (process ")?.strip_suffix(").").map(str::to_owned));
-    let process: u32 = process.unwrap().parse().unwrap();
-    // It lives on without the shell, in a session of its own, and nothing of it is left open there.
-    assert!(is_alive(process));
-    machine.shell("eval \"$(tokenkeep agent --env)\"; ssh-add -l").says("no identities");
-    assert_eq!(machine.tokenkeep(&["agent", "status", "--json"]).ok().json()["process"], process, "there is one only");
-    machine.tokenkeep(&["agent", "stop"]).ok();
-    wait_for("it ends", || (!is_alive(process)).then_some(()));
-    let json = machine.tokenkeep(&["agent", "--env", "--json"]).ok().json();
-    assert_eq!(json["SSH_AUTH_SOCK"], machine.file("runtime/tokenkeep/agent/ssh.sock").to_str().unwrap());
-}
-
-/// Makes sockets and hands them over as systemd does.
-const ACTIVATE: &str = r#"
-import os, socket, sys
-names, paths, program = sys.argv[1], sys.argv[2].split(":"), sys.argv[3:]
-sockets = []
-for path in paths:
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    os.chmod(path, 0o600)
-    listener.listen()
-    sockets.append(os.dup(listener.detach()))
-saved = [os.dup2(fd, 100 + i) for i, fd in enumerate(sockets)]
-for i, fd in enumerate(saved):
-    os.dup2(fd, 3 + i)
-os.closerange(3 + len(saved), 200)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(saved)), LISTEN_FDNAMES=names)
-os.execvp(program[0], program)
-"#;
-
-/// Starts the agent with sockets that somebody else has made.
-fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> std::process::Child {
-    let directory = machine.file("runtime/tokenkeep/agent");
-    for path in [directory.parent().unwrap(), &directory] {
-        fs::create_dir_all(path).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
-    }
-    machine.write("activate.py", ACTIVATE);
-    let paths = format!("{0}/ssh.sock:{0}/api.sock", directory.display());
-    let log = fs::File::create(machine.file("activated.log")).unwrap();
-    let mut command = machine.command("python3");
-    command.args(["activate.py", names, &paths, env!("CARGO_BIN_EXE_tokenkeep"), "agent", "-v"]);
-    if let Some(notify) = notify {
-        command.env("NOTIFY_SOCKET", notify);
-    }
-    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
-}
-
-#[test]
-fn sockets_of_systemd_are_used_and_stay() {
-    let machine = Machine::new();
-    for names in ["ssh:api", "tokenkeep-agent.socket:tokenkeep-agent.socket"] {
-        let notify = machine.file("notify");
-        let manager = UnixDatagram::bind(&notify).unwrap();
-        manager.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut child = activated(&machine, names, Some(&notify));
-        let mut told = [0; 200];
-        let length = manager.recv(&mut told).unwrap();
-        assert_eq!(std::str::from_utf8(&told[..length]).unwrap().trim(), "READY=1");
-        let socket = machine.file("runtime/tokenkeep/agent/ssh.sock");
-        let before = fs::metadata(&socket).unwrap().ino();
-        assert_eq!(knock(&mut UnixStream::connect(&socket).unwrap()).unwrap(), LIST);
-        // The worker is told nothing of what is the broker's.
-        let worker = workers_of(child.id())[0];
-        // (Only root may look: it is not dumpable.)
-        let environment = fs::read(format!("/proc/{worker}/environ")).unwrap_or_default();
-        let environment = String::from_utf8_lossy(&environment);
-        assert_eq!(environment.is_empty(), !rustix::process::geteuid().is_root());
-        assert!(!environment.contains("LISTEN_") && !environment.contains("NOTIFY_SOCKET"), "{environment}");
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        assert!(child.wait().unwrap().success(), "{}", machine.read_text("activated.log"));
-        let length = manager.recv(&mut told).unwrap();
-        assert_eq!(std::str::from_utf8(&told[..length]).unwrap().trim(), "STOPPING=1");
-        assert_eq!(fs::metadata(&socket).unwrap().ino(), before, "systemd's socket is systemd's");
-        for name in ["runtime/tokenkeep/agent/ssh.sock", "runtime/tokenkeep/agent/api.sock", "notify"] {
-            fs::remove_file(machine.file(name)).unwrap();
-        }
-    }
-}
-
-#[test]
-fn a_socket_whose_door_is_not_told_is_refused() {
-    let machine = Machine::new();
-    let mut child = activated(&machine, "api:api", None);
-    assert_eq!(wait_for("it ends", || child.try_wait().unwrap()).code(), Some(2));
-    assert!(machine.read_text("activated.log").contains("cannot tell which door"));
-}
-
-#[test]
-fn the_units_are_ones_that_systemd_takes() {
-    let machine = Machine::new();
-    let there = Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status();
-    if !there.is_ok_and(|status| status.success()) {
-        return skipped("systemd-analyze is not installed");
-    }
-    let mut names = Vec::new();
-    for name in ["tokenkeep-agent.service", "tokenkeep-agent.socket"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd").join(name);
-        let text = fs::read_to_string(path).unwrap();
-        // It is looked whether the program is there.
-        machine.write(name, text.replace("/usr/bin/tokenkeep", env!("CARGO_BIN_EXE_tokenkeep")));
-        names.push(machine.file(name).display().to_string());
-    }
-    let verify = ["verify", "--user", &names[0], &names[1]];
-    let output = machine.run("systemd-analyze", &verify, b"").ok();
-    assert_eq!(output.err(), "");
-    // It would say so.
-    let broken = machine.read_text("tokenkeep-agent.service").replace("Restart=on-failure", "Restart=sometimes");
-    machine.write("tokenkeep-agent.service", broken);
-    machine.run("systemd-analyze", &verify, b"").says("sometimes");
-}
-
-#[test]
 fn neither_process_dumps_core_or_gains_privileges() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
@@ -407,15 +250,6 @@ fn an_idle_agent_has_little_memory_of_its_own() {
     };
     let (broker, worker) = (own(agent.id()), own(agent.worker()));
     assert!(broker + worker < 6 * 1024, "{broker} KiB and {worker} KiB");
-}
-
-#[test]
-fn what_only_the_broker_starts_is_no_command_of_a_persons() {
-    let machine = Machine::new();
-    machine.tokenkeep(&["agent-worker"]).fails_with(1).says("not by hand");
-    for arguments in [&["--help"][..], &["completions", "bash"], &["completions", "zsh"], &["man"]] {
-        machine.tokenkeep(arguments).ok().does_not_say("agent-worker");
-    }
 }
 
 #[test]

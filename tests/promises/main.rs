@@ -15,6 +15,7 @@ mod support;
 mod agent_api;
 mod agent_levels;
 mod agent_process;
+mod agent_start;
 mod agent_tokens;
 mod archive;
 mod audit_checkpoint;

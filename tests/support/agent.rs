@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::machine::Machine;
+use super::output::Output;
 
 /// How long anything may take; far more than it does.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The type of an SSH agent's answer with its keys.
+pub const LIST: u8 = 12;
 
 /// Waits until this gives something; fails the test after [`PATIENCE`].
 #[track_caller]
@@ -159,4 +163,15 @@ pub fn knock(stream: &mut UnixStream) -> std::io::Result<u8> {
     let mut rest = vec![0; u32::from_be_bytes(head[..4].try_into().unwrap()) as usize - 1];
     stream.read_exact(&mut rest)?;
     Ok(head[4])
+}
+
+/// Starts an agent that must not come to stand: were it to serve, it would be ended, and the test fails.
+pub fn refused(machine: &Machine, arguments: &[&str]) -> Output {
+    machine.run("timeout", &[&["20", "tokenkeep", "agent"], arguments].concat(), b"")
+}
+
+/// Does the process live?
+pub fn is_alive(id: u32) -> bool {
+    // One that ended and that its new parent has not noticed yet is no process any more.
+    fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }

@@ -42,7 +42,10 @@ pub enum BrokerError {
         status: ExitStatus,
     },
     /// The worker dies again and again.
-    #[error("cannot go on serving: the agent's worker ended {times} times in a row before it was ready ({status})")]
+    #[error(
+        "cannot go on serving: the agent's worker ended {times} times in a row within a minute of its start, at last with \
+         {status}; -v tells more, and a module that does it is left out with `modules` in agent.toml"
+    )]
     WorkerKeepsEnding {
         /// how often
         times: u32,

@@ -121,7 +121,7 @@ impl Broker {
             if failures >= TIRES {
                 return Err(BrokerError::WorkerKeepsEnding { times: failures, status });
             }
-            let pause = PAUSES.0.saturating_mul(1 << (failures - 1)).min(PAUSES.1);
+            let pause = pause_after(failures);
             tracing::warn!(
                 "the agent's worker ended ({status}): all connections are closed, and PINs are asked for again; starting \
                  another one"
@@ -143,6 +143,12 @@ impl Broker {
         let [ssh, api] = &self.sockets;
         Open { ssh: ssh.path(), api: api.path(), sandbox }
     }
+}
+
+/// How long nothing is done after so many failures in a row.
+fn pause_after(failures: u32) -> Duration {
+    let (first, longest) = PAUSES;
+    first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(longest)
 }
 
 /// Has the worker log off, and ends it if it does not.
@@ -202,4 +208,29 @@ fn notify(state: &[NotifyState<'_>]) {
 /// Where the worker's side of things fails in this process, too.
 fn broken_pipe(operation: &'static str) -> BrokerError {
     BrokerError::System { operation, source: io::ErrorKind::BrokenPipe.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_dies_once_is_back_at_once_and_one_that_dies_always_is_given_up() {
+        assert_eq!(pause_after(1), Duration::from_millis(50));
+        assert_eq!(pause_after(2), Duration::from_millis(100));
+        let all: Vec<_> = (1..TIRES).map(pause_after).collect();
+        assert!(all.is_sorted() && all.last() == Some(&PAUSES.1), "{all:?}");
+        assert_eq!(pause_after(u32::MAX), PAUSES.1);
+    }
+
+    #[test]
+    fn news_that_were_not_waited_for_do_not_end_the_wait() {
+        let (sender, news) = channel();
+        for signal in [SIGHUP, SIGTERM] {
+            sender.send(News::Signal(signal)).unwrap();
+        }
+        let is_term = |news: &News| matches!(news, News::Signal(SIGTERM));
+        assert!(within(&news, Duration::from_secs(5), is_term).is_some());
+        assert!(within(&news, Duration::from_millis(10), is_term).is_none());
+    }
 }
