@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use der::pem::LineEnding;
+use jiff::Timestamp;
 
 use super::arguments::{ExistingPin, WhichKeyset};
 use super::descriptors;
@@ -139,9 +140,12 @@ fn verify(
 fn lines_of(signer: &SignerReport) -> Vec<String> {
     let id = signer.certificate.as_ref().map_or_else(|| "0".repeat(16), fingerprint);
     // One line, whatever stands in the certificate.
-    let emails = signer.emails.iter().map(|email| format!(" <{email}>")).collect::<String>();
-    let who = format!("{id} {}", showable(&format!("{}{emails}", signer.name)));
-    let when = signer.signing_time.map_or(0, |time| time.as_second());
+    let who = match signer.emails.as_slice() {
+        [] => signer.name.clone(),
+        emails => format!("{} <{}>", signer.name, emails.join("> <")),
+    };
+    let who = format!("{id} {}", showable(&who));
+    let when = signer.signing_time.map_or(0, Timestamp::as_second);
     let valid = format!("VALIDSIG {id} {} {when} 0 0 0 0 0 00 {id}", date(signer));
     match &signer.verdict {
         Verdict::Good => vec![format!("GOODSIG {who}"), valid, "TRUST_FULLY 0 shell".to_owned()],
@@ -174,10 +178,8 @@ fn keyset_of(wanted: &str, desk: &Desk, around: &Surroundings<'_>) -> Result<Fou
         [only] => Ok((*only).clone()),
         [] => {
             super::token::warn(around, &troubles);
-            let message = format!(
-                "cannot sign for {:?}: no keyset that is present has this address, name or fingerprint",
-                wanted
-            );
+            let message =
+                format!("cannot sign for {wanted:?}: no keyset that is present has this address, name or fingerprint");
             Err(Failure::absent(message)
                 .with_remedy("insert its token, or set user.signingkey (git config) to one of `tokenkeep keysets`"))
         }

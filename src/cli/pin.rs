@@ -9,7 +9,7 @@ use super::person::{AtTheCommandLine, no_pin, pin_state};
 use super::surroundings::Surroundings;
 use crate::keyset::{self, KeysetError, NoPin, SecurityOfficer, TokenSelector, Tokens};
 use crate::prompter::{PinSource, Prompter};
-use crate::token::{Pin, TokenFlags, TokenInfo};
+use crate::token::{Pin, TokenError, TokenFlags, TokenInfo};
 
 /// What the command line says.
 #[derive(Debug, Subcommand)]
@@ -122,7 +122,12 @@ fn unblock(arguments: &Unblock, around: &Surroundings<'_>) -> Result<Exit, Failu
     // Not agent.toml's source: that one has the user's PIN.
     let source = arguments.so_pin_source.as_ref().unwrap_or(&PinSource::Prompt);
     let prompter = around.prompter(Some(source), arguments.new_pin.new_pin_source.as_ref())?;
-    keyset::pin_unblock(&tokens, &token, &mut Officer(prompter))?;
+    keyset::pin_unblock(&tokens, &token, &mut Officer(prompter)).map_err(|error| match &error {
+        KeysetError::Token(TokenError::Owned { .. }) => Failure::from(error).with_remedy(
+            "if that is the agent, `tokenkeep agent stop`, type this again, and start it again afterwards",
+        ),
+        _ => Failure::from(error),
+    })?;
     let name = token.name();
     around.screen.answer(
         format!("Set a new PIN on {name}. What is on it stays."),

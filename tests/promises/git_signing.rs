@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::symlink;
 
+use crate::support::agent::Agent;
 use crate::support::office::Somebody;
 use crate::support::output::Output;
 use crate::support::terminal::Terminal;
@@ -184,6 +185,17 @@ fn without_the_pin_there_is_no_commit() {
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
     assert_eq!(committer.letter("HEAD"), "G");
+}
+
+#[test]
+fn a_running_agent_signs_for_git() {
+    let committer = Committer::new();
+    let agent = Agent::start(&committer.somebody.machine, &[]);
+    committer.commits("through the agent").ok();
+    assert_eq!(committer.letter("HEAD"), "G");
+    // The token is its own since then: it signed.
+    let keysets = committer.somebody.machine.tokenkeep(&["--no-agent", "keysets"]).ok();
+    keysets.says(&format!("process {}", agent.worker()));
 }
 
 #[test]

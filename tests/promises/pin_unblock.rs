@@ -1,6 +1,7 @@
 //! A locked PIN is not the end where somebody has the SO PIN: looking costs no try, unblocking costs one of the SO PIN and
 //! none of the user's, and what is on the token stays.
 
+use crate::support::agent::Agent;
 use crate::support::machine::TokenKind;
 use crate::support::office::Somebody;
 use crate::support::terminal::Terminal;
@@ -71,6 +72,23 @@ fn a_forgotten_pin_of_a_soft_token_is_set_anew() {
     let somebody = with_so_pin(TokenKind::SoftHsm);
     let answer = somebody.tokenkeep(&[&UNBLOCK[..], &["--json"]].concat()).ok().json();
     assert_eq!(answer["token"]["label"], "default");
+    somebody.signs_with("default", "other.pin");
+}
+
+#[test]
+fn while_an_agent_has_the_token_its_pins_are_shown_and_it_is_named() {
+    let somebody = with_so_pin(TokenKind::SoftHsm);
+    let machine = &somebody.machine;
+    let pin = machine.file("pin").display().to_string();
+    Agent::configure(machine, &format!("pin_source = \"file:{pin}\""));
+    let agent = Agent::start(machine, &[]);
+    somebody.signs_with("default", "pin");
+    states_are(&somebody, "ok", "ok");
+    let refused = somebody.tokenkeep(&UNBLOCK).fails_with(1);
+    refused.says(&format!("process {}", agent.worker())).says("tokenkeep agent stop");
+    somebody.signs_with("default", "pin");
+    agent.stop();
+    somebody.tokenkeep(&UNBLOCK).ok();
     somebody.signs_with("default", "other.pin");
 }
 

@@ -56,11 +56,11 @@ impl Finding {
             State::Note => "note ",
             State::Wrong => "WRONG",
         };
-        let mut lines = format!("{state}  {:<13}  {}", self.concern, showable(&self.what));
-        if let Some(remedy) = &self.remedy {
-            lines += &format!("\n{:22}> {}", "", showable(remedy));
+        let line = format!("{state}  {:<13}  {}", self.concern, showable(&self.what));
+        match &self.remedy {
+            Some(remedy) => format!("{line}\n{:22}> {}", "", showable(remedy)),
+            None => line,
         }
-        lines
     }
 }
 

@@ -43,12 +43,12 @@ fn runtime_directory(named: Option<&Path>) -> Finding {
 fn directory(concern: &'static str, path: &Path) -> Finding {
     let shown = path.display();
     match private(path) {
-        Ok(Some(mode)) if mode & 0o077 == 0 => Finding::ok(concern, shown.to_string()),
-        Ok(Some(mode)) => Finding::wrong(
+        Ok(Some(mode)) if mode & 0o077 != 0 => Finding::wrong(
             concern,
             format!("{shown} can be used by others (mode {mode:04o})"),
             format!("chmod 700 {shown}, after a look at who put what into it"),
         ),
+        Ok(Some(_)) => Finding::ok(concern, shown.to_string()),
         Ok(None) => Finding::ok(concern, format!("{shown}: not there yet, made when it is needed")),
         Err(reason) => Finding::wrong(concern, format!("{shown} {reason}"), "remove it, or set XDG_RUNTIME_DIR"),
     }

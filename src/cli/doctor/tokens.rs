@@ -95,7 +95,7 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags) -> Vec<Finding> {
         ),
         PinState::FinalTry => note("one try of its SO PIN is left", "be sure of it before `tokenkeep pin unblock`"),
         PinState::CountLow => {
-            note("a wrong SO PIN was tried since the last right one", "a right one gives all tries back")
+            note("a wrong SO PIN was tried since the last right one", "a right one gives all tries back");
         }
         PinState::Ok | PinState::NotSet => {}
     }

@@ -86,10 +86,10 @@ impl Method {
         while key.len() < length {
             let parts = [shared_secret, &counter.to_be_bytes(), &self.shared_info];
             match self.hash {
-                KdfHash::Sha1 => key.extend_from_slice(&*hash_of::<Sha1>(parts)),
-                KdfHash::Sha256 => key.extend_from_slice(&*hash_of::<Sha256>(parts)),
-                KdfHash::Sha384 => key.extend_from_slice(&*hash_of::<Sha384>(parts)),
-                KdfHash::Sha512 => key.extend_from_slice(&*hash_of::<Sha512>(parts)),
+                KdfHash::Sha1 => key.extend_from_slice(&hash_of::<Sha1>(parts)),
+                KdfHash::Sha256 => key.extend_from_slice(&hash_of::<Sha256>(parts)),
+                KdfHash::Sha384 => key.extend_from_slice(&hash_of::<Sha384>(parts)),
+                KdfHash::Sha512 => key.extend_from_slice(&hash_of::<Sha512>(parts)),
             }
             counter += 1;
         }

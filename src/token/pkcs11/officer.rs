@@ -9,6 +9,7 @@ use crate::token::{Module, Pin, PinState, Token, TokenError, TokenInfo};
 
 /// What a token says about itself besides [`TokenInfo`], for who looks whether all is well. No log-in is needed for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "PKCS#11's flags, each by itself")]
 pub struct TokenFlags {
     /// what it says about its SO PIN
     pub so_pin_state: PinState,
