@@ -80,13 +80,13 @@ fn an_empty_token_of_the_label_is_resumed_with_its_so_pin_only() {
 fn a_token_is_finished_for_what_it_is_being_made_for_and_only_until_it_is_made() {
     for module in modules() {
         let label = fresh_label("marked");
-        let make = |purpose: &str, so_pin: &str| module.create_token_for(purpose, &label, &pin(so_pin), &pin(PIN));
-        let made = make("this", SO_PIN).unwrap();
-        assert_eq!(make("this", SO_PIN).unwrap().serial, made.serial);
+        let create = |purpose: &str, so_pin: &str| module.create_token_for(purpose, &label, &pin(so_pin), &pin(PIN));
+        let made = create("this", SO_PIN).unwrap();
+        assert_eq!(create("this", SO_PIN).unwrap().serial, made.serial);
         let token = module.open(&made).unwrap();
         assert!(token.is_being_made_for("this").unwrap() && !token.is_being_made_for("that").unwrap());
-        let taken = |result: Result<_, TokenError>| assert!(matches!(result, Err(TokenError::LabelTaken { .. })));
-        taken(make("that", SO_PIN));
+        let refuses = |result: Result<_, TokenError>| assert!(matches!(result, Err(TokenError::LabelTaken { .. })));
+        refuses(create("that", SO_PIN));
         let unlock = token.unlock(pin(PIN)).unwrap();
         unlock.token().put_data("test", "mine", b"1", false).unwrap();
         assert!(!token.is_being_made_for("this").unwrap(), "it holds something else");
@@ -94,7 +94,7 @@ fn a_token_is_finished_for_what_it_is_being_made_for_and_only_until_it_is_made()
         unlock.token().is_made("this").unwrap();
         assert!(token.is_empty().unwrap());
         drop(unlock);
-        taken(make("this", SO_PIN));
+        refuses(create("this", SO_PIN));
     }
 }
 
