@@ -17,7 +17,7 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use zeroize::Zeroizing;
 
-use super::deadline::Deadline;
+use super::deadline::{Deadline, GONE};
 use super::{Environment, PrompterError};
 
 /// How long a program may take to end after it has been told to.
@@ -73,14 +73,13 @@ impl Running {
             let _ = child.wait();
             return Err(failed(io::Error::other("its pipes or its handle are not there")));
         };
-        let patience = environment.patience();
         Ok(Self {
             child,
             handle,
             stdin: Some(stdin),
             stdout,
-            deadline: Deadline::after(patience),
-            patience,
+            deadline: environment.deadline(),
+            patience: environment.patience(),
             program: name,
             what: what.to_owned(),
             done: false,
@@ -89,7 +88,7 @@ impl Running {
 
     /// Waits no longer than this from now on, whatever the person's patience is.
     pub(super) fn within(&mut self, patience: Duration) {
-        self.deadline = Deadline::after(patience);
+        self.deadline.set(patience);
     }
 
     /// Writes to its standard input. A program that does not listen may still answer.
@@ -181,7 +180,11 @@ impl Running {
     }
 
     fn waited(&self, error: &io::Error) -> PrompterError {
-        if error.kind() == io::ErrorKind::TimedOut { self.nobody() } else { self.fails(error.to_string()) }
+        match error.kind() {
+            io::ErrorKind::TimedOut => self.nobody(),
+            GONE => PrompterError::Withdrawn { what: self.what.clone() },
+            _ => self.fails(error.to_string()),
+        }
     }
 
     fn has_ended_within(&mut self, grace: Duration) -> bool {

@@ -1,33 +1,51 @@
-//! Waiting for input, but not for ever.
+//! Waiting for input, but not for ever, and not for somebody who has gone.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+/// What [`Deadline::either`] says when the process for which it is waited has ended.
+pub(super) const GONE: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+
 /// Until when it is waited; without a moment, for as long as it takes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Deadline(Option<Instant>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Deadline {
+    end: Option<Instant>,
+    /// the process that wants the answer: when it ends, nobody does
+    asker: Option<Arc<OwnedFd>>,
+}
 
 impl Deadline {
     pub(super) fn after(patience: Duration) -> Self {
-        Self(Instant::now().checked_add(patience))
+        Self { end: Instant::now().checked_add(patience), asker: None }
     }
 
-    /// Waits until there is something to read, or its end; [`io::ErrorKind::TimedOut`] when there is not in time.
-    pub(super) fn input(self, from: impl AsFd) -> io::Result<()> {
+    /// No longer than the process lives that this is a handle of.
+    pub(super) fn for_asker(self, asker: Option<Arc<OwnedFd>>) -> Self {
+        Self { asker, ..self }
+    }
+
+    /// Another moment, from now.
+    pub(super) fn set(&mut self, patience: Duration) {
+        self.end = Instant::now().checked_add(patience);
+    }
+
+    /// Waits until there is something to read, or its end. [`io::ErrorKind::TimedOut`] when there is not in time, [`GONE`]
+    /// when the asker has gone.
+    pub(super) fn input(&self, from: impl AsFd) -> io::Result<()> {
         self.either(&from, None).map(|_| ())
     }
 
     /// Waits for input or, from a second descriptor, for another event. Which of the two there is: (input, event).
-    pub(super) fn either(self, from: &impl AsFd, event: Option<&dyn AsFd>) -> io::Result<(bool, bool)> {
+    pub(super) fn either(&self, from: &impl AsFd, event: Option<&OwnedFd>) -> io::Result<(bool, bool)> {
+        let handles = event.into_iter().chain(self.asker.as_deref());
         let mut descriptors = vec![PollFd::new(from, PollFlags::IN)];
-        if let Some(event) = &event {
-            descriptors.push(PollFd::from_borrowed_fd(event.as_fd(), PollFlags::IN));
-        }
+        descriptors.extend(handles.map(|handle| PollFd::new(handle, PollFlags::IN)));
         loop {
-            let left = self.0.map(|end| end.saturating_duration_since(Instant::now()));
+            let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             match poll(&mut descriptors, timeout.as_ref()) {
                 Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
@@ -36,7 +54,8 @@ impl Deadline {
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut ready = descriptors.iter().map(|descriptor| !descriptor.revents().is_empty());
-        Ok((ready.next().unwrap_or(false), ready.next().unwrap_or(false)))
+        let is_ready = |at: usize| descriptors.get(at).is_some_and(|descriptor| !descriptor.revents().is_empty());
+        let (input, happened) = (is_ready(0), event.is_some() && is_ready(1));
+        if input || happened { Ok((input, happened)) } else { Err(GONE.into()) }
     }
 }

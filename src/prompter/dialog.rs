@@ -4,12 +4,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zeroize::Zeroizing;
 
 use super::ask::Ask;
 use super::askpass::Askpass;
 use super::command::Command;
-use super::deadline::Deadline;
+use super::deadline::GONE;
 use super::pinentry::{Pinentry, into_pin};
 use super::terminal::{Answer, Terminal};
 use super::{Environment, NEW_PIN_ROUNDS, PinSource, PrompterError, Way};
@@ -65,6 +67,23 @@ impl Dialog {
             }
         }
         Err(PrompterError::NoWay { reasons: reasons.join("; ") })
+    }
+
+    /// For the process that wants the answer: when it ends (Ctrl-C at ssh), the question is withdrawn, which counts as
+    /// cancelled. A process whose number says nothing here is not watched.
+    ///
+    /// # Errors
+    /// [`PrompterError::Withdrawn`] if it has ended already.
+    pub fn for_process(mut self, process: i32) -> Result<Self, PrompterError> {
+        // Negative numbers are nobody's, and 0 is a process that this one cannot see.
+        if let Some(process) = (process > 0).then(|| Pid::from_raw(process)).flatten() {
+            match pidfd_open(process, PidfdFlags::empty()) {
+                Ok(handle) => self.environment = self.environment.with_asker(handle),
+                Err(Errno::SRCH) => return Err(PrompterError::Withdrawn { what: "an answer".to_owned() }),
+                Err(_) => {}
+            }
+        }
+        Ok(self)
     }
 
     /// A PIN that exists.
@@ -141,10 +160,11 @@ impl Dialog {
     }
 
     fn next_line(&self, number: u32, ask: &Ask) -> Result<Pin, PrompterError> {
-        let deadline = Deadline::after(self.environment.patience());
+        let deadline = self.environment.deadline();
         PinSource::Descriptor(number).read_within(None, self.environment.descriptors(), deadline).map_err(|error| {
             match error {
                 PrompterError::NobodyAnswered { .. } => self.nobody(ask),
+                PrompterError::Withdrawn { .. } => PrompterError::Withdrawn { what: ask.what() },
                 other => other,
             }
         })
@@ -154,7 +174,7 @@ impl Dialog {
     fn terminal(&self, path: &Path, ask: &Ask) -> Result<Terminal, PrompterError> {
         let mut terminal = Terminal::open_to_ask(path)
             .map_err(|source| PrompterError::NoTerminal { act: "ask", source })?
-            .within(Deadline::after(self.environment.patience()));
+            .within(self.environment.deadline());
         for line in ask.text().iter().chain(&ask.warning()) {
             terminal.say(line).map_err(|error| self.broke(error, ask))?;
         }
@@ -170,7 +190,11 @@ impl Dialog {
     }
 
     fn broke(&self, source: io::Error, ask: &Ask) -> PrompterError {
-        if source.kind() == io::ErrorKind::TimedOut { self.nobody(ask) } else { PrompterError::Terminal { source } }
+        match source.kind() {
+            io::ErrorKind::TimedOut => self.nobody(ask),
+            GONE => PrompterError::Withdrawn { what: ask.what() },
+            _ => PrompterError::Terminal { source },
+        }
     }
 
     fn nobody(&self, ask: &Ask) -> PrompterError {

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
 
+use super::deadline::Deadline;
 use super::terminal::Terminal;
 
 /// How long a question stands if nothing else is said.
@@ -23,13 +26,14 @@ pub struct Environment {
     terminal: PathBuf,
     patience: Duration,
     descriptors: Option<Vec<u32>>,
+    asker: Option<Arc<OwnedFd>>,
 }
 
 impl Environment {
     /// With these variables (`std::env::vars_os()`), `/dev/tty`, and five minutes of patience.
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let variables = variables.into_iter().filter(|(name, _)| OWN.iter().all(|own| name != own)).collect();
-        Self { variables, terminal: PathBuf::from("/dev/tty"), patience: PATIENCE, descriptors: None }
+        Self { variables, terminal: PathBuf::from("/dev/tty"), patience: PATIENCE, descriptors: None, asker: None }
     }
 
     /// With another terminal than `/dev/tty`.
@@ -64,6 +68,17 @@ impl Environment {
 
     pub(super) fn terminal(&self) -> &Path {
         &self.terminal
+    }
+
+    /// With the process that wants the answer: nobody is asked for one that has ended.
+    pub(super) fn with_asker(mut self, asker: OwnedFd) -> Self {
+        self.asker = Some(Arc::new(asker));
+        self
+    }
+
+    /// Until when a question that is asked now stands.
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::after(self.patience).for_asker(self.asker.clone())
     }
 
     pub(super) fn patience(&self) -> Duration {

@@ -27,6 +27,12 @@ pub enum PrompterError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// Whoever wanted the answer has gone, and with them the question. Nothing was tried.
+    #[error("cannot go on without {what}: the program that wanted it has ended")]
+    Withdrawn {
+        /// What was asked for.
+        what: String,
+    },
     /// There is no terminal to ask at.
     #[error(
         "cannot {act}: there is no terminal ({source}); give a source, e.g. --pin-source file:PATH (for a new PIN \
@@ -113,8 +119,8 @@ pub enum PrompterError {
 }
 
 impl PrompterError {
-    /// Whether the person cancelled, or did not answer in time.
+    /// Whether the person cancelled, or did not answer in time, or before whoever wanted to know had gone.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled { .. } | Self::NobodyAnswered { .. })
+        matches!(self, Self::Cancelled { .. } | Self::NobodyAnswered { .. } | Self::Withdrawn { .. })
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::PrompterError;
-use super::deadline::Deadline;
+use super::deadline::{Deadline, GONE};
 use crate::token::Pin;
 
 /// A source of PINs, as `--pin-source` and `--new-pin-source` name it.
@@ -150,6 +150,9 @@ impl PinSource {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     return Err(PrompterError::NobodyAnswered { what: self.to_string(), waited: Duration::ZERO });
+                }
+                Err(error) if error.kind() == GONE => {
+                    return Err(PrompterError::Withdrawn { what: self.to_string() });
                 }
                 Err(error) => return Err(self.fails(error.to_string())),
             }

@@ -299,6 +299,32 @@ fn a_question_that_nobody_answers_counts_as_cancelled_and_its_window_goes() {
 }
 
 #[test]
+fn a_question_goes_when_the_program_that_asked_has_gone_and_the_next_one_is_asked() {
+    let mut somebody = Somebody::enrolled();
+    let body = "echo \"$1\" >> $HERE/asked; case \"$1\" in *'\"first\"'*) sleep 654 & echo $! > $HERE/sleeper; wait ;; esac; \
+                cat $HERE/pin";
+    let program = script(&somebody.machine, "askpass", body);
+    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
+    let machine = &somebody.machine;
+    let mut command = machine.command("ssh-keygen");
+    let input = fs::File::open(machine.write("message", "a message\n")).unwrap();
+    command.args(["-Y", "sign", "-n", "first", "-f", "key.pub"]).stdin(input).stdout(Stdio::null());
+    let mut first = command.stderr(Stdio::null()).spawn().unwrap();
+    let sleeper = wait_for("the first question", || {
+        fs::read_to_string(machine.file("sleeper")).ok().filter(|number| number.ends_with('\n'))
+    });
+    // As Ctrl-C would.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let began = Instant::now();
+    signs(machine, "second");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let line = fs::read(Path::new("/proc").join(sleeper.trim()).join("cmdline")).unwrap_or_default();
+    assert!(line.is_empty(), "the first dialog goes on");
+    assert_eq!(pin_state(machine), "ok");
+}
+
+#[test]
 fn two_requests_are_asked_about_one_after_the_other_each_for_its_own_use() {
     let mut somebody = Somebody::enrolled();
     let body = "echo begin >> $HERE/asked; echo \"$1\" >> $HERE/asked; sleep 1; echo end >> $HERE/asked; cat $HERE/pin";

@@ -90,11 +90,11 @@ fn tell(writing: &Mutex<()>, mut link: &UnixStream, number: u64, answer: Answer,
 
 /// The way is looked for at each question: a terminal or a display may have come or gone.
 fn ask(person: &Prompting, what: Asked) -> (Answer, Option<Pin>) {
-    let dialog = || Dialog::choose(&person.way, &person.environment);
+    let dialog = |words: &Words| Dialog::choose(&person.way, &person.environment)?.for_process(words.pid);
     let answer = match what {
-        Asked::Pin(words) => return pin(dialog().and_then(|dialog| dialog.pin(&with_program(words)))),
-        Asked::NewPin(words) => return pin(dialog().and_then(|dialog| dialog.new_pin(&with_program(words)))),
-        Asked::Confirmation(words) => match dialog().and_then(|dialog| dialog.confirm(&with_program(words))) {
+        Asked::Pin(words) => return pin(dialog(&words).and_then(|dialog| dialog.pin(&with_program(words)))),
+        Asked::NewPin(words) => return pin(dialog(&words).and_then(|dialog| dialog.new_pin(&with_program(words)))),
+        Asked::Confirmation(words) => match dialog(&words).and_then(|dialog| dialog.confirm(&with_program(words))) {
             Ok(true) => Answer::Yes,
             Ok(false) => Answer::Cancelled,
             Err(error) => no(&error),

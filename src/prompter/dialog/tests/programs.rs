@@ -133,6 +133,47 @@ fn nobody_who_answers_has_cancelled_and_the_programs_are_ended() {
 }
 
 #[test]
+fn a_question_is_withdrawn_when_whoever_wanted_to_know_has_gone() {
+    let place = Place::new();
+    let body = "sleep 987 & echo $$ $! > $PLACE/ids; wait";
+    let mut asker = Started::new("sleep").arg("600").spawn().unwrap();
+    let number = i32::try_from(asker.id()).unwrap();
+    let dialog = command(&place, body).for_process(number).unwrap();
+    let began = Instant::now();
+    let error = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| dialog.pin(&ask()));
+        place.wait_for("ids");
+        asker.kill().unwrap();
+        asking.join().unwrap().unwrap_err()
+    });
+    assert!(matches!(error, PrompterError::Withdrawn { .. }) && error.is_cancelled(), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(15));
+    place.read("ids").split_whitespace().for_each(ends_soon);
+    asker.wait().unwrap();
+    let error = command(&place, body).for_process(number).unwrap_err();
+    assert!(matches!(error, PrompterError::Withdrawn { .. }), "{error}");
+    let own = i32::try_from(std::process::id()).unwrap();
+    for somebody in [own, 0, -1, i32::MIN] {
+        let dialog = command(&place, "echo 123456").for_process(somebody).unwrap();
+        assert_eq!(dialog.pin(&ask()).unwrap().as_str(), "123456");
+    }
+}
+
+#[test]
+fn at_a_terminal_and_at_a_descriptor_a_question_is_withdrawn_too() {
+    let (reader, _writer) = io::pipe().unwrap();
+    let desk = Desk::new();
+    let around = environment(&[]).with_terminal(&desk.path);
+    for way in [Way::Terminal(None), Way::Descriptor(reader.as_raw_fd().try_into().unwrap())] {
+        let mut asker = Started::new("sleep").arg("0.5").spawn().unwrap();
+        let dialog = Dialog::choose(&way, &around).unwrap().for_process(asker.id().try_into().unwrap()).unwrap();
+        let error = dialog.pin(&ask()).unwrap_err();
+        assert!(matches!(error, PrompterError::Withdrawn { .. }), "{way}: {error}");
+        asker.wait().unwrap();
+    }
+}
+
+#[test]
 fn a_program_that_will_not_end_is_ended() {
     let place = Place::new();
     let body =
