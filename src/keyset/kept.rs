@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::token::{Pin, Token, TokenError, TokenInfo, Turn, Unlock};
+use crate::token::{Pin, PinState, Token, TokenError, TokenInfo, Turn, Unlock};
 
 use super::{FoundKeyset, KeysetError, Tokens};
 
@@ -96,9 +96,11 @@ impl Kept {
         tokens.insert(place(info), KeptToken { label: info.label.clone(), open: Some(token.clone()), keysets });
     }
 
-    /// Keeps a token on which keysets were found. One without is let go, so that others can enroll on it.
+    /// Keeps a token on which keysets were found. One without is let go, so that others can enroll on it; and one whose PIN
+    /// is locked, so that `pin unblock` can have it.
     pub fn keep_keysets(&self, info: &TokenInfo, token: &Token, keysets: &[FoundKeyset]) {
-        if keysets.is_empty() && !token.stands() {
+        let of_no_use = keysets.is_empty() || matches!(info.pin_state, PinState::Locked | PinState::NotSet);
+        if of_no_use && !token.stands() {
             self.forget(info);
             return;
         }

@@ -96,6 +96,36 @@ fn at_low_the_pin_once_until_log_off() {
 }
 
 #[test]
+fn commands_use_the_log_in_that_stands_and_the_agent_asks_for_the_yes() {
+    let asked = asked(&[("strict", "high"), ("middle", "medium"), ("easy", "low")]);
+    let machine = &asked.somebody.machine;
+    machine.write("message.txt", "a message\n");
+    let sign = |keyset: &str, pin: &str| {
+        let source = format!("file:{pin}");
+        let line = ["sign", "--keyset", keyset, "--pin-source", &source, "--in", "message.txt", "--out", "signed.p7m"];
+        let _ = std::fs::remove_file(machine.file("signed.p7m"));
+        asked.somebody.tokenkeep(&line)
+    };
+    // The PIN is the command's to bring; where none is needed, none is tried: a wrong one harms nothing.
+    sign("easy", "pin").ok();
+    sign("easy", "wrong.pin").ok();
+    assert!(asked.signs("easy", "one"), "the log-in is not the command's own");
+    sign("middle", "pin").ok();
+    asked.will(&["yes", "no"]);
+    sign("middle", "wrong.pin").ok();
+    sign("middle", "pin").fails_with(4).says("cancelled");
+    assert!(!machine.file("signed.p7m").exists());
+    let questions = asked.questions();
+    assert_eq!(questions.len(), 2, "{questions:?}");
+    for question in &questions {
+        assert!(question.starts_with("confirm\n") && question.contains("middle"), "{question}");
+    }
+    sign("strict", "pin").ok();
+    sign("strict", "wrong.pin").fails_with(4).says("wrong");
+    assert_eq!(asked.asked_for(), [""; 0]);
+}
+
+#[test]
 fn nobody_uses_a_log_in_for_long_and_it_ends() {
     let mut asked = Asked::with(TokenKind::SoftHsm, &[("easy", "low")]);
     asked.start("idle_timeout = \"2s\"");

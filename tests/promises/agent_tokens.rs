@@ -68,10 +68,29 @@ fn a_token_that_another_program_has_made_is_seen_without_a_restart() {
     asked.start("");
     assert!(offers(&asked, "first"));
     // In a process of its own, past the agent: with SoftHSM nobody tells the agent's module of it.
-    asked.enroll("second", "low", &[]);
+    asked.enroll("second", "low", &["--no-agent"]);
     wait_for("the new token is seen", || offers(&asked, "second").then_some(()));
     asked.will(&[PIN]);
     assert!(asked.signs("second", "one"));
+}
+
+#[test]
+fn a_keyset_that_is_named_is_found_on_a_new_token_though_somebody_is_logged_in() {
+    let mut asked = Asked::with(TokenKind::SoftHsm, &[("first", "low")]);
+    asked.somebody.machine.write("message.txt", "a message\n");
+    asked.start("");
+    asked.will(&[PIN]);
+    assert!(asked.signs("first", "one"));
+    asked.enroll("second", "low", &["--no-agent"]);
+    assert!(!offers(&asked, "second"), "to see it would have ended the log-in");
+    assert!(asked.signs("first", "two"));
+    assert_eq!(asked.asked_for(), ["pin"]);
+    let sign = ["sign", "--keyset", "second", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
+    asked.somebody.tokenkeep(&sign).ok();
+    assert!(asked.agent().log().contains("log-ins end"), "{}", asked.agent().log());
+    asked.will(&[PIN]);
+    assert!(asked.signs("first", "three"));
+    assert_eq!(asked.asked_for(), ["pin"], "what ended is asked for again");
 }
 
 #[test]
@@ -126,8 +145,10 @@ fn a_token_that_is_made_anew_behind_its_back_keeps_neither_log_in_nor_keys() {
 
 #[test]
 fn a_token_that_locks_says_so_after_a_warning_and_takes_no_more_pins() {
-    let mut asked = Asked::with(TokenKind::Kryoptic, &[("x", "low")]);
+    let mut asked = Asked::with(TokenKind::Kryoptic, &[]);
     asked.somebody.machine.write("message.txt", "a message\n");
+    asked.somebody.machine.write_secret("so.pin", "so-pin-1234");
+    asked.enroll("x", "low", &["--so-pin-source", "file:so.pin"]);
     // Nine wrong ones, past the agent: Kryoptic locks at the tenth.
     for _ in 0..9 {
         let wrong = ["sign", "--keyset", "x", "--pin-source", "file:wrong.pin", "--in", "message.txt", "--out", "no"];
@@ -144,4 +165,9 @@ fn a_token_that_locks_says_so_after_a_warning_and_takes_no_more_pins() {
     assert_eq!(asked.asked_for(), [""; 0], "a PIN was asked for that cannot be tried");
     let log = asked.agent().log();
     assert!(log.contains("the PIN of token \"x\"") && log.contains("is locked"), "{log}");
+    // The agent lets go of it: who has the SO PIN sets a new one beside it, and the keys are of use again.
+    let unblock = ["pin", "unblock", "x", "--so-pin-source", "file:so.pin", "--new-pin-source", "file:other.pin"];
+    asked.somebody.tokenkeep(&unblock).ok();
+    asked.will(&[Somebody::OTHER_PIN]);
+    wait_for("the new PIN is asked for", || asked.signs("x", "again").then_some(()));
 }

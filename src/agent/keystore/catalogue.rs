@@ -130,6 +130,8 @@ impl Inner {
                     self.events.tell(&Event::Changed(other.clone()));
                 }
                 Some(other) if other.pin_state == PinState::Locked && token.pin_state != PinState::Locked => {
+                    // Nothing can be done with it here until somebody with the SO PIN has had it.
+                    self.tokens.forget(token);
                     self.events.tell(&Event::PinLocked(other.clone()));
                 }
                 Some(_) => {}
