@@ -9,11 +9,11 @@ use crate::agent::client::Agent;
 use crate::carrier::Carrier;
 use crate::keyset::{
     self, Answered, Decrypted, Deleted, EnrollOptions, Enrolled, Enrollment, FoundKeyset, KeysetChoice, KnownLog,
-    Person, SignOptions, TokenTrouble, Tokens, Trust,
+    Person, SecurityOfficer, SignOptions, TokenSelector, TokenTrouble, Tokens, Trust,
 };
 use crate::letter::Letter;
 use crate::statement::{Operation, SignedStatement};
-use crate::token::TokenInfo;
+use crate::token::{TokenFlags, TokenInfo};
 
 /// Whoever does the acts.
 #[derive(Debug)]
@@ -139,6 +139,30 @@ impl Desk {
         match self {
             Self::Here(tokens) => Ok(keyset::pin_change(tokens, keyset, person)?),
             Self::There(agent) => Ok(agent.pin_change(keyset, person)?),
+        }
+    }
+
+    /// What tokens say about their PINs: the one that was named, or all.
+    pub fn pins(&self, token: Option<&TokenSelector>) -> Result<Vec<(TokenInfo, TokenFlags)>, Failure> {
+        match self {
+            Self::Here(tokens) => Ok(tokens.pins(token)?),
+            Self::There(agent) => Ok(agent.pins(token)?),
+        }
+    }
+
+    /// Sets a new PIN by the SO PIN; answers on which token.
+    pub fn pin_unblock(
+        &self,
+        token: Option<&TokenSelector>,
+        officer: &mut dyn SecurityOfficer,
+    ) -> Result<TokenInfo, Failure> {
+        match self {
+            Self::Here(tokens) => {
+                let token = tokens.token_or_only(token)?;
+                keyset::pin_unblock(tokens, &token, officer)?;
+                Ok(token)
+            }
+            Self::There(agent) => Ok(agent.pin_unblock(token, officer)?),
         }
     }
 

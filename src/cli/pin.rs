@@ -7,9 +7,9 @@ use super::arguments::{ExistingPin, NewPin, WhichKeyset};
 use super::exit::{Exit, Failure};
 use super::person::{AtTheCommandLine, no_pin, pin_state};
 use super::surroundings::Surroundings;
-use crate::keyset::{self, KeysetError, NoPin, SecurityOfficer, TokenSelector, Tokens};
+use crate::keyset::{NoPin, SecurityOfficer, TokenSelector};
 use crate::prompter::{PinSource, Prompter};
-use crate::token::{Pin, TokenError, TokenFlags, TokenInfo};
+use crate::token::{Pin, TokenInfo};
 
 /// What the command line says.
 #[derive(Debug, Subcommand)]
@@ -74,18 +74,10 @@ fn change(arguments: &Change, around: &Surroundings<'_>) -> Result<Exit, Failure
 }
 
 fn status(arguments: &Status, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let tokens = around.tokens()?;
-    let shown = match &arguments.token {
-        Some(selector) => vec![tokens.token(selector)?],
-        None => tokens.list()?,
-    };
-    let shown = shown
-        .into_iter()
-        .map(|token| Ok((flags_of(&tokens, &token)?, token)))
-        .collect::<Result<Vec<(TokenFlags, TokenInfo)>, KeysetError>>()?;
+    let shown = around.desk()?.pins(arguments.token.as_ref())?;
     let rows = shown
         .iter()
-        .map(|(flags, token)| {
+        .map(|(token, flags)| {
             vec![
                 token.label.clone(),
                 token.serial.clone(),
@@ -97,7 +89,7 @@ fn status(arguments: &Status, around: &Surroundings<'_>) -> Result<Exit, Failure
         .collect();
     let value: Vec<_> = shown
         .iter()
-        .map(|(flags, token)| {
+        .map(|(token, flags)| {
             json!({
                 "label": token.label,
                 "serial": token.serial,
@@ -112,22 +104,12 @@ fn status(arguments: &Status, around: &Surroundings<'_>) -> Result<Exit, Failure
     around.screen.table(&["label", "serial", "PIN", "SO PIN", "module"], rows, "No token is present.", &value)
 }
 
-fn flags_of(tokens: &Tokens, token: &TokenInfo) -> Result<TokenFlags, KeysetError> {
-    Ok(tokens.module_of(token)?.flags(token)?)
-}
-
 fn unblock(arguments: &Unblock, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let tokens = around.tokens()?;
-    let token = tokens.token_or_only(arguments.token.as_ref())?;
+    let desk = around.desk()?;
     // Not agent.toml's source: that one has the user's PIN.
     let source = arguments.so_pin_source.as_ref().unwrap_or(&PinSource::Prompt);
     let prompter = around.prompter(Some(source), arguments.new_pin.new_pin_source.as_ref())?;
-    keyset::pin_unblock(&tokens, &token, &mut Officer(prompter)).map_err(|error| match &error {
-        KeysetError::Token(TokenError::Owned { .. }) => Failure::from(error).with_remedy(
-            "if that is the agent, `tokenkeep agent stop`, type this again, and start it again afterwards",
-        ),
-        _ => Failure::from(error),
-    })?;
+    let token = desk.pin_unblock(arguments.token.as_ref(), &mut Officer(prompter))?;
     let name = token.name();
     around.screen.answer(
         format!("Set a new PIN on {name}. What is on it stays."),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::token::{KeysetName, Pin, TokenInfo};
 
-use super::FoundKeyset;
+use super::{FoundKeyset, SecurityOfficer};
 
 /// Which PIN is asked for, and why.
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +155,11 @@ pub trait Person {
     fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
         let _ = (operation, keyset);
         Err(NoPin::Unavailable("there is no way to ask for a confirmation here".to_owned()))
+    }
+
+    /// Who has the SO PIN, for the one act that needs it; none where nobody does.
+    fn security_officer(&mut self) -> Option<&mut dyn SecurityOfficer> {
+        None
     }
 
     /// How far the act is.

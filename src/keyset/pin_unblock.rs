@@ -1,6 +1,6 @@
 //! A new PIN for a token whose PIN is locked or forgotten, set by its security officer.
 
-use crate::token::{Pin, PinState, TokenError, TokenInfo};
+use crate::token::{Pin, PinState, TokenError, TokenFlags, TokenInfo};
 
 use super::choose::list_or;
 use super::{KeysetError, NoPin, TokenSelector, Tokens};
@@ -40,6 +40,16 @@ pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn Security
 }
 
 impl Tokens {
+    /// What the token that was named says about its PINs, else what all do. Tries nothing.
+    pub fn pins(&self, selector: Option<&TokenSelector>) -> Result<Vec<(TokenInfo, TokenFlags)>, KeysetError> {
+        let tokens = match selector {
+            Some(selector) => vec![self.token(selector)?],
+            None => self.list()?,
+        };
+        let flags = |token: TokenInfo| Ok((token.clone(), self.module_of(&token)?.flags(&token)?));
+        tokens.into_iter().map(flags).collect()
+    }
+
     /// The token that was named, else the only one that is present.
     pub fn token_or_only(&self, selector: Option<&TokenSelector>) -> Result<TokenInfo, KeysetError> {
         if let Some(selector) = selector {

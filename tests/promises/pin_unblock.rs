@@ -76,7 +76,7 @@ fn a_forgotten_pin_of_a_soft_token_is_set_anew() {
 }
 
 #[test]
-fn while_an_agent_has_the_token_its_pins_are_shown_and_it_is_named() {
+fn an_agent_that_has_the_token_shows_its_pins_and_unblocks_them() {
     let somebody = with_so_pin(TokenKind::SoftHsm);
     let machine = &somebody.machine;
     let pin = machine.file("pin").display().to_string();
@@ -84,11 +84,12 @@ fn while_an_agent_has_the_token_its_pins_are_shown_and_it_is_named() {
     let agent = Agent::start(machine, &[]);
     somebody.signs_with("default", "pin");
     states_are(&somebody, "ok", "ok");
-    let refused = somebody.tokenkeep(&UNBLOCK).fails_with(1);
-    refused.says(&format!("process {}", agent.worker())).says("tokenkeep agent stop");
+    let apart = [&UNBLOCK[..], &["--no-agent"]].concat();
+    somebody.tokenkeep(&apart).fails_with(1).says(&format!("process {}", agent.worker()));
     somebody.signs_with("default", "pin");
-    agent.stop();
     somebody.tokenkeep(&UNBLOCK).ok();
+    somebody.signs_with("default", "other.pin");
+    agent.stop();
     somebody.signs_with("default", "other.pin");
 }
 

@@ -114,6 +114,11 @@ fn what_is_asked_and_refused_is_told_in_the_same_words() {
         ("tokens", 0),
         ("tokens --json", 0),
         ("keysets", 0),
+        ("pin status", 0),
+        ("pin status default --json", 0),
+        ("pin status nowhere", 3),
+        ("pin unblock default --so-pin-source file:empty.pin --new-pin-source file:pin", 4),
+        ("pin unblock default --so-pin-source file:pin --new-pin-source file:short.pin", 4),
         ("keysets --json", 0),
         ("keyset show default", 0),
         ("keyset show default --json", 0),
@@ -221,6 +226,30 @@ fn a_wrong_pin_costs_one_try() {
         .tokenkeep_without_terminal(&["sign", "message.txt", "--out", "x", "--pin-source", "file:pin"])
         .fails_with(4);
     assert!(machine.listed_token("default").is_at_final_try());
+}
+
+#[test]
+fn a_forgotten_pin_is_set_anew_by_the_so_pin() {
+    let somebody = Somebody::new();
+    let machine = &somebody.machine;
+    somebody.issue("the.letter");
+    machine.write_secret("so.pin", "the-so-pin-8642");
+    let agent = Agent::start(machine, &[]);
+    let enroll = ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
+    through(machine, &[&enroll[..], &["--so-pin-source", "file:so.pin"]].concat()).ok();
+    let unblock = |so_pin: &str| {
+        through(machine, &["pin", "unblock", "--so-pin-source", so_pin, "--new-pin-source", "file:other.pin"])
+    };
+    machine.write("message.txt", "a message\n");
+    let sign = |pin: &str| through(machine, &["sign", "message.txt", "--out", "x", "--pin-source", pin]);
+    unblock("file:wrong.pin").fails_with(4).says("SO PIN");
+    sign("file:pin").ok();
+    unblock("file:so.pin").ok().says("default");
+    sign("file:pin").fails_with(4);
+    sign("file:other.pin").ok();
+    through(machine, &["pin", "status"]).ok().says("default");
+    assert!(agent.stop().success());
+    somebody.signs_with("default", "other.pin");
 }
 
 #[test]

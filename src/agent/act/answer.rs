@@ -8,7 +8,7 @@ use crate::keyset::{
     TokenTrouble,
 };
 use crate::statement::Answer;
-use crate::token::{KeyId, KeysetName, SecurityLevel, StoredCertificate, TokenInfo};
+use crate::token::{KeyId, KeysetName, PinState, SecurityLevel, StoredCertificate, TokenFlags, TokenInfo};
 
 /// What came of an act. In JSON an object with one member.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +54,10 @@ pub enum ActAnswer {
     },
     /// the PIN is changed
     PinChanged {},
+    /// what tokens say about their PINs
+    Pins(Vec<PinsOnWire>),
+    /// the token whose PIN is a new one
+    PinSet(TokenInfo),
     /// the keyset is gone
     Deleted {
         /// private keys destroyed
@@ -87,6 +91,32 @@ impl From<Answered> for ActAnswer {
 impl From<Deleted> for ActAnswer {
     fn from(deleted: Deleted) -> Self {
         Self::Deleted { keys: deleted.keys, certificates: deleted.certificates }
+    }
+}
+
+/// What a token says about its PINs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinsOnWire {
+    token: TokenInfo,
+    so_pin_state: PinState,
+    pin_to_be_changed: bool,
+    pin_at_the_reader: bool,
+    login_required: bool,
+    broken: bool,
+}
+
+impl From<(TokenInfo, TokenFlags)> for PinsOnWire {
+    fn from((token, flags): (TokenInfo, TokenFlags)) -> Self {
+        let TokenFlags { so_pin_state, pin_to_be_changed, pin_at_the_reader, login_required, broken } = flags;
+        Self { token, so_pin_state, pin_to_be_changed, pin_at_the_reader, login_required, broken }
+    }
+}
+
+impl From<PinsOnWire> for (TokenInfo, TokenFlags) {
+    fn from(pins: PinsOnWire) -> Self {
+        let PinsOnWire { token, so_pin_state, pin_to_be_changed, pin_at_the_reader, login_required, broken } = pins;
+        (token, TokenFlags { so_pin_state, pin_to_be_changed, pin_at_the_reader, login_required, broken })
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use super::super::wiped::WipedBuffer;
 use super::{Asked, Errand, Line, Reply, ReplyTo};
 use crate::carrier::{Carrier, CarrierError};
-use crate::keyset::{NoPin, Notice, Person, PinRequest, Step};
+use crate::keyset::{NoPin, Notice, Person, PinRequest, SecurityOfficer, Step};
 use crate::token::{Pin, TokenInfo};
 
 /// An act's conversation with the command that asked for it. The stream's other direction carries nothing more: when it
@@ -139,6 +139,19 @@ impl Conversation {
 pub struct RemotePerson<'a>(pub &'a Conversation);
 
 impl RemotePerson<'_> {
+    fn pin_for(&self, question: Asked) -> Result<Pin, NoPin> {
+        match self.0.ask(|number| Line::Ask { number, question }) {
+            Some(Reply::Pin(pin)) => {
+                let no_pin = || NoPin::Unavailable("the command's answer is no PIN".to_owned());
+                let mut text = pin.into_text().ok_or_else(no_pin)?;
+                Pin::new(std::mem::take(&mut *text)).map_err(|error| NoPin::Unavailable(error.to_string()))
+            }
+            Some(Reply::No(reason)) => Err(reason),
+            Some(_) => Err(unfitting()),
+            None => Err(NoPin::Cancelled),
+        }
+    }
+
     fn yes(&self, question: Asked) -> Result<(), NoPin> {
         match self.0.ask(|number| Line::Ask { number, question }) {
             Some(Reply::Yes {}) => Ok(()),
@@ -151,20 +164,15 @@ impl RemotePerson<'_> {
 
 impl Person for RemotePerson<'_> {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        match self.0.ask(|number| Line::Ask { number, question: request.into() }) {
-            Some(Reply::Pin(pin)) => {
-                let no_pin = || NoPin::Unavailable("the command's answer is no PIN".to_owned());
-                let mut text = pin.into_text().ok_or_else(no_pin)?;
-                Pin::new(std::mem::take(&mut *text)).map_err(|error| NoPin::Unavailable(error.to_string()))
-            }
-            Some(Reply::No(reason)) => Err(reason),
-            Some(_) => Err(unfitting()),
-            None => Err(NoPin::Cancelled),
-        }
+        self.pin_for(request.into())
     }
 
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
         self.yes(Asked::LastTry { token: token.clone() })
+    }
+
+    fn security_officer(&mut self) -> Option<&mut dyn SecurityOfficer> {
+        Some(self)
     }
 
     fn progress(&mut self, step: Step) {
@@ -173,6 +181,20 @@ impl Person for RemotePerson<'_> {
 
     fn notice(&mut self, notice: Notice) {
         self.0.say(&Line::Notice(notice));
+    }
+}
+
+impl SecurityOfficer for RemotePerson<'_> {
+    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        self.yes(Asked::LastSoTry { token: token.clone() })
+    }
+
+    fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
+        self.pin_for(Asked::SoPin { token: token.clone() })
+    }
+
+    fn new_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
+        self.pin_for(Asked::NewInstead { token: token.clone() })
     }
 }
 

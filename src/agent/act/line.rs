@@ -71,6 +71,21 @@ pub enum Asked {
         /// for the token of this label
         label: String,
     },
+    /// the SO PIN that the token has
+    SoPin {
+        /// which token
+        token: TokenInfo,
+    },
+    /// a new PIN in the place of one that is locked or forgotten
+    NewInstead {
+        /// on which token
+        token: TokenInfo,
+    },
+    /// whether to risk the last try of the SO PIN
+    LastSoTry {
+        /// which token
+        token: TokenInfo,
+    },
     /// whether to risk the token's last try
     LastTry {
         /// which token

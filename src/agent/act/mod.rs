@@ -17,10 +17,10 @@ mod no_carrier;
 mod perform;
 mod request;
 
-pub use answer::{ActAnswer, EnrolledKeyset, FoundKeysets, KeysetOnWire, TroubleOnWire};
+pub use answer::{ActAnswer, EnrolledKeyset, FoundKeysets, KeysetOnWire, PinsOnWire, TroubleOnWire};
 pub use bytes::Bytes;
 pub use conversation::{Conversation, RemoteCarrier, RemotePerson};
 pub use line::{Asked, Errand, Line, Reply, ReplyTo};
 pub use no_carrier::NoCarrier;
 pub use perform::perform;
-pub use request::{ActRequest, Choice, Enroll, NewTokenIn, OnlineOrFile, Order};
+pub use request::{ActRequest, Choice, Enroll, NewTokenIn, OnlineOrFile, Order, text_of};

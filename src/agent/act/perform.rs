@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::request::selector;
 use super::{ActAnswer, ActRequest, Choice, FoundKeysets, OnlineOrFile};
 use crate::carrier::Carrier;
 use crate::keyset::{self, Enrollment, ErrorKind, FoundKeyset, KeysetError, Person, SignOptions, Tokens};
@@ -61,6 +62,18 @@ pub fn perform(
         ActRequest::ChangePin { keyset } => {
             keyset::pin_change(tokens, &chosen(tokens, &keyset)?, person)?;
             ActAnswer::PinChanged {}
+        }
+        ActRequest::LookAtPins { token } => {
+            let token = token.as_deref().map(selector).transpose().map_err(usage)?;
+            let pins = tokens.pins(token.as_ref())?;
+            ActAnswer::Pins(pins.into_iter().map(Into::into).collect())
+        }
+        ActRequest::UnblockPin { token } => {
+            let token = token.as_deref().map(selector).transpose().map_err(usage)?;
+            let token = tokens.token_or_only(token.as_ref())?;
+            let nobody = || usage("cannot set a new PIN: nobody here has the SO PIN".to_owned());
+            keyset::pin_unblock(tokens, &token, person.security_officer().ok_or_else(nobody)?)?;
+            ActAnswer::PinSet(token)
         }
         ActRequest::DeleteKeyset { keyset } => keyset::delete(tokens, &chosen(tokens, &keyset)?, person)?.into(),
         ActRequest::Enroll(enroll) => {

@@ -71,6 +71,16 @@ pub enum ActRequest {
         /// which one
         keyset: Choice,
     },
+    /// what tokens say about their PINs
+    LookAtPins {
+        /// of this one: PKCS#11 URI, serial number or label; none: of all
+        token: Option<String>,
+    },
+    /// set a new PIN by the SO PIN
+    UnblockPin {
+        /// on this one: PKCS#11 URI, serial number or label; none: the only one
+        token: Option<String>,
+    },
     /// delete a keyset
     DeleteKeyset {
         /// which one
@@ -92,6 +102,8 @@ impl ActRequest {
             Self::Administer { .. } => "sign the command",
             Self::OpenResponse { .. } => "open the response",
             Self::ChangePin { .. } => "change the PIN",
+            Self::LookAtPins { .. } => "look at the PINs",
+            Self::UnblockPin { .. } => "set a new PIN",
             Self::DeleteKeyset { .. } => "delete the keyset",
             Self::Enroll(_) => "enroll",
         }
@@ -99,7 +111,7 @@ impl ActRequest {
 
     /// Does it leave tokens and keysets as they are?
     pub fn changes_nothing(&self) -> bool {
-        !matches!(self, Self::ChangePin { .. } | Self::DeleteKeyset { .. } | Self::Enroll(_))
+        !matches!(self, Self::ChangePin { .. } | Self::UnblockPin { .. } | Self::DeleteKeyset { .. } | Self::Enroll(_))
     }
 }
 
@@ -287,11 +299,12 @@ impl Enroll {
     }
 }
 
-fn selector(text: &str) -> Result<TokenSelector, String> {
+pub(super) fn selector(text: &str) -> Result<TokenSelector, String> {
     text.parse().map_err(|error| format!("cannot use {text:?} as a token's name: {error}"))
 }
 
-fn text_of(selector: &TokenSelector) -> String {
+/// A token's name as it was typed.
+pub fn text_of(selector: &TokenSelector) -> String {
     match selector {
         TokenSelector::Uri(uri) => uri.to_string(),
         TokenSelector::SerialOrLabel(text) => text.clone(),

@@ -18,15 +18,17 @@ use std::time::{Duration, Instant};
 pub use error::ClientError;
 
 use self::http::Exchange;
-use super::act::{ActAnswer, ActRequest, Asked, Choice, Enroll, Errand, Line, NoCarrier, OnlineOrFile, Reply, ReplyTo};
+use super::act::{
+    ActAnswer, ActRequest, Asked, Choice, Enroll, Errand, Line, NoCarrier, OnlineOrFile, Reply, ReplyTo, text_of,
+};
 use crate::carrier::Carrier;
 use crate::keyset::{
     Answered, Decrypted, Deleted, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, KnownLog, NoPin,
-    Person, PinRequest, TokenTrouble,
+    Person, PinRequest, SecurityOfficer, TokenSelector, TokenTrouble,
 };
 use crate::letter::Letter;
 use crate::statement::{Answer, Operation, SignedStatement};
-use crate::token::TokenInfo;
+use crate::token::{Pin, TokenFlags, TokenInfo};
 
 /// How long an agent may take to take a request, which it does before anything else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -181,6 +183,26 @@ impl Agent {
         }
     }
 
+    /// What tokens say about their PINs: the one that was named, or all.
+    pub fn pins(&self, token: Option<&TokenSelector>) -> Result<Vec<(TokenInfo, TokenFlags)>, ClientError> {
+        match self.simple(&ActRequest::LookAtPins { token: token.map(text_of) })? {
+            ActAnswer::Pins(pins) => Ok(pins.into_iter().map(Into::into).collect()),
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
+    /// Sets a new PIN by the SO PIN; answers on which token.
+    pub fn pin_unblock(
+        &self,
+        token: Option<&TokenSelector>,
+        officer: &mut dyn SecurityOfficer,
+    ) -> Result<TokenInfo, ClientError> {
+        match self.act(&ActRequest::UnblockPin { token: token.map(text_of) }, &mut OnlyOfficer(officer), &NoCarrier)? {
+            ActAnswer::PinSet(token) => Ok(token),
+            _ => Err(ClientError::Unfitting),
+        }
+    }
+
     /// Deletes a keyset.
     pub fn delete(&self, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<Deleted, ClientError> {
         match self.act(&ActRequest::DeleteKeyset { keyset: Choice::of(keyset) }, person, &NoCarrier)? {
@@ -302,17 +324,26 @@ fn asked(question: &Asked, operation: &'static str, person: &mut dyn Person) -> 
         Asked::Resumed { token } => person.pin(PinRequest::Resumed { token }),
         Asked::New { label } => person.pin(PinRequest::New { label }),
         Asked::NewSoPin { label } => person.pin(PinRequest::NewSoPin { label }),
-        Asked::LastTry { token } => {
-            return match person.risks_last_try(token) {
-                Ok(()) => Reply::Yes {},
-                Err(reason) => Reply::No(reason),
-            };
-        }
+        Asked::LastTry { token } => return yes(person.risks_last_try(token)),
+        Asked::LastSoTry { token } => return yes(officer(person).and_then(|officer| officer.risks_last_try(token))),
+        Asked::SoPin { token } => officer(person).and_then(|officer| officer.so_pin(token)),
+        Asked::NewInstead { token } => officer(person).and_then(|officer| officer.new_pin(token)),
     };
     match pin {
         Ok(pin) => Reply::Pin(pin.as_str().as_bytes().into()),
         Err(reason) => Reply::No(reason),
     }
+}
+
+fn yes(answer: Result<(), NoPin>) -> Reply {
+    match answer {
+        Ok(()) => Reply::Yes {},
+        Err(reason) => Reply::No(reason),
+    }
+}
+
+fn officer(person: &mut dyn Person) -> Result<&mut dyn SecurityOfficer, NoPin> {
+    person.security_officer().ok_or_else(|| NoPin::Unavailable("nobody here has the SO PIN".to_owned()))
 }
 
 fn carried(errand: Errand, carrier: &dyn Carrier) -> Reply {
@@ -333,11 +364,28 @@ fn carried(errand: Errand, carrier: &dyn Carrier) -> Reply {
     }
 }
 
+/// For the act that asks for the SO PIN and for no other.
+struct OnlyOfficer<'a>(&'a mut dyn SecurityOfficer);
+
+impl Person for OnlyOfficer<'_> {
+    fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        Err(NoPin::Unavailable("only the SO PIN is asked for".to_owned()))
+    }
+
+    fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+        Err(NoPin::LastTry)
+    }
+
+    fn security_officer(&mut self) -> Option<&mut dyn SecurityOfficer> {
+        Some(&mut *self.0)
+    }
+}
+
 /// For acts that ask nobody.
 struct Nobody;
 
 impl Person for Nobody {
-    fn pin(&mut self, _request: PinRequest<'_>) -> Result<crate::token::Pin, NoPin> {
+    fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
         Err(NoPin::Unavailable("nobody is asked for this".to_owned()))
     }
 

@@ -1,6 +1,6 @@
 //! The person behind a use, as the acts of keysets know one: by the way that the agent has to them.
 
-use crate::keyset::{FoundKeyset, NoPin, Notice, Person, PinRequest};
+use crate::keyset::{FoundKeyset, NoPin, Notice, Person, PinRequest, SecurityOfficer};
 use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
 
 use super::super::{Asks, Question, Usage};
@@ -95,6 +95,10 @@ impl Person for Confirmed<'_> {
         let mut person = AskedPerson::new(self.asks, self.usage);
         person.concerns(keyset);
         person.confirm(operation, keyset)
+    }
+
+    fn security_officer(&mut self) -> Option<&mut dyn SecurityOfficer> {
+        self.command.security_officer()
     }
 
     fn progress(&mut self, step: crate::keyset::Step) {

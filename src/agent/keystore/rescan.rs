@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Inner, LogOff};
-use crate::agent::act::ActRequest;
+use crate::agent::act::{ActRequest, Choice};
 use crate::keyset::{ErrorKind, KeysetChoice, KeysetError, NewToken};
 
 /// An act that is going on; counted as long as it lives.
@@ -31,6 +31,9 @@ impl Drop for Acting<'_> {
 pub(super) fn wanted(request: &ActRequest) -> Option<KeysetChoice> {
     let choice = match request {
         ActRequest::ListTokens {} | ActRequest::ListKeysets {} => return Some(KeysetChoice::default()),
+        ActRequest::LookAtPins { token } | ActRequest::UnblockPin { token } => {
+            Choice { token: token.clone(), ..Choice::default() }.to_choice().ok()?
+        }
         ActRequest::ChooseKeyset(keyset)
         | ActRequest::Sign { keyset, .. }
         | ActRequest::Decrypt { keyset, .. }
