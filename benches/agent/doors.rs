@@ -12,7 +12,7 @@ use cryptoki::types::AuthPin;
 
 use crate::measure::{Contender, Plan, measure};
 use crate::peers;
-use crate::ssh::{self, ListedKey};
+use crate::ssh;
 use crate::stage::run_on;
 use crate::support::machine::{TokenKind, softhsm_module};
 use crate::support::story::Story;
@@ -120,12 +120,14 @@ pub fn measure_all(plan: &Plan) {
     let kinds = [("RSA-2048", "ssh-rsa", "rsa", false), ("P-256", "ecdsa-sha2-nistp256", LABEL, true)];
     for (name, kind, keyset, elliptic) in kinds {
         let raw = token.signing(elliptic);
-        let through_agent = ssh::Signing::new(&agent, of_kind(&keys, kind));
+        let key = keys.iter().find(|key| key.kind() == kind && key.comment.starts_with(keyset)).expect(kind);
+        let through_agent = ssh::Signing::new(&agent, key);
         let mut contenders: Vec<(&str, Box<dyn Contender>)> =
             vec![("raw", Box::new(raw)), ("agent-ssh", Box::new(through_agent))];
         contenders.push(("agent-api", Box::new(api::Signing::new(&agent.with_file_name("api.sock"), keyset))));
         if let Some(peer) = &ssh_agent {
-            contenders.push(("peer ssh-agent", Box::new(ssh::Signing::new(&peer.socket, of_kind(&peer.keys(), kind)))));
+            assert!(peer.keys().iter().any(|other| other.blob == key.blob), "ssh-agent has another key");
+            contenders.push(("peer ssh-agent", Box::new(ssh::Signing::new(&peer.socket, key))));
         }
         if let Some(peer) = &p11_kit {
             contenders.push(("peer p11-kit", Box::new(peer.signing(elliptic))));
@@ -136,9 +138,4 @@ pub fn measure_all(plan: &Plan) {
             measure(plan, &name.to_owned(), threads, &contenders);
         }
     }
-}
-
-fn of_kind<'a>(keys: &'a [ListedKey], kind: &str) -> &'a ListedKey {
-    let found = keys.iter().find(|key| key.kind() == kind);
-    found.unwrap_or_else(|| panic!("no {kind} key among {:?}", keys.iter().map(|key| &key.comment).collect::<Vec<_>>()))
 }

@@ -107,7 +107,7 @@ impl Contender for Signing {
         let mut answer = Vec::new();
         Box::new(move || {
             connection.exchange(&self.request, &mut answer);
-            assert_eq!(answer.first(), Some(&SIGN_RESPONSE), "the agent refused to sign");
+            assert_eq!(answer.first(), Some(&SIGN_RESPONSE), "{} refused to sign", self.socket.display());
         })
     }
 }
