@@ -33,8 +33,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    pub fn new(stage: &Stage, key: &TokenKey) -> Self {
-        Self { key: key.clone(), ciphertext: stage.ciphertext_for(key) }
+    pub fn new(key: &TokenKey) -> Self {
+        Self { key: key.clone(), ciphertext: Stage::ciphertext_for(key) }
     }
 }
 

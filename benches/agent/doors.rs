@@ -135,7 +135,7 @@ pub fn measure_all(plan: &Plan) {
         let contenders: Vec<(&str, &dyn Contender)> =
             contenders.iter().map(|(who, contender)| (*who, &**contender)).collect();
         for threads in THREADS {
-            measure(plan, &name.to_owned(), threads, &contenders);
+            measure(plan, name, threads, &contenders);
         }
     }
 }

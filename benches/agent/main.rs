@@ -63,7 +63,7 @@ fn direct(plan: &Plan) {
     }
     for (name, key) in stage.reading_keys() {
         let raw = raw::Reading::new(&stage, &key);
-        let direct = direct::Reading::new(&stage, &key);
+        let direct = direct::Reading::new(&key);
         for threads in THREADS {
             measure(plan, &name, threads, &[("raw", &raw), ("unlock", &direct)]);
         }

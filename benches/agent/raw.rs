@@ -53,7 +53,7 @@ pub struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub fn new(stage: &'a Stage, key: &TokenKey) -> Self {
-        Self { stage, key: key.clone(), ciphertext: stage.ciphertext_for(key) }
+        Self { stage, key: key.clone(), ciphertext: Stage::ciphertext_for(key) }
     }
 }
 

@@ -108,7 +108,7 @@ impl Stage {
     }
 
     /// A content-encryption key encrypted to this one; nothing for a key on a curve.
-    pub fn ciphertext_for(&self, key: &TokenKey) -> Vec<u8> {
+    pub fn ciphertext_for(key: &TokenKey) -> Vec<u8> {
         if key.algorithm().is_elliptic_curve() {
             return Vec::new();
         }
