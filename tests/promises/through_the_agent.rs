@@ -1,12 +1,15 @@
 //! With an agent running, the commands are the same: what they do, what they say, how they end. The agent does the
 //! token's part, the command is asked for the PIN and carries the bytes; when it goes, nothing more is tried.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use tokenkeep::cmp::{PkiBody, PkiMessage};
 
 use crate::support::agent::{Agent, wait_for};
@@ -278,10 +281,16 @@ fn a_command_that_is_killed_at_its_prompt_has_tried_nothing_and_holds_nobody_up(
     let machine = &somebody.machine;
     let _agent = Agent::start(machine, &[]);
     machine.write("message.txt", "a message\n");
-    let mut terminal = Terminal::tokenkeep(machine, &["sign", "message.txt", "--out", "x"]);
-    terminal.expect("PIN of token");
-    drop(terminal);
-    through(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]).ok();
+    // A pipe in the PIN's place: whoever opens it waits for what never comes.
+    machine.run("mkfifo", &["-m", "600", "asked"], b"").ok();
+    let killed = spawned(machine, &["sign", "message.txt", "--pin-source", "file:asked", "--out", "x"]);
+    let nonblocking = OFlags::NONBLOCK.bits().try_into().unwrap();
+    let _pipe = wait_for("the command asks for the PIN", || {
+        OpenOptions::new().write(true).custom_flags(nonblocking).open(machine.file("asked")).ok()
+    });
+    kill(killed);
+    let mut next = spawned(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]);
+    assert!(wait_for("the next one has its turn", || next.try_wait().unwrap()).success());
     through(machine, &["keysets"]).ok().says("default");
 }
 
