@@ -62,10 +62,9 @@ impl PublicKey {
     pub(super) fn elliptic_curve(parameters: &[u8], point: &[u8]) -> Option<Self> {
         let curve = der::asn1::ObjectIdentifier::from_der(parameters).ok()?;
         let algorithm = KeyAlgorithm::ALL.into_iter().find(|known| known.curve() == Some(curve))?;
-        let point = match <&OctetStringRef>::from_der(point) {
-            Ok(wrapped) => wrapped.as_bytes(),
-            Err(_) => point,
-        };
+        // A point that is not wrapped can look as if it were: both begin with 4.
+        let wrapped = <&OctetStringRef>::from_der(point).ok().map(OctetStringRef::as_bytes);
+        let point = wrapped.filter(|inner| is_point(algorithm, inner)).unwrap_or(point);
         if !is_point(algorithm, point) {
             return None;
         }
@@ -219,6 +218,10 @@ mod tests {
         let key = PublicKey::from_der(&curve("P-256")).unwrap();
         let parameters = key.algorithm().curve().unwrap().to_der().unwrap();
         assert_eq!(PublicKey::elliptic_curve(&parameters, &key.point().unwrap()), Some(key));
+        // One of 256 keys has a point that reads as an OCTET STRING of 63 bytes.
+        let looks_wrapped = [&[4, 63][..], &[1; 63]].concat();
+        let key = PublicKey::elliptic_curve(&parameters, &looks_wrapped).unwrap();
+        assert_eq!(key.point(), Some(looks_wrapped));
     }
 
     #[test]
