@@ -30,6 +30,7 @@ use std::io::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+#[allow(clippy::wildcard_imports, reason = "half of what PKCS#11 has; the names say where they are from")]
 use cryptoki_sys::*;
 
 /// The wrapped module's functions; the library stays loaded for good.

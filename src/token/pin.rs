@@ -123,6 +123,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::used_underscore_binding, reason = "nothing but its end matters, except here")]
     fn a_pin_has_a_page_to_itself_which_is_locked() {
         let locked = || {
             let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -241,8 +241,8 @@ fn every_answer_is_as_described() {
     caller.posts("/v1/unlock", &right, 204);
 
     events_and_acts(&caller);
-    let called = caller.called.borrow();
-    let missing: Vec<_> = caller.description.operations().into_iter().filter(|one| !called.contains(one)).collect();
+    let done = caller.called.borrow();
+    let missing: Vec<_> = caller.description.operations().into_iter().filter(|one| !done.contains(one)).collect();
     assert!(missing.is_empty(), "not called: {missing:?}");
 }
 

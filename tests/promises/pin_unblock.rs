@@ -25,7 +25,7 @@ fn states(somebody: &Somebody) -> (String, String) {
     let status = somebody.tokenkeep(&["pin", "status", "default", "--json"]).ok().json();
     let text = |name: &str| status[0][name].as_str().unwrap().to_owned();
     assert_eq!(text("label"), "default");
-    assert!(!text("serial").is_empty() && text("module").ends_with(".so"), "{status}");
+    assert!(!text("serial").is_empty() && text("module").contains(".so"), "{status}");
     (text("pin_state"), text("so_pin_state"))
 }
 

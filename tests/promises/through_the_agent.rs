@@ -323,7 +323,8 @@ impl Holding {
 
 #[test]
 fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
-    let places: [(Direction, fn(&PkiBody) -> bool); 4] = [
+    type IsMeant = fn(&PkiBody) -> bool;
+    let places: [(Direction, IsMeant); 4] = [
         (Direction::ToAuthority, |body| matches!(body, PkiBody::Genm(_))),
         (Direction::ToAuthority, |body| matches!(body, PkiBody::Ir(_))),
         (Direction::ToClient, |body| matches!(body, PkiBody::Ip(_))),
@@ -342,7 +343,7 @@ fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
 
         // Stopped where it would hear what came of it, then killed: the agent hears nothing more.
         let mut child = spawned(machine, &line);
-        wire.arrived.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| {
+        wire.arrived.recv_timeout(Duration::from_mins(1)).unwrap_or_else(|_| {
             panic!("place {number} was not reached: {:?}\n{}", child.try_wait(), agent.log());
         });
         kill(child);

@@ -1,4 +1,4 @@
-//! An OpenAPI description, and whether JSON fits it: strictly, and only as much of JSON Schema as our description uses.
+//! An `OpenAPI` description, and whether JSON fits it: strictly, and only as much of JSON Schema as our description uses.
 //! Whatever keyword it does not know fails the test.
 
 use base64::Engine as _;

@@ -97,6 +97,7 @@ impl From<Deleted> for ActAnswer {
 /// What a token says about its PINs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a token, each true or not by itself, as PKCS#11 has them")]
 pub struct PinsOnWire {
     token: TokenInfo,
     so_pin_state: PinState,

@@ -96,10 +96,21 @@ mod tests {
         let count = found
             .iter()
             .map(|route| match route {
-                Route::OpenApi | Route::Tokens | Route::Keysets | Route::PublicKeys | Route::Events => 1,
-                Route::Keyset(_) | Route::Certificates(_) | Route::ActAnswer(_) => 1,
-                Route::Sign | Route::Decrypt | Route::LogIn | Route::LogOff => 1,
-                Route::Lock | Route::Unlock | Route::Acts => 1,
+                Route::OpenApi
+                | Route::Tokens
+                | Route::Keysets
+                | Route::PublicKeys
+                | Route::Events
+                | Route::Keyset(_)
+                | Route::Certificates(_)
+                | Route::ActAnswer(_)
+                | Route::Sign
+                | Route::Decrypt
+                | Route::LogIn
+                | Route::LogOff
+                | Route::Lock
+                | Route::Unlock
+                | Route::Acts => 1,
             })
             .sum::<usize>();
         assert_eq!(count, 15);
