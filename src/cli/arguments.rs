@@ -23,7 +23,8 @@ pub struct Common {
     /// else SoftHSM; an authority's is in its configuration]
     #[arg(long = "module", global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub modules: Vec<PathBuf>,
-    /// Open the tokens in this process, even if an agent (`tokenkeep agent`) runs; so does --module
+    /// Open the tokens in this process, not through the agent (`tokenkeep agent`); those that an agent holds stay its own.
+    /// So does --module
     #[arg(long, global = true)]
     pub no_agent: bool,
 }

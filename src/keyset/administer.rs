@@ -16,7 +16,7 @@ use crate::token::{Ceremony, KeyId, Token};
 use super::checkpoint::{self, Answered, KnownLog};
 use super::index::PrivateIndex;
 use super::sign::refuse_expired;
-use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usable, unlock_for_use};
+use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usable, unlock};
 use super::{FoundKeyset, KeysetError, Person, Tokens};
 use crate::crash_point;
 
@@ -79,8 +79,8 @@ fn sign(
 ) -> Result<Signed, KeysetError> {
     must_be_usable(keyset)?;
     refuse_expired(keyset, now)?;
-    let act = "sign the command";
-    let unlock = unlock_for_use(tokens, keyset, act, person)?;
+    // The PIN at every level, and whoever is logged in: what speaks for an administrator is no use like others.
+    let unlock = unlock(tokens, keyset, "sign the command", person)?;
     let index = believed_for_use(tokens, &unlock, keyset, person)?;
     let ceremony = unlock.ceremony();
     let token: &Token = &ceremony;

@@ -194,7 +194,7 @@ impl Tokens {
 
     /// The open tokens to which a log-in stands.
     pub fn standing(&self) -> Vec<Token> {
-        self.kept.iter().flat_map(|kept| kept.tokens()).filter(Token::stands).collect()
+        self.kept.iter().flat_map(|kept| kept.tokens()).filter(Token::stands_after_all).collect()
     }
 
     /// Forgets what all public indexes said: they are read anew when next asked for.

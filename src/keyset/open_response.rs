@@ -11,7 +11,7 @@ use crate::token::Ceremony;
 use super::checkpoint::{self, Answered, KnownLog};
 use super::decrypt::{Way, key_of, open_with, way_of};
 use super::index::PrivateIndex;
-use super::unlock::{believed_for_use, must_be_usable, unlock_for_use};
+use super::unlock::{believed_for_use, must_be_usable, unlock};
 use super::{FoundKeyset, KeysetError, Person, Tokens};
 
 const OPERATION: &str = "open the response";
@@ -49,7 +49,8 @@ pub fn open_response(
         _ => None,
     };
 
-    let unlock = unlock_for_use(tokens, keyset, OPERATION, person)?;
+    // The PIN at every level: with it, what was kept of the authority's log is compared, or given up.
+    let unlock = unlock(tokens, keyset, OPERATION, person)?;
     let index = believed_for_use(tokens, &unlock, keyset, person)?;
     let ceremony = unlock.ceremony();
     if authority.fingerprint().as_bytes().as_slice() != index.ca_sha256.0 {

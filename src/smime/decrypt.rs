@@ -1,8 +1,11 @@
 //! Decrypting in two steps: to whom is it encrypted, and then one operation of one private key.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use der::Decode;
+use hkdf::Hkdf;
+use sha2::Sha256;
 use spki::AlgorithmIdentifierOwned;
 use zeroize::Zeroizing;
 
@@ -110,12 +113,11 @@ impl EncryptedMessage {
         recipient: usize,
         operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
     ) -> Result<Opened, OpenError<E>> {
-        // Made before anything can go wrong, so that going wrong costs no time of its own.
-        let mut random = Zeroizing::new(vec![0; self.cipher.key_length()]);
-        getrandom::fill(&mut random).map_err(|error| SmimeError::from(PkiError::Random(error)))?;
         let info = self.recipient_infos.get(recipient).ok_or(SmimeError::Undecryptable)?;
+        // Made before anything can go wrong, so that going wrong costs no time of its own.
+        let substitute = substitute(info, self.cipher.key_length())?;
         let key = info.content_key(self.cipher.key_length(), operate).map_err(OpenError::Key)?;
-        let key = key.unwrap_or(random);
+        let key = key.unwrap_or(substitute);
         let content = self.cipher.decrypt(&key, &self.ciphertext, &self.tag, &self.attributes);
         let content = content.ok_or(SmimeError::Undecryptable)?;
         Ok(Opened { content, authenticated: self.cipher.is_authenticated() })
@@ -165,12 +167,25 @@ impl EncryptedKey {
         recipient: usize,
         operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
     ) -> Result<Zeroizing<Vec<u8>>, OpenError<E>> {
-        let mut random = Zeroizing::new(vec![0; self.length]);
-        getrandom::fill(&mut random).map_err(|error| SmimeError::from(PkiError::Random(error)))?;
         let info = self.recipient_infos.get(recipient).ok_or(SmimeError::Undecryptable)?;
+        let substitute = substitute(info, self.length)?;
         let key = info.content_key(self.length, operate).map_err(OpenError::Key)?;
-        Ok(key.unwrap_or(random))
+        Ok(key.unwrap_or(substitute))
     }
+}
+
+/// What stands for a content key that does not come out: nobody can foretell it, and it is the same each time, because
+/// whoever asks twice and gets two different keys knows that neither is the true one.
+fn substitute(info: &RecipientInfo, length: usize) -> Result<Zeroizing<Vec<u8>>, SmimeError> {
+    static SECRET: OnceLock<[u8; 32]> = OnceLock::new();
+    let mut fresh = [0; 32];
+    getrandom::fill(&mut fresh).map_err(PkiError::Random)?;
+    let secret = SECRET.get_or_init(|| fresh);
+    let mut key = Zeroizing::new(vec![0; length]);
+    Hkdf::<Sha256>::new(Some(secret), info.encrypted_key())
+        .expand(&length.to_be_bytes(), &mut key)
+        .map_err(|_| SmimeError::Undecryptable)?;
+    Ok(key)
 }
 
 /// `EncryptedContentInfo` (RFC 5652 §6.1). Its content may come in pieces: an implicit tag hides that from the reading of

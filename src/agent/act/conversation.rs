@@ -5,12 +5,16 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::super::wiped::WipedBuffer;
 use super::{Asked, Errand, Line, Reply, ReplyTo};
 use crate::carrier::{Carrier, CarrierError};
 use crate::keyset::{NoPin, Notice, Person, PinRequest, SecurityOfficer, Step};
 use crate::token::{Pin, TokenInfo};
+
+/// How long a command may take to answer: others wait for the token meanwhile. Its errands to an authority end sooner.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// An act's conversation with the command that asked for it. The stream's other direction carries nothing more: when it
 /// ends, the command is gone.
@@ -110,6 +114,7 @@ impl Conversation {
         };
         self.say(&line(number));
         let mut state = self.state();
+        let asked = Instant::now();
         loop {
             // An answer that came before the command went is one that it gave; but nobody waits for what comes of it.
             if state.gone {
@@ -118,7 +123,13 @@ impl Conversation {
             if let Some(reply) = state.reply.take() {
                 return Some(reply);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let left = PATIENCE.saturating_sub(asked.elapsed());
+            if left.is_zero() {
+                drop(state);
+                self.went();
+                return None;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

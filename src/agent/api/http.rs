@@ -90,7 +90,8 @@ impl Connection {
         }
         while self.buffer.len() < whole {
             let missing = whole - self.buffer.len();
-            if !self.more(missing).map_err(broken)? {
+            // In pieces: room is made for what has come, not for what was announced.
+            if !self.more(missing.min(KEPT)).map_err(broken)? {
                 return Err(broken(io::ErrorKind::UnexpectedEof.into()));
             }
         }

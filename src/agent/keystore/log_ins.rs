@@ -62,12 +62,13 @@ impl Inner {
         }
     }
 
-    /// Ends the log-in to this token after so long, however much it is used.
+    /// Ends the log-in to this token after so long, however much it is used. An earlier end stays: nobody makes a log-in
+    /// last longer than the one who gave the PIN for it wanted.
     pub fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
         let ends = self.clock.elapsed().saturating_add(longest);
         let mut log_ins = self.log_ins.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(log_in) = log_ins.iter_mut().find(|log_in| is_at(&log_in.token, token)) {
-            log_in.ends = Some(ends);
+            log_in.ends = Some(log_in.ends.map_or(ends, |earlier| earlier.min(ends)));
         }
     }
 

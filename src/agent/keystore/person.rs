@@ -4,6 +4,7 @@ use crate::keyset::{FoundKeyset, NoPin, Notice, Person, PinRequest, SecurityOffi
 use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
 
 use super::super::{Asks, Question, Usage};
+use super::pass_phrase::PassPhraseLock;
 
 /// Asked through the agent's own prompter, and told who asks for what.
 pub struct AskedPerson<'a> {
@@ -73,13 +74,25 @@ pub(super) struct Confirmed<'a> {
     pub command: &'a mut dyn Person,
     pub asks: &'a dyn Asks,
     pub usage: &'a Usage,
+    /// An act that began before the keystore was locked goes no further than to its next question.
+    pub locked: &'a PassPhraseLock,
     /// The token that the act was about.
     pub token: Option<TokenInfo>,
 }
 
+impl Confirmed<'_> {
+    fn unless_locked<T>(&self, given: T) -> Result<T, NoPin> {
+        if self.locked.is_locked() {
+            return Err(NoPin::Unavailable("the agent was locked meanwhile; `ssh-add -X` unlocks it".to_owned()));
+        }
+        Ok(given)
+    }
+}
+
 impl Person for Confirmed<'_> {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        self.command.pin(request)
+        let pin = self.command.pin(request)?;
+        self.unless_locked(pin)
     }
 
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
@@ -94,7 +107,8 @@ impl Person for Confirmed<'_> {
     fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
         let mut person = AskedPerson::new(self.asks, self.usage);
         person.concerns(keyset);
-        person.confirm(operation, keyset)
+        person.confirm(operation, keyset)?;
+        self.unless_locked(())
     }
 
     fn security_officer(&mut self) -> Option<&mut dyn SecurityOfficer> {

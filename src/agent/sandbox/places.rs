@@ -7,10 +7,11 @@ use super::Shelter;
 use crate::token;
 
 /// Where people's own things lie, and other processes': not to be read.
-const PRIVATE: [&str; 4] = ["/proc", "/home", "/root", "/run/user"];
+const PRIVATE: [&str; 5] = ["/proc", "/home", "/root", "/run/user", "/dev"];
 
-/// Devices that modules use.
-const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/tpm0", "/dev/tpmrm0"];
+/// Devices that modules use: no terminal, and nobody's keyboard.
+const DEVICES: [&str; 7] =
+    ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/tpm0", "/dev/tpmrm0", "/dev/bus/usb"];
 
 /// What may be touched. Files that do not exist are of no consequence.
 #[derive(Debug, Default)]
@@ -23,7 +24,10 @@ pub(super) struct Places {
 
 impl Places {
     pub(super) fn new(shelter: &Shelter, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
-        let private: Vec<_> = PRIVATE.iter().map(PathBuf::from).chain(shelter.home.clone()).collect();
+        let mut private: Vec<_> = PRIVATE.iter().map(PathBuf::from).chain(shelter.home.clone()).collect();
+        // A home may be a link to elsewhere, and what it leads to is as private.
+        let leads_to: Vec<_> = private.iter().filter_map(|path| path.canonicalize().ok()).collect();
+        private.extend(leads_to);
         let mut places = Self {
             read: Vec::new(),
             write: shelter.allow.clone(),

@@ -27,6 +27,13 @@ pub(super) struct Agreement {
     wrapped_key: Vec<u8>,
 }
 
+impl Agreement {
+    /// The encrypted content key, as it came.
+    pub(super) fn wrapped_key(&self) -> &[u8] {
+        &self.wrapped_key
+    }
+}
+
 /// A recipient, with what they need, or what about it is not supported.
 pub(super) type AgreeingRecipient = (CertificateId, Result<Agreement, String>);
 

@@ -124,6 +124,15 @@ impl RecipientInfo {
         Ok(all)
     }
 
+    /// The encrypted content key, as it came.
+    pub(crate) fn encrypted_key(&self) -> &[u8] {
+        match &self.encrypted_key {
+            EncryptedKey::Transported(_, bytes) => bytes,
+            EncryptedKey::Agreed(agreement) => agreement.wrapped_key(),
+            EncryptedKey::OutOfReach => &[],
+        }
+    }
+
     fn out_of_reach(id: Option<CertificateId>, reason: impl Into<String>) -> Self {
         let recipient = Recipient { id, kind: RecipientKind::Unsupported(reason.into()) };
         Self { recipient, encrypted_key: EncryptedKey::OutOfReach }

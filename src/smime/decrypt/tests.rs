@@ -253,7 +253,7 @@ fn the_wrapping_key_is_not_zero() {
     assert!(try_openssl(&arguments, &cms).is_err());
 }
 
-static CERTIFICATE: std::sync::OnceLock<Certificate> = std::sync::OnceLock::new();
+static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]

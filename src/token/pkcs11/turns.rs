@@ -91,6 +91,13 @@ impl Token {
         self.standing().is_some()
     }
 
+    /// The same, waiting for a log-in that is just being verified: while that goes on nobody is logged in, and a log-in
+    /// that stood stands again afterwards. Whoever ends log-ins asks this, or would miss that one.
+    pub fn stands_after_all(&self) -> bool {
+        let _shared = self.shared();
+        self.stands()
+    }
+
     /// An [`Unlock`] under the log-in that stands; `None` when none does. There may be several at once; dropping one
     /// logs nobody out. It holds no PIN, so a key that asks for it at each use is refused, and it is worth nothing once
     /// the log-in that stood is over, even while another act has the token unlocked.
