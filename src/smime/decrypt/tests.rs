@@ -167,6 +167,21 @@ fn no_failure_says_why() {
 }
 
 #[test]
+fn what_stands_for_a_content_key_is_the_same_each_time_and_another_for_another_message() {
+    let key = SoftwareKey::rsa();
+    let certificate = recipient(&key);
+    let message = || {
+        let cms = encrypt(CONTENT, std::slice::from_ref(&certificate), Cipher::Aes256Cbc).unwrap();
+        EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap()
+    };
+    let stands_for = |message: &EncryptedMessage, length| substitute(&message.recipient_infos[0], length).unwrap();
+    let (one, other) = (message(), message());
+    assert_eq!(stands_for(&one, 32), stands_for(&one, 32), "asking twice would tell");
+    assert_ne!(stands_for(&one, 32), stands_for(&other, 32));
+    assert_ne!(stands_for(&one, 32)[..16], stands_for(&one, 16)[..]);
+}
+
+#[test]
 fn the_tokens_own_trouble_comes_through_and_the_key_is_asked_once() {
     let certificate = recipient(&SoftwareKey::rsa());
     let cms = encrypt(CONTENT, &[certificate], Cipher::Aes256Cbc).unwrap();

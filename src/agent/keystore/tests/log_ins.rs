@@ -1,9 +1,9 @@
 //! How log-ins begin and end, and what is told of it.
 
 use super::*;
-use crate::agent::act::{ActRequest, Choice};
+use crate::agent::act::{ActRequest, Choice, OnlineOrFile, Order};
 use crate::carrier::{Carrier, CarrierError};
-use crate::keyset::{ErrorKind, KeysetError};
+use crate::keyset::{ErrorKind, KeysetError, KnownLog, NoPin, Person, PinRequest};
 
 const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
 
@@ -204,6 +204,78 @@ fn deleting_asks_for_the_pin_whatever_stands_and_is_seen_at_once() {
     assert_eq!(command.asked, ["existing to delete the keyset"]);
     assert!(home.keystore.identities().is_empty());
     assert!(heard(&events).iter().any(|event| matches!(event, Event::Changed(_))));
+}
+
+#[test]
+fn an_administrators_statement_asks_for_the_pin_whatever_stands() {
+    let home = logged_in("l", SecurityLevel::Low);
+    let state = || ActRequest::Administer {
+        keyset: choice(&home, "l"),
+        order: Order::Recover { email: "user@example.org".to_owned(), lost: true, valid_for_seconds: None },
+        way: OnlineOrFile::File,
+        known_log: KnownLog::Accept,
+    };
+    let mut nobody = Script::without(NoPin::Cancelled);
+    assert!(act(&home, state(), &mut nobody).unwrap_err().is_cancelled());
+    let mut command = Script::with(PIN);
+    act(&home, state(), &mut command).unwrap();
+    assert_eq!(command.asked, ["existing to sign the command"]);
+    assert!(home.stands("l"), "what stood stands on");
+}
+
+#[test]
+fn a_log_in_lasts_no_longer_than_the_one_who_gave_the_pin_wanted() {
+    let home = logged_in("l", SecurityLevel::Low);
+    let token = home.identity("l").keyset.token.clone();
+    home.keystore.bound_log_in(&token, Duration::from_secs(3));
+    home.keystore.bound_log_in(&token, Duration::from_mins(10));
+    home.hands.pass(SignedDuration::from_secs(2));
+    home.keystore.inner.look(false);
+    assert!(home.stands("l"));
+    home.hands.pass(SignedDuration::from_secs(2));
+    home.keystore.inner.look(false);
+    assert!(!home.stands("l"), "somebody made it last longer");
+}
+
+/// Types the PIN, and locks the keystore before it is given.
+struct Locking<'a>(&'a Home);
+
+impl Person for Locking<'_> {
+    fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        self.0.keystore.lock(b"pass phrase").unwrap();
+        Ok(pin(PIN))
+    }
+
+    fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_act_that_began_before_a_lock_goes_no_further() {
+    let home = home(&[("h", SecurityLevel::High)]);
+    let request = ActRequest::Sign { keyset: choice(&home, "h"), content: b"text".as_slice().into(), detached: false };
+    let refused = home.keystore.act(request, &mut Locking(&home), &NoCarrier, &usage("act")).unwrap_err();
+    assert!(refused.to_string().contains("locked"), "{refused}");
+    home.keystore.unlock(b"pass phrase").unwrap();
+}
+
+#[test]
+fn a_log_off_does_not_miss_a_log_in_that_is_just_being_verified() {
+    let home = home_on_one_token(&[("l", SecurityLevel::Low), ("h", SecurityLevel::High)]);
+    for round in 0..40 {
+        home.person.will([Answer::Pin(PIN), Answer::Pin(PIN)]);
+        home.sign("l", "one").unwrap();
+        std::thread::scope(|scope| {
+            // It may fail: who logs off ends what is going on.
+            let high = scope.spawn(|| home.sign("h", "two"));
+            std::thread::sleep(Duration::from_micros(round * 50));
+            home.keystore.log_off(None).unwrap();
+            drop(high.join());
+        });
+        assert!(!home.stands("l"), "a log-off was lost");
+        home.person.asked();
+    }
 }
 
 #[test]
