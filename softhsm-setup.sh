@@ -54,7 +54,7 @@ has pinentry-curses || wanted+=(pinentry-curses)
 has pinentry-tty || wanted+=(pinentry-tty)
 has ssh-keygen || wanted+=(openssh-client)
 [ -x /usr/sbin/sshd ] || has sshd || wanted+=(openssh-server)
-has git || wanted+=(git)
+has systemd-analyze || wanted+=(systemd)
 any_file '/usr/lib/*/engines-3/pkcs11.so' || wanted+=(libengine-pkcs11-openssl)
 
 as_root=()
