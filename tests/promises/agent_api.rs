@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, wait_for};
+use crate::support::der::{inside, parts};
 use crate::support::office::Somebody;
 use crate::support::schema::{self, Description};
 
@@ -449,31 +450,4 @@ fn a_content_key_is_opened_and_one_that_does_not_come_out_is_no_oracle() {
     assert_eq!((one.len(), other.len()), (32, 32));
     assert_ne!(one, key);
     assert_eq!(one, other, "who asks twice learns that neither is the true key");
-}
-
-/// What is in a DER element.
-fn inside(element: &[u8]) -> &[u8] {
-    let (header, length) = header(element);
-    &element[header..header + length]
-}
-
-/// The DER elements that follow each other here.
-fn parts(mut rest: &[u8]) -> Vec<&[u8]> {
-    let mut parts = Vec::new();
-    while !rest.is_empty() {
-        let (header, length) = header(rest);
-        parts.push(&rest[..header + length]);
-        rest = &rest[header + length..];
-    }
-    parts
-}
-
-fn header(element: &[u8]) -> (usize, usize) {
-    match element[1] {
-        short @ 0..=0x7f => (2, usize::from(short)),
-        long => {
-            let count = usize::from(long & 0x7f);
-            (2 + count, element[2..2 + count].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
-        }
-    }
 }

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod asked;
 pub mod authority;
+pub mod der;
 pub mod faulty;
 pub mod intruder;
 pub mod inventory;
