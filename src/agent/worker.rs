@@ -110,9 +110,8 @@ fn accept(listener: &UnixListener, door: Door, places: &Places, keystore: &Keyst
 
 /// The kernel's word (`SO_PEERCRED`) on who is at the other end. Not even root is the same user.
 fn same_user(stream: &UnixStream) -> Option<Peer> {
-    let credentials = rustix::net::sockopt::socket_peercred(stream).ok()?;
-    (credentials.uid == geteuid())
-        .then(|| Peer { pid: credentials.pid.as_raw_nonzero().get(), uid: credentials.uid.as_raw() })
+    let peer = Peer::of(stream)?;
+    (peer.uid == geteuid().as_raw()).then_some(peer)
 }
 
 /// What the door's protocol has for "not now". It must not wait for a client that does not read.

@@ -8,11 +8,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::unistd::{getpgrp, tcgetpgrp};
 use rustix::fs::OFlags;
-use rustix::process::{getpgrp, getsid};
 use rustix::termios::{
-    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, isatty, tcflush, tcgetattr, tcgetpgrp,
-    tcgetsid, tcsetattr,
+    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, isatty, tcflush, tcgetattr, tcsetattr,
 };
 use zeroize::Zeroizing;
 
@@ -64,8 +63,9 @@ impl Terminal {
     /// key: a service that is stopped answers nobody any more.
     pub(super) fn open_to_ask(path: &Path) -> io::Result<Self> {
         let terminal = Self::open(path)?;
-        let is_ours = tcgetsid(&terminal.file).ok() == getsid(None).ok();
-        if is_ours && tcgetpgrp(&terminal.file).is_ok_and(|foreground| foreground != getpgrp()) {
+        // The kernel answers for a process's own terminal alone (ENOTTY for any other); and with 0 for a group in another
+        // PID namespace, as in a container that was entered from outside.
+        if tcgetpgrp(&terminal.file).is_ok_and(|foreground| foreground != getpgrp()) {
             return Err(io::Error::other("this program runs in the background of it"));
         }
         Ok(terminal)

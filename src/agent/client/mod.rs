@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 pub use error::ClientError;
 
 use self::http::Exchange;
+use super::Peer;
 use super::act::{
     ActAnswer, ActRequest, Asked, Choice, Enroll, Errand, Line, NoCarrier, OnlineOrFile, Reply, ReplyTo, text_of,
 };
@@ -298,8 +299,8 @@ fn is_hung_up(error: &io::Error) -> bool {
 /// PINs go to a process of this user, and to no other.
 fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
     let unusable = |reason: String| ClientError::Unusable { socket: socket.to_owned(), reason };
-    let peer = rustix::net::sockopt::socket_peercred(stream).map_err(|error| unusable(error.to_string()))?;
-    if peer.uid == rustix::process::geteuid() {
+    let peer = Peer::of(stream).ok_or_else(|| unusable("the kernel does not say whose process it is".to_owned()))?;
+    if peer.uid == rustix::process::geteuid().as_raw() {
         Ok(())
     } else {
         Err(ClientError::AnotherUsers { socket: socket.to_owned() })
