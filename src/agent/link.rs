@@ -1,36 +1,27 @@
 //! The link between the agent's two processes: a socket pair on which the worker asks and the broker answers.
 //!
-//! A frame is two lengths (four bytes each, big endian), that many bytes of JSON, and that many bytes of a secret: a PIN is
-//! never inside the JSON, whose reader keeps copies. Every question has a number, so that many can be open at once. Both
-//! lengths are bounded. When either process ends, the link does; a worker without a broker ends, too.
+//! It goes in frames ([`super::frame`]). Every question has a number, so that many can be open at once. When either process
+//! ends, the link does; a worker without a broker ends, too.
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
-};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::broker::BrokerError;
 use super::wording::Words;
-use super::{Asks, Peer, Question};
+use super::{Asks, Peer, Question, frame, handed};
 use crate::keyset::NoPin;
 use crate::token::Pin;
 
 /// The longest JSON of a frame, bytes. A question has a few lines of text.
 const LONGEST_HEAD: usize = 64 * 1024;
-
-/// The longest secret of a frame, bytes.
-const LONGEST_SECRET: usize = Pin::MAX_BYTES;
 
 /// What the worker tells the broker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -106,17 +97,17 @@ struct Open {
 }
 
 impl Link {
-    /// The link that the broker has made this process's stdin, and the two listeners (SSH, API) that come over it first.
+    /// The link that the broker has made this process's stdin, and what the broker hands over first: sockets.
     ///
     /// # Errors
     /// [`BrokerError::Link`] when nobody, or no broker, has started this process.
-    pub fn of_stdin() -> Result<(Self, [UnixListener; 2]), BrokerError> {
+    pub fn of_stdin() -> Result<(Self, Vec<OwnedFd>), BrokerError> {
         let foreign = |_| BrokerError::Link("the worker is started by `tokenkeep agent`, and not by hand".to_owned());
         let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(foreign)?;
         let stream = UnixStream::from(stdin);
-        let listeners = receive_listeners(&stream).map_err(foreign)?;
+        let sockets = handed::take(&stream).map_err(foreign)?;
         let writer = Mutex::new(stream.try_clone().map_err(BrokerError::system("copy a descriptor"))?);
-        Ok((Self { reader: stream, writer, open: Mutex::default() }, listeners))
+        Ok((Self { reader: stream, writer, open: Mutex::default() }, sockets))
     }
 
     /// Says that connections are accepted.
@@ -208,69 +199,14 @@ fn unavailable(reason: &str) -> NoPin {
     NoPin::Unavailable(reason.to_owned())
 }
 
-/// Sends a frame.
+/// Sends a frame of the link.
 pub(super) fn write_frame(stream: &mut impl Write, head: &impl Serialize, secret: &[u8]) -> io::Result<()> {
-    let head = serde_json::to_vec(head)?;
-    if head.len() > LONGEST_HEAD || secret.len() > LONGEST_SECRET {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // Made whole in one piece: it does not grow, so that no copy of the secret is left behind.
-    let mut frame = Zeroizing::new(Vec::with_capacity(8 + head.len() + secret.len()));
-    for part in [&head[..], secret] {
-        frame.extend_from_slice(&u32::try_from(part.len()).map_err(|_| io::ErrorKind::InvalidInput)?.to_be_bytes());
-    }
-    frame.extend_from_slice(&head);
-    frame.extend_from_slice(secret);
-    stream.write_all(&frame)
+    frame::write(stream, head, secret, LONGEST_HEAD)
 }
 
-/// Receives a frame: the head and the secret.
+/// Receives a frame of the link: the head and the secret.
 pub(super) fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
-    let head = read_length(stream, LONGEST_HEAD)?;
-    let secret = read_length(stream, LONGEST_SECRET)?;
-    let mut bytes = vec![0; head];
-    stream.read_exact(&mut bytes)?;
-    let mut rest = Zeroizing::new(vec![0; secret]);
-    stream.read_exact(&mut rest)?;
-    Ok((serde_json::from_slice(&bytes)?, rest))
-}
-
-fn read_length(stream: &mut impl Read, longest: usize) -> io::Result<usize> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    usize::try_from(u32::from_be_bytes(length))
-        .ok()
-        .filter(|length| *length <= longest)
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-/// Hands the two listeners (SSH, API) over.
-pub(super) fn send_listeners(stream: &UnixStream, listeners: [&UnixListener; 2]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = listeners.map(AsFd::as_fd);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    sendmsg(stream, &[IoSlice::new(b"L")], &mut ancillary, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
-fn receive_listeners(stream: &UnixStream) -> io::Result<[UnixListener; 2]> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let received: Vec<OwnedFd> = ancillary
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    let received: [OwnedFd; 2] = received.try_into().map_err(|_| io::ErrorKind::InvalidData)?;
-    Ok(received.map(UnixListener::from))
+    frame::read(stream, LONGEST_HEAD)
 }
 
 #[cfg(test)]

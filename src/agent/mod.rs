@@ -16,6 +16,8 @@ mod asks;
 mod broker;
 pub mod client;
 mod error;
+mod frame;
+mod handed;
 mod keystore;
 mod link;
 mod peer;

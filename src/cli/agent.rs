@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -133,7 +134,10 @@ fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
 
 /// The worker, which the broker starts.
 pub fn run_worker(around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let (link, listeners) = Link::of_stdin()?;
+    let (link, sockets) = Link::of_stdin()?;
+    let sockets = <[OwnedFd; 2]>::try_from(sockets);
+    let listeners = sockets.map_err(|_| BrokerError::Link("the broker is of another version".to_owned()))?;
+    let listeners = listeners.map(UnixListener::from);
     let modules = around.modules()?;
     let shelter = Shelter {
         modules: modules.paths().to_vec(),

@@ -11,6 +11,7 @@ mod running_worker;
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -136,7 +137,8 @@ impl Broker {
 
     fn start_worker(&self) -> Result<RunningWorker, BrokerError> {
         let [ssh, api] = &self.sockets;
-        RunningWorker::start(&self.worker, [&ssh.listener, &api.listener], self.questions.clone(), self.sender.clone())
+        let sockets = [ssh.listener.as_fd(), api.listener.as_fd()];
+        RunningWorker::start(&self.worker, &sockets, self.questions.clone(), self.sender.clone())
     }
 
     fn open(&self, sandbox: String) -> Open {

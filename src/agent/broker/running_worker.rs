@@ -4,9 +4,9 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,7 +16,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::questions::Questions;
 use super::{BrokerError, spawn};
-use crate::agent::link::{FromWorker, read_frame, send_listeners};
+use crate::agent::handed;
+use crate::agent::link::{FromWorker, read_frame};
 
 /// How many heaps the worker's allocator may make: by default it makes one for nearly each of a thousand connections' threads.
 const HEAPS: &str = "2";
@@ -51,10 +52,10 @@ pub(super) struct RunningWorker {
 }
 
 impl RunningWorker {
-    /// Starts it: this very program again, the link as its stdin, and the listeners over the link.
+    /// Starts it: this very program again, the link as its stdin, and these sockets over the link.
     pub(super) fn start(
         arguments: &[OsString],
-        listeners: [&UnixListener; 2],
+        sockets: &[BorrowedFd<'_>],
         questions: Questions,
         news: Sender<News>,
     ) -> Result<Self, BrokerError> {
@@ -74,7 +75,7 @@ impl RunningWorker {
         let process =
             pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed()(error.into()))?;
         // A worker that has ended already says so at the other end of the link.
-        let _ = send_listeners(&link, listeners);
+        let _ = handed::give(&link, sockets);
         let ours = link.try_clone().map_err(failed())?;
         spawn("link", move || listen(ours, child, &questions, &news))?;
         Ok(Self { id, process, link })

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::thread;
 
+use std::os::unix::net::UnixListener;
+
 use super::*;
 use crate::agent::{Purpose, Usage};
 use crate::token::{PinState, TokenInfo};
@@ -127,7 +129,7 @@ fn whoever_waits_is_freed_when_the_broker_ends() {
 fn what_is_too_long_is_neither_sent_nor_taken() {
     let mut sent = Vec::new();
     assert!(write_frame(&mut sent, &"x".repeat(LONGEST_HEAD), b"").is_err());
-    assert!(write_frame(&mut sent, &"x", &[b'1'; LONGEST_SECRET + 1]).is_err());
+    assert!(write_frame(&mut sent, &"x", &[b'1'; Pin::MAX_BYTES + 1]).is_err());
     assert!(sent.is_empty());
     for lengths in [[u32::MAX, 0], [2, u32::MAX], [u32::try_from(LONGEST_HEAD).unwrap() + 1, 0]] {
         let frame = [&lengths[0].to_be_bytes()[..], &lengths[1].to_be_bytes(), b"\"\""].concat();
@@ -153,12 +155,12 @@ fn the_listeners_go_over_the_link() {
     let directory = tempfile::tempdir().unwrap();
     let listeners = ["ssh", "api"].map(|name| UnixListener::bind(directory.path().join(name)).unwrap());
     let (ours, theirs) = UnixStream::pair().unwrap();
-    send_listeners(&ours, [&listeners[0], &listeners[1]]).unwrap();
-    let received = receive_listeners(&theirs).unwrap();
+    handed::give(&ours, &[listeners[0].as_fd(), listeners[1].as_fd()]).unwrap();
+    let received: Vec<_> = handed::take(&theirs).unwrap().into_iter().map(UnixListener::from).collect();
     for (name, listener) in ["ssh", "api"].iter().zip(&received) {
         let address = listener.local_addr().unwrap();
         assert_eq!(address.as_pathname().unwrap(), directory.path().join(name));
     }
     write_frame(&mut &ours, &"no listeners", b"").unwrap();
-    assert!(receive_listeners(&theirs).is_err());
+    assert!(handed::take(&theirs).is_err());
 }

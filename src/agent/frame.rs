@@ -1,0 +1,54 @@
+//! Frames: what the agent's processes say to each other.
+//!
+//! A frame is two lengths (four bytes each, big endian), that many bytes of JSON, and that many bytes of a secret: a PIN is
+//! never inside the JSON, whose reader keeps copies. Both lengths are bounded.
+
+use std::io::{self, Read, Write};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use crate::token::Pin;
+
+/// The longest secret of a frame, bytes.
+const LONGEST_SECRET: usize = Pin::MAX_BYTES;
+
+/// Sends a frame whose JSON has at most `longest` bytes.
+pub(super) fn write(stream: &mut impl Write, head: &impl Serialize, secret: &[u8], longest: usize) -> io::Result<()> {
+    let head = serde_json::to_vec(head)?;
+    if head.len() > longest || secret.len() > LONGEST_SECRET {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // Made whole in one piece: it does not grow, so that no copy of the secret is left behind.
+    let mut frame = Zeroizing::new(Vec::with_capacity(8 + head.len() + secret.len()));
+    for part in [&head[..], secret] {
+        frame.extend_from_slice(&u32::try_from(part.len()).map_err(|_| io::ErrorKind::InvalidInput)?.to_be_bytes());
+    }
+    frame.extend_from_slice(&head);
+    frame.extend_from_slice(secret);
+    stream.write_all(&frame)
+}
+
+/// Receives a frame whose JSON has at most `longest` bytes: the JSON's value and the secret.
+pub(super) fn read<T: DeserializeOwned>(
+    stream: &mut impl Read,
+    longest: usize,
+) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
+    let head = read_length(stream, longest)?;
+    let secret = read_length(stream, LONGEST_SECRET)?;
+    let mut bytes = vec![0; head];
+    stream.read_exact(&mut bytes)?;
+    let mut rest = Zeroizing::new(vec![0; secret]);
+    stream.read_exact(&mut rest)?;
+    Ok((serde_json::from_slice(&bytes)?, rest))
+}
+
+fn read_length(stream: &mut impl Read, longest: usize) -> io::Result<usize> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    usize::try_from(u32::from_be_bytes(length))
+        .ok()
+        .filter(|length| *length <= longest)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
