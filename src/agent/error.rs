@@ -1,5 +1,7 @@
 //! Why the keystore did not do what it was asked.
 
+use std::path::PathBuf;
+
 use crate::keyset::{ErrorKind, KeysetError, NoPin};
 use crate::token::{SignatureHash, TokenError};
 
@@ -40,6 +42,18 @@ pub enum AgentError {
         /// the hash
         hash: SignatureHash,
     },
+    /// The worker of a module that has one of its own ended in the middle of it.
+    #[error(
+        "cannot {operation}: the worker of the module {} ended before it was done; another one is started, which asks for \
+         the PIN anew: try again",
+        module.display()
+    )]
+    WorkerEnded {
+        /// what was asked for
+        operation: &'static str,
+        /// the module
+        module: PathBuf,
+    },
     /// The system cannot do it.
     #[error("cannot {operation}: {reason}")]
     System {
@@ -58,7 +72,7 @@ impl AgentError {
             Self::Locked { .. } | Self::LockState { .. } | Self::NoSuchHash { .. } => ErrorKind::Refused,
             Self::WrongPassPhrase => ErrorKind::Pin,
             Self::NoSuchKey { .. } => ErrorKind::Absent,
-            Self::System { .. } => ErrorKind::Fault,
+            Self::WorkerEnded { .. } | Self::System { .. } => ErrorKind::Fault,
         }
     }
 

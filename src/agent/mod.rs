@@ -11,6 +11,7 @@
 //! token that was removed for a wrong PIN, and never open an authority's token.
 
 pub mod act;
+mod annex;
 pub mod api;
 mod asks;
 mod broker;
@@ -29,8 +30,9 @@ mod wiped;
 mod wording;
 mod worker;
 
+pub use annex::{Annex, run as run_annex};
 pub use asks::{Asks, Question};
-pub use broker::{BrokerError, Open, Prompting, Setup, run as run_broker};
+pub use broker::{AnnexSetup, BrokerError, Open, Prompting, Setup, run as run_broker};
 pub use error::AgentError;
 pub use keystore::{
     AskedPerson, Clock, Event, EventReceiver, Identity, Keystore, LogOff, Settings, SystemClock, TokenState, Watching,

@@ -1,9 +1,14 @@
 //! One use of a key, as a person is asked about it: who asks, and for what.
 
+use serde::{Deserialize, Serialize};
+
 use super::Peer;
 
+/// A few words that are in the program.
+type Words = &'static str;
+
 /// One use of a key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Usage {
     /// who asks
     pub peer: Peer,
@@ -12,7 +17,7 @@ pub struct Usage {
 }
 
 /// What a key is to be used for. It is made by whoever has read and understood the bytes, and by nobody else.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
     /// RFC 4252 §7: to log in over SSH
     SshLogIn {
@@ -53,8 +58,10 @@ pub enum Purpose {
     },
     /// logging in, so that later uses need no PIN (levels Medium and Low)
     LogIn,
-    /// another act with a keyset; completes "to …": `enroll`, `change the PIN`
-    Act(&'static str),
+    /// another act with a keyset; completes "to …": `enroll`, `change the PIN`. It never travels: an annex that does an act
+    /// reads for itself what the act is
+    #[serde(skip)]
+    Act(Words),
 }
 
 impl Purpose {

@@ -52,7 +52,7 @@ pub fn run(link: &Link, listeners: [UnixListener; 2], sandbox: String, keystore:
 }
 
 /// Ends the log-ins, unless a token does not answer: the process ends anyway, and with it what it was logged in to.
-fn log_off(keystore: &Keystore) {
+pub(super) fn log_off(keystore: &Keystore) {
     let (sender, done) = channel();
     let keystore = keystore.clone();
     let started = std::thread::Builder::new().spawn(move || {
@@ -68,7 +68,7 @@ fn log_off(keystore: &Keystore) {
 }
 
 /// As many descriptors as this user may have: a thousand connections need a thousand.
-fn allow_descriptors() {
+pub(super) fn allow_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::info!(%error, "cannot raise the number of open files");

@@ -4,7 +4,6 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -16,11 +15,12 @@ use clap::Subcommand;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use serde_json::json;
 
+use super::config::ModuleFiles;
 use super::exit::{Exit, Failure};
 use super::surroundings::{Surroundings, directory};
 use super::{descriptors, screen};
 use crate::agent::{
-    self, BrokerError, Directory, Door, Keystore, Link, Open, Prompting, Settings, Setup, Shelter, State, SystemClock,
+    self, Annex, AnnexSetup, BrokerError, Directory, Door, Keystore, Link, Open, Prompting, Settings, Setup, Shelter, State, SystemClock,
 };
 use crate::prompter::Environment;
 
@@ -45,6 +45,17 @@ pub struct Arguments {
     background: bool,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// What the broker tells a worker.
+#[derive(Debug, clap::Args)]
+pub struct WorkerArguments {
+    /// A module that has a worker of its own, in the order of the corridors to them
+    #[arg(long = "annex", value_name = "FILE")]
+    annexes: Vec<PathBuf>,
+    /// It is the worker of this module alone
+    #[arg(long, value_name = "FILE", conflicts_with = "annexes")]
+    only: Option<PathBuf>,
 }
 
 /// What a running agent is asked.
@@ -84,8 +95,15 @@ fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> R
     if let Some(patience) = configuration.prompter_timeout {
         environment = environment.with_patience(patience);
     }
+    let isolated = configuration.isolated(around.modules()?.paths());
+    let annexes = isolated.iter().map(|module| AnnexSetup {
+        module: module.clone(),
+        arguments: worker.iter().cloned().chain(["--only".into(), module.into()]).collect(),
+    });
+    let annexes = annexes.collect();
+    worker.extend(isolated.iter().flat_map(|module| ["--annex".into(), module.into()]));
     let person = Prompting { way: configuration.prompter.clone().unwrap_or_default(), environment };
-    let setup = Setup { directory, inherited: inherited()?, worker, person };
+    let setup = Setup { directory, inherited: inherited()?, worker, annexes, person };
     agent::run_broker(setup, |open| announce(open, around))?;
     around.screen.note("Stopped.");
     Ok(Exit::Done)
@@ -132,13 +150,13 @@ fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
     Ok([ssh, api])
 }
 
-/// The worker, which the broker starts.
-pub fn run_worker(around: &Surroundings<'_>) -> Result<Exit, Failure> {
+/// The worker, or a module's own, which the broker starts.
+pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let (link, sockets) = Link::of_stdin()?;
-    let sockets = <[OwnedFd; 2]>::try_from(sockets);
-    let listeners = sockets.map_err(|_| BrokerError::Link("the broker is of another version".to_owned()))?;
-    let listeners = listeners.map(UnixListener::from);
-    let modules = around.modules()?;
+    let modules = match &arguments.only {
+        Some(module) => ModuleFiles::only(module.clone()),
+        None => around.modules()?.without(&arguments.annexes),
+    };
     let shelter = Shelter {
         modules: modules.paths().to_vec(),
         allow: around.configuration()?.allow.clone(),
@@ -151,7 +169,17 @@ pub fn run_worker(around: &Surroundings<'_>) -> Result<Exit, Failure> {
     if let Some(idle_timeout) = around.configuration()?.idle_timeout {
         settings.idle_timeout = idle_timeout;
     }
-    let keystore = Keystore::new(tokens, link.clone(), settings, Arc::new(SystemClock));
+    let mut sockets = sockets.into_iter();
+    let mut socket = || sockets.next().ok_or_else(|| BrokerError::Link("the broker has sent too little".to_owned()));
+    if arguments.only.is_some() {
+        let keystore = Keystore::new(tokens, link.clone(), settings, Arc::new(SystemClock));
+        agent::run_annex(&link, socket()?.into(), sandbox, &keystore)?;
+        return Ok(Exit::Done);
+    }
+    let listeners = [UnixListener::from(socket()?), UnixListener::from(socket()?)];
+    let annexes = arguments.annexes.iter().map(|module| Ok(Arc::new(Annex::new(module.clone(), socket()?.into()))));
+    let annexes = annexes.collect::<Result<_, BrokerError>>()?;
+    let keystore = Keystore::with_annexes(tokens, annexes, link.clone(), settings, Arc::new(SystemClock));
     agent::run_worker(&link, listeners, sandbox, &keystore)?;
     Ok(Exit::Done)
 }

@@ -18,7 +18,7 @@ use crate::token::{KeysetName, Module, TokenError};
 #[serde(deny_unknown_fields)]
 pub struct AgentConfiguration {
     #[serde(default)]
-    pub modules: Vec<PathBuf>,
+    pub modules: Vec<NamedModule>,
     #[serde(default, deserialize_with = "from_text")]
     pub keyset: Option<KeysetName>,
     #[serde(default, deserialize_with = "from_text")]
@@ -35,6 +35,37 @@ pub struct AgentConfiguration {
     /// what the agent's modules may read and write besides
     #[serde(default)]
     pub allow: Vec<PathBuf>,
+}
+
+/// A module in agent.toml: its path alone, or with what the agent does with it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "a module is a path, or { path = \"…\", isolate = true }")]
+pub enum NamedModule {
+    Path(PathBuf),
+    With(ModuleSettings),
+}
+
+/// What the agent does with one module.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModuleSettings {
+    path: PathBuf,
+    /// has it a worker of its own?
+    #[serde(default)]
+    isolate: bool,
+}
+
+impl NamedModule {
+    fn path(&self) -> &PathBuf {
+        match self {
+            Self::Path(path) => path,
+            Self::With(settings) => &settings.path,
+        }
+    }
+
+    fn is_isolated(&self) -> bool {
+        matches!(self, Self::With(settings) if settings.isolate)
+    }
 }
 
 fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
@@ -67,6 +98,16 @@ impl AgentConfiguration {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
         }
+    }
+
+    /// Those of these modules that have a worker of their own in the agent, by their paths without links.
+    pub fn isolated(&self, modules: &[PathBuf]) -> Vec<PathBuf> {
+        let isolated = self.modules.iter().filter(|module| module.is_isolated());
+        let isolated: Vec<PathBuf> = isolated.filter_map(|module| module.path().canonicalize().ok()).collect();
+        let mut found: Vec<PathBuf> = modules.iter().filter_map(|path| path.canonicalize().ok()).collect();
+        found.retain(|path| isolated.contains(path));
+        found.dedup();
+        found
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
@@ -173,9 +214,10 @@ pub struct ModuleFiles {
 impl ModuleFiles {
     /// Those that were named, else agent.toml's, else what is registered, else SoftHSM.
     pub fn find(named: &[PathBuf], configuration: &AgentConfiguration, places: &ModulePlaces) -> Self {
-        for (named, origin) in [(named, "--module"), (configuration.modules.as_slice(), "agent.toml")] {
-            if !named.is_empty() {
-                return Self { paths: named.to_vec(), named: true, origin };
+        let configured = configuration.modules.iter().map(|module| module.path().clone()).collect();
+        for (paths, origin) in [(named.to_vec(), "--module"), (configured, "agent.toml")] {
+            if !paths.is_empty() {
+                return Self { paths, named: true, origin };
             }
         }
         let paths = places.registered_modules();
@@ -196,6 +238,18 @@ impl ModuleFiles {
         &self.paths
     }
 
+    /// This one alone.
+    pub fn only(module: PathBuf) -> Self {
+        Self { paths: vec![module], named: true, origin: "agent.toml" }
+    }
+
+    /// Without these (paths without links).
+    #[must_use]
+    pub fn without(mut self, others: &[PathBuf]) -> Self {
+        self.paths.retain(|path| !path.canonicalize().is_ok_and(|path| others.contains(&path)));
+        self
+    }
+
     /// Loads them. What is wrong with one that is only registered is told to `warn`, as long as another one loads.
     pub fn load(&self, mut warn: impl FnMut(&TokenError)) -> Result<Vec<Module>, Failure> {
         if self.named {
@@ -208,7 +262,7 @@ impl ModuleFiles {
                 Err(error) => errors.push(error),
             }
         }
-        if modules.is_empty() {
+        if modules.is_empty() && !self.paths.is_empty() {
             return Err(errors.into_iter().next().map_or_else(no_module, Failure::from));
         }
         errors.iter().for_each(&mut warn);
@@ -244,11 +298,38 @@ mod tests {
         let configuration = parse(&keys.join("\n")).unwrap();
         assert_eq!(configuration.keyset.unwrap().as_str(), "default");
         assert_eq!(configuration.pin_source, Some(PinSource::Prompt));
-        assert_eq!(configuration.modules.len(), 1);
+        let isolated = NamedModule::With(ModuleSettings { path: "/usr/lib/libykcs11.so".into(), isolate: true });
+        assert_eq!(configuration.modules, [NamedModule::Path("/usr/lib/softhsm/libsofthsm2.so".into()), isolated]);
         assert_eq!(configuration.prompter, Some(Way::Auto));
         assert_eq!(configuration.prompter_timeout, Some(Duration::from_mins(5)));
         assert_eq!(configuration.idle_timeout, Some(Duration::from_mins(30)));
         assert_eq!(configuration.allow.len(), 1);
+    }
+
+    #[test]
+    fn only_what_is_to_be_isolated_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().canonicalize().unwrap().join(name);
+        for name in ["a.so", "b.so", "c.so"] {
+            fs::write(at(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink(at("b.so"), at("link.so")).unwrap();
+        let text = format!(
+            "modules = [{:?}, {{ path = {:?}, isolate = true }}, {{ path = {:?} }}]",
+            at("a.so"),
+            at("link.so"),
+            at("c.so")
+        );
+        let configuration = parse(&text).unwrap();
+        let places = ModulePlaces { registered: Vec::new(), libraries: Vec::new(), softhsm: Vec::new() };
+        let all = ModuleFiles::find(&[], &configuration, &places);
+        assert_eq!(all.paths(), [at("a.so"), at("link.so"), at("c.so")]);
+        let isolated = configuration.isolated(all.paths());
+        assert_eq!(isolated, [at("b.so")], "by its path without links");
+        assert_eq!(all.without(&isolated).paths(), [at("a.so"), at("c.so")]);
+        assert!(configuration.isolated(&[at("a.so")]).is_empty(), "--module names another one");
+        let table = format!("[[modules]]\npath = {:?}\nisolate = true\n", at("b.so"));
+        assert_eq!(parse(&table).unwrap().isolated(&[at("b.so")]), [at("b.so")]);
     }
 
     #[test]
@@ -263,6 +344,9 @@ mod tests {
             ("idle_timeout = \"-5m\"\n", "line 1"),
             ("idle_timeout = \"0s\"\n", "line 1"),
             ("modules = \n", "line 1"),
+            ("modules = [1]\n", "line 1: a module is a path, or {"),
+            ("modules = [{ path = \"/m.so\", isolated = true }]\n", "line 1: a module is a path, or {"),
+            ("modules = [{ isolate = true }]\n", "line 1: a module is a path, or {"),
             ("keyset = \"\"\n", "line 1"),
         ] {
             let failure = parse(text).unwrap_err();

@@ -100,7 +100,7 @@ enum Command {
     Agent(agent::Arguments),
     /// The agent's worker, which the agent starts; no person types it, so no help, page or completion tells of it
     #[command(skip)]
-    AgentWorker,
+    AgentWorker(agent::WorkerArguments),
     /// Look whether all is well: modules, tokens, configuration, agent, permissions; say what to do about it
     Doctor(doctor::Arguments),
     /// Print completions for a shell
@@ -115,14 +115,16 @@ enum Command {
 struct Worker {
     #[command(flatten)]
     common: arguments::Common,
+    #[command(flatten)]
+    modules: agent::WorkerArguments,
 }
 
 impl Cli {
     fn of_this_process() -> Result<Self, clap::Error> {
         let arguments = || std::env::args_os();
         if arguments().nth(1).is_some_and(|verb| verb == agent::WORKER) {
-            let Worker { common } = Worker::try_parse_from(arguments().skip(1))?;
-            return Ok(Self { common, command: Command::AgentWorker });
+            let Worker { common, modules } = Worker::try_parse_from(arguments().skip(1))?;
+            return Ok(Self { common, command: Command::AgentWorker(modules) });
         }
         Self::try_parse_from(git_sign::with_verb(arguments()))
     }
@@ -131,7 +133,7 @@ impl Cli {
 impl Command {
     /// Does it take signals itself?
     fn ends_in_its_own_order(&self) -> bool {
-        matches!(self, Self::Agent(_) | Self::AgentWorker)
+        matches!(self, Self::Agent(_) | Self::AgentWorker(_))
     }
 }
 
@@ -189,7 +191,7 @@ fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
             token::list(&arguments, &around)
         }
         Command::Agent(arguments) => agent::run(&arguments, &around),
-        Command::AgentWorker => agent::run_worker(&around),
+        Command::AgentWorker(modules) => agent::run_worker(&modules, &around),
         Command::Doctor(arguments) => doctor::run(&arguments, &around),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
         Command::Man(arguments) => man::run(&arguments, Cli::command()),

@@ -73,6 +73,30 @@ pub fn open_recipient(
     Ok((opened.map_err(not_opened)?, way.keyset.name))
 }
 
+/// The keyset that would read this message: the one that [`decrypt()`] takes.
+///
+/// # Errors
+/// Those of [`decrypt()`] before anybody is asked for a PIN.
+pub fn reader_of(tokens: &Tokens, choice: &KeysetChoice, message: &[u8]) -> Result<FoundKeyset, KeysetError> {
+    let message = EncryptedMessage::parse(&Message::read(message).map_err(|error| unreadable(&error))?)
+        .map_err(|error| unreadable(&error))?;
+    find_way(tokens, choice, message.recipients()).map(|way| way.keyset)
+}
+
+/// The keyset that would open this content key: the one that [`open_recipient()`] takes.
+///
+/// # Errors
+/// Those of [`open_recipient()`] before anybody is asked for a PIN.
+pub fn reader_of_recipient(
+    tokens: &Tokens,
+    choice: &KeysetChoice,
+    recipient_info: &[u8],
+    length: usize,
+) -> Result<FoundKeyset, KeysetError> {
+    let encrypted = EncryptedKey::parse(recipient_info, length).map_err(|error| unreadable(&error))?;
+    find_way(tokens, choice, encrypted.recipients()).map(|way| way.keyset)
+}
+
 /// The log-in, and the key that was chosen: one PIN.
 fn unlock_key(tokens: &Tokens, way: &Way, person: &mut dyn Person) -> Result<(Unlock, TokenKey), KeysetError> {
     let unlock = unlock_for_use(tokens, &way.keyset, "decrypt", person)?;

@@ -1,5 +1,6 @@
 //! Which tokens and keysets are there: modules → tokens → public indexes, without any PIN.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, 
 
 use super::index::{self, Hex, PublicIndex, Unreadable};
 use super::kept::Kept;
-use super::{AuthorityAddress, KeysetError};
+use super::{AuthorityAddress, Elsewhere, KeysetError};
 
 /// How long to wait for a token that another program uses, when it is only looked at: as long as a listing takes.
 const GLANCE: Duration = Duration::from_millis(300);
@@ -19,6 +20,7 @@ const GLANCE: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug)]
 pub struct Tokens {
     modules: Vec<Module>,
+    elsewhere: Vec<Arc<dyn Elsewhere>>,
     /// What is kept between acts; the agent's alone.
     pub(super) kept: Option<Arc<Kept>>,
     /// Tests that share a module look at their own tokens alone.
@@ -82,10 +84,24 @@ impl Tokens {
     pub fn new(modules: Vec<Module>) -> Self {
         Self {
             modules,
+            elsewhere: Vec::new(),
             kept: None,
             #[cfg(test)]
             prefix: String::new(),
         }
+    }
+
+    /// Also lists what other processes have, after what is here, and chooses among all.
+    #[must_use]
+    pub fn and_elsewhere(mut self, elsewhere: Vec<Arc<dyn Elsewhere>>) -> Self {
+        self.elsewhere = elsewhere;
+        self
+    }
+
+    /// Those that are here, alone.
+    #[must_use]
+    pub fn here(&self) -> Self {
+        Self { elsewhere: Vec::new(), ..self.clone() }
     }
 
     #[cfg(test)]
@@ -97,6 +113,20 @@ impl Tokens {
     /// The modules.
     pub fn modules(&self) -> &[Module] {
         &self.modules
+    }
+
+    /// The modules here in which a token can be made.
+    ///
+    /// # Errors
+    /// A module does not answer.
+    pub fn modules_with_room(&self) -> Result<Vec<PathBuf>, KeysetError> {
+        let mut found = Vec::new();
+        for module in &self.modules {
+            if module.can_create_tokens()? {
+                found.push(module.path().to_owned());
+            }
+        }
+        Ok(found)
     }
 
     /// All initialized tokens that are present, in the modules' order; one that two modules show is listed once.
@@ -113,11 +143,13 @@ impl Tokens {
     fn list_each(&self) -> Seen<TokenInfo> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
         let mut trouble = Vec::new();
-        for module in &self.modules {
-            let listed = match module.tokens() {
+        let here = self.modules.iter().map(|module| (module.path(), module.tokens().map_err(KeysetError::from)));
+        let elsewhere = self.elsewhere.iter().map(|elsewhere| (elsewhere.module(), elsewhere.tokens()));
+        for (module, listed) in here.chain(elsewhere) {
+            let listed = match listed {
                 Ok(listed) => listed,
                 Err(error) => {
-                    trouble.push(TokenTrouble { place: module.path().display().to_string(), error: error.into() });
+                    trouble.push(TokenTrouble { place: module.display().to_string(), error });
                     continue;
                 }
             };
@@ -210,6 +242,9 @@ impl Tokens {
 
     /// Reads a token's public indexes, or remembers what they said.
     fn look_at(&self, info: &TokenInfo, patience: Option<Duration>) -> Result<Seen<FoundKeyset>, KeysetError> {
+        if let Some(elsewhere) = self.elsewhere.iter().find(|elsewhere| elsewhere.module() == info.module) {
+            return Ok(only_on(info, elsewhere.keysets()));
+        }
         let Some(kept) = &self.kept else {
             return keysets_of(&self.open_within(info, patience)?, info);
         };
@@ -239,6 +274,13 @@ impl Tokens {
 
 /// What is there, and what could not be looked at.
 type Seen<T> = (Vec<T>, Vec<TokenTrouble>);
+
+/// Of what another process has told what is about this token.
+fn only_on(info: &TokenInfo, (keysets, trouble): Seen<FoundKeyset>) -> Seen<FoundKeyset> {
+    let name = info.name().to_string();
+    let keysets = keysets.into_iter().filter(|keyset| keyset.token.serial == info.serial).collect();
+    (keysets, trouble.into_iter().filter(|trouble| trouble.place == name).collect())
+}
 
 /// No user's act opens an authority's token.
 fn authoritys(info: &TokenInfo) -> KeysetError {

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use der::asn1::BitString;
-
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::KeyAlgorithm;
 
 /// The hash with which a message is signed. RSA keys take each of them, keys on curves only the one of their curve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SignatureHash {
     /// SHA-256: RSA (`rsa-sha2-256`, sha256WithRSAEncryption) and P-256
     Sha256,

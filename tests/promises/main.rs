@@ -31,6 +31,7 @@ mod faulty_tokens;
 mod forged_index;
 mod forgotten_pin;
 mod git_signing;
+mod isolation;
 mod key_kinds;
 mod keyset_names;
 mod letters;

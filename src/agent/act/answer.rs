@@ -181,7 +181,7 @@ impl FoundKeysets {
 }
 
 /// A [`TokenTrouble`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TroubleOnWire {
     place: String,

@@ -4,6 +4,7 @@
 //! It must never load a PKCS#11 module, never read what a client sends, and never keep a PIN: one goes from the person
 //! straight into the link. It ends on SIGTERM, SIGINT and SIGHUP, and with it the worker, which logs off first.
 
+mod annexes;
 mod error;
 mod programs;
 mod questions;
@@ -21,10 +22,12 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+pub use annexes::AnnexSetup;
 pub use error::BrokerError;
 pub use questions::Prompting;
 
 use super::sockets::{Claim, Directory, Door, Socket};
+use annexes::Annexes;
 use questions::Questions;
 use running_worker::{News, RunningWorker};
 
@@ -48,6 +51,8 @@ pub struct Setup {
     pub inherited: [Option<UnixListener>; 2],
     /// the command line of the worker, without the program
     pub worker: Vec<OsString>,
+    /// the command line of each module's own worker, in the order in which the worker's names the modules
+    pub annexes: Vec<AnnexSetup>,
     /// how the person is asked
     pub person: Prompting,
 }
@@ -76,7 +81,7 @@ pub fn run(setup: Setup, announce: impl FnOnce(&Open)) -> Result<(), BrokerError
     let [ssh, api] = setup.inherited;
     let sockets = [socket(&claim, Door::Ssh, ssh)?, socket(&claim, Door::Api, api)?];
     let questions = Questions::answered_by(setup.person)?;
-    let broker = Broker { sockets, worker: setup.worker, questions, sender };
+    let broker = Broker { sockets, worker: setup.worker, annexes: setup.annexes, questions, sender };
     broker.serve(&news, announce)
 }
 
@@ -87,21 +92,29 @@ fn socket(claim: &Claim, door: Door, inherited: Option<UnixListener>) -> Result<
 struct Broker {
     sockets: [Socket; 2],
     worker: Vec<OsString>,
+    annexes: Vec<AnnexSetup>,
     questions: Questions,
     sender: Sender<News>,
 }
 
 impl Broker {
-    fn serve(&self, news: &Receiver<News>, announce: impl FnOnce(&Open)) -> Result<(), BrokerError> {
+    fn serve(&self, all_news: &Receiver<News>, announce: impl FnOnce(&Open)) -> Result<(), BrokerError> {
         let mut announce = Some(announce);
         let mut failures = 0;
         loop {
             let started = Instant::now();
-            let worker = self.start_worker()?;
+            let mut annexes = Annexes::begin(&self.annexes, &self.questions, &self.sender)?;
+            let worker = self.start_worker(&annexes)?;
             let status = loop {
-                match next(news) {
+                let Some(news) = next(all_news, annexes.next_start()) else {
+                    annexes.start_those_due();
+                    continue;
+                };
+                match news {
                     News::Signal(signal) => {
-                        stop(&worker, news, signal);
+                        tracing::info!(signal, "ending");
+                        notify(&[NotifyState::Stopping]);
+                        end(&annexes.and(&worker), all_news);
                         return Ok(());
                     }
                     News::Ready { worker: id, sandbox } if id == worker.id() => {
@@ -112,9 +125,12 @@ impl Broker {
                         }
                     }
                     News::Gone { worker: id, status } if id == worker.id() => break status,
-                    News::Ready { .. } | News::Gone { .. } => {}
+                    News::Ready { .. } => {}
+                    News::Gone { worker: id, status } => annexes.note_end(id, status),
                 }
             };
+            // Who serves next is another one, and begins with no log-in anywhere.
+            end(&annexes.running(), all_news);
             if announce.is_some() {
                 return Err(BrokerError::Worker { status });
             }
@@ -127,7 +143,7 @@ impl Broker {
                 "the agent's worker ended ({status}): all connections are closed, and PINs are asked for again; starting \
                  another one"
             );
-            if let Some(News::Signal(signal)) = within(news, pause, |news| matches!(news, News::Signal(_))) {
+            if let Some(News::Signal(signal)) = within(all_news, pause, |news| matches!(news, News::Signal(_))) {
                 tracing::info!(signal, "ending");
                 notify(&[NotifyState::Stopping]);
                 return Ok(());
@@ -135,9 +151,10 @@ impl Broker {
         }
     }
 
-    fn start_worker(&self) -> Result<RunningWorker, BrokerError> {
+    fn start_worker(&self, annexes: &Annexes<'_>) -> Result<RunningWorker, BrokerError> {
         let [ssh, api] = &self.sockets;
-        let sockets = [ssh.listener.as_fd(), api.listener.as_fd()];
+        let doors = [ssh.listener.as_fd(), api.listener.as_fd()];
+        let sockets: Vec<_> = doors.into_iter().chain(annexes.corridors()).collect();
         RunningWorker::start(&self.worker, &sockets, self.questions.clone(), self.sender.clone())
     }
 
@@ -153,22 +170,36 @@ fn pause_after(failures: u32) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(longest)
 }
 
-/// Has the worker log off, and ends it if it does not.
-fn stop(worker: &RunningWorker, news: &Receiver<News>, signal: i32) {
-    tracing::info!(signal, "ending");
-    notify(&[NotifyState::Stopping]);
-    worker.hang_up();
-    let is_gone = |news: &News| matches!(news, News::Gone { worker: id, .. } if *id == worker.id());
-    if within(news, LOGGING_OFF, is_gone).is_none() {
-        tracing::warn!("the worker does not end by itself: killed");
-        worker.kill();
-        within(news, LOGGING_OFF, is_gone);
+/// Has these workers log off, and ends those that do not.
+fn end(workers: &[&RunningWorker], news: &Receiver<News>) {
+    for worker in workers {
+        worker.hang_up();
+    }
+    let mut left: Vec<&RunningWorker> = workers.to_vec();
+    for is_last in [false, true] {
+        let until = Instant::now() + LOGGING_OFF;
+        while !left.is_empty() {
+            let is_gone = |news: &News| matches!(news, News::Gone { worker, .. } if left.iter().any(|one| one.id() == *worker));
+            match within(news, until.saturating_duration_since(Instant::now()), is_gone) {
+                Some(News::Gone { worker, .. }) => left.retain(|one| one.id() != worker),
+                _ => break,
+            }
+        }
+        for worker in left.iter().filter(|_| !is_last) {
+            tracing::warn!(worker = worker.id(), "a worker does not end by itself: killed");
+            worker.kill();
+        }
     }
 }
 
-/// Waits; the sender is never dropped before the receiver.
-fn next(news: &Receiver<News>) -> News {
-    news.recv().unwrap_or(News::Signal(SIGTERM))
+/// Waits, until then if it is said; the sender is never dropped before the receiver.
+fn next(news: &Receiver<News>, until: Option<Instant>) -> Option<News> {
+    let Some(until) = until else { return Some(news.recv().unwrap_or(News::Signal(SIGTERM))) };
+    match news.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        Ok(news) => Some(news),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(News::Signal(SIGTERM)),
+    }
 }
 
 /// The first news of this kind within the time; others are dropped.

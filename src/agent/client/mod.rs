@@ -12,19 +12,20 @@ mod http;
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub use error::ClientError;
 
 use self::http::Exchange;
-use super::Peer;
 use super::act::{
     ActAnswer, ActRequest, Asked, Choice, Enroll, Errand, Line, NoCarrier, OnlineOrFile, Reply, ReplyTo, text_of,
 };
+use super::{Annex, Peer};
 use crate::carrier::Carrier;
 use crate::keyset::{
-    Answered, Decrypted, Deleted, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, KnownLog, NoPin,
+    Answered, Decrypted, Deleted, Elsewhere, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, KnownLog, NoPin,
     Person, PinRequest, SecurityOfficer, TokenSelector, TokenTrouble,
 };
 use crate::letter::Letter;
@@ -43,7 +44,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The agent that runs on this machine for this user.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    socket: PathBuf,
+    way: Way,
+}
+
+/// How it is reached.
+#[derive(Clone, Debug)]
+enum Way {
+    Socket(PathBuf),
+    /// From within the agent: one of its annexes, for this peer.
+    Annex(Arc<Annex>, Peer),
 }
 
 impl Agent {
@@ -52,7 +61,7 @@ impl Agent {
     /// # Errors
     /// [`ClientError::AnotherUsers`]; [`ClientError::Unusable`] when the socket is there and cannot be used.
     pub fn at(socket: &Path) -> Result<Option<Self>, ClientError> {
-        let agent = Self { socket: socket.to_owned() };
+        let agent = Self { way: Way::Socket(socket.to_owned()) };
         let started = Instant::now();
         loop {
             let stream = match UnixStream::connect(socket) {
@@ -70,6 +79,11 @@ impl Agent {
                 Err(error) => return Err(agent.unusable(&error)),
             }
         }
+    }
+
+    /// An annex of the agent that this is a part of, which is told that this peer asks.
+    pub(super) fn in_annex(annex: Arc<Annex>, peer: Peer) -> Self {
+        Self { way: Way::Annex(annex, peer) }
     }
 
     /// The tokens that are there.
@@ -232,7 +246,7 @@ impl Agent {
     }
 
     /// Has one act done. Each question comes here, and each errand is run from here.
-    fn act(
+    pub(super) fn act(
         &self,
         request: &ActRequest,
         person: &mut dyn Person,
@@ -277,14 +291,24 @@ impl Agent {
     }
 
     fn connect(&self) -> Result<UnixStream, ClientError> {
-        let stream = UnixStream::connect(&self.socket).map_err(|error| self.unusable(&error))?;
-        same_user(&stream, &self.socket)?;
+        let stream = match &self.way {
+            Way::Socket(socket) => {
+                let stream = UnixStream::connect(socket).map_err(|error| self.unusable(&error))?;
+                same_user(&stream, socket)?;
+                stream
+            }
+            Way::Annex(annex, peer) => annex.door(*peer).map_err(|error| self.unusable(&io::Error::other(error)))?,
+        };
         bounded(&stream).map_err(|error| self.unusable(&error))?;
         Ok(stream)
     }
 
     fn unusable(&self, error: &io::Error) -> ClientError {
-        ClientError::Unusable { socket: self.socket.clone(), reason: error.to_string() }
+        let socket = match &self.way {
+            Way::Socket(socket) => socket.clone(),
+            Way::Annex(annex, _) => annex.module().to_owned(),
+        };
+        ClientError::Unusable { socket, reason: error.to_string() }
     }
 }
 

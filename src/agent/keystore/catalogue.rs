@@ -120,12 +120,12 @@ impl Inner {
         for token in before {
             match now.iter().find(|other| is_at(other, token)) {
                 None => {
-                    self.end_log_in(token, LogOff::Removed);
+                    self.end_log_in_here(token, LogOff::Removed);
                     self.tokens.forget(token);
                     self.events.tell(&Event::Removed(token.clone()));
                 }
                 Some(other) if is_another(token, other) => {
-                    self.end_log_in(token, LogOff::Changed);
+                    self.end_log_in_here(token, LogOff::Changed);
                     self.tokens.forget(token);
                     self.events.tell(&Event::Changed(other.clone()));
                 }
@@ -136,6 +136,13 @@ impl Inner {
                 }
                 Some(_) => {}
             }
+        }
+    }
+
+    /// An annex has ended its own by itself.
+    fn end_log_in_here(&self, token: &TokenInfo, why: LogOff) {
+        if self.annex_of(token).is_none() {
+            self.end_log_in(token, why);
         }
     }
 

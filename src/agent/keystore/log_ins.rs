@@ -91,8 +91,12 @@ impl Inner {
         }
     }
 
-    /// Ends the log-in to this token, if one stands. An act that has the token unlocked ends with it.
-    pub fn end_log_in(&self, token: &TokenInfo, why: LogOff) {
+    /// Ends the log-in to this token, if one stands; says how many ended in an annex. An act that has the token unlocked ends
+    /// with it.
+    pub fn end_log_in(&self, token: &TokenInfo, why: LogOff) -> usize {
+        if let Some(annex) = self.annex_of(token) {
+            return annex.log_off(Some(token), why);
+        }
         self.clear(token);
         let stood = {
             let mut log_ins = self.log_ins.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,9 +110,11 @@ impl Inner {
         if stood {
             self.events.tell(&Event::LoggedOff { token: token.clone(), why });
         }
+        0
     }
 
-    pub fn end_all_log_ins(&self, why: LogOff) {
+    /// Ends all; says how many ended in annexes.
+    pub fn end_all_log_ins(&self, why: LogOff) -> usize {
         let announced: Vec<TokenInfo> = self
             .log_ins
             .lock()
@@ -122,6 +128,7 @@ impl Inner {
         for open in self.tokens.standing() {
             log_out(&open);
         }
+        self.annexes.iter().map(|annex| annex.log_off(None, why)).sum()
     }
 
     fn clear(&self, token: &TokenInfo) {

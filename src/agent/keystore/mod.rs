@@ -12,6 +12,7 @@
 //! This must never keep a PIN, never believe a public index after log-in, never try a PIN that nobody typed for it, and
 //! never let a confirmation count for more than one use.
 
+mod annexes;
 mod catalogue;
 mod clock;
 mod events;
@@ -37,9 +38,10 @@ pub use person::AskedPerson;
 pub use presence::Watching;
 
 use super::act::{self, ActAnswer, ActRequest};
+use super::annex::{Annex, Seen};
 use super::{AgentError, Asks, Usage};
 use crate::carrier::Carrier;
-use crate::keyset::{self, FoundKeyset, KeysetChoice, Person, TokenSelector, TokenTrouble, Tokens};
+use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetChoice, Person, TokenSelector, TokenTrouble, Tokens};
 use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
 use catalogue::{Catalogue, is_at};
 use events::Events;
@@ -88,14 +90,29 @@ struct Inner {
     // How long the machine has slept, as far as it is known.
     asleep: Mutex<Duration>,
     acts: AtomicUsize,
+    annexes: Vec<Arc<Annex>>,
+    // What the annexes are locked with, while this is locked.
+    annex_lock: Mutex<Option<[u8; 32]>>,
 }
 
 impl Keystore {
     /// Over these tokens, whose log-ins it keeps. Nothing is opened yet.
     pub fn new(tokens: Tokens, asks: Arc<dyn Asks>, settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        Self::with_annexes(tokens, Vec::new(), asks, settings, clock)
+    }
+
+    /// The same, and over the tokens of modules that have workers of their own.
+    pub fn with_annexes(
+        tokens: Tokens,
+        annexes: Vec<Arc<Annex>>,
+        asks: Arc<dyn Asks>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let elsewhere = annexes.iter().map(|annex| Arc::clone(annex) as Arc<dyn Elsewhere>).collect();
         let asleep = Mutex::new(clock.elapsed().saturating_sub(clock.awake()));
         let inner = Inner {
-            tokens: tokens.keeping_log_ins(),
+            tokens: tokens.keeping_log_ins().and_elsewhere(elsewhere),
             asks,
             settings,
             clock,
@@ -105,6 +122,8 @@ impl Keystore {
             log_ins: Mutex::default(),
             asleep,
             acts: AtomicUsize::new(0),
+            annexes,
+            annex_lock: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -115,6 +134,7 @@ impl Keystore {
     /// # Errors
     /// No thread can be started.
     pub fn watch(&self) -> std::io::Result<Watching> {
+        Inner::follow_annexes(&self.inner)?;
         Watching::begin(&self.inner)
     }
 
@@ -163,7 +183,9 @@ impl Keystore {
         self.inner.refuse_if_locked("list the tokens")?;
         self.inner.see_new_tokens_now_and_then();
         let standing = self.inner.tokens.standing();
-        let stands = |info: &TokenInfo| standing.iter().any(|token| is_at(token.info(), info));
+        let stands = |info: &TokenInfo| {
+            standing.iter().any(|token| is_at(token.info(), info)) || self.inner.stands_elsewhere(info)
+        };
         let listed = self.inner.tokens.list()?;
         Ok(listed.into_iter().map(|info| TokenState { logged_in: stands(&info), info }).collect())
     }
@@ -202,7 +224,10 @@ impl Keystore {
         self.inner.refuse_if_locked("log in")?;
         self.inner.make_sure_of(choice);
         let keyset = self.inner.tokens.choose(choice)?;
-        self.inner.log_in(&keyset, AskedPerson::new(&*self.inner.asks, usage), false)?;
+        match self.inner.annex_of(&keyset.token) {
+            Some(annex) => annex.log_in(&keyset, None, usage)?,
+            None => self.inner.log_in(&keyset, AskedPerson::new(&*self.inner.asks, usage), false)?,
+        }
         Ok(keyset)
     }
 
@@ -215,13 +240,19 @@ impl Keystore {
         let choice = KeysetChoice { token: Some(token.clone()), ..KeysetChoice::default() };
         self.inner.make_sure_of(&choice);
         let keyset = self.inner.least_strict(&choice)?;
-        self.inner.log_in(&keyset, AskedPerson::with_pin(&*self.inner.asks, usage, pin), true)?;
+        match self.inner.annex_of(&keyset.token) {
+            Some(annex) => annex.log_in(&keyset, Some(&pin), usage)?,
+            None => self.inner.log_in(&keyset, AskedPerson::with_pin(&*self.inner.asks, usage, pin), true)?,
+        }
         Ok(keyset)
     }
 
     /// Lets the log-in that stands to this token last no longer than this from now on, however much it is used.
     pub fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
-        self.inner.bound_log_in(token, longest);
+        match self.inner.annex_of(token) {
+            Some(annex) => annex.bound_log_in(token, longest),
+            None => self.inner.bound_log_in(token, longest),
+        }
     }
 
     /// Ends the log-ins: all of them, or the one to this token. Says how many stood.
@@ -229,12 +260,36 @@ impl Keystore {
     /// # Errors
     /// No such token.
     pub fn log_off(&self, token: Option<&TokenSelector>) -> Result<usize, AgentError> {
+        let token = token.map(|selector| self.inner.tokens.token(selector)).transpose()?;
+        Ok(self.end_log_ins(token.as_ref(), LogOff::Asked))
+    }
+
+    /// The same, of a token that is known, and why. Says how many stood.
+    pub(super) fn end_log_ins(&self, token: Option<&TokenInfo>, why: LogOff) -> usize {
         let before = self.inner.tokens.standing().len();
-        match token {
-            Some(selector) => self.inner.end_log_in(&self.inner.tokens.token(selector)?, LogOff::Asked),
-            None => self.inner.end_all_log_ins(LogOff::Asked),
-        }
-        Ok(before.saturating_sub(self.inner.tokens.standing().len()))
+        let elsewhere = match token {
+            Some(token) => self.inner.end_log_in(token, why),
+            None => self.inner.end_all_log_ins(why),
+        };
+        elsewhere + before.saturating_sub(self.inner.tokens.standing().len())
+    }
+
+    /// What is there as far as it is known, without looking for more; locked or not. For the worker whose annex this is.
+    pub(super) fn seen(&self) -> Seen {
+        let logged_in = self.inner.tokens.standing().iter().map(|token| token.info().clone()).collect();
+        let tokens = self.inner.tokens.list().unwrap_or_default();
+        Seen::new(tokens, logged_in, self.inner.tokens.keysets().unwrap_or_default())
+    }
+
+    /// Looks for tokens that other programs made, if nobody is logged in; `with_readers`: also for those that readers tell
+    /// of by themselves.
+    pub(super) fn look_again(&self, with_readers: bool) {
+        self.inner.look_again(with_readers);
+    }
+
+    /// Can a token be made?
+    pub(super) fn has_room(&self) -> bool {
+        self.inner.tokens.modules_with_room().is_ok_and(|modules| !modules.is_empty())
     }
 
     /// Locks with a pass phrase: no identities, no use, no act, and every log-in is over.
@@ -243,6 +298,7 @@ impl Keystore {
     /// It is locked already.
     pub fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.lock(pass_phrase)?;
+        self.inner.lock_annexes();
         self.inner.end_all_log_ins(LogOff::Locked);
         self.inner.events.tell(&Event::Locked);
         Ok(())
@@ -254,6 +310,7 @@ impl Keystore {
     /// Another pass phrase, or it is not locked.
     pub fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.unlock(pass_phrase)?;
+        self.inner.unlock_annexes();
         self.inner.events.tell(&Event::Unlocked);
         Ok(())
     }
@@ -302,13 +359,16 @@ impl Inner {
 
     fn act(
         &self,
-        request: ActRequest,
+        mut request: ActRequest,
         person: &mut dyn Person,
         carrier: &dyn Carrier,
         usage: &Usage,
     ) -> Result<ActAnswer, AgentError> {
         if let Some(choice) = wanted(&request) {
             self.make_sure_of(&choice);
+        }
+        if let Some(result) = self.act_elsewhere(&mut request, person, carrier, usage) {
+            return result;
         }
         let changes_nothing = request.changes_nothing();
         let acting = Acting::begin(&self.acts);

@@ -66,9 +66,12 @@ impl Inner {
         }
     }
 
-    fn look_again(&self, with_readers: bool) {
-        if self.acts.load(Ordering::SeqCst) == 0
-            && self.tokens.standing().is_empty()
+    /// Looks for tokens that other processes made, unless somebody is logged in or an act is going on.
+    pub fn look_again(&self, with_readers: bool) {
+        for annex in &self.annexes {
+            annex.look(Some(with_readers));
+        }
+        if !self.is_in_use()
             && let Err(error) = self.tokens.rescan(with_readers)
         {
             tracing::warn!(%error, "cannot start a module anew");
@@ -90,7 +93,8 @@ impl Inner {
         if !self.is_missing(choice) || self.acts.load(Ordering::SeqCst) > 0 {
             return;
         }
-        if !self.tokens.standing().is_empty() {
+        let stands_elsewhere = || self.annexes.iter().any(|annex| !annex.logged_in().is_empty());
+        if !self.tokens.standing().is_empty() || stands_elsewhere() {
             tracing::info!("the modules are started anew to look for a keyset that is not there; log-ins end");
             self.end_all_log_ins(LogOff::Rescan);
             self.look_again(true);

@@ -28,6 +28,10 @@ impl Inner {
                 Err(error) => return Err(self.failed(identity, error.into(), usage)),
             }
         }
+        if let Some(annex) = self.annex_of(&identity.keyset.token) {
+            let signed = annex.sign(&identity.spki, hash, data, usage);
+            return signed.inspect_err(|error| tracing::warn!(usage.peer.pid, "{error}"));
+        }
         if !hash.fits(identity.algorithm) {
             return Err(AgentError::NoSuchHash { operation: usage.purpose.operation(), hash });
         }

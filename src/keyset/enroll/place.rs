@@ -116,9 +116,7 @@ fn new_place(
             NewToken::Anywhere => same_label.first().is_none_or(|token| token.module == module.path()),
             NewToken::Module(path) => path.canonicalize().is_ok_and(|path| module.path() == path),
         };
-        // Asked twice: what one thread takes for the free slot another may just have taken (SoftHSM then has a new one).
-        let has_room = || Ok::<_, TokenError>(module.can_create_tokens()? || module.can_create_tokens()?);
-        if wanted && (same_label.iter().any(|token| token.module == module.path()) || has_room()?) {
+        if wanted && (same_label.iter().any(|token| token.module == module.path()) || module.can_create_tokens()?) {
             modules.push(module);
         }
     }

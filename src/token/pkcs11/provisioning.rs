@@ -25,7 +25,9 @@ static MAKING: Mutex<()> = Mutex::new(());
 impl Module {
     /// Has it a slot in which a new token can be made, an empty discarded one included?
     pub fn can_create_tokens(&self) -> Result<bool, TokenError> {
-        Ok(self.slots()?.iter().any(|(_, info)| !info.token_initialized() || is_discarded(info)))
+        let has_room = || Ok(self.slots()?.iter().any(|(_, info)| !info.token_initialized() || is_discarded(info)));
+        // Asked twice: what one thread takes for the free slot another may just have taken (SoftHSM then has a new one).
+        Ok(has_room()? || has_room()?)
     }
 
     /// Makes a token of this label (1 to 32 bytes), SO PIN and user PIN.

@@ -1,0 +1,152 @@
+//! The annex's end: takes connections out of the corridor, and does with its one module what the worker asks.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::wire::{LONGEST, LogInChange, News, Reply, Request};
+use crate::agent::broker::BrokerError;
+use crate::agent::keystore::{Event, Keystore};
+use crate::agent::{AgentError, Link, api, frame, handed, worker};
+use crate::token::Pin;
+
+/// Connections at once; the worker has no more clients.
+const CONNECTIONS: usize = 4096;
+
+/// Of a connection's thread.
+const STACK: usize = 1024 * 1024;
+
+/// How long nothing may happen before it is looked whether the worker still listens.
+const GLANCE: Duration = Duration::from_secs(15);
+
+/// Serves the worker until the broker ends; then every log-in is over.
+///
+/// # Errors
+/// [`BrokerError`]: the broker has gone already, or the system refuses threads.
+pub fn run(link: &Link, corridor: UnixStream, sandbox: String, keystore: &Keystore) -> Result<(), BrokerError> {
+    worker::allow_descriptors();
+    let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
+    let served = keystore.clone();
+    std::thread::Builder::new()
+        .name("corridor".to_owned())
+        .spawn(move || accept(&corridor, &served))
+        .map_err(BrokerError::system("start a thread"))?;
+    link.ready(sandbox).map_err(BrokerError::system("tell the broker"))?;
+    link.read_answers();
+    worker::log_off(keystore);
+    Ok(())
+}
+
+fn accept(corridor: &UnixStream, keystore: &Keystore) {
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let sockets = match handed::take(corridor) {
+            Ok(sockets) => sockets,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // The broker has ended; the link says so, too.
+            Err(_) => return,
+        };
+        for stream in sockets.into_iter().map(UnixStream::from) {
+            if open.load(Ordering::Relaxed) >= CONNECTIONS {
+                tracing::warn!("too many connections: one is refused");
+                continue;
+            }
+            open.fetch_add(1, Ordering::Relaxed);
+            let (count, keystore) = (Arc::clone(&open), keystore.clone());
+            let started = std::thread::Builder::new().name("worker".to_owned()).stack_size(STACK).spawn(move || {
+                // It ends when the worker closes it.
+                let _ = serve(stream, &keystore);
+                count.fetch_sub(1, Ordering::Relaxed);
+            });
+            if let Err(error) = started {
+                open.fetch_sub(1, Ordering::Relaxed);
+                tracing::warn!(%error, "cannot serve a connection");
+            }
+        }
+    }
+}
+
+fn serve(mut stream: UnixStream, keystore: &Keystore) -> io::Result<()> {
+    loop {
+        let (request, secret) = frame::read::<Request>(&mut stream, LONGEST)?;
+        let reply = match request {
+            Request::Watch {} => return tell(&mut stream, keystore),
+            Request::Serve { peer } => {
+                api::serve(stream, peer, keystore);
+                return Ok(());
+            }
+            request => answer(request, &secret, keystore).unwrap_or_else(|error| failed(&error)),
+        };
+        frame::write(&mut stream, &reply, b"", LONGEST)?;
+    }
+}
+
+fn failed(error: &AgentError) -> Reply {
+    Reply::Failed { kind: error.kind(), message: error.to_string() }
+}
+
+fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply, AgentError> {
+    match request {
+        Request::Look { again } => {
+            if let Some(with_readers) = again {
+                keystore.look_again(with_readers);
+            }
+            Ok(Reply::Told(keystore.seen()))
+        }
+        Request::Sign { spki, hash, data, usage } => {
+            let operation = usage.purpose.operation();
+            let identity = keystore.find(spki.as_slice()).ok_or(AgentError::NoSuchKey { operation })?;
+            let signature = keystore.sign(&identity, hash, data.as_slice(), &usage)?;
+            Ok(Reply::Signature(signature.as_bytes().into()))
+        }
+        Request::LogIn { keyset, usage } => {
+            let reason = |reason: String| AgentError::System { operation: "log in", reason };
+            let choice = keyset.to_choice().map_err(reason)?;
+            match (secret, choice.token.as_ref()) {
+                ([], _) => keystore.log_in(&choice, &usage)?,
+                (secret, Some(token)) => {
+                    let text = std::str::from_utf8(secret).map_err(|error| reason(error.to_string()))?;
+                    let pin = Pin::new(text.to_owned()).map_err(|error| reason(error.to_string()))?;
+                    keystore.log_in_with(token, pin, &usage)?
+                }
+                (_, None) => return Err(reason("no token was named".to_owned())),
+            };
+            Ok(Reply::Done {})
+        }
+        Request::Bound { token, seconds } => {
+            keystore.bound_log_in(&token, Duration::from_secs(seconds));
+            Ok(Reply::Done {})
+        }
+        Request::LogOff { token, why } => Ok(Reply::Ended(keystore.end_log_ins(token.as_ref(), why))),
+        Request::Lock {} => keystore.lock(secret).map(|()| Reply::Done {}),
+        Request::Unlock {} => keystore.unlock(secret).map(|()| Reply::Done {}),
+        Request::Room {} => Ok(Reply::Room(keystore.has_room())),
+        // They take the connection with them, before this.
+        Request::Watch {} | Request::Serve { .. } => {
+            Err(AgentError::System { operation: "answer", reason: "it is no request of its kind".to_owned() })
+        }
+    }
+}
+
+/// Tells what is there now, and after each event again.
+fn tell(stream: &mut UnixStream, keystore: &Keystore) -> io::Result<()> {
+    let events = keystore.events();
+    let mut log_in = None;
+    loop {
+        frame::write(stream, &News { seen: keystore.seen(), log_in: log_in.take() }, b"", LONGEST)?;
+        loop {
+            match events.next(GLANCE) {
+                Some(Event::LoggedIn(token)) => log_in = Some(LogInChange::Begun(token)),
+                Some(Event::LoggedOff { token, why }) => log_in = Some(LogInChange::Ended(token, why)),
+                Some(Event::Inserted(_) | Event::Removed(_) | Event::Changed(_) | Event::PinLocked(_)) => {}
+                Some(Event::Missed(_)) => {}
+                // What the worker knows by itself; or nothing has happened.
+                Some(Event::Locked | Event::Unlocked | Event::Expiring { .. }) => continue,
+                None => continue,
+            }
+            break;
+        }
+    }
+}

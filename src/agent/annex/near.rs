@@ -1,0 +1,286 @@
+//! The worker's end: what an annex has told last, and what it is asked.
+
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::wire::{LONGEST, News, Reply, Request, Seen};
+use crate::agent::act::Choice;
+use crate::agent::{AgentError, LogOff, Peer, Usage, frame, handed};
+use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetError, TokenTrouble};
+use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
+
+/// How long an annex may take for what others wait for, too. One that has just been started loads its module first.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Connections that are kept for the next signature.
+const KEPT: usize = 16;
+
+/// An annex, as the worker sees it.
+#[derive(Debug)]
+pub struct Annex {
+    module: PathBuf,
+    corridor: UnixStream,
+    seen: RwLock<Told>,
+    idle: Mutex<Vec<UnixStream>>,
+}
+
+#[derive(Debug)]
+enum Told {
+    /// Nothing yet: it is being started.
+    Nothing,
+    This(Arc<Seen>),
+    /// It has ended, or does not answer; another one is being started.
+    Ended,
+}
+
+impl Annex {
+    /// The annex for this module (a path without links), at the other end of this corridor.
+    pub fn new(module: PathBuf, corridor: UnixStream) -> Self {
+        Self { module, corridor, seen: RwLock::new(Told::Nothing), idle: Mutex::default() }
+    }
+
+    /// Does it have the tokens of this module?
+    pub fn has(&self, token: &TokenInfo) -> bool {
+        self.module == token.module
+    }
+
+    /// Follows what changes, until the annex ends.
+    ///
+    /// # Errors
+    /// The annex is given up: no other one will be started.
+    pub(in crate::agent) fn follow(&self, mut told: impl FnMut(&Self, News)) -> Result<(), AgentError> {
+        const OPERATION: &str = "follow the tokens";
+        let mut stream = self.connect(OPERATION)?;
+        if frame::write(&mut stream, &Request::Watch {}, b"", LONGEST).is_ok() {
+            while let Ok((news, _)) = frame::read::<News>(&mut stream, LONGEST) {
+                told(self, news);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what it has told.
+    pub(in crate::agent) fn note(&self, seen: Seen) {
+        *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Told::This(Arc::new(seen));
+    }
+
+    /// Forgets what it has told: it has ended. The log-ins that are over with it.
+    pub(in crate::agent) fn note_end(&self) -> Vec<TokenInfo> {
+        self.idle().clear();
+        let told = std::mem::replace(&mut *self.seen.write().unwrap_or_else(PoisonError::into_inner), Told::Ended);
+        match told {
+            Told::This(seen) => seen.logged_in.clone(),
+            Told::Nothing | Told::Ended => Vec::new(),
+        }
+    }
+
+    /// Has it tell what is there; `again`: after having looked anew, also through readers if so.
+    pub(in crate::agent) fn look(&self, again: Option<bool>) {
+        // One that has ended tells by itself when there is another one.
+        if matches!(*self.seen.read().unwrap_or_else(PoisonError::into_inner), Told::Ended) {
+            return;
+        }
+        match self.ask_soon("list the tokens", &Request::Look { again }, b"") {
+            Ok(Reply::Told(seen)) => self.note(seen),
+            Ok(_) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    /// The tokens to which a log-in stands.
+    pub(in crate::agent) fn logged_in(&self) -> Vec<TokenInfo> {
+        self.told().map(|seen| seen.logged_in.clone()).unwrap_or_default()
+    }
+
+    /// Signs as the key's level wants it.
+    pub(in crate::agent) fn sign(
+        &self,
+        spki: &[u8],
+        hash: SignatureHash,
+        data: &[u8],
+        usage: &Usage,
+    ) -> Result<Signature, AgentError> {
+        let operation = usage.purpose.operation();
+        let request = Request::Sign { spki: spki.into(), hash, data: data.into(), usage: usage.clone() };
+        match self.ask(operation, &request)? {
+            Reply::Signature(signature) => Ok(Signature::from_bytes(signature.into_vec())),
+            _ => Err(self.ended(operation)),
+        }
+    }
+
+    /// Logs in for a keyset, with the PIN that somebody has typed for it, else one that the annex asks for.
+    pub(in crate::agent) fn log_in(
+        &self,
+        keyset: &FoundKeyset,
+        pin: Option<&Pin>,
+        usage: &Usage,
+    ) -> Result<(), AgentError> {
+        let request = Request::LogIn { keyset: Choice::of(keyset), usage: usage.clone() };
+        let pin = pin.map_or("", Pin::as_str);
+        let mut stream = self.connect("log in")?;
+        self.exchange("log in", &mut stream, &request, pin.as_bytes())?;
+        self.look(None);
+        Ok(())
+    }
+
+    /// Lets a log-in stand no longer than this.
+    pub(in crate::agent) fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
+        let request = Request::Bound { token: token.clone(), seconds: longest.as_secs() };
+        self.or_say(self.ask_soon("end a log-in in time", &request, b""));
+    }
+
+    /// Ends the log-in to this token, or all; says how many ended.
+    pub(in crate::agent) fn log_off(&self, token: Option<&TokenInfo>, why: LogOff) -> usize {
+        if self.told().is_none() {
+            return 0;
+        }
+        let reply = self.ask_soon("log off", &Request::LogOff { token: token.cloned(), why }, b"");
+        let ended = self.or_say(reply).map_or(0, |reply| if let Reply::Ended(count) = reply { count } else { 0 });
+        self.look(None);
+        ended
+    }
+
+    /// Locks it: nothing is done until it is unlocked with the same secret, and an act that goes on stops.
+    pub(in crate::agent) fn lock(&self, secret: &[u8]) {
+        self.or_say(self.ask_soon("lock the agent", &Request::Lock {}, secret));
+        self.look(None);
+    }
+
+    /// Unlocks it. One that was started since it was locked is not locked, and says so; that is no trouble.
+    pub(in crate::agent) fn unlock(&self, secret: &[u8]) {
+        if let Err(error) = self.ask_soon("unlock the agent", &Request::Unlock {}, secret) {
+            tracing::debug!("{error}");
+        }
+    }
+
+    /// Can a token be made there?
+    pub(in crate::agent) fn has_room(&self) -> bool {
+        matches!(self.or_say(self.ask_soon("look for room", &Request::Room {}, b"")), Some(Reply::Room(true)))
+    }
+
+    /// A connection on which acts are asked for as at the agent's own API, for this peer.
+    ///
+    /// # Errors
+    /// The annex is given up.
+    pub(in crate::agent) fn door(&self, peer: Peer) -> Result<UnixStream, AgentError> {
+        const OPERATION: &str = "reach the module's worker";
+        let mut stream = self.connect(OPERATION)?;
+        frame::write(&mut stream, &Request::Serve { peer }, b"", LONGEST).map_err(|_| self.ended(OPERATION))?;
+        Ok(stream)
+    }
+
+    /// It has ended before it answered.
+    pub(in crate::agent) fn ended(&self, operation: &'static str) -> AgentError {
+        AgentError::WorkerEnded { operation, module: self.module.clone() }
+    }
+
+    fn told(&self) -> Option<Arc<Seen>> {
+        match &*self.seen.read().unwrap_or_else(PoisonError::into_inner) {
+            Told::This(seen) => Some(Arc::clone(seen)),
+            Told::Nothing | Told::Ended => None,
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<UnixStream>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new connection. While the annex is started anew it waits in the corridor.
+    fn connect(&self, operation: &'static str) -> Result<UnixStream, AgentError> {
+        let given_up = |error: std::io::Error| AgentError::System {
+            operation,
+            reason: format!("the worker of the module {} does not run ({error})", self.module.display()),
+        };
+        let (ours, theirs) = UnixStream::pair().map_err(given_up)?;
+        handed::give(&self.corridor, &[theirs.as_fd()]).map_err(given_up)?;
+        Ok(ours)
+    }
+
+    /// Asks, and waits as long as a person may take to answer.
+    fn ask(&self, operation: &'static str, request: &Request) -> Result<Reply, AgentError> {
+        let kept = self.idle().pop();
+        let (mut stream, is_new) = match kept {
+            Some(stream) => (stream, false),
+            None => (self.connect(operation)?, true),
+        };
+        match frame::write(&mut stream, request, b"", LONGEST) {
+            Ok(()) => {}
+            // Of the annex before this one: nothing of the request has been read.
+            Err(error) if !is_new && error.kind() == ErrorKind::BrokenPipe => {
+                stream = self.connect(operation)?;
+                frame::write(&mut stream, request, b"", LONGEST).map_err(|_| self.ended(operation))?;
+            }
+            Err(_) => return Err(self.ended(operation)),
+        }
+        let reply = self.read(operation, &mut stream);
+        let mut idle = self.idle();
+        if !matches!(reply, Err(AgentError::WorkerEnded { .. })) && idle.len() < KEPT {
+            idle.push(stream);
+        }
+        drop(idle);
+        reply
+    }
+
+    /// Asks for what an annex answers without a person.
+    fn ask_soon(&self, operation: &'static str, request: &Request, secret: &[u8]) -> Result<Reply, AgentError> {
+        let mut stream = self.connect(operation)?;
+        // A socket takes it as long as it is open.
+        let _ = stream.set_read_timeout(Some(PATIENCE));
+        self.exchange(operation, &mut stream, request, secret)
+    }
+
+    fn exchange(
+        &self,
+        operation: &'static str,
+        stream: &mut UnixStream,
+        request: &Request,
+        secret: &[u8],
+    ) -> Result<Reply, AgentError> {
+        frame::write(stream, request, secret, LONGEST).map_err(|_| self.ended(operation))?;
+        self.read(operation, stream)
+    }
+
+    fn read(&self, operation: &'static str, stream: &mut UnixStream) -> Result<Reply, AgentError> {
+        match frame::read::<Reply>(stream, LONGEST) {
+            Ok((Reply::Failed { kind, message }, _)) => Err(KeysetError::Told { kind, message }.into()),
+            Ok((reply, _)) => Ok(reply),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                let reason = format!("the worker of the module {} does not answer", self.module.display());
+                Err(AgentError::System { operation, reason })
+            }
+            Err(_) => Err(self.ended(operation)),
+        }
+    }
+
+    #[allow(clippy::unused_self, reason = "of this annex")]
+    fn or_say(&self, reply: Result<Reply, AgentError>) -> Option<Reply> {
+        reply.inspect_err(|error| tracing::warn!("{error}")).ok()
+    }
+}
+
+impl Elsewhere for Annex {
+    fn module(&self) -> &Path {
+        &self.module
+    }
+
+    fn tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
+        match self.told() {
+            Some(seen) => Ok(seen.tokens.clone()),
+            None => Err(KeysetError::Told {
+                kind: keyset::ErrorKind::Absent,
+                message: format!(
+                    "cannot list the tokens of the module {}: its worker is being started; try again in a moment",
+                    self.module.display()
+                ),
+            }),
+        }
+    }
+
+    fn keysets(&self) -> (Vec<FoundKeyset>, Vec<TokenTrouble>) {
+        self.told().map(|seen| seen.keysets()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,135 @@
+//! What the worker asks an annex, and what it answers: frames ([`crate::agent::frame`]), in which a PIN is the secret.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::act::{Bytes, Choice, KeysetOnWire, TroubleOnWire};
+use crate::agent::{LogOff, Peer, Usage};
+use crate::keyset::{ErrorKind, FoundKeyset, TokenTrouble};
+use crate::token::{SignatureHash, TokenInfo};
+
+/// The longest JSON of a frame, bytes: data of an SSH client to be signed, or the certificates on all tokens of a module.
+pub const LONGEST: usize = 16 * 1024 * 1024;
+
+/// What the worker wants of an annex. A connection serves one request after the other, but for the two that take it.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// to be told what is there, and each time that it changes; takes the connection
+    Watch {},
+    /// to be told what is there
+    Look {
+        /// after having looked for tokens that other programs made, if nobody is logged in; also through readers?
+        again: Option<bool>,
+    },
+    /// a signature by the key with this `SubjectPublicKeyInfo` (DER), as its level wants it
+    Sign {
+        /// the key
+        spki: Bytes,
+        /// the hash
+        hash: SignatureHash,
+        /// what is signed; the worker has read it
+        data: Bytes,
+        /// who asks, and for what
+        usage: Usage,
+    },
+    /// a log-in that stands; with the PIN that is the frame's secret, if that is not empty
+    LogIn {
+        /// for which keyset
+        keyset: Choice,
+        /// who asks
+        usage: Usage,
+    },
+    /// that a log-in stands no longer than this
+    Bound {
+        /// the token
+        token: TokenInfo,
+        /// how long, however much it is used
+        seconds: u64,
+    },
+    /// that a log-in ends, or all
+    LogOff {
+        /// the one to this token
+        token: Option<TokenInfo>,
+        /// why
+        why: LogOff,
+    },
+    /// that nothing is done until it is unlocked with the same secret
+    Lock {},
+    /// the end of that
+    Unlock {},
+    /// whether a token can be made
+    Room {},
+    /// acts, by HTTP as at the agent's own API; takes the connection
+    Serve {
+        /// who asks
+        peer: Peer,
+    },
+}
+
+/// What an annex answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// what is there
+    Told(Seen),
+    /// the signature, in its algorithm's own form
+    Signature(Bytes),
+    /// it is done
+    Done {},
+    /// how many log-ins ended
+    Ended(usize),
+    /// whether there is room
+    Room(bool),
+    /// it is not done
+    Failed {
+        /// the end that this leads to
+        kind: ErrorKind,
+        /// the whole sentence
+        message: String,
+    },
+}
+
+/// Something has changed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct News {
+    /// what is there now
+    pub seen: Seen,
+    /// a log-in that begun or ended
+    pub log_in: Option<LogInChange>,
+}
+
+/// A log-in begun or ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum LogInChange {
+    /// it stands now
+    Begun(TokenInfo),
+    /// it is over
+    Ended(TokenInfo, LogOff),
+}
+
+/// What is there.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// the tokens
+    pub tokens: Vec<TokenInfo>,
+    /// those to which a log-in stands
+    pub logged_in: Vec<TokenInfo>,
+    keysets: Vec<KeysetOnWire>,
+    trouble: Vec<TroubleOnWire>,
+}
+
+impl Seen {
+    /// For the wire.
+    pub fn new(
+        tokens: Vec<TokenInfo>,
+        logged_in: Vec<TokenInfo>,
+        (keysets, trouble): (Vec<FoundKeyset>, Vec<TokenTrouble>),
+    ) -> Self {
+        let keysets = keysets.into_iter().map(KeysetOnWire::from).collect();
+        Self { tokens, logged_in, keysets, trouble: trouble.into_iter().map(TroubleOnWire::from).collect() }
+    }
+
+    /// The keysets, and what could not be looked at. One whose identifiers make no sense is none.
+    pub fn keysets(&self) -> (Vec<FoundKeyset>, Vec<TokenTrouble>) {
+        let keysets = self.keysets.iter().cloned().filter_map(|keyset| keyset.try_into().ok()).collect();
+        (keysets, self.trouble.iter().cloned().map(TokenTrouble::from).collect())
+    }
+}

@@ -1,0 +1,142 @@
+//! The modules' own workers: started beside the worker, and each again when it has ended by itself.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use super::questions::Questions;
+use super::running_worker::{News, RunningWorker};
+use super::{BrokerError, SETTLED, TIRES, pause_after};
+
+/// What a module's own worker is started with.
+#[derive(Clone, Debug)]
+pub struct AnnexSetup {
+    /// the module
+    pub module: PathBuf,
+    /// the command line, without the program
+    pub arguments: Vec<OsString>,
+}
+
+/// They all, as long as one worker lives.
+pub(super) struct Annexes<'a> {
+    annexes: Vec<One<'a>>,
+    questions: &'a Questions,
+    news: &'a Sender<News>,
+}
+
+struct One<'a> {
+    setup: &'a AnnexSetup,
+    /// The worker's end of the corridor, and the annex's. Both are kept here, too, so that what the worker sends while there
+    /// is no annex waits for the next one. None when it is given up.
+    corridor: Option<(UnixStream, UnixStream)>,
+    is: Is,
+    failures: u32,
+}
+
+enum Is {
+    Running(RunningWorker, Instant),
+    Due(Instant),
+    GivenUp,
+}
+
+impl<'a> Annexes<'a> {
+    /// Starts them.
+    pub(super) fn begin(
+        setups: &'a [AnnexSetup],
+        questions: &'a Questions,
+        news: &'a Sender<News>,
+    ) -> Result<Self, BrokerError> {
+        let now = Instant::now();
+        let one = |setup| {
+            let corridor = UnixStream::pair().map_err(BrokerError::system("make a pair of sockets"))?;
+            Ok(One { setup, corridor: Some(corridor), is: Is::Due(now), failures: 0 })
+        };
+        let annexes = setups.iter().map(one).collect::<Result<_, BrokerError>>()?;
+        let mut all = Self { annexes, questions, news };
+        all.start_those_due();
+        Ok(all)
+    }
+
+    /// The worker's ends of the corridors, in order.
+    pub(super) fn corridors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.annexes.iter().filter_map(|one| one.corridor.as_ref().map(|(worker, _)| worker.as_fd()))
+    }
+
+    /// When the next one is to be started.
+    pub(super) fn next_start(&self) -> Option<Instant> {
+        self.annexes.iter().filter_map(|one| if let Is::Due(when) = one.is { Some(when) } else { None }).min()
+    }
+
+    /// Starts those whose time has come.
+    pub(super) fn start_those_due(&mut self) {
+        let now = Instant::now();
+        for one in &mut self.annexes {
+            let (Is::Due(when), Some((_, corridor))) = (&one.is, &one.corridor) else { continue };
+            if *when > now {
+                continue;
+            }
+            let started = RunningWorker::start(
+                &one.setup.arguments,
+                &[corridor.as_fd()],
+                self.questions.clone(),
+                self.news.clone(),
+            );
+            match started {
+                Ok(worker) => one.is = Is::Running(worker, now),
+                Err(error) => {
+                    tracing::warn!(%error, module = %one.setup.module.display(), "cannot start a module's worker");
+                    one.failed();
+                }
+            }
+        }
+    }
+
+    /// One has ended; it is started again, unless it does that always.
+    pub(super) fn note_end(&mut self, worker: u32, status: ExitStatus) {
+        let is_it = |one: &&mut One<'_>| matches!(&one.is, Is::Running(running, _) if running.id() == worker);
+        let Some(one) = self.annexes.iter_mut().find(is_it) else { return };
+        if matches!(&one.is, Is::Running(_, since) if since.elapsed() > SETTLED) {
+            one.failures = 0;
+        }
+        tracing::warn!(
+            "the worker of the module {} ended ({status}): its log-ins are over; starting another one",
+            one.setup.module.display()
+        );
+        one.failed();
+    }
+
+    /// Those that run.
+    pub(super) fn running(&self) -> Vec<&RunningWorker> {
+        self.annexes.iter().filter_map(|one| if let Is::Running(worker, _) = &one.is { Some(worker) } else { None }).collect()
+    }
+
+    /// Those that run, and this one.
+    pub(super) fn and<'w>(&'w self, worker: &'w RunningWorker) -> Vec<&'w RunningWorker> {
+        let mut all = self.running();
+        all.push(worker);
+        all
+    }
+}
+
+impl One<'_> {
+    fn failed(&mut self) {
+        self.failures += 1;
+        if self.failures < TIRES {
+            self.is = Is::Due(Instant::now() + pause_after(self.failures));
+            return;
+        }
+        tracing::error!(
+            "the worker of the module {} ended {} times in a row and is given up; the agent goes on without it; -v tells \
+             more, and `tokenkeep doctor` looks at the module",
+            self.setup.module.display(),
+            self.failures
+        );
+        self.is = Is::GivenUp;
+        // Whoever waits there for it is told by the end of the corridor.
+        self.corridor = None;
+    }
+}
