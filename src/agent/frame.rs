@@ -31,10 +31,7 @@ pub(super) fn write(stream: &mut impl Write, head: &impl Serialize, secret: &[u8
 }
 
 /// Receives a frame whose JSON has at most `longest` bytes: the JSON's value and the secret.
-pub(super) fn read<T: DeserializeOwned>(
-    stream: &mut impl Read,
-    longest: usize,
-) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
+pub(super) fn read<T: DeserializeOwned>(stream: &mut impl Read, longest: usize) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
     let head = read_length(stream, longest)?;
     let secret = read_length(stream, LONGEST_SECRET)?;
     let mut bytes = vec![0; head];

@@ -20,7 +20,8 @@ use super::exit::{Exit, Failure};
 use super::surroundings::{Surroundings, directory};
 use super::{descriptors, screen};
 use crate::agent::{
-    self, Annex, AnnexSetup, BrokerError, Directory, Door, Keystore, Link, Open, Prompting, Settings, Setup, Shelter, State, SystemClock,
+    self, Annex, AnnexSetup, BrokerError, Directory, Door, Keystore, Link, Open, Prompting, Settings, Setup, Shelter,
+    State, SystemClock,
 };
 use crate::prompter::Environment;
 

@@ -2,18 +2,21 @@
 //! hangs, no other module's tokens, log-ins and connections are touched by it.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::agent::{is_alive, wait_for, workers_of};
 use crate::support::asked::Asked;
 use crate::support::faulty::{self, Faulty};
 use crate::support::kryoptic;
-use crate::support::machine::TokenKind;
+use crate::support::machine::{TokenKind, run};
 use crate::support::office::Somebody;
 use crate::support::output::Output;
-use crate::support::ssh::ssh_add;
-use crate::support::wire;
 
 const PIN: &str = Somebody::PIN;
 const WRONG: &str = Somebody::WRONG_PIN;
@@ -54,9 +57,30 @@ fn offers(asked: &Asked, keyset: &str) -> bool {
 fn annex(asked: &Asked) -> u32 {
     wait_for("the isolated module's worker", || {
         workers_of(asked.agent().id()).into_iter().find(|id| {
-            fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == b"--only"))
+            fs::read(format!("/proc/{id}/cmdline"))
+                .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == b"--only"))
         })
     })
+}
+
+/// `ssh-add`, which is given this at its own prompt.
+fn ssh_add(asked: &Asked, typed: &str, arguments: &[&str]) -> Output {
+    let machine = &asked.somebody.machine;
+    let askpass = machine.write("bin/askpass", format!("#!/bin/sh\necho '{typed}'\n"));
+    fs::set_permissions(&askpass, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut command = machine.command("ssh-add");
+    command.args(arguments).env("SSH_AUTH_SOCK", asked.agent().ssh_socket());
+    command.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force");
+    run(command, b"")
+}
+
+/// curl on the agent's API: the answer's body.
+fn curl(asked: &Asked, path: &str, body: Option<&str>) -> String {
+    let socket = asked.agent().api_socket().display().to_string();
+    let url = format!("http://agent{path}");
+    let mut line = vec!["-s", "-S", "--max-time", "60", "--unix-socket", &socket, &url];
+    line.extend(body.iter().flat_map(|body| ["-H", "Content-Type: application/json", "--data-binary", body]));
+    asked.somebody.machine.run("curl", &line, b"").ok().out()
 }
 
 fn kill(process: u32) {
@@ -106,4 +130,281 @@ fn its_keysets_are_listed_and_used_like_any_other() {
     let delete = ["keyset", "delete", "soft", "--pin-source", "file:pin2", "--yes"];
     tokenkeep(&asked, &delete).ok();
     assert!(!offers(&asked, "soft") && offers(&asked, "other"));
+}
+
+#[test]
+fn enrollment_and_the_api_reach_it() {
+    let (asked, _) = with_both(&[("soft", "low")], &[("other", "low")]);
+    let machine = &asked.somebody.machine;
+    // A new token there, and the same keyset anew.
+    let path = faulty::module().display().to_string();
+    let issue = |letter: &str| {
+        let email = format!("new.{letter}.{}", asked.somebody.email);
+        let letter = machine.file(letter).display().to_string();
+        let line = ["issue", &email, "--name", "Example, Somebody", "--letter-out", &letter];
+        asked.somebody.office.admin(&line).ok();
+    };
+    issue("one");
+    let enroll = ["enroll", "--letter", "one", "--keyset", "new", "--level", "high", "--new-pin-source", "file:pin"];
+    let anywhere = tokenkeep(&asked, &[&enroll[..], &["--new-token"]].concat());
+    anywhere.says("cannot tell which module").says("libfaulty_pkcs11.so").says("kryoptic").fails_with(5);
+    tokenkeep(&asked, &[&enroll[..], &[&format!("--new-token={path}")]].concat()).ok();
+    assert!(offers(&asked, "new"), "{}", asked.agent().log());
+    let again = ["enroll", "--letter", "one", "--keyset", "new", "--pin-source", "file:pin"];
+    assert_eq!(tokenkeep(&asked, &again).code(), 5, "the letter is used");
+
+    assert!(curl(&asked, "/v1/keysets", None).contains("\"soft\""));
+    let public = curl(&asked, "/v1/public-keys", None);
+    assert!(public.contains("\"soft\"") && public.contains("\"new\"") && public.contains("\"other\""), "{public}");
+    asked.will(&[PIN]);
+    let signed = curl(&asked, "/v1/sign", Some("{\"keyset\":\"soft\",\"content\":\"aGVsbG8=\"}"));
+    let signed: serde_json::Value = serde_json::from_str(&signed).unwrap();
+    let signed = STANDARD.decode(signed["cms"].as_str().unwrap_or_else(|| panic!("{signed}"))).unwrap();
+    machine.write("signed.der", signed);
+    machine
+        .run("openssl", &["cms", "-verify", "-noverify", "-inform", "DER", "-in", "signed.der"], b"")
+        .ok()
+        .says("hello");
+    assert_eq!(asked.asked_for(), ["pin"]);
+    assert!(curl(&asked, "/v1/tokens", None).contains("\"logged_in\":true"));
+    let log_off = curl(&asked, "/v1/log-off", Some("{}"));
+    assert_eq!(log_off, "{\"ended\":1}");
+    assert!(!curl(&asked, "/v1/tokens", None).contains("\"logged_in\":true"));
+
+    // What a message says, at level High: the agent's own prompter asks, and says which keyset is meant.
+    machine.write("message.txt", "a message\n");
+    tokenkeep(
+        &asked,
+        &[
+            "encrypt",
+            "--to",
+            &format!("new.one.{}", asked.somebody.email),
+            "--in",
+            "message.txt",
+            "--out",
+            "m.der",
+            "--format",
+            "der",
+        ],
+    )
+    .ok();
+    let message = STANDARD.encode(machine.read("m.der"));
+    asked.will(&[PIN]);
+    let opened = curl(&asked, "/v1/decrypt", Some(&format!("{{\"message\":\"{message}\"}}")));
+    assert!(opened.contains(&STANDARD.encode("a message")[..8]), "{opened}");
+    let questions = asked.questions();
+    assert!(questions.len() == 1 && questions[0].contains("Keyset: new (level high)"), "{questions:?}");
+}
+
+#[test]
+fn a_crash_ends_its_own_log_ins_and_nothing_else() {
+    let (asked, faulty) = with_both(&[("soft", "low")], &[("other", "low")]);
+    for keyset in ["soft", "other"] {
+        asked.will(&[PIN]);
+        assert!(asked.signs(keyset, "one"), "{keyset}: {}", asked.agent().log());
+    }
+    asked.questions();
+    let (first, workers) = (annex(&asked), workers_of(asked.agent().id()));
+    assert_eq!(workers.len(), 2);
+    // A connection that is open all the while, and which has asked for a key of the other module before.
+    let mut events = asked.somebody.machine.command("curl");
+    let socket = asked.agent().api_socket();
+    events.args(["-s", "-N", "--max-time", "60", "--unix-socket"]).arg(socket).arg("http://agent/v1/events");
+    let mut events = events.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines().map_while(Result::ok);
+    lines.find(|line| line == ": listening").unwrap();
+
+    faulty.does("die C_Sign\n");
+    assert!(!asked.signs("soft", "two"), "it was to die");
+    let log = asked.agent().log();
+    assert!(log.contains("the worker of the module") && !log.contains("is wrong"), "{log}");
+    faulty.behaves();
+    let second = wait_for("another worker", || Some(annex(&asked)).filter(|second| *second != first));
+    assert!(!is_alive(first) && workers.iter().all(|id| *id == first || is_alive(*id)), "{second}: {workers:?}");
+    // The other module's log-in stands; this one asks again, and both go on.
+    assert!(asked.signs("other", "two"), "{}", asked.agent().log());
+    assert_eq!(asked.asked_for(), Vec::<String>::new(), "a log-in of the other module is over");
+    wait_for("its keysets are back", || offers(&asked, "soft").then_some(()));
+    asked.will(&[PIN]);
+    assert!(asked.signs("soft", "three"), "{}", asked.agent().log());
+    assert_eq!(asked.asked_for(), ["pin"]);
+    assert_eq!(faulty.wrong_tries(), 0);
+
+    // Whoever listens has heard of it, on the connection from before.
+    let mut told = Vec::new();
+    for wanted in ["event: logged-off", "event: removed", "event: inserted", "event: logged-in"] {
+        let found = lines.find(|line| {
+            told.push(line.clone());
+            line == wanted
+        });
+        assert!(found.is_some(), "{wanted} is missing: {told:?}");
+    }
+    events.kill().unwrap();
+    events.wait().unwrap();
+}
+
+#[test]
+fn whoever_asks_while_it_is_started_anew_is_served_by_the_next_one() {
+    let (asked, faulty) = with_both(&[("soft", "high")], &[]);
+    assert!(offers(&asked, "soft"));
+    let first = annex(&asked);
+    asked.will(&[PIN]);
+    let hold = asked.hold();
+    let signing = asked.begin_signing("soft", "during");
+    asked.until_asked(1);
+    kill(first);
+    wait_for("another worker", || Some(annex(&asked)).filter(|second| *second != first));
+    drop(hold);
+    assert!(!asked.has_signed(signing, "during"), "nobody has typed a PIN for the new one");
+    // The PIN that was typed for a use of the first one is nobody's: it was not tried.
+    assert_eq!(faulty.calls(), Vec::<String>::new());
+    wait_for("its keysets are back", || offers(&asked, "soft").then_some(()));
+    asked.will(&[PIN]);
+    assert!(asked.signs("soft", "afterwards"), "{}", asked.agent().log());
+}
+
+#[test]
+fn one_that_does_not_answer_keeps_nobody_else_waiting() {
+    let (asked, faulty) = with_both(&[("soft", "low")], &[("other", "low")]);
+    for keyset in ["soft", "other"] {
+        asked.will(&[PIN]);
+        assert!(asked.signs(keyset, "one"));
+    }
+    faulty.does("delay C_Sign 100000ms\n");
+    let mut hanging = asked.begin_signing("soft", "two");
+    for file in ["two-of-other", "three-of-other"] {
+        assert!(asked.signs("other", file), "{}", asked.agent().log());
+    }
+    tokenkeep(&asked, &["keysets"]).ok().says("other");
+    assert!(hanging.try_wait().unwrap().is_none(), "it was to hang");
+    kill(annex(&asked));
+    assert!(!asked.has_signed(hanging, "two"));
+    assert!(asked.signs("other", "four"));
+}
+
+#[test]
+fn one_that_dies_at_its_start_is_tried_again_and_the_agent_goes_on() {
+    let (mut asked, faulty) = not_started(&[("soft", "low")], &[("other", "low")]);
+    faulty.does("die C_Initialize\n");
+    let allowed = allowed(&asked);
+    asked.start(&allowed);
+    assert!(offers(&asked, "other") && !offers(&asked, "soft"));
+    asked.will(&[PIN]);
+    assert!(asked.signs("other", "one"), "{}", asked.agent().log());
+    tokenkeep(&asked, &["keysets"]).ok().says("other").says("its worker is being started");
+    let worker = workers_of(asked.agent().id());
+    // Each pause is twice the one before; the last ones take ten seconds.
+    let log = || asked.agent().log();
+    wait_for("it is tried again", || (log().matches("starting another one").count() >= 3).then_some(()));
+    assert!(worker.iter().any(|id| is_alive(*id)), "the worker itself was ended");
+    faulty.behaves();
+    wait_for("it is back", || offers(&asked, "soft").then_some(()));
+}
+
+#[test]
+fn a_person_is_told_who_asks_and_for_what() {
+    let (asked, _) = with_both(&[("soft", "medium")], &[]);
+    asked.will(&[PIN, "yes", "no"]);
+    assert!(asked.signs("soft", "one"));
+    assert!(asked.signs("soft", "two"));
+    assert!(!asked.signs("soft", "three"), "the person said no");
+    let questions = asked.questions();
+    let kinds: Vec<_> = questions.iter().filter_map(|question| question.lines().next()).collect();
+    assert_eq!(kinds, ["pin", "confirm", "confirm"]);
+    for (question, file) in questions.iter().zip(["one", "two", "three"]) {
+        for part in ["ssh-keygen", &format!("\"namespace-of-{file}\""), "Keyset: soft (level medium)"] {
+            assert!(question.contains(part), "{part}: {question}");
+        }
+    }
+}
+
+#[test]
+fn what_is_locked_or_logged_off_is_so_there_too() {
+    let (asked, _) = with_both(&[("soft", "low")], &[("other", "low")]);
+    let sign_both = |file: &str| ["soft", "other"].map(|keyset| asked.signs(keyset, &format!("{file}-{keyset}")));
+    asked.will(&[PIN, PIN]);
+    assert_eq!(sign_both("one"), [true, true]);
+    asked.questions();
+    // The lock ends log-ins, hides the keys, and refuses acts; whoever waited at a prompt gets nothing.
+    ssh_add(&asked, "a pass phrase", &["-x"]).ok();
+    assert!(!offers(&asked, "soft") && !offers(&asked, "other"));
+    assert_eq!(sign_both("two"), [false, false]);
+    tokenkeep(&asked, &["keysets"]).says("is locked").fails_with(5);
+    assert_ne!(ssh_add(&asked, "another", &["-X"]).code(), 0);
+    ssh_add(&asked, "a pass phrase", &["-X"]).ok();
+    // Also in the middle of a use.
+    asked.will(&[PIN]);
+    let hold = asked.hold();
+    let signing = asked.begin_signing("soft", "during");
+    asked.until_asked(1);
+    ssh_add(&asked, "a pass phrase", &["-x"]).ok();
+    drop(hold);
+    assert!(!asked.has_signed(signing, "during"), "it was locked, and signed");
+    asked.questions();
+    ssh_add(&asked, "a pass phrase", &["-X"]).ok();
+    assert_eq!(asked.asked_for(), Vec::<String>::new());
+    asked.will(&[PIN, PIN]);
+    assert_eq!(sign_both("three"), [true, true]);
+    assert_eq!(asked.asked_for(), ["pin", "pin"], "a log-in outlived the lock");
+    // ssh-add -D, agent log-off.
+    for line in [&["ssh-add", "-D"][..], &["tokenkeep", "agent", "log-off"]] {
+        asked.ssh(line[0], &line[1..], b"").ok();
+        asked.will(&[PIN, PIN]);
+        assert_eq!(sign_both("four"), [true, true]);
+        assert_eq!(asked.asked_for(), ["pin", "pin"], "{line:?}");
+    }
+    // The PIN where ssh-add gives it, for a time.
+    asked.ssh("ssh-add", &["-D"], b"").ok();
+    ssh_add(&asked, PIN, &["-s", "soft", "-t", "1"]).ok();
+    wait_for("its time is over", || {
+        let tokens = curl(&asked, "/v1/tokens", None);
+        (!tokens.contains("\"logged_in\":true")).then_some(())
+    });
+    let wrong = ssh_add(&asked, WRONG, &["-s", "soft"]);
+    assert_ne!(wrong.code(), 0);
+}
+
+#[test]
+fn the_same_name_in_two_modules_is_refused_with_both_tokens() {
+    let (mut asked, faulty) = not_started(&[("same", "low")], &[]);
+    let kryoptic = kryoptic::module().display().to_string();
+    asked.somebody.machine.write("m", "a message\n");
+    // Under another address: the office knows this one already.
+    let letter = asked.somebody.machine.file("b.letter").display().to_string();
+    let issue = ["issue", &format!("b.{}", asked.somebody.email), "--name", "B", "--letter-out", &letter];
+    asked.somebody.office.admin(&issue).ok();
+    let enroll = ["enroll", "--letter", "b.letter", "--keyset", "same", "--level", "low", "--module", &kryoptic];
+    tokenkeep(&asked, &[&enroll[..], &["--new-token", "--new-pin-source", "file:pin"]].concat()).ok();
+    let allowed = allowed(&asked);
+    asked.start(&allowed);
+    let sign = ["sign", "--keyset", "same", "--pin-source", "file:pin", "--in", "m"];
+    tokenkeep(&asked, &sign).says("cannot tell which keyset is meant").says("--token SERIAL").fails_with(5);
+    assert!(faulty.calls().is_empty(), "a PIN was tried");
+}
+
+/// An annex believes the worker who asks: so nobody else may reach it.
+#[test]
+fn nobody_but_the_worker_can_reach_it() {
+    let (asked, _) = with_both(&[("soft", "low")], &[]);
+    assert!(offers(&asked, "soft"));
+    let id = annex(&asked);
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    let own: Vec<String> = fs::read_dir(format!("/proc/{id}/fd"))
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()?.to_str().map(str::to_owned))
+        .filter_map(|link| link.strip_prefix("socket:[")?.strip_suffix(']').map(str::to_owned))
+        .collect();
+    assert!(own.len() >= 2, "the link and the corridor: {own:?}");
+    for line in sockets.lines().skip(1) {
+        // Num RefCount Protocol Flags Type St Inode Path
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if own.iter().any(|inode| Some(&inode.as_str()) == fields.get(6)) {
+            assert_eq!(fields.get(7), None, "it has a name: {line}");
+            assert_ne!(fields[3], "00010000", "it listens: {line}");
+        }
+    }
+    assert!(asked.agent().log().matches("the worker accepts connections").count() == 1);
+    // It is shut in as the worker is.
+    let log = asked.agent().log();
+    assert!(log.contains("a module's worker has its module"), "{log}");
 }

@@ -120,8 +120,10 @@ fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply,
             Ok(Reply::Done {})
         }
         Request::LogOff { token, why } => Ok(Reply::Ended(keystore.end_log_ins(token.as_ref(), why))),
-        Request::Lock {} => keystore.lock(secret).map(|()| Reply::Done {}),
-        Request::Unlock {} => keystore.unlock(secret).map(|()| Reply::Done {}),
+        Request::Lock { locked } => {
+            keystore.follow_lock(locked);
+            Ok(Reply::Done {})
+        }
         Request::Room {} => Ok(Reply::Room(keystore.has_room())),
         // They take the connection with them, before this.
         Request::Watch {} | Request::Serve { .. } => {
@@ -133,18 +135,17 @@ fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply,
 /// Tells what is there now, and after each event again.
 fn tell(stream: &mut UnixStream, keystore: &Keystore) -> io::Result<()> {
     let events = keystore.events();
-    let mut log_in = None;
+    let (mut log_in, mut is_first) = (None, true);
     loop {
-        frame::write(stream, &News { seen: keystore.seen(), log_in: log_in.take() }, b"", LONGEST)?;
+        frame::write(stream, &News { seen: keystore.seen(), is_first, log_in: log_in.take() }, b"", LONGEST)?;
+        is_first = false;
         loop {
             match events.next(GLANCE) {
+                // What the worker knows by itself; or nothing has happened.
+                Some(Event::Locked | Event::Unlocked | Event::Expiring { .. }) | None => continue,
                 Some(Event::LoggedIn(token)) => log_in = Some(LogInChange::Begun(token)),
                 Some(Event::LoggedOff { token, why }) => log_in = Some(LogInChange::Ended(token, why)),
-                Some(Event::Inserted(_) | Event::Removed(_) | Event::Changed(_) | Event::PinLocked(_)) => {}
-                Some(Event::Missed(_)) => {}
-                // What the worker knows by itself; or nothing has happened.
-                Some(Event::Locked | Event::Unlocked | Event::Expiring { .. }) => continue,
-                None => continue,
+                Some(_) => {}
             }
             break;
         }

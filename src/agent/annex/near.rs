@@ -84,7 +84,7 @@ impl Annex {
         if matches!(*self.seen.read().unwrap_or_else(PoisonError::into_inner), Told::Ended) {
             return;
         }
-        match self.ask_soon("list the tokens", &Request::Look { again }, b"") {
+        match self.ask_soon("list the tokens", &Request::Look { again }) {
             Ok(Reply::Told(seen)) => self.note(seen),
             Ok(_) => {}
             Err(error) => tracing::warn!("{error}"),
@@ -130,7 +130,7 @@ impl Annex {
     /// Lets a log-in stand no longer than this.
     pub(in crate::agent) fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
         let request = Request::Bound { token: token.clone(), seconds: longest.as_secs() };
-        self.or_say(self.ask_soon("end a log-in in time", &request, b""));
+        self.or_say(self.ask_soon("end a log-in in time", &request));
     }
 
     /// Ends the log-in to this token, or all; says how many ended.
@@ -138,28 +138,23 @@ impl Annex {
         if self.told().is_none() {
             return 0;
         }
-        let reply = self.ask_soon("log off", &Request::LogOff { token: token.cloned(), why }, b"");
+        let reply = self.ask_soon("log off", &Request::LogOff { token: token.cloned(), why });
         let ended = self.or_say(reply).map_or(0, |reply| if let Reply::Ended(count) = reply { count } else { 0 });
         self.look(None);
         ended
     }
 
-    /// Locks it: nothing is done until it is unlocked with the same secret, and an act that goes on stops.
-    pub(in crate::agent) fn lock(&self, secret: &[u8]) {
-        self.or_say(self.ask_soon("lock the agent", &Request::Lock {}, secret));
-        self.look(None);
-    }
-
-    /// Unlocks it. One that was started since it was locked is not locked, and says so; that is no trouble.
-    pub(in crate::agent) fn unlock(&self, secret: &[u8]) {
-        if let Err(error) = self.ask_soon("unlock the agent", &Request::Unlock {}, secret) {
-            tracing::debug!("{error}");
+    /// Locks it, so that nothing is done there and an act that goes on stops; or unlocks it.
+    pub(in crate::agent) fn lock(&self, locked: bool) {
+        // One that has ended is told when there is another one.
+        if self.told().is_some() {
+            self.or_say(self.ask_soon("lock the agent", &Request::Lock { locked }));
         }
     }
 
     /// Can a token be made there?
     pub(in crate::agent) fn has_room(&self) -> bool {
-        matches!(self.or_say(self.ask_soon("look for room", &Request::Room {}, b"")), Some(Reply::Room(true)))
+        matches!(self.or_say(self.ask_soon("look for room", &Request::Room {})), Some(Reply::Room(true)))
     }
 
     /// A connection on which acts are asked for as at the agent's own API, for this peer.
@@ -226,11 +221,11 @@ impl Annex {
     }
 
     /// Asks for what an annex answers without a person.
-    fn ask_soon(&self, operation: &'static str, request: &Request, secret: &[u8]) -> Result<Reply, AgentError> {
+    fn ask_soon(&self, operation: &'static str, request: &Request) -> Result<Reply, AgentError> {
         let mut stream = self.connect(operation)?;
         // A socket takes it as long as it is open.
         let _ = stream.set_read_timeout(Some(PATIENCE));
-        self.exchange(operation, &mut stream, request, secret)
+        self.exchange(operation, &mut stream, request, b"")
     }
 
     fn exchange(

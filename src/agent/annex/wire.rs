@@ -52,10 +52,11 @@ pub enum Request {
         /// why
         why: LogOff,
     },
-    /// that nothing is done until it is unlocked with the same secret
-    Lock {},
-    /// the end of that
-    Unlock {},
+    /// that nothing is done until it is unlocked
+    Lock {
+        /// locked, or unlocked again?
+        locked: bool,
+    },
     /// whether a token can be made
     Room {},
     /// acts, by HTTP as at the agent's own API; takes the connection
@@ -92,6 +93,8 @@ pub enum Reply {
 pub struct News {
     /// what is there now
     pub seen: Seen,
+    /// Is it the first that this annex tells?
+    pub is_first: bool,
     /// a log-in that begun or ended
     pub log_in: Option<LogInChange>,
 }

@@ -111,7 +111,10 @@ impl<'a> Annexes<'a> {
 
     /// Those that run.
     pub(super) fn running(&self) -> Vec<&RunningWorker> {
-        self.annexes.iter().filter_map(|one| if let Is::Running(worker, _) = &one.is { Some(worker) } else { None }).collect()
+        self.annexes
+            .iter()
+            .filter_map(|one| if let Is::Running(worker, _) = &one.is { Some(worker) } else { None })
+            .collect()
     }
 
     /// Those that run, and this one.
@@ -138,5 +141,51 @@ impl One<'_> {
         self.is = Is::GivenUp;
         // Whoever waits there for it is told by the end of the corridor.
         self.corridor = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::agent::broker::Prompting;
+    use crate::agent::handed;
+    use crate::prompter::{Environment, Way};
+
+    #[test]
+    fn one_that_ends_is_started_again_and_one_that_always_does_is_given_up() {
+        let person = Prompting { way: Way::Auto, environment: Environment::new([]) };
+        let questions = Questions::answered_by(person).unwrap();
+        let (sender, news) = channel();
+        // This test program, which lists nothing and ends.
+        let arguments = ["--list", "--format=terse", "no such test"].map(OsString::from).to_vec();
+        let setups = [AnnexSetup { module: "/m.so".into(), arguments }];
+        let mut annexes = Annexes::begin(&setups, &questions, &sender).unwrap();
+        let worker: OwnedFd = annexes.corridors().next().unwrap().try_clone_to_owned().unwrap();
+        let worker = UnixStream::from(worker);
+        for failures in 1..=TIRES {
+            let Ok(News::Gone { worker: id, status }) = news.recv_timeout(Duration::from_secs(20)) else {
+                panic!("it did not end");
+            };
+            // What the worker sends meanwhile waits for the next one.
+            let (_, connection) = UnixStream::pair().unwrap();
+            handed::give(&worker, &[connection.as_fd()]).unwrap();
+            annexes.note_end(id + 1, status);
+            assert_eq!(annexes.running().len(), 1, "another one ended");
+            annexes.note_end(id, status);
+            let [one] = annexes.annexes.as_mut_slice() else { panic!("one annex") };
+            assert_eq!(one.failures, failures);
+            match &mut one.is {
+                Is::Due(when) => *when = Instant::now(),
+                other => assert!(failures == TIRES && matches!(other, Is::GivenUp), "{failures}"),
+            }
+            annexes.start_those_due();
+        }
+        assert!(annexes.next_start().is_none() && annexes.running().is_empty());
+        let (_, connection) = UnixStream::pair().unwrap();
+        assert!(handed::give(&worker, &[connection.as_fd()]).is_err(), "the worker waits for nobody");
     }
 }

@@ -125,7 +125,9 @@ impl Broker {
                         }
                     }
                     News::Gone { worker: id, status } if id == worker.id() => break status,
-                    News::Ready { .. } => {}
+                    News::Ready { worker: id, sandbox } => {
+                        tracing::info!(worker = id, sandbox, "a module's worker has its module");
+                    }
                     News::Gone { worker: id, status } => annexes.note_end(id, status),
                 }
             };
@@ -179,7 +181,8 @@ fn end(workers: &[&RunningWorker], news: &Receiver<News>) {
     for is_last in [false, true] {
         let until = Instant::now() + LOGGING_OFF;
         while !left.is_empty() {
-            let is_gone = |news: &News| matches!(news, News::Gone { worker, .. } if left.iter().any(|one| one.id() == *worker));
+            let is_gone =
+                |news: &News| matches!(news, News::Gone { worker, .. } if left.iter().any(|one| one.id() == *worker));
             match within(news, until.saturating_duration_since(Instant::now()), is_gone) {
                 Some(News::Gone { worker, .. }) => left.retain(|one| one.id() != worker),
                 _ => break,

@@ -25,8 +25,8 @@ use super::act::{
 use super::{Annex, Peer};
 use crate::carrier::Carrier;
 use crate::keyset::{
-    Answered, Decrypted, Deleted, Elsewhere, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, KnownLog, NoPin,
-    Person, PinRequest, SecurityOfficer, TokenSelector, TokenTrouble,
+    Answered, Decrypted, Deleted, Elsewhere, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, KnownLog,
+    NoPin, Person, PinRequest, SecurityOfficer, TokenSelector, TokenTrouble,
 };
 use crate::letter::Letter;
 use crate::statement::{Answer, Operation, SignedStatement};

@@ -1,7 +1,7 @@
 //! The modules that have workers of their own: what they tell, and which uses and acts are theirs.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::catalogue::is_at;
@@ -38,6 +38,9 @@ impl Inner {
             self.events.tell(&Event::LoggedOff { token: token.clone(), why: *why });
         }
         annex.note(news.seen);
+        if news.is_first && self.locked.is_locked() {
+            annex.lock(true);
+        }
         self.refresh_or_say();
         if let Some(LogInChange::Begun(token)) = news.log_in {
             self.events.tell(&Event::LoggedIn(token));
@@ -51,26 +54,10 @@ impl Inner {
         self.refresh_or_say();
     }
 
-    /// Locks the annexes with a secret of their own: the pass phrase stays here.
-    pub fn lock_annexes(&self) {
-        if self.annexes.is_empty() {
-            return;
-        }
-        let mut secret = [0; 32];
-        // Without randomness none is locked: but no door leads there while this one is.
-        if getrandom::fill(&mut secret).is_err() {
-            return;
-        }
-        *self.annex_lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret);
+    /// Has the annexes be locked as this is: what goes on there stops, too. The pass phrase stays here.
+    pub fn tell_annexes_whether_locked(&self) {
         for annex in &self.annexes {
-            annex.lock(&secret);
-        }
-    }
-
-    pub fn unlock_annexes(&self) {
-        let secret = self.annex_lock.lock().unwrap_or_else(PoisonError::into_inner).take();
-        for (annex, secret) in self.annexes.iter().zip(secret.iter().cycle()) {
-            annex.unlock(secret);
+            annex.lock(self.locked.is_locked());
         }
     }
 
@@ -113,8 +100,7 @@ impl Inner {
             }
             ActRequest::OpenRecipient { keyset, recipient_info, key_length } => {
                 let Ok(choice) = keyset.to_choice() else { return Ok(None) };
-                let reader =
-                    keyset::reader_of_recipient(&self.tokens, &choice, recipient_info.as_slice(), *key_length);
+                let reader = keyset::reader_of_recipient(&self.tokens, &choice, recipient_info.as_slice(), *key_length);
                 return Ok(self.theirs_if(keyset, reader));
             }
             ActRequest::Sign { keyset, .. }

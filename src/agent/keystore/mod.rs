@@ -91,8 +91,6 @@ struct Inner {
     asleep: Mutex<Duration>,
     acts: AtomicUsize,
     annexes: Vec<Arc<Annex>>,
-    // What the annexes are locked with, while this is locked.
-    annex_lock: Mutex<Option<[u8; 32]>>,
 }
 
 impl Keystore {
@@ -123,7 +121,6 @@ impl Keystore {
             asleep,
             acts: AtomicUsize::new(0),
             annexes,
-            annex_lock: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -287,6 +284,14 @@ impl Keystore {
         self.inner.look_again(with_readers);
     }
 
+    /// Is locked or not as the worker is whose annex this is.
+    pub(super) fn follow_lock(&self, locked: bool) {
+        self.inner.locked.follow(locked);
+        if locked {
+            self.inner.end_all_log_ins(LogOff::Locked);
+        }
+    }
+
     /// Can a token be made?
     pub(super) fn has_room(&self) -> bool {
         self.inner.tokens.modules_with_room().is_ok_and(|modules| !modules.is_empty())
@@ -298,7 +303,7 @@ impl Keystore {
     /// It is locked already.
     pub fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.lock(pass_phrase)?;
-        self.inner.lock_annexes();
+        self.inner.tell_annexes_whether_locked();
         self.inner.end_all_log_ins(LogOff::Locked);
         self.inner.events.tell(&Event::Locked);
         Ok(())
@@ -310,7 +315,7 @@ impl Keystore {
     /// Another pass phrase, or it is not locked.
     pub fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.unlock(pass_phrase)?;
-        self.inner.unlock_annexes();
+        self.inner.tell_annexes_whether_locked();
         self.inner.events.tell(&Event::Unlocked);
         Ok(())
     }
