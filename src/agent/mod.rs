@@ -3,7 +3,8 @@
 //! Two doors: the SSH agent protocol ([`ssh`]) and an API of its own ([`api`]), each on a Unix socket for processes of
 //! the same user only. Two processes: the *broker* holds the sockets, knows who asks and starts the programs that ask a
 //! person; its *worker*, which can read no other process and start no program, loads the PKCS#11 modules, accepts
-//! connections and answers them, a thread a connection. Behind both doors stands the keystore: keysets, their
+//! connections and answers them, a thread a connection. A module may have a worker of its own, an [`annex`] behind the
+//! one that serves. Behind both doors stands the keystore: keysets, their
 //! security levels, log-ins.
 //!
 //! This room must never sign bytes without knowing what they are (an ordinary agent signs any; a set of CMS attributes

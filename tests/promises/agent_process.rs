@@ -14,6 +14,8 @@ use crate::support::agent::{Agent, LIST, is_alive, knock, refused, wait_for};
 use crate::support::machine::{Machine, TokenKind, run};
 use crate::support::office::Somebody;
 use crate::support::output::Output;
+use crate::support::ssh::sign_file;
+use crate::support::terminal::Terminal;
 use crate::support::witness::skipped;
 
 fn mode(path: &Path) -> u32 {
@@ -64,6 +66,29 @@ fn every_signal_that_ends_programs_ends_it_in_order() {
         assert!(agent.wait().success(), "{signal:?}: {}", agent.log());
         assert!(!is_alive(worker) && !agent.ssh_socket().exists(), "{signal:?}");
     }
+}
+
+/// In a container that was entered from outside, session, process group and client have the number 0: no process.
+#[test]
+fn with_clients_and_a_terminal_of_another_pid_namespace_it_serves_and_asks_all_the_same() {
+    let mut somebody = Somebody::enrolled();
+    Agent::configure(&somebody.machine, "prompter = \"terminal\"");
+    let unshare = if rustix::process::geteuid().is_root() { "unshare" } else { "unshare --user --map-current-user" };
+    let line = format!("{unshare} --pid --fork --kill-child tokenkeep agent");
+    let mut terminal = Terminal::shell(&somebody.machine, &line);
+    terminal.expect("Serving SSH on");
+    let socket = somebody.machine.file("runtime/tokenkeep/agent/ssh.sock");
+    somebody.machine.set_environment("SSH_AUTH_SOCK", &socket.display().to_string());
+    let machine = &somebody.machine;
+    let offered = machine.run("ssh-add", &["-L"], b"").ok().out();
+    machine.write("default.pub", offered);
+    std::thread::scope(|scope| {
+        let signing = scope.spawn(|| sign_file(machine, "default"));
+        terminal.expect("Asked by: a program unknown").expect("PIN:").type_line(Somebody::PIN);
+        signing.join().unwrap().ok();
+    });
+    assert!(machine.file("message.sig").exists());
+    terminal.interrupt().expect("Stopped.");
 }
 
 /// Connects, asks for something that both doors answer at once (if only by an error), and says what comes of it.

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::wire::{LONGEST, News, Reply, Request, Seen};
 use crate::agent::act::Choice;
@@ -15,6 +15,9 @@ use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
 
 /// How long an annex may take for what others wait for, too. One that has just been started loads its module first.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// One that did not answer is not waited for again before this.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// Connections that are kept for the next signature.
 const KEPT: usize = 16;
@@ -26,6 +29,8 @@ pub struct Annex {
     corridor: UnixStream,
     seen: RwLock<Told>,
     idle: Mutex<Vec<UnixStream>>,
+    // When it did not answer what others wait for.
+    silent: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -40,7 +45,7 @@ enum Told {
 impl Annex {
     /// The annex for this module (a path without links), at the other end of this corridor.
     pub fn new(module: PathBuf, corridor: UnixStream) -> Self {
-        Self { module, corridor, seen: RwLock::new(Told::Nothing), idle: Mutex::default() }
+        Self { module, corridor, seen: RwLock::new(Told::Nothing), idle: Mutex::default(), silent: Mutex::default() }
     }
 
     /// Does it have the tokens of this module?
@@ -65,6 +70,7 @@ impl Annex {
 
     /// Takes what it has told.
     pub(in crate::agent) fn note(&self, seen: Seen) {
+        *self.silent() = None;
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Told::This(Arc::new(seen));
     }
 
@@ -82,6 +88,10 @@ impl Annex {
     pub(in crate::agent) fn look(&self, again: Option<bool>) {
         // One that has ended tells by itself when there is another one.
         if matches!(*self.seen.read().unwrap_or_else(PoisonError::into_inner), Told::Ended) {
+            return;
+        }
+        // Nor is one that did not answer just now waited for by everybody who lists.
+        if self.silent().is_some_and(|since| since.elapsed() < TRY_AGAIN_AFTER) {
             return;
         }
         match self.ask_soon("list the tokens", &Request::Look { again }) {
@@ -180,6 +190,10 @@ impl Annex {
         }
     }
 
+    fn silent(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<UnixStream>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -244,6 +258,7 @@ impl Annex {
             Ok((Reply::Failed { kind, message }, _)) => Err(KeysetError::Told { kind, message }.into()),
             Ok((reply, _)) => Ok(reply),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                *self.silent() = Some(Instant::now());
                 let reason = format!("the worker of the module {} does not answer", self.module.display());
                 Err(AgentError::System { operation, reason })
             }

@@ -23,7 +23,7 @@ pub struct AnnexSetup {
 
 /// They all, as long as one worker lives.
 pub(super) struct Annexes<'a> {
-    annexes: Vec<One<'a>>,
+    all: Vec<One<'a>>,
     questions: &'a Questions,
     news: &'a Sender<News>,
 }
@@ -55,26 +55,26 @@ impl<'a> Annexes<'a> {
             let corridor = UnixStream::pair().map_err(BrokerError::system("make a pair of sockets"))?;
             Ok(One { setup, corridor: Some(corridor), is: Is::Due(now), failures: 0 })
         };
-        let annexes = setups.iter().map(one).collect::<Result<_, BrokerError>>()?;
-        let mut all = Self { annexes, questions, news };
-        all.start_those_due();
-        Ok(all)
+        let all = setups.iter().map(one).collect::<Result<_, BrokerError>>()?;
+        let mut annexes = Self { all, questions, news };
+        annexes.start_those_due();
+        Ok(annexes)
     }
 
     /// The worker's ends of the corridors, in order.
     pub(super) fn corridors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.annexes.iter().filter_map(|one| one.corridor.as_ref().map(|(worker, _)| worker.as_fd()))
+        self.all.iter().filter_map(|one| one.corridor.as_ref().map(|(worker, _)| worker.as_fd()))
     }
 
     /// When the next one is to be started.
     pub(super) fn next_start(&self) -> Option<Instant> {
-        self.annexes.iter().filter_map(|one| if let Is::Due(when) = one.is { Some(when) } else { None }).min()
+        self.all.iter().filter_map(|one| if let Is::Due(when) = one.is { Some(when) } else { None }).min()
     }
 
     /// Starts those whose time has come.
     pub(super) fn start_those_due(&mut self) {
         let now = Instant::now();
-        for one in &mut self.annexes {
+        for one in &mut self.all {
             let (Is::Due(when), Some((_, corridor))) = (&one.is, &one.corridor) else { continue };
             if *when > now {
                 continue;
@@ -98,7 +98,7 @@ impl<'a> Annexes<'a> {
     /// One has ended; it is started again, unless it does that always.
     pub(super) fn note_end(&mut self, worker: u32, status: ExitStatus) {
         let is_it = |one: &&mut One<'_>| matches!(&one.is, Is::Running(running, _) if running.id() == worker);
-        let Some(one) = self.annexes.iter_mut().find(is_it) else { return };
+        let Some(one) = self.all.iter_mut().find(is_it) else { return };
         if matches!(&one.is, Is::Running(_, since) if since.elapsed() > SETTLED) {
             one.failures = 0;
         }
@@ -111,7 +111,7 @@ impl<'a> Annexes<'a> {
 
     /// Those that run.
     pub(super) fn running(&self) -> Vec<&RunningWorker> {
-        self.annexes
+        self.all
             .iter()
             .filter_map(|one| if let Is::Running(worker, _) = &one.is { Some(worker) } else { None })
             .collect()
@@ -176,7 +176,7 @@ mod tests {
             annexes.note_end(id + 1, status);
             assert_eq!(annexes.running().len(), 1, "another one ended");
             annexes.note_end(id, status);
-            let [one] = annexes.annexes.as_mut_slice() else { panic!("one annex") };
+            let [one] = annexes.all.as_mut_slice() else { panic!("one annex") };
             assert_eq!(one.failures, failures);
             match &mut one.is {
                 Is::Due(when) => *when = Instant::now(),

@@ -23,6 +23,7 @@ mod person;
 mod presence;
 mod rescan;
 mod sign;
+mod theirs;
 
 use std::fmt;
 use std::sync::atomic::AtomicUsize;

@@ -1,0 +1,175 @@
+//! Which acts are an annex's: found out as the act itself would, and handed over whole, narrowed to that very token.
+
+use std::sync::Arc;
+
+use super::Inner;
+use crate::agent::act::{ActAnswer, ActRequest, Choice, NewTokenIn};
+use crate::agent::annex::Annex;
+use crate::agent::client::{Agent, ClientError};
+use crate::agent::{AgentError, Usage};
+use crate::carrier::Carrier;
+use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetChoice, KeysetError, Person, TokenSelector};
+use crate::token::TokenUri;
+
+/// Whose act it is, and with which keyset, if it is one's.
+struct Theirs {
+    annex: Arc<Annex>,
+    keyset: Option<FoundKeyset>,
+}
+
+impl Theirs {
+    fn annex(annex: &Arc<Annex>) -> Self {
+        Self { annex: Arc::clone(annex), keyset: None }
+    }
+}
+
+impl Inner {
+    /// Does the act in the annex that has the token; none when it is done here.
+    pub fn act_elsewhere(
+        &self,
+        request: &mut ActRequest,
+        person: &mut dyn Person,
+        carrier: &dyn Carrier,
+        usage: &Usage,
+    ) -> Option<Result<ActAnswer, AgentError>> {
+        if self.annexes.is_empty() {
+            return None;
+        }
+        if let ActRequest::LookAtPins { token: None } = request {
+            return Some(self.look_at_all_pins(usage));
+        }
+        let Theirs { annex, keyset } = match self.theirs(request) {
+            Ok(theirs) => theirs?,
+            Err(error) => return Some(Err(error.into())),
+        };
+        if let Some(keyset) = keyset {
+            person.concerns(&keyset);
+        }
+        let agent = Agent::in_annex(Arc::clone(&annex), usage.peer);
+        let result = agent.act(request, person, carrier);
+        let result = result.map_err(|error| of_client(&annex, request.operation(), error));
+        if !request.changes_nothing() {
+            annex.look(None);
+            self.refresh_or_say();
+        }
+        Some(result)
+    }
+
+    /// Whose act it is, and with which keyset; the request then names that very token.
+    fn theirs(&self, request: &mut ActRequest) -> Result<Option<Theirs>, KeysetError> {
+        let found = match request {
+            ActRequest::ListTokens {} | ActRequest::ListKeysets {} | ActRequest::ChooseKeyset(_) => return Ok(None),
+            ActRequest::Decrypt { keyset, message } => {
+                let Ok(choice) = keyset.to_choice() else { return Ok(None) };
+                return Ok(self.theirs_if(keyset, keyset::reader_of(&self.tokens, &choice, message.as_slice())));
+            }
+            ActRequest::OpenRecipient { keyset, recipient_info, key_length } => {
+                let Ok(choice) = keyset.to_choice() else { return Ok(None) };
+                let reader = keyset::reader_of_recipient(&self.tokens, &choice, recipient_info.as_slice(), *key_length);
+                return Ok(self.theirs_if(keyset, reader));
+            }
+            ActRequest::Sign { keyset, .. }
+            | ActRequest::Administer { keyset, .. }
+            | ActRequest::OpenResponse { keyset, .. }
+            | ActRequest::ChangePin { keyset }
+            | ActRequest::DeleteKeyset { keyset } => {
+                let Ok(choice) = keyset.to_choice() else { return Ok(None) };
+                return Ok(self.theirs_if(keyset, self.tokens.choose(&choice)));
+            }
+            ActRequest::LookAtPins { token } | ActRequest::UnblockPin { token } => {
+                let selector = token.as_deref().map(str::parse::<TokenSelector>).transpose();
+                let Some(found) = selector.ok().and_then(|named| self.tokens.token_or_only(named.as_ref()).ok()) else {
+                    return Ok(None);
+                };
+                *token = Some(TokenUri::of(&found).to_string());
+                found
+            }
+            ActRequest::Enroll(enroll) => {
+                let Ok(options) = enroll.options() else { return Ok(None) };
+                if let Some(new_token) = &mut enroll.new_token {
+                    return self.new_token_there(new_token, options.keyset.as_str());
+                }
+                // Several of one name are refused, with the list.
+                let choice = KeysetChoice { name: Some(options.keyset), ..KeysetChoice::default() };
+                let place = match &options.token {
+                    Some(selector) => self.tokens.token(selector),
+                    None => self.tokens.choose(&choice).map(|keyset| keyset.token),
+                };
+                let Some(found) = place.ok().filter(|token| self.annex_of(token).is_some()) else { return Ok(None) };
+                enroll.token = Some(TokenUri::of(&found).to_string());
+                found
+            }
+        };
+        Ok(self.annex_of(&found).map(Theirs::annex))
+    }
+
+    /// An error is the act's own, found again where it is done.
+    fn theirs_if(&self, choice: &mut Choice, found: Result<FoundKeyset, KeysetError>) -> Option<Theirs> {
+        let found = found.ok()?;
+        let annex = Arc::clone(self.annex_of(&found.token)?);
+        *choice = Choice::of(&found);
+        Some(Theirs { annex, keyset: Some(found) })
+    }
+
+    /// In which annex a new token is to be made: the one that was named, the one that has begun it, else the only place.
+    fn new_token_there(&self, new_token: &mut NewTokenIn, label: &str) -> Result<Option<Theirs>, KeysetError> {
+        let annex = match new_token {
+            NewTokenIn::Module(path) => {
+                let path = path.canonicalize().ok();
+                self.annexes.iter().find(|annex| Some(annex.module()) == path.as_deref())
+            }
+            NewTokenIn::Anywhere => {
+                let begun = self.tokens.list()?.into_iter().find(|token| token.label == label);
+                match begun {
+                    Some(token) => self.annex_of(&token),
+                    None => self.only_room()?,
+                }
+            }
+        };
+        Ok(annex.map(|annex| {
+            *new_token = NewTokenIn::Module(annex.module().to_owned());
+            Theirs::annex(annex)
+        }))
+    }
+
+    /// The annex in which a token can be made, if it can be made nowhere else.
+    fn only_room(&self) -> Result<Option<&Arc<Annex>>, KeysetError> {
+        let here = self.tokens.modules_with_room()?;
+        let there: Vec<&Arc<Annex>> = self.annexes.iter().filter(|annex| annex.has_room()).collect();
+        match (here.is_empty(), there.as_slice()) {
+            (_, []) => Ok(None),
+            (true, [annex]) => Ok(Some(annex)),
+            _ => {
+                let there = there.iter().map(|annex| annex.module().to_owned());
+                let all: Vec<_> = here.into_iter().chain(there).map(|path| path.display().to_string()).collect();
+                Err(KeysetError::Ambiguous {
+                    what: "module",
+                    candidates: all.join(", "),
+                    remedy: "name the one that is to hold the token, `--new-token=MODULE`".to_owned(),
+                })
+            }
+        }
+    }
+
+    fn look_at_all_pins(&self, usage: &Usage) -> Result<ActAnswer, AgentError> {
+        let mut all: Vec<_> = self.tokens.here().pins(None)?.into_iter().map(Into::into).collect();
+        for annex in &self.annexes {
+            let agent = Agent::in_annex(Arc::clone(annex), usage.peer);
+            match agent.pins(None) {
+                Ok(pins) => all.extend(pins.into_iter().map(Into::into)),
+                Err(error) => return Err(of_client(annex, "look at the PINs", error)),
+            }
+        }
+        Ok(ActAnswer::Pins(all))
+    }
+}
+
+fn of_client(annex: &Annex, operation: &'static str, error: ClientError) -> AgentError {
+    match error {
+        ClientError::Act(error) => error.into(),
+        error => {
+            tracing::debug!(%error, "an annex did not do an act");
+            annex.ended(operation)
+        }
+    }
+}
