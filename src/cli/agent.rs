@@ -19,6 +19,7 @@ use super::config::ModuleFiles;
 use super::exit::{Exit, Failure};
 use super::surroundings::{Surroundings, directory};
 use super::{descriptors, screen};
+use crate::agent::client::Agent;
 use crate::agent::{
     self, Annex, AnnexSetup, BrokerError, Directory, Door, Keystore, Link, Open, Prompting, Settings, Setup, Shelter,
     State, SystemClock,
@@ -260,9 +261,19 @@ fn status(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Fail
             (door.name().to_owned(), json!({ "path": path.display().to_string(), "state": words(state) }))
         })
         .collect();
-    around.screen.answer(lines.join("\n"), &json!({ "process": process, "sockets": sockets }))?;
+    let locked = process.and_then(|_| is_locked(directory));
+    if locked == Some(true) {
+        lines.push("It is locked: no key can be used. `ssh-add -X` unlocks it.".to_owned());
+    }
+    around.screen.answer(lines.join("\n"), &json!({ "process": process, "sockets": sockets, "locked": locked }))?;
     let all_live = states.iter().all(|(_, _, state)| *state == State::Live);
     Ok(if all_live { Exit::Done } else { Exit::Absent })
+}
+
+/// None where the agent does not say: it is ending, or of a version that knows nothing of this.
+fn is_locked(directory: &Directory) -> Option<bool> {
+    let agent = Agent::at(&directory.socket(Door::Api)).ok()??;
+    agent.is_locked().inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
 fn words(state: &State) -> &str {

@@ -174,6 +174,7 @@ fn every_answer_is_as_described() {
     let machine = &caller.somebody.machine;
     assert_eq!(caller.gets("/v1/openapi.json", "/v1/openapi.json", 200), *caller.description.whole());
 
+    assert_eq!(caller.gets("/v1/status", "/v1/status", 200)["locked"], false);
     let tokens = caller.gets("/v1/tokens", "/v1/tokens", 200);
     let serial = machine.listed_token("default").serial;
     assert!(tokens["tokens"].as_array().unwrap().iter().any(|token| token["serial"] == serial.as_str()), "{tokens}");
@@ -235,6 +236,7 @@ fn every_answer_is_as_described() {
     caller.posts("/v1/lock", &right, 204);
     caller.posts("/v1/lock", &right, 409);
     assert_eq!(caller.gets("/v1/public-keys", "/v1/public-keys", 200), json!({ "public_keys": [] }));
+    assert_eq!(caller.gets("/v1/status", "/v1/status", 200)["locked"], true);
     caller.gets("/v1/tokens", "/v1/tokens", 409);
     caller.gets("/v1/keysets", "/v1/keysets", 409);
     caller.posts("/v1/sign", &json!({ "content": "YQ==", "keyset": "default" }), 409);

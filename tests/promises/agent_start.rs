@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::agent::{Agent, LIST, PATIENCE, is_alive, knock, refused, wait_for, workers_of};
 use crate::support::machine::Machine;
+use crate::support::ssh::ssh_add;
 use crate::support::witness::skipped;
 
 /// Ends an agent in the background, however the test ends.
@@ -53,6 +54,25 @@ fn a_shell_finds_it_by_one_line() {
     wait_for("it ends", || (!is_alive(process)).then_some(()));
     let json = machine.tokenkeep(&["agent", "--env", "--json"]).ok().json();
     assert_eq!(json["SSH_AUTH_SOCK"], machine.file("runtime/tokenkeep/agent/ssh.sock").to_str().unwrap());
+}
+
+#[test]
+fn its_status_says_that_it_is_locked_and_how_to_unlock_it() {
+    let mut machine = Machine::new();
+    Agent::configure(&machine, "");
+    let agent = Agent::start(&machine, &[]);
+    machine.set_environment("SSH_AUTH_SOCK", agent.ssh_socket().to_str().unwrap());
+    let is_locked = || machine.tokenkeep(&["agent", "status", "--json"]).ok().json()["locked"].clone();
+    machine.tokenkeep(&["agent", "status"]).ok().says("An agent runs").does_not_say("locked");
+    assert_eq!(is_locked(), false);
+    ssh_add(&machine, "a pass phrase", &["-x"]).ok();
+    machine.tokenkeep(&["agent", "status"]).ok().says("(live)").says("locked").says("ssh-add -X");
+    assert_eq!(is_locked(), true);
+    ssh_add(&machine, "a pass phrase", &["-X"]).ok();
+    machine.tokenkeep(&["agent", "status"]).ok().does_not_say("locked");
+    assert!(agent.stop().success());
+    let stopped = machine.tokenkeep(&["agent", "status", "--json"]);
+    assert!(stopped.code() == 3 && stopped.json()["locked"].is_null(), "{stopped}");
 }
 
 /// Makes sockets and hands them over as systemd does.

@@ -1,4 +1,4 @@
-//! `/v1/log-in`, `/v1/log-off`, `/v1/lock`, `/v1/unlock`.
+//! `/v1/log-in`, `/v1/log-off`, `/v1/lock`, `/v1/unlock`, and `/v1/status`, which says whether it is locked.
 
 use serde_json::json;
 
@@ -11,6 +11,11 @@ use crate::agent::{Purpose, Usage};
 use crate::keyset::TokenSelector;
 
 impl Desk<'_> {
+    /// Said also while the agent is locked: whoever wonders why nothing works must be able to learn it.
+    pub fn status(&self) -> Result<Answer, ApiError> {
+        Answer::json(&json!({ "locked": self.keystore.is_locked() }))
+    }
+
     /// The agent's prompter asks for the PIN.
     pub fn log_in(&self, request: &LogIn) -> Result<Answer, ApiError> {
         let usage = Usage { peer: self.peer, purpose: Purpose::LogIn };

@@ -78,6 +78,7 @@ impl Desk<'_> {
     fn answer(&mut self, route: Route, query: &http::Query, body: &[u8]) -> Result<Answer, ApiError> {
         match route {
             Route::OpenApi => Ok(Answer::json_text(OPENAPI)),
+            Route::Status => self.status(),
             Route::Tokens => keysets::tokens(self.keystore),
             Route::Keysets => keysets::keysets(self.keystore),
             Route::Keyset(name) => keysets::keyset(self.keystore, &name, query),

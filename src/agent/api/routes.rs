@@ -8,6 +8,7 @@ use crate::keyset::ErrorKind;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     OpenApi,
+    Status,
     Tokens,
     Keysets,
     Keyset(String),
@@ -41,6 +42,7 @@ impl Route {
         }
         let (needed, route) = match parts.as_slice() {
             ["openapi.json"] => ("GET", Self::OpenApi),
+            ["status"] => ("GET", Self::Status),
             ["tokens"] => ("GET", Self::Tokens),
             ["keysets"] => ("GET", Self::Keysets),
             ["keysets", name] => ("GET", Self::Keyset(decoded(name)?)),
@@ -97,6 +99,7 @@ mod tests {
             .iter()
             .map(|route| match route {
                 Route::OpenApi
+                | Route::Status
                 | Route::Tokens
                 | Route::Keysets
                 | Route::PublicKeys
@@ -113,7 +116,7 @@ mod tests {
                 | Route::Acts => 1,
             })
             .sum::<usize>();
-        assert_eq!(count, 15);
+        assert_eq!(count, 16);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use super::super::wiped::WipedBuffer;
 const LONGEST_HEAD: usize = 16 * 1024;
 /// The most bytes of an error's body.
 const LONGEST_ERROR: usize = 64 * 1024;
+/// The most bytes of an answer that is got whole.
+const LONGEST_GOT: usize = 64 * 1024;
 /// How much is read at once.
 const PIECE: usize = 16 * 1024;
 
@@ -72,6 +74,25 @@ pub fn post(mut stream: UnixStream, path: &str, body: &impl Serialize) -> io::Re
     let mut buffer = WipedBuffer::default();
     let head = read_head(&mut stream, &mut buffer)?;
     if head.status == 204 { Ok(stream) } else { Err(read_error(&mut stream, &mut buffer, &head)) }
+}
+
+/// Asks for something that changes nothing, and reads the answer, which is JSON.
+///
+/// # Errors
+/// The connection broke, or the agent refused the request: then its sentence.
+pub fn get<T: DeserializeOwned>(mut stream: UnixStream, path: &str) -> io::Result<T> {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+    let mut buffer = WipedBuffer::default();
+    let head = read_head(&mut stream, &mut buffer)?;
+    if head.status != 200 {
+        return Err(read_error(&mut stream, &mut buffer, &head));
+    }
+    let length = head.length.filter(|length| *length <= LONGEST_GOT).ok_or(ErrorKind::InvalidData)?;
+    while buffer.len() < length {
+        more(&mut stream, &mut buffer)?;
+    }
+    let body = buffer.as_slice().get(..length).unwrap_or_default();
+    serde_json::from_slice(body).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
 /// Is somebody there who speaks HTTP? Asks for what no agent gives; any answer will do.

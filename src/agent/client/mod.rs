@@ -86,6 +86,19 @@ impl Agent {
         Self { way: Way::Annex(annex, peer) }
     }
 
+    /// Is it locked (`ssh-add -x`)?
+    ///
+    /// # Errors
+    /// [`ClientError::Unusable`], also where an agent of an older version does not say.
+    pub fn is_locked(&self) -> Result<bool, ClientError> {
+        #[derive(serde::Deserialize)]
+        struct Status {
+            locked: bool,
+        }
+        let status: Status = http::get(self.connect()?, "/v1/status").map_err(|error| self.unusable(&error))?;
+        Ok(status.locked)
+    }
+
     /// The tokens that are there.
     ///
     /// # Errors
