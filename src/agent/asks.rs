@@ -19,7 +19,7 @@ pub trait Asks: Send + Sync {
     }
 
     /// Yes or no to this use (level Medium), or to risking the token's last try (`last_try`). An error is no yes:
-    /// [`NoPin::Cancelled`] when the person said no.
+    /// [`NoPin::Declined`] when the person said no.
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin>;
 
     /// The name of the program behind a peer, as far as it can be known. Advice for a person, nothing more.

@@ -69,7 +69,9 @@ pub(super) enum Answer {
     Pin,
     /// yes
     Yes,
-    /// the person cancelled, or said no
+    /// no
+    No,
+    /// the person cancelled
     Cancelled,
     /// nobody can be asked
     Unavailable(String),
@@ -188,6 +190,7 @@ impl Asks for Link {
 
 fn no(answer: Option<Answered>) -> NoPin {
     match answer {
+        Some((Answer::No, _)) => NoPin::Declined,
         Some((Answer::Cancelled, _)) => NoPin::Cancelled,
         Some((Answer::Unavailable(reason), _)) => NoPin::Unavailable(reason),
         Some(_) => unavailable("the agent's broker answered another question"),

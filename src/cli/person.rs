@@ -73,7 +73,7 @@ impl Person for AtTheCommandLine<'_> {
         let question = format!("{}: the next wrong PIN locks it. Go on?", token.name());
         match self.prompter.confirm(&question) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(NoPin::Cancelled),
+            Ok(false) => Err(NoPin::Declined),
             Err(error) => Err(no_pin(&error)),
         }
     }

@@ -129,7 +129,7 @@ impl SecurityOfficer for Officer {
             format!("{}: the next wrong SO PIN locks it, and then nobody can unblock this token. Go on?", token.name());
         match self.0.confirm(&question) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(NoPin::Cancelled),
+            Ok(false) => Err(NoPin::Declined),
             Err(error) => Err(no_pin(&error)),
         }
     }

@@ -37,7 +37,7 @@ pub enum KeysetError {
     #[error(transparent)]
     Carrier(#[from] CarrierError),
     /// No PIN was given; nothing was tried.
-    #[error("cannot {operation}: {reason}; the PIN{} was not tried", of(token.as_ref()))]
+    #[error("cannot {operation}: {reason}; {}", untouched(reason, token.as_ref()))]
     NoPin {
         /// what was to be done
         operation: &'static str,
@@ -172,6 +172,15 @@ impl KeysetError {
                 ErrorKind::Fault
             }
         }
+    }
+}
+
+/// What did not happen. Whoever said no was asked for a yes, and often for no PIN at all.
+fn untouched(reason: &NoPin, token: Option<&TokenName>) -> String {
+    match (reason, token) {
+        (NoPin::Declined, Some(token)) => format!("nothing was done with {token}"),
+        (NoPin::Declined, None) => "nothing was done".to_owned(),
+        (_, token) => format!("the PIN{} was not tried", of(token)),
     }
 }
 

@@ -43,12 +43,22 @@ pub enum NoPin {
     /// The person cancelled: Ctrl-C, end of input, an empty line.
     #[error("cancelled at the prompt")]
     Cancelled,
+    /// The person was asked whether to go on, and said no.
+    #[error("declined at the prompt")]
+    Declined,
     /// There is no way to ask, or the source cannot be used; the text says why and what to do.
     #[error("{0}")]
     Unavailable(String),
     /// One try is left, and nobody at a terminal agreed to risk it.
     #[error("one try is left on this token and nobody is there to warn; run it at a terminal")]
     LastTry,
+}
+
+impl NoPin {
+    /// Did the person not want to? Then nobody who waited behind the same question is asked it again.
+    pub fn is_a_no(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Declined)
+    }
 }
 
 /// How far an act is.
@@ -151,7 +161,7 @@ pub trait Person {
     }
 
     /// Yes to this one use of a keyset at level Medium, to which a log-in stands; asked in place of the PIN. An error is
-    /// no yes: [`NoPin::Cancelled`] when the person said no. Who cannot be asked does not agree.
+    /// no yes: [`NoPin::Declined`] when the person said no. Who cannot be asked does not agree.
     fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
         let _ = (operation, keyset);
         Err(NoPin::Unavailable("there is no way to ask for a confirmation here".to_owned()))

@@ -69,7 +69,7 @@ pub(super) fn stand(turn: MyTurn, operation: &'static str, person: &mut dyn Pers
     match ask(&turn, operation, person) {
         Ok(pin) => turn.log_in_standing(pin).map_err(|error| error.of_act(operation).into()),
         Err(error) => {
-            if matches!(error, KeysetError::NoPin { reason: NoPin::Cancelled, .. }) {
+            if matches!(&error, KeysetError::NoPin { reason, .. } if reason.is_a_no()) {
                 turn.decline();
             }
             Err(error)

@@ -59,11 +59,11 @@ impl Askpass {
         Err(PrompterError::Differ)
     }
 
-    /// As ssh-agent takes it: done with nothing typed or `yes` is a yes.
+    /// As ssh-agent takes it: done with nothing typed or `yes` is a yes, and another exit code than 0 a no.
     pub(super) fn confirm(&self, ask: &Ask, environment: &Environment) -> Result<bool, PrompterError> {
         let mut running = self.start(&ask.whole(), &[("SSH_ASKPASS_PROMPT", "confirm")], ask, environment)?;
-        let typed = answer(&mut running)?;
-        Ok(typed.is_none_or(|typed| typed.is_empty() || typed.eq_ignore_ascii_case(b"yes")))
+        let yes = |typed: &Zeroizing<Vec<u8>>| typed.is_empty() || typed.eq_ignore_ascii_case(b"yes");
+        no_if_cancelled(answer(&mut running).map(|typed| typed.as_ref().is_none_or(yes)))
     }
 
     fn typed(&self, text: &str, ask: &Ask, environment: &Environment) -> Result<Zeroizing<Vec<u8>>, PrompterError> {
@@ -82,6 +82,14 @@ impl Askpass {
         let mut running = Running::start(&self.0, &[text], more, environment, &ask.what())?;
         running.hang_up();
         Ok(running)
+    }
+}
+
+/// Of a question for a yes: these programs have one exit code for a no and for a window that was closed.
+pub(super) fn no_if_cancelled(answer: Result<bool, PrompterError>) -> Result<bool, PrompterError> {
+    match answer {
+        Err(PrompterError::Cancelled { .. }) => Ok(false),
+        other => other,
     }
 }
 

@@ -5,8 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::ask::Ask;
-use super::askpass::answer;
+use super::askpass::{answer, no_if_cancelled};
 use super::child::Running;
 use super::pinentry::into_pin;
 use super::{Environment, PrompterError};
@@ -42,7 +44,8 @@ impl Command {
     /// Only `yes` is a yes.
     pub(super) fn confirm(&self, ask: &Ask, environment: &Environment) -> Result<bool, PrompterError> {
         let mut running = self.start("confirm", ask, environment)?;
-        Ok(answer(&mut running)?.is_some_and(|line| line.eq_ignore_ascii_case(b"yes")))
+        let yes = |line: &Zeroizing<Vec<u8>>| line.eq_ignore_ascii_case(b"yes");
+        no_if_cancelled(answer(&mut running).map(|line| line.as_ref().is_some_and(yes)))
     }
 
     fn asked(&self, wanted: &str, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {

@@ -360,7 +360,13 @@ fn at_level_medium_each_use_is_confirmed_and_a_no_is_a_no() {
     says_all(&asked, &["Keyset: default (level medium)", "Allow this once?"]);
     machine.write("no", "");
     sign(machine, "git").fails_with(255).says("refused");
-    says_all(&sign_by_api(machine, &agent).out(), &["\"kind\":\"pin\"", "cancelled at the prompt"]);
+    let refused = sign_by_api(machine, &agent).out();
+    says_all(&refused, &["\"kind\":\"pin\"", "cannot sign: declined at the prompt; nothing was done with"]);
+    assert!(!refused.contains("cancelled"), "{refused}");
+    // A command's use is asked about by the agent, and told in the same words.
+    machine.write("mail", "mail\n");
+    let by_command = machine.tokenkeep(&["sign", "--in", "mail", "--out", "mail.p7m"]);
+    by_command.fails_with(4).says("cannot sign: declined at the prompt; nothing was done with").does_not_say("cancel");
 }
 
 #[test]
@@ -371,8 +377,17 @@ fn before_the_last_try_a_person_is_warned_and_may_keep_it() {
         assert!(!somebody.machine.pin_is_right("default", Somebody::WRONG_PIN));
     }
     assert_eq!(pin_state(&somebody.machine), "final-try");
+    let a_command_told = |machine: &Machine, answer: &str, said: &str| {
+        machine.write("mail", "mail\n");
+        let mut terminal = Terminal::tokenkeep(machine, &["sign", "--in", "mail", "--out", "mail.p7m"]);
+        let _ = terminal.expect("the next wrong PIN locks it. Go on?").type_line(answer);
+        let (code, shown) = terminal.finish();
+        assert!(code == 4 && shown.contains(said), "{code} {shown}");
+    };
+    a_command_told(&somebody.machine, "n", "declined at the prompt; nothing was done with");
     let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
     let machine = &somebody.machine;
+    a_command_told(machine, "n", "declined at the prompt; nothing was done with");
     sign(machine, "git").fails_with(255).says("refused");
     says_all(&asked(machine), &["confirm|", "ssh-keygen", "The next wrong PIN locks this token."]);
     assert_eq!(asked(machine).matches("---").count(), 1, "the PIN is not asked for after a no");

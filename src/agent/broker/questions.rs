@@ -96,7 +96,7 @@ fn ask(person: &Prompting, what: Asked) -> (Answer, Option<Pin>) {
         Asked::NewPin(words) => return pin(dialog(&words).and_then(|dialog| dialog.new_pin(&with_program(words)))),
         Asked::Confirmation(words) => match dialog(&words).and_then(|dialog| dialog.confirm(&with_program(words))) {
             Ok(true) => Answer::Yes,
-            Ok(false) => Answer::Cancelled,
+            Ok(false) => Answer::No,
             Err(error) => no(&error),
         },
         Asked::Program(pid) => Answer::Program(programs::describe(pid)),
@@ -204,10 +204,10 @@ mod tests {
         let (_directory, questions, ours, mut theirs) = asked_by("exit 1");
         questions.take(1, Asked::Pin(words("The PIN")), &ours);
         questions.take(2, Asked::Confirmation(words("Yes?")), &ours);
-        for _ in 0..2 {
-            let (FromBroker { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
-            assert!(matches!(answer, Answer::Cancelled) && secret.is_empty(), "{answer:?}");
-        }
+        let (FromBroker { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
+        assert!(matches!(answer, Answer::Cancelled) && secret.is_empty(), "{answer:?}");
+        let (FromBroker { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
+        assert!(matches!(answer, Answer::No) && secret.is_empty(), "{answer:?}");
         let way = Way::Terminal(Some("/nowhere/tty".into()));
         let environment = Environment::new([]);
         let questions = Questions::answered_by(Prompting { way, environment }).unwrap();

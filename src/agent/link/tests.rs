@@ -84,6 +84,7 @@ fn a_pin_goes_beside_the_json_and_arrives() {
 #[test]
 fn no_pin_is_told_as_what_it_is() {
     for (answer, expected) in [
+        (Answer::No, NoPin::Declined),
         (Answer::Cancelled, NoPin::Cancelled),
         (Answer::Unavailable("no way to ask".into()), NoPin::Unavailable("no way to ask".into())),
     ] {
@@ -99,6 +100,7 @@ fn no_pin_is_told_as_what_it_is() {
 fn only_a_yes_is_a_yes() {
     for (answer, expected) in [
         (Answer::Yes, true),
+        (Answer::No, false),
         (Answer::Cancelled, false),
         (Answer::Pin, false),
         (Answer::Program(Some("yes".into())), false),

@@ -62,7 +62,8 @@ fn at_medium_the_pin_confirms_its_own_use_and_each_later_one_is_confirmed() {
     home.sign("m", "one").unwrap();
     assert!(home.stands("m"));
     home.sign("m", "two").unwrap();
-    assert!(home.sign("m", "three").unwrap_err().is_cancelled());
+    let no = home.sign("m", "three").unwrap_err();
+    assert!(no.is_cancelled() && no.to_string().contains("declined at the prompt; nothing was done with"), "{no}");
     home.sign("m", "four").unwrap();
     assert_eq!(
         home.person.asked(),

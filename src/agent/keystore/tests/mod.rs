@@ -85,7 +85,7 @@ impl Asks for Scripted {
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin> {
         match self.answer("confirm", question) {
             Answer::Yes => Ok(()),
-            Answer::No => Err(NoPin::Cancelled),
+            Answer::No => Err(NoPin::Declined),
             Answer::Away => Err(NoPin::Unavailable("nobody is there".to_owned())),
             Answer::Pin(_) => panic!("a PIN is no confirmation"),
         }
