@@ -41,6 +41,6 @@ pub use keystore::{
 pub use link::Link;
 pub use peer::Peer;
 pub use sandbox::{Shelter, enter as enter_sandbox};
-pub use sockets::{Directory, Door, State};
+pub use sockets::{Directory, Door, State, Trouble};
 pub use usage::{Purpose, Usage};
 pub use worker::run as run_worker;

@@ -30,6 +30,10 @@ const GLANCE: Duration = Duration::from_millis(200);
 /// How long to sleep between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// What helps where there is no socket to use, and where no directory: never to remove something beside a running agent.
+const REPLACE: &str = "end the agent (`tokenkeep agent stop`), remove that, and start the agent again";
+const GIVE_UP: &str = "see who made it; end the agent by its process id if one runs, then remove it";
+
 /// The file beside the sockets on which the running agent holds a lock.
 const LOCK: &str = "lock";
 
@@ -66,8 +70,23 @@ pub enum State {
     Live,
     /// a socket that nobody listens on any more: the next agent takes it over
     Stale,
-    /// nothing to use: why
-    Wrong(String),
+    /// nothing to use
+    Wrong(Trouble),
+}
+
+/// What is wrong with a socket or its directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// why it cannot be used
+    pub reason: String,
+    /// what to do about it, beside an agent that runs, too
+    pub remedy: String,
+}
+
+impl Trouble {
+    fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { reason: reason.into(), remedy: remedy.into() }
+    }
 }
 
 /// The directory of the agent's sockets.
@@ -96,8 +115,8 @@ impl Directory {
         if fs::symlink_metadata(&self.0).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             return State::Absent;
         }
-        if let Err(reason) = check_private(&self.0) {
-            return State::Wrong(format!("{}: {reason}", self.0.display()));
+        if let Err(Trouble { reason, remedy }) = check_private(&self.0) {
+            return State::Wrong(Trouble::new(format!("{}: {reason}", self.0.display()), remedy));
         }
         state_of(&self.socket(door))
     }
@@ -108,7 +127,8 @@ impl Directory {
     /// [`BrokerError::Directory`] if others can use it.
     pub fn prepare(&self) -> Result<&Path, BrokerError> {
         for directory in [self.0.parent(), Some(&*self.0)].into_iter().flatten() {
-            make_private(directory).map_err(|reason| BrokerError::Directory { path: directory.to_owned(), reason })?;
+            let refuse = |Trouble { reason, .. }| BrokerError::Directory { path: directory.to_owned(), reason };
+            make_private(directory).map_err(refuse)?;
         }
         Ok(&self.0)
     }
@@ -167,7 +187,7 @@ impl Claim {
         loop {
             match state_of(&path) {
                 State::Absent | State::Stale => break,
-                State::Wrong(reason) => return Err(refuse(reason)),
+                State::Wrong(Trouble { reason, remedy }) => return Err(refuse(format!("{reason}; {remedy}"))),
                 // An agent that was killed leaves a worker behind that ends as soon as it notices.
                 State::Live if started.elapsed() < LAST_BREATH => std::thread::sleep(PAUSE),
                 State::Live => {
@@ -232,17 +252,19 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 fn state_of(path: &Path) -> State {
+    let wrong = |reason: String, remedy: &str| State::Wrong(Trouble::new(reason, remedy));
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return State::Absent,
-        Err(error) => return State::Wrong(error.to_string()),
+        Err(error) => return wrong(error.to_string(), REPLACE),
         Ok(found) if !found.file_type().is_socket() => {
-            return State::Wrong("something else than a socket is there; remove it".to_owned());
+            return wrong("something else than a socket is there".to_owned(), REPLACE);
         }
         Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
-            return State::Wrong("the socket belongs to somebody else".to_owned());
+            return wrong("the socket belongs to somebody else".to_owned(), REPLACE);
         }
         Ok(found) if found.mode() & 0o077 != 0 => {
-            return State::Wrong(format!("others can use the socket (mode {:o})", found.mode() & 0o777));
+            let reason = format!("others can use the socket (mode {:o})", found.mode() & 0o777);
+            return wrong(reason, &format!("chmod 600 {}", path.display()));
         }
         Ok(_) => {}
     }
@@ -251,7 +273,7 @@ fn state_of(path: &Path) -> State {
         Ok(()) | Err(Errno::AGAIN) => State::Live,
         Err(Errno::CONNREFUSED) => State::Stale,
         Err(Errno::NOENT) => State::Absent,
-        Err(error) => State::Wrong(error.to_string()),
+        Err(error) => wrong(error.to_string(), REPLACE),
     }
 }
 
@@ -266,23 +288,31 @@ fn knock(path: &Path) -> Result<(), Errno> {
 }
 
 /// Makes the directory if need be, and checks that nobody else can put files into it.
-fn make_private(directory: &Path) -> Result<(), String> {
+fn make_private(directory: &Path) -> Result<(), Trouble> {
     match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.to_string()),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(Trouble::new(error.to_string(), "see whether its parent directory is yours"))
+        }
         _ => check_private(directory),
     }
 }
 
-fn check_private(directory: &Path) -> Result<(), String> {
-    let found = fs::symlink_metadata(directory).map_err(|error| error.to_string())?;
+fn check_private(directory: &Path) -> Result<(), Trouble> {
+    let wrong = |reason: &str| Trouble::new(reason, GIVE_UP);
+    let found = fs::symlink_metadata(directory).map_err(|error| wrong(&error.to_string()))?;
     if !found.is_dir() {
-        return Err("it is no directory".to_owned());
+        return Err(wrong("it is no directory"));
     }
     if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err("it belongs to somebody else".to_owned());
+        return Err(wrong("it belongs to somebody else"));
     }
     if found.mode() & 0o077 != 0 {
-        return Err(format!("others can use it (mode {:o})", found.mode() & 0o777));
+        // Removed, it would leave an agent that runs with the tokens and without a way to it.
+        let remedy = format!(
+            "chmod 700 {}, after a look at who put what into it; an agent that runs goes on",
+            directory.display()
+        );
+        return Err(Trouble::new(format!("others can use it (mode {:o})", found.mode() & 0o777), remedy));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use super::{descriptors, screen};
 use crate::agent::client::Agent;
 use crate::agent::{
     self, Annex, AnnexSetup, BrokerError, Directory, Door, Keystore, Link, Open, Prompting, Settings, Setup, Shelter,
-    State, SystemClock,
+    State, SystemClock, Trouble,
 };
 use crate::prompter::Environment;
 
@@ -190,8 +190,8 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
 fn environment(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let states = [Door::Ssh, Door::Api].map(|door| directory.state(door));
     for state in &states {
-        if let State::Wrong(reason) = state {
-            return Err(Failure::fault(format!("cannot use the agent's sockets: {reason}")));
+        if let State::Wrong(Trouble { reason, remedy }) = state {
+            return Err(Failure::fault(format!("cannot use the agent's sockets: {reason}")).with_remedy(remedy));
         }
     }
     if states.iter().any(|state| *state != State::Live) {
@@ -281,7 +281,7 @@ fn words(state: &State) -> &str {
         State::Absent => "absent",
         State::Live => "live",
         State::Stale => "stale",
-        State::Wrong(reason) => reason,
+        State::Wrong(trouble) => &trouble.reason,
     }
 }
 

@@ -77,14 +77,18 @@ impl<'a> Surroundings<'a> {
         self.common.as_arguments()
     }
 
-    /// Who does the acts with keysets: the agent when it runs, unless the command line names modules or says otherwise;
-    /// else this process.
-    pub fn desk(&self) -> Result<Desk, Failure> {
+    /// The agent when it runs, unless the command line names modules or says otherwise.
+    pub fn agent(&self) -> Result<Option<Agent>, Failure> {
         if self.common.no_agent || self.names_modules() {
-            return Ok(Desk::Here(self.tokens()?));
+            return Ok(None);
         }
         let socket = directory("TOKENKEEP_AGENT_API").unwrap_or_else(|| Directory::of_this_user().socket(Door::Api));
-        match Agent::at(&socket)? {
+        Ok(Agent::at(&socket)?)
+    }
+
+    /// Who does the acts with keysets: the agent, else this process.
+    pub fn desk(&self) -> Result<Desk, Failure> {
+        match self.agent()? {
             Some(agent) => Ok(Desk::There(agent)),
             None => Ok(Desk::Here(self.tokens()?)),
         }

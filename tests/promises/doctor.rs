@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::support::agent::Agent;
 use crate::support::machine::{Machine, TokenKind};
 use crate::support::office::Somebody;
+use crate::support::ssh::ssh_add;
+use crate::support::story::Story;
 
 /// What `doctor` finds, as JSON: whether all is well, and the findings.
 #[track_caller]
@@ -128,7 +130,7 @@ fn a_token_at_its_last_try_is_told_and_looking_takes_none() {
 
 #[test]
 fn a_running_agent_is_told_and_goes_on() {
-    let somebody = Somebody::enrolled();
+    let mut somebody = Somebody::enrolled();
     let machine = &somebody.machine;
     let pin = machine.file("pin").display().to_string();
     Agent::configure(machine, &format!("pin_source = \"file:{pin}\""));
@@ -140,11 +142,80 @@ fn a_running_agent_is_told_and_goes_on() {
     let says = |text: &str| findings.iter().any(|finding| finding["what"].as_str().unwrap().contains(text));
     assert!(says(&format!("process {}", agent.id())), "{findings:#?}");
     assert!(says("ssh.sock") && says("api.sock") && says("SSH_AUTH_SOCK is not set"), "{findings:#?}");
-    assert!(says("is in use by") || says("level high"), "the token is not looked at: {findings:#?}");
+    assert!(says("\"default\" on") && says("level high, until"), "the keyset is not told of: {findings:#?}");
+    assert!(!says("is in use by") && says("PIN ok"), "{findings:#?}");
     assert_eq!(agent.worker(), worker, "the worker was restarted\n{log}\n{}", agent.log());
     somebody.signs_with("default", "pin");
+    let machine = &mut somebody.machine;
+
+    // Locked, it says nothing of keysets, and that is told.
+    machine.set_environment("SSH_AUTH_SOCK", agent.ssh_socket().to_str().unwrap());
+    ssh_add(machine, "a pass phrase", &["-x"]).ok();
+    let output = machine.tokenkeep(&["doctor"]).ok().says("locked").says("ssh-add -X").says("is in use by");
+    output.says("Nothing is wrong").does_not_say("level high");
+    ssh_add(machine, "a pass phrase", &["-X"]).ok();
+    machine.set_environment("SSH_AUTH_SOCK", "");
 
     // An agent that was killed leaves sockets that the next one takes over.
     agent.kill();
     assert!(machine.tokenkeep(&["doctor"]).ok().out().contains("was killed"));
+}
+
+#[test]
+fn what_is_wrong_with_a_running_agents_sockets_is_mended_without_losing_it() {
+    let machine = Machine::new();
+    Agent::configure(&machine, "");
+    let agent = Agent::start(&machine, &[]);
+    let directory = machine.file("runtime/tokenkeep/agent");
+    let exposed = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+    exposed(0o755);
+    finds_wrong(&machine, "agent", "others can use it (mode 755)", &format!("chmod 700 {}", directory.display()));
+    machine.tokenkeep(&["doctor"]).fails_with(1).does_not_say("remove");
+    machine.tokenkeep(&["agent", "--env"]).fails_with(1).says("chmod 700");
+    exposed(0o700);
+    assert!(findings(&machine).0, "what it says to do does not help");
+    machine.tokenkeep(&["agent", "status"]).ok().says(&format!("process {}", agent.id()));
+
+    for (door, socket) in [("ssh", agent.ssh_socket()), ("api", agent.api_socket())] {
+        let aside = socket.with_extension("aside");
+        fs::rename(&socket, &aside).unwrap();
+        let what = format!("process {} is the agent, but its {door} socket", agent.id());
+        finds_wrong(&machine, "agent", &what, "tokenkeep agent stop");
+        fs::rename(&aside, &socket).unwrap();
+        assert!(findings(&machine).0);
+    }
+    for socket in [agent.ssh_socket(), agent.api_socket()] {
+        fs::remove_file(socket).unwrap();
+    }
+    machine.tokenkeep(&["doctor"]).fails_with(1).says("its ssh socket").says("its api socket");
+    // What it says to do ends it.
+    machine.tokenkeep(&["agent", "stop"]).ok();
+    assert!(findings(&machine).0);
+}
+
+#[test]
+fn a_token_that_an_authority_has_is_nothing_wrong_to_the_agent_either() {
+    let Story { authority: _authority, machine } = Story::begin();
+    Agent::configure(&machine, "");
+    let _agent = Agent::start(&machine, &[]);
+    let (well, findings) = findings(&machine);
+    assert!(well, "{findings:#?}");
+    let says = |text: &str| findings.iter().any(|finding| finding["what"].as_str().unwrap().contains(text));
+    assert!(says("\"admin\" on") && says("its keysets are not looked at"), "{findings:#?}");
+}
+
+#[test]
+fn what_is_wrong_on_a_token_that_the_agent_holds_is_told() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    Agent::configure(machine, "");
+    let shown = somebody.shown("default");
+    let certificates = shown["certificates"].as_array().unwrap();
+    let signing = certificates.iter().find(|certificate| certificate["use"] == "signing").unwrap();
+    let (module, id) = (machine.module().display().to_string(), signing["id"].as_str().unwrap());
+    let login = ["--module", &module, "--token-label", "default", "--login", "--pin", Somebody::PIN];
+    let delete = ["--delete-object", "--type", "cert", "--id", id];
+    machine.run("pkcs11-tool", &[&login[..], &delete].concat(), b"").ok();
+    let _agent = Agent::start(machine, &[]);
+    finds_wrong(machine, "keyset", "its signing certificate is gone", "re-enroll");
 }

@@ -131,7 +131,9 @@ fn a_socket_that_others_can_use_is_said_to_be_wrong() {
     let claim = directory.claim().unwrap();
     let _socket = claim.bind(Door::Ssh).unwrap();
     fs::set_permissions(directory.socket(Door::Ssh), Permissions::from_mode(0o666)).unwrap();
-    assert!(matches!(directory.state(Door::Ssh), State::Wrong(reason) if reason.contains("666")));
+    assert!(
+        matches!(directory.state(Door::Ssh), State::Wrong(Trouble { reason, remedy }) if reason.contains("666") && remedy.contains("chmod 600"))
+    );
 }
 
 #[test]

@@ -1,52 +1,95 @@
-//! The agent: does one run, can its sockets be used, and do programs find them?
+//! The agent: does one run, can its sockets be used, and do programs find them? And what it says about its tokens.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
+use crate::agent::client::ClientError;
 use crate::agent::{Directory, Door, State};
-use crate::cli::surroundings::directory;
+use crate::cli::surroundings::{Surroundings, directory};
+use crate::keyset::{FoundKeyset, TokenTrouble};
+use crate::token::{TokenFlags, TokenInfo};
 
 const CONCERN: &str = "agent";
 
 const START: &str = "eval \"$(tokenkeep agent --env)\" starts one, and tells this shell where it is";
 
+/// What the agent says about the tokens that it holds, which cannot be opened here.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub tokens: Vec<(TokenInfo, TokenFlags)>,
+    pub keysets: Vec<FoundKeyset>,
+    pub troubles: Vec<TokenTrouble>,
+    /// what is to be said about the agent itself
+    pub findings: Vec<Finding>,
+}
+
+/// Asks the agent, if one runs that commands would ask. It tries no PIN, and ends no log-in.
+pub fn ask(around: &Surroundings<'_>) -> Told {
+    let said = |finding| Told { findings: vec![finding], ..Told::default() };
+    let agent = match around.agent() {
+        Ok(Some(agent)) => agent,
+        Ok(None) => return Told::default(),
+        Err(failure) => return said(Finding::of_error(CONCERN, &failure.message)),
+    };
+    if agent.is_locked().is_ok_and(|locked| locked) {
+        return said(Finding::note(CONCERN, "it is locked: no key can be used", "`ssh-add -X` unlocks it"));
+    }
+    let tokens_and_keysets = || Ok::<_, ClientError>((agent.pins(None)?, agent.keysets()?));
+    match tokens_and_keysets() {
+        Ok((tokens, (keysets, troubles))) => Told { tokens, keysets, troubles, findings: Vec::new() },
+        Err(error) => said(Finding::of_error(CONCERN, &error.to_string())),
+    }
+}
+
 /// Its sockets, and the variables that lead to them.
 pub fn look() -> Vec<Finding> {
     let place = Directory::of_this_user();
     let states = [Door::Ssh, Door::Api].map(|door| (door, place.socket(door), place.state(door)));
-    if states.iter().all(|(_, _, state)| *state == State::Absent) {
-        let mut findings = vec![Finding::note(CONCERN, "none runs: commands open tokens themselves", START)];
-        findings.extend(variables(&states));
-        return findings;
-    }
-    let holder = place.running().map(|process| format!(", process {process}")).unwrap_or_default();
-    let mut findings: Vec<_> = states.iter().map(|(door, path, state)| socket(*door, path, state, &holder)).collect();
+    let process = place.running();
+    let mut findings = match &states {
+        [(_, _, State::Absent), (_, _, State::Absent)] if process.is_none() => {
+            vec![Finding::note(CONCERN, "none runs: commands open tokens themselves", START)]
+        }
+        // What is wrong with their directory is wrong with both.
+        [(_, _, State::Wrong(one)), (_, _, State::Wrong(other))] if one == other => {
+            vec![Finding::wrong(CONCERN, format!("its sockets cannot be used: {}", one.reason), one.remedy.clone())]
+        }
+        states => states.iter().map(|(door, path, state)| socket(*door, path, state, process)).collect(),
+    };
     findings.extend(variables(&states));
     findings
 }
 
-fn socket(door: Door, path: &Path, state: &State, holder: &str) -> Finding {
+fn socket(door: Door, path: &Path, state: &State, process: Option<i32>) -> Finding {
     let shown = path.display();
     let door = door.name();
-    match state {
-        State::Live => match fs::symlink_metadata(path).map(|found| found.mode() & 0o777) {
+    match (state, process) {
+        (State::Absent | State::Stale, Some(process)) => Finding::wrong(
+            CONCERN,
+            format!("process {process} is the agent, but its {door} socket {shown} is gone: nobody finds it there"),
+            format!("start it anew: `tokenkeep agent stop`, then {START}"),
+        ),
+        (State::Live, _) => match fs::symlink_metadata(path).map(|found| found.mode() & 0o777) {
             Ok(mode) if mode & 0o077 != 0 => Finding::wrong(
                 CONCERN,
                 format!("the {door} socket {shown} can be used by others (mode {mode:04o})"),
                 format!("chmod 600 {shown}"),
             ),
-            _ => Finding::ok(CONCERN, format!("{door} on {shown}{holder}")),
+            _ => {
+                let holder = process.map(|process| format!(", process {process}")).unwrap_or_default();
+                Finding::ok(CONCERN, format!("{door} on {shown}{holder}"))
+            }
         },
-        State::Absent => Finding::note(CONCERN, format!("there is no {door} socket {shown}"), START),
-        State::Stale => {
+        (State::Absent, None) => Finding::note(CONCERN, format!("there is no {door} socket {shown}"), START),
+        (State::Stale, None) => {
             Finding::note(CONCERN, format!("nobody listens on the {door} socket {shown}: its agent was killed"), START)
         }
-        State::Wrong(reason) => Finding::wrong(
+        (State::Wrong(trouble), _) => Finding::wrong(
             CONCERN,
-            format!("its {door} socket cannot be used: {reason}"),
-            "remove it, then start the agent",
+            format!("its {door} socket {shown} cannot be used: {}", trouble.reason),
+            trouble.remedy.clone(),
         ),
     }
 }

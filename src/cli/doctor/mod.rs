@@ -32,9 +32,11 @@ pub fn run(_arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fa
     let found = modules::look(around, &configuration);
     findings.extend(softhsm::look(&found.paths));
     findings.extend(found.findings);
-    findings.extend(tokens::look(found.modules, around.now()));
+    let told = agent::ask(around);
+    findings.extend(tokens::look(found.modules, &told, around.now()));
     findings.extend(readers::look(&found.paths));
     findings.extend(agent::look());
+    findings.extend(told.findings);
     findings.extend(asking::look(&configuration));
     tell(&findings, around)
 }

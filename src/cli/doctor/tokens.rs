@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::agent::Told;
 use super::finding::Finding;
 use crate::cli::person::pin_state;
 use crate::keyset::{FoundKeyset, KeysetError, Standing, TokenTrouble, Tokens};
@@ -13,8 +14,9 @@ const CONCERN: &str = "token";
 /// How long before its end a certificate is spoken of.
 const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// Every token in these modules. One that somebody owns, the agent or an authority, is looked at from outside.
-pub fn look(modules: Vec<Module>, now: Timestamp) -> Vec<Finding> {
+/// Every token in these modules, and those that only the agent sees. One that an authority owns is looked at from outside;
+/// what is on those that the agent owns, the agent has told.
+pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
     let any = !modules.is_empty();
     let tokens = Tokens::new(modules);
     let listed = match tokens.list() {
@@ -22,6 +24,8 @@ pub fn look(modules: Vec<Module>, now: Timestamp) -> Vec<Finding> {
         Err(error) => return vec![Finding::of_error(CONCERN, &error.to_string())],
     };
     let mut findings: Vec<_> = listed.iter().flat_map(|token| condition(&tokens, token)).collect();
+    let others = told.tokens.iter().filter(|(token, _)| !listed.iter().any(|seen| is_same(seen, token)));
+    findings.extend(others.flat_map(|(token, flags)| state(token, *flags)));
     for token in &listed {
         let same = listed.iter().filter(|other| other.label == token.label && other.serial != token.serial).count();
         if same > 0 {
@@ -33,19 +37,23 @@ pub fn look(modules: Vec<Module>, now: Timestamp) -> Vec<Finding> {
             ));
         }
     }
-    if listed.is_empty() && any {
+    if listed.is_empty() && told.tokens.is_empty() && any {
         let remedy = "insert one; or `tokenkeep enroll --new-token` makes one, where the module can";
         findings.push(Finding::note(CONCERN, "no token is present", remedy));
     }
-    match tokens.keysets() {
-        Ok((keysets, troubles)) => {
-            findings.extend(keysets.iter().map(|keyset| standing(keyset, now)));
-            findings.extend(troubles.iter().map(trouble));
+    let (keysets, troubles) = tokens.keysets().unwrap_or_else(|error| {
+        // What is wrong with the directory of the locks is told where that is looked at.
+        if !matches!(error, KeysetError::Token(TokenError::LockDirectory { .. })) {
+            findings.push(Finding::of_error("keyset", &error.to_string()));
         }
-        // Told where the directory of the locks is looked at.
-        Err(KeysetError::Token(TokenError::LockDirectory { .. })) => {}
-        Err(error) => findings.push(Finding::of_error("keyset", &error.to_string())),
-    }
+        Default::default()
+    });
+    let is_seen = |one: &FoundKeyset| keysets.iter().any(|seen| is_same(&seen.token, &one.token));
+    let told_of = told.keysets.iter().filter(|keyset| !is_seen(keyset));
+    findings.extend(keysets.iter().chain(told_of).map(|keyset| standing(keyset, now)));
+    findings.extend(troubles.iter().filter(|trouble| !is_told_of(trouble, told)).map(trouble));
+    let is_said = |one: &TokenTrouble| troubles.iter().any(|other| is_the_same(one, other));
+    findings.extend(told.troubles.iter().filter(|trouble| !is_said(trouble)).map(trouble));
     findings
 }
 
@@ -54,6 +62,10 @@ fn condition(tokens: &Tokens, token: &TokenInfo) -> Vec<Finding> {
         Ok(flags) => flags,
         Err(error) => return vec![Finding::of_error(CONCERN, &error.to_string())],
     };
+    state(token, flags)
+}
+
+fn state(token: &TokenInfo, flags: TokenFlags) -> Vec<Finding> {
     let mut findings = trouble_with(token, flags);
     if findings.is_empty() {
         let (pin, so_pin) = (pin_state(token.pin_state), pin_state(flags.so_pin_state));
@@ -136,9 +148,26 @@ fn standing(keyset: &FoundKeyset, now: Timestamp) -> Finding {
     Finding::ok(concern, format!("{shown}, level {}, until {end}", keyset.level))
 }
 
+/// A token that the agent owns, so that it is the agent that has looked at it.
+fn is_told_of(trouble: &TokenTrouble, told: &Told) -> bool {
+    let is_owned = matches!(&trouble.error, KeysetError::Token(TokenError::Owned { .. }));
+    let looked_at = told.keysets.iter().any(|keyset| keyset.token.name().to_string() == trouble.place);
+    let found_wrong = told.troubles.iter().any(|other| other.place == trouble.place && !is_the_same(other, trouble));
+    is_owned && (looked_at || found_wrong)
+}
+
+/// The agent's words are those that the same error has here.
+fn is_the_same(one: &TokenTrouble, other: &TokenTrouble) -> bool {
+    one.place == other.place && one.error.to_string() == other.error.to_string()
+}
+
+fn is_same(one: &TokenInfo, other: &TokenInfo) -> bool {
+    one.module == other.module && one.serial == other.serial && one.label == other.label
+}
+
 fn trouble(trouble: &TokenTrouble) -> Finding {
     match &trouble.error {
-        // The agent, or whoever else does its work: nothing is wrong with that.
+        // An authority, an agent that is locked, or a command: nothing is wrong with that.
         KeysetError::Token(TokenError::Owned { token, holder }) => {
             Finding::ok("keyset", format!("{token} is in use by {holder}: its keysets are not looked at"))
         }
