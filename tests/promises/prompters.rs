@@ -232,6 +232,40 @@ fn a_descriptor_gives_pins_but_no_confirmation() {
     let body = r#"{"content":"YSBtZXNzYWdlCg=="}"#;
     let refused = machine.run("curl", &["-sS", "--unix-socket", &socket, "--json", body, "http://t/v1/sign"], b"");
     says_all(&refused.out(), &["descriptor 7", "gives PINs only", "agent.toml"]);
+    says_how_to_get_a_yes(machine, &["descriptor 7", "gives PINs only"]);
+}
+
+/// A command cannot say yes to its own use, whatever it is given; it hears what to do instead, and that helps.
+#[track_caller]
+fn says_how_to_get_a_yes(machine: &Machine, reasons: &[&str]) {
+    machine.write("mail", "mail\n");
+    let sign = ["sign", "--in", "mail", "--out", "mail.p7m", "--pin-source", "file:pin"];
+    let refused = machine.tokenkeep_without_terminal(&sign).fails_with(4);
+    says_all(&refused.err(), reasons);
+    says_all(
+        &refused.err(),
+        &["cannot sign", "its own prompter", "`prompter` in agent.toml", "`tokenkeep agent stop`"],
+    );
+    assert!(!machine.file("mail.p7m").exists());
+    // While the agent has the token, it is not enough to go past it.
+    let past = machine.tokenkeep_without_terminal(&[&sign[..], &["--no-agent"]].concat());
+    assert_ne!(past.code(), 0, "{past}");
+    machine.tokenkeep(&["agent", "stop"]).ok();
+    machine.tokenkeep_without_terminal(&sign).ok();
+}
+
+#[test]
+fn a_command_at_medium_whose_agent_can_ask_nobody_hears_what_to_do() {
+    let somebody = Somebody::new();
+    somebody.issue("first.letter");
+    enroll(&somebody, "medium").ok();
+    let machine = &somebody.machine;
+    Agent::configure(machine, "prompter = \"auto\"");
+    let _agent = Agent::start(machine, &["--background"]);
+    // The PIN that begins the log-in is the command's to give, and is for its own use; the next one is not.
+    machine.write("mail", "mail\n");
+    machine.tokenkeep(&["sign", "--in", "mail", "--out", "first.p7m", "--pin-source", "file:pin"]).ok();
+    says_how_to_get_a_yes(machine, &["cannot ask a person", "GPG_TTY", "SSH_ASKPASS"]);
 }
 
 fn enroll(somebody: &Somebody, level: &str) -> Output {

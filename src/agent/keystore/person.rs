@@ -89,6 +89,17 @@ impl Confirmed<'_> {
     }
 }
 
+/// Whoever typed the command has it, and perhaps a `--pin-source`, and does not see why that is not enough.
+fn with_remedy(no_yes: NoPin) -> NoPin {
+    match no_yes {
+        NoPin::Unavailable(reason) => NoPin::Unavailable(format!(
+            "at level medium it is the agent that asks for a yes, by its own prompter, and it {reason}; or end the agent \
+             (`tokenkeep agent stop`), and the command asks for the PIN and opens the token itself"
+        )),
+        other => other,
+    }
+}
+
 impl Person for Confirmed<'_> {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
         let pin = self.command.pin(request)?;
@@ -107,7 +118,7 @@ impl Person for Confirmed<'_> {
     fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
         let mut person = AskedPerson::new(self.asks, self.usage);
         person.concerns(keyset);
-        person.confirm(operation, keyset)?;
+        person.confirm(operation, keyset).map_err(with_remedy)?;
         self.unless_locked(())
     }
 
