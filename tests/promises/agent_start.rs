@@ -8,19 +8,10 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::agent::{Agent, LIST, PATIENCE, is_alive, knock, refused, wait_for, workers_of};
+use crate::support::agent::{Agent, InTheBackground, LIST, PATIENCE, is_alive, knock, refused, wait_for, workers_of};
 use crate::support::machine::Machine;
 use crate::support::ssh::ssh_add;
 use crate::support::witness::skipped;
-
-/// Ends an agent in the background, however the test ends.
-struct InTheBackground<'a>(&'a Machine);
-
-impl Drop for InTheBackground<'_> {
-    fn drop(&mut self) {
-        self.0.tokenkeep(&["agent", "stop"]);
-    }
-}
 
 #[test]
 fn a_module_that_cannot_be_loaded_is_said_at_the_start() {

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use crate::support::agent::wait_for;
+use crate::support::agent::{Agent, InTheBackground, wait_for};
 use crate::support::machine::Machine;
+use crate::support::output::Output;
 use crate::support::ssh::{PIN, Sshd, enrolled, questions, sign_file, ssh_add, start_agent};
 
 /// Lets these keysets in.
@@ -166,6 +167,56 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
     // A private key from a file is not taken.
     ssh_add(&machine, "", &["software"]).fails_with(1).says("refused");
     assert!(agent.stop().success());
+}
+
+#[test]
+fn what_a_client_is_refused_for_stands_in_the_log_without_being_asked_for() {
+    let mut machine = enrolled(&[("curve", "low", "p256"), ("strict", "high", "p256")]);
+    // With no -v, as a shell starts it.
+    Agent::configure_with_pin_in(&machine, "pin", "");
+    let socket = machine.file("runtime/tokenkeep/agent/ssh.sock");
+    machine.set_environment("SSH_AUTH_SOCK", socket.to_str().unwrap());
+    machine.tokenkeep(&["agent", "--env"]).ok();
+    let _ended = InTheBackground(&machine);
+    for line in machine.run("ssh-add", &["-L"], b"").ok().out().lines() {
+        machine.write(&format!("{}.pub", line.split(' ').nth(2).unwrap()), format!("{line}\n"));
+    }
+    machine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "software"], b"").ok();
+    machine.write("known", format!("host.example.org {}", machine.read_text("software.pub")));
+    let log = || machine.read_text("runtime/tokenkeep/agent/log");
+    assert_eq!(log(), "");
+    let is_told = |output: Output, what: &str, before: String| {
+        assert_ne!(output.code(), 0, "{what}: {output}");
+        let log = log();
+        let told: Vec<_> = log.strip_prefix(&before).unwrap().lines().collect();
+        assert!(told.len() == 1 && told[0].contains("refused an SSH client") && told[0].contains(what), "{told:#?}");
+    };
+    let wrong = "wrong-123456";
+    for (typed, arguments, what) in [
+        (PIN, &["-s", "nobody"][..], "cannot tell which token \"nobody\" means"),
+        (PIN, &["-c", "-s", "curve"], "that uses be confirmed"),
+        (PIN, &["-t", "60", "-s", "strict"], "level high"),
+        (PIN, &["-H", "known", "-h", "host.example.org", "-s", "curve"], "restrict-destination"),
+        ("", &["software"], "cannot take a private key from a file"),
+        (wrong, &["-s", "curve"], "is wrong"),
+        ("a pass phrase", &["-X"], "not locked"),
+    ] {
+        let before = log();
+        is_told(ssh_add(&machine, typed, arguments), what, before);
+    }
+    // The person at the prompter types a wrong one, too.
+    machine.write_secret("pin", wrong);
+    let before = log();
+    is_told(sign_file(&machine, "strict"), "is wrong", before);
+    ssh_add(&machine, "a pass phrase", &["-x"]).ok();
+    let before = log();
+    is_told(ssh_add(&machine, PIN, &["-s", "curve"]), "unlock it with `ssh-add -X`", before);
+    ssh_add(&machine, "a pass phrase", &["-X"]).ok();
+    assert!(!log().contains(PIN) && !log().contains(wrong) && !log().contains("a pass phrase"), "{}", log());
+    // Whatever names a client sends, it is one line, and a short one.
+    let before = log();
+    is_told(ssh_add(&machine, PIN, &["-s", &format!("a\nWARN b\x1b[2J{}", "x".repeat(900))]), "a\\nWARN b", before);
+    assert!(log().lines().all(|line| line.len() < 500), "{}", log());
 }
 
 #[test]

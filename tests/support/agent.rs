@@ -141,6 +141,15 @@ impl Drop for Agent {
     }
 }
 
+/// Ends an agent in the background, however the test ends.
+pub struct InTheBackground<'a>(pub &'a Machine);
+
+impl Drop for InTheBackground<'_> {
+    fn drop(&mut self) {
+        self.0.tokenkeep(&["agent", "stop"]);
+    }
+}
+
 /// The processes that a process has started, its agent's workers among them.
 pub fn workers_of(id: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{id}/task")) else { return Vec::new() };

@@ -25,7 +25,7 @@ impl Inner {
                 }
                 // The log-in is over: whoever asks begins again with the PIN.
                 Err(TokenError::NotLoggedIn { .. }) => identity.ready.set(None),
-                Err(error) => return Err(self.failed(identity, error.into(), usage)),
+                Err(error) => return Err(self.failed(identity, error.into())),
             }
         }
         if let Some(annex) = self.annex_of(&identity.keyset.token) {
@@ -37,7 +37,7 @@ impl Inner {
         }
         let result = self.sign_asking(identity, hash, data, usage);
         self.note_log_ins();
-        result.map_err(|error| self.failed(identity, error, usage))
+        result.map_err(|error| self.failed(identity, error))
     }
 
     /// The PIN, or the confirmation, as the level wants it.
@@ -74,13 +74,7 @@ impl Inner {
     }
 
     /// What a failure says about the token: one that is gone is looked for anew, and its log-in is over.
-    fn failed(&self, identity: &Identity, error: AgentError, usage: &Usage) -> AgentError {
-        // The SSH agent protocol has no words for it: whoever wonders finds them in the log.
-        if error.is_cancelled() {
-            tracing::info!(usage.peer.pid, "{error}");
-        } else {
-            tracing::warn!(usage.peer.pid, "{error}");
-        }
+    fn failed(&self, identity: &Identity, error: AgentError) -> AgentError {
         let gone = match &error {
             AgentError::Keyset(error) if error.is_token_absent() => true,
             AgentError::Keyset(KeysetError::Token(error)) if error.kind() == TokenErrorKind::Absent => {

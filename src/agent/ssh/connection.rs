@@ -52,7 +52,7 @@ impl<'k, K: Keys> Connection<'k, K> {
         let start = answer.len();
         let answered = Request::read(message).and_then(|request| self.act(&request, &mut Writer::new(answer)));
         if let Err(refusal) = answered {
-            tracing::debug!(pid = self.peer.pid, %refusal, "refused an SSH client");
+            refusal.log(self.peer);
             answer.truncate(start);
             answer.push(if Request::is_known_extension(message) { EXTENSION_FAILURE } else { FAILURE });
         }
