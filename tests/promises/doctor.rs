@@ -198,6 +198,7 @@ fn a_token_that_an_authority_has_is_nothing_wrong_to_the_agent_either() {
     let Story { authority: _authority, machine } = Story::begin();
     Agent::configure(&machine, "");
     let _agent = Agent::start(&machine, &[]);
+    machine.tokenkeep(&["keysets"]).ok();
     let (well, findings) = findings(&machine);
     assert!(well, "{findings:#?}");
     let says = |text: &str| findings.iter().any(|finding| finding["what"].as_str().unwrap().contains(text));
@@ -217,5 +218,7 @@ fn what_is_wrong_on_a_token_that_the_agent_holds_is_told() {
     let delete = ["--delete-object", "--type", "cert", "--id", id];
     machine.run("pkcs11-tool", &[&login[..], &delete].concat(), b"").ok();
     let _agent = Agent::start(machine, &[]);
+    machine.tokenkeep(&["keysets"]).ok();
+    machine.tokenkeep(&["keysets", "--no-agent"]).says("is in use by");
     finds_wrong(machine, "keyset", "its signing certificate is gone", "re-enroll");
 }
