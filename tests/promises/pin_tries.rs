@@ -5,8 +5,12 @@
 //! The tries are counted between the program and the token, by a PKCS#11 module that passes each call on to SoftHSM and
 //! writes down those with a PIN: what counts is what the token was given, not what the program says.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::support::agent::{Agent, wait_for};
 use crate::support::authority::Authority;
+use crate::support::der::{inside, parts};
 use crate::support::faulty::{self, Faulty};
 use crate::support::machine::Machine;
 use crate::support::office::{Somebody, re_enroll_arguments};
@@ -225,6 +229,34 @@ fn one_wrong_pin_of_an_authority_costs_one_try() {
     drop(authority);
 }
 
+/// Where nothing but files goes between the two: the person at the authority, then the administrator with the response.
+#[test]
+fn one_wrong_pin_costs_one_try_where_a_command_goes_by_files() {
+    let mut story = Story::begin();
+    for (command, file) in [(&["list"][..], "list"), (&["recover", "admin@example.org"], "letter")] {
+        story.admin(&[command, &["--statement-out", &format!("{file}.statement")]].concat()).ok();
+    }
+    story.authority.stop();
+    let faulty = in_front_of_the_authority(&mut story.machine);
+    story.machine.write_secret("wrong.pin", Somebody::WRONG_PIN);
+    for file in ["list", "letter"] {
+        let (statement, response) = (format!("{file}.statement"), format!("{file}.response"));
+        let answer = ["authority", "answer", "--config", "authority.toml", "--in", &statement, "--out", &response];
+        let open = ["admin", "open", &response, "--statement", &statement, "--keyset", "admin"];
+        let letter = ["--letter-out", "recovery.letter"];
+        let open = [&open[..], if file == "letter" { &letter } else { &[] }].concat();
+        for (command, right) in [(&answer[..], "file:authority.pin"), (&open, "file:admin.pin")] {
+            let what = format!("{command:?}");
+            let run = |source| story.machine.tokenkeep_without_terminal(&[command, &["--pin-source", source]].concat());
+            costs(&faulty, &what, 1, || drop(run("file:wrong.pin").fails_with(4).says("is wrong")));
+            costs(&faulty, &what, 0, || drop(run("file:no-such-file").fails_with(4)));
+            assert!(!story.machine.file("recovery.letter").exists());
+            // A right one clears what the token remembers, and makes what the next command takes.
+            run(right).ok();
+        }
+    }
+}
+
 /// `authority.toml` names its module itself.
 fn in_front_of_the_authority(machine: &mut Machine) -> Faulty {
     let real = machine.module().display().to_string();
@@ -272,6 +304,57 @@ fn one_wrong_pin_costs_one_try_through_the_agent_too() {
     costs(&faulty, "what the SSH door does not sign", 0, || {
         assert_eq!(Speaker::connect(&agent.ssh_socket()).signs(&blob, b"anything", 0), None);
     });
+}
+
+/// What the API does with a token, for each of its endpoints that do: the paths, with the bodies.
+fn endpoints(somebody: &Somebody) -> Vec<(&'static str, String)> {
+    let base64 = |name: &str| STANDARD.encode(somebody.machine.read(name));
+    // ContentInfo, [0], (Auth)EnvelopedData: the second part of that has the recipients.
+    let message = somebody.machine.read("secret.p7m");
+    let recipients = parts(inside(parts(inside(parts(inside(&message))[1]))[0]))[1];
+    let recipient = STANDARD.encode(parts(inside(recipients))[0]);
+    let (content, message, later) = (base64("message.txt"), base64("secret.p7m"), base64("later.p7m"));
+    vec![
+        ("sign", format!(r#"{{"keyset":"default","content":"{content}"}}"#)),
+        ("decrypt", format!(r#"{{"keyset":"default","message":"{message}"}}"#)),
+        ("decrypt", format!(r#"{{"keyset":"default","recipient_info":"{recipient}","key_length":32}}"#)),
+        ("log-in", r#"{"keyset":"low"}"#.to_owned()),
+        ("sign", format!(r#"{{"keyset":"low","content":"{content}"}}"#)),
+        ("decrypt", format!(r#"{{"keyset":"low","message":"{later}"}}"#)),
+    ]
+}
+
+#[test]
+fn one_wrong_pin_costs_one_try_at_each_endpoint_of_the_api() {
+    let (mut somebody, _) = somebody();
+    somebody.issue("low.letter");
+    let enroll = ["enroll", "--letter", "low.letter", "--keyset", "low", "--level", "low", "--new-token"];
+    somebody.tokenkeep(&[&enroll[..], &["--new-pin-source", "file:pin"]].concat()).ok();
+    somebody.encrypts("a later secret\n", "later.p7m");
+    let endpoints = endpoints(&somebody);
+    let (agent, faulty) = agent_given(&mut somebody.machine, "given.pin");
+    let machine = &somebody.machine;
+    let socket = agent.api_socket().display().to_string();
+    let post = |path: &str, body: &str, expected: u16| {
+        let url = format!("http://agent/v1/{path}");
+        let line = ["-sS", "--unix-socket", &socket, "-w", "\n%{http_code}", "--json", body, &url];
+        machine.run("curl", &line, b"").ok().says(&format!("\n{expected}"))
+    };
+    for (path, body) in &endpoints {
+        let what = format!("{path} {}", body.chars().take(40).collect::<String>());
+        machine.write_secret("given.pin", Somebody::WRONG_PIN);
+        costs(&faulty, &what, 1, || drop(post(path, body, 403).says("is wrong")));
+        machine.write_secret("given.pin", "");
+        costs(&faulty, &what, 0, || drop(post(path, body, 403).says("cancelled at the prompt")));
+        machine.write_secret("given.pin", "1");
+        costs(&faulty, &what, 0, || drop(post(path, body, 403)));
+        // A right one clears what the token remembers; it stands for nothing else.
+        machine.write_secret("given.pin", Somebody::PIN);
+        faulty.forget();
+        post(path, body, 200);
+        assert_eq!(faulty.wrong_tries(), 0, "{what}");
+        post("log-off", "{}", 200);
+    }
 }
 
 #[test]
