@@ -27,6 +27,12 @@ impl WipedBuffer {
         self.bytes.len()
     }
 
+    /// For how many bytes it has room.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Empties and wipes it; its room stays.
     pub fn clear(&mut self) {
         self.bytes.as_mut_slice().zeroize();

@@ -16,11 +16,12 @@ use crate::token::{Pin, TokenInfo};
 /// How long a command may take to answer: others wait for the token meanwhile. Its errands to an authority end sooner.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// An act's conversation with the command that asked for it. The stream's other direction carries nothing more: when it
+/// An act's conversation with the command that asked for it, which has so long for each answer. The stream's other direction carries nothing more: when it
 /// ends, the command is gone.
 #[derive(Debug)]
 pub struct Conversation {
     stream: UnixStream,
+    patience: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -41,8 +42,14 @@ impl Conversation {
     /// # Errors
     /// The connection cannot be doubled, or no thread started.
     pub fn over(stream: UnixStream) -> io::Result<Arc<Self>> {
+        Self::with_patience(stream, PATIENCE)
+    }
+
+    fn with_patience(stream: UnixStream, patience: Duration) -> io::Result<Arc<Self>> {
         let mut watched = stream.try_clone()?;
-        let conversation = Arc::new(Self { stream, state: Mutex::default(), changed: Condvar::new() });
+        // One that does not even read what it is asked is not waited for, either.
+        stream.set_write_timeout(Some(patience))?;
+        let conversation = Arc::new(Self { stream, patience, state: Mutex::default(), changed: Condvar::new() });
         let here = Arc::clone(&conversation);
         thread::Builder::new().name("act-watch".to_owned()).stack_size(64 * 1024).spawn(move || {
             let mut byte = [0; 1];
@@ -123,7 +130,7 @@ impl Conversation {
             if let Some(reply) = state.reply.take() {
                 return Some(reply);
             }
-            let left = PATIENCE.saturating_sub(asked.elapsed());
+            let left = self.patience.saturating_sub(asked.elapsed());
             if left.is_zero() {
                 drop(state);
                 self.went();
@@ -266,3 +273,6 @@ fn not_an_answer() -> CarrierError {
         reason: "the command's answer does not fit the errand".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

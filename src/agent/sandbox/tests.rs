@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -10,8 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
-/// Tells the process that it is the one to be shut in, in this directory.
+/// Tells the process that it is the one to be shut in, in this directory, with this home in it.
 const ORDER: &str = "TOKENKEEP_TEST_SHUT_IN";
+const HOME: &str = "TOKENKEEP_TEST_HOME";
 const TEST: &str = "agent::sandbox::tests::what_is_shut_in_does_no_harm";
 
 fn denied<T>(what: &str, result: io::Result<T>) {
@@ -24,19 +26,29 @@ fn denied<T>(what: &str, result: io::Result<T>) {
 #[test]
 fn what_is_shut_in_does_no_harm() {
     if let Some(directory) = std::env::var_os(ORDER) {
-        return shut_in(Path::new(&directory));
+        return shut_in(Path::new(&directory), &std::env::var(HOME).unwrap());
     }
+    // The second is a link to elsewhere, as homes on a server can be.
+    for home in ["home", "linked"] {
+        in_a_process_with(home);
+    }
+}
+
+fn in_a_process_with(home: &str) {
     let directory = tempfile::tempdir().unwrap();
-    for name in ["home/.ssh", "home/allowed", "tokens", "elsewhere"] {
+    for name in ["home/.ssh", "home/allowed", "homes/me/.ssh", "homes/me/allowed", "homes/all", "tokens", "elsewhere"] {
         fs::create_dir_all(directory.path().join(name)).unwrap();
     }
-    fs::write(directory.path().join("home/.ssh/id"), "private").unwrap();
-    fs::write(directory.path().join("home/allowed/file"), "for the module").unwrap();
+    std::os::unix::fs::symlink("homes/me", directory.path().join("linked")).unwrap();
+    fs::write(directory.path().join("homes/all/file"), "for everybody").unwrap();
+    fs::write(directory.path().join(home).join(".ssh/id"), "private").unwrap();
+    fs::write(directory.path().join(home).join("allowed/file"), "for the module").unwrap();
     let conf = directory.path().join("softhsm2.conf");
     fs::write(&conf, format!("directories.tokendir = {}\n", directory.path().join("tokens").display())).unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", TEST, "--nocapture"])
         .env(ORDER, directory.path())
+        .env(HOME, home)
         .env("SOFTHSM2_CONF", &conf)
         .output()
         .unwrap();
@@ -48,8 +60,10 @@ fn what_is_shut_in_does_no_harm() {
     }
 }
 
-fn shut_in(directory: &Path) {
+fn shut_in(directory: &Path, home: &str) {
     let at = |name: &str| directory.join(name);
+    let home = at(home);
+    let leads_to = home.canonicalize().unwrap();
     // Each of these is possible before, so that what forbids it later is the sandbox.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -61,8 +75,15 @@ fn shut_in(directory: &Path) {
     fs::read_to_string("/proc/self/comm").unwrap();
     fs::read_to_string(format!("/proc/{}/comm", other.id())).unwrap();
     fs::write(at("elsewhere/before"), "").unwrap();
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let device = fs::read_link(format!("/proc/self/fd/{}", terminal.slave.as_raw_fd())).unwrap();
+    assert!(device.starts_with("/dev/pts"), "{}", device.display());
+    fs::OpenOptions::new().read(true).write(true).open(&device).unwrap();
+    for home in [&home, &leads_to] {
+        fs::read_to_string(home.join(".ssh/id")).unwrap();
+    }
 
-    let shelter = Shelter { home: Some(at("home")), allow: vec![at("home/allowed")], ..Shelter::default() };
+    let shelter = Shelter { home: Some(home.clone()), allow: vec![home.join("allowed")], ..Shelter::default() };
     let status = enter(&shelter, |name| std::env::var_os(name).map(PathBuf::from)).unwrap();
     println!("shut in by: {status}");
     if status.contains("not shut in") {
@@ -71,8 +92,15 @@ fn shut_in(directory: &Path) {
     denied("exec", Command::new("/bin/true").status());
     denied("another process's name", fs::read_to_string(format!("/proc/{}/comm", other.id())));
     denied("the first process's name", fs::read_to_string("/proc/1/comm"));
-    denied("a private file", fs::read_to_string(at("home/.ssh/id")));
-    denied("listing a home directory", fs::read_dir(at("home")));
+    for home in [&home, &leads_to] {
+        denied("a private file", fs::read_to_string(home.join(".ssh/id")));
+        denied("listing a home directory", fs::read_dir(home));
+    }
+    denied("a terminal", fs::File::open(&device));
+    denied("writing to a terminal", fs::OpenOptions::new().write(true).open(&device));
+    denied("the terminal of one's own", fs::File::open("/dev/tty"));
+    denied("making a terminal", fs::File::open("/dev/ptmx"));
+    denied("listing devices", fs::read_dir("/dev"));
     denied("writing elsewhere", fs::write(at("elsewhere/after"), ""));
     denied("removing elsewhere", fs::remove_file(at("elsewhere/before")));
     denied("truncating", fs::File::create(at("elsewhere/before")));
@@ -87,8 +115,9 @@ fn shut_in(directory: &Path) {
     fs::write(at("tokens/new/token.object"), "object").unwrap();
     fs::rename(at("tokens/new/token.object"), at("tokens/moved")).unwrap();
     fs::remove_file(at("tokens/moved")).unwrap();
-    assert_eq!(fs::read_to_string(at("home/allowed/file")).unwrap(), "for the module");
-    fs::write(at("home/allowed/file"), "written").unwrap();
+    assert_eq!(fs::read_to_string(home.join("allowed/file")).unwrap(), "for the module");
+    fs::write(home.join("allowed/file"), "written").unwrap();
+    assert_eq!(fs::read_to_string(at("homes/all/file")).unwrap(), "for everybody", "only the home is private");
     fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
     getrandom::u64().unwrap();
     // Threads that are started later are inside, too.

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use super::{Answer, Connection, Request, decoded, parse};
+use super::{Answer, Connection, KEPT, PIECE, Request, decoded, parse};
 use crate::agent::api::error::{ApiError, Status};
 
 fn head(text: &str) -> Result<Option<Request>, ApiError> {
@@ -128,4 +128,24 @@ fn a_request_that_is_cut_off_is_no_request() {
     theirs.write_all(b"POST / HTTP/1.1\r\nContent-Le").unwrap();
     drop(theirs);
     assert!(Connection::new(ours).head().unwrap().is_none());
+}
+
+/// Whoever announces 64 MiB gets no room for them before they are there: many such connections at once would be enough
+/// to end the agent.
+#[test]
+fn a_body_gets_room_as_it_comes_and_not_as_it_is_announced() {
+    const ANNOUNCED: usize = 64 * 1024 * 1024;
+    for sent in [0, 5, 100_000, 1_000_000] {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let writing = thread::spawn(move || {
+            theirs.write_all(format!("POST / HTTP/1.1\r\nContent-Length: {ANNOUNCED}\r\n\r\n").as_bytes()).unwrap();
+            theirs.write_all(&vec![b'x'; sent]).unwrap();
+        });
+        let mut connection = Connection::new(ours);
+        let request = connection.head().unwrap().unwrap();
+        assert_eq!(connection.body(&request, ANNOUNCED).unwrap_err().status, Status::BAD_REQUEST);
+        writing.join().unwrap();
+        let room = connection.buffer.capacity();
+        assert!(connection.buffer.len() >= sent && room <= 2 * (sent + KEPT + PIECE), "{sent} bytes: room for {room}");
+    }
 }
