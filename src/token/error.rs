@@ -249,8 +249,8 @@ pub enum TokenError {
     },
     /// The directory of the lock files that say who owns a token cannot be trusted: no token can be used at all.
     #[error(
-        "cannot use any token: the directory {path}, where who uses one says so, {reason}; remove it, or make it a directory \
-         of your own (`chmod 700`), or set XDG_RUNTIME_DIR to one", path = path.display()
+        "cannot use any token: the directory {path}, where who uses one says so, {reason}; make it a directory of \
+         your own (`chmod 700`), or set XDG_RUNTIME_DIR to one", path = path.display()
     )]
     LockDirectory {
         /// the directory
