@@ -1,9 +1,12 @@
-//! What the documents say is so: every command line in them is run, every test they cite exists.
+//! What the documents say is so: every command line in them is run, where what they say before is all that was done, and
+//! every test they cite exists.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::support::machine::Machine;
+use crate::support::story::Story;
 use crate::support::terminal::Terminal;
 
 use super::story::{free_addresses, fresh_machine};
@@ -81,22 +84,74 @@ fn every_test_that_a_document_cites_exists() {
     assert!(missing.is_empty(), "cited, and not there:\n{}", missing.join("\n"));
 }
 
-/// How a command line of the documents is run.
+/// The full names of the tests beside the code.
+fn unit_tests() -> Vec<String> {
+    let mut names = Vec::new();
+    let mut directories = vec![root().join("src")];
+    while let Some(directory) = directories.pop() {
+        for path in entries(&directory) {
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let place = path.strip_prefix(root().join("src")).unwrap().with_extension("");
+            let place = place.to_str().unwrap().replace('/', "::");
+            let place = place.trim_end_matches("::mod");
+            let text = fs::read_to_string(&path).unwrap();
+            for after in text.split("#[test]").skip(1) {
+                let name = after.split_once("fn ").and_then(|(_, after)| after.split_once('('));
+                // In a module `tests` at the file's end, unless the file is one.
+                let inner = if after.starts_with("\nfn ") { "" } else { "tests::" };
+                names.extend(name.map(|(name, _)| format!("{place}::{inner}{name}")));
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_test_beside_the_code_that_a_document_cites_exists() {
+    let there = unit_tests();
+    assert!(there.len() > 200, "{} tests only: is the code read rightly?", there.len());
+    let (mut cited, mut missing) = (0, Vec::new());
+    for document in documents() {
+        for name in quoted(&fs::read_to_string(&document).unwrap()) {
+            let Some(filter) = name.strip_prefix("cargo test --lib ").filter(|filter| *filter != "NAME") else {
+                continue;
+            };
+            cited += 1;
+            if !there.iter().any(|test| test.contains(filter)) {
+                missing.push(format!("{}: {name}", document.display()));
+            }
+        }
+    }
+    assert!(cited > 5, "the documents cite {cited} only: are they read rightly?");
+    assert!(missing.is_empty(), "cited, and not there:\n{}", missing.join("\n"));
+}
+
+/// How a command line of the documents is run: by a person at a terminal, in a shell in which the lines before it were
+/// typed, or by something else.
 enum How {
-    /// In the documents' own machine, in the order in which it stands there, by a person at a terminal.
     Here,
-    /// The same, and it goes on while the others run.
+    /// It must show this.
+    Shows(&'static str),
+    /// It goes on while the others run, so its block has a terminal of its own.
     Serves,
+    /// The program that is tested comes to where `cargo install` would have put one.
+    Installs,
     /// By another test, or by continuous integration itself.
     Elsewhere(&'static str),
 }
 
-use How::{Elsewhere, Here, Serves};
+use How::{Elsewhere, Here, Installs, Serves, Shows};
 
 /// Every command line in the documents. One that is not here fails the test, and so does one here that is in none.
 const COMMANDS: &[(&str, How)] = &[
-    ("./softhsm-setup.sh && cargo run --release -- demo", Elsewhere("story::demo_tells_the_story_and_exits_0")),
+    ("./softhsm-setup.sh && cargo run --release -- demo", Elsewhere(".ci/run")),
     ("./softhsm-setup.sh && cargo test", Elsewhere(".ci/run")),
+    ("cargo install --locked --path .", Installs),
+    ("eval \"$(./softhsm-setup.sh)\"", Here),
+    ("echo 'a message' > message.txt", Here),
     (
         "tokenkeep authority init  --config hsm-config/authority.toml --first-administrator admin@example.org --letter-out admin.letter",
         Here,
@@ -105,40 +160,38 @@ const COMMANDS: &[(&str, How)] = &[
     ("tokenkeep enroll --letter admin.letter --keyset admin --level high --new-token", Here),
     ("tokenkeep admin issue user@example.org --name 'Example, User' --keyset admin --letter-out user.letter", Here),
     ("tokenkeep enroll --letter user.letter --level high --new-token", Here),
-    ("tokenkeep sign --keyset default message.txt -o signed.p7m && tokenkeep verify signed.p7m", Here),
+    ("tokenkeep sign --keyset default message.txt -o signed.p7m && tokenkeep verify signed.p7m", Shows("a message")),
     (
         "tokenkeep encrypt --to user@example.org message.txt -o secret.p7m && tokenkeep decrypt --keyset default secret.p7m",
-        Here,
+        Shows("a message"),
     ),
     ("tokenkeep admin recover user@example.org --keyset admin --letter-out recovered.letter", Here),
     ("tokenkeep enroll --letter recovered.letter --keyset second --level high --new-token", Here),
-    ("tokenkeep decrypt --keyset second secret.p7m", Here),
-    ("ln -s \"$(command -v tokenkeep)\" ~/.local/bin/tokenkeep-git-sign", Elsewhere(GIT)),
-    ("git config --global gpg.format x509", Elsewhere(GIT)),
-    ("git config --global gpg.x509.program tokenkeep-git-sign", Elsewhere(GIT)),
-    ("git config --global user.signingkey user@example.org", Elsewhere(GIT)),
-    ("git commit -S -m 'A message'", Elsewhere(GIT)),
-    ("git log --show-signature", Elsewhere(GIT)),
+    ("tokenkeep decrypt --keyset second secret.p7m", Shows("a message")),
+    ("mkdir -p ~/.local/bin && ln -s \"$(command -v tokenkeep)\" ~/.local/bin/tokenkeep-git-sign", Here),
+    ("git config --global gpg.format x509", Here),
+    ("git config --global gpg.x509.program tokenkeep-git-sign", Here),
+    ("git config --global user.signingkey user@example.org", Here),
+    ("git commit -S -m 'A message'", Here),
+    ("git log --show-signature", Shows("Signed by")),
     ("eval \"$(tokenkeep agent --env)\"", Here),
-    ("tokenkeep agent status", Here),
+    ("tokenkeep agent status", Shows("(live)")),
+    ("ssh-add -L", Shows("second ")),
+    ("curl --unix-socket \"$TOKENKEEP_AGENT_API\" http://agent/v1/keysets", Shows("\"keyset\":\"second\"")),
     ("tokenkeep agent log-off", Here),
     ("tokenkeep agent stop", Here),
-    // It needs the variable that `eval` sets in its own shell.
-    ("ssh-add -L", Elsewhere("prompters::askpass_is_told_who_asks_what_for_and_with_what")),
 ];
 
-/// With a repository, and a keyset that signs in it.
-const GIT: &str = "git_signing::a_signed_commit_is_good_and_a_changed_one_is_bad";
-
-/// The lines of a document's code blocks, fenced or indented, that are commands: without prompt and comment, lines
-/// that go on on the next joined. In a block that says it is no shell's (`toml`, `text`, `rust`), none is.
-fn commands(text: &str) -> Vec<String> {
-    let mut commands = Vec::new();
+/// The command lines in a document's code blocks, fenced or indented: without prompt and comment, lines that go on on
+/// the next joined. In a block that says it is no shell's (`toml`, `text`, `rust`), there is none.
+fn blocks(text: &str) -> Vec<Vec<String>> {
+    let mut blocks = vec![Vec::new()];
     let (mut fence, mut in_list, mut blank_before, mut indented) = (None::<String>, false, true, false);
     let mut unfinished = String::new();
     for line in text.lines() {
         if let Some(language) = line.trim_start().strip_prefix("```") {
             fence = if fence.is_some() { None } else { Some(language.trim().to_owned()) };
+            blocks.push(Vec::new());
             continue;
         }
         // Four spaces make a block after a blank line or a heading, but not inside a list.
@@ -152,6 +205,9 @@ fn commands(text: &str) -> Vec<String> {
             None => indented,
         };
         let line = line.trim().trim_start_matches("$ ");
+        if !is_shell {
+            blocks.push(Vec::new());
+        }
         if !is_shell || line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -159,20 +215,23 @@ fn commands(text: &str) -> Vec<String> {
         if let Some(begun) = line.strip_suffix('\\') {
             unfinished.push_str(begun.trim_end());
             unfinished.push(' ');
-        } else {
-            commands.push(std::mem::take(&mut unfinished) + line);
+        } else if let Some(block) = blocks.last_mut() {
+            block.push(std::mem::take(&mut unfinished) + line);
         }
     }
-    commands
+    blocks.retain(|block| !block.is_empty());
+    blocks
+}
+
+fn blocks_of(document: &Path) -> Vec<Vec<String>> {
+    blocks(&fs::read_to_string(document).unwrap())
 }
 
 #[test]
-fn every_command_in_the_documents_runs() {
+fn every_command_in_the_documents_is_run_by_a_test() {
     let written: Vec<_> = documents()
         .into_iter()
-        .flat_map(|path| {
-            commands(&fs::read_to_string(&path).unwrap()).into_iter().map(move |line| (path.clone(), line))
-        })
+        .flat_map(|path| blocks_of(&path).into_iter().flatten().map(move |line| (path.clone(), line)))
         .collect();
     let unknown: Vec<_> = written
         .iter()
@@ -180,37 +239,112 @@ fn every_command_in_the_documents_runs() {
         .map(|(path, line)| format!("{}: {line}", path.display()))
         .collect();
     assert!(unknown.is_empty(), "not in the table of commands that are run:\n{}", unknown.join("\n"));
+    let are_typed = [README, AGENT, GIT].map(|name| root().join(name));
     for (command, how) in COMMANDS {
         assert!(written.iter().any(|(_, line)| line == command), "in no document any more: {command}");
-        if let Elsewhere(place) = how {
-            let file =
-                place.split_once("::").map_or((*place).to_owned(), |(file, _)| format!("tests/promises/{file}.rs"));
-            let text = fs::read_to_string(root().join(file)).unwrap();
-            let what = place.split_once("::").map_or(*command, |(_, test)| test);
-            assert!(text.contains(what), "{place} does not run {command}");
+        for (path, _) in written.iter().filter(|(_, line)| line == command) {
+            let place = match how {
+                Elsewhere(place) => place,
+                Installs => ".ci/run",
+                Here | Shows(_) | Serves => {
+                    assert!(are_typed.contains(path), "nobody runs what is in {}: {command}", path.display());
+                    continue;
+                }
+            };
+            let text = fs::read_to_string(root().join(place)).unwrap();
+            // As a command of its own, not in a comment or in what is printed.
+            let runs = text.lines().any(|line| !line.trim_start().starts_with("step ") && line.contains(command));
+            assert!(runs, "{place} does not run {command}");
         }
     }
+}
 
-    let machine = fresh_machine(&free_addresses());
-    let _ended = AgentEnds(&machine);
-    machine.write("message.txt", "a message\n");
+const README: &str = "README.md";
+const AGENT: &str = "docs/AGENT.md";
+const GIT: &str = "docs/GIT.md";
+
+/// Types what stands in a document, line by line, at this terminal; lines that serve at others, which it gives back.
+#[track_caller]
+fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> Vec<Terminal> {
     let mut serving = Vec::new();
-    for (_, line) in &written {
-        let Some((command, how)) = COMMANDS.iter().find(|(command, _)| command == line) else { continue };
-        match how {
-            Here => {
-                let (code, screen) = Terminal::shell(&machine, command).answering_pins(PIN).finish();
-                assert_eq!(code, 0, "$ {command}\n{screen}");
+    for block in blocks_of(&root().join(document)) {
+        let how_of = |line: &String| COMMANDS.iter().find(|(command, _)| command == line).map(|(_, how)| how);
+        let mut own = block.iter().any(|line| matches!(how_of(line), Some(Serves))).then(|| new_terminal(machine));
+        for line in &block {
+            let here = own.as_mut().unwrap_or(terminal);
+            let types = |terminal: &mut Terminal| {
+                let (code, screen) = terminal.runs(line, PIN);
+                assert_eq!(code, 0, "{document}: {line}\n{screen}");
+                screen
+            };
+            match how_of(line) {
+                Some(Here) => drop(types(here)),
+                Some(Shows(expected)) => {
+                    let screen = types(here);
+                    assert!(screen.contains(expected), "{document}: {line} does not show {expected}\n{screen}");
+                }
+                Some(Serves) => drop(here.type_line(line).expect("PIN").type_line(PIN).expect("Serving")),
+                Some(Installs) => {
+                    fs::create_dir_all(machine.file("home/.cargo/bin")).unwrap();
+                    symlink(env!("CARGO_BIN_EXE_tokenkeep"), machine.file("home/.cargo/bin/tokenkeep")).unwrap();
+                }
+                Some(Elsewhere(_)) | None => {}
             }
-            Serves => {
-                let mut terminal = Terminal::shell(&machine, command);
-                terminal.expect("PIN").type_line(PIN).expect("Serving");
-                serving.push(terminal);
-            }
-            Elsewhere(_) => {}
         }
+        serving.extend(own);
     }
-    assert!(!serving.is_empty());
+    serving
+}
+
+/// A shell that has been told nothing yet.
+fn new_terminal(machine: &Machine) -> Terminal {
+    Terminal::shell(machine, "sh")
+}
+
+/// Where a log-in's shell looks for programs: where rustup has cargo put them, and a user's own, before the system's. No
+/// `tokenkeep` is there yet, whatever the tester has.
+fn search_path(machine: &Machine) -> String {
+    let own = ["home/.cargo/bin", "home/.local/bin"].map(|name| machine.file(name));
+    let system = std::env::var_os("PATH").unwrap();
+    let system = std::env::split_paths(&system).filter(|directory| !directory.join("tokenkeep").exists());
+    std::env::join_paths(own.into_iter().chain(system)).unwrap().into_string().unwrap()
+}
+
+#[test]
+fn what_the_readme_and_the_agents_document_say_works_for_who_knows_nothing_else() {
+    let mut machine = fresh_machine(&free_addresses());
+    for variable in ["SOFTHSM2_CONF", "KRYOPTIC_CONF", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
+        machine.unset_environment(variable);
+    }
+    machine.set_environment("PATH", &search_path(&machine));
+    // Should no line lead SoftHSM to the tokens, it is not to find the tester's.
+    fs::create_dir_all(machine.file("home/.config/softhsm2")).unwrap();
+    machine.write("home/.config/softhsm2/softhsm2.conf", "directories.tokendir = /nowhere\n");
+    let _ended = AgentEnds(&machine);
+    let mut terminal = new_terminal(&machine);
+    let serving = type_document(&machine, &mut terminal, README);
+    assert_eq!(serving.len(), 1);
+    type_document(&machine, &mut terminal, AGENT);
+}
+
+#[test]
+fn what_the_document_on_git_says_works_for_a_committer() {
+    let mut story = Story::begin();
+    story.enroll_user();
+    let path = format!("{}:{}", search_path(&story.machine), story.machine.file("bin").display());
+    story.machine.set_environment("PATH", &path);
+    // Who commits has this; what is shown goes by without a pager.
+    story.machine.set_environment("GIT_PAGER", "cat");
+    let mut terminal = new_terminal(&story.machine);
+    for line in [
+        "git config --global user.name 'Example User' && git config --global user.email user@example.org",
+        "git init -q repository && cd repository && touch file && git add file",
+    ] {
+        assert_eq!(terminal.runs(line, PIN).0, 0);
+    }
+    type_document(&story.machine, &mut terminal, GIT);
+    assert!(story.machine.file("home/.gitconfig").exists());
+    story.machine.run("git", &["-C", "repository", "verify-commit", "HEAD"], b"").ok();
 }
 
 /// Ends the agent that a document has started, should its own line not have done so.
@@ -223,4 +357,4 @@ impl Drop for AgentEnds<'_> {
 }
 
 /// Every token's PIN: one person tries all of it out.
-const PIN: &str = "one-for-all-1234";
+const PIN: &str = Story::USER_PIN;

@@ -113,6 +113,11 @@ impl Machine {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Has everything started here from now on lack a variable.
+    pub fn unset_environment(&mut self, name: &str) {
+        self.environment.retain(|(other, _)| other != name);
+    }
+
     /// `program` in this machine: its directory, its environment and nothing of the tester's.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);

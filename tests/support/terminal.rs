@@ -67,26 +67,53 @@ impl Terminal {
                 self.read += at + text.len();
                 return self;
             }
-            let left = end.saturating_duration_since(Instant::now());
-            let Ok(bytes) = self.screen.recv_timeout(left) else {
-                panic!("\"{text}\" did not appear; the terminal shows:\n{}", self.shown);
-            };
-            self.shown.push_str(&String::from_utf8_lossy(&bytes));
+            assert!(self.sees_more(end), "\"{text}\" did not appear; the terminal shows:\n{}", self.shown);
         }
     }
 
     /// Types this PIN at every prompt for one, until the program ends.
     pub fn answering_pins(mut self, pin: &str) -> Self {
         let end = Instant::now() + PATIENCE;
-        while let Ok(bytes) = self.screen.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            self.shown.push_str(&String::from_utf8_lossy(&bytes));
-            let line = self.shown[self.read..].rsplit('\n').next().unwrap_or_default();
-            if line.contains("PIN") && line.trim_end().ends_with(':') {
-                self.read = self.shown.len();
-                self.type_line(pin);
-            }
+        while self.sees_more(end) {
+            self.answer_pin(pin);
         }
         self
+    }
+
+    /// Types a line into the shell that runs here, and this PIN at every prompt for one, until the line has ended: its
+    /// exit code, and what was shown meanwhile.
+    #[track_caller]
+    pub fn runs(&mut self, line: &str, pin: &str) -> (i32, String) {
+        let end = Instant::now() + PATIENCE;
+        let begin = self.shown.len();
+        // What is typed is shown, too: there `ended` has no number behind it.
+        self.type_line(&format!("{line}; printf '\\nended %s\\n' \"$?\""));
+        loop {
+            let code = |line: &str| line.strip_prefix("ended ")?.strip_suffix("\r\n")?.parse().ok();
+            if let Some(code) = self.shown[begin..].split_inclusive('\n').find_map(code) {
+                self.read = self.shown.len();
+                return (code, self.shown[begin..].to_owned());
+            }
+            assert!(self.sees_more(end), "\"{line}\" did not end; the terminal shows:\n{}", self.shown);
+            self.answer_pin(pin);
+        }
+    }
+
+    /// Waits until more is shown; false when nothing more comes.
+    fn sees_more(&mut self, end: Instant) -> bool {
+        let left = end.saturating_duration_since(Instant::now());
+        let Ok(bytes) = self.screen.recv_timeout(left) else { return false };
+        self.shown.push_str(&String::from_utf8_lossy(&bytes));
+        true
+    }
+
+    /// Types the PIN if it is asked for now.
+    fn answer_pin(&mut self, pin: &str) {
+        let line = self.shown[self.read..].rsplit('\n').next().unwrap_or_default();
+        if line.contains("PIN") && line.trim_end().ends_with(':') {
+            self.read = self.shown.len();
+            self.type_line(pin);
+        }
     }
 
     /// Types a line.
