@@ -3,8 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdout, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,10 +10,9 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, wait_for};
 use crate::support::der::{inside, parts};
+use crate::support::following::{Following, description};
 use crate::support::office::Somebody;
 use crate::support::schema::{self, Description};
-
-const OPENAPI: &str = include_str!("../../docs/agent-api.openapi.json");
 
 /// Somebody with the keyset `default` at level Low and the keyset `strict` at High, whose agent is called with curl. The
 /// PIN that its prompter gives is in the file `given.pin`.
@@ -45,8 +42,7 @@ impl Caller {
         Agent::configure_with_pin_in(&somebody.machine, "given.pin", "");
         somebody.machine.write_secret("given.pin", Somebody::PIN);
         let agent = Agent::start(&somebody.machine, &[]);
-        let description = Description::new(serde_json::from_str(OPENAPI).unwrap());
-        Self { agent, somebody, description, called: RefCell::default() }
+        Self { agent, somebody, description: description(), called: RefCell::default() }
     }
 
     /// curl on the agent's socket.
@@ -104,59 +100,13 @@ impl Caller {
 
     /// A request whose answer goes on; its lines.
     fn follows(&self, path: &str, body: Option<&Value>) -> Following {
-        let socket = self.agent.api_socket().display().to_string();
-        let mut command = self.somebody.machine.command("curl");
-        command.args(["-s", "-N", "--max-time", "120", "--unix-socket", &socket]);
-        if let Some(body) = body {
-            command.args(["-d", &body.to_string()]);
-        }
-        let mut child = command.arg(format!("http://agent{path}")).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Following { child, lines }
+        Following::begin(&self.somebody.machine, &self.agent, path, body)
     }
 
     /// An error's sentence.
     #[track_caller]
     fn refused(&self, path: &str, body: &Value, status: u16) -> String {
         self.posts(path, body, status)["error"]["message"].as_str().unwrap().to_owned()
-    }
-}
-
-struct Following {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Following {
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    /// The next event's name and data.
-    fn event(&mut self) -> (String, Value) {
-        loop {
-            let line = self.line();
-            if let Some(name) = line.strip_prefix("event: ") {
-                let data = self.line();
-                let data = data.strip_prefix("data: ").unwrap_or_else(|| panic!("no data after {name}: {data}"));
-                return (name.to_owned(), serde_json::from_str(data).unwrap());
-            }
-            assert!(line.is_empty() || line.starts_with(':'), "{line}");
-        }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -250,19 +200,15 @@ fn every_answer_is_as_described() {
 }
 
 fn events_and_acts(caller: &Caller) {
-    let mut events = caller.follows("/v1/events", None);
-    assert_eq!(events.line(), ": listening");
+    let mut events = Following::events(&caller.somebody.machine, &caller.agent);
     caller.called.borrow_mut().insert("GET /v1/events".to_owned());
     caller.posts("/v1/log-in", &json!({ "keyset": "default" }), 200);
     caller.posts("/v1/log-off", &json!({}), 200);
     let pass_phrase = json!({ "pass_phrase": b64(b"x") });
     caller.posts("/v1/lock", &pass_phrase, 204);
     caller.posts("/v1/unlock", &pass_phrase, 204);
-    let data = caller.description.component("EventData");
     for expected in ["logged-in", "logged-off", "locked", "unlocked"] {
-        let (name, value) = events.event();
-        assert_eq!(name, expected, "{value}");
-        schema::fits(&caller.description, data, &json!({ name: value }));
+        events.event(expected);
     }
     events.kill();
 
@@ -315,9 +261,7 @@ fn events_and_acts(caller: &Caller) {
         next(&mut act);
         let last = next(&mut act);
         assert!(last[end].is_object(), "{last}");
-        let mut rest = String::new();
-        act.lines.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, "", "nothing follows");
+        assert_eq!(act.rest(), "", "nothing follows");
     }
     assert_eq!(
         caller.somebody.machine.read_text("questions"),

@@ -5,6 +5,7 @@
 use crate::support::agent::wait_for;
 use crate::support::asked::Asked;
 use crate::support::faulty::Faulty;
+use crate::support::following::Following;
 use crate::support::machine::TokenKind;
 use crate::support::office::Somebody;
 use crate::support::terminal::Terminal;
@@ -60,6 +61,24 @@ fn a_token_that_is_pulled_out_between_two_uses_asks_for_its_pin_again() {
     assert!(asked.signs("x", "afterwards"));
     assert_eq!(asked.asked_for(), ["pin", "pin"]);
     assert_eq!(faulty.wrong_tries(), 0);
+}
+
+#[test]
+fn who_listens_is_told_what_happens_to_a_token_in_its_order() {
+    let (asked, faulty) = with_faults(&[("x", "low")]);
+    assert!(offers(&asked, "x"), "it has looked for the first time");
+    let mut events = Following::events(&asked.somebody.machine, asked.agent());
+    asked.will(&[PIN]);
+    assert!(asked.signs("x", "before"));
+    let serial = asked.somebody.machine.listed_token("x").serial;
+    let is_x = |data: &serde_json::Value| data["token"] == serde_json::json!({ "label": "x", "serial": serial });
+    assert!(is_x(&events.event("logged-in")));
+    faulty.does("removed\n");
+    let over = events.event("logged-off");
+    assert!(is_x(&over) && over["why"] == "removed", "{over}");
+    assert!(is_x(&events.event("removed")));
+    faulty.behaves();
+    assert!(is_x(&events.event("inserted")));
 }
 
 #[test]
@@ -155,8 +174,11 @@ fn a_token_that_locks_says_so_after_a_warning_and_takes_no_more_pins() {
         asked.somebody.tokenkeep(&wrong).fails_with(4);
     }
     asked.start("");
+    assert!(offers(&asked, "x"), "it has looked for the first time");
+    let mut events = Following::events(&asked.somebody.machine, asked.agent());
     asked.will(&["yes", WRONG]);
     assert!(!asked.signs("x", "last"));
+    assert_eq!(events.event("pin-locked")["token"]["label"], "x");
     let questions = asked.questions();
     assert_eq!(questions.len(), 2, "{questions:?}");
     assert!(questions[0].starts_with("confirm\n") && questions[0].contains("locks"), "{}", questions[0]);

@@ -7,6 +7,7 @@ pub mod asked;
 pub mod authority;
 pub mod der;
 pub mod faulty;
+pub mod following;
 pub mod intruder;
 pub mod inventory;
 pub mod kryoptic;

@@ -87,3 +87,74 @@ fn reason(why: LogOff) -> &'static str {
         LogOff::Rescan => "rescan",
     }
 }
+
+#[cfg(test)]
+#[path = "../../../tests/support/schema.rs"]
+#[allow(dead_code, reason = "it has more than is needed here")]
+mod schema;
+
+#[cfg(test)]
+mod tests {
+    use super::schema::{Description, fits};
+    use super::*;
+    use crate::token::{KeysetName, PinState, TokenInfo};
+
+    /// Every event there is: one that comes later does not compile here until it is among them.
+    fn all() -> Vec<Event> {
+        let token = TokenInfo {
+            label: "name, \"quoted\"\nand more".to_owned(),
+            serial: "0011".to_owned(),
+            manufacturer: String::new(),
+            model: String::new(),
+            module: "/module.so".into(),
+            pin_state: PinState::Ok,
+            write_protected: false,
+        };
+        let keyset: KeysetName = "default".parse().unwrap();
+        let not_after = "2030-01-01T00:00:00Z".parse().unwrap();
+        let mut all = vec![Event::Inserted(token.clone())];
+        while let Some(last) = all.last() {
+            let off = |why| Event::LoggedOff { token: token.clone(), why };
+            let next = match last {
+                Event::Inserted(_) => Event::Removed(token.clone()),
+                Event::Removed(_) => Event::Changed(token.clone()),
+                Event::Changed(_) => Event::PinLocked(token.clone()),
+                Event::PinLocked(_) => Event::LoggedIn(token.clone()),
+                Event::LoggedIn(_) => off(LogOff::Asked),
+                Event::LoggedOff { why: LogOff::Asked, .. } => off(LogOff::Idle),
+                Event::LoggedOff { why: LogOff::Idle, .. } => off(LogOff::Removed),
+                Event::LoggedOff { why: LogOff::Removed, .. } => off(LogOff::Suspend),
+                Event::LoggedOff { why: LogOff::Suspend, .. } => off(LogOff::Locked),
+                Event::LoggedOff { why: LogOff::Locked, .. } => off(LogOff::Changed),
+                Event::LoggedOff { why: LogOff::Changed, .. } => off(LogOff::Rescan),
+                Event::LoggedOff { why: LogOff::Rescan, .. } => Event::Locked,
+                Event::Locked => Event::Unlocked,
+                Event::Unlocked => Event::Expiring { keyset: keyset.clone(), token: token.clone(), not_after },
+                Event::Expiring { .. } => Event::Missed(1),
+                Event::Missed(_) => break,
+            };
+            all.push(next);
+        }
+        all
+    }
+
+    #[test]
+    fn every_event_is_as_described_and_every_description_has_its_event() {
+        let text = include_str!("../../../docs/agent-api.openapi.json");
+        let description = Description::new(serde_json::from_str(text).unwrap());
+        let data = description.component("EventData");
+        let (mut names, mut reasons) = (Vec::new(), Vec::new());
+        for event in all() {
+            let (name, value) = written(&event);
+            fits(&description, data, &json!({ name: value }));
+            assert!(!value.to_string().contains('\n'), "an event's data is one line: {value}");
+            names.push(name);
+            reasons.extend(value.get("why").cloned());
+        }
+        for name in data["properties"].as_object().unwrap().keys() {
+            assert!(names.contains(&name.as_str()), "{name} is described, and no event");
+        }
+        let described = &data["properties"]["logged-off"]["properties"]["why"]["enum"];
+        assert_eq!(&Value::from(reasons), described);
+    }
+}

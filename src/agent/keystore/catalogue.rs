@@ -102,7 +102,9 @@ impl Inner {
         for token in tokens.iter().filter(|token| !before.iter().any(|other| is_at(other, token))) {
             self.events.tell(&Event::Inserted(token.clone()));
         }
-        for token in changed.into_iter().filter(|token| before.iter().any(|other| is_at(other, token))) {
+        // What came or went is told as that.
+        let stayed = |token: &TokenInfo| [&before, &tokens].iter().all(|all| all.iter().any(|one| is_at(one, token)));
+        for token in changed.into_iter().filter(stayed) {
             self.events.tell(&Event::Changed(token));
         }
         self.tell_what_expires(&keysets);
