@@ -332,6 +332,23 @@ fn a_full_disk_and_a_read_only_database_are_told_apart_and_change_nothing() {
     store.add_user(user("u2"), entry("user.added")).unwrap();
 }
 
+#[test]
+fn the_database_is_opened_so_that_what_is_told_as_done_lasts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("authority.db");
+    for store in [Store::create(&path).unwrap(), Store::open(&path).unwrap()] {
+        let number = |pragma: &'static str, column: &'static str| {
+            store.thread.transaction(move |database| database.one(sqlx::query(pragma), |row| row.get::<i64>(column)))
+        };
+        assert_eq!(number("PRAGMA foreign_keys", "foreign_keys").unwrap(), Some(1));
+        assert_eq!(number("PRAGMA synchronous", "synchronous").unwrap(), Some(2), "2 is FULL");
+        let mode = store.thread.transaction(|database| {
+            database.one(sqlx::query("PRAGMA journal_mode"), |row| row.get::<String>("journal_mode"))
+        });
+        assert_eq!(mode.unwrap().as_deref(), Some("wal"));
+    }
+}
+
 fn python_sqlite(database: &Path, sql: &str) -> bool {
     let script = "import sqlite3,sys;c=sqlite3.connect(sys.argv[1]);c.execute(sys.argv[2]);c.commit()";
     Command::new("python3").args(["-c", script]).arg(database).arg(sql).status().is_ok_and(|status| status.success())
