@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::agent::{Agent, InTheBackground, LIST, PATIENCE, is_alive, knock, refused, wait_for, workers_of};
 use crate::support::machine::Machine;
 use crate::support::ssh::ssh_add;
-use crate::support::witness::skipped;
+use crate::support::witness::{present, skipped};
 
 #[test]
 fn a_module_that_cannot_be_loaded_is_said_at_the_start() {
@@ -85,13 +85,19 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(saved)), LISTE
 os.execvp(program[0], program)
 "#;
 
-/// Starts the agent with sockets that somebody else has made.
-fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> std::process::Child {
+/// Where the sockets are to be: made, and its owner's alone.
+fn agent_directory(machine: &Machine) -> PathBuf {
     let directory = machine.file("runtime/tokenkeep/agent");
     for path in [directory.parent().unwrap(), &directory] {
         fs::create_dir_all(path).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
     }
+    directory
+}
+
+/// Starts the agent with sockets that somebody else has made.
+fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> std::process::Child {
+    let directory = agent_directory(machine);
     machine.write("activate.py", ACTIVATE);
     let paths = format!("{0}/ssh.sock:{0}/api.sock", directory.display());
     let log = fs::File::create(machine.file("activated.log")).unwrap();
@@ -133,6 +139,38 @@ fn sockets_of_systemd_are_used_and_stay() {
             fs::remove_file(machine.file(name)).unwrap();
         }
     }
+}
+
+#[test]
+fn systemds_own_program_hands_the_sockets_over() {
+    if !present("systemd-socket-activate") {
+        return;
+    }
+    let machine = Machine::new();
+    let directory = agent_directory(&machine);
+    let [ssh, api] = ["ssh.sock", "api.sock"].map(|name| directory.join(name).display().to_string());
+    let log = fs::File::create(machine.file("activated.log")).unwrap();
+    let mut command = machine.command("systemd-socket-activate");
+    // It hands on little of its environment by itself.
+    for name in ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "SOFTHSM2_CONF"] {
+        command.args(["-E", name]);
+    }
+    command.args(["-l", &ssh, "-l", &api, env!("CARGO_BIN_EXE_tokenkeep"), "agent", "-v"]);
+    let mut child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    for socket in [&ssh, &api] {
+        wait_for("a socket", || Path::new(socket).exists().then_some(()));
+        // A unit says it by `SocketMode`.
+        fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    // It listens, and nothing runs until somebody asks; the agent then is this very process.
+    let mut asking = wait_for("somebody listens", || UnixStream::connect(&ssh).ok());
+    assert_eq!(knock(&mut asking).unwrap(), LIST, "{}", machine.read_text("activated.log"));
+    let tokens = ["-sS", "--unix-socket", &api, "http://agent/v1/tokens"];
+    machine.run("curl", &tokens, b"").ok().says("\"tokens\":[]");
+    assert_eq!(machine.tokenkeep(&["agent", "status", "--json"]).ok().json()["process"], child.id());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success(), "{}", machine.read_text("activated.log"));
+    assert!(Path::new(&ssh).exists() && Path::new(&api).exists(), "they are not the agent's to remove");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What the documents say is so: every command line in them is run, where what they say before is all that was done, and
 //! every test they cite exists.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+
+use tokenkeep::{authority, keyset};
 
 use crate::support::machine::Machine;
 use crate::support::story::Story;
@@ -127,6 +130,25 @@ fn every_test_beside_the_code_that_a_document_cites_exists() {
     }
     assert!(cited > 5, "the documents cite {cited} only: are they read rightly?");
     assert!(missing.is_empty(), "cited, and not there:\n{}", missing.join("\n"));
+}
+
+/// An enrollment's walk names every place in it where the tests kill the process, and none that is not there.
+#[test]
+fn the_walk_names_every_place_where_it_is_cut_off() {
+    let text = fs::read_to_string(root().join("docs/ENROLLMENT.md")).unwrap();
+    let all = [keyset::CRASH_POINTS, authority::CRASH_POINTS].concat();
+    let is_of_an_enrollment = |point: &&str| {
+        let others =
+            ["keyset.statement_", "keyset.deleted_", "authority.init.", "authority.own.", "authority.statement."];
+        !others.iter().any(|other| point.starts_with(other))
+    };
+    let expected: BTreeSet<_> = all.iter().copied().filter(is_of_an_enrollment).map(str::to_owned).collect();
+    let is_point = |name: &String| {
+        let of_a_party = name.starts_with("keyset.") || name.starts_with("authority.");
+        of_a_party && !Path::new(name).extension().is_some_and(|extension| extension == "toml")
+    };
+    let named: BTreeSet<_> = quoted(&text).into_iter().filter(is_point).collect();
+    assert_eq!(named, expected);
 }
 
 /// How a command line of the documents is run: by a person at a terminal, in a shell in which the lines before it were

@@ -32,6 +32,7 @@ mod forged_index;
 mod forgotten_pin;
 mod git_signing;
 mod isolation;
+mod json_answers;
 mod key_kinds;
 mod keyset_names;
 mod letters;
