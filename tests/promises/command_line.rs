@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::support::authority::free_port;
+use crate::support::faulty::Faulty;
 use crate::support::machine::Machine;
 use crate::support::office::Somebody;
 use crate::support::terminal::Terminal;
@@ -268,4 +269,21 @@ fn deleting_without_a_terminal_is_told_how_to_say_that_it_is_meant() {
     let output = somebody.machine.tokenkeep_without_terminal(&delete).fails_with(2);
     output.says("not deleted").says("--yes").does_not_say("--pin-source");
     somebody.signs_with("default", "pin");
+}
+
+#[test]
+fn at_a_terminal_something_moves_while_keys_are_made_and_nothing_in_a_pipe() {
+    let mut somebody = Somebody::new();
+    let faulty = Faulty::in_front_of(&mut somebody.machine);
+    // A token that takes its time, as hardware does.
+    faulty.does("delay C_GenerateKeyPair 1000ms\n");
+    somebody.issue("first.letter");
+    let enroll = ["enroll", "--letter", "first.letter", "--new-token", "--new-pin-source", "file:pin"];
+    let line = format!("TERM=xterm tokenkeep {}", enroll.join(" "));
+    let mut terminal = Terminal::shell(&somebody.machine, &line);
+    terminal.expect("making keys on the token").expect("Enrolled");
+    assert_eq!(terminal.finish().0, 0);
+    somebody.issue("second.letter");
+    let enroll = ["enroll", "--letter", "second.letter", "--pin-source", "file:pin"];
+    somebody.tokenkeep(&enroll).ok().does_not_say("making keys");
 }

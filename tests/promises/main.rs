@@ -37,6 +37,7 @@ mod key_kinds;
 mod keyset_names;
 mod letters;
 mod level_high;
+mod names_of_people;
 mod no_oracle;
 mod nothing_is_made;
 mod one_wins;

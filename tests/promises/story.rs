@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::support::authority::free_port;
 use crate::support::inventory::of_kind;
 use crate::support::machine::Machine;
@@ -246,6 +248,10 @@ fn every_answer_comes_as_json_too() {
         recovery["reference"].as_str().unwrap().starts_with('R') && recovery["temporary_key"].is_string(),
         "{recovery}"
     );
+    for letter in [&letter, &recovery] {
+        let expires: Timestamp = letter["expires"].as_str().unwrap_or_default().parse().unwrap();
+        assert!(expires > Timestamp::now(), "{letter}");
+    }
     assert_eq!(json(&[&["keyset", "delete", "default", "--yes"], &pin[..]].concat())["keyset"], "default");
 
     // Errors too: the exit code, the sentence, and nothing on stdout.

@@ -1,0 +1,69 @@
+//! What people are called: whatever is in a name stands in the letter, in the certificates as a foreign program reads them,
+//! and in what is shown of the keyset; a name that is too long for a certificate is cut there, and nowhere else.
+
+use crate::support::office::Somebody;
+
+/// Names, and what the certificate has where it is not the whole name.
+const NAMES: &[(&str, Option<&str>)] = &[
+    ("Example, User", None),
+    ("User \"the Example\" O'Neil", None),
+    ("Jürgen Größenwahn-Łąka", None),
+    ("山田 太郎", None),
+    ("👩‍🔬 Researcher 🧪", None),
+    ("#1 a+b=c;d<e>f\\g", None),
+    (
+        "Maria Anna Magdalena Theresia Josephine Wilhelmine, Countess of Somewhere and Elsewhere",
+        Some("Maria Anna Magdalena Theresia Josephine Wilhelmine, Countess of…"),
+    ),
+];
+
+#[test]
+fn commas_quotes_umlauts_emoji_and_long_names_come_through_from_the_letter_to_the_certificate() {
+    let somebody = Somebody::new();
+    let machine = &somebody.machine;
+    for (number, (name, cut)) in NAMES.iter().enumerate() {
+        let keyset = format!("name{number}");
+        let email = format!("{keyset}.{}", somebody.email);
+        let letter = machine.file(&format!("{keyset}.letter")).display().to_string();
+        let issue = ["issue", &email, "--name", name, "--letter-out", &letter, "--json"];
+        assert_eq!(somebody.office.admin(&issue).ok().json()["name"], *name);
+        assert!(machine.read_text(&format!("{keyset}.letter")).contains(name), "{name}");
+        let enroll = ["enroll", "--letter", &letter, "--keyset", &keyset, "--level", "low", "--new-token"];
+        machine.tokenkeep(&[&enroll[..], &["--new-pin-source", "file:pin"]].concat()).ok();
+
+        let shown = somebody.shown(&keyset);
+        let own = shown["certificates"].as_array().unwrap().iter().filter(|one| one["use"] != "authority");
+        let mut seen = 0;
+        for certificate in own {
+            let read = ["--read-object", "--type", "cert", "--id", certificate["id"].as_str().unwrap(), "-o", "it.der"];
+            machine.pkcs11_tool(&keyset, None, &read).ok();
+            let subject = |form: &str| {
+                let line = ["x509", "-inform", "DER", "-in", "it.der", "-noout", "-subject", "-nameopt", form];
+                let told = machine.openssl(&line).ok().out();
+                told.trim_start_matches("subject=").trim().to_owned()
+            };
+            // As it is, and as a text in which nothing of it can be taken for the name's grammar.
+            assert_eq!(subject("utf8,sname,sep_multiline"), format!("CN={}", cut.unwrap_or(name)));
+            assert_eq!(certificate["subject"], subject("RFC2253,-esc_msb,utf8").as_str());
+            seen += 1;
+        }
+        assert_eq!(seen, 2, "{shown}");
+        machine
+            .tokenkeep(&["keyset", "show", &keyset])
+            .ok()
+            .says(shown["certificates"][0]["subject"].as_str().unwrap());
+        // The whole name stays with the authority.
+        assert_eq!(somebody.office.admin(&["show", &email, "--json"]).ok().json()["name"], *name);
+    }
+}
+
+#[test]
+fn a_name_that_is_none_is_refused_and_no_letter_is_made() {
+    let somebody = Somebody::new();
+    for name in ["", "   ", "two\nlines", "a\u{1b}[2Kterminal's"] {
+        let letter = somebody.machine.file("a.letter").display().to_string();
+        let output = somebody.office.admin(&["issue", &somebody.email, "--name", name, "--letter-out", &letter]);
+        assert_ne!(output.code(), 0, "{name:?}\n{output}");
+        assert!(!somebody.machine.file("a.letter").exists(), "{name:?}");
+    }
+}
