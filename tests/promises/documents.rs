@@ -143,10 +143,7 @@ fn the_walk_names_every_place_where_it_is_cut_off() {
         !others.iter().any(|other| point.starts_with(other))
     };
     let expected: BTreeSet<_> = all.iter().copied().filter(is_of_an_enrollment).map(str::to_owned).collect();
-    let is_point = |name: &String| {
-        let of_a_party = name.starts_with("keyset.") || name.starts_with("authority.");
-        of_a_party && !Path::new(name).extension().is_some_and(|extension| extension == "toml")
-    };
+    let is_point = |name: &String| name.starts_with("keyset.") || name.starts_with("authority.");
     let named: BTreeSet<_> = quoted(&text).into_iter().filter(is_point).collect();
     assert_eq!(named, expected);
 }

@@ -45,7 +45,9 @@ fn members(value: &Value, place: &str, found: &mut BTreeSet<String>) {
             }
         }
         Value::Array(elements) if !elements.is_empty() => {
-            elements.iter().for_each(|element| members(element, &format!("{place}[]"), found));
+            for element in elements {
+                members(element, &format!("{place}[]"), found);
+            }
         }
         Value::Array(_) => drop(found.insert(format!("{place}[]"))),
         _ => drop(found.insert(place.to_owned())),

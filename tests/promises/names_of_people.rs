@@ -48,10 +48,9 @@ fn commas_quotes_umlauts_emoji_and_long_names_come_through_from_the_letter_to_th
             seen += 1;
         }
         assert_eq!(seen, 2, "{shown}");
-        machine
-            .tokenkeep(&["keyset", "show", &keyset])
-            .ok()
-            .says(shown["certificates"][0]["subject"].as_str().unwrap());
+        // To a person what cannot be seen is shown as something that can: here the joiner within an emoji.
+        let subject = shown["certificates"][0]["subject"].as_str().unwrap().replace('\u{200d}', "\u{fffd}");
+        machine.tokenkeep(&["keyset", "show", &keyset]).ok().says(&subject);
         // The whole name stays with the authority.
         assert_eq!(somebody.office.admin(&["show", &email, "--json"]).ok().json()["name"], *name);
     }
