@@ -9,6 +9,8 @@
 //! - `remove C_Sign [after N]`: at that call the token is pulled out, and stays so until the file is changed
 //! - `removed`: the token is out
 //! - `flags FINAL_TRY` (or `COUNT_LOW`, `LOCKED`, `WRITE_PROTECTED`): what the token says about itself besides
+//! - `refuse CKA_ALWAYS_AUTHENTICATE CKR_ATTRIBUTE_TYPE_INVALID`: answers so when a private key is to be made with it
+//! - `ignore CKA_ALWAYS_AUTHENTICATE`: makes the private key without it
 //!
 //! A token that is out is gone with its sessions and its log-in, as with a real one; what is put back is the same token.
 //! N counts calls in one process since the file was changed.
@@ -23,6 +25,9 @@
     reason = "PKCS#11 is a C interface, and this is its other side: it takes and passes on raw pointers"
 )]
 #![allow(non_snake_case, reason = "the functions have the names that PKCS#11 gives them")]
+
+#[path = "faulty_pkcs11/private_keys.rs"]
+mod private_keys;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -168,10 +173,15 @@ fn is_out() -> bool {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|seen| seen.out)
 }
 
+/// The rules as they were read at the last call.
+fn rules() -> String {
+    let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.as_ref().map(|seen| seen.control.clone()).unwrap_or_default()
+}
+
 /// The flags that the token is to have besides its own.
 fn more_flags() -> CK_FLAGS {
-    let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let control = seen.as_ref().map(|seen| seen.control.clone()).unwrap_or_default();
+    let control = rules();
     let named = control.lines().filter_map(|line| line.strip_prefix("flags ")).flat_map(str::split_whitespace);
     named.fold(0, |flags, name| {
         flags
@@ -207,6 +217,10 @@ const CODES: &[(&str, CK_RV)] = &[
     ("CKR_PIN_EXPIRED", CKR_PIN_EXPIRED),
     ("CKR_USER_ALREADY_LOGGED_IN", CKR_USER_ALREADY_LOGGED_IN),
     ("CKR_USER_NOT_LOGGED_IN", CKR_USER_NOT_LOGGED_IN),
+    ("CKR_ATTRIBUTE_READ_ONLY", CKR_ATTRIBUTE_READ_ONLY),
+    ("CKR_ATTRIBUTE_TYPE_INVALID", CKR_ATTRIBUTE_TYPE_INVALID),
+    ("CKR_ATTRIBUTE_VALUE_INVALID", CKR_ATTRIBUTE_VALUE_INVALID),
+    ("CKR_TEMPLATE_INCONSISTENT", CKR_TEMPLATE_INCONSISTENT),
 ];
 
 /// A rule with a name that is none of these would be taken for one that never fires: it ends the process instead.
@@ -250,6 +264,10 @@ macro_rules! passed_on {
             list.C_GetTokenInfo = Some(C_GetTokenInfo);
             list.C_Login = Some(C_Login);
             list.C_SetPIN = Some(C_SetPIN);
+            list.C_InitToken = Some(C_InitToken);
+            list.C_InitPIN = Some(C_InitPIN);
+            list.C_GenerateKeyPair = Some(private_keys::C_GenerateKeyPair);
+            list.C_UnwrapKey = Some(private_keys::C_UnwrapKey);
             list
         }
     };
@@ -259,8 +277,6 @@ passed_on! {
     C_Initialize(arguments: *mut c_void);
     C_Finalize(reserved: *mut c_void);
     C_GetMechanismInfo(slot: CK_SLOT_ID, kind: CK_MECHANISM_TYPE, info: *mut CK_MECHANISM_INFO);
-    C_InitToken(slot: CK_SLOT_ID, pin: *mut CK_UTF8CHAR, length: CK_ULONG, label: *mut CK_UTF8CHAR);
-    C_InitPIN(session: CK_SESSION_HANDLE, pin: *mut CK_UTF8CHAR, length: CK_ULONG);
     C_OpenSession(
         slot: CK_SLOT_ID, flags: CK_FLAGS, application: *mut c_void, notify: CK_NOTIFY, session: *mut CK_SESSION_HANDLE
     );
@@ -296,19 +312,9 @@ passed_on! {
         session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
         key: *mut CK_OBJECT_HANDLE
     );
-    C_GenerateKeyPair(
-        session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, public: *mut CK_ATTRIBUTE, public_count: CK_ULONG,
-        private: *mut CK_ATTRIBUTE, private_count: CK_ULONG, public_key: *mut CK_OBJECT_HANDLE,
-        private_key: *mut CK_OBJECT_HANDLE
-    );
     C_WrapKey(
         session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, wrapping: CK_OBJECT_HANDLE, key: CK_OBJECT_HANDLE,
         wrapped_key: *mut CK_BYTE, length: *mut CK_ULONG
-    );
-    C_UnwrapKey(
-        session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, unwrapping: CK_OBJECT_HANDLE,
-        wrapped_key: *mut CK_BYTE, length: CK_ULONG, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
-        key: *mut CK_OBJECT_HANDLE
     );
     C_DeriveKey(
         session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, base: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE,
@@ -381,6 +387,27 @@ unsafe extern "C" fn C_SetPIN(
         let function = wrapped()?.C_SetPIN?;
         // SAFETY: as above.
         Some(unsafe { function(session, old, old_length, new, new_length) })
+    })
+}
+
+unsafe extern "C" fn C_InitToken(
+    slot: CK_SLOT_ID,
+    pin: *mut CK_UTF8CHAR,
+    length: CK_ULONG,
+    label: *mut CK_UTF8CHAR,
+) -> CK_RV {
+    counted("C_InitToken", "so", || {
+        let function = wrapped()?.C_InitToken?;
+        // SAFETY: as above.
+        Some(unsafe { function(slot, pin, length, label) })
+    })
+}
+
+unsafe extern "C" fn C_InitPIN(session: CK_SESSION_HANDLE, pin: *mut CK_UTF8CHAR, length: CK_ULONG) -> CK_RV {
+    counted("C_InitPIN", "new", || {
+        let function = wrapped()?.C_InitPIN?;
+        // SAFETY: as above.
+        Some(unsafe { function(session, pin, length) })
     })
 }
 

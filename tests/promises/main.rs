@@ -31,6 +31,7 @@ mod faulty_tokens;
 mod forged_index;
 mod forgotten_pin;
 mod git_signing;
+mod high_without_the_token;
 mod isolation;
 mod json_answers;
 mod key_kinds;

@@ -70,6 +70,20 @@ pub(super) fn is_not_logged_in(error: &Error) -> bool {
     is(error, RvError::UserNotLoggedIn)
 }
 
+/// Does the module not take an attribute of a template? Each has its own answer to one that it does not know.
+pub(super) fn refuses_an_attribute(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Pkcs11(
+            RvError::AttributeTypeInvalid
+                | RvError::AttributeValueInvalid
+                | RvError::AttributeReadOnly
+                | RvError::TemplateInconsistent,
+            _
+        )
+    )
+}
+
 /// Did it fail in the log-in that a key asks for at each use, or after it?
 pub(super) fn is_after_init(error: &Error) -> bool {
     matches!(error, Error::Pkcs11(_, Function::Login | Function::Sign | Function::Decrypt))

@@ -9,10 +9,13 @@ use cryptoki::session::Session;
 
 use super::mechanisms::oaep;
 use super::raw::WrapMechanism;
+use super::templates;
 use super::token::ObjectClassKey;
 use crate::token::test_support::{PIN, authority_token, modules, open_token, pin};
+use crate::token::tests::verifies;
 use crate::token::{
-    Ceremony, KeyAlgorithm, KeyId, KeyWrapMechanism, RsaSize, SecurityLevel, Token, TokenKey, TransportKey,
+    Ceremony, KeyAlgorithm, KeyId, KeyWrapMechanism, RsaSize, SecurityLevel, SignatureHash, Token, TokenError,
+    TokenKey, TransportKey,
 };
 
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
@@ -62,6 +65,29 @@ fn a_key_at_high_is_not_used_without_its_pin() {
             };
             used.expect_err("it was used without its PIN");
         }
+    }
+}
+
+#[test]
+fn a_key_at_high_for_which_the_token_does_not_ask_is_used_with_a_pin_of_its_own_alone() {
+    for module in modules() {
+        let token = open_token(&module);
+        let id = KeyId::random().unwrap();
+        let full = templates::signing_key("signing", &id, Some(SecurityLevel::High));
+        let private = templates::without_pin_each_use(&full).unwrap();
+        let public = templates::signing_public_key("signing", &id, KeyAlgorithm::P256).unwrap();
+        let unlock = token.unlock(pin(PIN)).unwrap();
+        token.alone("make a key", |s| s.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)).unwrap();
+        let key = token.find_key(&id).unwrap().unwrap();
+        assert!(!key.requires_pin_each_use() && key.is_for_one_use_a_pin());
+        assert!(verifies(&key, b"one", &unlock.sign(&key, b"one").unwrap()));
+
+        let standing = token.wait_for_turn().log_in_standing(pin(PIN)).unwrap();
+        assert!(matches!(standing.sign(&key, b"m").unwrap_err(), TokenError::PinEachUse { .. }));
+        let fast = token.fast_signer(&key).sign(SignatureHash::Sha256, b"m").unwrap_err();
+        assert!(matches!(fast, TokenError::PinEachUse { .. }), "{fast}");
+        assert!(verifies(&key, b"two", &token.unlock(pin(PIN)).unwrap().sign(&key, b"two").unwrap()));
+        assert!(token.stands(), "the log-in of another level");
     }
 }
 
@@ -168,7 +194,7 @@ fn derive_is_guarded_by_the_log_in_alone() {
         let peer = signing.public_key().point().unwrap();
         let derive = |session: &Session, handle| {
             let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &peer));
-            session.derive_key(&mechanism, handle, &super::templates::agreed_secret(32))
+            session.derive_key(&mechanism, handle, &templates::agreed_secret(32))
         };
         attempt(&token, signing.id(), derive).expect_err("a signing key derived");
         attempt(&token, encryption.id(), derive).expect("an encryption key derives after the log-in");

@@ -83,7 +83,7 @@ impl FastSigner {
     /// Signs. [`TokenError::NotLoggedIn`] when no log-in stands, [`TokenError::PinEachUse`] for a key of level High.
     pub fn sign(&self, hash: SignatureHash, message: &[u8]) -> Result<Signature, TokenError> {
         let token = self.key.token();
-        if self.key.requires_pin_each_use() {
+        if self.key.is_for_one_use_a_pin() {
             return Err(TokenError::PinEachUse { operation: OPERATION, token: token.info().name() });
         }
         let (mechanism, input) = token.signing_input(OPERATION, self.key.algorithm(), hash, message)?;
@@ -215,6 +215,7 @@ fn thread_number() -> usize {
 mod tests {
     use cryptoki::object::ObjectClass;
 
+    use super::super::templates;
     use super::*;
     use crate::token::test_support::{PIN, modules, open_token, pin};
     use crate::token::{KeyAlgorithm, KeyId, RsaSize, SecurityLevel};
@@ -282,15 +283,31 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_may_not_be_copied_signs_itself() {
+    fn a_key_that_may_not_be_copied_is_not_used_either_though_the_token_does_not_ask() {
         for module in modules() {
             let token = open_token(&module);
             log_in(&token);
             let key = token.generate_signing_key("ca", &KeyId::random().unwrap(), KeyAlgorithm::P256).unwrap();
             let signer = token.fast_signer(&key);
-            assert!(crate::token::tests::verifies(&key, b"m", &signer.sign(hash(&signer), b"m").unwrap()));
+            assert!(matches!(signer.sign(hash(&signer), b"m").unwrap_err(), TokenError::PinEachUse { .. }));
             assert_eq!(copies(&token).len(), 0);
         }
+    }
+
+    #[test]
+    fn a_key_that_the_module_does_not_copy_signs_itself() {
+        // SoftHSM copies no key into a session that cannot be changed.
+        let token = open_token(&crate::token::test_support::softhsm());
+        log_in(&token);
+        let id = KeyId::random().unwrap();
+        let mut private = templates::signing_key("s", &id, Some(SecurityLevel::Low));
+        private.push(Attribute::Modifiable(false));
+        let public = templates::signing_public_key("s", &id, KeyAlgorithm::P256).unwrap();
+        let made = |session: &Session| session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
+        token.alone("make a key", made).unwrap();
+        let signer = token.fast_signer(&token.find_key(&id).unwrap().unwrap());
+        assert!(crate::token::tests::verifies(signer.key(), b"m", &signer.sign(hash(&signer), b"m").unwrap()));
+        assert_eq!(copies(&token).len(), 0);
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl Token {
         Ok((mechanism, SignatureInput::of(algorithm, hash, message)))
     }
 
-    /// The PIN that a key asks for at each use; refused when it does and the log-in that stands has none to give.
+    /// The PIN for the token's own question at each use. A key of level High is refused under a log-in that stands, which
+    /// has no PIN to give, also where the token does not ask: there the log-in for this act is what each use is asked for.
     fn pin_for<'a>(
         &self,
         operation: &'static str,
@@ -62,7 +63,7 @@ impl Token {
         entitled: LogIn<'a>,
     ) -> Result<Option<&'a Pin>, TokenError> {
         match entitled {
-            LogIn::Standing(_) if key.requires_pin_each_use() => {
+            LogIn::Standing(_) if key.is_for_one_use_a_pin() => {
                 Err(TokenError::PinEachUse { operation, token: self.info().name() })
             }
             _ => Ok(entitled.pin().filter(|_| key.requires_pin_each_use())),

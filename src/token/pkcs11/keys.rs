@@ -6,6 +6,7 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHan
 use cryptoki::session::Session;
 use signature::Error as SignatureError;
 
+use super::each_use::asking_where_it_can;
 use super::log_in::LogIn;
 use super::templates;
 use super::token::ObjectClassKey;
@@ -18,9 +19,19 @@ pub struct TokenKey {
     id: KeyId,
     label: String,
     public_key: PublicKey,
-    pin_each_use: bool,
+    asks: Asks,
     signs: bool,
     reads: bool,
+}
+
+/// Who asks for the PIN at each use of a key, by its own attributes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Asks {
+    // CKA_ALWAYS_AUTHENTICATE: the token, between Init and the operation.
+    token: bool,
+    // CKA_COPYABLE is false: it is a key of level High (or an authority's, which needs no level). If the token does not
+    // ask, a log-in for the one use is all there is.
+    we: bool,
 }
 
 /// A public key object on a token, readable without log-in.
@@ -64,7 +75,13 @@ impl TokenKey {
 
     /// Does the token itself ask for the PIN at every use (`CKA_ALWAYS_AUTHENTICATE`)?
     pub fn requires_pin_each_use(&self) -> bool {
-        self.pin_each_use
+        self.asks.token
+    }
+
+    /// Is it never to be used under a log-in that stands, whether the token itself asks or not? So is every key of level
+    /// High.
+    pub fn is_for_one_use_a_pin(&self) -> bool {
+        self.asks.token || self.asks.we
     }
 
     /// May it sign?
@@ -175,13 +192,7 @@ impl Token {
         self.alone(operation, |session| {
             // Copies of a key that is destroyed would go on signing.
             self.drop_copies();
-            for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
-                let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
-                for handle in session.find_objects(&template)? {
-                    session.destroy_object(handle)?;
-                }
-            }
-            Ok(())
+            destroy_both_halves(session, id)
         })
     }
 
@@ -209,10 +220,14 @@ impl Token {
         let mechanism =
             if algorithm.is_elliptic_curve() { Mechanism::EccKeyPairGen } else { Mechanism::RsaPkcsKeyPairGen };
         let made = self.alone(operation, |session| {
-            let (_, private) = session.generate_key_pair(&mechanism, &public, &private)?;
+            let (_, private) = asking_where_it_can(session, id, &private, |private| {
+                session.generate_key_pair(&mechanism, &public, private)
+            })?;
             Ok((private, describe_private_key(session, private)?))
         });
-        self.whole_or_nothing(operation, id, made)
+        let key = self.whole_or_nothing(operation, id, made)?;
+        key.say_who_asks(level);
+        Ok(key)
     }
 
     /// Remembers a key that was just made; when it is not as it should be, nothing of it is left on the token.
@@ -255,20 +270,31 @@ impl Token {
     }
 }
 
+/// Destroys what there is of a key pair on the token. The token must be held alone.
+pub(super) fn destroy_both_halves(session: &Session, id: &KeyId) -> CkResult<()> {
+    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+        let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
+        for handle in session.find_objects(&template)? {
+            session.destroy_object(handle)?;
+        }
+    }
+    Ok(())
+}
+
 /// A private key as it was read from a token, not yet tied to it.
 pub(super) struct KeyDescription {
     id: KeyId,
     label: String,
     public_key: PublicKey,
-    pin_each_use: bool,
+    asks: Asks,
     signs: bool,
     reads: bool,
 }
 
 impl KeyDescription {
     fn of(self, token: &Token) -> TokenKey {
-        let Self { id, label, public_key, pin_each_use, signs, reads } = self;
-        TokenKey { token: token.clone(), id, label, public_key, pin_each_use, signs, reads }
+        let Self { id, label, public_key, asks, signs, reads } = self;
+        TokenKey { token: token.clone(), id, label, public_key, asks, signs, reads }
     }
 
     pub(super) fn into_public_key(self) -> PublicKey {
@@ -291,7 +317,7 @@ pub(super) fn describe_private_key(session: &Session, handle: ObjectHandle) -> C
         id: described.id,
         label: described.label,
         public_key,
-        pin_each_use: described.pin_each_use,
+        asks: described.asks,
         signs: described.signs,
         reads: described.reads,
     }))
@@ -312,7 +338,7 @@ struct Described {
     exponent: Vec<u8>,
     parameters: Vec<u8>,
     point: Vec<u8>,
-    pin_each_use: bool,
+    asks: Asks,
     signs: bool,
     reads: bool,
 }
@@ -328,8 +354,13 @@ impl Described {
             _ => return Ok(key),
         };
         key.take(session.get_attributes(handle, kind)?);
-        let usages =
-            [AttributeType::AlwaysAuthenticate, AttributeType::Sign, AttributeType::Decrypt, AttributeType::Derive];
+        let usages = [
+            AttributeType::AlwaysAuthenticate,
+            AttributeType::Copyable,
+            AttributeType::Sign,
+            AttributeType::Decrypt,
+            AttributeType::Derive,
+        ];
         key.take(session.get_attributes(handle, &usages)?);
         Ok(key)
     }
@@ -344,7 +375,8 @@ impl Described {
                 Attribute::PublicExponent(exponent) => self.exponent = exponent,
                 Attribute::EcParams(parameters) => self.parameters = parameters,
                 Attribute::EcPoint(point) => self.point = point,
-                Attribute::AlwaysAuthenticate(always) => self.pin_each_use = always,
+                Attribute::AlwaysAuthenticate(always) => self.asks.token = always,
+                Attribute::Copyable(copyable) => self.asks.we = !copyable,
                 Attribute::Sign(signs) => self.signs = signs,
                 Attribute::Decrypt(true) | Attribute::Derive(true) => self.reads = true,
                 _ => {}

@@ -1,7 +1,7 @@
 //! Tokens behind a PKCS#11 module.
 //!
 //! `module` lists and opens, `provisioning` makes tokens, `token` shares one among operations, `log_in` knows PINs,
-//! `turns` whose turn it is to use one, `keys` finds and makes keys and `key_use` uses them
+//! `turns` whose turn it is to use one, `keys` finds and makes keys (`each_use` at level High) and `key_use` uses them
 //! (`fast_signer` those that sign often), `presence` knows whether a token is still there, `archive` wraps on the
 //! authority's side, `transfer` installs on the user's, `objects` keeps data and certificates. `templates` says what each kind of key may do. `raw` is the only unsafe code.
 //!
@@ -12,6 +12,7 @@ mod answers;
 mod archive;
 #[cfg(test)]
 mod bypass_tests;
+mod each_use;
 mod fast_signer;
 mod key_use;
 mod keys;

@@ -65,12 +65,20 @@ fn passing() -> Vec<Attribute> {
 }
 
 /// At High the token asks for the PIN at every use, and the key cannot be copied into one that does not; at Medium and
-/// Low the agent makes session copies of it.
+/// Low the agent makes session copies of it. So where the token cannot ask ([`without_pin_each_use`]), `CKA_COPYABLE`
+/// still tells the levels apart.
 fn level(level: SecurityLevel) -> Vec<Attribute> {
     match level {
         SecurityLevel::High => vec![Attribute::AlwaysAuthenticate(true), Attribute::Copyable(false)],
         SecurityLevel::Medium | SecurityLevel::Low => vec![Attribute::Copyable(true)],
     }
+}
+
+/// The same key for a module that does not take `CKA_ALWAYS_AUTHENTICATE`; `None` when the template does without it anyway.
+pub(super) fn without_pin_each_use(template: &[Attribute]) -> Option<Vec<Attribute>> {
+    let asks = |attribute: &Attribute| *attribute == Attribute::AlwaysAuthenticate(true);
+    let rest = || template.iter().filter(|attribute| !asks(attribute)).cloned().collect();
+    template.iter().any(asks).then(rest)
 }
 
 /// A signing key: signs and nothing else. Without a level it is the authority's, which nobody copies.

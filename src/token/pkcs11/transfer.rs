@@ -5,6 +5,7 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 
+use super::each_use::asking_where_it_can;
 use super::keys::{KeyDescription, describe_private_key};
 use super::mechanisms::oaep;
 use super::raw::WrapMechanism;
@@ -86,6 +87,7 @@ impl Token {
             self.destroy(&installed)?;
             return Err(self.misfit(operation, "it is not the key of its certificate"));
         }
+        installed.say_who_asks(Some(key.level));
         Ok(installed)
     }
 
@@ -105,7 +107,9 @@ impl Token {
         )?;
         let template = templates::delivered_key(key.label, key.id, key.algorithm, key.level);
         let mechanism = WrapMechanism::KeyWrap(self.can_unwrap(delivery.mechanism));
-        let private = self.raw().unwrap_key(session, &mechanism, aes, &delivery.wrapped, &template);
+        let private = asking_where_it_can(session, key.id, &template, |template| {
+            self.raw().unwrap_key(session, &mechanism, aes, &delivery.wrapped, template)
+        });
         let destroyed = session.destroy_object(aes);
         let private = private?;
         destroyed?;

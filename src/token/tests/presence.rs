@@ -4,14 +4,15 @@ use cryptoki::error::RvError;
 
 use super::verifies;
 use crate::token::test_support::{PIN, SO_PIN, modules, new_token, open_token, pin, run, softhsm};
-use crate::token::{KeyAlgorithm, KeyId, SignatureHash, TokenError};
+use crate::token::{KeyAlgorithm, KeyId, SecurityLevel, SignatureHash, TokenError};
 
 #[test]
 fn a_token_that_came_back_is_opened_anew_and_nobody_is_logged_in() {
     for module in modules() {
         let token = open_token(&module);
         drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
-        let key = token.generate_signing_key("k", &KeyId::random().unwrap(), KeyAlgorithm::P256).unwrap();
+        let id = KeyId::random().unwrap();
+        let key = token.generate_signing_key_of("k", &id, KeyAlgorithm::P256, Some(SecurityLevel::Low)).unwrap();
         let signer = token.fast_signer(&key);
         signer.sign(SignatureHash::Sha256, b"m").unwrap();
         let before = token.under_standing_log_in().unwrap();

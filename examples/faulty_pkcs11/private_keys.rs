@@ -1,0 +1,100 @@
+//! Private keys that are made: modules differ in which attributes they take.
+
+#[allow(clippy::wildcard_imports, reason = "as in the file above")]
+use cryptoki_sys::*;
+
+use super::{Fate, code_of, fate, rules, wrapped};
+
+/// Attributes that a rule can be about, by name.
+const ATTRIBUTES: &[(&str, CK_ATTRIBUTE_TYPE)] = &[("CKA_ALWAYS_AUTHENTICATE", CKA_ALWAYS_AUTHENTICATE)];
+
+/// As for answers: a rule about an attribute that is none of these would never fire.
+fn attribute_of(name: &str) -> CK_ATTRIBUTE_TYPE {
+    match ATTRIBUTES.iter().find(|(known, _)| *known == name) {
+        Some((_, attribute)) => *attribute,
+        None => std::process::abort(),
+    }
+}
+
+/// The template that the wrapped module is to get, or the answer to give in its place. The values stay the caller's.
+///
+/// # Safety
+/// As PKCS#11 has it: `template` points to `count` attributes.
+unsafe fn taken(template: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Result<Vec<CK_ATTRIBUTE>, CK_RV> {
+    let length = usize::try_from(count).map_err(|_| CKR_ARGUMENTS_BAD)?;
+    let mut attributes = if template.is_null() || length == 0 {
+        Vec::new()
+    } else {
+        // SAFETY: not null, and so many are there.
+        unsafe { std::slice::from_raw_parts(template, length) }.to_vec()
+    };
+    for rule in rules().lines() {
+        match rule.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["refuse", name, code] if attributes.iter().any(|one| one.type_ == attribute_of(name)) => {
+                return Err(code_of(code));
+            }
+            ["ignore", name] => attributes.retain(|one| one.type_ != attribute_of(name)),
+            _ => {}
+        }
+    }
+    Ok(attributes)
+}
+
+pub(super) unsafe extern "C" fn C_GenerateKeyPair(
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    public: *mut CK_ATTRIBUTE,
+    public_count: CK_ULONG,
+    private: *mut CK_ATTRIBUTE,
+    private_count: CK_ULONG,
+    public_key: *mut CK_OBJECT_HANDLE,
+    private_key: *mut CK_OBJECT_HANDLE,
+) -> CK_RV {
+    // SAFETY: the caller's own arguments go to the function that they were for, and the template to what reads it.
+    unsafe {
+        with_template("C_GenerateKeyPair", private, private_count, |private, private_count| {
+            let function = wrapped()?.C_GenerateKeyPair?;
+            Some(function(session, mechanism, public, public_count, private, private_count, public_key, private_key))
+        })
+    }
+}
+
+pub(super) unsafe extern "C" fn C_UnwrapKey(
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    unwrapping: CK_OBJECT_HANDLE,
+    wrapped_key: *mut CK_BYTE,
+    length: CK_ULONG,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+    key: *mut CK_OBJECT_HANDLE,
+) -> CK_RV {
+    // SAFETY: as above.
+    unsafe {
+        with_template("C_UnwrapKey", template, count, |template, count| {
+            let function = wrapped()?.C_UnwrapKey?;
+            Some(function(session, mechanism, unwrapping, wrapped_key, length, template, count, key))
+        })
+    }
+}
+
+/// # Safety
+/// As for [`taken`].
+unsafe fn with_template(
+    name: &str,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+    call: impl FnOnce(*mut CK_ATTRIBUTE, CK_ULONG) -> Option<CK_RV>,
+) -> CK_RV {
+    if let Fate::Answer(code) = fate(name) {
+        return code;
+    }
+    // SAFETY: as the caller has it.
+    match unsafe { taken(template, count) } {
+        Ok(mut attributes) => {
+            let count = attributes.len() as CK_ULONG;
+            call(attributes.as_mut_ptr(), count).unwrap_or(CKR_FUNCTION_NOT_SUPPORTED)
+        }
+        Err(code) => code,
+    }
+}

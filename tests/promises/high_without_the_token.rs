@@ -1,0 +1,154 @@
+//! Level High on a token that does not itself ask for the PIN at each use: a module that refuses `CKA_ALWAYS_AUTHENTICATE`,
+//! or takes it and forgets it. Then one log-in is for one use, and nothing stands after it.
+//!
+//! The log-ins are counted between the program and the token.
+
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, ObjectClass};
+use serde_json::{Value, json};
+
+use crate::support::asked::Asked;
+use crate::support::faulty::Faulty;
+use crate::support::intruder::Intruder;
+use crate::support::machine::TokenKind;
+use crate::support::office::Somebody;
+
+const PIN: &str = Somebody::PIN;
+const IGNORES: &str = "ignore CKA_ALWAYS_AUTHENTICATE";
+
+/// Somebody with the keyset `default` at level High, made by a module that does as this rule says.
+fn enrolled(rule: &str) -> (Somebody, Faulty) {
+    let mut somebody = Somebody::new();
+    let faulty = Faulty::in_front_of(&mut somebody.machine);
+    faulty.does(rule);
+    somebody.issue("first.letter");
+    somebody.enroll_new("first.letter", "default").ok().says("does not ask for the PIN at each use");
+    faulty.behaves();
+    somebody.machine.write("message.txt", "a message\n");
+    somebody.encrypts("a secret\n", "secret.p7m");
+    (somebody, faulty)
+}
+
+#[test]
+fn each_use_is_one_log_in_that_is_asked_for_and_leaves_nothing() {
+    for rule in [
+        "refuse CKA_ALWAYS_AUTHENTICATE CKR_ATTRIBUTE_TYPE_INVALID",
+        "refuse CKA_ALWAYS_AUTHENTICATE CKR_ATTRIBUTE_VALUE_INVALID",
+        "refuse CKA_ALWAYS_AUTHENTICATE CKR_TEMPLATE_INCONSISTENT",
+        IGNORES,
+    ] {
+        let (somebody, faulty) = enrolled(rule);
+        let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m"];
+        let read = ["decrypt", "--in", "secret.p7m", "--out", "read.txt"];
+        for line in [sign, sign, read, read] {
+            let made = somebody.machine.file(line[4]);
+            faulty.forget();
+            somebody.machine.tokenkeep_without_terminal(&line).fails_with(4);
+            assert!(!made.exists() && faulty.calls().is_empty(), "{rule}: {line:?}: {:?}", faulty.calls());
+            let with = |pin: &'static str| somebody.tokenkeep(&[&line[..], &["--pin-source", pin]].concat());
+            with("file:wrong.pin").fails_with(4).says("is wrong");
+            assert!(!made.exists(), "{rule}: {line:?}");
+            assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_INCORRECT"], "{rule}: {line:?}");
+            faulty.forget();
+            with("file:pin").ok();
+            std::fs::remove_file(made).unwrap();
+            assert_eq!(faulty.calls(), ["C_Login user CKR_OK"], "{rule}: {line:?}");
+        }
+    }
+}
+
+#[test]
+fn another_program_needs_a_log_in_of_its_own_and_makes_the_keys_no_laxer() {
+    const TEST: &str = "high_without_the_token::another_program_needs_a_log_in_of_its_own_and_makes_the_keys_no_laxer";
+    if Intruder::acted(what_is_left_to_another_program) {
+        return;
+    }
+    let (somebody, _) = enrolled(IGNORES);
+    somebody.machine.order(TEST, "default", PIN, &Value::Null);
+    somebody.signs_with("default", "pin");
+}
+
+/// As SECURITY.md says: with a log-in of its own it signs as often as it likes, and after that not at all.
+fn what_is_left_to_another_program(intruder: &Intruder) -> Value {
+    let keys = intruder.objects(ObjectClass::PRIVATE_KEY);
+    assert_eq!(keys.len(), 2);
+    for key in &keys {
+        assert!(!intruder.is(*key, &Attribute::AlwaysAuthenticate(true)), "the token asks");
+        for laxer in [Attribute::Copyable(true), Attribute::Modifiable(true), Attribute::Extractable(true)] {
+            let change = [laxer.clone()];
+            assert!(intruder.another_session().update_attributes(*key, &change).is_err(), "{laxer:?} was set");
+        }
+        assert!(intruder.another_session().copy_object(*key, &[Attribute::Token(false)]).is_err(), "it was copied");
+    }
+    let signing = *keys.iter().find(|key| intruder.is(**key, &Attribute::Sign(true))).unwrap();
+    let sign = || intruder.another_session().sign(&Mechanism::Ecdsa, signing, &[7; 32]);
+    for _ in 0..2 {
+        sign().expect("a log-in is all that the token wants");
+    }
+    intruder.session.logout().unwrap();
+    assert!(sign().is_err(), "it signed without a log-in");
+    assert_eq!(intruder.objects(ObjectClass::PRIVATE_KEY).len(), 0, "the keys are seen without a log-in");
+    json!("tried")
+}
+
+#[test]
+fn in_the_agent_the_log_in_of_another_level_on_the_same_token_is_of_no_use_to_it() {
+    let mut asked = Asked::with(TokenKind::SoftHsm, &[]);
+    let faulty = Faulty::in_front_of(&mut asked.somebody.machine);
+    faulty.does(IGNORES);
+    asked.enroll("strict", "high", &[]);
+    faulty.behaves();
+    let machine = &asked.somebody.machine;
+    let (email, letter) = (format!("easy.{}", asked.somebody.email), machine.file("easy.letter").display().to_string());
+    let issue = ["issue", &email, "--name", "Example, Somebody", "--levels", "low", "--letter-out", &letter];
+    asked.somebody.office.admin(&issue).ok();
+    let beside = ["enroll", "--letter", &letter, "--keyset", "easy", "--token", "strict", "--level", "low"];
+    asked.somebody.tokenkeep(&[&beside[..], &["--pin-source", "file:pin"]].concat()).ok();
+    machine.write("message.txt", "a message\n");
+    let allowed = machine.path().display().to_string();
+    asked.start(&format!("allow = [\"{allowed}\"]"));
+
+    for easy_is_open in [false, true] {
+        faulty.forget();
+        if easy_is_open {
+            asked.will(&[PIN]);
+            assert!(asked.signs("easy", "opens"));
+            assert_eq!(asked.asked_for(), ["pin"]);
+            assert_eq!(faulty.calls(), ["C_Login user CKR_OK"]);
+            faulty.forget();
+        }
+        // Nobody gives a PIN for this one: the log-in that stands is not taken for it.
+        asked.will(&["no"]);
+        assert!(!asked.signs("strict", "cancelled"), "it was signed without its PIN");
+        let sign = ["sign", "--keyset", "strict", "--in", "message.txt", "--out", "signed.p7m"];
+        asked.somebody.machine.tokenkeep_without_terminal(&sign).fails_with(4);
+        assert_eq!(asked.asked_for(), ["pin"]);
+        assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
+        // Each one that is signed has one log-in: by ssh's protocol, and by a command.
+        for file in ["one", "two"] {
+            asked.will(&[PIN]);
+            assert!(asked.signs("strict", file));
+            assert_eq!(asked.asked_for(), ["pin"]);
+            assert_eq!(faulty.calls(), ["C_Login user CKR_OK"], "{file}");
+            faulty.forget();
+            asked.somebody.tokenkeep(&[&sign[..], &["--pin-source", "file:pin"]].concat()).ok();
+            assert_eq!(faulty.calls(), ["C_Login user CKR_OK"], "{file}");
+            faulty.forget();
+        }
+        // What stood stands, and nothing else does.
+        assert_eq!(is_logged_in(&asked), easy_is_open);
+        asked.will(&[]);
+        assert_eq!(asked.signs("easy", "afterwards"), easy_is_open);
+        asked.questions();
+    }
+}
+
+/// What the agent's API says of the one token.
+fn is_logged_in(asked: &Asked) -> bool {
+    let socket = asked.agent().api_socket().display().to_string();
+    let curl = ["-sS", "--unix-socket", &socket, "http://localhost/v1/tokens"];
+    let answer = asked.somebody.machine.run("curl", &curl, b"").ok().json();
+    let tokens = answer["tokens"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let token = tokens.iter().find(|token| token["label"] == "strict").unwrap_or_else(|| panic!("{answer}"));
+    token["logged_in"].as_bool().unwrap_or_else(|| panic!("{answer}"))
+}
