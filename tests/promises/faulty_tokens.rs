@@ -95,6 +95,42 @@ fn a_general_error_at_the_start_is_asked_again_and_one_of_a_log_in_is_not() {
     somebody.signs_with("default", "pin");
 }
 
+/// The log-ins of one use at level High: the token's, and the one for this use.
+const ONE_USE: [&str; 2] = ["C_Login user CKR_OK", "C_Login context CKR_OK"];
+
+#[test]
+fn what_was_begun_with_a_pin_is_not_begun_again_with_the_same_pin() {
+    let (somebody, faulty) = somebody();
+    somebody.encrypts("a secret\n", "secret.p7m");
+    let sign = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "made"];
+    let read = ["decrypt", "--pin-source", "file:pin", "--in", "secret.p7m", "--out", "made"];
+    for (line, init, act) in [(sign, "C_SignInit", "C_Sign"), (read, "C_DecryptInit", "C_Decrypt")] {
+        for code in ["CKR_KEY_HANDLE_INVALID", "CKR_OBJECT_HANDLE_INVALID", "CKR_SESSION_HANDLE_INVALID"] {
+            let meets = |rules: &str| {
+                faulty.forget();
+                faulty.does(rules);
+                let output = somebody.tokenkeep(&line);
+                faulty.behaves();
+                output
+            };
+            // The next try would go through, and the PIN is right: it would be a second log-in with it all the same.
+            let output = meets(&format!("{act} {code} times 1"));
+            assert_ne!(output.code(), 0, "{act} {code}\n{output}");
+            assert_eq!(faulty.calls(), ONE_USE, "{act} {code}");
+            assert!(!somebody.machine.file("made").exists(), "{act} {code}");
+            let output = meets(&format!("C_Login {code} after 1 times 1"));
+            assert_ne!(output.code(), 0, "C_Login {code}\n{output}");
+            let [user, _] = ONE_USE;
+            assert_eq!(faulty.calls(), [user.to_owned(), format!("C_Login context {code} unasked")], "{act}");
+            assert!(!somebody.machine.file("made").exists(), "{act} {code}");
+            // Before the PIN was given nothing is lost by looking the key up once more.
+            meets(&format!("{init} {code} times 1")).ok();
+            assert_eq!(faulty.calls(), ONE_USE, "{init} {code}");
+            std::fs::remove_file(somebody.machine.file("made")).unwrap();
+        }
+    }
+}
+
 #[test]
 fn already_logged_in_is_never_taken_for_a_correct_pin() {
     let (somebody, faulty) = somebody();
