@@ -96,8 +96,8 @@ fn load() -> Option<CK_FUNCTION_LIST> {
 fn fate(function: &str) -> Fate {
     let control = std::env::var_os("FAULTY_CONTROL").and_then(|path| std::fs::read_to_string(path).ok());
     let control = control.unwrap_or_default();
-    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let seen = seen.get_or_insert_with(Seen::default);
+    let mut guard = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = guard.get_or_insert_with(Seen::default);
     if seen.control != control {
         *seen = Seen { control: control.clone(), ..Seen::default() };
     }
@@ -119,6 +119,8 @@ fn fate(function: &str) -> Fate {
         close_all_sessions();
     }
     let out = seen.out;
+    // Other calls need not wait with this one.
+    drop(guard);
     if let Some(wait) = wait {
         std::thread::sleep(Duration::from_millis(wait));
     }

@@ -2,7 +2,9 @@
 //! held by one, made anew behind its back, locked by wrong PINs, and a module that crashes. Nothing of it needs the agent to be
 //! started again, and none of it is taken for a wrong PIN.
 
-use crate::support::agent::wait_for;
+use base64::Engine as _;
+
+use crate::support::agent::{is_alive, wait_for};
 use crate::support::asked::Asked;
 use crate::support::faulty::Faulty;
 use crate::support::following::Following;
@@ -47,6 +49,69 @@ fn a_token_that_is_removed_during_a_signature_is_said_to_be_gone_and_its_pin_is_
         assert!(asked.signs("x", "afterwards"), "{level}: {}", asked.agent().log());
         assert_eq!(asked.asked_for(), ["pin"], "{level}: the log-in outlived the removal");
     }
+}
+
+#[test]
+fn a_token_that_is_removed_while_it_reads_is_gone_for_a_command_and_for_the_api() {
+    for level in ["low", "high"] {
+        let (asked, faulty) = with_faults(&[("x", level)]);
+        let machine = &asked.somebody.machine;
+        let email = format!("x.{}", asked.somebody.email);
+        asked.somebody.tokenkeep_with_input(&["encrypt", "--to", &email, "--out", "secret.p7m"], "a secret\n").ok();
+        let message = base64::engine::general_purpose::STANDARD.encode(machine.read("secret.p7m"));
+        machine.write("request", serde_json::json!({ "message": message, "keyset": "x" }).to_string());
+        let command = || {
+            let read =
+                ["decrypt", "--keyset", "x", "--pin-source", "file:pin", "--in", "secret.p7m", "--out", "read.txt"];
+            asked.somebody.tokenkeep(&read)
+        };
+        let api = || {
+            asked.will(&[PIN]);
+            let socket = asked.agent().api_socket().display().to_string();
+            let fixed = ["-sS", "--unix-socket", &socket, "-w", "\n%{http_code}", "http://agent/v1/decrypt"];
+            let body = ["-H", "Content-Type: application/json", "--data-binary", "@request"];
+            let answer = machine.run("curl", &[&fixed[..], &body].concat(), b"").ok().out();
+            let (body, status) = answer.rsplit_once('\n').unwrap();
+            (status.to_owned(), serde_json::from_str::<serde_json::Value>(body).unwrap())
+        };
+        for rule in ["remove C_DecryptInit", "remove C_Decrypt"] {
+            faulty.forget();
+            faulty.does(rule);
+            command().fails_with(3).says("is not there").does_not_say("wrong").does_not_say("does not open");
+            assert!(!machine.file("read.txt").exists());
+            faulty.behaves();
+            wait_for("the token is seen again", || offers(&asked, "x").then_some(()));
+            command().ok();
+            assert_eq!(machine.read_text("read.txt"), "a secret\n");
+            std::fs::remove_file(machine.file("read.txt")).unwrap();
+
+            faulty.does(rule);
+            let (status, answer) = api();
+            assert_eq!((status.as_str(), &answer["error"]["kind"]), ("404", &"absent".into()), "{level}: {answer}");
+            assert!(answer["error"]["message"].as_str().unwrap().contains("is not there"), "{answer}");
+            faulty.behaves();
+            wait_for("the token is seen again", || offers(&asked, "x").then_some(()));
+            let (status, answer) = api();
+            assert_eq!((status.as_str(), &answer["content"]), ("200", &"YSBzZWNyZXQK".into()), "{level}: {answer}");
+            assert_eq!(faulty.wrong_tries(), 0, "{level} {rule}");
+        }
+    }
+}
+
+#[test]
+fn an_agent_whose_token_does_not_answer_ends_all_the_same() {
+    let (mut asked, faulty) = with_faults(&[("x", "low")]);
+    asked.will(&[PIN]);
+    assert!(asked.signs("x", "before"));
+    // Longer than anybody waits, this test included.
+    faulty.does("delay C_Logout 600000ms\n");
+    let worker = asked.agent().worker();
+    let machine = &asked.somebody.machine;
+    machine.tokenkeep(&["agent", "stop"]).ok();
+    wait_for("it has ended", || (!is_alive(worker)).then_some(()));
+    let log = asked.agent().log();
+    assert!(log.contains("does not answer: ending without logging off"), "{log}");
+    assert!(asked.agent_mut().wait().success());
 }
 
 #[test]

@@ -5,10 +5,12 @@
 
 use std::os::unix::process::ExitStatusExt;
 
+use crate::support::agent::Agent;
 use crate::support::faulty::Faulty;
 use crate::support::inventory::Inventory;
 use crate::support::office::Somebody;
 use crate::support::output::Output;
+use crate::support::story::Story;
 use crate::support::terminal::Terminal;
 
 /// The exit codes that these tests expect.
@@ -59,6 +61,66 @@ fn a_token_removed_in_the_middle_is_said_to_be_removed() {
     ] {
         let words = if rules == "removed" { "on the tokens that are present" } else { "is not there" };
         fails_without_blaming_the_pin(&somebody, &faulty, rules, ABSENT, words);
+    }
+}
+
+#[test]
+fn a_token_removed_while_it_reads_is_said_to_be_removed() {
+    // RSA, and a curve, on which nothing is decrypted but a secret derived.
+    for (kind, rules) in [("rsa-2048", &["C_DecryptInit", "C_Decrypt"][..]), ("p256", &["C_DeriveKey"])] {
+        let mut story = Story::begin_with_encryption_keys(kind);
+        let faulty = Faulty::in_front_of(&mut story.machine);
+        story.machine.write("message.txt", "a message\n");
+        story.tokenkeep(&["encrypt", "--to", "admin@example.org", "message.txt", "--out", "secret.p7m"]).ok();
+        let read = ["decrypt", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "secret.p7m"];
+        for function in rules {
+            for rule in [format!("remove {function}"), format!("{function} CKR_DEVICE_REMOVED")] {
+                faulty.forget();
+                faulty.does(&rule);
+                let output = story.tokenkeep(&read);
+                faulty.behaves();
+                // Nor is the message blamed, as it is for whatever else goes wrong there.
+                output.fails_with(ABSENT).says("is not there").does_not_say("wrong").does_not_say("does not open");
+                assert_eq!(faulty.wrong_tries(), 0, "{rule}");
+                assert_eq!(story.tokenkeep(&read).ok().out(), "a message\n", "{rule}");
+            }
+        }
+    }
+}
+
+/// Whatever happens while a token is made: it is said, and the same letter makes one token of it.
+#[track_caller]
+fn making_a_token_meets(rule: &str, code: i32, words: &str) {
+    let mut somebody = Somebody::new();
+    let faulty = Faulty::in_front_of(&mut somebody.machine);
+    somebody.issue("first.letter");
+    faulty.does(rule);
+    let output = somebody.enroll_new("first.letter", "default");
+    faulty.behaves();
+    output.fails_with(code).says(words).does_not_say("is locked").does_not_say("is wrong");
+    assert!(!is_enrolled(&somebody, "default"), "{rule}");
+    somebody.enroll_new("first.letter", "default").ok();
+    somebody.signs_with("default", "pin");
+    let tokens = somebody.tokenkeep(&["tokens", "--json"]).ok().json();
+    let tokens = tokens.as_array().or_else(|| tokens["tokens"].as_array()).expect("a list");
+    assert_eq!(tokens.len(), 1, "{rule}: {tokens:#?}");
+    assert_eq!(faulty.wrong_tries(), 0, "{rule}: {:?}", faulty.calls());
+}
+
+#[test]
+fn a_fault_while_a_token_is_made_is_said_and_the_same_letter_finishes_it() {
+    for (code, exit, words) in [
+        ("CKR_GENERAL_ERROR", FAULT, "CKR_GENERAL_ERROR"),
+        ("CKR_DEVICE_MEMORY", FAULT, "is full"),
+        ("CKR_TOKEN_WRITE_PROTECTED", FAULT, "is write-protected"),
+        ("CKR_DEVICE_REMOVED", ABSENT, "is not there"),
+    ] {
+        for function in ["C_InitToken", "C_InitPIN"] {
+            making_a_token_meets(&format!("{function} {code}"), exit, words);
+        }
+    }
+    for function in ["C_InitToken", "C_InitPIN"] {
+        making_a_token_meets(&format!("remove {function}"), ABSENT, "is not there");
     }
 }
 
@@ -197,11 +259,13 @@ fn enrolling_beside(somebody: &Somebody) -> Output {
 }
 
 /// However far an enrollment comes before the token takes no more: it is said why, the keyset that stands is untouched,
-/// nothing passes for a keyset that is none, and the same letter finishes it when the token takes it.
+/// nothing passes for a keyset that is none, and the same letter finishes it when the token takes it. So it is when the
+/// command itself has the token, and when the agent has it.
 #[track_caller]
-fn an_enrollment_meets(code: &str, words: &str) {
+fn an_enrollment_meets(code: &str, words: &str, by: By) {
     let (somebody, faulty) = somebody();
     let before = everything(&somebody);
+    let agent = by.begin(&somebody);
     let mut met = 0;
     for function in ["C_CreateObject", "C_GenerateKeyPair", "C_UnwrapKey"] {
         somebody.issue(&format!("{function}.letter"));
@@ -227,7 +291,31 @@ fn an_enrollment_meets(code: &str, words: &str) {
         somebody.tokenkeep(&["keyset", "delete", "beside", "--yes", "--pin-source", "file:pin"]).ok();
     }
     assert!(met > 6, "the fault was met {met} times only");
+    if let Some(agent) = agent {
+        assert!(agent.log().contains(words), "it was not the agent that met it: {}", agent.log());
+        assert!(agent.stop().success());
+    }
     assert_eq!(everything(&somebody), before, "something was left");
+}
+
+/// Who has the token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Command,
+    Agent,
+}
+
+impl By {
+    fn begin(self, somebody: &Somebody) -> Option<Agent> {
+        let machine = &somebody.machine;
+        let begin = || {
+            let written = machine.read_text("config/tokenkeep/agent.toml");
+            let allow = format!("{written}\nallow = [\"{}\"]\n", machine.path().display());
+            machine.write("config/tokenkeep/agent.toml", allow);
+            Agent::start(machine, &[])
+        };
+        (self == Self::Agent).then(begin)
+    }
 }
 
 fn is_enrolled(somebody: &Somebody, name: &str) -> bool {
@@ -238,12 +326,22 @@ fn is_enrolled(somebody: &Somebody, name: &str) -> bool {
 
 #[test]
 fn a_full_token_is_called_full_and_nothing_is_half_made() {
-    an_enrollment_meets("CKR_DEVICE_MEMORY", "is full");
+    an_enrollment_meets("CKR_DEVICE_MEMORY", "is full", By::Command);
+}
+
+#[test]
+fn a_full_token_is_called_full_by_the_agent_too() {
+    an_enrollment_meets("CKR_DEVICE_MEMORY", "is full", By::Agent);
 }
 
 #[test]
 fn a_write_protected_token_is_called_so_and_nothing_is_half_made() {
-    an_enrollment_meets("CKR_TOKEN_WRITE_PROTECTED", "is write-protected");
+    an_enrollment_meets("CKR_TOKEN_WRITE_PROTECTED", "is write-protected", By::Command);
+}
+
+#[test]
+fn a_write_protected_token_is_called_so_by_the_agent_too() {
+    an_enrollment_meets("CKR_TOKEN_WRITE_PROTECTED", "is write-protected", By::Agent);
 }
 
 #[test]

@@ -66,6 +66,10 @@ impl Asked {
         self.agent.as_ref().expect("the agent is not started")
     }
 
+    pub fn agent_mut(&mut self) -> &mut Agent {
+        self.agent.as_mut().expect("the agent is not started")
+    }
+
     /// What the person will answer: a PIN, `yes`, or `no`, which cancels. One line a question, in their order.
     pub fn will(&self, answers: &[&str]) {
         self.somebody.machine.write("answers", answers.join("\n") + "\n");
