@@ -11,6 +11,8 @@
 //! - `flags FINAL_TRY` (or `COUNT_LOW`, `LOCKED`, `WRITE_PROTECTED`): what the token says about itself besides
 //! - `refuse CKA_ALWAYS_AUTHENTICATE CKR_ATTRIBUTE_TYPE_INVALID`: answers so when a private key is to be made with it
 //! - `ignore CKA_ALWAYS_AUTHENTICATE`: makes the private key without it
+//! - `escape PORT PROCESS`: does what a module has no business to do, when it is loaded and in `C_Initialize`, and writes to
+//!   the file named by `FAULTY_ESCAPES` how that went
 //!
 //! A token that is out is gone with its sessions and its log-in, as with a real one; what is put back is the same token.
 //! N counts calls in one process since the file was changed.
@@ -26,6 +28,8 @@
 )]
 #![allow(non_snake_case, reason = "the functions have the names that PKCS#11 gives them")]
 
+#[path = "faulty_pkcs11/escape.rs"]
+mod escape;
 #[path = "faulty_pkcs11/private_keys.rs"]
 mod private_keys;
 
@@ -262,6 +266,7 @@ macro_rules! passed_on {
         fn replaced(mut list: CK_FUNCTION_LIST) -> CK_FUNCTION_LIST {
             $(list.$name = Some($name);)*
             list.C_GetFunctionList = Some(C_GetFunctionList);
+            list.C_Initialize = Some(C_Initialize);
             list.C_GetSlotList = Some(C_GetSlotList);
             list.C_GetTokenInfo = Some(C_GetTokenInfo);
             list.C_Login = Some(C_Login);
@@ -276,7 +281,6 @@ macro_rules! passed_on {
 }
 
 passed_on! {
-    C_Initialize(arguments: *mut c_void);
     C_Finalize(reserved: *mut c_void);
     C_GetMechanismInfo(slot: CK_SLOT_ID, kind: CK_MECHANISM_TYPE, info: *mut CK_MECHANISM_INFO);
     C_OpenSession(
@@ -322,6 +326,18 @@ passed_on! {
         session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, base: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE,
         count: CK_ULONG, key: *mut CK_OBJECT_HANDLE
     );
+}
+
+unsafe extern "C" fn C_Initialize(arguments: *mut c_void) -> CK_RV {
+    escape::attempt("C_Initialize");
+    if let Fate::Answer(code) = fate("C_Initialize") {
+        return code;
+    }
+    match wrapped().and_then(|wrapped| wrapped.C_Initialize) {
+        // SAFETY: the caller's own arguments go to the function that they were for.
+        Some(function) => unsafe { function(arguments) },
+        None => CKR_FUNCTION_NOT_SUPPORTED,
+    }
 }
 
 /// The slots stay when the token is out, but there is none in them.

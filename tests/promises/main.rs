@@ -47,6 +47,7 @@ mod pin_unblock;
 mod prompters;
 mod re_enrollment;
 mod secrets;
+mod shut_in;
 mod ssh_clients;
 mod ssh_signs_only;
 mod statement_files;

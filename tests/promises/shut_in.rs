@@ -1,0 +1,86 @@
+//! A module that means harm does none in the agent: what it tries from its first moment on, while it is being loaded, is
+//! denied by the kernel. The same module in a command, which is not shut in, succeeds with all of it.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use crate::support::agent::{Agent, LIST, knock};
+use crate::support::faulty::Faulty;
+use crate::support::machine::Machine;
+use crate::support::witness::skipped;
+
+/// What it tries, and the version of the kernel's Landlock that can deny it.
+const ATTEMPTS: [(&str, u32); 8] = [
+    ("a program", 1),
+    ("another process's name", 1),
+    ("its parent's environment", 1),
+    ("a private file", 1),
+    ("a terminal", 1),
+    ("a file of its own", 1),
+    ("a connection", 4),
+    ("a signal", 6),
+];
+
+/// How each attempt went, each time: at loading, and at the module's first call.
+fn outcomes(machine: &Machine) -> BTreeSet<(String, String, String)> {
+    let text = machine.read_text("escapes");
+    let parts = |line: &str| {
+        let mut parts = line.splitn(3, ": ").map(str::to_owned);
+        Some((parts.next()?, parts.next()?, parts.next()?))
+    };
+    text.lines().map(|line| parts(line).unwrap_or_else(|| panic!("{line}"))).collect()
+}
+
+fn all_are(outcome: &str, capable: impl Fn(u32) -> bool) -> BTreeSet<(String, String, String)> {
+    let attempts = ATTEMPTS.into_iter().filter(|(_, version)| capable(*version));
+    attempts
+        .flat_map(|(what, _)| ["loading", "C_Initialize"].map(|when| (when.into(), what.into(), outcome.into())))
+        .collect()
+}
+
+#[test]
+fn a_module_that_means_harm_is_shut_in_before_it_is_loaded() {
+    let mut machine = Machine::new();
+    let faulty = Faulty::in_front_of(&mut machine);
+    machine.set_environment("FAULTY_ESCAPES", &machine.file("escapes").display().to_string());
+    machine.write("home/private", "private");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // It ends with its stdin, at the latest with this test.
+    #[allow(clippy::zombie_processes, reason = "where there is no Landlock, nobody waits for it")]
+    let mut other = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    faulty.does(&format!("escape {} {}", listener.local_addr().unwrap().port(), other.id()));
+
+    // Nothing else forbids any of it.
+    machine.write("escapes", "");
+    machine.tokenkeep(&["tokens"]).ok();
+    assert_eq!(outcomes(&machine), all_are("done", |_| true));
+
+    machine.write("escapes", "");
+    let allow = ["escapes", "counts"].map(|file| format!("{:?}", machine.write(file, "").display().to_string()));
+    let written = machine.read_text("config/tokenkeep/agent.toml");
+    machine.write("config/tokenkeep/agent.toml", format!("{written}\nallow = [{}]\n", allow.join(", ")));
+    let agent = Agent::start(&machine, &[]);
+    let mut stream = std::os::unix::net::UnixStream::connect(agent.ssh_socket()).unwrap();
+    assert_eq!(knock(&mut stream).unwrap(), LIST, "{}", agent.log());
+    let log = agent.log();
+    let version = log
+        .split("sandbox=\"Landlock ")
+        .nth(1)
+        .and_then(|rest| rest.split(|character: char| !character.is_ascii_digit()).next()?.parse::<u32>().ok());
+    let Some(version) = version else {
+        assert!(log.contains("not shut in"), "{log}");
+        return skipped("this kernel has no Landlock");
+    };
+    let capable = |needed: u32| needed <= version;
+    let found: BTreeSet<_> = outcomes(&machine)
+        .into_iter()
+        .filter(|(_, what, _)| ATTEMPTS.iter().any(|(known, needed)| known == what && capable(*needed)))
+        .collect();
+    assert_eq!(found, all_are("denied", capable), "{log}");
+    if version < 6 {
+        skipped("this kernel's Landlock knows no signals, or no connections");
+    }
+    drop(other.stdin.take());
+    other.wait().unwrap();
+}
