@@ -14,6 +14,7 @@ mod support;
 
 mod agent_api;
 mod agent_levels;
+mod agent_memory;
 mod agent_process;
 mod agent_start;
 mod agent_tokens;
