@@ -16,6 +16,7 @@ mod agent_api;
 mod agent_levels;
 mod agent_memory;
 mod agent_process;
+mod agent_secrets;
 mod agent_start;
 mod agent_tokens;
 mod archive;

@@ -1,0 +1,106 @@
+//! What the agent's log never tells, whatever is logged: both its processes at trace level, and every act that brings a
+//! secret to them: a PIN from a command, from a prompter and from ssh-add, an SO PIN, a letter, a pass phrase, and what was
+//! encrypted.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use crate::support::asked::Asked;
+use crate::support::machine::TokenKind;
+use crate::support::office::Somebody;
+use crate::support::search::{Search, Secret};
+use crate::support::ssh::ssh_add;
+
+const PIN: &str = Somebody::PIN;
+const WRONG: &str = Somebody::WRONG_PIN;
+const OTHER: &str = Somebody::OTHER_PIN;
+const SO_PIN: &str = "so-pin-24680";
+const THIRD: &str = "third-pin-13579";
+const PASS_PHRASE: &str = "open sesame, please";
+const CONTENT: &str = "what nobody else should read: 4711\n";
+
+#[test]
+fn no_secret_is_in_the_agents_log_at_trace_level() {
+    let mut asked = Asked::with(TokenKind::SoftHsm, &[]);
+    let socket = asked.somebody.machine.file("runtime/tokenkeep/agent/ssh.sock").display().to_string();
+    asked.somebody.machine.set_environment("RUST_LOG", "trace");
+    asked.somebody.machine.set_environment("SSH_AUTH_SOCK", &socket);
+    asked.somebody.machine.write_secret("so.pin", SO_PIN);
+    asked.somebody.machine.write_secret("third.pin", THIRD);
+    asked.somebody.machine.write("message.txt", CONTENT);
+    asked.start("");
+
+    // All of it goes through the agent: enrollments, with the SO PIN and the letter's temporary key; the way to the
+    // authority is the command's.
+    let machine = &asked.somebody.machine;
+    for (name, level) in [("easy", "low"), ("strict", "high")] {
+        asked.enroll(name, level, &["--so-pin-source", "file:so.pin"]);
+    }
+    let runs = |line: &str| asked.somebody.tokenkeep(&line.split(' ').collect::<Vec<_>>());
+    // PINs that a command gives.
+    for keyset in ["strict", "easy"] {
+        runs(&format!("sign --keyset {keyset} --pin-source file:wrong.pin --in message.txt --out no")).fails_with(4);
+        runs(&format!("sign --keyset {keyset} --pin-source file:pin --in message.txt --out signed.p7m")).ok();
+    }
+    let email = format!("strict.{}", asked.somebody.email);
+    runs(&format!("encrypt --to {email} --in message.txt --out secret.p7m")).ok();
+    runs("decrypt --keyset strict --pin-source file:pin --in secret.p7m --out read.txt").ok();
+    assert_eq!(machine.read_text("read.txt"), CONTENT);
+    runs("pin change --keyset strict --pin-source file:wrong.pin --new-pin-source file:third.pin").fails_with(4);
+    runs("pin change --keyset strict --pin-source file:pin --new-pin-source file:third.pin").ok();
+    runs("pin unblock strict --so-pin-source file:wrong.pin --new-pin-source file:other.pin").fails_with(4);
+    runs("pin unblock strict --so-pin-source file:so.pin --new-pin-source file:other.pin").ok();
+    // PINs that a prompter gives.
+    asked.will(&[WRONG]);
+    assert!(!asked.signs("strict", "wrong"));
+    asked.will(&[OTHER]);
+    assert!(asked.signs("strict", "right"));
+    let message = STANDARD.encode(machine.read("secret.p7m"));
+    asked.will(&[OTHER]);
+    let opened = calls(&asked, "decrypt", &json!({ "message": message, "keyset": "strict" }));
+    assert!(opened.contains(&STANDARD.encode(CONTENT)), "{opened}");
+    // And ssh-add.
+    ssh_add(machine, "", &["-D"]).ok();
+    assert_ne!(ssh_add(machine, WRONG, &["-s", "easy"]).code(), 0);
+    ssh_add(machine, PIN, &["-s", "easy"]).ok();
+    assert!(asked.signs("easy", "logged-in"));
+    // Pass phrases, through both doors.
+    ssh_add(machine, PASS_PHRASE, &["-x"]).ok();
+    assert_ne!(ssh_add(machine, WRONG, &["-X"]).code(), 0);
+    ssh_add(machine, PASS_PHRASE, &["-X"]).ok();
+    let phrase = json!({ "pass_phrase": STANDARD.encode(PASS_PHRASE) });
+    for act in ["lock", "unlock"] {
+        assert_eq!(calls(&asked, act, &phrase), "", "{act}");
+    }
+
+    let pins = [PIN, WRONG, OTHER, THIRD, SO_PIN, PASS_PHRASE, CONTENT.trim_end()];
+    let mut secrets: Vec<_> = pins.into_iter().map(|secret| Secret::text(format!("{secret:?}"), secret)).collect();
+    secrets.extend(["easy.letter", "strict.letter"].iter().flat_map(|letter| Secret::temporary_key(machine, letter)));
+    let search = Search::for_all(&secrets);
+    let agent = asked.agent();
+    let log = agent.log();
+    // It says everything, in both processes, and what is looked for would be found in it.
+    for process in
+        ["the worker accepts connections", "connected door=\"api\"", "Inserted(TokenInfo { label: \"strict\""]
+    {
+        assert!(log.contains(process), "{process} is not in the log\n{log}");
+    }
+    for secret in &secrets {
+        for (how, spelling) in &secret.spellings {
+            let told = [log.as_bytes(), &spelling[..], b"\n"].concat();
+            assert!(!search.through(&told).is_empty(), "{} would not be found {how}", secret.name);
+        }
+    }
+    let found = search.through(log.as_bytes());
+    assert!(found.is_empty(), "{found:?}");
+}
+
+/// What the agent's API answers to a POST.
+fn calls(asked: &Asked, path: &str, body: &serde_json::Value) -> String {
+    let socket = asked.agent().api_socket().display().to_string();
+    let url = format!("http://agent/v1/{path}");
+    let line = ["-sS", "--fail-with-body", "--unix-socket", &socket, "--data-binary", "@-", &url];
+    let json = ["-H", "Content-Type: application/json"];
+    asked.somebody.machine.run("curl", &[&line[..], &json].concat(), body.to_string().as_bytes()).ok().out()
+}
