@@ -1,5 +1,7 @@
 //! What comes of an act, and how keysets and tokens travel.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::Bytes;
@@ -215,6 +217,13 @@ pub struct KeysetOnWire {
     encryption: Vec<String>,
     authority_certificate: Option<String>,
     certificates: Vec<CertificateOnWire>,
+}
+
+impl KeysetOnWire {
+    /// The module of its token.
+    pub fn module(&self) -> &Path {
+        &self.token.module
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -68,8 +68,9 @@ impl Annex {
         Ok(())
     }
 
-    /// Takes what it has told.
+    /// Takes what it has told, of its own module: it cannot speak for another's tokens.
     pub(in crate::agent) fn note(&self, seen: Seen) {
+        let seen = seen.of_module(&self.module);
         *self.silent() = None;
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Told::This(Arc::new(seen));
     }

@@ -1,5 +1,7 @@
 //! What the worker asks an annex, and what it answers: frames ([`crate::agent::frame`]), in which a PIN is the secret.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::agent::act::{Bytes, Choice, KeysetOnWire, TroubleOnWire};
@@ -128,6 +130,14 @@ impl Seen {
     ) -> Self {
         let keysets = keysets.into_iter().map(KeysetOnWire::from).collect();
         Self { tokens, logged_in, keysets, trouble: trouble.into_iter().map(TroubleOnWire::from).collect() }
+    }
+
+    /// Only what is on tokens of this module.
+    pub fn of_module(mut self, module: &Path) -> Self {
+        self.tokens.retain(|token| token.module == module);
+        self.logged_in.retain(|token| token.module == module);
+        self.keysets.retain(|keyset| keyset.module() == module);
+        self
     }
 
     /// The keysets, and what could not be looked at. One whose identifiers make no sense is none.
