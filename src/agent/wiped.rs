@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes that are wiped when they are dropped, and also when the buffer grows and they move.
@@ -61,6 +63,24 @@ impl WipedBuffer {
         }
     }
 
+    /// Takes this away from its end, if it is there.
+    pub fn unwrite(&mut self, end: &[u8]) {
+        if self.bytes.ends_with(end) {
+            let length = self.bytes.len() - end.len();
+            self.bytes.truncate(length);
+        }
+    }
+
+    /// Appends these bytes in base64 (RFC 4648 §4).
+    pub fn write_base64(&mut self, bytes: &[u8]) {
+        let before = self.bytes.len();
+        let length = bytes.len().div_ceil(3) * 4;
+        self.reserve(length);
+        self.bytes.resize(before + length, 0);
+        // The room is as long as it must be: nothing can fail.
+        let _ = STANDARD.encode_slice(bytes, self.bytes.get_mut(before..).unwrap_or_default());
+    }
+
     /// Reads once, at most `limit` bytes, to its end; how many came.
     ///
     /// # Errors
@@ -89,9 +109,7 @@ impl Write for WipedBuffer {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
-    use super::WipedBuffer;
+    use super::*;
 
     #[test]
     fn what_is_written_and_read_is_in_it_in_order() {
@@ -105,6 +123,19 @@ mod tests {
         assert_eq!(buffer.len(), 0);
         assert_eq!(buffer.read_from(&mut b"".as_slice(), 3).unwrap(), 0);
         assert_eq!(buffer.len(), 0);
+    }
+
+    #[test]
+    fn base64_goes_to_its_end_and_what_is_there_can_be_taken_away() {
+        for length in 0..10 {
+            let bytes = &b"\0\xff secret"[..length];
+            let mut buffer = WipedBuffer::with_capacity(1);
+            buffer.write_all(b"before}").unwrap();
+            buffer.unwrite(b"}");
+            buffer.unwrite(b"}");
+            buffer.write_base64(bytes);
+            assert_eq!(buffer.as_slice(), [b"before", STANDARD.encode(bytes).as_bytes()].concat());
+        }
     }
 
     #[test]

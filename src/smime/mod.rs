@@ -19,7 +19,9 @@ mod message;
 mod sign;
 mod verify;
 
-pub use crate::pki::cms::{CertificateId, KeyOperation, KeyResult, PreparedSignature, Recipient, RecipientKind};
+pub use crate::pki::cms::{
+    CertificateId, KeyOperation, KeyResult, PreparedSignature, Recipient, RecipientKind, SigningCertificate,
+};
 pub use decrypt::{EncryptedKey, EncryptedMessage, OpenError, Opened};
 pub use encrypt::{Cipher, encrypt};
 pub use entity::{from_entity, to_entity};

@@ -6,7 +6,7 @@ use spki::{DynSignatureAlgorithmIdentifier, SignatureBitStringEncoding};
 
 use super::SmimeError;
 use crate::pki::Certificate;
-use crate::pki::cms::{ContentToSign, PreparedSignature};
+use crate::pki::cms::{ContentToSign, PreparedSignature, SigningCertificate};
 use crate::pki::oid::ContentType;
 
 /// Where the content goes.
@@ -39,25 +39,31 @@ where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
     G: SignatureBitStringEncoding,
 {
-    Ok(crate::pki::cms::sign(&to_sign(content, signing)?, signer)?)
-}
-
-/// The same, for a signature that is made elsewhere: what is to be signed, and then the message.
-pub fn prepare<'a>(content: &'a [u8], signing: &Signing<'a>) -> Result<PreparedSignature<'a>, SmimeError> {
-    Ok(PreparedSignature::new(to_sign(content, signing)?)?)
-}
-
-fn to_sign<'a>(content: &'a [u8], signing: &Signing<'a>) -> Result<ContentToSign<'a>, SmimeError> {
     if signing.content_type.is_reserved() {
         return Err(SmimeError::ReservedContentType(signing.content_type.to_string()));
     }
-    Ok(ContentToSign {
-        content_type: signing.content_type.clone(),
-        content,
-        detached: signing.placement == Placement::Detached,
-        certificate: signing.certificate,
-        chain: signing.chain,
-        signing_time: signing.signing_time,
-        capabilities: true,
-    })
+    let certificate = SigningCertificate::new(signing.certificate, signing.chain)?;
+    let mut to_sign = data_to_sign(content, &certificate, signing.placement, signing.signing_time);
+    to_sign.content_type = signing.content_type.clone();
+    Ok(crate::pki::cms::sign(&to_sign, signer)?)
+}
+
+/// The same for data and a signature that is made elsewhere: what is to be signed, and then the message.
+pub fn prepare<'a>(
+    content: &'a [u8],
+    signer: &'a SigningCertificate,
+    placement: Placement,
+    signing_time: Timestamp,
+) -> Result<PreparedSignature<'a>, SmimeError> {
+    Ok(PreparedSignature::new(data_to_sign(content, signer, placement, signing_time))?)
+}
+
+fn data_to_sign<'a>(
+    content: &'a [u8],
+    signer: &'a SigningCertificate,
+    placement: Placement,
+    signing_time: Timestamp,
+) -> ContentToSign<'a> {
+    let detached = placement == Placement::Detached;
+    ContentToSign { content_type: ContentType::DATA, content, detached, signer, signing_time, capabilities: true }
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::members::{hexadecimal, instant, optional_instant, secret_text};
 use super::{Checkpoint, LogVerdict, StatementError};
-use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, sign};
+use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, SigningCertificate, sign};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, Fingerprint, Purpose, path};
 use crate::token::{SecurityLevel, Signature};
@@ -193,16 +193,16 @@ impl Response {
             known_log: self.known_log,
         };
         let content = Zeroizing::new(serde_json::to_vec(&form).map_err(|error| wrong_form(error.to_string()))?);
+        let cms = |source| StatementError::Cms { what: WHAT, source };
         let to_sign = ContentToSign {
             content_type: ContentType::STATEMENT_RESPONSE,
             content: &content,
             detached: false,
-            certificate,
-            chain: &[],
+            signer: &SigningCertificate::new(certificate, &[]).map_err(cms)?,
             signing_time: now,
             capabilities: false,
         };
-        let der = sign(&to_sign, signer).map_err(|source| StatementError::Cms { what: WHAT, source })?;
+        let der = sign(&to_sign, signer).map_err(cms)?;
         Ok(SignedResponse(Zeroizing::new(der)))
     }
 }

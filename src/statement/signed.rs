@@ -6,7 +6,7 @@ use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 
 use super::{LONGEST_STATEMENT, Statement, StatementError, Way};
-use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, sign};
+use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, SigningCertificate, sign};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, Fingerprint};
 use crate::token::Signature;
@@ -37,16 +37,16 @@ impl Statement {
         S: Signer<Signature> + DynSignatureAlgorithmIdentifier,
     {
         let content = self.to_json()?;
+        let cms = |source| StatementError::Cms { what: WHAT, source };
         let to_sign = ContentToSign {
             content_type: ContentType::STATEMENT,
             content: &content,
             detached: false,
-            certificate,
-            chain: &[],
+            signer: &SigningCertificate::new(certificate, &[]).map_err(cms)?,
             signing_time: now,
             capabilities: false,
         };
-        let der = sign(&to_sign, signer).map_err(|source| StatementError::Cms { what: WHAT, source })?;
+        let der = sign(&to_sign, signer).map_err(cms)?;
         SignedStatement::parse(&der)
     }
 }

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::pki::Certificate;
-use crate::pki::cms::{ContentToSign, sign};
+use crate::pki::cms::{ContentToSign, SigningCertificate, sign};
 use crate::pki::oid::ContentType;
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl, try_openssl};
 
@@ -49,8 +49,7 @@ impl Parties {
             content_type,
             content,
             detached: false,
-            certificate: &self.certificate,
-            chain,
+            signer: &SigningCertificate::new(&self.certificate, chain).unwrap(),
             signing_time: now(),
             capabilities: false,
         };

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokenkeep::carrier::{Carrier, Http};
-use tokenkeep::pki::cms::ContentToSign;
+use tokenkeep::pki::cms::{ContentToSign, SigningCertificate};
 use tokenkeep::pki::oid::ContentType;
 use tokenkeep::pki::{Certificate, Fingerprint, cms};
 use tokenkeep::smime::{self, Placement, Signing};
@@ -120,12 +120,12 @@ fn signs() -> bool {
             let key = token.keys().unwrap().into_iter().find(TokenKey::can_sign).unwrap();
             let mut certificates = token.certificates().unwrap().into_iter();
             let certificate = certificates.find(|certificate| certificate.id == *key.id()).unwrap();
+            let certificate = Certificate::from_der(&certificate.der).unwrap();
             let to_sign = ContentToSign {
                 content_type: if *as_statement { ContentType::STATEMENT } else { ContentType::DATA },
                 content: content.as_bytes(),
                 detached: false,
-                certificate: &Certificate::from_der(&certificate.der).unwrap(),
-                chain: &[],
+                signer: &SigningCertificate::new(&certificate, &[]).unwrap(),
                 signing_time: Timestamp::now(),
                 capabilities: false,
             };

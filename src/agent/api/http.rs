@@ -1,6 +1,6 @@
 //! HTTP/1.1 (RFC 9112) as far as this API needs it: one request after the other on a blocking connection.
 
-use std::io::{self, ErrorKind as IoErrorKind, Write};
+use std::io::{self, ErrorKind as IoErrorKind, IoSlice, Write};
 use std::os::unix::net::UnixStream;
 
 use serde::Serialize;
@@ -117,13 +117,16 @@ impl Connection {
     pub fn send(&mut self, answer: &Answer, keep_alive: bool) -> io::Result<()> {
         self.out.clear();
         write_head(&mut self.out, answer, keep_alive)?;
-        if answer.body.len() > KEPT {
-            self.stream.write_all(self.out.as_slice())?;
-            return self.stream.write_all(answer.body.as_slice());
-        }
-        // In one piece: most answers are small.
-        self.out.write_all(answer.body.as_slice())?;
-        self.stream.write_all(self.out.as_slice())
+        let (head, body) = (self.out.as_slice(), answer.body.as_slice());
+        // Mostly both go in one piece.
+        let sent = loop {
+            match self.stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+                Err(error) if error.kind() == IoErrorKind::Interrupted => {}
+                sent => break sent?,
+            }
+        };
+        self.stream.write_all(head.get(sent..).unwrap_or_default())?;
+        self.stream.write_all(body.get(sent.saturating_sub(head.len())..).unwrap_or_default())
     }
 
     /// Says what is wrong with a request, and that the connection ends with it.
@@ -172,6 +175,19 @@ impl Answer {
         Self::with_status(Status::OK, value)
     }
 
+    /// JSON of an object that has members, with bytes as one more: base64, which goes straight to its place.
+    pub fn json_and_bytes(object: &impl Serialize, name: &str, bytes: &[u8]) -> Result<Self, ApiError> {
+        let mut answer = Self::json(object)?;
+        let body = &mut answer.body;
+        body.reserve(name.len() + bytes.len() / 3 * 4 + 16);
+        body.unwrite(b"}");
+        // Into memory: nothing can fail.
+        let _ = write!(body, ",\"{name}\":\"");
+        body.write_base64(bytes);
+        let _ = body.write_all(b"\"}");
+        Ok(answer)
+    }
+
     /// JSON that is written already.
     pub fn json_text(text: &str) -> Self {
         let mut body = WipedBuffer::with_capacity(text.len());
@@ -192,7 +208,7 @@ impl Answer {
     }
 
     fn with_status(status: Status, value: &impl Serialize) -> Result<Self, ApiError> {
-        let mut body = WipedBuffer::with_capacity(1024);
+        let mut body = WipedBuffer::with_capacity(128);
         serde_json::to_writer(&mut body, value).map_err(|error| {
             ApiError::new(Status::FAULT, ErrorKind::Fault, format!("cannot write the answer: {error}"))
         })?;

@@ -4,7 +4,7 @@ use super::Desk;
 use super::bodies::{self, choice};
 use super::error::ApiError;
 use super::http::Answer;
-use crate::agent::act::{ActAnswer, ActRequest, Bytes, Choice, NoCarrier};
+use crate::agent::act::{ActAnswer, ActRequest, Choice, NoCarrier};
 use crate::agent::{Purpose, Usage};
 use crate::smime::{EncryptedMessage, Message};
 
@@ -29,11 +29,12 @@ impl Desk<'_> {
         let usage = Usage { peer: self.peer, purpose };
         match self.keystore.act(act, &mut self.keystore.person(&usage), &NoCarrier, &usage)? {
             ActAnswer::Decrypted { content, keyset, integrity_protected } => {
-                let content = Opened { keyset, integrity_protected, content };
-                Answer::json(&content)
+                let from = Opened { keyset, integrity_protected };
+                Answer::json_and_bytes(&from, "content", content.as_slice())
             }
             ActAnswer::ContentKey { key, keyset } => {
-                Answer::json(&ContentKey { content_encryption_key: key, keyset: keyset.to_string() })
+                let from = ContentKey { keyset: keyset.to_string() };
+                Answer::json_and_bytes(&from, "content_encryption_key", key.as_slice())
             }
             other => Err(ApiError::fault(format!("cannot decrypt: an act answered {other:?}"))),
         }
@@ -44,13 +45,11 @@ impl Desk<'_> {
 struct Opened {
     keyset: String,
     integrity_protected: bool,
-    content: Bytes,
 }
 
 #[derive(serde::Serialize)]
 struct ContentKey {
     keyset: String,
-    content_encryption_key: Bytes,
 }
 
 /// What a person is told about a message that is to be opened.

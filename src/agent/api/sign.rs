@@ -10,12 +10,10 @@ use super::bodies::{self, choice};
 use super::error::ApiError;
 use super::http::Answer;
 use super::keysets::{TokenOnWire, name_of};
-use crate::agent::act::Bytes;
 use crate::agent::{Identity, Keystore, Purpose, Usage};
 use crate::keyset::{KeysetError, refuse_expired};
 use crate::pki::Certificate;
-use crate::pki::oid::ContentType;
-use crate::smime::{self, Placement, Signing, SmimeError};
+use crate::smime::{self, Placement, SigningCertificate, SmimeError};
 use crate::token::{KeysetName, SignatureHash};
 
 /// What is the same for each signature with one key; kept for the next one on this connection.
@@ -24,7 +22,7 @@ pub struct Signatory {
     token: Option<String>,
     identity: Arc<Identity>,
     certificate: Certificate,
-    chain: Vec<Certificate>,
+    signing: SigningCertificate,
     /// Was a signature by this key found good with this certificate?
     proven: bool,
 }
@@ -48,12 +46,13 @@ impl Signatory {
             return Err(KeysetError::Refused(format!("cannot use the keyset {described}: {reason}")).into());
         };
         let chain = found.authority_certificate().and_then(|der| Certificate::from_der(der).ok());
+        let certificate = Certificate::from_der(&identity.certificate).map_err(unsigned)?;
         Ok(Self {
             keyset: request.keyset.clone(),
             token: request.token.clone(),
-            certificate: Certificate::from_der(&identity.certificate).map_err(|error| unsigned(&error.into()))?,
             identity: Arc::clone(identity),
-            chain: chain.into_iter().collect(),
+            signing: SigningCertificate::new(&certificate, chain.as_slice()).map_err(unsigned)?,
+            certificate,
             proven: false,
         })
     }
@@ -79,27 +78,19 @@ impl Desk<'_> {
             refuse_expired(&signatory.identity.keyset, now)?;
         }
         let content = request.content.as_slice();
-        let signing = Signing {
-            certificate: &signatory.certificate,
-            chain: &signatory.chain,
-            placement: if request.detached { Placement::Detached } else { Placement::Attached },
-            signing_time: now,
-            content_type: ContentType::DATA,
-        };
-        let prepared = smime::prepare(content, &signing).map_err(|error| unsigned(&error))?;
+        let placement = if request.detached { Placement::Detached } else { Placement::Attached };
+        let prepared = smime::prepare(content, &signatory.signing, placement, now).map_err(unsigned)?;
         let usage = Usage { peer: self.peer, purpose: purpose(content) };
         let hash = SignatureHash::usual_for(signatory.identity.algorithm);
         let signature = self.keystore.sign(&signatory.identity, hash, prepared.signed_attributes(), &usage)?;
         // Once for each key and connection: that the key is the certificate's, and that the token computes.
         if !signatory.proven {
-            prepared.check(signature.as_bytes()).map_err(|error| unsigned(&error.into()))?;
+            prepared.check(signature.as_bytes()).map_err(unsigned)?;
         }
-        let cms = prepared.finish(signature.as_bytes()).map_err(|error| unsigned(&error.into()))?;
-        let answer = Answer::json(&Signed {
-            keyset: signatory.identity.keyset.name.as_str(),
-            token: name_of(&signatory.identity.keyset.token),
-            cms: cms.into(),
-        });
+        let cms = prepared.finish(signature.as_bytes());
+        let keyset = &signatory.identity.keyset;
+        let by = SignedBy { keyset: keyset.name.as_str(), token: name_of(&keyset.token) };
+        let answer = Answer::json_and_bytes(&by, "cms", &cms);
         signatory.proven = true;
         self.signatory = Some(signatory);
         answer
@@ -107,10 +98,9 @@ impl Desk<'_> {
 }
 
 #[derive(Serialize)]
-struct Signed<'a> {
+struct SignedBy<'a> {
     keyset: &'a str,
     token: TokenOnWire<'a>,
-    cms: Bytes,
 }
 
 /// What a person is told about a content that is to be signed: its digest, and the subject of a mail.
@@ -148,7 +138,8 @@ fn subject(content: &[u8]) -> Option<String> {
     None
 }
 
-fn unsigned(error: &SmimeError) -> ApiError {
+fn unsigned(error: impl Into<SmimeError>) -> ApiError {
+    let error: SmimeError = error.into();
     KeysetError::Message { operation: "sign", reason: error.to_string() }.into()
 }
 

@@ -12,17 +12,19 @@ mod key_agreement;
 mod key_transport;
 pub(crate) mod recipient;
 mod signer_info;
+mod signing_certificate;
 
 pub use recipient::{KeyOperation, KeyResult, Recipient, RecipientKind};
 pub use signed_data::{ContentToSign, PreparedSignature, SignedMessage, sign};
 pub use signer_info::SignatureCheck;
+pub use signing_certificate::SigningCertificate;
 
 use const_oid::ObjectIdentifier;
 use der::Encode;
 
 use super::{Certificate, DistinguishedName, PkiError, SerialNumber};
 use crate::pki::oid::ContentType;
-use tlv::{Element, Elements, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, context, context_constructed, element};
+use tlv::{Element, Elements, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, context, context_constructed, element, header_of};
 
 /// The outermost structure of a message, in definite lengths: its type, and the bytes of what it holds.
 pub(crate) fn open_content_info(bytes: &[u8], what: &'static str) -> Result<(ContentType, Vec<u8>), PkiError> {
@@ -36,7 +38,8 @@ pub(crate) fn open_content_info(bytes: &[u8], what: &'static str) -> Result<(Con
 
 /// A `ContentInfo` of this type around DER.
 pub(crate) fn content_info(content_type: ObjectIdentifier, content: &[u8]) -> Vec<u8> {
-    element(SEQUENCE, &[&oid(content_type), &element(context_constructed(0), &[content])])
+    // The whole message is copied once, and not once more for each of the elements around it.
+    element(SEQUENCE, &[&oid(content_type), &header_of(context_constructed(0), content.len()), content])
 }
 
 fn oid(oid: ObjectIdentifier) -> Vec<u8> {

@@ -1,19 +1,21 @@
 //! SignedData (RFC 5652 §5): content, and signatures over it with signed attributes.
 
+use std::sync::LazyLock;
+
+use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5911;
 use der::Encode;
 use jiff::Timestamp;
 use signature::Signer;
-use spki::{AlgorithmIdentifierOwned, DynSignatureAlgorithmIdentifier, SignatureBitStringEncoding};
+use spki::{DynSignatureAlgorithmIdentifier, SignatureBitStringEncoding};
 
 use super::signer_info::{SignatureCheck, SignerInfo};
 use super::tlv::{
     Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element, set_of,
 };
-use super::{CertificateId, algorithm, content_info, oid, open_content_info};
+use super::{SigningCertificate, content_info, oid, open_content_info};
 use crate::pki::oid::ContentType;
-use crate::pki::public_key::PublicKey;
-use crate::pki::signature::{Hash, Scheme, verify_with};
+use crate::pki::signature::Hash;
 use crate::pki::{Certificate, PkiError, time};
 
 const WHAT: &str = "a signed message";
@@ -34,18 +36,16 @@ pub struct ContentToSign<'a> {
     pub content: &'a [u8],
     /// Whether the content stays outside (a detached signature).
     pub detached: bool,
-    /// The signer's certificate.
-    pub certificate: &'a Certificate,
-    /// Further certificates to send along, the issuer's first.
-    pub chain: &'a [Certificate],
+    /// The signer's certificate, and those to send along.
+    pub signer: &'a SigningCertificate,
     /// The signing time attribute.
     pub signing_time: Timestamp,
     /// Whether to say which ciphers the signer's program reads (sMIMECapabilities, RFC 8551 §2.5.2).
     pub capabilities: bool,
 }
 
-/// Signs once; answers a DER `ContentInfo`. Refused when the signer's algorithm does not fit the certificate's key, or the
-/// certificate is not for signing. The signature is checked with the certificate before it is given out.
+/// Signs once; answers a DER `ContentInfo`. Refused when the signer's algorithm does not fit the certificate's key. The
+/// signature is checked with the certificate before it is given out.
 pub fn sign<S, G>(to_sign: &ContentToSign<'_>, signer: &S) -> Result<Vec<u8>, PkiError>
 where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
@@ -55,37 +55,28 @@ where
         .signature_algorithm_identifier()
         .map_err(|error| PkiError::unsupported("the signing key", error.to_string()))?;
     let prepared = PreparedSignature::new(to_sign.clone())?;
-    if prepared.algorithm != signature_algorithm {
+    if *to_sign.signer.algorithm() != signature_algorithm {
         return Err(PkiError::unsupported("the signing key", "it does not belong to the signer's certificate"));
     }
     let signature =
         signer.try_sign(&prepared.signed_attributes).map_err(|source| PkiError::Sign { what: WHAT, source })?;
     let signature = signature.to_bitstring().map_err(PkiError::encode("a signature"))?;
     prepared.check(signature.raw_bytes())?;
-    prepared.finish(signature.raw_bytes())
+    Ok(prepared.finish(signature.raw_bytes()))
 }
 
 /// A message that lacks nothing but its signature, for whoever has a signature made elsewhere.
 #[derive(Debug)]
 pub struct PreparedSignature<'a> {
     to_sign: ContentToSign<'a>,
-    key: PublicKey,
-    algorithm: AlgorithmIdentifierOwned,
-    scheme: Scheme,
     signed_attributes: Vec<u8>,
 }
 
 impl<'a> PreparedSignature<'a> {
-    /// Refused when the certificate is not for signing.
+    /// Refused when the signing time is before 1970.
     pub fn new(to_sign: ContentToSign<'a>) -> Result<Self, PkiError> {
-        let key = to_sign.certificate.public_key()?;
-        let algorithm = key.signature_algorithm();
-        if !to_sign.certificate.can_sign() {
-            return Err(PkiError::unsupported("the signer's certificate", "its key usage does not allow signing"));
-        }
-        let scheme = Scheme::from_algorithm(&algorithm)?;
-        let signed_attributes = set_of(SET, to_sign.attributes(scheme.hash())?);
-        Ok(Self { to_sign, key, algorithm, scheme, signed_attributes })
+        let signed_attributes = set_of(SET, to_sign.attributes(to_sign.signer.scheme().hash())?);
+        Ok(Self { to_sign, signed_attributes })
     }
 
     /// What is signed: the DER of the signed attributes (RFC 5652 §5.4), hashed as is usual for the certificate's key.
@@ -95,12 +86,12 @@ impl<'a> PreparedSignature<'a> {
 
     /// Is it a signature by the certificate's key?
     pub fn check(&self, signature: &[u8]) -> Result<(), PkiError> {
-        verify_with(WHAT, &self.key, self.scheme, &self.signed_attributes, signature)
+        self.to_sign.signer.check(WHAT, &self.signed_attributes, signature)
     }
 
     /// The message, a DER `ContentInfo`.
-    pub fn finish(self, signature: &[u8]) -> Result<Vec<u8>, PkiError> {
-        let digest_algorithm = element(SEQUENCE, &[&oid(self.scheme.hash().oid())]);
+    pub fn finish(self, signature: &[u8]) -> Vec<u8> {
+        let signer = self.to_sign.signer;
         // In the message the attributes are tagged [0]; the SET tag is what was signed.
         let mut attributes = self.signed_attributes;
         if let Some(tag) = attributes.first_mut() {
@@ -110,21 +101,32 @@ impl<'a> PreparedSignature<'a> {
             SEQUENCE,
             &[
                 &element(INTEGER, &[&[1]]),
-                &CertificateId::of(self.to_sign.certificate).to_der()?,
-                &digest_algorithm,
+                &signer.identifier,
+                &signer.digest_algorithm,
                 &attributes,
-                &algorithm(&self.algorithm)?,
+                &signer.signature_algorithm,
                 &element(OCTET_STRING, &[signature]),
             ],
         );
-        Ok(content_info(rfc5911::ID_SIGNED_DATA, &self.to_sign.signed_data(&digest_algorithm, &signer_info)))
+        content_info(rfc5911::ID_SIGNED_DATA, &self.to_sign.signed_data(&signer_info))
     }
+}
+
+/// The attribute sMIMECapabilities.
+static CAPABILITIES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let ciphers = [rfc5911::ID_AES_256_GCM, rfc5911::ID_AES_256_CBC, rfc5911::ID_AES_128_GCM, rfc5911::ID_AES_128_CBC];
+    let ciphers = ciphers.map(|cipher| element(SEQUENCE, &[&oid(cipher)]));
+    attribute(rfc5911::SMIME_CAPABILITIES, &element(SEQUENCE, &[&ciphers.concat()]))
+});
+
+/// An attribute with one value.
+fn attribute(kind: ObjectIdentifier, value: &[u8]) -> Vec<u8> {
+    element(SEQUENCE, &[&oid(kind), &element(SET, &[value])])
 }
 
 impl ContentToSign<'_> {
     /// RFC 5652 §11, RFC 8551 §2.5: content type, digest, time, and what we can read.
     fn attributes(&self, hash: Hash) -> Result<Vec<Vec<u8>>, PkiError> {
-        let attribute = |kind, value: &[u8]| element(SEQUENCE, &[&oid(kind), &element(SET, &[value])]);
         let time = time::to_x509(self.signing_time)?.to_der().map_err(PkiError::encode("a time"))?;
         let content_type = element(OBJECT_IDENTIFIER, &[self.content_type.as_contents()]);
         let digest = element(OCTET_STRING, &[&hash.digest(self.content)]);
@@ -134,19 +136,12 @@ impl ContentToSign<'_> {
             attribute(rfc5911::ID_SIGNING_TIME, &time),
         ];
         if self.capabilities {
-            let capability = |cipher| element(SEQUENCE, &[&oid(cipher)]);
-            let ciphers = [
-                capability(rfc5911::ID_AES_256_GCM),
-                capability(rfc5911::ID_AES_256_CBC),
-                capability(rfc5911::ID_AES_128_GCM),
-                capability(rfc5911::ID_AES_128_CBC),
-            ];
-            attributes.push(attribute(rfc5911::SMIME_CAPABILITIES, &element(SEQUENCE, &[&ciphers.concat()])));
+            attributes.push(CAPABILITIES.clone());
         }
         Ok(attributes)
     }
 
-    fn signed_data(&self, digest_algorithm: &[u8], signer_info: &[u8]) -> Vec<u8> {
+    fn signed_data(&self, signer_info: &[u8]) -> Vec<u8> {
         // RFC 5652 §5.1: version 3 unless the content is plain data.
         let version = if self.content_type == ContentType::DATA { 1 } else { 3 };
         let content = if self.detached {
@@ -155,14 +150,13 @@ impl ContentToSign<'_> {
             element(context_constructed(0), &[&element(OCTET_STRING, &[self.content])])
         };
         let content_type = element(OBJECT_IDENTIFIER, &[self.content_type.as_contents()]);
-        let certificates = std::iter::once(self.certificate).chain(self.chain).map(|one| one.as_der().to_vec());
         element(
             SEQUENCE,
             &[
                 &element(INTEGER, &[&[version]]),
-                &element(SET, &[digest_algorithm]),
+                &element(SET, &[&self.signer.digest_algorithm]),
                 &element(SEQUENCE, &[&content_type, &content]),
-                &set_of(context_constructed(0), certificates.collect()),
+                &self.signer.certificates,
                 &element(SET, &[signer_info]),
             ],
         )

@@ -127,19 +127,30 @@ pub(crate) fn header(bytes: &[u8]) -> Option<(usize, Option<usize>)> {
 pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut element = Vec::with_capacity(length + 6);
-    element.push(tag);
-    if let Ok(short @ 0..=0x7f) = u8::try_from(length) {
-        element.push(short);
-    } else {
-        let octets = length.to_be_bytes();
-        let octets: Vec<u8> = octets.into_iter().skip_while(|octet| *octet == 0).collect();
-        element.push(0x80 | u8::try_from(octets.len()).unwrap_or(8));
-        element.extend(octets);
-    }
+    push_header(&mut element, tag, length);
     for part in parts {
         element.extend_from_slice(part);
     }
     element
+}
+
+/// Tag and length of an element, for whoever puts the value behind it.
+pub(crate) fn header_of(tag: u8, length: usize) -> Vec<u8> {
+    let mut header = Vec::with_capacity(6);
+    push_header(&mut header, tag, length);
+    header
+}
+
+fn push_header(to: &mut Vec<u8>, tag: u8, length: usize) {
+    to.push(tag);
+    if let Ok(short @ 0..=0x7f) = u8::try_from(length) {
+        to.push(short);
+    } else {
+        let octets = length.to_be_bytes();
+        let zeros = octets.iter().take_while(|octet| **octet == 0).count();
+        to.push(0x80 | u8::try_from(octets.len() - zeros).unwrap_or(8));
+        to.extend(octets.into_iter().skip(zeros));
+    }
 }
 
 /// A SET OF (or another tag in its place) of these elements, sorted as DER wants.

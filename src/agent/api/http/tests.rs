@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use super::{Answer, Connection, KEPT, PIECE, Request, decoded, parse};
+use crate::agent::act::Bytes;
 use crate::agent::api::error::{ApiError, Status};
 
 fn head(text: &str) -> Result<Option<Request>, ApiError> {
@@ -147,5 +148,25 @@ fn a_body_gets_room_as_it_comes_and_not_as_it_is_announced() {
         writing.join().unwrap();
         let room = connection.buffer.capacity();
         assert!(connection.buffer.len() >= sent && room <= 2 * (sent + KEPT + PIECE), "{sent} bytes: room for {room}");
+    }
+}
+
+#[test]
+fn bytes_are_one_more_member_and_an_answer_of_any_length_comes_whole() {
+    for length in [0, 1, 2, 3, 1_000_000] {
+        let bytes = vec![0xfb; length];
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let reading = thread::spawn(move || {
+            let mut rest = String::new();
+            theirs.read_to_string(&mut rest).unwrap();
+            rest
+        });
+        let object = serde_json::json!({ "keyset": "\"}" });
+        Connection::new(ours).send(&Answer::json_and_bytes(&object, "cms", &bytes).unwrap(), true).unwrap();
+        let said = reading.join().unwrap();
+        let (head, body) = said.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");
+        let expected = serde_json::json!({ "keyset": "\"}", "cms": Bytes::from(bytes) });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap(), expected);
     }
 }

@@ -7,7 +7,7 @@ struct Signer1 {
     files: Files,
     root: String,
     certificate: Certificate,
-    authority: Certificate,
+    signing: SigningCertificate,
     key: SoftwareKey,
 }
 
@@ -16,7 +16,8 @@ fn signer(key: SoftwareKey) -> Signer1 {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let root = files.put_certificate("root.pem", &authority.certificate);
     let certificate = authority.issue("signing", "Example, User", &key);
-    Signer1 { files, root, certificate, authority: authority.certificate, key }
+    let signing = SigningCertificate::new(&certificate, &[authority.certificate]).unwrap();
+    Signer1 { files, root, certificate, signing, key }
 }
 
 impl Signer1 {
@@ -25,8 +26,7 @@ impl Signer1 {
             content_type: ContentType::DATA,
             content,
             detached,
-            certificate: &self.certificate,
-            chain: std::slice::from_ref(&self.authority),
+            signer: &self.signing,
             signing_time: now(),
             capabilities: true,
         }
@@ -217,8 +217,7 @@ fn keys_and_certificates_that_do_not_fit_are_refused() {
     assert!(matches!(error, PkiError::WrongSignature(_)), "{error}");
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let encryption = authority.issue("encryption", "User", &signer.key);
-    let to_sign = ContentToSign { certificate: &encryption, ..signer.to_sign(CONTENT, false) };
-    assert!(sign(&to_sign, &signer.key).unwrap_err().to_string().contains("key usage"));
+    assert!(SigningCertificate::new(&encryption, &[]).unwrap_err().to_string().contains("key usage"));
 }
 
 #[test]
