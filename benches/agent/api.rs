@@ -1,4 +1,5 @@
-//! The agent's own API: `POST /v1/sign` on a connection that is kept, a content in, a signed CMS message out.
+//! The agent's own API on a connection that is kept: `POST /v1/sign`, a content in, a signed CMS message out; and
+//! `POST /v1/decrypt`, an encrypted message in, its content out.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,46 +11,65 @@ use base64::prelude::BASE64_STANDARD;
 use crate::direct::MESSAGE;
 use crate::measure::Contender;
 
-/// Signs by a keyset, a connection a thread.
-pub struct Signing {
+/// One request again and again, a connection a thread.
+pub struct Asking {
     socket: PathBuf,
     request: Vec<u8>,
+    /// What is in every right answer's body.
+    expected: String,
 }
 
-impl Signing {
-    pub fn new(socket: &Path, keyset: &str) -> Self {
+impl Asking {
+    /// Signs by a keyset.
+    pub fn to_sign(socket: &Path, keyset: &str) -> Self {
         let content = BASE64_STANDARD.encode(MESSAGE);
         let body = format!("{{\"content\":\"{content}\",\"detached\":true,\"keyset\":\"{keyset}\"}}");
-        let head = "POST /v1/sign HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n";
+        // A SEQUENCE of more than 255 bytes.
+        Self::new(socket, "sign", &body, "\"cms\":\"MII".to_owned())
+    }
+
+    /// Decrypts what was encrypted to a keyset; `content` is what comes out.
+    pub fn to_decrypt(socket: &Path, keyset: &str, message: &[u8], content: &[u8]) -> Self {
+        let message = BASE64_STANDARD.encode(message);
+        let body = format!("{{\"message\":\"{message}\",\"keyset\":\"{keyset}\"}}");
+        Self::new(socket, "decrypt", &body, format!("\"content\":\"{}\"", BASE64_STANDARD.encode(content)))
+    }
+
+    fn new(socket: &Path, what: &str, body: &str, expected: String) -> Self {
+        let head = format!("POST /v1/{what} HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n");
         let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes();
-        Self { socket: socket.to_owned(), request }
+        Self { socket: socket.to_owned(), request, expected }
     }
 }
 
-impl Contender for Signing {
+impl Contender for Asking {
     fn worker(&self) -> Box<dyn FnMut() + '_> {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         let mut buffer = vec![0; 64 * 1024];
         Box::new(move || {
             stream.write_all(&self.request).unwrap();
             let mut length = 0;
-            loop {
+            let body = loop {
                 let read = stream.read(&mut buffer[length..]).unwrap();
                 assert!(read > 0, "the agent hung up");
                 length += read;
-                if is_whole(&buffer[..length]) {
-                    break;
+                if let Some(body) = body(&buffer[..length]) {
+                    break body;
                 }
-            }
-            assert!(buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&buffer[..length]));
+            };
+            let found = body.windows(self.expected.len()).any(|window| window == self.expected.as_bytes());
+            assert!(found, "{}", String::from_utf8_lossy(&buffer[..length]));
         })
     }
 }
 
-/// Has all of the answer come that its head announces?
-fn is_whole(answer: &[u8]) -> bool {
-    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
-    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).expect("a length");
-    answer.len() >= end + 4 + length.trim().parse::<usize>().unwrap()
+/// The body of an answer, as soon as all of it has come that its head announces.
+fn body(answer: &[u8]) -> Option<&[u8]> {
+    let mut fields = [httparse::EMPTY_HEADER; 16];
+    let mut response = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(head) = response.parse(answer).unwrap() else { return None };
+    assert_eq!(response.code, Some(200), "{}", String::from_utf8_lossy(answer));
+    let length = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
+    let length: usize = str::from_utf8(length.expect("a length").value).unwrap().parse().unwrap();
+    answer.get(head..head + length)
 }

@@ -3,6 +3,7 @@
 use tokenkeep::token::{FastSigner, KeyTransport, SignatureHash, TokenKey};
 
 use crate::measure::Contender;
+use crate::raw::Given;
 use crate::stage::Stage;
 
 /// What is signed: about as long as what an SSH client has its agent sign.
@@ -29,21 +30,23 @@ impl Contender for Signing {
 /// Decrypting and agreeing, an unlock each.
 pub struct Reading {
     key: TokenKey,
-    ciphertext: Vec<u8>,
+    given: Given,
 }
 
 impl Reading {
     pub fn new(key: &TokenKey) -> Self {
-        Self { key: key.clone(), ciphertext: Stage::ciphertext_for(key) }
+        Self { key: key.clone(), given: Stage::given_to(key) }
     }
 }
 
 impl Contender for Reading {
     fn worker(&self) -> Box<dyn FnMut() + '_> {
         let unlock = || self.key.token().under_standing_log_in().unwrap();
-        if self.key.algorithm().is_elliptic_curve() {
-            return Box::new(move || drop(unlock().agree(&self.key, self.key.public_key_der()).unwrap()));
+        match &self.given {
+            Given::Point(_) => Box::new(move || drop(unlock().agree(&self.key, self.key.public_key_der()).unwrap())),
+            Given::Ciphertext(ciphertext) => {
+                Box::new(move || drop(unlock().decrypt(&self.key, KeyTransport::Pkcs1v15, ciphertext).unwrap()))
+            }
         }
-        Box::new(move || drop(unlock().decrypt(&self.key, KeyTransport::Pkcs1v15, &self.ciphertext).unwrap()))
     }
 }

@@ -5,15 +5,19 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
+use p256::elliptic_curve::sec1::ToSec1Point;
 
+use crate::direct::MESSAGE;
 use crate::measure::{Contender, Plan, measure};
+use crate::memory::{self, Processes};
 use crate::peers;
+use crate::raw::Given;
 use crate::ssh;
-use crate::stage::run_on;
+use crate::stage::{encrypted_to, run_on};
 use crate::support::machine::{TokenKind, softhsm_module};
 use crate::support::story::Story;
 use crate::{THREADS, api, raw};
@@ -24,19 +28,26 @@ const PIN: &str = Story::USER_PIN;
 
 /// Enrolls, starts the agent, and runs this program beside it.
 pub fn set_up_and_run() {
-    let mut story = Story::begin_with_keys(TokenKind::SoftHsm, "p256", "rsa-2048");
+    let mut story = Story::begin_with_keys(TokenKind::SoftHsm, "p256", "p256");
     story.machine.write_secret("pin1", PIN);
     story.issue("elliptic@example.org", "elliptic.letter").ok();
     let new = ["--level", "low", "--new-token", "--new-pin-source", "file:pin1"];
     story.tokenkeep(&[&["enroll", "--letter", "elliptic.letter", "--keyset", LABEL], &new[..]].concat()).ok();
-    // What a signing key is, the authority's profile says.
-    let profile = story.machine.read_text("profiles/signing.toml").replace("\"p256\"", "\"rsa-2048\"");
-    story.machine.write("profiles/signing.toml", profile);
+    // What keys there are, the authority's profiles say.
+    for profile in ["profiles/signing.toml", "profiles/encryption.toml"] {
+        let text = story.machine.read_text(profile).replace("\"p256\"", "\"rsa-2048\"");
+        story.machine.write(profile, text);
+    }
     story.authority.kill();
     story.authority.serve(&story.machine);
     story.issue("rsa@example.org", "rsa.letter").ok();
     let there = ["--level", "low", "--token", LABEL, "--pin-source", "file:pin1"];
     story.tokenkeep(&[&["enroll", "--letter", "rsa.letter", "--keyset", "rsa"], &there[..]].concat()).ok();
+    story.machine.write("content", MESSAGE);
+    for keyset in [LABEL, "rsa"] {
+        let (to, out) = (format!("{keyset}@example.org"), format!("{keyset}.p7m"));
+        story.tokenkeep(&["encrypt", "--to", &to, "--not-to-self", "--in", "content", "--out", &out]).ok();
+    }
     story.authority.kill();
 
     let socket = story.machine.file("runtime/tokenkeep/agent/ssh.sock");
@@ -95,26 +106,52 @@ impl Token {
 
     /// The signing key of this kind.
     pub fn signing(&self, elliptic: bool) -> raw::Signing {
+        let handle = self.key(elliptic, Attribute::Sign(true));
+        raw::Signing::new(self.pkcs11.clone(), self.slot, self.bytes(handle, AttributeType::Id), elliptic)
+    }
+
+    /// The key of this kind that decrypts or agrees.
+    pub fn reading(&self, elliptic: bool) -> raw::Reading {
+        let handle = self.key(elliptic, if elliptic { Attribute::Derive(true) } else { Attribute::Decrypt(true) });
+        let given = if elliptic {
+            Given::Point(p256::AffinePoint::GENERATOR.to_sec1_point(false).as_bytes().to_vec())
+        } else {
+            let number = |kind| rsa::BoxedUint::from_be_slice_vartime(&self.bytes(handle, kind));
+            let public = rsa::RsaPublicKey::new(number(AttributeType::Modulus), number(AttributeType::PublicExponent));
+            Given::Ciphertext(encrypted_to(&public.unwrap()))
+        };
+        raw::Reading::new(self.pkcs11.clone(), self.slot, self.bytes(handle, AttributeType::Id), given)
+    }
+
+    fn key(&self, elliptic: bool, does: Attribute) -> ObjectHandle {
         let kind = if elliptic { KeyType::EC } else { KeyType::RSA };
-        let template = [
-            Attribute::Class(ObjectClass::PRIVATE_KEY),
-            Attribute::Token(true),
-            Attribute::Sign(true),
-            Attribute::KeyType(kind),
-        ];
-        let handle = self.session.find_objects(&template).unwrap()[0];
-        let attributes = self.session.get_attributes(handle, &[AttributeType::Id]).unwrap();
-        let [Attribute::Id(id)] = attributes.as_slice() else { panic!("a key without CKA_ID") };
-        raw::Signing::new(self.pkcs11.clone(), self.slot, id.clone(), elliptic)
+        let template =
+            [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true), Attribute::KeyType(kind), does];
+        self.session.find_objects(&template).unwrap()[0]
+    }
+
+    fn bytes(&self, key: ObjectHandle, kind: AttributeType) -> Vec<u8> {
+        match self.session.get_attributes(key, &[kind]).unwrap().remove(0) {
+            Attribute::Id(bytes) | Attribute::Modulus(bytes) | Attribute::PublicExponent(bytes) => bytes,
+            other => panic!("{other:?}"),
+        }
     }
 }
 
 pub fn measure_all(plan: &Plan) {
     let token = Token::open(&softhsm_module());
     let agent = PathBuf::from(std::env::var_os(AGENT).unwrap());
+    let api = agent.with_file_name("api.sock");
     let mut connection = ssh::Connection::open(&agent);
     assert!(connection.log_in(LABEL, PIN), "the agent did not log in");
     let keys = connection.keys();
+    if let Some(signatures) = memory::signatures() {
+        let key = keys.iter().find(|key| key.comment.starts_with(LABEL)).unwrap();
+        let agent_processes = Processes::of(agent.parent().unwrap());
+        agent_processes.watch("P-256", "agent-ssh", &ssh::Signing::new(&agent, key), signatures);
+        agent_processes.watch("P-256", "agent-api", &api::Asking::to_sign(&api, LABEL), signatures);
+        return;
+    }
     let ssh_agent = peers::SshAgent::start(PIN);
     let p11_kit = peers::p11_kit_client().map(|module| Token::open(&module));
     let kinds = [("RSA-2048", "ssh-rsa", "rsa", false), ("P-256", "ecdsa-sha2-nistp256", LABEL, true)];
@@ -124,7 +161,7 @@ pub fn measure_all(plan: &Plan) {
         let through_agent = ssh::Signing::new(&agent, key);
         let mut contenders: Vec<(&str, Box<dyn Contender>)> =
             vec![("raw", Box::new(raw)), ("agent-ssh", Box::new(through_agent))];
-        contenders.push(("agent-api", Box::new(api::Signing::new(&agent.with_file_name("api.sock"), keyset))));
+        contenders.push(("agent-api", Box::new(api::Asking::to_sign(&api, keyset))));
         if let Some(peer) = &ssh_agent {
             assert!(peer.keys().iter().any(|other| other.blob == key.blob), "ssh-agent has another key");
             contenders.push(("peer ssh-agent", Box::new(ssh::Signing::new(&peer.socket, key))));
@@ -136,6 +173,14 @@ pub fn measure_all(plan: &Plan) {
             contenders.iter().map(|(who, contender)| (*who, &**contender)).collect();
         for threads in THREADS {
             measure(plan, name, threads, &contenders);
+        }
+    }
+    for (name, keyset, elliptic) in [("RSA-2048-decrypt", "rsa", false), ("P-256-ecdh", LABEL, true)] {
+        let raw = token.reading(elliptic);
+        let message = std::fs::read(format!("{keyset}.p7m")).unwrap();
+        let through_agent = api::Asking::to_decrypt(&api, keyset, &message, &MESSAGE);
+        for threads in THREADS {
+            measure(plan, name, threads, &[("raw", &raw), ("agent-api", &through_agent)]);
         }
     }
 }

@@ -9,8 +9,10 @@
 //! Prints a line each, `RSA-2048 signer threads=2 OPS RATIO p50 p99`: signatures in a second (the median of the rounds),
 //! their share of raw, and how long half and 99 of 100 of them took, in microseconds.
 //!
-//! Quick by default (about a minute). `TOKENKEEP_BENCH_ROUNDS` (3) and `TOKENKEEP_BENCH_SLICE_MS` (250) make it longer;
-//! `TOKENKEEP_BENCH_ONLY=P-256` measures what contains that text.
+//! Quick by default (about a minute and a half). `TOKENKEEP_BENCH_ROUNDS` (3) and `TOKENKEEP_BENCH_SLICE_MS` (250) make it
+//! longer; `TOKENKEEP_BENCH_ONLY=P-256` measures what contains that text. `TOKENKEEP_BENCH_SIGNATURES=1000000` looks at the
+//! agent's memory instead: `P-256 agent-ssh signatures=10000 broker RSS PSS worker RSS PSS MICROS`, in KiB, and the time
+//! that a signature took the worker.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,6 +30,7 @@ mod api;
 mod direct;
 mod doors;
 mod measure;
+mod memory;
 mod peers;
 mod raw;
 mod ssh;
@@ -45,6 +48,10 @@ fn main() {
         Ok("direct") => direct(&plan),
         Ok(_) => doors::measure_all(&plan),
         Err(_) => {
+            if memory::signatures().is_some() {
+                println!("# what, by whom, how many, VmRSS and Pss of both processes in KiB, the worker's us for each");
+                return doors::set_up_and_run();
+            }
             println!("# what, by whom, threads, operations/s, share of raw, p50 and p99 in microseconds");
             stage::set_up_and_run();
             doors::set_up_and_run();
@@ -62,7 +69,7 @@ fn direct(plan: &Plan) {
         }
     }
     for (name, key) in stage.reading_keys() {
-        let raw = raw::Reading::new(&stage, &key);
+        let raw = raw::Reading::of(&stage, &key);
         let direct = direct::Reading::new(&key);
         for threads in THREADS {
             measure(plan, &name, threads, &[("raw", &raw), ("unlock", &direct)]);

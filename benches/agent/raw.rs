@@ -6,13 +6,13 @@
 use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
-use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use tokenkeep::token::TokenKey;
 
 use crate::measure::Contender;
-use crate::stage::{Stage, agreed_secret, peer_point};
+use crate::stage::{Stage, agreed_secret};
 
 /// `C_SignInit` and `C_Sign`, by any module.
 pub struct Signing {
@@ -45,39 +45,48 @@ impl Contender for Signing {
 }
 
 /// `C_DecryptInit` and `C_Decrypt` (RSA), or `C_DeriveKey` and what follows it (ECDH).
-pub struct Reading<'a> {
-    stage: &'a Stage,
-    key: TokenKey,
-    ciphertext: Vec<u8>,
+pub struct Reading {
+    pkcs11: Pkcs11,
+    slot: Slot,
+    id: Vec<u8>,
+    given: Given,
 }
 
-impl<'a> Reading<'a> {
-    pub fn new(stage: &'a Stage, key: &TokenKey) -> Self {
-        Self { stage, key: key.clone(), ciphertext: Stage::ciphertext_for(key) }
+/// What a key that reads is given.
+pub enum Given {
+    /// RSA: what was encrypted to it
+    Ciphertext(Vec<u8>),
+    /// ECDH: the other side's point
+    Point(Vec<u8>),
+}
+
+impl Reading {
+    pub fn of(stage: &Stage, key: &TokenKey) -> Self {
+        Self::new(stage.pkcs11.clone(), stage.slot, key.id().as_bytes().to_vec(), Stage::given_to(key))
+    }
+
+    /// With the key of this `CKA_ID`. Somebody is logged in.
+    pub fn new(pkcs11: Pkcs11, slot: Slot, id: Vec<u8>, given: Given) -> Self {
+        Self { pkcs11, slot, id, given }
     }
 }
 
-impl Contender for Reading<'_> {
+impl Contender for Reading {
     fn worker(&self) -> Box<dyn FnMut() + '_> {
-        let (session, handle) = session_with(self.stage, &self.key);
-        if self.key.algorithm().is_elliptic_curve() {
-            let point = peer_point(&self.key);
-            return Box::new(move || {
-                let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &point));
+        let session = self.pkcs11.open_rw_session(self.slot).unwrap();
+        let handle = private_key(&session, &self.id);
+        match &self.given {
+            Given::Point(point) => Box::new(move || {
+                let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), point));
                 let secret = session.derive_key(&mechanism, handle, &agreed_secret()).unwrap();
-                session.get_attributes(secret, &[cryptoki::object::AttributeType::Value]).unwrap();
+                session.get_attributes(secret, &[AttributeType::Value]).unwrap();
                 session.destroy_object(secret).unwrap();
-            });
+            }),
+            Given::Ciphertext(ciphertext) => {
+                Box::new(move || drop(session.decrypt(&Mechanism::RsaPkcs, handle, ciphertext).unwrap()))
+            }
         }
-        let ciphertext = &self.ciphertext;
-        Box::new(move || drop(session.decrypt(&Mechanism::RsaPkcs, handle, ciphertext).unwrap()))
     }
-}
-
-fn session_with(stage: &Stage, key: &TokenKey) -> (Session, ObjectHandle) {
-    let session = stage.session();
-    let handle = private_key(&session, key.id().as_bytes());
-    (session, handle)
 }
 
 fn private_key(session: &Session, id: &[u8]) -> ObjectHandle {

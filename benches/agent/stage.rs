@@ -5,10 +5,11 @@ use cryptoki::context::Pkcs11;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
-use rsa::pkcs8::DecodePublicKey;
 use spki::SubjectPublicKeyInfoRef;
 use spki::der::{Decode, Encode};
 use tokenkeep::token::{KeyAlgorithm, KeyId, Module, Pin, RsaSize, SecurityLevel, Token, TokenKey};
+
+use crate::raw::Given;
 
 /// Set, to what is measured, in the process that measures: SoftHSM reads its configuration from the environment of its
 /// process.
@@ -107,21 +108,20 @@ impl Stage {
         self.token.find_key(&id).unwrap().unwrap()
     }
 
-    /// A content-encryption key encrypted to this one; nothing for a key on a curve.
-    pub fn ciphertext_for(key: &TokenKey) -> Vec<u8> {
+    /// A content-encryption key encrypted to this one; the point of a key on a curve, which agrees with itself.
+    pub fn given_to(key: &TokenKey) -> Given {
+        let spki = SubjectPublicKeyInfoRef::from_der(key.public_key_der()).unwrap();
         if key.algorithm().is_elliptic_curve() {
-            return Vec::new();
+            return Given::Point(spki.subject_public_key.as_bytes().unwrap().to_vec());
         }
-        let public = rsa::RsaPublicKey::from_public_key_der(key.public_key_der()).unwrap();
-        let mut random = rsa::rand_core::UnwrapErr(getrandom::SysRng);
-        public.encrypt(&mut random, rsa::Pkcs1v15Encrypt, &[7; 32]).unwrap()
+        Given::Ciphertext(encrypted_to(&rsa::RsaPublicKey::try_from(spki).unwrap()))
     }
 }
 
-/// The point of a key on a curve: it agrees with itself.
-pub fn peer_point(key: &TokenKey) -> Vec<u8> {
-    let spki = SubjectPublicKeyInfoRef::from_der(key.public_key_der()).unwrap();
-    spki.subject_public_key.as_bytes().unwrap().to_vec()
+/// A content-encryption key encrypted to this one.
+pub fn encrypted_to(key: &rsa::RsaPublicKey) -> Vec<u8> {
+    let mut random = rsa::rand_core::UnwrapErr(getrandom::SysRng);
+    key.encrypt(&mut random, rsa::Pkcs1v15Encrypt, &[7; 32]).unwrap()
 }
 
 /// A secret that can be read out.

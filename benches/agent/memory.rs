@@ -1,0 +1,80 @@
+//! Whether the agent's memory stays what it is: many signatures at each door, and what both processes hold meanwhile.
+//!
+//! Also tells what a signature costs the worker: its time on a core depends less on what else the machine does than the
+//! signatures in a second do.
+
+use std::fs;
+use std::path::Path;
+
+use crate::measure::Contender;
+use crate::support::agent::workers_of;
+
+/// How many signatures, if memory is to be looked at, and not speed.
+pub fn signatures() -> Option<usize> {
+    let text = std::env::var("TOKENKEEP_BENCH_SIGNATURES").ok()?;
+    Some(text.parse().expect("TOKENKEEP_BENCH_SIGNATURES: no number"))
+}
+
+/// Connections that sign at once.
+const THREADS: usize = 4;
+
+/// The agent's two processes.
+pub struct Processes {
+    broker: u32,
+    worker: u32,
+}
+
+impl Processes {
+    /// Of the agent whose sockets lie there.
+    pub fn of(directory: &Path) -> Self {
+        let lock = fs::read_to_string(directory.join("lock")).unwrap();
+        let broker = lock.trim_start_matches("process ").trim().parse().unwrap();
+        Self { broker, worker: workers_of(broker)[0] }
+    }
+
+    /// Signs so often, and prints a line before, and after one, ten, fifty and a hundred of a hundred.
+    pub fn watch(&self, name: &str, who: &str, contender: &dyn Contender, signatures: usize) {
+        let (mut done, mut spent) = (0, 0.0);
+        for until in [0, signatures / 100, signatures / 10, signatures / 2, signatures] {
+            let before = self.worker_micros();
+            sign(contender, until - done);
+            spent += self.worker_micros() - before;
+            done = until;
+            let each = spent / f64::from(u32::try_from(done.max(1)).unwrap());
+            let (broker, worker) = (memory(self.broker), memory(self.worker));
+            println!("{name} {who} signatures={done} broker {broker} worker {worker} {each:.1}");
+        }
+    }
+
+    /// The time that the worker has spent on a core, in microseconds.
+    fn worker_micros(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.worker)).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u32 = [fields[11], fields[12]].iter().map(|field| field.parse::<u32>().unwrap()).sum();
+        // A tick is 10 ms.
+        f64::from(ticks) * 1e4
+    }
+}
+
+fn sign(contender: &dyn Contender, times: usize) {
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let share = times / THREADS + usize::from(thread < times % THREADS);
+            scope.spawn(move || {
+                let mut work = contender.worker();
+                (0..share).for_each(|_| work());
+            });
+        }
+    });
+}
+
+/// `VmRSS` and `Pss`, in KiB; the second one only where we may read it.
+fn memory(process: u32) -> String {
+    let field = |file: &str, name: &str| {
+        let text = fs::read_to_string(format!("/proc/{process}/{file}")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim().trim_end_matches(" kB").to_owned())
+    };
+    let or_dash = |found: Option<String>| found.unwrap_or_else(|| "-".to_owned());
+    format!("{} {}", or_dash(field("status", "VmRSS:")), or_dash(field("smaps_rollup", "Pss:")))
+}
