@@ -131,7 +131,17 @@ impl Tokens {
 
     /// All initialized tokens that are present, in the modules' order; one that two modules show is listed once.
     pub fn list(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        let (tokens, trouble) = self.list_each();
+        self.list_by(Module::tokens)
+    }
+
+    /// The same as far as it costs no card an answer: what a token says about itself is what it said when it came, or was last
+    /// listed.
+    pub fn glance(&self) -> Result<Vec<TokenInfo>, KeysetError> {
+        self.list_by(Module::glance)
+    }
+
+    fn list_by(&self, look: Look) -> Result<Vec<TokenInfo>, KeysetError> {
+        let (tokens, trouble) = self.list_each(look);
         match trouble.into_iter().next() {
             // The agent goes on with the modules that work.
             Some(trouble) if self.kept.is_none() || tokens.is_empty() => Err(trouble.error),
@@ -140,19 +150,21 @@ impl Tokens {
     }
 
     /// The tokens of each module, and the modules that cannot say.
-    fn list_each(&self) -> Seen<TokenInfo> {
+    fn list_each(&self, look: Look) -> Seen<TokenInfo> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
         let mut trouble = Vec::new();
-        let here = self.modules.iter().map(|module| (module.path(), module.tokens().map_err(KeysetError::from)));
-        let elsewhere = self.elsewhere.iter().map(|elsewhere| (elsewhere.module(), elsewhere.tokens()));
+        let here = self.modules.iter().map(|module| {
+            // Where a module only does not answer, its tokens are not gone.
+            let last_seen = || if module.silent_for().is_some() { module.last_seen() } else { Vec::new() };
+            (module.path(), self.asked(module, look).map_err(|error| (KeysetError::from(error), last_seen())))
+        });
+        let elsewhere = self.elsewhere.iter();
+        let elsewhere = elsewhere.map(|there| (there.module(), there.tokens().map_err(|error| (error, Vec::new()))));
         for (module, listed) in here.chain(elsewhere) {
-            let listed = match listed {
-                Ok(listed) => listed,
-                Err(error) => {
-                    trouble.push(TokenTrouble { place: module.display().to_string(), error });
-                    continue;
-                }
-            };
+            let listed = listed.unwrap_or_else(|(error, last_seen)| {
+                trouble.push(TokenTrouble { place: module.display().to_string(), error });
+                last_seen
+            });
             for token in listed {
                 #[cfg(test)]
                 if !token.label.starts_with(&self.prefix) {
@@ -164,6 +176,19 @@ impl Tokens {
             }
         }
         (tokens, trouble)
+    }
+
+    /// Asks a module. The agent serves others meanwhile, so it waits for none without end.
+    pub(super) fn asked<T: Send + 'static>(
+        &self,
+        module: &Module,
+        ask: impl FnOnce(&Module) -> Result<T, TokenError> + Send + 'static,
+    ) -> Result<T, TokenError> {
+        if self.kept.is_none() {
+            return ask(module);
+        }
+        let of_thread = module.clone();
+        module.ask(move || ask(&of_thread))?
     }
 
     /// All keysets on all tokens, and what could not be looked at. A token in use by another program is trouble, not an
@@ -178,14 +203,17 @@ impl Tokens {
         name: Option<&KeysetName>,
     ) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
         let mut found = Vec::new();
-        let (tokens, mut trouble) = self.list_each();
+        let (tokens, mut trouble) = self.list_each(Module::tokens);
         if self.kept.is_none() && !trouble.is_empty() {
             return Err(trouble.swap_remove(0).error);
         }
+        let taken =
+            self.modules.iter().filter_map(|module| Some((module.path().display().to_string(), module.taken()?)));
+        trouble.extend(taken.map(|(place, error)| TokenTrouble { place, error: error.into() }));
         for token in tokens {
             let wanted = name.is_some_and(|name| token.label == name.as_str());
-            let patience = if wanted { None } else { Some(GLANCE) };
-            match self.look_at(&token, patience) {
+            let looked = if wanted { self.look_at(&token, None) } else { self.glance_at(&token) };
+            match looked {
                 Err(KeysetError::Authoritys { .. }) => {}
                 Ok((keysets, unreadable)) => {
                     found.extend(keysets);
@@ -193,7 +221,13 @@ impl Tokens {
                 }
                 // Not this token's trouble alone.
                 Err(error @ KeysetError::Token(TokenError::LockDirectory { .. })) => return Err(error),
-                Err(error) => trouble.push(TokenTrouble { place: token.name().to_string(), error }),
+                Err(error) => {
+                    // That a module does not answer is said once, not of each of its tokens.
+                    let text = error.to_string();
+                    if !trouble.iter().any(|trouble| trouble.error.to_string() == text) {
+                        trouble.push(TokenTrouble { place: token.name().to_string(), error });
+                    }
+                }
             }
         }
         Ok((found, trouble))
@@ -216,6 +250,7 @@ impl Tokens {
             if kept.is_an_authoritys(info) {
                 return Err(authoritys(info));
             }
+            self.module_of(info)?.must_answer()?;
             if let Some(token) = kept.open(info) {
                 return Ok(token);
             }
@@ -238,6 +273,23 @@ impl Tokens {
             kept.note_authoritys(info);
         }
         Err(authoritys(info))
+    }
+
+    fn is_elsewhere(&self, info: &TokenInfo) -> bool {
+        self.elsewhere.iter().any(|elsewhere| elsewhere.module() == info.module)
+    }
+
+    /// Looks at a token among others: it is not waited for long.
+    fn glance_at(&self, info: &TokenInfo) -> Result<Seen<FoundKeyset>, KeysetError> {
+        if self.is_elsewhere(info) {
+            return self.look_at(info, None);
+        }
+        let Some(kept) = &self.kept else { return self.look_at(info, Some(GLANCE)) };
+        if let Some(keysets) = kept.keysets(info) {
+            return Ok((keysets, Vec::new()));
+        }
+        let (tokens, of_thread) = (self.clone(), info.clone());
+        self.module_of(info)?.ask(move || tokens.look_at(&of_thread, Some(GLANCE)))?
     }
 
     /// Reads a token's public indexes, or remembers what they said.
@@ -271,6 +323,9 @@ impl Tokens {
         })
     }
 }
+
+/// How a module is asked for its tokens.
+type Look = fn(&Module) -> Result<Vec<TokenInfo>, TokenError>;
 
 /// What is there, and what could not be looked at.
 type Seen<T> = (Vec<T>, Vec<TokenTrouble>);

@@ -230,7 +230,7 @@ impl Tokens {
     /// logged in are let go for it; a module that has a token in use stays as it is.
     pub fn rescan(&self, with_readers: bool) -> Result<(), KeysetError> {
         for module in self.modules() {
-            if !with_readers && module.has_readers()? {
+            if module.silent_for().is_some() || (!with_readers && module.has_readers()?) {
                 continue;
             }
             if let Some(kept) = &self.kept {

@@ -46,7 +46,11 @@ impl Tokens {
             Some(selector) => vec![self.token(selector)?],
             None => self.list()?,
         };
-        let flags = |token: TokenInfo| Ok((token.clone(), self.module_of(&token)?.flags(&token)?));
+        let flags = |token: TokenInfo| {
+            let of_thread = token.clone();
+            let flags = self.asked(self.module_of(&token)?, move |module| module.flags(&of_thread))?;
+            Ok((token, flags))
+        };
         tokens.into_iter().map(flags).collect()
     }
 

@@ -213,6 +213,32 @@ fn a_module_that_crashes_takes_no_key_with_it() {
 }
 
 #[test]
+fn a_module_that_hangs_keeps_nobody_waiting_for_others_and_is_loaded_anew_when_no_log_in_is_lost_by_it() {
+    let mut asked = Asked::with(TokenKind::SoftHsm, &[("x", "low")]);
+    let faulty = Faulty::beside(&mut asked.somebody.machine);
+    let machine = asked.somebody.machine.path().display().to_string();
+    asked.start(&format!("allow = [\"{machine}\"]"));
+    asked.will(&[PIN, PIN]);
+    assert!(asked.signs("x", "before"));
+    let worker = asked.agent().worker();
+    let silence = || asked.somebody.tokenkeep(&["tokens"]).ok().says("x").err().contains("does not answer");
+    assert!(!silence());
+    faulty.does("delay C_GetSlotList 3600000ms\n");
+    wait_for("it is said", || silence().then_some(()));
+    assert!(offers(&asked, "x") && asked.signs("x", "meanwhile"));
+    assert_eq!(asked.asked_for(), ["pin"], "a log-in to another module's token is over");
+    assert_eq!(asked.agent().worker(), worker, "with it a log-in would have ended");
+    faulty.behaves();
+    asked.ssh("ssh-add", &["-D"], b"").ok();
+    wait_for("another worker", || Some(asked.agent().worker()).filter(|id| *id != worker));
+    wait_for("the key is offered", || offers(&asked, "x").then_some(()));
+    assert!(!silence());
+    assert!(asked.signs("x", "afterwards"));
+    let log = asked.agent().log();
+    assert!(log.contains("does not answer any more"), "{log}");
+}
+
+#[test]
 fn a_token_that_is_made_anew_behind_its_back_keeps_neither_log_in_nor_keys() {
     let mut asked = Asked::with(TokenKind::SoftHsm, &[]);
     asked.somebody.machine.write_secret("so.pin", "so-pin-1234");

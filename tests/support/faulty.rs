@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::kryoptic;
 use super::machine::Machine;
 
 /// A machine's tokens from now on, to `tokenkeep`. Foreign programs still see them through SoftHSM itself.
@@ -17,14 +18,28 @@ pub struct Faulty {
 impl Faulty {
     /// Puts it in front of the machine's module. It has no faults until it is told some.
     pub fn in_front_of(machine: &mut Machine) -> Self {
-        let faulty = Self { control: machine.file("faults"), counts: machine.file("counts") };
-        machine.set_environment("FAULTY_WRAPS", &machine.module().display().to_string());
-        machine.set_environment("FAULTY_CONTROL", &faulty.control.display().to_string());
-        machine.set_environment("FAULTY_COUNTS", &faulty.counts.display().to_string());
+        let wrapped = machine.module().to_owned();
+        let faulty = Self::wrapping(machine, &wrapped);
         let configuration = machine.read_text("config/tokenkeep/agent.toml");
-        let (real, ours) = (machine.module().display().to_string(), module().display().to_string());
+        let (real, ours) = (wrapped.display().to_string(), module().display().to_string());
         assert!(configuration.contains(&real), "the module is named in agent.toml");
         machine.write("config/tokenkeep/agent.toml", configuration.replace(&real, &ours));
+        faulty
+    }
+
+    /// Puts it beside the machine's module, SoftHSM, with Kryoptic behind it, on which there is no token.
+    pub fn beside(machine: &mut Machine) -> Self {
+        let faulty = Self::wrapping(machine, &kryoptic::module());
+        let modules = format!("modules = [\"{}\", \"{}\"]\n", machine.module().display(), module().display());
+        machine.write("config/tokenkeep/agent.toml", modules);
+        faulty
+    }
+
+    fn wrapping(machine: &mut Machine, wrapped: &Path) -> Self {
+        let faulty = Self { control: machine.file("faults"), counts: machine.file("counts") };
+        machine.set_environment("FAULTY_WRAPS", &wrapped.display().to_string());
+        machine.set_environment("FAULTY_CONTROL", &faulty.control.display().to_string());
+        machine.set_environment("FAULTY_COUNTS", &faulty.counts.display().to_string());
         faulty
     }
 

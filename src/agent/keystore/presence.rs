@@ -1,8 +1,11 @@
 //! Tokens come and go: a thread that looks, without a PIN and without reading what is on them, and reads only what is new.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustix::process::{Signal, getpid, kill_process};
 
 use super::catalogue::{is_another, is_at};
 use super::{Inner, LogOff};
@@ -14,6 +17,10 @@ const EVERY: Duration = Duration::from_secs(1);
 const TRY_HELD_EVERY: u32 = 5;
 /// The clocks differ by this much more than before: the machine slept.
 const SLEPT: Duration = Duration::from_secs(2);
+/// A module that has not answered for so long is given up.
+const HUNG: Duration = Duration::from_secs(15);
+/// After so long an act that goes on is taken to hang with it. A card may make a key for minutes, and answers nobody meanwhile.
+const LOST: Duration = Duration::from_mins(10);
 
 /// The thread; it ends when this is dropped.
 #[derive(Debug)]
@@ -53,6 +60,7 @@ fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
         }
         let Some(inner) = inner.upgrade() else { return };
         inner.look(look % TRY_HELD_EVERY == 0);
+        inner.end_with_a_hung_module();
     }
 }
 
@@ -61,7 +69,7 @@ impl Inner {
     pub fn look(&self, also_at_held: bool) {
         self.end_log_ins_after_sleep();
         self.end_idle_log_ins();
-        let now = match self.tokens.list() {
+        let now = match self.tokens.glance() {
             Ok(now) => now,
             // None of the modules works: whatever was there is gone, until one does again.
             Err(error) => {
@@ -86,6 +94,20 @@ impl Inner {
         if let Err(error) = self.refresh() {
             tracing::debug!(%error, "cannot read the tokens");
         }
+    }
+
+    /// A module that hangs (OpenSC 0.23 does, when a card is pulled out while it speaks to it) can be had back only with the
+    /// process, which the broker starts anew. Not while anybody would lose a log-in or an act by it; and once: a module that
+    /// has never answered in this process may be kept waiting by another program, which starting anew does not change.
+    fn end_with_a_hung_module(&self) {
+        let Some(module) = self.tokens.modules().iter().find(|module| module.is_hung(HUNG)) else { return };
+        let acting = self.acts.load(Ordering::SeqCst) > 0 && !module.is_hung(LOST);
+        if acting || !self.tokens.standing().is_empty() {
+            return;
+        }
+        tracing::warn!(module = %module.path().display(), "the module does not answer any more: the worker ends, to load it anew");
+        // At once: what runs at an orderly end would wait for the module.
+        let _ = kill_process(getpid(), Signal::KILL);
     }
 
     fn end_log_ins_after_sleep(&self) {

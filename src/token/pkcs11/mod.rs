@@ -1,6 +1,6 @@
 //! Tokens behind a PKCS#11 module.
 //!
-//! `module` lists and opens, `provisioning` makes tokens, `token` shares one among operations, `log_in` knows PINs,
+//! `module` lists and opens (`answering` knows when it keeps one waiting), `provisioning` makes tokens, `token` shares one among operations, `log_in` knows PINs,
 //! `turns` whose turn it is to use one, `keys` finds and makes keys (`each_use` at level High) and `key_use` uses them
 //! (`fast_signer` those that sign often), `presence` knows whether a token is still there, `archive` wraps on the
 //! authority's side, `transfer` installs on the user's, `objects` keeps data and certificates. `templates` says what each kind of key may do. `raw` is the only unsafe code.
@@ -8,6 +8,7 @@
 //! It must never be used around these files: a session of its own, beside the pool and the lock, would break the rules
 //! that keep a token whole.
 
+mod answering;
 mod answers;
 mod archive;
 #[cfg(test)]

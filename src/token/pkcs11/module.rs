@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -10,6 +10,7 @@ use cryptoki::error::{Error, Result as CkResult, RvError};
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 use serde::{Deserialize, Serialize};
 
+use super::answering::Known;
 use super::answers;
 use super::raw::RawFunctions;
 use super::token::OpenToken;
@@ -34,6 +35,7 @@ struct Loaded {
     open: Mutex<HashMap<String, Weak<OpenToken>>>,
     // Held for reading by whatever calls the module without an open token, for writing while it is started anew.
     running: RwLock<()>,
+    known: Known,
 }
 
 /// What a token says about itself; no log-in is needed for it.
@@ -99,6 +101,9 @@ pub(super) fn pin_bytes(info: &CkTokenInfo) -> std::ops::RangeInclusive<usize> {
     info.min_pin_length()..=max
 }
 
+/// A token in a slot, and what it says.
+type InSlot = (Slot, CkTokenInfo);
+
 /// All modules that this process has loaded: `C_Initialize` counts for the process.
 static LOADED: Mutex<Vec<Module>> = Mutex::new(Vec::new());
 
@@ -118,7 +123,14 @@ impl Module {
         let pkcs11 = Pkcs11::new(&canonical).map_err(not_a_module)?;
         let raw = RawFunctions::load(&canonical).map_err(not_a_module)?;
         initialize(&pkcs11).map_err(|error| unusable(error.to_string(), start_remedy(&canonical)))?;
-        let inner = Loaded { path: canonical, pkcs11, raw, open: Mutex::default(), running: RwLock::new(()) };
+        let inner = Loaded {
+            path: canonical,
+            pkcs11,
+            raw,
+            open: Mutex::default(),
+            running: RwLock::new(()),
+            known: Known::default(),
+        };
         let module = Self { inner: Arc::new(inner) };
         loaded.push(module.clone());
         Ok(module)
@@ -131,15 +143,21 @@ impl Module {
 
     /// All initialized tokens that are present, except those that were discarded.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, TokenError> {
-        let slots = self.slots()?;
+        let (slots, listed) = self.look_into_slots()?;
         let in_use = |info: &CkTokenInfo| info.token_initialized() && info.label().trim_end() != EMPTY_LABEL;
-        Ok(slots.iter().filter(|(_, info)| in_use(info)).map(|(_, info)| TokenInfo::new(self.path(), info)).collect())
+        let tokens: Vec<TokenInfo> =
+            slots.iter().filter(|(_, info)| in_use(info)).map(|(_, info)| TokenInfo::new(self.path(), info)).collect();
+        self.known().note_seen(Some(listed).filter(|listed| listed.len() == slots.len()), &tokens);
+        Ok(tokens)
     }
 
     /// Has it readers, so that it sees by itself what comes and goes? One whose slots are all in software (SoftHSM,
     /// Kryoptic) sees tokens that other processes made only after [`Module::rescan`].
     pub fn has_readers(&self) -> Result<bool, TokenError> {
-        let _running = self.inner.running.read().unwrap_or_else(PoisonError::into_inner);
+        if self.known().has_readers() {
+            return Ok(true);
+        }
+        let _running = self.running();
         let failed = |error: Error| TokenError::Module {
             path: self.path().to_owned(),
             reason: error.to_string(),
@@ -150,7 +168,9 @@ impl Module {
             self.inner.pkcs11.get_slot_info(*slot).is_ok_and(|info| info.hardware_slot() || info.removable_device())
         };
         // One that has no slot at all waits for a reader.
-        Ok(slots.is_empty() || slots.iter().any(is_reader))
+        let has = slots.is_empty() || slots.iter().any(is_reader);
+        self.known().note_readers(has);
+        Ok(has)
     }
 
     /// Starts the module anew, so that tokens made by other processes are seen. Does nothing while this process has a
@@ -231,16 +251,44 @@ impl Module {
     }
 
     /// The slots with a token in them, initialized or not, and what each says.
-    pub(super) fn slots(&self) -> Result<Vec<(Slot, CkTokenInfo)>, TokenError> {
-        let _running = self.inner.running.read().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn slots(&self) -> Result<Vec<InSlot>, TokenError> {
+        Ok(self.look_into_slots()?.0)
+    }
+
+    /// The same, and which slots there were to look into.
+    fn look_into_slots(&self) -> Result<(Vec<InSlot>, Vec<Slot>), TokenError> {
+        let _running = self.running();
+        let slots = self.list_slots()?;
+        // A token that is pulled out between the two questions is simply not there.
+        let found = slots.iter().filter_map(|slot| self.look_into(*slot).ok().map(|info| (*slot, info))).collect();
+        if self.known().has_readers() {
+            // OpenSC does not list a card that another program has connected to exclusively: to be asked, it says so.
+            let all = self.inner.pkcs11.get_all_slots().unwrap_or_default();
+            let is_taken = |slot: &Slot| {
+                !slots.contains(slot)
+                    && self.look_into(*slot).is_err_and(|error| answers::is(&error, RvError::DeviceError))
+            };
+            self.known().note_taken(all.iter().any(is_taken));
+        }
+        Ok((found, slots))
+    }
+
+    pub(super) fn list_slots(&self) -> Result<Vec<Slot>, TokenError> {
         let failed = |error: Error| TokenError::Module {
             path: self.path().to_owned(),
             reason: error.to_string(),
             remedy: "check that its configuration is still there".to_owned(),
         };
-        let slots = answers::patiently(|| self.inner.pkcs11.get_slots_with_token()).map_err(failed)?;
-        // A token that is pulled out between the two questions is simply not there.
-        Ok(slots.into_iter().filter_map(|slot| self.look_into(slot).ok().map(|info| (slot, info))).collect())
+        answers::patiently(|| self.inner.pkcs11.get_slots_with_token()).map_err(failed)
+    }
+
+    /// Held while the module is called without an open token.
+    pub(super) fn running(&self) -> RwLockReadGuard<'_, ()> {
+        self.inner.running.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn known(&self) -> &Known {
+        &self.inner.known
     }
 
     /// The token in a slot.

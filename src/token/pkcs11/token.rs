@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use cryptoki::error::{Error, Result as CkResult};
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
@@ -184,6 +184,15 @@ impl Token {
 
     pub(super) fn shared(&self) -> RwLockReadGuard<'_, ()> {
         self.inner.guard.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same; none while somebody has the token alone.
+    pub(super) fn shared_at_once(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        match self.inner.guard.try_read() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub(super) fn presence(&self) -> &Presence {

@@ -13,9 +13,13 @@
 //! to restore it. For the moment between the log-out and the log-in the token is held alone: other operations wait.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::log_in::Purpose;
 use crate::token::{Pin, Token, TokenError, Unlock};
+
+/// How often it is looked whether a log-in has been verified.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// The right to use a PIN on a token now. Dropping it lets the next one in.
 #[derive(Debug)]
@@ -93,9 +97,16 @@ impl Token {
 
     /// The same, waiting for a log-in that is just being verified: while that goes on nobody is logged in, and a log-in
     /// that stood stands again afterwards. Whoever ends log-ins asks this, or would miss that one.
+    ///
+    /// A module that does not answer is not waited for.
     pub fn stands_after_all(&self) -> bool {
-        let _shared = self.shared();
-        self.stands()
+        loop {
+            match self.shared_at_once() {
+                Some(_shared) => return self.stands(),
+                None if self.module().silent_for().is_some() => return self.stands(),
+                None => std::thread::sleep(GLANCE),
+            }
+        }
     }
 
     /// An [`Unlock`] under the log-in that stands; `None` when none does. There may be several at once; dropping one
