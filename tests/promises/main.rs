@@ -48,6 +48,7 @@ mod pin_tries;
 mod pin_unblock;
 mod prompters;
 mod re_enrollment;
+mod readers;
 mod secrets;
 mod shut_in;
 mod ssh_clients;

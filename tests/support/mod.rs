@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod asked;
 pub mod authority;
+pub mod card;
 pub mod der;
 pub mod faulty;
 pub mod following;
@@ -16,6 +17,7 @@ pub mod machine;
 pub mod office;
 pub mod output;
 pub mod proxy;
+pub mod reader;
 pub mod schema;
 pub mod search;
 pub mod ssh;

@@ -1,0 +1,257 @@
+//! Cards in readers come and go under a running agent, pcscd is started anew, and other programs have a card for themselves: it is
+//! seen and said, nothing has to be started again, what is on other tokens is served on, and no card is asked for a PIN.
+//!
+//! pcscd and OpenSC are the real ones; the reader and its card (PIV) are in software. tokenkeep keeps no keyset on such a card.
+
+use std::fs;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use crate::support::agent::wait_for;
+use crate::support::asked::Asked;
+use crate::support::card::{PivCard, TRIES};
+use crate::support::machine::{Machine, TokenKind};
+use crate::support::office::Somebody;
+use crate::support::output::Output;
+use crate::support::reader::{self, Card, Reader, lock, opensc};
+
+const PIN: &str = Somebody::PIN;
+const ABSENT: i32 = 3;
+/// What the certificate on the card says, and OpenSC calls the token by.
+const LABEL: &str = PivCard::LABEL;
+
+/// Somebody with the keyset `x` (level Low) on a SoftHSM token, a reader, a card for it, and an agent that knows both modules.
+struct AtTheReader {
+    // In the order in which they end.
+    listening: Option<Child>,
+    asked: Asked,
+    reader: Reader,
+    card: Card,
+    heard: usize,
+}
+
+impl AtTheReader {
+    /// pcscd runs, the reader is empty, the agent is not started. None if there can be no reader here.
+    fn sits() -> Option<Self> {
+        if !reader::can_be_had() {
+            return None;
+        }
+        let mut asked = Asked::with(TokenKind::SoftHsm, &[("x", "low")]);
+        let machine = &mut asked.somebody.machine;
+        let mut reader = Reader::at(machine);
+        reader.start();
+        let card = Arc::new(Mutex::new(PivCard::new(machine, "123456")));
+        let modules = format!("modules = [\"{}\", \"{}\"]\n", machine.module().display(), opensc().display());
+        machine.write("config/tokenkeep/agent.toml", modules);
+        Some(Self { listening: None, asked, reader, card, heard: 0 })
+    }
+
+    /// Starts the agent, listens to its events, and logs in to `x`.
+    fn start(&mut self) {
+        self.asked.start("");
+        // What is told from here on is new.
+        assert!(self.asked.offered().contains(" x "));
+        let machine = &self.asked.somebody.machine;
+        let events = fs::File::create(machine.file("events")).unwrap();
+        let mut curl = machine.command("curl");
+        curl.args(["-s", "-N", "--unix-socket"]).arg(self.asked.agent().api_socket()).arg("http://agent/v1/events");
+        self.listening = Some(curl.stdout(events).spawn().unwrap());
+        wait_for("the agent listens", || machine.read_text("events").starts_with(": listening").then_some(()));
+        self.asked.will(&[PIN]);
+        assert!(self.asked.signs("x", "first"), "{}", self.asked.agent().log());
+        assert_eq!(self.asked.asked_for(), ["pin"]);
+        self.hears("logged-in", "x");
+    }
+
+    fn insert(&mut self) {
+        self.reader.insert(&self.card);
+        self.hears("inserted", LABEL);
+    }
+
+    fn remove(&mut self) {
+        self.reader.remove();
+        self.hears("removed", LABEL);
+    }
+
+    /// The next event is this one, of the token of this label.
+    #[track_caller]
+    fn hears(&mut self, event: &str, label: &str) {
+        let machine = &self.asked.somebody.machine;
+        let next = wait_for("an event", || {
+            let told = machine.read_text("events");
+            let told: Vec<_> = told.split_inclusive("\n\n").filter(|one| one.ends_with("}\n\n")).collect();
+            told.get(self.heard).map(|one| (*one).to_owned())
+        });
+        self.heard += 1;
+        let expected = format!("\"label\":\"{label}\"");
+        assert!(
+            next.starts_with(&format!("event: {event}\n")) && next.contains(&expected),
+            "{event} of {label} was expected: {next}"
+        );
+    }
+
+    fn tokens(&self) -> Output {
+        self.asked.somebody.tokenkeep(&["tokens"]).ok().says("SoftHSM v2")
+    }
+
+    fn pin_status_of_the_card(&self) -> Output {
+        self.asked.somebody.tokenkeep(&["pin", "status", LABEL])
+    }
+
+    /// `x` is there, and its log-in stands.
+    #[track_caller]
+    fn x_is_served(&self) {
+        assert!(self.asked.offered().contains(" x "));
+        assert!(self.asked.signs("x", "again"), "{}", self.asked.agent().log());
+        assert_eq!(self.asked.asked_for(), [""; 0], "the log-in to another token is over");
+    }
+
+    /// Nobody has tried a PIN of the card, or used its key.
+    #[track_caller]
+    fn the_card_is_untouched(&self) {
+        let card = lock(&self.card);
+        assert_eq!((card.tries(), card.verifications(), card.signatures()), (TRIES, 0, 0));
+    }
+}
+
+impl Drop for AtTheReader {
+    fn drop(&mut self) {
+        if let Some(mut listening) = self.listening.take() {
+            let _ = listening.kill();
+            let _ = listening.wait();
+        }
+    }
+}
+
+/// A program that has the card for itself, through libpcsclite, until its stdin ends. It tries until it can have it, and then
+/// says so.
+const HOLD: &str = r#"
+import ctypes, sys, time
+pcsc = ctypes.CDLL("libpcsclite.so.1")
+context, card, protocol = ctypes.c_long(), ctypes.c_long(), ctypes.c_ulong()
+both, system, shared, exclusive = (ctypes.c_ulong(number) for number in (3, 2, 2, 1))
+assert pcsc.SCardEstablishContext(system, None, None, ctypes.byref(context)) == 0
+share = exclusive if sys.argv[1] == "exclusive" else shared
+name = b"Virtual 00 00"
+while pcsc.SCardConnect(context, name, share, both, ctypes.byref(card), ctypes.byref(protocol)) != 0:
+    time.sleep(0.02)
+if sys.argv[1] == "transaction":
+    assert pcsc.SCardBeginTransaction(card) == 0
+print("held", flush=True)
+sys.stdin.read()
+leave = ctypes.c_ulong(0)
+if sys.argv[1] == "transaction":
+    pcsc.SCardEndTransaction(card, leave)
+pcsc.SCardDisconnect(card, leave)
+pcsc.SCardReleaseContext(context)
+"#;
+
+/// It runs as long as this lives.
+struct Holder {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Holder {
+    fn holds(machine: &Machine, how: &str) -> Self {
+        let mut command: Command = machine.command("python3");
+        command.args(["-c", HOLD, how]).stdin(Stdio::piped()).stdout(fs::File::create(machine.file("held")).unwrap());
+        let mut child = command.spawn().unwrap();
+        let stdin = child.stdin.take();
+        wait_for("the card is held", || machine.read_text("held").contains("held").then_some(()));
+        Self { child, stdin }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_card_that_comes_goes_and_comes_back_is_told_and_listed_without_a_restart() {
+    let Some(mut desk) = AtTheReader::sits() else { return };
+    desk.start();
+    let worker = desk.asked.agent().worker();
+    desk.tokens().does_not_say(LABEL);
+    for _ in 0..2 {
+        desk.insert();
+        desk.tokens().says(LABEL).says("PKCS#15");
+        desk.pin_status_of_the_card().ok().says("ok");
+        desk.x_is_served();
+        desk.remove();
+        desk.tokens().does_not_say(LABEL);
+        desk.x_is_served();
+    }
+    desk.pin_status_of_the_card().fails_with(ABSENT).says("cannot find the token").does_not_say("wrong");
+    assert_eq!(desk.asked.agent().worker(), worker);
+    desk.the_card_is_untouched();
+}
+
+#[test]
+fn pcscd_can_end_or_die_and_come_back() {
+    let Some(mut desk) = AtTheReader::sits() else { return };
+    desk.start();
+    let worker = desk.asked.agent().worker();
+    desk.insert();
+    for end in [Reader::kill, Reader::stop] {
+        end(&mut desk.reader);
+        desk.hears("removed", LABEL);
+        desk.tokens().does_not_say(LABEL);
+        desk.x_is_served();
+        desk.reader.start();
+        desk.hears("inserted", LABEL);
+        desk.tokens().says(LABEL);
+        desk.pin_status_of_the_card().ok();
+        desk.x_is_served();
+    }
+    desk.reader.kill();
+    desk.hears("removed", LABEL);
+    desk.pin_status_of_the_card().fails_with(ABSENT).says("cannot find the token").does_not_say("wrong");
+    assert_eq!(desk.asked.agent().worker(), worker);
+    desk.the_card_is_untouched();
+}
+
+#[test]
+fn a_card_that_another_program_has_for_itself_keeps_nobody_waiting_for_other_tokens() {
+    let Some(mut desk) = AtTheReader::sits() else { return };
+    desk.start();
+    let worker = desk.asked.agent().worker();
+    desk.insert();
+    let holder = Holder::holds(&desk.asked.somebody.machine, "transaction");
+    // It is not gone: it is listed as it was, and said that it cannot be reached.
+    desk.tokens().says(LABEL).says("opensc-pkcs11.so").says("does not answer: another program has the card");
+    desk.x_is_served();
+    desk.pin_status_of_the_card().fails_with(ABSENT).says("does not answer").does_not_say("wrong");
+    let log = desk.asked.agent().log();
+    assert!(log.contains("does not answer: another program has the card"), "{log}");
+    drop(holder);
+    wait_for("the card can be reached", || desk.pin_status_of_the_card().out().contains("ok").then_some(()));
+    desk.tokens().says(LABEL).does_not_say("does not answer");
+    desk.x_is_served();
+    // The next that is told: it was neither removed meanwhile, nor did a log-in end.
+    desk.remove();
+    assert_eq!(desk.asked.agent().worker(), worker);
+    desk.the_card_is_untouched();
+}
+
+#[test]
+fn a_card_that_another_program_has_taken_exclusively_is_seen_when_it_is_let_go() {
+    let Some(mut desk) = AtTheReader::sits() else { return };
+    desk.reader.insert(&desk.card);
+    let holder = Holder::holds(&desk.asked.somebody.machine, "exclusive");
+    desk.start();
+    desk.tokens().does_not_say(LABEL).says("opensc-pkcs11.so").says("another program has it for itself");
+    let log = desk.asked.agent().log();
+    assert!(log.contains("another program has it for itself"), "{log}");
+    desk.pin_status_of_the_card().fails_with(ABSENT).does_not_say("wrong");
+    desk.asked.will(&[PIN]);
+    assert!(desk.asked.signs("x", "meanwhile"));
+    drop(holder);
+    wait_for("the card is listed", || desk.tokens().out().contains(LABEL).then_some(()));
+    desk.tokens().does_not_say("has it for itself");
+    assert!(desk.asked.signs("x", "afterwards"));
+    desk.the_card_is_untouched();
+}

@@ -1,0 +1,273 @@
+//! A real pcscd with a reader in software (vsmartcard's), into which a test puts a card and from which it takes it.
+//!
+//! It disturbs no other: it runs in namespaces of its own for mounts, where `/run/pcscd` is a directory of the test's, and
+//! for the network, where the reader's port is. What comes and goes between the two is a Unix socket of the test's.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use super::agent::wait_for;
+use super::card::{ATR, PivCard};
+use super::machine::Machine;
+use super::witness;
+
+/// The reader's driver for pcscd.
+const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
+
+/// Brings up pcscd in the namespaces that it was started in, and leads each connection to the socket `card` to the reader.
+/// Ends with its stdin, and pcscd with it.
+const BRING_UP: &str = r#"
+import fcntl, os, shutil, socket, struct, subprocess, sys, threading
+
+directory = sys.argv[1]
+for arguments in (["-t", "tmpfs", "none", "/run"], ["--bind", directory + "/pcscd", "/run/pcscd"]):
+    os.makedirs(arguments[-1], exist_ok=True)
+    subprocess.run(["mount", *arguments], check=True)
+# SIOCSIFFLAGS with IFF_UP: the loopback of a new namespace is down.
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh22x", b"lo", 1))
+program = shutil.which("pcscd") or "/usr/sbin/pcscd"
+pcscd = subprocess.Popen([program, "--foreground", "--config", directory + "/reader"], stdin=subprocess.DEVNULL)
+
+def end_with_the_test():
+    sys.stdin.read()
+    pcscd.terminate()
+
+def pump(source, sink):
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+    except OSError:
+        pass
+    for side in (source, sink):
+        try:
+            side.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+def lead(card):
+    while True:
+        try:
+            reader = socket.create_connection(("127.0.0.1", 35963))
+            break
+        except OSError:
+            if pcscd.poll() is not None:
+                return card.close()
+    reader.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    threading.Thread(target=pump, args=(card, reader), daemon=True).start()
+    threading.Thread(target=pump, args=(reader, card), daemon=True).start()
+
+def lead_all(door):
+    while True:
+        lead(door.accept()[0])
+
+door = socket.socket(socket.AF_UNIX)
+if os.path.exists(directory + "/card"):
+    os.unlink(directory + "/card")
+door.bind(directory + "/card")
+door.listen()
+threading.Thread(target=end_with_the_test, daemon=True).start()
+threading.Thread(target=lead_all, args=(door,), daemon=True).start()
+print(pcscd.pid, flush=True)
+pcscd.wait()
+"#;
+
+/// What a reader is registered with at pcscd.
+const REGISTERED: &str = "FRIENDLYNAME \"Virtual\"\nDEVICENAME /dev/null:0x8C7B\nCHANNELID 0x8C7B\nLIBPATH ";
+
+/// A reader at a pcscd. Ended when dropped.
+pub struct Reader {
+    directory: PathBuf,
+    path: String,
+    pcscd: Option<Pcscd>,
+    card: Option<Inserted>,
+}
+
+/// The running daemon, and what started it.
+struct Pcscd {
+    child: Child,
+    id: i32,
+}
+
+/// A card in the reader: the thread that answers for it.
+struct Inserted {
+    line: Arc<Mutex<Line>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The connection on which a card answers; none any more when it was taken out.
+#[derive(Default)]
+struct Line {
+    is_out: bool,
+    stream: Option<UnixStream>,
+}
+
+/// A card that several hold: the reader it is in, and the test.
+pub type Card = Arc<Mutex<PivCard>>;
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+/// True if a reader can be had here; else says visibly that the test is skipped.
+pub fn can_be_had() -> bool {
+    for file in [DRIVER, "/usr/sbin/pcscd"] {
+        if !Path::new(file).exists() {
+            witness::skipped(&format!("{file} is not there; ./softhsm-setup.sh installs it"));
+            return false;
+        }
+    }
+    let mut command = Command::new("unshare");
+    let may =
+        command.args(namespaces()).arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !may {
+        witness::skipped("this system gives no namespaces for a pcscd of one's own");
+    }
+    may
+}
+
+/// For who is not root a user namespace is needed to have the others.
+fn namespaces() -> &'static [&'static str] {
+    if geteuid().is_root() { &["--mount", "--net"] } else { &["--user", "--map-root-user", "--mount", "--net"] }
+}
+
+/// OpenSC's PKCS#11 module where Debian puts it.
+pub fn opensc() -> PathBuf {
+    let places = [
+        "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so",
+        "/usr/lib/aarch64-linux-gnu/opensc-pkcs11.so",
+        "/usr/lib64/opensc-pkcs11.so",
+        "/usr/lib/opensc-pkcs11.so",
+    ];
+    let found = places.iter().map(PathBuf::from).find(|path| path.exists());
+    found.expect("OpenSC is not installed; ./softhsm-setup.sh does it")
+}
+
+impl Reader {
+    /// An empty one at this machine: whatever is started there finds it. pcscd is not started yet.
+    pub fn at(machine: &mut Machine) -> Self {
+        for name in ["pcscd", "reader"] {
+            std::fs::create_dir(machine.file(name)).unwrap();
+        }
+        machine.write("reader/virtual", format!("{REGISTERED}{DRIVER}\n"));
+        let socket = machine.file("pcscd/pcscd.comm").display().to_string();
+        machine.set_environment("PCSCLITE_CSOCK_NAME", &socket);
+        let path = std::env::var("PATH").unwrap();
+        Self { directory: machine.path().to_owned(), path, pcscd: None, card: None }
+    }
+
+    /// Starts pcscd, until it listens. A card that is in the reader is there again.
+    pub fn start(&mut self) {
+        let log = self.directory.join("pcscd.log");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let mut command = Command::new("unshare");
+        command.args(namespaces()).args(["python3", "-c", BRING_UP]).arg(&self.directory);
+        command.env_clear().env("PATH", &self.path).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let id = line.trim().parse().unwrap_or_else(|_| panic!("pcscd was not started; see pcscd.log"));
+        self.pcscd = Some(Pcscd { child, id });
+        let socket = self.directory.join("pcscd/pcscd.comm");
+        wait_for("pcscd listens", || UnixStream::connect(&socket).ok());
+    }
+
+    /// pcscd dies.
+    pub fn kill(&mut self) {
+        let mut pcscd = self.pcscd.take().expect("pcscd does not run");
+        kill_process(Pid::from_raw(pcscd.id).unwrap(), Signal::KILL).unwrap();
+        pcscd.child.wait().unwrap();
+    }
+
+    /// pcscd is ended in order.
+    pub fn stop(&mut self) {
+        if let Some(mut pcscd) = self.pcscd.take() {
+            drop(pcscd.child.stdin.take());
+            pcscd.child.wait().unwrap();
+        }
+    }
+
+    /// Puts a card in.
+    pub fn insert(&mut self, card: &Card) {
+        assert!(self.card.is_none(), "there is a card in the reader");
+        let line: Arc<Mutex<Line>> = Arc::default();
+        let (card, socket, of_thread) = (Arc::clone(card), self.directory.join("card"), Arc::clone(&line));
+        let thread = std::thread::spawn(move || stay_in(&card, &socket, &of_thread));
+        self.card = Some(Inserted { line, thread: Some(thread) });
+    }
+
+    /// Takes the card out.
+    pub fn remove(&mut self) {
+        drop(self.card.take().expect("there is no card in the reader"));
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        drop(self.card.take());
+        self.stop();
+    }
+}
+
+impl Drop for Inserted {
+    fn drop(&mut self) {
+        {
+            let mut line = lock(&self.line);
+            line.is_out = true;
+            if let Some(stream) = line.stream.take() {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// The card answers its reader, and the next one when pcscd was started anew, until it is taken out.
+fn stay_in(card: &Card, socket: &Path, line: &Mutex<Line>) {
+    loop {
+        let mut stream = {
+            let mut line = lock(line);
+            if line.is_out {
+                return;
+            }
+            let stream = UnixStream::connect(socket).ok();
+            line.stream = stream.as_ref().map(|stream| stream.try_clone().unwrap());
+            stream
+        };
+        match &mut stream {
+            Some(stream) => {
+                lock(card).reset();
+                while serve(card, stream).is_ok() {}
+            }
+            None => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+    }
+}
+
+/// One message of the reader: two bytes length, then an order to the card (one byte) or a command for it.
+fn serve(card: &Card, stream: &mut UnixStream) -> std::io::Result<()> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message)?;
+    let mut card = lock(card);
+    let answer = match message[..] {
+        // Off, on, reset.
+        [0..=2] => {
+            card.reset();
+            return Ok(());
+        }
+        [4] => ATR.to_vec(),
+        _ => card.answer(&message),
+    };
+    drop(card);
+    // At once: in two parts it would wait for an acknowledgment in between.
+    let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+    stream.write_all(&[&length[..], &answer].concat())
+}
