@@ -48,7 +48,7 @@ pub enum Standing {
 
 /// A keyset as its token's public index has it. Anybody who can write to the token may have changed it: good for
 /// choosing a token, and believed no further.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundKeyset {
     /// its name
     pub name: KeysetName,
@@ -342,7 +342,7 @@ fn authoritys(info: &TokenInfo) -> KeysetError {
     KeysetError::Authoritys { token: info.name().to_string() }
 }
 
-fn keysets_of(token: &Token, info: &TokenInfo) -> Result<Seen<FoundKeyset>, KeysetError> {
+pub(super) fn keysets_of(token: &Token, info: &TokenInfo) -> Result<Seen<FoundKeyset>, KeysetError> {
     let (indexes, unreadable) = index::public_indexes(token)?;
     let certificates = if indexes.is_empty() { Vec::new() } else { token.certificates()? };
     let place = info.name().to_string();

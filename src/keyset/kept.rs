@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::token::{Pin, PinState, Token, TokenError, TokenInfo, Turn, Unlock};
 
+use super::find::keysets_of;
 use super::{FoundKeyset, KeysetError, Tokens};
 
 /// Wrong PINs in a row after which the next one has to wait.
@@ -130,6 +131,13 @@ impl Kept {
         lock(&self.tokens).values().filter_map(|kept| kept.open.clone()).collect()
     }
 
+    /// The open tokens of this module, with what their public indexes said.
+    fn read_tokens(&self, module: &Path) -> Vec<(Token, Vec<FoundKeyset>)> {
+        let tokens = lock(&self.tokens);
+        let of_module = tokens.iter().filter(|((path, _), _)| path == module);
+        of_module.filter_map(|(_, kept)| Some((kept.open.clone()?, kept.keysets.clone()?))).collect()
+    }
+
     /// Lets go of every token of this module to which nobody is logged in.
     fn let_go_of_idle_ones(&self, module: &Path) {
         let mut idle = Vec::new();
@@ -239,6 +247,30 @@ impl Tokens {
             module.rescan()?;
         }
         Ok(())
+    }
+
+    /// The tokens that are kept open whose keysets are not what was read, though nothing here has changed them: another program
+    /// has, or it has made the token anew, with the serial number and the label that it had. A module with readers is not asked:
+    /// it says by itself when a card is another one.
+    pub fn changed_behind(&self) -> Vec<TokenInfo> {
+        let mut changed = Vec::new();
+        for module in self.modules() {
+            let Some(kept) = self.kept.as_ref().filter(|_| module.silent_for().is_none()) else { continue };
+            if module.has_readers().unwrap_or(true) {
+                continue;
+            }
+            for (token, before) in kept.read_tokens(module.path()) {
+                let info = token.info().clone();
+                let now = self.asked(module, move |_| Ok(keysets_of(&token, token.info())));
+                // What cannot be read is another's to find out.
+                if let Ok(Ok((now, trouble))) = now
+                    && (now != before || !trouble.is_empty())
+                {
+                    changed.push(info);
+                }
+            }
+        }
+        changed
     }
 
     /// Waits until no other act with a PIN is going on on this token.

@@ -254,6 +254,39 @@ fn a_token_that_is_made_anew_behind_its_back_keeps_neither_log_in_nor_keys() {
 }
 
 #[test]
+fn a_token_that_is_made_anew_as_it_was_named_keeps_neither_log_in_nor_keys_either() {
+    for pin in [PIN, Somebody::OTHER_PIN] {
+        let mut asked = Asked::with(TokenKind::SoftHsm, &[("other", "low")]);
+        asked.somebody.machine.write_secret("so.pin", "so-pin-1234");
+        asked.enroll("x", "low", &["--so-pin-source", "file:so.pin"]);
+        asked.somebody.machine.write("message.txt", "a message\n");
+        asked.start("");
+        asked.will(&[PIN, PIN]);
+        assert!(asked.signs("x", "before") && asked.signs("other", "before"));
+        asked.questions();
+        let before = asked.somebody.machine.listed_token("x");
+        let anew = ["--init-token", "--token", "x", "--label", "x", "--so-pin", "so-pin-1234", "--pin", pin];
+        asked.somebody.machine.run("softhsm2-util", &anew, b"").ok();
+        assert_eq!(asked.somebody.machine.listed_token("x").serial, before.serial, "it is to look as it did");
+        wait_for("it is noticed", || (!offers(&asked, "x")).then_some(()));
+        let log = asked.agent().log();
+        assert!(log.contains(&format!("{}) was made anew by another program", before.serial)), "{log}");
+        assert!(!asked.signs("x", "afterwards"), "a copy of its key was used");
+        let sign = ["sign", "--keyset", "x", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
+        asked.somebody.tokenkeep(&sign).fails_with(3).says("cannot find the keyset").does_not_say("wrong");
+        assert_eq!(asked.asked_for(), [""; 0], "a PIN was asked for in vain");
+        assert!(!asked.somebody.machine.listed_token("x").count_is_low());
+        // And it is of use again, by the PIN that it has now.
+        asked.somebody.machine.write_secret("pin", pin);
+        let letter = asked.letter("y", "low");
+        let enroll = ["enroll", "--letter", &letter, "--keyset", "y", "--level", "low", "--token", &before.serial];
+        asked.somebody.tokenkeep(&[&enroll[..], &["--pin-source", "file:pin"]].concat()).ok();
+        asked.will(&[pin]);
+        assert!(asked.signs("y", "anew"), "{}", asked.agent().log());
+    }
+}
+
+#[test]
 fn a_token_that_locks_says_so_after_a_warning_and_takes_no_more_pins() {
     let mut asked = Asked::with(TokenKind::Kryoptic, &[]);
     asked.somebody.machine.write("message.txt", "a message\n");

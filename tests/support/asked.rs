@@ -40,14 +40,20 @@ impl Asked {
 
     /// The office knows each keyset's owner by an address of its own: a second letter for one would need approvals.
     pub fn enroll(&self, name: &str, level: &str, more: &[&str]) {
+        let letter = self.letter(name, level);
+        let enroll = ["enroll", "--letter", &letter, "--keyset", name, "--level", level];
+        let rest = ["--new-token", "--new-pin-source", "file:pin"];
+        self.somebody.tokenkeep(&[&enroll[..], &rest, more].concat()).ok();
+    }
+
+    /// A letter for a keyset of this name.
+    pub fn letter(&self, name: &str, level: &str) -> String {
         let machine = &self.somebody.machine;
         let letter = machine.file(&format!("{name}.letter")).display().to_string();
         let email = format!("{name}.{}", self.somebody.email);
         let issue = ["issue", &email, "--name", "Example, Somebody", "--levels", level, "--letter-out", &letter];
         self.somebody.office.admin(&issue).ok();
-        let enroll = ["enroll", "--letter", &letter, "--keyset", name, "--level", level];
-        let rest = ["--new-token", "--new-pin-source", "file:pin"];
-        self.somebody.tokenkeep(&[&enroll[..], &rest, more].concat()).ok();
+        letter
     }
 
     /// Starts the agent, with these lines more in `agent.toml`.

@@ -84,7 +84,31 @@ impl Inner {
         {
             tracing::debug!(%error, "cannot read the tokens");
         }
+        self.forget_what_changed_behind();
         self.note_log_ins();
+    }
+
+    /// Another program has made a token anew, or has taken keysets from it: what was logged in for is no more, and the copies
+    /// of its keys that a log-in has must not outlive them.
+    fn forget_what_changed_behind(&self) {
+        // An act that goes on may be what changes them.
+        if self.acts.load(Ordering::SeqCst) > 0 {
+            return;
+        }
+        let changed = self.tokens.changed_behind();
+        // Nor may one have begun, and changed them, meanwhile.
+        if changed.is_empty() || self.acts.load(Ordering::SeqCst) > 0 {
+            return;
+        }
+        for token in changed {
+            tracing::warn!(
+                "{} was made anew by another program, or its keysets were changed by one; a log-in to it is over",
+                token.name()
+            );
+            self.end_log_in(&token, LogOff::Changed);
+            self.tokens.forget(&token);
+        }
+        self.refresh_or_say();
     }
 
     /// A token did not answer as one that is there: its log-in is over, and it is looked for anew.
