@@ -113,7 +113,7 @@ fn commands_use_the_log_in_that_stands_and_the_agent_asks_for_the_yes() {
     sign("middle", "pin").ok();
     asked.will(&["yes", "no"]);
     sign("middle", "wrong.pin").ok();
-    sign("middle", "pin").fails_with(4).says("cancelled");
+    sign("middle", "pin").fails_with(4).says("declined");
     assert!(!machine.file("signed.p7m").exists());
     let questions = asked.questions();
     assert_eq!(questions.len(), 2, "{questions:?}");

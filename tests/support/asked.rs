@@ -76,7 +76,7 @@ impl Asked {
         self.agent.as_mut().expect("the agent is not started")
     }
 
-    /// What the person will answer: a PIN, `yes`, or `no`, which cancels. One line a question, in their order.
+    /// What the person will answer: a PIN, `yes`, or `no`, which cancels where a PIN was wanted. One line a question, in their order.
     pub fn will(&self, answers: &[&str]) {
         self.somebody.machine.write("answers", answers.join("\n") + "\n");
     }
