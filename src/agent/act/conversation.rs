@@ -16,11 +16,12 @@ use crate::token::{Pin, TokenInfo};
 /// How long a command may take to answer: others wait for the token meanwhile. Its errands to an authority end sooner.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// An act's conversation with the command that asked for it, which has so long for each answer. The stream's other direction carries nothing more: when it
+/// An act's conversation with the command that asked for it. The stream's other direction carries nothing more: when it
 /// ends, the command is gone.
 #[derive(Debug)]
 pub struct Conversation {
     stream: UnixStream,
+    /// how long the command has for each answer
     patience: Duration,
     state: Mutex<State>,
     changed: Condvar,

@@ -93,7 +93,7 @@ impl Confirmed<'_> {
 fn with_remedy(no_yes: NoPin) -> NoPin {
     match no_yes {
         NoPin::Unavailable(reason) => NoPin::Unavailable(format!(
-            "at level medium it is the agent that asks for a yes, by its own prompter, and it {reason}; or end the agent \
+            "at level medium it is the agent that asks for a yes, by its own prompter: {reason}; or end the agent \
              (`tokenkeep agent stop`), and the command asks for the PIN and opens the token itself"
         )),
         other => other,
