@@ -9,6 +9,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::agent::{Agent, wait_for};
+use crate::support::display::Display;
 use crate::support::machine::{Machine, TokenKind};
 use crate::support::office::Somebody;
 use crate::support::output::Output;
@@ -176,6 +177,28 @@ fn pinentry_curses_asks_where_nothing_is_configured() {
         terminal.expect("ssh-keygen").expect("\"git\"").expect("Keyset: default").expect("Cancel");
         terminal.press(&format!("{}\r", Somebody::PIN));
     });
+}
+
+#[test]
+fn pinentry_opens_a_window_where_there_is_a_display() {
+    let mut somebody = Somebody::enrolled();
+    if !present("pinentry-gtk-2") {
+        return;
+    }
+    let Some(display) = Display::open(&somebody.machine) else { return };
+    let _agent = agent(&mut somebody, "pinentry:/usr/bin/pinentry-gtk-2", &[("DISPLAY", &display.name)]);
+    let machine = &somebody.machine;
+    std::thread::scope(|scope| {
+        scope.spawn(|| signs(machine, "git"));
+        display.type_into(machine, "pinentry", Somebody::PIN, "Return");
+    });
+    let refused = std::thread::scope(|scope| {
+        let signing = scope.spawn(|| sign(machine, "git"));
+        display.type_into(machine, "pinentry", Somebody::PIN, "Escape");
+        signing.join().unwrap()
+    });
+    refused.fails_with(255).says("refused");
+    assert_eq!(pin_state(machine), "ok");
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod asked;
 pub mod authority;
 pub mod card;
 pub mod der;
+pub mod display;
 pub mod faulty;
 pub mod following;
 pub mod intruder;
