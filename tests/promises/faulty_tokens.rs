@@ -346,14 +346,20 @@ fn a_write_protected_token_is_called_so_by_the_agent_too() {
 
 #[test]
 fn a_token_that_says_beforehand_that_it_is_write_protected_is_believed() {
-    let (somebody, faulty) = somebody();
-    somebody.issue("more.letter");
-    let before = everything(&somebody);
-    faulty.does("flags WRITE_PROTECTED");
-    enrolling_beside(&somebody).fails_with(REFUSED).says("is write-protected").says("not enrolled");
-    assert_eq!(everything(&somebody), before);
-    // To sign, nothing needs to be written.
-    somebody.signs_with("default", "pin");
-    faulty.behaves();
-    enrolling_beside(&somebody).ok();
+    for by in [By::Command, By::Agent] {
+        let (somebody, faulty) = somebody();
+        somebody.issue("more.letter");
+        let before = everything(&somebody);
+        faulty.does("flags WRITE_PROTECTED");
+        let agent = by.begin(&somebody);
+        enrolling_beside(&somebody).fails_with(REFUSED).says("is write-protected").says("not enrolled");
+        // To sign, nothing needs to be written.
+        somebody.signs_with("default", "pin");
+        if let Some(agent) = agent {
+            assert!(agent.stop().success());
+        }
+        assert_eq!(everything(&somebody), before);
+        faulty.behaves();
+        enrolling_beside(&somebody).ok();
+    }
 }
