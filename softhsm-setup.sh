@@ -80,8 +80,13 @@ if [ $((${#needed[@]} + ${#wanted[@]})) -gt 0 ]; then
   if [ "$may_install" = yes ]; then
     say "Installing: ${needed[*]} ${wanted[*]}"
     "${as_root[@]}" apt-get update -qq >&2 || say "(apt-get update failed; trying with the package lists that are here)"
+    # A release that does not have one of them has the others.
+    there=()
+    for package in "${wanted[@]}"; do
+      if apt-cache show "$package" >/dev/null 2>&1; then there+=("$package"); else say "(there is no package $package here)"; fi
+    done
     if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-      "${needed[@]}" "${wanted[@]}" >&2; then
+      "${needed[@]}" "${there[@]}" >&2; then
       say "apt-get could not install them. Install these packages by hand, then run this again:"
       say "  ${needed[*]} ${wanted[*]}"
       exit 1
