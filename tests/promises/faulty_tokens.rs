@@ -82,7 +82,11 @@ fn a_token_removed_while_it_reads_is_said_to_be_removed() {
                 // Nor is the message blamed, as it is for whatever else goes wrong there.
                 output.fails_with(ABSENT).says("is not there").does_not_say("wrong").does_not_say("does not open");
                 assert_eq!(faulty.wrong_tries(), 0, "{rule}");
+                faulty.forget();
                 assert_eq!(story.tokenkeep(&read).ok().out(), "a message\n", "{rule}");
+                // Where the token does not ask, one log-in is for one use.
+                let one_use = if *function == "C_DeriveKey" { &ONE_USE[..1] } else { &ONE_USE };
+                assert_eq!(faulty.calls(), one_use, "{rule}");
             }
         }
     }
