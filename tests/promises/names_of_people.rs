@@ -59,10 +59,16 @@ fn commas_quotes_umlauts_emoji_and_long_names_come_through_from_the_letter_to_th
 #[test]
 fn a_name_that_is_none_is_refused_and_no_letter_is_made() {
     let somebody = Somebody::new();
-    for name in ["", "   ", "two\nlines", "a\u{1b}[2Kterminal's"] {
+    for (name, why) in [
+        ("", "a name must not be empty"),
+        ("   ", "a name must not be empty"),
+        ("two\nlines", "has no control characters"),
+        ("a\u{1b}[2Kterminal's", "has no control characters"),
+        ("\u{200b}\u{200b}", "nothing of it can be seen"),
+    ] {
         let letter = somebody.machine.file("a.letter").display().to_string();
-        let output = somebody.office.admin(&["issue", &somebody.email, "--name", name, "--letter-out", &letter]);
-        assert_ne!(output.code(), 0, "{name:?}\n{output}");
+        let issue = ["issue", &somebody.email, "--name", name, "--letter-out", &letter];
+        somebody.office.admin(&issue).fails_with(5).says(why);
         assert!(!somebody.machine.file("a.letter").exists(), "{name:?}");
     }
 }
