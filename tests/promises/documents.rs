@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use serde_json::Value;
 use tokenkeep::{authority, keyset};
 
-use crate::support::machine::Machine;
+use crate::support::machine::{Machine, run};
 use crate::support::story::Story;
 use crate::support::terminal::Terminal;
 
@@ -156,7 +158,7 @@ enum How {
     Shows(&'static str),
     /// It goes on while the others run, so its block has a terminal of its own.
     Serves,
-    /// The program that is tested comes to where `cargo install` would have put one.
+    /// The program that is tested comes to where `cargo install` would put one.
     Installs,
     /// By another test, or by continuous integration itself.
     Elsewhere(&'static str),
@@ -264,8 +266,7 @@ fn every_command_in_the_documents_is_run_by_a_test() {
         for (path, _) in written.iter().filter(|(_, line)| line == command) {
             let place = match how {
                 Elsewhere(place) => place,
-                Installs => ".ci/run",
-                Here | Shows(_) | Serves => {
+                Installs | Here | Shows(_) | Serves => {
                     assert!(are_typed.contains(path), "nobody runs what is in {}: {command}", path.display());
                     continue;
                 }
@@ -304,6 +305,7 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
                 }
                 Some(Serves) => drop(here.type_line(line).expect("PIN").type_line(PIN).expect("Serving")),
                 Some(Installs) => {
+                    assert_eq!(what_is_installed(), ["tokenkeep"]);
                     fs::create_dir_all(machine.file("home/.cargo/bin")).unwrap();
                     symlink(env!("CARGO_BIN_EXE_tokenkeep"), machine.file("home/.cargo/bin/tokenkeep")).unwrap();
                 }
@@ -313,6 +315,16 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
         serving.extend(own);
     }
     serving
+}
+
+/// The programs that `cargo install --path .` would make, were there time to build them.
+fn what_is_installed() -> Vec<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(root());
+    let described: Value = serde_json::from_slice(&run(cargo, b"").ok().stdout).unwrap();
+    let targets = described["packages"][0]["targets"].as_array().unwrap().iter();
+    let programs = targets.filter(|target| target["kind"][0] == "bin");
+    programs.map(|target| target["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// A shell that has been told nothing yet.
