@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -96,7 +96,7 @@ fn agent_directory(machine: &Machine) -> PathBuf {
 }
 
 /// Starts the agent with sockets that somebody else has made.
-fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> std::process::Child {
+fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> Child {
     let directory = agent_directory(machine);
     machine.write("activate.py", ACTIVATE);
     let paths = format!("{0}/ssh.sock:{0}/api.sock", directory.display());
@@ -141,6 +141,16 @@ fn sockets_of_systemd_are_used_and_stay() {
     }
 }
 
+/// Ends it, however the test ends.
+struct Activated(Child);
+
+impl Drop for Activated {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn systemds_own_program_hands_the_sockets_over() {
     if !present("systemd-socket-activate") {
@@ -156,7 +166,8 @@ fn systemds_own_program_hands_the_sockets_over() {
         command.args(["-E", name]);
     }
     command.args(["-l", &ssh, "-l", &api, env!("CARGO_BIN_EXE_tokenkeep"), "agent", "-v"]);
-    let mut child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let mut child = Activated(child);
     for socket in [&ssh, &api] {
         wait_for("a socket", || Path::new(socket).exists().then_some(()));
         // A unit says it by `SocketMode`.
@@ -167,9 +178,9 @@ fn systemds_own_program_hands_the_sockets_over() {
     assert_eq!(knock(&mut asking).unwrap(), LIST, "{}", machine.read_text("activated.log"));
     let tokens = ["-sS", "--unix-socket", &api, "http://agent/v1/tokens"];
     machine.run("curl", &tokens, b"").ok().says("\"tokens\":[]");
-    assert_eq!(machine.tokenkeep(&["agent", "status", "--json"]).ok().json()["process"], child.id());
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert!(child.wait().unwrap().success(), "{}", machine.read_text("activated.log"));
+    assert_eq!(machine.tokenkeep(&["agent", "status", "--json"]).ok().json()["process"], child.0.id());
+    kill_process(Pid::from_child(&child.0), Signal::TERM).unwrap();
+    assert!(child.0.wait().unwrap().success(), "{}", machine.read_text("activated.log"));
     assert!(Path::new(&ssh).exists() && Path::new(&api).exists(), "they are not the agent's to remove");
 }
 
