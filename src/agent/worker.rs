@@ -27,7 +27,7 @@ const STACK: usize = 1024 * 1024;
 const LOGGING_OFF: Duration = Duration::from_secs(2);
 
 /// What the kernel may refuse for a moment (descriptors, memory) is asked for again after this.
-const BREATHER: Duration = Duration::from_millis(50);
+pub(super) const BREATHER: Duration = Duration::from_millis(50);
 
 /// Serves until the broker ends; then every log-in is over.
 ///

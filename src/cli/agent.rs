@@ -29,6 +29,9 @@ use crate::prompter::Environment;
 /// How long an agent may take to end: its worker logs off first.
 const ENDING: Duration = Duration::from_secs(10);
 
+/// The most modules with workers of their own; each costs some 10 MiB.
+const MOST_ANNEXES: usize = 32;
+
 /// The verb that the broker starts its worker with.
 pub const WORKER: &str = "agent-worker";
 
@@ -98,6 +101,10 @@ fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> R
         environment = environment.with_patience(patience);
     }
     let isolated = configuration.isolated(around.modules()?.paths());
+    if isolated.len() > MOST_ANNEXES {
+        let most = format!("cannot isolate so many modules: the agent has at most {MOST_ANNEXES} workers of their own");
+        return Err(Failure::usage(most).with_remedy("take `isolate = true` away from some of them in agent.toml"));
+    }
     let annexes = isolated.iter().map(|module| AnnexSetup {
         module: module.clone(),
         arguments: worker.iter().cloned().chain(["--only".into(), module.into()]).collect(),
@@ -179,7 +186,9 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
         return Ok(Exit::Done);
     }
     let listeners = [UnixListener::from(socket()?), UnixListener::from(socket()?)];
-    let annexes = arguments.annexes.iter().map(|module| Ok(Arc::new(Annex::new(module.clone(), socket()?.into()))));
+    // A module that has gone meanwhile keeps its place: its worker says what is wrong.
+    let file = |module: &PathBuf| module.canonicalize().unwrap_or_else(|_| module.clone());
+    let annexes = arguments.annexes.iter().map(|module| Ok(Arc::new(Annex::new(file(module), socket()?.into()))));
     let annexes = annexes.collect::<Result<_, BrokerError>>()?;
     let keystore = Keystore::with_annexes(tokens, annexes, link.clone(), settings, Arc::new(SystemClock));
     agent::run_worker(&link, listeners, sandbox, &keystore)?;

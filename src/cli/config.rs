@@ -1,6 +1,7 @@
 //! `agent.toml`, and which PKCS#11 modules to load: `--module`, else agent.toml, else what p11-kit has registered, else
 //! SoftHSM where it is usually installed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -100,14 +101,15 @@ impl AgentConfiguration {
         }
     }
 
-    /// Those of these modules that have a worker of their own in the agent, by their paths without links.
+    /// Those of these modules that have a worker of their own in the agent, each once, by the path it is named by: what that
+    /// leads to may be another file after an upgrade.
     pub fn isolated(&self, modules: &[PathBuf]) -> Vec<PathBuf> {
         let isolated = self.modules.iter().filter(|module| module.is_isolated());
         let isolated: Vec<PathBuf> = isolated.filter_map(|module| module.path().canonicalize().ok()).collect();
-        let mut found: Vec<PathBuf> = modules.iter().filter_map(|path| path.canonicalize().ok()).collect();
-        found.retain(|path| isolated.contains(path));
-        found.dedup();
-        found
+        let mut known = BTreeSet::new();
+        let is_new =
+            |path: &&PathBuf| path.canonicalize().is_ok_and(|file| isolated.contains(&file) && known.insert(file));
+        modules.iter().filter(is_new).cloned().collect()
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
@@ -243,9 +245,10 @@ impl ModuleFiles {
         Self { paths: vec![module], named: true, origin: "agent.toml" }
     }
 
-    /// Without these (paths without links).
+    /// Without these.
     #[must_use]
     pub fn without(mut self, others: &[PathBuf]) -> Self {
+        let others: Vec<PathBuf> = others.iter().filter_map(|path| path.canonicalize().ok()).collect();
         self.paths.retain(|path| !path.canonicalize().is_ok_and(|path| others.contains(&path)));
         self
     }
@@ -262,7 +265,7 @@ impl ModuleFiles {
                 Err(error) => errors.push(error),
             }
         }
-        if modules.is_empty() && !self.paths.is_empty() {
+        if modules.is_empty() {
             return Err(errors.into_iter().next().map_or_else(no_module, Failure::from));
         }
         errors.iter().for_each(&mut warn);
@@ -325,7 +328,9 @@ mod tests {
         let all = ModuleFiles::find(&[], &configuration, &places);
         assert_eq!(all.paths(), [at("a.so"), at("link.so"), at("c.so")]);
         let isolated = configuration.isolated(all.paths());
-        assert_eq!(isolated, [at("b.so")], "by its path without links");
+        assert_eq!(isolated, [at("link.so")]);
+        let twice = [at("link.so"), at("a.so"), at("b.so")];
+        assert_eq!(configuration.isolated(&twice), [at("link.so")], "one module, one worker");
         assert_eq!(all.without(&isolated).paths(), [at("a.so"), at("c.so")]);
         assert!(configuration.isolated(&[at("a.so")]).is_empty(), "--module names another one");
         let table = format!("[[modules]]\npath = {:?}\nisolate = true\n", at("b.so"));

@@ -42,6 +42,9 @@ pub struct KeysetChoice {
 impl Tokens {
     /// The one keyset that is meant: by name; else the only one there is; else the default; else refused with the list.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, KeysetError> {
+        if choice.name.is_none() && choice.token.is_none() {
+            self.refuse_unless_all_are_there()?;
+        }
         let (keysets, trouble) = self.look(choice)?;
         pick(keysets, choice, &trouble)
     }

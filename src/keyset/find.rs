@@ -115,6 +115,18 @@ impl Tokens {
         &self.modules
     }
 
+    /// Whoever names nothing may mean what another process has, and that one is being started: what is left must not be
+    /// taken for it.
+    pub(super) fn refuse_unless_all_are_there(&self) -> Result<(), KeysetError> {
+        let gone = self.elsewhere.iter().find_map(|elsewhere| elsewhere.tokens().err());
+        gone.map_or(Ok(()), |error| {
+            Err(KeysetError::Told {
+                kind: error.kind(),
+                message: format!("{error}, or name the keyset or token that is meant"),
+            })
+        })
+    }
+
     /// The modules here in which a token can be made.
     ///
     /// # Errors

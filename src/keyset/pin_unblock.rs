@@ -59,6 +59,7 @@ impl Tokens {
         if let Some(selector) = selector {
             return self.token(selector);
         }
+        self.refuse_unless_all_are_there()?;
         let mut tokens = self.list()?;
         match (tokens.pop(), tokens.is_empty()) {
             (Some(token), true) => Ok(token),

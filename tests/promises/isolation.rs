@@ -152,6 +152,14 @@ fn enrollment_and_the_api_reach_it() {
     assert!(offers(&asked, "new"), "{}", asked.agent().log());
     let again = ["enroll", "--letter", "one", "--keyset", "new", "--pin-source", "file:pin"];
     assert_eq!(tokenkeep(&asked, &again).code(), 5, "the letter is used");
+    // A name that is taken in the other module is taken, and the letter is still good.
+    issue("two");
+    let taken = |name: &'static str| {
+        let line = ["enroll", "--letter", "two", "--keyset", name, "--level", "high", "--new-pin-source", "file:pin"];
+        tokenkeep(&asked, &[&line[..], &[&format!("--new-token={path}")]].concat())
+    };
+    taken("other").says("taken").fails_with(5);
+    taken("another").ok();
 
     assert!(curl(&asked, "/v1/keysets", None).contains("\"soft\""));
     let public = curl(&asked, "/v1/public-keys", None);
@@ -218,6 +226,15 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
     assert!(!asked.signs("soft", "two"), "it was to die");
     let log = asked.agent().log();
     assert!(log.contains("the worker of the module") && !log.contains("is wrong"), "{log}");
+    // As long as there is no other one: who names its keyset, or names none, is refused, and ends nobody's log-in.
+    faulty.does("die C_Initialize\n");
+    wait_for("it is gone", || (!offers(&asked, "soft")).then_some(()));
+    asked.somebody.machine.write("m", "a message\n");
+    for named in [&["--keyset", "soft"][..], &[]] {
+        let sign = [&["sign", "--pin-source", "file:pin", "--in", "m", "--out", "m.p7m"][..], named].concat();
+        tokenkeep(&asked, &sign).says("its worker is being started").fails_with(3);
+    }
+    assert!(asked.signs("other", "one-more"), "{}", asked.agent().log());
     faulty.behaves();
     let second = wait_for("another worker", || Some(annex(&asked)).filter(|second| *second != first));
     assert!(!is_alive(first) && workers.iter().all(|id| *id == first || is_alive(*id)), "{second}: {workers:?}");

@@ -1,7 +1,5 @@
 //! What comes of an act, and how keysets and tokens travel.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use super::Bytes;
@@ -220,9 +218,14 @@ pub struct KeysetOnWire {
 }
 
 impl KeysetOnWire {
-    /// The module of its token.
-    pub fn module(&self) -> &Path {
-        &self.token.module
+    /// The token it is on.
+    pub fn token(&self) -> &TokenInfo {
+        &self.token
+    }
+
+    /// The same, to be changed.
+    pub fn token_mut(&mut self) -> &mut TokenInfo {
+        &mut self.token
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::wire::{LONGEST, LogInChange, News, Reply, Request};
+use super::wire::{Failed, LONGEST, LogInChange, News, Reply, Request};
 use crate::agent::broker::BrokerError;
 use crate::agent::keystore::{Event, Keystore};
 use crate::agent::{AgentError, Link, api, frame, handed, worker};
@@ -18,8 +18,8 @@ const CONNECTIONS: usize = 4096;
 /// Of a connection's thread.
 const STACK: usize = 1024 * 1024;
 
-/// How long nothing may happen before it is looked whether the worker still listens.
-const GLANCE: Duration = Duration::from_secs(15);
+/// How long it is waited for an event at a time.
+const GLANCE: Duration = Duration::from_mins(1);
 
 /// Serves the worker until the broker ends; then every log-in is over.
 ///
@@ -46,7 +46,13 @@ fn accept(corridor: &UnixStream, keystore: &Keystore) {
             Ok(sockets) => sockets,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             // The broker has ended; the link says so, too.
-            Err(_) => return,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
+            // No descriptor was left for it, or no memory: for now.
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection");
+                std::thread::sleep(worker::BREATHER);
+                continue;
+            }
         };
         for stream in sockets.into_iter().map(UnixStream::from) {
             if open.load(Ordering::Relaxed) >= CONNECTIONS {
@@ -84,7 +90,7 @@ fn serve(mut stream: UnixStream, keystore: &Keystore) -> io::Result<()> {
 }
 
 fn failed(error: &AgentError) -> Reply {
-    Reply::Failed { kind: error.kind(), message: error.to_string() }
+    Reply::Failed(Failed { kind: error.kind(), message: error.to_string() })
 }
 
 fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply, AgentError> {
@@ -116,10 +122,16 @@ fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply,
             Ok(Reply::Done {})
         }
         Request::Bound { token, seconds } => {
-            keystore.bound_log_in(&token, Duration::from_secs(seconds));
+            if let Some(token) = keystore.own(&token) {
+                keystore.bound_log_in(&token, Duration::from_secs(seconds));
+            }
             Ok(Reply::Done {})
         }
-        Request::LogOff { token, why } => Ok(Reply::Ended(keystore.end_log_ins(token.as_ref(), why))),
+        Request::LogOff { token: None, why } => Ok(Reply::Ended(keystore.end_log_ins(None, why))),
+        Request::LogOff { token: Some(token), why } => {
+            let own = keystore.own(&token);
+            Ok(Reply::Ended(own.map_or(0, |token| keystore.end_log_ins(Some(&token), why))))
+        }
         Request::Lock { locked } => {
             keystore.follow_lock(locked);
             Ok(Reply::Done {})

@@ -4,10 +4,11 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::wire::{LONGEST, News, Reply, Request, Seen};
+use super::wire::{Failed, LONGEST, News, Reply, Request, Seen};
 use crate::agent::act::Choice;
 use crate::agent::{AgentError, LogOff, Peer, Usage, frame, handed};
 use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetError, TokenTrouble};
@@ -31,6 +32,8 @@ pub struct Annex {
     idle: Mutex<Vec<UnixStream>>,
     // When it did not answer what others wait for.
     silent: Mutex<Option<Instant>>,
+    // How many have ended: what one has told is not believed of the next.
+    ended: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -38,14 +41,17 @@ enum Told {
     /// Nothing yet: it is being started.
     Nothing,
     This(Arc<Seen>),
-    /// It has ended, or does not answer; another one is being started.
+    /// It has ended; another one is being started.
     Ended,
+    /// It has ended again and again; no other one is started.
+    GivenUp,
 }
 
 impl Annex {
     /// The annex for this module (a path without links), at the other end of this corridor.
     pub fn new(module: PathBuf, corridor: UnixStream) -> Self {
-        Self { module, corridor, seen: RwLock::new(Told::Nothing), idle: Mutex::default(), silent: Mutex::default() }
+        let seen = RwLock::new(Told::Nothing);
+        Self { module, corridor, seen, idle: Mutex::default(), silent: Mutex::default(), ended: AtomicU64::new(0) }
     }
 
     /// Does it have the tokens of this module?
@@ -53,22 +59,22 @@ impl Annex {
         self.module == token.module
     }
 
-    /// Follows what changes, until the annex ends.
-    ///
-    /// # Errors
-    /// The annex is given up: no other one will be started.
-    pub(in crate::agent) fn follow(&self, mut told: impl FnMut(&Self, News)) -> Result<(), AgentError> {
-        const OPERATION: &str = "follow the tokens";
-        let mut stream = self.connect(OPERATION)?;
+    /// Follows what changes, until the annex ends. Says whether there will be another one.
+    pub(in crate::agent) fn follow(&self, mut told: impl FnMut(&Self, News)) -> bool {
+        let mut stream = match self.new_connection() {
+            Ok(stream) => stream,
+            // The broker has closed the corridor; anything else is only for now.
+            Err(error) => return !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
+        };
         if frame::write(&mut stream, &Request::Watch {}, b"", LONGEST).is_ok() {
             while let Ok((news, _)) = frame::read::<News>(&mut stream, LONGEST) {
                 told(self, news);
             }
         }
-        Ok(())
+        true
     }
 
-    /// Takes what it has told, of its own module: it cannot speak for another's tokens.
+    /// Takes what it has told, as of its own module: it cannot speak for another's tokens.
     pub(in crate::agent) fn note(&self, seen: Seen) {
         let seen = seen.of_module(&self.module);
         *self.silent() = None;
@@ -77,26 +83,38 @@ impl Annex {
 
     /// Forgets what it has told: it has ended. The log-ins that are over with it.
     pub(in crate::agent) fn note_end(&self) -> Vec<TokenInfo> {
+        self.ended.fetch_add(1, Ordering::SeqCst);
         self.idle().clear();
         let told = std::mem::replace(&mut *self.seen.write().unwrap_or_else(PoisonError::into_inner), Told::Ended);
         match told {
             Told::This(seen) => seen.logged_in.clone(),
-            Told::Nothing | Told::Ended => Vec::new(),
+            Told::Nothing | Told::Ended | Told::GivenUp => Vec::new(),
         }
+    }
+
+    /// No other one is started.
+    pub(in crate::agent) fn note_given_up(&self) {
+        *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Told::GivenUp;
+    }
+
+    /// Is it known what is there?
+    pub(in crate::agent) fn is_there(&self) -> bool {
+        self.told().is_some()
     }
 
     /// Has it tell what is there; `again`: after having looked anew, also through readers if so.
     pub(in crate::agent) fn look(&self, again: Option<bool>) {
         // One that has ended tells by itself when there is another one.
-        if matches!(*self.seen.read().unwrap_or_else(PoisonError::into_inner), Told::Ended) {
+        if matches!(*self.seen.read().unwrap_or_else(PoisonError::into_inner), Told::Ended | Told::GivenUp) {
             return;
         }
         // Nor is one that did not answer just now waited for by everybody who lists.
         if self.silent().is_some_and(|since| since.elapsed() < TRY_AGAIN_AFTER) {
             return;
         }
+        let ended = self.ended.load(Ordering::SeqCst);
         match self.ask_soon("list the tokens", &Request::Look { again }) {
-            Ok(Reply::Told(seen)) => self.note(seen),
+            Ok(Reply::Told(seen)) if ended == self.ended.load(Ordering::SeqCst) => self.note(seen),
             Ok(_) => {}
             Err(error) => tracing::warn!("{error}"),
         }
@@ -164,8 +182,12 @@ impl Annex {
     }
 
     /// Can a token be made there?
-    pub(in crate::agent) fn has_room(&self) -> bool {
-        matches!(self.or_say(self.ask_soon("look for room", &Request::Room {})), Some(Reply::Room(true)))
+    ///
+    /// # Errors
+    /// It does not say.
+    pub(in crate::agent) fn has_room(&self) -> Result<bool, AgentError> {
+        self.tokens()?;
+        Ok(matches!(self.ask_soon("look for room for a token", &Request::Room {})?, Reply::Room(true)))
     }
 
     /// A connection on which acts are asked for as at the agent's own API, for this peer.
@@ -187,7 +209,7 @@ impl Annex {
     fn told(&self) -> Option<Arc<Seen>> {
         match &*self.seen.read().unwrap_or_else(PoisonError::into_inner) {
             Told::This(seen) => Some(Arc::clone(seen)),
-            Told::Nothing | Told::Ended => None,
+            Told::Nothing | Told::Ended | Told::GivenUp => None,
         }
     }
 
@@ -199,14 +221,17 @@ impl Annex {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new connection. While the annex is started anew it waits in the corridor.
     fn connect(&self, operation: &'static str) -> Result<UnixStream, AgentError> {
-        let given_up = |error: std::io::Error| AgentError::System {
+        self.new_connection().map_err(|error| AgentError::System {
             operation,
             reason: format!("the worker of the module {} does not run ({error})", self.module.display()),
-        };
-        let (ours, theirs) = UnixStream::pair().map_err(given_up)?;
-        handed::give(&self.corridor, &[theirs.as_fd()]).map_err(given_up)?;
+        })
+    }
+
+    /// A new connection. While the annex is started anew it waits in the corridor.
+    fn new_connection(&self) -> std::io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        handed::give(&self.corridor, &[theirs.as_fd()])?;
         Ok(ours)
     }
 
@@ -256,7 +281,7 @@ impl Annex {
 
     fn read(&self, operation: &'static str, stream: &mut UnixStream) -> Result<Reply, AgentError> {
         match frame::read::<Reply>(stream, LONGEST) {
-            Ok((Reply::Failed { kind, message }, _)) => Err(KeysetError::Told { kind, message }.into()),
+            Ok((Reply::Failed(Failed { kind, message }), _)) => Err(KeysetError::Told { kind, message }.into()),
             Ok((reply, _)) => Ok(reply),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 *self.silent() = Some(Instant::now());
@@ -279,16 +304,16 @@ impl Elsewhere for Annex {
     }
 
     fn tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        match self.told() {
-            Some(seen) => Ok(seen.tokens.clone()),
-            None => Err(KeysetError::Told {
-                kind: keyset::ErrorKind::Absent,
-                message: format!(
-                    "cannot list the tokens of the module {}: its worker is being started; try again in a moment",
-                    self.module.display()
-                ),
-            }),
-        }
+        let why = match &*self.seen.read().unwrap_or_else(PoisonError::into_inner) {
+            Told::This(seen) => return seen.tokens(),
+            Told::Nothing | Told::Ended => "its worker is being started; try again in a moment",
+            Told::GivenUp => {
+                "its worker has ended again and again and is given up; `tokenkeep doctor` looks at the module, and \
+                 `tokenkeep agent stop` lets the agent start anew"
+            }
+        };
+        let message = format!("cannot list the tokens of the module {}: {why}", self.module.display());
+        Err(KeysetError::Told { kind: keyset::ErrorKind::Absent, message })
     }
 
     fn keysets(&self) -> (Vec<FoundKeyset>, Vec<TokenTrouble>) {

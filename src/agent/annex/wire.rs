@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::act::{Bytes, Choice, KeysetOnWire, TroubleOnWire};
 use crate::agent::{LogOff, Peer, Usage};
-use crate::keyset::{ErrorKind, FoundKeyset, TokenTrouble};
+use crate::keyset::{ErrorKind, FoundKeyset, KeysetError, TokenTrouble};
 use crate::token::{SignatureHash, TokenInfo};
 
 /// The longest JSON of a frame, bytes: data of an SSH client to be signed, or the certificates on all tokens of a module.
@@ -82,12 +82,16 @@ pub enum Reply {
     /// whether there is room
     Room(bool),
     /// it is not done
-    Failed {
-        /// the end that this leads to
-        kind: ErrorKind,
-        /// the whole sentence
-        message: String,
-    },
+    Failed(Failed),
+}
+
+/// Why something is not done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failed {
+    /// the end that this leads to
+    pub kind: ErrorKind,
+    /// the whole sentence
+    pub message: String,
 }
 
 /// Something has changed.
@@ -111,10 +115,11 @@ pub enum LogInChange {
 }
 
 /// What is there.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
-    /// the tokens
-    pub tokens: Vec<TokenInfo>,
+    tokens: Vec<TokenInfo>,
+    /// why the module cannot say
+    no_tokens: Option<Failed>,
     /// those to which a log-in stands
     pub logged_in: Vec<TokenInfo>,
     keysets: Vec<KeysetOnWire>,
@@ -124,19 +129,41 @@ pub struct Seen {
 impl Seen {
     /// For the wire.
     pub fn new(
-        tokens: Vec<TokenInfo>,
+        tokens: Result<Vec<TokenInfo>, KeysetError>,
         logged_in: Vec<TokenInfo>,
         (keysets, trouble): (Vec<FoundKeyset>, Vec<TokenTrouble>),
     ) -> Self {
+        let (tokens, no_tokens) = match tokens {
+            Ok(tokens) => (tokens, None),
+            Err(error) => (Vec::new(), Some(Failed { kind: error.kind(), message: error.to_string() })),
+        };
         let keysets = keysets.into_iter().map(KeysetOnWire::from).collect();
-        Self { tokens, logged_in, keysets, trouble: trouble.into_iter().map(TroubleOnWire::from).collect() }
+        Self { tokens, no_tokens, logged_in, keysets, trouble: trouble.into_iter().map(TroubleOnWire::from).collect() }
     }
 
-    /// Only what is on tokens of this module.
+    /// The tokens.
+    ///
+    /// # Errors
+    /// The module cannot say.
+    pub fn tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
+        match &self.no_tokens {
+            Some(Failed { kind, message }) => Err(KeysetError::Told { kind: *kind, message: message.clone() }),
+            None => Ok(self.tokens.clone()),
+        }
+    }
+
+    /// As of this module, by whatever path the annex has loaded it; a keyset, or a log-in, of a token that is not there is
+    /// none.
     pub fn of_module(mut self, module: &Path) -> Self {
-        self.tokens.retain(|token| token.module == module);
-        self.logged_in.retain(|token| token.module == module);
-        self.keysets.retain(|keyset| keyset.module() == module);
+        for token in self.tokens.iter_mut().chain(&mut self.logged_in) {
+            module.clone_into(&mut token.module);
+        }
+        let is_there = |token: &TokenInfo| self.tokens.iter().any(|other| other.serial == token.serial);
+        self.logged_in.retain(is_there);
+        self.keysets.retain(|keyset| is_there(keyset.token()));
+        for keyset in &mut self.keysets {
+            module.clone_into(&mut keyset.token_mut().module);
+        }
         self
     }
 

@@ -79,12 +79,8 @@ impl<'a> Annexes<'a> {
             if *when > now {
                 continue;
             }
-            let started = RunningWorker::start(
-                &one.setup.arguments,
-                &[corridor.as_fd()],
-                self.questions.clone(),
-                self.news.clone(),
-            );
+            let started =
+                RunningWorker::start(&one.setup.arguments, &[corridor.as_fd()], self.questions, self.news.clone());
             match started {
                 Ok(worker) => one.is = Is::Running(worker, now),
                 Err(error) => {

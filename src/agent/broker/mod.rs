@@ -132,7 +132,11 @@ impl Broker {
                 }
             };
             // Who serves next is another one, and begins with no log-in anywhere.
-            end(&annexes.running(), all_news);
+            if let Some(signal) = end(&annexes.running(), all_news) {
+                tracing::info!(signal, "ending");
+                notify(&[NotifyState::Stopping]);
+                return Ok(());
+            }
             if announce.is_some() {
                 return Err(BrokerError::Worker { status });
             }
@@ -157,7 +161,7 @@ impl Broker {
         let [ssh, api] = &self.sockets;
         let doors = [ssh.listener.as_fd(), api.listener.as_fd()];
         let sockets: Vec<_> = doors.into_iter().chain(annexes.corridors()).collect();
-        RunningWorker::start(&self.worker, &sockets, self.questions.clone(), self.sender.clone())
+        RunningWorker::start(&self.worker, &sockets, &self.questions, self.sender.clone())
     }
 
     fn open(&self, sandbox: String) -> Open {
@@ -172,8 +176,9 @@ fn pause_after(failures: u32) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(longest)
 }
 
-/// Has these workers log off, and ends those that do not.
-fn end(workers: &[&RunningWorker], news: &Receiver<News>) {
+/// Has these workers log off, and ends those that do not; the signal that came meanwhile.
+fn end(workers: &[&RunningWorker], news: &Receiver<News>) -> Option<i32> {
+    let mut signaled = None;
     for worker in workers {
         worker.hang_up();
     }
@@ -181,11 +186,11 @@ fn end(workers: &[&RunningWorker], news: &Receiver<News>) {
     for is_last in [false, true] {
         let until = Instant::now() + LOGGING_OFF;
         while !left.is_empty() {
-            let is_gone =
-                |news: &News| matches!(news, News::Gone { worker, .. } if left.iter().any(|one| one.id() == *worker));
-            match within(news, until.saturating_duration_since(Instant::now()), is_gone) {
+            match within(news, until.saturating_duration_since(Instant::now()), |_| true) {
                 Some(News::Gone { worker, .. }) => left.retain(|one| one.id() != worker),
-                _ => break,
+                Some(News::Signal(signal)) => signaled = Some(signal),
+                Some(News::Ready { .. }) => {}
+                None => break,
             }
         }
         for worker in left.iter().filter(|_| !is_last) {
@@ -193,6 +198,7 @@ fn end(workers: &[&RunningWorker], news: &Receiver<News>) {
             worker.kill();
         }
     }
+    signaled
 }
 
 /// Waits, until then if it is said; the sender is never dropped before the receiver.

@@ -25,7 +25,7 @@ pub struct Prompting {
 #[derive(Clone)]
 pub(super) struct Questions {
     queue: Sender<Waiting>,
-    /// Answers come from several threads: one frame at a time.
+    /// Answers come from several threads: one frame at a time over a link.
     writing: Arc<Mutex<()>>,
 }
 
@@ -33,16 +33,16 @@ struct Waiting {
     number: u64,
     what: Asked,
     link: UnixStream,
+    writing: Arc<Mutex<()>>,
 }
 
 impl Questions {
     /// Starts whoever asks the person.
     pub(super) fn answered_by(person: Prompting) -> Result<Self, BrokerError> {
         let (queue, asked): (_, Receiver<Waiting>) = channel();
-        let writing = Arc::new(Mutex::new(()));
-        let questions = Self { queue, writing: writing.clone() };
+        let questions = Self { queue, writing: Arc::default() };
         spawn("prompter", move || {
-            for Waiting { number, what, link } in asked {
+            for Waiting { number, what, link, writing } in asked {
                 // Nobody is bothered with what a worker that died wanted to know.
                 if has_ended(&link) {
                     continue;
@@ -52,6 +52,11 @@ impl Questions {
             }
         })?;
         Ok(questions)
+    }
+
+    /// For another link: the questions are the same queue's, and whoever does not read its answers keeps nobody else waiting.
+    pub(super) fn of_another_link(&self) -> Self {
+        Self { queue: self.queue.clone(), writing: Arc::default() }
     }
 
     /// Takes a question that came over this link; the answer goes there.
@@ -64,7 +69,10 @@ impl Questions {
                     tell(&writing, &link, number, Answer::Program(programs::describe(pid)), None);
                 })
             }
-            what => self.queue.send(Waiting { number, what, link }).map_err(|_| broken_pipe("ask the person")),
+            what => {
+                let writing = self.writing.clone();
+                self.queue.send(Waiting { number, what, link, writing }).map_err(|_| broken_pipe("ask the person"))
+            }
         });
         if let Err(error) = taken {
             tell(&self.writing, link, number, Answer::Unavailable(error.to_string()), None);

@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -21,6 +22,9 @@ use crate::agent::link::{FromWorker, read_frame};
 
 /// How many heaps the worker's allocator may make: by default it makes one for nearly each of a thousand connections' threads.
 const HEAPS: &str = "2";
+
+/// How long a worker may take to take an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What happens to the broker.
 #[derive(Debug)]
@@ -56,7 +60,7 @@ impl RunningWorker {
     pub(super) fn start(
         arguments: &[OsString],
         sockets: &[BorrowedFd<'_>],
-        questions: Questions,
+        questions: &Questions,
         news: Sender<News>,
     ) -> Result<Self, BrokerError> {
         let failed = || BrokerError::system("start the agent's worker");
@@ -77,6 +81,9 @@ impl RunningWorker {
         // A worker that has ended already says so at the other end of the link.
         let _ = handed::give(&link, sockets);
         let ours = link.try_clone().map_err(failed())?;
+        // A worker that does not read its answers does not get them.
+        ours.set_write_timeout(Some(PATIENCE)).map_err(failed())?;
+        let questions = questions.of_another_link();
         spawn("link", move || listen(ours, child, &questions, &news))?;
         Ok(Self { id, process, link })
     }

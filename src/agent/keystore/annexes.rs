@@ -76,8 +76,8 @@ fn follow(inner: &Weak<Inner>, annex: &Annex) {
         });
         let Some(inner) = inner.upgrade() else { return };
         inner.heard_end(annex);
-        if let Err(error) = followed {
-            tracing::error!("{error}");
+        if !followed {
+            annex.note_given_up();
             return;
         }
         drop(inner);

@@ -49,7 +49,7 @@ impl Inner {
         }
         // What was locked or sent to sleep while a person typed is not open afterwards.
         if self.locked.is_locked() {
-            self.end_all_log_ins(LogOff::Locked);
+            self.end_all_log_ins_here(LogOff::Locked);
         }
     }
 
@@ -115,6 +115,11 @@ impl Inner {
 
     /// Ends all; says how many ended in annexes.
     pub fn end_all_log_ins(&self, why: LogOff) -> usize {
+        self.end_all_log_ins_here(why);
+        self.annexes.iter().map(|annex| annex.log_off(None, why)).sum()
+    }
+
+    fn end_all_log_ins_here(&self, why: LogOff) {
         let announced: Vec<TokenInfo> = self
             .log_ins
             .lock()
@@ -128,7 +133,6 @@ impl Inner {
         for open in self.tokens.standing() {
             log_out(&open);
         }
-        self.annexes.iter().map(|annex| annex.log_off(None, why)).sum()
     }
 
     fn clear(&self, token: &TokenInfo) {

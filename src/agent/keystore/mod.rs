@@ -18,6 +18,7 @@ mod clock;
 mod events;
 mod identity;
 mod log_ins;
+mod of_module;
 mod pass_phrase;
 mod person;
 mod presence;
@@ -91,6 +92,8 @@ struct Inner {
     // How long the machine has slept, as far as it is known.
     asleep: Mutex<Duration>,
     acts: AtomicUsize,
+    // Those that annexes do.
+    acts_elsewhere: AtomicUsize,
     annexes: Vec<Arc<Annex>>,
 }
 
@@ -121,6 +124,7 @@ impl Keystore {
             log_ins: Mutex::default(),
             asleep,
             acts: AtomicUsize::new(0),
+            acts_elsewhere: AtomicUsize::new(0),
             annexes,
         };
         Self { inner: Arc::new(inner) }
@@ -275,8 +279,12 @@ impl Keystore {
     /// What is there as far as it is known, without looking for more; locked or not. For the worker whose annex this is.
     pub(super) fn seen(&self) -> Seen {
         let logged_in = self.inner.tokens.standing().iter().map(|token| token.info().clone()).collect();
-        let tokens = self.inner.tokens.list().unwrap_or_default();
-        Seen::new(tokens, logged_in, self.inner.tokens.keysets().unwrap_or_default())
+        Seen::new(self.inner.tokens.list(), logged_in, self.inner.tokens.keysets().unwrap_or_default())
+    }
+
+    /// This token, as it is known here: the worker may know its module by another path.
+    pub(super) fn own(&self, token: &TokenInfo) -> Option<TokenInfo> {
+        self.inner.catalogue.tokens().into_iter().find(|own| own.serial == token.serial)
     }
 
     /// Looks for tokens that other programs made, if nobody is logged in; `with_readers`: also for those that readers tell

@@ -90,7 +90,9 @@ impl Inner {
             return;
         }
         self.look_again(true);
-        if !self.is_missing(choice) || self.acts.load(Ordering::SeqCst) > 0 {
+        let acting = self.acts.load(Ordering::SeqCst) + self.acts_elsewhere.load(Ordering::SeqCst) > 0;
+        // What is missing may be in an annex that is being started anew: no log-in of others ends for that.
+        if !self.is_missing(choice) || acting || !self.annexes.iter().all(|annex| annex.is_there()) {
             return;
         }
         let stands_elsewhere = || self.annexes.iter().any(|annex| !annex.logged_in().is_empty());

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::Inner;
+use super::of_module::OfModule;
+use super::rescan::Acting;
 use crate::agent::act::{ActAnswer, ActRequest, Choice, NewTokenIn};
 use crate::agent::annex::Annex;
 use crate::agent::client::{Agent, ClientError};
 use crate::agent::{AgentError, Usage};
 use crate::carrier::Carrier;
 use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetChoice, KeysetError, Person, TokenSelector};
-use crate::token::TokenUri;
+use crate::token::{KeysetName, TokenError, TokenUri};
 
 /// Whose act it is, and with which keyset, if it is one's.
 struct Theirs {
@@ -40,13 +42,15 @@ impl Inner {
         }
         let Theirs { annex, keyset } = match self.theirs(request) {
             Ok(theirs) => theirs?,
-            Err(error) => return Some(Err(error.into())),
+            Err(error) => return Some(Err(error)),
         };
         if let Some(keyset) = keyset {
             person.concerns(&keyset);
         }
+        let acting = Acting::begin(&self.acts_elsewhere);
         let agent = Agent::in_annex(Arc::clone(&annex), usage.peer);
-        let result = agent.act(request, person, carrier);
+        let result = agent.act(request, &mut OfModule { person, module: annex.module() }, carrier);
+        drop(acting);
         let result = result.map_err(|error| of_client(&annex, request.operation(), error));
         if !request.changes_nothing() {
             annex.look(None);
@@ -56,7 +60,7 @@ impl Inner {
     }
 
     /// Whose act it is, and with which keyset; the request then names that very token.
-    fn theirs(&self, request: &mut ActRequest) -> Result<Option<Theirs>, KeysetError> {
+    fn theirs(&self, request: &mut ActRequest) -> Result<Option<Theirs>, AgentError> {
         let found = match request {
             ActRequest::ListTokens {} | ActRequest::ListKeysets {} | ActRequest::ChooseKeyset(_) => return Ok(None),
             ActRequest::Decrypt { keyset, message } => {
@@ -87,7 +91,7 @@ impl Inner {
             ActRequest::Enroll(enroll) => {
                 let Ok(options) = enroll.options() else { return Ok(None) };
                 if let Some(new_token) = &mut enroll.new_token {
-                    return self.new_token_there(new_token, options.keyset.as_str());
+                    return self.new_token_there(new_token, &options.keyset);
                 }
                 // Several of one name are refused, with the list.
                 let choice = KeysetChoice { name: Some(options.keyset), ..KeysetChoice::default() };
@@ -111,20 +115,29 @@ impl Inner {
         Some(Theirs { annex, keyset: Some(found) })
     }
 
-    /// In which annex a new token is to be made: the one that was named, the one that has begun it, else the only place.
-    fn new_token_there(&self, new_token: &mut NewTokenIn, label: &str) -> Result<Option<Theirs>, KeysetError> {
-        let annex = match new_token {
+    /// In which annex a new token is to be made: the one that has begun it, the one that was named, else the only place. A
+    /// name or a label that is taken in another module is refused, as if all were one.
+    fn new_token_there(&self, new_token: &mut NewTokenIn, name: &KeysetName) -> Result<Option<Theirs>, AgentError> {
+        let (keysets, _) = self.tokens.keysets()?;
+        let taken = keysets.into_iter().find(|keyset| keyset.name == *name);
+        let begun = self.tokens.list()?.into_iter().find(|token| token.label == name.as_str());
+        let named = match new_token {
             NewTokenIn::Module(path) => {
                 let path = path.canonicalize().ok();
-                self.annexes.iter().find(|annex| Some(annex.module()) == path.as_deref())
+                Some(self.annexes.iter().find(|annex| Some(annex.module()) == path.as_deref()))
             }
-            NewTokenIn::Anywhere => {
-                let begun = self.tokens.list()?.into_iter().find(|token| token.label == label);
-                match begun {
-                    Some(token) => self.annex_of(&token),
-                    None => self.only_room()?,
-                }
+            NewTokenIn::Anywhere => None,
+        };
+        let annex = match (taken, begun, named) {
+            // There it is gone on with, or refused.
+            (Some(keyset), _, _) => self.annex_of(&keyset.token),
+            (None, Some(begun), Some(Some(annex))) if !annex.has(&begun) => {
+                let (label, serial) = (begun.label, begun.serial);
+                return Err(KeysetError::from(TokenError::LabelTaken { label, serial }).into());
             }
+            (None, Some(begun), _) => self.annex_of(&begun),
+            (None, None, Some(named)) => named,
+            (None, None, None) => self.only_room()?,
         };
         Ok(annex.map(|annex| {
             *new_token = NewTokenIn::Module(annex.module().to_owned());
@@ -133,9 +146,14 @@ impl Inner {
     }
 
     /// The annex in which a token can be made, if it can be made nowhere else.
-    fn only_room(&self) -> Result<Option<&Arc<Annex>>, KeysetError> {
+    fn only_room(&self) -> Result<Option<&Arc<Annex>>, AgentError> {
         let here = self.tokens.modules_with_room()?;
-        let there: Vec<&Arc<Annex>> = self.annexes.iter().filter(|annex| annex.has_room()).collect();
+        let mut there: Vec<&Arc<Annex>> = Vec::new();
+        for annex in &self.annexes {
+            if annex.has_room()? {
+                there.push(annex);
+            }
+        }
         match (here.is_empty(), there.as_slice()) {
             (_, []) => Ok(None),
             (true, [annex]) => Ok(Some(annex)),
@@ -146,18 +164,20 @@ impl Inner {
                     what: "module",
                     candidates: all.join(", "),
                     remedy: "name the one that is to hold the token, `--new-token=MODULE`".to_owned(),
-                })
+                }
+                .into())
             }
         }
     }
 
     fn look_at_all_pins(&self, usage: &Usage) -> Result<ActAnswer, AgentError> {
         let mut all: Vec<_> = self.tokens.here().pins(None)?.into_iter().map(Into::into).collect();
-        for annex in &self.annexes {
+        for annex in self.annexes.iter().filter(|annex| annex.is_there()) {
             let agent = Agent::in_annex(Arc::clone(annex), usage.peer);
             match agent.pins(None) {
                 Ok(pins) => all.extend(pins.into_iter().map(Into::into)),
-                Err(error) => return Err(of_client(annex, "look at the PINs", error)),
+                // The others' are told all the same.
+                Err(error) => tracing::warn!("{}", of_client(annex, "look at the PINs", error)),
             }
         }
         Ok(ActAnswer::Pins(all))

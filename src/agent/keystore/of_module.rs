@@ -1,0 +1,82 @@
+//! The person behind an act of an annex: asked for what belongs to its own module, and for nothing else.
+
+use std::path::Path;
+
+use crate::keyset::{FoundKeyset, NoPin, Notice, Person, PinRequest, SecurityOfficer, Step};
+use crate::token::{Pin, TokenInfo};
+
+/// Whoever is asked for PINs while an annex does an act. An annex whose module has taken it over may ask for any token's.
+pub(super) struct OfModule<'a> {
+    pub person: &'a mut dyn Person,
+    pub module: &'a Path,
+}
+
+impl OfModule<'_> {
+    /// The annex may have loaded its module by another path that leads to the same file.
+    fn refuse_another(&self, token: &TokenInfo) -> Result<(), NoPin> {
+        if token.module == self.module || token.module.canonicalize().is_ok_and(|path| path == self.module) {
+            return Ok(());
+        }
+        let (module, token) = (self.module.display(), token.name());
+        Err(NoPin::Unavailable(format!(
+            "the worker of the module {module} has asked for the PIN of another's token, {token}"
+        )))
+    }
+}
+
+impl Person for OfModule<'_> {
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        if let PinRequest::Existing { token, .. } | PinRequest::Resumed { token } = request {
+            self.refuse_another(token)?;
+        }
+        self.person.pin(request)
+    }
+
+    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        self.refuse_another(token)?;
+        self.person.risks_last_try(token)
+    }
+
+    fn concerns(&mut self, keyset: &FoundKeyset) {
+        self.person.concerns(keyset);
+    }
+
+    fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
+        self.refuse_another(&keyset.token)?;
+        self.person.confirm(operation, keyset)
+    }
+
+    fn security_officer(&mut self) -> Option<&mut dyn SecurityOfficer> {
+        Some(self)
+    }
+
+    fn progress(&mut self, step: Step) {
+        self.person.progress(step);
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.person.notice(notice);
+    }
+}
+
+impl OfModule<'_> {
+    fn officer(&mut self, token: &TokenInfo) -> Result<&mut dyn SecurityOfficer, NoPin> {
+        self.refuse_another(token)?;
+        let nobody = || NoPin::Unavailable("nobody here has the SO PIN".to_owned());
+        self.person.security_officer().ok_or_else(nobody)
+    }
+}
+
+impl SecurityOfficer for OfModule<'_> {
+    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        self.officer(token)?.risks_last_try(token)
+    }
+
+    fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
+        self.officer(token)?.so_pin(token)
+    }
+
+    fn new_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
+        self.officer(token)?.new_pin(token)
+    }
+}
