@@ -56,6 +56,11 @@ impl Inner {
         }
     }
 
+    /// Does a log-in stand in any annex?
+    pub fn stands_in_an_annex(&self) -> bool {
+        self.annexes.iter().any(|annex| !annex.logged_in().is_empty())
+    }
+
     /// Does a log-in stand in an annex, to this token?
     pub fn stands_elsewhere(&self, token: &TokenInfo) -> bool {
         self.annex_of(token).is_some_and(|annex| annex.logged_in().iter().any(|other| is_at(other, token)))

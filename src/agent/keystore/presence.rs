@@ -13,8 +13,8 @@ use crate::token::{PinState, TokenInfo};
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);
-/// Of so many looks one reads tokens again that another program had.
-const TRY_HELD_EVERY: u32 = 5;
+/// Of so many looks one is thorough: it also reads tokens that another program had, or may have changed.
+const THOROUGH_EVERY: u32 = 5;
 /// The clocks differ by this much more than before: the machine slept.
 const SLEPT: Duration = Duration::from_secs(2);
 /// A module that has not answered for so long is given up.
@@ -59,14 +59,14 @@ fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
             }
         }
         let Some(inner) = inner.upgrade() else { return };
-        inner.look(look % TRY_HELD_EVERY == 0);
+        inner.look(look % THOROUGH_EVERY == 0);
         inner.end_with_a_hung_module();
     }
 }
 
 impl Inner {
     /// Looks once.
-    pub fn look(&self, also_at_held: bool) {
+    pub fn look(&self, thorough: bool) {
         self.end_log_ins_after_sleep();
         self.end_idle_log_ins();
         let now = match self.tokens.glance() {
@@ -78,13 +78,15 @@ impl Inner {
             }
         };
         let before = self.catalogue.tokens();
-        let held = also_at_held && self.catalogue.held_by_others();
+        let held = thorough && self.catalogue.held_by_others();
         if (held || differ(&before, &now))
             && let Err(error) = self.refresh()
         {
             tracing::debug!(%error, "cannot read the tokens");
         }
-        self.forget_what_changed_behind();
+        if thorough {
+            self.forget_what_changed_behind();
+        }
         self.note_log_ins();
     }
 
@@ -125,8 +127,9 @@ impl Inner {
     /// has never answered in this process may be kept waiting by another program, which starting anew does not change.
     fn end_with_a_hung_module(&self) {
         let Some(module) = self.tokens.modules().iter().find(|module| module.is_hung(HUNG)) else { return };
-        let acting = self.acts.load(Ordering::SeqCst) > 0 && !module.is_hung(LOST);
-        if acting || !self.tokens.standing().is_empty() {
+        let acts = self.acts.load(Ordering::SeqCst) + self.acts_elsewhere.load(Ordering::SeqCst);
+        let acting = acts > 0 && !module.is_hung(LOST);
+        if acting || !self.tokens.standing().is_empty() || self.stands_in_an_annex() {
             return;
         }
         tracing::warn!(module = %module.path().display(), "the module does not answer any more: the worker ends, to load it anew");

@@ -95,8 +95,7 @@ impl Inner {
         if !self.is_missing(choice) || acting || !self.annexes.iter().all(|annex| annex.is_there()) {
             return;
         }
-        let stands_elsewhere = || self.annexes.iter().any(|annex| !annex.logged_in().is_empty());
-        if !self.tokens.standing().is_empty() || stands_elsewhere() {
+        if !self.tokens.standing().is_empty() || self.stands_in_an_annex() {
             tracing::info!("the modules are started anew to look for a keyset that is not there; log-ins end");
             self.end_all_log_ins(LogOff::Rescan);
             self.look_again(true);
