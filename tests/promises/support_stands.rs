@@ -1,12 +1,17 @@
-//! The ground the promises' tests stand on holds: the wire can be watched and tampered with, Kryoptic is there.
+//! The ground the promises' tests stand on holds: the wire can be watched and tampered with, Kryoptic is there, and a card in
+//! software is one to foreign programs.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
+use crate::support::agent::wait_for;
+use crate::support::card::{PivCard, TRIES};
 use crate::support::machine::{Machine, TokenKind};
 use crate::support::proxy::{Direction, Proxy, Verdict};
+use crate::support::reader::{self, Reader, lock, opensc};
 use crate::support::schema::{Description, check};
 
 /// A server that answers each request with its body, reversed.
@@ -78,6 +83,33 @@ fn a_machine_has_tokens_of_its_own() {
         assert!(slots.out().contains("Slot 0"), "{slots}");
         assert!(slots.out().contains("uninitialized"), "no token is there before a test makes one\n{slots}");
     }
+}
+
+#[test]
+fn a_card_in_a_reader_signs_by_its_pin_and_counts_wrong_ones() {
+    if !reader::can_be_had() {
+        return;
+    }
+    let mut machine = Machine::new();
+    let mut reader = Reader::at(&mut machine);
+    reader.start();
+    let card = Arc::new(Mutex::new(PivCard::new(&machine, "123456")));
+    reader.insert(&card);
+    let counted = || {
+        let card = lock(&card);
+        (card.tries(), card.signatures())
+    };
+    let module = opensc().display().to_string();
+    let tool = |more: &[&str]| machine.run("pkcs11-tool", &[&["--module", &module], more].concat(), b"");
+    wait_for("the card is listed", || tool(&["-L"]).out().contains(PivCard::LABEL).then_some(()));
+    machine.write("digest", [7; 32]);
+    let sign = ["--sign", "-m", "ECDSA", "--signature-format", "openssl", "-i", "digest", "-o", "signature"];
+    assert_ne!(tool(&[&["--login", "--pin", "654321"], &sign[..]].concat()).code(), 0);
+    assert_eq!(counted(), (TRIES - 1, 0));
+    tool(&[&["--login", "--pin", "123456"], &sign[..]].concat()).ok();
+    assert_eq!(counted(), (TRIES, 1));
+    let verify = ["pkeyutl", "-verify", "-certin", "-inkey", "card.pem", "-in", "digest", "-sigfile", "signature"];
+    machine.openssl(&verify).ok();
 }
 
 #[test]
