@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, geteuid, getpid, getrlimit, kill_process, setrlimit};
 
 use super::broker::BrokerError;
 use super::link::Link;
@@ -64,6 +64,8 @@ pub(super) fn log_off(keystore: &Keystore) {
     });
     if started.is_ok() && done.recv_timeout(LOGGING_OFF).is_err() {
         tracing::warn!("a token does not answer: ending without logging off");
+        // At once: a module that hangs would keep the process at its orderly end, where modules clear up.
+        let _ = kill_process(getpid(), Signal::KILL);
     }
 }
 
