@@ -38,6 +38,8 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 pub struct Agent {
     child: Child,
     log: PathBuf,
+    // What agents before this one have said.
+    said_before: usize,
     directory: PathBuf,
 }
 
@@ -71,8 +73,10 @@ impl Agent {
 
     /// The same, not waited for.
     pub fn begin(machine: &Machine, options: &[&str]) -> Self {
+        let log = machine.file("agent.log");
+        let said_before = fs::read(&log).map_or(0, |said| said.len());
         let child = machine.start_tokenkeep(&[&["agent", "-v"], options].concat(), "agent.log", &[]);
-        Self { child, log: machine.file("agent.log"), directory: machine.file("runtime/tokenkeep/agent") }
+        Self { child, log, said_before, directory: machine.file("runtime/tokenkeep/agent") }
     }
 
     fn wait_until_ready(&mut self, machine: &Machine) {
@@ -83,7 +87,9 @@ impl Agent {
             }
             // Its line on stdout comes after its log's.
             let running = fs::read_to_string(machine.file("runtime/tokenkeep/agent/lock")).unwrap_or_default();
-            (running == format!("process {id}") && self.log().contains("Serving SSH on")).then_some(())
+            let said = fs::read(&self.log).unwrap_or_default();
+            let said = String::from_utf8_lossy(said.get(self.said_before..).unwrap_or_default());
+            (running == format!("process {id}") && said.contains("Serving SSH on")).then_some(())
         });
     }
 
