@@ -15,6 +15,7 @@ pub mod act;
 mod annex;
 pub mod api;
 mod asks;
+mod attention;
 mod broker;
 pub mod client;
 mod error;

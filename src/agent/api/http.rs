@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use serde::Serialize;
 
 use super::error::{ApiError, Status};
+use crate::agent::attention::Attention;
 use crate::agent::wiped::WipedBuffer;
 use crate::keyset::ErrorKind;
 
@@ -45,13 +46,15 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
+    attention: Attention,
     buffer: WipedBuffer,
     out: WipedBuffer,
 }
 
 impl Connection {
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream, buffer: WipedBuffer::default(), out: WipedBuffer::default() }
+        let (buffer, out) = (WipedBuffer::default(), WipedBuffer::default());
+        Self { stream, attention: Attention::default(), buffer, out }
     }
 
     /// The next request's head; none when the peer has ended the connection between two requests.
@@ -143,7 +146,7 @@ impl Connection {
 
     fn more(&mut self, limit: usize) -> io::Result<bool> {
         loop {
-            match self.buffer.read_from(&mut self.stream, limit) {
+            match self.buffer.read_from(&mut self.attention.of(&self.stream), limit) {
                 Ok(read) => return Ok(read > 0),
                 Err(error) if error.kind() == IoErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

@@ -10,6 +10,7 @@ use super::request::{EXTENSIONS, Request, SignRequest};
 use super::signature_kind::SignatureKind;
 use super::wire::Writer;
 use super::{AgentError, Peer, Purpose, Refusal, SignedData, Usage};
+use crate::agent::attention::Attention;
 use crate::token::Pin;
 
 const FAILURE: u8 = 5;
@@ -36,7 +37,8 @@ impl<'k, K: Keys> Connection<'k, K> {
     /// Serves until the client goes, or sends what cannot be told apart.
     pub(super) fn serve(&mut self, stream: &UnixStream) -> std::io::Result<()> {
         let (mut incoming, mut outgoing) = (Incoming::new(), Outgoing::new());
-        while let Some(message) = incoming.next(&mut &*stream)? {
+        let mut attention = Attention::default();
+        while let Some(message) = incoming.next(&mut attention.of(stream))? {
             let has_secret = Request::has_secret(message);
             self.answer(message, outgoing.begin());
             if has_secret {
