@@ -56,7 +56,7 @@ pub struct Arguments {
 #[derive(Debug, clap::Args)]
 pub struct WorkerArguments {
     /// A module that has a worker of its own, in the order of the corridors to them
-    #[arg(long = "annex", value_name = "FILE")]
+    #[arg(long = "without", value_name = "FILE")]
     annexes: Vec<PathBuf>,
     /// It is the worker of this module alone
     #[arg(long, value_name = "FILE", conflicts_with = "annexes")]
@@ -110,7 +110,7 @@ fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> R
         arguments: worker.iter().cloned().chain(["--only".into(), module.into()]).collect(),
     });
     let annexes = annexes.collect();
-    worker.extend(isolated.iter().flat_map(|module| ["--annex".into(), module.into()]));
+    worker.extend(isolated.iter().flat_map(|module| ["--without".into(), module.into()]));
     let person = Prompting { way: configuration.prompter.clone().unwrap_or_default(), environment };
     let setup = Setup { directory, inherited: inherited()?, worker, annexes, person };
     agent::run_broker(setup, |open| announce(open, around))?;

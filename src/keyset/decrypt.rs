@@ -163,6 +163,7 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
     let found = seen(&keysets, &trouble);
     let named = |keyset: &FoundKeyset| choice.name.as_ref().is_none_or(|name| keyset.name == *name);
     let keysets: Vec<FoundKeyset> = keysets.into_iter().filter(named).collect();
+    let described = list_or(&keysets, FoundKeyset::described, "");
     if let (Some(name), true) = (&choice.name, keysets.is_empty()) {
         let absent = || KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() };
         return Err(in_use(name, &trouble).unwrap_or_else(absent));
@@ -181,10 +182,17 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
                 remedy: "each of them can read this message; add `--keyset NAME`, or `--token SERIAL`".to_owned(),
             })
         }
-        (None, _) => Err(KeysetError::NotARecipient(format!(
-            "none of the keysets' keys is among the message's {} recipients; {found}",
-            recipients.len()
-        ))),
+        (None, _) => {
+            let (count, narrowed) = (recipients.len(), choice.name.is_some() || choice.token.is_some());
+            Err(KeysetError::NotARecipient(if narrowed && !described.is_empty() {
+                format!(
+                    "the message's {count} recipients have none of the keys of {described}; leave --keyset and --token out to \
+                     look at all keysets"
+                )
+            } else {
+                format!("none of the keysets' keys is among the message's {count} recipients; {found}")
+            }))
+        }
     }
 }
 
