@@ -13,7 +13,7 @@ use super::output::{self, Content};
 use super::surroundings::Surroundings;
 use crate::pki::Certificate;
 use crate::prompter::showable;
-use crate::smime::{self, Format, Message, SignerReport, Verdict};
+use crate::smime::{self, Format, Message, SignerReport, SmimeError, Verdict};
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -32,9 +32,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     message::check(around.screen, arguments.files.out(), Content::Decrypted)?;
     let anchors = anchors(&arguments.ca, around)?;
-    let message = Message::read(&output::read(arguments.files.input())?)?;
+    let message = Message::read(&output::read(arguments.files.input())?).map_err(not_one)?;
     let detached = arguments.content.as_deref().map(|path| output::read(Some(path))).transpose()?;
-    let verified = smime::verify(&message, detached.as_deref(), &[], &anchors, around.now())?;
+    let verified = smime::verify(&message, detached.as_deref(), &[], &anchors, around.now()).map_err(not_one)?;
     let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
     if !verified.is_good() {
         return Err(Failure::new(Exit::NotVerified, format!("not verified: {signers}")));
@@ -49,6 +49,14 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         return around.screen.answer(signers, &value);
     }
     message::deliver(around.screen, arguments.files.out(), &content, Content::Binary, &signers, value)
+}
+
+/// A message that is cut off, or made of what no standard has, is not what it claims to be: nothing has broken here.
+fn not_one(error: SmimeError) -> Failure {
+    match error {
+        SmimeError::Pki(error) => Failure::new(Exit::NotVerified, error.to_string()),
+        other => other.into(),
+    }
 }
 
 /// The authorities in these files, and those of all keysets found.

@@ -53,6 +53,10 @@ fn exit_codes_tell_what_happened_and_remedies_what_to_do() {
     // 8: not verified
     let mut signed = somebody.machine.read("signed.p7m");
     let at = signed.windows(9).position(|window| window == b"a message").unwrap();
+    for length in [1, 20, 300, signed.len() - 1] {
+        somebody.machine.write("cut.p7m", &signed[..length]);
+        run(&["verify", "--in", "cut.p7m", "--out", "verified.txt"]).fails_with(8);
+    }
     signed[at] = b'A';
     somebody.machine.write("changed.p7m", &signed);
     run(&["verify", "--in", "changed.p7m", "--out", "verified.txt"]).fails_with(8).says("not verified");
