@@ -235,6 +235,11 @@ impl ModuleFiles {
         self.origin
     }
 
+    /// Has somebody named them, and not only registered them with the system?
+    pub fn are_named(&self) -> bool {
+        self.named
+    }
+
     /// Where they lie.
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths

@@ -34,7 +34,7 @@ pub fn run(_arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fa
     findings.extend(found.findings);
     let told = agent::ask(around);
     findings.extend(tokens::look(found.modules, &told, around.now()));
-    findings.extend(readers::look(&found.paths));
+    findings.extend(readers::look(&found.paths, found.are_named));
     findings.extend(agent::look());
     findings.extend(told.findings);
     findings.extend(asking::look(&configuration));

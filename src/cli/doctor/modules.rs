@@ -13,6 +13,8 @@ const CONCERN: &str = "module";
 pub struct Found {
     /// where they lie
     pub paths: Vec<PathBuf>,
+    /// has somebody named them?
+    pub are_named: bool,
     /// those that could be loaded
     pub modules: Vec<Module>,
     pub findings: Vec<Finding>,
@@ -38,7 +40,7 @@ pub fn look(around: &Surroundings<'_>, configuration: &AgentConfiguration) -> Fo
             "install SoftHSM (./softhsm-setup.sh does it) or your card's module, or name it with --module or in agent.toml",
         ));
     }
-    Found { paths: files.paths().to_vec(), modules, findings }
+    Found { paths: files.paths().to_vec(), are_named: files.are_named(), modules, findings }
 }
 
 fn slots(module: &Module, origin: &str) -> Finding {

@@ -15,14 +15,15 @@ const SOCKET: &str = "/run/pcscd/pcscd.comm";
 /// Parts of the names of modules that need it.
 const CARDS: [&str; 5] = ["opensc", "ykcs11", "onepin", "pcsc", "coolkey"];
 
-/// Is pcscd there? It must be where one of these modules is for cards.
-pub fn look(modules: &[PathBuf]) -> Vec<Finding> {
+/// Is pcscd there? It must be where somebody has named a module for cards; one that a package has registered with the system
+/// may never see a card.
+pub fn look(modules: &[PathBuf], are_named: bool) -> Vec<Finding> {
     let socket = env::var_os("PCSCLITE_CSOCK_NAME").map_or_else(|| PathBuf::from(SOCKET), PathBuf::from);
     let for_cards = modules.iter().find(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         CARDS.iter().any(|card| name.contains(card))
     });
-    vec![daemon(&socket, for_cards.map(PathBuf::as_path))]
+    vec![daemon(&socket, for_cards.filter(|_| are_named).map(PathBuf::as_path))]
 }
 
 fn daemon(socket: &Path, needed_by: Option<&Path>) -> Finding {
