@@ -35,6 +35,9 @@ struct Loaded {
     open: Mutex<HashMap<String, Weak<OpenToken>>>,
     // Held for reading by whatever calls the module without an open token, for writing while it is started anew.
     running: RwLock<()>,
+    // SoftHSM adds a free slot while it is asked for its slots, where the last one has just become a token; asked by two threads
+    // at once, it adds two of one number, and aborts the process.
+    listing: Mutex<()>,
     known: Known,
 }
 
@@ -129,6 +132,7 @@ impl Module {
             raw,
             open: Mutex::default(),
             running: RwLock::new(()),
+            listing: Mutex::default(),
             known: Known::default(),
         };
         let module = Self { inner: Arc::new(inner) };
@@ -163,7 +167,7 @@ impl Module {
             reason: error.to_string(),
             remedy: start_remedy(self.path()),
         };
-        let slots = self.inner.pkcs11.get_all_slots().map_err(failed)?;
+        let slots = self.all_slots().map_err(failed)?;
         let is_reader = |slot: &Slot| {
             self.inner.pkcs11.get_slot_info(*slot).is_ok_and(|info| info.hardware_slot() || info.removable_device())
         };
@@ -263,7 +267,7 @@ impl Module {
         let found = slots.iter().filter_map(|slot| self.look_into(*slot).ok().map(|info| (*slot, info))).collect();
         if self.known().has_readers() {
             // OpenSC does not list a card that another program has connected to exclusively: to be asked, it says so.
-            let all = self.inner.pkcs11.get_all_slots().unwrap_or_default();
+            let all = self.all_slots().unwrap_or_default();
             let is_taken = |slot: &Slot| {
                 !slots.contains(slot)
                     && self.look_into(*slot).is_err_and(|error| answers::is(&error, RvError::DeviceError))
@@ -279,7 +283,14 @@ impl Module {
             reason: error.to_string(),
             remedy: "check that its configuration is still there".to_owned(),
         };
+        let _alone = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
         answers::patiently(|| self.inner.pkcs11.get_slots_with_token()).map_err(failed)
+    }
+
+    /// Those without a token among them.
+    pub(super) fn all_slots(&self) -> CkResult<Vec<Slot>> {
+        let _alone = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        answers::patiently(|| self.inner.pkcs11.get_all_slots())
     }
 
     /// Held while the module is called without an open token.

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use cryptoki::slot::TokenInfo as CkTokenInfo;
 
-use super::answers;
 use crate::token::{Module, Pin, PinState, Token, TokenError, TokenInfo};
 
 /// What a token says about itself besides [`TokenInfo`], for who looks whether all is well. No log-in is needed for it.
@@ -43,8 +42,8 @@ impl Module {
     /// How many slots there are, and what is in them.
     pub fn count_slots(&self) -> Result<SlotCount, TokenError> {
         let with_token = self.slots()?;
-        let slots =
-            answers::patiently(|| self.pkcs11().get_all_slots()).map_err(|error| unusable(self.path(), &error))?;
+        let _running = self.running();
+        let slots = self.all_slots().map_err(|error| unusable(self.path(), &error))?;
         Ok(SlotCount {
             slots: slots.len(),
             with_token: with_token.len(),

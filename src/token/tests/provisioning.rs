@@ -98,6 +98,27 @@ fn a_token_is_finished_for_what_it_is_being_made_for_and_only_until_it_is_made()
     }
 }
 
+/// SoftHSM aborts the process where two threads ask it for its slots just when the last free one has become a token.
+#[test]
+fn tokens_are_listed_by_many_threads_while_others_are_made() {
+    let module = softhsm();
+    let made = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !made.load(std::sync::atomic::Ordering::Relaxed) {
+                    module.tokens().unwrap();
+                    module.count_slots().unwrap();
+                }
+            });
+        }
+        for _ in 0..8 {
+            new_token(&module);
+        }
+        made.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 #[test]
 fn a_discarded_token_holds_nothing_and_is_used_first() {
     // On a module of its own, as it were: no other test discards on Kryoptic.
