@@ -21,7 +21,7 @@ use super::{Keystore, Peer};
 const CONNECTIONS: usize = 4096;
 
 /// Of a connection's thread. Only what is used of it is ever taken; a connection that waits uses some 10 KiB.
-const STACK: usize = 1024 * 1024;
+pub(super) const STACK: usize = 1024 * 1024;
 
 /// How long logging off may take at the end.
 const LOGGING_OFF: Duration = Duration::from_secs(2);
@@ -139,14 +139,14 @@ fn serve(stream: UnixStream, door: Door, peer: Peer, keystore: &Keystore) {
 
 /// How many connections there may still be.
 #[derive(Clone, Debug, Default)]
-struct Places(Arc<AtomicUsize>);
+pub(super) struct Places(Arc<AtomicUsize>);
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
+pub(super) struct Place(Arc<AtomicUsize>);
 
 impl Places {
-    fn take(&self) -> Option<Place> {
+    pub(super) fn take(&self) -> Option<Place> {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < CONNECTIONS).then_some(taken + 1))
             .is_ok()

@@ -43,8 +43,7 @@ pub fn decrypt(
     message: &[u8],
     person: &mut dyn Person,
 ) -> Result<Decrypted, KeysetError> {
-    let message = EncryptedMessage::parse(&Message::read(message).map_err(|error| unreadable(&error))?)
-        .map_err(|error| unreadable(&error))?;
+    let message = encrypted(message)?;
     let way = find_way(tokens, choice, message.recipients())?;
     let (unlock, key) = unlock_key(tokens, &way, person)?;
     let opened = open_with(&way, &message, |operation| operate(unlock, &key, &operation))?;
@@ -78,9 +77,12 @@ pub fn open_recipient(
 /// # Errors
 /// Those of [`decrypt()`] before anybody is asked for a PIN.
 pub fn reader_of(tokens: &Tokens, choice: &KeysetChoice, message: &[u8]) -> Result<FoundKeyset, KeysetError> {
-    let message = EncryptedMessage::parse(&Message::read(message).map_err(|error| unreadable(&error))?)
-        .map_err(|error| unreadable(&error))?;
-    find_way(tokens, choice, message.recipients()).map(|way| way.keyset)
+    find_way(tokens, choice, encrypted(message)?.recipients()).map(|way| way.keyset)
+}
+
+fn encrypted(message: &[u8]) -> Result<EncryptedMessage, KeysetError> {
+    let read = Message::read(message).and_then(|message| EncryptedMessage::parse(&message));
+    read.map_err(|error| unreadable(&error))
 }
 
 /// The keyset that would open this content key: the one that [`open_recipient()`] takes.

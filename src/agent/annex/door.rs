@@ -2,8 +2,6 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::wire::{Failed, LONGEST, LogInChange, News, Reply, Request};
@@ -11,12 +9,6 @@ use crate::agent::broker::BrokerError;
 use crate::agent::keystore::{Event, Keystore};
 use crate::agent::{AgentError, Link, api, frame, handed, worker};
 use crate::token::Pin;
-
-/// Connections at once; the worker has no more clients.
-const CONNECTIONS: usize = 4096;
-
-/// Of a connection's thread.
-const STACK: usize = 1024 * 1024;
 
 /// How long it is waited for an event at a time.
 const GLANCE: Duration = Duration::from_mins(1);
@@ -40,7 +32,8 @@ pub fn run(link: &Link, corridor: UnixStream, sandbox: String, keystore: &Keysto
 }
 
 fn accept(corridor: &UnixStream, keystore: &Keystore) {
-    let open = Arc::new(AtomicUsize::new(0));
+    // As many as the worker has clients.
+    let places = worker::Places::default();
     loop {
         let sockets = match handed::take(corridor) {
             Ok(sockets) => sockets,
@@ -55,19 +48,18 @@ fn accept(corridor: &UnixStream, keystore: &Keystore) {
             }
         };
         for stream in sockets.into_iter().map(UnixStream::from) {
-            if open.load(Ordering::Relaxed) >= CONNECTIONS {
+            let Some(place) = places.take() else {
                 tracing::warn!("too many connections: one is refused");
                 continue;
-            }
-            open.fetch_add(1, Ordering::Relaxed);
-            let (count, keystore) = (Arc::clone(&open), keystore.clone());
-            let started = std::thread::Builder::new().name("worker".to_owned()).stack_size(STACK).spawn(move || {
+            };
+            let keystore = keystore.clone();
+            let thread = std::thread::Builder::new().name("worker".to_owned()).stack_size(worker::STACK);
+            let started = thread.spawn(move || {
                 // It ends when the worker closes it.
                 let _ = serve(stream, &keystore);
-                count.fetch_sub(1, Ordering::Relaxed);
+                drop(place);
             });
             if let Err(error) = started {
-                open.fetch_sub(1, Ordering::Relaxed);
                 tracing::warn!(%error, "cannot serve a connection");
             }
         }
@@ -147,14 +139,13 @@ fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply,
 /// Tells what is there now, and after each event again.
 fn tell(stream: &mut UnixStream, keystore: &Keystore) -> io::Result<()> {
     let events = keystore.events();
-    let (mut log_in, mut is_first) = (None, true);
+    let mut log_in = None;
     loop {
-        frame::write(stream, &News { seen: keystore.seen(), is_first, log_in: log_in.take() }, b"", LONGEST)?;
-        is_first = false;
+        frame::write(stream, &News { seen: keystore.seen(), log_in: log_in.take() }, b"", LONGEST)?;
         loop {
             match events.next(GLANCE) {
                 // What the worker knows by itself; or nothing has happened.
-                Some(Event::Locked | Event::Unlocked | Event::Expiring { .. }) | None => continue,
+                Some(Event::Expiring { .. }) | None => continue,
                 Some(Event::LoggedIn(token)) => log_in = Some(LogInChange::Begun(token)),
                 Some(Event::LoggedOff { token, why }) => log_in = Some(LogInChange::Ended(token, why)),
                 Some(_) => {}

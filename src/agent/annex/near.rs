@@ -159,7 +159,7 @@ impl Annex {
     /// Lets a log-in stand no longer than this.
     pub(in crate::agent) fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
         let request = Request::Bound { token: token.clone(), seconds: longest.as_secs() };
-        self.or_say(self.ask_soon("end a log-in in time", &request));
+        or_say(self.ask_soon("end a log-in in time", &request));
     }
 
     /// Ends the log-in to this token, or all; says how many ended.
@@ -168,16 +168,17 @@ impl Annex {
             return 0;
         }
         let reply = self.ask_soon("log off", &Request::LogOff { token: token.cloned(), why });
-        let ended = self.or_say(reply).map_or(0, |reply| if let Reply::Ended(count) = reply { count } else { 0 });
+        let ended = or_say(reply).map_or(0, |reply| if let Reply::Ended(count) = reply { count } else { 0 });
         self.look(None);
         ended
     }
 
     /// Locks it, so that nothing is done there and an act that goes on stops; or unlocks it.
     pub(in crate::agent) fn lock(&self, locked: bool) {
-        // One that has ended is told when there is another one.
-        if self.told().is_some() {
-            self.or_say(self.ask_soon("lock the agent", &Request::Lock { locked }));
+        // One that has ended, or does not answer now, is told when it tells of itself.
+        if self.told().is_some_and(|seen| seen.locked != locked) {
+            or_say(self.ask_soon("lock the agent", &Request::Lock { locked }));
+            self.look(None);
         }
     }
 
@@ -291,11 +292,10 @@ impl Annex {
             Err(_) => Err(self.ended(operation)),
         }
     }
+}
 
-    #[allow(clippy::unused_self, reason = "of this annex")]
-    fn or_say(&self, reply: Result<Reply, AgentError>) -> Option<Reply> {
-        reply.inspect_err(|error| tracing::warn!("{error}")).ok()
-    }
+fn or_say(reply: Result<Reply, AgentError>) -> Option<Reply> {
+    reply.inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
 impl Elsewhere for Annex {

@@ -99,8 +99,6 @@ pub struct Failed {
 pub struct News {
     /// what is there now
     pub seen: Seen,
-    /// Is it the first that this annex tells?
-    pub is_first: bool,
     /// a log-in that begun or ended
     pub log_in: Option<LogInChange>,
 }
@@ -122,6 +120,8 @@ pub struct Seen {
     no_tokens: Option<Failed>,
     /// those to which a log-in stands
     pub logged_in: Vec<TokenInfo>,
+    /// is it locked?
+    pub locked: bool,
     keysets: Vec<KeysetOnWire>,
     trouble: Vec<TroubleOnWire>,
 }
@@ -131,6 +131,7 @@ impl Seen {
     pub fn new(
         tokens: Result<Vec<TokenInfo>, KeysetError>,
         logged_in: Vec<TokenInfo>,
+        locked: bool,
         (keysets, trouble): (Vec<FoundKeyset>, Vec<TokenTrouble>),
     ) -> Self {
         let (tokens, no_tokens) = match tokens {
@@ -138,7 +139,8 @@ impl Seen {
             Err(error) => (Vec::new(), Some(Failed { kind: error.kind(), message: error.to_string() })),
         };
         let keysets = keysets.into_iter().map(KeysetOnWire::from).collect();
-        Self { tokens, no_tokens, logged_in, keysets, trouble: trouble.into_iter().map(TroubleOnWire::from).collect() }
+        let trouble = trouble.into_iter().map(TroubleOnWire::from).collect();
+        Self { tokens, no_tokens, logged_in, locked, keysets, trouble }
     }
 
     /// The tokens.
@@ -171,5 +173,42 @@ impl Seen {
     pub fn keysets(&self) -> (Vec<FoundKeyset>, Vec<TokenTrouble>) {
         let keysets = self.keysets.iter().cloned().filter_map(|keyset| keyset.try_into().ok()).collect();
         (keysets, self.trouble.iter().cloned().map(TokenTrouble::from).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::PinState;
+
+    fn token(module: &str, serial: &str) -> TokenInfo {
+        TokenInfo {
+            label: "card".into(),
+            serial: serial.into(),
+            manufacturer: String::new(),
+            model: String::new(),
+            module: module.into(),
+            pin_state: PinState::Ok,
+            write_protected: false,
+        }
+    }
+
+    #[test]
+    fn an_annex_speaks_for_its_own_module_and_for_tokens_that_are_there() {
+        let tokens = vec![token("/another.so", "1")];
+        let logged_in = vec![token("/another.so", "1"), token("/another.so", "2")];
+        let seen = Seen::new(Ok(tokens), logged_in, false, (Vec::new(), Vec::new()));
+        let seen = seen.of_module(Path::new("/own.so"));
+        assert_eq!(seen.tokens().unwrap(), [token("/own.so", "1")], "it spoke for another module's token");
+        assert_eq!(seen.logged_in, [token("/own.so", "1")], "a log-in to a token that is not there");
+    }
+
+    #[test]
+    fn why_a_module_cannot_say_arrives() {
+        let error = KeysetError::Told { kind: ErrorKind::Absent, message: "cannot list: pcscd is not there".into() };
+        let seen = Seen::new(Err(error), Vec::new(), false, (Vec::new(), Vec::new()));
+        let sent = serde_json::to_vec(&seen).unwrap();
+        let error = serde_json::from_slice::<Seen>(&sent).unwrap().tokens().unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Absent, "cannot list: pcscd is not there"));
     }
 }

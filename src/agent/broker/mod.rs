@@ -112,8 +112,7 @@ impl Broker {
                 };
                 match news {
                     News::Signal(signal) => {
-                        tracing::info!(signal, "ending");
-                        notify(&[NotifyState::Stopping]);
+                        say_end(signal);
                         end(&annexes.and(&worker), all_news);
                         return Ok(());
                     }
@@ -133,8 +132,7 @@ impl Broker {
             };
             // Who serves next is another one, and begins with no log-in anywhere.
             if let Some(signal) = end(&annexes.running(), all_news) {
-                tracing::info!(signal, "ending");
-                notify(&[NotifyState::Stopping]);
+                say_end(signal);
                 return Ok(());
             }
             if announce.is_some() {
@@ -150,8 +148,7 @@ impl Broker {
                  another one"
             );
             if let Some(News::Signal(signal)) = within(all_news, pause, |news| matches!(news, News::Signal(_))) {
-                tracing::info!(signal, "ending");
-                notify(&[NotifyState::Stopping]);
+                say_end(signal);
                 return Ok(());
             }
         }
@@ -168,6 +165,11 @@ impl Broker {
         let [ssh, api] = &self.sockets;
         Open { ssh: ssh.path(), api: api.path(), sandbox }
     }
+}
+
+fn say_end(signal: i32) {
+    tracing::info!(signal, "ending");
+    notify(&[NotifyState::Stopping]);
 }
 
 /// How long nothing is done after so many failures in a row.

@@ -33,9 +33,7 @@ impl Inner {
             self.events.tell(&Event::LoggedOff { token: token.clone(), why: *why });
         }
         annex.note(news.seen);
-        if news.is_first && self.locked.is_locked() {
-            annex.lock(true);
-        }
+        annex.lock(self.locked.is_locked());
         self.refresh_or_say();
         if let Some(LogInChange::Begun(token)) = news.log_in {
             self.events.tell(&Event::LoggedIn(token));

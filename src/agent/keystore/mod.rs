@@ -279,7 +279,12 @@ impl Keystore {
     /// What is there as far as it is known, without looking for more; locked or not. For the worker whose annex this is.
     pub(super) fn seen(&self) -> Seen {
         let logged_in = self.inner.tokens.standing().iter().map(|token| token.info().clone()).collect();
-        Seen::new(self.inner.tokens.list(), logged_in, self.inner.tokens.keysets().unwrap_or_default())
+        Seen::new(
+            self.inner.tokens.list(),
+            logged_in,
+            self.is_locked(),
+            self.inner.tokens.keysets().unwrap_or_default(),
+        )
     }
 
     /// This token, as it is known here: the worker may know its module by another path.

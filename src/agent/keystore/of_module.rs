@@ -80,3 +80,82 @@ impl SecurityOfficer for OfModule<'_> {
         self.officer(token)?.new_pin(token)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::PinState;
+
+    /// Gives a PIN to whoever asks, and counts.
+    #[derive(Default)]
+    struct Giving(usize);
+
+    impl Person for Giving {
+        fn pin(&mut self, _: PinRequest<'_>) -> Result<Pin, NoPin> {
+            self.0 += 1;
+            Ok(Pin::new("12345678".to_owned()).unwrap())
+        }
+
+        fn risks_last_try(&mut self, _: &TokenInfo) -> Result<(), NoPin> {
+            self.0 += 1;
+            Ok(())
+        }
+
+        fn security_officer(&mut self) -> Option<&mut dyn SecurityOfficer> {
+            Some(self)
+        }
+    }
+
+    impl SecurityOfficer for Giving {
+        fn risks_last_try(&mut self, _: &TokenInfo) -> Result<(), NoPin> {
+            self.0 += 1;
+            Ok(())
+        }
+
+        fn so_pin(&mut self, _: &TokenInfo) -> Result<Pin, NoPin> {
+            Person::pin(self, PinRequest::New { label: "x" })
+        }
+
+        fn new_pin(&mut self, _: &TokenInfo) -> Result<Pin, NoPin> {
+            Person::pin(self, PinRequest::New { label: "x" })
+        }
+    }
+
+    fn token(module: &str) -> TokenInfo {
+        TokenInfo {
+            label: "card".into(),
+            serial: "4711".into(),
+            manufacturer: String::new(),
+            model: String::new(),
+            module: module.into(),
+            pin_state: PinState::Ok,
+            write_protected: false,
+        }
+    }
+
+    /// Everything that an annex can ask of the person about one token.
+    fn asked(person: &mut OfModule<'_>, token: &TokenInfo) -> Vec<bool> {
+        let mut given = vec![
+            person.pin(PinRequest::Existing { operation: "sign", token }).is_ok(),
+            person.pin(PinRequest::Resumed { token }).is_ok(),
+            Person::risks_last_try(person, token).is_ok(),
+        ];
+        let officer = person.security_officer().unwrap();
+        given.extend([
+            officer.risks_last_try(token).is_ok(),
+            officer.so_pin(token).is_ok(),
+            officer.new_pin(token).is_ok(),
+        ]);
+        given
+    }
+
+    #[test]
+    fn nobody_gives_an_annex_what_belongs_to_another_modules_token() {
+        let mut giving = Giving::default();
+        let mut person = OfModule { person: &mut giving, module: Path::new("/own.so") };
+        assert_eq!(asked(&mut person, &token("/another.so")), [false; 6]);
+        assert_eq!(giving.0, 0, "the person was asked all the same");
+        let mut person = OfModule { person: &mut giving, module: Path::new("/own.so") };
+        assert_eq!(asked(&mut person, &token("/own.so")), [true; 6]);
+    }
+}

@@ -71,6 +71,7 @@ impl Inner {
         for annex in &self.annexes {
             annex.look(Some(with_readers));
         }
+        self.tell_annexes_whether_locked();
         if !self.is_in_use()
             && let Err(error) = self.tokens.rescan(with_readers)
         {

@@ -29,8 +29,7 @@ impl Inner {
             }
         }
         if let Some(annex) = self.annex_of(&identity.keyset.token) {
-            let signed = annex.sign(&identity.spki, hash, data, usage);
-            return signed.inspect_err(|error| tracing::warn!(usage.peer.pid, "{error}"));
+            return annex.sign(&identity.spki, hash, data, usage);
         }
         if !hash.fits(identity.algorithm) {
             return Err(AgentError::NoSuchHash { operation: usage.purpose.operation(), hash });
