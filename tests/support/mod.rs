@@ -17,6 +17,8 @@ pub mod leftovers;
 pub mod machine;
 pub mod office;
 pub mod output;
+pub mod pin_costs;
+pub mod prompting;
 pub mod proxy;
 pub mod reader;
 pub mod schema;

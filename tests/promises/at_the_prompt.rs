@@ -1,0 +1,145 @@
+//! What a person at the agent's prompt answers, or does not: who cancels has cancelled, a no is a no, one question comes at a
+//! time and each for its own use, and before a last try they are warned.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::agent::{Agent, wait_for};
+use crate::support::machine::{Machine, TokenKind};
+use crate::support::office::Somebody;
+use crate::support::prompting::{
+    agent, asked, askpass, enroll, offer, pin_state, says_all, script, sign, sign_by_api, signs,
+};
+use crate::support::terminal::Terminal;
+
+#[test]
+fn whoever_cancels_has_used_nothing_up() {
+    let mut somebody = Somebody::enrolled();
+    let program = script(&somebody.machine, "askpass", "[ -e $HERE/cancel ] && exit 1; cat $HERE/pin");
+    let agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
+    somebody.machine.write("cancel", "");
+    sign(&somebody.machine, "git").fails_with(255).says("refused");
+    let answer = sign_by_api(&somebody.machine, &agent).out();
+    says_all(&answer, &["\"kind\":\"pin\"", "cannot sign", "\\\"default\\\"", "cancelled at the prompt"]);
+    assert_eq!(pin_state(&somebody.machine), "ok");
+    fs::remove_file(somebody.machine.file("cancel")).unwrap();
+    signs(&somebody.machine, "git");
+}
+
+#[test]
+fn a_question_that_nobody_answers_counts_as_cancelled_and_its_window_goes() {
+    let mut somebody = Somebody::enrolled();
+    let program = script(&somebody.machine, "askpass", "sleep 654 & echo $$ $! > $HERE/processes; wait");
+    Agent::configure(&somebody.machine, &format!("prompter = \"askpass:{program}\"\nprompter_timeout = \"3s\""));
+    let agent = Agent::start(&somebody.machine, &["-v"]);
+    offer(&mut somebody.machine, &agent);
+    let answer = sign_by_api(&somebody.machine, &agent).out();
+    says_all(&answer, &["\"kind\":\"pin\"", "cancelled at the prompt"]);
+    for process in somebody.machine.read_text("processes").split_whitespace() {
+        wait_for("its processes end", || {
+            let line = fs::read(Path::new("/proc").join(process).join("cmdline")).unwrap_or_default();
+            line.is_empty().then_some(())
+        });
+    }
+    assert_eq!(pin_state(&somebody.machine), "ok");
+}
+
+#[test]
+fn a_question_goes_when_the_program_that_asked_has_gone_and_the_next_one_is_asked() {
+    let mut somebody = Somebody::enrolled();
+    let body = "echo \"$1\" >> $HERE/asked; case \"$1\" in *'\"first\"'*) sleep 654 & echo $! > $HERE/sleeper; wait ;; esac; \
+                cat $HERE/pin";
+    let program = script(&somebody.machine, "askpass", body);
+    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
+    let machine = &somebody.machine;
+    let mut command = machine.command("ssh-keygen");
+    let input = fs::File::open(machine.write("message", "a message\n")).unwrap();
+    command.args(["-Y", "sign", "-n", "first", "-f", "key.pub"]).stdin(input).stdout(Stdio::null());
+    let mut first = command.stderr(Stdio::null()).spawn().unwrap();
+    let sleeper = wait_for("the first question", || {
+        fs::read_to_string(machine.file("sleeper")).ok().filter(|number| number.ends_with('\n'))
+    });
+    // As Ctrl-C would.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let began = Instant::now();
+    signs(machine, "second");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let line = fs::read(Path::new("/proc").join(sleeper.trim()).join("cmdline")).unwrap_or_default();
+    assert!(line.is_empty(), "the first dialog goes on");
+    assert_eq!(pin_state(machine), "ok");
+}
+
+#[test]
+fn two_requests_are_asked_about_one_after_the_other_each_for_its_own_use() {
+    let mut somebody = Somebody::enrolled();
+    let body = "echo begin >> $HERE/asked; echo \"$1\" >> $HERE/asked; sleep 1; echo end >> $HERE/asked; cat $HERE/pin";
+    let program = script(&somebody.machine, "askpass", body);
+    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
+    let machine = &somebody.machine;
+    let namespaces = ["first", "second", "third"];
+    std::thread::scope(|scope| {
+        for namespace in namespaces {
+            scope.spawn(move || signs(machine, namespace));
+        }
+    });
+    let asked = asked(machine);
+    let order: Vec<_> = asked.lines().filter(|line| ["begin", "end"].contains(line)).collect();
+    assert_eq!(order, ["begin", "end"].repeat(3), "no two at once:\n{asked}");
+    for namespace in namespaces {
+        assert_eq!(asked.matches(&format!("in the namespace {namespace:?}")).count(), 1, "{asked}");
+    }
+}
+
+#[test]
+fn at_level_medium_each_use_is_confirmed_and_a_no_is_a_no() {
+    let mut somebody = Somebody::new();
+    somebody.issue("first.letter");
+    enroll(&somebody, "medium").ok();
+    let program = askpass(&somebody.machine, "[ ! -e $HERE/no ]");
+    let agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
+    let machine = &somebody.machine;
+    signs(machine, "git");
+    signs(machine, "git");
+    let asked = asked(machine);
+    assert_eq!((asked.matches("\n---").count(), asked.matches("confirm|").count()), (2, 1), "{asked}");
+    says_all(&asked, &["Keyset: default (level medium)", "Allow this once?"]);
+    machine.write("no", "");
+    sign(machine, "git").fails_with(255).says("refused");
+    let refused = sign_by_api(machine, &agent).out();
+    says_all(&refused, &["\"kind\":\"pin\"", "cannot sign: declined at the prompt; nothing was done with"]);
+    assert!(!refused.contains("cancelled"), "{refused}");
+    // A command's use is asked about by the agent, and told in the same words.
+    machine.write("mail", "mail\n");
+    let by_command = machine.tokenkeep(&["sign", "--in", "mail", "--out", "mail.p7m"]);
+    by_command.fails_with(4).says("cannot sign: declined at the prompt; nothing was done with").does_not_say("cancel");
+}
+
+#[test]
+fn before_the_last_try_a_person_is_warned_and_may_keep_it() {
+    let mut somebody = Somebody::enrolled_with(TokenKind::Kryoptic);
+    let program = askpass(&somebody.machine, "[ -e $HERE/risk ]");
+    for _ in 0..9 {
+        assert!(!somebody.machine.pin_is_right("default", Somebody::WRONG_PIN));
+    }
+    assert_eq!(pin_state(&somebody.machine), "final-try");
+    let a_command_told = |machine: &Machine, answer: &str, said: &str| {
+        machine.write("mail", "mail\n");
+        let mut terminal = Terminal::tokenkeep(machine, &["sign", "--in", "mail", "--out", "mail.p7m"]);
+        let _ = terminal.expect("the next wrong PIN locks it. Go on?").type_line(answer);
+        let (code, shown) = terminal.finish();
+        assert!(code == 4 && shown.contains(said), "{code} {shown}");
+    };
+    a_command_told(&somebody.machine, "n", "declined at the prompt; nothing was done with");
+    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
+    let machine = &somebody.machine;
+    a_command_told(machine, "n", "declined at the prompt; nothing was done with");
+    sign(machine, "git").fails_with(255).says("refused");
+    says_all(&asked(machine), &["confirm|", "ssh-keygen", "The next wrong PIN locks this token."]);
+    assert_eq!(asked(machine).matches("---").count(), 1, "the PIN is not asked for after a no");
+    machine.write("risk", "");
+    signs(machine, "git");
+    says_all(&asked(machine), &["One try is left: a wrong PIN now locks the token.\nPIN"]);
+}

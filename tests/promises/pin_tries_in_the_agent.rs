@@ -1,0 +1,197 @@
+//! What one wrong entry of a PIN costs where the agent has the token: one try, at each of its doors and however many wait
+//! behind it; a prompt that was cancelled costs none. Counted as in `pin_tries`, between the program and the token.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::support::agent::{Agent, wait_for};
+use crate::support::der::{inside, parts};
+use crate::support::faulty::Faulty;
+use crate::support::machine::Machine;
+use crate::support::office::Somebody;
+use crate::support::pin_costs::{commands, costs, somebody};
+use crate::support::ssh::{Speaker, split_string, string};
+
+/// An agent on this machine whose prompter gives the PIN in this file; its module counts.
+fn agent_given(machine: &mut Machine, pin: &str) -> (Agent, Faulty) {
+    Agent::configure_with_pin_in(machine, pin, &format!("allow = [\"{}\"]", machine.path().display()));
+    let faulty = Faulty::in_front_of(machine);
+    (Agent::start(machine, &[]), faulty)
+}
+
+/// A message that a client of an SSH agent has signed to log in (RFC 4252 §7), and the key's blob.
+fn ssh_log_in(agent: &Agent, keyset: &str) -> (Vec<u8>, Vec<u8>) {
+    let blob = Speaker::connect(&agent.ssh_socket()).key(keyset);
+    let kind = split_string(&blob).0.to_vec();
+    let head = [string([7; 32]), vec![50], string("user"), string("ssh-connection"), string("publickey"), vec![1]];
+    ([head.concat(), string(kind), string(&blob)].concat(), blob)
+}
+
+#[test]
+fn one_wrong_pin_costs_one_try_through_the_agent_too() {
+    let (mut somebody, _) = somebody();
+    let (agent, faulty) = agent_given(&mut somebody.machine, "wrong.pin");
+    // Commands ask for the PIN themselves; what they are given goes to the token through the agent.
+    for (what, command) in commands() {
+        costs(&faulty, what, 1, || {
+            let all = [&command[..], &["--pin-source", "file:wrong.pin"]].concat();
+            somebody.machine.tokenkeep_without_terminal(&all).fails_with(4).says("is wrong");
+        });
+        costs(&faulty, what, 0, || {
+            let all = [&command[..], &["--pin-source", "file:no-such-file"]].concat();
+            somebody.machine.tokenkeep_without_terminal(&all).fails_with(4);
+        });
+    }
+    // A client of the SSH door is answered for by the agent's own prompter.
+    let (data, blob) = ssh_log_in(&agent, "default");
+    costs(&faulty, "an SSH log-in", 1, || {
+        assert_eq!(Speaker::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
+    });
+    costs(&faulty, "what the SSH door does not sign", 0, || {
+        assert_eq!(Speaker::connect(&agent.ssh_socket()).signs(&blob, b"anything", 0), None);
+    });
+}
+
+/// What the API does with a token, for each of its endpoints that do: the paths, with the bodies.
+fn endpoints(somebody: &Somebody) -> Vec<(&'static str, String)> {
+    let base64 = |name: &str| STANDARD.encode(somebody.machine.read(name));
+    // ContentInfo, [0], (Auth)EnvelopedData: the second part of that has the recipients.
+    let message = somebody.machine.read("secret.p7m");
+    let recipients = parts(inside(parts(inside(parts(inside(&message))[1]))[0]))[1];
+    let recipient = STANDARD.encode(parts(inside(recipients))[0]);
+    let (content, message, later) = (base64("message.txt"), base64("secret.p7m"), base64("later.p7m"));
+    vec![
+        ("sign", format!(r#"{{"keyset":"default","content":"{content}"}}"#)),
+        ("decrypt", format!(r#"{{"keyset":"default","message":"{message}"}}"#)),
+        ("decrypt", format!(r#"{{"keyset":"default","recipient_info":"{recipient}","key_length":32}}"#)),
+        ("log-in", r#"{"keyset":"low"}"#.to_owned()),
+        ("sign", format!(r#"{{"keyset":"low","content":"{content}"}}"#)),
+        ("decrypt", format!(r#"{{"keyset":"low","message":"{later}"}}"#)),
+    ]
+}
+
+#[test]
+fn one_wrong_pin_costs_one_try_at_each_endpoint_of_the_api() {
+    let (mut somebody, _) = somebody();
+    somebody.issue("low.letter");
+    let enroll = ["enroll", "--letter", "low.letter", "--keyset", "low", "--level", "low", "--new-token"];
+    somebody.tokenkeep(&[&enroll[..], &["--new-pin-source", "file:pin"]].concat()).ok();
+    somebody.encrypts("a later secret\n", "later.p7m");
+    let endpoints = endpoints(&somebody);
+    let (agent, faulty) = agent_given(&mut somebody.machine, "given.pin");
+    let machine = &somebody.machine;
+    let socket = agent.api_socket().display().to_string();
+    let post = |path: &str, body: &str, expected: u16| {
+        let url = format!("http://agent/v1/{path}");
+        let line = ["-sS", "--unix-socket", &socket, "-w", "\n%{http_code}", "--json", body, &url];
+        machine.run("curl", &line, b"").ok().says(&format!("\n{expected}"))
+    };
+    for (path, body) in &endpoints {
+        let what = format!("{path} {}", body.chars().take(40).collect::<String>());
+        machine.write_secret("given.pin", Somebody::WRONG_PIN);
+        costs(&faulty, &what, 1, || drop(post(path, body, 403).says("is wrong")));
+        machine.write_secret("given.pin", "");
+        costs(&faulty, &what, 0, || drop(post(path, body, 403).says("cancelled at the prompt")));
+        machine.write_secret("given.pin", "1");
+        costs(&faulty, &what, 0, || drop(post(path, body, 403)));
+        // A right one clears what the token remembers; it stands for nothing else.
+        machine.write_secret("given.pin", Somebody::PIN);
+        faulty.forget();
+        post(path, body, 200);
+        assert_eq!(faulty.wrong_tries(), 0, "{what}");
+        post("log-off", "{}", 200);
+    }
+}
+
+#[test]
+fn a_prompt_of_the_agent_that_is_cancelled_costs_no_try() {
+    let (mut somebody, _) = somebody();
+    somebody.machine.write("empty", "");
+    let (agent, faulty) = agent_given(&mut somebody.machine, "empty");
+    let (data, blob) = ssh_log_in(&agent, "default");
+    costs(&faulty, "cancelled", 0, || {
+        assert_eq!(Speaker::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
+    });
+    for rule in ["flags LOCKED", "removed"] {
+        costs(&faulty, rule, 0, || {
+            somebody.machine.write_secret("empty", Somebody::WRONG_PIN);
+            faulty.does(rule);
+            assert_eq!(Speaker::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
+            faulty.behaves();
+        });
+    }
+}
+
+/// Somebody with the keyset `low` at that level.
+fn somebody_at_low() -> Somebody {
+    let somebody = Somebody::new();
+    somebody.issue("low.letter");
+    let line = ["enroll", "--letter", "low.letter", "--keyset", "low", "--level", "low", "--new-token"];
+    somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:pin"]].concat()).ok();
+    somebody
+}
+
+#[test]
+fn with_fifty_clients_waiting_behind_one_wrong_pin_it_costs_one_try() {
+    const CLIENTS: usize = 50;
+    let mut somebody = somebody_at_low();
+    let (agent, faulty) = agent_given(&mut somebody.machine, "wrong.pin");
+    // The person takes their time: until all fifty have asked.
+    let prompter = somebody.machine.read_text("bin/prompter");
+    let go = somebody.machine.file("go");
+    let waits = format!("#!/bin/sh\nwhile [ ! -e {} ]; do sleep 0.05; done\n", go.display());
+    somebody.machine.write("bin/prompter", prompter.replacen("#!/bin/sh\n", &waits, 1));
+    let (data, blob) = ssh_log_in(&agent, "low");
+    faulty.forget();
+    let sign = |speaker: &mut Speaker| speaker.signs(&blob, &data, 0);
+    let asked = std::sync::Barrier::new(CLIENTS + 1);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let mut speaker = Speaker::connect(&agent.ssh_socket());
+                let (asked, sign) = (&asked, &sign);
+                scope.spawn(move || {
+                    asked.wait();
+                    sign(&mut speaker)
+                })
+            })
+            .collect();
+        asked.wait();
+        // All but the one whose prompt is open sleep in the queue: the worker uses no time any more.
+        wait_until_it_rests(agent.worker());
+        std::fs::write(&go, "").unwrap();
+        for client in clients {
+            assert_eq!(client.join().unwrap(), None, "signed with a wrong PIN");
+        }
+    });
+    assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_INCORRECT"]);
+
+    // And with the right one behind which as many wait: one log-in for all.
+    somebody.machine.write_secret("wrong.pin", Somebody::PIN);
+    faulty.forget();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|_| scope.spawn(|| sign(&mut Speaker::connect(&agent.ssh_socket())))).collect();
+        for client in clients {
+            client.join().unwrap().expect("signed");
+        }
+    });
+    assert_eq!(faulty.calls(), ["C_Login user CKR_OK"]);
+}
+
+/// Waits until a process has used no processor time for half a second.
+fn wait_until_it_rests(id: u32) {
+    let used = || {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split(' ').map(str::to_owned).collect();
+        (fields[12].clone(), fields[13].clone())
+    };
+    let mut last = (used(), std::time::Instant::now());
+    wait_for("the worker rests", || {
+        let now = used();
+        if now != last.0 {
+            last = (now, std::time::Instant::now());
+        }
+        (last.1.elapsed() > std::time::Duration::from_millis(500)).then_some(())
+    });
+}
