@@ -99,6 +99,31 @@ fn a_token_that_is_removed_while_it_reads_is_gone_for_a_command_and_for_the_api(
 }
 
 #[test]
+fn a_token_with_few_sessions_signs_for_many_at_once() {
+    let (asked, faulty) = with_faults(&[("x", "low")]);
+    asked.will(&[PIN]);
+    assert!(asked.signs("x", "with-a-pin") && asked.signs("x", "under-a-log-in"));
+    // There is no session any more, and all come while one signs.
+    faulty.does("C_OpenSession CKR_SESSION_COUNT\ndelay C_Sign 300ms\n");
+    let files = ["one", "two", "three", "four", "five"];
+    let signing = files.map(|file| (asked.begin_signing("x", file), file));
+    for (client, file) in signing {
+        assert!(asked.has_signed(client, file), "{file}: {}", asked.agent().log());
+    }
+    // Without even one there is nothing to be done, and it is said.
+    asked.ssh("ssh-add", &["-D"], b"").ok();
+    faulty.behaves();
+    asked.will(&[PIN]);
+    assert!(asked.signs("x", "with-a-pin-again"));
+    faulty.does("C_OpenSession CKR_SESSION_COUNT\n");
+    assert!(!asked.signs("x", "none"));
+    let log = asked.agent().log();
+    assert!(log.contains("CKR_SESSION_COUNT"), "{log}");
+    faulty.behaves();
+    assert!(asked.signs("x", "afterwards"), "{}", asked.agent().log());
+}
+
+#[test]
 fn an_agent_whose_token_does_not_answer_ends_all_the_same() {
     let (mut asked, faulty) = with_faults(&[("x", "low")]);
     asked.will(&[PIN]);

@@ -7,16 +7,17 @@
 //! Whatever ends the log-in empties the lanes, so that no copy outlives it; so does the destruction of a key. Keys that
 //! ask for the PIN at each use (level High) are neither kept nor copied: their signer only refuses.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use cryptoki::error::{Error, Result as CkResult};
+use cryptoki::error::{Error, Result as CkResult, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
 
 use super::answers;
 use super::keys::TokenKey;
+use super::lanes::{Lane, Lanes, Place, Way};
 use super::token::ObjectClassKey;
 use crate::token::public_key::ecdsa_signature;
 use crate::token::{Signature, SignatureHash, Token, TokenError};
@@ -32,45 +33,14 @@ pub struct FastSigner {
     // First, so that sessions are closed before the token is given up.
     lanes: Arc<Lanes>,
     key: TokenKey,
-}
-
-/// The lanes of one signer. A thread takes one of its own where it can.
-#[derive(Debug)]
-struct Lanes {
-    lanes: Vec<Mutex<Option<Lane>>>,
     // The module has refused to copy this key once, and would again.
-    refuses_copies: AtomicBool,
+    refuses_copies: Arc<AtomicBool>,
 }
-
-/// A session, and what the key is called in it.
-#[derive(Debug)]
-struct Lane {
-    session: Session,
-    key: ObjectHandle,
-}
-
-/// The lanes of all signers of a token.
-#[derive(Debug, Default)]
-pub(super) struct AllLanes(Mutex<Vec<Weak<Lanes>>>);
 
 impl Token {
     /// A signer for a key of this token, for use under the log-in that stands.
     pub fn fast_signer(&self, key: &TokenKey) -> FastSigner {
-        let lanes = (0..self.sessions().limit()).map(|_| Mutex::default()).collect();
-        let lanes = Arc::new(Lanes { lanes, refuses_copies: AtomicBool::new(false) });
-        let mut all = self.lanes().0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|others| others.strong_count() > 0);
-        all.push(Arc::downgrade(&lanes));
-        FastSigner { key: key.clone(), lanes }
-    }
-
-    /// Closes all lanes, and with them the copies of keys. The token must be held alone.
-    pub(super) fn drop_copies(&self) {
-        for lanes in self.lanes().0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
-            for lane in &lanes.lanes {
-                *lane.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            }
-        }
+        FastSigner { key: key.clone(), lanes: self.lanes().of_another_signer(), refuses_copies: Arc::default() }
     }
 }
 
@@ -105,7 +75,7 @@ impl FastSigner {
         }
     }
 
-    /// Signs in a lane, furnishing it first if need be. A lane in which something failed is emptied.
+    /// Signs in a lane, furnishing it first if need be. A lane in which something failed is closed.
     fn sign_in_lane(
         &self,
         mechanism: &Mechanism<'_>,
@@ -113,61 +83,64 @@ impl FastSigner {
         output: &mut [u8],
     ) -> Result<CkResult<usize>, TokenError> {
         let token = self.key.token();
-        let home = thread_number() % self.lanes.lanes.len().max(1);
         loop {
-            {
-                let _shared = token.shared();
-                self.must_stand()?;
-                let mut place = self.free_lane(home)?;
-                if let Some(lane) = &*place {
+            let shared = token.shared();
+            self.must_stand()?;
+            match self.lanes.way(shared) {
+                Way::Take(_shared, mut place) => {
+                    let Some(lane) = &place.lane else { continue };
                     let signed = lane
                         .session
                         .sign_init(mechanism, lane.key)
                         .and_then(|()| token.raw().sign_into(&lane.session, input, output));
                     if signed.is_err() {
-                        *place = None;
+                        place.lane = None;
                     }
                     return Ok(signed);
                 }
-            }
-            if let Err(error) = self.furnish(home)? {
-                return Ok(Err(error));
+                Way::Furnish(place) => {
+                    if let Err(error) = self.furnish(place)? {
+                        return Ok(Err(error));
+                    }
+                }
+                Way::Again => {}
             }
         }
     }
 
-    /// Opens a session in a lane and copies the key into it.
-    fn furnish(&self, home: usize) -> Result<CkResult<()>, TokenError> {
+    /// Opens a session for a lane and copies the key into it.
+    fn furnish(&self, mut place: Place<'_>) -> Result<CkResult<()>, TokenError> {
         let token = self.key.token();
         let original = token.private_handle(OPERATION, self.key.id())?;
         let _alone = token.exclusive();
         self.must_stand()?;
-        let mut place = self.free_lane(home)?;
-        if place.is_some() {
-            return Ok(Ok(()));
-        }
         let session = match token.sessions().open_another() {
             Ok(session) => session,
+            Err(error) if answers::is(&error, RvError::SessionCount) && self.lanes.do_without() => {
+                return Ok(Ok(()));
+            }
             Err(error) => return Ok(Err(error)),
         };
         let key = match self.copied(&session, original) {
             Ok(key) => key,
             Err(error) => return Ok(Err(error)),
         };
-        *place = Some(Lane { session, key });
+        place.lane = Some(Lane { session, key });
+        // Put back while the token is still held alone.
+        drop(place);
         Ok(Ok(()))
     }
 
     /// A copy of the key in this session; the key itself where the module makes none.
     fn copied(&self, session: &Session, original: ObjectHandle) -> CkResult<ObjectHandle> {
-        if self.lanes.refuses_copies.load(Ordering::Relaxed) {
+        if self.refuses_copies.load(Ordering::Relaxed) {
             return Ok(original);
         }
         match session.copy_object(original, &[Attribute::Token(false)]) {
             Err(error) if is_about_the_token(&error) => Err(error),
             Err(error) => {
                 tracing::debug!(%error, "this key is not copied into the session");
-                self.lanes.refuses_copies.store(true, Ordering::Relaxed);
+                self.refuses_copies.store(true, Ordering::Relaxed);
                 Ok(original)
             }
             copy => copy,
@@ -178,22 +151,6 @@ impl FastSigner {
         let token = self.key.token();
         if token.stands() { Ok(()) } else { Err(token.nobody_is_logged_in(OPERATION)) }
     }
-
-    /// A lane that nobody uses now, beginning with this thread's own; else waits for that one.
-    fn free_lane(&self, home: usize) -> Result<MutexGuard<'_, Option<Lane>>, TokenError> {
-        let lanes = &self.lanes.lanes;
-        for lane in lanes.iter().cycle().skip(home).take(lanes.len()) {
-            match lane.try_lock() {
-                Ok(lane) => return Ok(lane),
-                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => {}
-            }
-        }
-        match lanes.get(home) {
-            Some(lane) => Ok(lane.lock().unwrap_or_else(PoisonError::into_inner)),
-            None => Err(TokenError::Busy { token: self.key.token().info().name() }),
-        }
-    }
 }
 
 /// Would the key itself be of no use either?
@@ -202,13 +159,6 @@ fn is_about_the_token(error: &Error) -> bool {
         || answers::is_session_gone(error)
         || answers::is_stale_handle(error)
         || answers::is_not_logged_in(error)
-}
-
-/// A small number of each thread's own.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed));
-    NUMBER.with(|number| *number)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod each_use;
 mod fast_signer;
 mod key_use;
 mod keys;
+mod lanes;
 mod log_in;
 mod mechanisms;
 mod module;

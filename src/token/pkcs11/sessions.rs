@@ -44,11 +44,6 @@ impl Sessions {
         })
     }
 
-    /// How many sessions are lent out at most.
-    pub(super) fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// Does something in the session on which log-in and log-out happen.
     pub(super) fn at_anchor<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
         let anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);

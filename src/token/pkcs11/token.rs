@@ -13,7 +13,7 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
 use super::answers;
-use super::fast_signer::AllLanes;
+use super::lanes::AllLanes;
 use super::log_in::LogIn;
 use super::mechanisms::Mechanisms;
 use super::module::Module;
