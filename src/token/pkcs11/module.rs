@@ -32,13 +32,32 @@ struct Loaded {
     pkcs11: Pkcs11,
     raw: RawFunctions,
     // Open tokens by serial number: a token is opened once in a process.
-    open: Mutex<HashMap<String, Weak<OpenToken>>>,
+    open: Mutex<HashMap<String, Opened>>,
     // Held for reading by whatever calls the module without an open token, for writing while it is started anew.
     running: RwLock<()>,
     // SoftHSM adds a free slot while it is asked for its slots, where the last one has just become a token; asked by two threads
     // at once, it adds two of one number, and aborts the process.
     listing: Mutex<()>,
     known: Known,
+}
+
+/// A token that this process has opened, and has to itself.
+#[derive(Debug)]
+struct Opened {
+    token: Weak<OpenToken>,
+    // Given up after the token's sessions are closed.
+    owner: Weak<OwnerLock>,
+}
+
+impl Opened {
+    fn token(&self) -> Option<Token> {
+        self.token.upgrade().map(Token::from_shared)
+    }
+
+    /// May sessions of it be open, or just being closed?
+    fn has_sessions(&self) -> bool {
+        self.token().map_or(self.owner.strong_count() > 0, |token| !token.is_buried())
+    }
 }
 
 /// What a token says about itself; no log-in is needed for it.
@@ -182,7 +201,7 @@ impl Module {
     pub fn rescan(&self) -> Result<bool, TokenError> {
         let mut open = self.open_tokens();
         let _stopped = self.inner.running.write().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, token| token.upgrade().map(Token::from_shared).is_some_and(|token| !token.is_buried()));
+        open.retain(|_, opened| opened.has_sessions());
         if !open.is_empty() {
             return Ok(false);
         }
@@ -208,7 +227,7 @@ impl Module {
         let operation = "open the token";
         let (mut open, owner) = loop {
             let open = self.open_tokens();
-            match open.get(&token.serial).and_then(Weak::upgrade).map(Token::from_shared) {
+            match open.get(&token.serial).and_then(Opened::token) {
                 None => break (open, Arc::new(OwnerLock::acquire_within(self.path(), &token.name(), patience)?)),
                 // The lock is this process's already.
                 Some(gone) if gone.is_gone() => break (open, gone.owner()),
@@ -222,18 +241,19 @@ impl Module {
             }
         };
         let (slot, info) = self.slot_of(operation, token)?;
+        let held = Arc::downgrade(&owner);
         let opened = Token::new(self.clone(), slot, TokenInfo::new(self.path(), &info), pin_bytes(&info), owner)
             .map_err(|error| answers::explain(operation, &token.name(), &error, || token.pin_state))?;
-        open.insert(token.serial.clone(), Arc::downgrade(opened.share()));
+        open.insert(token.serial.clone(), Opened { token: Arc::downgrade(opened.share()), owner: held });
         Ok(opened)
     }
 
     /// Has this process the token open?
     pub(super) fn has_open(&self, token: &TokenInfo) -> bool {
-        self.open_tokens().get(&token.serial).is_some_and(|shared| shared.strong_count() > 0)
+        self.open_tokens().get(&token.serial).is_some_and(|opened| opened.token.strong_count() > 0)
     }
 
-    fn open_tokens(&self) -> MutexGuard<'_, HashMap<String, Weak<OpenToken>>> {
+    fn open_tokens(&self) -> MutexGuard<'_, HashMap<String, Opened>> {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
