@@ -11,6 +11,8 @@
 //! - `flags FINAL_TRY` (or `COUNT_LOW`, `LOCKED`, `WRITE_PROTECTED`): what the token says about itself besides
 //! - `refuse CKA_ALWAYS_AUTHENTICATE CKR_ATTRIBUTE_TYPE_INVALID`: answers so when a private key is to be made with it
 //! - `ignore CKA_ALWAYS_AUTHENTICATE`: makes the private key without it
+//! - `die at the end`: the process ends by SIGABRT when it ends by what was registered for its orderly end, as when a thread is still
+//!   in a module that clears up
 //! - `escape PORT PROCESS`: does what a module has no business to do, when it is loaded and in `C_Initialize`, and writes to
 //!   the file named by `FAULTY_ESCAPES` how that went
 //!
@@ -28,6 +30,8 @@
 )]
 #![allow(non_snake_case, reason = "the functions have the names that PKCS#11 gives them")]
 
+#[path = "faulty_pkcs11/at_the_end.rs"]
+mod at_the_end;
 #[path = "faulty_pkcs11/escape.rs"]
 mod escape;
 #[path = "faulty_pkcs11/private_keys.rs"]

@@ -1,7 +1,5 @@
-//! The program: parse, run, exit code.
+//! The program: parse, run, end.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() {
     tokenkeep::cli::main()
 }

@@ -64,7 +64,7 @@ pub(super) fn log_off(keystore: &Keystore) {
     });
     if started.is_ok() && done.recv_timeout(LOGGING_OFF).is_err() {
         tracing::warn!("a token does not answer: ending without logging off");
-        // At once: a module that hangs would keep the process at its orderly end, where modules clear up.
+        // At once: whatever is given up on the way out would wait for the token, too.
         let _ = kill_process(getpid(), Signal::KILL);
     }
 }

@@ -1,6 +1,7 @@
 //! How the program ends: an exit code that says what happened, one line that says why, one that says what to do.
 
-use std::process::{ExitCode, ExitStatus};
+use std::io::Write;
+use std::process::ExitStatus;
 
 use serde::{Serialize, Serializer};
 
@@ -71,10 +72,13 @@ impl Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.number())
-    }
+/// Ends the process, now. What modules registered for its orderly end is not run: it clears up what threads may still be
+/// using (a module that is asked, a service's last request), and has ended programs that were done with a crash.
+pub fn end(exit: Exit) -> ! {
+    // Nobody is left to tell when this fails.
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+    signal_hook::low_level::exit(exit.code())
 }
 
 impl Serialize for Exit {
@@ -126,10 +130,10 @@ impl Failure {
 }
 
 /// A command line that cannot be understood (2), or help and version that were asked for (0).
-pub fn usage(error: &clap::Error) -> ExitCode {
+pub fn usage(error: &clap::Error) -> Exit {
     // Nobody is left to tell when even this cannot be printed.
     let _ = error.print();
-    if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
 }
 
 impl From<TokenError> for Failure {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use super::exit::{Exit, Failure};
+use super::exit::{self, Exit, Failure};
 use super::output;
 
 /// How long the program may go on after Ctrl-C before it is ended.
@@ -58,5 +58,5 @@ fn end() -> ! {
         let _ = tcsetattr(&terminal, OptionalActions::Now, saved);
     }
     eprintln!("interrupted");
-    std::process::exit(Exit::Interrupted.code())
+    exit::end(Exit::Interrupted)
 }

@@ -40,7 +40,6 @@ mod trace;
 mod verify;
 
 use std::panic::{self, AssertUnwindSafe};
-use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -137,13 +136,17 @@ impl Command {
     }
 }
 
-/// Runs the program: what `main` does.
-pub fn main() -> ExitCode {
+/// Runs the program to its end: what `main` does.
+pub fn main() -> ! {
     descriptors::remember();
-    let cli = match Cli::of_this_process() {
-        Ok(cli) => cli,
-        Err(error) => return exit::usage(&without_pins(error)),
-    };
+    exit::end(match Cli::of_this_process() {
+        Ok(cli) => outcome(cli),
+        Err(error) => exit::usage(&without_pins(error)),
+    })
+}
+
+/// Does what the command line asks for, and says what went wrong.
+fn outcome(cli: Cli) -> Exit {
     let screen = Screen::new(cli.common.json);
     trace::start(cli.common.verbose);
     let watch = if cli.command.ends_in_its_own_order() { || Ok(()) } else { interrupt::watch };
@@ -155,13 +158,10 @@ pub fn main() -> ExitCode {
                 .with_remedy("please report what is said above"))
         })
     });
-    match result {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            screen.failure(&failure);
-            failure.exit.into()
-        }
-    }
+    result.unwrap_or_else(|failure| {
+        screen.failure(&failure);
+        failure.exit
+    })
 }
 
 /// The error without the value of a PIN source: somebody may have typed the PIN itself there.

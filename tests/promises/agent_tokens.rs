@@ -15,7 +15,7 @@ use crate::support::terminal::Terminal;
 const PIN: &str = Somebody::PIN;
 const WRONG: &str = Somebody::WRONG_PIN;
 
-fn with_faults(keysets: &[(&str, &str)]) -> (Asked, Faulty) {
+pub fn with_faults(keysets: &[(&str, &str)]) -> (Asked, Faulty) {
     let mut asked = Asked::with(TokenKind::SoftHsm, keysets);
     let faulty = Faulty::in_front_of(&mut asked.somebody.machine);
     let machine = asked.somebody.machine.path().display().to_string();
@@ -23,7 +23,7 @@ fn with_faults(keysets: &[(&str, &str)]) -> (Asked, Faulty) {
     (asked, faulty)
 }
 
-fn offers(asked: &Asked, keyset: &str) -> bool {
+pub fn offers(asked: &Asked, keyset: &str) -> bool {
     asked.offered().contains(&format!(" {keyset} "))
 }
 

@@ -29,6 +29,7 @@ mod cmp_door;
 mod command_line;
 mod doctor;
 mod documents;
+mod ends_well;
 mod faults;
 mod faulty_tokens;
 mod forged_index;

@@ -189,7 +189,12 @@ fn end(workers: &[&RunningWorker], news: &Receiver<News>) -> Option<i32> {
         let until = Instant::now() + LOGGING_OFF;
         while !left.is_empty() {
             match within(news, until.saturating_duration_since(Instant::now()), |_| true) {
-                Some(News::Gone { worker, .. }) => left.retain(|one| one.id() != worker),
+                Some(News::Gone { worker, status }) => {
+                    if !status.success() {
+                        tracing::warn!(worker, "a worker did not end well: {status}");
+                    }
+                    left.retain(|one| one.id() != worker);
+                }
                 Some(News::Signal(signal)) => signaled = Some(signal),
                 Some(News::Ready { .. }) => {}
                 None => break,

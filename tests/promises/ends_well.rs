@@ -1,0 +1,65 @@
+//! However a program ends, it ends as it says: with its own exit code, though a module clears up at the end of a process what
+//! threads are still using, as SoftHSM does. Nothing of a module's runs at the end.
+
+use crate::support::agent::{Agent, wait_for};
+use crate::support::authority::Authority;
+use crate::support::faulty::{Faulty, module};
+use crate::support::machine::Machine;
+use crate::support::office::Somebody;
+use crate::support::terminal::Terminal;
+
+use super::agent_tokens::{offers, with_faults};
+
+/// What such a module does to a process that ends by running what was registered for its end.
+const DIES: &str = "die at the end\n";
+
+#[test]
+fn commands_end_with_their_own_exit_code() {
+    let mut somebody = Somebody::enrolled();
+    let faulty = Faulty::in_front_of(&mut somebody.machine);
+    somebody.machine.write("message.txt", "a message\n");
+    faulty.does(DIES);
+    somebody.machine.tokenkeep(&["tokens"]).ok().says("default");
+    somebody.signs_with("default", "pin");
+    let absent = ["sign", "--keyset", "nobody", "--pin-source", "file:pin", "--in", "message.txt", "--out", "x.p7m"];
+    somebody.machine.tokenkeep(&absent).fails_with(3);
+    // Ctrl-C ends it in the middle of a call.
+    faulty.does(&format!("{DIES}delay C_Sign 600000ms\n"));
+    faulty.forget();
+    let sign = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "never.p7m"];
+    let mut terminal = Terminal::tokenkeep(&somebody.machine, &sign);
+    wait_for("it is logged in", || (!faulty.calls().is_empty()).then_some(()));
+    terminal.interrupt();
+    let (code, shown) = terminal.finish();
+    assert_eq!(code, 130, "{shown}");
+    assert!(!somebody.machine.file("never.p7m").exists());
+}
+
+#[test]
+fn an_authority_that_is_stopped_ends_well() {
+    let mut machine = Machine::new();
+    let mut authority = Authority::init(&machine);
+    Agent::configure(&machine, "");
+    let real = machine.module().display().to_string();
+    let faulty = Faulty::in_front_of(&mut machine);
+    let configuration = machine.read_text("authority.toml");
+    assert!(configuration.contains(&real), "{configuration}");
+    machine.write("authority.toml", configuration.replace(&real, &module().display().to_string()));
+    faulty.does(DIES);
+    authority.serve(&machine);
+    let status = authority.stop();
+    assert!(status.success(), "{status}\n{}", Authority::log(&machine));
+}
+
+#[test]
+fn an_agent_ends_well_while_its_module_is_asked() {
+    let (mut asked, faulty) = with_faults(&[("x", "low")]);
+    assert!(offers(&asked, "x"));
+    // It is asked every second, and does not answer.
+    faulty.does(&format!("{DIES}delay C_GetSlotList 600000ms\n"));
+    wait_for("it is said", || asked.somebody.tokenkeep(&["tokens"]).err().contains("does not answer").then_some(()));
+    asked.somebody.machine.tokenkeep(&["agent", "stop"]).ok();
+    assert!(asked.agent_mut().wait().success());
+    let log = asked.agent().log();
+    assert!(!log.contains("did not end well"), "{log}");
+}
