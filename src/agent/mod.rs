@@ -25,6 +25,7 @@ mod keystore;
 mod link;
 mod peer;
 mod sandbox;
+mod scheduling;
 mod sockets;
 pub mod ssh;
 mod usage;

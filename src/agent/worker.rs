@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, Signal, geteuid, getpid, getrlimit, kill
 use super::broker::BrokerError;
 use super::link::Link;
 use super::sockets::Door;
-use super::{Keystore, Peer};
+use super::{Keystore, Peer, scheduling};
 
 /// Connections at once, of both doors together.
 const CONNECTIONS: usize = 4096;
@@ -35,6 +35,7 @@ pub(super) const BREATHER: Duration = Duration::from_millis(50);
 /// [`BrokerError`]: the broker has gone already, or the system refuses threads.
 pub fn run(link: &Link, listeners: [UnixListener; 2], sandbox: String, keystore: &Keystore) -> Result<(), BrokerError> {
     allow_descriptors();
+    compute();
     let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
     let places = Places::default();
     let [ssh, api] = listeners;
@@ -74,6 +75,13 @@ pub(super) fn allow_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::info!(%error, "cannot raise the number of open files");
+    }
+}
+
+/// To be scheduled as what computes; so are all threads that are started afterwards.
+pub(super) fn compute() {
+    if let Err(error) = scheduling::as_batch() {
+        tracing::info!(%error, "cannot be scheduled as a process that computes");
     }
 }
 

@@ -278,6 +278,23 @@ fn an_idle_agent_has_little_memory_of_its_own() {
 }
 
 #[test]
+fn its_worker_is_scheduled_as_what_computes_and_its_broker_is_not() {
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    answers(&agent);
+    // proc(5): the 41st field is the policy; 3 is SCHED_BATCH.
+    let policies = |id: u32| -> Vec<String> {
+        let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap();
+        // A thread may end meanwhile.
+        let stats = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).ok());
+        stats.map(|stat| stat.rsplit(')').next().unwrap().split_whitespace().nth(41 - 3).unwrap().to_owned()).collect()
+    };
+    let (broker, worker) = (policies(agent.id()), policies(agent.worker()));
+    assert!(broker.len() > 1 && broker.iter().all(|policy| policy == "0"), "{broker:?}");
+    assert!(worker.len() > 3 && worker.iter().all(|policy| policy == "3"), "{worker:?}");
+}
+
+#[test]
 fn an_idle_agent_takes_no_time() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);

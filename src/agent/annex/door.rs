@@ -19,6 +19,7 @@ const GLANCE: Duration = Duration::from_mins(1);
 /// [`BrokerError`]: the broker has gone already, or the system refuses threads.
 pub fn run(link: &Link, corridor: UnixStream, sandbox: String, keystore: &Keystore) -> Result<(), BrokerError> {
     worker::allow_descriptors();
+    worker::compute();
     let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
     let served = keystore.clone();
     std::thread::Builder::new()
