@@ -10,7 +10,8 @@
 //! their share of raw, and how long half and 99 of 100 of them took, in microseconds.
 //!
 //! Quick by default (about a minute and a half). `TOKENKEEP_BENCH_ROUNDS` (3) and `TOKENKEEP_BENCH_SLICE_MS` (250) make it
-//! longer; `TOKENKEEP_BENCH_ONLY=P-256` measures what contains that text. `TOKENKEEP_BENCH_SIGNATURES=1000000` looks at the
+//! longer; `TOKENKEEP_BENCH_ONLY=P-256` measures what contains that text, `TOKENKEEP_BENCH_THREADS=4` so many
+//! threads alone. `TOKENKEEP_BENCH_SIGNATURES=1000000` looks at the
 //! agent's memory instead: `P-256 agent-ssh signatures=10000 broker RSS PSS worker RSS PSS MICROS`, in KiB, and the time
 //! that a signature took the worker.
 #![allow(

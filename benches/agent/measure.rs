@@ -14,17 +14,19 @@ pub struct Plan {
     rounds: usize,
     slice: Duration,
     only: Option<String>,
+    threads: Option<usize>,
 }
 
 impl Plan {
     pub fn from_environment() -> Self {
-        let number = |name: &str, otherwise: u64| {
-            std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}: no number")))
+        let given = |name: &str| -> Option<u64> {
+            std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: no number")))
         };
         Self {
-            rounds: usize::try_from(number("TOKENKEEP_BENCH_ROUNDS", 3)).unwrap().max(1),
-            slice: Duration::from_millis(number("TOKENKEEP_BENCH_SLICE_MS", 250)),
+            rounds: usize::try_from(given("TOKENKEEP_BENCH_ROUNDS").unwrap_or(3)).unwrap().max(1),
+            slice: Duration::from_millis(given("TOKENKEEP_BENCH_SLICE_MS").unwrap_or(250)),
             only: std::env::var("TOKENKEEP_BENCH_ONLY").ok(),
+            threads: given("TOKENKEEP_BENCH_THREADS").map(|threads| usize::try_from(threads).unwrap()),
         }
     }
 }
@@ -39,7 +41,9 @@ struct Found {
 /// Measures the contenders in turns, round after round, and prints a line each. The first is what the others are
 /// compared with.
 pub fn measure(plan: &Plan, name: &str, threads: usize, contenders: &[(&str, &dyn Contender)]) {
-    if plan.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+    let is_left_out = plan.only.as_ref().is_some_and(|only| !name.contains(only.as_str()))
+        || plan.threads.is_some_and(|only| threads != only);
+    if is_left_out {
         return;
     }
     let mut found: Vec<Found> = contenders.iter().map(|_| Found::default()).collect();
