@@ -32,7 +32,11 @@ pub struct ListArguments {}
 #[derive(Debug, clap::Args)]
 pub struct Show {
     /// The keyset [default: the only one; else $TOKENKEEP_KEYSET; else agent.toml]
+    #[arg(conflicts_with = "keyset")]
     name: Option<KeysetName>,
+    /// The same as NAME
+    #[arg(long, value_name = "NAME")]
+    keyset: Option<KeysetName>,
     /// Its token: PKCS#11 URI, serial number or label
     #[arg(long, value_name = "TOKEN")]
     token: Option<TokenSelector>,
@@ -42,7 +46,11 @@ pub struct Show {
 #[derive(Debug, clap::Args)]
 pub struct Delete {
     /// The keyset; always named
-    name: KeysetName,
+    #[arg(conflicts_with = "keyset", required_unless_present = "keyset")]
+    name: Option<KeysetName>,
+    /// The same as NAME
+    #[arg(long, value_name = "NAME")]
+    keyset: Option<KeysetName>,
     /// Its token: PKCS#11 URI, serial number or label
     #[arg(long, value_name = "TOKEN")]
     token: Option<TokenSelector>,
@@ -85,7 +93,7 @@ pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exi
 }
 
 fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let which = WhichKeyset { keyset: arguments.name, token: arguments.token };
+    let which = WhichKeyset { keyset: arguments.name.or(arguments.keyset), token: arguments.token };
     let details = keyset::show(&around.keyset(&around.desk()?, &which)?)?;
     let keyset = &details.keyset;
     let mut lines = vec![
@@ -108,8 +116,12 @@ fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
 }
 
 fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    // The only keyset there is may be meant where one is shown; never where one is deleted.
+    let Some(name) = arguments.name.or(arguments.keyset) else {
+        return Err(Failure::usage("cannot delete a keyset that is not named"));
+    };
     let desk = around.desk()?;
-    let which = WhichKeyset { keyset: Some(arguments.name), token: arguments.token };
+    let which = WhichKeyset { keyset: Some(name), token: arguments.token };
     let keyset = around.keyset(&desk, &which)?;
     let prompter = around.prompter(arguments.pin.pin_source.as_ref(), None)?;
     if !arguments.yes {

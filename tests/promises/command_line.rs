@@ -66,6 +66,26 @@ fn exit_codes_tell_what_happened_and_remedies_what_to_do() {
 }
 
 #[test]
+fn keyset_show_and_delete_take_the_name_by_itself_or_as_all_other_commands_do() {
+    let somebody = Somebody::enrolled();
+    let keyset = |arguments: &[&str]| somebody.tokenkeep(&[&["keyset"], arguments].concat());
+    let shown = keyset(&["show", "default"]).ok().out();
+    assert_eq!(keyset(&["show", "--keyset", "default", "--token", "default"]).ok().out(), shown);
+    keyset(&["show", "--keyset", "other"]).fails_with(3).says("other");
+    // One name twice is no more than one, but who types it twice may have meant two.
+    for name in ["default", "other"] {
+        keyset(&["show", "default", "--keyset", name]).fails_with(2).says("--keyset");
+        keyset(&["delete", "default", "--keyset", name, "--yes", "--pin-source", "file:pin"]).fails_with(2);
+    }
+    // Not even the only one is deleted unnamed.
+    keyset(&["delete", "--token", "default", "--yes", "--pin-source", "file:pin"]).fails_with(2).says("NAME");
+    somebody.signs_with("default", "pin");
+    let page = somebody.machine.tokenkeep(&["keyset", "delete", "--help"]).ok();
+    page.says("--keyset <NAME>").says("The same as NAME");
+    keyset(&["delete", "--keyset", "default", "--yes", "--pin-source", "file:pin"]).ok().says("Deleted");
+}
+
+#[test]
 fn a_machine_without_tokens_is_told_what_to_do() {
     let machine = Machine::new();
     machine.tokenkeep(&["keysets"]).ok().says("No keyset");
