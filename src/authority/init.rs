@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use hkdf::Hkdf;
 use jiff::Timestamp;
+use rustix::fs::Access;
 use serde_json::json;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -31,7 +32,7 @@ const MARKER: &str = "init-under-way";
 /// The first epoch.
 const EPOCH: u64 = 1;
 
-/// [`init_and_hand_over`] for callers that take the letter themselves.
+/// The whole of it, for callers that have the PINs already and take the letter themselves.
 #[allow(clippy::needless_pass_by_value)] // PINs typed for this one act: they end here
 pub fn init(
     configuration: &Configuration,
@@ -40,43 +41,12 @@ pub fn init(
     first_administrator: &str,
     now: Timestamp,
 ) -> Result<Letter, AuthorityError> {
-    init_and_hand_over(configuration, &new_pin, so_pin.as_ref(), first_administrator, now, |_| Ok(()))
+    InitPrepared::check(configuration, first_administrator, now)?.carry_out(&new_pin, so_pin.as_ref(), |_| Ok(()))
 }
 
-/// Makes an authority: token, keys, certificates, database, and the first administrator, whose letter is returned.
-///
-/// A state directory that is not empty is refused. What an interrupted call left behind is finished by the same call
-/// with the same PIN. Without `so_pin` the token's SO PIN is random in the end, and forgotten.
-///
-/// `hand_over` writes the letter; only after that the authority counts as made, so that a crash before it is made good
-/// by the same call again (which hands over the same letter).
-pub fn init_and_hand_over<E: From<AuthorityError>>(
-    configuration: &Configuration,
-    new_pin: &Pin,
-    so_pin: Option<&Pin>,
-    first_administrator: &str,
-    now: Timestamp,
-    hand_over: impl FnOnce(&Letter) -> Result<(), E>,
-) -> Result<Letter, E> {
-    let email: EmailAddress = first_administrator.parse().map_err(|error: PkiError| AuthorityError::Administrator {
-        address: first_administrator.to_owned(),
-        reason: error.to_string(),
-    })?;
-    let policy = Policy::read(&configuration.enrollment).map_err(E::from)?;
-    policy.check_own_keys(configuration).map_err(AuthorityError::from)?;
-    let module = load_module(configuration).map_err(E::from)?;
-    let state = State::prepare(configuration).map_err(E::from)?;
-    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    let start = Start { configuration, policy, module, email, now };
-    let letter = start.make(&state, new_pin, so_pin)?;
-    hand_over(&letter)?;
-    at("authority.init.after_letter");
-    state.finish()?;
-    Ok(letter)
-}
-
-/// What an `init` starts from; all of it was read before anything was made.
-struct Start<'a> {
+/// What an `init` starts from: all that can be read and refused without a PIN was, and nothing is made yet.
+#[derive(Debug)]
+pub struct InitPrepared<'a> {
     configuration: &'a Configuration,
     policy: Policy,
     module: Module,
@@ -84,7 +54,53 @@ struct Start<'a> {
     now: Timestamp,
 }
 
-impl Start<'_> {
+impl<'a> InitPrepared<'a> {
+    /// Looks, and makes nothing: whoever asks a person for the PINs does it after this.
+    ///
+    /// A state directory that is not empty is refused, unless by an interrupted `init`; so is one that cannot be made or
+    /// written to, and a token of the configured label that is there and has something on it.
+    pub fn check(
+        configuration: &'a Configuration,
+        first_administrator: &str,
+        now: Timestamp,
+    ) -> Result<Self, AuthorityError> {
+        let email: EmailAddress = first_administrator.parse().map_err(|error: PkiError| {
+            AuthorityError::Administrator { address: first_administrator.to_owned(), reason: error.to_string() }
+        })?;
+        let policy = Policy::read(&configuration.enrollment)?;
+        policy.check_own_keys(configuration)?;
+        let begun_with = State::look(configuration)?;
+        let module = load_module(configuration)?;
+        let is_there =
+            |serial: &String| Ok::<_, TokenError>(module.tokens()?.iter().any(|token| token.serial == *serial));
+        if !begun_with.as_ref().map(is_there).transpose()?.unwrap_or(false) {
+            module.refuse_taken_label(&configuration.token.label)?;
+        }
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        Ok(Self { configuration, policy, module, email, now })
+    }
+
+    /// Makes an authority: token, keys, certificates, database, and the first administrator, whose letter is returned.
+    ///
+    /// What an interrupted call left behind is finished by the same call with the same PIN. Without `so_pin` the token's
+    /// SO PIN is random in the end, and forgotten.
+    ///
+    /// `hand_over` writes the letter; only after that the authority counts as made, so that a crash before it is made good
+    /// by the same call again (which hands over the same letter).
+    pub fn carry_out<E: From<AuthorityError>>(
+        &self,
+        new_pin: &Pin,
+        so_pin: Option<&Pin>,
+        hand_over: impl FnOnce(&Letter) -> Result<(), E>,
+    ) -> Result<Letter, E> {
+        let state = State::prepare(self.configuration).map_err(E::from)?;
+        let letter = self.make(&state, new_pin, so_pin)?;
+        hand_over(&letter)?;
+        at("authority.init.after_letter");
+        state.finish()?;
+        Ok(letter)
+    }
+
     fn make(&self, state: &State, new_pin: &Pin, so_pin: Option<&Pin>) -> Result<Letter, AuthorityError> {
         // Who dies after the last step and before the letter is written gets the same letter from the same call.
         let store = state.database()?;
@@ -181,20 +197,37 @@ struct State {
 }
 
 impl State {
-    /// Makes the directory (0700) and the marker. Refused if anything but an interrupted `init`'s leavings is there.
+    /// Can an `init` begin here, or go on? Answers with the serial number of the token that one has begun with. Refused
+    /// if anything but an interrupted `init`'s leavings is there, or nothing can be written. Makes nothing.
+    fn look(configuration: &Configuration) -> Result<Option<String>, AuthorityError> {
+        let directory = &configuration.state;
+        let fault = |source| AuthorityError::State { path: directory.clone(), source };
+        match names_in(directory) {
+            Ok(names) if names.is_empty() => {}
+            Ok(names) if !names.iter().any(|name| name == MARKER) => {
+                return Err(AuthorityError::StateNotEmpty(directory.clone()));
+            }
+            Ok(_) => {
+                may_be_written(directory).map_err(fault)?;
+                let serial = fs::read_to_string(directory.join(MARKER)).map_err(fault)?;
+                return Ok(Some(serial).filter(|serial| !serial.is_empty()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(fault(error)),
+        }
+        let exists = |path: &&Path| fs::symlink_metadata(path).is_ok();
+        let parent = directory.ancestors().filter(|path| *path != Path::new("")).find(exists);
+        may_be_written(parent.unwrap_or(Path::new("."))).map_err(fault)?;
+        Ok(None)
+    }
+
+    /// Makes the directory (0700) and the marker, where [`State::look`] has nothing against it.
     fn prepare(configuration: &Configuration) -> Result<Self, AuthorityError> {
+        Self::look(configuration)?;
         let directory = configuration.state.clone();
         let fault = |source| AuthorityError::State { path: directory.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(fault)?;
-        let mut names: Vec<String> = fs::read_dir(&directory)
-            .and_then(|entries| {
-                entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>()
-            })
-            .map_err(fault)?;
-        names.retain(|name| *name != format!("{MARKER}.new"));
-        if !names.is_empty() && !names.iter().any(|name| name == MARKER) {
-            return Err(AuthorityError::StateNotEmpty(directory));
-        }
+        let names = names_in(&directory).map_err(fault)?;
         let state = Self { database: configuration.database(), directory: directory.clone() };
         if names.is_empty() {
             state.write_marker("").map_err(fault)?;
@@ -252,6 +285,18 @@ impl State {
             .and_then(|()| sync_directory(&self.directory))
             .map_err(|source| AuthorityError::State { path: self.directory.clone(), source })
     }
+}
+
+/// What is in the state directory, but for a marker that was not in its place yet.
+fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+    let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names: Vec<String> = names.collect::<io::Result<_>>()?;
+    names.retain(|name| *name != format!("{MARKER}.new"));
+    Ok(names)
+}
+
+fn may_be_written(directory: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
 fn sync_directory(directory: &Path) -> io::Result<()> {

@@ -45,7 +45,7 @@ pub use self::configuration::{
     TokenConfiguration,
 };
 pub use self::error::AuthorityError;
-pub use self::init::{init, init_and_hand_over};
+pub use self::init::{InitPrepared, init};
 pub use self::rejection::Rejection;
 use crate::crash_point;
 use crate::pki::{Certificate, EmailAddress};

@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::progress;
 use super::surroundings::{Surroundings, directory};
 use super::{interrupt, output, screen};
-use crate::authority::{self, Authority, Configuration, Environment};
+use crate::authority::{Authority, Configuration, Environment, InitPrepared};
 use crate::letter::Letter;
 use crate::prompter::PinSource;
 use crate::service::{self, OpenDoors, Stop};
@@ -110,6 +110,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
 fn init(arguments: &Init, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let configuration = arguments.configuration.load()?;
     output::check_new(&arguments.letter_out)?;
+    let prepared = InitPrepared::check(&configuration, &arguments.first_administrator, around.now())?;
     let prompter = around.prompter(Some(&PinSource::Prompt), arguments.new_pin.new_pin_source.as_ref())?;
     let label = &configuration.token.label;
     let pin = prompter.new_pin(&format!("the authority's token {label:?}"))?;
@@ -122,10 +123,7 @@ fn init(arguments: &Init, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     };
     // The letter is written before the authority counts as made: who dies before that gets it by the same command.
     let letter = progress::during("making the authority's token and keys", || {
-        let administrator = &arguments.first_administrator;
-        authority::init_and_hand_over(&configuration, &pin, so_pin.as_ref(), administrator, around.now(), |letter| {
-            write_first_letter(letter, &arguments.letter_out)
-        })
+        prepared.carry_out(&pin, so_pin.as_ref(), |letter| write_first_letter(letter, &arguments.letter_out))
     })?;
     around.screen.answer(
         format!(

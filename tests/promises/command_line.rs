@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use crate::support::authority::free_port;
+use crate::support::authority::{Authority, free_port};
 use crate::support::faulty::Faulty;
 use crate::support::machine::Machine;
 use crate::support::office::Somebody;
@@ -112,6 +112,48 @@ fn a_machine_without_tokens_is_told_what_to_do() {
     // What would not be heeded is not taken in silence.
     let serve = ["authority", "serve", "--config", "authority.toml", "--module", "/no/such/module.so"];
     machine.tokenkeep(&serve).fails_with(2).says("`module` in its configuration");
+}
+
+#[test]
+fn an_authority_that_cannot_be_made_is_refused_before_anybody_is_asked_for_a_pin() {
+    let machine = Machine::new();
+    let authority = Authority::prepared(&machine);
+    // Where nothing is against it the PIN is asked for, and without one nothing is made.
+    let init = |letter: &str, more: &[&str]| {
+        let line = ["authority", "init", "--config", "authority.toml", "--new-pin-source", "file:no-such-pin"];
+        let first = ["--first-administrator", "admin@example.org", "--letter-out", letter];
+        machine.tokenkeep(&[&line[..], &first, more].concat())
+    };
+    init("admin.letter", &[]).fails_with(4).says("no-such-pin");
+    assert!(!machine.file("state/tokenkeep/authority").exists(), "something was made");
+    machine.tokenkeep(&Authority::INIT).ok();
+
+    // There is one already.
+    let before = machine.inventory(&[]);
+    init("again.letter", &[]).fails_with(5).says("belongs to an authority already").does_not_say("no-such-pin");
+    init("again.letter", &["--so-pin-source", "file:no-such-pin"]).fails_with(5).says("is not empty");
+    // Another directory, and a token that is one's.
+    authority.configure(&machine, "state = \"elsewhere\"");
+    let serial = machine.listed_token("authority").serial;
+    init("again.letter", &[]).fails_with(5).says(&format!("there is one (serial {serial})"));
+    // What is no directory, and where nobody may write.
+    authority.configure(&machine, "state = \"authority.pin/state\"");
+    init("again.letter", &[]).fails_with(1).says("cannot use the state directory").says("authority.pin/state");
+    authority.configure(&machine, "state = \"shut/in/here\"");
+    fs::create_dir(machine.file("shut")).unwrap();
+    fs::set_permissions(machine.file("shut"), fs::Permissions::from_mode(0o500)).unwrap();
+    let line = "authority init --config authority.toml --new-pin-source file:no-such-pin \
+                --first-administrator admin@example.org --letter-out again.letter";
+    // Root, too, is told what permissions say.
+    let drop =
+        "if [ \"$(id -u)\" = 0 ]; then set -- setpriv --inh-caps=-all --bounding-set=-all -- \"$@\"; fi; exec \"$@\"";
+    let mut command = machine.command("sh");
+    command.args(["-c", drop, "sh", "tokenkeep"]).args(line.split_whitespace()).stdin(Stdio::null());
+    crate::support::machine::run(command, b"").fails_with(1).says("cannot use the state directory").says("denied");
+
+    assert!(!machine.file("elsewhere").exists() && !machine.file("shut/in").exists(), "something was made");
+    assert!(!machine.file("again.letter").exists());
+    assert_eq!(machine.inventory(&[]), before);
 }
 
 #[test]

@@ -30,6 +30,18 @@ impl Module {
         Ok(has_room()? || has_room()?)
     }
 
+    /// Is a token of this label there that [`Module::create_token`] would not take for the rest of an earlier call? Told
+    /// without any PIN; another process that makes one meanwhile is found only then.
+    ///
+    /// # Errors
+    /// [`TokenError::LabelTaken`].
+    pub fn refuse_taken_label(&self, label: &str) -> Result<(), TokenError> {
+        match self.tokens()?.iter().find(|token| token.label == label) {
+            Some(existing) => self.left_behind(existing, None).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// Makes a token of this label (1 to 32 bytes), SO PIN and user PIN.
     ///
     /// Resumes what an earlier call with the same label and SO PIN left behind: a token of that label that has no user
@@ -108,19 +120,8 @@ impl Module {
         pin: &Pin,
         mark: Option<&str>,
     ) -> Result<TokenInfo, TokenError> {
-        let refusal = || TokenError::LabelTaken { label: existing.label.clone(), serial: existing.serial.clone() };
-        let token = match self.open(existing) {
-            Err(TokenError::Owned { .. }) => return Err(refusal()),
-            result => result?,
-        };
-        let without_pin = token.refresh_pin_state()? == PinState::NotSet;
-        let is_left_behind = match mark {
-            None => token.is_empty()?,
-            Some(purpose) => token.is_being_made_for(purpose)?,
-        };
-        if !without_pin && !is_left_behind {
-            return Err(refusal());
-        }
+        let refusal = || label_taken(existing);
+        let (token, without_pin) = self.left_behind(existing, mark)?;
         match token.init_pin_and_mark(so_pin, pin, mark) {
             // Made of a discarded token, and interrupted before it had its own SO PIN.
             Err(TokenError::PinIncorrect { .. }) if without_pin => {
@@ -133,6 +134,20 @@ impl Module {
             result => result?,
         }
         Ok(TokenInfo { pin_state: PinState::Ok, ..existing.clone() })
+    }
+
+    /// A token of the wanted label, and whether it has no PIN yet, if an earlier call can have left it behind. No PIN is tried.
+    fn left_behind(&self, existing: &TokenInfo, mark: Option<&str>) -> Result<(Token, bool), TokenError> {
+        let token = match self.open(existing) {
+            Err(TokenError::Owned { .. }) => return Err(label_taken(existing)),
+            result => result?,
+        };
+        let without_pin = token.refresh_pin_state()? == PinState::NotSet;
+        let is_left_behind = match mark {
+            None => token.is_empty()?,
+            Some(purpose) => token.is_being_made_for(purpose)?,
+        };
+        if without_pin || is_left_behind { Ok((token, without_pin)) } else { Err(label_taken(existing)) }
     }
 
     /// Makes a token of a discarded one; `None` when that does not open with the SO PIN of discarded ones, nor with
@@ -193,6 +208,10 @@ impl Token {
     pub fn is_made(&self, purpose: &str) -> Result<(), TokenError> {
         self.delete_data(IN_THE_MAKING, purpose, false).map(|_| ())
     }
+}
+
+fn label_taken(existing: &TokenInfo) -> TokenError {
+    TokenError::LabelTaken { label: existing.label.clone(), serial: existing.serial.clone() }
 }
 
 fn is_discarded(info: &CkTokenInfo) -> bool {
