@@ -20,7 +20,7 @@ fn field(letter: &str, name: &str) -> String {
 }
 
 /// Writes a copy of a letter in which some fields' values are others.
-fn rewritten(somebody: &Somebody, letter: &str, copy: &str, changes: &[(&str, &str)]) {
+pub fn rewritten(somebody: &Somebody, letter: &str, copy: &str, changes: &[(&str, &str)]) {
     let mut text = somebody.machine.read_text(letter);
     for (name, value) in changes {
         let old = field(&text, name);
@@ -131,9 +131,37 @@ fn an_expired_letter_gets_nothing() {
     let somebody = Somebody::new();
     expired_letter(&somebody, "late.letter");
     refused(&somebody, "late.letter", "default").says("was good until");
-    // The date in the letter is for its reader; the authority has its own.
+    // The date in the letter is for its reader and saves them a PIN; the authority has its own.
     rewritten(&somebody, "late.letter", "forged.letter", &[("Valid until", "2039-12-31 23:59:59 UTC")]);
     refused(&somebody, "forged.letter", "default").says("was good until");
+}
+
+#[test]
+fn a_letter_whose_date_has_passed_is_refused_before_any_pin() {
+    let somebody = Somebody::enrolled();
+    somebody.issue("good.letter");
+    rewritten(&somebody, "good.letter", "late.letter", &[("Valid until", "2020-01-01 00:00:00 UTC")]);
+    let wire = somebody.wire();
+    let url = wire.url();
+    let before = somebody.machine.inventory(&[("default", Somebody::PIN)]);
+    let new_token = ["--keyset", "other", "--new-token", "--new-pin-source", "file:no-such-file"];
+    let beside = ["--keyset", "other", "--token", "default", "--pin-source", "file:wrong.pin"];
+    for more in [&new_token[..], &beside, &["--pin-source", "file:wrong.pin"]] {
+        let line = [&["enroll", "--letter", "late.letter", "--level", "high", "--authority", &url], more].concat();
+        let output =
+            somebody.tokenkeep(&line).fails_with(5).says("enrolled: the letter was good until 2020-01-01T00:00:00Z");
+        output.says("clock").does_not_say("is still good");
+    }
+    assert!(wire.exchanges().is_empty(), "something was sent");
+    assert!(!somebody.machine.listed_token("default").count_is_low(), "a PIN was tried");
+    assert_eq!(somebody.machine.inventory(&[("default", Somebody::PIN)]), before);
+
+    // An enrollment that has begun in time goes on after it: how far it had got the authority knows.
+    let line = ["enroll", "--letter", "good.letter", "--keyset", "other", "--level", "high", "--new-token"];
+    let line = [&line[..], &["--new-pin-source", "file:pin"]].concat();
+    somebody.machine.tokenkeep_crashing_at("keyset.reply_here", &line);
+    let line: Vec<_> = line.iter().map(|word| if *word == "good.letter" { "late.letter" } else { *word }).collect();
+    somebody.tokenkeep(&line).ok().says("Enrolled");
 }
 
 /// A letter that was good until a moment ago.

@@ -6,7 +6,7 @@ use crate::support::inventory::Inventory;
 use crate::support::office::Somebody;
 use crate::support::output::Output;
 
-use super::letters::expired_letter;
+use super::letters::{expired_letter, rewritten};
 
 /// Everything on this person's tokens, private objects included.
 fn everything(somebody: &Somebody) -> Inventory {
@@ -67,8 +67,12 @@ fn used_letter_makes_no_token_and_no_key() {
 fn expired_letter_makes_no_token_and_no_key() {
     let somebody = Somebody::enrolled();
     expired_letter(&somebody, "late.letter");
-    for output in makes_nothing(&somebody, "late.letter", &[], 5) {
-        output.says("was good until");
+    // Another date in it, and only the authority can know.
+    rewritten(&somebody, "late.letter", "forged.letter", &[("Valid until", "2039-12-31 23:59:59 UTC")]);
+    for letter in ["late.letter", "forged.letter"] {
+        for output in makes_nothing(&somebody, letter, &[], 5) {
+            output.says("was good until");
+        }
     }
 }
 

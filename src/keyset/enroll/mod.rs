@@ -49,6 +49,11 @@ pub fn enroll(
         }
     };
     let reenrollment = place.reenrolls();
+    // What was begun in time goes on: the authority alone knows how far it had got.
+    if !place.is_resumed() && now >= letter.expires {
+        let reason = NotEnrolledReason::Expired { good_until: letter.expires, now };
+        return Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, reason }));
+    }
     match (run::Act { tokens, carrier, letter, options, person, now }).run(place) {
         Ok(enrolled) => Ok(Enrollment::Enrolled(Box::new(enrolled))),
         Err(Stop::Ended(reason)) => Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, reason })),
@@ -117,6 +122,18 @@ pub enum NotEnrolledReason {
     /// A rule was against it; nothing was made.
     #[error("{0}; nothing was sent or made, and the temporary key is still good")]
     Refused(KeysetError),
+    /// The date in the letter has passed, by this machine's clock; nobody was asked for anything.
+    #[error(
+        "the letter was good until {good_until}, and this machine's clock says {}; ask your administrator for a new one, or \
+         correct the clock; nothing was sent or made",
+        now.round(jiff::Unit::Second).unwrap_or(*now)
+    )]
+    Expired {
+        /// the date in the letter
+        good_until: Timestamp,
+        /// what the clock said
+        now: Timestamp,
+    },
     /// No PIN, a cancelled prompt, a wrong or locked PIN; nothing was sent.
     #[error("{0}; nothing was sent, and the temporary key is still good")]
     Pin(KeysetError),
@@ -142,7 +159,9 @@ impl NotEnrolled {
             NotEnrolledReason::Refused(error) => error.kind(),
             NotEnrolledReason::Pin(_) => ErrorKind::Pin,
             NotEnrolledReason::Unreachable(_) | NotEnrolledReason::Interrupted(_) => ErrorKind::Unreachable,
-            NotEnrolledReason::Rejected(_) | NotEnrolledReason::BadReply(_) => ErrorKind::Refused,
+            NotEnrolledReason::Expired { .. } | NotEnrolledReason::Rejected(_) | NotEnrolledReason::BadReply(_) => {
+                ErrorKind::Refused
+            }
         }
     }
 }

@@ -32,6 +32,11 @@ pub(super) enum Place {
 }
 
 impl Place {
+    /// Has an enrollment with this very letter begun here, as far as is seen without a PIN?
+    pub fn is_resumed(&self) -> bool {
+        matches!(self, Self::Resumed { .. })
+    }
+
     /// Is a keyset that stands to be enrolled anew?
     pub fn reenrolls(&self) -> bool {
         match self {
