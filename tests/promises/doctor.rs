@@ -129,6 +129,44 @@ fn a_token_at_its_last_try_is_told_and_looking_takes_none() {
 }
 
 #[test]
+fn what_is_said_of_a_locked_pin_is_possible_also_beside_an_agent() {
+    let somebody = Somebody::enrolled_with(TokenKind::Kryoptic);
+    somebody.encrypts("old mail\n", "old.p7m");
+    let machine = &somebody.machine;
+    Agent::configure(machine, "");
+    let _agent = Agent::start(machine, &[]);
+    machine.tokenkeep(&["keysets"]).ok().says("default");
+    for _ in 0..9 {
+        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+    }
+    let remedy = |machine: &Machine| {
+        let (_, findings) = findings(machine);
+        let of_token = |finding: &&Value| {
+            finding["concern"] == "token"
+                && finding["what"].as_str().unwrap().contains("PIN")
+                && finding["state"] != "ok"
+        };
+        let finding = findings.iter().find(of_token).unwrap_or_else(|| panic!("{findings:#?}")).clone();
+        (finding["what"].as_str().unwrap().to_owned(), finding["remedy"].as_str().unwrap().to_owned())
+    };
+    let (what, told) = remedy(machine);
+    assert!(
+        what.contains("one try of its PIN is left") && told.contains("agent asks for it no more after ten"),
+        "{told}"
+    );
+    assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+    let (what, told) = remedy(machine);
+    assert!(what.contains("its PIN is locked"), "{what}");
+    assert!(!told.contains("tries back"), "a right PIN gives nothing back: {told}");
+    assert!(told.contains("if you keep its SO PIN") && told.contains("tokenkeep admin recover"), "{told}");
+
+    // Nobody kept one, so it is the other way; and that is one.
+    somebody.recover("recovery.letter");
+    somebody.enroll_new("recovery.letter", "second").ok();
+    assert_eq!(somebody.reads("second", "pin", "old.p7m"), "old mail\n");
+}
+
+#[test]
 fn a_running_agent_is_told_and_goes_on() {
     let mut somebody = Somebody::enrolled();
     let machine = &somebody.machine;

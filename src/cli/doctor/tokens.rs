@@ -23,9 +23,19 @@ pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
         Ok(listed) => listed,
         Err(error) => return vec![Finding::of_error(CONCERN, &error.to_string())],
     };
-    let mut findings: Vec<_> = listed.iter().flat_map(|token| condition(&tokens, token)).collect();
+    let (keysets, troubles, mut unread) = match tokens.keysets() {
+        Ok((keysets, troubles)) => (keysets, troubles, Vec::new()),
+        // What is wrong with the directory of the locks is told where that is looked at.
+        Err(KeysetError::Token(TokenError::LockDirectory { .. })) => Default::default(),
+        Err(error) => (Vec::new(), Vec::new(), vec![Finding::of_error("keyset", &error.to_string())]),
+    };
+    let known = |token: &TokenInfo| Known {
+        enrolled: keysets.iter().chain(&told.keysets).any(|keyset| keyset.is_usable() && is_same(&keyset.token, token)),
+        agent_asks: told.tokens.iter().any(|(seen, _)| is_same(seen, token)),
+    };
+    let mut findings: Vec<_> = listed.iter().flat_map(|token| condition(&tokens, token, known(token))).collect();
     let others = told.tokens.iter().filter(|(token, _)| !listed.iter().any(|seen| is_same(seen, token)));
-    findings.extend(others.flat_map(|(token, flags)| state(token, *flags)));
+    findings.extend(others.flat_map(|(token, flags)| state(token, *flags, known(token))));
     for token in &listed {
         let same = listed.iter().filter(|other| other.label == token.label && other.serial != token.serial).count();
         if same > 0 {
@@ -41,13 +51,7 @@ pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
         let remedy = "insert one; or `tokenkeep enroll --new-token` makes one, where the module can";
         findings.push(Finding::note(CONCERN, "no token is present", remedy));
     }
-    let (keysets, troubles) = tokens.keysets().unwrap_or_else(|error| {
-        // What is wrong with the directory of the locks is told where that is looked at.
-        if !matches!(error, KeysetError::Token(TokenError::LockDirectory { .. })) {
-            findings.push(Finding::of_error("keyset", &error.to_string()));
-        }
-        Default::default()
-    });
+    findings.append(&mut unread);
     let is_seen = |one: &FoundKeyset| keysets.iter().any(|seen| is_same(&seen.token, &one.token));
     let told_of = told.keysets.iter().filter(|keyset| !is_seen(keyset));
     findings.extend(keysets.iter().chain(told_of).map(|keyset| standing(keyset, now)));
@@ -57,16 +61,25 @@ pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
     findings
 }
 
-fn condition(tokens: &Tokens, token: &TokenInfo) -> Vec<Finding> {
+/// What is known of a token besides what it says about itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// does a keyset stand on it?
+    enrolled: bool,
+    /// is its PIN asked for by an agent, which takes no more after ten wrong ones?
+    agent_asks: bool,
+}
+
+fn condition(tokens: &Tokens, token: &TokenInfo, known: Known) -> Vec<Finding> {
     let flags = match tokens.module_of(token).and_then(|module| Ok(module.flags(token)?)) {
         Ok(flags) => flags,
         Err(error) => return vec![Finding::of_error(CONCERN, &error.to_string())],
     };
-    state(token, flags)
+    state(token, flags, known)
 }
 
-fn state(token: &TokenInfo, flags: TokenFlags) -> Vec<Finding> {
-    let mut findings = trouble_with(token, flags);
+fn state(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Finding> {
+    let mut findings = trouble_with(token, flags, known);
     if findings.is_empty() {
         let (pin, so_pin) = (pin_state(token.pin_state), pin_state(flags.so_pin_state));
         findings.push(Finding::ok(CONCERN, format!("{}: PIN {pin}, SO PIN {so_pin}", token.name())));
@@ -74,20 +87,46 @@ fn state(token: &TokenInfo, flags: TokenFlags) -> Vec<Finding> {
     findings
 }
 
+/// What is to be done where nobody has the PIN, or it is locked. A token that `enroll` has made has an SO PIN that nobody
+/// knows, unless somebody wanted to keep one, and which of the two cannot be seen.
+fn without_pin(token: &TokenInfo, so_pin_state: PinState, known: Known) -> String {
+    let unblock = format!("tokenkeep pin unblock {}", token.serial);
+    match (so_pin_state, known.enrolled) {
+        (PinState::Locked, true) => RECOVER.to_owned(),
+        (PinState::Locked, false) => "its SO PIN is locked, too: use another token".to_owned(),
+        (_, true) => format!("if you keep its SO PIN: {unblock}; else {RECOVER}"),
+        (_, false) => format!("set a new one by the SO PIN: {unblock}"),
+    }
+}
+
+/// Where no SO PIN helps.
+const RECOVER: &str = "an administrator's recovery letter (tokenkeep admin recover), and the `tokenkeep enroll` that it names, \
+                       bring the encryption keys onto another token, under another name";
+
+/// A wrong PIN was tried, and the right one can still be given.
+fn all_tries_back(known: Known) -> String {
+    let mut remedy = "a right PIN gives all tries back".to_owned();
+    if known.agent_asks {
+        remedy += "; the agent asks for it no more after ten wrong ones in a row: then start it anew \
+                   (`tokenkeep agent stop`) before you give it";
+    }
+    remedy
+}
+
 /// By what the token says about itself.
-fn trouble_with(token: &TokenInfo, flags: TokenFlags) -> Vec<Finding> {
+fn trouble_with(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Finding> {
     let name = token.name();
-    let unblock = format!("set a new one by the SO PIN: tokenkeep pin unblock {}", token.serial);
+    let without_pin = without_pin(token, flags.so_pin_state, known);
     let mut findings = Vec::new();
     let mut wrong =
         |what: &str, remedy: String| findings.push(Finding::wrong(CONCERN, format!("{name}: {what}"), remedy));
     match token.pin_state {
-        PinState::Locked => wrong("its PIN is locked", unblock.clone()),
+        PinState::Locked => wrong("its PIN is locked", without_pin),
         PinState::FinalTry => wrong(
             "one try of its PIN is left",
-            format!("a right PIN gives all tries back; if you do not know it, {unblock}"),
+            format!("{}; if you do not know it: {without_pin}", all_tries_back(known)),
         ),
-        PinState::NotSet => wrong("it has no PIN yet", unblock),
+        PinState::NotSet => wrong("it has no PIN yet", without_pin),
         PinState::Ok | PinState::CountLow => {}
     }
     if flags.broken {
@@ -98,7 +137,7 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags) -> Vec<Finding> {
     }
     let mut note = |what: &str, remedy: &str| findings.push(Finding::note(CONCERN, format!("{name}: {what}"), remedy));
     if token.pin_state == PinState::CountLow {
-        note("a wrong PIN was tried since the last right one", "a right PIN gives all tries back");
+        note("a wrong PIN was tried since the last right one", &all_tries_back(known));
     }
     match flags.so_pin_state {
         PinState::Locked => note(
@@ -202,7 +241,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_token_is_told_with_the_next_step() {
-        assert!(trouble_with(&token(PinState::Ok), WELL).is_empty());
+        let nothing = Known::default();
+        assert!(trouble_with(&token(PinState::Ok), WELL, nothing).is_empty());
         for (token, flags, state, what) in [
             (token(PinState::Locked), WELL, State::Wrong, "tokenkeep pin unblock a1b2"),
             (token(PinState::FinalTry), WELL, State::Wrong, "tokenkeep pin unblock a1b2"),
@@ -214,9 +254,34 @@ mod tests {
             (token(PinState::Ok), TokenFlags { login_required: false, ..WELL }, State::Note, "without a log-in"),
             (TokenInfo { write_protected: true, ..token(PinState::Ok) }, WELL, State::Note, "write-protected"),
         ] {
-            let findings = trouble_with(&token, flags);
+            let findings = trouble_with(&token, flags, nothing);
             assert_eq!((findings.len(), findings[0].state), (1, state), "{findings:?}");
             assert!(findings[0].lines().contains(what), "{findings:?}");
         }
+    }
+
+    #[test]
+    fn a_remedy_is_one_that_is_possible() {
+        let so_locked = TokenFlags { so_pin_state: PinState::Locked, ..WELL };
+        let enrolled = Known { enrolled: true, agent_asks: false };
+        let beside_an_agent = Known { enrolled: true, agent_asks: true };
+        let remedy = |state, flags, known| trouble_with(&token(state), flags, known)[0].lines();
+        // Nobody knows the SO PIN of most tokens with a keyset.
+        let told = remedy(PinState::Locked, WELL, enrolled);
+        assert!(
+            told.contains("if you keep its SO PIN: tokenkeep pin unblock a1b2") && told.contains(RECOVER),
+            "{told}"
+        );
+        assert!(!remedy(PinState::Locked, WELL, Known::default()).contains("recover"));
+        for known in [enrolled, Known::default()] {
+            let told = remedy(PinState::Locked, so_locked, known);
+            assert!(!told.contains("unblock") && told.contains(RECOVER) == known.enrolled, "{told}");
+        }
+        // What the agent does not ask for cannot be given to it.
+        for state in [PinState::FinalTry, PinState::CountLow] {
+            assert!(!remedy(state, WELL, enrolled).contains("agent stop"));
+            assert!(remedy(state, WELL, beside_an_agent).contains("after ten wrong ones"));
+        }
+        assert!(!remedy(PinState::Locked, WELL, beside_an_agent).contains("all tries back"));
     }
 }
