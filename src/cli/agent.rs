@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
+use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal, setsid};
 use serde_json::json;
 
 use super::config::ModuleFiles;
@@ -25,6 +25,7 @@ use crate::agent::{
     State, SystemClock, Trouble,
 };
 use crate::prompter::Environment;
+use crate::token::Owner;
 
 /// How long an agent may take to end: its worker logs off first.
 const ENDING: Duration = Duration::from_secs(10);
@@ -162,6 +163,7 @@ fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
 /// The worker, or a module's own, which the broker starts.
 pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let (link, sockets) = Link::of_stdin()?;
+    own_as_the_agent();
     let modules = match &arguments.only {
         Some(module) => ModuleFiles::only(module.clone()),
         None => around.modules()?.without(&arguments.annexes),
@@ -193,6 +195,16 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
     let keystore = Keystore::with_annexes(tokens, annexes, link.clone(), settings, Arc::new(SystemClock));
     agent::run_worker(&link, listeners, sandbox, &keystore)?;
     Ok(Exit::Done)
+}
+
+/// Who finds a token in use is told of the agent, which is the broker, and not of one of its workers, which nobody has started.
+fn own_as_the_agent() {
+    if let Some(broker) = getppid() {
+        let name = format!("the agent (process {})", broker.as_raw_nonzero());
+        let remedy =
+            "let it do this, by leaving out `--no-agent` and `--module`, or end it (`tokenkeep agent stop`)".to_owned();
+        Owner { name, remedy }.introduce();
+    }
 }
 
 /// Starts an agent in the background if none runs; prints the variables that lead to it.

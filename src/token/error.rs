@@ -58,12 +58,14 @@ pub enum TokenError {
         token: TokenName,
     },
     /// Another process owns the token.
-    #[error("cannot use {token}: it is in use by {holder}; wait until that ends, or stop it")]
+    #[error("cannot use {token}: it is in use by {holder}; {remedy}")]
     Owned {
         /// the token
         token: TokenName,
         /// program and process id
         holder: String,
+        /// what to do, as the holder says
+        remedy: String,
     },
     /// An act on the token is going on in this process.
     #[error("cannot unlock {token}: it is unlocked for another act; end that one first")]
@@ -427,7 +429,10 @@ mod tests {
             (TokenError::PinLocked { operation: "sign", token: token() }, TokenErrorKind::Pin),
             (TokenError::Spent { token: token() }, TokenErrorKind::Pin),
             (TokenError::LabelTaken { label: "x".into(), serial: "1".into() }, TokenErrorKind::Refused),
-            (TokenError::Owned { token: token(), holder: "agent".into() }, TokenErrorKind::Fault),
+            (
+                TokenError::Owned { token: token(), holder: "agent".into(), remedy: "wait".into() },
+                TokenErrorKind::Fault,
+            ),
         ] {
             assert_eq!(error.kind(), kind, "{error}");
         }

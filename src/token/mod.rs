@@ -36,7 +36,7 @@ pub use delivery::{Delivery, KeyTransport, KeyWrapMechanism, OaepHash, Wrapped};
 pub use error::{TokenError, TokenErrorKind, TokenName};
 pub use key_id::KeyId;
 pub use keyset_name::{KeysetName, KeysetNameError};
-pub use owner_lock::lock_directory;
+pub use owner_lock::{Owner, lock_directory};
 pub use pin::{Pin, PinError, PinState};
 pub use pkcs11::{
     AUTHORITY_MARK, DataObject, DeliverableKey, FastSigner, Module, PublicKeyObject, SecretKey, SlotCount,

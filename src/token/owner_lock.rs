@@ -9,6 +9,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::{TokenError, TokenName};
@@ -18,6 +19,49 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to sleep between two attempts.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// The most that is read of what an owner has written about itself.
+const LONGEST: u64 = 400;
+
+/// What others are told who wait for this process, if it is not a program like any other.
+static OWNER: OnceLock<Owner> = OnceLock::new();
+
+/// Whom others wait for, and what they can do about it; each is one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// program and process id
+    pub name: String,
+    /// the next step of who is refused: completes "it is in use by …; "
+    pub remedy: String,
+}
+
+impl Owner {
+    /// From now on others are told this. Once a process, before it owns a token.
+    pub fn introduce(self) {
+        // What it said first stays true.
+        let _ = OWNER.set(self);
+    }
+
+    fn of_this_process() -> Self {
+        OWNER.get().cloned().unwrap_or_else(|| {
+            let program = std::env::current_exe().ok();
+            let program = program.as_deref().and_then(Path::file_name).unwrap_or(OsStr::new("a program"));
+            Self {
+                name: format!("{} (process {})", program.to_string_lossy(), std::process::id()),
+                remedy: WAIT.to_owned(),
+            }
+        })
+    }
+
+    fn read(text: &str) -> Self {
+        let mut lines = text.lines().map(str::trim);
+        let mut line = |unsaid: &str| lines.next().filter(|line| !line.is_empty()).unwrap_or(unsaid).to_owned();
+        Self { name: line("another process"), remedy: line(WAIT) }
+    }
+}
+
+/// What is done about a program that has a token while it does something.
+const WAIT: &str = "wait until that ends, or stop it";
 
 /// Held as long as this process owns the token.
 #[derive(Debug)]
@@ -54,7 +98,8 @@ impl OwnerLock {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if started.elapsed() < patience => std::thread::sleep(PAUSE),
                 Err(TryLockError::WouldBlock) => {
-                    return Err(TokenError::Owned { token: token.clone(), holder: holder(&mut file) });
+                    let Owner { name: holder, remedy } = owner(&mut file);
+                    return Err(TokenError::Owned { token: token.clone(), holder, remedy });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
@@ -112,20 +157,17 @@ fn file_name(module: &Path, serial: &str) -> String {
 }
 
 fn sign_in(file: &mut File) -> std::io::Result<()> {
-    let program = std::env::current_exe().ok();
-    let program = program.as_deref().and_then(Path::file_name).unwrap_or(OsStr::new("a program"));
+    let Owner { name, remedy } = Owner::of_this_process();
     file.set_len(0)?;
     file.rewind()?;
-    write!(file, "{} (process {})", program.to_string_lossy(), std::process::id())
+    write!(file, "{name}\n{remedy}\n")
 }
 
-fn holder(file: &mut File) -> String {
+fn owner(file: &mut File) -> Owner {
     let mut text = String::new();
-    let read = file.rewind().and_then(|()| file.take(200).read_to_string(&mut text));
-    match read {
-        Ok(length) if length > 0 => text,
-        _ => "another process".to_owned(),
-    }
+    // What cannot be read says nothing.
+    let _ = file.rewind().and_then(|()| file.take(LONGEST).read_to_string(&mut text));
+    Owner::read(&text)
 }
 
 fn refused(token: &TokenName, path: &Path, reason: String) -> TokenError {
@@ -179,6 +221,14 @@ mod tests {
         other.kill().unwrap();
         other.wait().unwrap();
         assert!(error.to_string().contains("someone (process 42)"), "{error}");
+    }
+
+    #[test]
+    fn what_an_owner_does_not_say_is_said_for_it() {
+        let owner = |name: &str, remedy: &str| Owner { name: name.to_owned(), remedy: remedy.to_owned() };
+        assert_eq!(Owner::read(""), owner("another process", WAIT));
+        assert_eq!(Owner::read("someone (process 42)"), owner("someone (process 42)", WAIT));
+        assert_eq!(Owner::read("someone (process 42)\nask it\nmore"), owner("someone (process 42)", "ask it"));
     }
 
     #[test]

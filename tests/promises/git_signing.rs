@@ -195,7 +195,7 @@ fn a_running_agent_signs_for_git() {
     assert_eq!(committer.letter("HEAD"), "G");
     // The token is its own since then: it signed.
     let keysets = committer.somebody.machine.tokenkeep(&["--no-agent", "keysets"]).ok();
-    keysets.says(&format!("process {}", agent.worker()));
+    keysets.says(&format!("the agent (process {})", agent.id()));
 }
 
 #[test]

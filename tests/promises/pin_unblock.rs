@@ -85,7 +85,7 @@ fn an_agent_that_has_the_token_shows_its_pins_and_unblocks_them() {
     somebody.signs_with("default", "pin");
     states_are(&somebody, "ok", "ok");
     let apart = [&UNBLOCK[..], &["--no-agent"]].concat();
-    somebody.tokenkeep(&apart).fails_with(1).says(&format!("process {}", agent.worker()));
+    somebody.tokenkeep(&apart).fails_with(1).says(&format!("the agent (process {})", agent.id()));
     somebody.signs_with("default", "pin");
     somebody.tokenkeep(&UNBLOCK).ok();
     somebody.signs_with("default", "other.pin");

@@ -386,10 +386,17 @@ fn without_the_agent_a_command_says_who_holds_the_token() {
     let agent = Agent::start(machine, &[]);
     let sign = ["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"];
     through(machine, &sign).ok();
-    let holder = format!("process {}", agent.worker());
+    // The process that `agent status` names, too.
+    let holder = format!("the agent (process {})", agent.id());
+    machine.tokenkeep(&["agent", "status"]).ok().says(&format!("(process {})", agent.id()));
     let module = machine.module().display().to_string();
     for apart in [&["--no-agent"][..], &["--module", &module]] {
-        machine.tokenkeep(&[&sign[..], &["--keyset", "default"], apart].concat()).fails_with(1).says(&holder);
+        machine
+            .tokenkeep(&[&sign[..], &["--keyset", "default"], apart].concat())
+            .fails_with(1)
+            .says(&holder)
+            .says(&format!("`{}`", apart[0]))
+            .says("tokenkeep agent stop");
         machine.tokenkeep(&[apart, &["keysets"]].concat()).ok().says(&holder);
     }
     assert!(!machine.listed_token("default").count_is_low());

@@ -207,7 +207,7 @@ fn is_same(one: &TokenInfo, other: &TokenInfo) -> bool {
 fn trouble(trouble: &TokenTrouble) -> Finding {
     match &trouble.error {
         // An authority, an agent that is locked, or a command: nothing is wrong with that.
-        KeysetError::Token(TokenError::Owned { token, holder }) => {
+        KeysetError::Token(TokenError::Owned { token, holder, .. }) => {
             Finding::ok("keyset", format!("{token} is in use by {holder}: its keysets are not looked at"))
         }
         error => Finding::of_error("keyset", &error.to_string()),
