@@ -188,7 +188,7 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
             let (count, narrowed) = (recipients.len(), choice.name.is_some() || choice.token.is_some());
             Err(KeysetError::NotARecipient(if narrowed && !described.is_empty() {
                 format!(
-                    "the message's {count} recipients have none of the keys of {described}; leave --keyset and --token out to \
+                    "the message's {count} recipients have none of the keys of {described}; leave `keyset` and `token` out to \
                      look at all keysets"
                 )
             } else {

@@ -172,9 +172,11 @@ impl Dialog {
 
     /// The terminal, with the question shown.
     fn terminal(&self, path: &Path, ask: &Ask) -> Result<Terminal, PrompterError> {
-        let mut terminal = Terminal::open_to_ask(path)
-            .map_err(|source| PrompterError::NoTerminal { act: "ask", source })?
-            .within(self.environment.deadline());
+        let closed = |error: io::Error| PrompterError::WayClosed {
+            way: format!("terminal:{}", path.display()),
+            reason: error.to_string(),
+        };
+        let mut terminal = Terminal::open_to_ask(path).map_err(closed)?.within(self.environment.deadline());
         for line in ask.text().iter().chain(&ask.warning()) {
             terminal.say(line).map_err(|error| self.broke(error, ask))?;
         }

@@ -208,7 +208,7 @@ pub enum TokenError {
     },
     /// The token cannot do this at all.
     #[error(
-        "cannot {operation}: {token} does not support {what}; use another token, or a module of it that does (`--module`)"
+        "cannot {operation}: {token} does not support {what}; use another token, or another module for it that does"
     )]
     Unsupported {
         /// what was tried

@@ -262,7 +262,9 @@ pub enum TokenUriError {
         attribute: String,
     },
     /// `pin-value`: a PIN in a command line can be read by every process.
-    #[error("a PKCS#11 URI with pin-value is refused: other programs can read it; use --pin-source")]
+    #[error(
+        "a PKCS#11 URI with pin-value is refused: other programs can read it; leave it out, and the PIN is asked for"
+    )]
     PinValue,
 }
 

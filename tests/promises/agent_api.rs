@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, wait_for};
@@ -83,7 +84,13 @@ impl Caller {
             assert!(brought.body.is_empty(), "{method} {template} has a body\n{shown}");
             return Value::Null;
         };
-        let value = serde_json::from_slice(&brought.body).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+        let value: Value = serde_json::from_slice(&brought.body).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+        // The description of the API may speak of commands; what is told of a request speaks of the request.
+        if template != "/v1/openapi.json" {
+            let options =
+                |text: &str| text.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+            assert!(!options(&shown), "{method} {template} tells of options of a command line\n{shown}");
+        }
         schema::fits(&self.description, schema, &value);
         value
     }
@@ -333,6 +340,47 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
     assert!(machine.listed_token("strict").count_is_low());
     let message = caller.refused("/v1/log-in", &json!({ "keyset": "default" }), 403);
     assert!(message.contains("wrong"), "{message}");
+}
+
+#[test]
+fn a_client_is_told_what_to_change_in_its_request_and_nothing_about_a_command_line() {
+    let mut caller = Caller::new();
+    caller.somebody.encrypts("to two\n", "both.p7m");
+    let message = b64(&caller.somebody.machine.read("both.p7m"));
+    let sign = |caller: &Caller, more: Value, status: u16| {
+        let mut body = json!({ "content": "YQ==" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        caller.refused("/v1/sign", &body, status)
+    };
+    // That no such word is in any answer, `fits` looks at.
+    let told = sign(&caller, json!({}), 409);
+    assert!(
+        told.contains("which keyset is meant") && told.contains("(`keyset`)") && told.contains("(`token`)"),
+        "{told}"
+    );
+    let told = sign(&caller, json!({ "keyset": "default", "token": "pkcs11:token=default?pin-value=1" }), 400);
+    assert!(told.contains("pin-value") && told.contains("leave it out"), "{told}");
+    sign(&caller, json!({ "keyset": "default", "token": "nowhere" }), 404);
+    caller.refused("/v1/log-in", &json!({}), 409);
+    caller.refused("/v1/log-off", &json!({ "token": "nowhere" }), 404);
+    // Encrypted to the newer keyset's key, which the older one does not have.
+    let told = caller.refused("/v1/decrypt", &json!({ "message": message, "keyset": "default" }), 409);
+    assert!(told.contains("leave `keyset` and `token` out"), "{told}");
+
+    // Two tokens of one label, and a prompter that has nobody to ask: no source of PINs could be named to that.
+    caller.agent.signal(Signal::TERM);
+    caller.agent.wait();
+    let machine = &caller.somebody.machine;
+    let module = machine.module().display().to_string();
+    let pins = ["--so-pin", "so-pin-4711", "--pin", Somebody::PIN];
+    let line = ["--init-token", "--free", "--label", "default", "--module", &module];
+    machine.run("softhsm2-util", &[&line[..], &pins].concat(), b"").ok();
+    Agent::configure(machine, "prompter = \"terminal:/no/such/terminal\"");
+    caller.agent = Agent::start(machine, &[]);
+    let told = sign(&caller, json!({ "token": "default" }), 409);
+    assert!(told.contains("which token is meant") && told.contains("serial number"), "{told}");
+    let told = sign(&caller, json!({ "keyset": "strict" }), 403);
+    assert!(told.contains("/no/such/terminal") && told.contains("`prompter` in agent.toml"), "{told}");
 }
 
 #[test]

@@ -91,13 +91,33 @@ impl ApiError {
 
 impl From<AgentError> for ApiError {
     fn from(error: AgentError) -> Self {
-        Self::of(error.kind(), error.to_string())
+        match error {
+            AgentError::Keyset(error) => error.into(),
+            error => Self::of(error.kind(), error.to_string()),
+        }
     }
 }
 
 impl From<KeysetError> for ApiError {
     fn from(error: KeysetError) -> Self {
+        let error = for_a_client(error);
         Self::of(error.kind(), error.to_string())
+    }
+}
+
+/// A client has the members of its request, where a command has options.
+fn for_a_client(error: KeysetError) -> KeysetError {
+    match error {
+        KeysetError::Ambiguous { what, candidates, .. } => {
+            let remedy = match what {
+                "token" => "name it by its serial number (`token`)",
+                _ => {
+                    "name one of them (`keyset`), and where the name is not enough its token's serial number (`token`)"
+                }
+            };
+            KeysetError::Ambiguous { what, candidates, remedy: remedy.to_owned() }
+        }
+        error => error,
     }
 }
 
@@ -114,5 +134,25 @@ impl ApiError {
             ErrorKind::NotVerified => Status::UNPROCESSABLE,
         };
         Self::new(status, kind, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_members_of_its_request_and_no_options_of_commands() {
+        for what in ["keyset", "token"] {
+            let candidates = "one, other".to_owned();
+            let error = KeysetError::Ambiguous { what, candidates, remedy: "add `--token SERIAL`".to_owned() };
+            let told = ApiError::from(AgentError::from(error));
+            assert!(
+                told.message.starts_with(&format!("cannot tell which {what} is meant: one, other; name ")),
+                "{told:?}"
+            );
+            assert!(told.message.contains("`token`") && !told.message.contains("--"), "{told:?}");
+            assert_eq!(told.status, Status::CONFLICT);
+        }
     }
 }
