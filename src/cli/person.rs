@@ -67,6 +67,9 @@ impl Person for AtTheCommandLine<'_> {
 
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
         self.stop_spinning();
+        if self.prompter.lacks_terminal() {
+            return Err(NoPin::NobodyHere(NoPin::LastTry.to_string()));
+        }
         if !self.prompter.attended() {
             return Err(NoPin::LastTry);
         }
@@ -116,7 +119,11 @@ impl Drop for AtTheCommandLine<'_> {
 
 /// Why the prompter gave no PIN.
 pub fn no_pin(error: &PrompterError) -> NoPin {
-    if error.is_cancelled() { NoPin::Cancelled } else { NoPin::Unavailable(error.to_string()) }
+    match error {
+        PrompterError::NoTerminal { .. } => NoPin::NobodyHere(error.to_string()),
+        error if error.is_cancelled() => NoPin::Cancelled,
+        error => NoPin::Unavailable(error.to_string()),
+    }
 }
 
 /// What a token says about its PIN, for tables and JSON.

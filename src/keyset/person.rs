@@ -49,6 +49,9 @@ pub enum NoPin {
     /// There is no way to ask, or the source cannot be used; the text says why and what to do.
     #[error("{0}")]
     Unavailable(String),
+    /// The same, where it is only that nobody can be asked here: whoever does the act may ask a person elsewhere.
+    #[error("{0}")]
+    NobodyHere(String),
     /// One try is left, and nobody at a terminal agreed to risk it.
     #[error("one try is left on this token and nobody is there to warn; run it at a terminal")]
     LastTry,
@@ -152,7 +155,7 @@ pub trait Person {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin>;
 
     /// One more wrong PIN locks this token. Warns, and says whether to go on; who is not at a terminal must not go on
-    /// ([`NoPin::LastTry`]). Called before [`Person::pin`].
+    /// ([`NoPin::LastTry`], [`NoPin::NobodyHere`]). Called before [`Person::pin`].
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
 
     /// Which keyset the next question is about. Called before it, where a keyset is known.

@@ -81,6 +81,11 @@ impl Prompter {
         self.pin == PinSource::Prompt && Terminal::open(&self.terminal).is_ok()
     }
 
+    /// Whether a person would have to type the PIN, and there is no terminal to type it at.
+    pub fn lacks_terminal(&self) -> bool {
+        self.pin == PinSource::Prompt && Terminal::open(&self.terminal).is_err()
+    }
+
     /// A PIN that exists; `what` completes "… PIN of", e.g. `token "default" (serial 1234)`.
     ///
     /// # Errors

@@ -4,8 +4,11 @@
 use std::os::unix::fs::symlink;
 
 use crate::support::agent::Agent;
+use crate::support::faulty::Faulty;
+use crate::support::machine;
 use crate::support::office::Somebody;
 use crate::support::output::Output;
+use crate::support::prompting::{asked, says_all, script};
 use crate::support::terminal::Terminal;
 
 /// Somebody with a keyset, a repository in `repository`, and git set up as the documents say.
@@ -43,6 +46,13 @@ impl Committer {
 
     fn commits(&self, message: &str) -> Output {
         self.git(&["commit", "--allow-empty", "-S", "-m", message])
+    }
+
+    /// The same where git has no terminal, as an editor starts it.
+    fn commits_from_an_editor(&self, message: &str) -> Output {
+        let mut command = self.somebody.machine.command("setsid");
+        command.args(["--wait", "git", "-C", "repository", "commit", "--allow-empty", "-S", "-m", message]);
+        machine::run(command, b"")
     }
 
     /// git's one letter for a commit's signature: G good, B bad, U good by nobody known, N none.
@@ -196,6 +206,59 @@ fn a_running_agent_signs_for_git() {
     // The token is its own since then: it signed.
     let keysets = committer.somebody.machine.tokenkeep(&["--no-agent", "keysets"]).ok();
     keysets.says(&format!("the agent (process {})", agent.id()));
+}
+
+#[test]
+fn where_git_has_no_terminal_the_agents_prompter_asks() {
+    let mut committer = Committer::new();
+    let machine = &mut committer.somebody.machine;
+    let body = "{ cat; echo; echo ---; } >> $HERE/asked; [ ! -e $HERE/cancel ] && cat $HERE/$(cat $HERE/which)";
+    let prompter = script(machine, "prompter", body);
+    machine.write("which", "pin");
+    let allowed = machine.path().display().to_string();
+    Agent::configure(machine, &format!("prompter = \"command:{prompter}\"\nallow = [\"{allowed}\"]"));
+    let faulty = Faulty::in_front_of(machine);
+    // Without an agent nobody can be asked.
+    let refused = committer.commits_from_an_editor("unasked");
+    assert_ne!(refused.code(), 0, "{refused}");
+    refused.says("there is no terminal");
+
+    let _agent = Agent::start(&committer.somebody.machine, &[]);
+    committer.commits_from_an_editor("asked elsewhere").ok();
+    assert_eq!(committer.letter("HEAD"), "G");
+    committer.git(&["log", "-1", "--show-signature"]).ok().says("Signed by").says("asked elsewhere");
+    let commit = committer.git(&["cat-file", "commit", "HEAD"]).ok().out();
+    let machine = &committer.somebody.machine;
+    machine.write("signed", taken_apart(&commit).1);
+    let digest = machine.openssl(&["dgst", "-sha256", "-r", "signed"]).ok().out();
+    let question = asked(machine);
+    says_all(&question, &["tokenkeep-git-sign", "To sign", digest.split(' ').next().unwrap(), "default (level high)"]);
+    assert_eq!(question.matches("---").count(), 1, "{question}");
+
+    let head = committer.told(&["rev-parse", "HEAD"]);
+    let refused = |tries: usize, said: &str| {
+        faulty.forget();
+        let output = committer.commits_from_an_editor("refused");
+        assert_ne!(output.code(), 0, "{output}");
+        output.says(said);
+        assert_eq!((faulty.calls().len(), faulty.wrong_tries()), (tries, tries), "{:#?}", faulty.calls());
+        assert_eq!(committer.told(&["rev-parse", "HEAD"]), head, "something was committed");
+    };
+    machine.write("cancel", "");
+    refused(0, "cannot sign: cancelled at the prompt");
+    std::fs::remove_file(machine.file("cancel")).unwrap();
+    machine.write("which", "wrong.pin");
+    refused(1, "is wrong");
+    assert_eq!(asked(machine).matches("---").count(), 3, "{}", asked(machine));
+    // Where the command has a source of its own, that is where the PIN comes from, and nobody is asked.
+    let configured = machine.read_text("config/tokenkeep/agent.toml");
+    let source = machine.file("wrong.pin").display().to_string();
+    machine.write("config/tokenkeep/agent.toml", format!("{configured}pin_source = \"file:{source}\"\n"));
+    machine.write("which", "pin");
+    refused(1, "is wrong");
+    machine.write("config/tokenkeep/agent.toml", format!("{configured}pin_source = \"file:/no/such/file\"\n"));
+    refused(0, "there is no such file");
+    assert_eq!(asked(machine).matches("---").count(), 3, "somebody was asked all the same");
 }
 
 #[test]

@@ -220,6 +220,28 @@ fn a_command_at_medium_whose_agent_can_ask_nobody_hears_what_to_do() {
 }
 
 #[test]
+fn a_command_without_a_terminal_is_asked_about_by_the_agent() {
+    let mut somebody = Somebody::enrolled();
+    somebody.encrypts("a secret\n", "secret.p7m");
+    let program = script(&somebody.machine, "askpass", "echo \"$1\" >> $HERE/asked; cat $HERE/pin");
+    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
+    let machine = &somebody.machine;
+    machine.write("mail", "Subject: an offer\n\nmail\n");
+    machine.tokenkeep_without_terminal(&["sign", "--in", "mail", "--out", "mail.p7m"]).ok();
+    machine.tokenkeep(&["verify", "--in", "mail.p7m"]).ok().says("Signed by");
+    says_all(&asked(machine), &["tokenkeep sign --in mail", "To sign the mail \"an offer\"", "(level high)"]);
+    machine.tokenkeep_without_terminal(&["decrypt", "--in", "secret.p7m", "--out", "opened"]).ok();
+    assert_eq!(machine.read_text("opened"), "a secret\n");
+    says_all(&asked(machine), &["tokenkeep decrypt --in secret.p7m", "To open a message encrypted"]);
+    // What changes keys or PINs is asked about where it was typed, or not at all.
+    let before = asked(machine);
+    for command in [&["keyset", "delete", "default", "--yes"][..], &["pin", "change", "--new-pin-source", "file:pin"]] {
+        machine.tokenkeep_without_terminal(command).fails_with(4).says("there is no terminal");
+    }
+    assert_eq!(asked(machine), before);
+}
+
+#[test]
 fn where_nobody_can_be_asked_it_fails_at_once_and_says_what_to_do() {
     let mut somebody = Somebody::enrolled();
     // Started without a terminal of its own, and told of none.

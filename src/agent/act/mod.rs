@@ -3,8 +3,9 @@
 //! An [`ActRequest`] says what; [`perform`] does it with the acts of [`crate::keyset`]. What an act needs of a person or
 //! of the network it asks of the command, over the connection that brought the request: the command is its
 //! [`Person`](crate::keyset::Person) and its [`Carrier`](crate::carrier::Carrier), and [`Conversation`] is that wire. A
-//! command that has gone away has cancelled: nothing that it would have been asked is tried, and an enrollment stays
-//! where the same letter finds it.
+//! command that says that nobody can be asked there leaves the PIN for a signature or a decryption to the agent's prompter.
+//! One that has gone away has cancelled: nothing that it would have been asked is tried, and an enrollment stays where the
+//! same letter finds it.
 //!
 //! This must never answer for a person, never send anything itself, never show a secret in `Debug`, and never leave one
 //! in a buffer that is not wiped.

@@ -391,7 +391,7 @@ impl Inner {
         }
         let changes_nothing = request.changes_nothing();
         let acting = Acting::begin(&self.acts);
-        let mut person = Confirmed { command: person, asks: &*self.asks, usage, locked: &self.locked, token: None };
+        let mut person = Confirmed::new(person, &*self.asks, usage, &self.locked);
         let result = act::perform(request, &self.tokens, &mut person, carrier, self.clock.now());
         drop(acting);
         let token = person.token;

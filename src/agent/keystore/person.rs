@@ -3,7 +3,7 @@
 use crate::keyset::{FoundKeyset, NoPin, Notice, Person, PinRequest, SecurityOfficer};
 use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
 
-use super::super::{Asks, Question, Usage};
+use super::super::{Asks, Purpose, Question, Usage};
 use super::pass_phrase::PassPhraseLock;
 
 /// Asked through the agent's own prompter, and told who asks for what.
@@ -68,24 +68,45 @@ impl Person for AskedPerson<'_> {
     }
 }
 
-/// A command that the agent acts for: it is asked for PINs itself, but a use under a log-in that stands is confirmed
-/// through the agent's prompter: whoever asks for a use must not be the one who says yes to it.
+/// A command that the agent acts for: it is asked for PINs itself, and the agent's prompter only where the command has no
+/// way to a person. A use under a log-in that stands is confirmed through that prompter alone: whoever asks for a use must
+/// not be the one who says yes to it.
 pub(super) struct Confirmed<'a> {
-    pub command: &'a mut dyn Person,
-    pub asks: &'a dyn Asks,
-    pub usage: &'a Usage,
+    command: &'a mut dyn Person,
+    by_prompter: AskedPerson<'a>,
     /// An act that began before the keystore was locked goes no further than to its next question.
-    pub locked: &'a PassPhraseLock,
+    locked: &'a PassPhraseLock,
     /// The token that the act was about.
     pub token: Option<TokenInfo>,
 }
 
-impl Confirmed<'_> {
+impl<'a> Confirmed<'a> {
+    pub fn new(command: &'a mut dyn Person, asks: &'a dyn Asks, usage: &'a Usage, locked: &'a PassPhraseLock) -> Self {
+        Self { command, by_prompter: AskedPerson::new(asks, usage), locked, token: None }
+    }
+
     fn unless_locked<T>(&self, given: T) -> Result<T, NoPin> {
         if self.locked.is_locked() {
             return Err(NoPin::Unavailable("the agent was locked meanwhile; `ssh-add -X` unlocks it".to_owned()));
         }
         Ok(given)
+    }
+
+    /// What the command has said, or, where nobody could be asked there, the person at the agent's prompter. That is so for a
+    /// use that the prompt describes whole, and that other programs may ask for, too; for nothing else.
+    fn or_by_prompter<T>(
+        &mut self,
+        said: Result<T, NoPin>,
+        ask: impl FnOnce(&mut AskedPerson<'a>) -> Result<T, NoPin>,
+    ) -> Result<T, NoPin> {
+        let is_a_use = matches!(self.by_prompter.usage.purpose, Purpose::SignContent { .. } | Purpose::Decrypt { .. });
+        match said {
+            Err(NoPin::NobodyHere(here)) if is_a_use => ask(&mut self.by_prompter).map_err(|there| match there {
+                NoPin::Unavailable(there) => NoPin::Unavailable(format!("{here}; nor can the agent ask: {there}")),
+                no => no,
+            }),
+            said => said,
+        }
     }
 }
 
@@ -102,23 +123,25 @@ fn with_remedy(no_yes: NoPin) -> NoPin {
 
 impl Person for Confirmed<'_> {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        let pin = self.command.pin(request)?;
+        let said = self.command.pin(request);
+        let pin = self.or_by_prompter(said, |person| person.pin(request))?;
         self.unless_locked(pin)
     }
 
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
-        self.command.risks_last_try(token)
+        let said = self.command.risks_last_try(token);
+        self.or_by_prompter(said, |person| person.risks_last_try(token))
     }
 
     fn concerns(&mut self, keyset: &FoundKeyset) {
         self.token = Some(keyset.token.clone());
+        self.by_prompter.concerns(keyset);
         self.command.concerns(keyset);
     }
 
     fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
-        let mut person = AskedPerson::new(self.asks, self.usage);
-        person.concerns(keyset);
-        person.confirm(operation, keyset).map_err(with_remedy)?;
+        self.by_prompter.concerns(keyset);
+        self.by_prompter.confirm(operation, keyset).map_err(with_remedy)?;
         self.unless_locked(())
     }
 

@@ -192,6 +192,47 @@ fn acts_run_under_the_log_in_that_stands_and_medium_is_confirmed_by_the_agents_o
 }
 
 #[test]
+fn the_agents_prompter_asks_for_a_use_where_nobody_can_be_asked_at_the_command_and_for_nothing_else() {
+    let home = home(&[("h", SecurityLevel::High), ("l", SecurityLevel::Low)]);
+    let nobody_here = || Script::without(NoPin::NobodyHere("no terminal".to_owned()));
+    let usage = Usage { purpose: Purpose::SignContent { sha256: [7; 32], subject: None }, ..usage("") };
+    let sign = |name: &str, mut command: Script| {
+        let keyset = choice(&home, name);
+        let request = ActRequest::Sign { keyset, content: b"text".as_slice().into(), detached: false };
+        home.keystore.act(request, &mut command, &NoCarrier, &usage).map(drop)
+    };
+    home.person.will([Answer::Pin(PIN), Answer::No, Answer::Away, Answer::Pin(PIN)]);
+    sign("h", nobody_here()).unwrap();
+    assert!(sign("h", nobody_here()).unwrap_err().is_cancelled());
+    let away = sign("h", nobody_here()).unwrap_err().to_string();
+    assert!(away.contains("no terminal; nor can the agent ask: nobody is there"), "{away}");
+    sign("l", nobody_here()).unwrap();
+    sign("l", Script::with(PIN)).unwrap();
+    assert_eq!(
+        home.person.asked(),
+        ["pin sign h high", "pin sign h high", "pin sign h high", "pin sign l low"],
+        "once each"
+    );
+    // Whoever can be asked there has the last word there.
+    for no in [NoPin::Cancelled, NoPin::LastTry, NoPin::Unavailable("no file".to_owned())] {
+        sign("h", Script::without(no)).unwrap_err();
+    }
+    // What no other program may ask for stays with the command.
+    let delete = ActRequest::DeleteKeyset { keyset: choice(&home, "l") };
+    let refused = act(&home, delete, &mut nobody_here()).unwrap_err().to_string();
+    assert!(refused.contains("no terminal") && !refused.contains("agent"), "{refused}");
+    let purpose = Purpose::Statement { operation: "list".to_owned(), target: None };
+    let list = ActRequest::Administer {
+        keyset: choice(&home, "h"),
+        order: Order::List {},
+        way: OnlineOrFile::File,
+        known_log: KnownLog::Accept,
+    };
+    home.keystore.act(list, &mut nobody_here(), &NoCarrier, &Usage { purpose, ..usage }).unwrap_err();
+    assert_eq!(home.person.asked(), [""; 0]);
+}
+
+#[test]
 fn deleting_asks_for_the_pin_whatever_stands_and_is_seen_at_once() {
     let home = logged_in("l", SecurityLevel::Low);
     let events = home.keystore.events();
