@@ -223,6 +223,11 @@ impl KeysetOnWire {
         &self.token
     }
 
+    /// How many keys and certificates it has.
+    pub fn objects(&self) -> usize {
+        self.encryption.len() + self.certificates.len()
+    }
+
     /// The same, to be changed.
     pub fn token_mut(&mut self) -> &mut TokenInfo {
         &mut self.token

@@ -19,3 +19,6 @@ mod wire;
 pub use door::run;
 pub use near::Annex;
 pub(super) use wire::{LogInChange, News, Seen};
+
+#[cfg(test)]
+mod tests;

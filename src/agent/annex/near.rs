@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub struct Annex {
     silent: Mutex<Option<Instant>>,
     // How many have ended: what one has told is not believed of the next.
     ended: AtomicU64,
+    // Was it said that it tells more than is taken?
+    said_too_much: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -50,8 +52,15 @@ enum Told {
 impl Annex {
     /// The annex for this module (a path without links), at the other end of this corridor.
     pub fn new(module: PathBuf, corridor: UnixStream) -> Self {
-        let seen = RwLock::new(Told::Nothing);
-        Self { module, corridor, seen, idle: Mutex::default(), silent: Mutex::default(), ended: AtomicU64::new(0) }
+        Self {
+            module,
+            corridor,
+            seen: RwLock::new(Told::Nothing),
+            idle: Mutex::default(),
+            silent: Mutex::default(),
+            ended: AtomicU64::new(0),
+            said_too_much: AtomicBool::new(false),
+        }
     }
 
     /// Does it have the tokens of this module?
@@ -66,17 +75,37 @@ impl Annex {
             // The broker has closed the corridor; anything else is only for now.
             Err(error) => return !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
         };
-        if frame::write(&mut stream, &Request::Watch {}, b"", LONGEST).is_ok() {
-            while let Ok((news, _)) = frame::read::<News>(&mut stream, LONGEST) {
-                told(self, news);
+        let watch = Request::Watch {};
+        if frame::write(&mut stream, &watch, b"", LONGEST).is_ok() {
+            loop {
+                match frame::read::<News>(&mut stream, watch.longest_answer()) {
+                    Ok((News { seen, log_in }, _)) => {
+                        let log_in = log_in.and_then(|change| change.of_module(&self.module));
+                        told(self, News { seen, log_in });
+                    }
+                    Err(error) => {
+                        self.say_if_too_long(&error);
+                        break;
+                    }
+                }
             }
         }
         true
     }
 
-    /// Takes what it has told, as of its own module: it cannot speak for another's tokens.
+    /// Takes what it has told, as of its own module: it cannot speak for another's tokens. What is too much is not taken at
+    /// all: a part of it must not pass for the whole.
     pub(in crate::agent) fn note(&self, seen: Seen) {
-        let seen = seen.of_module(&self.module);
+        let locked = seen.locked;
+        let seen = seen.of_module(&self.module).bounded().unwrap_or_else(|what| {
+            self.say_too_much(&what);
+            let message = format!(
+                "cannot list the tokens of the module {}: its worker tells of {what}; take it out of agent.toml if it is \
+                 not what it should be",
+                self.module.display()
+            );
+            Seen::nothing(keyset::ErrorKind::Refused, message, locked)
+        });
         *self.silent() = None;
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Told::This(Arc::new(seen));
     }
@@ -151,7 +180,8 @@ impl Annex {
         let request = Request::LogIn { keyset: Choice::of(keyset), usage: usage.clone() };
         let pin = pin.map_or("", Pin::as_str);
         let mut stream = self.connect("log in")?;
-        self.exchange("log in", &mut stream, &request, pin.as_bytes())?;
+        frame::write(&mut stream, &request, pin.as_bytes(), LONGEST).map_err(|_| self.ended("log in"))?;
+        self.read("log in", &mut stream, &request)?;
         self.look(None);
         Ok(())
     }
@@ -207,6 +237,19 @@ impl Annex {
         AgentError::WorkerEnded { operation, module: self.module.clone() }
     }
 
+    /// In the log, once.
+    fn say_too_much(&self, what: &str) {
+        if !self.said_too_much.swap(true, Ordering::Relaxed) {
+            tracing::warn!(module = %self.module.display(), "a module's worker tells of {what}: nothing of it is taken");
+        }
+    }
+
+    fn say_if_too_long(&self, error: &std::io::Error) {
+        if error.kind() == ErrorKind::InvalidData {
+            self.say_too_much("more bytes than an answer may have, or what is none");
+        }
+    }
+
     fn told(&self) -> Option<Arc<Seen>> {
         match &*self.seen.read().unwrap_or_else(PoisonError::into_inner) {
             Told::This(seen) => Some(Arc::clone(seen)),
@@ -252,7 +295,7 @@ impl Annex {
             }
             Err(_) => return Err(self.ended(operation)),
         }
-        let reply = self.read(operation, &mut stream);
+        let reply = self.read(operation, &mut stream, request);
         let mut idle = self.idle();
         if !matches!(reply, Err(AgentError::WorkerEnded { .. })) && idle.len() < KEPT {
             idle.push(stream);
@@ -266,22 +309,12 @@ impl Annex {
         let mut stream = self.connect(operation)?;
         // A socket takes it as long as it is open.
         let _ = stream.set_read_timeout(Some(PATIENCE));
-        self.exchange(operation, &mut stream, request, b"")
+        frame::write(&mut stream, request, b"", LONGEST).map_err(|_| self.ended(operation))?;
+        self.read(operation, &mut stream, request)
     }
 
-    fn exchange(
-        &self,
-        operation: &'static str,
-        stream: &mut UnixStream,
-        request: &Request,
-        secret: &[u8],
-    ) -> Result<Reply, AgentError> {
-        frame::write(stream, request, secret, LONGEST).map_err(|_| self.ended(operation))?;
-        self.read(operation, stream)
-    }
-
-    fn read(&self, operation: &'static str, stream: &mut UnixStream) -> Result<Reply, AgentError> {
-        match frame::read::<Reply>(stream, LONGEST) {
+    fn read(&self, operation: &'static str, stream: &mut UnixStream, request: &Request) -> Result<Reply, AgentError> {
+        match frame::read::<Reply>(stream, request.longest_answer()) {
             Ok((Reply::Failed(Failed { kind, message }), _)) => Err(KeysetError::Told { kind, message }.into()),
             Ok((reply, _)) => Ok(reply),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -289,7 +322,10 @@ impl Annex {
                 let reason = format!("the worker of the module {} does not answer", self.module.display());
                 Err(AgentError::System { operation, reason })
             }
-            Err(_) => Err(self.ended(operation)),
+            Err(error) => {
+                self.say_if_too_long(&error);
+                Err(self.ended(operation))
+            }
         }
     }
 }

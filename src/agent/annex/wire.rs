@@ -9,8 +9,26 @@ use crate::agent::{LogOff, Peer, Usage};
 use crate::keyset::{ErrorKind, FoundKeyset, KeysetError, TokenTrouble};
 use crate::token::{SignatureHash, TokenInfo};
 
-/// The longest JSON of a frame, bytes: data of an SSH client to be signed, or the certificates on all tokens of a module.
+/// The longest JSON of a frame that an annex reads, bytes: data of an SSH client to be signed.
 pub const LONGEST: usize = 16 * 1024 * 1024;
+
+/// The longest with which an annex tells what is there: the certificates on all tokens of a module.
+const LONGEST_TOLD: usize = 4 * 1024 * 1024;
+
+/// The longest of its other answers: a signature, a number, a sentence.
+const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// The most tokens that are taken from one annex.
+const MOST_TOKENS: usize = 256;
+
+/// The most keysets.
+const MOST_KEYSETS: usize = 512;
+
+/// The most keys and certificates of all its keysets together.
+const MOST_OBJECTS: usize = 8 * 1024;
+
+/// The longest text that a token says of itself, bytes. PKCS#11 has room for 32; where they are not UTF-8 they become more.
+const LONGEST_TEXT: usize = 128;
 
 /// What the worker wants of an annex. A connection serves one request after the other, but for the two that take it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,6 +84,13 @@ pub enum Request {
         /// who asks
         peer: Peer,
     },
+}
+
+impl Request {
+    /// The longest JSON of an answer to it, bytes.
+    pub fn longest_answer(&self) -> usize {
+        if matches!(self, Self::Watch {} | Self::Look { .. }) { LONGEST_TOLD } else { LONGEST_ANSWER }
+    }
 }
 
 /// What an annex answers.
@@ -154,6 +179,37 @@ impl Seen {
         }
     }
 
+    /// The same, if it is no more than is taken of one module: an annex that means harm could fill the worker's memory with
+    /// what it has made up.
+    ///
+    /// # Errors
+    /// What is too much.
+    pub fn bounded(self) -> Result<Self, String> {
+        let objects = self.keysets.iter().map(KeysetOnWire::objects).sum();
+        let bounds = [
+            ("tokens", self.tokens.len(), MOST_TOKENS),
+            ("log-ins", self.logged_in.len(), MOST_TOKENS),
+            ("keysets", self.keysets.len(), MOST_KEYSETS),
+            ("keys and certificates", objects, MOST_OBJECTS),
+            ("tokens that cannot be read", self.trouble.len(), MOST_TOKENS),
+        ];
+        if let Some((what, count, most)) = bounds.into_iter().find(|(_, count, most)| count > most) {
+            return Err(format!("{count} {what}, and no more than {most} are taken"));
+        }
+        let keysets = self.keysets.iter().map(KeysetOnWire::token);
+        match self.tokens.iter().chain(&self.logged_in).chain(keysets).find(|token| !is_short(token)) {
+            Some(_) => Err(format!("a token that describes itself with more than {LONGEST_TEXT} bytes")),
+            None => Ok(self),
+        }
+    }
+
+    /// In the place of what was too much: no token, and why.
+    pub fn nothing(kind: ErrorKind, message: String, locked: bool) -> Self {
+        let no_tokens = Some(Failed { kind, message });
+        let (logged_in, keysets, trouble) = (Vec::new(), Vec::new(), Vec::new());
+        Self { tokens: Vec::new(), no_tokens, logged_in, locked, keysets, trouble }
+    }
+
     /// As of this module, by whatever path the annex has loaded it; a keyset, or a log-in, of a token that is not there is
     /// none.
     pub fn of_module(mut self, module: &Path) -> Self {
@@ -174,6 +230,25 @@ impl Seen {
         let keysets = self.keysets.iter().cloned().filter_map(|keyset| keyset.try_into().ok()).collect();
         (keysets, self.trouble.iter().cloned().map(TokenTrouble::from).collect())
     }
+}
+
+impl LogInChange {
+    /// As of this module; none when the token is described at too great length.
+    pub fn of_module(self, module: &Path) -> Option<Self> {
+        let own = |mut token: TokenInfo| {
+            module.clone_into(&mut token.module);
+            is_short(&token).then_some(token)
+        };
+        Some(match self {
+            Self::Begun(token) => Self::Begun(own(token)?),
+            Self::Ended(token, why) => Self::Ended(own(token)?, why),
+        })
+    }
+}
+
+/// The module's path is not the annex's to say.
+fn is_short(token: &TokenInfo) -> bool {
+    [&token.label, &token.serial, &token.manufacturer, &token.model].iter().all(|text| text.len() <= LONGEST_TEXT)
 }
 
 #[cfg(test)]

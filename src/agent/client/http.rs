@@ -15,6 +15,12 @@ const LONGEST_HEAD: usize = 16 * 1024;
 const LONGEST_ERROR: usize = 64 * 1024;
 /// The most bytes of an answer that is got whole.
 const LONGEST_GOT: usize = 64 * 1024;
+/// The most bytes of a line: what is decrypted is no longer than the 64 MiB that a request brings, and a signed content by
+/// its certificates only; in base64.
+#[cfg(not(test))]
+const LONGEST_LINE: usize = 96 * 1024 * 1024;
+#[cfg(test)]
+const LONGEST_LINE: usize = 1024 * 1024;
 /// How much is read at once.
 const PIECE: usize = 16 * 1024;
 
@@ -60,6 +66,9 @@ impl Exchange {
                 return value;
             }
             looked = self.buffer.len();
+            if looked > LONGEST_LINE {
+                return Err(io::Error::new(ErrorKind::InvalidData, "a line of its answer has no end"));
+            }
             more(&mut self.stream, &mut self.buffer)?;
         }
     }

@@ -1,6 +1,6 @@
 //! Which keys can be offered: what the tokens' public indexes and certificates said when they were last read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,16 +17,19 @@ const FRESH: Duration = Duration::from_secs(2);
 /// A certificate that ends within this time is told about.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// Certificates that are remembered as told about.
+const TOLD: usize = 1024;
+
 /// What was seen.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     seen: RwLock<Seen>,
     // One reads the tokens at a time; the others then have what it found.
     reading: Mutex<()>,
-    // Of each public key that was ever seen.
+    // Of each public key that is there, or that somebody holds.
     ready: Mutex<HashMap<Vec<u8>, Arc<Ready>>>,
     // The certificates whose end was told.
-    told: Mutex<Vec<Vec<u8>>>,
+    told: Mutex<VecDeque<Vec<u8>>>,
     // What is in the way of reading some token, and was said.
     said: Mutex<Vec<String>>,
 }
@@ -76,6 +79,16 @@ impl Catalogue {
     fn ready(&self, spki: &[u8]) -> Arc<Ready> {
         Arc::clone(lock(&self.ready).entry(spki.to_vec()).or_default())
     }
+
+    #[cfg(test)]
+    pub fn remembered_keys(&self) -> usize {
+        lock(&self.ready).len()
+    }
+
+    /// Forgets what nobody holds, and nobody else can get hold of: keys come and go without end.
+    fn forget_unheld(&self) {
+        lock(&self.ready).retain(|_, ready| Arc::strong_count(ready) > 1 || ready.signer().is_some());
+    }
 }
 
 impl Inner {
@@ -103,6 +116,7 @@ impl Inner {
         let at = Some(self.clock.elapsed());
         let seen = Seen { at, tokens: tokens.clone(), list, by_key, held_by_others };
         *self.catalogue.seen.write().unwrap_or_else(PoisonError::into_inner) = seen;
+        self.catalogue.forget_unheld();
         for token in tokens.iter().filter(|token| !before.iter().any(|other| is_at(other, token))) {
             self.events.tell(&Event::Inserted(token.clone()));
         }
@@ -170,10 +184,15 @@ impl Inner {
             for stored in stored {
                 let Ok(certificate) = Certificate::from_der(&stored.der) else { continue };
                 let not_after = certificate.not_after();
-                if not_after > soon || lock(&self.catalogue.told).contains(&stored.der) {
+                let mut told = lock(&self.catalogue.told);
+                if not_after > soon || told.contains(&stored.der) {
                     continue;
                 }
-                lock(&self.catalogue.told).push(stored.der.clone());
+                if told.len() >= TOLD {
+                    told.pop_front();
+                }
+                told.push_back(stored.der.clone());
+                drop(told);
                 let (keyset, token) = (keyset.name.clone(), keyset.token.clone());
                 self.events.tell(&Event::Expiring { keyset, token, not_after });
             }

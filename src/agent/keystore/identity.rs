@@ -25,7 +25,7 @@ pub struct Identity {
 }
 
 /// What a key at level Low needs to sign under the log-in that stands; empty when none does. One for each public key, as
-/// long as the keystore runs, whoever holds the identity.
+/// long as the key is there or anybody holds its identity.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     signer: RwLock<Option<Arc<FastSigner>>>,

@@ -1,5 +1,7 @@
 //! Tokens that come and go, as the thread that looks sees them.
 
+use std::os::unix::net::UnixStream;
+
 use super::*;
 
 #[test]
@@ -66,4 +68,30 @@ fn modules_without_readers_are_known_as_such() {
     for module in crate::token::test_support::modules() {
         assert!(!module.has_readers().unwrap(), "{}", module.path().display());
     }
+}
+
+#[test]
+fn keys_that_an_annex_tells_of_and_takes_back_are_forgotten() {
+    let home = home(&[("a", SecurityLevel::Low), ("b", SecurityLevel::Low), ("c", SecurityLevel::Low)]);
+    let (corridor, _other_end) = UnixStream::pair().unwrap();
+    let annex = Arc::new(Annex::new("/own.so".into(), corridor));
+    let asks = Arc::clone(&home.person) as Arc<dyn Asks>;
+    let (tokens, annexes, clock) = (Tokens::new(Vec::new()), vec![Arc::clone(&annex)], Arc::new(SystemClock));
+    let keystore = Keystore::with_annexes(tokens, annexes, asks, Settings::default(), clock);
+    let mut held = Vec::new();
+    for (number, keyset) in home.keystore.keysets().unwrap().0.into_iter().enumerate() {
+        let token = keyset.token.clone();
+        annex.note(Seen::new(Ok(vec![token]), Vec::new(), false, (vec![keyset], Vec::new())));
+        keystore.inner.refresh().unwrap();
+        let listed = keystore.inner.catalogue.list();
+        assert_eq!(listed.len(), 1);
+        // The first one is held by a client.
+        assert_eq!(keystore.inner.catalogue.remembered_keys(), if number == 0 { 1 } else { 2 });
+        if number == 0 {
+            held = listed;
+        }
+    }
+    drop(held);
+    keystore.inner.refresh().unwrap();
+    assert_eq!(keystore.inner.catalogue.remembered_keys(), 1);
 }
