@@ -2,10 +2,14 @@
 //! program of the same user or a host to which it is forwarded, gets no statement, no mail and no digest signed there:
 //! which an ordinary agent signs, as the first test shows.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
 use cms::content_info::ContentInfo;
 use cms::signed_data::SignedData;
 use der::{Decode, Encode};
 
+use crate::support::agent::{Agent, LIST, wait_for};
 use crate::support::machine::Machine;
 use crate::support::ssh::{OrdinaryAgent, PIN, Speaker, enrolled, ssh_add, start_agent, string};
 
@@ -146,4 +150,42 @@ fn a_connection_bound_to_a_session_logs_in_there_and_nowhere_else() {
     assert!(speaker.signs(&key, &sshsig("git"), SHA256).is_some());
     assert_eq!(speaker.says(&bind(&another, &another, 0)), [6]);
     assert!(speaker.signs(&key, &log_in(&another, &key), SHA256).is_some());
+}
+
+#[test]
+fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
+    let machine = Machine::new();
+    let agent = Agent::start(&machine, &[]);
+    let refused = |times: usize| {
+        let mut client = Speaker::connect(&agent.ssh_socket());
+        // Private keys are not taken, however long the message.
+        let message = [&[17][..], &[b'x'; 2000]].concat();
+        (0..times).for_each(|_| assert_eq!(client.says(&message), [5]));
+    };
+    let lines = || agent.log().lines().filter(|line| line.contains("refused")).map(str::to_owned).collect::<Vec<_>>();
+    refused(3);
+    wait_for("a line for each", || (lines().len() == 3).then_some(()));
+    for line in lines() {
+        assert!(line.contains("refused an SSH client: cannot take a private key"), "{line}");
+    }
+    for _ in 0..10 {
+        refused(100);
+    }
+    wait_for("the others' number", || agent.log().contains("more were refused").then_some(()));
+    // 20 lines and their sums in a minute; far more minutes than this takes.
+    let lines = lines();
+    assert!((21..100).contains(&lines.len()), "{lines:#?}");
+    assert_eq!(Speaker::connect(&agent.ssh_socket()).says(&[11])[0], LIST, "others are served");
+    // The API tells whoever asks, and nobody else.
+    let before = agent.log();
+    for _ in 0..50 {
+        let mut client = UnixStream::connect(agent.api_socket()).unwrap();
+        client
+            .write_all(b"POST /v1/sign HTTP/1.1\r\nHost: agent\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    assert_eq!(agent.log(), before);
 }

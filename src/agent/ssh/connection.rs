@@ -9,7 +9,7 @@ use super::keys::{Keys, Listed};
 use super::request::{EXTENSIONS, Request, SignRequest};
 use super::signature_kind::SignatureKind;
 use super::wire::Writer;
-use super::{AgentError, Peer, Purpose, Refusal, SignedData, Usage};
+use super::{AgentError, Peer, Purpose, Refusal, SignedData, Usage, refusal_log};
 use crate::agent::attention::Attention;
 use crate::token::Pin;
 
@@ -54,7 +54,7 @@ impl<'k, K: Keys> Connection<'k, K> {
         let start = answer.len();
         let answered = Request::read(message).and_then(|request| self.act(&request, &mut Writer::new(answer)));
         if let Err(refusal) = answered {
-            refusal.log(self.peer);
+            refusal_log::note(&refusal, self.peer);
             answer.truncate(start);
             answer.push(if Request::is_known_extension(message) { EXTENSION_FAILURE } else { FAILURE });
         }

@@ -16,6 +16,7 @@ mod key_blob;
 mod keys;
 mod keystore;
 mod refusal;
+mod refusal_log;
 mod request;
 mod session_bind;
 mod signature_kind;
@@ -44,6 +45,7 @@ pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
     if let Err(error) = Connection::new(keystore, peer).serve(&stream) {
         tracing::debug!(peer.pid, %error, "an SSH client's connection ended");
     }
+    refusal_log::sum_up();
     // Dropped here, not by the caller: a client that waits for its end must not wait for more.
     drop(stream);
 }

@@ -1,6 +1,6 @@
 //! Why the door said no. The protocol has one number for all of these; the words are for the log.
 
-use crate::agent::{AgentError, Peer};
+use crate::agent::AgentError;
 
 /// A request that is answered with `SSH_AGENT_FAILURE`. Completes "refused an SSH client: ".
 #[derive(Debug, thiserror::Error)]
@@ -65,19 +65,4 @@ pub enum Refusal {
     /// What the keystore says.
     #[error(transparent)]
     Keystore(#[from] AgentError),
-}
-
-impl Refusal {
-    /// One line, where somebody finds it who wonders why their program was refused: that program cannot say it.
-    pub(super) fn log(&self, peer: Peer) {
-        match self {
-            // Clients try what an agent may know, and go on without it.
-            Self::UnknownMessage(_) | Self::UnknownExtension(_) => {
-                tracing::debug!(peer.pid, "refused an SSH client: {self}");
-            }
-            // Whoever said no knows it.
-            Self::Keystore(error) if error.is_cancelled() => tracing::info!(peer.pid, "refused an SSH client: {self}"),
-            _ => tracing::warn!(peer.pid, "refused an SSH client: {self}"),
-        }
-    }
 }
