@@ -44,5 +44,5 @@ pub use link::Link;
 pub use peer::Peer;
 pub use sandbox::{Shelter, enter as enter_sandbox};
 pub use sockets::{Directory, Door, State, Trouble};
-pub use usage::{Purpose, Usage};
+pub use usage::{Purpose, Subject, Usage};
 pub use worker::run as run_worker;

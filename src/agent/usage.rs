@@ -41,8 +41,8 @@ pub enum Purpose {
     SignContent {
         /// SHA-256 of the content
         sha256: [u8; 32],
-        /// the subject, when the content is a mail
-        subject: Option<String>,
+        /// what the content says that it is about
+        subject: Option<Subject>,
     },
     /// opening a message that was encrypted to a keyset
     Decrypt {
@@ -62,6 +62,17 @@ pub enum Purpose {
     /// reads for itself what the act is
     #[serde(skip)]
     Act(Words),
+}
+
+/// What a content is, by its own bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// a mail, by its subject
+    Mail(String),
+    /// a commit of git's, by the first line of its message
+    Commit(String),
+    /// a tag of git's, by its name
+    Tag(String),
 }
 
 impl Purpose {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Purpose, Question};
+use super::{Purpose, Question, Subject};
 use crate::token::PinState;
 
 /// A question in words; the prompter makes them showable. The worker leaves out the program that asks, which only the broker can look up.
@@ -84,7 +84,12 @@ fn purpose(purpose: &Purpose) -> String {
             format!("To sign in the namespace {namespace:?}: {name} {}", hex::encode(bytes))
         }
         Purpose::SignContent { sha256, subject: Some(subject) } => {
-            format!("To sign the mail {subject:?}: SHA-256 {}", hex::encode(sha256))
+            let what = match subject {
+                Subject::Mail(subject) => format!("mail {subject:?}"),
+                Subject::Commit(message) => format!("git commit {message:?}"),
+                Subject::Tag(name) => format!("git tag {name:?}"),
+            };
+            format!("To sign the {what}: SHA-256 {}", hex::encode(sha256))
         }
         Purpose::SignContent { sha256, subject: None } => {
             format!("To sign a content: SHA-256 {}", hex::encode(sha256))

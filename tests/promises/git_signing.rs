@@ -232,7 +232,15 @@ fn where_git_has_no_terminal_the_agents_prompter_asks() {
     machine.write("signed", taken_apart(&commit).1);
     let digest = machine.openssl(&["dgst", "-sha256", "-r", "signed"]).ok().out();
     let question = asked(machine);
-    says_all(&question, &["tokenkeep-git-sign", "To sign", digest.split(' ').next().unwrap(), "default (level high)"]);
+    says_all(
+        &question,
+        &[
+            "tokenkeep-git-sign",
+            "To sign the git commit \"asked elsewhere\"",
+            digest.split(' ').next().unwrap(),
+            "default (level high)",
+        ],
+    );
     assert_eq!(question.matches("---").count(), 1, "{question}");
 
     let head = committer.told(&["rev-parse", "HEAD"]);

@@ -19,6 +19,7 @@ mod log_ins;
 mod open;
 mod routes;
 mod sign;
+mod subject;
 
 use std::os::unix::net::UnixStream;
 

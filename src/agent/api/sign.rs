@@ -10,6 +10,7 @@ use super::bodies::{self, choice};
 use super::error::ApiError;
 use super::http::Answer;
 use super::keysets::{TokenOnWire, name_of};
+use super::subject;
 use crate::agent::{Identity, Keystore, Purpose, Usage};
 use crate::keyset::{KeysetError, refuse_expired};
 use crate::pki::Certificate;
@@ -103,68 +104,12 @@ struct SignedBy<'a> {
     token: TokenOnWire<'a>,
 }
 
-/// What a person is told about a content that is to be signed: its digest, and the subject of a mail.
+/// What a person is told about a content that is to be signed: its digest, and what it says that it is.
 pub fn purpose(content: &[u8]) -> Purpose {
-    Purpose::SignContent { sha256: Sha256::digest(content).into(), subject: subject(content) }
-}
-
-/// The `Subject:` of a mail (RFC 5322 §2.2), unfolded; none when the content does not begin with header fields.
-fn subject(content: &[u8]) -> Option<String> {
-    const LONGEST: usize = 16 * 1024;
-    let head = content.get(..content.len().min(LONGEST))?;
-    let mut subject: Option<String> = None;
-    let mut in_subject = false;
-    for line in head.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            return subject.filter(|subject| !subject.is_empty());
-        }
-        let text = std::str::from_utf8(line).ok()?;
-        if text.starts_with([' ', '\t']) {
-            if let (true, Some(subject)) = (in_subject, subject.as_mut()) {
-                subject.push_str(text);
-            }
-            continue;
-        }
-        let (name, value) = text.split_once(':')?;
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return None;
-        }
-        in_subject = subject.is_none() && name.eq_ignore_ascii_case("subject");
-        if in_subject {
-            subject = Some(value.trim().to_owned());
-        }
-    }
-    None
+    Purpose::SignContent { sha256: Sha256::digest(content).into(), subject: subject::of(content) }
 }
 
 fn unsigned(error: impl Into<SmimeError>) -> ApiError {
     let error: SmimeError = error.into();
     KeysetError::Message { operation: "sign", reason: error.to_string() }.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::subject;
-
-    #[test]
-    fn the_subject_of_a_mail_is_told() {
-        let mail =
-            b"From: a@example.org\r\nSUBJECT: Offer\r\n of today\r\nTo: b@example.org\r\n\r\nSubject: not this\r\n";
-        assert_eq!(subject(mail).as_deref(), Some("Offer of today"));
-        assert_eq!(subject(b"Subject: one\nSubject: two\n\n").as_deref(), Some("one"));
-    }
-
-    #[test]
-    fn what_is_no_mail_has_no_subject() {
-        for content in [
-            &b""[..],
-            b"Subject: never ends",
-            b"a text\n\nSubject: x\n\n",
-            b"Sub ject: x\n\n",
-            b"\xff: x\nSubject: y\n\n",
-        ] {
-            assert_eq!(subject(content), None, "{content:?}");
-        }
-    }
 }
