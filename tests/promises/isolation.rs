@@ -333,6 +333,15 @@ fn a_person_is_told_who_asks_and_for_what() {
             assert!(question.contains(part), "{part}: {question}");
         }
     }
+    // So it is where a command has no terminal.
+    tokenkeep(&asked, &["agent", "log-off"]).ok();
+    asked.will(&[PIN]);
+    let sign = ["sign", "--keyset", "soft", "--in", "one", "--out", "one.p7m"];
+    asked.somebody.machine.tokenkeep_without_terminal(&sign).ok();
+    let [question] = &asked.questions()[..] else { panic!("one question") };
+    for part in ["pin\n", "tokenkeep sign --keyset soft", "To sign a content", "Keyset: soft (level medium)"] {
+        assert!(question.contains(part), "{part}: {question}");
+    }
 }
 
 #[test]
