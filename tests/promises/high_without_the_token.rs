@@ -118,11 +118,11 @@ fn in_the_agent_the_log_in_of_another_level_on_the_same_token_is_of_no_use_to_it
             faulty.forget();
         }
         // Nobody gives a PIN for this one: the log-in that stands is not taken for it.
-        asked.will(&["no"]);
+        asked.will(&["no", "no"]);
         assert!(!asked.signs("strict", "cancelled"), "it was signed without its PIN");
         let sign = ["sign", "--keyset", "strict", "--in", "message.txt", "--out", "signed.p7m"];
         asked.somebody.machine.tokenkeep_without_terminal(&sign).fails_with(4);
-        assert_eq!(asked.asked_for(), ["pin"]);
+        assert_eq!(asked.asked_for(), ["pin", "pin"]);
         assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
         // Each one that is signed has one log-in: by ssh's protocol, and by a command.
         for file in ["one", "two"] {
