@@ -21,7 +21,8 @@ use crate::agent::handed;
 use crate::agent::link::{FromWorker, read_frame};
 
 /// How many heaps the worker's allocator may make: by default it makes one for nearly each of a thousand connections' threads.
-const HEAPS: &str = "2";
+/// With two, four connections wait for each other in the module's allocations.
+const HEAPS: &str = "4";
 
 /// How long a worker may take to take an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
