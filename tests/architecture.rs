@@ -49,9 +49,9 @@ fn arrows_go_down_only() {
 }
 
 #[test]
-fn unsafe_code_is_in_two_files() {
+fn unsafe_code_is_in_three_files() {
     // Each says why, and for what; everywhere else the compiler refuses it.
-    let allowed = ["src/agent/scheduling.rs", "src/token/pkcs11/raw.rs"];
+    let allowed = ["src/agent/mapped_code.rs", "src/agent/scheduling.rs", "src/token/pkcs11/raw.rs"];
     let found: Vec<PathBuf> =
         sources().into_iter().filter(|(_, text)| text.contains("allow(unsafe_code")).map(|(path, _)| path).collect();
     assert!(

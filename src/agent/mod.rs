@@ -23,6 +23,7 @@ mod frame;
 mod handed;
 mod keystore;
 mod link;
+mod mapped_code;
 mod peer;
 mod sandbox;
 mod scheduling;
@@ -41,6 +42,7 @@ pub use keystore::{
     AskedPerson, Clock, Event, EventReceiver, Identity, Keystore, LogOff, Settings, SystemClock, TokenState, Watching,
 };
 pub use link::Link;
+pub use mapped_code::MappedCode;
 pub use peer::Peer;
 pub use sandbox::{Shelter, enter as enter_sandbox};
 pub use sockets::{Directory, Door, State, Trouble};

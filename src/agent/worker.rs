@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, Signal, geteuid, getpid, getrlimit, kill
 use super::broker::BrokerError;
 use super::link::Link;
 use super::sockets::Door;
-use super::{Keystore, Peer, scheduling};
+use super::{Keystore, MappedCode, Peer, scheduling};
 
 /// Connections at once, of both doors together.
 const CONNECTIONS: usize = 4096;
@@ -33,9 +33,17 @@ pub(super) const BREATHER: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// [`BrokerError`]: the broker has gone already, or the system refuses threads.
-pub fn run(link: &Link, listeners: [UnixListener; 2], sandbox: String, keystore: &Keystore) -> Result<(), BrokerError> {
+pub fn run(
+    link: &Link,
+    listeners: [UnixListener; 2],
+    sandbox: String,
+    code: MappedCode,
+    keystore: &Keystore,
+) -> Result<(), BrokerError> {
     allow_descriptors();
     compute();
+    // While there is no other thread: one might have a module load a library.
+    code.give_back();
     let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
     let places = Places::default();
     let [ssh, api] = listeners;

@@ -21,8 +21,8 @@ use super::surroundings::{Surroundings, directory};
 use super::{descriptors, screen};
 use crate::agent::client::Agent;
 use crate::agent::{
-    self, Annex, AnnexSetup, BrokerError, Directory, Door, Keystore, Link, Open, Prompting, Settings, Setup, Shelter,
-    State, SystemClock, Trouble,
+    self, Annex, AnnexSetup, BrokerError, Directory, Door, Keystore, Link, MappedCode, Open, Prompting, Settings,
+    Setup, Shelter, State, SystemClock, Trouble,
 };
 use crate::prompter::Environment;
 use crate::token::Owner;
@@ -173,6 +173,7 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
         allow: around.configuration()?.allow.clone(),
         home: directory("HOME"),
     };
+    let code = MappedCode::of_this_process();
     let sandbox = agent::enter_sandbox(&shelter, directory)?;
     let tokens = around.load(&modules)?;
     let link = Arc::new(link);
@@ -184,7 +185,7 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
     let mut socket = || sockets.next().ok_or_else(|| BrokerError::Link("the broker has sent too little".to_owned()));
     if arguments.only.is_some() {
         let keystore = Keystore::new(tokens, link.clone(), settings, Arc::new(SystemClock));
-        agent::run_annex(&link, socket()?.into(), sandbox, &keystore)?;
+        agent::run_annex(&link, socket()?.into(), sandbox, code, &keystore)?;
         return Ok(Exit::Done);
     }
     let listeners = [UnixListener::from(socket()?), UnixListener::from(socket()?)];
@@ -193,7 +194,7 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
     let annexes = arguments.annexes.iter().map(|module| Ok(Arc::new(Annex::new(file(module), socket()?.into()))));
     let annexes = annexes.collect::<Result<_, BrokerError>>()?;
     let keystore = Keystore::with_annexes(tokens, annexes, link.clone(), settings, Arc::new(SystemClock));
-    agent::run_worker(&link, listeners, sandbox, &keystore)?;
+    agent::run_worker(&link, listeners, sandbox, code, &keystore)?;
     Ok(Exit::Done)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::wire::{Failed, LONGEST, LogInChange, News, Reply, Request};
 use crate::agent::broker::BrokerError;
 use crate::agent::keystore::{Event, Keystore};
-use crate::agent::{AgentError, Link, api, frame, handed, worker};
+use crate::agent::{AgentError, Link, MappedCode, api, frame, handed, worker};
 use crate::token::Pin;
 
 /// How long it is waited for an event at a time.
@@ -17,9 +17,16 @@ const GLANCE: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// [`BrokerError`]: the broker has gone already, or the system refuses threads.
-pub fn run(link: &Link, corridor: UnixStream, sandbox: String, keystore: &Keystore) -> Result<(), BrokerError> {
+pub fn run(
+    link: &Link,
+    corridor: UnixStream,
+    sandbox: String,
+    code: MappedCode,
+    keystore: &Keystore,
+) -> Result<(), BrokerError> {
     worker::allow_descriptors();
     worker::compute();
+    code.give_back();
     let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
     let served = keystore.clone();
     std::thread::Builder::new()

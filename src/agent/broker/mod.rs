@@ -26,6 +26,7 @@ pub use annexes::AnnexSetup;
 pub use error::BrokerError;
 pub use questions::Prompting;
 
+use super::MappedCode;
 use super::sockets::{Claim, Directory, Door, Socket};
 use annexes::Annexes;
 use questions::Questions;
@@ -121,6 +122,7 @@ impl Broker {
                         if let Some(announce) = announce.take() {
                             announce(&self.open(sandbox));
                             notify(&[NotifyState::Ready]);
+                            MappedCode::of_this_process().give_back();
                         }
                     }
                     News::Gone { worker: id, status } if id == worker.id() => break status,

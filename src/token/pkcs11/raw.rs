@@ -1,5 +1,5 @@
-//! The calls that cryptoki 0.12.1 cannot make: the only `unsafe` code of the crate, but for one call to the kernel
-//! (`agent/scheduling.rs`).
+//! The calls that cryptoki 0.12.1 cannot make: the only `unsafe` code of the crate, but for two calls to the kernel
+//! (`agent/scheduling.rs`, `agent/mapped_code.rs`).
 //!
 //! - **Single-part `C_Sign` and `C_Decrypt` apart from their Init**, because a key with `CKA_ALWAYS_AUTHENTICATE` wants
 //!   the context-specific log-in exactly between the two (PKCS#11 v2.40 §4.9).

@@ -1,0 +1,120 @@
+//! The code that only a start needs, given back once the process has started.
+//!
+//! The kernel maps 64 KiB of a file around each place of it that is reached. To read a command line and a configuration, to link and to
+//! load the modules reaches so many that half of the program's code and of its libraries' is mapped for good, though an agent that waits
+//! needs little of it ([ADR 0011](../../docs/adr/0011-code-given-back.md)). What is reached again comes back by itself.
+#![allow(unsafe_code)] // one call, below: the kernel takes an address, and no library can say that nothing is lost by it
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+
+use rustix::mm::{Advice, madvise};
+
+/// The kernel's list of what is mapped into this process (proc(5), `smaps`). To be opened before a sandbox forbids it.
+#[derive(Debug)]
+pub struct MappedCode(Option<File>);
+
+impl MappedCode {
+    /// Opens the list; what is in it is read when the code is given back.
+    pub fn of_this_process() -> Self {
+        let list = File::open("/proc/self/smaps");
+        Self(list.inspect_err(|error| tracing::debug!(%error, "the code that only starting needed is kept")).ok())
+    }
+
+    /// Gives it back. No thread may load or unload libraries meanwhile.
+    pub fn give_back(self) {
+        let mut list = String::new();
+        let read = self.0.map(|mut file| file.read_to_string(&mut list));
+        if let Some(Err(error)) = read {
+            tracing::debug!(%error, "the code that only starting needed is kept");
+            return;
+        }
+        for code in unchanged(&list) {
+            let (start, length) = (std::ptr::without_provenance_mut(code.start), code.len());
+            // SAFETY: the kernel has just listed this range as a private mapping of a file that cannot be written to and of which
+            // no page differs from the file. Nobody unmaps it meanwhile. What is dropped is read from the file at its next use:
+            // the same bytes.
+            if let Err(error) = unsafe { madvise(start, length, Advice::LinuxDontNeed) } {
+                tracing::debug!(%error, "a piece of code that only starting needed is kept");
+            }
+        }
+    }
+}
+
+/// The mappings of files, of code and of constants, in which nothing was changed: none can be written to, and none has a page of
+/// the process's own, as those have that the linker has filled with addresses.
+fn unchanged(list: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut current = None;
+    for line in list.lines() {
+        if let Some(mapping) = mapping(line) {
+            current = mapping;
+        } else if line.starts_with("Anonymous:")
+            && let Some(range) = current.take()
+            && line.split_whitespace().nth(1) == Some("0")
+        {
+            found.push(range);
+        }
+    }
+    found
+}
+
+/// What a mapping's first line says, `start-end rights offset device inode path`: its range, if it is of a file and read-only.
+/// None for other lines.
+fn mapping(line: &str) -> Option<Option<Range<usize>>> {
+    let mut words = line.split_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let address = |hex| usize::from_str_radix(hex, 16).ok();
+    let range = address(start)?..address(end)?;
+    let (rights, inode) = (words.next()?, words.nth(2)?);
+    Some(Some(range).filter(|range| ["r-xp", "r--p"].contains(&rights) && inode != "0" && !range.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "\
+5581d0000000-5581d0010000 r--p 00000000 fd:00 77 /usr/bin/tokenkeep
+Size:                 64 kB
+Anonymous:             0 kB
+VmFlags: rd mr mw me
+5581d0010000-5581d0020000 r-xp 00010000 fd:00 77 /usr/bin/tokenkeep
+Anonymous:             0 kB
+5581d0020000-5581d0030000 r-xp 00020000 fd:00 77 /usr/bin/with a breakpoint
+Anonymous:             4 kB
+5581d0030000-5581d0040000 r--p 00030000 fd:00 77 /usr/bin/relocated
+Anonymous:            60 kB
+5581d0040000-5581d0050000 rw-p 00040000 fd:00 77 /usr/bin/tokenkeep
+Anonymous:             0 kB
+7f0000000000-7f0000010000 r--p 00000000 00:00 0
+Anonymous:             0 kB
+7f0000010000-7f0000020000 r-xs 00000000 fd:00 78 /shared
+Anonymous:             0 kB
+7ffc00000000-7ffc00002000 r-xp 00000000 00:00 0 [vdso]
+Anonymous:             0 kB
+ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
+Anonymous:             0 kB
+";
+
+    #[test]
+    fn only_files_that_are_as_they_were_are_given_back() {
+        assert_eq!(unchanged(LIST), [0x5581_d000_0000..0x5581_d001_0000, 0x5581_d001_0000..0x5581_d002_0000]);
+    }
+
+    #[test]
+    fn what_is_no_such_list_gives_nothing() {
+        for text in [
+            "",
+            "Anonymous: 0 kB\n",
+            "x-y r-xp 0 0 1 /x\nAnonymous: 0 kB\n",
+            "10-10 r-xp 0 0 1 /x\nAnonymous: 0 kB\n",
+            "1-2 r-xp\n",
+        ] {
+            assert!(unchanged(text).is_empty(), "{text}");
+        }
+        // A line of which a mapping says nothing.
+        assert!(unchanged("10-20 r-xp 0 0:0 1 /x\nRss: 0 kB\n30-40 rw-p 0 0:0 1 /x\nAnonymous: 0 kB\n").is_empty());
+    }
+}
