@@ -48,8 +48,8 @@ fn unchanged(list: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut current = None;
     for line in list.lines() {
-        if let Some(mapping) = mapping(line) {
-            current = mapping;
+        if let Some((range, is_code)) = mapping(line) {
+            current = is_code.then_some(range);
         } else if line.starts_with("Anonymous:")
             && let Some(range) = current.take()
             && line.split_whitespace().nth(1) == Some("0")
@@ -60,15 +60,16 @@ fn unchanged(list: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// What a mapping's first line says, `start-end rights offset device inode path`: its range, if it is of a file and read-only.
-/// None for other lines.
-fn mapping(line: &str) -> Option<Option<Range<usize>>> {
+/// What a mapping's first line says, `start-end rights offset device inode path`: its range, and whether it is of a file and
+/// read-only. None for other lines.
+fn mapping(line: &str) -> Option<(Range<usize>, bool)> {
     let mut words = line.split_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     let address = |hex| usize::from_str_radix(hex, 16).ok();
     let range = address(start)?..address(end)?;
     let (rights, inode) = (words.next()?, words.nth(2)?);
-    Some(Some(range).filter(|range| ["r-xp", "r--p"].contains(&rights) && inode != "0" && !range.is_empty()))
+    let is_code = ["r-xp", "r--p"].contains(&rights) && inode != "0" && !range.is_empty();
+    Some((range, is_code))
 }
 
 #[cfg(test)]
