@@ -33,7 +33,7 @@ impl MappedCode {
         for code in unchanged(&list) {
             let (start, length) = (std::ptr::without_provenance_mut(code.start), code.len());
             // SAFETY: the kernel has just listed this range as a private mapping of a file that cannot be written to and of which
-            // no page differs from the file. Nobody unmaps it meanwhile. What is dropped is read from the file at its next use:
+            // no page, swapped out or not, differs from the file. Nobody unmaps it meanwhile. What is dropped is read from the file at its next use:
             // the same bytes.
             if let Err(error) = unsafe { madvise(start, length, Advice::LinuxDontNeed) } {
                 tracing::debug!(%error, "a piece of code that only starting needed is kept");
@@ -43,22 +43,30 @@ impl MappedCode {
 }
 
 /// The mappings of files, of code and of constants, in which nothing was changed: none can be written to, and none has a page of
-/// the process's own, as those have that the linker has filled with addresses.
+/// the process's own, in memory or swapped out, as those have that the linker has filled with addresses.
 fn unchanged(list: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    let mut current = None;
+    // A mapping, and how many of the lines have said that there are none.
+    let mut current: Option<(Range<usize>, usize)> = None;
     for line in list.lines() {
         if let Some((range, is_code)) = mapping(line) {
-            current = is_code.then_some(range);
-        } else if line.starts_with("Anonymous:")
-            && let Some(range) = current.take()
+            current = is_code.then_some((range, 0));
+        } else if OF_ITS_OWN.iter().any(|of_its_own| line.starts_with(of_its_own))
+            && let Some((range, said)) = current.take()
             && line.split_whitespace().nth(1) == Some("0")
         {
-            found.push(range);
+            if said + 1 == OF_ITS_OWN.len() {
+                found.push(range);
+            } else {
+                current = Some((range, said + 1));
+            }
         }
     }
     found
 }
+
+/// The lines that tell of pages of the process's own. Both are looked for: a kernel without one is not believed.
+const OF_ITS_OWN: [&str; 2] = ["Anonymous:", "Swap:"];
 
 /// What a mapping's first line says, `start-end rights offset device inode path`: its range, and whether it is of a file and
 /// read-only. None for other lines.
@@ -78,25 +86,65 @@ mod tests {
 
     const LIST: &str = "\
 5581d0000000-5581d0010000 r--p 00000000 fd:00 77 /usr/bin/tokenkeep
-Size:                 64 kB
-Anonymous:             0 kB
+Size:  64 kB
+Anonymous:  0 kB
+Swap:  0 kB
+SwapPss:  0 kB
 VmFlags: rd mr mw me
 5581d0010000-5581d0020000 r-xp 00010000 fd:00 77 /usr/bin/tokenkeep
-Anonymous:             0 kB
+Size:  64 kB
+Anonymous:  0 kB
+Swap:  0 kB
+SwapPss:  0 kB
+VmFlags: rd mr mw me
 5581d0020000-5581d0030000 r-xp 00020000 fd:00 77 /usr/bin/with a breakpoint
-Anonymous:             4 kB
+Size:  64 kB
+Anonymous:  4 kB
+Swap:  0 kB
+SwapPss:  0 kB
+VmFlags: rd mr mw me
 5581d0030000-5581d0040000 r--p 00030000 fd:00 77 /usr/bin/relocated
-Anonymous:            60 kB
+Size:  64 kB
+Anonymous:  60 kB
+Swap:  0 kB
+SwapPss:  0 kB
+VmFlags: rd mr mw me
+5581d0050000-5581d0060000 r--p 00030000 fd:00 77 /usr/bin/relocated and swapped out
+Size:  64 kB
+Anonymous:  0 kB
+Swap:  60 kB
+SwapPss:  0 kB
+VmFlags: rd mr mw me
 5581d0040000-5581d0050000 rw-p 00040000 fd:00 77 /usr/bin/tokenkeep
-Anonymous:             0 kB
+Size:  64 kB
+Anonymous:  0 kB
+Swap:  0 kB
+SwapPss:  0 kB
+VmFlags: rd mr mw me
 7f0000000000-7f0000010000 r--p 00000000 00:00 0
-Anonymous:             0 kB
+Size:  64 kB
+Anonymous:  0 kB
+Swap:  0 kB
+SwapPss:  0 kB
+VmFlags: rd mr mw me
 7f0000010000-7f0000020000 r-xs 00000000 fd:00 78 /shared
-Anonymous:             0 kB
+Size:  64 kB
+Anonymous:  0 kB
+Swap:  0 kB
+SwapPss:  0 kB
+VmFlags: rd mr mw me
 7ffc00000000-7ffc00002000 r-xp 00000000 00:00 0 [vdso]
-Anonymous:             0 kB
+Size:  64 kB
+Anonymous:  0 kB
+Swap:  0 kB
+SwapPss:  0 kB
+VmFlags: rd mr mw me
 ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
-Anonymous:             0 kB
+Size:  64 kB
+Anonymous:  0 kB
+Swap:  0 kB
+SwapPss:  0 kB
+VmFlags: rd mr mw me
 ";
 
     #[test]
@@ -106,16 +154,19 @@ Anonymous:             0 kB
 
     #[test]
     fn what_is_no_such_list_gives_nothing() {
+        const CLEAN: &str = "Anonymous: 0 kB\nSwap: 0 kB\n";
         for text in [
-            "",
-            "Anonymous: 0 kB\n",
-            "x-y r-xp 0 0 1 /x\nAnonymous: 0 kB\n",
-            "10-10 r-xp 0 0 1 /x\nAnonymous: 0 kB\n",
-            "1-2 r-xp\n",
+            String::new(),
+            CLEAN.to_owned(),
+            format!("x-y r-xp 0 0:0 1 /x\n{CLEAN}"),
+            format!("10-10 r-xp 0 0:0 1 /x\n{CLEAN}"),
+            format!("20-10 r-xp 0 0:0 1 /x\n{CLEAN}"),
+            "1-2 r-xp\n".to_owned(),
+            // Of the one nothing is said, of the other not all.
+            format!("10-20 r-xp 0 0:0 1 /x\nRss: 0 kB\n30-40 rw-p 0 0:0 1 /x\n{CLEAN}"),
+            format!("10-20 r-xp 0 0:0 1 /x\nAnonymous: 0 kB\n30-40 rw-p 0 0:0 1 /x\n{CLEAN}"),
         ] {
-            assert!(unchanged(text).is_empty(), "{text}");
+            assert!(unchanged(&text).is_empty(), "{text}");
         }
-        // A line of which a mapping says nothing.
-        assert!(unchanged("10-20 r-xp 0 0:0 1 /x\nRss: 0 kB\n30-40 rw-p 0 0:0 1 /x\nAnonymous: 0 kB\n").is_empty());
     }
 }

@@ -122,6 +122,7 @@ impl Broker {
                         if let Some(announce) = announce.take() {
                             announce(&self.open(sandbox));
                             notify(&[NotifyState::Ready]);
+                            // This process loads no libraries.
                             MappedCode::of_this_process().give_back();
                         }
                     }

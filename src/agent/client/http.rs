@@ -17,10 +17,7 @@ const LONGEST_ERROR: usize = 64 * 1024;
 const LONGEST_GOT: usize = 64 * 1024;
 /// The most bytes of a line: what is decrypted is no longer than the 64 MiB that a request brings, and a signed content by
 /// its certificates only; in base64.
-#[cfg(not(test))]
 const LONGEST_LINE: usize = 96 * 1024 * 1024;
-#[cfg(test)]
-const LONGEST_LINE: usize = 1024 * 1024;
 /// How much is read at once.
 const PIECE: usize = 16 * 1024;
 

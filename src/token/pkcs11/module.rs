@@ -41,22 +41,26 @@ struct Loaded {
     known: Known,
 }
 
-/// A token that this process has opened, and has to itself.
+/// A token that this process has opened.
 #[derive(Debug)]
 struct Opened {
     token: Weak<OpenToken>,
-    // Given up after the token's sessions are closed.
-    owner: Weak<OwnerLock>,
+    // It is gone before its sessions are closed; this, after.
+    in_use: Weak<()>,
 }
 
 impl Opened {
+    fn of(token: &Token) -> Self {
+        Self { token: Arc::downgrade(token.share()), in_use: Arc::downgrade(token.in_use()) }
+    }
+
     fn token(&self) -> Option<Token> {
         self.token.upgrade().map(Token::from_shared)
     }
 
     /// May sessions of it be open, or just being closed?
     fn has_sessions(&self) -> bool {
-        self.token().map_or(self.owner.strong_count() > 0, |token| !token.is_buried())
+        self.token().map_or(self.in_use.strong_count() > 0, |token| !token.is_buried())
     }
 }
 
@@ -241,10 +245,9 @@ impl Module {
             }
         };
         let (slot, info) = self.slot_of(operation, token)?;
-        let held = Arc::downgrade(&owner);
         let opened = Token::new(self.clone(), slot, TokenInfo::new(self.path(), &info), pin_bytes(&info), owner)
             .map_err(|error| answers::explain(operation, &token.name(), &error, || token.pin_state))?;
-        open.insert(token.serial.clone(), Opened { token: Arc::downgrade(opened.share()), owner: held });
+        open.insert(token.serial.clone(), Opened::of(&opened));
         Ok(opened)
     }
 
@@ -358,5 +361,23 @@ fn start_remedy(path: &Path) -> String {
             .to_owned()
     } else {
         "see the module's own documentation for its configuration".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::test_support::{open_token, softhsm};
+
+    #[test]
+    fn a_module_is_not_started_anew_before_the_sessions_of_a_token_that_was_given_up_are_closed() {
+        let token = open_token(&softhsm());
+        let opened = Opened::of(&token);
+        let being_closed = Arc::clone(token.in_use());
+        assert!(opened.has_sessions());
+        drop(token);
+        assert!(opened.token().is_none() && opened.has_sessions());
+        drop(being_closed);
+        assert!(!opened.has_sessions());
     }
 }

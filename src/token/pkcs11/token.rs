@@ -51,6 +51,8 @@ pub(super) struct OpenToken {
     mechanisms: OnceLock<Mechanisms>,
     // Shared with the token that is opened anew in this one's place.
     owner: Arc<OwnerLock>,
+    // As long as it lives, sessions may be open, or just being closed.
+    in_use: Arc<()>,
 }
 
 /// The classes of objects whose handles are kept, as something that can be hashed.
@@ -95,6 +97,7 @@ impl Token {
                 handles: Mutex::default(),
                 mechanisms: OnceLock::new(),
                 owner,
+                in_use: Arc::default(),
             }),
         })
     }
@@ -105,6 +108,11 @@ impl Token {
 
     pub(super) fn share(&self) -> &Arc<OpenToken> {
         &self.inner
+    }
+
+    /// Outlives the last clone until its sessions are closed.
+    pub(super) fn in_use(&self) -> &Arc<()> {
+        &self.inner.in_use
     }
 
     /// What the token said about itself when it was opened.
