@@ -150,6 +150,8 @@ fn lines_of(signer: &SignerReport) -> Vec<String> {
     match &signer.verdict {
         Verdict::Good => vec![format!("GOODSIG {who}"), valid, "TRUST_FULLY 0 shell".to_owned()],
         Verdict::SignatureWrong { .. } => vec![format!("BADSIG {who}")],
+        // GnuPG's reasons: 4 is an algorithm that it does not know, 9 a missing key. Git shows E, not B.
+        Verdict::Unchecked { .. } => vec![format!("ERRSIG {id} 0 0 00 {when} 4")],
         Verdict::NoCertificate => vec![format!("ERRSIG {id} 0 0 00 {when} 9")],
         Verdict::Expired { .. } => vec![format!("EXPKEYSIG {who}"), valid],
         // Right, but whose it is nobody here knows: git shows U, and takes it for no good one.
@@ -294,9 +296,13 @@ mod tests {
     #[test]
     fn only_what_is_good_is_said_to_be_and_a_name_is_no_line() {
         let wrong = signer(Verdict::SignatureWrong { reason: "changed".into() });
-        for (signer, first) in
-            [(signer(Verdict::Good), "GOODSIG "), (wrong, "BADSIG "), (signer(Verdict::NoCertificate), "ERRSIG ")]
-        {
+        let unchecked = signer(Verdict::Unchecked { reason: "SHA-1".into() });
+        for (signer, first) in [
+            (signer(Verdict::Good), "GOODSIG "),
+            (wrong, "BADSIG "),
+            (unchecked, "ERRSIG "),
+            (signer(Verdict::NoCertificate), "ERRSIG "),
+        ] {
             let lines = lines_of(&signer);
             assert!(lines[0].starts_with(first), "{lines:?}");
             assert!(lines.iter().all(|line| !line.contains(['\n', '\r'])), "{lines:?}");

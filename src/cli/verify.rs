@@ -104,7 +104,8 @@ fn verdict(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Good => "good".to_owned(),
         Verdict::SignatureWrong { reason } => format!("the signature is wrong: {reason}"),
-        Verdict::NoCertificate => "there is no certificate to check it with".to_owned(),
+        Verdict::Unchecked { reason } => format!("cannot be checked: {reason}"),
+        Verdict::NoCertificate => "cannot be checked: there is no certificate to check it with".to_owned(),
         Verdict::Expired { problem, good_at_signing_time: true } => {
             format!("{problem}; at the time it claims to be from all was valid")
         }

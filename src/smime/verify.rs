@@ -50,7 +50,12 @@ pub enum Verdict {
         /// What does not fit.
         reason: String,
     },
-    /// The signature is right or wrong: there is no certificate to tell.
+    /// The signature cannot be checked here: right or wrong, nobody can tell.
+    Unchecked {
+        /// Why not: an algorithm, a key, a certificate that cannot be read.
+        reason: String,
+    },
+    /// The signature cannot be checked either: there is no certificate to tell.
     NoCertificate,
     /// The signature is right, but no trusted authority answers for the signer.
     ChainUnknown(PathProblem),
@@ -63,6 +68,20 @@ pub enum Verdict {
     },
     /// The signature is right, but the certificate is not for this, or broken.
     NotTrusted(PathProblem),
+}
+
+impl Verdict {
+    /// One word for programs: `good`, `wrong`, `unchecked`, `unknown`, `expired`, `untrusted`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::SignatureWrong { .. } => "wrong",
+            Self::Unchecked { .. } | Self::NoCertificate => "unchecked",
+            Self::ChainUnknown(_) => "unknown",
+            Self::Expired { .. } => "expired",
+            Self::NotTrusted(_) => "untrusted",
+        }
+    }
 }
 
 /// Verifies a signed message. `detached` is the content of a detached signature (a `multipart/signed` brings its own);
@@ -97,6 +116,13 @@ fn report(
         SignatureCheck::NoCertificate { signer } => {
             let (emails, verdict) = (Vec::new(), Verdict::NoCertificate);
             return SignerReport { name: signer.to_string(), emails, certificate: None, signing_time: None, verdict };
+        }
+        SignatureCheck::Unchecked { signer, certificate: None, reason } => {
+            let (emails, verdict) = (Vec::new(), Verdict::Unchecked { reason });
+            return SignerReport { name: signer.to_string(), emails, certificate: None, signing_time: None, verdict };
+        }
+        SignatureCheck::Unchecked { certificate: Some(certificate), reason, .. } => {
+            (certificate, None, Verdict::Unchecked { reason })
         }
         SignatureCheck::Wrong { certificate, reason } => (certificate, None, Verdict::SignatureWrong { reason }),
         SignatureCheck::Good { certificate, signing_time } => {

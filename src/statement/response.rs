@@ -245,7 +245,9 @@ impl SignedResponse {
         let checks = message.verify(None, &[]).map_err(failed)?;
         let signer = match checks.as_slice() {
             [SignatureCheck::Good { certificate, .. }] => certificate,
-            [SignatureCheck::Wrong { reason, .. }] => return Err(wrong_signature(reason)),
+            [SignatureCheck::Wrong { reason, .. } | SignatureCheck::Unchecked { reason, .. }] => {
+                return Err(wrong_signature(reason));
+            }
             [SignatureCheck::NoCertificate { .. }] => return Err(wrong_signature("it does not bring its certificate")),
             _ => return Err(wrong_signature("it must have one signature")),
         };

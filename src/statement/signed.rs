@@ -119,7 +119,9 @@ impl SignedStatement {
             .map_err(|source| StatementError::Cms { what: WHAT, source })?;
         match checks.as_slice() {
             [SignatureCheck::Good { certificate: signer, .. }] if signer == certificate => {}
-            [SignatureCheck::Wrong { reason, .. }] => return Err(wrong_signature(reason)),
+            [SignatureCheck::Wrong { reason, .. } | SignatureCheck::Unchecked { reason, .. }] => {
+                return Err(wrong_signature(reason));
+            }
             [_] => return Err(wrong_signature("its signer's certificate is not the one it brings")),
             _ => return Err(wrong_signature("it must have one signature")),
         }

@@ -26,11 +26,21 @@ pub enum SignatureCheck {
         /// The time the signer claims, if any.
         signing_time: Option<Timestamp>,
     },
-    /// The signature or the digest is wrong, or uses what is not taken any more.
+    /// The signature or the digest is wrong: somebody changed something.
     Wrong {
         /// Whose it should be.
         certificate: Certificate,
         /// What does not fit, for people.
+        reason: String,
+    },
+    /// Nobody here can tell whether the signature is right: an algorithm, a key or a certificate that this program does
+    /// not use, or does not take any more.
+    Unchecked {
+        /// How the message names the signer.
+        signer: CertificateId,
+        /// Whose it should be, if that certificate can be read.
+        certificate: Option<Certificate>,
+        /// Why not, for people.
         reason: String,
     },
     /// The signer's certificate is neither in the message nor among those that were given.
@@ -38,6 +48,28 @@ pub enum SignatureCheck {
         /// How the message names the signer.
         signer: CertificateId,
     },
+}
+
+/// Why a signature is not good.
+enum Doubt {
+    Wrong(String),
+    Unchecked(String),
+}
+
+impl Doubt {
+    fn wrong(reason: &str) -> Self {
+        Self::Wrong(reason.to_owned())
+    }
+}
+
+impl From<PkiError> for Doubt {
+    fn from(error: PkiError) -> Self {
+        match error {
+            PkiError::WrongSignature(_) => Self::wrong("the signature is not that of this certificate's key"),
+            PkiError::Unsupported { what, reason } => Self::Unchecked(format!("{what}: {reason}")),
+            other => Self::Unchecked(other.to_string()),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -81,43 +113,48 @@ impl SignerInfo {
         content: &[u8],
         certificates: &[&Certificate],
     ) -> SignatureCheck {
-        let mut wrong = SignatureCheck::NoCertificate { signer: self.id.clone() };
+        let mut answer = SignatureCheck::NoCertificate { signer: self.id.clone() };
         for certificate in certificates.iter().copied().filter(|certificate| self.id.names(certificate)) {
             match self.check_with(content_type, content, certificate) {
                 Ok(()) => {
                     let signing_time = self.attributes.as_ref().and_then(|attributes| attributes.signing_time);
                     return SignatureCheck::Good { certificate: certificate.clone(), signing_time };
                 }
-                Err(reason) => wrong = SignatureCheck::Wrong { certificate: certificate.clone(), reason },
+                Err(Doubt::Wrong(reason)) => {
+                    answer = SignatureCheck::Wrong { certificate: certificate.clone(), reason };
+                }
+                Err(Doubt::Unchecked(_)) if matches!(answer, SignatureCheck::Wrong { .. }) => {}
+                Err(Doubt::Unchecked(reason)) => {
+                    let (signer, certificate) = (self.id.clone(), Some(certificate.clone()));
+                    answer = SignatureCheck::Unchecked { signer, certificate, reason };
+                }
             }
         }
-        wrong
+        answer
     }
 
-    fn check_with(&self, content_type: &ContentType, content: &[u8], certificate: &Certificate) -> Result<(), String> {
-        let text = |error: PkiError| error.to_string();
-        let hash = Hash::from_oid(self.digest_algorithm).map_err(text)?;
+    fn check_with(&self, content_type: &ContentType, content: &[u8], certificate: &Certificate) -> Result<(), Doubt> {
+        let hash = Hash::from_oid(self.digest_algorithm)?;
         let signed = match &self.attributes {
             Some(attributes) => {
                 if attributes.content_type != *content_type {
-                    return Err("it was signed as another type of content".into());
+                    return Err(Doubt::wrong("it was signed as another type of content"));
                 }
                 if attributes.digest != hash.digest(content) {
-                    return Err("the content is not what was signed".into());
+                    return Err(Doubt::wrong("the content is not what was signed"));
                 }
                 &attributes.signed
             }
             // RFC 5652 §5.3: only data may be signed without attributes. And what looks like a set of attributes could
             // be those of another message, taken for content.
             None if *content_type != ContentType::DATA || content.first() == Some(&SET) => {
-                return Err("it has no signed attributes".into());
+                return Err(Doubt::wrong("it has no signed attributes"));
             }
             None => content,
         };
-        let key = certificate.public_key().map_err(text)?;
-        let scheme = self.scheme(hash).map_err(text)?;
-        verify_with(WHAT, &key, scheme, signed, &self.signature)
-            .map_err(|_| "the signature is not that of this certificate's key".to_owned())
+        let key = certificate.public_key()?;
+        let scheme = self.scheme(hash)?;
+        Ok(verify_with(WHAT, &key, scheme, signed, &self.signature)?)
     }
 
     /// RFC 5754: the algorithm names the hash too, or (RSA; some programs for ECDSA) only the key's algorithm.
