@@ -62,4 +62,5 @@ mod story;
 mod support_stands;
 mod through_the_agent;
 mod token_choice;
+mod upgrade;
 mod witnesses;

@@ -1,0 +1,120 @@
+//! What an earlier program wrote is read by this one: the authority's database and token, keysets, what an agent left.
+//!
+//! `tests/fixtures/first.tar.gz` was made by the first program; `make-first.sh` beside it says how and what is in it.
+
+use std::fs;
+
+use crate::support::agent::Agent;
+use crate::support::authority::{Authority, free_port};
+use crate::support::machine::Machine;
+use crate::support::output::Output;
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/first.tar.gz");
+
+/// The machine of an earlier program, with its authority not yet serving.
+struct Earlier {
+    authority: Authority,
+    machine: Machine,
+}
+
+impl Earlier {
+    fn unpack() -> Self {
+        let machine = Machine::new();
+        let configuration = machine.read("config/tokenkeep/agent.toml");
+        machine.run("tar", &["-xzf", FIXTURE], b"").ok();
+        assert!(machine.read_text("config/tokenkeep/agent.toml").contains("idle_timeout"), "the agent's file is there");
+        machine.write("config/tokenkeep/agent.toml", configuration);
+        let text = machine.read_text("authority.toml");
+        let text = text
+            .replace("18829", &free_port().to_string())
+            .replace("18830", &free_port().to_string())
+            .replace("/usr/lib/softhsm/libsofthsm2.so", machine.module().to_str().unwrap());
+        machine.write("authority.toml", text);
+        for (file, pin) in [
+            ("authority.pin", "authority-4711"),
+            ("admin.pin", "admin-0815"),
+            ("user.pin", "user-123456"),
+            ("recovered.pin", "recovered-123456"),
+            ("third.pin", "third-123456"),
+        ] {
+            machine.write_secret(file, pin);
+        }
+        Self { authority: Authority::again(&machine), machine }
+    }
+
+    /// A command of the administrator's. The authority is not where it was when the keysets were made.
+    fn admin(&self, arguments: &[&str]) -> Output {
+        let (http, https) = (self.authority.http_url(), self.authority.https_url());
+        let mut all = vec!["admin"];
+        all.extend(arguments);
+        all.extend(["--keyset", "admin", "--pin-source", "file:admin.pin"]);
+        all.extend(["--authority", &http, "--authority-https", &https]);
+        self.machine.tokenkeep(&all)
+    }
+
+    fn decrypts(&self, keyset: &str, pin: &str, message: &str, content: &str) {
+        let pin = format!("file:{pin}");
+        let opened = self.machine.tokenkeep(&["decrypt", "--keyset", keyset, "--pin-source", &pin, message]).ok();
+        assert_eq!(opened.out(), content, "{message} with the keyset {keyset}");
+    }
+}
+
+#[test]
+fn what_the_first_program_wrote_is_read_and_goes_on() {
+    let mut earlier = Earlier::unpack();
+    let machine = &earlier.machine;
+
+    // Keysets on their tokens, and what was signed and encrypted with them.
+    let keysets = machine.tokenkeep(&["keysets"]).ok();
+    for name in ["admin", "default", "second"] {
+        assert!(keysets.out().contains(name), "{keysets}");
+    }
+    earlier.decrypts("default", "user.pin", "old.p7m", "before the new letter\n");
+    earlier.decrypts("default", "user.pin", "newer.p7m", "after the new letter\n");
+    earlier.decrypts("second", "recovered.pin", "old.p7m", "before the new letter\n");
+    earlier.decrypts("second", "recovered.pin", "newer.p7m", "after the new letter\n");
+    let verified = machine.tokenkeep(&["verify", "signed.p7m"]).ok().says("user@example.org");
+    assert_eq!(verified.out(), "before the new letter\n");
+
+    // What was used up stays used up.
+    let answer = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
+    let again = [&answer[..], &["--in", "file.statement", "--out", "again.response"]].concat();
+    machine.tokenkeep(&again);
+    let opened = ["admin", "open", "again.response", "--statement", "file.statement", "--keyset", "admin"];
+    let opened = machine.tokenkeep(&[&opened[..], &["--pin-source", "file:admin.pin"]].concat());
+    assert_ne!(opened.code(), 0, "a statement that was carried out once before\n{opened}");
+
+    // The authority goes on: its people, its archive, its log, which its administrator's keyset knows.
+    earlier.authority.serve(&earlier.machine);
+    let listed = earlier.admin(&["list"]).ok();
+    for email in ["admin@example.org", "user@example.org", "voided@example.org", "file@example.org"] {
+        assert!(listed.out().contains(email), "{listed}");
+    }
+    for letter in ["user.letter", "voided.letter", "recovered.letter"] {
+        let url = earlier.authority.http_url();
+        let arguments = ["enroll", "--letter", letter, "--keyset", "none", "--new-token"];
+        let more = ["--new-pin-source", "file:third.pin", "--authority", &url];
+        earlier.machine.tokenkeep(&[&arguments[..], &more].concat()).fails_with(5);
+    }
+    earlier.admin(&["recover", "user@example.org", "--letter-out", "third.letter"]).ok();
+    let arguments = ["enroll", "--letter", "third.letter", "--keyset", "third", "--level", "high", "--new-token"];
+    earlier.machine.tokenkeep(&[&arguments[..], &["--new-pin-source", "file:third.pin"]].concat()).ok();
+    earlier.decrypts("third", "third.pin", "old.p7m", "before the new letter\n");
+    earlier.decrypts("third", "third.pin", "newer.p7m", "after the new letter\n");
+    assert!(earlier.authority.stop().success());
+}
+
+#[test]
+fn an_agent_starts_where_an_earlier_one_was_killed() {
+    let earlier = Earlier::unpack();
+    let lock = earlier.machine.file("runtime/tokenkeep/agent/lock");
+    assert!(fs::metadata(&lock).is_ok(), "the killed agent's lock file is there");
+    let agent = Agent::start(&earlier.machine, &[]);
+    earlier.machine.tokenkeep(&["agent", "status"]).ok().says("An agent runs");
+    let keysets = earlier.machine.tokenkeep(&["keysets"]).ok();
+    for name in ["admin", "default", "second"] {
+        assert!(keysets.out().contains(name), "{keysets}");
+    }
+    earlier.decrypts("second", "recovered.pin", "old.p7m", "before the new letter\n");
+    drop(agent);
+}
