@@ -122,6 +122,7 @@ mod tests {
             module: "/m.so".into(),
             pin_state,
             write_protected: false,
+            not_text: Vec::new(),
         }
     }
 

@@ -39,7 +39,7 @@ pub use keyset_name::{KeysetName, KeysetNameError};
 pub use owner_lock::{Owner, lock_directory};
 pub use pin::{Pin, PinError, PinState};
 pub use pkcs11::{
-    AUTHORITY_MARK, DataObject, DeliverableKey, FastSigner, Module, PublicKeyObject, SecretKey, SlotCount,
+    AUTHORITY_MARK, DataObject, DeliverableKey, FastSigner, Module, NotText, PublicKeyObject, SecretKey, SlotCount,
     StoredCertificate, Token, TokenFlags, TokenInfo, TokenKey, Turn,
 };
 pub use public_key::PublicKey;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{KeyId, TokenInfo};
+use super::{KeyId, NotText, TokenInfo};
 
 /// A parsed `pkcs11:` URI. Attributes that are absent match everything (RFC 7512 §2.6).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct TokenUri {
     pub module_name: Option<String>,
     /// `pin-source`
     pub pin_source: Option<String>,
+    /// `token`, `serial`, `manufacturer` and `model` where they are not UTF-8, as a token's names need not be
+    pub not_text: Vec<NotText>,
 }
 
 /// The attributes of RFC 7512 that narrow down a slot or a library; we choose tokens, so they are refused rather than
@@ -47,37 +49,49 @@ const OBJECT_TYPES: [&str; 5] = ["public", "private", "cert", "secret-key", "dat
 impl TokenUri {
     /// Does it name this token? Only what the URI gives is compared, exactly.
     pub fn matches(&self, info: &TokenInfo) -> bool {
-        let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
-        fits(&self.token, &info.label)
-            && fits(&self.manufacturer, &info.manufacturer)
-            && fits(&self.model, &info.model)
-            && fits(&self.serial, &info.serial)
-            && self.module_path.as_deref().is_none_or(|path| info.module.as_os_str() == path)
+        let names = [
+            ("token", &self.token, &info.label),
+            ("manufacturer", &self.manufacturer, &info.manufacturer),
+            ("model", &self.model, &info.model),
+            ("serial", &self.serial, &info.serial),
+        ];
+        names.into_iter().all(|(attribute, wanted, is)| match bytes_of(&self.not_text, attribute) {
+            Some(bytes) => bytes_of(&info.not_text, attribute) == Some(bytes),
+            // What only looks like it as text is another name.
+            None => wanted.as_ref().is_none_or(|wanted| wanted == is && bytes_of(&info.not_text, attribute).is_none()),
+        }) && self.module_path.as_deref().is_none_or(|path| info.module.as_os_str() == path)
             && self.module_name.as_deref().is_none_or(|name| is_module_name(&info.module, name))
     }
 
     /// The URI that names this token and no other.
     pub fn of(info: &TokenInfo) -> Self {
-        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let some = |attribute: &str, text: &str| {
+            Some(text.to_owned()).filter(|text| !text.is_empty() && bytes_of(&info.not_text, attribute).is_none())
+        };
         Self {
-            token: some(&info.label),
-            manufacturer: some(&info.manufacturer),
-            model: some(&info.model),
-            serial: some(&info.serial),
+            token: some("token", &info.label),
+            manufacturer: some("manufacturer", &info.manufacturer),
+            model: some("model", &info.model),
+            serial: some("serial", &info.serial),
+            not_text: info.not_text.clone(),
             ..Self::default()
         }
     }
 
     fn path_attributes(&self) -> [(&'static str, Option<&[u8]>); 7] {
         [
-            ("model", text(self.model.as_ref())),
-            ("manufacturer", text(self.manufacturer.as_ref())),
-            ("serial", text(self.serial.as_ref())),
-            ("token", text(self.token.as_ref())),
+            ("model", self.name("model", self.model.as_ref())),
+            ("manufacturer", self.name("manufacturer", self.manufacturer.as_ref())),
+            ("serial", self.name("serial", self.serial.as_ref())),
+            ("token", self.name("token", self.token.as_ref())),
             ("id", self.id.as_ref().map(KeyId::as_bytes)),
             ("object", text(self.object.as_ref())),
             ("type", text(self.object_type.as_ref())),
         ]
+    }
+
+    fn name<'a>(&'a self, attribute: &str, as_text: Option<&'a String>) -> Option<&'a [u8]> {
+        bytes_of(&self.not_text, attribute).or_else(|| text(as_text))
     }
 
     fn query_attributes(&self) -> [(&'static str, Option<&[u8]>); 3] {
@@ -109,15 +123,27 @@ impl TokenUri {
             vendor if vendor.starts_with("x-") => return Ok(()),
             _ => return Err(TokenUriError::Unsupported { attribute: attribute() }),
         };
-        let value = String::from_utf8(value).map_err(|_| TokenUriError::NotText { attribute: attribute() })?;
+        if field.is_some() || bytes_of(&self.not_text, name).is_some() {
+            return Err(TokenUriError::Twice { attribute: attribute() });
+        }
+        let value = match String::from_utf8(value) {
+            Ok(value) => value,
+            Err(error) if ["token", "manufacturer", "model", "serial"].contains(&name) => {
+                self.not_text.push(NotText { attribute: attribute(), bytes: error.into_bytes() });
+                return Ok(());
+            }
+            Err(_) => return Err(TokenUriError::NotText { attribute: attribute() }),
+        };
         if name == "type" && !OBJECT_TYPES.contains(&value.as_str()) {
             return Err(TokenUriError::Unsupported { attribute: format!("type={value}") });
         }
-        if field.replace(value).is_some() {
-            return Err(TokenUriError::Twice { attribute: attribute() });
-        }
+        *field = Some(value);
         Ok(())
     }
+}
+
+fn bytes_of<'a>(names: &'a [NotText], attribute: &str) -> Option<&'a [u8]> {
+    names.iter().find(|name| name.attribute == attribute).map(|name| name.bytes.as_slice())
 }
 
 fn text(text: Option<&String>) -> Option<&[u8]> {

@@ -130,6 +130,7 @@ mod tests {
             module: module.into(),
             pin_state: PinState::Ok,
             write_protected: false,
+            not_text: Vec::new(),
         }
     }
 

@@ -29,6 +29,7 @@ fn with_question<T>(ask: impl FnOnce(&Question<'_>) -> T) -> T {
         module: "/m.so".into(),
         pin_state: PinState::Ok,
         write_protected: false,
+        not_text: Vec::new(),
     };
     ask(&Question { usage: &usage, keyset: None, token: &token, last_try: false })
 }

@@ -36,7 +36,7 @@ pub use archive::{DeliverableKey, SecretKey};
 pub use fast_signer::FastSigner;
 pub use keys::{PublicKeyObject, TokenKey};
 pub(super) use log_in::LogIn;
-pub use module::{Module, TokenInfo};
+pub use module::{Module, NotText, TokenInfo};
 pub use objects::{AUTHORITY_MARK, DataObject, StoredCertificate};
 pub use officer::{SlotCount, TokenFlags};
 pub use token::Token;

@@ -82,24 +82,25 @@ pub struct TokenInfo {
     pub pin_state: PinState,
     /// can nothing be written to it?
     pub write_protected: bool,
+    /// what of label, serial number, manufacturer and model is not UTF-8, and therefore only similar as text
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_text: Vec<NotText>,
+}
+
+/// A name of a token that is not UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotText {
+    /// the attribute of a PKCS#11 URI: `token`, `serial`, `manufacturer`, `model`
+    pub attribute: String,
+    /// its bytes
+    pub bytes: Vec<u8>,
 }
 
 impl TokenInfo {
     /// Label and serial number, for messages.
     pub fn name(&self) -> TokenName {
         TokenName { label: self.label.clone(), serial: self.serial.clone() }
-    }
-
-    fn new(module: &Path, info: &CkTokenInfo) -> Self {
-        Self {
-            label: info.label().trim_end().to_owned(),
-            serial: info.serial_number().trim_end().to_owned(),
-            manufacturer: info.manufacturer_id().trim_end().to_owned(),
-            model: info.model().trim_end().to_owned(),
-            module: module.to_owned(),
-            pin_state: pin_state_of(info),
-            write_protected: info.write_protected(),
-        }
     }
 }
 
@@ -173,7 +174,7 @@ impl Module {
         let (slots, listed) = self.look_into_slots()?;
         let in_use = |info: &CkTokenInfo| info.token_initialized() && info.label().trim_end() != EMPTY_LABEL;
         let tokens: Vec<TokenInfo> =
-            slots.iter().filter(|(_, info)| in_use(info)).map(|(_, info)| TokenInfo::new(self.path(), info)).collect();
+            slots.iter().filter(|(_, info)| in_use(info)).map(|(slot, info)| self.token_info(*slot, info)).collect();
         self.known().note_seen(Some(listed).filter(|listed| listed.len() == slots.len()), &tokens);
         Ok(tokens)
     }
@@ -245,7 +246,7 @@ impl Module {
             }
         };
         let (slot, info) = self.slot_of(operation, token)?;
-        let opened = Token::new(self.clone(), slot, TokenInfo::new(self.path(), &info), pin_bytes(&info), owner)
+        let opened = Token::new(self.clone(), slot, self.token_info(slot, &info), pin_bytes(&info), owner)
             .map_err(|error| answers::explain(operation, &token.name(), &error, || token.pin_state))?;
         open.insert(token.serial.clone(), Opened::of(&opened));
         Ok(opened)
@@ -258,6 +259,30 @@ impl Module {
 
     fn open_tokens(&self) -> MutexGuard<'_, HashMap<String, Opened>> {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn token_info(&self, slot: Slot, info: &CkTokenInfo) -> TokenInfo {
+        let text = |text: &str| text.trim_end().to_owned();
+        let [label, serial] = [info.label(), info.serial_number()].map(text);
+        let [manufacturer, model] = [info.manufacturer_id(), info.model()].map(text);
+        let is_text = |text: &String| !text.contains(char::REPLACEMENT_CHARACTER);
+        let not_text = if [&label, &serial, &manufacturer, &model].into_iter().all(is_text) {
+            Vec::new()
+        } else {
+            let names = self.inner.raw.token_names(slot).into_iter().flatten();
+            let names = names.filter(|(_, bytes)| std::str::from_utf8(bytes).is_err());
+            names.map(|(attribute, bytes)| NotText { attribute: attribute.to_owned(), bytes }).collect()
+        };
+        TokenInfo {
+            label,
+            serial,
+            manufacturer,
+            model,
+            module: self.path().to_owned(),
+            pin_state: pin_state_of(info),
+            write_protected: info.write_protected(),
+            not_text,
+        }
     }
 
     pub(super) fn pkcs11(&self) -> &Pkcs11 {
@@ -329,7 +354,7 @@ impl Module {
     pub(super) fn token_in(&self, slot: Slot) -> Result<TokenInfo, TokenError> {
         let slots = self.slots()?;
         let found = slots.iter().find(|(other, _)| *other == slot);
-        found.map(|(_, info)| TokenInfo::new(self.path(), info)).ok_or_else(|| TokenError::Absent {
+        found.map(|(_, info)| self.token_info(slot, info)).ok_or_else(|| TokenError::Absent {
             operation: "look into the slot",
             token: TokenName { label: "new".to_owned(), serial: "unknown".to_owned() },
         })

@@ -5,6 +5,7 @@
 //!   the context-specific log-in exactly between the two (PKCS#11 v2.40 §4.9).
 //! - **`C_WrapKey` with the length that it returns**: cryptoki keeps the length of the first, estimating call.
 //! - **`CKM_AES_KEY_WRAP_KWP` (0x210B)**, for which cryptoki has no name and takes no number.
+//! - **`C_GetTokenInfo` byte for byte**: a label need not be UTF-8.
 //! - **`CKA_UNWRAP_TEMPLATE`**, an attribute whose value is a template.
 //!
 //! It must never be given anything but sessions and objects of the module that it was loaded from. Each function takes
@@ -20,8 +21,8 @@ use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_MECHANISM, CK_MECHANISM_INFO, CK_RV, CK_ULONG, CKA_UNWRAP_TEMPLATE, CKF_UNWRAP,
-    CKF_WRAP, CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD,
+    CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_MECHANISM, CK_MECHANISM_INFO, CK_RV, CK_TOKEN_INFO, CK_ULONG,
+    CKA_UNWRAP_TEMPLATE, CKF_UNWRAP, CKF_WRAP, CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD,
 };
 use zeroize::Zeroizing;
 
@@ -73,6 +74,24 @@ impl RawFunctions {
         // SAFETY: not null, and PKCS#11 (§5.4) has it point to a static structure of this layout, version 2.x.
         let functions = unsafe { *list };
         Ok(Self { functions, _library: library })
+    }
+
+    /// What the token in this slot says about itself, byte for byte and without the padding, by the attributes of a PKCS#11
+    /// URI. (cryptoki makes text of it, in which bytes that are not UTF-8 are lost.)
+    pub(super) fn token_names(&self, slot: Slot) -> Result<[(&'static str, Vec<u8>); 4]> {
+        let function = self.functions.C_GetTokenInfo.ok_or(Error::NullFunctionPointer)?;
+        let mut info = CK_TOKEN_INFO::default();
+        // SAFETY: `info` is a token info structure of our own; the slot's number is checked by the module.
+        result(unsafe { function(slot.into(), &raw mut info) }, Function::GetTokenInfo)?;
+        // Copies: the structure is packed on some platforms.
+        let (label, manufacturer, model, serial) = (info.label, info.manufacturerID, info.model, info.serialNumber);
+        let unpadded = |bytes: &[u8]| bytes.trim_ascii_end().to_vec();
+        Ok([
+            ("token", unpadded(&label)),
+            ("manufacturer", unpadded(&manufacturer)),
+            ("model", unpadded(&model)),
+            ("serial", unpadded(&serial)),
+        ])
     }
 
     /// Can the token in this slot wrap and unwrap with it?
