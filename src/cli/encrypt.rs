@@ -9,13 +9,14 @@ use serde_json::json;
 use super::arguments::{AuthorityAt, Files, FormatName, WhichKeyset};
 use super::desk::Desk;
 use super::exit::{Exit, Failure};
+use super::hidden_keysets::HiddenKeysets;
 use super::message;
 use super::output::{self, Content};
 use super::surroundings::Surroundings;
 use crate::carrier::{Carrier, Http};
-use crate::keyset::{self, KeyUse, Trust};
+use crate::keyset::{self, FoundKeyset, KeyUse, Trust};
 use crate::pki::path::{self, Purpose};
-use crate::pki::{Certificate, EmailAddress, PathProblem};
+use crate::pki::{Certificate, EmailAddress, PathProblem, same_address};
 use crate::prompter::showable;
 use crate::smime::{self, Cipher, Message};
 
@@ -87,7 +88,10 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
 
 /// The certificates of all addresses; names those that have none, and encrypts to nobody then.
 fn search(arguments: &Arguments, desk: &Desk, now: Timestamp) -> Result<Vec<Certificate>, Failure> {
-    let trust = desk.trust()?;
+    let (mut keysets, trouble) = desk.keysets()?;
+    let hidden = HiddenKeysets::of_this_user().list()?;
+    keysets.retain(|keyset| !HiddenKeysets::is_hidden(&hidden, keyset));
+    let trust = Trust::of(&keysets, &trouble);
     let (address, fingerprint) = trust.authority(arguments.authority.http.as_deref())?;
     let http = arguments.authority.http.as_deref().unwrap_or(&address.http);
     let carrier = Http::new(http, arguments.authority.https.as_deref().unwrap_or(&address.https), fingerprint)?;
@@ -132,54 +136,42 @@ fn best(
     Ok(best.ok_or(problem))
 }
 
-/// The domain does not tell upper from lower case; the local part may.
-fn same_address(one: &str, other: &str) -> bool {
-    match (one.rsplit_once('@'), other.rsplit_once('@')) {
-        (Some((local, domain)), Some((other_local, other_domain))) => {
-            local == other_local && domain.eq_ignore_ascii_case(other_domain)
-        }
-        _ => false,
-    }
-}
-
 fn anchors(trust: &Trust) -> Result<Vec<Certificate>, Failure> {
     trust.anchors().iter().map(|der| Ok(Certificate::from_der(der)?)).collect()
 }
 
-/// The current encryption certificate of the keyset that is meant. Where that is not clear, nobody is added: asking to
-/// name one for a command that needs none would only be in the way.
+/// One's own encryption certificate: of the keyset that is named, else the newest of the person whose keyset another command
+/// would take. Where that is not clear, nobody is added: asking to name one for a command that needs none would only be in
+/// the way.
 fn own_certificates(
     arguments: &Arguments,
     around: &Surroundings<'_>,
     desk: &Desk,
 ) -> Result<Vec<Certificate>, Failure> {
+    let is_named = arguments.which.keyset.is_some() || arguments.which.token.is_some();
     let keyset = match around.keyset(desk, &arguments.which) {
         Ok(keyset) => keyset,
-        Err(failure) if arguments.which.keyset.is_some() || arguments.which.token.is_some() => return Err(failure),
+        Err(failure) if is_named => return Err(failure),
         Err(_) => {
             around.screen.note("Not encrypted to yourself: no keyset, or none named (--keyset).");
             return Ok(Vec::new());
         }
     };
     let anchors = anchors(&desk.trust()?)?;
-    let details = keyset::show(&keyset)?;
-    let own = details.certificates.iter().filter(|certificate| certificate.key_use == KeyUse::Encryption);
-    let mut own = own.map(|certificate| Certificate::from_der(&certificate.der)).collect::<Result<Vec<_>, _>>()?;
+    let mut keysets = vec![keyset];
+    if !is_named {
+        let (others, _) = desk.keysets()?;
+        let of_same_person = |other: &FoundKeyset| keysets.iter().any(|keyset| other.is_same_persons(keyset));
+        let others: Vec<_> = others.into_iter().filter(of_same_person).collect();
+        keysets.extend(others);
+    }
+    let mut own = Vec::new();
+    for keyset in &keysets {
+        let details = keyset::show(keyset)?;
+        let current = details.certificates.iter().filter(|certificate| certificate.key_use == KeyUse::Encryption);
+        own.extend(current.map(|certificate| Certificate::from_der(&certificate.der)).collect::<Result<Vec<_>, _>>()?);
+    }
     // The public index names them, and who can write to the token can change it: the CA has the last word.
     own.retain(|own| path::verify(own, &[], &anchors, Purpose::Encryption, around.now()).is_ok());
-    own.truncate(1);
-    Ok(own)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::same_address;
-
-    #[test]
-    fn an_address_is_the_same_only_if_its_local_part_is() {
-        assert!(same_address("user@example.org", "user@EXAMPLE.org"));
-        assert!(!same_address("user@example.org", "User@example.org"));
-        assert!(!same_address("user@example.org", "user@example.org.example.com"));
-        assert!(!same_address("user", "user"));
-    }
+    Ok(own.into_iter().max_by_key(Certificate::not_before).into_iter().collect())
 }

@@ -10,10 +10,12 @@ use super::arguments::{AuthorityAt, ExistingPin, NewPin};
 use super::exit::{Exit, Failure};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
+use crate::agent::ssh;
 use crate::carrier::Http;
-use crate::keyset::{self, EnrollOptions, Enrolled, TokenSelector};
+use crate::keyset::{self, EnrollOptions, Enrolled, Holder, KeyUse, TokenSelector};
 use crate::letter::Letter;
-use crate::prompter::PinSource;
+use crate::pki::Certificate;
+use crate::prompter::{PinSource, showable};
 use crate::token::{KeysetName, SecurityLevel};
 
 /// What the command line says.
@@ -45,6 +47,9 @@ pub struct Arguments {
     /// Keep a security officer's PIN for the new token, from this source [default: it is random and forgotten]
     #[arg(long, value_name = "SOURCE", requires = "new_token")]
     so_pin_source: Option<PinSource>,
+    /// Let a letter that is for another person replace the person of a keyset that exists
+    #[arg(long)]
+    replace_person: bool,
     #[command(flatten)]
     authority: AuthorityAt,
 }
@@ -65,8 +70,16 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         }),
         token: arguments.token.clone(),
         so_pin: arguments.so_pin_source.is_some(),
+        replace_person: arguments.replace_person,
     };
     let mut person = person(arguments, around)?;
+    // Before any PIN: whoever got somebody else's letter sees it here.
+    around.screen.note(showable(&format!(
+        "Enrolling {} at {:?} into the keyset {:?} \u{2026}",
+        Holder::of_letter(&letter),
+        letter.authority_name,
+        arguments.keyset.as_str()
+    )));
     tell(&desk.enroll(&carrier, &letter, &options, &mut person, around.now())?, around)
 }
 
@@ -96,14 +109,28 @@ fn tell(enrolled: &Enrolled, around: &Surroundings<'_>) -> Result<Exit, Failure>
         1 => "a signing key and an encryption key".to_owned(),
         several => format!("a signing key and {several} encryption keys"),
     };
-    let text = format!(
-        "{} keyset {:?} at level {}: {keys}, on {token}.",
-        if enrolled.reenrolled { "Re-enrolled" } else { "Enrolled" },
+    let what = if enrolled.reenrolled { "Re-enrolled" } else { "Enrolled" };
+    let holder = enrolled.holder.as_ref().map(|holder| format!(" {holder}:")).unwrap_or_default();
+    let mut lines = vec![showable(&format!(
+        "{what}{holder} keyset {:?} at level {}: {keys}, on {token}.",
         keyset.name.as_str(),
         keyset.level,
-    );
+    ))];
+    lines.extend(enrolled.supersedes.iter().map(|old| {
+        showable(&format!(
+            "Superseded by it: the keyset {:?} on {}; it still decrypts, but sign with {:?} from now on.",
+            old.name.as_str(),
+            old.token.name(),
+            keyset.name.as_str()
+        ))
+    }));
+    let ssh = ssh_public_key(enrolled);
+    if let Some(line) = ssh.as_ref().filter(|_| enrolled.reenrolled || !enrolled.supersedes.is_empty()) {
+        lines.push("The signing key is a new one. Where SSH knows the old one, replace it by this line:".to_owned());
+        lines.push(showable(line));
+    }
     around.screen.answer(
-        text,
+        lines.join("\n"),
         &json!({
             "keyset": keyset.name.as_str(),
             "level": keyset.level.to_string(),
@@ -111,6 +138,18 @@ fn tell(enrolled: &Enrolled, around: &Surroundings<'_>) -> Result<Exit, Failure>
             "reenrolled": enrolled.reenrolled,
             "resumed": enrolled.resumed,
             "encryption_keys": enrolled.encryption_keys,
+            "person": enrolled.holder.as_ref().map(|holder| json!({ "name": holder.name, "emails": holder.emails })),
+            "supersedes": enrolled.supersedes.iter().map(|old| old.name.as_str()).collect::<Vec<_>>(),
+            "ssh_public_key": ssh,
         }),
     )
+}
+
+/// The signing key as SSH writes it, with the comment that the agent's list has.
+fn ssh_public_key(enrolled: &Enrolled) -> Option<String> {
+    let details = keyset::show(&enrolled.keyset).ok()?;
+    let signing = details.certificates.iter().find(|summary| summary.key_use == KeyUse::Signing)?;
+    let public_key = Certificate::from_der(&signing.der).ok()?.public_key_der().ok()?;
+    let user = signing.emails.first().unwrap_or(&signing.subject);
+    ssh::public_key_line(&public_key, &format!("{} {user}", enrolled.keyset.name.as_str()))
 }

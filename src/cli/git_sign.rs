@@ -22,8 +22,8 @@ use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
 use super::verify::{anchors, sentence};
-use crate::keyset::{FoundKeyset, KeysetError, SignOptions};
-use crate::pki::{Certificate, Fingerprint};
+use crate::keyset::{self, FoundKeyset, KeysetError, SignOptions};
+use crate::pki::{Certificate, Fingerprint, same_address};
 use crate::prompter::showable;
 use crate::smime::{self, Message, SignerReport, Verdict};
 use crate::token::{KeyAlgorithm, KeysetName};
@@ -174,6 +174,8 @@ fn keyset_of(wanted: &str, desk: &Desk, around: &Surroundings<'_>) -> Result<Fou
         let default = around.choice(&WhichKeyset { keyset: None, token: None })?.default;
         if fitting.iter().filter(|keyset| Some(&keyset.name) == default.as_ref()).count() == 1 {
             fitting.retain(|keyset| Some(&keyset.name) == default.as_ref());
+        } else if let Some(newest) = keyset::newest_of_one_person(fitting.iter().copied()) {
+            fitting = fitting.into_iter().skip(newest).take(1).collect();
         }
     }
     match fitting.as_slice() {
@@ -206,7 +208,7 @@ fn is_meant(wanted: &str, keyset: &FoundKeyset) -> bool {
     let address = wanted.rsplit_once('<').and_then(|(_, rest)| rest.strip_suffix('>')).unwrap_or(wanted);
     if address.contains('@') {
         let emails = certificate.map(|certificate| certificate.emails()).unwrap_or_default();
-        return emails.iter().any(|email| email.eq_ignore_ascii_case(address));
+        return emails.iter().any(|email| same_address(email, address));
     }
     if wanted.parse::<KeysetName>().is_ok_and(|name| name == keyset.name) {
         return true;

@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use super::arguments::{ExistingPin, WhichKeyset};
 use super::exit::{Exit, Failure};
+use super::hidden_keysets::HiddenKeysets;
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
 use super::token;
-use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, Standing, TokenSelector};
+use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, KeysetOnToken, Standing, TokenSelector};
 use crate::pki::Fingerprint;
 use crate::prompter::showable;
 use crate::token::KeysetName;
@@ -22,11 +23,35 @@ pub enum Command {
     Show(Show),
     /// Delete a keyset: its keys, certificates and records
     Delete(Delete),
+    /// Hide a keyset on this machine: it is listed and taken only where it is named; nothing on its token changes
+    Forget(Forget),
 }
 
-/// `keyset list` has no options of its own.
+/// What the command line says of `keyset list` and `keysets`.
 #[derive(Debug, clap::Args)]
-pub struct ListArguments {}
+pub struct ListArguments {
+    /// Also list the keysets that are hidden on this machine (`keyset forget`)
+    #[arg(long)]
+    all: bool,
+}
+
+/// What the command line says of `keyset forget`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "For a keyset whose PIN nobody has, after a recovery. It can still be named: decrypt --keyset NAME.\n\
+                        `tokenkeep token erase` removes a soft token altogether."
+)]
+pub struct Forget {
+    /// The keyset
+    #[arg(value_name = "NAME")]
+    name: KeysetName,
+    /// Its token: PKCS#11 URI, serial number or label
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<TokenSelector>,
+    /// Show it again
+    #[arg(long)]
+    undo: bool,
+}
 
 /// What the command line says of `keyset show`.
 #[derive(Debug, clap::Args)]
@@ -67,20 +92,26 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
         Command::List(arguments) => list(&arguments, around),
         Command::Show(arguments) => show(arguments, around),
         Command::Delete(arguments) => delete(arguments, around),
+        Command::Forget(arguments) => forget(arguments, around),
     }
 }
 
 /// Lists keysets.
-pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let (keysets, troubles) = around.desk()?.keysets()?;
+pub fn list(arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let (mut keysets, troubles) = around.desk()?.keysets()?;
     token::warn(around, &troubles);
+    let hidden = HiddenKeysets::of_this_user().list()?;
+    let is_hidden = |keyset: &FoundKeyset| HiddenKeysets::is_hidden(&hidden, keyset);
+    if !arguments.all {
+        keysets.retain(|keyset| !is_hidden(keyset));
+    }
     let rows = keysets
         .iter()
         .map(|keyset| {
             vec![
                 keyset.name.as_str().to_owned(),
                 keyset.level.to_string(),
-                standing(&keyset.standing),
+                standing(&keyset.standing) + if is_hidden(keyset) { "; hidden" } else { "" },
                 keyset.encryption.len().to_string(),
                 keyset.authority.name.clone(),
                 keyset.token.name().to_string(),
@@ -88,7 +119,8 @@ pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exi
         })
         .collect();
     let headings = ["keyset", "level", "standing", "encryption keys", "authority", "on"];
-    let value: Vec<_> = keysets.iter().map(summary).collect();
+    let value: Vec<_> =
+        keysets.iter().map(|keyset| with_member(summary(keyset), "hidden", is_hidden(keyset).into())).collect();
     around.screen.table(&headings, rows, "No keyset is present.", &value)
 }
 
@@ -108,11 +140,41 @@ fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
         )),
     ];
     lines.extend(details.certificates.iter().map(paragraph));
-    let mut value = summary(keyset);
+    let certificates = details.certificates.iter().map(certificate).collect();
+    around.screen.answer(lines.join("\n"), &with_member(summary(keyset), "certificates", certificates))
+}
+
+fn with_member(mut value: Value, name: &str, member: Value) -> Value {
     if let Some(members) = value.as_object_mut() {
-        members.insert("certificates".to_owned(), details.certificates.iter().map(certificate).collect());
+        members.insert(name.to_owned(), member);
     }
-    around.screen.answer(lines.join("\n"), &value)
+    value
+}
+
+fn forget(arguments: Forget, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let list = HiddenKeysets::of_this_user();
+    let Forget { name, token, undo } = arguments;
+    // A keyset is shown again also where its token is not there any more.
+    let absent: Vec<_> =
+        list.list()?.into_iter().filter(|hidden| undo && token.is_none() && hidden.keyset == name).collect();
+    let keyset = if let Ok([only]) = <[KeysetOnToken; 1]>::try_from(absent) {
+        only
+    } else {
+        let which = WhichKeyset { keyset: Some(name), token };
+        KeysetOnToken::of(&around.keyset(&around.desk()?, &which)?)
+    };
+    let changed = list.set(&keyset, !undo)?;
+    let name = keyset.keyset.as_str();
+    let text = match (undo, changed) {
+        (false, true) => format!(
+            "Hid the keyset {name:?} on this machine. Its token is as it was; {} shows it again.",
+            format_args!("`tokenkeep keyset forget --undo {name}`")
+        ),
+        (false, false) => format!("The keyset {name:?} was hidden already."),
+        (true, true) => format!("The keyset {name:?} is shown again."),
+        (true, false) => format!("The keyset {name:?} was not hidden."),
+    };
+    around.screen.answer(text, &json!({ "keyset": name, "serial": keyset.serial, "hidden": !undo }))
 }
 
 fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure> {

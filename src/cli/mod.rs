@@ -24,6 +24,7 @@ mod enroll;
 mod exit;
 mod git_sign;
 mod hardening;
+mod hidden_keysets;
 mod interrupt;
 mod keyset;
 mod man;

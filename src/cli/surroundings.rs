@@ -12,6 +12,7 @@ use super::config::{AgentConfiguration, ModuleFiles, ModulePlaces};
 use super::descriptors;
 use super::desk::Desk;
 use super::exit::Failure;
+use super::hidden_keysets::HiddenKeysets;
 use super::screen::Screen;
 use crate::agent::client::Agent;
 use crate::agent::{Directory, Door};
@@ -106,7 +107,8 @@ impl<'a> Surroundings<'a> {
             Some(name) => Some(name),
             None => self.configuration()?.keyset.clone(),
         };
-        Ok(KeysetChoice { name: which.keyset.clone(), token: which.token.clone(), default })
+        let hidden = HiddenKeysets::of_this_user().list()?;
+        Ok(KeysetChoice { name: which.keyset.clone(), token: which.token.clone(), default, hidden })
     }
 
     /// The one keyset that is meant.
@@ -129,6 +131,11 @@ impl<'a> Surroundings<'a> {
 /// A path that the environment names; relative ones are none (XDG Base Directory Specification).
 pub fn directory(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// `$XDG_STATE_HOME`, else `~/.local/state`.
+pub fn state_home() -> Option<PathBuf> {
+    directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")))
 }
 
 /// `$XDG_CONFIG_HOME`, else `~/.config`.

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::token::{KeysetName, TokenError, TokenInfo, TokenUri, TokenUriError};
 
+use super::holder::newest_of_one_person;
 use super::{FoundKeyset, KeysetError, TokenTrouble, Tokens};
 
 /// How a person names a token: PKCS#11 URI, serial number, or label.
@@ -37,10 +40,37 @@ pub struct KeysetChoice {
     pub token: Option<TokenSelector>,
     /// `$TOKENKEEP_KEYSET`, else the one in agent.toml: taken when there are several and no name was given
     pub default: Option<KeysetName>,
+    /// keysets that were hidden on this machine (`keyset forget`): taken only by their name
+    pub hidden: Vec<KeysetOnToken>,
+}
+
+/// A keyset by its name and its token's serial number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysetOnToken {
+    /// the keyset's name
+    pub keyset: KeysetName,
+    /// the token's serial number
+    pub serial: String,
+}
+
+impl KeysetOnToken {
+    /// This keyset.
+    pub fn of(keyset: &FoundKeyset) -> Self {
+        Self { keyset: keyset.name.clone(), serial: keyset.token.serial.clone() }
+    }
+}
+
+impl KeysetChoice {
+    /// Is the keyset hidden, and not the one that is named?
+    pub(super) fn hides(&self, keyset: &FoundKeyset) -> bool {
+        self.name.is_none() && self.hidden.contains(&KeysetOnToken::of(keyset))
+    }
 }
 
 impl Tokens {
-    /// The one keyset that is meant: by name; else the only one there is; else the default; else refused with the list.
+    /// The one keyset that is meant: by name; else the only one there is; else the default; else the newest, where all are
+    /// one person's at one authority; else refused with the list.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, KeysetError> {
         if choice.name.is_none() && choice.token.is_none() {
             self.refuse_unless_all_are_there()?;
@@ -105,18 +135,18 @@ fn pick(
     trouble: &[TokenTrouble],
 ) -> Result<FoundKeyset, KeysetError> {
     let found = seen(&keysets, trouble);
-    let fitting: Vec<FoundKeyset> = match &choice.name {
-        Some(name) => keysets.into_iter().filter(|keyset| keyset.name == *name).collect(),
-        None if keysets.len() > 1 => match &choice.default {
-            Some(name) => keysets.into_iter().filter(|keyset| keyset.name == *name).collect(),
-            None => keysets,
-        },
-        None => keysets,
+    let fitting: Vec<FoundKeyset> = match (&choice.name, &choice.default) {
+        (Some(name), _) => keysets.into_iter().filter(|keyset| keyset.name == *name).collect(),
+        (None, Some(name)) if keysets.len() > 1 => keysets.into_iter().filter(|keyset| keyset.name == *name).collect(),
+        (None, _) => newest_alone(without_hidden(keysets, choice)),
     };
     let missing = || match choice.name.as_ref().or(choice.default.as_ref()) {
         Some(name) => in_use(name, trouble)
             .unwrap_or_else(|| KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() }),
-        None => KeysetError::NoKeyset { found: found.clone() },
+        None if choice.hidden.is_empty() => KeysetError::NoKeyset { found: found.clone() },
+        None => KeysetError::NoKeyset {
+            found: format!("{found}; hidden ones are taken only by name, `tokenkeep keysets --all` lists them"),
+        },
     };
     let mut fitting = fitting;
     match (fitting.pop(), fitting.is_empty()) {
@@ -131,6 +161,20 @@ fn pick(
             })
         }
         (None, _) => Err(missing()),
+    }
+}
+
+/// Without those that were hidden, but where the token is named on which there are no others.
+fn without_hidden(keysets: Vec<FoundKeyset>, choice: &KeysetChoice) -> Vec<FoundKeyset> {
+    let (hidden, shown): (Vec<_>, Vec<_>) = keysets.into_iter().partition(|keyset| choice.hides(keyset));
+    if shown.is_empty() && choice.token.is_some() { hidden } else { shown }
+}
+
+/// Of one person's keysets at one authority the newest; others as they are.
+fn newest_alone(mut keysets: Vec<FoundKeyset>) -> Vec<FoundKeyset> {
+    match newest_of_one_person(keysets.iter()) {
+        Some(place) if keysets.len() > 1 => vec![keysets.swap_remove(place)],
+        _ => keysets,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::smime::{
 use crate::token::{KeyId, KeysetName, Token, TokenError, TokenKey, Unlock};
 
 use super::choose::{in_use, list_or, seen};
+use super::holder::newest_of_one_person;
 use super::index::{Hex, PrivateIndex};
 use super::unlock::{believed_for_use, damaged, key_and_certificate, unlock_for_use};
 use super::{FoundKeyset, KeysetChoice, KeysetError, Person, Tokens};
@@ -171,8 +172,20 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
         return Err(in_use(name, &trouble).unwrap_or_else(absent));
     }
     let mut ways: Vec<Way> = keysets.into_iter().filter_map(|keyset| way_of(keyset, recipients)).collect();
+    let (hidden, shown): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|way| choice.hides(&way.keyset));
+    if let (true, Some(way)) = (shown.is_empty(), hidden.first()) {
+        return Err(KeysetError::NotARecipient(format!(
+            "none of the keysets' keys is among the message's recipients but those of {}, which is hidden here; add \
+             `--keyset {}`",
+            way.keyset.described(),
+            way.keyset.name
+        )));
+    }
+    ways = shown;
     if ways.len() > 1 && ways.iter().any(|way| Some(&way.keyset.name) == choice.default.as_ref()) {
         ways.retain(|way| Some(&way.keyset.name) == choice.default.as_ref());
+    } else if let Some(newest) = newest_of_one_person(ways.iter().map(|way| &way.keyset)) {
+        ways = ways.into_iter().skip(newest).take(1).collect();
     }
     match (ways.pop(), ways.is_empty()) {
         (Some(way), true) => Ok(way),

@@ -21,8 +21,14 @@ impl EmailAddress {
 
     /// Whether two addresses reach the same person by everyday reading: compared without regard to case.
     pub fn matches(&self, other: &str) -> bool {
-        self.0.eq_ignore_ascii_case(other)
+        same_address(&self.0, other)
     }
+}
+
+/// Are two addresses the same? Upper and lower case make no difference, before the @ neither: no two people of an
+/// authority are told apart by it.
+pub fn same_address(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
 }
 
 impl FromStr for EmailAddress {
@@ -96,6 +102,13 @@ mod tests {
         assert_eq!(parse("User.Name+tag@Example.ORG").unwrap(), "User.Name+tag@example.org");
         assert_eq!(parse("o'neil@xn--bcher-kva.example").unwrap(), "o'neil@xn--bcher-kva.example");
         assert_eq!(parse("root@localhost").unwrap(), "root@localhost");
+    }
+
+    #[test]
+    fn upper_and_lower_case_make_no_difference() {
+        assert!(same_address("user@example.org", "User@EXAMPLE.org"));
+        assert!(!same_address("user@example.org", "user@example.org.example.com"));
+        assert!(!same_address("user@example.org", "other@example.org"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub mod tbs;
 pub mod time;
 
 pub use certificate::Certificate;
-pub use email::EmailAddress;
+pub use email::{EmailAddress, same_address};
 pub use error::PkiError;
 pub use fingerprint::Fingerprint;
 pub use host::Host;

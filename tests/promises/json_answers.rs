@@ -182,6 +182,8 @@ fn every_member_of_every_answer_is_described_and_every_description_has_its_membe
     }
     person.runs("keysets", "keysets");
     person.runs("keyset list", "keyset list");
+    person.runs("keyset forget", "keyset forget default");
+    person.runs("keyset forget", "keyset forget default --undo");
     person.runs("keyset show", "keyset show default");
     person.runs("tokens", "tokens");
     person.runs("token list", "token list");

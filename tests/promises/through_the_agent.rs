@@ -113,7 +113,10 @@ fn what_is_asked_and_refused_is_told_in_the_same_words() {
     machine.write_secret("empty.pin", "");
     machine.write_secret("short.pin", "1");
     somebody.issue("again.letter");
+    other.issue("others.letter");
+    machine.write("others.letter", other.machine.read("others.letter"));
     let lines = [
+        ("enroll --letter others.letter --keyset default --pin-source file:no-such-file", 5),
         ("tokens", 0),
         ("tokens --json", 0),
         ("keysets", 0),

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Bytes;
 use crate::keyset::{
-    Answered, AuthorityAddress, Decrypted, Deleted, Enrolled, ErrorKind, FoundKeyset, KeysetError, LogAlarm, Standing,
-    TokenTrouble,
+    Answered, AuthorityAddress, Decrypted, Deleted, Enrolled, ErrorKind, FoundKeyset, Holder, KeysetError, LogAlarm,
+    Standing, TokenTrouble,
 };
 use crate::statement::Answer;
 use crate::token::{KeyId, KeysetName, PinState, SecurityLevel, StoredCertificate, TokenFlags, TokenInfo};
@@ -133,12 +133,17 @@ pub struct EnrolledKeyset {
     pub resumed: bool,
     /// encryption keys installed
     pub encryption_keys: usize,
+    /// the person whom the new certificates name
+    pub holder: Option<Holder>,
+    /// the same person's other keysets, whose certificates are superseded
+    pub supersedes: Vec<KeysetOnWire>,
 }
 
 impl From<Enrolled> for EnrolledKeyset {
     fn from(enrolled: Enrolled) -> Self {
-        let Enrolled { keyset, reenrolled, resumed, encryption_keys } = enrolled;
-        Self { keyset: keyset.into(), reenrolled, resumed, encryption_keys }
+        let Enrolled { keyset, reenrolled, resumed, encryption_keys, holder, supersedes } = enrolled;
+        let supersedes = supersedes.into_iter().map(KeysetOnWire::from).collect();
+        Self { keyset: keyset.into(), reenrolled, resumed, encryption_keys, holder, supersedes }
     }
 }
 
@@ -146,8 +151,9 @@ impl TryFrom<EnrolledKeyset> for Enrolled {
     type Error = hex::FromHexError;
 
     fn try_from(enrolled: EnrolledKeyset) -> Result<Self, Self::Error> {
-        let EnrolledKeyset { keyset, reenrolled, resumed, encryption_keys } = enrolled;
-        Ok(Self { keyset: keyset.try_into()?, reenrolled, resumed, encryption_keys })
+        let EnrolledKeyset { keyset, reenrolled, resumed, encryption_keys, holder, supersedes } = enrolled;
+        let supersedes = supersedes.into_iter().map(FoundKeyset::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { keyset: keyset.try_into()?, reenrolled, resumed, encryption_keys, holder, supersedes })
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Bytes;
-use crate::keyset::{EnrollOptions, FoundKeyset, KeysetChoice, KnownLog, NewToken, TokenSelector};
+use crate::keyset::{EnrollOptions, FoundKeyset, KeysetChoice, KeysetOnToken, KnownLog, NewToken, TokenSelector};
 use crate::statement::Operation;
 use crate::token::{KeysetName, SecurityLevel, TokenUri};
 
@@ -138,25 +138,30 @@ pub struct Choice {
     /// the one to take when there are several and none was named
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<KeysetName>,
+    /// keysets that are taken only by their name
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<KeysetOnToken>,
 }
 
 impl Choice {
     /// This very keyset.
     pub fn of(keyset: &FoundKeyset) -> Self {
         let token = Some(TokenUri::of(&keyset.token).to_string());
-        Self { name: Some(keyset.name.clone()), token, default: None }
+        Self { name: Some(keyset.name.clone()), token, ..Self::default() }
     }
 
     /// What `keyset` takes; the error says what is wrong with the token's name.
     pub fn to_choice(&self) -> Result<KeysetChoice, String> {
         let token = self.token.as_deref().map(selector).transpose()?;
-        Ok(KeysetChoice { name: self.name.clone(), token, default: self.default.clone() })
+        let (default, hidden) = (self.default.clone(), self.hidden.clone());
+        Ok(KeysetChoice { name: self.name.clone(), token, default, hidden })
     }
 }
 
 impl From<&KeysetChoice> for Choice {
     fn from(choice: &KeysetChoice) -> Self {
-        Self { name: choice.name.clone(), token: choice.token.as_ref().map(text_of), default: choice.default.clone() }
+        let (default, hidden) = (choice.default.clone(), choice.hidden.clone());
+        Self { name: choice.name.clone(), token: choice.token.as_ref().map(text_of), default, hidden }
     }
 }
 
@@ -265,6 +270,9 @@ pub struct Enroll {
     pub token: Option<String>,
     /// is there an SO PIN for the new token?
     pub so_pin: bool,
+    /// may the letter be another person's than the keyset?
+    #[serde(default)]
+    pub replace_person: bool,
 }
 
 impl Enroll {
@@ -281,6 +289,7 @@ impl Enroll {
             new_token,
             token: options.token.as_ref().map(text_of),
             so_pin: options.so_pin,
+            replace_person: options.replace_person,
         }
     }
 
@@ -295,6 +304,7 @@ impl Enroll {
             }),
             token: self.token.as_deref().map(selector).transpose()?,
             so_pin: self.so_pin,
+            replace_person: self.replace_person,
         })
     }
 }

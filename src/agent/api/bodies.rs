@@ -64,6 +64,6 @@ pub fn read_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, 
 
 /// Which keyset is meant.
 pub fn choice(keyset: Option<&KeysetName>, token: Option<&str>) -> Result<KeysetChoice, ApiError> {
-    let choice = Choice { name: keyset.cloned(), token: token.map(str::to_owned), default: None };
+    let choice = Choice { name: keyset.cloned(), token: token.map(str::to_owned), ..Choice::default() };
     choice.to_choice().map_err(ApiError::bad_request)
 }

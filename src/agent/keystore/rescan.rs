@@ -47,7 +47,7 @@ pub(super) fn wanted(request: &ActRequest) -> Option<KeysetChoice> {
             let makes_a_token = options.new_token.as_ref().is_some_and(|_: &NewToken| true);
             // Of a token that is to be made nothing is there yet; of one that was begun the label is the keyset's name.
             let name = (options.token.is_none() && !makes_a_token).then(|| options.keyset.clone());
-            KeysetChoice { name, token: options.token, default: None }
+            KeysetChoice { name, token: options.token, ..KeysetChoice::default() }
         }
     };
     Some(choice)

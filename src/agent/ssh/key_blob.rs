@@ -1,6 +1,8 @@
 //! Public keys as SSH writes them: RFC 4253 §6.6 (RSA), RFC 5656 §3.1 (curves), RFC 8709 (Ed25519, host keys only), and
 //! OpenSSH's certificates of them (PROTOCOL.certkeys).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use const_oid::db::rfc5912;
 use der::Decode;
 use spki::{EncodePublicKey, SubjectPublicKeyInfoRef};
@@ -180,6 +182,15 @@ impl Key<'_> {
             Self::Ed25519(key) => writer.string(key),
         }
     }
+}
+
+/// A signing key's line as OpenSSH's `authorized_keys` and `allowed_signers` have it, from its DER `SubjectPublicKeyInfo`; `None`
+/// for a kind of key that SSH does not have.
+pub fn public_key_line(spki_der: &[u8], comment: &str) -> Option<String> {
+    let mut blob = Vec::new();
+    write_blob(spki_der, &mut Writer::new(&mut blob))?;
+    let kind = KeyBlob::read(&blob).ok()?.key.name();
+    Some(format!("{kind} {} {comment}", STANDARD.encode(&blob)).trim_end().to_owned())
 }
 
 /// Appends the key of a DER `SubjectPublicKeyInfo` as a blob; `None`, and nothing, when it is of no kind that tokens have.

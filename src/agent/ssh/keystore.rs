@@ -46,7 +46,7 @@ impl Keys for Keystore {
             self.log_in_with(&token, pin, usage)?;
         } else {
             let name = Some(meant.keyset.name.clone());
-            self.log_in(&KeysetChoice { name, token: Some(token), default: None }, usage)?;
+            self.log_in(&KeysetChoice { name, token: Some(token), ..KeysetChoice::default() }, usage)?;
         }
         if let Some(lifetime) = constraints.lifetime {
             self.bound_log_in(&meant.keyset.token, lifetime);

@@ -29,6 +29,7 @@ mod verification;
 mod wire;
 
 pub use card::{Card, Constraints};
+pub use key_blob::public_key_line;
 pub use refusal::Refusal;
 pub use request::{BindRequest, PassPhrase, Request, SignRequest};
 pub use signed_data::SignedData;

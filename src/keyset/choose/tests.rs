@@ -15,6 +15,7 @@ fn token(label: &str, serial: &str) -> TokenInfo {
         module: PathBuf::from("/usr/lib/softhsm/libsofthsm2.so"),
         pin_state: PinState::Ok,
         write_protected: false,
+        not_text: Vec::new(),
     }
 }
 
@@ -35,8 +36,8 @@ fn keyset(name: &str, token: TokenInfo) -> FoundKeyset {
 fn choice(name: Option<&str>, default: Option<&str>) -> KeysetChoice {
     KeysetChoice {
         name: name.map(|name| name.parse().unwrap()),
-        token: None,
         default: default.map(|name| name.parse().unwrap()),
+        ..KeysetChoice::default()
     }
 }
 

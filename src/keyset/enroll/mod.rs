@@ -10,6 +10,7 @@ mod desk;
 mod finish;
 mod install;
 mod letter_check;
+mod person_check;
 mod place;
 mod reply;
 mod request;
@@ -26,7 +27,7 @@ use crate::cmp::PkiMessage;
 use crate::letter::Letter;
 use crate::token::{KeysetName, SecurityLevel, TokenError};
 
-use super::{AuthorityAddress, ErrorKind, FoundKeyset, KeysetError, Person, TokenSelector, Tokens};
+use super::{AuthorityAddress, ErrorKind, FoundKeyset, Holder, KeysetError, Person, TokenSelector, Tokens};
 
 /// Enrolls with this letter: an `ir` or, with a recovery letter, a `krr`. What an enrollment with the same letter that
 /// was cut off has left is finished or cleaned up first.
@@ -83,6 +84,8 @@ pub struct EnrollOptions {
     pub token: Option<TokenSelector>,
     /// is there an SO PIN for the new token (`--so-pin-source`)? Then [`super::PinRequest::NewSoPin`] is asked.
     pub so_pin: bool,
+    /// `--replace-person`: may the letter be another person's than the keyset that it is enrolled into?
+    pub replace_person: bool,
 }
 
 /// How an enrollment ended. Faults of this machine are errors, not ends.
@@ -105,6 +108,10 @@ pub struct Enrolled {
     pub resumed: bool,
     /// encryption keys installed, the history included
     pub encryption_keys: usize,
+    /// the person whom the new certificates name
+    pub holder: Option<Holder>,
+    /// the same person's other keysets at this authority, as far as they are present: their certificates are superseded
+    pub supersedes: Vec<FoundKeyset>,
 }
 
 /// Why the keyset was not (re-)enrolled. `Display` is the whole sentence: "not re-enrolled: …".

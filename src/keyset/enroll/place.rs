@@ -5,7 +5,7 @@ use crate::token::{Module, PinState, TokenError, TokenInfo};
 
 use super::super::choose::{in_use, list_or, one_token, seen};
 use super::super::{FoundKeyset, KeysetError, TokenTrouble, Tokens};
-use super::{EnrollOptions, NewToken};
+use super::{EnrollOptions, NewToken, person_check};
 
 /// The place of a keyset that is to be enrolled.
 #[derive(Debug)]
@@ -67,6 +67,7 @@ pub(super) fn choose(tokens: &Tokens, letter: &Letter, options: &EnrollOptions) 
     let begun_with_letter = |keyset: &&FoundKeyset| keyset.pending_reference() == Some(letter.reference.as_str());
     if let Some(begun) = same_name.iter().find(begun_with_letter) {
         same_level(begun, options)?;
+        same_person(begun, letter, options)?;
         return Ok(Place::Resumed { token: begun.token.clone(), stands: begun.is_usable() });
     }
     if let Some(new_token) = &options.new_token {
@@ -157,7 +158,13 @@ fn may_be_enrolled_again(keyset: &FoundKeyset, letter: &Letter, options: &Enroll
             keyset.authority.name
         )));
     }
+    same_person(keyset, letter, options)?;
     same_level(keyset, options)
+}
+
+/// A keyset that stands is one person's.
+fn same_person(keyset: &FoundKeyset, letter: &Letter, options: &EnrollOptions) -> Result<(), KeysetError> {
+    person_check::check_letter(letter, options, keyset.holder().as_ref(), &keyset.described())
 }
 
 /// A keyset has one level, and what is on the token already keeps the one it was born with.

@@ -9,12 +9,15 @@ use crate::token::{Module, Pin, SecurityLevel, TokenError, TokenErrorKind, Token
 
 use super::super::index::{self, Card, PrivateIndex, Stage};
 use super::super::unlock::{believed, damaged, refuse_without_try};
-use super::super::{AuthorityAddress, KeysetError, Notice, Person, PinRequest, Step, Tokens};
+use super::super::{AuthorityAddress, FoundKeyset, KeysetError, Notice, Person, PinRequest, Step, Tokens};
 use super::abandon::{self, Rejection};
 use super::desk::Desk;
 use super::finish::{self, NewTokenPins};
 use super::place::Place;
-use super::{EnrollOptions, Enrolled, NotEnrolledReason, Stop, Trouble, install, letter_check, reply, request, so_pin};
+use super::{
+    EnrollOptions, Enrolled, NotEnrolledReason, Stop, Trouble, install, letter_check, person_check, reply, request,
+    so_pin,
+};
 
 const OPERATION: &str = "enroll";
 
@@ -157,6 +160,9 @@ impl Act<'_> {
         self.person.progress(Step::AwaitingReply);
         let installed = signing_spki(&desk).and_then(|signing_spki| {
             let reply = reply::exchange(self.carrier, self.letter, request, &signing_spki)?;
+            let holder = person_check::holder_on_token(&desk, &desk.index.keyset)?;
+            person_check::check_reply(&reply, self.letter, self.options, holder.as_ref())
+                .map_err(|reason| Trouble::bad(reason, Some(reply.message.clone())))?;
             crate::crash_point::reached("keyset.reply_here");
             install::install(&mut desk, self.letter, request, &reply, self.person, self.now)
         });
@@ -190,7 +196,24 @@ impl Act<'_> {
             found: format!("it is no longer on {}", info.name()),
         })?;
         let encryption_keys = keyset.encryption.len();
-        Ok(Enrolled { keyset, reenrolled, resumed, encryption_keys })
+        let holder = keyset.holder();
+        let supersedes = self.superseded_by(&keyset);
+        Ok(Enrolled { keyset, reenrolled, resumed, encryption_keys, holder, supersedes })
+    }
+
+    /// The same person's other keysets at this authority that can be seen.
+    fn superseded_by(&self, keyset: &FoundKeyset) -> Vec<FoundKeyset> {
+        match self.tokens.keysets() {
+            Ok((mut others, _)) => {
+                others.retain(|other| other.is_usable() && !other.is_at_the_place_of(keyset));
+                others.retain(|other| other.is_same_persons(keyset));
+                others
+            }
+            Err(error) => {
+                tracing::debug!(%error, "could not look for other keysets of this person");
+                Vec::new()
+            }
+        }
     }
 
     /// The authority is told in either case: if it has refused, that changes nothing; if it has failed, it gives the letter
@@ -263,6 +286,9 @@ impl Act<'_> {
             return Ok(());
         }
         let described = format!("{:?} on {}", card.name.as_str(), desk.token().info().name());
+        let holder = person_check::holder_on_token(desk, card)?;
+        person_check::check_letter(self.letter, self.options, holder.as_ref(), &described)
+            .map_err(NotEnrolledReason::Refused)?;
         let against = if desk.index.ca_sha256.0 != self.letter.ca_fingerprint {
             format!("cannot re-enroll the keyset {described}: it belongs to another authority than the letter")
         } else if self.letter.purpose() == Purpose::Recover {

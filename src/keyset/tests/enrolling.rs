@@ -12,7 +12,7 @@ fn encrypted_to(keyset: &FoundKeyset, place: usize) -> Vec<u8> {
 }
 
 fn reads(wallet: &Wallet, keyset: &str, message: &[u8], with: &'static str) {
-    let choice = KeysetChoice { name: Some(wallet.name(keyset)), token: None, default: None };
+    let choice = KeysetChoice { name: Some(wallet.name(keyset)), ..KeysetChoice::default() };
     let read = decrypt(&wallet.tokens, &choice, message, &mut Script::with(with)).unwrap();
     assert_eq!(read.content.as_slice(), b"a secret");
     assert_eq!(read.keyset, wallet.name(keyset).to_string());
@@ -119,20 +119,42 @@ fn a_forgotten_pin_the_whole_history_arrives_under_a_new_one() {
     let second = encrypted_to(&wallet.keyset("a"), 0);
     double.seen();
 
+    // The dates in certificates have whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
     let letter = double.letter(Purpose::Recover);
     let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("b"), &mut Script::with("87654321")));
     assert_eq!(enrolled.encryption_keys, 2);
+    assert_eq!(enrolled.supersedes, [wallet.keyset("a")]);
+    assert_eq!(enrolled.holder.unwrap().emails, ["user@example.org"]);
     assert_eq!(double.seen(), ["genm", "krr", "certConf"]);
     reads(&wallet, "b", &first, "87654321");
     reads(&wallet, "b", &second, "87654321");
     assert_eq!(show(&wallet.keyset("b")).unwrap().certificates[2].key_use, KeyUse::OlderEncryption);
 
-    // Both can read it: who does not say which is told so, before any PIN.
+    // Both can read it, and both are one person's: the newer one is taken, unless another is named.
+    let newest = decrypt(&wallet.tokens, &KeysetChoice::default(), &first, &mut Script::with("87654321"));
+    assert_eq!(newest.unwrap().keyset, wallet.name("b").as_str());
+    assert_eq!(wallet.tokens.choose(&KeysetChoice::default()).unwrap(), wallet.keyset("b"));
+    let choice = KeysetChoice { default: Some(wallet.name("a")), ..KeysetChoice::default() };
+    assert_eq!(
+        decrypt(&wallet.tokens, &choice, &first, &mut Script::with(PIN)).unwrap().keyset,
+        wallet.name("a").as_str()
+    );
+
+    // One that is hidden is taken by its name alone.
+    let hidden = vec![KeysetOnToken::of(&wallet.keyset("b"))];
+    let choice = KeysetChoice { hidden: hidden.clone(), ..KeysetChoice::default() };
+    assert_eq!(wallet.tokens.choose(&choice).unwrap(), wallet.keyset("a"));
+    let named = KeysetChoice { name: Some(wallet.name("b")), hidden: hidden.clone(), ..KeysetChoice::default() };
+    assert_eq!(wallet.tokens.choose(&named).unwrap(), wallet.keyset("b"));
+    let both = vec![KeysetOnToken::of(&wallet.keyset("a")), hidden[0].clone()];
+    let neither = KeysetChoice { hidden: both, ..KeysetChoice::default() };
+    let absent = wallet.tokens.choose(&neither).unwrap_err();
+    assert!(absent.kind() == ErrorKind::Absent && absent.to_string().contains("--all"), "{absent}");
     let mut nobody = Script::without(NoPin::Cancelled);
-    let refused = decrypt(&wallet.tokens, &KeysetChoice::default(), &first, &mut nobody).unwrap_err();
+    let refused = decrypt(&wallet.tokens, &neither, &first, &mut nobody).unwrap_err();
     assert_eq!((refused.kind(), nobody.asked.len()), (ErrorKind::Refused, 0), "{refused}");
-    let choice = KeysetChoice { default: Some(wallet.name("b")), ..KeysetChoice::default() };
-    assert!(decrypt(&wallet.tokens, &choice, &first, &mut Script::with("87654321")).is_ok());
+    assert!(refused.to_string().contains("--keyset"), "{refused}");
 }
 
 #[test]

@@ -89,7 +89,14 @@ impl Wallet {
     }
 
     pub fn again(&self, what: &str) -> EnrollOptions {
-        EnrollOptions { keyset: self.name(what), level: None, new_token: None, token: None, so_pin: false }
+        EnrollOptions {
+            keyset: self.name(what),
+            level: None,
+            new_token: None,
+            token: None,
+            so_pin: false,
+            replace_person: false,
+        }
     }
 
     pub fn onto(&self, token: &TokenInfo, what: &str) -> EnrollOptions {
@@ -97,7 +104,7 @@ impl Wallet {
     }
 
     pub fn keyset(&self, what: &str) -> FoundKeyset {
-        let choice = KeysetChoice { name: Some(self.name(what)), token: None, default: None };
+        let choice = KeysetChoice { name: Some(self.name(what)), ..KeysetChoice::default() };
         self.tokens.choose(&choice).unwrap()
     }
 

@@ -44,6 +44,46 @@ fn rules_are_told_before_any_pin_is_asked() {
 }
 
 #[test]
+fn another_persons_letter_replaces_no_keyset() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let other = Letter { email: "other@example.org".into(), ..double.letter(Purpose::Enroll) };
+    let text = at_once(&double, &wallet, &other, &wallet.again("a"), ErrorKind::Refused);
+    for part in ["User <user@example.org>'s", "<other@example.org>", "--replace-person"] {
+        assert!(text.contains(part), "{text}");
+    }
+    // Another name, or another case, is the same person.
+    let renamed =
+        Letter { user_name: "Renamed".into(), email: "User@Example.ORG".into(), ..double.letter(Purpose::Enroll) };
+    enrolled(run(&double, &wallet, &renamed, &wallet.again("a"), &mut Script::with(PIN)));
+}
+
+#[test]
+fn a_public_index_that_names_another_certificate_does_not_let_another_person_in() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let token = wallet.keyset("a").token;
+    // Somebody without the PIN takes the certificates away, so that nothing says whose the keyset is.
+    let public = index::public_indexes(&wallet.tokens.open(&token).unwrap()).unwrap().0.remove(0);
+    let mut value = serde_json::to_value(&public).unwrap();
+    value["revision"] = 1_000.into();
+    value["keyset"]["keys"]["signing"] = "00".into();
+    value["keyset"]["keys"]["encryption"] = serde_json::json!([]);
+    let unlock = wallet.tokens.open(&token).unwrap().unlock(pin(PIN)).unwrap();
+    let bytes = serde_json::to_vec(&value).unwrap();
+    unlock.token().put_data(index::APPLICATION, wallet.name("a").as_str(), &bytes, false).unwrap();
+    drop(unlock);
+    double.seen();
+    let other = Letter { email: "other@example.org".into(), ..double.letter(Purpose::Enroll) };
+    let not = not_enrolled(run(&double, &wallet, &other, &wallet.again("a"), &mut Script::with(PIN)));
+    assert!(
+        matches!(not.reason, NotEnrolledReason::Refused(_)) && not.to_string().contains("--replace-person"),
+        "{not}"
+    );
+    assert!(double.seen().is_empty(), "{not}");
+}
+
+#[test]
 fn a_token_of_that_label_with_somebodys_own_object_is_not_taken_for_one_that_was_begun() {
     let double = Double::new();
     let wallet = Wallet::new();

@@ -44,6 +44,28 @@ fn refused(bends: &[Bend]) {
     enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
 }
 
+#[test]
+fn certificates_of_another_person_are_not_installed_whatever_the_letter_says() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let token = wallet.keyset("a").token;
+    let (before, labels) = (wallet.inventory(&token, PIN), wallet.labels());
+    // The keyset is user@example.org's, as is all that this authority certifies.
+    for options in [wallet.on_new_token("b"), EnrollOptions { replace_person: true, ..wallet.again("a") }] {
+        let other = Letter { email: "other@example.org".into(), ..double.letter(Purpose::Enroll) };
+        if options.replace_person {
+            // That other people's certificates are meant was said.
+            enrolled(run(&double, &wallet, &other, &options, &mut Script::with(PIN)));
+            continue;
+        }
+        let not = not_enrolled(run(&double, &wallet, &other, &options, &mut Script::with(PIN)));
+        assert!(matches!(not.reason, NotEnrolledReason::BadReply(_)), "{not:?}");
+        assert!(not.to_string().contains("certifies") && not.to_string().contains("user@example.org"), "{not}");
+        assert_eq!(double.seen(), ["genm", "ir", "error"], "{not}");
+        assert_eq!((wallet.inventory(&token, PIN), wallet.labels()), (before.clone(), labels.clone()), "{not}");
+    }
+}
+
 /// The same reply from somebody who knows the temporary key, with something else in it. A [`Bend`]'s result.
 #[allow(clippy::unnecessary_wraps)] // so that it can end one
 fn rewritten(letter: &Letter, reply: &[u8], change: impl FnOnce(&mut Draft)) -> Result<Vec<u8>, CarrierError> {

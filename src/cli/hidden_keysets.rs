@@ -1,0 +1,75 @@
+//! The keysets that are hidden on this machine (`keyset forget`), in a file of their own in the user's state directory.
+//!
+//! Nothing that matters is in it: without the file every keyset is shown again, and no key is lost.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use super::exit::Failure;
+use super::output::{self, Content};
+use super::surroundings::state_home;
+use crate::keyset::{FoundKeyset, KeysetOnToken};
+
+/// The file's name in the state directory.
+const FILE: &str = "tokenkeep/hidden-keysets.json";
+
+/// The list on disk.
+#[derive(Debug)]
+pub struct HiddenKeysets {
+    /// `None` where there is no home directory
+    path: Option<PathBuf>,
+}
+
+impl HiddenKeysets {
+    /// `$XDG_STATE_HOME/tokenkeep/hidden-keysets.json`, else under `~/.local/state`.
+    pub fn of_this_user() -> Self {
+        Self { path: state_home().map(|home| home.join(FILE)) }
+    }
+
+    /// The hidden keysets; none where there is no file.
+    pub fn list(&self) -> Result<Vec<KeysetOnToken>, Failure> {
+        let Some(path) = &self.path else { return Ok(Vec::new()) };
+        let unreadable = |reason: String| {
+            Failure::usage(format!("cannot read the list of hidden keysets {}: {reason}", path.display()))
+                .with_remedy("remove the file; every keyset is shown then")
+        };
+        match fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(unreadable(error.to_string())),
+        }
+    }
+
+    /// Is this keyset in the list?
+    pub fn is_hidden(list: &[KeysetOnToken], keyset: &FoundKeyset) -> bool {
+        list.contains(&KeysetOnToken::of(keyset))
+    }
+
+    /// Hides a keyset, or shows it again. Answers whether that changed anything.
+    pub fn set(&self, keyset: &KeysetOnToken, hidden: bool) -> Result<bool, Failure> {
+        let mut list = self.list()?;
+        if list.contains(keyset) == hidden {
+            return Ok(false);
+        }
+        if hidden {
+            list.push(keyset.clone());
+        } else {
+            list.retain(|other| other != keyset);
+        }
+        let Some(path) = &self.path else {
+            return Err(Failure::usage("cannot hide a keyset: there is no home directory to note it in")
+                .with_remedy("set HOME or XDG_STATE_HOME"));
+        };
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::fault(format!("cannot write the list of hidden keysets {}: {error}", path.display()))
+        };
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        }
+        let mut text = serde_json::to_vec_pretty(&list).map_err(|error| failed(&error))?;
+        text.push(b'\n');
+        output::write(Some(path), &text, Content::Text)?;
+        Ok(true)
+    }
+}

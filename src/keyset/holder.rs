@@ -1,0 +1,111 @@
+//! The person a keyset belongs to, as letters and certificates name them; and the newest of one person's keysets.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::FoundKeyset;
+use crate::letter::Letter;
+use crate::pki::{Certificate, same_address};
+
+/// A person, by name and e-mail addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// the name to show
+    pub name: String,
+    /// the e-mail addresses
+    pub emails: Vec<String>,
+}
+
+impl Holder {
+    /// The person whom a letter is for, by its words.
+    pub fn of_letter(letter: &Letter) -> Self {
+        Self { name: letter.user_name.clone(), emails: vec![letter.email.clone()] }
+    }
+
+    /// The person whom a certificate names.
+    pub fn of_certificate(certificate: &Certificate) -> Self {
+        Self { name: certificate.display_name(), emails: certificate.emails() }
+    }
+
+    /// Is it the same person? An address decides, in upper or lower case, since a name may change and two people may
+    /// share one; the name counts only where one of the two has no address.
+    pub fn is_same_person(&self, other: &Self) -> bool {
+        if self.emails.is_empty() || other.emails.is_empty() {
+            return self.name == other.name;
+        }
+        self.emails.iter().any(|email| other.emails.iter().any(|another| same_address(email, another)))
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.name)?;
+        if self.emails.is_empty() { Ok(()) } else { write!(formatter, " <{}>", self.emails.join(", ")) }
+    }
+}
+
+impl FoundKeyset {
+    /// Its person, by the signing certificate, else by the current encryption certificate. Anybody who can write to the
+    /// token may have put another one there.
+    pub fn holder(&self) -> Option<Holder> {
+        let ids = self.signing.iter().chain(self.encryption.first());
+        let mut certificates = ids.filter_map(|id| Certificate::from_der(&self.certificate_of(id)?.der).ok());
+        certificates.next().map(|certificate| Holder::of_certificate(&certificate))
+    }
+
+    /// Is it the keyset of that name on that token?
+    pub(super) fn is_at_the_place_of(&self, other: &Self) -> bool {
+        self.name == other.name && self.token.serial == other.token.serial && self.token.label == other.token.label
+    }
+
+    /// Do both belong to the same person at the same authority, as far as their certificates say?
+    pub fn is_same_persons(&self, other: &Self) -> bool {
+        let same_authority = self.authority_sha256().is_some_and(|one| Some(one) == other.authority_sha256());
+        let holders = self.holder().zip(other.holder());
+        same_authority && holders.is_some_and(|(one, other)| one.is_same_person(&other))
+    }
+
+    /// The signing certificate, if the authority's certificate of this keyset verifies it.
+    fn certified_signing(&self) -> Option<Certificate> {
+        let authority = Certificate::from_der(self.authority_certificate()?).ok()?;
+        let signing = Certificate::from_der(&self.certificate_of(self.signing.as_ref()?)?.der).ok()?;
+        signing.verify_signature(&authority).ok().map(|()| signing)
+    }
+}
+
+/// The place in the list of the newest enrolled keyset, by the date that the authority put into its signing certificate.
+///
+/// `None` where the list has none, where two have the same date, and where not all that are enrolled belong to one person
+/// at one authority: then somebody has to say which is meant. Keysets whose first enrollment is not finished do not count.
+pub fn newest_of_one_person<'a>(keysets: impl Iterator<Item = &'a FoundKeyset>) -> Option<usize> {
+    let enrolled: Vec<_> = keysets.enumerate().filter(|(_, keyset)| keyset.is_usable()).collect();
+    let mut dated = Vec::new();
+    for (place, keyset) in &enrolled {
+        dated.push((keyset.certified_signing()?.not_before(), *place, *keyset));
+    }
+    let (date, place, newest) = dated.iter().max_by_key(|(date, ..)| *date)?;
+    let rivals = dated.iter().filter(|(other, ..)| other == date).count();
+    (rivals == 1 && enrolled.iter().all(|(_, keyset)| keyset.is_same_persons(newest))).then_some(*place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(name: &str, emails: &[&str]) -> Holder {
+        Holder { name: name.into(), emails: emails.iter().map(|&email| email.into()).collect() }
+    }
+
+    #[test]
+    fn an_address_decides_who_is_the_same_person() {
+        let jane = holder("Jane Doe", &["Jane@example.org", "jd@example.org"]);
+        assert!(jane.is_same_person(&holder("Jane Smith", &["jane@EXAMPLE.org"])), "renamed");
+        assert!(!jane.is_same_person(&holder("Jane Doe", &["jane@example.com"])), "another of that name");
+        assert!(jane.is_same_person(&holder("Jane Doe", &[])));
+        assert!(!jane.is_same_person(&holder("John Doe", &[])));
+        assert_eq!(jane.to_string(), "Jane Doe <Jane@example.org, jd@example.org>");
+        assert_eq!(holder("Jane Doe", &[]).to_string(), "Jane Doe");
+    }
+}

@@ -1,0 +1,78 @@
+//! Several keysets of one person, as after a recovery: the newest is taken where none is named, the one whose PIN is
+//! forgotten can be hidden, and mail goes to one's own newest key.
+
+use crate::support::office::Somebody;
+
+/// Somebody with the keyset `default`, whose PIN is forgotten, and after a recovery `second` with the PIN in `other.pin`.
+fn recovered() -> Somebody {
+    let somebody = Somebody::enrolled();
+    somebody.encrypts("old mail\n", "old.p7m");
+    somebody.recover("recovery.letter");
+    let line = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
+    let recovered = somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:other.pin"]].concat()).ok();
+    recovered.says("Superseded by it: the keyset \"default\"").says("ecdsa-sha2-");
+    somebody
+}
+
+#[test]
+fn after_a_recovery_the_newest_keyset_is_taken_where_none_is_named() {
+    let mut somebody = recovered();
+    somebody.machine.write("message.txt", "a message\n");
+    let with = |somebody: &Somebody, line: &str, pin: &str| {
+        let line: Vec<_> = line.split(' ').collect();
+        somebody.tokenkeep(&[&line[..], &["--pin-source", pin]].concat())
+    };
+    with(&somebody, "sign message.txt --out signed.p7m", "file:other.pin").ok().says("\"second\"");
+    assert_eq!(with(&somebody, "decrypt old.p7m", "file:other.pin").ok().out(), "old mail\n");
+    let encrypt = ["encrypt", "--to", &somebody.email, "--out", "new.p7m", "message.txt", "--json"];
+    let recipients = somebody.tokenkeep(&encrypt).ok().json();
+    assert_eq!(recipients["recipients"].as_array().unwrap().len(), 1, "one's own certificate once: {recipients}");
+    assert_eq!(with(&somebody, "decrypt new.p7m", "file:other.pin").ok().out(), "a message\n");
+
+    // Said otherwise, it is another one.
+    with(&somebody, "sign message.txt --keyset default --out signed.p7m", "file:pin").ok().says("\"default\"");
+    somebody.machine.set_environment("TOKENKEEP_KEYSET", "default");
+    with(&somebody, "sign message.txt --out signed.p7m", "file:pin").ok().says("\"default\"");
+    somebody.machine.unset_environment("TOKENKEEP_KEYSET");
+
+    // Another person's keyset beside them: nobody can know which is meant.
+    let path = somebody.machine.file("others.letter").display().to_string();
+    let email = format!("other.{}", somebody.email);
+    somebody.office.admin(&["issue", &email, "--name", "Other", "--letter-out", &path]).ok();
+    somebody.enroll_new("others.letter", "third").ok();
+    let refused = with(&somebody, "sign message.txt --out signed.p7m", "file:other.pin").fails_with(5);
+    refused.says("\"second\"").says("\"third\"").says("--keyset NAME");
+}
+
+#[test]
+fn a_forgotten_keyset_is_hidden_until_it_is_named() {
+    let somebody = recovered();
+    let forgotten = somebody.tokenkeep(&["keyset", "forget", "default", "--json"]).ok().json();
+    assert_eq!(forgotten["hidden"], true, "{forgotten}");
+    somebody.tokenkeep(&["keysets"]).ok().says("second").does_not_say("default");
+    somebody.tokenkeep(&["keysets", "--all"]).ok().says("second").says("hidden");
+    somebody.tokenkeep(&["keyset", "forget", "default"]).ok().says("already");
+    let decrypt = ["decrypt", "old.p7m", "--pin-source", "file:other.pin"];
+    assert_eq!(somebody.tokenkeep(&decrypt).ok().out(), "old mail\n");
+    // Named, it does what it did.
+    assert_eq!(somebody.reads("default", "pin", "old.p7m"), "old mail\n");
+
+    // What only a hidden one can read says so, before any PIN.
+    somebody.tokenkeep(&["keyset", "forget", "second"]).ok();
+    somebody.tokenkeep(&["decrypt", "old.p7m", "--pin-source", "file:no-such-file"]).fails_with(5).says("hidden");
+    somebody.tokenkeep(&["sign", "old.p7m", "--pin-source", "file:no-such-file"]).fails_with(3).says("--all");
+    somebody.tokenkeep(&["keyset", "forget", "second", "--undo"]).ok();
+    somebody.tokenkeep(&["keyset", "forget", "default", "--undo"]).ok();
+    somebody.tokenkeep(&["keysets"]).ok().says("second").says("default");
+    somebody.tokenkeep(&["keyset", "forget", "nobody"]).fails_with(3);
+}
+
+#[test]
+fn an_address_is_the_same_in_upper_and_lower_case() {
+    let somebody = Somebody::enrolled();
+    somebody.machine.write("message.txt", "a message\n");
+    let encrypt =
+        ["encrypt", "--to", &somebody.email.to_uppercase(), "--not-to-self", "--out", "mail.p7m", "message.txt"];
+    somebody.tokenkeep(&encrypt).ok().says("Encrypted to Example, Somebody");
+    assert_eq!(somebody.reads("default", "pin", "mail.p7m"), "a message\n");
+}
