@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -95,6 +96,10 @@ pub fn serve(
         let tls = tls::server_config(authority.tls_identity())?;
         let stop = stop.listen().map_err(ServiceError::Runtime)?;
         announce(&doors);
+        // A service manager that waits for it (systemd, Type=notify) starts what needs the authority after this.
+        if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+            tracing::warn!(%error, "cannot tell the service manager that the authority is ready");
+        }
         run(Arc::new(authority), listen.certificate_search, (http, https, control), tls, stop).await;
         Ok(())
     });

@@ -171,6 +171,14 @@ const COMMANDS: &[(&str, How)] = &[
     ("./softhsm-setup.sh && cargo run --release -- demo", Elsewhere(".ci/run")),
     ("./softhsm-setup.sh && cargo test", Elsewhere(".ci/run")),
     ("cargo install --locked --path .", Installs),
+    ("cargo build --release --locked && packaging/deb/build", Elsewhere(".ci/run")),
+    ("apt-get install ./tokenkeep_*.deb", Elsewhere("packaging/deb/try")),
+    ("mkdir -p ~/.config/softhsm2 ~/.local/share/softhsm2/tokens", Elsewhere("packaging/deb/try")),
+    (
+        "sed \"s|@TOKENDIR@|$HOME/.local/share/softhsm2/tokens|\" /usr/share/tokenkeep/hsm-config/softhsm2.conf > ~/.config/softhsm2/softhsm2.conf",
+        Elsewhere("packaging/deb/try"),
+    ),
+    ("cp -r /usr/share/tokenkeep/hsm-config .", Elsewhere("packaging/deb/try")),
     ("eval \"$(./softhsm-setup.sh)\"", Here),
     ("echo 'a message' > message.txt", Here),
     (

@@ -23,6 +23,7 @@ mod archive;
 mod at_the_prompt;
 mod audit_checkpoint;
 mod authority_crashes;
+mod authority_service;
 mod bad_replies;
 mod client_crashes;
 mod cmp_door;

@@ -1,0 +1,72 @@
+//! The authority as a system service: its unit is one that systemd takes, shut off from the rest of the machine, and
+//! what it starts reads its PIN as a credential and says when it is ready.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::authority::Authority;
+use crate::support::machine::Machine;
+use crate::support::witness::{present, skipped};
+
+/// The highest exposure that `systemd-analyze security` may find, in tenths: 0 is none, 100 a service without any limit.
+const HIGHEST_EXPOSURE: &str = "15";
+
+fn unit() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd/tokenkeep-authority.service");
+    fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn the_authoritys_unit_is_one_that_systemd_takes() {
+    if !present("systemd-analyze") {
+        return skipped("systemd-analyze is not installed");
+    }
+    let machine = Machine::new();
+    let unit = unit().replace("/usr/bin/tokenkeep", env!("CARGO_BIN_EXE_tokenkeep"));
+    // The manual page is the package's.
+    let unit: Vec<_> = unit.lines().filter(|line| !line.starts_with("Documentation=")).collect();
+    let unit = unit.join("\n");
+    machine.write("tokenkeep-authority.service", &unit);
+    let verify = ["verify", "--man=no", "./tokenkeep-authority.service"];
+    assert_eq!(machine.run("systemd-analyze", &verify, b"").ok().err(), "");
+    let threshold = format!("--threshold={HIGHEST_EXPOSURE}");
+    let security = ["security", "--offline=yes", &threshold, "./tokenkeep-authority.service"];
+    machine.run("systemd-analyze", &security, b"").ok();
+    machine.write(
+        "tokenkeep-authority.service",
+        unit.replace("ProtectSystem=strict\n", "").replace("PrivateTmp=yes\n", ""),
+    );
+    assert_ne!(
+        machine.run("systemd-analyze", &security, b"").code(),
+        0,
+        "a service that is less shut off is told apart"
+    );
+}
+
+#[test]
+fn what_the_unit_starts_reads_its_credential_and_says_when_it_is_ready() {
+    let machine = Machine::new();
+    let _authority = Authority::init(&machine);
+    fs::create_dir(machine.file("credentials")).unwrap();
+    fs::rename(machine.file("authority.pin"), machine.file("credentials/authority.pin")).unwrap();
+    let unit = unit();
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/tokenkeep ")).unwrap();
+    let start = start.replace("/etc/tokenkeep/authority.toml", "authority.toml");
+    let manager = UnixDatagram::bind(machine.file("notify")).unwrap();
+    manager.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+    let (credentials, notify) = (machine.file("credentials"), machine.file("notify"));
+    let environment =
+        [("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap()), ("NOTIFY_SOCKET", notify.to_str().unwrap())];
+    let arguments: Vec<_> = start.split(' ').collect();
+    let mut child = machine.start_tokenkeep(&arguments, "authority.log", &environment);
+    let mut message = [0; 256];
+    let length = manager.recv(&mut message);
+    let log = Authority::log(&machine);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let length = length.unwrap_or_else(|error| panic!("nothing was said to the manager: {error}\n{log}"));
+    assert!(String::from_utf8_lossy(&message[..length]).contains("READY=1"), "{log}");
+    assert!(log.contains("Serving on"), "{log}");
+}
