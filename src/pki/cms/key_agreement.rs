@@ -34,8 +34,8 @@ impl Agreement {
     }
 }
 
-/// A recipient, with what they need, or what about it is not supported.
-pub(super) type AgreeingRecipient = (CertificateId, Result<Agreement, String>);
+/// A recipient, if it can be read who that is, with what they need, or what about it is not supported.
+pub(super) type AgreeingRecipient = (Option<CertificateId>, Result<Agreement, String>);
 
 /// Hash of the KDF, kind of key wrap, and the ECC-CMS-SharedInfo that binds both.
 #[derive(Clone, Debug)]
@@ -140,22 +140,29 @@ pub(super) fn read(info: Element<'_>) -> Result<Vec<AgreeingRecipient>, PkiError
     let peer = originator_key(originator)?;
     let encrypted_keys = parts.required(SEQUENCE)?.inside(WHAT).all()?;
     parts.end()?;
-    encrypted_keys
-        .into_iter()
-        .map(|encrypted_key| {
-            let mut parts = Elements::of(encrypted_key.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
-            let id = recipient_id(parts.any()?)?;
-            let wrapped_key = parts.required(OCTET_STRING)?.value.to_vec();
-            parts.end()?;
-            let agreement = match (&method, &peer) {
-                (Ok(method), Ok(peer)) => {
-                    Ok(Agreement { peer_public_key: peer.clone(), method: method.clone(), wrapped_key })
-                }
-                (Err(reason), _) | (_, Err(reason)) => Err(reason.clone()),
-            };
-            Ok((id, agreement))
-        })
-        .collect()
+    let agreement = |encrypted_key: Element<'_>| {
+        let (id, wrapped_key) = match recipient_and_key(encrypted_key) {
+            Ok(read) => read,
+            Err(error) => return (None, Err(error.to_string())),
+        };
+        let agreement = match (&method, &peer) {
+            (Ok(method), Ok(peer)) => {
+                Ok(Agreement { peer_public_key: peer.clone(), method: method.clone(), wrapped_key })
+            }
+            (Err(reason), _) | (_, Err(reason)) => Err(reason.clone()),
+        };
+        (Some(id), agreement)
+    };
+    Ok(encrypted_keys.into_iter().map(agreement).collect())
+}
+
+/// `RecipientEncryptedKey`: whose it is, and the wrapped content key.
+fn recipient_and_key(encrypted_key: Element<'_>) -> Result<(CertificateId, Vec<u8>), PkiError> {
+    let mut parts = Elements::of(encrypted_key.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
+    let id = recipient_id(parts.any()?)?;
+    let wrapped_key = parts.required(OCTET_STRING)?.value.to_vec();
+    parts.end()?;
+    Ok((id, wrapped_key))
 }
 
 /// `KeyAgreeRecipientIdentifier`: by certificate, or `[0]` `RecipientKeyIdentifier` with the key identifier first.

@@ -99,15 +99,16 @@ impl RecipientInfo {
         let mut all = Vec::new();
         for element in recipient_infos.inside(WHAT).all()? {
             match element.tag() {
-                SEQUENCE => all.push(Self::of_key_transport(element)?),
+                SEQUENCE => all.push(Self::of_key_transport(element).unwrap_or_else(|error| Self::unreadable(&error))),
                 tag if tag == context_constructed(1) => {
-                    for (id, agreement) in key_agreement::read(element)? {
+                    let agreements = key_agreement::read(element).map_err(|error| all.push(Self::unreadable(&error)));
+                    for (id, agreement) in agreements.unwrap_or_default() {
                         all.push(match agreement {
                             Ok(agreement) => Self {
-                                recipient: Recipient { id: Some(id), kind: RecipientKind::KeyAgreement },
+                                recipient: Recipient { id, kind: RecipientKind::KeyAgreement },
                                 encrypted_key: EncryptedKey::Agreed(agreement),
                             },
-                            Err(reason) => Self::out_of_reach(Some(id), reason),
+                            Err(reason) => Self::out_of_reach(id, reason),
                         });
                     }
                 }
@@ -131,6 +132,11 @@ impl RecipientInfo {
             EncryptedKey::Agreed(agreement) => agreement.wrapped_key(),
             EncryptedKey::OutOfReach => &[],
         }
+    }
+
+    /// One that cannot be read hides no other.
+    fn unreadable(error: &PkiError) -> Self {
+        Self::out_of_reach(None, format!("a recipient that cannot be read: {error}"))
     }
 
     fn out_of_reach(id: Option<CertificateId>, reason: impl Into<String>) -> Self {

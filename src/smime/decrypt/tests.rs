@@ -234,6 +234,52 @@ fn what_is_not_supported_is_said_before_a_key_is_asked() {
     );
 }
 
+/// The same message with other `RecipientInfo`s: what is made of the bytes of its own.
+fn with_recipients(cms: &[u8], change: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let (_, enveloped) = open_content_info(cms, WHAT).unwrap();
+    let parts = Elements::of(&enveloped, WHAT).any().unwrap().inside(WHAT).all().unwrap();
+    let infos = element(SET, &[&change(parts[1].value)]);
+    let rest: Vec<&[u8]> = parts[2..].iter().map(|part| part.whole).collect();
+    let enveloped = element(SEQUENCE, &[&[parts[0].whole, &infos][..], &rest].concat());
+    crate::pki::cms::content_info(const_oid::db::rfc5911::ID_ENVELOPED_DATA, &enveloped)
+}
+
+#[test]
+fn one_recipient_that_cannot_be_read_hides_no_other() {
+    let unreadable = [
+        element(SEQUENCE, &[]),
+        element(SEQUENCE, &[&element(INTEGER, &[&[0]]), &element(SEQUENCE, &[&[0x31, 0]])]),
+        element(context_constructed(1), &[&element(INTEGER, &[&[3]])]),
+        element(context_constructed(2), &[]),
+        element(context_constructed(7), &[&[4, 0]]),
+    ];
+    for key in [SoftwareKey::rsa(), SoftwareKey::p256()] {
+        let certificate = recipient(&key);
+        let cms = encrypt(CONTENT, std::slice::from_ref(&certificate), Cipher::Aes256Cbc).unwrap();
+        for (first, last) in [(&unreadable[..], &[][..]), (&[], &unreadable)] {
+            let changed = with_recipients(&cms, |own| [&first.concat()[..], own, &last.concat()].concat());
+            assert_eq!(**open(&changed, &key, &certificate).unwrap().content, *CONTENT);
+            let message = EncryptedMessage::parse(&Message::read(&changed).unwrap()).unwrap();
+            let unsupported = |recipient: &&Recipient| {
+                recipient.id.is_none() && matches!(recipient.kind, RecipientKind::Unsupported(_))
+            };
+            assert_eq!(message.recipients().iter().filter(unsupported).count(), unreadable.len());
+        }
+    }
+    // Within one key agreement, too: the keys for its recipients are its last element.
+    let key = SoftwareKey::p256();
+    let certificate = recipient(&key);
+    let cms = encrypt(CONTENT, std::slice::from_ref(&certificate), Cipher::Aes256Cbc).unwrap();
+    let changed = with_recipients(&cms, |own| {
+        let parts = Elements::of(own, WHAT).any().unwrap().inside(WHAT).all().unwrap();
+        let (keys, before) = parts.split_last().unwrap();
+        let keys = element(SEQUENCE, &[&element(SEQUENCE, &[&[0x31, 0]]), keys.value]);
+        let before: Vec<&[u8]> = before.iter().map(|part| part.whole).collect();
+        element(context_constructed(1), &[&before[..], &[&keys]].concat())
+    });
+    assert_eq!(**open(&changed, &key, &certificate).unwrap().content, *CONTENT);
+}
+
 #[test]
 fn broken_messages_are_refused() {
     let key = SoftwareKey::rsa();
