@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use tokenkeep::pki::Certificate;
-use tokenkeep::smime::{EncryptedMessage, KeyOperation, KeyResult, Message, from_entity, to_entity, verify};
+use tokenkeep::smime::{
+    EncryptedMessage, KeyOperation, KeyResult, Message, from_entity, judge_sender, shown_fields, to_entity, verify,
+};
 
 static AUTHORITY: LazyLock<Certificate> = LazyLock::new(|| {
     let pem = include_bytes!("../../tests/corpus/cms/keys/authority.pem");
@@ -19,6 +21,14 @@ fuzz_target!(|data: &[u8]| {
     let Ok(message) = Message::read(data) else { return };
     if let Ok(verified) = verify(&message, Some(b"content"), &[], &[], AUTHORITY.not_before()) {
         assert!(!verified.is_good());
+        let sender = judge_sender(&message.header, &message, &verified);
+        // Who names a sender without a problem has named a signer.
+        if let Some(sender) = sender.filter(|sender| sender.problem.is_none()) {
+            let address = sender.address.expect("an address");
+            let is_it = |email: &String| email.eq_ignore_ascii_case(&address);
+            assert!(verified.signers.iter().flat_map(|signer| &signer.emails).any(is_it));
+        }
+        let _ = shown_fields(&message.header, Some((&message, &verified)));
     }
     if let Ok(encrypted) = EncryptedMessage::parse(&message) {
         for place in 0..encrypted.recipients().len().min(4) {

@@ -1,85 +1,48 @@
-//! MIME entities (RFC 2045), as far as S/MIME needs them: headers, transfer encodings, the parts of a multipart.
+//! MIME entities (RFC 2045), as far as S/MIME needs them: transfer encodings, the parts of a multipart, and a file as one.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// A MIME entity: headers, unfolded, and the body as it is.
+use super::header::{Header, MediaType, take_line, transfer_encoding};
+
+/// A MIME entity: its header, and the body as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entity<'a> {
-    headers: Vec<(String, String)>,
+    pub(super) header: Header,
     pub(super) body: &'a [u8],
 }
 
-/// A Content-Type header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MediaType {
-    /// type/subtype, lower case
-    pub(super) kind: String,
-    parameters: Vec<(String, String)>,
-}
-
-impl MediaType {
-    /// The parameter of this name (lower case).
-    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
-    }
-}
-
 impl<'a> Entity<'a> {
-    /// An entity with at least a Content-Type header; lines may end with CR LF or LF.
-    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let mut headers: Vec<(String, String)> = Vec::new();
-        let mut rest = bytes;
-        loop {
-            let (line, after) = take_line(rest);
-            if line.is_empty() {
-                rest = after;
-                break;
-            }
-            if after.is_empty() {
-                return None;
-            }
-            let line = std::str::from_utf8(line).ok()?;
-            if line.starts_with([' ', '\t']) {
-                let (_, value) = headers.last_mut()?;
-                value.push(' ');
-                value.push_str(line.trim());
-            } else {
-                let (name, value) = line.split_once(':')?;
-                if name.is_empty() || name.contains(|char: char| !char.is_ascii_graphic()) {
-                    return None;
-                }
-                headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-            }
-            rest = after;
-        }
-        let entity = Self { headers, body: rest };
-        entity.header("content-type")?;
-        Some(entity)
+    /// The entity that these bytes are. The error says for people why they are none.
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
+        Header::parse(bytes).map(|(header, body)| Self { header, body })
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    /// Its type; none where the header has none (`text/plain` then, RFC 2045 §5.2).
+    pub(super) fn content_type(&self) -> Result<Option<MediaType>, String> {
+        self.header.only("Content-Type")?.map(MediaType::parse).transpose()
     }
 
-    pub(super) fn content_type(&self) -> MediaType {
-        let header = self.header("content-type").unwrap_or("text/plain");
-        let mut pieces = split_parameters(header).into_iter();
-        let kind = pieces.next().unwrap_or_default().trim().to_ascii_lowercase();
-        let parameters = pieces.filter_map(|piece| {
-            let (name, value) = piece.split_once('=')?;
-            Some((name.trim().to_ascii_lowercase(), unquote(value.trim())))
-        });
-        MediaType { kind, parameters: parameters.collect() }
+    /// The name of the file that it is, in Content-Disposition or Content-Type.
+    pub(super) fn file_name(&self) -> Option<String> {
+        let disposition = self.header.only("Content-Disposition").ok().flatten().map(MediaType::parse);
+        let name = disposition.and_then(|disposition| Some(disposition.ok()?.parameter("filename")?.to_owned()));
+        name.or_else(|| Some(self.content_type().ok()??.parameter("name")?.to_owned()))
     }
 
-    fn transfer_encoding(&self) -> String {
-        self.header("content-transfer-encoding").unwrap_or("7bit").to_ascii_lowercase()
+    fn transfer_encoding(&self) -> Option<String> {
+        let value = self.header.only("Content-Transfer-Encoding").ok()?;
+        Some(value.map_or_else(|| "7bit".to_owned(), transfer_encoding))
+    }
+
+    /// Whether the body stands there as it is: the only way for a multipart (RFC 2045 §6.4).
+    pub(super) fn is_unencoded(&self) -> bool {
+        matches!(self.transfer_encoding().as_deref(), Some("7bit" | "8bit" | "binary"))
     }
 
     /// The body without its transfer encoding; none if that is damaged or unknown.
     pub(super) fn decoded_body(&self) -> Option<Vec<u8>> {
-        match self.transfer_encoding().as_str() {
+        match self.transfer_encoding()?.as_str() {
             "base64" => decode_base64(self.body),
             "quoted-printable" => decode_quoted_printable(self.body),
             "7bit" | "8bit" | "binary" => Some(self.body.to_vec()),
@@ -108,79 +71,54 @@ pub fn to_entity(content: &[u8]) -> Vec<u8> {
 /// The file in a MIME entity that has just one part, decoded; none if it is no such entity. Text that is not encoded
 /// comes with the line ends of this system, LF.
 pub fn from_entity(entity: &[u8]) -> Option<Vec<u8>> {
-    let entity = Entity::parse(entity)?;
-    let kind = entity.content_type().kind;
+    let entity = Entity::parse(entity).ok()?;
+    let kind = entity.content_type().ok()??.kind;
     if kind.starts_with("multipart/") || kind.starts_with("message/") || kind.contains("pkcs7") {
         return None;
     }
     let body = entity.decoded_body()?;
-    if kind.starts_with("text/") && matches!(entity.transfer_encoding().as_str(), "7bit" | "8bit") {
+    if kind.starts_with("text/") && matches!(entity.transfer_encoding()?.as_str(), "7bit" | "8bit") {
         return Some(without_carriage_returns(&body));
     }
     Some(body)
 }
 
-/// The parts of a multipart body: what stands between its delimiters, the line end before each delimiter left out
-/// (RFC 2046 §5.1.1).
-pub(super) fn split_multipart<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
+/// A multipart's body, taken apart.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Multipart<'a> {
+    /// What stands between its delimiters, the line end before each delimiter left out (RFC 2046 §5.1.1).
+    pub(super) parts: Vec<&'a [u8]>,
+    /// What follows the last delimiter.
+    pub(super) epilogue: &'a [u8],
+}
+
+/// Parts of one multipart that are read.
+const MOST_PARTS: usize = 1000;
+
+/// Takes a multipart's body apart at its boundary. A delimiter may have white space after it.
+pub(super) fn split_multipart<'a>(body: &'a [u8], boundary: &str) -> Multipart<'a> {
     let delimiter = format!("--{boundary}");
-    let (mut parts, mut begin, mut rest) = (Vec::new(), None, body);
-    while !rest.is_empty() {
+    let (mut multipart, mut begin, mut rest) = (Multipart::default(), None, body);
+    while !rest.is_empty() && multipart.parts.len() < MOST_PARTS {
         let position = body.len() - rest.len();
         let (line, after) = take_line(rest);
-        if let Some(tail) = line.strip_prefix(delimiter.as_bytes())
-            && tail.trim_ascii_start().iter().all(|byte| *byte == b'-')
-        {
-            if let Some(begin) = begin {
-                let part = body.get(begin..position).unwrap_or_default();
-                let part = part.strip_suffix(b"\n").unwrap_or(part);
-                parts.push(part.strip_suffix(b"\r").unwrap_or(part));
-            }
-            if tail.starts_with(b"--") {
-                break;
-            }
-            begin = Some(body.len() - after.len());
-        }
         rest = after;
-    }
-    parts
-}
-
-/// One line without its end, and what follows.
-fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let end = bytes.iter().position(|byte| *byte == b'\n');
-    let (line, rest) = match end.and_then(|end| bytes.split_at_checked(end)) {
-        Some((line, rest)) => (line, rest.get(1..).unwrap_or_default()),
-        None => (bytes, &[][..]),
-    };
-    (line.strip_suffix(b"\r").unwrap_or(line), rest)
-}
-
-/// At semicolons outside of quotes.
-fn split_parameters(header: &str) -> Vec<String> {
-    let (mut pieces, mut quoted, mut escaped) = (vec![String::new()], false, false);
-    for char in header.chars() {
-        match char {
-            ';' if !quoted => {
-                pieces.push(String::new());
-                continue;
-            }
-            '"' if !escaped => quoted = !quoted,
-            _ => {}
+        let tail = line.strip_prefix(delimiter.as_bytes()).map(<[u8]>::trim_ascii_end);
+        let Some(is_last) = tail.filter(|tail| tail.is_empty() || *tail == b"--").map(|tail| !tail.is_empty()) else {
+            continue;
+        };
+        if let Some(begin) = begin {
+            let part = body.get(begin..position).unwrap_or_default();
+            let part = part.strip_suffix(b"\n").unwrap_or(part);
+            multipart.parts.push(part.strip_suffix(b"\r").unwrap_or(part));
         }
-        escaped = char == '\\' && !escaped;
-        if let Some(last) = pieces.last_mut() {
-            last.push(char);
+        if is_last {
+            multipart.epilogue = rest;
+            break;
         }
+        begin = Some(body.len() - after.len());
     }
-    pieces
-}
-
-fn unquote(value: &str) -> String {
-    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inside) => inside.replace("\\\"", "\"").replace("\\\\", "\\"),
-        None => value.to_owned(),
-    }
+    multipart
 }
 
 /// Every line ended by CR LF; what is so already stays as it is.
@@ -289,7 +227,7 @@ mod tests {
     fn headers_are_read_as_mailers_write_them() {
         let text = b"Subject: x\ncontent-TYPE: Multipart/Signed;\n\tprotocol=\"a;b\"; micalg=sha-256;\n boundary=\"q\\\"r\"\n\nbody";
         let entity = Entity::parse(text).unwrap();
-        let content_type = entity.content_type();
+        let content_type = entity.content_type().unwrap().unwrap();
         assert_eq!(content_type.kind, "multipart/signed");
         assert_eq!(content_type.parameter("protocol"), Some("a;b"));
         assert_eq!(content_type.parameter("boundary"), Some("q\"r"));
@@ -303,8 +241,13 @@ mod tests {
     #[test]
     fn parts_are_what_lies_between_delimiters() {
         let body = b"preamble\r\n--b\r\none\r\n\r\n--b \r\ntwo\n--bb\nstill two\n--b--\r\nepilogue\r\n--b\r\n";
-        assert_eq!(split_multipart(body, "b"), [&b"one\r\n"[..], b"two\n--bb\nstill two"]);
-        assert!(split_multipart(b"nothing", "b").is_empty());
+        let multipart = split_multipart(body, "b");
+        assert_eq!(multipart.parts, [&b"one\r\n"[..], b"two\n--bb\nstill two"]);
+        assert_eq!(multipart.epilogue, b"epilogue\r\n--b\r\n");
+        assert!(split_multipart(b"nothing", "b").parts.is_empty());
+        // White space after a boundary, LF alone, no line end at all; what only begins like a delimiter is text.
+        let body = b"--b\t \none\n--b-\n--b -- \n--b-- \t";
+        assert_eq!(split_multipart(body, "b").parts, [&b"one\n--b-\n--b -- "[..]]);
     }
 
     proptest::proptest! {

@@ -1,11 +1,14 @@
 //! The three forms of a message: DER, PEM and S/MIME; told apart on reading, chosen on writing.
 
+mod read;
+
 use const_oid::db::rfc5911;
 use der::pem::LineEnding;
 use sha2::{Digest, Sha256};
 
 use super::SmimeError;
-use super::entity::{Entity, fold_base64, split_multipart, to_canonical_lines};
+use super::entity::{fold_base64, to_canonical_lines};
+use super::header::Header;
 use crate::pki::PkiError;
 use crate::pki::cms::tlv::{Elements, OBJECT_IDENTIFIER, SEQUENCE, header};
 use crate::pki::oid::ContentType;
@@ -75,20 +78,18 @@ pub struct Message {
     pub cms: Vec<u8>,
     /// The first part of a `multipart/signed`, as it was signed: with its MIME headers, lines ended by CR LF.
     pub detached_content: Option<Vec<u8>>,
+    /// The header of the mail that it came in, which nobody signed; empty for DER and PEM.
+    pub header: Header,
+    /// What the input has besides the message, in words ("a text/plain part"). It is not read, and nobody signed it.
+    pub outside: Vec<String>,
 }
 
 impl Message {
-    /// Finds out what `bytes` are. The PEM labels CMS and PKCS7 are taken, and those of `gpgsm`; so are base64 and binary MIME bodies.
+    /// Finds out what `bytes` are, by their outermost structure: DER; a mail or MIME entity, if they begin with a header
+    /// that has a Content-Type; PEM, if their first line that is not blank begins a block (the labels CMS and PKCS7, and those
+    /// of `gpgsm`). In a mail the signed or encrypted part may lie in a `multipart/mixed`, as mailing lists do it.
     pub fn read(bytes: &[u8]) -> Result<Self, SmimeError> {
-        let (format, cms, detached_content) = if bytes.first() == Some(&SEQUENCE) {
-            (Format::Der, bytes.to_vec(), None)
-        } else if let Some(der) = read_pem(bytes)? {
-            (Format::Pem, der, None)
-        } else {
-            let (cms, detached_content) = read_smime(bytes)?;
-            (Format::Smime, cms, detached_content)
-        };
-        Ok(Self { format, kind: Kind::of(&cms)?, cms, detached_content })
+        read::read(bytes)
     }
 
     /// Writes a DER `ContentInfo` in the given form. For a detached signature in the form S/MIME, `content` is the signed
@@ -112,55 +113,6 @@ impl Message {
             )
             .into_bytes()),
         }
-    }
-}
-
-/// The first PEM block that can hold a message, if there is one. Text around it is allowed.
-fn read_pem(bytes: &[u8]) -> Result<Option<Vec<u8>>, SmimeError> {
-    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(None) };
-    for label in ["CMS", "PKCS7", "PKCS #7 SIGNED DATA", "SIGNED MESSAGE", "ENCRYPTED MESSAGE"] {
-        let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
-        let Some((_, rest)) = text.split_once(&begin) else { continue };
-        let (body, _) =
-            rest.split_once(&end).ok_or_else(|| SmimeError::Unreadable("its PEM text has no end".into()))?;
-        return super::entity::decode_base64(body.as_bytes())
-            .map(Some)
-            .ok_or_else(|| SmimeError::Unreadable("its PEM text is damaged".into()));
-    }
-    Ok(None)
-}
-
-/// A MIME message with one CMS structure, and the content of a `multipart/signed`.
-fn read_smime(bytes: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>), SmimeError> {
-    let unreadable = |reason: &str| SmimeError::Unreadable(reason.to_owned());
-    let entity = Entity::parse(bytes).ok_or_else(|| unreadable("it is neither DER, nor PEM, nor S/MIME"))?;
-    let content_type = entity.content_type();
-    match content_type.kind.as_str() {
-        "application/pkcs7-mime"
-        | "application/x-pkcs7-mime"
-        | "application/pkcs7-signature"
-        | "application/x-pkcs7-signature" => {
-            let cms = entity.decoded_body().ok_or_else(|| unreadable("its transfer encoding is damaged"))?;
-            Ok((cms, None))
-        }
-        "multipart/signed" => {
-            let boundary = content_type.parameter("boundary").ok_or_else(|| unreadable("it names no boundary"))?;
-            let parts = split_multipart(entity.body, boundary);
-            let [content, signature] = parts.as_slice() else {
-                return Err(unreadable("a signed message has two parts, this one has not"));
-            };
-            let signature = Entity::parse(signature).ok_or_else(|| unreadable("its signature has no headers"))?;
-            if !matches!(
-                signature.content_type().kind.as_str(),
-                "application/pkcs7-signature" | "application/x-pkcs7-signature"
-            ) {
-                return Err(unreadable("its second part is no S/MIME signature"));
-            }
-            let cms =
-                signature.decoded_body().ok_or_else(|| unreadable("its signature's transfer encoding is damaged"))?;
-            Ok((cms, Some(to_canonical_lines(content))))
-        }
-        other => Err(unreadable(&format!("it is a message of the type {other:?}, not signed or encrypted"))),
     }
 }
 
@@ -204,5 +156,7 @@ fn micalg(cms: &[u8]) -> &'static str {
     if announces_sha384().unwrap_or(false) { "sha-384" } else { "sha-256" }
 }
 
+#[cfg(test)]
+mod mails;
 #[cfg(test)]
 mod tests;

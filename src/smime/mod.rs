@@ -15,7 +15,9 @@ mod decrypt;
 mod encrypt;
 mod entity;
 mod error;
+mod header;
 mod message;
+mod sender;
 mod sign;
 mod verify;
 
@@ -26,6 +28,8 @@ pub use decrypt::{EncryptedKey, EncryptedMessage, OpenError, Opened};
 pub use encrypt::{Cipher, encrypt};
 pub use entity::{from_entity, to_entity};
 pub use error::SmimeError;
+pub use header::{AddressError, Header};
 pub use message::{Format, Kind, Message};
+pub use sender::{SenderProblem, SenderReport, ShownField, header_around, judge_sender, shown_fields};
 pub use sign::{Placement, Signing, prepare, sign};
 pub use verify::{SignerReport, Verdict, Verified, verify};

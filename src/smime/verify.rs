@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::entity::to_canonical_lines;
 use super::{Kind, Message, SmimeError};
 use crate::pki::cms::{SignatureCheck, SignedMessage};
 use crate::pki::oid::ContentType;
@@ -99,7 +100,12 @@ pub fn verify(
         return Err(SmimeError::WrongKind { act: "verify", found: "encrypted, not signed" });
     }
     let signed = SignedMessage::parse(&message.cms)?;
-    let detached = message.detached_content.as_deref().or(detached);
+    let detached = match (message.detached_content.as_deref(), detached) {
+        (Some(own), Some(given)) if own != given && own != to_canonical_lines(given) => {
+            return Err(SmimeError::Unreadable("it has another content inside than the one given".into()));
+        }
+        (own, given) => own.or(given),
+    };
     let content = signed.content().or(detached).ok_or(SmimeError::NoContent)?;
     let intermediates: Vec<Certificate> = known.iter().chain(signed.certificates()).cloned().collect();
     let signers = signed.verify(detached, known)?.into_iter().map(|check| report(check, &intermediates, anchors, now));

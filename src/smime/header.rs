@@ -1,0 +1,157 @@
+//! Header sections of mails and MIME entities (RFC 5322 §2.2, RFC 2045), as mailers really write them, and the structured
+//! fields among them: content types with their parameters (RFC 2231), transfer encodings.
+//!
+//! Tolerated is what every reader takes the same way: 8-bit text, a space before the colon, comments, an mbox's From line.
+//! What two readers could take for two different headers (a line that is no field, a bare CR) is refused.
+
+mod address;
+mod structured;
+
+pub use address::AddressError;
+pub(super) use address::one_address;
+pub(super) use structured::{MediaType, transfer_encoding};
+
+/// Fields in one header section; no mail comes near.
+const MOST_FIELDS: usize = 1000;
+
+/// A header section: its fields in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    fields: Vec<Field>,
+}
+
+/// A header field, unfolded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Field {
+    /// The name as it is written, without white space.
+    name: String,
+    /// The value, without the white space around it. Bytes that are not UTF-8 are replaced by U+FFFD.
+    value: String,
+}
+
+impl Header {
+    /// The header section that begins `bytes`, and the body after it. Lines end with CR LF or LF. An mbox's From line may
+    /// come first. The error says which line is no header field, for people.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Self, &[u8]), String> {
+        let mut fields: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut rest = bytes;
+        while let (line, after) = take_line(rest)
+            && is_mbox_line(line)
+        {
+            rest = after;
+        }
+        while !rest.is_empty() {
+            let (line, after) = take_line(rest);
+            rest = after;
+            if line.is_empty() {
+                break;
+            }
+            let before = fields.len();
+            let no_field = || format!("what follows the first {before} fields of its header is no header field");
+            if line.contains(&b'\r') || fields.len() >= MOST_FIELDS {
+                return Err(no_field());
+            }
+            if line.first().is_some_and(|first| matches!(first, b' ' | b'\t')) {
+                let Some((_, value)) = fields.last_mut() else { return Err(no_field()) };
+                value.extend_from_slice(line);
+            } else {
+                let (name, value) = split_field(line).ok_or_else(no_field)?;
+                fields.push((name.to_owned(), value.to_vec()));
+            }
+        }
+        let text = |value: Vec<u8>| String::from_utf8_lossy(&value).trim().to_owned();
+        let fields = fields.into_iter().map(|(name, value)| Field { name, value: text(value) }).collect();
+        Ok((Self { fields }, rest))
+    }
+
+    /// The values of all fields of this name, in their order. Upper and lower case are the same.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value.as_str())
+    }
+
+    /// Whether there is a field of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.values(name).next().is_some()
+    }
+
+    /// The value of the one field of this name; none where there is none. Two of them are an error.
+    pub(super) fn only(&self, name: &str) -> Result<Option<&str>, String> {
+        let mut values = self.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        match (values.next(), values.next()) {
+            (first, None) => Ok(first.map(|field| field.value.as_str())),
+            _ => Err(format!("its header has two fields {name}")),
+        }
+    }
+}
+
+/// Name and value of a header field. White space before the colon is obsolete syntax (RFC 5322 §4.5), and read.
+pub(super) fn split_field(line: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = line.split_at_checked(colon)?;
+    let name = std::str::from_utf8(name).ok()?.trim_end_matches([' ', '\t']);
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+    is_name.then_some((name, value.get(1..)?))
+}
+
+/// The line that an mbox has before each mail ("From ADDRESS DATE"), quoted or not. "From :" is a header field.
+fn is_mbox_line(line: &[u8]) -> bool {
+    let line = line.strip_prefix(b">").unwrap_or(line);
+    line.strip_prefix(b"From ").is_some_and(|rest| !rest.trim_ascii_start().starts_with(b":"))
+}
+
+/// One line without its end, and what follows.
+pub(super) fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (line, rest) = match end.and_then(|end| bytes.split_at_checked(end)) {
+        Some((line, rest)) => (line, rest.get(1..).unwrap_or_default()),
+        None => (bytes, &[][..]),
+    };
+    (line.strip_suffix(b"\r").unwrap_or(line), rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_as_mailers_write_them() {
+        for (text, name, value) in [
+            (&b"Subject: hello\r\n\r\nbody"[..], "subject", "hello"),
+            (b"SUBJECT:hello\n\nbody", "Subject", "hello"),
+            (b"Subject : hello\n\nbody", "Subject", "hello"),
+            (b"Subject\t:hello\n\nbody", "Subject", "hello"),
+            (b"Subject: a\r\n\tb\r\n c\r\n\r\nbody", "Subject", "a\tb c"),
+            (b"Subject: Gr\xfc\xdfe\n\nbody", "Subject", "Gr\u{fffd}\u{fffd}e"),
+            ("Subject: Grüße\n\nbody".as_bytes(), "Subject", "Grüße"),
+            (b"From alice@example.org Mon Nov 30 14:28:44 2026\nSubject: hello\n\nbody", "Subject", "hello"),
+            (b">From alice@example.org Mon Nov 30 14:28:44 2026\nSubject: hello\n\nbody", "Subject", "hello"),
+            (b"From : alice@example.org\n\nbody", "From", "alice@example.org"),
+            (b"X:\nSubject:\n hello\n\nbody", "Subject", "hello"),
+        ] {
+            let (header, body) = Header::parse(text).unwrap();
+            assert_eq!(header.values(name).collect::<Vec<_>>(), [value], "{}", String::from_utf8_lossy(text));
+            assert_eq!(body, b"body");
+        }
+        let (header, body) = Header::parse(b"Subject: no body").unwrap();
+        assert!(header.has("subject") && body.is_empty());
+        let (twice, _) = Header::parse(b"From: a@example.org\nFROM : b@example.org\n\n").unwrap();
+        assert!(twice.only("from").is_err() && twice.only("to").unwrap().is_none());
+        assert_eq!(twice.values("From").count(), 2);
+    }
+
+    #[test]
+    fn what_could_be_two_headers_is_none() {
+        for text in [
+            &b"no header\n\n"[..],
+            b" folded: first\n\n",
+            b": no name\n\n",
+            b"two words: x\n\n",
+            b"Subject: x\rFrom: alice@example.org\n\n",
+            b"Subject: x\nnonsense\nFrom: alice@example.org\n\n",
+            b"N\xc3\xa4me: x\n\n",
+            b"Subject: x\nFrom alice@example.org Mon Nov 30 14:28:44 2026\n\n",
+        ] {
+            assert!(Header::parse(text).is_err(), "{}", String::from_utf8_lossy(text));
+        }
+    }
+}

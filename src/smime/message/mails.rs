@@ -1,0 +1,242 @@
+//! Mails as gateways, lists and editors leave them, written by hand around messages of OpenSSL: each is read, and verified
+//! over the same bytes; what is quoted, altered or ambiguous is not taken for what it looks like.
+
+use super::super::{Verified, from_entity, verify};
+use super::*;
+use crate::pki::Certificate;
+use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl};
+
+const BODY: &[u8] = b"Content-Type: text/plain\r\n\r\nDear Bob,\r\nthe contract is signed.\r\n";
+
+/// Somebody's messages, by `openssl cms -sign`.
+struct Mails {
+    authority: Certificate,
+    /// multipart/signed
+    clear: String,
+    /// application/pkcs7-mime
+    opaque: String,
+    pem: String,
+}
+
+impl Mails {
+    fn new() -> Self {
+        let (files, authority) = (Files::new(), TestAuthority::new("Example Authority", SoftwareKey::p256()));
+        let key = SoftwareKey::p256();
+        let certificate = files.put_certificate("certificate.pem", &authority.issue("signing", "Alice Example", &key));
+        let key = files.put_key("key.pem", &key);
+        let sign = |options: &[&str]| {
+            let all = [&["cms", "-sign", "-signer", certificate.as_str(), "-inkey", key.as_str()], options].concat();
+            String::from_utf8(openssl(&all, BODY)).unwrap()
+        };
+        Self {
+            authority: authority.certificate,
+            clear: sign(&[]),
+            opaque: sign(&["-nodetach"]),
+            pem: sign(&["-nodetach", "-outform", "PEM"]),
+        }
+    }
+
+    fn verify(&self, message: &[u8]) -> Result<(Message, Verified), String> {
+        let message = Message::read(message).map_err(|error| error.to_string())?;
+        let anchors = std::slice::from_ref(&self.authority);
+        let verified = verify(&message, None, &[], anchors, now()).map_err(|error| error.to_string())?;
+        if verified.is_good() { Ok((message, verified)) } else { Err(format!("{:?}", verified.signers)) }
+    }
+
+    /// Fails unless the message is good and its content is [`BODY`].
+    #[track_caller]
+    fn is_good(&self, what: &str, message: &[u8]) -> Message {
+        let (message, verified) = self.verify(message).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let content = String::from_utf8_lossy(&verified.content).into_owned();
+        assert_eq!(
+            from_entity(&verified.content).unwrap(),
+            b"Dear Bob,\nthe contract is signed.\n",
+            "{what}: {content}"
+        );
+        message
+    }
+
+    #[track_caller]
+    fn is_refused(&self, what: &str, message: &[u8], why: &str) {
+        let error = self.verify(message).map(|(message, _)| message.format).unwrap_err();
+        assert!(error.contains(why), "{what}: {error}");
+    }
+
+    fn boundary(&self) -> &str {
+        self.clear.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap()
+    }
+}
+
+#[test]
+fn odd_headers_do_not_hide_a_message() {
+    let mails = Mails::new();
+    for mail in [&mails.clear, &mails.opaque] {
+        for before in [
+            &b"Subject: Gr\xfc\xdfe aus M\xfcnchen\nFrom: J\xfcrgen <user@example.org>\n"[..],
+            b"From alice@example.org Mon Nov 30 14:28:44 2026\n",
+            b">From alice@example.org Mon Nov 30 14:28:44 2026\r\nSubject: x\r\n",
+            b"Subject : hello\nFrom\t: user@example.org\n",
+            b"\xef\xbb\xbf",
+            b"\xef\xbb\xbfFrom alice@example.org Mon Nov 30 14:28:44 2026\n",
+            b"\n \r\n",
+            b"Received: from a\n\tby b; (a comment: (nested)) today\n",
+            b"X-Empty:\nX-Long:\n folded\n",
+        ] {
+            let message = mails.is_good(&String::from_utf8_lossy(before), &[before, mail.as_bytes()].concat());
+            assert_eq!((message.format, message.outside), (Format::Smime, Vec::<String>::new()));
+        }
+        let (unix, dos) = (mail.replace("\r\n", "\n"), mail.replace("\r\n", "\n").replace('\n', "\r\n"));
+        for text in [&unix, &dos] {
+            mails.is_good("line ends", text.as_bytes());
+            mails.is_good("no final newline", text.trim_end().as_bytes());
+        }
+    }
+}
+
+#[test]
+fn odd_structured_fields_do_not_hide_a_message() {
+    let mails = Mails::new();
+    let boundary = mails.boundary();
+    let pieces = format!("boundary*0=\"{}\"; boundary*1=\"{}\"", &boundary[..10], &boundary[10..]);
+    let quoted = format!("boundary=\"{boundary}\"");
+    for (from, to) in [
+        ("multipart/signed;", "multipart/signed (clear);"),
+        ("multipart/signed;", "(a \\) comment) Multipart/SIGNED;"),
+        ("multipart/signed;", "multipart/signed\n (clear); charset=us-ascii;"),
+        ("Content-Transfer-Encoding: base64", "Content-Transfer-Encoding: base64 (seven bits)"),
+        ("Content-Transfer-Encoding: base64", "Content-Transfer-Encoding: (x) BASE64;"),
+        ("Content-Type: application/pkcs7-signature;", "Content-Type: application/x-pkcs7-signature (smime);"),
+        ("Content-Type: application/pkcs7-signature;", "Content-Type: application/octet-stream;"),
+        (&quoted, &pieces),
+        (&quoted, &format!("boundary*=us-ascii''{boundary}")),
+    ] {
+        let mail = mails.clear.replace(from, to);
+        assert_ne!(mail, mails.clear, "{from}");
+        mails.is_good(to, mail.as_bytes());
+    }
+    let spaces = mails.clear.replace(&format!("--{boundary}\n"), &format!("--{boundary} \t\r\n"));
+    let spaces = spaces.replace(&format!("--{boundary}--"), &format!("--{boundary}-- "));
+    assert!(spaces.contains(&format!("--{boundary} \t")) && spaces.contains("-- "));
+    mails.is_good("white space after boundaries", spaces.as_bytes());
+
+    let opaque = "application/pkcs7-mime; smime-type=signed-data; name=\"smime.p7m\"";
+    for to in [
+        "application/octet-stream; name=smime.p7m",
+        "application/octet-stream; name*=utf-8''Vertrag.P7M",
+        "application/octet-stream (gateway); name=\"smime.p7s\"",
+        "application/x-pkcs7-mime",
+        "application/cms",
+    ] {
+        let mail = mails.opaque.replace(opaque, to);
+        assert_ne!(mail, mails.opaque);
+        mails.is_good(to, mail.as_bytes());
+    }
+    let disposition = mails.opaque.replace(opaque, "application/octet-stream");
+    mails.is_good("the name in Content-Disposition", disposition.as_bytes());
+    let other = disposition.replace("smime.p7m", "smime.bin");
+    mails.is_refused("another file", other.as_bytes(), "application/octet-stream");
+}
+
+#[test]
+fn a_signed_part_in_a_list_s_multipart_is_found_and_the_rest_is_named() {
+    let mails = Mails::new();
+    let footer = "Content-Type: text/plain\n\nTo unsubscribe, pay 1000 EUR.\n";
+    let mixed = |parts: &[&str]| {
+        let mut text =
+            "From: user@example.org\nList-Id: <l.example.org>\nContent-Type: multipart/mixed; boundary=\"list\"\n\n"
+                .to_owned();
+        for part in parts {
+            text.extend(["--list\n", part, "\n"]);
+        }
+        text + "--list--\n"
+    };
+    for part in [&mails.clear, &mails.opaque] {
+        for (parts, outside) in [
+            (&[part.as_str(), footer][..], &["a text/plain part"][..]),
+            (&[footer, part, "\nno header\n"], &["a text/plain part", "a text/plain part"]),
+            (&[part, "no header at all\n"], &["a part whose header cannot be read"]),
+            (&[part, "Content-Type: message/rfc822\n\nFrom: x@example.org\n\nx"], &["a message/rfc822 part"]),
+        ] {
+            let message = mails.is_good(&format!("{parts:?}"), mixed(parts).as_bytes());
+            assert_eq!(message.outside, outside);
+            assert_eq!(message.header.values("from").collect::<Vec<_>>(), ["user@example.org"]);
+        }
+        let inner = mixed(&[part, footer]).replace("list", "inner");
+        assert_eq!(mails.is_good("nested", mixed(&[&inner, footer]).as_bytes()).outside.len(), 2);
+        mails.is_refused("two signed parts", mixed(&[part, part]).as_bytes(), "several");
+        let changed = mixed(&[part, footer]).replace("the contract", "no contract");
+        if changed != mixed(&[part, footer]) {
+            mails.is_refused("changed", changed.as_bytes(), "SignatureWrong");
+        }
+    }
+    mails.is_refused("nothing signed", mixed(&[footer]).as_bytes(), "multipart/mixed");
+    // Somebody's message that is passed on unsigned is not this mail's.
+    let passed_on = format!("Content-Type: message/rfc822\n\n{}", mails.clear);
+    mails.is_refused("passed on", mixed(&[&passed_on]).as_bytes(), "multipart/mixed");
+    let after = mails.clear.clone() + "P.S. Pay 1000 EUR.\n";
+    assert_eq!(mails.is_good("text after the end", after.as_bytes()).outside, ["text after the signature"]);
+}
+
+#[test]
+fn a_pem_block_inside_something_is_not_what_it_is() {
+    let mails = Mails::new();
+    let pem = &mails.pem;
+    for (before, why) in [
+        ("From: mallory@example.org\nContent-Type: text/plain\n\nPlease pay.\n\n", "text/plain"),
+        ("From: mallory@example.org\n\nPlease pay.\n\n", "text stands before it"),
+        ("Please pay.\n\n", "text stands before it"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no message"),
+        ("x ", "neither DER"),
+    ] {
+        mails.is_refused(before, (before.to_owned() + pem).as_bytes(), why);
+    }
+    for before in ["", "\n\r\n  \n", "\u{feff}", "\u{feff}\n"] {
+        let message = mails.is_good(before, (before.to_owned() + pem).as_bytes());
+        assert_eq!((message.format, message.outside.len()), (Format::Pem, 0), "{before:?}");
+        mails.is_good(before, (before.to_owned() + pem).replace('\n', "\r\n").trim_end().as_bytes());
+    }
+    // The first block by place, whatever the labels' order here; what follows is named.
+    let nonsense = "-----BEGIN CMS-----\nAAAA\n-----END CMS-----\n";
+    let first = pem.replace(" CMS-", " PKCS7-");
+    assert_eq!(
+        mails.is_good("two", (first.clone() + nonsense).as_bytes()).outside,
+        ["another PEM block after the first"]
+    );
+    assert_eq!(mails.is_good("text", (first + "\nPay.\n").as_bytes()).outside, ["text after the PEM block"]);
+
+    // A mail that quotes a block is the mail.
+    let quoting = [b"Content-Type: text/plain\r\n\r\nYour block:\r\n\r\n", pem.as_bytes()].concat();
+    let (files, key) = (Files::new(), SoftwareKey::p256());
+    let authority = TestAuthority::new("Other", SoftwareKey::p256());
+    let certificate = files.put_certificate("c.pem", &authority.issue("signing", "Other", &key));
+    let key = files.put_key("k.pem", &key);
+    let quote = openssl(&["cms", "-sign", "-signer", &certificate, "-inkey", &key], &quoting);
+    mails.is_refused("a stranger quotes", &quote, "UnknownIssuer");
+    let stranger = Mails { authority: authority.certificate, ..mails };
+    let (_, verified) = stranger.verify(&quote).unwrap();
+    assert!(verified.content.starts_with(b"Content-Type: text/plain\r\n\r\nYour block:"));
+    let changed = String::from_utf8(quote).unwrap().replace("Your block", "Pay, or");
+    stranger.is_refused("changed", changed.as_bytes(), "SignatureWrong");
+}
+
+#[test]
+fn what_two_readers_could_read_in_two_ways_is_refused() {
+    let mails = Mails::new();
+    let boundary = format!("boundary=\"{}\"", mails.boundary());
+    for (from, to, why) in [
+        ("MIME-Version: 1.0", "Content-Type: text/plain", "two fields Content-Type"),
+        ("MIME-Version: 1.0", "X: y\rFrom: user@example.org", "no header field"),
+        ("MIME-Version: 1.0", "X: y\nthis is no field", "no header field"),
+        (&boundary, &format!("boundary=x; {boundary}"), "twice"),
+        ("MIME-Version: 1.0", "Content-Transfer-Encoding: base64", "encoded together"),
+    ] {
+        let mail = mails.clear.replacen(from, to, 1);
+        assert_ne!(mail, mails.clear, "{from}");
+        mails.is_refused(to, mail.as_bytes(), why);
+    }
+    // A content that is given must be the one inside.
+    let message = Message::read(mails.clear.as_bytes()).unwrap();
+    let anchors = std::slice::from_ref(&mails.authority);
+    assert!(verify(&message, Some(BODY), &[], anchors, now()).unwrap().is_good());
+    assert!(verify(&message, Some(b"another content"), &[], anchors, now()).is_err());
+}

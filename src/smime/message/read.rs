@@ -1,0 +1,196 @@
+//! Which form an input has, and the one message in it. The outermost structure decides, never something further inside: a
+//! mail stays a mail, whatever its text quotes.
+
+use super::{Format, Kind, Message};
+use crate::pki::cms::tlv::{OBJECT_IDENTIFIER, SEQUENCE, header};
+use crate::smime::SmimeError;
+use crate::smime::entity::{Entity, decode_base64, split_multipart, to_canonical_lines};
+use crate::smime::header::{Header, split_field, take_line};
+
+/// PEM labels of messages: those of CMS, and those of `gpgsm`.
+const LABELS: [&str; 5] = ["CMS", "PKCS7", "PKCS #7 SIGNED DATA", "SIGNED MESSAGE", "ENCRYPTED MESSAGE"];
+
+/// Multiparts within multiparts, until a signed or encrypted part.
+const DEEPEST: usize = 8;
+
+pub(super) fn read(bytes: &[u8]) -> Result<Message, SmimeError> {
+    if is_content_info(bytes) {
+        return message(Format::Der, bytes.to_vec(), None, Header::default(), Vec::new());
+    }
+    let text = without_blank_lines(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
+    let entity = Entity::parse(text);
+    match &entity {
+        Ok(entity) if entity.header.has("Content-Type") => read_mail(entity),
+        _ if text.starts_with(b"-----BEGIN ") => read_pem(text),
+        other => {
+            let reason = other.as_ref().err().filter(|_| begins_like_a_header(text));
+            let reason = reason.map(|reason| format!("; {reason}")).unwrap_or_default();
+            Err(unreadable(format!("it is neither DER, nor PEM, nor S/MIME{reason}{}", about_pem_inside(text))))
+        }
+    }
+}
+
+fn message(
+    format: Format,
+    cms: Vec<u8>,
+    detached_content: Option<Vec<u8>>,
+    header: Header,
+    outside: Vec<String>,
+) -> Result<Message, SmimeError> {
+    Ok(Message { format, kind: Kind::of(&cms)?, cms, detached_content, header, outside })
+}
+
+fn unreadable(reason: impl Into<String>) -> SmimeError {
+    SmimeError::Unreadable(reason.into())
+}
+
+/// A SEQUENCE that begins with an object identifier: no text begins so.
+fn is_content_info(bytes: &[u8]) -> bool {
+    let inside = header(bytes).and_then(|(length, _)| bytes.get(length));
+    bytes.first() == Some(&SEQUENCE) && inside == Some(&OBJECT_IDENTIFIER)
+}
+
+fn without_blank_lines(mut text: &[u8]) -> &[u8] {
+    while let (line, rest) = take_line(text)
+        && !text.is_empty()
+        && line.trim_ascii().is_empty()
+    {
+        text = rest;
+    }
+    text
+}
+
+fn begins_like_a_header(text: &[u8]) -> bool {
+    split_field(take_line(text).0).is_some()
+}
+
+/// A word on why a PEM block is not read that is there all the same.
+fn about_pem_inside(text: &[u8]) -> &'static str {
+    let begins = |line: &[u8]| LABELS.iter().any(|label| line == format!("-----BEGIN {label}-----").as_bytes());
+    if text.split(|byte| *byte == b'\n').any(|line| begins(line.trim_ascii())) {
+        "; the PEM block in it is not read, because text stands before it: save the block as a file of its own"
+    } else {
+        ""
+    }
+}
+
+/// The PEM block that begins the text. What follows its end is not read.
+fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
+    let (first, mut rest) = take_line(text);
+    let label = first.trim_ascii().strip_prefix(b"-----BEGIN ").and_then(|label| label.strip_suffix(b"-----"));
+    let Some(label) = label.and_then(|label| LABELS.into_iter().find(|known| known.as_bytes() == label)) else {
+        let first: String = String::from_utf8_lossy(first).trim_end().chars().take(60).collect();
+        return Err(unreadable(format!("its first PEM block is no message: it begins with {first:?}")));
+    };
+    let end = format!("-----END {label}-----");
+    let mut body = Vec::with_capacity(rest.len());
+    loop {
+        if rest.is_empty() {
+            return Err(unreadable("its PEM text has no end"));
+        }
+        let (line, after) = take_line(rest);
+        rest = after;
+        if line.trim_ascii() == end.as_bytes() {
+            break;
+        }
+        body.extend_from_slice(line);
+    }
+    let cms = decode_base64(&body).ok_or_else(|| unreadable("its PEM text is damaged"))?;
+    let follows = without_blank_lines(rest);
+    let outside = match follows {
+        [] => Vec::new(),
+        _ if follows.starts_with(b"-----BEGIN ") => vec!["another PEM block after the first".to_owned()],
+        _ => vec!["text after the PEM block".to_owned()],
+    };
+    message(Format::Pem, cms, None, Header::default(), outside)
+}
+
+/// A structure that was found in a mail, and the content of a `multipart/signed`.
+struct Found {
+    cms: Vec<u8>,
+    content: Option<Vec<u8>>,
+}
+
+fn read_mail(entity: &Entity<'_>) -> Result<Message, SmimeError> {
+    let mut outside = Vec::new();
+    if let Some(found) = find(entity, 0, &mut outside)? {
+        return message(Format::Smime, found.cms, found.content, entity.header.clone(), outside);
+    }
+    let (kind, pem) = (kind(entity)?, about_pem_inside(entity.body));
+    Err(unreadable(format!("it is a message of the type {kind:?}, not signed or encrypted{pem}")))
+}
+
+/// The type of an entity, lower case, not longer than a name is.
+fn kind(entity: &Entity<'_>) -> Result<String, SmimeError> {
+    let media = entity.content_type().map_err(unreadable)?;
+    Ok(media.map_or_else(|| "text/plain".to_owned(), |media| media.kind.chars().take(80).collect()))
+}
+
+/// Finds the one signed or encrypted part: the entity itself, or one among the parts of a `multipart/mixed`, as mailing lists
+/// make it around a message. What is beside it is named in `outside`.
+fn find(entity: &Entity<'_>, depth: usize, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
+    let Some(media) = entity.content_type().map_err(unreadable)? else { return Ok(None) };
+    match media.kind.as_str() {
+        "application/pkcs7-mime" | "application/x-pkcs7-mime" | "application/cms" => bare(entity),
+        "application/pkcs7-signature" | "application/x-pkcs7-signature" if depth == 0 => bare(entity),
+        "application/octet-stream" if is_named(entity, ".p7m") || depth == 0 && is_named(entity, ".p7s") => {
+            bare(entity)
+        }
+        "multipart/signed" => signed_in_two_parts(entity, outside).map(Some),
+        "multipart/mixed" if depth < DEEPEST => {
+            let Some(boundary) = media.parameter("boundary").filter(|_| entity.is_unencoded()) else { return Ok(None) };
+            let multipart = split_multipart(entity.body, boundary);
+            let mut found = None;
+            for part in multipart.parts {
+                let Ok(part) = Entity::parse(part) else {
+                    outside.push("a part whose header cannot be read".to_owned());
+                    continue;
+                };
+                match find(&part, depth + 1, outside)? {
+                    None => outside.push(format!("a {} part", kind(&part)?)),
+                    Some(_) if found.is_some() => {
+                        return Err(unreadable("it has several signed or encrypted parts: save the one that is meant"));
+                    }
+                    part => found = part,
+                }
+            }
+            Ok(found)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn bare(entity: &Entity<'_>) -> Result<Option<Found>, SmimeError> {
+    let cms = entity.decoded_body().ok_or_else(|| unreadable("its transfer encoding is damaged"))?;
+    Ok(Some(Found { cms, content: None }))
+}
+
+/// RFC 8551 §3.9: gateways make `application/octet-stream` of everything, and leave the file's name.
+fn is_named(entity: &Entity<'_>, ending: &str) -> bool {
+    entity.file_name().is_some_and(|name| name.trim().to_ascii_lowercase().ends_with(ending))
+}
+
+/// RFC 8551 §3.5.3: the content as it was signed, and its signature.
+fn signed_in_two_parts(entity: &Entity<'_>, outside: &mut Vec<String>) -> Result<Found, SmimeError> {
+    if !entity.is_unencoded() {
+        return Err(unreadable("a signed message's parts must not be encoded together, and these are"));
+    }
+    let media = entity.content_type().map_err(unreadable)?;
+    let boundary = media.as_ref().and_then(|media| media.parameter("boundary"));
+    let multipart = split_multipart(entity.body, boundary.ok_or_else(|| unreadable("it names no boundary"))?);
+    let [content, signature] = multipart.parts.as_slice() else {
+        return Err(unreadable("a signed message has two parts, this one has not"));
+    };
+    let signature = Entity::parse(signature).map_err(unreadable)?;
+    let media = signature.content_type().map_err(unreadable)?;
+    match media.ok_or_else(|| unreadable("its signature has no headers"))?.kind.as_str() {
+        "application/pkcs7-signature" | "application/x-pkcs7-signature" => {}
+        "application/octet-stream" if is_named(&signature, ".p7s") => {}
+        _ => return Err(unreadable("its second part is no S/MIME signature")),
+    }
+    if !multipart.epilogue.trim_ascii().is_empty() {
+        outside.push("text after the signature".to_owned());
+    }
+    let cms = signature.decoded_body().ok_or_else(|| unreadable("its signature's transfer encoding is damaged"))?;
+    Ok(Found { cms, content: Some(to_canonical_lines(content)) })
+}

@@ -1,0 +1,183 @@
+//! Every way in which a mail names its sender, and what becomes of it. The signature holds in all of them.
+
+use super::*;
+use crate::pki::oid::ContentType;
+use crate::smime::verify::{SignerReport, Verdict};
+
+/// What [`judge_sender`] says of a mail with these header lines around this signed entity, by alice@example.org.
+fn judged(header: &str, content: &str) -> Option<SenderReport> {
+    judged_as(Format::Smime, header, content)
+}
+
+fn judged_as(format: Format, header: &str, content: &str) -> Option<SenderReport> {
+    let (header, _) = Header::parse(header.as_bytes()).unwrap();
+    let signer = SignerReport {
+        name: "Alice".into(),
+        emails: vec!["other@example.org".into(), "Alice@example.org".into()],
+        certificate: None,
+        signing_time: None,
+        verdict: Verdict::Good,
+    };
+    let message = Message {
+        format,
+        kind: crate::smime::Kind::Signed,
+        cms: Vec::new(),
+        detached_content: None,
+        header,
+        outside: Vec::new(),
+    };
+    let content = content.replace('\n', "\r\n").into_bytes();
+    let verified = Verified { content, content_type: ContentType::DATA, signers: vec![signer] };
+    judge_sender(&message.header, &message, &verified)
+}
+
+const TEXT: &str = "Content-Type: text/plain\n\nhello\n";
+
+fn problem(header: &str, content: &str) -> String {
+    let report = judged(header, content).unwrap_or_else(|| panic!("{header:?} names a sender"));
+    report.problem.map(|problem| problem.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn one_from_that_is_a_signers_is_taken() {
+    for header in [
+        "From: alice@example.org\n",
+        "FROM : ALICE@EXAMPLE.ORG\n",
+        "From:\n =?utf-8?q?Alice_=C3=84?=\n <alice@example.org>\n",
+        "From: \"Example, Alice\" (bob@example.org) <alice@example.org>\nReply-To: bob@example.org\n",
+        "From: other@example.org\nSender: bob@example.org\n",
+        "Sender: bob@example.org\nFrom: alice@example.org\nList-Id: <list.example.org>\n",
+    ] {
+        let report = judged(header, TEXT).unwrap();
+        assert_eq!((report.problem, report.is_signed), (None, false), "{header}");
+    }
+}
+
+#[test]
+fn what_names_no_sender_is_no_mail() {
+    for header in
+        ["", "Subject: hello\nTo: bob@example.org\n", "X-From: bob@example.org\n", "Reply-To: bob@example.org\n"]
+    {
+        assert_eq!(judged(header, TEXT), None, "{header}");
+    }
+    // A stored mail that was signed as a file says nothing of who signed it.
+    for format in [Format::Der, Format::Pem] {
+        assert_eq!(judged_as(format, "", "From: bob@example.org\nContent-Type: text/plain\n\nx"), None);
+        assert_eq!(judged_as(format, "", "Content-Type: message/rfc822\n\nFrom: bob@example.org\n\nx"), None);
+        let marked = "From: bob@example.org\nContent-Type: text/plain; hp=\"clear\"\n\nx";
+        assert!(judged_as(format, "", marked).unwrap().problem.is_some());
+    }
+}
+
+#[test]
+fn another_sender_two_and_none_that_can_be_read_are_told() {
+    for (header, what) in [
+        ("From: mallory@example.net\n", "from mallory@example.net, and no signer's certificate"),
+        ("From: \"alice@example.org\" <mallory@example.net>\n", "from mallory@example.net"),
+        ("From: mallory@example.net (alice@example.org)\n", "from mallory@example.net"),
+        ("From: =?utf-8?q?alice=40example=2Eorg?= <mallory@example.net>\n", "from mallory@example.net"),
+        ("From: mallory@example.net\nSender: alice@example.org\n", "from mallory@example.net"),
+        ("From: alice@example.org.example.net\n", "from alice@example.org.example.net"),
+        ("From: alice@example.org\nFrom: alice@example.org\n", "more than one From"),
+        ("From: alice@example.org\nfrom\t: mallory@example.net\n", "more than one From"),
+        ("From: alice@example.org, mallory@example.net\n", "more than one address"),
+        ("From: Example, Alice <alice@example.org>\n", "more than one address"),
+        ("From: us: alice@example.org;\n", "more than one address"),
+        ("From: alice@example.org <mallory@example.net>\n", "cannot be read"),
+        ("From: \"alice@example.org\"\n", "cannot be read"),
+        ("From:\n", "no address"),
+        ("From: <>\n", "no address"),
+        ("Sender: alice@example.org\n", "only a Sender"),
+    ] {
+        let said = problem(header, TEXT);
+        assert!(said.contains(what), "{header}: {said}");
+    }
+}
+
+#[test]
+fn a_from_that_a_list_rewrote_is_told_as_such() {
+    for (header, field) in [
+        ("From: Alice via List <list@example.net>\nReply-To: Alice <alice@example.org>\n", "Reply-To names the signer"),
+        ("From: list@example.net\nX-Original-From: alice@example.org\n", "X-Original-From names the signer"),
+        ("From: list@example.net\nAuthor: alice@example.org\n", "Author names the signer"),
+        ("From: list@example.net\nList-Id: <list.example.net>\nReply-To: list@example.net\n", "mailing list"),
+        ("From: list@example.net\nList-Post: <mailto:list@example.net>\n", "mailing list"),
+    ] {
+        let said = problem(header, TEXT);
+        assert!(said.contains("rewritten by a mailing list") && said.contains(field), "{header}: {said}");
+    }
+    assert!(!problem("From: bob@example.net\nReply-To: bob@example.net\n", TEXT).contains("list"));
+}
+
+#[test]
+fn a_signed_from_counts_before_the_one_outside() {
+    let signed = "From: Alice <alice@example.org>\nSubject: hello\nContent-Type: text/plain; hp=\"clear\"\n\nhello\n";
+    let wrapped = "Content-Type: message/rfc822; forwarded=no\n\nFrom: alice@example.org\nSubject: hello\n\nhello\n";
+    let old = "Content-Type: message/rfc822\n\nFrom: alice@example.org\n\nhello\n";
+    let thunderbird =
+        "Content-Type: multipart/mixed; boundary=b;\n protected-headers=\"v1\"\nFrom: alice@example.org\n\n";
+    for content in [signed, &signed.replace("clear", "cipher"), wrapped, old, thunderbird] {
+        for header in ["", "From: ALICE@example.org\n", "Sender: list@example.net\n"] {
+            let report = judged(header, content).unwrap();
+            assert_eq!((report.problem, report.is_signed), (None, true), "{header} {content}");
+        }
+        for header in [
+            "From: mallory@example.net\n",
+            "From: alice@example.org\nFrom: alice@example.org\n",
+            "From: other@example.org\n",
+            "From: alice@example.org, bob@example.org\n",
+            "From: list@example.net\nReply-To: alice@example.org\n",
+        ] {
+            let said = problem(header, content);
+            assert!(said.contains("outside the signed part") && said.contains("alice@example.org"), "{header}: {said}");
+        }
+        let foreign = content.replace("alice@example.org", "bob@example.org");
+        for header in ["", "From: bob@example.org\n"] {
+            assert!(problem(header, &foreign).contains("from bob@example.org, and no signer's"), "{header} {foreign}");
+        }
+        // Who signs two, signs none.
+        let twice = content.replace("From:", "From: alice@example.org\nFrom:");
+        assert!(problem("From: alice@example.org\n", &twice).contains("more than one From"), "{twice}");
+    }
+    // A message that was passed on is another's.
+    let forwarded = wrapped.replace("forwarded=no", "forwarded=yes").replace("alice", "bob");
+    assert_eq!(judged("From: alice@example.org\n", &forwarded).unwrap().problem, None);
+    assert_eq!(judged("", &forwarded), None);
+}
+
+#[test]
+fn shown_fields_say_whether_they_were_signed() {
+    let header = Header::parse(b"From: alice@example.org\nSubject: outside\nDate: today\nX-Other: x\n").unwrap().0;
+    let content =
+        b"Content-Type: text/plain; hp=\"clear\"\r\nFrom: alice@example.org\r\nSubject: inside\r\n\r\nx".to_vec();
+    let message = Message {
+        format: Format::Smime,
+        kind: crate::smime::Kind::Signed,
+        cms: Vec::new(),
+        detached_content: None,
+        header,
+        outside: Vec::new(),
+    };
+    let verified = Verified { content, content_type: ContentType::DATA, signers: Vec::new() };
+    let shown = shown_fields(&message.header, Some((&message, &verified)));
+    let shown: Vec<_> = shown.iter().map(|field| (field.name, field.value.as_str(), field.is_signed)).collect();
+    assert_eq!(shown, [("From", "alice@example.org", true), ("Date", "today", false), ("Subject", "inside", true)]);
+    assert!(shown_fields(&message.header, None).iter().all(|field| !field.is_signed));
+}
+
+#[test]
+fn the_header_around_the_encryption_counts_first() {
+    let mail = |header: &str| Message {
+        format: Format::Smime,
+        kind: crate::smime::Kind::Signed,
+        cms: Vec::new(),
+        detached_content: None,
+        header: Header::parse(header.as_bytes()).unwrap().0,
+        outside: Vec::new(),
+    };
+    let (bob, list, none) = (mail("From: bob@example.org\n"), mail("Sender: l@example.org\n"), mail("Subject: x\n"));
+    assert_eq!(header_around(&list, &bob), &list.header);
+    assert_eq!(header_around(&bob, &list), &bob.header);
+    assert_eq!(header_around(&none, &bob), &bob.header);
+    assert_eq!(header_around(&none, &none), &none.header);
+}
