@@ -1,14 +1,21 @@
-//! `tokenkeep decrypt`: an encrypted message in, its content out; one PIN.
+//! `tokenkeep decrypt`: an encrypted message in, its content out; one PIN. A signature inside the encryption is verified and
+//! told; the content is given out as it was encrypted, for whatever program reads it.
 
-use serde_json::json;
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::arguments::{ExistingPin, Files, WhichKeyset};
 use super::exit::{Exit, Failure};
+use super::mail_facts::{AnySender, MailFacts, unsigned_fields};
 use super::message;
 use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
-use crate::smime::{self, Format, Message};
+use super::verify::{anchors, not_one, report, sentence};
+use crate::smime::{self, Format, Kind, Message, Verdict, Verified};
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -17,6 +24,11 @@ pub struct Arguments {
     files: Files,
     #[command(flatten)]
     which: WhichKeyset,
+    /// For a signature inside: trust these authorities (PEM or DER) too, besides those of all keysets found
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    ca: Vec<PathBuf>,
+    #[command(flatten)]
+    sender: AnySender,
     #[command(flatten)]
     pin: ExistingPin,
 }
@@ -29,22 +41,101 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
     let decrypted = desk.decrypt(&around.choice(&arguments.which)?, &message.cms, &mut person)?;
     let unpacked = match message.format {
-        Format::Smime => smime::from_entity(&decrypted.content).map(zeroize::Zeroizing::new),
+        Format::Smime => smime::from_entity(&decrypted.content).map(Zeroizing::new),
         Format::Der | Format::Pem => None,
     };
     let content = unpacked.as_ref().unwrap_or(&decrypted.content);
-    let mut facts = format!("Decrypted with keyset {:?}.", decrypted.keyset);
-    if !decrypted.integrity_protected {
-        facts.push_str(
-            "\nNot integrity-protected: who sent it, and that nobody changed it, only a signature inside can tell.",
+    let inside = SignatureInside::read(&message, &[&decrypted.content, content], arguments, around);
+    let mut facts = vec![format!("Decrypted with keyset {:?}.", decrypted.keyset)];
+    if !decrypted.integrity_protected && !inside.is_good() {
+        facts.push(
+            "Not integrity-protected: who sent it, and that nobody changed it, only a signature inside can tell."
+                .to_owned(),
         );
     }
-    message::deliver(
-        around.screen,
-        arguments.files.out(),
-        content,
-        Content::Decrypted,
-        &facts,
-        json!({ "keyset": decrypted.keyset, "integrity_protected": decrypted.integrity_protected }),
-    )
+    facts.extend(inside.facts(&message));
+    let mut value = json!({ "keyset": decrypted.keyset, "integrity_protected": decrypted.integrity_protected });
+    inside.add_member(&mut value);
+    let done =
+        message::deliver(around.screen, arguments.files.out(), content, Content::Decrypted, &facts.join("\n"), value)?;
+    inside.check(arguments.sender).map(|()| done)
+}
+
+/// The signature inside an encryption.
+enum SignatureInside {
+    None,
+    /// Something is signed, and cannot be judged.
+    Unreadable(String),
+    Read(Box<(Verified, MailFacts)>),
+}
+
+impl SignatureInside {
+    /// Reads what was encrypted, as it was, or unpacked from a MIME entity.
+    fn read(
+        outer: &Message,
+        contents: &[&Zeroizing<Vec<u8>>],
+        arguments: &Arguments,
+        around: &Surroundings<'_>,
+    ) -> Self {
+        let read = contents.iter().find_map(|content| Message::read(content).ok());
+        let Some(message) = read.filter(|message| message.kind == Kind::Signed) else { return Self::None };
+        let verified = anchors(&arguments.ca, around)
+            .and_then(|anchors| smime::verify(&message, None, &[], &anchors, around.now()).map_err(not_one));
+        match verified {
+            Ok(verified) => {
+                let facts = MailFacts::of_signed_inside(outer, &message, &verified);
+                Self::Read(Box::new((verified, facts)))
+            }
+            Err(failure) => Self::Unreadable(failure.message),
+        }
+    }
+
+    /// Whether all of the content is vouched for.
+    fn is_good(&self) -> bool {
+        matches!(self, Self::Read(read) if read.0.is_good() && read.1.is_whole())
+    }
+
+    /// What a person is told.
+    fn facts(&self, outer: &Message) -> Vec<String> {
+        match self {
+            Self::None => unsigned_fields(&outer.header),
+            Self::Unreadable(reason) => vec![format!("The signature inside cannot be checked: {reason}")],
+            Self::Read(read) => {
+                let (verified, facts) = &**read;
+                let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
+                let how = if verified.is_good() { "Inside the encryption" } else { "Not verified" };
+                vec![facts.told_after(format!("{how}: {signers}"))]
+            }
+        }
+    }
+
+    /// For programs: `signed` is null where nothing is signed.
+    fn add_member(&self, value: &mut Value) {
+        let signed = match self {
+            Self::None => Value::Null,
+            Self::Unreadable(reason) => json!({ "verified": false, "problem": reason }),
+            Self::Read(read) => {
+                let (verified, facts) = &**read;
+                let signers: Vec<_> = verified.signers.iter().map(report).collect();
+                let mut signed = json!({ "verified": verified.is_good(), "problem": null, "signers": signers });
+                facts.add_members(&mut signed);
+                signed
+            }
+        };
+        if let Some(members) = value.as_object_mut() {
+            members.insert("signed".to_owned(), signed);
+        }
+    }
+
+    /// The content has been given out; what is not what it claims to be is an error all the same. A signer whom nobody
+    /// here knows is not: one's mail is to be read.
+    fn check(&self, sender: AnySender) -> Result<(), Failure> {
+        let Self::Read(read) = self else { return Ok(()) };
+        let (verified, facts) = &**read;
+        let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
+        if verified.signers.iter().any(|signer| matches!(signer.verdict, Verdict::SignatureWrong { .. })) {
+            return Err(facts.refused(format!("decrypted, but the signature inside is not verified: {signers}")));
+        }
+        if verified.is_good() { facts.check_sender(sender, &signers) } else { Ok(()) }
+    }
 }

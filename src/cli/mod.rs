@@ -27,6 +27,7 @@ mod hardening;
 mod hidden_keysets;
 mod interrupt;
 mod keyset;
+mod mail_facts;
 mod man;
 mod message;
 mod output;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::arguments::Files;
 use super::exit::{Exit, Failure};
+use super::mail_facts::{self, MailFacts};
 use super::message;
 use super::output::{self, Content};
 use super::surroundings::Surroundings;
@@ -26,6 +27,8 @@ pub struct Arguments {
     /// Trust these authorities (PEM or DER) too, besides those of all keysets found
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Vec<PathBuf>,
+    #[command(flatten)]
+    sender: mail_facts::AnySender,
 }
 
 /// Verifies; what is not verified is not written, and the exit code is 8.
@@ -35,15 +38,19 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let message = Message::read(&output::read(arguments.files.input())?).map_err(not_one)?;
     let detached = arguments.content.as_deref().map(|path| output::read(Some(path))).transpose()?;
     let verified = smime::verify(&message, detached.as_deref(), &[], &anchors, around.now()).map_err(not_one)?;
+    let facts = MailFacts::of_signed(&message, &verified);
     let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
     if !verified.is_good() {
-        return Err(Failure::new(Exit::NotVerified, format!("not verified: {signers}")));
+        return Err(facts.refused(format!("not verified: {signers}")));
     }
+    facts.check_sender(arguments.sender, &signers)?;
     let content = match message.format {
         Format::Smime => smime::from_entity(&verified.content).unwrap_or(verified.content),
         Format::Der | Format::Pem => verified.content,
     };
-    let value = json!({ "verified": true, "signers": verified.signers.iter().map(report).collect::<Vec<_>>() });
+    let mut value = json!({ "verified": true, "signers": verified.signers.iter().map(report).collect::<Vec<_>>() });
+    facts.add_members(&mut value);
+    let signers = facts.told_after(signers);
     if detached.is_some() && arguments.files.out().is_none() {
         // Whoever gave the content has it.
         return around.screen.answer(signers, &value);
@@ -52,7 +59,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
 }
 
 /// A message that is cut off, or made of what no standard has, is not what it claims to be: nothing has broken here.
-fn not_one(error: SmimeError) -> Failure {
+pub fn not_one(error: SmimeError) -> Failure {
     match error {
         SmimeError::Pki(error) => Failure::new(Exit::NotVerified, error.to_string()),
         other => other.into(),
@@ -115,7 +122,7 @@ fn verdict(verdict: &Verdict) -> String {
     }
 }
 
-fn report(signer: &SignerReport) -> Value {
+pub fn report(signer: &SignerReport) -> Value {
     json!({
         "name": signer.name,
         "emails": signer.emails,

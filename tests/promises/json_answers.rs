@@ -174,12 +174,17 @@ fn every_member_of_every_answer_is_described_and_every_description_has_its_membe
     for out in ["", "--out verified.txt"] {
         person.runs("verify", &format!("verify signed.p7m {out}"));
     }
+    person.runs("sign", &format!("sign {own} message.txt --format smime --out signed.eml"));
+    person.machine.shell("sed -i '1i From: user@example.org' signed.eml").ok();
+    person.runs("verify", "verify signed.eml");
     for out in ["", "--out secret.p7m"] {
         person.runs("encrypt", &format!("encrypt --to user@example.org message.txt {out}"));
     }
     for out in ["", "--out message.txt"] {
         person.runs("decrypt", &format!("decrypt {own} secret.p7m {out}"));
     }
+    person.runs("encrypt", "encrypt --to user@example.org signed.eml --out secret.p7m");
+    person.runs("decrypt", &format!("decrypt {own} secret.p7m"));
     person.runs("keysets", "keysets");
     person.runs("keyset list", "keyset list");
     person.runs("keyset forget", "keyset forget default");

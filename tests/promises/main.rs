@@ -56,6 +56,7 @@ mod readers;
 mod secrets;
 mod several_keysets;
 mod shut_in;
+mod signed_mails;
 mod ssh_clients;
 mod ssh_signs_only;
 mod statement_files;
