@@ -22,6 +22,11 @@ pub trait Asks: Send + Sync {
     /// [`NoPin::Declined`] when the person said no.
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin>;
 
+    /// How a person is asked, in a line; else why nobody can be, with the remedy.
+    fn prompter(&self) -> Result<String, String> {
+        Err("it does not say how it asks".to_owned())
+    }
+
     /// The name of the program behind a peer, as far as it can be known. Advice for a person, nothing more.
     fn program(&self, peer: Peer) -> Option<String>;
 }

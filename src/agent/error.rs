@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::keyset::{ErrorKind, KeysetError};
+use crate::keyset::{ErrorKind, KeysetError, NoPin};
 use crate::token::{SignatureHash, TokenError};
 
 /// A use of a key, or an act, that did not succeed. Each message completes "cannot …" and says the next step.
@@ -76,9 +76,10 @@ impl AgentError {
         }
     }
 
-    /// Did a person cancel, or say no, at the prompt?
+    /// Did a person cancel, or say no, at the prompt; or did whoever asked go away?
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Keyset(KeysetError::NoPin { reason, .. }) if reason.is_a_no())
+        let Self::Keyset(KeysetError::NoPin { reason, .. }) = self else { return false };
+        reason.is_a_no() || *reason == NoPin::Withdrawn
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::broker::BrokerError;
+use super::client_connection::LOOK;
 use super::wording::Words;
-use super::{Asks, Peer, Question, frame, handed};
+use super::{Asks, ClientConnection, Peer, Question, frame, handed};
 use crate::keyset::NoPin;
 use crate::token::Pin;
 
@@ -30,6 +31,11 @@ pub(super) enum FromWorker {
     Ready {
         /// how it is shut in
         sandbox: String,
+    },
+    /// It does not want to know it any more: whoever asked has gone.
+    Withdrawn {
+        /// which question
+        number: u64,
     },
     /// It wants to know something.
     Question {
@@ -51,6 +57,8 @@ pub(super) enum Asked {
     Confirmation(Words),
     /// the name of the program with this process id
     Program(i32),
+    /// how a person would be asked now
+    Prompter,
 }
 
 /// What the broker tells the worker: the answer to a question.
@@ -73,10 +81,14 @@ pub(super) enum Answer {
     No,
     /// the person cancelled
     Cancelled,
+    /// whoever wanted to know has gone
+    Withdrawn,
     /// nobody can be asked
     Unavailable(String),
     /// what is known of a program
     Program(Option<String>),
+    /// how a person is asked, or why nobody can be
+    Prompter(Result<String, String>),
 }
 
 /// The worker's end of the link.
@@ -137,7 +149,12 @@ impl Link {
         write_frame(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner), message, b"")
     }
 
-    fn ask(&self, what: Asked) -> Option<Answered> {
+    /// Asks, as long as somebody waits for the answer.
+    fn ask(&self, what: Asked, client: &ClientConnection) -> Option<Answered> {
+        let withdrawn = || Some((Answer::Withdrawn, Zeroizing::default()));
+        if client.has_hung_up() {
+            return withdrawn();
+        }
         let (sender, answer) = sync_channel(1);
         let number = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,11 +167,28 @@ impl Link {
             number
         };
         self.tell(&FromWorker::Question { number, what }).ok()?;
-        answer.recv().ok()
+        loop {
+            let answered = if client.is_known() {
+                answer.recv_timeout(LOOK)
+            } else {
+                answer.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match answered {
+                // An answer that came just before the client went is nobody's, too.
+                Ok(_) | Err(RecvTimeoutError::Timeout) if client.has_hung_up() => {
+                    self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
+                    self.tell(&FromWorker::Withdrawn { number }).ok()?;
+                    return withdrawn();
+                }
+                Ok(answered) => return Some(answered),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
     }
 
-    fn ask_for_pin(&self, what: Asked) -> Result<Pin, NoPin> {
-        match self.ask(what) {
+    fn ask_for_pin(&self, what: Asked, client: &ClientConnection) -> Result<Pin, NoPin> {
+        match self.ask(what, client) {
             Some((Answer::Pin, secret)) => {
                 let text = std::str::from_utf8(&secret).map_err(|_| unavailable("the answer is no text"))?;
                 Pin::new(text.to_owned()).map_err(|error| unavailable(&error.to_string()))
@@ -166,22 +200,29 @@ impl Link {
 
 impl Asks for Link {
     fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        self.ask_for_pin(Asked::Pin(Words::for_pin(question)))
+        self.ask_for_pin(Asked::Pin(Words::for_pin(question)), &question.usage.client)
     }
 
     fn new_pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        self.ask_for_pin(Asked::NewPin(Words::for_new_pin(question)))
+        self.ask_for_pin(Asked::NewPin(Words::for_new_pin(question)), &question.usage.client)
     }
 
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin> {
-        match self.ask(Asked::Confirmation(Words::for_confirmation(question))) {
+        match self.ask(Asked::Confirmation(Words::for_confirmation(question)), &question.usage.client) {
             Some((Answer::Yes, _)) => Ok(()),
             other => Err(no(other)),
         }
     }
 
+    fn prompter(&self) -> Result<String, String> {
+        match self.ask(Asked::Prompter, &ClientConnection::default()) {
+            Some((Answer::Prompter(prompter), _)) => prompter,
+            _ => Err("the agent is ending".to_owned()),
+        }
+    }
+
     fn program(&self, peer: Peer) -> Option<String> {
-        match self.ask(Asked::Program(peer.pid)) {
+        match self.ask(Asked::Program(peer.pid), &ClientConnection::default()) {
             Some((Answer::Program(name), _)) => name,
             _ => None,
         }
@@ -192,6 +233,7 @@ fn no(answer: Option<Answered>) -> NoPin {
     match answer {
         Some((Answer::No, _)) => NoPin::Declined,
         Some((Answer::Cancelled, _)) => NoPin::Cancelled,
+        Some((Answer::Withdrawn, _)) => NoPin::Withdrawn,
         Some((Answer::Unavailable(reason), _)) => NoPin::Unavailable(reason),
         Some(_) => unavailable("the agent's broker answered another question"),
         None => unavailable("the agent is ending"),

@@ -18,6 +18,7 @@ mod asks;
 mod attention;
 mod broker;
 pub mod client;
+mod client_connection;
 mod error;
 mod frame;
 mod handed;
@@ -37,6 +38,7 @@ mod worker;
 pub use annex::{Annex, run as run_annex};
 pub use asks::{Asks, Question};
 pub use broker::{AnnexSetup, BrokerError, Open, Prompting, Setup, run as run_broker};
+pub use client_connection::ClientConnection;
 pub use error::AgentError;
 pub use keystore::{
     AskedPerson, Clock, Event, EventReceiver, Identity, Keystore, LogOff, Settings, SystemClock, TokenState, Watching,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Peer;
+use super::{ClientConnection, Peer};
 
 /// A few words that are in the program.
 type Words = &'static str;
@@ -14,6 +14,10 @@ pub struct Usage {
     pub peer: Peer,
     /// what for
     pub purpose: Purpose,
+    /// where the answer goes: when that ends, nobody is asked any more. It never travels: whoever does this use for another
+    /// process watches the connection to that
+    #[serde(skip)]
+    pub client: ClientConnection,
 }
 
 /// What a key is to be used for. It is made by whoever has read and understood the bytes, and by nobody else.

@@ -110,7 +110,7 @@ fn purpose(purpose: &Purpose) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::{Peer, Usage};
+    use crate::agent::{ClientConnection, Peer, Usage};
     use crate::token::{KeysetName, SecurityLevel, TokenInfo};
 
     fn token(pin_state: PinState) -> TokenInfo {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn usage(purpose: Purpose) -> Usage {
-        Usage { peer: Peer { pid: 7, uid: 0 }, purpose }
+        Usage { peer: Peer { pid: 7, uid: 0 }, purpose, client: ClientConnection::default() }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::config::ModuleFiles;
 use super::exit::{Exit, Failure};
 use super::surroundings::{Surroundings, directory};
 use super::{descriptors, screen};
-use crate::agent::client::Agent;
+use crate::agent::client::{Agent, AgentStatus};
 use crate::agent::{
     self, Annex, AnnexSetup, BrokerError, Directory, Door, Keystore, Link, MappedCode, Open, Prompting, Settings,
     Setup, Shelter, State, SystemClock, Trouble,
@@ -204,7 +204,7 @@ fn own_as_the_agent() {
         let name = format!("the agent (process {})", broker.as_raw_nonzero());
         let remedy =
             "let it do this, by leaving out `--no-agent` and `--module`, or end it (`tokenkeep agent stop`)".to_owned();
-        Owner { name, remedy }.introduce();
+        Owner { name, remedy, is_authority: false }.introduce();
     }
 }
 
@@ -218,6 +218,10 @@ fn environment(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit,
     }
     if states.iter().any(|state| *state != State::Live) {
         start_in_background(directory, around)?;
+    }
+    // Said where it can still be mended at once; every use that needs a person would be refused.
+    if let Some(why) = told_by(directory).and_then(|told| told.cannot_ask) {
+        around.screen.warning(format!("the agent runs, but {why}"));
     }
     let variables = [("SSH_AUTH_SOCK", Door::Ssh), ("TOKENKEEP_AGENT_API", Door::Api)]
         .map(|(name, door)| (name, directory.socket(door)));
@@ -283,19 +287,30 @@ fn status(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Fail
             (door.name().to_owned(), json!({ "path": path.display().to_string(), "state": words(state) }))
         })
         .collect();
-    let locked = process.and_then(|_| is_locked(directory));
+    let told = process.and_then(|_| told_by(directory));
+    let (locked, asks_by, cannot_ask) =
+        told.map(|told| (Some(told.locked), told.asks_by, told.cannot_ask)).unwrap_or_default();
     if locked == Some(true) {
         lines.push("It is locked: no key can be used. `ssh-add -X` unlocks it.".to_owned());
     }
-    around.screen.answer(lines.join("\n"), &json!({ "process": process, "sockets": sockets, "locked": locked }))?;
+    lines.extend(asks_by.iter().map(|way| format!("It asks a person by {way}.")));
+    lines.extend(cannot_ask.iter().map(|why| format!("It {why}.")));
+    let value = json!({
+        "process": process,
+        "sockets": sockets,
+        "locked": locked,
+        "asks_by": asks_by,
+        "cannot_ask": cannot_ask,
+    });
+    around.screen.answer(lines.join("\n"), &value)?;
     let all_live = states.iter().all(|(_, _, state)| *state == State::Live);
     Ok(if all_live { Exit::Done } else { Exit::Absent })
 }
 
 /// None where the agent does not say: it is ending, or of a version that knows nothing of this.
-fn is_locked(directory: &Directory) -> Option<bool> {
+fn told_by(directory: &Directory) -> Option<AgentStatus> {
     let agent = Agent::at(&directory.socket(Door::Api)).ok()??;
-    agent.is_locked().inspect_err(|error| tracing::warn!("{error}")).ok()
+    agent.status().inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
 fn words(state: &State) -> &str {

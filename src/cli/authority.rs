@@ -16,7 +16,7 @@ use crate::letter::Letter;
 use crate::prompter::PinSource;
 use crate::service::{self, OpenDoors, Stop};
 use crate::statement::{SignedResponse, SignedStatement, Way};
-use crate::token::Pin;
+use crate::token::{Owner, Pin};
 
 /// What the command line says.
 #[derive(Debug, Subcommand)]
@@ -100,6 +100,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
     if around.names_modules() {
         return Err(Failure::usage("cannot take --module here: the authority's is `module` in its configuration"));
     }
+    Owner::introduce_authority();
     match command {
         Command::Init(arguments) => init(&arguments, around),
         Command::Serve(arguments) => serve(&arguments, around),

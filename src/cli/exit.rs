@@ -53,7 +53,10 @@ impl Exit {
     /// Of another process of this program.
     pub fn of_status(status: ExitStatus) -> Self {
         let all = [Self::Usage, Self::Absent, Self::Pin, Self::Refused, Self::Unreachable, Self::NotVerified];
-        all.into_iter().find(|exit| status.code() == Some(exit.code())).unwrap_or(Self::Fault)
+        all.into_iter()
+            .chain([Self::Interrupted])
+            .find(|exit| status.code() == Some(exit.code()))
+            .unwrap_or(Self::Fault)
     }
 
     fn number(self) -> u8 {
@@ -174,7 +177,8 @@ impl From<CarrierError> for Failure {
 
 impl From<PrompterError> for Failure {
     fn from(error: PrompterError) -> Self {
-        Self::new(Exit::Pin, error.to_string())
+        let exit = if matches!(error, PrompterError::Interrupted { .. }) { Exit::Interrupted } else { Exit::Pin };
+        Self::new(exit, error.to_string())
     }
 }
 
@@ -185,6 +189,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::Usage => Self::Usage,
             ErrorKind::Absent => Self::Absent,
             ErrorKind::Pin => Self::Pin,
+            ErrorKind::Interrupted => Self::Interrupted,
             ErrorKind::Refused => Self::Refused,
             ErrorKind::Unreachable => Self::Unreachable,
             ErrorKind::NotVerified => Self::NotVerified,

@@ -11,7 +11,7 @@ use super::surroundings::Surroundings;
 use super::token;
 use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, KeysetOnToken, Standing, TokenSelector};
 use crate::pki::Fingerprint;
-use crate::prompter::showable;
+use crate::prompter::{PrompterError, showable};
 use crate::token::KeysetName;
 
 /// What the command line says.
@@ -195,6 +195,9 @@ fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure>
         match prompter.confirm(&question) {
             Ok(true) => {}
             Ok(false) => return Err(Failure::new(Exit::Refused, "not deleted: you said no")),
+            Err(PrompterError::Interrupted { .. }) => {
+                return Err(Failure::new(Exit::Interrupted, "not deleted: interrupted"));
+            }
             Err(error) if error.is_cancelled() => {
                 return Err(Failure::new(Exit::Refused, "not deleted: the question was cancelled"));
             }

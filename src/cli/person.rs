@@ -1,5 +1,7 @@
 //! The person behind an act, at the command line: asked through the prompter, told on stderr.
 
+use std::os::unix::net::UnixStream;
+
 use indicatif::ProgressBar;
 
 use super::progress;
@@ -81,6 +83,14 @@ impl Person for AtTheCommandLine<'_> {
         }
     }
 
+    fn is_asked_over(&mut self, connection: &UnixStream) {
+        for prompter in
+            [Some(&mut self.prompter), self.resuming.as_mut(), self.so_prompter.as_mut()].into_iter().flatten()
+        {
+            prompter.ask_while_open(connection);
+        }
+    }
+
     fn progress(&mut self, step: Step) {
         let words = match step {
             Step::CheckingLetter => "asking the authority about the letter",
@@ -121,6 +131,8 @@ impl Drop for AtTheCommandLine<'_> {
 pub fn no_pin(error: &PrompterError) -> NoPin {
     match error {
         PrompterError::NoTerminal { .. } => NoPin::NobodyHere(error.to_string()),
+        PrompterError::Interrupted { .. } => NoPin::Interrupted,
+        PrompterError::Withdrawn { .. } => NoPin::Withdrawn,
         error if error.is_cancelled() => NoPin::Cancelled,
         error => NoPin::Unavailable(error.to_string()),
     }

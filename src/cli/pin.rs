@@ -1,5 +1,7 @@
 //! `tokenkeep pin`: change the PIN of a keyset's token, look at the PINs of tokens, set a new one as security officer.
 
+use std::os::unix::net::UnixStream;
+
 use clap::Subcommand;
 use serde_json::json;
 
@@ -136,6 +138,10 @@ impl SecurityOfficer for Officer {
 
     fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
         self.0.pin(&format!("the security officer of {}", token.name())).map_err(|error| no_pin(&error))
+    }
+
+    fn is_asked_over(&mut self, connection: &UnixStream) {
+        self.0.ask_while_open(connection);
     }
 
     fn new_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {

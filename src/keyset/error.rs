@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Absent,
     /// The PIN: none given, cancelled, wrong, locked (4).
     Pin,
+    /// Ctrl-C at a prompt (130).
+    Interrupted,
     /// Refused: by a rule here, or by the authority (5).
     Refused,
     /// The authority cannot be reached (6).
@@ -159,6 +161,7 @@ impl KeysetError {
             },
             Self::Carrier(CarrierError::Unreachable { .. }) => ErrorKind::Unreachable,
             Self::Carrier(CarrierError::Address { .. }) | Self::Name(_) => ErrorKind::Usage,
+            Self::NoPin { reason: NoPin::Interrupted, .. } => ErrorKind::Interrupted,
             Self::NoPin { .. } | Self::TooManyWrongPins { .. } => ErrorKind::Pin,
             Self::NoSuchKeyset { .. } | Self::NoKeyset { .. } | Self::NoSuchToken { .. } => ErrorKind::Absent,
             Self::Carrier(CarrierError::Refused { .. } | CarrierError::OtherAuthority { .. })

@@ -268,6 +268,9 @@ impl Tokens {
             }
         }
         let module = self.module_of(info)?;
+        if module.is_in_use_by_an_authority(info) {
+            return Err(authoritys(info));
+        }
         let opened = match (patience, &self.kept) {
             (Some(patience), Some(kept)) => {
                 let opened = module.open_within(info, kept.patience(info, patience));

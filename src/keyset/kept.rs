@@ -237,16 +237,30 @@ impl Tokens {
     /// (a reader tells by itself, and to start its module anew takes long), or, `with_readers`, all. Tokens to which nobody is
     /// logged in are let go for it; a module that has a token in use stays as it is.
     pub fn rescan(&self, with_readers: bool) -> Result<(), KeysetError> {
+        let mut failed = None;
         for module in self.modules() {
-            if module.silent_for().is_some() || (!with_readers && module.has_readers()?) {
-                continue;
+            // One that is stopped cannot say what it has, and has no card that could be kept from others.
+            if !module.is_stopped() {
+                let is_left_alone = match module.has_readers() {
+                    Ok(has_readers) => !with_readers && has_readers,
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                        true
+                    }
+                };
+                if is_left_alone || module.silent_for().is_some() {
+                    continue;
+                }
             }
             if let Some(kept) = &self.kept {
                 kept.let_go_of_idle_ones(module.path());
             }
-            module.rescan()?;
+            // The other modules are started anew all the same.
+            if let Err(error) = module.rescan() {
+                failed.get_or_insert(error);
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// The tokens that are kept open whose keysets are not what was read, though nothing here has changed them: another program

@@ -2,6 +2,8 @@
 //!
 //! The command line puts the prompter behind this; tests put a script. Nothing here speaks to a terminal.
 
+use std::os::unix::net::UnixStream;
+
 use serde::{Deserialize, Serialize};
 
 use crate::token::{KeysetName, Pin, TokenInfo};
@@ -40,9 +42,15 @@ pub enum PinRequest<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoPin {
-    /// The person cancelled: Ctrl-C, end of input, an empty line.
+    /// The person cancelled: a closed window, end of input, an empty line.
     #[error("cancelled at the prompt")]
     Cancelled,
+    /// The person pressed Ctrl-C at the command's prompt, and so does not want the command.
+    #[error("interrupted at the prompt")]
+    Interrupted,
+    /// Whoever wanted this has gone: the question went with it.
+    #[error("the program that asked has gone")]
+    Withdrawn,
     /// The person was asked whether to go on, and said no.
     #[error("declined at the prompt")]
     Declined,
@@ -60,7 +68,7 @@ pub enum NoPin {
 impl NoPin {
     /// Did the person not want to? Then nobody who waited behind the same question is asked it again.
     pub fn is_a_no(&self) -> bool {
-        matches!(self, Self::Cancelled | Self::Declined)
+        matches!(self, Self::Cancelled | Self::Interrupted | Self::Declined)
     }
 }
 
@@ -168,6 +176,12 @@ pub trait Person {
     fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
         let _ = (operation, keyset);
         Err(NoPin::Unavailable("there is no way to ask for a confirmation here".to_owned()))
+    }
+
+    /// Over which connection the next question came, where it came over one: when that can be read or ends, whoever wants
+    /// the answer has gone, and the question with them.
+    fn is_asked_over(&mut self, connection: &UnixStream) {
+        let _ = connection;
     }
 
     /// Who has the SO PIN, for the one act that needs it; none where nobody does.

@@ -1,5 +1,7 @@
 //! A new PIN for a token whose PIN is locked or forgotten, set by its security officer.
 
+use std::os::unix::net::UnixStream;
+
 use crate::token::{Pin, PinState, TokenError, TokenFlags, TokenInfo};
 
 use super::choose::list_or;
@@ -18,6 +20,11 @@ pub trait SecurityOfficer {
 
     /// Gives the new PIN.
     fn new_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin>;
+
+    /// As [`super::Person::is_asked_over`].
+    fn is_asked_over(&mut self, connection: &UnixStream) {
+        let _ = connection;
+    }
 }
 
 /// Sets a new PIN on a token, an authority's included: what is on it stays. One try of the SO PIN.

@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// What [`Deadline::either`] says when the process for which it is waited has ended.
+/// What [`Deadline::either`] says when those for whom it is waited have gone.
 pub(super) const GONE: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
 /// Until when it is waited; without a moment, for as long as it takes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Deadline {
     end: Option<Instant>,
-    /// the process that wants the answer: when it ends, nobody does
-    asker: Option<Arc<OwnedFd>>,
+    /// what stands for those who want the answer: when one of these can be read or has ended, nobody does
+    askers: Vec<Arc<OwnedFd>>,
 }
 
 impl Deadline {
     pub(super) fn after(patience: Duration) -> Self {
-        Self { end: Instant::now().checked_add(patience), asker: None }
+        Self { end: Instant::now().checked_add(patience), askers: Vec::new() }
     }
 
-    /// No longer than the process lives that this is a handle of.
-    pub(super) fn for_asker(self, asker: Option<Arc<OwnedFd>>) -> Self {
-        Self { asker, ..self }
+    /// No longer than these last: a handle of the process that asks, a pipe that ends when the question is withdrawn.
+    pub(super) fn for_askers(self, askers: &[Arc<OwnedFd>]) -> Self {
+        Self { askers: askers.to_vec(), ..self }
     }
 
     /// Another moment, from now.
@@ -41,7 +41,7 @@ impl Deadline {
 
     /// Waits for input or, from a second descriptor, for another event. Which of the two there is: (input, event).
     pub(super) fn either(&self, from: &impl AsFd, event: Option<&OwnedFd>) -> io::Result<(bool, bool)> {
-        let handles = event.into_iter().chain(self.asker.as_deref());
+        let handles = event.into_iter().chain(self.askers.iter().map(AsRef::as_ref));
         let mut descriptors = vec![PollFd::new(from, PollFlags::IN)];
         descriptors.extend(handles.map(|handle| PollFd::new(handle, PollFlags::IN)));
         loop {

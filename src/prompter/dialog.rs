@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -41,6 +42,10 @@ impl Dialog {
     /// At once, with the remedy: [`PrompterError::NoWay`] when `auto` finds none, [`PrompterError::WayClosed`] when the way
     /// that was named is not open.
     pub fn choose(way: &Way, environment: &Environment) -> Result<Self, PrompterError> {
+        // Where the program or the terminal is named, the one who named it knows what it needs.
+        let is_named =
+            matches!(way, Way::Pinentry(Some(_)) | Way::Askpass(Some(_)) | Way::Terminal(Some(_)) | Way::Command(_));
+        let environment = &if is_named { environment.clone() } else { environment.clone().without_gpg_tty() };
         let by = match way {
             Way::Auto => return Self::first_open(environment),
             Way::Pinentry(path) => Pinentry::find(path.as_deref(), environment).map(By::Pinentry),
@@ -56,7 +61,7 @@ impl Dialog {
     fn first_open(environment: &Environment) -> Result<Self, PrompterError> {
         let mut reasons = Vec::new();
         for (name, way) in [
-            ("pinentry", &|| Pinentry::find(None, environment).map(By::Pinentry)),
+            ("pinentry", &|| window(environment)),
             ("askpass", &|| Askpass::find(None, environment).map(By::Askpass)),
             ("terminal", &|| terminal(environment.terminal())),
         ] as [(&str, &dyn Fn() -> Result<By, String>); 3]
@@ -84,6 +89,13 @@ impl Dialog {
             }
         }
         Ok(self)
+    }
+
+    /// As long as the other end of this pipe is open: when it is closed, the question is withdrawn.
+    #[must_use]
+    pub fn until_closed(mut self, pipe: OwnedFd) -> Self {
+        self.environment = self.environment.with_asker(pipe);
+        self
     }
 
     /// A PIN that exists.
@@ -141,7 +153,7 @@ impl Dialog {
                 let mut terminal = self.terminal(path, ask)?;
                 match terminal.ask_visibly(&format!("{} [y/N] ", ask.prompt())) {
                     Ok(Answer::Text(text)) => Ok(matches!(text.trim().to_lowercase().as_str(), "y" | "yes")),
-                    Ok(Answer::Cancelled) => Err(PrompterError::Cancelled { what: ask.what() }),
+                    Ok(Answer::Cancelled | Answer::Interrupted) => Err(PrompterError::Cancelled { what: ask.what() }),
                     Err(error) => Err(self.broke(error, ask)),
                 }
             }
@@ -208,6 +220,14 @@ impl fmt::Debug for Dialog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Dialog").field(&self.describe()).finish()
     }
+}
+
+/// A window. Where none can be opened, the terminal is asked at without a pinentry.
+fn window(environment: &Environment) -> Result<By, String> {
+    if !environment.has_display() {
+        return Err("there is no DISPLAY and no WAYLAND_DISPLAY to open a window on".to_owned());
+    }
+    Pinentry::find(None, environment).map(By::Pinentry)
 }
 
 fn terminal(path: &Path) -> Result<By, String> {

@@ -26,14 +26,20 @@ pub struct Environment {
     terminal: PathBuf,
     patience: Duration,
     descriptors: Option<Vec<u32>>,
-    asker: Option<Arc<OwnedFd>>,
+    askers: Vec<Arc<OwnedFd>>,
 }
 
 impl Environment {
     /// With these variables (`std::env::vars_os()`), `/dev/tty`, and five minutes of patience.
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let variables = variables.into_iter().filter(|(name, _)| OWN.iter().all(|own| name != own)).collect();
-        Self { variables, terminal: PathBuf::from("/dev/tty"), patience: PATIENCE, descriptors: None, asker: None }
+        Self {
+            variables,
+            terminal: PathBuf::from("/dev/tty"),
+            patience: PATIENCE,
+            descriptors: None,
+            askers: Vec::new(),
+        }
     }
 
     /// With another terminal than `/dev/tty`.
@@ -70,15 +76,15 @@ impl Environment {
         &self.terminal
     }
 
-    /// With the process that wants the answer: nobody is asked for one that has ended.
+    /// With somebody more who wants the answer: a handle of a process, or a pipe. When it ends nobody is asked any more.
     pub(super) fn with_asker(mut self, asker: OwnedFd) -> Self {
-        self.asker = Some(Arc::new(asker));
+        self.askers.push(Arc::new(asker));
         self
     }
 
     /// Until when a question that is asked now stands.
     pub(super) fn deadline(&self) -> Deadline {
-        Deadline::after(self.patience).for_asker(self.asker.clone())
+        Deadline::after(self.patience).for_askers(&self.askers)
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -92,6 +98,22 @@ impl Environment {
     /// Whether there is a screen that windows appear on.
     pub(super) fn has_display(&self) -> bool {
         self.variable("DISPLAY").is_some() || self.variable("WAYLAND_DISPLAY").is_some()
+    }
+
+    /// The terminal of this very program, if one can ask there: only while the program is in the foreground of it. At any
+    /// other somebody types for another program, a shell that keeps a history among them.
+    pub(super) fn own_terminal(&self) -> Result<PathBuf, String> {
+        Terminal::open_to_ask(&self.terminal)
+            .map_err(|error| format!("{} cannot be asked at: {error}", self.terminal.display()))?;
+        Ok(self.terminal.clone())
+    }
+
+    /// Without `$GPG_TTY`: it names the terminal of the shell that a person has in mind for `GnuPG`, and that shell reads
+    /// what is typed there.
+    #[must_use]
+    pub(super) fn without_gpg_tty(mut self) -> Self {
+        self.variables.remove(OsStr::new("GPG_TTY"));
+        self
     }
 
     /// The terminal that `$GPG_TTY` names, if one can ask there.

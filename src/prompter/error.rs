@@ -10,9 +10,15 @@ use crate::token::PinError;
 /// Why there is no answer. No message contains a PIN.
 #[derive(Debug, thiserror::Error)]
 pub enum PrompterError {
-    /// The person did not want to: Ctrl-C, end of input, or nothing typed. Nothing was tried.
+    /// The person did not want to: a closed window, end of input, or nothing typed. Nothing was tried.
     #[error("cannot go on without {what}: cancelled")]
     Cancelled {
+        /// What was asked for.
+        what: String,
+    },
+    /// The person pressed Ctrl-C at the terminal: they do not want the whole command. Nothing was tried.
+    #[error("cannot go on without {what}: interrupted")]
+    Interrupted {
         /// What was asked for.
         what: String,
     },
@@ -28,7 +34,7 @@ pub enum PrompterError {
         waited: Duration,
     },
     /// Whoever wanted the answer has gone, and with them the question. Nothing was tried.
-    #[error("cannot go on without {what}: the program that wanted it has ended")]
+    #[error("cannot go on without {what}: the program that wanted it has gone")]
     Withdrawn {
         /// What was asked for.
         what: String,
@@ -52,8 +58,9 @@ pub enum PrompterError {
     },
     /// None of the ways to a person is open here.
     #[error(
-        "cannot ask a person: {reasons}; install pinentry and set DISPLAY, WAYLAND_DISPLAY or GPG_TTY=$(tty), or set \
-         SSH_ASKPASS, or name another way with `prompter` in agent.toml"
+        "cannot ask a person: {reasons}; start the agent where a window can be opened (DISPLAY or WAYLAND_DISPLAY, and \
+         pinentry or SSH_ASKPASS), or type `tokenkeep agent` in a terminal of its own, or name another way with \
+         `prompter` in agent.toml"
     )]
     NoWay {
         /// Why not, of each way that was looked at.
@@ -121,6 +128,9 @@ pub enum PrompterError {
 impl PrompterError {
     /// Whether the person cancelled, or did not answer in time, or before whoever wanted to know had gone.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled { .. } | Self::NobodyAnswered { .. } | Self::Withdrawn { .. })
+        matches!(
+            self,
+            Self::Cancelled { .. } | Self::Interrupted { .. } | Self::NobodyAnswered { .. } | Self::Withdrawn { .. }
+        )
     }
 }

@@ -22,7 +22,10 @@ mod source;
 mod terminal;
 mod way;
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::token::Pin;
 
@@ -33,6 +36,7 @@ pub use error::PrompterError;
 pub use source::PinSource;
 pub use way::Way;
 
+use deadline::{Deadline, GONE};
 use terminal::{Answer, Terminal};
 
 /// How often a new PIN is asked for when the two entries differ, before it is given up.
@@ -46,12 +50,13 @@ pub struct Prompter {
     credentials: Option<PathBuf>,
     descriptors: Option<Vec<u32>>,
     terminal: PathBuf,
+    asker: Option<Arc<OwnedFd>>,
 }
 
 impl Prompter {
     /// A prompter that takes PINs from `pin` and new PINs from `new_pin`, and asks at `/dev/tty`.
     pub fn new(pin: PinSource, new_pin: PinSource) -> Self {
-        Self { pin, new_pin, credentials: None, descriptors: None, terminal: PathBuf::from("/dev/tty") }
+        Self { pin, new_pin, credentials: None, descriptors: None, terminal: PathBuf::from("/dev/tty"), asker: None }
     }
 
     /// With the directory in which systemd put the credentials (`$CREDENTIALS_DIRECTORY`).
@@ -74,6 +79,13 @@ impl Prompter {
     pub fn with_terminal(mut self, terminal: impl Into<PathBuf>) -> Self {
         self.terminal = terminal.into();
         self
+    }
+
+    /// Whoever wants the answers is at the other end of this connection: when it can be read or ends while somebody is asked
+    /// at the terminal, the question is withdrawn ([`PrompterError::Withdrawn`]).
+    pub fn ask_while_open(&mut self, connection: impl AsFd) {
+        // Without a second handle nothing is watched, and the answer comes too late as it did before.
+        self.asker = connection.as_fd().try_clone_to_owned().ok().map(Arc::new);
     }
 
     /// Whether a person types the PIN, at a terminal that is there: else a token's last try is not taken.
@@ -125,7 +137,8 @@ impl Prompter {
         match terminal.ask_visibly(&format!("{question} [y/N] ")) {
             Ok(Answer::Text(text)) => Ok(matches!(text.trim().to_lowercase().as_str(), "y" | "yes")),
             Ok(Answer::Cancelled) => Err(PrompterError::Cancelled { what: "the confirmation".to_owned() }),
-            Err(source) => Err(PrompterError::Terminal { source }),
+            Ok(Answer::Interrupted) => Err(PrompterError::Interrupted { what: "the confirmation".to_owned() }),
+            Err(source) => Err(broke(source, "the confirmation")),
         }
     }
 
@@ -143,13 +156,22 @@ impl Prompter {
         let mut terminal = self.open("ask for the PIN")?;
         match terminal.ask_without_echo(&format!("{prompt}: ")) {
             Ok(Answer::Text(text)) if !text.is_empty() => Ok(Pin::new(text.as_str().to_owned())?),
+            Ok(Answer::Interrupted) => Err(PrompterError::Interrupted { what: format!("the PIN of {what}") }),
             Ok(_) => Err(PrompterError::Cancelled { what: format!("the PIN of {what}") }),
-            Err(source) => Err(PrompterError::Terminal { source }),
+            Err(source) => Err(broke(source, &format!("the PIN of {what}"))),
         }
     }
 
     fn open(&self, act: &'static str) -> Result<Terminal, PrompterError> {
-        Terminal::open(&self.terminal).map_err(|source| PrompterError::NoTerminal { act, source })
+        let terminal = Terminal::open(&self.terminal).map_err(|source| PrompterError::NoTerminal { act, source })?;
+        Ok(terminal.within(Deadline::default().for_askers(self.asker.as_slice())))
+    }
+}
+
+fn broke(source: io::Error, what: &str) -> PrompterError {
+    match source.kind() {
+        GONE => PrompterError::Withdrawn { what: what.to_owned() },
+        _ => PrompterError::Terminal { source },
     }
 }
 

@@ -40,7 +40,9 @@ pub(super) struct Pinentry {
 impl Pinentry {
     /// Looks whether there is one, and whether it has a display or a terminal: says why not.
     pub(super) fn find(path: Option<&Path>, environment: &Environment) -> Result<Self, String> {
-        let tty = environment.gpg_tty();
+        // `GPG_TTY` is there only where the program was named in agent.toml (`Dialog::choose`).
+        let named = environment.gpg_tty();
+        let tty = if environment.variable("GPG_TTY").is_some() { named } else { environment.own_terminal() };
         if !environment.has_display()
             && let Err(reason) = &tty
         {
@@ -66,7 +68,7 @@ impl Pinentry {
         // One with windows that finds no display says so: `gtk2:curses`.
         let needs_terminal = flavor == "tty" || flavor.contains("curses");
         if needs_terminal && tty.is_none() {
-            return Err(format!("{} asks at a terminal, and GPG_TTY names none", program.display()));
+            return Err(format!("{} asks at a terminal, and there is none of the agent's own", program.display()));
         }
         if !needs_terminal && !environment.has_display() && !flavor.is_empty() {
             return Err(format!("{} ({flavor}) needs a display", program.display()));

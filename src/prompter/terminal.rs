@@ -32,8 +32,10 @@ const DELETE: u8 = 0x7f;
 pub(super) enum Answer {
     /// What was typed before Enter; it may be empty.
     Text(Zeroizing<String>),
-    /// Ctrl-C, or the end of input before anything was typed.
+    /// The end of input before anything was typed.
     Cancelled,
+    /// Ctrl-C.
+    Interrupted,
 }
 
 /// Throws away what was typed at a terminal before anything was asked there: it is no answer.
@@ -106,7 +108,8 @@ impl Terminal {
         let mut line = Zeroizing::new(Vec::with_capacity(LONGEST_ANSWER));
         loop {
             match self.key()? {
-                None | Some(CTRL_C) => return Ok(Answer::Cancelled),
+                Some(CTRL_C) => return Ok(Answer::Interrupted),
+                None => return Ok(Answer::Cancelled),
                 Some(CTRL_D) if line.is_empty() => return Ok(Answer::Cancelled),
                 Some(b'\r' | b'\n') => break,
                 Some(DELETE | BACKSPACE) => self.erase(&mut line, 1, echo)?,

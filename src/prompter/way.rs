@@ -12,7 +12,8 @@ pub enum Way {
     /// `auto`: the first that is open of pinentry, askpass and the terminal.
     #[default]
     Auto,
-    /// `pinentry[:PATH]`: a program that shows a dialog, on a display or on the terminal `$GPG_TTY`.
+    /// `pinentry[:PATH]`: a program that shows a dialog, on a display or on this program's own terminal; with a path also on
+    /// the terminal `$GPG_TTY`.
     Pinentry(Option<PathBuf>),
     /// `askpass[:PATH]`: a program by OpenSSH's convention; without a path `$SSH_ASKPASS`.
     Askpass(Option<PathBuf>),

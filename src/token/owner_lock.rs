@@ -33,7 +33,12 @@ pub struct Owner {
     pub name: String,
     /// the next step of who is refused: completes "it is in use by …; "
     pub remedy: String,
+    /// is it an authority, which has its own token? No user's command can mean that one
+    pub is_authority: bool,
 }
+
+/// The third line of an authority's lock.
+const AUTHORITY: &str = "authority";
 
 impl Owner {
     /// From now on others are told this. Once a process, before it owns a token.
@@ -49,14 +54,21 @@ impl Owner {
             Self {
                 name: format!("{} (process {})", program.to_string_lossy(), std::process::id()),
                 remedy: WAIT.to_owned(),
+                is_authority: false,
             }
         })
+    }
+
+    /// This process is an authority: users' commands pass over the tokens that it has, and do not wait for them.
+    pub fn introduce_authority() {
+        Self { is_authority: true, ..Self::of_this_process() }.introduce();
     }
 
     fn read(text: &str) -> Self {
         let mut lines = text.lines().map(str::trim);
         let mut line = |unsaid: &str| lines.next().filter(|line| !line.is_empty()).unwrap_or(unsaid).to_owned();
-        Self { name: line("another process"), remedy: line(WAIT) }
+        let (name, remedy) = (line("another process"), line(WAIT));
+        Self { name, remedy, is_authority: line("") == AUTHORITY }
     }
 }
 
@@ -98,7 +110,7 @@ impl OwnerLock {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if started.elapsed() < patience => std::thread::sleep(PAUSE),
                 Err(TryLockError::WouldBlock) => {
-                    let Owner { name: holder, remedy } = owner(&mut file);
+                    let Owner { name: holder, remedy, .. } = owner(&mut file);
                     return Err(TokenError::Owned { token: token.clone(), holder, remedy });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
@@ -107,6 +119,17 @@ impl OwnerLock {
         sign_in(&mut file).map_err(failed)?;
         Ok(Self { _file: file })
     }
+}
+
+/// Has an authority this token now? It is not waited for, and nothing is written.
+pub(super) fn is_in_use_by_an_authority(module: &Path, token: &TokenName) -> bool {
+    is_an_authoritys_in(&lock_directory(), module, token)
+}
+
+fn is_an_authoritys_in(directory: &Path, module: &Path, token: &TokenName) -> bool {
+    let Ok(mut file) = File::open(directory.join(file_name(module, &token.serial))) else { return false };
+    // A lock that nobody holds says nothing, whatever stands in its file.
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) && owner(&mut file).is_authority
 }
 
 /// Where the locks of tokens lie: `$XDG_RUNTIME_DIR/tokenkeep`, else a directory of the user's own under the temporary
@@ -157,10 +180,12 @@ fn file_name(module: &Path, serial: &str) -> String {
 }
 
 fn sign_in(file: &mut File) -> std::io::Result<()> {
-    let Owner { name, remedy } = Owner::of_this_process();
+    let Owner { name, remedy, is_authority } = Owner::of_this_process();
     file.set_len(0)?;
     file.rewind()?;
-    write!(file, "{name}\n{remedy}\n")
+    // In one piece: others may read it at any moment.
+    let kind = if is_authority { AUTHORITY } else { "" };
+    file.write_all(format!("{name}\n{remedy}\n{kind}\n").as_bytes())
 }
 
 fn owner(file: &mut File) -> Owner {
@@ -225,10 +250,30 @@ mod tests {
 
     #[test]
     fn what_an_owner_does_not_say_is_said_for_it() {
-        let owner = |name: &str, remedy: &str| Owner { name: name.to_owned(), remedy: remedy.to_owned() };
+        let owner =
+            |name: &str, remedy: &str| Owner { name: name.to_owned(), remedy: remedy.to_owned(), is_authority: false };
         assert_eq!(Owner::read(""), owner("another process", WAIT));
         assert_eq!(Owner::read("someone (process 42)"), owner("someone (process 42)", WAIT));
         assert_eq!(Owner::read("someone (process 42)\nask it\nmore"), owner("someone (process 42)", "ask it"));
+        assert!(Owner::read("someone (process 42)\nask it\nauthority\n").is_authority);
+    }
+
+    #[test]
+    fn a_token_is_an_authoritys_only_while_that_has_it() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("locks");
+        let module = Path::new("module.so");
+        let is_an_authoritys = || is_an_authoritys_in(&directory, module, &token("7"));
+        assert!(!is_an_authoritys(), "there is no lock at all");
+        let users = OwnerLock::acquire_in(&directory, module, &token("7"), SOON).unwrap();
+        assert!(!is_an_authoritys());
+        drop(users);
+        let path = directory.join(file_name(module, "7"));
+        std::fs::write(&path, "tokenkeep (process 42)\nwait\nauthority\n").unwrap();
+        assert!(!is_an_authoritys(), "nobody has it");
+        let held = File::open(&path).unwrap();
+        held.lock().unwrap();
+        assert!(is_an_authoritys());
     }
 
     #[test]

@@ -32,6 +32,9 @@ impl Pin {
         if text.chars().any(char::is_control) {
             return Err(PinError::ControlCharacter);
         }
+        if let Some(unseen) = unseen(&text) {
+            return Err(unseen);
+        }
         Ok(Self::locked(&text))
     }
 
@@ -55,6 +58,36 @@ impl Pin {
         // It was a `str` when it came, so that the empty one, which no PIN is, stands here for nothing that happens.
         self.memory.get(self.place.clone()).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
     }
+}
+
+/// The first character that nobody sees or types on purpose: it came from the file or the page that the PIN was copied
+/// from, and a try with it would be lost.
+fn unseen(text: &str) -> Option<PinError> {
+    let (at, character) = text.char_indices().find(|(_, character)| is_unseen(*character))?;
+    let what = match character {
+        '\u{feff}' => "a byte order mark",
+        '\u{a0}' | '\u{202f}' => "a no-break space",
+        character if character.is_whitespace() => "a space that is no ordinary one",
+        _ => "an invisible character",
+    };
+    let place = match at {
+        0 => "at its beginning",
+        at if text.get(at..).is_some_and(|rest| rest.chars().all(is_unseen)) => "at its end",
+        _ => "inside it",
+    };
+    Some(PinError::Unseen { what, place, code: u32::from(character) })
+}
+
+/// White space other than the ordinary space, and what has no width at all: zero-width characters and joiners, marks and
+/// embeddings of direction, the soft hyphen, invisible operators, tags.
+fn is_unseen(character: char) -> bool {
+    let is_odd_space = character.is_whitespace() && character != ' ';
+    is_odd_space
+        || matches!(character,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+                | '\u{180b}'..='\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+                | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 impl Drop for Pin {
@@ -81,6 +114,16 @@ pub enum PinError {
     /// A line break or another control character got into it.
     #[error("the PIN has a control character in it")]
     ControlCharacter,
+    /// A character got into it that is not seen, as files and web pages bring them along.
+    #[error("there is {what} (U+{code:04X}) {place}, which nobody sees or types; take it out")]
+    Unseen {
+        /// what kind of character
+        what: &'static str,
+        /// at its beginning, at its end or inside it
+        place: &'static str,
+        /// its code point
+        code: u32,
+    },
 }
 
 /// What a token says about its user PIN (`CKF_USER_PIN_*`). PKCS#11 tells no numbers.
@@ -147,5 +190,38 @@ mod tests {
         assert_eq!(Pin::new(String::new()).unwrap_err(), PinError::Empty);
         assert_eq!(Pin::new("x".repeat(256)).unwrap_err(), PinError::TooLong);
         assert_eq!(Pin::new("1234\n".into()).unwrap_err(), PinError::ControlCharacter);
+    }
+
+    #[test]
+    fn a_character_that_is_not_seen_is_refused_and_its_place_said_but_never_the_pin() {
+        let unseen = [
+            ('\u{feff}', "a byte order mark (U+FEFF)"),
+            ('\u{a0}', "a no-break space (U+00A0)"),
+            ('\u{202f}', "a no-break space (U+202F)"),
+            ('\u{3000}', "a space that is no ordinary one (U+3000)"),
+            ('\u{2028}', "a space that is no ordinary one (U+2028)"),
+            ('\u{200b}', "an invisible character (U+200B)"),
+            ('\u{200c}', "an invisible character (U+200C)"),
+            ('\u{200d}', "an invisible character (U+200D)"),
+            ('\u{2060}', "an invisible character (U+2060)"),
+            ('\u{200f}', "an invisible character (U+200F)"),
+            ('\u{ad}', "an invisible character (U+00AD)"),
+        ];
+        for (character, what) in unseen {
+            for (text, place) in [
+                (format!("{character}4711"), "at its beginning"),
+                (format!("4711{character}"), "at its end"),
+                (format!("4711{character}{character}"), "at its end"),
+                (format!("47{character}11"), "inside it"),
+                (format!("47{character}11{character}"), "inside it"),
+            ] {
+                let said = Pin::new(text).unwrap_err().to_string();
+                assert!(said.contains(what) && said.contains(place), "{said}");
+                assert!(!said.contains("47"), "{said}");
+            }
+        }
+        for text in ["geheim 1", " 4711 ", "é\u{301}ü", "山田", "🧪❤\u{fe0f}", "1234\u{fffd}"] {
+            assert_eq!(Pin::new(text.to_owned()).unwrap().as_str(), text);
+        }
     }
 }

@@ -2,6 +2,9 @@
 //! held by one, made anew behind its back, locked by wrong PINs, and a module that crashes. Nothing of it needs the agent to be
 //! started again, and none of it is taken for a wrong PIN.
 
+use std::fs;
+use std::time::{Duration, Instant};
+
 use base64::Engine as _;
 
 use crate::support::agent::{is_alive, wait_for};
@@ -52,6 +55,26 @@ fn a_token_that_is_removed_during_a_signature_is_said_to_be_gone_and_its_pin_is_
 }
 
 #[test]
+fn a_token_directory_that_was_away_for_a_while_is_used_again() {
+    let mut asked = Asked::with(TokenKind::SoftHsm, &[("x", "low")]);
+    asked.start("");
+    asked.will(&[PIN]);
+    assert!(asked.signs("x", "before"));
+    let (here, away) = (asked.somebody.machine.file("tokens"), asked.somebody.machine.file("tokens.away"));
+    fs::rename(&here, &away).unwrap();
+    wait_for("the token is gone", || (!offers(&asked, "x")).then_some(()));
+    // So long that its module is started anew more than once, which it cannot be without its directory.
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        assert!(!offers(&asked, "x"));
+    }
+    fs::rename(&away, &here).unwrap();
+    wait_for("the token is seen again", || offers(&asked, "x").then_some(()));
+    asked.will(&[PIN]);
+    assert!(asked.signs("x", "afterwards"), "{}", asked.agent().log());
+}
+
+#[test]
 fn a_token_that_is_removed_while_it_reads_is_gone_for_a_command_and_for_the_api() {
     for level in ["low", "high"] {
         let (asked, faulty) = with_faults(&[("x", level)]);
@@ -83,7 +106,7 @@ fn a_token_that_is_removed_while_it_reads_is_gone_for_a_command_and_for_the_api(
             wait_for("the token is seen again", || offers(&asked, "x").then_some(()));
             command().ok();
             assert_eq!(machine.read_text("read.txt"), "a secret\n");
-            std::fs::remove_file(machine.file("read.txt")).unwrap();
+            fs::remove_file(machine.file("read.txt")).unwrap();
 
             faulty.does(rule);
             let (status, answer) = api();

@@ -240,7 +240,7 @@ fn a_token_that_an_authority_has_is_nothing_wrong_to_the_agent_either() {
     let (well, findings) = findings(&machine);
     assert!(well, "{findings:#?}");
     let says = |text: &str| findings.iter().any(|finding| finding["what"].as_str().unwrap().contains(text));
-    assert!(says("\"admin\" on") && says("its keysets are not looked at"), "{findings:#?}");
+    assert!(says("\"admin\" on") && says("token \"authority\"") && !says("in use"), "{findings:#?}");
 }
 
 #[test]

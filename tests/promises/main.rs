@@ -13,6 +13,7 @@
 mod support;
 
 mod agent_api;
+mod agent_gives_memory_back;
 mod agent_levels;
 mod agent_memory;
 mod agent_process;
@@ -51,6 +52,7 @@ mod pin_tries;
 mod pin_tries_in_the_agent;
 mod pin_unblock;
 mod prompters;
+mod prompts_end;
 mod re_enrollment;
 mod readers;
 mod secrets;

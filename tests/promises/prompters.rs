@@ -92,19 +92,95 @@ fn pinentry_asks_at_the_terminal_that_gpg_tty_names() {
 }
 
 #[test]
-fn pinentry_curses_asks_where_nothing_is_configured() {
+fn pinentry_curses_asks_where_it_is_named() {
     if !present("pinentry-curses") {
         return;
     }
     let mut somebody = Somebody::enrolled();
     let (mut terminal, device) = desk(&somebody.machine);
-    let _agent = agent(&mut somebody, "auto", &[("GPG_TTY", &device), ("TERM", "vt100")]);
+    let way = "pinentry:/usr/bin/pinentry-curses";
+    let _agent = agent(&mut somebody, way, &[("GPG_TTY", &device), ("TERM", "vt100")]);
     let machine = &somebody.machine;
     std::thread::scope(|scope| {
         scope.spawn(|| signs(machine, "git"));
         terminal.expect("ssh-keygen").expect("\"git\"").expect("Keyset: default").expect("Cancel");
         terminal.press(&format!("{}\r", Somebody::PIN));
     });
+}
+
+/// What would be typed there goes to the shell that reads there, and into its history.
+#[test]
+fn nobody_is_asked_on_another_shells_terminal() {
+    let mut somebody = Somebody::enrolled();
+    let shell = "tty > terminal; echo ready; while read -r line; do echo \"$line\" >> history; done";
+    let mut terminal = Terminal::shell(&somebody.machine, shell);
+    terminal.expect("ready");
+    let device = somebody.machine.read_text("terminal").trim().to_owned();
+    for way in ["auto", "pinentry", "terminal"] {
+        let agent = {
+            for (name, value) in [("GPG_TTY", device.as_str()), ("TERM", "vt100")] {
+                somebody.machine.set_environment(name, value);
+            }
+            Agent::configure(&somebody.machine, &format!("prompter = \"{way}\""));
+            let agent = Agent::start(&somebody.machine, &["--background"]);
+            offer(&mut somebody.machine, &agent);
+            agent
+        };
+        let machine = &somebody.machine;
+        let answer = sign_by_api(machine, &agent).out();
+        says_all(&answer, &["\"kind\":\"pin\"", "`prompter` in agent.toml"]);
+        assert_eq!(pin_state(machine), "ok");
+        says_where_it_asks(machine, &agent);
+        assert!(agent.stop().success());
+    }
+    terminal.type_line("the shell's own").expect("the shell's own");
+    let history = wait_for("the shell", || fs::read_to_string(somebody.machine.file("history")).ok());
+    assert_eq!(history, "the shell's own\n", "something else was asked there");
+}
+
+/// `agent --env`, `agent status` and `doctor` say beforehand that nobody can be asked, and what to do.
+#[track_caller]
+fn says_where_it_asks(machine: &Machine, agent: &Agent) {
+    let shown = machine.tokenkeep(&["agent", "--env"]).ok();
+    says_all(&shown.out(), &["SSH_AUTH_SOCK=", &agent.ssh_socket().display().to_string()]);
+    says_all(&shown.err(), &["warning: the agent runs, but cannot ask ", "`prompter` in agent.toml"]);
+    machine.tokenkeep(&["agent", "status"]).ok().says("It cannot ask ").says("`prompter` in agent.toml");
+    let status = machine.tokenkeep(&["agent", "status", "--json"]).ok().json();
+    assert!(status["asks_by"].is_null() && status["cannot_ask"].is_string(), "{status}");
+    let doctor = machine.tokenkeep(&["doctor"]).out();
+    says_all(&doctor, &["it cannot ask ", "uses that need a person are refused"]);
+}
+
+#[test]
+fn on_its_own_terminal_it_asks_while_it_is_in_the_foreground_of_it() {
+    let mut somebody = Somebody::enrolled();
+    Agent::configure(&somebody.machine, "prompter = \"auto\"");
+    // A shell with job control, as people have one.
+    let mut terminal = Terminal::shell(&somebody.machine, "PS1='$ ' exec bash --norc --noprofile -i");
+    terminal.expect("$ ").type_line("tokenkeep agent").expect("Serving SSH on");
+    let socket = somebody.machine.file("runtime/tokenkeep/agent/ssh.sock");
+    somebody.machine.set_environment("SSH_AUTH_SOCK", socket.to_str().unwrap());
+    let machine = &somebody.machine;
+    let keys = machine.run("ssh-add", &["-L"], b"").ok().out();
+    machine.write("key.pub", keys);
+    let status = || machine.tokenkeep(&["agent", "status", "--json"]).ok().json();
+    assert_eq!(status()["asks_by"], "terminal /dev/tty");
+    std::thread::scope(|scope| {
+        scope.spawn(|| signs(machine, "git"));
+        terminal.expect("ssh-keygen").expect("PIN: ").type_line(Somebody::PIN);
+    });
+    // In the background the shell has the terminal, and what is typed there is the shell's.
+    terminal.press("\x1a").expect("$ ").type_line("bg").expect("$ ");
+    wait_for("it is in the background", || status()["asks_by"].is_null().then_some(()));
+    sign(machine, "git").fails_with(255).says("refused");
+    assert_eq!(pin_state(machine), "ok");
+    terminal.type_line("fg").expect("tokenkeep agent");
+    wait_for("it is in the foreground", || status()["asks_by"].is_string().then_some(()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| signs(machine, "git"));
+        terminal.expect("PIN: ").type_line(Somebody::PIN);
+    });
+    machine.tokenkeep(&["agent", "stop"]).ok();
 }
 
 #[test]
@@ -216,7 +292,7 @@ fn a_command_at_medium_whose_agent_can_ask_nobody_hears_what_to_do() {
     // The PIN that begins the log-in is the command's to give, and is for its own use; the next one is not.
     machine.write("mail", "mail\n");
     machine.tokenkeep(&["sign", "--in", "mail", "--out", "first.p7m", "--pin-source", "file:pin"]).ok();
-    says_how_to_get_a_yes(machine, &["cannot ask a person", "GPG_TTY", "SSH_ASKPASS"]);
+    says_how_to_get_a_yes(machine, &["cannot ask a person", "in a terminal of its own", "SSH_ASKPASS"]);
 }
 
 #[test]
@@ -255,7 +331,7 @@ fn where_nobody_can_be_asked_it_fails_at_once_and_says_what_to_do() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     says_all(
         &answer,
-        &["\"kind\":\"pin\"", "cannot ask a person", "GPG_TTY", "SSH_ASKPASS", "`prompter` in agent.toml"],
+        &["\"kind\":\"pin\"", "cannot ask a person", "in a terminal of its own", "`prompter` in agent.toml"],
     );
     assert_eq!(pin_state(machine), "ok");
 }

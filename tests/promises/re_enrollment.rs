@@ -55,8 +55,13 @@ impl Attempt {
 
     #[track_caller]
     fn failed_at_the_terminal(&self, terminal: Terminal) {
+        self.ended_at_the_terminal(terminal, 4);
+    }
+
+    #[track_caller]
+    fn ended_at_the_terminal(&self, terminal: Terminal, with: i32) {
         let (code, screen) = terminal.finish();
-        assert_eq!(code, 4, "{screen}");
+        assert_eq!(code, with, "{screen}");
         assert!(screen.contains("not re-enrolled"), "{screen}");
         self.nothing_happened();
     }
@@ -103,7 +108,7 @@ fn a_cancelled_prompt_means_not_re_enrolled() {
     let attempt = Attempt::with(TokenKind::SoftHsm);
     let mut terminal = attempt.at_a_terminal();
     terminal.expect("PIN").interrupt();
-    attempt.failed_at_the_terminal(terminal);
+    attempt.ended_at_the_terminal(terminal, 130);
 
     let mut terminal = attempt.at_a_terminal();
     terminal.expect("PIN").end_of_input();
@@ -184,7 +189,7 @@ fn the_last_try_is_warned_of_and_refused_without_a_terminal() {
     attempt.failed_at_the_terminal(terminal);
     let mut terminal = attempt.at_a_terminal();
     terminal.expect("[y/N]").interrupt();
-    attempt.failed_at_the_terminal(terminal);
+    attempt.ended_at_the_terminal(terminal, 130);
     assert!(token().is_at_final_try(), "the last try was used: {}", token().flags);
 
     // Somebody who knows the PIN.

@@ -1,8 +1,11 @@
 //! The right token is chosen before any log-in: by serial number, by URI, by label. What is ambiguous is refused with
 //! the serial numbers; what is not there is said to be absent.
 
+use std::time::{Duration, Instant};
+
 use crate::support::office::Somebody;
 use crate::support::output::Output;
+use crate::support::story::Story;
 
 fn enroll_on(somebody: &Somebody, token: &str, more: &[&str]) -> Output {
     let line = ["enroll", "--letter", "the.letter", "--keyset", "mine", "--level", "high", "--token", token];
@@ -99,4 +102,23 @@ fn a_token_without_a_pin_and_one_that_is_full_of_others_keys_are_left_alone() {
     assert!(before.iter().all(|object| after.contains(object)), "{before:#?} {after:#?}");
     somebody.tokenkeep(&["keyset", "delete", "mine", "--pin-source", "file:pin", "--yes"]).ok();
     assert_eq!(somebody.machine.objects("shared", Some(Somebody::PIN)), before);
+}
+
+/// The token that an authority has while it serves cannot be meant by a user's command.
+#[test]
+fn a_command_does_not_wait_for_the_token_of_an_authority_that_serves() {
+    let mut story = Story::begin();
+    let quickest = |story: &Story| {
+        let once = || {
+            let began = Instant::now();
+            story.tokenkeep(&["keysets"]).ok().says("admin").does_not_say("in use");
+            began.elapsed()
+        };
+        (0..6).map(|_| once()).min().unwrap()
+    };
+    let while_it_serves = quickest(&story);
+    assert!(story.authority.stop().success());
+    let alone = quickest(&story);
+    // It was three tenths of a second more.
+    assert!(while_it_serves < alone * 2 + Duration::from_millis(50), "{while_it_serves:?} and {alone:?} alone");
 }

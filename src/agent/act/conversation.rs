@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_mins(5);
 /// ends, the command is gone.
 #[derive(Debug)]
 pub struct Conversation {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     /// how long the command has for each answer
     patience: Duration,
     state: Mutex<State>,
@@ -34,7 +34,8 @@ struct State {
     /// Is the last of them not answered?
     open: bool,
     reply: Option<Reply>,
-    gone: bool,
+    /// why it is not waited for any more
+    gone: Option<NoPin>,
 }
 
 impl Conversation {
@@ -42,11 +43,11 @@ impl Conversation {
     ///
     /// # Errors
     /// The connection cannot be doubled, or no thread started.
-    pub fn over(stream: UnixStream) -> io::Result<Arc<Self>> {
+    pub fn over(stream: Arc<UnixStream>) -> io::Result<Arc<Self>> {
         Self::with_patience(stream, PATIENCE)
     }
 
-    fn with_patience(stream: UnixStream, patience: Duration) -> io::Result<Arc<Self>> {
+    fn with_patience(stream: Arc<UnixStream>, patience: Duration) -> io::Result<Arc<Self>> {
         let mut watched = stream.try_clone()?;
         // One that does not even read what it is asked is not waited for, either.
         stream.set_write_timeout(Some(patience))?;
@@ -58,7 +59,7 @@ impl Conversation {
                 match watched.read(&mut byte) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     // Whatever comes now is nothing that this protocol has.
-                    _ => break here.went(),
+                    _ => break here.went(NoPin::Withdrawn),
                 }
             }
         })?;
@@ -71,7 +72,7 @@ impl Conversation {
     /// What is wrong with it, as a sentence.
     pub fn answer(&self, answer: ReplyTo) -> Result<(), &'static str> {
         let mut state = self.state();
-        if state.gone {
+        if state.gone.is_some() {
             return Err("the command that asked for this act is gone");
         }
         if !state.open || state.number != answer.number {
@@ -92,7 +93,7 @@ impl Conversation {
 
     /// Is the command still there?
     pub fn is_open(&self) -> bool {
-        !self.state().gone
+        self.state().gone.is_none()
     }
 
     /// Says a line.
@@ -101,19 +102,19 @@ impl Conversation {
         let mut text = WipedBuffer::with_capacity(512);
         let written = serde_json::to_writer(&mut text, line).map_err(io::Error::from).and_then(|()| {
             text.write_all(b"\n")?;
-            (&self.stream).write_all(text.as_slice())
+            (&*self.stream).write_all(text.as_slice())
         });
         if written.is_err() {
-            self.went();
+            self.went(NoPin::Withdrawn);
         }
     }
 
-    /// Asks, and waits for the answer; none when the command is gone.
-    fn ask(&self, line: impl FnOnce(u32) -> Line) -> Option<Reply> {
+    /// Asks, and waits for the answer; why there is none when the command is gone, or did not answer in time.
+    fn ask(&self, line: impl FnOnce(u32) -> Line) -> Result<Reply, NoPin> {
         let number = {
             let mut state = self.state();
-            if state.gone {
-                return None;
+            if let Some(why) = &state.gone {
+                return Err(why.clone());
             }
             state.number += 1;
             state.open = true;
@@ -125,25 +126,25 @@ impl Conversation {
         let asked = Instant::now();
         loop {
             // An answer that came before the command went is one that it gave; but nobody waits for what comes of it.
-            if state.gone {
-                return None;
+            if let Some(why) = &state.gone {
+                return Err(why.clone());
             }
             if let Some(reply) = state.reply.take() {
-                return Some(reply);
+                return Ok(reply);
             }
             let left = self.patience.saturating_sub(asked.elapsed());
             if left.is_zero() {
                 drop(state);
-                self.went();
-                return None;
+                self.went(NoPin::Cancelled);
+                return Err(NoPin::Cancelled);
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn went(&self) {
+    fn went(&self, why: NoPin) {
         let mut state = self.state();
-        state.gone = true;
+        state.gone.get_or_insert(why);
         state.reply = None;
         self.changed.notify_all();
     }
@@ -160,23 +161,23 @@ pub struct RemotePerson<'a>(pub &'a Conversation);
 impl RemotePerson<'_> {
     fn pin_for(&self, question: Asked) -> Result<Pin, NoPin> {
         match self.0.ask(|number| Line::Ask { number, question }) {
-            Some(Reply::Pin(pin)) => {
+            Ok(Reply::Pin(pin)) => {
                 let no_pin = || NoPin::Unavailable("the command's answer is no PIN".to_owned());
                 let mut text = pin.into_text().ok_or_else(no_pin)?;
                 Pin::new(std::mem::take(&mut *text)).map_err(|error| NoPin::Unavailable(error.to_string()))
             }
-            Some(Reply::No(reason)) => Err(reason),
-            Some(_) => Err(unfitting()),
-            None => Err(NoPin::Cancelled),
+            Ok(Reply::No(reason)) => Err(reason),
+            Ok(_) => Err(unfitting()),
+            Err(gone) => Err(gone),
         }
     }
 
     fn yes(&self, question: Asked) -> Result<(), NoPin> {
         match self.0.ask(|number| Line::Ask { number, question }) {
-            Some(Reply::Yes {}) => Ok(()),
-            Some(Reply::No(reason)) => Err(reason),
-            Some(_) => Err(unfitting()),
-            None => Err(NoPin::Cancelled),
+            Ok(Reply::Yes {}) => Ok(()),
+            Ok(Reply::No(reason)) => Err(reason),
+            Ok(_) => Err(unfitting()),
+            Err(gone) => Err(gone),
         }
     }
 }
@@ -228,10 +229,10 @@ pub struct RemoteCarrier<'a>(pub &'a Conversation);
 impl RemoteCarrier<'_> {
     fn bring(&self, errand: Errand) -> Result<Reply, CarrierError> {
         match self.0.ask(|number| Line::Carry { number, errand }) {
-            Some(Reply::NotCarried(error)) => Err(error),
-            Some(reply) => Ok(reply),
+            Ok(Reply::NotCarried(error)) => Err(error),
+            Ok(reply) => Ok(reply),
             // As when the command is killed: the request may have arrived, and the same letter goes on with it.
-            None => Err(CarrierError::Unreachable {
+            Err(_) => Err(CarrierError::Unreachable {
                 url: "the other end of the command's connection".to_owned(),
                 reason: "the command is gone".to_owned(),
             }),

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::wire::{Failed, LONGEST, LogInChange, News, Reply, Request};
 use crate::agent::broker::BrokerError;
 use crate::agent::keystore::{Event, Keystore};
-use crate::agent::{AgentError, Link, MappedCode, api, frame, handed, worker};
+use crate::agent::{AgentError, ClientConnection, Link, MappedCode, api, frame, handed, worker};
 use crate::token::Pin;
 
 /// How long it is waited for an event at a time.
@@ -74,13 +75,19 @@ fn accept(corridor: &UnixStream, keystore: &Keystore) {
     }
 }
 
-fn serve(mut stream: UnixStream, keystore: &Keystore) -> io::Result<()> {
+fn serve(stream: UnixStream, keystore: &Keystore) -> io::Result<()> {
+    let shared = Arc::new(stream);
+    let mut stream = &*shared;
     loop {
-        let (request, secret) = frame::read::<Request>(&mut stream, LONGEST)?;
+        let (mut request, secret) = frame::read::<Request>(&mut stream, LONGEST)?;
+        if let Request::Sign { usage, .. } | Request::LogIn { usage, .. } = &mut request {
+            // The worker hangs up when its client does.
+            usage.client = ClientConnection::of(&shared);
+        }
         let reply = match request {
             Request::Watch {} => return tell(&mut stream, keystore),
             Request::Serve { peer } => {
-                api::serve(stream, peer, keystore);
+                api::serve(shared.try_clone()?, peer, keystore);
                 return Ok(());
             }
             request => answer(request, &secret, keystore).unwrap_or_else(|error| failed(&error)),
@@ -145,7 +152,7 @@ fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply,
 }
 
 /// Tells what is there now, and after each event again.
-fn tell(stream: &mut UnixStream, keystore: &Keystore) -> io::Result<()> {
+fn tell(stream: &mut &UnixStream, keystore: &Keystore) -> io::Result<()> {
     let events = keystore.events();
     let mut log_in = None;
     loop {

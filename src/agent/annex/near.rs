@@ -1,6 +1,7 @@
 //! The worker's end: what an annex has told last, and what it is asked.
 
 use std::io::ErrorKind;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::wire::{Failed, LONGEST, News, Reply, Request, Seen};
 use crate::agent::act::Choice;
 use crate::agent::{AgentError, LogOff, Peer, Usage, frame, handed};
-use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetError, TokenTrouble};
+use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetError, NoPin, TokenTrouble};
 use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
 
 /// How long an annex may take for what others wait for, too. One that has just been started loads its module first.
@@ -181,7 +182,7 @@ impl Annex {
         let pin = pin.map_or("", Pin::as_str);
         let mut stream = self.connect("log in")?;
         frame::write(&mut stream, &request, pin.as_bytes(), LONGEST).map_err(|_| self.ended("log in"))?;
-        self.read("log in", &mut stream, &request)?;
+        self.read_for("log in", &mut stream, &request)?;
         self.look(None);
         Ok(())
     }
@@ -295,9 +296,12 @@ impl Annex {
             }
             Err(_) => return Err(self.ended(operation)),
         }
-        let reply = self.read(operation, &mut stream, request);
+        let reply = self.read_for(operation, &mut stream, request);
         let mut idle = self.idle();
-        if !matches!(reply, Err(AgentError::WorkerEnded { .. })) && idle.len() < KEPT {
+        // One that a client was waited for no longer has its answer still to come.
+        if !matches!(reply, Err(AgentError::WorkerEnded { .. } | AgentError::Keyset(KeysetError::NoPin { .. })))
+            && idle.len() < KEPT
+        {
             idle.push(stream);
         }
         drop(idle);
@@ -311,6 +315,23 @@ impl Annex {
         let _ = stream.set_read_timeout(Some(PATIENCE));
         frame::write(&mut stream, request, b"", LONGEST).map_err(|_| self.ended(operation))?;
         self.read(operation, &mut stream, request)
+    }
+
+    /// Reads the reply as long as the client waits for it.
+    fn read_for(
+        &self,
+        operation: &'static str,
+        stream: &mut UnixStream,
+        request: &Request,
+    ) -> Result<Reply, AgentError> {
+        if let Request::Sign { usage, .. } | Request::LogIn { usage, .. } = request
+            && !usage.client.waits_for(stream)
+        {
+            // The annex sees it, and asks nobody any more.
+            let _ = stream.shutdown(Shutdown::Both);
+            return Err(KeysetError::NoPin { operation, token: None, reason: NoPin::Withdrawn }.into());
+        }
+        self.read(operation, stream, request)
     }
 
     fn read(&self, operation: &'static str, stream: &mut UnixStream, request: &Request) -> Result<Reply, AgentError> {

@@ -11,7 +11,7 @@ use super::{Annex, LogInChange, News, Seen};
 use crate::agent::act::{ActRequest, Choice, NoCarrier};
 use crate::agent::client::{Agent, ClientError};
 use crate::agent::keystore::AskedPerson;
-use crate::agent::{AgentError, Asks, LogOff, Peer, Purpose, Question, Usage, frame, handed};
+use crate::agent::{AgentError, Asks, ClientConnection, LogOff, Peer, Purpose, Question, Usage, frame, handed};
 use crate::keyset::{AuthorityAddress, Elsewhere, ErrorKind, FoundKeyset, NoPin, Standing};
 use crate::token::{Pin, PinState, SecurityLevel, SignatureHash, StoredCertificate, TokenInfo};
 
@@ -151,7 +151,7 @@ fn an_answer_that_is_too_long_is_not_read() {
 
     let annex = saying(serde_json::to_vec(&Reply::Signature(vec![0; 64 * 1024].into())).unwrap());
     let purpose = Purpose::SignContent { sha256: [0; 32], subject: None };
-    let usage = Usage { peer: Peer { pid: 1, uid: 1 }, purpose };
+    let usage = Usage { peer: Peer { pid: 1, uid: 1 }, purpose, client: ClientConnection::default() };
     let refused = annex.sign(b"key", SignatureHash::Sha256, b"data", &usage).unwrap_err();
     assert!(matches!(refused, AgentError::WorkerEnded { .. }), "{refused}");
 }
@@ -181,7 +181,7 @@ fn a_line_of_an_act_that_has_no_end_is_not_read_to_it() {
         while stream.write_all(&[b' '; 8 * 1024]).is_ok() {}
     });
     let peer = Peer { pid: 1, uid: 1 };
-    let usage = Usage { peer, purpose: Purpose::LogIn };
+    let usage = Usage { peer, purpose: Purpose::LogIn, client: ClientConnection::default() };
     let request = ActRequest::ChangePin { keyset: Choice::default() };
     let agent = Agent::in_annex(Arc::new(annex), peer);
     let ended = agent.act(&request, &mut AskedPerson::new(&Away, &usage), &NoCarrier).unwrap_err();

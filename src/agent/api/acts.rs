@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::{ApiError, Status};
 use super::http::Answer;
 use crate::agent::act::{ActRequest, Conversation, Line, RemoteCarrier, RemotePerson, ReplyTo};
-use crate::agent::{Keystore, Peer, Purpose, Usage};
+use crate::agent::{ClientConnection, Keystore, Peer, Purpose, Usage};
 use crate::keyset::ErrorKind;
 
 /// The acts that are going on in this process, by the names that their answers go to.
@@ -18,13 +18,13 @@ const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n";
 
 /// Does the act; the connection is its wire, and ends with it.
-pub fn serve(mut stream: UnixStream, request: ActRequest, peer: Peer, keystore: &Keystore) {
-    let begun = stream.write_all(HEAD).and_then(|()| Conversation::over(stream));
+pub fn serve(stream: &Arc<UnixStream>, request: ActRequest, peer: Peer, keystore: &Keystore) {
+    let begun = (&**stream).write_all(HEAD).and_then(|()| Conversation::over(Arc::clone(stream)));
     let Ok(conversation) = begun else { return };
     let line = match Named::begin(&conversation) {
         Ok(named) => {
             conversation.say(&Line::Begun { id: named.0.clone() });
-            let usage = Usage { peer, purpose: purpose(&request) };
+            let usage = Usage { peer, purpose: purpose(&request), client: ClientConnection::of(stream) };
             let mut person = RemotePerson(&conversation);
             match keystore.act(request, &mut person, &RemoteCarrier(&conversation), &usage) {
                 Ok(answer) => Line::Done(Box::new(answer)),

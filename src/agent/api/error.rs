@@ -128,7 +128,7 @@ impl ApiError {
             ErrorKind::Fault => Status::FAULT,
             ErrorKind::Usage => Status::BAD_REQUEST,
             ErrorKind::Absent => Status::NOT_FOUND,
-            ErrorKind::Pin => Status::FORBIDDEN,
+            ErrorKind::Pin | ErrorKind::Interrupted => Status::FORBIDDEN,
             ErrorKind::Refused => Status::CONFLICT,
             ErrorKind::Unreachable => Status::BAD_GATEWAY,
             ErrorKind::NotVerified => Status::UNPROCESSABLE,

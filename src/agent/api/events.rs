@@ -19,14 +19,14 @@ const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n";
 
 /// Tells what happens until the listener goes.
-pub fn serve(mut stream: UnixStream, keystore: &Keystore) {
+pub fn serve(mut stream: &UnixStream, keystore: &Keystore) {
     let events = keystore.events();
     // The first comment says that from here on nothing is missed.
     if stream.write_all(HEAD).and_then(|()| stream.write_all(b": listening\n\n")).is_err() {
         return;
     }
     let mut silent = 0;
-    while is_there(&stream) {
+    while is_there(stream) {
         let told = match events.next(GLANCE) {
             Some(event) => {
                 silent = 0;
@@ -53,7 +53,7 @@ fn is_there(stream: &UnixStream) -> bool {
     poll(&mut descriptors, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready == 0)
 }
 
-fn tell(stream: &mut UnixStream, event: &Event) -> io::Result<()> {
+fn tell(stream: &mut &UnixStream, event: &Event) -> io::Result<()> {
     let (name, data) = written(event);
     stream.write_all(format!("event: {name}\ndata: {data}\n\n").as_bytes())
 }

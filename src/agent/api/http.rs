@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind as IoErrorKind, IoSlice, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -45,14 +46,14 @@ pub struct Answer {
 /// One connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     attention: Attention,
     buffer: WipedBuffer,
     out: WipedBuffer,
 }
 
 impl Connection {
-    pub fn new(stream: UnixStream) -> Self {
+    pub fn new(stream: Arc<UnixStream>) -> Self {
         let (buffer, out) = (WipedBuffer::default(), WipedBuffer::default());
         Self { stream, attention: Attention::default(), buffer, out }
     }
@@ -89,7 +90,7 @@ impl Connection {
         let broken = |_| ApiError::bad_request("cannot read the request: it is cut off");
         let whole = request.head + request.length;
         if self.buffer.len() < whole && request.expects_continue {
-            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(broken)?;
+            (&*self.stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(broken)?;
         }
         while self.buffer.len() < whole {
             let missing = whole - self.buffer.len();
@@ -123,13 +124,13 @@ impl Connection {
         let (head, body) = (self.out.as_slice(), answer.body.as_slice());
         // Mostly both go in one piece.
         let sent = loop {
-            match self.stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+            match (&*self.stream).write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
                 Err(error) if error.kind() == IoErrorKind::Interrupted => {}
                 sent => break sent?,
             }
         };
-        self.stream.write_all(head.get(sent..).unwrap_or_default())?;
-        self.stream.write_all(body.get(sent.saturating_sub(head.len())..).unwrap_or_default())
+        (&*self.stream).write_all(head.get(sent..).unwrap_or_default())?;
+        (&*self.stream).write_all(body.get(sent.saturating_sub(head.len())..).unwrap_or_default())
     }
 
     /// Says what is wrong with a request, and that the connection ends with it.
@@ -140,7 +141,7 @@ impl Connection {
     }
 
     /// The connection, for an answer that does not end like others. What was read beyond the request is no part of any.
-    pub fn into_stream(self) -> UnixStream {
+    pub fn into_stream(self) -> Arc<UnixStream> {
         self.stream
     }
 

@@ -1,4 +1,4 @@
-//! `/v1/log-in`, `/v1/log-off`, `/v1/lock`, `/v1/unlock`, and `/v1/status`, which says whether it is locked.
+//! `/v1/log-in`, `/v1/log-off`, `/v1/lock`, `/v1/unlock`, and `/v1/status`, which says whether it is locked and how it asks.
 
 use serde_json::json;
 
@@ -7,18 +7,23 @@ use super::bodies::{LogIn, LogOff, PassPhrase, choice};
 use super::error::ApiError;
 use super::http::Answer;
 use super::keysets::name_of;
-use crate::agent::{Purpose, Usage};
+use crate::agent::Purpose;
 use crate::keyset::TokenSelector;
 
 impl Desk<'_> {
     /// Said also while the agent is locked: whoever wonders why nothing works must be able to learn it.
     pub fn status(&self) -> Result<Answer, ApiError> {
-        Answer::json(&json!({ "locked": self.keystore.is_locked() }))
+        let (asks_by, cannot_ask) = match self.keystore.prompter() {
+            Ok(way) => (Some(way), None),
+            Err(why) => (None, Some(why)),
+        };
+        let locked = self.keystore.is_locked();
+        Answer::json(&json!({ "locked": locked, "asks_by": asks_by, "cannot_ask": cannot_ask }))
     }
 
     /// The agent's prompter asks for the PIN.
     pub fn log_in(&self, request: &LogIn) -> Result<Answer, ApiError> {
-        let usage = Usage { peer: self.peer, purpose: Purpose::LogIn };
+        let usage = self.usage(Purpose::LogIn);
         let choice = choice(request.keyset.as_ref(), request.token.as_deref())?;
         let keyset = self.keystore.log_in(&choice, &usage)?;
         Answer::json(&json!({ "keyset": keyset.name, "level": keyset.level, "token": name_of(&keyset.token) }))

@@ -22,8 +22,9 @@ mod sign;
 mod subject;
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use super::{Keystore, Peer};
+use super::{ClientConnection, Keystore, Peer, Purpose, Usage};
 use error::ApiError;
 use http::{Answer, Connection};
 use routes::Route;
@@ -34,7 +35,8 @@ const OPENAPI: &str = include_str!("../../../docs/agent-api.openapi.json");
 
 /// Serves one connection to its end.
 pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
-    let mut desk = Desk { keystore, peer, signatory: None };
+    let stream = Arc::new(stream);
+    let mut desk = Desk { keystore, peer, client: ClientConnection::of(&stream), signatory: None };
     let mut connection = Connection::new(stream);
     loop {
         let request = match connection.head() {
@@ -50,11 +52,11 @@ pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
             return connection.refuse(&error);
         }
         let answer = match route {
-            Route::Events => return events::serve(connection.into_stream(), keystore),
+            Route::Events => return events::serve(&connection.into_stream(), keystore),
             Route::Acts => match bodies::read(connection.content(&request)) {
                 Ok(act) => {
                     connection.end_of(&request);
-                    return acts::serve(connection.into_stream(), act, peer, keystore);
+                    return acts::serve(&connection.into_stream(), act, peer, keystore);
                 }
                 Err(error) => Err(error),
             },
@@ -72,10 +74,16 @@ pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
 struct Desk<'a> {
     keystore: &'a Keystore,
     peer: Peer,
+    client: ClientConnection,
     signatory: Option<Signatory>,
 }
 
 impl Desk<'_> {
+    /// A use that whoever is at the other end asks for.
+    fn usage(&self, purpose: Purpose) -> Usage {
+        Usage { peer: self.peer, purpose, client: self.client.clone() }
+    }
+
     fn answer(&mut self, route: Route, query: &http::Query, body: &[u8]) -> Result<Answer, ApiError> {
         match route {
             Route::OpenApi => Ok(Answer::json_text(OPENAPI)),

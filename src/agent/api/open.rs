@@ -4,8 +4,8 @@ use super::Desk;
 use super::bodies::{self, choice};
 use super::error::ApiError;
 use super::http::Answer;
+use crate::agent::Purpose;
 use crate::agent::act::{ActAnswer, ActRequest, Choice, NoCarrier};
-use crate::agent::{Purpose, Usage};
 use crate::smime::{EncryptedMessage, Message};
 
 impl Desk<'_> {
@@ -26,7 +26,7 @@ impl Desk<'_> {
                 ));
             }
         };
-        let usage = Usage { peer: self.peer, purpose };
+        let usage = self.usage(purpose);
         match self.keystore.act(act, &mut self.keystore.person(&usage), &NoCarrier, &usage)? {
             ActAnswer::Decrypted { content, keyset, integrity_protected } => {
                 let from = Opened { keyset, integrity_protected };

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::http::Answer;
 use super::keysets::{TokenOnWire, name_of};
 use super::subject;
-use crate::agent::{Identity, Keystore, Purpose, Usage};
+use crate::agent::{Identity, Keystore, Purpose};
 use crate::keyset::{KeysetError, refuse_expired};
 use crate::pki::Certificate;
 use crate::smime::{self, Placement, SigningCertificate, SmimeError};
@@ -81,7 +81,7 @@ impl Desk<'_> {
         let content = request.content.as_slice();
         let placement = if request.detached { Placement::Detached } else { Placement::Attached };
         let prepared = smime::prepare(content, &signatory.signing, placement, now).map_err(unsigned)?;
-        let usage = Usage { peer: self.peer, purpose: purpose(content) };
+        let usage = self.usage(purpose(content));
         let hash = SignatureHash::usual_for(signatory.identity.algorithm);
         let signature = self.keystore.sign(&signatory.identity, hash, prepared.signed_attributes(), &usage)?;
         // Once for each key and connection: that the key is the certificate's, and that the token computes.

@@ -1,8 +1,12 @@
-//! The worker's questions and their answers: names of programs at once, questions to the person one at a time, in order.
+//! The worker's questions and their answers: names of programs at once, questions to the person one at a time, in order. A
+//! question that is withdrawn goes from the screen, or is never asked.
 
+use std::collections::HashMap;
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -24,31 +28,50 @@ pub struct Prompting {
 /// Takes questions and sends the answers. Clones share one queue.
 #[derive(Clone)]
 pub(super) struct Questions {
+    person: Arc<Prompting>,
     queue: Sender<Waiting>,
+    of_link: Arc<OfLink>,
+}
+
+/// What is known of the questions that came over one link.
+#[derive(Default)]
+struct OfLink {
     /// Answers come from several threads: one frame at a time over a link.
-    writing: Arc<Mutex<()>>,
+    writing: Mutex<()>,
+    /// By its number, what ends a question that is waiting or being asked: it is withdrawn when this is dropped.
+    open: Mutex<HashMap<u64, PipeWriter>>,
+}
+
+impl OfLink {
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, PipeWriter>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Waiting {
     number: u64,
     what: Asked,
     link: UnixStream,
-    writing: Arc<Mutex<()>>,
+    of_link: Arc<OfLink>,
+    /// It ends when the question is withdrawn.
+    withdrawn: PipeReader,
 }
 
 impl Questions {
     /// Starts whoever asks the person.
     pub(super) fn answered_by(person: Prompting) -> Result<Self, BrokerError> {
         let (queue, asked): (_, Receiver<Waiting>) = channel();
-        let questions = Self { queue, writing: Arc::default() };
+        let person = Arc::new(person);
+        let questions = Self { person: Arc::clone(&person), queue, of_link: Arc::default() };
         spawn("prompter", move || {
-            for Waiting { number, what, link, writing } in asked {
-                // Nobody is bothered with what a worker that died wanted to know.
-                if has_ended(&link) {
+            for Waiting { number, what, link, of_link, withdrawn } in asked {
+                // Nobody is bothered with what a worker that died wanted to know, nor with what a client did that has gone.
+                if has_ended(&link) || has_ended(&withdrawn) {
                     continue;
                 }
-                let (answer, pin) = ask(&person, what);
-                tell(&writing, &link, number, answer, pin.as_ref());
+                let (answer, pin) = ask(&person, what, withdrawn);
+                of_link.open().remove(&number);
+                tell(&of_link, &link, number, answer, pin.as_ref());
             }
         })?;
         Ok(questions)
@@ -56,7 +79,7 @@ impl Questions {
 
     /// For another link: the questions are the same queue's, and whoever does not read its answers keeps nobody else waiting.
     pub(super) fn of_another_link(&self) -> Self {
-        Self { queue: self.queue.clone(), writing: Arc::default() }
+        Self { person: self.person.clone(), queue: self.queue.clone(), of_link: Arc::default() }
     }
 
     /// Takes a question that came over this link; the answer goes there.
@@ -64,31 +87,51 @@ impl Questions {
         let taken = link.try_clone().map_err(BrokerError::system("copy a descriptor")).and_then(|link| match what {
             // Reading about a process can hang as long as that process does.
             Asked::Program(pid) => {
-                let writing = self.writing.clone();
+                let of_link = self.of_link.clone();
                 spawn("program", move || {
-                    tell(&writing, &link, number, Answer::Program(programs::describe(pid)), None);
+                    tell(&of_link, &link, number, Answer::Program(programs::describe(pid)), None);
                 })
             }
+            // So can a program that is to say which kind of pinentry it is.
+            Asked::Prompter => {
+                let (of_link, person) = (self.of_link.clone(), self.person.clone());
+                spawn("way", move || tell(&of_link, &link, number, Answer::Prompter(prompter(&person)), None))
+            }
             what => {
-                let writing = self.writing.clone();
-                self.queue.send(Waiting { number, what, link, writing }).map_err(|_| broken_pipe("ask the person"))
+                let (withdrawn, open) = io::pipe().map_err(BrokerError::system("make a pipe"))?;
+                let of_link = self.of_link.clone();
+                of_link.open().insert(number, open);
+                self.queue
+                    .send(Waiting { number, what, link, of_link, withdrawn })
+                    .map_err(|_| broken_pipe("ask the person"))
             }
         });
         if let Err(error) = taken {
-            tell(&self.writing, link, number, Answer::Unavailable(error.to_string()), None);
+            self.withdraw(number);
+            tell(&self.of_link, link, number, Answer::Unavailable(error.to_string()), None);
         }
+    }
+
+    /// Nobody wants to know this any more: a dialog that asks it goes.
+    pub(super) fn withdraw(&self, number: u64) {
+        self.of_link.open().remove(&number);
+    }
+
+    /// Nor anything else that came over this link: it has ended.
+    pub(super) fn withdraw_all(&self) {
+        self.of_link.open().clear();
     }
 }
 
 /// Has the other end hung up?
-fn has_ended(link: &UnixStream) -> bool {
-    let mut descriptors = [PollFd::new(link, PollFlags::empty())];
+fn has_ended(end: &impl AsFd) -> bool {
+    let mut descriptors = [PollFd::new(end, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut descriptors, Some(&now)).is_ok_and(|count| count > 0)
 }
 
-fn tell(writing: &Mutex<()>, mut link: &UnixStream, number: u64, answer: Answer, pin: Option<&Pin>) {
-    let _one_at_a_time = writing.lock().unwrap_or_else(PoisonError::into_inner);
+fn tell(of_link: &OfLink, mut link: &UnixStream, number: u64, answer: Answer, pin: Option<&Pin>) {
+    let _one_at_a_time = of_link.writing.lock().unwrap_or_else(PoisonError::into_inner);
     let secret = pin.map_or("", Pin::as_str).as_bytes();
     // The worker that asked may be gone.
     if let Err(error) = write_frame(&mut link, &FromBroker { number, answer }, secret) {
@@ -97,8 +140,11 @@ fn tell(writing: &Mutex<()>, mut link: &UnixStream, number: u64, answer: Answer,
 }
 
 /// The way is looked for at each question: a terminal or a display may have come or gone.
-fn ask(person: &Prompting, what: Asked) -> (Answer, Option<Pin>) {
-    let dialog = |words: &Words| Dialog::choose(&person.way, &person.environment)?.for_process(words.pid);
+fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader) -> (Answer, Option<Pin>) {
+    let dialog = |words: &Words| {
+        let dialog = Dialog::choose(&person.way, &person.environment)?.until_closed(withdrawn.into());
+        dialog.for_process(words.pid)
+    };
     let answer = match what {
         Asked::Pin(words) => return pin(dialog(&words).and_then(|dialog| dialog.pin(&with_program(words)))),
         Asked::NewPin(words) => return pin(dialog(&words).and_then(|dialog| dialog.new_pin(&with_program(words)))),
@@ -108,8 +154,15 @@ fn ask(person: &Prompting, what: Asked) -> (Answer, Option<Pin>) {
             Err(error) => no(&error),
         },
         Asked::Program(pid) => Answer::Program(programs::describe(pid)),
+        Asked::Prompter => Answer::Prompter(prompter(person)),
     };
     (answer, None)
+}
+
+/// How the person would be asked now.
+fn prompter(person: &Prompting) -> Result<String, String> {
+    let dialog = Dialog::choose(&person.way, &person.environment);
+    dialog.map(|dialog| dialog.describe()).map_err(|error| error.to_string())
 }
 
 fn pin(typed: Result<Pin, PrompterError>) -> (Answer, Option<Pin>) {
@@ -120,7 +173,11 @@ fn pin(typed: Result<Pin, PrompterError>) -> (Answer, Option<Pin>) {
 }
 
 fn no(error: &PrompterError) -> Answer {
-    if error.is_cancelled() { Answer::Cancelled } else { Answer::Unavailable(error.to_string()) }
+    match error {
+        PrompterError::Withdrawn { .. } => Answer::Withdrawn,
+        error if error.is_cancelled() => Answer::Cancelled,
+        error => Answer::Unavailable(error.to_string()),
+    }
 }
 
 /// With the program that asks in the first line.

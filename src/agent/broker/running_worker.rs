@@ -20,9 +20,19 @@ use super::{BrokerError, spawn};
 use crate::agent::handed;
 use crate::agent::link::{FromWorker, read_frame};
 
-/// How many heaps the worker's allocator may make: by default it makes one for nearly each of a thousand connections' threads.
-/// With two, four connections wait for each other in the module's allocations.
-const HEAPS: &str = "4";
+/// How glibc's allocator is set for the worker (`mallopt(3)`, "GNU C library tunables"), where the user has not set it.
+///
+/// - Heaps: by default it makes one for nearly each of a thousand connections' threads. With two, four connections wait
+///   for each other in the module's allocations.
+/// - Thresholds: by default both grow with the largest block that was given back, so that after one large request some
+///   hundred MiB of later ones stay with the process. Set, they stay what they are.
+/// - Stacks of threads that have ended: by default 40 MiB of them are kept for later ones.
+const ALLOCATOR: [(&str, &str); 4] = [
+    ("MALLOC_ARENA_MAX", "4"),
+    ("MALLOC_MMAP_THRESHOLD_", "131072"),
+    ("MALLOC_TRIM_THRESHOLD_", "131072"),
+    ("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=2097152"),
+];
 
 /// How long a worker may take to take an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -72,8 +82,8 @@ impl RunningWorker {
         for variable in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
             command.env_remove(variable);
         }
-        if env::var_os("MALLOC_ARENA_MAX").is_none() {
-            command.env("MALLOC_ARENA_MAX", HEAPS);
+        for (name, value) in ALLOCATOR.iter().filter(|(name, _)| env::var_os(name).is_none()) {
+            command.env(name, value);
         }
         let child = command.process_group(0).spawn().map_err(failed())?;
         let id = child.id();
@@ -115,6 +125,7 @@ fn listen(mut link: UnixStream, mut child: Child, questions: &Questions, news: &
             Ok((FromWorker::Ready { sandbox }, _)) => {
                 let _ = news.send(News::Ready { worker, sandbox });
             }
+            Ok((FromWorker::Withdrawn { number }, _)) => questions.withdraw(number),
             Ok((FromWorker::Question { number, what }, _)) => questions.take(number, what, &link),
             Err(error) => {
                 tracing::debug!(%error, worker, "the link ended");
@@ -122,6 +133,7 @@ fn listen(mut link: UnixStream, mut child: Child, questions: &Questions, news: &
             }
         }
     }
+    questions.withdraw_all();
     // The broker hangs up when it ends and kills it if need be; a worker that hung up itself has no reason to live on.
     if let Ok(status) = child.wait() {
         // Nobody listens when the broker ends.

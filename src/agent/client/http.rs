@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::super::ClientConnection;
 use super::super::wiped::WipedBuffer;
 
 /// The most bytes a head has.
@@ -26,6 +27,7 @@ const PIECE: usize = 16 * 1024;
 pub struct Exchange {
     stream: UnixStream,
     buffer: WipedBuffer,
+    client: ClientConnection,
 }
 
 impl Exchange {
@@ -33,14 +35,19 @@ impl Exchange {
     ///
     /// # Errors
     /// The connection broke, or the agent refused the request: then its sentence.
-    pub fn begin(mut stream: UnixStream, path: &str, body: &impl Serialize) -> io::Result<Self> {
+    pub fn begin(
+        mut stream: UnixStream,
+        client: &ClientConnection,
+        path: &str,
+        body: &impl Serialize,
+    ) -> io::Result<Self> {
         send(&mut stream, path, body)?;
         let mut buffer = WipedBuffer::default();
         let head = read_head(&mut stream, &mut buffer)?;
         if head.status != 200 {
             return Err(read_error(&mut stream, &mut buffer, &head));
         }
-        Ok(Self { stream, buffer })
+        Ok(Self { stream, buffer, client: client.clone() })
     }
 
     /// How long the next line may take; none: as long as it takes.
@@ -51,7 +58,8 @@ impl Exchange {
     /// The next line.
     ///
     /// # Errors
-    /// The connection ended before it, or it is none.
+    /// The connection ended before it, or it is none; [`ErrorKind::ConnectionAborted`] when the client went for whom this is
+    /// asked.
     pub fn line<T: DeserializeOwned>(&mut self) -> io::Result<T> {
         let mut looked = 0;
         loop {
@@ -66,8 +74,16 @@ impl Exchange {
             if looked > LONGEST_LINE {
                 return Err(io::Error::new(ErrorKind::InvalidData, "a line of its answer has no end"));
             }
+            if !self.client.waits_for(&self.stream) {
+                return Err(ErrorKind::ConnectionAborted.into());
+            }
             more(&mut self.stream, &mut self.buffer)?;
         }
+    }
+
+    /// The connection: while a question is answered nothing comes over it but its end.
+    pub fn connection(&self) -> &UnixStream {
+        &self.stream
     }
 }
 

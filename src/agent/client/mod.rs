@@ -8,6 +8,7 @@
 
 mod error;
 mod http;
+mod status;
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
@@ -17,12 +18,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use error::ClientError;
+pub use status::AgentStatus;
 
 use self::http::Exchange;
 use super::act::{
     ActAnswer, ActRequest, Asked, Choice, Enroll, Errand, Line, NoCarrier, OnlineOrFile, Reply, ReplyTo, text_of,
 };
-use super::{Annex, Peer};
+use super::{Annex, ClientConnection, Peer};
 use crate::carrier::Carrier;
 use crate::keyset::{
     Answered, Decrypted, Deleted, Elsewhere, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, KnownLog,
@@ -45,6 +47,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub struct Agent {
     way: Way,
+    /// for whom an annex is asked
+    client: ClientConnection,
 }
 
 /// How it is reached.
@@ -61,7 +65,7 @@ impl Agent {
     /// # Errors
     /// [`ClientError::AnotherUsers`]; [`ClientError::Unusable`] when the socket is there and cannot be used.
     pub fn at(socket: &Path) -> Result<Option<Self>, ClientError> {
-        let agent = Self { way: Way::Socket(socket.to_owned()) };
+        let agent = Self { way: Way::Socket(socket.to_owned()), client: ClientConnection::default() };
         let started = Instant::now();
         loop {
             let stream = match UnixStream::connect(socket) {
@@ -83,20 +87,20 @@ impl Agent {
 
     /// An annex of the agent that this is a part of, which is told that this peer asks.
     pub(super) fn in_annex(annex: Arc<Annex>, peer: Peer) -> Self {
-        Self { way: Way::Annex(annex, peer) }
+        Self { way: Way::Annex(annex, peer), client: ClientConnection::default() }
     }
 
-    /// Is it locked (`ssh-add -x`)?
+    /// As long as this client waits.
+    pub(super) fn for_client(self, client: ClientConnection) -> Self {
+        Self { client, ..self }
+    }
+
+    /// How it is.
     ///
     /// # Errors
     /// [`ClientError::Unusable`], also where an agent of an older version does not say.
-    pub fn is_locked(&self) -> Result<bool, ClientError> {
-        #[derive(serde::Deserialize)]
-        struct Status {
-            locked: bool,
-        }
-        let status: Status = http::get(self.connect()?, "/v1/status").map_err(|error| self.unusable(&error))?;
-        Ok(status.locked)
+    pub fn status(&self) -> Result<AgentStatus, ClientError> {
+        http::get(self.connect()?, "/v1/status").map_err(|error| self.unusable(&error))
     }
 
     /// The tokens that are there.
@@ -267,11 +271,15 @@ impl Agent {
     ) -> Result<ActAnswer, ClientError> {
         let operation = request.operation();
         let ended = |error: io::Error| {
+            if error.kind() == ErrorKind::ConnectionAborted {
+                return KeysetError::NoPin { operation, token: None, reason: NoPin::Withdrawn }.into();
+            }
             tracing::debug!(%error, "the connection to the agent broke");
             ClientError::Ended { operation }
         };
         let stream = self.connect()?;
-        let mut lines = Exchange::begin(stream, "/v1/acts", request).map_err(|error| self.unusable(&error))?;
+        let begun = Exchange::begin(stream, &self.client, "/v1/acts", request);
+        let mut lines = begun.map_err(|error| self.unusable(&error))?;
         let mut answers = None;
         let mut name = None;
         loop {
@@ -291,13 +299,16 @@ impl Agent {
                 }
                 Line::Done(answer) => return Ok(*answer),
                 Line::Failed { kind, message } => return Err(KeysetError::Told { kind, message }.into()),
-                Line::Ask { number, question } => ReplyTo { number, reply: asked(&question, operation, person) },
+                Line::Ask { number, question } => {
+                    person.is_asked_over(lines.connection());
+                    ReplyTo { number, reply: asked(&question, operation, person) }
+                }
                 Line::Carry { number, errand } => ReplyTo { number, reply: carried(errand, carrier) },
             };
             let path = name.as_deref().ok_or(ClientError::Unfitting)?;
             let connection = match answers.take() {
                 Some(connection) => connection,
-                None => self.connect()?,
+                None => self.connect().map_err(|_| ClientError::Ended { operation })?,
             };
             answers = Some(http::post(connection, path, &reply).map_err(ended)?);
         }
@@ -416,6 +427,10 @@ impl Person for OnlyOfficer<'_> {
 
     fn security_officer(&mut self) -> Option<&mut dyn SecurityOfficer> {
         Some(&mut *self.0)
+    }
+
+    fn is_asked_over(&mut self, connection: &UnixStream) {
+        self.0.is_asked_over(connection);
     }
 }
 

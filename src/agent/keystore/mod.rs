@@ -365,6 +365,14 @@ impl Keystore {
         self.inner.act(request, person, carrier, usage)
     }
 
+    /// How a person is asked, in a line; else why nobody can be, with the remedy.
+    ///
+    /// # Errors
+    /// The sentence.
+    pub fn prompter(&self) -> Result<String, String> {
+        self.inner.asks.prompter()
+    }
+
     /// The person behind a use, asked through the agent's prompter.
     pub fn person<'a>(&'a self, usage: &'a Usage) -> AskedPerson<'a> {
         AskedPerson::new(&*self.inner.asks, usage)

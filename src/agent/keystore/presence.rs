@@ -9,7 +9,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use super::catalogue::{is_another, is_at};
 use super::{Inner, LogOff};
-use crate::token::{PinState, TokenInfo};
+use crate::token::{Module, PinState, TokenInfo};
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -85,6 +85,9 @@ impl Inner {
             tracing::debug!(%error, "cannot read the tokens");
         }
         if thorough {
+            if self.tokens.modules().iter().any(Module::is_stopped) {
+                self.look_again(false);
+            }
             self.forget_what_changed_behind();
         }
         self.note_log_ins();

@@ -48,7 +48,7 @@ impl Inner {
             person.concerns(&keyset);
         }
         let acting = Acting::begin(&self.acts_elsewhere);
-        let agent = Agent::in_annex(Arc::clone(&annex), usage.peer);
+        let agent = Agent::in_annex(Arc::clone(&annex), usage.peer).for_client(usage.client.clone());
         let result = agent.act(request, &mut OfModule { person, module: annex.module() }, carrier);
         drop(acting);
         let result = result.map_err(|error| of_client(&annex, request.operation(), error));

@@ -20,7 +20,11 @@ fn pair() -> (Arc<Link>, UnixStream) {
 }
 
 fn with_question<T>(ask: impl FnOnce(&Question<'_>) -> T) -> T {
-    let usage = Usage { peer: Peer { pid: 7, uid: 0 }, purpose: Purpose::LogIn };
+    with_question_of(ClientConnection::default(), ask)
+}
+
+fn with_question_of<T>(client: ClientConnection, ask: impl FnOnce(&Question<'_>) -> T) -> T {
+    let usage = Usage { peer: Peer { pid: 7, uid: 0 }, purpose: Purpose::LogIn, client };
     let token = TokenInfo {
         label: "card".into(),
         serial: "4711".into(),
@@ -37,7 +41,7 @@ fn with_question<T>(ask: impl FnOnce(&Question<'_>) -> T) -> T {
 fn next(broker: &mut UnixStream) -> (u64, Asked) {
     match read_frame(broker).unwrap().0 {
         FromWorker::Question { number, what } => (number, what),
-        other @ FromWorker::Ready { .. } => panic!("{other:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -126,6 +130,29 @@ fn whoever_waits_is_freed_when_the_broker_ends() {
     drop(broker);
     assert!(matches!(asking.join().unwrap(), Err(NoPin::Unavailable(_))));
     assert!(matches!(with_question(|question| link.confirm(question)), Err(NoPin::Unavailable(_))));
+}
+
+#[test]
+fn a_question_is_withdrawn_when_its_client_hangs_up() {
+    let (link, mut broker) = pair();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let client = ClientConnection::of(&Arc::new(ours));
+    let asking = {
+        let (link, client) = (link.clone(), client.clone());
+        thread::spawn(move || with_question_of(client, |question| link.pin(question)))
+    };
+    let (number, _) = next(&mut broker);
+    drop(theirs);
+    match read_frame(&mut broker).unwrap().0 {
+        FromWorker::Withdrawn { number: withdrawn } => assert_eq!(withdrawn, number),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(asking.join().unwrap().unwrap_err(), NoPin::Withdrawn);
+    // An answer that comes too late is nobody's, and the next question is not even put.
+    write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin }, b"geheim-4711").unwrap();
+    assert_eq!(with_question_of(client, |question| link.confirm(question)).unwrap_err(), NoPin::Withdrawn);
+    broker.set_nonblocking(true).unwrap();
+    assert_eq!(broker.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
 #[test]

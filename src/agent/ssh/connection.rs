@@ -9,7 +9,7 @@ use super::keys::{Keys, Listed};
 use super::request::{EXTENSIONS, Request, SignRequest};
 use super::signature_kind::SignatureKind;
 use super::wire::Writer;
-use super::{AgentError, Peer, Purpose, Refusal, SignedData, Usage, refusal_log};
+use super::{AgentError, ClientConnection, Peer, Purpose, Refusal, SignedData, Usage, refusal_log};
 use crate::agent::attention::Attention;
 use crate::token::Pin;
 
@@ -24,14 +24,15 @@ const EXTENSION_RESPONSE: u8 = 29;
 pub(super) struct Connection<'k, K: Keys> {
     keys: &'k K,
     peer: Peer,
+    client: ClientConnection,
     bindings: Bindings,
     /// The key blob of the last signature, and the key's DER: most clients sign with one key.
     last_key: (Vec<u8>, Vec<u8>),
 }
 
 impl<'k, K: Keys> Connection<'k, K> {
-    pub(super) fn new(keys: &'k K, peer: Peer) -> Self {
-        Self { keys, peer, bindings: Bindings::default(), last_key: (Vec::new(), Vec::new()) }
+    pub(super) fn new(keys: &'k K, peer: Peer, client: ClientConnection) -> Self {
+        Self { keys, peer, client, bindings: Bindings::default(), last_key: (Vec::new(), Vec::new()) }
     }
 
     /// Serves until the client goes, or sends what cannot be told apart.
@@ -95,7 +96,7 @@ impl<'k, K: Keys> Connection<'k, K> {
                 // Who types nothing at ssh-add's prompt is asked by the agent's own.
                 let pin = Some(card.pin).filter(|pin| !pin.is_empty());
                 let pin = pin.map(|pin| Pin::new(pin.to_owned())).transpose()?;
-                let usage = Usage { peer: self.peer, purpose: Purpose::LogIn };
+                let usage = self.usage(Purpose::LogIn);
                 self.keys.log_in(card.provider, pin, *constraints, &usage)?;
             }
             Request::Lock(phrase) => {
@@ -139,10 +140,14 @@ impl<'k, K: Keys> Connection<'k, K> {
         };
         let kind = SignatureKind::asked_for(K::algorithm(&key), request.flags)?;
         data.must_fit(request.key_blob, kind)?;
-        let usage = Usage { peer: self.peer, purpose: self.purpose(&data)? };
+        let usage = self.usage(self.purpose(&data)?);
         let signature = self.keys.sign(&key, kind.hash, request.data, &usage)?;
         answer.byte(SIGN_RESPONSE);
         kind.write(&signature, answer)
+    }
+
+    fn usage(&self, purpose: Purpose) -> Usage {
+        Usage { peer: self.peer, purpose, client: self.client.clone() }
     }
 
     /// What the key is used for, for a person, if what the connection is bound to admits it.

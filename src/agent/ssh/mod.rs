@@ -37,13 +37,15 @@ pub use sshsig::SshSig;
 pub use user_auth::UserAuth;
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use super::{AgentError, Identity, Keystore, Peer, Purpose, Usage};
+use super::{AgentError, ClientConnection, Identity, Keystore, Peer, Purpose, Usage};
 use connection::Connection;
 
 /// Serves a client until it goes. It blocks; the connection ends with it.
 pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
-    if let Err(error) = Connection::new(keystore, peer).serve(&stream) {
+    let stream = Arc::new(stream);
+    if let Err(error) = Connection::new(keystore, peer, ClientConnection::of(&stream)).serve(&stream) {
         tracing::debug!(peer.pid, %error, "an SSH client's connection ended");
     }
     refusal_log::sum_up();

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
-use crate::agent::client::ClientError;
+use crate::agent::client::{AgentStatus, ClientError};
 use crate::agent::{Directory, Door, State};
 use crate::cli::surroundings::{Surroundings, directory};
 use crate::keyset::{FoundKeyset, TokenTrouble};
@@ -33,14 +33,30 @@ pub fn ask(around: &Surroundings<'_>) -> Told {
         Ok(None) => return Told::default(),
         Err(failure) => return said(Finding::of_error(CONCERN, &failure.message)),
     };
-    if agent.is_locked().is_ok_and(|locked| locked) {
-        return said(Finding::note(CONCERN, "it is locked: no key can be used", "`ssh-add -X` unlocks it"));
+    let status = agent.status().unwrap_or_default();
+    let mut findings: Vec<_> = prompter(&status).into_iter().collect();
+    if status.locked {
+        findings.push(Finding::note(CONCERN, "it is locked: no key can be used", "`ssh-add -X` unlocks it"));
+        return Told { findings, ..Told::default() };
     }
     let tokens_and_keysets = || Ok::<_, ClientError>((agent.pins(None)?, agent.keysets()?));
     match tokens_and_keysets() {
-        Ok((tokens, (keysets, troubles))) => Told { tokens, keysets, troubles, findings: Vec::new() },
-        Err(error) => said(Finding::of_error(CONCERN, &error.to_string())),
+        Ok((tokens, (keysets, troubles))) => Told { tokens, keysets, troubles, findings },
+        Err(error) => {
+            findings.push(Finding::of_error(CONCERN, &error.to_string()));
+            Told { findings, ..Told::default() }
+        }
     }
+}
+
+/// Where the agent asks a person: what it finds is its own environment's, and not that of this shell.
+fn prompter(status: &AgentStatus) -> Option<Finding> {
+    if let Some(way) = &status.asks_by {
+        return Some(Finding::ok(CONCERN, format!("it asks a person by {way}")));
+    }
+    let why = status.cannot_ask.as_ref()?;
+    let (what, remedy) = why.rsplit_once("; ").unwrap_or((why, "name a way with `prompter` in agent.toml"));
+    Some(Finding::note(CONCERN, format!("it {what}: uses that need a person are refused"), remedy))
 }
 
 /// Its sockets, and the variables that lead to them.

@@ -19,7 +19,8 @@ pub fn look(configuration: &AgentConfiguration) -> Vec<Finding> {
         Err(PrompterError::NoWay { reasons }) => Finding::note(
             CONCERN,
             format!("an agent started here could ask nobody: {reasons}"),
-            "install pinentry, or set SSH_ASKPASS or GPG_TTY, or name a way in agent.toml (`prompter`)",
+            "start it where a window can be opened (pinentry or SSH_ASKPASS), or type `tokenkeep agent` in a terminal of \
+             its own, or name a way in agent.toml (`prompter`)",
         ),
         Err(error) => Finding::of_error(CONCERN, &error.to_string()),
     }];

@@ -164,6 +164,7 @@ impl NotEnrolled {
     pub fn kind(&self) -> ErrorKind {
         match &self.reason {
             NotEnrolledReason::Refused(error) => error.kind(),
+            NotEnrolledReason::Pin(error) if error.kind() == ErrorKind::Interrupted => ErrorKind::Interrupted,
             NotEnrolledReason::Pin(_) => ErrorKind::Pin,
             NotEnrolledReason::Unreachable(_) | NotEnrolledReason::Interrupted(_) => ErrorKind::Unreachable,
             NotEnrolledReason::Expired { .. } | NotEnrolledReason::Rejected(_) | NotEnrolledReason::BadReply(_) => {

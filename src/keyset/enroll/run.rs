@@ -333,7 +333,7 @@ fn signing_spki(desk: &Desk) -> Result<Vec<u8>, Trouble> {
 /// A wrong or locked PIN ends the enrollment before anything was sent; what broke is a fault.
 fn pin_or_fault(error: KeysetError) -> Stop {
     match error.kind() {
-        super::ErrorKind::Pin => NotEnrolledReason::Pin(error).into(),
+        super::ErrorKind::Pin | super::ErrorKind::Interrupted => NotEnrolledReason::Pin(error).into(),
         _ => error.into(),
     }
 }

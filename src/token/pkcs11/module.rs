@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ struct Loaded {
     // SoftHSM adds a free slot while it is asked for its slots, where the last one has just become a token; asked by two threads
     // at once, it adds two of one number, and aborts the process.
     listing: Mutex<()>,
+    // It was ended and could not be started again, so that it answers nothing until it can be.
+    stopped: AtomicBool,
     known: Known,
 }
 
@@ -157,6 +160,7 @@ impl Module {
             open: Mutex::default(),
             running: RwLock::new(()),
             listing: Mutex::default(),
+            stopped: AtomicBool::new(false),
             known: Known::default(),
         };
         let module = Self { inner: Arc::new(inner) };
@@ -215,9 +219,22 @@ impl Module {
             reason: error.to_string(),
             remedy: start_remedy(self.path()),
         };
-        self.inner.pkcs11.clone().finalize().map_err(failed)?;
-        initialize(&self.inner.pkcs11).map_err(failed)?;
+        // One that could not be started before cannot be ended either: that is no reason not to start it now.
+        let ended = self.inner.pkcs11.clone().finalize();
+        let result = match start(&self.inner.pkcs11) {
+            // It goes on as it was, and was not started anew.
+            Err(error) if answers::is(&error, RvError::CryptokiAlreadyInitialized) => ended,
+            started => started,
+        };
+        self.inner.stopped.store(result.is_err(), Ordering::SeqCst);
+        result.map_err(failed)?;
         Ok(true)
+    }
+
+    /// Was it ended by [`Module::rescan`] and could not be started again? What it needs (its configuration, its token
+    /// directory) may be there again by now.
+    pub fn is_stopped(&self) -> bool {
+        self.inner.stopped.load(Ordering::SeqCst)
     }
 
     /// Opens the token and becomes its owner. Waits up to 5 s for another owner to end, then names it in the error.
@@ -373,10 +390,14 @@ impl Module {
 }
 
 fn initialize(pkcs11: &Pkcs11) -> CkResult<()> {
-    match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+    match start(pkcs11) {
         Err(error) if answers::is(&error, RvError::CryptokiAlreadyInitialized) => Ok(()),
         result => result,
     }
+}
+
+fn start(pkcs11: &Pkcs11) -> CkResult<()> {
+    pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
 }
 
 fn start_remedy(path: &Path) -> String {

@@ -10,7 +10,8 @@ use cryptoki::error::Error;
 use cryptoki::session::SessionState;
 
 use super::answers;
-use crate::token::{PinState, Token, TokenError};
+use crate::token::owner_lock::is_in_use_by_an_authority;
+use crate::token::{Module, PinState, Token, TokenError, TokenInfo};
 
 /// Whether a token is gone.
 #[derive(Debug, Default)]
@@ -21,6 +22,13 @@ pub(super) struct Presence {
 impl Presence {
     pub(super) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
+    }
+}
+
+impl Module {
+    /// Has an authority this token now, another process or this one? It is neither waited for nor opened.
+    pub fn is_in_use_by_an_authority(&self, token: &TokenInfo) -> bool {
+        is_in_use_by_an_authority(self.path(), &token.name())
     }
 }
 

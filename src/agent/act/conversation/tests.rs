@@ -9,7 +9,7 @@ use crate::keyset::ErrorKind;
 /// The agent's end with this patience, and the command's.
 fn pair(patience: Duration) -> (Arc<Conversation>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (Conversation::with_patience(ours, patience).unwrap(), theirs)
+    (Conversation::with_patience(Arc::new(ours), patience).unwrap(), theirs)
 }
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -22,7 +22,7 @@ fn asks(conversation: &Conversation) -> Result<Pin, NoPin> {
 #[test]
 fn a_command_has_five_minutes_for_an_answer() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    let conversation = Conversation::over(ours).unwrap();
+    let conversation = Conversation::over(Arc::new(ours)).unwrap();
     assert_eq!(conversation.patience, Duration::from_mins(5));
     assert_eq!(conversation.stream.write_timeout().unwrap(), Some(Duration::from_mins(5)));
 }
@@ -69,7 +69,7 @@ fn whoever_does_not_read_is_not_waited_for_either() {
 }
 
 #[test]
-fn whoever_goes_has_cancelled_at_once() {
+fn whoever_goes_takes_the_question_along_at_once() {
     let (conversation, theirs) = pair(LONG);
     thread::scope(|scope| {
         let asking = scope.spawn(|| asks(&conversation));
@@ -78,7 +78,7 @@ fn whoever_goes_has_cancelled_at_once() {
         assert!(line.contains("ask"), "{line}");
         theirs.shutdown(Shutdown::Both).unwrap();
         let began = Instant::now();
-        assert_eq!(asking.join().unwrap().unwrap_err(), NoPin::Cancelled);
+        assert_eq!(asking.join().unwrap().unwrap_err(), NoPin::Withdrawn);
         assert!(began.elapsed() < LONG);
     });
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread;
 
 use super::{Answer, Connection, KEPT, PIECE, Request, decoded, parse};
@@ -77,7 +78,7 @@ fn requests_follow_each_other_on_one_connection() {
         theirs.read_to_string(&mut rest).unwrap();
         (String::from_utf8(said).unwrap(), rest)
     });
-    let mut connection = Connection::new(ours);
+    let mut connection = Connection::new(Arc::new(ours));
     for expected in [("/a", &b"one"[..]), ("/b", b"other")] {
         let request = connection.head().unwrap().unwrap();
         connection.body(&request, 5).unwrap();
@@ -101,7 +102,7 @@ fn requests_follow_each_other_on_one_connection() {
 fn what_is_too_long_is_refused_before_it_is_read() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\n").unwrap();
-    let mut connection = Connection::new(ours);
+    let mut connection = Connection::new(Arc::new(ours));
     let request = connection.head().unwrap().unwrap();
     assert_eq!(connection.body(&request, 5).unwrap_err().status, Status::CONTENT_TOO_LARGE);
 
@@ -112,7 +113,7 @@ fn what_is_too_long_is_refused_before_it_is_read() {
         let _ = theirs.write_all(format!("Z: {}", "z".repeat(20_000)).as_bytes());
         theirs
     });
-    assert_eq!(Connection::new(ours).head().unwrap_err().status, Status::HEAD_TOO_LARGE);
+    assert_eq!(Connection::new(Arc::new(ours)).head().unwrap_err().status, Status::HEAD_TOO_LARGE);
     drop(writing.join());
 }
 
@@ -121,14 +122,14 @@ fn a_request_that_is_cut_off_is_no_request() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\nfive!").unwrap();
     theirs.shutdown(std::net::Shutdown::Write).unwrap();
-    let mut connection = Connection::new(ours);
+    let mut connection = Connection::new(Arc::new(ours));
     let request = connection.head().unwrap().unwrap();
     assert_eq!(connection.body(&request, 64).unwrap_err().status, Status::BAD_REQUEST);
 
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(b"POST / HTTP/1.1\r\nContent-Le").unwrap();
     drop(theirs);
-    assert!(Connection::new(ours).head().unwrap().is_none());
+    assert!(Connection::new(Arc::new(ours)).head().unwrap().is_none());
 }
 
 /// Whoever announces 64 MiB gets no room for them before they are there: many such connections at once would be enough
@@ -142,7 +143,7 @@ fn a_body_gets_room_as_it_comes_and_not_as_it_is_announced() {
             theirs.write_all(format!("POST / HTTP/1.1\r\nContent-Length: {ANNOUNCED}\r\n\r\n").as_bytes()).unwrap();
             theirs.write_all(&vec![b'x'; sent]).unwrap();
         });
-        let mut connection = Connection::new(ours);
+        let mut connection = Connection::new(Arc::new(ours));
         let request = connection.head().unwrap().unwrap();
         assert_eq!(connection.body(&request, ANNOUNCED).unwrap_err().status, Status::BAD_REQUEST);
         writing.join().unwrap();
@@ -162,7 +163,7 @@ fn bytes_are_one_more_member_and_an_answer_of_any_length_comes_whole() {
             rest
         });
         let object = serde_json::json!({ "keyset": "\"}" });
-        Connection::new(ours).send(&Answer::json_and_bytes(&object, "cms", &bytes).unwrap(), true).unwrap();
+        Connection::new(Arc::new(ours)).send(&Answer::json_and_bytes(&object, "cms", &bytes).unwrap(), true).unwrap();
         let said = reading.join().unwrap();
         let (head, body) = said.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");

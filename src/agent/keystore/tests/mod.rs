@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::agent::{Peer, Purpose, Question};
+use crate::agent::{ClientConnection, Peer, Purpose, Question};
 use crate::keyset::NoPin;
 use crate::keyset::tests::double::Double;
 use crate::keyset::tests::{Script, Wallet, enrolled, run};
@@ -207,6 +207,7 @@ pub fn usage(namespace: &str) -> Usage {
     Usage {
         peer: Peer { pid: 1, uid: 1 },
         purpose: Purpose::SshSignature { namespace: namespace.to_owned(), hash, forwarded_by: None },
+        client: ClientConnection::default(),
     }
 }
 

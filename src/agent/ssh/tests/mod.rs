@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::key_blob::write_blob;
 use super::keys::{Keys, Listed};
 use super::wire::Writer;
-use super::{AgentError, Peer, Purpose, Refusal, Usage};
+use super::{AgentError, ClientConnection, Peer, Purpose, Refusal, Usage};
 use crate::pki::software_keys::SoftwareKey;
 use crate::token::{KeyAlgorithm, Pin, Signature, SignatureHash};
 
@@ -262,7 +262,7 @@ impl Keys for SoftwareKeys {
 }
 
 pub(super) fn connection(keys: &SoftwareKeys) -> Connection<'_, SoftwareKeys> {
-    Connection::new(keys, Peer { pid: 4711, uid: 0 })
+    Connection::new(keys, Peer { pid: 4711, uid: 0 }, ClientConnection::default())
 }
 
 /// The answer to one message.

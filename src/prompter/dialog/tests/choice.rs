@@ -26,7 +26,7 @@ fn where_nobody_can_be_asked_that_is_said_at_once_with_the_remedy() {
         "pinentry: there is no DISPLAY",
         "askpass: SSH_ASKPASS is not set",
         "terminal: ",
-        "GPG_TTY=$(tty)",
+        "in a terminal of its own",
         "agent.toml",
     ] {
         assert!(error.contains(part), "{part}: {error}");
@@ -55,22 +55,44 @@ fn a_pinentry_needs_a_screen_of_its_kind() {
     let curses = pinentry(&place, "pinentry-curses", "curses");
     let here = |variables: &[(&str, &Path)]| environment(&[&[("PATH", place.0.path())], variables].concat());
     let tty = ("GPG_TTY", desk.path.as_path());
+    let at_desk = |environment: Environment| environment.with_terminal(&desk.path);
     let on_a_terminal = format!("pinentry {} (curses), terminal {}", curses.display(), desk.path.display());
-    assert_eq!(chosen("pinentry", &here(&[tty])), on_a_terminal, "the one with windows is passed over");
+    assert_eq!(chosen("pinentry", &at_desk(here(&[]))), on_a_terminal, "the one with windows is passed over");
+    assert_eq!(chosen(&format!("pinentry:{}", curses.display()), &here(&[tty])), on_a_terminal, "it was named");
+    let auto = chosen("auto", &at_desk(here(&[])));
+    assert_eq!(auto, format!("terminal {}", desk.path.display()), "without a window no pinentry is needed");
     assert!(chosen(&format!("pinentry:{}", window.display()), &here(&[tty])).contains("needs a display"));
     let error = chosen(&format!("pinentry:{}", curses.display()), &here(&[display()]));
-    assert!(error.contains("GPG_TTY names none"), "{error}");
+    assert!(error.contains("none of the agent's own"), "{error}");
     let wayland = ("WAYLAND_DISPLAY", Path::new("wayland-0"));
     assert!(chosen("pinentry", &here(&[wayland])).contains("(qt)"));
     pinentry(&place, "pinentry-qt", "qt:curses");
-    assert!(chosen("pinentry", &here(&[display()])).contains("GPG_TTY names none"), "no window, and no terminal");
+    assert!(chosen("pinentry", &here(&[display()])).contains("none of the agent's own"), "no window, and no terminal");
 }
 
 #[test]
 fn a_gpg_tty_that_is_no_terminal_is_said_to_be_none() {
-    let error = chosen("pinentry", &environment(&[("GPG_TTY", Path::new("not a tty"))]));
+    let place = Place::new();
+    let way = format!("pinentry:{}", pinentry(&place, "pinentry-curses", "curses").display());
+    let error = chosen(&way, &environment(&[("GPG_TTY", Path::new("not a tty"))]));
     assert!(error.contains("GPG_TTY is not a tty, which names no terminal"), "{error}");
-    assert!(chosen("pinentry", &environment(&[("GPG_TTY", Path::new("/dev/null"))])).contains("it is no terminal"));
+    assert!(chosen(&way, &environment(&[("GPG_TTY", Path::new("/dev/null"))])).contains("it is no terminal"));
+}
+
+#[test]
+fn a_terminal_that_gpg_tty_names_is_another_shells_and_nobody_is_asked_there() {
+    let (place, desk) = (Place::new(), Desk::new());
+    pinentry(&place, "pinentry", "curses");
+    let variables = [("PATH", place.0.path()), ("GPG_TTY", desk.path.as_path())];
+    for way in ["auto", "pinentry"] {
+        for more in [&[][..], &[display()]] {
+            let said = chosen(way, &environment(&[&variables[..], more].concat()));
+            assert!(
+                said.starts_with("cannot ask ") && !said.contains(&desk.path.display().to_string()),
+                "{way}: {said}"
+            );
+        }
+    }
 }
 
 #[test]

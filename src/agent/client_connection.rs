@@ -1,0 +1,115 @@
+//! The connection on which somebody waits for an answer, watched while a person is asked: a prompt goes when nobody can be
+//! told the answer any more, though the program behind it may live on.
+//!
+//! A client that has only said that it will send nothing more (`shutdown(SHUT_WR)`, as `nc -N` and some HTTP clients do) still
+//! reads its answer, so its prompt stays. One that has closed the connection, or its reading side, has gone.
+//!
+//! This must never read from the connection, nor send a byte over it.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+
+/// How often a connection is looked at while its client waits.
+pub(super) const LOOK: Duration = Duration::from_millis(200);
+
+/// A client's connection; none where nobody is known to wait, and then it never hangs up.
+#[derive(Clone, Debug, Default)]
+pub struct ClientConnection(Option<Arc<UnixStream>>);
+
+impl ClientConnection {
+    /// The connection over which the answer goes.
+    pub fn of(stream: &Arc<UnixStream>) -> Self {
+        Self(Some(Arc::clone(stream)))
+    }
+
+    /// Is there a connection to watch?
+    pub(super) fn is_known(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Waits until something can be read from this stream; false when the client hangs up before.
+    pub(super) fn waits_for(&self, stream: &UnixStream) -> bool {
+        if !self.is_known() {
+            return true;
+        }
+        let look = Timespec::try_from(LOOK).ok();
+        loop {
+            let mut descriptors = [PollFd::new(stream, PollFlags::IN)];
+            match poll(&mut descriptors, look.as_ref()) {
+                Ok(0) | Err(Errno::INTR) => {}
+                // What is wrong with it is found out by reading.
+                Ok(_) | Err(_) => return true,
+            }
+            if self.has_hung_up() {
+                return false;
+            }
+        }
+    }
+
+    /// Can no answer reach the client any more?
+    pub fn has_hung_up(&self) -> bool {
+        self.0.as_deref().is_some_and(|stream| is_closed(stream) || takes_nothing(stream))
+    }
+}
+
+/// Both directions have ended.
+fn is_closed(stream: &UnixStream) -> bool {
+    let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut descriptors, Some(&now)).is_ok_and(|count| count > 0)
+}
+
+/// The client's reading side has ended, which poll does not tell: sending nothing at all fails then.
+fn takes_nothing(stream: &UnixStream) -> bool {
+    matches!(send(stream, &[], SendFlags::DONTWAIT | SendFlags::NOSIGNAL), Err(Errno::PIPE | Errno::CONNRESET))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+
+    use super::*;
+
+    fn pair() -> (ClientConnection, Arc<UnixStream>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let ours = Arc::new(ours);
+        (ClientConnection::of(&ours), ours, theirs)
+    }
+
+    #[test]
+    fn a_client_that_closed_its_connection_has_hung_up() {
+        let (client, _ours, theirs) = pair();
+        assert!(client.is_known() && !client.has_hung_up());
+        drop(theirs);
+        assert!(client.has_hung_up());
+        assert!(!ClientConnection::default().has_hung_up());
+    }
+
+    #[test]
+    fn a_client_that_still_reads_has_not_hung_up_and_nothing_is_sent_to_it() {
+        let (client, ours, mut theirs) = pair();
+        theirs.write_all(b"unread").unwrap();
+        theirs.shutdown(Shutdown::Write).unwrap();
+        assert!(!client.has_hung_up());
+        (&*ours).write_all(b"answer").unwrap();
+        ours.shutdown(Shutdown::Write).unwrap();
+        let mut read = Vec::new();
+        theirs.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"answer");
+    }
+
+    #[test]
+    fn a_client_that_reads_no_more_has_hung_up() {
+        for how in [Shutdown::Read, Shutdown::Both] {
+            let (client, _ours, theirs) = pair();
+            theirs.shutdown(how).unwrap();
+            assert!(client.has_hung_up(), "{how:?}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! After a flood of connections and of large requests the agent's worker has about as much memory as before: what a user's
+//! program makes it take once does not stay for the rest of the session.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::support::agent::{Agent, PATIENCE, knock, wait_for};
+use crate::support::machine::Machine;
+
+/// Many for one user; each has a thread.
+const CONNECTIONS: usize = 500;
+/// As large as mails are; at once.
+const CONTENT: usize = 4 << 20;
+const AT_ONCE: usize = 8;
+/// What may stay, KiB: pages that one block in use holds, and the stacks of a few threads.
+const STAYS: u64 = 20 * 1024;
+
+/// What the process has of its own in memory, KiB.
+fn of_its_own(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn threads(process: u32) -> usize {
+    fs::read_dir(format!("/proc/{process}/task")).unwrap().count()
+}
+
+fn asks_for_much(socket: &Path, request: &[u8]) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 404 "), "{:?}", String::from_utf8_lossy(&answer));
+}
+
+#[test]
+fn after_a_flood_the_worker_has_about_as_much_memory_as_before() {
+    let machine = Machine::new();
+    Agent::configure(&machine, "");
+    let agent = Agent::start(&machine, &[]);
+    let worker = agent.worker();
+    let idle = threads(worker);
+    let before = of_its_own(worker);
+
+    let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| UnixStream::connect(agent.ssh_socket()).unwrap()).collect();
+    for connection in &mut connections {
+        knock(connection).unwrap();
+    }
+    assert!(threads(worker) > CONNECTIONS, "not all were served at once");
+    drop(connections);
+
+    let body = format!("{{\"content\":\"{}\"}}", STANDARD.encode(vec![7; CONTENT]));
+    let head = "POST /v1/sign HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Length: ";
+    let request = format!("{head}{}\r\n\r\n{body}", body.len()).into_bytes();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| asks_for_much(&agent.api_socket(), &request));
+        }
+    });
+
+    wait_for("the threads end", || (threads(worker) <= idle + 2).then_some(()));
+    let after = of_its_own(worker);
+    assert!(after <= before + STAYS, "{before} KiB before, {after} KiB after: {}", agent.log());
+}

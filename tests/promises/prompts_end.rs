@@ -1,0 +1,164 @@
+//! A prompt is as long there as somebody waits for its answer: it goes when the connection ends that asked, though the
+//! program behind that lives on, and a command's prompt goes when the agent does that wanted the answer.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::support::agent::{Agent, PATIENCE, wait_for};
+use crate::support::machine::Machine;
+use crate::support::office::Somebody;
+use crate::support::prompting::{offer, pin_state, script, sign, signs};
+use crate::support::terminal::Terminal;
+
+/// How long a prompt may stay for nobody. It is a second; a machine that tests share is slower.
+const SOON: Duration = Duration::from_secs(5);
+
+/// An agent whose askpass waits as long as there is a file `wait`, and writes its processes down.
+fn thinking(somebody: &mut Somebody, isolate: bool) -> Agent {
+    let body = "[ ! -e $HERE/wait ] || { sleep 654 & echo $$ $! > $HERE/processes; wait; }; cat $HERE/pin";
+    let program = script(&somebody.machine, "askpass", body);
+    let module = somebody.machine.module().display().to_string();
+    let modules = format!("modules = [{{ path = \"{module}\", isolate = {isolate} }}]");
+    somebody.machine.write("config/tokenkeep/agent.toml", format!("{modules}\nprompter = \"askpass:{program}\"\n"));
+    let agent = Agent::start(&somebody.machine, &["-v"]);
+    let machine = &mut somebody.machine;
+    wait_for("its keys are listed", || {
+        let keys = machine.command("ssh-add").arg("-L").env("SSH_AUTH_SOCK", agent.ssh_socket()).output().unwrap();
+        keys.status.success().then_some(())
+    });
+    offer(machine, &agent);
+    machine.write("wait", "");
+    agent
+}
+
+fn processes(machine: &Machine) -> Vec<String> {
+    let text = wait_for("a prompt", || {
+        fs::read_to_string(machine.file("processes")).ok().filter(|numbers| numbers.ends_with('\n'))
+    });
+    fs::remove_file(machine.file("processes")).unwrap();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Has the prompt gone, in time?
+#[track_caller]
+fn goes(processes: &[String]) {
+    let began = Instant::now();
+    for process in processes {
+        wait_for("the prompt goes", || {
+            let line = fs::read(Path::new("/proc").join(process).join("cmdline")).unwrap_or_default();
+            line.is_empty().then_some(())
+        });
+    }
+    assert!(began.elapsed() < SOON, "the prompt stayed for {:?}", began.elapsed());
+}
+
+fn connected(socket: &Path, request: &[u8]) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request).unwrap();
+    stream
+}
+
+fn over_the_api(_: &Machine, agent: &Agent) -> UnixStream {
+    let body = r#"{"content":"YSBtZXNzYWdlCg=="}"#;
+    let head = format!("POST /v1/sign HTTP/1.1\r\nHost: agent\r\nContent-Length: {}\r\n\r\n", body.len());
+    connected(&agent.api_socket(), format!("{head}{body}").as_bytes())
+}
+
+/// `SSH_AGENTC_SIGN_REQUEST` for an SSHSIG blob.
+fn over_ssh(machine: &Machine, agent: &Agent) -> UnixStream {
+    let string = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+    let key = STANDARD.decode(machine.read_text("key.pub").split_whitespace().nth(1).unwrap()).unwrap();
+    let blob = [&b"SSHSIG"[..], &string(b"file"), &string(b""), &string(b"sha512"), &string(&[7; 64])].concat();
+    let message = [&[13][..], &string(&key), &string(&blob), &0_u32.to_be_bytes()].concat();
+    connected(&agent.ssh_socket(), &string(&message))
+}
+
+#[test]
+fn a_prompt_goes_with_the_connection_that_asked_though_its_program_lives() {
+    let mut somebody = Somebody::enrolled();
+    for isolate in [false, true] {
+        let agent = thinking(&mut somebody, isolate);
+        let machine = &somebody.machine;
+        // This very process asks, and lives on.
+        for asking in [over_the_api, over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
+            let asking = asking(machine, &agent);
+            let prompt = processes(machine);
+            drop(asking);
+            goes(&prompt);
+        }
+        for how in [Shutdown::Both, Shutdown::Read] {
+            let asking = over_ssh(machine, &agent);
+            let prompt = processes(machine);
+            asking.shutdown(how).unwrap();
+            goes(&prompt);
+        }
+        // Nor is anybody asked for one who hung up while another was being asked.
+        let first = over_the_api(machine, &agent);
+        let prompt = processes(machine);
+        drop(over_ssh(machine, &agent));
+        drop(first);
+        goes(&prompt);
+        fs::remove_file(machine.file("wait")).unwrap();
+        signs(machine, "git");
+        // Behind another process that is told with a moment's delay: then it goes, as any other.
+        if isolate && machine.file("processes").exists() {
+            goes(&processes(machine));
+        }
+        assert!(!machine.file("processes").exists(), "nobody's question was asked");
+        assert_eq!(pin_state(machine), "ok");
+        assert!(agent.stop().success());
+    }
+}
+
+#[test]
+fn a_client_that_only_sends_no_more_has_its_answer() {
+    let mut somebody = Somebody::enrolled();
+    let agent = thinking(&mut somebody, false);
+    let machine = &somebody.machine;
+    for ask in [over_the_api, over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
+        let mut stream = ask(machine, &agent);
+        stream.shutdown(Shutdown::Write).unwrap();
+        // The prompt is still there after it was looked whether the client is.
+        let prompt = processes(machine);
+        std::thread::sleep(Duration::from_millis(700));
+        assert!(Path::new("/proc").join(&prompt[0]).exists(), "the prompt went");
+        fs::remove_file(machine.file("wait")).unwrap();
+        let sleeper = prompt[1].parse().ok().and_then(rustix::process::Pid::from_raw).unwrap();
+        rustix::process::kill_process(sleeper, rustix::process::Signal::TERM).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let signed = answer.starts_with(b"HTTP/1.1 200 ") || answer.get(4) == Some(&14);
+        assert!(signed, "{:?}", String::from_utf8_lossy(&answer));
+        machine.write("wait", "");
+    }
+}
+
+#[test]
+fn a_commands_prompt_goes_with_the_agent_that_wanted_its_answer() {
+    let mut somebody = Somebody::enrolled();
+    let mut agent = thinking(&mut somebody, false);
+    let machine = &somebody.machine;
+    machine.write("mail", "mail\n");
+    let mut terminal = Terminal::tokenkeep(machine, &["sign", "--in", "mail", "--out", "mail.p7m"]);
+    terminal.expect("PIN of token");
+    agent.kill();
+    let (code, shown) = terminal.finish();
+    assert!(
+        code == 1 && shown.contains("the agent ended before it was done; type the command again"),
+        "{code} {shown}"
+    );
+    assert!(!machine.file("mail.p7m").exists());
+    assert_eq!(pin_state(machine), "ok");
+    // Nor is the answer of the one before taken for the next one's.
+    fs::remove_file(machine.file("wait")).unwrap();
+    let _agent = Agent::start(machine, &["-v"]);
+    sign(machine, "git").ok();
+}
