@@ -23,11 +23,13 @@ impl<'a> Entity<'a> {
         self.header.only("Content-Type")?.map(MediaType::parse).transpose()
     }
 
-    /// The name of the file that it is, in Content-Disposition or Content-Type.
-    pub(super) fn file_name(&self) -> Option<String> {
-        let disposition = self.header.only("Content-Disposition").ok().flatten().map(MediaType::parse);
-        let name = disposition.and_then(|disposition| Some(disposition.ok()?.parameter("filename")?.to_owned()));
-        name.or_else(|| Some(self.content_type().ok()??.parameter("name")?.to_owned()))
+    /// The names of the file that it is, in Content-Disposition and Content-Type.
+    pub(super) fn file_names(&self) -> Vec<String> {
+        let named = |field, parameter| {
+            let field = MediaType::parse(self.header.only(field).ok()??).ok()?;
+            field.parameter(parameter).map(str::to_owned)
+        };
+        [named("Content-Disposition", "filename"), named("Content-Type", "name")].into_iter().flatten().collect()
     }
 
     fn transfer_encoding(&self) -> Option<String> {

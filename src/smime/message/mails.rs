@@ -133,6 +133,14 @@ fn odd_structured_fields_do_not_hide_a_message() {
     }
     let disposition = mails.opaque.replace(opaque, "application/octet-stream");
     mails.is_good("the name in Content-Disposition", disposition.as_bytes());
+    let other_name = disposition.replace("octet-stream", "octet-stream; name=smime.p7m");
+    let other_name = other_name.replace("filename=\"smime.p7m\"", "filename=\"attachment.bin\"");
+    mails.is_good("two names", other_name.as_bytes());
+    for mail in [&mails.clear, &mails.opaque] {
+        let untold = mail.replace("Content-Transfer-Encoding: base64\n", "");
+        assert_ne!(untold, *mail);
+        mails.is_good("base64 that no field tells of", untold.as_bytes());
+    }
     let other = disposition.replace("smime.p7m", "smime.bin");
     mails.is_refused("another file", other.as_bytes(), "application/octet-stream");
 }

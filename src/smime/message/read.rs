@@ -161,13 +161,22 @@ fn find(entity: &Entity<'_>, depth: usize, outside: &mut Vec<String>) -> Result<
 }
 
 fn bare(entity: &Entity<'_>) -> Result<Option<Found>, SmimeError> {
-    let cms = entity.decoded_body().ok_or_else(|| unreadable("its transfer encoding is damaged"))?;
+    let cms = decoded(entity).ok_or_else(|| unreadable("its transfer encoding is damaged"))?;
     Ok(Some(Found { cms, content: None }))
+}
+
+/// A structure's bytes. Some programs leave the header field out that says that they are in base64.
+fn decoded(entity: &Entity<'_>) -> Option<Vec<u8>> {
+    let body = entity.decoded_body()?;
+    if entity.header.has("Content-Transfer-Encoding") || is_content_info(&body) {
+        return Some(body);
+    }
+    Some(decode_base64(&body).unwrap_or(body))
 }
 
 /// RFC 8551 §3.9: gateways make `application/octet-stream` of everything, and leave the file's name.
 fn is_named(entity: &Entity<'_>, ending: &str) -> bool {
-    entity.file_name().is_some_and(|name| name.trim().to_ascii_lowercase().ends_with(ending))
+    entity.file_names().iter().any(|name| name.trim().to_ascii_lowercase().ends_with(ending))
 }
 
 /// RFC 8551 §3.5.3: the content as it was signed, and its signature.
@@ -191,6 +200,6 @@ fn signed_in_two_parts(entity: &Entity<'_>, outside: &mut Vec<String>) -> Result
     if !multipart.epilogue.trim_ascii().is_empty() {
         outside.push("text after the signature".to_owned());
     }
-    let cms = signature.decoded_body().ok_or_else(|| unreadable("its signature's transfer encoding is damaged"))?;
+    let cms = decoded(&signature).ok_or_else(|| unreadable("its signature's transfer encoding is damaged"))?;
     Ok(Found { cms, content: Some(to_canonical_lines(content)) })
 }
