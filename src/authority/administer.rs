@@ -6,6 +6,7 @@
 mod by_file;
 mod letters;
 mod tell;
+mod used;
 
 use std::sync::PoisonError;
 
@@ -23,6 +24,7 @@ use crate::store::{AuditHead, CertificateKind, CertificateState, Purpose, Role, 
 
 use self::by_file::Seal;
 use self::letters::IssueTo;
+pub(super) use self::used::UsedStatements;
 
 /// Said before anything is done, so that a command in a database that was put back, or changed, costs nothing.
 const LOG_CONTRADICTED: &str = "its audit log is not the one that the administrator knows; nothing was done";
@@ -38,13 +40,17 @@ impl Authority {
     /// Answers one statement (CMS `SignedData`), by the bounds of the way it came, with a signed response. Empty only if the
     /// response key fails.
     pub fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Vec<u8> {
-        let digest: [u8; 32] = Sha256::digest(statement).into();
+        let signed = SignedStatement::parse(statement);
+        // What cannot be read has no digest; its sender finds its bytes again.
+        let digest = signed.as_ref().map_or_else(|_| Sha256::digest(statement).into(), SignedStatement::digest);
         let span = tracing::info_span!("statement", digest = %hex::encode(digest));
         let _inside = span.enter();
         // One statement at a time: administrators are few, and two letters for one user have an order.
         let _turn = self.administration.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known_log = None;
-        let answer = self.hear(statement, way, now).and_then(|(verified, administrator)| {
+        let signed = signed.map_err(|error| refuse(error.to_string()));
+        let heard = signed.and_then(|signed| self.hear(&signed, way, now));
+        let answer = heard.and_then(|(verified, administrator)| {
             known_log = self.compare_log(verified.statement().known_log)?;
             if known_log == Some(LogVerdict::Contradicted) {
                 tracing::error!(by = %administrator.email, "an administrator knows another audit log than this database's");
@@ -71,8 +77,12 @@ impl Authority {
     }
 
     /// Verifies a statement and its signer.
-    fn hear(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<(VerifiedStatement, UserRecord), Stop> {
-        let signed = SignedStatement::parse(statement).map_err(|error| refuse(error.to_string()))?;
+    fn hear(
+        &self,
+        signed: &SignedStatement,
+        way: Way,
+        now: Timestamp,
+    ) -> Result<(VerifiedStatement, UserRecord), Stop> {
         let (administrator, certificate) = self.administrator_of(signed.claimed_certificate(), now)?;
         let authority = Fingerprint::from_bytes(self.identity.authority);
         let verified = signed.verify(&certificate, authority, way, now).map_err(|error| refuse(error.to_string()))?;
@@ -104,6 +114,8 @@ impl Authority {
             "operation": content.operation.name(),
             "target": content.operation.target(),
             "known_log": content.known_log.map(|known| known.sequence),
+            // With the digest, what the set of used statements is made of again at the next start.
+            "not_after": content.not_after.as_second(),
         });
         let record = StatementRecord {
             digest: verified.digest(),
@@ -114,9 +126,13 @@ impl Authority {
             not_after: content.not_after,
             message: message.to_vec(),
         };
-        if !self.store.take_statement(record, audit::entry(now, "statement.taken", &detail))? {
+        // Whatever the row says: it may be gone.
+        if self.used.contains(&verified)
+            || !self.store.take_statement(record, audit::entry(now, "statement.taken", &detail))?
+        {
             return Err(refuse("this statement was here before; make a new one"));
         }
+        self.used.insert(&verified, now);
         at("authority.statement.after_taken");
         tracing::info!(operation = content.operation.name(), by = %administrator.email, "taken");
         Ok(TakenStatement { statement: verified, administrator, seal })

@@ -52,7 +52,7 @@ use crate::pki::{Certificate, EmailAddress};
 use crate::store::{CertificateKind, CertificateState, Identity, Store, UserRecord};
 use crate::token::{Module, Pin, TokenInfo, TokenKey};
 
-use self::administer::comparable;
+use self::administer::{UsedStatements, comparable};
 use self::delays::Delays;
 use self::policy::Policy;
 use self::seal::Sealer;
@@ -115,6 +115,7 @@ pub struct Authority {
     turns: Turns,
     delays: Delays,
     administration: Mutex<()>,
+    used: UsedStatements,
     public_urls: Mutex<(String, String)>,
 }
 
@@ -165,6 +166,7 @@ impl Authority {
             turns: Turns::default(),
             delays: Delays::default(),
             administration: Mutex::new(()),
+            used: UsedStatements::default(),
         };
         authority.sweep(now)?;
         Ok(authority)

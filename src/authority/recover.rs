@@ -22,7 +22,7 @@ impl Authority {
         let digest = letter.statement.ok_or_else(|| no("it names no statement"))?;
         let record = self.store.statement(&digest)?.ok_or_else(|| no("its statement is gone"))?;
         let signed = SignedStatement::parse(&record.message)?;
-        if signed.digest() != digest {
+        if !signed.is_known_by(&digest) {
             return Err(no("its statement is another one").into());
         }
         let certificate = signed.claimed_certificate().clone();

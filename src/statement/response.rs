@@ -26,7 +26,7 @@ const LONGEST_RESPONSE: usize = 8 * 1024 * 1024;
 /// What the authority answers to one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
-    /// SHA-256 of the signed statement it answers ([`super::SignedStatement::digest`]).
+    /// The statement it answers ([`super::SignedStatement::digest`]).
     pub statement: [u8; 32],
     /// What came of it.
     pub answer: Answer,

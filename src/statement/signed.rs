@@ -6,7 +6,7 @@ use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 
 use super::{LONGEST_STATEMENT, Statement, StatementError, Way};
-use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, SigningCertificate, sign};
+use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, SigningCertificate, check_sole_signer, sign};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, Fingerprint};
 use crate::token::Signature;
@@ -19,6 +19,7 @@ pub struct SignedStatement {
     der: Vec<u8>,
     message: SignedMessage,
     certificate: Certificate,
+    digest: [u8; 32],
 }
 
 impl Statement {
@@ -52,7 +53,8 @@ impl Statement {
 }
 
 impl SignedStatement {
-    /// Reads the CMS message as far as it can be judged without knowing anyone: the content type, one certificate.
+    /// Reads the CMS message as far as it can be judged without knowing anyone: the content type, and the strict form
+    /// ([`check_sole_signer`]), which leaves no room for a second message with the same signature.
     ///
     /// # Errors
     /// [`StatementError::TooLong`], [`StatementError::Cms`], [`StatementError::OtherType`],
@@ -65,10 +67,14 @@ impl SignedStatement {
         if *message.content_type() != ContentType::STATEMENT {
             return Err(StatementError::OtherType { what: WHAT, found: message.content_type().to_string() });
         }
+        check_sole_signer(der).map_err(|source| StatementError::Cms { what: WHAT, source })?;
         let [certificate] = message.certificates() else {
             return Err(wrong_signature("it must bring one certificate, its signer's"));
         };
-        Ok(Self { der: der.to_vec(), certificate: certificate.clone(), message })
+        let content = message.content().ok_or_else(|| wrong_signature("its content is missing"))?;
+        let key = certificate.public_key_der().map_err(|source| StatementError::Cms { what: WHAT, source })?;
+        let digest = digest(&key, content);
+        Ok(Self { der: der.to_vec(), certificate: certificate.clone(), message, digest })
     }
 
     /// The message's bytes, as they are sent.
@@ -76,9 +82,19 @@ impl SignedStatement {
         &self.der
     }
 
-    /// SHA-256 of the message's bytes: what the response names, and the log keeps.
+    /// What the statement is known by: in the response, in the log, in letters. SHA-256 over the text
+    /// `tokenkeep statement 1`, the DER of the signer's `SubjectPublicKeyInfo` as in the certificate, and the signed content,
+    /// the two last each with their length before them (8 bytes, big-endian).
+    ///
+    /// It covers who signed what, and nothing that somebody else can vary: not the signature (ECDSA's s may be negated),
+    /// not the envelope, and of the certificate not the CA's signature.
     pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(&self.der).into()
+        self.digest
+    }
+
+    /// Is it known by this digest? What was taken by versions before 0.2 is known by SHA-256 of the whole message.
+    pub fn is_known_by(&self, digest: &[u8; 32]) -> bool {
+        self.digest == *digest || <[u8; 32]>::from(Sha256::digest(&self.der)) == *digest
     }
 
     /// What it says, unverified: for whoever made it, to know it again.
@@ -157,10 +173,21 @@ impl VerifiedStatement {
         &self.statement
     }
 
-    /// SHA-256 of the signed message.
+    /// What it is known by ([`SignedStatement::digest`]).
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
+}
+
+/// See [`SignedStatement::digest`].
+fn digest(public_key: &[u8], content: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"tokenkeep statement 1");
+    for part in [public_key, content] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 fn wrong_signature(reason: impl Into<String>) -> StatementError {

@@ -96,6 +96,33 @@ fn a_statement_is_verified_and_comes_back() {
 }
 
 #[test]
+fn a_statement_is_known_by_its_signers_key_and_its_content() {
+    use sha2::{Digest as _, Sha256};
+
+    let parties = Parties::new();
+    let (one, two) = (parties.signed(), parties.signed());
+    assert_ne!(one.as_der(), two.as_der(), "two signatures");
+    assert_eq!(one.digest(), two.digest(), "one statement");
+    let key = parties.key.public_key_der();
+    let content = parties.statement().to_json().unwrap();
+    let length = |part: &[u8]| (part.len() as u64).to_be_bytes();
+    let documented = [&b"tokenkeep statement 1"[..], &length(&key), &key, &length(&content), &content].concat();
+    assert_eq!(one.digest(), <[u8; 32]>::from(Sha256::digest(documented)));
+    // Neither the certificate's own signature nor another certificate of the same key makes another statement.
+    let again = parties.authority.issue("signing", "Example, Administrator", &parties.key);
+    assert_ne!(again, parties.certificate);
+    assert_eq!(parties.statement().sign(&parties.key, &again, now()).unwrap().digest(), one.digest());
+    let other = Parties { key: SoftwareKey::p256(), ..Parties::new() };
+    let certificate = other.authority.issue("signing", "Example, Administrator", &other.key);
+    assert_ne!(parties.statement().sign(&other.key, &certificate, now()).unwrap().digest(), one.digest());
+    let nonce = Statement { nonce: [8; 16], ..parties.statement() };
+    assert_ne!(nonce.sign(&parties.key, &parties.certificate, now()).unwrap().digest(), one.digest());
+    // What was taken before there was this digest is known by its bytes.
+    assert!(one.is_known_by(&one.digest()) && one.is_known_by(&Sha256::digest(one.as_der()).into()));
+    assert!(!one.is_known_by(&Sha256::digest(two.as_der()).into()));
+}
+
+#[test]
 fn openssl_verifies_a_statement_and_sees_its_own_type() {
     let parties = Parties::new();
     let files = Files::new();

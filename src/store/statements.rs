@@ -8,7 +8,7 @@ use super::{AuditEntry, Store, StoreError};
 /// One statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementRecord {
-    /// SHA-256 of the signed message.
+    /// What it is known by: `SignedStatement::digest`; SHA-256 of the message for those before 0.2.
     pub digest: [u8; 32],
     /// The statement's nonce.
     pub nonce: Vec<u8>,

@@ -12,9 +12,10 @@ use tokenkeep::pki::cms::{ContentToSign, SigningCertificate};
 use tokenkeep::pki::oid::ContentType;
 use tokenkeep::pki::{Certificate, Fingerprint, cms};
 use tokenkeep::smime::{self, Placement, Signing};
-use tokenkeep::statement::{Answer, Operation, SignedResponse, Statement};
+use tokenkeep::statement::{Answer, Operation, SignedResponse, SignedStatement, Statement};
 use tokenkeep::token::{Module, Pin, Signature, TokenKey};
 
+use crate::support::envelopes::others_of;
 use crate::support::intruder::Order;
 use crate::support::office::end_at_the_end;
 use crate::support::story::Story;
@@ -81,7 +82,9 @@ impl Scene {
     fn answer(&self, signed: &[u8]) -> Answer {
         let response = self.carrier.statement(signed).unwrap();
         let response = SignedResponse::from_der(response);
-        response.verify(&self.ca, Sha256::digest(signed).into(), Timestamp::now()).unwrap().answer
+        let unread = |_| Sha256::digest(signed).into();
+        let digest = SignedStatement::parse(signed).map_or_else(unread, |signed| signed.digest());
+        response.verify(&self.ca, digest, Timestamp::now()).unwrap().answer
     }
 
     #[track_caller]
@@ -96,6 +99,22 @@ impl Scene {
             Answer::Refused(text) => assert!(text.contains(reason), "refused for another reason: {text}"),
             other => panic!("taken: {other:?}"),
         }
+    }
+
+    /// Fails the test unless it is refused, in whatever way.
+    #[track_caller]
+    fn not_taken(&self, signed: &[u8], how: &str) {
+        if self.carrier.statement(signed).is_ok() {
+            let answer = self.answer(signed);
+            assert!(matches!(answer, Answer::Refused(_)), "{how}: {answer:?}");
+        }
+    }
+
+    /// What a query answers about the authority's database.
+    #[track_caller]
+    fn asked(&self, sql: &str) -> String {
+        let database = "state/tokenkeep/authority/authority.db";
+        self.story.machine.run("sqlite3", &["-readonly", "-cmd", ".timeout 5000", database, sql], b"").ok().out()
     }
 
     /// Changes rows in the authority's database behind its back.
@@ -142,6 +161,10 @@ fn issue(email: &str) -> Operation {
         levels: None,
         valid_for_seconds: None,
     }
+}
+
+fn recover(email: &str) -> Operation {
+    Operation::Recover { email: email.to_owned(), lost: false, valid_for_seconds: None }
 }
 
 #[test]
@@ -226,6 +249,29 @@ fn a_statement_is_taken_once() {
     end_at_the_end(&scene.story);
     scene.refused(&signed, "was here before");
     scene.refused(&other, "was here before");
+}
+
+#[test]
+fn a_used_statement_stays_used_whatever_its_row_and_envelope() {
+    const TEST: &str = "a_used_statement_stays_used_whatever_its_row_and_envelope";
+    const LETTERS: &str = "SELECT count(*), sum(state = 'unused') FROM temporary_keys";
+    if signs() {
+        return;
+    }
+    let scene = Scene::get();
+    let statements = [issue("twice@example.org"), recover("user@example.org")].map(|order| scene.statement(order));
+    let contents = statements.map(|statement| (true, statement.to_string()));
+    for signed in scene.signed(TEST, ADMINISTRATOR, &contents) {
+        scene.taken(&signed);
+        let before = scene.asked(LETTERS);
+        scene.database("DELETE FROM statements WHERE operation IN ('issue', 'recover')");
+        scene.refused(&signed, "was here before");
+        for (how, other) in others_of(&signed) {
+            scene.not_taken(&other, how);
+        }
+        assert_eq!(scene.asked(LETTERS), before, "a letter was made, or voided");
+        assert_eq!(scene.asked("SELECT count(*) FROM statements WHERE operation IN ('issue', 'recover')").trim(), "0");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod authority;
 pub mod card;
 pub mod der;
 pub mod display;
+pub mod envelopes;
 pub mod faulty;
 pub mod following;
 pub mod intruder;

@@ -13,11 +13,13 @@ mod key_transport;
 pub(crate) mod recipient;
 mod signer_info;
 mod signing_certificate;
+mod strict;
 
 pub use recipient::{KeyOperation, KeyResult, Recipient, RecipientKind};
 pub use signed_data::{ContentToSign, PreparedSignature, SignedMessage, sign};
 pub use signer_info::SignatureCheck;
 pub use signing_certificate::SigningCertificate;
+pub use strict::check_sole_signer;
 
 use const_oid::ObjectIdentifier;
 use der::Encode;

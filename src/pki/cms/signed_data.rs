@@ -18,7 +18,7 @@ use crate::pki::oid::ContentType;
 use crate::pki::signature::Hash;
 use crate::pki::{Certificate, PkiError, time};
 
-const WHAT: &str = "a signed message";
+pub(super) const WHAT: &str = "a signed message";
 
 /// Signers in one message; more are an attack on whoever has to check them all.
 const MOST_SIGNERS: usize = 16;

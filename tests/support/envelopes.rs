@@ -1,0 +1,121 @@
+//! Other envelopes around the same signed content: what somebody makes of a statement who has its bytes and no key.
+
+use super::der::{inside, parts};
+
+/// The order of the curve P-256.
+const P256_ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+
+/// Every other message with the same content and a signature that holds, each with what was done to it. `message` is a CMS
+/// `SignedData` by a P-256 key as `tokenkeep` writes it.
+pub fn others_of(message: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let envelope = Envelope::of(message);
+    let mut others = vec![("trailing bytes", [message, &[5, 0]].concat())];
+    let mut add = |what, change: &dyn Fn(&mut Envelope)| {
+        let mut changed = envelope.clone();
+        change(&mut changed);
+        others.push((what, changed.together()));
+    };
+    add("negated s", &|envelope| {
+        let signature = negated(inside(&envelope.signer[5]));
+        envelope.signer[5] = element(4, &signature);
+    });
+    let attribute = element(0x30, &[element(6, &[0x2a, 3, 4]), element(0x31, &[5, 0])].concat());
+    add("an unsigned attribute", &|envelope| envelope.signer.push(element(0xa1, &attribute)));
+    add("a longer length inside", &|envelope| envelope.signer[5] = padded(&envelope.signer[5]));
+    add("a second digest algorithm", &|envelope| {
+        let sha384 = element(0x30, &element(6, &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 2]));
+        envelope.digests.extend(sha384);
+    });
+    add("a second certificate", &|envelope| envelope.certificates = envelope.certificates.repeat(2));
+    add("a revocation list", &|envelope| envelope.lists = element(0xa1, &element(0x30, &[])));
+    add("a content in pieces", &|envelope| {
+        let content: Vec<Vec<u8>> = parts(inside(&envelope.content)).into_iter().map(<[u8]>::to_vec).collect();
+        let pieces = element(0xa0, &element(0x24, inside(&content[1])));
+        envelope.content = element(0x30, &[content[0].clone(), pieces].concat());
+    });
+    add("attributes in another order", &|envelope| {
+        let mut attributes = parts(inside(&envelope.signer[3]));
+        attributes.reverse();
+        let attributes = attributes.concat();
+        envelope.signer[3] = element(0xa0, &attributes);
+    });
+    others.push(("a longer length outside", padded(message)));
+    others.push(("an indefinite length", [&[0x30, 0x80], inside(message), &[0, 0]].concat()));
+    others
+}
+
+/// The parts of a message, as they stand in it.
+#[derive(Clone)]
+struct Envelope {
+    kind: Vec<u8>,
+    version: Vec<u8>,
+    digests: Vec<u8>,
+    content: Vec<u8>,
+    certificates: Vec<u8>,
+    lists: Vec<u8>,
+    signer: Vec<Vec<u8>>,
+}
+
+impl Envelope {
+    fn of(message: &[u8]) -> Self {
+        let outer = parts(inside(message));
+        let signed_data = parts(inside(inside(outer[1])));
+        let signer = parts(inside(inside(signed_data[4]))).into_iter().map(<[u8]>::to_vec).collect();
+        Self {
+            kind: outer[0].to_vec(),
+            version: signed_data[0].to_vec(),
+            digests: inside(signed_data[1]).to_vec(),
+            content: signed_data[2].to_vec(),
+            certificates: inside(signed_data[3]).to_vec(),
+            lists: Vec::new(),
+            signer,
+        }
+    }
+
+    fn together(&self) -> Vec<u8> {
+        let signer = element(0x31, &element(0x30, &self.signer.concat()));
+        let certificates = element(0xa0, &self.certificates);
+        let digests = element(0x31, &self.digests);
+        let signed_data = [&self.version, &digests, &self.content, &certificates, &self.lists, &signer];
+        let signed_data = element(0x30, &signed_data.map(Vec::as_slice).concat());
+        element(0x30, &[self.kind.clone(), element(0xa0, &signed_data)].concat())
+    }
+}
+
+/// The ECDSA signature with n - s in the place of s: it holds as well.
+fn negated(signature: &[u8]) -> Vec<u8> {
+    let numbers = parts(inside(signature));
+    let order = hex::decode(P256_ORDER).unwrap();
+    let s = inside(numbers[1]);
+    let s = &s[s.iter().take_while(|octet| **octet == 0).count()..];
+    let s = [vec![0; 32 - s.len()], s.to_vec()].concat();
+    let mut difference = vec![0; 32];
+    let mut borrow = 0_i16;
+    for at in (0..32).rev() {
+        let digit = i16::from(order[at]) - i16::from(s[at]) - borrow;
+        borrow = i16::from(digit < 0);
+        difference[at] = u8::try_from(digit.rem_euclid(256)).unwrap();
+    }
+    let first = difference.iter().position(|octet| *octet != 0).unwrap();
+    let mut number = difference.split_off(first);
+    if number[0] >= 0x80 {
+        number.insert(0, 0);
+    }
+    element(0x30, &[numbers[0].to_vec(), element(2, &number)].concat())
+}
+
+/// The same element with a length of four octets.
+fn padded(element: &[u8]) -> Vec<u8> {
+    let value = inside(element);
+    [&element[..1], &[0x84], &u32::try_from(value.len()).unwrap().to_be_bytes(), value].concat()
+}
+
+fn element(tag: u8, value: &[u8]) -> Vec<u8> {
+    let length = value.len();
+    let header = match length {
+        0..=0x7f => vec![tag, u8::try_from(length).unwrap()],
+        0x80..=0xff => vec![tag, 0x81, u8::try_from(length).unwrap()],
+        _ => [&[tag, 0x82][..], &u16::try_from(length).unwrap().to_be_bytes()].concat(),
+    };
+    [&header, value].concat()
+}
