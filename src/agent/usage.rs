@@ -59,6 +59,8 @@ pub enum Purpose {
         operation: String,
         /// whom it is about
         target: Option<String>,
+        /// is the letter that answers it opened, too?
+        opens_letter: bool,
     },
     /// logging in, so that later uses need no PIN (levels Medium and Low)
     LogIn,
@@ -86,7 +88,8 @@ impl Purpose {
             Self::SshLogIn { .. } => "log in over SSH",
             Self::SshSignature { .. } | Self::SignContent { .. } => "sign",
             Self::Decrypt { .. } => "decrypt",
-            Self::Statement { .. } => "sign the command",
+            Self::Statement { opens_letter: false, .. } => "sign the command",
+            Self::Statement { opens_letter: true, .. } => "sign the command and open its letter",
             Self::LogIn => "log in",
             Self::Act(act) => act,
         }

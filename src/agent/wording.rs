@@ -96,11 +96,10 @@ fn purpose(purpose: &Purpose) -> String {
         }
         Purpose::Decrypt { recipients: 1 } => "To open a message encrypted to this keyset only".to_owned(),
         Purpose::Decrypt { recipients } => format!("To open a message encrypted to {recipients} recipients"),
-        Purpose::Statement { operation, target: Some(target) } => {
-            format!("To sign the administrator's statement: {operation} {target:?}")
-        }
-        Purpose::Statement { operation, target: None } => {
-            format!("To sign the administrator's statement: {operation}")
+        Purpose::Statement { operation, target, opens_letter } => {
+            let target = target.as_ref().map(|target| format!(" {target:?}")).unwrap_or_default();
+            let letter = if *opens_letter { ", and to open the letter that answers it" } else { "" };
+            format!("To sign the administrator's statement: {operation}{target}{letter}")
         }
         Purpose::LogIn => "To log in, so that later uses need no PIN".to_owned(),
         Purpose::Act(act) => format!("To {act}"),
@@ -181,7 +180,12 @@ mod tests {
 
     #[test]
     fn a_statement_is_called_one() {
-        let words = purpose(&Purpose::Statement { operation: "issue".into(), target: Some("user@example.org".into()) });
-        assert!(words.contains("administrator's statement: issue \"user@example.org\""), "{words}");
+        let words = |opens_letter| {
+            let target = Some("user@example.org".into());
+            purpose(&Purpose::Statement { operation: "issue".into(), target, opens_letter })
+        };
+        let statement = "To sign the administrator's statement: issue \"user@example.org\"";
+        assert_eq!(words(false), statement);
+        assert_eq!(words(true), format!("{statement}, and to open the letter that answers it"));
     }
 }

@@ -1,9 +1,11 @@
 //! Conducts administration: from a signed statement to a signed response.
 //!
 //! Who may speak is asked anew at each statement: the certificate must be current in the store and the CA's own work,
-//! its user's record and role must carry the token's seal, and the nonce must be new.
+//! its user's record and role must carry the token's seal, the statement must be for this run of the authority, and new.
+//! A letter leaves only encrypted to the certificate that the statement names.
 
-mod by_file;
+mod fetch;
+mod letter_reader;
 mod letters;
 mod tell;
 mod used;
@@ -22,18 +24,22 @@ use crate::pki::{Certificate, Fingerprint, Purpose as CertificatePurpose, path};
 use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, SignedStatement, VerifiedStatement, Way};
 use crate::store::{AuditHead, CertificateKind, CertificateState, Purpose, Role, StatementRecord, UserRecord};
 
-use self::by_file::Seal;
 use self::letters::IssueTo;
 pub(super) use self::used::UsedStatements;
 
 /// Said before anything is done, so that a command in a database that was put back, or changed, costs nothing.
 const LOG_CONTRADICTED: &str = "its audit log is not the one that the administrator knows; nothing was done";
 
-/// A statement whose signer is an administrator, taken in: its nonce is used.
+/// Said before anything is done: a statement that was used in an earlier run could not be told from a new one by what is in
+/// memory.
+const OTHER_RUN: &str = "the authority was restarted since; nothing was done; run the command again";
+
+/// A statement whose signer is an administrator, taken in: it is used.
 struct TakenStatement {
     statement: VerifiedStatement,
     administrator: UserRecord,
-    seal: Seal,
+    /// To whom its letter is encrypted; none: it brings none.
+    letter_reader: Option<Certificate>,
 }
 
 impl Authority {
@@ -56,9 +62,8 @@ impl Authority {
                 tracing::error!(by = %administrator.email, "an administrator knows another audit log than this database's");
                 return Err(refuse(LOG_CONTRADICTED));
             }
-            let taken = self.take(statement, verified, administrator, way, now)?;
-            let answer = self.carry_out_statement(&taken, now)?;
-            taken.seal.close(answer)
+            let taken = self.take(statement, verified, administrator, now)?;
+            self.carry_out_statement(&taken, now)
         });
         let answer = answer.unwrap_or_else(|stop| match stop {
             Stop::Refused(rejection) => {
@@ -86,6 +91,9 @@ impl Authority {
         let (administrator, certificate) = self.administrator_of(signed.claimed_certificate(), now)?;
         let authority = Fingerprint::from_bytes(self.identity.authority);
         let verified = signed.verify(&certificate, authority, way, now).map_err(|error| refuse(error.to_string()))?;
+        if verified.statement().instance.is_some_and(|instance| instance != self.instance) {
+            return Err(refuse(OTHER_RUN));
+        }
         Ok((verified, administrator))
     }
 
@@ -102,12 +110,11 @@ impl Authority {
         message: &[u8],
         verified: VerifiedStatement,
         administrator: UserRecord,
-        way: Way,
         now: Timestamp,
     ) -> Result<TakenStatement, Stop> {
         let content = verified.statement();
-        // Before the nonce is used: a letter that cannot be handed over must not void the user's earlier one.
-        let seal = self.seal_for(way, &content.operation, &administrator, now)?;
+        // Before it is used: a letter that its administrator could not open must not void the user's earlier one.
+        let letter_reader = self.letter_reader(content, &administrator, now)?;
         let detail = json!({
             "statement": hex::encode(verified.digest()),
             "administrator": administrator.id,
@@ -135,7 +142,7 @@ impl Authority {
         self.used.insert(&verified, now);
         at("authority.statement.after_taken");
         tracing::info!(operation = content.operation.name(), by = %administrator.email, "taken");
-        Ok(TakenStatement { statement: verified, administrator, seal })
+        Ok(TakenStatement { statement: verified, administrator, letter_reader })
     }
 
     /// The administrator whose current signing certificate this is. One answer for all who are none.
@@ -159,7 +166,6 @@ impl Authority {
     }
 
     fn carry_out_statement(&self, taken: &TakenStatement, now: Timestamp) -> Result<Answer, Stop> {
-        let by = &taken.administrator;
         match &taken.statement.statement().operation {
             Operation::Issue { email, name, levels, valid_for_seconds } => {
                 let user = self.user_to_issue_to(email, name.as_deref(), now)?;
@@ -171,7 +177,7 @@ impl Authority {
                     statement: Some(taken.statement.digest()),
                     valid_for: self.validity(*valid_for_seconds)?,
                 };
-                self.issue_letter(&user, &wanted, by, now)
+                self.issue_letter(&user, &wanted, taken, now)
             }
             Operation::Recover { email, lost, valid_for_seconds } => {
                 let user = self.known_user(email)?;
@@ -194,8 +200,9 @@ impl Authority {
                     self.store.revoke_current(&user.id, "keyCompromise", entry)?;
                     at("authority.statement.after_revocation");
                 }
-                self.issue_letter(&IssueTo { record: user, is_new: false }, &wanted, by, now)
+                self.issue_letter(&IssueTo { record: user, is_new: false }, &wanted, taken, now)
             }
+            Operation::Letter { letter } => self.fetch_letter(letter, taken, now),
             Operation::List => self.list(now),
             Operation::Show { email } => self.show(&self.known_user(email)?, now),
         }

@@ -49,6 +49,7 @@ pub use self::init::{InitPrepared, init};
 pub use self::rejection::Rejection;
 use crate::crash_point;
 use crate::pki::{Certificate, EmailAddress};
+use crate::statement::Instance;
 use crate::store::{CertificateKind, CertificateState, Identity, Store, UserRecord};
 use crate::token::{Module, Pin, TokenInfo, TokenKey};
 
@@ -116,6 +117,7 @@ pub struct Authority {
     delays: Delays,
     administration: Mutex<()>,
     used: UsedStatements,
+    instance: Instance,
     public_urls: Mutex<(String, String)>,
 }
 
@@ -167,6 +169,7 @@ impl Authority {
             delays: Delays::default(),
             administration: Mutex::new(()),
             used: UsedStatements::default(),
+            instance: Instance::random().map_err(|error| AuthorityError::Random(error.to_string()))?,
         };
         authority.sweep(now)?;
         Ok(authority)
@@ -198,6 +201,11 @@ impl Authority {
             emails.iter().any(|own| comparable(own) == comparable(email))
         };
         Ok(certificates.into_iter().filter_map(|certificate| certificate.certificate).filter(is_theirs).collect())
+    }
+
+    /// The number of this run, which every statement that is sent at once must name.
+    pub fn instance(&self) -> Instance {
+        self.instance
     }
 
     /// The CA certificate, DER.

@@ -8,7 +8,7 @@ use super::rejection::{Stop, refuse};
 use super::{Authority, AuthorityError};
 use crate::cmp::PkiFailureInfo;
 use crate::pki::{Fingerprint, Purpose as CertificatePurpose, path};
-use crate::statement::{Operation, SignedStatement, Way};
+use crate::statement::{Operation, SignedStatement, VerifiedStatement};
 use crate::store::{CertificateKind, CertificateRecord, CertificateState, Role, TemporaryKeyRecord, UserRecord};
 
 impl Authority {
@@ -17,25 +17,31 @@ impl Authority {
     ///
     /// Refused: a recovery that was ordered with a key since revoked. Whoever has the lost token may have ordered it.
     pub(super) fn check_approval(&self, letter: &TemporaryKeyRecord, user: &UserRecord) -> Result<(), Stop> {
-        let no =
-            |why: &str| AuthorityError::Tampered(format!("the approval of the recovery {}: {why}", letter.reference));
+        let (statement, administrator) = self.order_of(letter)?;
+        match &statement.statement().operation {
+            Operation::Recover { email, lost, .. } if comparable(email) == user.email_key && *lost == letter.lost => {}
+            _ => return Err(not_approved(letter, "its statement says something else").into()),
+        }
+        let grant = self.store.grant(&administrator.id, Role::Administrator)?;
+        let grant = grant.ok_or_else(|| not_approved(letter, "its signer is no administrator any more"))?;
+        self.sealer.check_grant(grant, &administrator)?;
+        Ok(())
+    }
+
+    /// The statement that ordered a letter, verified again, and whose it is. The letter's record must be sealed.
+    pub(super) fn order_of(&self, letter: &TemporaryKeyRecord) -> Result<(VerifiedStatement, UserRecord), Stop> {
+        let no = |why: &str| not_approved(letter, why);
         let digest = letter.statement.ok_or_else(|| no("it names no statement"))?;
         let record = self.store.statement(&digest)?.ok_or_else(|| no("its statement is gone"))?;
         let signed = SignedStatement::parse(&record.message)?;
-        if !signed.is_known_by(&digest) {
+        if signed.digest() != digest {
             return Err(no("its statement is another one").into());
         }
         let certificate = signed.claimed_certificate().clone();
         let at = record.received_at;
         path::verify(&certificate, &[], std::slice::from_ref(&self.ca), CertificatePurpose::Signing, at)
             .map_err(|problem| no(&problem.to_string()))?;
-        // The way it came was judged when it was taken; the bound of files is the widest there is.
-        let authority = Fingerprint::from_bytes(self.identity.authority);
-        let verified = signed.verify(&certificate, authority, Way::File, at)?;
-        match &verified.statement().operation {
-            Operation::Recover { email, lost, .. } if comparable(email) == user.email_key && *lost == letter.lost => {}
-            _ => return Err(no("its statement says something else").into()),
-        }
+        let verified = signed.verify_record(&certificate, Fingerprint::from_bytes(self.identity.authority), at)?;
         let administrator = self.user_of(&record.administrator)?;
         if !certificate.emails().iter().any(|email| comparable(email) == administrator.email_key) {
             return Err(no("its statement was signed by somebody else").into());
@@ -45,13 +51,10 @@ impl Authority {
         if signers.state == CertificateState::Revoked {
             return Err(refuse(
                 PkiFailureInfo::NOT_AUTHORIZED,
-                "the key that ordered this recovery was revoked since; ask your administrator for a new letter",
+                "the key that ordered this letter was revoked since; ask your administrator for a new letter",
             ));
         }
-        let grant = self.store.grant(&administrator.id, Role::Administrator)?;
-        let grant = grant.ok_or_else(|| no("its signer is no administrator any more"))?;
-        self.sealer.check_grant(grant, &administrator)?;
-        Ok(())
+        Ok((verified, administrator))
     }
 
     /// Every encryption key that the user ever had, the oldest first. One record that does not fit spoils all of it:
@@ -78,4 +81,8 @@ impl Authority {
             .iter()
             .any(|certificate| certificate.state == CertificateState::Current && now < certificate.intent.not_after))
     }
+}
+
+fn not_approved(letter: &TemporaryKeyRecord, why: &str) -> AuthorityError {
+    AuthorityError::Tampered(format!("the order of the letter {}: {why}", letter.reference))
 }

@@ -40,6 +40,13 @@ impl Http {
         })
     }
 
+    /// What speaks TLS with the pinned authority only.
+    fn pinned_agent(&self) -> Result<Agent, CarrierError> {
+        let root = Certificate::from_der(&self.pinned_ca()?).to_owned();
+        let roots = RootCerts::Specific(Arc::new(vec![root]));
+        Ok(agent(TlsConfig::builder().provider(TlsProvider::Rustls).root_certs(roots).build()))
+    }
+
     /// The CA certificate, fetched over `http` and believed only because its SHA-256 is the one that is known.
     fn pinned_ca(&self) -> Result<Vec<u8>, CarrierError> {
         let certificate = self.ca_certificate()?;
@@ -97,14 +104,16 @@ impl Carrier for Http {
         }
     }
 
+    fn instance(&self) -> Result<Vec<u8>, CarrierError> {
+        let url = format!("{}/instance", self.secure);
+        let answer = self.pinned_agent()?.get(&url).call().map_err(|error| failure(&url, error))?;
+        if answer.status().is_success() { read(&url, answer) } else { Err(unusable(&url, answer)) }
+    }
+
     fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
-        let root = Certificate::from_der(&self.pinned_ca()?).to_owned();
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .root_certs(RootCerts::Specific(Arc::new(vec![root])))
-            .build();
         let url = format!("{}/statements", self.secure);
-        let answer = agent(tls)
+        let answer = self
+            .pinned_agent()?
             .post(&url)
             .header("content-type", "application/pkcs7-mime")
             .send(statement)

@@ -25,6 +25,10 @@ pub trait Carrier {
     /// Brings the certificates (DER) found under exactly this e-mail address (RFC 4387); none is an empty list.
     fn search_certificates(&self, email: &str) -> Result<Vec<Vec<u8>>, CarrierError>;
 
+    /// Brings the number of the authority's run, which a statement names, over a connection to the pinned authority and to no
+    /// other.
+    fn instance(&self) -> Result<Vec<u8>, CarrierError>;
+
     /// Takes an administrator's signed statement there, over a connection to the pinned authority and to no other.
     fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError>;
 }

@@ -14,8 +14,8 @@ use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
 use crate::carrier::Http;
-use crate::keyset::{Answered, KnownLog, LogAlarm};
-use crate::letter::Letter;
+use crate::keyset::{Answered, KnownLog, LogAlarm, OpenedAnswer};
+use crate::letter::{Letter, Reference};
 use crate::statement::{Answer, Operation};
 use crate::token::SecurityLevel;
 
@@ -28,6 +28,8 @@ pub enum Command {
     Issue(Issue),
     /// Issue a letter with which somebody gets all encryption keys back: into a new keyset, with a new PIN
     Recover(Recover),
+    /// Fetch a letter again that your own command ordered, until it is used or expires: if the answer was lost on its way
+    Letter(FetchLetter),
     /// List all users
     List(As),
     /// Show a user: certificates, letters
@@ -110,6 +112,20 @@ pub struct Recover {
     who: As,
 }
 
+/// What the command line says of `admin letter`.
+#[derive(Debug, clap::Args)]
+pub struct FetchLetter {
+    /// The user's e-mail address, or the letter's reference
+    #[arg(value_name = "EMAIL|REFERENCE")]
+    letter: String,
+    /// Write the letter to this new file, for its owner only; - is stdout [default: stdout]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+          conflicts_with = "statement_out")]
+    letter_out: Option<PathBuf>,
+    #[command(flatten)]
+    who: As,
+}
+
 /// What the command line says of `admin show`.
 #[derive(Debug, clap::Args)]
 pub struct Show {
@@ -125,11 +141,15 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
         Command::Issue(Issue { email, name, levels, letter, who }) => {
             let levels = (!levels.is_empty()).then_some(levels);
             let operation = Operation::Issue { email, name, levels, valid_for_seconds: letter.valid_for };
-            for_a_letter(operation, &letter, &who, around)
+            for_a_letter(operation, letter.letter_out.as_deref(), &who, around)
         }
         Command::Recover(Recover { email, lost, letter, who }) => {
             let operation = Operation::Recover { email, lost, valid_for_seconds: letter.valid_for };
-            for_a_letter(operation, &letter, &who, around)
+            for_a_letter(operation, letter.letter_out.as_deref(), &who, around)
+        }
+        Command::Letter(FetchLetter { letter, letter_out, who }) => {
+            let letter = if letter.contains('@') { letter } else { reference(&letter)? };
+            for_a_letter(Operation::Letter { letter }, letter_out.as_deref(), &who, around)
         }
         Command::List(who) => for_an_answer(Operation::List, &who, around),
         Command::Show(Show { email, who }) => for_an_answer(Operation::Show { email }, &who, around),
@@ -157,13 +177,15 @@ fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answ
 /// answer is given all the same (a letter that nobody has would be worse), and the command fails after it.
 fn answer(
     Answered { answer, alarm }: Answered,
-    give: impl FnOnce(Answer) -> Result<Exit, Failure>,
+    give: impl FnOnce(OpenedAnswer) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
     match (answer, alarm) {
-        (Answer::Refused(reason), None) => {
+        (OpenedAnswer::Other(Answer::Refused(reason)), None) => {
             Err(Failure::new(Exit::Refused, format!("refused by the authority: {reason}")))
         }
-        (Answer::Refused(reason), Some(alarm)) => Err(alarmed(&alarm, &format!("refused by the authority: {reason}"))),
+        (OpenedAnswer::Other(Answer::Refused(reason)), Some(alarm)) => {
+            Err(alarmed(&alarm, &format!("refused by the authority: {reason}")))
+        }
         (answer, None) => give(answer),
         (answer, Some(alarm)) => {
             give(answer)?;
@@ -184,27 +206,47 @@ fn for_an_answer(operation: Operation, who: &As, around: &Surroundings<'_>) -> R
         return files::state(operation, file, who, around);
     }
     answer(ask(operation.clone(), who, around)?, |answer| match (&operation, answer) {
-        (Operation::List, Answer::Users(users)) => list(&users, around),
-        (Operation::Show { .. }, Answer::User(user)) => show(&user, around),
+        (Operation::List, OpenedAnswer::Other(Answer::Users(users))) => list(&users, around),
+        (Operation::Show { .. }, OpenedAnswer::Other(Answer::User(user))) => show(&user, around),
         (_, other) => Err(unexpected(&other)),
     })
 }
 
-fn for_a_letter(operation: Operation, to: &LetterOut, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+/// A reference, however it is spelled.
+fn reference(text: &str) -> Result<String, Failure> {
+    let reference = Reference::parse(text).map_err(|error| {
+        Failure::new(
+            Exit::Usage,
+            format!("cannot fetch a letter: {text:?} is neither an e-mail address nor a reference: {error}"),
+        )
+        .with_remedy("`tokenkeep admin show EMAIL` lists the letters of a user")
+    })?;
+    Ok(reference.as_str().to_owned())
+}
+
+fn for_a_letter(
+    operation: Operation,
+    letter_out: Option<&Path>,
+    who: &As,
+    around: &Surroundings<'_>,
+) -> Result<Exit, Failure> {
     if let Some(file) = &who.statement_out {
         return files::state(operation, file, who, around);
     }
-    let out = new_file(to.letter_out.as_deref())?;
+    let out = new_file(letter_out)?;
+    let target = operation.target().unwrap_or_default().to_owned();
     answer(ask(operation, who, around)?, |answer| match answer {
-        Answer::Letter(text) => {
-            hand_out(&text, out, "the letter is lost: type the command again, the new letter voids it", around)
+        OpenedAnswer::Letter(text) => {
+            let again =
+                format!("the letter is good: `tokenkeep admin letter {target} --letter-out FILE` fetches it again");
+            hand_out(&text, out, &again, around)
         }
-        other => Err(unexpected(&other)),
+        other @ OpenedAnswer::Other(_) => Err(unexpected(&other)),
     })
 }
 
-/// The file that a letter goes to; none: stdout. Checked before any PIN: a letter that cannot be written would be lost,
-/// and voids the user's earlier one.
+/// The file that a letter goes to; none: stdout. Checked before any PIN: a letter that cannot be written voids the user's
+/// earlier one all the same.
 fn new_file(out: Option<&Path>) -> Result<Option<&Path>, Failure> {
     let out = out.filter(|path| *path != Path::new("-"));
     out.map_or(Ok(()), output::check_new)?;
@@ -240,7 +282,7 @@ fn hand_out(text: &str, out: Option<&Path>, if_lost: &str, around: &Surroundings
     )
 }
 
-fn unexpected(answer: &Answer) -> Failure {
+fn unexpected(answer: &OpenedAnswer) -> Failure {
     Failure::fault(format!("cannot use the authority's answer: it does not answer this command ({answer:?})"))
 }
 

@@ -4,8 +4,11 @@
 //! Nothing here is proof against an authority that lies with its own keys: it is proof against whoever changes its
 //! database, or puts an old one back, and against a lie that does not fit the ones before.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::pki::Fingerprint;
 use crate::statement::{Answer, Checkpoint, LogPosition, LogVerdict, Response};
@@ -29,9 +32,27 @@ pub enum KnownLog {
 #[derive(Debug, PartialEq)]
 pub struct Answered {
     /// what came of the command
-    pub answer: Answer,
+    pub answer: OpenedAnswer,
     /// why the log is not to be believed; the answer is the authority's all the same
     pub alarm: Option<Box<LogAlarm>>,
+}
+
+/// What came of a command, its letter opened.
+#[derive(PartialEq)]
+pub enum OpenedAnswer {
+    /// the text of a letter, with the temporary key in it
+    Letter(Zeroizing<String>),
+    /// any other answer, as it is in the response
+    Other(Answer),
+}
+
+impl fmt::Debug for OpenedAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Letter(_) => f.write_str("Letter([redacted])"),
+            Self::Other(answer) => answer.fmt(f),
+        }
+    }
 }
 
 /// The audit log is not the one that the keyset knew. What the keyset knew, it goes on knowing: the next command says so again.
@@ -116,7 +137,7 @@ pub(super) fn judge(
 pub(super) fn answered(
     token: &Token,
     index: &PrivateIndex,
-    answer: Answer,
+    answer: OpenedAnswer,
     judged: Result<Option<Checkpoint>, Box<LogAlarm>>,
     person: &mut dyn Person,
 ) -> Answered {

@@ -134,6 +134,14 @@ pub enum KeysetError {
     /// Nobody here can read this message.
     #[error("cannot decrypt: {0}")]
     NotARecipient(String),
+    /// A command was sent, and no answer came back that can be believed.
+    #[error("{source}; it is unknown whether the command was done; {next}")]
+    OutcomeUnknown {
+        /// what went wrong
+        source: Box<KeysetError>,
+        /// what to type
+        next: String,
+    },
     /// What another process said that acted for this one: its whole sentence, and the end that it leads to.
     #[error("{message}")]
     Told {
@@ -170,6 +178,7 @@ impl KeysetError {
             | Self::NotARecipient(_)
             | Self::Refused(_) => ErrorKind::Refused,
             Self::NotVerified { .. } => ErrorKind::NotVerified,
+            Self::OutcomeUnknown { source, .. } => source.kind(),
             Self::Told { kind, .. } => *kind,
             Self::Carrier(CarrierError::BadAnswer { .. }) | Self::Damaged { .. } | Self::Message { .. } => {
                 ErrorKind::Fault

@@ -11,6 +11,7 @@
 mod administer;
 mod checkpoint;
 mod choose;
+mod command_response;
 mod decrypt;
 mod delete;
 mod elsewhere;
@@ -31,7 +32,7 @@ mod trust;
 mod unlock;
 
 pub use administer::{administer, sign_for_a_file};
-pub use checkpoint::{Answered, Finding, KnownLog, LogAlarm};
+pub use checkpoint::{Answered, Finding, KnownLog, LogAlarm, OpenedAnswer};
 pub use choose::{KeysetChoice, KeysetOnToken, TokenSelector};
 pub use decrypt::{Decrypted, decrypt, open_recipient, reader_of, reader_of_recipient};
 pub use delete::{Deleted, delete};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::authority::{Answer, Authority, AuthorityError};
-use crate::statement::Way;
+use crate::statement::{Instance, Way};
 
 /// The authority, as its doors see it. Everything blocks.
 pub(super) trait Office: Send + Sync + 'static {
@@ -14,6 +14,8 @@ pub(super) trait Office: Send + Sync + 'static {
     fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> Answer;
     /// Answers a statement that came this way.
     fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Vec<u8>;
+    /// The number of this run. Does not block.
+    fn instance(&self) -> Instance;
     /// The encryption certificates of an e-mail address.
     fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError>;
     /// The CA certificate.
@@ -29,6 +31,10 @@ impl Office for Authority {
 
     fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Vec<u8> {
         Self::answer_statement(self, statement, way, now)
+    }
+
+    fn instance(&self) -> Instance {
+        Self::instance(self)
     }
 
     fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {

@@ -29,12 +29,14 @@ impl Routes {
 
     /// Everything that protects itself.
     pub(super) fn http(&self) -> Router {
-        self.finish(common().route("/statements", post(statements_need_tls)))
+        let routes = common().route("/statements", post(statements_need_tls));
+        self.finish(routes.route("/instance", get(statements_need_tls)))
     }
 
     /// The same, and statements.
     pub(super) fn https(&self) -> Router {
-        self.finish(common().route("/statements", post(statements::answer)))
+        let routes = common().route("/statements", post(statements::answer));
+        self.finish(routes.route("/instance", get(statements::instance)))
     }
 
     /// The control socket's: one thing only.

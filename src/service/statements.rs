@@ -22,6 +22,12 @@ pub(super) async fn answer_file(State(doors): State<Arc<Doors>>, headers: Header
     answer_by(Way::File, &doors, &headers, body).await
 }
 
+/// `GET /instance`: the number of this run of the authority, which a statement over HTTPS names; hexadecimal digits.
+pub(super) async fn instance(State(doors): State<Arc<Doors>>) -> Response {
+    let number = format!("{}\n", doors.office.instance());
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], number).into_response()
+}
+
 async fn answer_by(way: Way, doors: &Doors, headers: &HeaderMap, body: Body) -> Response {
     let statement = match body_of(headers, &["application/pkcs7-mime", "application/cms"], body).await {
         Ok(statement) => statement,

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::*;
 use crate::authority::{Answer, AuthorityError};
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority};
-use crate::statement::Way;
+use crate::statement::{Instance, Way};
 use crate::token::KeyAlgorithm;
 
 /// Answers as its test wants.
@@ -38,6 +38,10 @@ impl Office for StandIn {
     fn answer_statement(&self, statement: &[u8], way: Way, _now: Timestamp) -> Vec<u8> {
         let prefix: &[u8] = if way == Way::File { b"response to the file " } else { b"response to " };
         [prefix, statement].concat()
+    }
+
+    fn instance(&self) -> Instance {
+        Instance::from_bytes([0xa5; 16])
     }
 
     fn search_certificates(&self, email: &str, _now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
@@ -211,6 +215,11 @@ fn statements_are_taken_over_https_only() {
         assert_eq!(body, b"response to this");
         assert!(service.curl(&arguments, "/statements").0.starts_with("403 "));
     }
+    // And the number of the run, which a statement names, is told over https only.
+    let (status, body) = service.curl_tls(&[], "/instance");
+    assert_eq!((status.as_str(), body), ("200 text/plain; charset=utf-8", [b"a5".repeat(16), b"\n".to_vec()].concat()));
+    assert!(service.curl(&[], "/instance").0.starts_with("403 "));
+    assert!(service.curl_tls(&["--data-binary", "x"], "/instance").0.starts_with("405 "));
 }
 
 #[test]

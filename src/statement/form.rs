@@ -4,17 +4,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::members::{hexadecimal, instant};
-use super::{LogPosition, Operation, Statement, StatementError};
+use super::{Instance, LogPosition, Operation, Statement, StatementError};
 use crate::pki::Fingerprint;
 use crate::token::SecurityLevel;
 
 const WHAT: &str = "statement";
 
-/// The version of a statement that says nothing of the audit log.
-const WITHOUT_LOG: u8 = 1;
-/// The version of one that says which place in the log its signer knows. Both are written and read; what was signed before
-/// there was the second is looked at again later.
-const WITH_LOG: u8 = 2;
+/// The version that is written, and the only one that is taken.
+const VERSION: u8 = 3;
+/// What earlier versions of tokenkeep wrote, without or with a place in the log. What approved a recovery is looked at again
+/// later, so they are still read.
+const OLDER: [u8; 2] = [1, 2];
 
 /// The members in their order. `serde` refuses doubled members of a struct by itself; unknown ones it is told to.
 #[derive(Serialize, Deserialize)]
@@ -34,6 +34,26 @@ struct Form {
     not_after: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     known_log: Option<LogPosition>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_instance")]
+    instance: Option<Instance>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encryption_certificate: Option<Fingerprint>,
+}
+
+/// The number of a run of the authority: hexadecimal digits.
+mod optional_instance {
+    use serde::{Deserializer, Serialize, Serializer};
+
+    use super::{Instance, hexadecimal};
+
+    #[allow(clippy::ref_option)] // serde calls it with a reference to the member
+    pub(super) fn serialize<S: Serializer>(instance: &Option<Instance>, serializer: S) -> Result<S::Ok, S::Error> {
+        instance.map(|instance| instance.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Instance>, D::Error> {
+        hexadecimal::deserialize(deserializer).map(Instance::from_bytes).map(Some)
+    }
 }
 
 /// The arguments of all operations; each operation takes its own and refuses the others'.
@@ -63,10 +83,10 @@ impl Statement {
             Operation::Recover { lost, valid_for_seconds, .. } => {
                 Arguments { lost: Some(*lost), valid_for_seconds: *valid_for_seconds, ..Arguments::default() }
             }
-            Operation::List | Operation::Show { .. } => Arguments::default(),
+            Operation::Letter { .. } | Operation::List | Operation::Show { .. } => Arguments::default(),
         };
         let form = Form {
-            version: if self.known_log.is_some() { WITH_LOG } else { WITHOUT_LOG },
+            version: VERSION,
             authority: self.authority,
             operation: self.operation.name().to_owned(),
             target: self.operation.target().map(str::to_owned),
@@ -75,28 +95,59 @@ impl Statement {
             not_before: self.not_before,
             not_after: self.not_after,
             known_log: self.known_log,
+            instance: self.instance,
+            encryption_certificate: self.encryption_certificate,
         };
         serde_json::to_vec(&form).map_err(|error| wrong(error.to_string()))
     }
 
     /// Reads the JSON that was signed.
     pub fn from_json(json: &[u8]) -> Result<Self, StatementError> {
-        let form: Form = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
-        match (form.version, form.known_log) {
-            (WITHOUT_LOG, None) | (WITH_LOG, Some(_)) => {}
-            (WITHOUT_LOG | WITH_LOG, _) => return Err(wrong("known_log is in version 2, and in no other version")),
+        let form = Form::read(json)?;
+        if OLDER.contains(&form.version) {
+            return Err(StatementError::Older);
+        }
+        form.statement()
+    }
+
+    /// Is it of a version that is not taken any more?
+    pub(super) fn is_older(json: &[u8]) -> bool {
+        Form::read(json).is_ok_and(|form| OLDER.contains(&form.version))
+    }
+
+    /// The same of a statement that was taken earlier, by whichever version of tokenkeep.
+    pub(super) fn from_json_of_any_version(json: &[u8]) -> Result<Self, StatementError> {
+        Form::read(json)?.statement()
+    }
+}
+
+impl Form {
+    fn read(json: &[u8]) -> Result<Self, StatementError> {
+        serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))
+    }
+
+    fn statement(self) -> Result<Statement, StatementError> {
+        let operation = operation(&self.operation, self.target, self.arguments)?;
+        match (self.version, self.known_log) {
+            (VERSION, _) if operation.brings_letter() == self.encryption_certificate.is_some() => {}
+            (VERSION, _) => {
+                return Err(wrong("encryption_certificate is in a statement that brings a letter, and in no other"));
+            }
+            (1, None) | (2, Some(_)) if self.instance.is_none() && self.encryption_certificate.is_none() => {}
+            (1 | 2, _) => return Err(wrong("it has not the members of its version")),
             (other, _) => {
-                return Err(wrong(format!("it is of version {other}, and only versions 1 and 2 are known")));
+                return Err(wrong(format!("it is of version {other}, and versions 1 to {VERSION} are known")));
             }
         }
-        let operation = operation(&form.operation, form.target, form.arguments)?;
-        Ok(Self {
-            authority: form.authority,
+        Ok(Statement {
+            authority: self.authority,
             operation,
-            nonce: form.nonce,
-            not_before: form.not_before,
-            not_after: form.not_after,
-            known_log: form.known_log,
+            nonce: self.nonce,
+            not_before: self.not_before,
+            not_after: self.not_after,
+            known_log: self.known_log,
+            instance: self.instance,
+            encryption_certificate: self.encryption_certificate,
         })
     }
 }
@@ -123,14 +174,26 @@ fn operation(name: &str, target: Option<String>, arguments: Arguments) -> Result
         ("recover", None, None, valid_for_seconds, lost) => {
             Operation::Recover { email: email(target)?, lost: lost.unwrap_or(false), valid_for_seconds }
         }
+        ("letter", None, None, None, None) => Operation::Letter { letter: letter(target)? },
         ("list", None, None, None, None) if target.is_none() => Operation::List,
         ("show", None, None, None, None) => Operation::Show { email: email(target)? },
-        ("issue" | "recover" | "list" | "show", ..) => {
+        ("issue" | "recover" | "letter" | "list" | "show", ..) => {
             return Err(wrong(format!("{name} was given what it does not take")));
         }
         _ => return Err(wrong("the operation is not one that is known")),
     };
     Ok(operation)
+}
+
+/// An e-mail address or a letter's reference: the authority knows which letters there are.
+fn letter(target: Option<String>) -> Result<String, StatementError> {
+    let letter = target.ok_or_else(|| wrong("letter needs a target"))?;
+    let is_reference = !letter.is_empty() && letter.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_email = letter.contains('@') && !letter.chars().any(|c| c.is_control() || c.is_whitespace());
+    if letter.len() <= 254 && (is_reference || is_email) {
+        return Ok(letter);
+    }
+    Err(wrong("the target must be an e-mail address or a letter's reference"))
 }
 
 fn has_doubles(levels: &[SecurityLevel]) -> bool {

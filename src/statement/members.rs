@@ -1,4 +1,4 @@
-//! How values stand in the JSON of statements and responses: times, bytes, and one secret. For `#[serde(with = …)]`.
+//! How values stand in the JSON of statements and responses: times and bytes. For `#[serde(with = …)]`.
 
 /// Times: RFC 3339, UTC ("2026-01-31T12:00:00Z").
 pub(super) mod instant {
@@ -50,24 +50,5 @@ pub(super) mod hexadecimal {
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>, B: FromHex>(deserializer: D) -> Result<B, D::Error> {
         B::from_hex(String::deserialize(deserializer)?)
             .map_err(|_| D::Error::custom("bytes must be hexadecimal digits of the right number"))
-    }
-}
-
-/// Text that is wiped when it is dropped.
-pub(super) mod secret_text {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use zeroize::Zeroizing;
-
-    pub(in super::super) fn serialize<S: Serializer>(
-        text: &Zeroizing<String>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(text)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Zeroizing<String>, D::Error> {
-        String::deserialize(deserializer).map(Zeroizing::new)
     }
 }

@@ -3,7 +3,8 @@
 //! A statement is one command in JSON, signed as CMS content of a type of its own by the key on the administrator's
 //! token: one use, one PIN, and its own evidence for the log. The authority's [`Response`] is signed with its CMP
 //! response key, names the statement by its digest, and carries the latest audit checkpoint. A statement says which place in the
-//! audit log its signer knows, so that the authority has to say whether its log still has that.
+//! audit log its signer knows, so that the authority has to say whether its log still has that; to which certificate a letter
+//! is encrypted; and, if it is sent at once, to which run of the authority.
 //!
 //! This room must never take a byte for signed that is not: what is read is the content exactly as it was signed, and a
 //! [`VerifiedStatement`] comes only out of [`SignedStatement::verify`]. Unknown or doubled members are refused, never
@@ -11,6 +12,7 @@
 
 mod checkpoint;
 mod form;
+mod instance;
 mod members;
 mod response;
 mod signed;
@@ -23,18 +25,19 @@ use crate::token::SecurityLevel;
 #[cfg(test)]
 pub(crate) use checkpoint::tests::signed as signed_checkpoint;
 pub use checkpoint::{Checkpoint, LogPosition, LogVerdict};
+pub use instance::Instance;
 pub use response::{Answer, CertificateEntry, LetterEntry, Response, SignedResponse, UserDetails, UserSummary};
 pub use signed::{SignedStatement, VerifiedStatement};
 
 /// The most bytes a signed statement has (the CMS message).
 pub const LONGEST_STATEMENT: usize = 65_536;
 
-/// How a statement travels: that decides how long it may be valid, and whether a letter may come back in clear.
+/// How a statement travels: that decides how long it may be valid, and whether it names a run of the authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Over TLS, answered at once.
+    /// Over TLS, answered at once, by the run of the authority that the statement names.
     Online,
-    /// As a file that somebody carries. A letter in the response is encrypted to the administrator.
+    /// As a file that somebody carries, to whichever run answers it.
     File,
 }
 
@@ -70,23 +73,56 @@ pub struct Statement {
     /// The place in the audit log that the signer knows, from the latest checkpoint they kept; the authority says whether
     /// its log still has it ([`LogVerdict`]). None before the first, or when the signer wants none compared.
     pub known_log: Option<LogPosition>,
+    /// The run of the authority that it is for; none: it goes as a file.
+    pub instance: Option<Instance>,
+    /// SHA-256 of the signer's encryption certificate, to which the letter is encrypted; there exactly if the operation
+    /// brings one.
+    pub encryption_certificate: Option<Fingerprint>,
 }
 
 impl Statement {
-    /// A statement to be sent to `authority` at once, good for some minutes around `now`, with a fresh random `nonce`.
-    pub fn new(authority: Fingerprint, operation: Operation, nonce: [u8; 16], now: Timestamp) -> Self {
-        Self::by(Way::Online, authority, operation, nonce, now)
+    /// A statement to be sent to this run of `authority` at once, good for some minutes around `now`, with a fresh random
+    /// `nonce`.
+    pub fn online(
+        authority: Fingerprint,
+        instance: Instance,
+        operation: Operation,
+        nonce: [u8; 16],
+        now: Timestamp,
+    ) -> Self {
+        Self { instance: Some(instance), ..Self::valid_for(VALIDITY, authority, operation, nonce, now) }
     }
 
-    /// The same by either way: by file it is good for as long as one may be.
-    pub fn by(way: Way, authority: Fingerprint, operation: Operation, nonce: [u8; 16], now: Timestamp) -> Self {
+    /// A statement that goes as a file, good for as long as one may be.
+    pub fn by_file(authority: Fingerprint, operation: Operation, nonce: [u8; 16], now: Timestamp) -> Self {
+        Self::valid_for(Way::File.longest_validity() - CLOCK_DIFFERENCE, authority, operation, nonce, now)
+    }
+
+    fn valid_for(
+        validity: SignedDuration,
+        authority: Fingerprint,
+        operation: Operation,
+        nonce: [u8; 16],
+        now: Timestamp,
+    ) -> Self {
         let shifted = |by: SignedDuration| now.checked_add(by).unwrap_or(now);
-        let validity = match way {
-            Way::Online => VALIDITY,
-            Way::File => way.longest_validity() - CLOCK_DIFFERENCE,
-        };
         let (not_before, not_after) = (shifted(-CLOCK_DIFFERENCE), shifted(validity));
-        Self { authority, operation, nonce, not_before, not_after, known_log: None }
+        Self {
+            authority,
+            operation,
+            nonce,
+            not_before,
+            not_after,
+            known_log: None,
+            instance: None,
+            encryption_certificate: None,
+        }
+    }
+
+    /// The same, naming the certificate to which its letter is to be encrypted.
+    #[must_use]
+    pub fn encrypted_to(self, certificate: Option<Fingerprint>) -> Self {
+        Self { encryption_certificate: certificate, ..self }
     }
 
     /// The same, saying which place in the audit log its signer knows.
@@ -119,6 +155,11 @@ pub enum Operation {
         /// How many seconds the letter is good for; none given: what the authority's configuration says.
         valid_for_seconds: Option<u64>,
     },
+    /// The letter that an earlier statement of the same administrator brought, once more.
+    Letter {
+        /// The user's e-mail address, or the letter's reference.
+        letter: String,
+    },
     /// All users, in short.
     List,
     /// One user, in full.
@@ -129,21 +170,31 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The operation's name, as it stands in the statement: `issue`, `recover`, `list`, `show`.
+    /// The operation's name, as it stands in the statement: `issue`, `recover`, `letter`, `list`, `show`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Issue { .. } => "issue",
             Self::Recover { .. } => "recover",
+            Self::Letter { .. } => "letter",
             Self::List => "list",
             Self::Show { .. } => "show",
         }
     }
 
-    /// The e-mail address it is about, if it is about one user.
+    /// What it is about, if not all users: an e-mail address, or a letter's reference.
     pub fn target(&self) -> Option<&str> {
         match self {
             Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
+            Self::Letter { letter } => Some(letter),
             Self::List => None,
+        }
+    }
+
+    /// Whether the answer to it is a letter.
+    pub const fn brings_letter(&self) -> bool {
+        match self {
+            Self::Issue { .. } | Self::Recover { .. } | Self::Letter { .. } => true,
+            Self::List | Self::Show { .. } => false,
         }
     }
 }
@@ -198,9 +249,19 @@ pub enum StatementError {
         /// The CA fingerprint it names.
         found: Fingerprint,
     },
+    /// It was made to travel another way.
+    #[error("cannot take the statement: {}", match .0 {
+        Way::Online => "it was made to go as a file, to `tokenkeep authority answer`, and no run of the authority is named \
+                        in it",
+        Way::File => "it was made to be sent at once; one that goes as a file is made with --statement-out",
+    })]
+    OtherWay(Way),
+    /// It is in a form that earlier versions wrote, which says too little to be taken once and no more.
+    #[error("cannot take the statement: an older version of tokenkeep made it; make a new one with this one")]
+    Older,
     /// Its validity is longer than allowed.
     #[error("cannot take the statement: {}", match .0 {
-        Way::Online => "it is valid for longer than 15 minutes; one by file goes to `tokenkeep authority answer`",
+        Way::Online => "it is valid for longer than 15 minutes",
         Way::File => "it is valid for longer than 14 days",
     })]
     ValidTooLong(Way),

@@ -8,7 +8,7 @@ use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 use zeroize::Zeroizing;
 
-use super::members::{hexadecimal, instant, optional_instant, secret_text};
+use super::members::{hexadecimal, instant, optional_instant};
 use super::{Checkpoint, LogVerdict, StatementError};
 use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, SigningCertificate, sign};
 use crate::pki::oid::ContentType;
@@ -41,9 +41,8 @@ pub struct Response {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// A letter was made: its text, with the temporary key in it. It goes over TLS only, and into no log.
-    Letter(#[serde(with = "secret_text")] Zeroizing<String>),
-    /// The same by file: the text as DER of a CMS `ContentInfo`, encrypted to the administrator's encryption certificate.
+    /// A letter: its text as DER of a CMS `ContentInfo`, encrypted to the encryption certificate that the statement names.
+    /// No letter travels in clear.
     EncryptedLetter(#[serde(with = "hexadecimal")] Vec<u8>),
     /// All users, in short.
     Users(Vec<UserSummary>),
@@ -56,7 +55,6 @@ pub enum Answer {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Letter(_) => f.write_str("Letter([redacted])"),
             Self::EncryptedLetter(cms) => write!(f, "EncryptedLetter({} bytes)", cms.len()),
             Self::Users(users) => f.debug_tuple("Users").field(users).finish(),
             Self::User(user) => f.debug_tuple("User").field(user).finish(),

@@ -73,7 +73,7 @@ impl SignedStatement {
         };
         let content = message.content().ok_or_else(|| wrong_signature("its content is missing"))?;
         let key = certificate.public_key_der().map_err(|source| StatementError::Cms { what: WHAT, source })?;
-        let digest = digest(&key, content);
+        let digest = if Statement::is_older(content) { Sha256::digest(der).into() } else { digest(&key, content) };
         Ok(Self { der: der.to_vec(), certificate: certificate.clone(), message, digest })
     }
 
@@ -87,14 +87,10 @@ impl SignedStatement {
     /// the two last each with their length before them (8 bytes, big-endian).
     ///
     /// It covers who signed what, and nothing that somebody else can vary: not the signature (ECDSA's s may be negated),
-    /// not the envelope, and of the certificate not the CA's signature.
+    /// not the envelope, and of the certificate not the CA's signature. A statement by an older version of tokenkeep is
+    /// known by SHA-256 of its bytes, as it was then; it is not taken any more.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
-    }
-
-    /// Is it known by this digest? What was taken by versions before 0.2 is known by SHA-256 of the whole message.
-    pub fn is_known_by(&self, digest: &[u8; 32]) -> bool {
-        self.digest == *digest || <[u8; 32]>::from(Sha256::digest(&self.der)) == *digest
     }
 
     /// What it says, unverified: for whoever made it, to know it again.
@@ -102,7 +98,11 @@ impl SignedStatement {
     /// # Errors
     /// [`StatementError::Signature`], [`StatementError::Form`].
     pub fn claimed_statement(&self) -> Result<Statement, StatementError> {
-        Statement::from_json(self.message.content().ok_or_else(|| wrong_signature("its content is missing"))?)
+        Statement::from_json_of_any_version(self.content()?)
+    }
+
+    fn content(&self) -> Result<&[u8], StatementError> {
+        self.message.content().ok_or_else(|| wrong_signature("its content is missing"))
     }
 
     /// The certificate it claims to be signed with: to look up whose that is. It proves nothing yet.
@@ -113,12 +113,13 @@ impl SignedStatement {
     /// Verifies the signature over the received bytes with `certificate`, which must be the signer's as the *caller's
     /// own record* has it, then reads the content and checks whom and when it is for, by the bounds of the way it came.
     ///
-    /// That the certificate is current, that its owner is an administrator, and that the nonce is new, is for the
-    /// caller to see to.
+    /// That the certificate is current, that its owner is an administrator, that the nonce is new, and that the run of
+    /// the authority is the one that is named, is for the caller to see to.
     ///
     /// # Errors
-    /// [`StatementError::Signature`], [`StatementError::Form`], [`StatementError::OtherAuthority`],
-    /// [`StatementError::ValidTooLong`], [`StatementError::NotYet`], [`StatementError::Over`].
+    /// [`StatementError::Signature`], [`StatementError::Form`], [`StatementError::Older`],
+    /// [`StatementError::OtherAuthority`], [`StatementError::OtherWay`], [`StatementError::ValidTooLong`],
+    /// [`StatementError::NotYet`], [`StatementError::Over`].
     pub fn verify(
         &self,
         certificate: &Certificate,
@@ -126,6 +127,35 @@ impl SignedStatement {
         way: Way,
         now: Timestamp,
     ) -> Result<VerifiedStatement, StatementError> {
+        self.verify_signature(certificate)?;
+        let statement = Statement::from_json(self.content()?)?;
+        let verified = self.in_time(statement, authority, now)?;
+        let statement = &verified.statement;
+        if statement.instance.is_some() != (way == Way::Online) {
+            return Err(StatementError::OtherWay(way));
+        }
+        if statement.not_after.duration_since(statement.not_before) > way.longest_validity() {
+            return Err(StatementError::ValidTooLong(way));
+        }
+        Ok(verified)
+    }
+
+    /// Verifies a statement that was taken at the time `then`, by this or an earlier version of tokenkeep. The way it came
+    /// was judged when it was taken.
+    ///
+    /// # Errors
+    /// Those of [`verify`](Self::verify), except those about the way and the version.
+    pub fn verify_record(
+        &self,
+        certificate: &Certificate,
+        authority: Fingerprint,
+        then: Timestamp,
+    ) -> Result<VerifiedStatement, StatementError> {
+        self.verify_signature(certificate)?;
+        self.in_time(Statement::from_json_of_any_version(self.content()?)?, authority, then)
+    }
+
+    fn verify_signature(&self, certificate: &Certificate) -> Result<(), StatementError> {
         if self.certificate != *certificate {
             return Err(wrong_signature("it is signed with another certificate"));
         }
@@ -134,21 +164,23 @@ impl SignedStatement {
             .verify(None, std::slice::from_ref(certificate))
             .map_err(|source| StatementError::Cms { what: WHAT, source })?;
         match checks.as_slice() {
-            [SignatureCheck::Good { certificate: signer, .. }] if signer == certificate => {}
+            [SignatureCheck::Good { certificate: signer, .. }] if signer == certificate => Ok(()),
             [SignatureCheck::Wrong { reason, .. } | SignatureCheck::Unchecked { reason, .. }] => {
-                return Err(wrong_signature(reason));
+                Err(wrong_signature(reason))
             }
-            [_] => return Err(wrong_signature("its signer's certificate is not the one it brings")),
-            _ => return Err(wrong_signature("it must have one signature")),
+            [_] => Err(wrong_signature("its signer's certificate is not the one it brings")),
+            _ => Err(wrong_signature("it must have one signature")),
         }
-        let content = self.message.content().ok_or_else(|| wrong_signature("its content is missing"))?;
-        let statement = Statement::from_json(content)?;
+    }
+
+    fn in_time(
+        &self,
+        statement: Statement,
+        authority: Fingerprint,
+        now: Timestamp,
+    ) -> Result<VerifiedStatement, StatementError> {
         if statement.authority != authority {
             return Err(StatementError::OtherAuthority { what: WHAT, found: statement.authority });
-        }
-        let validity = statement.not_after.duration_since(statement.not_before);
-        if validity > way.longest_validity() {
-            return Err(StatementError::ValidTooLong(way));
         }
         if now < statement.not_before {
             return Err(StatementError::NotYet { not_before: statement.not_before });
@@ -156,7 +188,7 @@ impl SignedStatement {
         if now > statement.not_after {
             return Err(StatementError::Over { not_after: statement.not_after });
         }
-        Ok(VerifiedStatement { statement, digest: self.digest() })
+        Ok(VerifiedStatement { statement, digest: self.digest })
     }
 }
 

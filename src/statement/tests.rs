@@ -1,7 +1,5 @@
 //! Statements and responses with their signatures, by our own reading and by OpenSSL's.
 
-use zeroize::Zeroizing;
-
 use super::*;
 use crate::pki::Certificate;
 use crate::pki::cms::{ContentToSign, SigningCertificate, sign};
@@ -16,6 +14,8 @@ struct Parties {
     key: SoftwareKey,
     certificate: Certificate,
 }
+
+const INSTANCE: Instance = Instance::from_bytes([0xa5; 16]);
 
 impl Parties {
     fn new() -> Self {
@@ -36,7 +36,9 @@ impl Parties {
 
     fn statement(&self) -> Statement {
         let email = "user@example.org".to_owned();
-        Statement::new(self.ca(), Operation::Recover { email, lost: true, valid_for_seconds: None }, [9; 16], now())
+        let recover = Operation::Recover { email, lost: true, valid_for_seconds: None };
+        let reader = Fingerprint::of(b"an encryption certificate");
+        Statement::online(self.ca(), INSTANCE, recover, [9; 16], now()).encrypted_to(Some(reader))
     }
 
     fn signed(&self) -> SignedStatement {
@@ -117,9 +119,27 @@ fn a_statement_is_known_by_its_signers_key_and_its_content() {
     assert_ne!(parties.statement().sign(&other.key, &certificate, now()).unwrap().digest(), one.digest());
     let nonce = Statement { nonce: [8; 16], ..parties.statement() };
     assert_ne!(nonce.sign(&parties.key, &parties.certificate, now()).unwrap().digest(), one.digest());
-    // What was taken before there was this digest is known by its bytes.
-    assert!(one.is_known_by(&one.digest()) && one.is_known_by(&Sha256::digest(one.as_der()).into()));
-    assert!(!one.is_known_by(&Sha256::digest(two.as_der()).into()));
+}
+
+#[test]
+fn what_older_versions_made_is_looked_at_again_and_not_taken() {
+    use sha2::{Digest as _, Sha256};
+
+    let parties = Parties::new();
+    let content = String::from_utf8(parties.statement().to_json().unwrap()).unwrap();
+    let new = [r#""version":3"#, &format!(r#","instance":"{INSTANCE}""#)];
+    let reader = format!(r#","encryption_certificate":"{}""#, Fingerprint::of(b"an encryption certificate").to_hex());
+    let old = content.replace(new[0], r#""version":1"#).replace(new[1], "").replace(&reader, "");
+    assert!(!old.contains("instance") && !old.contains("encryption_certificate"), "{old}");
+    let der = parties.sign_content(ContentType::STATEMENT, old.as_bytes(), &[]);
+    let signed = SignedStatement::parse(&der).unwrap();
+    assert_eq!(signed.digest(), <[u8; 32]>::from(Sha256::digest(&der)), "it is known by its bytes, as it was then");
+    for way in [Way::Online, Way::File] {
+        let error = signed.verify(&parties.certificate, parties.ca(), way, now()).unwrap_err();
+        assert!(matches!(error, StatementError::Older), "{error}");
+    }
+    let verified = signed.verify_record(&parties.certificate, parties.ca(), now()).unwrap();
+    assert_eq!(verified.statement().operation, parties.statement().operation);
 }
 
 #[test]
@@ -185,7 +205,7 @@ fn a_statement_that_carries_another_persons_certificate_is_refused() {
     assert!(error.is_err(), "signed with a key that does not fit");
     let content = parties.statement().to_json().unwrap();
     let two = parties.sign_content(ContentType::STATEMENT, &content, &[other.certificate]);
-    assert!(matches!(SignedStatement::parse(&two), Err(StatementError::Signature { .. })));
+    assert!(matches!(SignedStatement::parse(&two), Err(StatementError::Cms { .. })));
 }
 
 #[test]
@@ -246,7 +266,7 @@ fn it_is_taken_only_in_its_time_which_is_short() {
 #[test]
 fn by_file_it_is_good_for_14_days_and_online_not_at_all() {
     let parties = Parties::new();
-    let statement = Statement::by(Way::File, parties.ca(), Operation::List, [9; 16], now());
+    let statement = Statement::by_file(parties.ca(), Operation::List, [9; 16], now());
     let sign = |statement: &Statement| statement.sign(&parties.key, &parties.certificate, now()).unwrap();
     let verify = |statement: &Statement, way, at| sign(statement).verify(&parties.certificate, parties.ca(), way, at);
     let days = |days: i64| now() + SignedDuration::from_hours(24 * days);
@@ -254,12 +274,13 @@ fn by_file_it_is_good_for_14_days_and_online_not_at_all() {
     assert!(verify(&statement, Way::File, days(13)).is_ok());
     assert!(matches!(verify(&statement, Way::File, days(14)), Err(StatementError::Over { .. })));
     let error = verify(&statement, Way::Online, now()).unwrap_err();
-    assert!(matches!(error, StatementError::ValidTooLong(Way::Online)), "{error}");
+    assert!(matches!(error, StatementError::OtherWay(Way::Online)), "{error}");
     assert!(error.to_string().contains("authority answer"), "{error}");
     let longer = Statement { not_after: statement.not_after + SignedDuration::from_secs(1), ..statement };
     assert!(matches!(verify(&longer, Way::File, now()), Err(StatementError::ValidTooLong(Way::File))));
-    // One made for online goes as a file too.
-    assert!(verify(&parties.statement(), Way::File, now()).is_ok());
+    // Nor does one that names a run of the authority go as a file.
+    let error = verify(&parties.statement(), Way::File, now()).unwrap_err();
+    assert!(matches!(error, StatementError::OtherWay(Way::File)), "{error}");
 }
 
 #[test]
@@ -309,7 +330,6 @@ fn every_answer_comes_back_signed() {
         }],
     };
     for answer in [
-        Answer::Letter(Zeroizing::new("tokenkeep: your letter\nTemporary key: …\n".to_owned())),
         Answer::EncryptedLetter(vec![0x30, 0, 0xff]),
         Answer::Users(vec![summary]),
         Answer::Users(Vec::new()),
@@ -370,9 +390,22 @@ fn a_changed_response_is_refused() {
 }
 
 #[test]
-fn debug_shows_no_letter() {
+fn a_response_with_a_letter_in_clear_is_none() {
     let parties = Parties::new();
-    let response = parties.response(Answer::Letter(Zeroizing::new("Temporary key: SECRET".to_owned())));
-    let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now());
-    assert!(!format!("{response:?} {signed:?}").contains("SECRET"));
+    let response = parties.response(Answer::EncryptedLetter(vec![0x30, 0]));
+    let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now()).unwrap();
+    let content = crate::pki::cms::SignedMessage::parse(signed.as_der()).unwrap().content().unwrap().to_vec();
+    let clear = String::from_utf8(content).unwrap().replace(r#"{"encrypted_letter":"3000"}"#, r#"{"letter":"clear"}"#);
+    assert!(clear.contains(r#""answer":{"letter":"clear"}"#), "{clear}");
+    let to_sign = ContentToSign {
+        content_type: ContentType::STATEMENT_RESPONSE,
+        content: clear.as_bytes(),
+        detached: false,
+        signer: &SigningCertificate::new(&parties.response_certificate, &[]).unwrap(),
+        signing_time: now(),
+        capabilities: false,
+    };
+    let forged = SignedResponse::from_der(sign(&to_sign, &parties.response_key).unwrap());
+    let error = forged.verify(&parties.authority.certificate, response.statement, now()).unwrap_err();
+    assert!(matches!(error, StatementError::Form { .. }), "{error}");
 }

@@ -8,7 +8,7 @@ use super::{AuditEntry, Store, StoreError};
 /// One statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementRecord {
-    /// What it is known by: `SignedStatement::digest`; SHA-256 of the message for those before 0.2.
+    /// What it is known by (`SignedStatement::digest`).
     pub digest: [u8; 32],
     /// The statement's nonce.
     pub nonce: Vec<u8>,

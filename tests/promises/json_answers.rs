@@ -161,6 +161,7 @@ fn every_member_of_every_answer_is_described_and_every_description_has_its_membe
     person.runs("admin issue", &format!("{issue} {admin} --letter-out user.letter"));
     person.runs("enroll", &format!("enroll --letter user.letter --level high {new}"));
     person.runs("admin recover", &format!("admin recover user@example.org {admin}"));
+    person.runs("admin letter", &format!("admin letter user@example.org {admin}"));
     person.runs("admin list", &format!("admin list {admin}"));
     person.runs("admin show", &format!("admin show user@example.org {admin}"));
     person.runs("admin --statement-out", &format!("{issue} {admin} --statement-out statement"));

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokenkeep::keyset::Tokens;
 use tokenkeep::letter::Letter;
 use tokenkeep::pki::{Certificate, Fingerprint};
-use tokenkeep::statement::{Operation, Statement, Way};
+use tokenkeep::statement::{Operation, Statement};
 use tokenkeep::token::{Module, Pin};
 
 use crate::support::authority::Authority;
@@ -157,7 +157,7 @@ fn what_is_not_in_order_is_refused() {
     let curl = ["-sSk", "--noproxy", "*", "-H", "content-type: application/pkcs7-mime", "-o", "online.response"];
     let body = ["--data-binary", "@one.statement", url.as_str()];
     story.machine.run("curl", &[&curl[..], &body].concat(), b"").ok();
-    open(&story, "online.response", "one.statement", &[]).fails_with(5).says("15 minutes");
+    open(&story, "online.response", "one.statement", &[]).fails_with(5).says("to go as a file");
 
     let child = ["--exact", "statement_files::child", "--test-threads", "1"];
     let mut command = story.machine.command(std::env::current_exe().unwrap());
@@ -207,7 +207,7 @@ fn child() {
     let authority = Fingerprint::from_bytes(admin.authority_sha256().unwrap());
     let now = Timestamp::now();
     let hours = |hours: i64| now - SignedDuration::from_hours(hours);
-    let good = Statement::by(Way::File, authority, Operation::List, [7; 16], now);
+    let good = Statement::by_file(authority, Operation::List, [7; 16], now);
     let over = Statement { not_before: hours(2), not_after: hours(1), ..good };
 
     let token = module.open(&admin.token).unwrap();

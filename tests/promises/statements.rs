@@ -12,7 +12,7 @@ use tokenkeep::pki::cms::{ContentToSign, SigningCertificate};
 use tokenkeep::pki::oid::ContentType;
 use tokenkeep::pki::{Certificate, Fingerprint, cms};
 use tokenkeep::smime::{self, Placement, Signing};
-use tokenkeep::statement::{Answer, Operation, SignedResponse, SignedStatement, Statement};
+use tokenkeep::statement::{Answer, Instance, Operation, SignedResponse, SignedStatement, Statement};
 use tokenkeep::token::{Module, Pin, Signature, TokenKey};
 
 use crate::support::envelopes::others_of;
@@ -59,8 +59,15 @@ impl Scene {
     fn statement_at(&self, operation: Operation, now: Timestamp) -> Value {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).unwrap();
-        let statement = Statement::new(self.ca.fingerprint(), operation, nonce, now);
+        let instance = Instance::parse(&self.carrier.instance().unwrap()).unwrap();
+        let reader = operation.brings_letter().then(|| self.administrators_encryption_certificate().fingerprint());
+        let statement = Statement::online(self.ca.fingerprint(), instance, operation, nonce, now).encrypted_to(reader);
         serde_json::from_slice(&statement.to_json().unwrap()).unwrap()
+    }
+
+    fn administrators_encryption_certificate(&self) -> Certificate {
+        let found = self.carrier.search_certificates("admin@example.org").unwrap();
+        Certificate::from_der(&found[0]).unwrap()
     }
 
     /// Signs each on a token, in a process of its own: CMS messages.
@@ -242,13 +249,85 @@ fn a_statement_is_taken_once() {
     scene.taken(&signed);
     scene.refused(&signed, "was here before");
     scene.refused(&other, "was here before");
-    // Nor after the authority has begun anew.
+    // Nor after the authority has begun again: it is another run of it then, whatever the rows say.
+    scene.database("DELETE FROM statements");
     let Scene { story: Story { authority, machine }, .. } = &mut *scene;
     authority.kill();
     authority.serve(machine);
     end_at_the_end(&scene.story);
-    scene.refused(&signed, "was here before");
-    scene.refused(&other, "was here before");
+    for (how, again) in others_of(&signed) {
+        scene.not_taken(&again, how);
+    }
+    scene.refused(&signed, "restarted");
+    scene.refused(&other, "restarted");
+    let (before, unused) = (scene.statement(Operation::List), scene.statement(Operation::List));
+    let mut before = before;
+    before["instance"] = json!("00112233445566778899aabbccddeeff");
+    let contents = [before, unused].map(|statement| (true, statement.to_string()));
+    let [before, unused] = scene.signed(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
+    scene.refused(&before, "run the command again");
+    scene.taken(&unused);
+}
+
+#[test]
+fn a_letter_over_the_network_is_its_administrators_alone() {
+    const TEST: &str = "a_letter_over_the_network_is_its_administrators_alone";
+    if signs() {
+        return;
+    }
+    let scene = Scene::get();
+    // Somebody who posts another's statement gets nothing that they could read.
+    let statement = scene.statement(issue("posted@example.org"));
+    let posted = scene.signed_statement(TEST, ADMINISTRATOR, &statement);
+    let response = scene.carrier.statement(&posted).unwrap();
+    let letter = scene.story.admin(&["letter", "posted@example.org", "--json"]).ok().json();
+    for secret in ["temporary_key", "reference"] {
+        let secret = letter[secret].as_str().unwrap().as_bytes();
+        assert!(!response.windows(secret.len()).any(|window| window == secret));
+    }
+    let digest = SignedStatement::parse(&posted).unwrap().digest();
+    let answer = SignedResponse::from_der(response).verify(&scene.ca, digest, Timestamp::now()).unwrap().answer;
+    let Answer::EncryptedLetter(cms) = answer else { panic!("{answer:?}") };
+    let message = smime::EncryptedMessage::parse(&smime::Message::read(&cms).unwrap()).unwrap();
+    assert_eq!(message.recipients().len(), 1);
+    assert!(message.recipients()[0].is(&scene.administrators_encryption_certificate()));
+    // OpenSSL sees the same, and the administrator's keyset opens it.
+    scene.story.machine.write("letter.p7m", &cms);
+    let shown = ["cms", "-cmsout", "-print", "-inform", "DER", "-in", "letter.p7m"];
+    scene.story.machine.run("openssl", &shown, b"").ok().says("RecipientInfo").does_not_say("posted@example.org");
+    let line = ["decrypt", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "letter.p7m", "--out", "-"];
+    let opened = scene.story.tokenkeep(&line).ok().out();
+    assert!(opened.contains(letter["reference"].as_str().unwrap()), "{opened}");
+
+    // To somebody else's certificate it does not go, though an administrator signs that.
+    let mut elsewhere = scene.statement(issue("posted@example.org"));
+    let users = Certificate::from_der(&scene.carrier.search_certificates("user@example.org").unwrap()[0]).unwrap();
+    elsewhere["encryption_certificate"] = json!(users.fingerprint());
+    let elsewhere = scene.signed_statement(TEST, ADMINISTRATOR, &elsewhere);
+    scene.refused(&elsewhere, "not a current encryption certificate");
+}
+
+#[test]
+fn a_letter_is_fetched_again_until_it_is_used() {
+    let scene = Scene::get();
+    let story = &scene.story;
+    story.issue("fetched@example.org", "fetched.letter").ok();
+    let reference = story.admin(&["letter", "fetched@example.org", "--json"]).ok().json()["reference"].clone();
+    let reference = reference.as_str().unwrap();
+    story.admin(&["letter", reference, "--letter-out", "again.letter"]).ok().says("again.letter");
+    assert_eq!(story.machine.read("again.letter"), story.machine.read("fetched.letter"));
+    story.admin(&["letter", "no reference"]).fails_with(2).says("admin show");
+    story.admin(&["letter", "nobody@example.org"]).fails_with(5).says("no user");
+    // By file, too.
+    story.admin(&["letter", reference, "--statement-out", "fetch.statement"]).ok();
+    let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:no-such-file"];
+    story.tokenkeep(&[&line[..], &["--in", "fetch.statement", "--out", "fetch.response"]].concat()).ok();
+    let open = ["open", "fetch.response", "--statement", "fetch.statement", "--letter-out", "third.letter"];
+    story.admin(&open).ok();
+    assert_eq!(story.machine.read("third.letter"), story.machine.read("fetched.letter"));
+    // A newer one voids it.
+    story.admin(&["issue", "fetched@example.org", "--letter-out", "newer.letter"]).ok();
+    story.admin(&["letter", reference]).fails_with(5).says("voided");
 }
 
 #[test]
@@ -323,7 +402,9 @@ fn a_statement_says_each_thing_once_and_nothing_unknown() {
         (r#""name":"#, r#""name":"Example, Two","name":"#, "duplicate field"),
         (r#""name":"#, r#""administrator":true,"name":"#, "unknown field"),
         (r#""operation":"issue""#, r#""operation":"appoint""#, "not one that is known"),
-        (r#""version":1"#, r#""version":2"#, "version"),
+        (r#""version":3"#, r#""version":4"#, "version"),
+        (r#","instance":"#, r#","instance":null,"instance":"#, "hexadecimal"),
+        (r#","encryption_certificate":"#, r#","encryption":"#, "unknown field"),
     ];
     let mut contents: Vec<Content> = Vec::new();
     for (old, new, _) in wrong {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Bytes;
 use crate::keyset::{
     Answered, AuthorityAddress, Decrypted, Deleted, Enrolled, ErrorKind, FoundKeyset, Holder, KeysetError, LogAlarm,
-    Standing, TokenTrouble,
+    OpenedAnswer, Standing, TokenTrouble,
 };
 use crate::statement::Answer;
 use crate::token::{KeyId, KeysetName, PinState, SecurityLevel, StoredCertificate, TokenFlags, TokenInfo};
@@ -82,8 +82,8 @@ impl From<Decrypted> for ActAnswer {
 impl From<Answered> for ActAnswer {
     fn from(Answered { answer, alarm }: Answered) -> Self {
         match answer {
-            Answer::Letter(text) => Self::Letter { text: text.as_bytes().into(), alarm },
-            answer => Self::Answered { answer, alarm },
+            OpenedAnswer::Letter(text) => Self::Letter { text: text.as_bytes().into(), alarm },
+            OpenedAnswer::Other(answer) => Self::Answered { answer, alarm },
         }
     }
 }

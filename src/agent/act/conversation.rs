@@ -263,6 +263,10 @@ impl Carrier for RemoteCarrier<'_> {
         }
     }
 
+    fn instance(&self) -> Result<Vec<u8>, CarrierError> {
+        self.bytes(Errand::Instance {})
+    }
+
     fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
         self.bytes(Errand::Statement(statement.into()))
     }

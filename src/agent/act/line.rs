@@ -116,6 +116,8 @@ pub enum Errand {
     CaCertificate {},
     /// to look for the certificates of an e-mail address
     SearchCertificates(String),
+    /// to fetch the number of the authority's run
+    Instance {},
     /// a signed statement, DER
     Statement(Bytes),
 }

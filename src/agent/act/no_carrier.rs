@@ -25,6 +25,10 @@ impl Carrier for NoCarrier {
         Self::refused()
     }
 
+    fn instance(&self) -> Result<Vec<u8>, CarrierError> {
+        Self::refused()
+    }
+
     fn statement(&self, _statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
         Self::refused()
     }

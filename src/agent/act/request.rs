@@ -99,6 +99,9 @@ impl ActRequest {
             Self::ChooseKeyset(_) => "find the keyset",
             Self::Sign { .. } => "sign",
             Self::Decrypt { .. } | Self::OpenRecipient { .. } => "decrypt",
+            Self::Administer { order, way: OnlineOrFile::Online, .. } if order.brings_letter() => {
+                "sign the command and open its letter"
+            }
             Self::Administer { .. } => "sign the command",
             Self::OpenResponse { .. } => "open the response",
             Self::ChangePin { .. } => "change the PIN",
@@ -189,6 +192,11 @@ pub enum Order {
         /// how long it is good
         valid_for_seconds: Option<u64>,
     },
+    /// the letter that an earlier command of the same administrator brought, once more
+    Letter {
+        /// the user's e-mail address, or the letter's reference
+        letter: String,
+    },
     /// all users
     List {},
     /// one user
@@ -204,17 +212,24 @@ impl Order {
         match self {
             Self::Issue { .. } => "issue",
             Self::Recover { .. } => "recover",
+            Self::Letter { .. } => "letter",
             Self::List {} => "list",
             Self::Show { .. } => "show",
         }
     }
 
-    /// Whom it is about.
+    /// What it is about.
     pub fn target(&self) -> Option<&str> {
         match self {
             Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
+            Self::Letter { letter } => Some(letter),
             Self::List {} => None,
         }
+    }
+
+    /// Whether the answer to it is a letter.
+    pub fn brings_letter(&self) -> bool {
+        matches!(self, Self::Issue { .. } | Self::Recover { .. } | Self::Letter { .. })
     }
 }
 
@@ -225,6 +240,7 @@ impl From<Operation> for Order {
                 Self::Issue { email, name, levels, valid_for_seconds }
             }
             Operation::Recover { email, lost, valid_for_seconds } => Self::Recover { email, lost, valid_for_seconds },
+            Operation::Letter { letter } => Self::Letter { letter },
             Operation::List => Self::List {},
             Operation::Show { email } => Self::Show { email },
         }
@@ -238,6 +254,7 @@ impl From<Order> for Operation {
                 Self::Issue { email, name, levels, valid_for_seconds }
             }
             Order::Recover { email, lost, valid_for_seconds } => Self::Recover { email, lost, valid_for_seconds },
+            Order::Letter { letter } => Self::Letter { letter },
             Order::List {} => Self::List,
             Order::Show { email } => Self::Show { email },
         }

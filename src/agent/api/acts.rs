@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::{ApiError, Status};
 use super::http::Answer;
-use crate::agent::act::{ActRequest, Conversation, Line, RemoteCarrier, RemotePerson, ReplyTo};
+use crate::agent::act::{ActRequest, Conversation, Line, OnlineOrFile, RemoteCarrier, RemotePerson, ReplyTo};
 use crate::agent::{ClientConnection, Keystore, Peer, Purpose, Usage};
 use crate::keyset::ErrorKind;
 
@@ -54,9 +54,11 @@ fn purpose(request: &ActRequest) -> Purpose {
     match request {
         ActRequest::Sign { content, .. } => super::sign::purpose(content.as_slice()),
         ActRequest::Decrypt { message, .. } => super::open::purpose(message.as_slice()),
-        ActRequest::Administer { order, .. } => {
-            Purpose::Statement { operation: order.name().to_owned(), target: order.target().map(str::to_owned) }
-        }
+        ActRequest::Administer { order, way, .. } => Purpose::Statement {
+            operation: order.name().to_owned(),
+            target: order.target().map(str::to_owned),
+            opens_letter: *way == OnlineOrFile::Online && order.brings_letter(),
+        },
         other => Purpose::Act(other.operation()),
     }
 }

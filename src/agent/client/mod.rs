@@ -28,10 +28,10 @@ use super::{Annex, ClientConnection, Peer};
 use crate::carrier::Carrier;
 use crate::keyset::{
     Answered, Decrypted, Deleted, Elsewhere, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, KnownLog,
-    NoPin, Person, PinRequest, SecurityOfficer, TokenSelector, TokenTrouble,
+    NoPin, OpenedAnswer, Person, PinRequest, SecurityOfficer, TokenSelector, TokenTrouble,
 };
 use crate::letter::Letter;
-use crate::statement::{Answer, Operation, SignedStatement};
+use crate::statement::{Operation, SignedStatement};
 use crate::token::{Pin, TokenFlags, TokenInfo};
 
 /// How long an agent may take to take a request, which it does before anything else.
@@ -358,10 +358,10 @@ fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
 fn answered(answer: ActAnswer) -> Result<Answered, ClientError> {
     match answer {
         ActAnswer::Letter { text, alarm } => {
-            let answer = text.into_text().map(Answer::Letter).ok_or(ClientError::Unfitting)?;
+            let answer = text.into_text().map(OpenedAnswer::Letter).ok_or(ClientError::Unfitting)?;
             Ok(Answered { answer, alarm })
         }
-        ActAnswer::Answered { answer, alarm } => Ok(Answered { answer, alarm }),
+        ActAnswer::Answered { answer, alarm } => Ok(Answered { answer: OpenedAnswer::Other(answer), alarm }),
         _ => Err(ClientError::Unfitting),
     }
 }
@@ -399,6 +399,7 @@ fn carried(errand: Errand, carrier: &dyn Carrier) -> Reply {
     let brought = match errand {
         Errand::Cmp(message) => carrier.cmp(message.as_slice()),
         Errand::CaCertificate {} => carrier.ca_certificate(),
+        Errand::Instance {} => carrier.instance(),
         Errand::Statement(statement) => carrier.statement(statement.as_slice()),
         Errand::SearchCertificates(email) => {
             return match carrier.search_certificates(&email) {

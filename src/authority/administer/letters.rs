@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{comparable, refuse};
+use super::{TakenStatement, comparable, refuse};
 use crate::authority::rejection::Stop;
 use crate::authority::temporary_key::{self, Wanted};
 use crate::authority::{Authority, AuthorityError, at, audit, user_record};
@@ -84,14 +84,14 @@ impl Authority {
         &self,
         to: &IssueTo,
         wanted: &Wanted,
-        by: &UserRecord,
+        taken: &TakenStatement,
         now: Timestamp,
     ) -> Result<Answer, Stop> {
         for _ in 0..REFERENCE_TRIES {
             let record = temporary_key::new_record(&self.keys, &self.sealer, self.identity.epoch, wanted, now)?;
             let detail = json!({
                 "reference": record.reference, "purpose": record.purpose.as_str(), "user": to.record.id,
-                "email": to.record.email, "by": by.id, "lost": record.lost, "expires": record.expires_at.to_string(),
+                "email": to.record.email, "by": taken.administrator.id, "lost": record.lost, "expires": record.expires_at.to_string(),
                 "statement": record.statement.map(hex::encode),
             });
             let new_user = to.is_new.then(|| to.record.clone());
@@ -100,7 +100,7 @@ impl Authority {
                 Ok(()) => {
                     at("authority.statement.after_letter");
                     tracing::info!(reference = %record.reference, email = %to.record.email, "letter issued");
-                    return Ok(Answer::Letter(self.letter(&record, &to.record)?.to_text()));
+                    return taken.encrypted(&self.letter(&record, &to.record)?);
                 }
                 Err(StoreError::Conflict(what)) => tracing::debug!(what, "trying another reference"),
                 Err(error) => return Err(error.into()),

@@ -47,11 +47,13 @@ fn a_known_user_is_not_renamed_in_passing() {
     assert_eq!((user.name.as_str(), user.letters.len()), ("Old Name", 1), "the refused letter voids nothing");
     assert_eq!(user.letters[0].state, "unused");
     for name in [None, Some("Old Name"), Some(" Old Name ")] {
-        let letter = letter_in(office.state(&administrator, issue("user@example.org", name), now()).unwrap());
+        let answer = office.state(&administrator, issue("user@example.org", name), now()).unwrap();
+        let letter = administrator.letter_in(answer);
         assert_eq!(letter.user_name, "Old Name");
     }
     // The first administrator has no name but the address, and gets one once.
-    let letter = letter_in(office.state(&administrator, issue(ADMINISTRATOR, Some("A Name")), now()).unwrap());
+    let answer = office.state(&administrator, issue(ADMINISTRATOR, Some("A Name")), now()).unwrap();
+    let letter = administrator.letter_in(answer);
     assert_eq!(letter.user_name, "A Name");
     assert!(office.state(&administrator, issue(ADMINISTRATOR, Some("Another")), now()).unwrap_err().contains("A Name"));
 }
@@ -103,8 +105,8 @@ fn a_statement_counts_once_for_one_authority_and_for_some_minutes() {
     let office = Office::new();
     let by = office.administrator();
     let sign = |authority| {
-        let statement = Statement::new(authority, issue("user@example.org", Some("User")), [5; 16], now());
-        statement.sign(&by.ceremony.signer(by.signing_key()), &by.certificate(), now()).unwrap()
+        let own = office.statement(Way::Online, &by, issue("user@example.org", Some("User")), [5; 16], now());
+        by.sign(&Statement { authority, ..own }, now())
     };
     let own = sign(Fingerprint::of(office.authority().ca_certificate()));
     let foreign = sign(Fingerprint::of(b"another"));
@@ -115,24 +117,141 @@ fn a_statement_counts_once_for_one_authority_and_for_some_minutes() {
     assert!(refused(foreign.as_der(), now()).contains("another authority"));
     assert!(refused(own.as_der(), later(16)).contains("until"));
     assert!(refused(b"no statement", now()).contains("cannot"));
-    assert!(matches!(office.post_statement(own.as_der(), now()).answer, Answer::Letter(_)));
+    assert!(matches!(office.post_statement(own.as_der(), now()).answer, Answer::EncryptedLetter(_)));
     assert!(refused(own.as_der(), now()).contains("before"));
 }
 
 #[test]
-fn by_file_a_letter_is_encrypted_to_the_administrator_and_nothing_else_is() {
+fn a_letter_is_encrypted_to_the_certificate_that_its_administrator_names() {
     let office = Office::new();
     let by = office.administrator();
-    let issue = || issue("user@example.org", Some("User"));
-    let answer = office.state_by(Way::File, &by, issue(), later(7 * 24 * 60)).unwrap();
-    let Answer::EncryptedLetter(cms) = answer else { panic!("{answer:?}") };
-    let message = crate::smime::EncryptedMessage::parse(&crate::smime::Message::read(&cms).unwrap()).unwrap();
-    let own = office.authority().search_certificates(ADMINISTRATOR, now()).unwrap();
-    let own = crate::pki::Certificate::from_der(&own[0]).unwrap();
-    assert!(message.recipients().len() == 1 && message.recipients()[0].is(&own));
-    assert!(!cms.windows(9).any(|window| window == b"Reference"));
-    let list = office.state_by(Way::File, &by, Operation::List, now()).unwrap();
-    assert!(matches!(list, Answer::Users(_)), "{list:?}");
+    for (way, at) in [(Way::Online, now()), (Way::File, later(7 * 24 * 60))] {
+        let answer = office.state_by(way, &by, issue("user@example.org", Some("User")), at).unwrap();
+        let Answer::EncryptedLetter(cms) = &answer else { panic!("{answer:?}") };
+        assert!(!cms.windows(9).any(|window| window == b"Reference"));
+        assert_eq!(by.letter_in(answer).reference, office.newest_letter("user@example.org").reference);
+        let list = office.state_by(way, &by, Operation::List, at).unwrap();
+        assert!(matches!(list, Answer::Users(_)), "{list:?}");
+    }
+}
+
+#[test]
+fn a_letter_goes_to_no_certificate_but_a_current_one_of_its_administrator() {
+    let mut office = Office::new();
+    let by = office.administrator();
+    let user = Person::new();
+    user.enroll(&office, &office.letter_for(&by, "user@example.org"), now());
+    let earlier = office.letter_for(&by, "other@example.org");
+    let refused = |office: &Office, reader: Fingerprint, nonce: u8| {
+        let operation = issue("other@example.org", None);
+        let statement = office.statement(Way::Online, &by, operation, [nonce; 16], now());
+        match office.post_statement(by.sign(&statement.encrypted_to(Some(reader)), now()).as_der(), now()).answer {
+            Answer::Refused(reason) => assert!(reason.contains("not a current encryption certificate"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let own = by.encryption_certificate().fingerprint();
+    refused(&office, user.encryption_certificate().fingerprint(), 1);
+    refused(&office, by.certificate().fingerprint(), 2);
+    refused(&office, Fingerprint::of(b"unknown"), 3);
+    // Somebody else's row, called the administrator's: the CA has said whose it is.
+    office.tamper(
+        "UPDATE certificates SET user_id = (SELECT user_id FROM grants) WHERE kind = 'encryption' AND user_id IN \
+         (SELECT id FROM users WHERE email = 'user@example.org')",
+    );
+    refused(&office, user.encryption_certificate().fingerprint(), 4);
+    office.tamper("UPDATE certificates SET state = 'superseded' WHERE kind = 'encryption'");
+    refused(&office, own, 5);
+    Person::new().enroll(&office, &earlier, now());
+}
+
+#[test]
+fn a_used_statement_is_used_though_its_row_is_gone() {
+    let office = Office::new();
+    let by = office.administrator();
+    let letters = |office: &Office| {
+        let user = office.authority().store.user_by_email("user@example.org").unwrap().unwrap();
+        office.authority().store.temporary_keys_of(&user.id).unwrap().len()
+    };
+    let statement = office.statement(Way::Online, &by, issue("user@example.org", Some("User")), [1; 16], now());
+    let signed = by.sign(&statement, now());
+    assert!(matches!(office.post_statement(signed.as_der(), now()).answer, Answer::EncryptedLetter(_)));
+    office.forget_statements();
+    let refused = |der: &[u8]| match office.post_statement(der, now()).answer {
+        Answer::Refused(reason) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(refused(signed.as_der()).contains("before"));
+    // Signed again it is the same statement, and with the nonce alone it is one that was here.
+    assert!(refused(by.sign(&statement, now()).as_der()).contains("before"));
+    let other = office.statement(Way::Online, &by, show("user@example.org"), [1; 16], now());
+    assert!(refused(by.sign(&other, now()).as_der()).contains("before"));
+    assert_eq!(letters(&office), 1);
+}
+
+#[test]
+fn a_statement_is_for_the_run_of_the_authority_that_it_names() {
+    let mut office = Office::new();
+    let by = office.administrator();
+    let statement = office.statement(Way::Online, &by, Operation::List, [1; 16], now());
+    let signed = by.sign(&statement, now());
+    office.tamper("SELECT 1");
+    let before = office.authority().store.audit_head().unwrap();
+    let Answer::Refused(reason) = office.post_statement(signed.as_der(), now()).answer else { panic!("taken") };
+    assert!(reason.contains("restarted") && reason.contains("again"), "{reason}");
+    assert_eq!(office.authority().store.audit_head().unwrap(), before);
+    office.state(&by, Operation::List, now()).unwrap();
+}
+
+#[test]
+fn a_letter_is_fetched_again_by_the_one_who_ordered_it_until_it_is_used_or_expires() {
+    let mut office = Office::new();
+    let by = office.administrator();
+    let letter = |which: &str| Operation::Letter { letter: which.to_owned() };
+    let ordered = office.letter_for(&by, "user@example.org");
+    for which in ["user@example.org", ordered.reference.as_str()] {
+        let again = by.letter_in(office.state(&by, letter(which), now()).unwrap());
+        assert_eq!(again.to_text(), ordered.to_text());
+    }
+    let minutes = 14 * 24 * 60;
+    assert!(
+        office.state(&by, letter("user@example.org"), later(minutes + 1)).unwrap_err().contains("no unused letter")
+    );
+    assert!(office.state(&by, letter(ordered.reference.as_str()), later(minutes + 1)).unwrap_err().contains("expired"));
+    for (which, why) in [("nobody@example.org", "no user"), ("E000000000", "no letter")] {
+        assert!(office.state(&by, letter(which), now()).unwrap_err().contains(why));
+    }
+
+    // Not by another administrator, even if the rows say that it was theirs.
+    let other = Person::new();
+    other.enroll(&office, &office.letter_for(&by, "other@example.org"), now());
+    let user = office.authority().store.user_by_email("other@example.org").unwrap().unwrap();
+    let mut grant = crate::store::GrantRecord {
+        user_id: user.id.clone(),
+        role: crate::store::Role::Administrator,
+        granted_at: now(),
+        mac: [0; 32],
+    };
+    grant.mac = office.authority().sealer.seal_grant(&grant, &user).unwrap();
+    office.tamper(&format!(
+        "INSERT INTO grants VALUES ('{}', 'administrator', {}, X'{}')",
+        user.id,
+        grant.granted_at.as_second(),
+        hex::encode(grant.mac)
+    ));
+    let refused = office.state(&other, letter("user@example.org"), now()).unwrap_err();
+    assert!(refused.contains("another administrator"), "{refused}");
+    office.tamper(&format!("UPDATE statements SET administrator = '{}' WHERE operation = 'issue'", user.id));
+    assert!(office.state(&other, letter("user@example.org"), now()).is_err());
+    office.tamper("UPDATE statements SET administrator = (SELECT id FROM users WHERE email LIKE 'admin%')");
+
+    // Used, it is not fetched again.
+    Person::new().enroll(&office, &ordered, now());
+    assert!(office.state(&by, letter(ordered.reference.as_str()), now()).unwrap_err().contains("used"));
+    assert!(office.state(&by, letter("user@example.org"), now()).unwrap_err().contains("no unused letter"));
+    // Nor is the first administrator's, which no statement ordered.
+    office.tamper("UPDATE temporary_keys SET state = 'unused' WHERE statement IS NULL");
+    assert!(office.state(&by, letter(ADMINISTRATOR), now()).unwrap_err().contains("no administrator ordered"));
 }
 
 #[test]
@@ -140,10 +259,7 @@ fn by_file_a_statement_counts_once_in_14_days_and_never_online() {
     let office = Office::new();
     let by = office.administrator();
     let authority = Fingerprint::of(office.authority().ca_certificate());
-    let sign = |nonce| {
-        let statement = Statement::by(Way::File, authority, Operation::List, [nonce; 16], now());
-        statement.sign(&by.ceremony.signer(by.signing_key()), &by.certificate(), now()).unwrap()
-    };
+    let sign = |nonce| by.sign(&Statement::by_file(authority, Operation::List, [nonce; 16], now()), now());
     let refused = |way, der: &[u8], at| match office.post_statement_by(way, der, at).answer {
         Answer::Refused(reason) => reason,
         other => panic!("not refused: {other:?}"),
@@ -157,17 +273,6 @@ fn by_file_a_statement_counts_once_in_14_days_and_never_online() {
 }
 
 #[test]
-fn a_letter_by_file_that_its_administrator_could_not_open_is_not_made() {
-    let mut office = Office::new();
-    let by = office.administrator();
-    let earlier = office.letter_for(&by, "user@example.org");
-    office.tamper("UPDATE certificates SET state = 'superseded' WHERE kind = 'encryption'");
-    let reason = office.state_by(Way::File, &by, issue("user@example.org", None), now()).unwrap_err();
-    assert!(reason.contains("no current encryption certificate"), "{reason}");
-    Person::new().enroll(&office, &earlier, now());
-}
-
-#[test]
 fn a_recovery_that_was_stated_by_file_is_delivered() {
     let office = Office::new();
     let by = office.administrator();
@@ -175,11 +280,8 @@ fn a_recovery_that_was_stated_by_file_is_delivered() {
     user.enroll(&office, &office.letter_for(&by, "user@example.org"), now());
     let recover = Operation::Recover { email: "user@example.org".into(), lost: false, valid_for_seconds: None };
     office.state_by(Way::File, &by, recover, later(60)).unwrap();
-    // Its letter, as the authority wrote it before it was encrypted.
-    let user = office.authority().store.user_by_email("user@example.org").unwrap().unwrap();
-    let records = office.authority().store.temporary_keys_of(&user.id).unwrap();
-    let record = records.iter().find(|record| record.reference.starts_with('R')).unwrap();
-    let letter = office.authority().letter(record, &user).unwrap();
+    let letter = office.newest_letter("user@example.org");
+    assert_eq!(letter.purpose(), crate::letter::Purpose::Recover);
     assert_eq!(Person::new().enroll(&office, &letter, later(120)).len(), 1);
 }
 
@@ -207,8 +309,7 @@ fn a_checkpoint_is_the_logs_and_the_log_is_whole() {
     let office = Office::new();
     let by = office.administrator();
     let authority = Fingerprint::of(office.authority().ca_certificate());
-    let statement = Statement::new(authority, Operation::List, [5; 16], now());
-    let signed = statement.sign(&by.ceremony.signer(by.signing_key()), &by.certificate(), now()).unwrap();
+    let signed = by.sign(&office.statement(Way::Online, &by, Operation::List, [5; 16], now()), now());
     let checkpoint = office.post_statement(signed.as_der(), now()).checkpoint;
     let head = office.authority().store.audit_head().unwrap();
     assert_eq!((checkpoint.sequence, checkpoint.head), (head.number, head.hash));
@@ -220,10 +321,8 @@ fn a_checkpoint_is_the_logs_and_the_log_is_whole() {
 
 /// States something, knowing this of the log.
 fn state_knowing(office: &Office, by: &Person, nonce: u8, known: Option<LogPosition>) -> Response {
-    let authority = Fingerprint::of(office.authority().ca_certificate());
-    let statement = Statement::new(authority, issue("user@example.org", Some("User")), [nonce; 16], now());
-    let key = by.ceremony.signer(by.signing_key());
-    let signed = statement.knowing(known).sign(&key, &by.certificate(), now()).unwrap();
+    let statement = office.statement(Way::Online, by, issue("user@example.org", Some("User")), [nonce; 16], now());
+    let signed = by.sign(&statement.knowing(known), now());
     office.post_statement(signed.as_der(), now())
 }
 
@@ -235,7 +334,7 @@ fn a_statement_that_knows_another_log_is_refused_before_anything_is_done() {
     assert_eq!(first.known_log, None);
     let second = state_knowing(&office, &by, 2, Some(first.checkpoint.position()));
     assert_eq!(second.known_log, Some(LogVerdict::Continued));
-    assert!(matches!(second.answer, Answer::Letter(_)), "{second:?}");
+    assert!(matches!(second.answer, Answer::EncryptedLetter(_)), "{second:?}");
 
     let refused = |office: &Office, nonce: u8, known: LogPosition| {
         let before = office.authority().store.audit_head().unwrap();

@@ -11,8 +11,7 @@ use super::support::*;
 use crate::authority::{Authority, CRASH_POINTS, init};
 use crate::cmp::{PkiBody, PkiFailureInfo};
 use crate::letter::Letter;
-use crate::pki::Fingerprint;
-use crate::statement::{Answer, Operation, Statement, Way};
+use crate::statement::{Answer, Operation, Way};
 use crate::store::{AuditCheck, CertificateKind, CertificateState};
 use crate::token::test_support::{PIN, pin};
 
@@ -35,7 +34,7 @@ fn child() {
             std::fs::write(directory.join("letter"), &*letter.to_text()).unwrap();
         }
         "cmp" => drop(open().answer_cmp(&message(), [192, 0, 2, 1].into(), now())),
-        "statement" => drop(open().answer_statement(&message(), Way::Online, now())),
+        "statement" => drop(open().answer_statement(&message(), Way::File, now())),
         "sweep" => drop(open().sweep(later(60))),
         other => panic!("no such act: {other}"),
     }
@@ -209,14 +208,15 @@ fn a_statement_killed_at_any_step_counts_once_and_the_next_one_works() {
     let by = office.administrator();
     let person = Person::new();
     person.enroll(&office, &office.letter_for(&by, "user@example.org"), now());
-    let authority = Fingerprint::of(office.authority().ca_certificate());
     for (number, point) in points("authority.statement.").enumerate() {
         let recover = || Operation::Recover { email: "user@example.org".into(), lost: true, valid_for_seconds: None };
-        let statement = Statement::new(authority, recover(), [u8::try_from(number).unwrap(); 16], now());
-        let signed = statement.sign(&by.ceremony.signer(by.signing_key()), &by.certificate(), now()).unwrap();
+        // By file, which any run of the authority may answer.
+        let statement = office.statement(Way::File, &by, recover(), [u8::try_from(number).unwrap(); 16], now());
+        let signed = by.sign(&statement, now());
         killed(&mut office, "statement", signed.as_der(), point);
-        assert!(matches!(office.post_statement(signed.as_der(), now()).answer, Answer::Refused(_)), "{point}");
-        letter_in(office.state(&by, recover(), now()).unwrap());
+        let again = office.post_statement_by(Way::File, signed.as_der(), now()).answer;
+        assert!(matches!(again, Answer::Refused(_)), "{point}");
+        by.letter_in(office.state(&by, recover(), now()).unwrap());
     }
 }
 

@@ -362,7 +362,7 @@ fn a_level_that_the_letter_does_not_allow_is_refused() {
         levels: Some(vec![SecurityLevel::High]),
         valid_for_seconds: Some(3600),
     };
-    let letter = letter_in(office.state(&administrator, issue, now()).unwrap());
+    let letter = administrator.letter_in(office.state(&administrator, issue, now()).unwrap());
     assert_eq!(letter.levels, [SecurityLevel::High]);
     let person = Person::new();
     for level in [Some(SecurityLevel::Low), None] {

@@ -78,12 +78,21 @@ impl Office {
     /// Runs SQL on the closed database, as somebody who got at the file would.
     pub fn tamper(&mut self, sql: &str) {
         self.close();
+        self.change_rows(sql);
+        self.open(now());
+    }
+
+    /// Deletes the rows that say which statements were used, while the authority runs.
+    pub fn forget_statements(&self) {
+        self.change_rows("DELETE FROM statements");
+    }
+
+    fn change_rows(&self, sql: &str) {
         let script = "import sqlite3,sys;c=sqlite3.connect(sys.argv[1]);c.execute('PRAGMA foreign_keys=OFF');\
                       c.executescript(sys.argv[2]);c.commit()";
         let database = self.configuration.database();
         let status = std::process::Command::new("python3").args(["-c", script]).arg(database).arg(sql).status();
         assert!(status.unwrap().success(), "python3's sqlite3 is needed as a foreign witness");
-        self.open(now());
     }
 
     /// The administrator, enrolled.
@@ -101,12 +110,14 @@ impl Office {
             levels: None,
             valid_for_seconds: None,
         };
-        letter_in(self.state(administrator, issue, now()).unwrap())
+        self.state(administrator, issue, now()).unwrap();
+        self.newest_letter(email)
     }
 
     pub fn recovery_letter_for(&self, administrator: &Person, email: &str, lost: bool) -> Letter {
         let recover = Operation::Recover { email: email.into(), lost, valid_for_seconds: None };
-        letter_in(self.state(administrator, recover, now()).unwrap())
+        self.state(administrator, recover, now()).unwrap();
+        self.newest_letter(email)
     }
 
     /// States something, and verifies the response. The error is the authority's refusal.
@@ -123,14 +134,30 @@ impl Office {
     ) -> Result<statement::Answer, String> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).unwrap();
-        let authority = Fingerprint::of(self.authority().ca_certificate());
-        let statement = Statement::by(way, authority, operation, nonce, at);
-        let key = by.ceremony.signer(by.signing_key());
-        let signed = statement.sign(&key, &by.certificate(), at).unwrap();
+        let signed = by.sign(&self.statement(way, by, operation, nonce, at), at);
         match self.post_statement_by(way, signed.as_der(), at).answer {
             statement::Answer::Refused(reason) => Err(reason),
             answer => Ok(answer),
         }
+    }
+
+    /// A statement of this person to the authority as it runs now.
+    pub fn statement(&self, way: Way, by: &Person, operation: Operation, nonce: [u8; 16], at: Timestamp) -> Statement {
+        let authority = self.authority();
+        let ca = Fingerprint::of(authority.ca_certificate());
+        let reader = operation.brings_letter().then(|| by.encryption_certificate().fingerprint());
+        let statement = match way {
+            Way::Online => Statement::online(ca, authority.instance(), operation, nonce, at),
+            Way::File => Statement::by_file(ca, operation, nonce, at),
+        };
+        statement.encrypted_to(reader)
+    }
+
+    /// The newest letter of this user, as the authority wrote it before it was encrypted.
+    pub fn newest_letter(&self, email: &str) -> Letter {
+        let user = self.authority().store.user_by_email(&email.to_ascii_lowercase()).unwrap().unwrap();
+        let record = self.authority().store.temporary_keys_of(&user.id).unwrap().pop().unwrap();
+        self.authority().letter(&record, &user).unwrap()
     }
 
     pub fn post_statement(&self, der: &[u8], at: Timestamp) -> Response {
@@ -170,13 +197,6 @@ pub fn load(directory: &Path) -> Configuration {
     Configuration::load(&directory.join("authority.toml"), &Environment::default()).unwrap()
 }
 
-pub fn letter_in(answer: statement::Answer) -> Letter {
-    match answer {
-        statement::Answer::Letter(text) => Letter::parse(&text).unwrap(),
-        other => panic!("no letter: {other:?}"),
-    }
-}
-
 /// What a request wants.
 #[derive(Clone, Copy)]
 pub struct Wish {
@@ -193,6 +213,7 @@ pub struct Person {
     signing: TokenKey,
     transport: crate::token::TransportKey,
     certificate: std::cell::RefCell<Option<Certificate>>,
+    encryption: std::cell::RefCell<Option<(TokenKey, Certificate)>>,
 }
 
 impl Person {
@@ -202,7 +223,13 @@ impl Person {
         let id = || KeyId::random().unwrap();
         let signing = ceremony.generate_signing_key("signing", &id(), KeyAlgorithm::P256, SecurityLevel::Low).unwrap();
         let transport = ceremony.generate_transport_key("transport", &id()).unwrap();
-        Self { ceremony, signing, transport, certificate: std::cell::RefCell::default() }
+        Self {
+            ceremony,
+            signing,
+            transport,
+            certificate: std::cell::RefCell::default(),
+            encryption: std::cell::RefCell::default(),
+        }
     }
 
     pub fn signing_key(&self) -> &TokenKey {
@@ -211,6 +238,31 @@ impl Person {
 
     pub fn certificate(&self) -> Certificate {
         self.certificate.borrow().clone().unwrap()
+    }
+
+    /// The newest one.
+    pub fn encryption_certificate(&self) -> Certificate {
+        self.encryption.borrow().clone().unwrap().1
+    }
+
+    pub fn sign(&self, statement: &Statement, at: Timestamp) -> statement::SignedStatement {
+        statement.sign(&self.ceremony.signer(self.signing_key()), &self.certificate(), at).unwrap()
+    }
+
+    /// Opens a letter with the newest encryption key.
+    pub fn letter_in(&self, answer: statement::Answer) -> Letter {
+        let statement::Answer::EncryptedLetter(cms) = answer else { panic!("no letter: {answer:?}") };
+        let message = crate::smime::EncryptedMessage::parse(&crate::smime::Message::read(&cms).unwrap()).unwrap();
+        let (key, certificate) = self.encryption.borrow().clone().unwrap();
+        assert!(message.recipients().len() == 1 && message.recipients()[0].is(&certificate));
+        let opened = message.open(0, |operation| match operation {
+            crate::smime::KeyOperation::Decrypt { transport, ciphertext } => {
+                self.ceremony.decrypt(&key, transport, ciphertext).map(crate::smime::KeyResult::Secret)
+            }
+            crate::smime::KeyOperation::Agree { .. } => panic!("these tests' keys are RSA"),
+        });
+        let Ok(opened) = opened else { panic!("the letter does not open") };
+        Letter::parse(std::str::from_utf8(&opened.content).unwrap()).unwrap()
     }
 
     pub fn header(letter: &Letter, at: Timestamp) -> PkiHeader {
@@ -276,6 +328,7 @@ impl Person {
                 .unwrap();
             assert_eq!(key.public_key_der(), public_key);
             assert!(decrypts(&self.ceremony, &key, &public_key), "the key fits its certificate");
+            *self.encryption.borrow_mut() = Some((key, certificate.clone()));
             certificates.push(certificate);
         }
         certificates

@@ -12,6 +12,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::person::AtTheCommandLine;
 use crate::cli::surroundings::Surroundings;
+use crate::keyset::OpenedAnswer;
 use crate::statement::{Answer, Operation, SignedStatement};
 
 /// What the command line says of `admin open`.
@@ -76,14 +77,14 @@ pub(super) fn open(arguments: &Open, around: &Surroundings<'_>) -> Result<Exit, 
     let known_log = arguments.log.known();
     let answered = desk.open_response(&keyset, &statement, response, known_log, &mut person, around.now())?;
     answer(answered, |answer| match answer {
-        Answer::Letter(text) => hand_out(
+        OpenedAnswer::Letter(text) => hand_out(
             &text,
             out,
             "the response still has the letter: name another file and type the command again",
             around,
         ),
-        Answer::Users(users) => list(&users, around),
-        Answer::User(user) => show(&user, around),
-        other => Err(unexpected(&other)),
+        OpenedAnswer::Other(Answer::Users(users)) => list(&users, around),
+        OpenedAnswer::Other(Answer::User(user)) => show(&user, around),
+        other @ OpenedAnswer::Other(_) => Err(unexpected(&other)),
     })
 }

@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::carrier::{Carrier, CarrierError};
-use crate::pki::Fingerprint;
 use crate::pki::software_keys::SoftwareKey;
-use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, SignedStatement, Way, signed_checkpoint};
+use crate::pki::{Certificate, Fingerprint};
+use crate::smime::{Cipher, encrypt};
+use crate::statement::{
+    Answer, Instance, LogPosition, LogVerdict, Operation, Response, SignedStatement, Way, signed_checkpoint,
+};
 
 /// An authority's door for statements: verifies with the certificate it is given, answers what it is told.
 struct Door<'a> {
@@ -22,7 +25,13 @@ struct Door<'a> {
     meanwhile: Box<dyn Fn() + 'a>,
     /// What the last statement knew of the log.
     known: std::cell::Cell<Option<LogPosition>>,
+    /// What is answered to a command for a letter: to the certificate it names, or to this one.
+    letter_to: Option<Certificate>,
+    /// The connection breaks after the statement has arrived.
+    breaks: bool,
 }
+
+const INSTANCE: Instance = Instance::from_bytes([0xa5; 16]);
 
 impl Carrier for Door<'_> {
     fn cmp(&self, _message: &[u8]) -> Result<Vec<u8>, CarrierError> {
@@ -37,22 +46,39 @@ impl Carrier for Door<'_> {
         Err(double::unreachable())
     }
 
+    fn instance(&self) -> Result<Vec<u8>, CarrierError> {
+        Ok(format!("{INSTANCE}\n").into_bytes())
+    }
+
     fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
         self.came.set(self.came.get() + 1);
         (self.meanwhile)();
         let now = Timestamp::now();
         let authority = Fingerprint::of(self.double.ca.certificate.as_der());
-        let administrator = crate::pki::Certificate::from_der(&self.administrator).unwrap();
+        let administrator = Certificate::from_der(&self.administrator).unwrap();
         let statement =
             SignedStatement::parse(statement).unwrap().verify(&administrator, authority, Way::Online, now).unwrap();
-        assert_eq!(statement.statement().operation, Operation::List);
-        self.known.set(statement.statement().known_log);
+        let content = statement.statement();
+        assert_eq!(content.instance, Some(INSTANCE));
+        self.known.set(content.known_log);
+        let answer = match (&content.operation, &self.letter_to) {
+            (Operation::List, None) => Answer::Users(Vec::new()),
+            (_, Some(reader)) => {
+                assert_eq!(content.encryption_certificate, Some(reader.fingerprint()));
+                let letter = encrypt(b"a letter", std::slice::from_ref(reader), Cipher::default()).unwrap();
+                Answer::EncryptedLetter(letter)
+            }
+            other => panic!("{other:?}"),
+        };
+        if self.breaks {
+            return Err(double::unreachable());
+        }
         let (newest, known_log) = self.log.get();
         let key = SoftwareKey::p256();
         let certificate = self.double.ca.issue(self.profile, "Example Authority, responses", &key);
         let response = Response {
             statement: if self.astray { [1; 32] } else { statement.digest() },
-            answer: Answer::Users(Vec::new()),
+            answer,
             checkpoint: signed_checkpoint(&self.audit_key, authority, newest, now),
             known_log,
         };
@@ -74,6 +100,8 @@ fn door<'a>(double: &'a Double, keyset: &FoundKeyset) -> Door<'a> {
         log,
         meanwhile: Box::new(|| ()),
         known: std::cell::Cell::default(),
+        letter_to: None,
+        breaks: false,
     }
 }
 
@@ -91,7 +119,7 @@ fn a_command_is_one_pin_and_its_answer_is_checked() {
         administer(&wallet.tokens, &keyset, door, Operation::List, KnownLog::Compare, script, Timestamp::now())
     };
     let mut script = Script::with(PIN);
-    assert_eq!(ask(&door, &mut script).unwrap().answer, Answer::Users(Vec::new()));
+    assert_eq!(ask(&door, &mut script).unwrap().answer, no_users());
     assert_eq!(script.asked, ["existing to sign the command"]);
 
     let wrong = ask(&door, &mut Script::with("00000000")).unwrap_err();
@@ -102,6 +130,51 @@ fn a_command_is_one_pin_and_its_answer_is_checked() {
     assert!(refused.contains("another statement"), "{refused}");
     let mail = Door { profile: "signing", ..self::door(&double, &keyset) };
     assert!(ask(&mail, &mut Script::with(PIN)).is_err(), "anybody's certificate will do");
+}
+
+fn no_users() -> OpenedAnswer {
+    OpenedAnswer::Other(Answer::Users(Vec::new()))
+}
+
+#[test]
+fn one_prompt_signs_a_command_and_opens_its_letter() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let keyset = wallet.keyset("a");
+    let own = Certificate::from_der(&keyset.certificate_of(&keyset.encryption[0]).unwrap().der).unwrap();
+    let door = Door { letter_to: Some(own), ..door(&double, &keyset) };
+    let ask = |door: &Door<'_>, operation: Operation, script: &mut Script| {
+        administer(&wallet.tokens, &keyset, door, operation, KnownLog::Compare, script, Timestamp::now())
+    };
+    let email = || "user@example.org".to_owned();
+    for operation in [
+        Operation::Issue { email: email(), name: None, levels: None, valid_for_seconds: None },
+        Operation::Recover { email: email(), lost: false, valid_for_seconds: None },
+        Operation::Letter { letter: email() },
+    ] {
+        let mut script = Script::with(PIN);
+        let answer = ask(&door, operation, &mut script).unwrap().answer;
+        assert!(matches!(&answer, OpenedAnswer::Letter(text) if text.as_str() == "a letter"), "{answer:?}");
+        assert!(!format!("{answer:?}").contains("a letter"));
+        assert_eq!(script.asked, ["existing to sign the command and open its letter"]);
+    }
+}
+
+#[test]
+fn whose_connection_breaks_is_told_what_to_type() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let keyset = wallet.keyset("a");
+    let own = Certificate::from_der(&keyset.certificate_of(&keyset.encryption[0]).unwrap().der).unwrap();
+    let door = Door { letter_to: Some(own), breaks: true, ..door(&double, &keyset) };
+    let recover = Operation::Recover { email: "user@example.org".to_owned(), lost: false, valid_for_seconds: None };
+    let script = &mut Script::with(PIN);
+    let now = Timestamp::now();
+    let error = administer(&wallet.tokens, &keyset, &door, recover, KnownLog::Compare, script, now).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    let text = error.to_string();
+    assert!(text.contains("it is unknown whether the command was done"), "{text}");
+    assert!(text.contains("`tokenkeep admin letter user@example.org --letter-out FILE` fetches the letter"), "{text}");
 }
 
 const CONTINUED: Option<LogVerdict> = Some(LogVerdict::Continued);
@@ -117,7 +190,7 @@ fn the_checkpoint_is_kept_stated_and_compared() {
         let answered = administer(&wallet.tokens, &keyset, &door, Operation::List, known_log, script, Timestamp::now());
         assert_eq!((script.asked.len(), script.notices.len()), (1, 0));
         let Answered { answer, alarm } = answered.unwrap();
-        assert_eq!(answer, Answer::Users(Vec::new()), "the answer is given, alarm or none");
+        assert_eq!(answer, no_users(), "the answer is given, alarm or none");
         (door.known.take(), alarm.map(|alarm| alarm.finding))
     };
     assert_eq!(ask(KnownLog::Compare), (None, None));
@@ -157,7 +230,7 @@ fn an_answer_is_given_though_the_token_takes_nothing_more() {
         administer(&wallet.tokens, &keyset, door, Operation::List, KnownLog::Compare, script, Timestamp::now()).unwrap()
     };
     let mut script = Script::with(PIN);
-    assert_eq!(ask(&door, &mut script), Answered { answer: Answer::Users(Vec::new()), alarm: None });
+    assert_eq!(ask(&door, &mut script), Answered { answer: no_users(), alarm: None });
     assert!(matches!(&script.notices[..], [Notice::CheckpointNotKept { .. }]), "{:?}", script.notices);
     // Nothing was kept, and nothing is missed.
     let door = self::door(&double, &keyset);

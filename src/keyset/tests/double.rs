@@ -257,6 +257,10 @@ impl Carrier for Double {
         Ok(Vec::new())
     }
 
+    fn instance(&self) -> Result<Vec<u8>, CarrierError> {
+        Err(unreachable())
+    }
+
     fn statement(&self, _statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
         Err(unreachable())
     }

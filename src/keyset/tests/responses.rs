@@ -46,20 +46,19 @@ fn every_response_is_opened_with_one_pin() {
     };
     let mut script = Script::with(PIN);
     let opened = open(letter(&reader), &mut script).unwrap().answer;
-    assert!(matches!(&opened, Answer::Letter(text) if text.as_str() == "a letter"), "{opened:?}");
+    assert!(matches!(&opened, OpenedAnswer::Letter(text) if text.as_str() == "a letter"), "{opened:?}");
     assert_eq!(script.asked, ["existing to open the response"]);
     assert_eq!(open(letter(&reader), &mut Script::with("00000000")).unwrap_err().kind(), ErrorKind::Pin);
 
     for answer in [Answer::Users(Vec::new()), Answer::Refused("no".to_owned())] {
         let mut script = Script::with(PIN);
-        assert_eq!(open(answer.clone(), &mut script).unwrap(), Answered { answer: answer.clone(), alarm: None });
+        let expected = Answered { answer: OpenedAnswer::Other(answer.clone()), alarm: None };
+        assert_eq!(open(answer.clone(), &mut script).unwrap(), expected);
         assert_eq!(script.asked, ["existing to open the response"]);
         assert_eq!(open(answer, &mut Script::without(NoPin::Cancelled)).unwrap_err().kind(), ErrorKind::Pin);
     }
     let mut nobody = Script::without(NoPin::Cancelled);
-    // In clear there is none; to somebody else it is not this keyset's.
-    let clear = Answer::Letter("a letter".to_owned().into());
-    assert_eq!(open(clear, &mut nobody).unwrap_err().kind(), ErrorKind::NotVerified);
+    // To somebody else it is not this keyset's.
     let other = double.ca.issue("encryption", "Example, Other", &SoftwareKey::rsa());
     assert_eq!(open(letter(&other), &mut nobody).unwrap_err().kind(), ErrorKind::Refused);
     let garbage = Answer::EncryptedLetter(vec![0x30, 0]);

@@ -6,7 +6,9 @@ use super::*;
 
 fn statement(operation: Operation) -> Statement {
     let now = "2026-11-22T14:00:00Z".parse().unwrap();
-    Statement::new(Fingerprint::of(b"a CA certificate"), operation, [7; 16], now)
+    let reader = operation.brings_letter().then(|| Fingerprint::of(b"an encryption certificate"));
+    let instance = Instance::from_bytes([0xa5; 16]);
+    Statement::online(Fingerprint::of(b"a CA certificate"), instance, operation, [7; 16], now).encrypted_to(reader)
 }
 
 fn issue() -> Statement {
@@ -39,6 +41,8 @@ fn every_operation_comes_back() {
         Operation::Issue { email: email(), name: None, levels: None, valid_for_seconds: None },
         Operation::Recover { email: email(), lost: true, valid_for_seconds: None },
         Operation::Recover { email: email(), lost: false, valid_for_seconds: Some(60) },
+        Operation::Letter { letter: email() },
+        Operation::Letter { letter: "E123456789".to_owned() },
         Operation::List,
         Operation::Show { email: email() },
     ] {
@@ -48,20 +52,16 @@ fn every_operation_comes_back() {
 }
 
 #[test]
-fn what_the_signer_knows_of_the_log_is_in_version_2_and_in_no_other() {
+fn what_the_signer_knows_of_the_log_is_a_member() {
     let known_log = Some(LogPosition { sequence: 7, head: [0xab; 32] });
     let knowing = issue().knowing(known_log);
     let written = text(&knowing);
     assert_eq!(Statement::from_json(written.as_bytes()).unwrap(), knowing);
     let position = format!(r#""known_log":{{"sequence":7,"head":"{}"}}"#, "ab".repeat(32));
-    assert!(written.contains(&position) && written.contains(r#""version":2"#), "{written}");
-    assert!(text(&issue()).contains(r#""version":1"#) && !text(&issue()).contains("known_log"));
+    assert!(written.contains(&position) && !text(&issue()).contains("known_log"), "{written}");
 
-    refusal(&written.replace(r#""version":2"#, r#""version":1"#));
-    refusal(&text(&issue()).replace(r#""version":1"#, r#""version":2"#));
-    refusal(&written.replace(r#""version":2"#, r#""version":3"#));
     refusal(&written.replace(&position, &format!("{position},{position}")));
-    refusal(&written.replace(&position, r#""known_log":null"#));
+    refusal(&written.replace(&position, r#""known_log":{}"#));
     refusal(&written.replace(r#"{"sequence":7,"#, r#"{"sequence":7,"more":0,"#));
     refusal(&written.replace(r#"{"sequence":7,"#, "{"));
     refusal(&written.replace(&"ab".repeat(32), &"ab".repeat(31)));
@@ -69,10 +69,68 @@ fn what_the_signer_knows_of_the_log_is_in_version_2_and_in_no_other() {
 }
 
 #[test]
+fn what_is_sent_at_once_names_the_authoritys_run_and_a_file_does_not() {
+    let online = text(&issue());
+    let number = format!(r#","instance":"{}""#, "a5".repeat(16));
+    assert!(online.contains(&number), "{online}");
+    let file = Statement { instance: None, ..issue() };
+    assert_eq!(online.replace(&number, ""), text(&file));
+    assert_eq!(Statement::from_json(text(&file).as_bytes()).unwrap(), file);
+    for wrong in [r#","instance":"a5""#, r#","instance":null"#, r#","instance":7"#] {
+        refusal(&online.replace(&number, wrong));
+    }
+    refusal(&online.replace(&number, &format!("{number}{number}")));
+}
+
+#[test]
+fn a_letter_has_a_certificate_to_which_it_is_encrypted_and_nothing_else_has() {
+    let member = format!(r#","encryption_certificate":"{}""#, Fingerprint::of(b"an encryption certificate").to_hex());
+    for operation in [
+        issue().operation,
+        Operation::Recover { email: "user@example.org".to_owned(), lost: false, valid_for_seconds: None },
+        Operation::Letter { letter: "E123456789".to_owned() },
+    ] {
+        let written = text(&statement(operation));
+        assert!(written.contains(&member), "{written}");
+        assert!(refusal(&written.replace(&member, "")).contains("encryption_certificate"));
+    }
+    let list = text(&statement(Operation::List));
+    let with = list.replacen('}', &format!("}}{member}"), 1);
+    assert!(refusal(&with).contains("encryption_certificate"), "{with}");
+}
+
+#[test]
+fn older_versions_have_their_own_members_and_are_not_taken() {
+    let is_older = |json: &str| matches!(Statement::from_json(json.as_bytes()), Err(StatementError::Older));
+    let of_any_version = |json: &str| Statement::from_json_of_any_version(json.as_bytes());
+    let new = text(&Statement { instance: None, ..statement(Operation::List) });
+    let first = new.replace(r#""version":3"#, r#""version":1"#);
+    assert!(is_older(&first) && of_any_version(&first).is_ok());
+    let position = format!(r#","known_log":{{"sequence":7,"head":"{}"}}}}"#, "ab".repeat(32));
+    let second = format!("{}{position}", new.trim_end_matches('}')).replace(r#""version":3"#, r#""version":2"#);
+    assert!(is_older(&second) && of_any_version(&second).is_ok(), "{second}");
+    assert!(of_any_version(&first.replace(r#""version":1"#, r#""version":2"#)).is_err());
+    assert!(of_any_version(&second.replace(r#""version":2"#, r#""version":1"#)).is_err());
+    assert!(of_any_version(&text(&issue()).replace(r#""version":3"#, r#""version":1"#)).is_err());
+    assert!(of_any_version(&new.replace(r#""version":3"#, r#""version":4"#)).is_err());
+}
+
+#[test]
 fn the_members_are_those_that_are_documented() {
     let json: serde_json::Value = serde_json::from_str(&text(&issue())).unwrap();
     let members: Vec<&String> = json.as_object().unwrap().keys().collect();
-    let documented = ["arguments", "authority", "nonce", "not_after", "not_before", "operation", "target", "version"];
+    let documented = [
+        "arguments",
+        "authority",
+        "encryption_certificate",
+        "instance",
+        "nonce",
+        "not_after",
+        "not_before",
+        "operation",
+        "target",
+        "version",
+    ];
     assert_eq!(members, documented);
     assert_eq!(json["not_before"], "2026-11-22T13:57:00Z");
     assert_eq!(json["not_after"], "2026-11-22T14:10:00Z");
@@ -106,7 +164,8 @@ fn doubled_members_are_refused_each() {
 #[test]
 fn missing_members_are_refused_each() {
     let json: serde_json::Value = serde_json::from_str(&text(&issue())).unwrap();
-    for member in json.as_object().unwrap().keys() {
+    // Without the run's number it is another statement: one that goes as a file.
+    for member in json.as_object().unwrap().keys().filter(|member| *member != "instance") {
         let mut without = json.clone();
         without.as_object_mut().unwrap().remove(member);
         assert!(Statement::from_json(without.to_string().as_bytes()).is_err(), "{member}");
@@ -124,6 +183,11 @@ fn an_operation_takes_its_own_arguments_only() {
     refusal(&show.replace("\"arguments\":{}", "\"arguments\":{\"name\":\"x\"}"));
     refusal(&text(&issue()).replace("\"name\":", "\"lost\":true,\"name\":"));
     refusal(&text(&issue()).replace("\"issue\"", "\"recover\""));
+    let letter = text(&statement(Operation::Letter { letter: "E123456789".to_owned() }));
+    for wrong in ["", "E12 456789", "E12-456789", "user @example.org", &"E".repeat(255)] {
+        assert!(refusal(&letter.replace("E123456789", wrong)).contains("reference"), "{wrong}");
+    }
+    refusal(&letter.replace("\"arguments\":{}", "\"arguments\":{\"lost\":true}"));
 }
 
 #[test]
@@ -142,8 +206,8 @@ fn values_that_make_no_sense_are_refused() {
         ("86400", "\"86400\""),
         ("0707", "070"),
         ("2026-11-22T14:10:00Z", "tomorrow"),
-        ("\"version\":1", "\"version\":2"),
-        ("\"version\":1", "\"version\":1.0"),
+        ("\"version\":3", "\"version\":4"),
+        ("\"version\":3", "\"version\":3.0"),
     ] {
         assert!(json.contains(right), "{right}");
         refusal(&json.replacen(right, wrong, 1));

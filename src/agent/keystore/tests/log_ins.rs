@@ -153,6 +153,10 @@ impl Carrier for NoCarrier {
         panic!("nothing is sent")
     }
 
+    fn instance(&self) -> Result<Vec<u8>, CarrierError> {
+        panic!("nothing is sent")
+    }
+
     fn statement(&self, _statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
         panic!("nothing is sent")
     }
@@ -221,7 +225,7 @@ fn the_agents_prompter_asks_for_a_use_where_nobody_can_be_asked_at_the_command_a
     let delete = ActRequest::DeleteKeyset { keyset: choice(&home, "l") };
     let refused = act(&home, delete, &mut nobody_here()).unwrap_err().to_string();
     assert!(refused.contains("no terminal") && !refused.contains("agent"), "{refused}");
-    let purpose = Purpose::Statement { operation: "list".to_owned(), target: None };
+    let purpose = Purpose::Statement { operation: "list".to_owned(), target: None, opens_letter: false };
     let list = ActRequest::Administer {
         keyset: choice(&home, "h"),
         order: Order::List {},

@@ -1,0 +1,57 @@
+//! `letter`: the letter that an earlier statement ordered, once more, for the administrator who ordered it.
+//!
+//! A letter whose answer was lost on its way is good until somebody uses it, so it must be possible to have it without
+//! making another. Nobody but the one who ordered it gets it, whatever rows say: the letter's sealed record names the
+//! statement, and the statement proves its signer.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{TakenStatement, refuse};
+use crate::authority::rejection::Stop;
+use crate::authority::{Authority, audit};
+use crate::statement::Answer;
+use crate::store::{TemporaryKeyRecord, TemporaryKeyState};
+
+impl Authority {
+    pub(super) fn fetch_letter(&self, which: &str, taken: &TakenStatement, now: Timestamp) -> Result<Answer, Stop> {
+        let record = self.sealer.check_temporary_key(self.unused_letter(which, now)?)?;
+        if record.statement.is_none() {
+            return Err(refuse(format!("no administrator ordered the letter {}", record.reference)));
+        }
+        let (_, administrator) = self.order_of(&record)?;
+        if administrator.id != taken.administrator.id {
+            return Err(refuse(format!("another administrator ordered the letter {}", record.reference)));
+        }
+        let user = self.user_of(&record.user_id)?;
+        let detail = json!({
+            "reference": record.reference, "user": user.id, "by": administrator.id,
+            "statement": hex::encode(taken.statement.digest()),
+        });
+        let answer = taken.encrypted(&self.letter(&record, &user)?)?;
+        self.store.record(audit::entry(now, "letter.fetched", &detail))?;
+        tracing::info!(reference = %record.reference, email = %user.email, "letter fetched again");
+        Ok(answer)
+    }
+
+    /// The unused letter of this reference, or of this user (who has one at most).
+    fn unused_letter(&self, which: &str, now: Timestamp) -> Result<TemporaryKeyRecord, Stop> {
+        let is_good =
+            |record: &TemporaryKeyRecord| record.state == TemporaryKeyState::Unused && now < record.expires_at;
+        if which.contains('@') {
+            let user = self.known_user(which)?;
+            let unused = self.store.temporary_keys_of(&user.id)?.into_iter().rfind(is_good);
+            return unused.ok_or_else(|| {
+                refuse(format!("{} has no unused letter; `admin issue` or `admin recover` makes one", user.email))
+            });
+        }
+        let record = self.store.temporary_key(which)?;
+        let record =
+            record.ok_or_else(|| refuse(format!("there is no letter {which} here; `admin show` shows all")))?;
+        if is_good(&record) {
+            return Ok(record);
+        }
+        let state = if record.state == TemporaryKeyState::Unused { "expired" } else { record.state.as_str() };
+        Err(refuse(format!("the letter {which} is {state}; `admin issue` or `admin recover` makes a new one")))
+    }
+}

@@ -1,0 +1,62 @@
+//! To whom a letter is encrypted: the administrator who asks for it, by the certificate that their statement names.
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::{TakenStatement, comparable, refuse};
+use crate::authority::rejection::Stop;
+use crate::authority::{Authority, AuthorityError};
+use crate::letter::Letter;
+use crate::pki::{Certificate, Fingerprint, Purpose, path};
+use crate::smime::{self, Cipher};
+use crate::statement::{Answer, Statement};
+use crate::store::{CertificateKind, CertificateState, UserRecord};
+
+impl Authority {
+    /// The certificate to which the letter of this statement is encrypted; none if it brings no letter. Refused: one that is
+    /// not the signer's own, or not current.
+    pub(super) fn letter_reader(
+        &self,
+        statement: &Statement,
+        administrator: &UserRecord,
+        now: Timestamp,
+    ) -> Result<Option<Certificate>, Stop> {
+        let Some(named) = statement.encryption_certificate else { return Ok(None) };
+        match self.encryption_certificate(named, administrator, now)? {
+            Some(certificate) => Ok(Some(certificate)),
+            None => Err(refuse(
+                "the letter is to be encrypted to a certificate that is not a current encryption certificate of its \
+                 administrator; nothing was done; use the keyset that was enrolled last",
+            )),
+        }
+    }
+
+    /// The user's current encryption certificate of this fingerprint: the CA's own work for this very address, whatever
+    /// the rows say.
+    fn encryption_certificate(
+        &self,
+        named: Fingerprint,
+        user: &UserRecord,
+        now: Timestamp,
+    ) -> Result<Option<Certificate>, AuthorityError> {
+        let anchors = std::slice::from_ref(&self.ca);
+        let records = self.store.certificates_of_user(&user.id)?;
+        let current = records.into_iter().filter(|record| {
+            record.intent.kind == CertificateKind::Encryption && record.state == CertificateState::Current
+        });
+        Ok(current.filter_map(|record| Certificate::from_der(&record.certificate?).ok()).find(|certificate| {
+            certificate.fingerprint() == named
+                && certificate.emails().iter().any(|email| comparable(email) == user.email_key)
+                && path::verify(certificate, &[], anchors, Purpose::Encryption, now).is_ok()
+        }))
+    }
+}
+
+impl TakenStatement {
+    /// The letter as it may leave.
+    pub(super) fn encrypted(&self, letter: &Letter) -> Result<Answer, Stop> {
+        let reader = self.letter_reader.as_ref().ok_or_else(|| refuse("this command brings no letter"))?;
+        let text: Zeroizing<Vec<u8>> = Zeroizing::new(letter.to_text().as_bytes().to_vec());
+        Ok(Answer::EncryptedLetter(smime::encrypt(&text, std::slice::from_ref(reader), Cipher::default())?))
+    }
+}

@@ -1,0 +1,102 @@
+//! The authority's response to a command, whichever way it came: verified, its letter opened, its checkpoint judged.
+//!
+//! No letter is in clear in a response: it is encrypted to the keyset, and opened with the key that the response was asked
+//! for. What is not the authority's answer to this very statement never gets as far as the key.
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::pki::{Certificate, Fingerprint};
+use crate::smime::{EncryptedMessage, KeyOperation, Message, SmimeError};
+use crate::statement::{Answer, LogPosition, Response, SignedResponse, SignedStatement, StatementError};
+use crate::token::Ceremony;
+
+use super::checkpoint::{self, Answered, KnownLog, OpenedAnswer};
+use super::decrypt::{Way, key_of, open_with, way_of};
+use super::index::PrivateIndex;
+use super::{FoundKeyset, KeysetError, Person};
+
+/// A response whose signature and statement are right, and whose letter, if it has one, is for this keyset.
+pub(super) struct VerifiedResponse {
+    operation: &'static str,
+    authority: Fingerprint,
+    response: Response,
+    letter: Option<EncryptedLetter>,
+}
+
+impl VerifiedResponse {
+    /// Checks that `response` is this authority's and answers `statement`. `operation` is what is being done, for errors.
+    pub(super) fn read(
+        operation: &'static str,
+        response: Vec<u8>,
+        statement: &SignedStatement,
+        authority: &Certificate,
+        keyset: &FoundKeyset,
+        now: Timestamp,
+    ) -> Result<Self, KeysetError> {
+        let unverified = |error: StatementError| not_verified(operation, error.to_string());
+        let response =
+            SignedResponse::from_der(response).verify(authority, statement.digest(), now).map_err(unverified)?;
+        let letter = match &response.answer {
+            Answer::EncryptedLetter(encrypted) => Some(EncryptedLetter::read(operation, encrypted, keyset)?),
+            _ => None,
+        };
+        Ok(Self { operation, authority: authority.fingerprint(), response, letter })
+    }
+
+    /// Opens the letter, and judges and keeps the checkpoint by what the statement `stated` of the log.
+    pub(super) fn open(
+        self,
+        ceremony: &Ceremony,
+        index: &PrivateIndex,
+        stated: Option<LogPosition>,
+        known_log: KnownLog,
+        person: &mut dyn Person,
+    ) -> Result<Answered, KeysetError> {
+        let letter = self.letter.map(|letter| letter.open(self.operation, ceremony, index)).transpose()?;
+        let judged = checkpoint::judge(index.audit.as_ref(), stated, &self.response, self.authority, known_log);
+        let answer = letter.map_or(OpenedAnswer::Other(self.response.answer), OpenedAnswer::Letter);
+        Ok(checkpoint::answered(ceremony, index, answer, judged, person))
+    }
+}
+
+/// A letter that this keyset can open.
+struct EncryptedLetter {
+    message: EncryptedMessage,
+    way: Way,
+}
+
+impl EncryptedLetter {
+    fn read(operation: &'static str, encrypted: &[u8], keyset: &FoundKeyset) -> Result<Self, KeysetError> {
+        let unreadable = |error: SmimeError| not_verified(operation, error.to_string());
+        let message =
+            Message::read(encrypted).and_then(|message| EncryptedMessage::parse(&message)).map_err(unreadable)?;
+        let way = way_of(keyset.clone(), message.recipients()).ok_or_else(|| {
+            KeysetError::NotARecipient(format!(
+                "the letter is encrypted to another keyset than {}; name the one that signed the statement (--keyset)",
+                keyset.described()
+            ))
+        })?;
+        Ok(Self { message, way })
+    }
+
+    fn open(
+        &self,
+        operation: &'static str,
+        ceremony: &Ceremony,
+        index: &PrivateIndex,
+    ) -> Result<Zeroizing<String>, KeysetError> {
+        let key = key_of(ceremony, index, &self.way)?;
+        let opened = open_with(&self.way, &self.message, |operation| match operation {
+            KeyOperation::Decrypt { transport, ciphertext } => ceremony.decrypt(&key, transport, ciphertext),
+            KeyOperation::Agree { peer_public_key } => ceremony.agree(&key, peer_public_key),
+        })?;
+        let text =
+            std::str::from_utf8(&opened.content).map_err(|_| not_verified(operation, "its letter is not text"))?;
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+}
+
+fn not_verified(operation: &'static str, reason: impl Into<String>) -> KeysetError {
+    KeysetError::NotVerified { operation, reason: reason.into() }
+}
