@@ -102,8 +102,10 @@ fn a_statement_is_known_by_its_signers_key_and_its_content() {
     use sha2::{Digest as _, Sha256};
 
     let parties = Parties::new();
-    let (one, two) = (parties.signed(), parties.signed());
-    assert_ne!(one.as_der(), two.as_der(), "two signatures");
+    let later = now() + SignedDuration::from_secs(1);
+    let one = parties.signed();
+    let two = parties.statement().sign(&parties.key, &parties.certificate, later).unwrap();
+    assert_ne!(one.as_der(), two.as_der(), "two signatures, over other attributes");
     assert_eq!(one.digest(), two.digest(), "one statement");
     let key = parties.key.public_key_der();
     let content = parties.statement().to_json().unwrap();

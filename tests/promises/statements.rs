@@ -294,7 +294,7 @@ fn a_letter_over_the_network_is_its_administrators_alone() {
     // OpenSSL sees the same, and the administrator's keyset opens it.
     scene.story.machine.write("letter.p7m", &cms);
     let shown = ["cms", "-cmsout", "-print", "-inform", "DER", "-in", "letter.p7m"];
-    scene.story.machine.run("openssl", &shown, b"").ok().says("RecipientInfo").does_not_say("posted@example.org");
+    scene.story.machine.run("openssl", &shown, b"").ok().says("envelopedData").does_not_say("posted@example.org");
     let line = ["decrypt", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "letter.p7m", "--out", "-"];
     let opened = scene.story.tokenkeep(&line).ok().out();
     assert!(opened.contains(letter["reference"].as_str().unwrap()), "{opened}");
@@ -403,7 +403,7 @@ fn a_statement_says_each_thing_once_and_nothing_unknown() {
         (r#""name":"#, r#""administrator":true,"name":"#, "unknown field"),
         (r#""operation":"issue""#, r#""operation":"appoint""#, "not one that is known"),
         (r#""version":3"#, r#""version":4"#, "version"),
-        (r#","instance":"#, r#","instance":null,"instance":"#, "hexadecimal"),
+        (r#","instance":"#, r#","instance":null,"instance":"#, "invalid type"),
         (r#","encryption_certificate":"#, r#","encryption":"#, "unknown field"),
     ];
     let mut contents: Vec<Content> = Vec::new();
