@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::{LONGEST_LETTER, Letter, LetterError};
+use super::{LONGEST_LETTER, Letter, LetterError, other_form};
 
 impl Letter {
     /// Writes the letter's text to a new file with mode 0600 and has it on the disk before it returns.
@@ -56,7 +56,7 @@ impl Letter {
         if bytes.len() > LONGEST_LETTER {
             return Err(LetterError::TooLong);
         }
-        Self::parse(std::str::from_utf8(&bytes).map_err(|_| LetterError::NotText)?)
+        Self::parse(other_form::text_of(&bytes)?)
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_is_no_text_or_too_long_is_refused() {
-        assert!(matches!(Letter::read(&b"\xff\xfe"[..], "here"), Err(LetterError::NotText)));
+        assert!(matches!(Letter::read(&b"J\xfcrgen"[..], "here"), Err(LetterError::NotText)));
         assert!(matches!(Letter::read(std::io::repeat(b' '), "here"), Err(LetterError::TooLong)));
         assert!(matches!(Letter::read(&b""[..], "here"), Err(LetterError::Missing { .. })));
     }

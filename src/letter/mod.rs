@@ -8,6 +8,7 @@
 
 mod base32;
 mod file;
+mod other_form;
 mod reference;
 mod temporary_key;
 mod text;
@@ -83,8 +84,16 @@ pub enum LetterError {
     #[error("cannot read the letter: it is longer than {LONGEST_LETTER} bytes, so it is no letter")]
     TooLong,
     /// It is not text.
-    #[error("cannot read the letter: it is not UTF-8 text")]
+    #[error("cannot read the letter: it is not UTF-8 text; save it again as plain text in UTF-8")]
     NotText,
+    /// It is a letter, but not as it was written.
+    #[error("cannot read the letter: it is {found}; {remedy}")]
+    OtherForm {
+        /// What it is.
+        found: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// The file cannot be read.
     #[error("cannot read the letter from {place}: {source}")]
     Read {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{Letter, LetterError, Purpose, Reference, TemporaryKey};
+use super::{Letter, LetterError, Purpose, Reference, TemporaryKey, other_form};
 use crate::token::SecurityLevel;
 
 /// The most bytes a letter has: one is about 1,200, and a mail around it may be longer.
@@ -69,11 +69,20 @@ impl Letter {
     ///
     /// # Errors
     /// [`LetterError::Missing`], [`LetterError::Twice`] or [`LetterError::Field`], naming the field;
-    /// [`LetterError::TooLong`].
+    /// [`LetterError::OtherForm`], where it is a letter that was reflowed or encoded; [`LetterError::TooLong`].
     pub fn parse(text: &str) -> Result<Self, LetterError> {
         if text.len() > LONGEST_LETTER {
             return Err(LetterError::TooLong);
         }
+        Self::parse_fields(text).map_err(|error| match error {
+            LetterError::Missing { .. } | LetterError::Field { .. } => {
+                other_form::of_text(text, &FIELDS).unwrap_or(error)
+            }
+            error => error,
+        })
+    }
+
+    fn parse_fields(text: &str) -> Result<Self, LetterError> {
         let fields = Fields::find(text)?;
         let reference = fields.get(REFERENCE)?;
         let temporary_key = fields.get(TEMPORARY_KEY)?;

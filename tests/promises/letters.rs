@@ -323,3 +323,31 @@ fn the_office_lists_whom_it_wrote_to() {
     let list = Office::get().admin(&["list"]).ok().says(&somebody.email);
     list.does_not_say(&key).does_not_say(&key.replace('-', ""));
 }
+
+#[test]
+fn what_is_not_known_of_a_letter_is_not_said() {
+    let somebody = Somebody::enrolled();
+    // It is used up, and nobody asks the authority while there is no PIN.
+    let refused = somebody.re_enroll("first.letter", "no-such-file", &[]).fails_with(4);
+    refused.does_not_say("still good").says("not used up by this");
+    somebody.tokenkeep(&["enroll", "--letter", "first.letter", "--new-token"]).fails_with(5).does_not_say("still good");
+}
+
+#[test]
+fn a_letter_in_another_form_is_refused_with_what_to_do() {
+    let somebody = Somebody::new();
+    somebody.issue("the.letter");
+    let text = somebody.machine.read_text("the.letter");
+    let utf_16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let base64 = somebody.machine.run("base64", &["the.letter"], b"").ok().out();
+    for (form, bytes, what) in [
+        ("utf-16", [b"\xff\xfe".to_vec(), utf_16].concat(), "UTF-8"),
+        ("base64", base64.into_bytes(), "base64 -d"),
+        ("one line", text.replace('\n', " ").into_bytes(), "a line of its own"),
+    ] {
+        somebody.machine.write(form, bytes);
+        let refused = somebody.enroll_new(form, "default").fails_with(2).says(what);
+        refused.does_not_say(&field(&text, "Temporary key"));
+    }
+    assert!(somebody.machine.listed_tokens().is_empty());
+}

@@ -46,18 +46,18 @@ pub fn enroll(
         Ok(place) => place,
         Err(error) => {
             let reason = NotEnrolledReason::Refused(error);
-            return Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment: false, reason }));
+            return Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment: false, resumed: false, reason }));
         }
     };
-    let reenrollment = place.reenrolls();
+    let (reenrollment, resumed) = (place.reenrolls(), place.is_resumed());
     // What was begun in time goes on: the authority alone knows how far it had got.
-    if !place.is_resumed() && now >= letter.expires {
+    if !resumed && now >= letter.expires {
         let reason = NotEnrolledReason::Expired { good_until: letter.expires, now };
-        return Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, reason }));
+        return Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, resumed, reason }));
     }
     match (run::Act { tokens, carrier, letter, options, person, now }).run(place) {
         Ok(enrolled) => Ok(Enrollment::Enrolled(Box::new(enrolled))),
-        Err(Stop::Ended(reason)) => Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, reason })),
+        Err(Stop::Ended(reason)) => Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, resumed, reason })),
         Err(Stop::Fault(error)) => Err(error),
     }
 }
@@ -119,6 +119,8 @@ pub struct Enrolled {
 pub struct NotEnrolled {
     /// was it to be re-enrolled?
     pub reenrollment: bool,
+    /// was an enrollment to go on that had been cut off?
+    pub resumed: bool,
     /// why not
     pub reason: NotEnrolledReason,
 }
@@ -127,7 +129,7 @@ pub struct NotEnrolled {
 #[derive(Debug, thiserror::Error)]
 pub enum NotEnrolledReason {
     /// A rule was against it; nothing was made.
-    #[error("{0}; nothing was sent or made, and the temporary key is still good")]
+    #[error("{0}")]
     Refused(KeysetError),
     /// The date in the letter has passed, by this machine's clock; nobody was asked for anything.
     #[error(
@@ -142,10 +144,10 @@ pub enum NotEnrolledReason {
         now: Timestamp,
     },
     /// No PIN, a cancelled prompt, a wrong or locked PIN; nothing was sent.
-    #[error("{0}; nothing was sent, and the temporary key is still good")]
+    #[error("{0}")]
     Pin(KeysetError),
     /// The authority did not answer when it was asked about the letter; nothing was made.
-    #[error("{0}; nothing was made, and the temporary key is still good")]
+    #[error("{0}")]
     Unreachable(KeysetError),
     /// The authority did not answer the request or the confirmation; the same command goes on where this one stopped.
     #[error("{0}; type the same command with the same letter again to go on")]
@@ -160,6 +162,19 @@ pub enum NotEnrolledReason {
 }
 
 impl NotEnrolled {
+    /// What has not happened. Whether the temporary key is good the authority alone knows, and it was not asked, or not
+    /// reached; what was begun earlier may have claimed it.
+    fn untouched(&self) -> &'static str {
+        match (&self.reason, self.resumed) {
+            (_, true) => "; nothing was changed now, and the same command with the same letter goes on",
+            (NotEnrolledReason::Refused(_), false) => {
+                "; nothing was sent or made, so the temporary key is not used up by this"
+            }
+            (NotEnrolledReason::Pin(_), false) => "; nothing was sent, so the temporary key is not used up by this",
+            (_, false) => "; nothing was made, and the temporary key is not used up by this",
+        }
+    }
+
     /// Which of the program's ends this leads to.
     pub fn kind(&self) -> ErrorKind {
         match &self.reason {
@@ -177,7 +192,14 @@ impl NotEnrolled {
 impl fmt::Display for NotEnrolled {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.reenrollment { "not re-enrolled" } else { "not enrolled" };
-        write!(formatter, "{what}: {}", self.reason)
+        write!(formatter, "{what}: {}", self.reason)?;
+        let untouched = match &self.reason {
+            NotEnrolledReason::Refused(_) | NotEnrolledReason::Pin(_) | NotEnrolledReason::Unreachable(_) => {
+                self.untouched()
+            }
+            _ => "",
+        };
+        formatter.write_str(untouched)
     }
 }
 

@@ -56,6 +56,38 @@ fn survives_what_mail_programs_do() {
 }
 
 #[test]
+fn a_letter_in_another_form_is_refused_with_what_to_do() {
+    use base64::Engine as _;
+    let text = example().to_text();
+    let joined = text.replace('\n', " ");
+    let reflowed = text
+        .replace("\nE-mail:", " E-mail:")
+        .replace("\nReference:", " Reference:")
+        .replace("\nAuthority:", " Authority:");
+    let base64 = base64::engine::general_purpose::STANDARD.encode(text.as_bytes());
+    let wrapped: Vec<_> = base64.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let mail = format!("Subject: letter\nContent-Transfer-Encoding: base64\n\n{}\n", wrapped.join("\n"));
+    let html = format!(
+        "<html><body>{}</body></html>",
+        text.replace('\n', "<br>\n").replace("Reference:", "<b>Reference</b>:")
+    );
+    for (changed, word) in
+        [(joined, "joined"), (reflowed, "joined"), (base64, "base64"), (mail, "base64"), (html, "HTML")]
+    {
+        let error = Letter::parse(&changed).unwrap_err();
+        assert!(matches!(error, LetterError::OtherForm { .. }), "{error}: {changed}");
+        let told = error.to_string();
+        assert!(told.contains(word) && told.contains("; "), "{told}");
+        assert!(!told.contains(&*example().temporary_key.grouped()), "{told}");
+    }
+    let utf_16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for bytes in [utf_16.clone(), [b"\xff\xfe".to_vec(), utf_16].concat()] {
+        let error = Letter::read(bytes.as_slice(), "here").unwrap_err();
+        assert!(error.to_string().contains("UTF-16") && error.to_string().contains("UTF-8"), "{error}");
+    }
+}
+
+#[test]
 fn the_fingerprint_may_be_wrapped_anywhere() {
     let text = example().to_text();
     let joined = text.replace("\n                  ", " ");

@@ -1,0 +1,61 @@
+//! What a mail program or an editor has made of a letter, where it is no longer the text that was written: told with what to
+//! do, never guessed, since a letter holds a secret and decides whose keys are made.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::LetterError;
+
+/// The letter's bytes as text.
+pub(super) fn text_of(bytes: &[u8]) -> Result<&str, LetterError> {
+    let zeros: usize = bytes.iter().map(|byte| usize::from(*byte == 0)).sum();
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || zeros > bytes.len() / 4 {
+        return Err(LetterError::OtherForm {
+            found: "UTF-16 text",
+            remedy: "save it as UTF-8 (in an editor: Save As, encoding UTF-8), or `iconv -f UTF-16 -t UTF-8`",
+        });
+    }
+    std::str::from_utf8(bytes).map_err(|_| LetterError::NotText)
+}
+
+/// What the text is, if it is a letter in another form. `fields` are the names that stand before a colon in each letter.
+pub(super) fn of_text(text: &str, fields: &[&str]) -> Option<LetterError> {
+    if has_lines_joined(text, fields) {
+        return Some(LetterError::OtherForm {
+            found: "a letter whose lines were joined",
+            remedy: "begin a line of its own with each field again (\"User:\", \"E-mail:\", ...), or ask for the letter as an \
+                     attached file",
+        });
+    }
+    if is_base64(text, fields) {
+        return Some(LetterError::OtherForm {
+            found: "base64, as mails are encoded on their way",
+            remedy: "save the letter from the mail program as text or as an attachment, or `base64 -d`",
+        });
+    }
+    let lower = text.to_ascii_lowercase();
+    let is_html = ["<html", "<br", "<div", "<p>"].iter().any(|tag| lower.contains(tag));
+    is_html.then_some(LetterError::OtherForm { found: "HTML", remedy: "save the letter as plain text" })
+}
+
+/// Do several fields stand behind others in one line?
+fn has_lines_joined(text: &str, fields: &[&str]) -> bool {
+    let behind_another = |line: &str| {
+        let names = fields.iter().filter(|name| line.match_indices(&format!("{name}:")).any(|(at, _)| at > 0));
+        names.count()
+    };
+    text.lines().map(behind_another).max().unwrap_or_default() >= 2
+}
+
+/// Is there a block of base64 that holds a letter?
+fn is_base64(text: &str, fields: &[&str]) -> bool {
+    let is_part = |line: &&str| {
+        let line = line.trim();
+        !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
+    };
+    let block: Zeroizing<String> = Zeroizing::new(text.lines().filter(is_part).map(str::trim).collect());
+    let Ok(decoded) = STANDARD.decode(block.as_bytes()).map(Zeroizing::new) else { return false };
+    let decoded = String::from_utf8_lossy(&decoded);
+    fields.iter().filter(|name| decoded.contains(&format!("{name}:"))).count() >= 2
+}
