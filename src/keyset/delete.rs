@@ -26,7 +26,7 @@ pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) ->
     let operation = "delete the keyset";
     let unlock = unlock(tokens, keyset, operation, person)?;
     let token = unlock.ceremony();
-    let (indexes, _) = index::private_indexes(&token)?;
+    let (indexes, unreadable) = index::private_indexes(&token)?;
     let (own, others): (Vec<_>, Vec<_>) = indexes.into_iter().partition(|index| index.keyset.name == keyset.name);
 
     for private in &own {
@@ -36,6 +36,12 @@ pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) ->
     let mut doomed: BTreeSet<Hex> = own.iter().flat_map(objects_of).collect();
     for other in others.iter().flat_map(objects_of) {
         doomed.remove(&other);
+    }
+    // What cannot be read here may be a keyset that needs the authority's certificate, too.
+    if !unreadable.is_empty() {
+        for keys in own.iter().filter_map(|index| index.keyset.keys.as_ref()) {
+            doomed.remove(&keys.authority);
+        }
     }
     let deleted = remove(&token, &doomed)?;
     crash_point::reached("keyset.deleted_objects");

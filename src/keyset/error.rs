@@ -115,6 +115,22 @@ pub enum KeysetError {
         /// what is wrong
         reason: String,
     },
+    /// A newer tokenkeep wrote the keyset's record.
+    #[error(
+        "cannot use the keyset {keyset:?} on {token}: a newer tokenkeep wrote its record (version {version}; tokenkeep {} \
+         reads up to {reads}); upgrade tokenkeep on this machine",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// the keyset's name
+        keyset: String,
+        /// the token's label and serial number
+        token: String,
+        /// the record's version
+        version: u32,
+        /// the newest version that this program reads
+        reads: u32,
+    },
     /// A message, certificate or statement could not be made or read.
     #[error("cannot {operation}: {reason}")]
     Message {
@@ -176,6 +192,7 @@ impl KeysetError {
             | Self::Ambiguous { .. }
             | Self::Authoritys { .. }
             | Self::NotARecipient(_)
+            | Self::Newer { .. }
             | Self::Refused(_) => ErrorKind::Refused,
             Self::NotVerified { .. } => ErrorKind::NotVerified,
             Self::OutcomeUnknown { source, .. } => source.kind(),

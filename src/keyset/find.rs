@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::pki::Fingerprint;
 use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo};
 
-use super::index::{self, Hex, PublicIndex, Unreadable};
+use super::index::{self, Hex, PublicIndex};
 use super::kept::Kept;
 use super::{AuthorityAddress, Elsewhere, KeysetError};
 
@@ -361,10 +361,9 @@ pub(super) fn keysets_of(token: &Token, info: &TokenInfo) -> Result<Seen<FoundKe
     let (indexes, unreadable) = index::public_indexes(token)?;
     let certificates = if indexes.is_empty() { Vec::new() } else { token.certificates()? };
     let place = info.name().to_string();
-    let trouble = unreadable.into_iter().map(|Unreadable { keyset, reason }| TokenTrouble {
-        place: place.clone(),
-        error: KeysetError::Damaged { keyset, token: place.clone(), reason },
-    });
+    let trouble = unreadable
+        .into_iter()
+        .map(|unreadable| TokenTrouble { place: place.clone(), error: unreadable.into_error(&place) });
     let found = indexes.into_iter().map(|index| FoundKeyset::from_index(index, info, &certificates));
     Ok((found.collect(), trouble.collect()))
 }

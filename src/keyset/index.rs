@@ -204,7 +204,27 @@ pub(super) struct Unreadable {
     /// Its label: the keyset's name.
     pub keyset: String,
     /// Why not.
-    pub reason: String,
+    pub reason: Unread,
+}
+
+/// Why an index cannot be read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// A newer program wrote it.
+    Newer { version: u32 },
+    /// It is damaged, or none.
+    Damaged { reason: String },
+}
+
+impl Unreadable {
+    /// The same as an error; `token` is the token's label and serial number.
+    pub fn into_error(self, token: &str) -> KeysetError {
+        let (keyset, token) = (self.keyset, token.to_owned());
+        match self.reason {
+            Unread::Newer { version } => KeysetError::Newer { keyset, token, version, reads: VERSION },
+            Unread::Damaged { reason } => KeysetError::Damaged { keyset, token, reason },
+        }
+    }
 }
 
 /// All public indexes on the token, the later one of each name, and the labels of those that cannot be read, with why.
@@ -223,10 +243,8 @@ pub(super) fn public_indexes(token: &Token) -> Result<Indexes<PublicIndex>, Keys
 /// The private index of this name; the token must be unlocked. `None` when there is none.
 pub(super) fn private_index(token: &Token, name: &KeysetName) -> Result<Option<PrivateIndex>, KeysetError> {
     let (found, unreadable) = private_indexes(token)?;
-    if let Some(Unreadable { reason, .. }) =
-        unreadable.into_iter().find(|unreadable| unreadable.keyset == name.as_str())
-    {
-        return Err(KeysetError::Damaged { keyset: name.to_string(), token: token.info().name().to_string(), reason });
+    if let Some(unreadable) = unreadable.into_iter().find(|unreadable| unreadable.keyset == name.as_str()) {
+        return Err(unreadable.into_error(&token.info().name().to_string()));
     }
     Ok(found.into_iter().find(|index| index.keyset.name == *name))
 }
@@ -275,7 +293,7 @@ fn latest<T: DeserializeOwned>(objects: Vec<DataObject>, revision: impl Fn(&T) -
     (found, unreadable)
 }
 
-fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unread> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -283,14 +301,15 @@ fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
     // SoftHSM gives values as they are; some cards pad them with zeros.
     let end = value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let value = value.get(..end).unwrap_or_default();
-    let version =
-        serde_json::from_slice::<Version>(value).map_err(|error| format!("its index cannot be read: {error}"))?.version;
-    if version != VERSION {
-        return Err(format!(
-            "its index has the form {version}, and this program reads {VERSION}; use a newer tokenkeep"
-        ));
+    let damaged = |error: serde_json::Error| Unread::Damaged { reason: format!("its index cannot be read: {error}") };
+    let version = serde_json::from_slice::<Version>(value).map_err(damaged)?.version;
+    if version > VERSION {
+        return Err(Unread::Newer { version });
     }
-    serde_json::from_slice(value).map_err(|error| format!("its index cannot be read: {error}"))
+    if version < VERSION {
+        return Err(Unread::Damaged { reason: format!("its index has the version {version}, which there never was") });
+    }
+    serde_json::from_slice(value).map_err(damaged)
 }
 
 /// Bytes that are hexadecimal in JSON.

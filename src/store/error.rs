@@ -30,7 +30,22 @@ pub enum StoreError {
         /// What SQLite says, or which record does not parse.
         reason: String,
     },
-    /// The schema is newer than this program or its migration failed.
+    /// A newer tokenkeep wrote the database last.
+    #[error(
+        "cannot use the database {}: a newer tokenkeep wrote it (version {version}; tokenkeep {} reads up to {reads}); upgrade \
+         tokenkeep on this machine, or restore a backup from before the upgrade",
+        path.display(),
+        env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// The database's version.
+        version: i64,
+        /// The newest version that this program reads.
+        reads: i64,
+    },
+    /// The migration to this program's schema failed.
     #[error("cannot bring the database {} to this version's form: {reason}; run the version of tokenkeep that wrote it last, or a newer one", path.display())]
     Migration {
         /// The database file.
@@ -87,6 +102,7 @@ mod tests {
     fn every_error_says_the_next_step() {
         let path = || PathBuf::from("/state/authority.db");
         for error in [
+            StoreError::Newer { path: path(), version: 9, reads: 1 },
             StoreError::Migration { path: path(), reason: "it is newer".into() },
             StoreError::Database { path: path(), source: sqlx::Error::PoolClosed },
             StoreError::Conflict("add the user"),

@@ -113,12 +113,27 @@ impl Database {
 
     fn migrate(&mut self) -> Result<(), StoreError> {
         let migrator = sqlx::migrate!("./migrations");
+        let reads = migrator.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let version = self.version()?;
+        if version > reads {
+            return Err(StoreError::Newer { path: self.path.clone(), version, reads });
+        }
         self.runtime.block_on(migrator.run(&mut self.connection)).map_err(|error| match error {
             sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
                 StoreError::from_sqlx(&self.path, error)
             }
             other => StoreError::Migration { path: self.path.clone(), reason: other.to_string() },
         })
+    }
+
+    /// The number of the newest migration that was done; 0 in a new database.
+    fn version(&mut self) -> Result<i64, StoreError> {
+        let table = sqlx::query("SELECT name FROM sqlite_schema WHERE name = '_sqlx_migrations'");
+        if self.one(table, |row| row.get::<String>("name"))?.is_none() {
+            return Ok(0);
+        }
+        let newest = sqlx::query("SELECT COALESCE(MAX(version), 0) AS version FROM _sqlx_migrations");
+        Ok(self.one(newest, |row| row.get::<i64>("version"))?.unwrap_or_default())
     }
 
     /// A read-only file would be noticed only at the first change, in the middle of somebody's enrollment.

@@ -62,6 +62,12 @@ pub(super) fn choose(tokens: &Tokens, letter: &Letter, options: &EnrollOptions) 
         }
         None => (None, tokens.keysets_and(Some(&options.keyset))?),
     };
+    let (newer, trouble): (Vec<_>, Vec<_>) = trouble.into_iter().partition(
+        |trouble| matches!(&trouble.error, KeysetError::Newer { keyset, .. } if *keyset == options.keyset.as_str()),
+    );
+    if let Some(newer) = newer.into_iter().next() {
+        return Err(newer.error);
+    }
     let (same_name, others): (Vec<_>, Vec<_>) = keysets.into_iter().partition(|keyset| keyset.name == options.keyset);
 
     let begun_with_letter = |keyset: &&FoundKeyset| keyset.pending_reference() == Some(letter.reference.as_str());

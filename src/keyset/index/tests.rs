@@ -115,10 +115,11 @@ fn what_cannot_be_read_is_named_and_says_why() {
         ("", "cannot be read"),
         ("[]", "cannot be read"),
     ] {
-        let (found, unreadable) =
+        let (found, mut unreadable) =
             latest::<PrivateIndex>(vec![object("default", value.as_bytes())], |index| index.revision);
         assert!(found.is_empty());
-        assert!(unreadable[0].reason.contains(why), "{}", unreadable[0].reason);
+        let told = unreadable.remove(0).into_error("token").to_string();
+        assert!(told.contains(why), "{told}");
     }
 }
 

@@ -1,0 +1,71 @@
+//! What a newer tokenkeep wrote is refused in words by an older one, before a PIN is asked for, and stays as it is.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokenkeep::token::{Module, Pin};
+
+use crate::support::authority::Authority;
+use crate::support::intruder::Order;
+use crate::support::machine::Machine;
+use crate::support::office::Somebody;
+
+const APPLICATION: &str = "tokenkeep keyset";
+
+#[test]
+fn a_keysets_record_of_a_newer_version_is_refused_in_words() {
+    const TEST: &str = "newer_versions::a_keysets_record_of_a_newer_version_is_refused_in_words";
+    let acted = Order::carried_out(|order| {
+        let module = Module::load(Path::new(&order.module)).unwrap();
+        let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
+        let ceremony = module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap().ceremony();
+        for private in [false, true] {
+            let data = ceremony.data_objects(APPLICATION, private).unwrap().remove(0);
+            let mut record: Value = serde_json::from_slice(&data.value).unwrap();
+            record["version"] = json!(2);
+            record["something new"] = json!(true);
+            ceremony.put_data(APPLICATION, &data.label, record.to_string().as_bytes(), private).unwrap();
+        }
+        json!({})
+    });
+    if acted {
+        return;
+    }
+    let somebody = Somebody::enrolled();
+    somebody.issue("again.letter");
+    somebody.machine.order(TEST, "default", Somebody::PIN, &json!({}));
+    let before = somebody.machine.inventory(&[("default", Somebody::PIN)]);
+    somebody.machine.write("message.txt", "a message\n");
+    let wire = somebody.wire();
+    let url = wire.url();
+    let nobody = ["--pin-source", "file:no-such-file"];
+    let told = |arguments: &[&str], code: i32| {
+        let output = somebody.tokenkeep(arguments).fails_with(code);
+        output.says("newer tokenkeep").says("version 2").says("reads up to 1").says("upgrade");
+    };
+    told(&[&["sign", "message.txt", "--keyset", "default"], &nobody[..]].concat(), 3);
+    told(&[&["sign", "message.txt"], &nobody[..]].concat(), 3);
+    let enroll = ["enroll", "--letter", "again.letter", "--keyset", "default", "--authority", &url];
+    told(&[&enroll[..], &nobody].concat(), 5);
+    told(&[&enroll[..], &["--new-token", "--new-pin-source", "file:no-such-file"]].concat(), 5);
+    told(&[&enroll[..], &["--token", "default"], &nobody].concat(), 5);
+    somebody.tokenkeep(&["keysets"]).ok().says("newer tokenkeep");
+    assert!(wire.exchanges().is_empty(), "something was sent");
+    assert_eq!(somebody.machine.inventory(&[("default", Somebody::PIN)]), before);
+    assert!(!somebody.machine.listed_token("default").count_is_low(), "a PIN was tried");
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_in_words() {
+    const DATABASE: &str = "state/tokenkeep/authority/authority.db";
+    let machine = Machine::new();
+    let _authority = Authority::init(&machine);
+    let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+               VALUES (9001, 'of the future', 1, x'00', 0)";
+    machine.run("sqlite3", &["-bail", DATABASE, sql], b"").ok();
+    let before = machine.read(DATABASE);
+    let serve = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
+    let refused = machine.tokenkeep(&serve).fails_with(1).says("newer tokenkeep").says("version 9001");
+    refused.says("upgrade").says(DATABASE).does_not_say("migration");
+    assert_eq!(machine.read(DATABASE), before);
+}
