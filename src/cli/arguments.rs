@@ -71,7 +71,8 @@ impl Files {
 /// Which keyset is meant.
 #[derive(Debug, Args)]
 pub struct WhichKeyset {
-    /// The keyset [default: the only one; else $TOKENKEEP_KEYSET; else agent.toml]
+    /// The keyset [default: the only one; else $TOKENKEEP_KEYSET; else agent.toml; else the newest, where all are one
+    /// person's at one authority]
     #[arg(long, value_name = "NAME")]
     pub keyset: Option<KeysetName>,
     /// Its token: PKCS#11 URI, serial number or label

@@ -280,7 +280,7 @@ impl ModuleFiles {
 
 fn no_module() -> Failure {
     Failure::absent("cannot find a PKCS#11 module")
-        .with_remedy("install SoftHSM (./softhsm-setup.sh does it), or name a module with --module or in agent.toml")
+        .with_remedy("install SoftHSM (Debian: apt install softhsm2), or name a module with --module or in agent.toml")
 }
 
 #[cfg(test)]
@@ -410,6 +410,6 @@ mod tests {
     fn no_module_at_all_gets_a_remedy() {
         let places = ModulePlaces { registered: Vec::new(), libraries: Vec::new(), softhsm: Vec::new() };
         let failure = ModuleFiles::find(&[], &AgentConfiguration::default(), &places).load(|_| {}).unwrap_err();
-        assert!(failure.remedy.unwrap().contains("softhsm-setup.sh"));
+        assert!(failure.remedy.unwrap().contains("softhsm2"));
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 
 use serde::{Serialize, Serializer};
 
+use super::progress;
 use crate::agent::BrokerError;
 use crate::agent::client::ClientError;
 use crate::authority::{AuthorityError, ConfigurationError};
@@ -78,6 +79,7 @@ impl Exit {
 /// Ends the process, now. What modules registered for its orderly end is not run: it clears up what threads may still be
 /// using (a module that is asked, a service's last request), and has ended programs that were done with a crash.
 pub fn end(exit: Exit) -> ! {
+    progress::clear();
     // Nobody is left to tell when this fails.
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();

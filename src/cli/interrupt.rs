@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::exit::{self, Exit, Failure};
-use super::output;
+use super::{output, progress};
 
 /// How long the program may go on after Ctrl-C before it is ended.
 const GRACE: Duration = Duration::from_millis(400);
@@ -51,6 +51,7 @@ pub fn leave_to_caller() {
 
 fn end() -> ! {
     output::discard_unfinished();
+    progress::clear();
     if let (Ok(terminal), Ok(saved)) = (File::options().write(true).open("/dev/tty"), TERMINAL.lock())
         && let Some(saved) = saved.as_ref()
     {

@@ -56,7 +56,8 @@ pub struct Forget {
 /// What the command line says of `keyset show`.
 #[derive(Debug, clap::Args)]
 pub struct Show {
-    /// The keyset [default: the only one; else $TOKENKEEP_KEYSET; else agent.toml]
+    /// The keyset [default: the only one; else $TOKENKEEP_KEYSET; else agent.toml; else the newest, where all are one
+    /// person's at one authority]
     #[arg(conflicts_with = "keyset")]
     name: Option<KeysetName>,
     /// The same as NAME
@@ -114,11 +115,11 @@ pub fn list(arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit
                 standing(&keyset.standing) + if is_hidden(keyset) { "; hidden" } else { "" },
                 keyset.encryption.len().to_string(),
                 keyset.authority.name.clone(),
-                keyset.token.name().to_string(),
+                format!("{} {}", keyset.token.label, keyset.token.serial),
             ]
         })
         .collect();
-    let headings = ["keyset", "level", "standing", "encryption keys", "authority", "on"];
+    let headings = ["keyset", "level", "standing", "keys", "authority", "token, serial"];
     let value: Vec<_> =
         keysets.iter().map(|keyset| with_member(summary(keyset), "hidden", is_hidden(keyset).into())).collect();
     around.screen.table(&headings, rows, "No keyset is present.", &value)

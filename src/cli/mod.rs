@@ -87,12 +87,12 @@ enum Command {
     Pin(pin::Command),
     /// Sign and verify for git, which calls it like gpgsm (gpg.format=x509)
     GitSign(git_sign::Arguments),
-    /// List, show and delete keysets
+    /// List, show, hide and delete keysets
     #[command(subcommand)]
     Keyset(keyset::Command),
     /// List keysets (the same as `keyset list`)
     Keysets(keyset::ListArguments),
-    /// List tokens
+    /// List tokens, erase a soft token
     #[command(subcommand)]
     Token(token::Command),
     /// List tokens (the same as `token list`)
@@ -189,9 +189,8 @@ fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
         Command::Pin(command) => pin::run(command, &around),
         Command::Keyset(command) => keyset::run(command, &around),
         Command::Keysets(arguments) => keyset::list(&arguments, &around),
-        Command::Token(token::Command::List(arguments)) | Command::Tokens(arguments) => {
-            token::list(&arguments, &around)
-        }
+        Command::Token(command) => token::run(command, &around),
+        Command::Tokens(arguments) => token::list(&arguments, &around),
         Command::Agent(arguments) => agent::run(&arguments, &around),
         Command::AgentWorker(modules) => agent::run_worker(&modules, &around),
         Command::Doctor(arguments) => doctor::run(&arguments, &around),

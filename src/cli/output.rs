@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::exit::Failure;
+use super::progress;
 
 /// Files that are being written now, and directories in use now: removed when the program is interrupted.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -78,6 +79,7 @@ pub fn check_new(path: &Path) -> Result<(), Failure> {
 
 /// Writes all bytes to a file, or to stdout for `-` or nothing.
 pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), Failure> {
+    progress::clear();
     let Some(path) = to_file(file) else {
         return to_stdout(bytes, content);
     };

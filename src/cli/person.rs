@@ -101,6 +101,8 @@ impl Person for AtTheCommandLine<'_> {
             Step::Confirming => "confirming to the authority",
             Step::CleaningUp => "cleaning up",
         };
+        // What was written meanwhile has taken it off the screen.
+        self.spinner = self.spinner.take().filter(|spinner| !spinner.is_finished());
         let spinner = self.spinner.get_or_insert_with(|| progress::spinner(words));
         match step {
             Step::InstallingKey { number, of } => {

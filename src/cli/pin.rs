@@ -85,7 +85,7 @@ fn status(arguments: &Status, around: &Surroundings<'_>) -> Result<Exit, Failure
                 token.serial.clone(),
                 pin_state(token.pin_state).to_owned(),
                 pin_state(flags.so_pin_state).to_owned(),
-                token.module.display().to_string(),
+                super::token::module_name(&token.module),
             ]
         })
         .collect();

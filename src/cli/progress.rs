@@ -3,7 +3,20 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
+use std::sync::{Mutex, PoisonError};
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The spinners that are on the screen.
+static SHOWN: Mutex<Vec<ProgressBar>> = Mutex::new(Vec::new());
+
+/// Takes every spinner off the screen: before anything else is written there, and at the end, however that comes.
+pub fn clear() {
+    let shown = std::mem::take(&mut *SHOWN.lock().unwrap_or_else(PoisonError::into_inner));
+    for spinner in shown {
+        spinner.finish_and_clear();
+    }
+}
 
 /// Runs `work` with a spinner and these words on stderr. Nothing is shown when stderr is no terminal.
 pub fn during<T>(words: &'static str, work: impl FnOnce() -> T) -> T {
@@ -22,5 +35,6 @@ pub fn spinner(words: &'static str) -> ProgressBar {
     }
     spinner.set_message(words);
     spinner.enable_steady_tick(Duration::from_millis(120));
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner).push(spinner.clone());
     spinner
 }

@@ -1,7 +1,7 @@
 //! What the program says: for people by default, one JSON value with `--json`. Answers go to stdout, everything else
 //! to stderr.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 
 use comfy_table::presets;
@@ -9,7 +9,11 @@ use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
+use super::progress;
 use crate::prompter::showable;
+
+/// The widest line of a table, in characters.
+const WIDEST: usize = 80;
 
 /// Where answers go, and in which form.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ impl Screen {
         } else {
             plain(&text.to_string())
         };
+        progress::clear();
         if !line.is_empty() {
             print(&mut io::stdout().lock(), &line)?;
         }
@@ -52,18 +57,24 @@ impl Screen {
         if rows.is_empty() {
             return self.answer(nothing, value);
         }
+        let rows: Vec<Vec<String>> =
+            rows.into_iter().map(|row| row.into_iter().map(|cell| showable(&cell)).collect()).collect();
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
-        table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| showable(&cell))));
+        table.add_rows(&rows);
         // The style leaves room on both sides of each column, also at the edges.
         let edge = |line: String| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned();
         let lines = table.lines().map(edge).collect::<Vec<_>>();
+        if lines.iter().any(|line| line.chars().count() > WIDEST) {
+            return self.answer(paragraphs(headings, &rows), value);
+        }
         self.answer(lines.join("\n"), value)
     }
 
     /// Something to know beside the answer; not with `--json`.
     pub fn note(&self, text: impl Display) {
+        progress::clear();
         if !self.json {
             eprintln!("{}", plain(&text.to_string()));
         }
@@ -71,6 +82,7 @@ impl Screen {
 
     /// Something to be careful about; always.
     pub fn warning(&self, text: impl Display) {
+        progress::clear();
         if self.json {
             eprintln!("{}", serde_json::json!({ "warning": text.to_string() }));
         } else {
@@ -80,6 +92,7 @@ impl Screen {
 
     /// Why the program ends without having done it.
     pub fn failure(&self, failure: &Failure) {
+        progress::clear();
         if failure.exit == Exit::Done {
             return;
         }
@@ -92,6 +105,32 @@ impl Screen {
             eprintln!("help: {}", plain(remedy));
         }
     }
+}
+
+/// Where a table is too wide: each row as a paragraph, a line for each column. What is still too wide goes on in the next
+/// line where it has a space.
+fn paragraphs(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = headings.iter().map(|heading| heading.chars().count()).max().unwrap_or_default();
+    let paragraph = |row: &Vec<String>| {
+        let filled = headings.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
+        filled.map(|(heading, cell)| line_of(heading, cell, width)).collect::<Vec<_>>().join("\n")
+    };
+    rows.iter().map(paragraph).collect::<Vec<_>>().join("\n\n")
+}
+
+fn line_of(heading: &str, cell: &str, width: usize) -> String {
+    let mut text = format!("{heading:<width$} ");
+    let mut at = width + 1;
+    for word in cell.split(' ') {
+        let length = word.chars().count();
+        if at + 1 + length > WIDEST && at > width + 1 {
+            let _ = write!(text, "\n{:width$} ", "");
+            at = width + 1;
+        }
+        let _ = write!(text, " {word}");
+        at += 1 + length;
+    }
+    text
 }
 
 /// Lines that do nothing to a terminal but stand there, whoever's names are in them: a certificate's subject, a token's
@@ -112,7 +151,17 @@ pub fn print(stream: &mut impl Write, line: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::{WIDEST, paragraphs, plain};
+
+    #[test]
+    fn a_row_that_is_too_wide_for_a_table_is_a_paragraph() {
+        let long = vec!["word ".repeat(30).trim().to_owned(), "short".to_owned(), String::new()];
+        let text = paragraphs(&["name", "standing", "empty"], &[long.clone(), long]);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDEST), "{text}");
+        assert_eq!(text.matches("standing  short").count(), 2, "{text}");
+        assert!(!text.contains("empty"), "{text}");
+        assert_eq!(text.split_whitespace().filter(|word| *word == "word").count(), 60);
+    }
 
     #[test]
     fn what_could_act_on_a_terminal_is_not_shown() {

@@ -1,12 +1,18 @@
 //! `tokenkeep tokens`: which tokens are there, without any PIN.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+
 use clap::Subcommand;
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
+use super::hidden_keysets::HiddenKeysets;
 use super::person::pin_state;
 use super::surroundings::Surroundings;
-use crate::keyset::{FoundKeyset, TokenTrouble};
+use crate::keyset::{Erasure, FoundKeyset, TokenSelector, TokenTrouble};
+use crate::prompter::showable;
 use crate::token::{TokenInfo, TokenUri};
 
 /// What the command line says.
@@ -14,11 +20,81 @@ use crate::token::{TokenInfo, TokenUri};
 pub enum Command {
     /// List the tokens that are present, and the keysets on them
     List(ListArguments),
+    /// Remove a soft token whose PIN nobody has, with everything on it, for good
+    Erase(Erase),
 }
 
 /// `token list` has no options of its own.
 #[derive(Debug, clap::Args)]
 pub struct ListArguments {}
+
+/// What the command line says of `token erase`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Only SoftHSM's tokens can be removed, never an authority's, and none that an agent or another program\n\
+                        of tokenkeep's holds. No PIN is asked: what is on the token is lost, and mail that was encrypted to it can be\n\
+                        read only after a recovery.\n\n\
+                        Example: tokenkeep token erase default"
+)]
+pub struct Erase {
+    /// The token: PKCS#11 URI, serial number or label
+    token: TokenSelector,
+    /// Do not ask: erase the token with this serial number (for scripts)
+    #[arg(long, value_name = "SERIAL")]
+    yes_erase: Option<String>,
+}
+
+/// Runs it.
+pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    match command {
+        Command::List(arguments) => list(&arguments, around),
+        Command::Erase(arguments) => erase(&arguments, around),
+    }
+}
+
+/// In this process, never through the agent: a token that the agent holds is not erased.
+fn erase(arguments: &Erase, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    let tokens = around.tokens()?;
+    let erasure = Erasure::begin(&tokens, &tokens.token(&arguments.token)?)?;
+    let info = erasure.token().clone();
+    let keysets: Vec<_> = erasure.keysets().iter().map(|keyset| keyset.name.as_str().to_owned()).collect();
+    let typed = match &arguments.yes_erase {
+        Some(serial) => serial.clone(),
+        None => ask_for_serial(&info, &keysets)?,
+    };
+    if typed.trim() != info.serial {
+        let why = format!("not erased: the serial number of the token {:?} is another one", info.label);
+        return Err(Failure::new(Exit::Refused, why));
+    }
+    erasure.erase()?;
+    let hidden = HiddenKeysets::of_this_user();
+    for keyset in hidden.list()?.into_iter().filter(|keyset| keyset.serial == info.serial) {
+        hidden.set(&keyset, false)?;
+    }
+    around.screen.answer(
+        format!("Erased {}.", info.name()),
+        &json!({ "label": info.label, "serial": info.serial, "erased": true, "keysets": keysets }),
+    )
+}
+
+/// What is typed at the terminal, and nothing else, says that this token is meant.
+fn ask_for_serial(info: &TokenInfo, keysets: &[String]) -> Result<String, Failure> {
+    let nobody = || {
+        Failure::usage("not erased: there is no terminal to type the serial number at")
+            .with_remedy(format!("--yes-erase {} says beforehand that this token is meant", info.serial))
+    };
+    let mut terminal = File::options().read(true).write(true).open("/dev/tty").map_err(|_| nobody())?;
+    let lost = match keysets {
+        [] => "It holds no keyset.".to_owned(),
+        names => format!("With it the keys of {} are lost for good.", names.join(", ")),
+    };
+    let question = format!("Erase {}? {lost}\nType its serial number to erase it: ", info.name());
+    let shown = question.split('\n').map(showable).collect::<Vec<_>>().join("\n");
+    terminal.write_all(shown.as_bytes()).and_then(|()| terminal.flush()).map_err(|_| nobody())?;
+    let mut line = String::new();
+    BufReader::new(terminal).take(1_024).read_line(&mut line).map_err(|_| nobody())?;
+    Ok(line)
+}
 
 /// Lists tokens.
 pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
@@ -38,7 +114,7 @@ pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exi
                 token.model.clone(),
                 pin_state(token.pin_state).to_owned(),
                 on(token).join(", "),
-                token.module.display().to_string(),
+                module_name(&token.module),
             ]
         })
         .collect();
@@ -60,6 +136,11 @@ pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exi
         .collect();
     let headings = ["label", "serial", "model", "PIN", "keysets", "module"];
     around.screen.table(&headings, rows, "No token is present.", &value)
+}
+
+/// The module's file name, which tells it from the others; `--json` has the whole path.
+pub fn module_name(module: &Path) -> String {
+    module.file_name().unwrap_or(module.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Says which tokens could not be looked at.

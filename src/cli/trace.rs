@@ -2,8 +2,15 @@
 
 use std::io::{self, IsTerminal};
 
+use super::progress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
+
+/// Standard error, without a spinner on it.
+fn stderr() -> io::Stderr {
+    progress::clear();
+    io::stderr()
+}
 
 /// Starts logging. `RUST_LOG` refines it.
 pub fn start(verbosity: u8) {
@@ -16,7 +23,7 @@ pub fn start(verbosity: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(verbosity > 1)
         .with_span_events(FmtSpan::NONE);

@@ -16,6 +16,7 @@ mod decrypt;
 mod delete;
 mod elsewhere;
 mod enroll;
+mod erase;
 mod error;
 mod find;
 mod holder;
@@ -38,6 +39,7 @@ pub use decrypt::{Decrypted, decrypt, open_recipient, reader_of, reader_of_recip
 pub use delete::{Deleted, delete};
 pub use elsewhere::Elsewhere;
 pub use enroll::{EnrollOptions, Enrolled, Enrollment, NewToken, NotEnrolled, NotEnrolledReason, enroll};
+pub use erase::Erasure;
 pub use error::{ErrorKind, KeysetError};
 pub use find::{FoundKeyset, Standing, TokenTrouble, Tokens};
 pub use holder::{Holder, newest_of_one_person};

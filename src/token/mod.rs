@@ -23,6 +23,7 @@ mod pin;
 mod pkcs11;
 mod public_key;
 mod signature;
+mod softhsm;
 #[cfg(test)]
 pub(crate) mod test_support;
 #[cfg(test)]
@@ -44,5 +45,6 @@ pub use pkcs11::{
 };
 pub use public_key::PublicKey;
 pub use signature::{Signature, SignatureHash};
+pub use softhsm::{SoftHsmConfiguration, SoftHsmProblem};
 pub use unlock::{OneSignature, Unlock};
 pub use uri::{TokenUri, TokenUriError};

@@ -338,6 +338,23 @@ fn deleting_without_a_terminal_is_told_how_to_say_that_it_is_meant() {
 }
 
 #[test]
+fn tables_fit_into_80_columns() {
+    let somebody = Somebody::enrolled();
+    somebody.machine.make_token("a label of thirty-two characters", Somebody::PIN);
+    let listed = somebody.office.admin(&["list"]).ok();
+    for output in [
+        listed.says(&somebody.email),
+        somebody.tokenkeep(&["tokens"]).ok().says("a label of thirty-two characters"),
+        somebody.tokenkeep(&["keysets"]).ok().says(&somebody.machine.listed_token("default").serial),
+        somebody.tokenkeep(&["pin", "status"]).ok().says("a label of thirty-two characters"),
+    ] {
+        let too_wide: Vec<_> =
+            output.out().lines().filter(|line| line.chars().count() > 80).map(str::to_owned).collect();
+        assert!(too_wide.is_empty(), "{too_wide:#?}\n{output}");
+    }
+}
+
+#[test]
 fn at_a_terminal_something_moves_while_keys_are_made_and_nothing_in_a_pipe() {
     let mut somebody = Somebody::new();
     let faulty = Faulty::in_front_of(&mut somebody.machine);
@@ -348,7 +365,12 @@ fn at_a_terminal_something_moves_while_keys_are_made_and_nothing_in_a_pipe() {
     let line = format!("TERM=xterm tokenkeep {}", enroll.join(" "));
     let mut terminal = Terminal::shell(&somebody.machine, &line);
     terminal.expect("making keys on the token").expect("Enrolled");
-    assert_eq!(terminal.finish().0, 0);
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 0, "{screen}");
+    // Whatever moved was taken off its line before the answer was written there.
+    let (before, _) = screen.split_once("Enrolled ").unwrap();
+    let (_, after_spinner) = before.rsplit_once("confirming to the authority").unwrap();
+    assert!(after_spinner.contains("\u{1b}[2K"), "the spinner stands in the answer's line: {screen:?}");
     somebody.issue("second.letter");
     let enroll = ["enroll", "--letter", "second.letter", "--pin-source", "file:pin"];
     somebody.tokenkeep(&enroll).ok().does_not_say("making keys");

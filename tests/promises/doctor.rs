@@ -102,7 +102,11 @@ fn what_is_wrong_around_the_tokens_is_told_with_the_remedy() {
 
     let conf = machine.file("softhsm2.conf").display().to_string();
     machine.set_environment("SOFTHSM2_CONF", "/no/such/softhsm2.conf");
-    let output = machine.tokenkeep(&["doctor"]).fails_with(1).says("/no/such/softhsm2.conf").says("softhsm-setup.sh");
+    let output = machine
+        .tokenkeep(&["doctor"])
+        .fails_with(1)
+        .says("/no/such/softhsm2.conf")
+        .says(".config/softhsm2/softhsm2.conf");
     output.does_not_say("GENERAL_ERROR");
     machine.set_environment("SOFTHSM2_CONF", &conf);
 

@@ -197,6 +197,8 @@ fn every_member_of_every_answer_is_described_and_every_description_has_its_membe
     person.runs("pin change", &format!("pin change {own} --new-pin-source file:new.pin"));
     person.runs("pin unblock", "pin unblock default --so-pin-source file:so.pin --new-pin-source file:pin");
     person.runs("keyset delete", "keyset delete default --yes --pin-source file:pin");
+    let serial = person.machine.listed_token("default").serial;
+    person.runs("token erase", &format!("token erase default --yes-erase {serial}"));
     drop(serving);
 
     // `doctor` ends with 1 where something is wrong; it answers all the same.

@@ -122,3 +122,24 @@ fn a_command_does_not_wait_for_the_token_of_an_authority_that_serves() {
     // It was three tenths of a second more.
     assert!(while_it_serves < alone * 2 + Duration::from_millis(50), "{while_it_serves:?} and {alone:?} alone");
 }
+
+#[test]
+fn a_label_that_is_not_utf_8_is_named_as_other_programs_name_it() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let somebody = Somebody::new();
+    let mut init = somebody.machine.command("softhsm2-util");
+    init.args(["--init-token", "--free", "--so-pin", "12345678", "--pin", Somebody::PIN, "--label"]);
+    init.arg(std::ffi::OsStr::from_bytes(b"Gr\xfc\xdfe"));
+    crate::support::machine::run(init, b"").ok();
+    let tokens = somebody.tokenkeep(&["tokens", "--json"]).ok().json();
+    let uri = tokens[0]["uri"].as_str().unwrap();
+    assert!(uri.contains("token=Gr%FC%DFe"), "{uri}");
+    // GnuTLS finds the token by it, and its own URI is found here.
+    let provider = ["--provider", somebody.machine.module().to_str().unwrap()];
+    let theirs = somebody.machine.run("p11tool", &[&provider[..], &["--list-token-urls"]].concat(), b"").ok().out();
+    let theirs = theirs.lines().find(|line| line.contains("SoftHSM")).unwrap();
+    somebody.machine.run("p11tool", &[&provider[..], &["--list-all", uri]].concat(), b"").ok();
+    somebody.tokenkeep(&["pin", "status", theirs]).ok();
+    somebody.tokenkeep(&["pin", "status", uri]).ok();
+    somebody.tokenkeep(&["pin", "status", "pkcs11:token=Gr%EF%BF%BD%EF%BF%BDe"]).fails_with(3);
+}

@@ -1,5 +1,7 @@
 //! `admin list` and `admin show`, for a person or a script.
 
+use jiff::Timestamp;
+
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::surroundings::Surroundings;
 use crate::statement::{UserDetails, UserSummary};
@@ -13,15 +15,25 @@ pub(super) fn list(users: &[UserSummary], around: &Surroundings<'_>) -> Result<E
                 user.name.clone(),
                 if user.administrator { "administrator" } else { "" }.to_owned(),
                 match (user.enrolled, user.certificate_expires) {
-                    (true, Some(until)) => format!("until {until}"),
+                    (true, Some(until)) => date(until),
                     (true, None) => "yes".to_owned(),
                     (false, _) => "no".to_owned(),
                 },
-                user.letter_expires.map(|until| format!("until {until}")).unwrap_or_default(),
+                user.letter_expires.map(date).unwrap_or_default(),
             ]
         })
         .collect();
-    around.screen.table(&["e-mail", "name", "role", "enrolled", "letter"], rows, "There are no users.", &users)
+    around.screen.table(
+        &["e-mail", "name", "role", "enrolled until", "letter until"],
+        rows,
+        "There are no users.",
+        &users,
+    )
+}
+
+/// The day, in UTC; `--json` has the time.
+fn date(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d").to_string()
 }
 
 pub(super) fn show(user: &UserDetails, around: &Surroundings<'_>) -> Result<Exit, Failure> {

@@ -37,7 +37,7 @@ pub fn look(around: &Surroundings<'_>, configuration: &AgentConfiguration) -> Fo
         findings.push(Finding::wrong(
             CONCERN,
             "there is none: no token can be used",
-            "install SoftHSM (./softhsm-setup.sh does it) or your card's module, or name it with --module or in agent.toml",
+            "install SoftHSM (Debian: apt install softhsm2) or your card's module, or name it with --module or in agent.toml",
         ));
     }
     Found { paths: files.paths().to_vec(), are_named: files.are_named(), modules, findings }

@@ -16,7 +16,7 @@ use super::answers;
 use super::raw::RawFunctions;
 use super::token::OpenToken;
 use crate::token::owner_lock::{OwnerLock, PATIENCE};
-use crate::token::{PinState, Token, TokenError, TokenName};
+use crate::token::{PinState, SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenName};
 
 /// The label of a token that was discarded: it holds nothing, and the next new token is made of it.
 pub(super) const EMPTY_LABEL: &str = "tokenkeep empty";
@@ -152,7 +152,10 @@ impl Module {
             |error: Error| unusable(error.to_string(), "it must be the shared library of a PKCS#11 module".to_owned());
         let pkcs11 = Pkcs11::new(&canonical).map_err(not_a_module)?;
         let raw = RawFunctions::load(&canonical).map_err(not_a_module)?;
-        initialize(&pkcs11).map_err(|error| unusable(error.to_string(), start_remedy(&canonical)))?;
+        initialize(&pkcs11).map_err(|error| match softhsm_problem(&canonical) {
+            Some(SoftHsmProblem { what, remedy }) => unusable(what, remedy),
+            None => unusable(error.to_string(), start_remedy(&canonical)),
+        })?;
         let inner = Loaded {
             path: canonical,
             pkcs11,
@@ -400,10 +403,15 @@ fn start(pkcs11: &Pkcs11) -> CkResult<()> {
     pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
 }
 
+/// Why SoftHSM does not start, which it does not say itself. `None` for other modules, and where its configuration is good.
+fn softhsm_problem(path: &Path) -> Option<SoftHsmProblem> {
+    let is_softhsm = path.to_string_lossy().contains("softhsm");
+    is_softhsm.then(|| SoftHsmConfiguration::of_this_process().err()).flatten()
+}
+
 fn start_remedy(path: &Path) -> String {
     if path.to_string_lossy().contains("softhsm") {
-        "SoftHSM needs a configuration it can read and a token directory that exists: run ./softhsm-setup.sh and set \
-         SOFTHSM2_CONF as it says"
+        "check that SOFTHSM2_CONF names a configuration that you can read, and that its token directory is there"
             .to_owned()
     } else {
         "see the module's own documentation for its configuration".to_owned()

@@ -1,0 +1,55 @@
+//! A soft token whose PIN nobody has can be removed by who types its serial number; an authority's never, nor one that
+//! somebody holds, nor one that is no file.
+
+use crate::support::agent::Agent;
+use crate::support::authority::Authority;
+use crate::support::machine::{Machine, TokenKind};
+use crate::support::office::Somebody;
+use crate::support::terminal::Terminal;
+
+#[test]
+fn a_soft_token_is_erased_after_its_serial_number_is_typed() {
+    let somebody = Somebody::enrolled();
+    let machine = &somebody.machine;
+    machine.make_token("other", Somebody::PIN);
+    let serial = machine.listed_token("default").serial;
+    let is_there = || machine.listed_tokens().iter().any(|token| token.serial == serial);
+
+    let erase = ["token", "erase", "default"];
+    machine.tokenkeep_without_terminal(&erase).fails_with(2).says("not erased").says("--yes-erase");
+    machine.tokenkeep(&["token", "erase", "default", "--yes-erase", "0123"]).fails_with(5).says("not erased");
+    let mut terminal = Terminal::tokenkeep(machine, &erase);
+    terminal.expect("the keys of default").expect("serial number").type_line("y");
+    assert_eq!(terminal.finish().0, 5);
+    let agent = Agent::start(machine, &[]);
+    machine.tokenkeep(&["keysets"]).ok().says("default");
+    machine.tokenkeep(&["token", "erase", "default", "--yes-erase", &serial]).fails_with(1).says("agent");
+    assert!(agent.stop().success());
+    assert!(is_there(), "it is gone");
+    somebody.signs_with("default", "pin");
+
+    machine.tokenkeep(&["keyset", "forget", "default"]).ok();
+    let mut terminal = Terminal::tokenkeep(machine, &erase);
+    terminal.expect("serial number").type_line(&serial);
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 0, "{screen}");
+    assert!(screen.contains("Erased"), "{screen}");
+    let left: Vec<_> = machine.listed_tokens().into_iter().map(|token| token.label).collect();
+    assert_eq!(left, ["other"], "pkcs11-tool sees the others alone");
+    machine.tokenkeep(&["keysets"]).ok().says("No keyset");
+}
+
+#[test]
+fn an_authoritys_token_and_one_that_is_no_file_are_never_erased() {
+    let machine = Machine::new();
+    let _authority = Authority::init(&machine);
+    let serial = machine.listed_tokens()[0].serial.clone();
+    machine.tokenkeep(&["token", "erase", &serial, "--yes-erase", &serial]).fails_with(5).says("authority's");
+    assert_eq!(machine.listed_tokens()[0].serial, serial);
+
+    let machine = Machine::with(TokenKind::Kryoptic);
+    let serial = machine.make_token("card", Somebody::PIN).serial;
+    let refused = machine.tokenkeep(&["token", "erase", "card", "--yes-erase", &serial]).fails_with(5);
+    refused.says("only SoftHSM's").says("SO PIN");
+    assert_eq!(machine.listed_token("card").serial, serial);
+}
