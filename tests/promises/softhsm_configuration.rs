@@ -1,5 +1,5 @@
-//! A SoftHSM that cannot start says CKR_GENERAL_ERROR. A person is told what is wrong with its configuration, and what to
-//! type, also where there is nothing but the program.
+//! A SoftHSM that cannot start says `CKR_GENERAL_ERROR`. A person is told what is wrong with its configuration, and what
+//! to type, also where there is nothing but the program.
 
 use std::fs;
 
