@@ -11,6 +11,7 @@
 //! - `flags FINAL_TRY` (or `COUNT_LOW`, `LOCKED`, `WRITE_PROTECTED`): what the token says about itself besides
 //! - `refuse CKA_ALWAYS_AUTHENTICATE CKR_ATTRIBUTE_TYPE_INVALID`: answers so when a private key is to be made with it
 //! - `ignore CKA_ALWAYS_AUTHENTICATE`: makes the private key without it
+//! - `lose certificates`: says that a certificate is stored, and keeps it for the session alone, as on a full disk
 //! - `die at the end`: the process ends by SIGABRT when it ends by what was registered for its orderly end, as when a thread is still
 //!   in a module that clears up
 //! - `escape PORT PROCESS`: does what a module has no business to do, when it is loaded and in `C_Initialize`, and writes to
@@ -248,8 +249,9 @@ fn count(function: &str, user: &str, answer: CK_RV, reached_the_token: bool) {
     let name = CODES.iter().find(|(_, code)| *code == answer).map_or("another", |(name, _)| *name);
     let line = format!("{function} {user} {name}{}\n", if reached_the_token { "" } else { " unasked" });
     let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    // Whoever reads the counts would miss a line without this.
-    if file.and_then(|mut file| file.write_all(line.as_bytes())).is_err() {
+    let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    // A child that only looks is shut in. Of others whoever reads the counts would miss a line without this.
+    if written.is_err() && std::env::args().nth(1).is_none_or(|verb| verb != "token-check") {
         std::process::abort();
     }
 }
@@ -278,6 +280,7 @@ macro_rules! passed_on {
             list.C_SetPIN = Some(C_SetPIN);
             list.C_InitToken = Some(C_InitToken);
             list.C_InitPIN = Some(C_InitPIN);
+            list.C_CreateObject = Some(private_keys::C_CreateObject);
             list.C_GenerateKeyPair = Some(private_keys::C_GenerateKeyPair);
             list.C_UnwrapKey = Some(private_keys::C_UnwrapKey);
             list
@@ -294,9 +297,6 @@ passed_on! {
     C_CloseSession(session: CK_SESSION_HANDLE);
     C_GetSessionInfo(session: CK_SESSION_HANDLE, info: *mut CK_SESSION_INFO);
     C_Logout(session: CK_SESSION_HANDLE);
-    C_CreateObject(
-        session: CK_SESSION_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG, object: *mut CK_OBJECT_HANDLE
-    );
     C_CopyObject(
         session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
         copy: *mut CK_OBJECT_HANDLE

@@ -1,4 +1,4 @@
-//! Private keys that are made: modules differ in which attributes they take.
+//! Private keys that are made: modules differ in which attributes they take. And certificates that are stored, and lost.
 
 #[allow(clippy::wildcard_imports, reason = "as in the file above")]
 use cryptoki_sys::*;
@@ -33,11 +33,40 @@ unsafe fn taken(template: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Result<Vec<CK_A
             ["refuse", name, code] if attributes.iter().any(|one| one.type_ == attribute_of(name)) => {
                 return Err(code_of(code));
             }
+            ["lose", "certificates"] if is_certificate(&attributes) => {
+                for one in attributes.iter_mut().filter(|one| one.type_ == CKA_TOKEN) {
+                    one.pValue = std::ptr::from_ref(&NOT_FOR_GOOD).cast_mut().cast();
+                }
+            }
             ["ignore", name] => attributes.retain(|one| one.type_ != attribute_of(name)),
             _ => {}
         }
     }
     Ok(attributes)
+}
+
+/// What is made with this for `CKA_TOKEN` is gone with its session.
+static NOT_FOR_GOOD: CK_BBOOL = CK_FALSE;
+
+fn is_certificate(attributes: &[CK_ATTRIBUTE]) -> bool {
+    let class = attributes.iter().find(|one| one.type_ == CKA_CLASS && !one.pValue.is_null());
+    // SAFETY: a class is a number of this type, by PKCS#11.
+    class.is_some_and(|class| unsafe { *class.pValue.cast::<CK_OBJECT_CLASS>() } == CKO_CERTIFICATE)
+}
+
+pub(super) unsafe extern "C" fn C_CreateObject(
+    session: CK_SESSION_HANDLE,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+    object: *mut CK_OBJECT_HANDLE,
+) -> CK_RV {
+    // SAFETY: the caller's own arguments go to the function that they were for, and the template to what reads it.
+    unsafe {
+        with_template("C_CreateObject", template, count, |template, count| {
+            let function = wrapped()?.C_CreateObject?;
+            Some(function(session, template, count, object))
+        })
+    }
 }
 
 pub(super) unsafe extern "C" fn C_GenerateKeyPair(

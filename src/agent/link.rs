@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,9 +20,10 @@ use super::wording::Words;
 use super::{Asks, ClientConnection, Peer, Question, frame, handed};
 use crate::keyset::NoPin;
 use crate::token::Pin;
+use crate::token::check::{CheckOutcome, CheckRequest, CheckRunner};
 
-/// The longest JSON of a frame, bytes. A question has a few lines of text.
-const LONGEST_HEAD: usize = 64 * 1024;
+/// The longest JSON of a frame, bytes. A question has a few lines of text, or names what should be on a token.
+const LONGEST_HEAD: usize = 1024 * 1024;
 
 /// What the worker tells the broker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,6 +60,8 @@ pub(super) enum Asked {
     Program(i32),
     /// how a person would be asked now
     Prompter,
+    /// what a process with a module of its own says; the PIN that it needs is the frame's secret
+    Check(CheckRequest),
 }
 
 /// What the broker tells the worker: the answer to a question.
@@ -89,6 +92,8 @@ pub(super) enum Answer {
     Program(Option<String>),
     /// how a person is asked, or why nobody can be
     Prompter(Result<String, String>),
+    /// what that process has said
+    Checked(CheckOutcome),
 }
 
 /// The worker's end of the link.
@@ -97,6 +102,7 @@ pub struct Link {
     reader: UnixStream,
     writer: Mutex<UnixStream>,
     open: Mutex<Open>,
+    changed: Condvar,
 }
 
 /// An answer, and the secret that came with it.
@@ -121,16 +127,31 @@ impl Link {
         let stream = UnixStream::from(stdin);
         let sockets = handed::take(&stream).map_err(foreign)?;
         let writer = Mutex::new(stream.try_clone().map_err(BrokerError::system("copy a descriptor"))?);
-        Ok((Self { reader: stream, writer, open: Mutex::default() }, sockets))
+        Ok((Self { reader: stream, writer, open: Mutex::default(), changed: Condvar::new() }, sockets))
     }
 
     /// Says that connections are accepted.
     pub(super) fn ready(&self, sandbox: String) -> io::Result<()> {
-        self.tell(&FromWorker::Ready { sandbox })
+        self.tell(&FromWorker::Ready { sandbox }, b"")
     }
 
-    /// Hands answers to whoever waits for them, until the broker ends.
-    pub(super) fn read_answers(&self) {
+    /// Hands answers to whoever waits for them, in a thread of its own.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn listen(self: &Arc<Self>) -> Result<(), BrokerError> {
+        let link = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("link".to_owned()).stack_size(256 * 1024);
+        thread.spawn(move || link.read_answers()).map(drop).map_err(BrokerError::system("start a thread"))
+    }
+
+    /// Waits until the broker ends.
+    pub(super) fn wait_for_its_end(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(open, |open| !open.ended).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn read_answers(&self) {
         let mut reader = &self.reader;
         while let Ok((FromBroker { number, answer }, secret)) = read_frame(&mut reader) {
             let waiting = self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
@@ -143,14 +164,20 @@ impl Link {
         open.ended = true;
         // Those who wait see that nobody answers any more.
         open.waiting.clear();
+        self.changed.notify_all();
     }
 
-    fn tell(&self, message: &FromWorker) -> io::Result<()> {
-        write_frame(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner), message, b"")
+    fn tell(&self, message: &FromWorker, secret: &[u8]) -> io::Result<()> {
+        write_frame(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner), message, secret)
     }
 
     /// Asks, as long as somebody waits for the answer.
     fn ask(&self, what: Asked, client: &ClientConnection) -> Option<Answered> {
+        self.ask_with(what, b"", client)
+    }
+
+    /// The same; a PIN that is needed for it goes along.
+    fn ask_with(&self, what: Asked, secret: &[u8], client: &ClientConnection) -> Option<Answered> {
         let withdrawn = || Some((Answer::Withdrawn, Zeroizing::default()));
         if client.has_hung_up() {
             return withdrawn();
@@ -166,7 +193,10 @@ impl Link {
             open.waiting.insert(number, sender);
             number
         };
-        self.tell(&FromWorker::Question { number, what }).ok()?;
+        if self.tell(&FromWorker::Question { number, what }, secret).is_err() {
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
+            return None;
+        }
         loop {
             let answered = if client.is_known() {
                 answer.recv_timeout(LOOK)
@@ -177,7 +207,7 @@ impl Link {
                 // An answer that came just before the client went is nobody's, too.
                 Ok(_) | Err(RecvTimeoutError::Timeout) if client.has_hung_up() => {
                     self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
-                    self.tell(&FromWorker::Withdrawn { number }).ok()?;
+                    self.tell(&FromWorker::Withdrawn { number }, b"").ok()?;
                     return withdrawn();
                 }
                 Ok(answered) => return Some(answered),
@@ -225,6 +255,18 @@ impl Asks for Link {
         match self.ask(Asked::Program(peer.pid), &ClientConnection::default()) {
             Some((Answer::Program(name), _)) => name,
             _ => None,
+        }
+    }
+}
+
+/// The worker can start no program: the broker has the question answered.
+impl CheckRunner for Arc<Link> {
+    fn run(&self, request: &CheckRequest, pin: Option<&Pin>) -> CheckOutcome {
+        let secret = pin.map_or("", Pin::as_str).as_bytes();
+        match self.ask_with(Asked::Check(request.clone()), secret, &ClientConnection::default()) {
+            Some((Answer::Checked(outcome), _)) => outcome,
+            Some((Answer::Unavailable(reason), _)) => CheckOutcome::Unknown(reason),
+            _ => CheckOutcome::Unknown("the agent is ending".to_owned()),
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn run(
 ) -> Result<(), BrokerError> {
     allow_descriptors();
     compute();
-    // While there is no other thread: one might have a module load a library.
+    // While no other thread asks a module: it might load a library.
     code.give_back();
     let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
     let places = Places::default();
@@ -55,7 +55,7 @@ pub fn run(
             .map_err(BrokerError::system("start a thread"))?;
     }
     link.ready(sandbox).map_err(BrokerError::system("tell the broker"))?;
-    link.read_answers();
+    link.wait_for_its_end();
     log_off(keystore);
     Ok(())
 }

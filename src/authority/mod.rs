@@ -20,6 +20,7 @@ mod delays;
 mod enroll;
 mod error;
 mod init;
+mod last_try;
 mod policy;
 mod recover;
 mod rejection;
@@ -46,6 +47,7 @@ pub use self::configuration::{
 };
 pub use self::error::AuthorityError;
 pub use self::init::{InitPrepared, init};
+pub use self::last_try::at_its_last_try;
 pub use self::rejection::Rejection;
 use crate::crash_point;
 use crate::pki::{Certificate, EmailAddress};

@@ -24,8 +24,10 @@ use crate::agent::{
     self, Annex, AnnexSetup, BrokerError, Directory, Door, Keystore, Link, MappedCode, Open, Prompting, Settings,
     Setup, Shelter, State, SystemClock, Trouble,
 };
+use crate::keyset::Tokens;
 use crate::prompter::Environment;
 use crate::token::Owner;
+use crate::token::check::run_checks_by;
 
 /// How long an agent may take to end: its worker logs off first.
 const ENDING: Duration = Duration::from_secs(10);
@@ -62,6 +64,9 @@ pub struct WorkerArguments {
     /// It is the worker of this module alone
     #[arg(long, value_name = "FILE", conflicts_with = "annexes")]
     only: Option<PathBuf>,
+    /// One has served before: it serves also where no module can be used any more
+    #[arg(long)]
+    again: bool,
 }
 
 /// What a running agent is asked.
@@ -101,7 +106,8 @@ fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> R
     if let Some(patience) = configuration.prompter_timeout {
         environment = environment.with_patience(patience);
     }
-    let isolated = configuration.isolated(around.modules()?.paths());
+    let modules = around.modules()?.paths().to_vec();
+    let isolated = configuration.isolated(&modules);
     if isolated.len() > MOST_ANNEXES {
         let most = format!("cannot isolate so many modules: the agent has at most {MOST_ANNEXES} workers of their own");
         return Err(Failure::usage(most).with_remedy("take `isolate = true` away from some of them in agent.toml"));
@@ -113,7 +119,7 @@ fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> R
     let annexes = annexes.collect();
     worker.extend(isolated.iter().flat_map(|module| ["--without".into(), module.into()]));
     let person = Prompting { way: configuration.prompter.clone().unwrap_or_default(), environment };
-    let setup = Setup { directory, inherited: inherited()?, worker, annexes, person };
+    let setup = Setup { directory, inherited: inherited()?, worker, modules, annexes, person };
     agent::run_broker(setup, |open| announce(open, around))?;
     around.screen.note("Stopped.");
     Ok(Exit::Done)
@@ -175,8 +181,10 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
     };
     let code = MappedCode::of_this_process();
     let sandbox = agent::enter_sandbox(&shelter, directory)?;
-    let tokens = around.load(&modules)?;
     let link = Arc::new(link);
+    link.listen()?;
+    run_checks_by(Arc::clone(&link));
+    let tokens = load(&modules, arguments.again || arguments.only.is_some(), around)?;
     let mut settings = Settings::default();
     if let Some(idle_timeout) = around.configuration()?.idle_timeout {
         settings.idle_timeout = idle_timeout;
@@ -196,6 +204,18 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
     let keystore = Keystore::with_annexes(tokens, annexes, link.clone(), settings, Arc::new(SystemClock));
     agent::run_worker(&link, listeners, sandbox, code, &keystore)?;
     Ok(Exit::Done)
+}
+
+/// The tokens in these modules; those that cannot be used are named, and left out.
+fn load(modules: &ModuleFiles, even_without_any: bool, around: &Surroundings<'_>) -> Result<Tokens, Failure> {
+    if !even_without_any {
+        return around.load(modules);
+    }
+    let (loaded, errors) = modules.load_each();
+    for error in &errors {
+        around.screen.warning(error);
+    }
+    Ok(Tokens::new(loaded).leaving_out(errors))
 }
 
 /// Who finds a token in use is told of the agent, which is the broker, and not of one of its workers, which nobody has started.

@@ -11,7 +11,7 @@ use crate::smime::Format;
 use crate::token::KeysetName;
 
 /// Options of every verb.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Common {
     /// Answer with one JSON value; an error is one on stderr
     #[arg(long, global = true)]

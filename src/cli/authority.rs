@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::progress;
 use super::surroundings::{Surroundings, directory};
 use super::{interrupt, output, screen};
-use crate::authority::{Authority, Configuration, Environment, InitPrepared};
+use crate::authority::{Authority, Configuration, Environment, InitPrepared, at_its_last_try};
 use crate::letter::Letter;
 use crate::prompter::PinSource;
 use crate::service::{self, OpenDoors, Stop};
@@ -192,7 +192,15 @@ fn answer(arguments: &Answer, around: &Surroundings<'_>) -> Result<Exit, Failure
 fn pin_of(configuration: &Configuration, pin: &ExistingPin, around: &Surroundings<'_>) -> Result<Pin, Failure> {
     let source = pin.pin_source.as_ref().unwrap_or(&PinSource::Prompt);
     let label = &configuration.token.label;
-    Ok(around.prompter(Some(source), None)?.pin(&format!("the authority's token {label:?}"))?)
+    let prompter = around.prompter(Some(source), None)?;
+    // One that nobody types is refused at the last try, when the authority is opened.
+    let Some(token) = at_its_last_try(configuration).filter(|_| prompter.attended()) else {
+        return Ok(prompter.pin(&format!("the authority's token {label:?}"))?);
+    };
+    if !prompter.confirm(&format!("{token}: the next wrong PIN locks it. Go on?"))? {
+        return Err(Failure::new(Exit::Pin, format!("declined at the prompt; the PIN of {token} was not tried")));
+    }
+    Ok(prompter.pin(&format!("the authority's token {label:?}"))?.taking_the_last_try())
 }
 
 /// Answers with the authority's token and database opened for this one statement.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::exit::Failure;
 use crate::prompter::{PinSource, Way};
-use crate::token::{KeysetName, Module, TokenError};
+use crate::token::{KeysetName, Module, TokenError, written_by_others};
 
 /// What a user may set once (`hsm-config/agent.toml` has a comment on each key).
 #[derive(Debug, Default, Deserialize)]
@@ -94,6 +94,11 @@ impl AgentConfiguration {
         let Some(path) = directory.map(|directory| directory.join("tokenkeep/agent.toml")) else {
             return Ok(Self::default());
         };
+        if let Some(reason) = written_by_others(&path) {
+            let (reason, remedy) = reason.rsplit_once("; ").unwrap_or((&reason, "make it your own"));
+            let what = format!("cannot use the configuration {}: {reason}", path.display());
+            return Err(Failure::usage(what).with_remedy(remedy));
+        }
         match fs::read_to_string(&path) {
             Ok(text) => Self::parse(&path, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
@@ -207,7 +212,7 @@ fn module_of(text: &str) -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct ModuleFiles {
     paths: Vec<PathBuf>,
-    /// Each must load: somebody has named it. Of those that are only registered, one is enough.
+    /// Somebody has named each, and not only registered it with the system.
     named: bool,
     /// How they were found.
     origin: &'static str,
@@ -258,11 +263,18 @@ impl ModuleFiles {
         self
     }
 
-    /// Loads them. What is wrong with one that is only registered is told to `warn`, as long as another one loads.
-    pub fn load(&self, mut warn: impl FnMut(&TokenError)) -> Result<Vec<Module>, Failure> {
-        if self.named {
-            return self.paths.iter().map(|path| Ok(Module::load(path)?)).collect();
+    /// Loads them. What is wrong with one is told to `warn`, as long as another one loads.
+    pub fn load(&self, warn: impl FnMut(&TokenError)) -> Result<Vec<Module>, Failure> {
+        let (modules, errors) = self.load_each();
+        if modules.is_empty() {
+            return Err(errors.into_iter().next().map_or_else(no_module, Failure::from));
         }
+        errors.iter().for_each(warn);
+        Ok(modules)
+    }
+
+    /// Those that load, and what is wrong with the others.
+    pub fn load_each(&self) -> (Vec<Module>, Vec<TokenError>) {
         let (mut modules, mut errors) = (Vec::new(), Vec::new());
         for path in &self.paths {
             match Module::load(path) {
@@ -270,11 +282,7 @@ impl ModuleFiles {
                 Err(error) => errors.push(error),
             }
         }
-        if modules.is_empty() {
-            return Err(errors.into_iter().next().map_or_else(no_module, Failure::from));
-        }
-        errors.iter().for_each(&mut warn);
-        Ok(modules)
+        (modules, errors)
     }
 }
 

@@ -38,6 +38,7 @@ mod screen;
 mod sign;
 mod surroundings;
 mod token;
+mod token_check;
 mod trace;
 mod verify;
 
@@ -49,6 +50,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use exit::{Exit, Failure};
 use screen::Screen;
 use surroundings::Surroundings;
+
+use crate::token::check::{CHECK_VERB, CheckProcess, run_checks_by};
 
 /// A keystore whose private keys live on hardware tokens, and the authority that enrolls people into it.
 #[derive(Debug, Parser)]
@@ -102,6 +105,9 @@ enum Command {
     /// The agent's worker, which the agent starts; no person types it, so no help, page or completion tells of it
     #[command(skip)]
     AgentWorker(agent::WorkerArguments),
+    /// A question about a module, which another process of this program asks; no person types it either
+    #[command(skip)]
+    TokenCheck,
     /// Look whether all is well: modules, tokens, configuration, agent, permissions; say what to do about it
     Doctor(doctor::Arguments),
     /// Print completions for a shell
@@ -123,6 +129,9 @@ struct Worker {
 impl Cli {
     fn of_this_process() -> Result<Self, clap::Error> {
         let arguments = || std::env::args_os();
+        if arguments().nth(1).is_some_and(|verb| verb == CHECK_VERB) {
+            return Ok(Self { common: arguments::Common::default(), command: Command::TokenCheck });
+        }
         if arguments().nth(1).is_some_and(|verb| verb == agent::WORKER) {
             let Worker { common, modules } = Worker::try_parse_from(arguments().skip(1))?;
             return Ok(Self { common, command: Command::AgentWorker(modules) });
@@ -152,6 +161,10 @@ fn outcome(cli: Cli) -> Exit {
     let screen = Screen::new(cli.common.json);
     trace::start(cli.common.verbose);
     let watch = if cli.command.ends_in_its_own_order() { || Ok(()) } else { interrupt::watch };
+    // The worker can start no program, and a child that answers asks nobody.
+    if !matches!(cli.command, Command::AgentWorker(_) | Command::TokenCheck) {
+        run_checks_by(CheckProcess);
+    }
     let result = hardening::harden().and_then(|()| watch()).and_then(|()| {
         // A bug is a fault, too: with its exit code, and without half-written files.
         panic::catch_unwind(AssertUnwindSafe(|| run(cli, &screen))).unwrap_or_else(|_| {
@@ -193,6 +206,7 @@ fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
         Command::Tokens(arguments) => token::list(&arguments, &around),
         Command::Agent(arguments) => agent::run(&arguments, &around),
         Command::AgentWorker(modules) => agent::run_worker(&modules, &around),
+        Command::TokenCheck => token_check::run(&around),
         Command::Doctor(arguments) => doctor::run(&arguments, &around),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
         Command::Man(arguments) => man::run(&arguments, Cli::command()),

@@ -65,7 +65,12 @@ impl<'a> Surroundings<'a> {
 
     /// The tokens in these modules, which are loaded now.
     pub fn load(&self, modules: &ModuleFiles) -> Result<Tokens, Failure> {
-        Ok(Tokens::new(modules.load(|error| self.screen.warning(error))?))
+        let mut left_out = Vec::new();
+        let modules = modules.load(|error| {
+            self.screen.warning(error);
+            left_out.push(error.clone());
+        })?;
+        Ok(Tokens::new(modules).leaving_out(left_out))
     }
 
     /// The tokens in the modules that are to be looked through.

@@ -11,6 +11,7 @@ use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, 
 
 use super::index::{self, Hex, PublicIndex};
 use super::kept::Kept;
+use super::left_out::LeftOut;
 use super::{AuthorityAddress, Elsewhere, KeysetError};
 
 /// How long to wait for a token that another program uses, when it is only looked at: as long as a listing takes.
@@ -21,6 +22,8 @@ const GLANCE: Duration = Duration::from_millis(300);
 pub struct Tokens {
     modules: Vec<Module>,
     elsewhere: Vec<Arc<dyn Elsewhere>>,
+    /// Modules that cannot be used.
+    pub(super) left_out: Vec<LeftOut>,
     /// What is kept between acts; the agent's alone.
     pub(super) kept: Option<Arc<Kept>>,
     /// Tests that share a module look at their own tokens alone.
@@ -85,6 +88,7 @@ impl Tokens {
         Self {
             modules,
             elsewhere: Vec::new(),
+            left_out: Vec::new(),
             kept: None,
             #[cfg(test)]
             prefix: String::new(),
@@ -222,6 +226,7 @@ impl Tokens {
         let taken =
             self.modules.iter().filter_map(|module| Some((module.path().display().to_string(), module.taken()?)));
         trouble.extend(taken.map(|(place, error)| TokenTrouble { place, error: error.into() }));
+        trouble.extend(self.modules_left_out());
         for token in tokens {
             let wanted = name.is_some_and(|name| token.label == name.as_str());
             let looked = if wanted { self.look_at(&token, None) } else { self.glance_at(&token) };

@@ -1,8 +1,8 @@
-//! What the agent keeps between acts, beside the log-ins themselves: open tokens, what their public indexes said, and how
-//! many wrong PINs in a row came through it.
+//! What the agent keeps between acts, beside the log-ins themselves: open tokens, and what their public indexes said.
 //!
 //! No PIN is among it: a log-in that stands is the token's own.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,8 +32,6 @@ type Place = (PathBuf, String);
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     tokens: Mutex<HashMap<Place, KeptToken>>,
-    // Apart from the rest, and never thrown away: a token that goes and comes back gives no new tries.
-    wrong_pins: Mutex<HashMap<Place, u32>>,
     // Tokens that another program had when they were last looked at: it is not waited for again.
     held: Mutex<HashSet<Place>>,
 }
@@ -152,27 +150,11 @@ impl Kept {
         drop(idle);
     }
 
-    fn wrong_pins(&self, info: &TokenInfo) -> u32 {
-        lock(&self.wrong_pins).get(&place(info)).copied().unwrap_or_default()
-    }
-
-    pub fn note_try<T>(&self, info: &TokenInfo, result: &Result<T, TokenError>) {
-        match result {
-            Ok(_) => {
-                lock(&self.wrong_pins).remove(&place(info));
-            }
-            Err(TokenError::PinIncorrect { .. } | TokenError::PinLocked { .. }) => {
-                *lock(&self.wrong_pins).entry(place(info)).or_default() += 1;
-            }
-            Err(_) => {}
-        }
-    }
-
     /// A bound of our own: some tokens (SoftHSM among them) take wrong PINs for ever. It spends no try.
-    fn bound_guesses(&self, info: &TokenInfo, operation: &'static str) -> Result<(), KeysetError> {
-        let wrong = self.wrong_pins(info);
+    fn bound_guesses(token: &Token, operation: &'static str) -> Result<(), KeysetError> {
+        let wrong = token.wrong_pins_in_a_row();
         if wrong >= REFUSED_AFTER {
-            return Err(KeysetError::TooManyWrongPins { operation, token: info.name(), wrong });
+            return Err(KeysetError::TooManyWrongPins { operation, token: token.info().name(), wrong });
         }
         if let Some(more) = wrong.checked_sub(PATIENT_AFTER) {
             std::thread::sleep(FIRST_WAIT.saturating_mul(1 << more.min(8)).min(LONGEST_WAIT));
@@ -184,7 +166,10 @@ impl Kept {
 /// The right to ask for a token's PIN and to try it: others wait, where acts can be several at once.
 pub(super) struct MyTurn {
     token: Token,
-    kept: Option<(Arc<Kept>, Turn)>,
+    turn: Option<Turn>,
+    kept: Option<Arc<Kept>>,
+    // A person was warned that one try is left, and wants to take it.
+    takes_the_last_try: Cell<bool>,
 }
 
 impl Tokens {
@@ -223,13 +208,6 @@ impl Tokens {
     pub fn forget(&self, info: &TokenInfo) {
         if let Some(kept) = &self.kept {
             kept.forget(info);
-        }
-    }
-
-    /// Somebody with the SO PIN has set a new PIN: wrong ones before it count no longer.
-    pub fn pin_was_set(&self, info: &TokenInfo) {
-        if let Some(kept) = &self.kept {
-            kept.note_try(info, &Ok(()));
         }
     }
 
@@ -289,8 +267,9 @@ impl Tokens {
 
     /// Waits until no other act with a PIN is going on on this token.
     pub(super) fn turn(&self, token: &Token) -> MyTurn {
-        let kept = self.kept.as_ref().map(|kept| (Arc::clone(kept), token.wait_for_turn()));
-        MyTurn { token: token.clone(), kept }
+        let turn = self.kept.is_some().then(|| token.wait_for_turn());
+        let takes_the_last_try = Cell::new(false);
+        MyTurn { token: token.clone(), turn, kept: self.kept.clone(), takes_the_last_try }
     }
 }
 
@@ -302,62 +281,61 @@ impl MyTurn {
 
     /// Before anybody is asked: have there been too many wrong ones?
     pub fn bound_guesses(&self, operation: &'static str) -> Result<(), KeysetError> {
-        match &self.kept {
-            Some((kept, _)) => kept.bound_guesses(self.token.info(), operation),
-            None => Ok(()),
+        if self.kept.is_none() {
+            return Ok(());
         }
+        Kept::bound_guesses(&self.token, operation)
+    }
+
+    /// The person was warned, and risks the token's last try.
+    pub fn take_the_last_try(&self) {
+        self.takes_the_last_try.set(true);
+    }
+
+    fn as_agreed(&self, pin: Pin) -> Pin {
+        if self.takes_the_last_try.get() { pin.taking_the_last_try() } else { pin }
     }
 
     /// A log-in that somebody before in the row failed at: whoever waited behind it shares its end, at no further try.
     pub fn failed_meanwhile(&self) -> Option<TokenError> {
-        self.kept.as_ref().and_then(|(_, turn)| turn.failed_meanwhile())
+        self.turn.as_ref().and_then(Turn::failed_meanwhile)
     }
 
     /// Did somebody before in the row say no to such a log-in? Whoever waited behind that is not asked again.
     pub fn declined_meanwhile(&self) -> bool {
-        self.kept.as_ref().is_some_and(|(_, turn)| turn.declined_meanwhile())
+        self.turn.as_ref().is_some_and(Turn::declined_meanwhile)
     }
 
     /// Ends the turn because the person said no.
     pub fn decline(self) {
-        if let Some((_, turn)) = self.kept {
+        if let Some(turn) = self.turn {
             turn.decline();
         }
     }
 
     /// One try, for one act.
     pub fn unlock(self, pin: Pin) -> Result<Unlock, TokenError> {
-        match self.kept {
-            Some((kept, turn)) => {
-                let result = turn.unlock(pin);
-                kept.note_try(self.token.info(), &result);
-                result
-            }
+        let pin = self.as_agreed(pin);
+        match self.turn {
+            Some(turn) => turn.unlock(pin),
             None => self.token.unlock(pin),
         }
     }
 
     /// One try; the log-in stays when the act is over.
     pub fn log_in_standing(self, pin: Pin) -> Result<Unlock, TokenError> {
-        match self.kept {
-            Some((kept, turn)) => {
-                let result = turn.log_in_standing(pin);
-                kept.note_try(self.token.info(), &result);
-                if result.is_ok() {
-                    kept.keep(self.token.info(), &self.token);
-                }
-                result
-            }
-            None => self.token.unlock(pin),
+        let pin = self.as_agreed(pin);
+        let Some(turn) = self.turn else { return self.token.unlock(pin) };
+        let result = turn.log_in_standing(pin);
+        if let (Ok(_), Some(kept)) = (&result, &self.kept) {
+            kept.keep(self.token.info(), &self.token);
         }
+        result
     }
 
     /// One try of the old PIN.
-    pub fn change_pin(self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
-        let result = self.token.change_pin(old, new);
-        if let Some((kept, _turn)) = &self.kept {
-            kept.note_try(self.token.info(), &result);
-        }
-        result
+    pub fn change_pin(self, old: Pin, new: &Pin) -> Result<(), TokenError> {
+        let old = self.as_agreed(old);
+        self.token.change_pin(&old, new)
     }
 }

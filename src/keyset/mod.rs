@@ -22,6 +22,7 @@ mod find;
 mod holder;
 mod index;
 mod kept;
+mod left_out;
 mod log_in;
 mod open_response;
 mod person;

@@ -23,5 +23,5 @@ pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person
     let info = TokenInfo { pin_state, ..keyset.token.clone() };
     let old = person.pin(PinRequest::Existing { operation, token: &info }).map_err(no_pin)?;
     let new = person.pin(PinRequest::New { label: &keyset.token.label }).map_err(no_pin)?;
-    Ok(turn.change_pin(&old, &new)?)
+    Ok(turn.change_pin(old, &new)?)
 }

@@ -41,9 +41,7 @@ pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn Security
     // The new one first: who gives up there has tried nothing.
     let new = officer.new_pin(info).map_err(no_pin)?;
     let so_pin = officer.so_pin(info).map_err(no_pin)?;
-    token.unblock_pin(&so_pin, &new)?;
-    tokens.pin_was_set(info);
-    Ok(())
+    Ok(token.unblock_pin(&so_pin, &new)?)
 }
 
 impl Tokens {

@@ -104,6 +104,7 @@ pub(super) fn refuse_without_try(
             let info = TokenInfo { pin_state: state, ..token.info().clone() };
             let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(name), reason };
             person.risks_last_try(&info).map_err(no_pin)?;
+            turn.take_the_last_try();
             Ok(state)
         }
         PinState::Locked => Err(TokenError::PinLocked { operation, token: name }.into()),

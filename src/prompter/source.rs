@@ -73,7 +73,7 @@ impl PinSource {
         descriptors: Option<&[u32]>,
         deadline: Deadline,
     ) -> Result<Pin, PrompterError> {
-        match self {
+        let pin = match self {
             Self::Prompt => Err(self.fails("a person has to type it")),
             Self::File(path) => {
                 let mut file = self.open(path)?;
@@ -99,7 +99,8 @@ impl PinSource {
                 self.metadata(&file)?;
                 self.only_line(&mut file)
             }
-        }
+        };
+        pin.map(Pin::unattended)
     }
 
     fn open(&self, path: &Path) -> Result<File, PrompterError> {

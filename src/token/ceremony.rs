@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
+use super::check::StoredObject;
 use super::pkcs11::Installation;
 use super::{
     Delivery, KeyAlgorithm, KeyId, KeyTransport, OaepHash, PublicKey, SecurityLevel, Signature, SignatureHash, Token,
@@ -120,6 +121,15 @@ impl Ceremony {
     /// Agrees on a secret, as [`Unlock::agree`] does, without ending the ceremony.
     pub fn agree(&self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         self.agree_with_key(key, peer_spki_der, self.unlock.entitled())
+    }
+
+    /// Has a process that loads the module afresh look whether all of this is on the token, with the PIN that was typed for
+    /// this ceremony. It spends no try.
+    ///
+    /// # Errors
+    /// [`TokenError::NotStored`], with what is missing.
+    pub fn must_be_stored(&self, operation: &'static str, objects: Vec<StoredObject>) -> Result<(), TokenError> {
+        self.unlock.token().must_be_stored(operation, objects, self.unlock.entitled().pin())
     }
 
     /// A signer for code that wants the `signature` crate's traits, for as long as the ceremony lasts.

@@ -93,6 +93,30 @@ pub enum TokenError {
         /// the token
         token: TokenName,
     },
+    /// One try is left, and whoever gave the PIN was not warned of it; nothing was tried.
+    #[error(
+        "cannot {operation}: one try of the PIN of {token} is left, and the next wrong one locks it; nothing was tried; type \
+         the command at a terminal, where it asks before it takes the last try"
+    )]
+    LastTry {
+        /// what was to be done
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+    },
+    /// So many wrong PINs came from files, descriptors and credentials that no more are tried from there.
+    #[error(
+        "cannot {operation}: {wrong} wrong PINs of {token} in a row came from where no person types them; nothing was tried; \
+         correct the PIN's source, then type the PIN once at a prompt (without `--pin-source`)"
+    )]
+    TooManyUnattended {
+        /// what was to be done
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// how many
+        wrong: u32,
+    },
     /// The PIN is locked; it was not tried, or locked by this try.
     #[error("cannot {operation}: the PIN of {token} is locked; set a new one by the SO PIN (`tokenkeep pin unblock`)")]
     PinLocked {
@@ -197,6 +221,31 @@ pub enum TokenError {
         operation: &'static str,
         /// the token
         token: TokenName,
+    },
+    /// Where the module keeps its tokens nothing more can be written; nothing was tried.
+    #[error("cannot {operation}: nothing more can be stored on {token}: {condition}; make room there, or mend that")]
+    NoRoom {
+        /// what was to be done
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// free space and permissions of the token directory
+        condition: String,
+    },
+    /// The module said that it was stored, and a process that looks anew does not find it.
+    #[error(
+        "cannot {operation}: the module of {token} said that all was stored, and for a program that looks anew it is not \
+         there ({missing}): {condition}; make room there, or mend that, and type the same command again"
+    )]
+    NotStored {
+        /// what was to be done
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// what is missing
+        missing: String,
+        /// free space and permissions of the token directory
+        condition: String,
     },
     /// Nothing can be written to the token.
     #[error("cannot {operation}: {token} is write-protected; lift that, or use another token")]
@@ -317,6 +366,8 @@ impl TokenError {
     pub fn of_act(mut self, act: &'static str) -> Self {
         if let Self::PinIncorrect { operation, .. }
         | Self::PinLocked { operation, .. }
+        | Self::LastTry { operation, .. }
+        | Self::TooManyUnattended { operation, .. }
         | Self::PinNotSet { operation, .. }
         | Self::PinLength { operation, .. }
         | Self::Absent { operation, .. }
@@ -334,6 +385,8 @@ impl TokenError {
             Self::Module { .. } | Self::Absent { .. } | Self::KeyAbsent { .. } => TokenErrorKind::Absent,
             Self::PinIncorrect { .. }
             | Self::PinLocked { .. }
+            | Self::LastTry { .. }
+            | Self::TooManyUnattended { .. }
             | Self::SoPinIncorrect { .. }
             | Self::SoPinLocked { .. }
             | Self::PinNotSet { .. }
@@ -349,6 +402,8 @@ impl TokenError {
             | Self::BadData { .. } => TokenErrorKind::Refused,
             Self::Owned { .. }
             | Self::Full { .. }
+            | Self::NoRoom { .. }
+            | Self::NotStored { .. }
             | Self::WriteProtected { .. }
             | Self::Busy { .. }
             | Self::LockDirectory { .. }
@@ -361,80 +416,4 @@ impl TokenError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_complete_a_sentence_and_end_with_a_remedy() {
-        let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
-        let wrong = |pin_state| TokenError::PinIncorrect {
-            operation: "log in",
-            token: token(),
-            pin_state,
-            log_in_ended: false,
-        };
-        let text = wrong(PinState::FinalTry).to_string();
-        assert_eq!(
-            text,
-            "cannot log in: the PIN of token \"default\" (serial a1b2) is wrong (one try is left); the next wrong one \
-             locks it"
-        );
-        let ended = wrong(PinState::Ok).and_a_log_in_ended().to_string();
-        assert!(ended.ends_with("nothing was changed; the log-in that stood on this token is over"), "{ended}");
-        assert!(wrong(PinState::Locked).to_string().contains("SO PIN"));
-        let locked = TokenError::PinLocked { operation: "sign", token: token() };
-        assert!(locked.to_string().starts_with("cannot sign: "), "{locked}");
-        let fault = TokenError::Fault { operation: "sign", token: token(), code: "CKR_FUNCTION_FAILED".into() };
-        assert_ne!(fault.to_string(), "CKR_FUNCTION_FAILED");
-    }
-
-    #[test]
-    fn a_log_in_that_failed_is_told_as_the_act_it_was_for() {
-        let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
-        let state = PinState::CountLow;
-        let wrong =
-            TokenError::PinIncorrect { operation: LOG_IN, token: token(), pin_state: state, log_in_ended: false };
-        assert!(wrong.of_act("decrypt").to_string().starts_with("cannot decrypt: the PIN of "));
-        let signing =
-            TokenError::PinIncorrect { operation: "sign", token: token(), pin_state: state, log_in_ended: false };
-        assert!(signing.of_act("decrypt").to_string().starts_with("cannot sign: "), "not a log-in's");
-    }
-
-    #[test]
-    fn every_error_says_the_next_step() {
-        let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
-        let (operation, reason) = ("sign", || "a reason".to_owned());
-        for error in [
-            TokenError::KeyAbsent { operation, token: token() },
-            TokenError::Unsupported { operation, token: token(), what: "P-521".into() },
-            TokenError::BadDelivery { operation, token: token(), reason: reason() },
-            TokenError::BadData { operation, token: token(), reason: reason() },
-            TokenError::Spent { token: token() },
-            TokenError::Encoding(reason()),
-            TokenError::NoRandom(reason()),
-            TokenError::LockDirectory { path: "/run/x".into(), reason: "is no directory".into() },
-            TokenError::LockFile { token: token(), path: "/run/x/y".into(), reason: reason() },
-        ] {
-            let text = error.to_string();
-            let (what, next) = text.split_once("; ").unwrap_or((&text, ""));
-            assert!(what.starts_with("cannot ") && next.len() > 20, "{text}");
-        }
-    }
-
-    #[test]
-    fn kinds_lead_to_the_exit_codes() {
-        let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
-        for (error, kind) in [
-            (TokenError::Absent { operation: "sign", token: token() }, TokenErrorKind::Absent),
-            (TokenError::PinLocked { operation: "sign", token: token() }, TokenErrorKind::Pin),
-            (TokenError::Spent { token: token() }, TokenErrorKind::Pin),
-            (TokenError::LabelTaken { label: "x".into(), serial: "1".into() }, TokenErrorKind::Refused),
-            (
-                TokenError::Owned { token: token(), holder: "agent".into(), remedy: "wait".into() },
-                TokenErrorKind::Fault,
-            ),
-        ] {
-            assert_eq!(error.kind(), kind, "{error}");
-        }
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@
 
 mod algorithm;
 mod ceremony;
+pub mod check;
 mod delivery;
 mod error;
 mod key_id;
@@ -21,15 +22,18 @@ mod oaep;
 mod owner_lock;
 mod pin;
 mod pkcs11;
+mod private_file;
 mod public_key;
 mod signature;
 mod softhsm;
+mod stores;
 #[cfg(test)]
 pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;
 mod unlock;
 mod uri;
+mod wrong_pins;
 
 pub use algorithm::{KeyAlgorithm, RsaSize, SecurityLevel, UnknownName};
 pub use ceremony::{Ceremony, CeremonySigner, TransportKey};
@@ -37,14 +41,17 @@ pub use delivery::{Delivery, KeyTransport, KeyWrapMechanism, OaepHash, Wrapped};
 pub use error::{TokenError, TokenErrorKind, TokenName};
 pub use key_id::KeyId;
 pub use keyset_name::{KeysetName, KeysetNameError};
-pub use owner_lock::{Owner, lock_directory};
+pub use owner_lock::Owner;
 pub use pin::{Pin, PinError, PinState};
 pub use pkcs11::{
     AUTHORITY_MARK, DataObject, DeliverableKey, FastSigner, Module, NotText, PublicKeyObject, SecretKey, SlotCount,
     StoredCertificate, Token, TokenFlags, TokenInfo, TokenKey, Turn,
 };
+pub use private_file::{lock_directory, written_by_others};
 pub use public_key::PublicKey;
 pub use signature::{Signature, SignatureHash};
 pub use softhsm::{SoftHsmConfiguration, SoftHsmProblem};
+pub use stores::{kryoptic_databases, softhsm_token_directory};
 pub use unlock::{OneSignature, Unlock};
 pub use uri::{TokenUri, TokenUriError};
+pub use wrong_pins::forget_wrong_pins_in_a_row;

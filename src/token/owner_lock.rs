@@ -5,13 +5,13 @@
 //! tells others whom they wait for.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use super::private_file::{self, lock_directory, make_private};
 use super::{TokenError, TokenName};
 
 /// How long to wait for another owner to end.
@@ -78,13 +78,18 @@ const WAIT: &str = "wait until that ends, or stop it";
 /// Held as long as this process owns the token.
 #[derive(Debug)]
 pub(super) struct OwnerLock {
-    _file: File,
+    _file: Option<File>,
 }
 
 impl OwnerLock {
     /// Becomes the owner, waiting up to 5 s for another to end.
     pub(super) fn acquire(module: &Path, token: &TokenName) -> Result<Self, TokenError> {
         Self::acquire_within(module, token, PATIENCE)
+    }
+
+    /// What the parent of this process holds for it: a child that only looks is no second owner.
+    pub(super) fn held_by_the_parent() -> Self {
+        Self { _file: None }
     }
 
     /// The same, waiting only so long.
@@ -96,14 +101,7 @@ impl OwnerLock {
         make_private(directory).map_err(|reason| TokenError::LockDirectory { path: directory.to_owned(), reason })?;
         let path = directory.join(file_name(module, &token.serial));
         let failed = |error: std::io::Error| refused(token, &path, error.to_string());
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
+        let mut file = private_file::open(&path).map_err(|reason| refused(token, &path, reason))?;
         let started = Instant::now();
         loop {
             match file.try_lock() {
@@ -117,7 +115,7 @@ impl OwnerLock {
             }
         }
         sign_in(&mut file).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { _file: Some(file) })
     }
 }
 
@@ -130,38 +128,6 @@ fn is_an_authoritys_in(directory: &Path, module: &Path, token: &TokenName) -> bo
     let Ok(mut file) = File::open(directory.join(file_name(module, &token.serial))) else { return false };
     // A lock that nobody holds says nothing, whatever stands in its file.
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) && owner(&mut file).is_authority
-}
-
-/// Where the locks of tokens lie: `$XDG_RUNTIME_DIR/tokenkeep`, else a directory of the user's own under the temporary
-/// directory. It may not exist yet.
-pub fn lock_directory() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| Path::new(directory).is_dir()) {
-        Some(runtime) => Path::new(&runtime).join("tokenkeep"),
-        None => std::env::temp_dir().join(format!("tokenkeep-{}", rustix::process::geteuid().as_raw())),
-    }
-}
-
-/// Makes the directory if need be, and checks that nobody else can put files into it.
-fn make_private(directory: &Path) -> Result<(), String> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot_be_had(&error)),
-        _ => {}
-    }
-    let found = std::fs::symlink_metadata(directory).map_err(|error| cannot_be_had(&error))?;
-    if !found.is_dir() {
-        return Err("is no directory".to_owned());
-    }
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err("belongs to somebody else".to_owned());
-    }
-    if found.mode() & 0o077 != 0 {
-        return Err("can be used by others".to_owned());
-    }
-    Ok(())
-}
-
-fn cannot_be_had(error: &std::io::Error) -> String {
-    format!("cannot be made or read ({error})")
 }
 
 /// `libsofthsm2.so-1a2b3c4d.lock`; what is no letter, digit, dot, hyphen or underscore becomes hexadecimal.
@@ -290,6 +256,19 @@ mod tests {
         let link = home.path().join("link");
         std::os::unix::fs::symlink(home.path(), &link).unwrap();
         assert!(OwnerLock::acquire_in(&link, Path::new("m.so"), &token("1"), SOON).is_err());
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_lock_file_is_refused_and_what_it_leads_to_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("locks");
+        make_private(&directory).unwrap();
+        let precious = home.path().join("precious");
+        std::fs::write(&precious, "a text").unwrap();
+        std::os::unix::fs::symlink(&precious, directory.join(file_name(Path::new("m.so"), "1"))).unwrap();
+        let error = OwnerLock::acquire_in(&directory, Path::new("m.so"), &token("1"), SOON).unwrap_err();
+        assert!(matches!(&error, TokenError::LockFile { reason, .. } if reason.contains("symbolic link")), "{error}");
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "a text");
     }
 
     #[test]

@@ -14,6 +14,10 @@ pub struct Pin {
     // would end another's on the same page.
     memory: Box<[u8]>,
     place: std::ops::Range<usize>,
+    // Did a person type it for this?
+    attended: bool,
+    // Has that person been warned that a wrong one would be the last?
+    may_be_the_last: bool,
 }
 
 impl Pin {
@@ -50,7 +54,31 @@ impl Pin {
         if let Some(place) = memory.get_mut(place.clone()) {
             place.copy_from_slice(text.as_bytes());
         }
-        Self { _locked: locked.ok(), memory, place }
+        Self { _locked: locked.ok(), memory, place, attended: true, may_be_the_last: false }
+    }
+
+    /// It came from a file, a descriptor or a credential, and nobody typed it for this: three wrong ones in a row end such
+    /// tries, and the last try is never taken by one.
+    #[must_use]
+    pub fn unattended(mut self) -> Self {
+        self.attended = false;
+        self
+    }
+
+    /// Did a person type it?
+    pub fn is_attended(&self) -> bool {
+        self.attended
+    }
+
+    /// A person was warned that the token has one try left, and wants to take it with this PIN.
+    #[must_use]
+    pub fn taking_the_last_try(mut self) -> Self {
+        self.may_be_the_last = true;
+        self
+    }
+
+    pub(super) fn may_take_the_last_try(&self) -> bool {
+        self.may_be_the_last && self.attended
     }
 
     /// The PIN's text.

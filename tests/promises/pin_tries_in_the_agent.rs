@@ -41,6 +41,8 @@ fn one_wrong_pin_costs_one_try_through_the_agent_too() {
             let all = [&command[..], &["--pin-source", "file:no-such-file"]].concat();
             somebody.machine.tokenkeep_without_terminal(&all).fails_with(4);
         });
+        // Three wrong ones from a file would be the last.
+        somebody.signs_with("default", "pin");
     }
     // A client of the SSH door is answered for by the agent's own prompter.
     let (data, blob) = ssh_log_in(&agent, "default");

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::wiped::WipedBuffer;
-use super::{Asked, Errand, Line, Reply, ReplyTo};
+use super::{Asked, Bytes, Errand, Line, Reply, ReplyTo};
 use crate::carrier::{Carrier, CarrierError};
 use crate::keyset::{NoPin, Notice, Person, PinRequest, SecurityOfficer, Step};
 use crate::token::{Pin, TokenInfo};
@@ -161,11 +161,8 @@ pub struct RemotePerson<'a>(pub &'a Conversation);
 impl RemotePerson<'_> {
     fn pin_for(&self, question: Asked) -> Result<Pin, NoPin> {
         match self.0.ask(|number| Line::Ask { number, question }) {
-            Ok(Reply::Pin(pin)) => {
-                let no_pin = || NoPin::Unavailable("the command's answer is no PIN".to_owned());
-                let mut text = pin.into_text().ok_or_else(no_pin)?;
-                Pin::new(std::mem::take(&mut *text)).map_err(|error| NoPin::Unavailable(error.to_string()))
-            }
+            Ok(Reply::Pin(pin)) => taken(pin),
+            Ok(Reply::UnattendedPin(pin)) => taken(pin).map(Pin::unattended),
             Ok(Reply::No(reason)) => Err(reason),
             Ok(_) => Err(unfitting()),
             Err(gone) => Err(gone),
@@ -218,6 +215,12 @@ impl SecurityOfficer for RemotePerson<'_> {
     }
 }
 
+fn taken(pin: Bytes) -> Result<Pin, NoPin> {
+    let no_pin = || NoPin::Unavailable("the command's answer is no PIN".to_owned());
+    let mut text = pin.into_text().ok_or_else(no_pin)?;
+    Pin::new(std::mem::take(&mut *text)).map_err(|error| NoPin::Unavailable(error.to_string()))
+}
+
 fn unfitting() -> NoPin {
     NoPin::Unavailable("the command's answer does not fit the question".to_owned())
 }
@@ -258,7 +261,7 @@ impl Carrier for RemoteCarrier<'_> {
 
     fn search_certificates(&self, email: &str) -> Result<Vec<Vec<u8>>, CarrierError> {
         match self.bring(Errand::SearchCertificates(email.to_owned()))? {
-            Reply::Certificates(found) => Ok(found.into_iter().map(super::Bytes::into_vec).collect()),
+            Reply::Certificates(found) => Ok(found.into_iter().map(Bytes::into_vec).collect()),
             _ => Err(not_an_answer()),
         }
     }

@@ -136,8 +136,10 @@ pub struct ReplyTo {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Reply {
-    /// the PIN, UTF-8
+    /// the PIN, UTF-8, as a person has typed it
     Pin(Bytes),
+    /// the PIN, UTF-8, from a file, a descriptor or a credential
+    UnattendedPin(Bytes),
     /// there is none, or no yes
     No(NoPin),
     /// yes

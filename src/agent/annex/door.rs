@@ -35,7 +35,7 @@ pub fn run(
         .spawn(move || accept(&corridor, &served))
         .map_err(BrokerError::system("start a thread"))?;
     link.ready(sandbox).map_err(BrokerError::system("tell the broker"))?;
-    link.read_answers();
+    link.wait_for_its_end();
     worker::log_off(keystore);
     Ok(())
 }

@@ -28,6 +28,7 @@ pub use questions::Prompting;
 
 use super::MappedCode;
 use super::sockets::{Claim, Directory, Door, Socket};
+use crate::token;
 use annexes::Annexes;
 use questions::Questions;
 use running_worker::{News, RunningWorker};
@@ -44,6 +45,9 @@ const TIRES: u32 = 12;
 /// The first pause before a worker is started again, and the longest; it doubles.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
+/// What is said to a worker that is started in the place of one that has served.
+pub const AGAIN: &str = "--again";
+
 /// What the broker is started with.
 pub struct Setup {
     /// where the sockets lie
@@ -52,6 +56,8 @@ pub struct Setup {
     pub inherited: [Option<UnixListener>; 2],
     /// the command line of the worker, without the program
     pub worker: Vec<OsString>,
+    /// the modules that the workers load
+    pub modules: Vec<PathBuf>,
     /// the command line of each module's own worker, in the order in which the worker's names the modules
     pub annexes: Vec<AnnexSetup>,
     /// how the person is asked
@@ -81,7 +87,9 @@ pub fn run(setup: Setup, announce: impl FnOnce(&Open)) -> Result<(), BrokerError
     let claim = setup.directory.claim()?;
     let [ssh, api] = setup.inherited;
     let sockets = [socket(&claim, Door::Ssh, ssh)?, socket(&claim, Door::Api, api)?];
-    let questions = Questions::answered_by(setup.person)?;
+    // Whoever starts an agent may have typed the wrong PINs before: they no longer count against its prompts.
+    token::forget_wrong_pins_in_a_row();
+    let questions = Questions::answered_by(setup.person)?.about_modules(&setup.modules);
     let broker = Broker { sockets, worker: setup.worker, annexes: setup.annexes, questions, sender };
     broker.serve(&news, announce)
 }
@@ -105,7 +113,7 @@ impl Broker {
         loop {
             let started = Instant::now();
             let mut annexes = Annexes::begin(&self.annexes, &self.questions, &self.sender)?;
-            let worker = self.start_worker(&annexes)?;
+            let worker = self.start_worker(&annexes, announce.is_none())?;
             let status = loop {
                 let Some(news) = next(all_news, annexes.next_start()) else {
                     annexes.start_those_due();
@@ -157,11 +165,14 @@ impl Broker {
         }
     }
 
-    fn start_worker(&self, annexes: &Annexes<'_>) -> Result<RunningWorker, BrokerError> {
+    /// `again`: one has served before; what its modules have become since is no reason to end the agent.
+    fn start_worker(&self, annexes: &Annexes<'_>, again: bool) -> Result<RunningWorker, BrokerError> {
         let [ssh, api] = &self.sockets;
         let doors = [ssh.listener.as_fd(), api.listener.as_fd()];
         let sockets: Vec<_> = doors.into_iter().chain(annexes.corridors()).collect();
-        RunningWorker::start(&self.worker, &sockets, &self.questions, self.sender.clone())
+        let mut arguments = self.worker.clone();
+        arguments.extend(again.then(|| AGAIN.into()));
+        RunningWorker::start(&arguments, &sockets, &self.questions, self.sender.clone())
     }
 
     fn open(&self, sandbox: String) -> Open {

@@ -5,16 +5,19 @@ use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use zeroize::Zeroizing;
 
 use super::{BrokerError, broken_pipe, programs, spawn};
 use crate::agent::link::{Answer, Asked, FromBroker, write_frame};
 use crate::agent::wording::Words;
 use crate::prompter::{Ask, Dialog, Environment, PrompterError, Way};
 use crate::token::Pin;
+use crate::token::check::{CheckOutcome, CheckProcess, CheckRequest, CheckRunner};
 
 /// How the person is asked.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub(super) struct Questions {
     person: Arc<Prompting>,
     queue: Sender<Waiting>,
     of_link: Arc<OfLink>,
+    /// The modules that a process may be started for: no worker chooses what this process starts.
+    modules: Arc<[PathBuf]>,
 }
 
 /// What is known of the questions that came over one link.
@@ -62,7 +67,7 @@ impl Questions {
     pub(super) fn answered_by(person: Prompting) -> Result<Self, BrokerError> {
         let (queue, asked): (_, Receiver<Waiting>) = channel();
         let person = Arc::new(person);
-        let questions = Self { person: Arc::clone(&person), queue, of_link: Arc::default() };
+        let questions = Self { person: Arc::clone(&person), queue, of_link: Arc::default(), modules: Arc::from([]) };
         spawn("prompter", move || {
             for Waiting { number, what, link, of_link, withdrawn } in asked {
                 // Nobody is bothered with what a worker that died wanted to know, nor with what a client did that has gone.
@@ -77,9 +82,40 @@ impl Questions {
         Ok(questions)
     }
 
+    /// And who has questions about these modules, and no others, answered.
+    pub(super) fn about_modules(mut self, modules: &[PathBuf]) -> Self {
+        self.modules = modules.iter().filter_map(|module| module.canonicalize().ok()).collect();
+        self
+    }
+
     /// For another link: the questions are the same queue's, and whoever does not read its answers keeps nobody else waiting.
     pub(super) fn of_another_link(&self) -> Self {
-        Self { person: self.person.clone(), queue: self.queue.clone(), of_link: Arc::default() }
+        Self {
+            person: self.person.clone(),
+            queue: self.queue.clone(),
+            of_link: Arc::default(),
+            modules: self.modules.clone(),
+        }
+    }
+
+    /// Has a question about a module answered by a process of its own; the answer goes to this link.
+    pub(super) fn check(&self, number: u64, request: CheckRequest, secret: Zeroizing<Vec<u8>>, link: &UnixStream) {
+        let of_link = self.of_link.clone();
+        let is_known = self.modules.contains(&request.module);
+        let taken = link.try_clone().map_err(BrokerError::system("copy a descriptor")).and_then(|link| {
+            spawn("check", move || {
+                let pin = std::str::from_utf8(&secret).ok().and_then(|pin| Pin::new(pin.to_owned()).ok());
+                let outcome = if is_known {
+                    CheckProcess.run(&request, pin.as_ref())
+                } else {
+                    CheckOutcome::Unknown("it is none of the agent's modules".to_owned())
+                };
+                tell(&of_link, &link, number, Answer::Checked(outcome), None);
+            })
+        });
+        if let Err(error) = taken {
+            tell(&self.of_link, link, number, Answer::Unavailable(error.to_string()), None);
+        }
     }
 
     /// Takes a question that came over this link; the answer goes there.
@@ -155,6 +191,8 @@ fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader) -> (Answer, Optio
         },
         Asked::Program(pid) => Answer::Program(programs::describe(pid)),
         Asked::Prompter => Answer::Prompter(prompter(person)),
+        // Asked of a process and of no person.
+        Asked::Check(_) => Answer::Unavailable("no person can answer that".to_owned()),
     };
     (answer, None)
 }

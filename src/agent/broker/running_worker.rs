@@ -2,13 +2,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -18,7 +15,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::questions::Questions;
 use super::{BrokerError, spawn};
 use crate::agent::handed;
-use crate::agent::link::{FromWorker, read_frame};
+use crate::agent::link::{Asked, FromWorker, read_frame};
+use crate::token::check::this_program;
 
 /// How glibc's allocator is set for the worker (`mallopt(3)`, "GNU C library tunables"), where the user has not set it.
 ///
@@ -126,6 +124,9 @@ fn listen(mut link: UnixStream, mut child: Child, questions: &Questions, news: &
                 let _ = news.send(News::Ready { worker, sandbox });
             }
             Ok((FromWorker::Withdrawn { number }, _)) => questions.withdraw(number),
+            Ok((FromWorker::Question { number, what: Asked::Check(request) }, secret)) => {
+                questions.check(number, request, secret, &link);
+            }
             Ok((FromWorker::Question { number, what }, _)) => questions.take(number, what, &link),
             Err(error) => {
                 tracing::debug!(%error, worker, "the link ended");
@@ -139,11 +140,4 @@ fn listen(mut link: UnixStream, mut child: Child, questions: &Questions, news: &
         // Nobody listens when the broker ends.
         let _ = news.send(News::Gone { worker, status });
     }
-}
-
-/// This program's file; if another one lies there by now (an upgrade), the one that runs.
-fn this_program() -> PathBuf {
-    let running = PathBuf::from("/proc/self/exe");
-    let inode = |path: &PathBuf| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
-    env::current_exe().ok().filter(|path| inode(path).is_some() && inode(path) == inode(&running)).unwrap_or(running)
 }

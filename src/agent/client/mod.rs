@@ -379,7 +379,8 @@ fn asked(question: &Asked, operation: &'static str, person: &mut dyn Person) -> 
         Asked::NewInstead { token } => officer(person).and_then(|officer| officer.new_pin(token)),
     };
     match pin {
-        Ok(pin) => Reply::Pin(pin.as_str().as_bytes().into()),
+        Ok(pin) if pin.is_attended() => Reply::Pin(pin.as_str().as_bytes().into()),
+        Ok(pin) => Reply::UnattendedPin(pin.as_str().as_bytes().into()),
         Err(reason) => Reply::No(reason),
     }
 }

@@ -94,6 +94,8 @@ struct Inner {
     acts: AtomicUsize,
     // Those that annexes do.
     acts_elsewhere: AtomicUsize,
+    // What was said last of modules that cannot be started anew.
+    said: Mutex<String>,
     annexes: Vec<Arc<Annex>>,
 }
 
@@ -125,6 +127,7 @@ impl Keystore {
             asleep,
             acts: AtomicUsize::new(0),
             acts_elsewhere: AtomicUsize::new(0),
+            said: Mutex::default(),
             annexes,
         };
         Self { inner: Arc::new(inner) }

@@ -89,6 +89,7 @@ impl Inner {
                 self.look_again(false);
             }
             self.forget_what_changed_behind();
+            self.end_for_a_module_that_is_well_again();
         }
         self.note_log_ins();
     }
@@ -137,6 +138,16 @@ impl Inner {
         }
         tracing::warn!(module = %module.path().display(), "the module does not answer any more: the worker ends, to load it anew");
         // At once: what runs at an orderly end would wait for the module.
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+
+    /// A module that was left out can be loaded now: another worker does it. Not while anybody would lose a log-in or an act.
+    fn end_for_a_module_that_is_well_again(&self) {
+        if self.is_in_use() {
+            return;
+        }
+        let Some(module) = self.tokens.module_that_is_well_again() else { return };
+        tracing::warn!(module = %module.display(), "the module can be used again: the worker ends, to load it");
         let _ = kill_process(getpid(), Signal::KILL);
     }
 

@@ -5,6 +5,7 @@
 //! is, only when a keyset or token is asked for by name that is not there, and no act is going on. Modules with readers see by
 //! themselves what comes and goes; they are started anew only for something that was named and is not there.
 
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Inner, LogOff};
@@ -75,9 +76,18 @@ impl Inner {
         if !self.is_in_use()
             && let Err(error) = self.tokens.rescan(with_readers)
         {
-            tracing::warn!(%error, "cannot start a module anew");
+            self.warn_once(&error.to_string());
         }
         self.refresh_or_say();
+    }
+
+    /// The same is wrong at each look, until somebody mends it.
+    fn warn_once(&self, error: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != error {
+            tracing::warn!(error, "a module is not started anew");
+            error.clone_into(&mut said);
+        }
     }
 
     /// If what is wanted is not there, looks for it among the tokens that other processes made.

@@ -13,9 +13,8 @@ use crate::token::{PinState, TokenInfo};
 fn pair() -> (Arc<Link>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let writer = Mutex::new(ours.try_clone().unwrap());
-    let link = Arc::new(Link { reader: ours, writer, open: Mutex::default() });
-    let reader = link.clone();
-    thread::spawn(move || reader.read_answers());
+    let link = Arc::new(Link { reader: ours, writer, open: Mutex::default(), changed: Condvar::new() });
+    link.listen().unwrap();
     (link, theirs)
 }
 

@@ -58,10 +58,7 @@ impl Places {
         ];
         for file in files.into_iter().flatten() {
             let text = fs::read_to_string(&file).unwrap_or_default();
-            let lines = text.lines().filter_map(|line| line.split_once('='));
-            self.write.extend(
-                lines.filter(|(key, _)| key.trim() == "directories.tokendir").map(|(_, value)| value.trim().into()),
-            );
+            self.write.extend(token::softhsm_token_directory(&text));
             self.read.push(file);
         }
     }
@@ -75,10 +72,8 @@ impl Places {
         ];
         for file in files.into_iter().flatten() {
             let text = fs::read_to_string(&file).unwrap_or_default();
-            let configuration: toml::Table = text.parse().unwrap_or_default();
-            let slots = configuration.get("slots").and_then(toml::Value::as_array).cloned().unwrap_or_default();
-            let databases = slots.iter().filter_map(|slot| slot.get("dbargs")?.as_str());
-            self.write.extend(databases.filter_map(|path| Path::new(path).parent().map(Path::to_owned)));
+            let databases = token::kryoptic_databases(&text);
+            self.write.extend(databases.iter().filter_map(|path| path.parent().map(Path::to_owned)));
             self.read.push(file);
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::finding::Finding;
 use crate::cli::config::AgentConfiguration;
 use crate::cli::surroundings::Surroundings;
-use crate::token::Module;
+use crate::token::{Module, check};
 
 const CONCERN: &str = "module";
 
@@ -25,6 +25,10 @@ pub fn look(around: &Surroundings<'_>, configuration: &AgentConfiguration) -> Fo
     let files = around.modules_by(configuration);
     let (mut modules, mut findings) = (Vec::new(), Vec::new());
     for path in files.paths() {
+        // Tried anew, whatever is remembered of it.
+        if let Ok(file) = path.canonicalize() {
+            check::forget_tried_module(&file);
+        }
         match Module::load(path) {
             Ok(module) => {
                 findings.push(slots(&module, files.origin()));

@@ -16,7 +16,7 @@ use super::Trouble;
 use super::desk::Desk;
 use super::reply::{Delivered, GoodReply};
 
-const OPERATION: &str = "install the reply";
+pub(super) const OPERATION: &str = "install the reply";
 
 /// Installs the reply and writes the confirmation down. What fails because of the reply is the reply's fault; what fails
 /// because of the token is a fault, and the same letter goes on.

@@ -16,6 +16,7 @@ mod reply;
 mod request;
 mod run;
 mod so_pin;
+mod stored;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -159,6 +160,10 @@ pub enum NotEnrolledReason {
     /// not fit its certificate. Everything made for it was removed.
     #[error("the reply was refused: {0}; everything made for it was removed")]
     BadReply(String),
+    /// What was installed is not on the token for a process that looks anew. The authority was told, and the letter is good
+    /// again.
+    #[error("{0}; what was made was removed, and the temporary key is still good")]
+    NotStored(TokenError),
 }
 
 impl NotEnrolled {
@@ -180,6 +185,7 @@ impl NotEnrolled {
         match &self.reason {
             NotEnrolledReason::Refused(error) => error.kind(),
             NotEnrolledReason::Pin(error) if error.kind() == ErrorKind::Interrupted => ErrorKind::Interrupted,
+            NotEnrolledReason::NotStored(_) => ErrorKind::Fault,
             NotEnrolledReason::Pin(_) => ErrorKind::Pin,
             NotEnrolledReason::Unreachable(_) | NotEnrolledReason::Interrupted(_) => ErrorKind::Unreachable,
             NotEnrolledReason::Expired { .. } | NotEnrolledReason::Rejected(_) | NotEnrolledReason::BadReply(_) => {
@@ -217,6 +223,8 @@ enum Trouble {
     Stop(Stop),
     /// The authority itself refused, and its MAC proves that: what was made is removed.
     Rejected(String),
+    /// What was installed is lost: the authority is told, and what is left of it is removed.
+    NotStored(TokenError),
     /// The reply is not to be used: the authority is told, and what was made is removed.
     Bad { reason: String, reply: Option<Box<PkiMessage>> },
 }

@@ -16,7 +16,7 @@ use super::finish::{self, NewTokenPins};
 use super::place::Place;
 use super::{
     EnrollOptions, Enrolled, NotEnrolledReason, Stop, Trouble, install, letter_check, person_check, reply, request,
-    so_pin,
+    so_pin, stored,
 };
 
 const OPERATION: &str = "enroll";
@@ -174,7 +174,7 @@ impl Act<'_> {
 
     fn confirm(&mut self, mut desk: Desk, ground: Ground) -> Result<Enrolled, Stop> {
         self.person.progress(Step::Confirming);
-        match finish::confirm(&mut desk, self.carrier, self.letter) {
+        match stored::read_back(&desk).and_then(|()| finish::confirm(&mut desk, self.carrier, self.letter)) {
             Ok(()) => self.finish(desk, ground),
             Err(trouble) => self.give_up(desk, &ground, trouble),
         }
@@ -222,6 +222,7 @@ impl Act<'_> {
         let (reason, reply) = match trouble {
             Trouble::Stop(stop) => return Err(stop),
             Trouble::Rejected(reason) => (NotEnrolledReason::Rejected(reason), None),
+            Trouble::NotStored(error) => (NotEnrolledReason::NotStored(error), None),
             Trouble::Bad { reason, reply } => (NotEnrolledReason::BadReply(reason), reply),
         };
         let rejection =
@@ -350,6 +351,7 @@ fn not_made(error: TokenError) -> Stop {
 /// The enrollment is one act with one PIN entry, and the only one with two log-ins: around the change of a new token's SO
 /// PIN.
 fn copy(pin: &Pin) -> Result<Pin, KeysetError> {
-    Pin::new(pin.as_str().to_owned())
-        .map_err(|error| KeysetError::Message { operation: OPERATION, reason: error.to_string() })
+    let copy = Pin::new(pin.as_str().to_owned())
+        .map_err(|error| KeysetError::Message { operation: OPERATION, reason: error.to_string() })?;
+    Ok(if pin.is_attended() { copy } else { copy.unattended() })
 }

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cryptoki::slot::Slot;
@@ -33,6 +33,7 @@ pub(super) struct Known {
     seen: Mutex<Option<Seen>>,
     readers: AtomicBool,
     taken: AtomicBool,
+    pub(super) keeps_pin_state: OnceLock<bool>,
     waiting: Mutex<Vec<Waiting>>,
     next: AtomicU64,
 }

@@ -215,6 +215,7 @@ impl Token {
         level: Option<SecurityLevel>,
     ) -> Result<TokenKey, TokenError> {
         let operation = "make a signing key";
+        self.must_have_room(operation)?;
         let public = templates::signing_public_key(label, id, algorithm)?;
         let private = templates::signing_key(label, id, level);
         let mechanism =

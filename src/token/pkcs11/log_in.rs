@@ -9,6 +9,7 @@ use cryptoki::types::AuthPin;
 use super::answers;
 use super::objects::put_mark;
 use super::provisioning::IN_THE_MAKING;
+use crate::token::wrong_pins::WrongPins;
 use crate::token::{Pin, PinState, Token, TokenError};
 
 /// What entitles an operation to use a key.
@@ -24,7 +25,7 @@ pub(in crate::token) enum LogIn<'a> {
 
 impl<'a> LogIn<'a> {
     /// The PIN, for a key that asks for it at each use.
-    pub(super) fn pin(self) -> Option<&'a Pin> {
+    pub(in crate::token) fn pin(self) -> Option<&'a Pin> {
         match self {
             Self::ByPin(pin) => Some(pin),
             Self::There | Self::Standing(_) => None,
@@ -59,15 +60,16 @@ impl Token {
         let operation = "log in";
         self.check_length(operation, pin)?;
         let _alone = self.exclusive();
-        self.check_pin_can_be_tried(operation)?;
+        self.check_pin_can_be_tried(operation, pin)?;
         let stood = self.standing();
         let result = self.sessions().at_anchor(|anchor| {
             self.log_out_session(anchor);
             self.note_new_pin(false);
             anchor.login(UserType::User, Some(&auth_pin(pin)))
         });
+        let result = result.map_err(|error| self.explain(operation, &error));
+        self.wrong_pins().note(pin, &result);
         if let Err(error) = result {
-            let error = self.explain(operation, &error);
             return Err(if stood.is_some() { error.and_a_log_in_ended() } else { error });
         }
         self.note_logged_in();
@@ -93,11 +95,13 @@ impl Token {
         self.check_length(operation, old)?;
         self.check_length(operation, new)?;
         let _alone = self.exclusive();
-        self.check_pin_can_be_tried(operation)?;
+        self.check_pin_can_be_tried(operation, old)?;
+        self.must_have_room(operation)?;
         self.note_new_pin(false);
-        self.sessions()
-            .at_anchor(|anchor| anchor.set_pin(&auth_pin(old), &auth_pin(new)))
-            .map_err(|error| self.explain(operation, &error))
+        let result = self.sessions().at_anchor(|anchor| anchor.set_pin(&auth_pin(old), &auth_pin(new)));
+        let result = result.map_err(|error| self.explain(operation, &error));
+        self.wrong_pins().note(old, &result);
+        result
     }
 
     /// Changes the SO PIN; one try of the old one. Logs the user out.
@@ -121,6 +125,7 @@ impl Token {
             session.init_pin(&auth_pin(pin))
         })?;
         self.note_new_pin(true);
+        self.wrong_pins().forget();
         Ok(())
     }
 
@@ -167,13 +172,26 @@ impl Token {
         Err(TokenError::PinLength { operation, token: self.info().name(), min, max })
     }
 
-    fn check_pin_can_be_tried(&self, operation: &'static str) -> Result<(), TokenError> {
+    /// What the token says now, right before the try: another program may have spent tries since the PIN was asked for.
+    fn check_pin_can_be_tried(&self, operation: &'static str, pin: &Pin) -> Result<(), TokenError> {
         let token = self.info().name();
         match self.refresh_pin_state()? {
-            PinState::Locked => Err(TokenError::PinLocked { operation, token }),
-            PinState::NotSet => Err(TokenError::PinNotSet { operation, token }),
-            PinState::Ok | PinState::CountLow | PinState::FinalTry => Ok(()),
+            PinState::Locked => return Err(TokenError::PinLocked { operation, token }),
+            PinState::NotSet => return Err(TokenError::PinNotSet { operation, token }),
+            PinState::FinalTry if !pin.may_take_the_last_try() => return Err(TokenError::LastTry { operation, token }),
+            PinState::Ok | PinState::CountLow | PinState::FinalTry => {}
         }
+        self.wrong_pins().refuse_unattended(pin, operation, self.info())
+    }
+
+    fn wrong_pins(&self) -> WrongPins {
+        WrongPins::of(self.info())
+    }
+
+    /// How many wrong PINs in a row it was given, by any process of this user, since the last right one or since an agent
+    /// was started.
+    pub fn wrong_pins_in_a_row(&self) -> u32 {
+        self.wrong_pins().in_a_row()
     }
 
     fn log_out_session(&self, session: &Session) {

@@ -8,6 +8,7 @@
 //! It must never be used around these files: a session of its own, beside the pool and the lock, would break the rules
 //! that keep a token whole.
 
+mod afresh;
 mod answering;
 mod answers;
 mod archive;

@@ -11,12 +11,14 @@ use cryptoki::error::{Error, Result as CkResult, RvError};
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 use serde::{Deserialize, Serialize};
 
+use super::afresh::start_remedy;
 use super::answering::Known;
 use super::answers;
 use super::raw::RawFunctions;
 use super::token::OpenToken;
+use crate::token::check;
 use crate::token::owner_lock::{OwnerLock, PATIENCE};
-use crate::token::{PinState, SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenName};
+use crate::token::{PinState, SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenName, written_by_others};
 
 /// The label of a token that was discarded: it holds nothing, and the next new token is made of it.
 pub(super) const EMPTY_LABEL: &str = "tokenkeep empty";
@@ -148,6 +150,11 @@ impl Module {
         if let Some(module) = loaded.iter().find(|module| module.inner.path == canonical) {
             return Ok(module.clone());
         }
+        if let Some(reason) = written_by_others(&canonical) {
+            let (reason, remedy) = reason.rsplit_once("; ").unwrap_or((&reason, "leave it out"));
+            return Err(unusable(reason.to_owned(), remedy.to_owned()));
+        }
+        check::must_survive(&canonical)?;
         let not_a_module =
             |error: Error| unusable(error.to_string(), "it must be the shared library of a PKCS#11 module".to_owned());
         let pkcs11 = Pkcs11::new(&canonical).map_err(not_a_module)?;
@@ -193,12 +200,7 @@ impl Module {
             return Ok(true);
         }
         let _running = self.running();
-        let failed = |error: Error| TokenError::Module {
-            path: self.path().to_owned(),
-            reason: error.to_string(),
-            remedy: start_remedy(self.path()),
-        };
-        let slots = self.all_slots().map_err(failed)?;
+        let slots = self.all_slots().map_err(|error| self.not_started(&error))?;
         let is_reader = |slot: &Slot| {
             self.inner.pkcs11.get_slot_info(*slot).is_ok_and(|info| info.hardware_slot() || info.removable_device())
         };
@@ -217,11 +219,8 @@ impl Module {
         if !open.is_empty() {
             return Ok(false);
         }
-        let failed = |error: Error| TokenError::Module {
-            path: self.path().to_owned(),
-            reason: error.to_string(),
-            remedy: start_remedy(self.path()),
-        };
+        // What has come into its configuration since may be the end of whoever starts it.
+        check::must_survive(self.path())?;
         // One that could not be started before cannot be ended either: that is no reason not to start it now.
         let ended = self.inner.pkcs11.clone().finalize();
         let result = match start(&self.inner.pkcs11) {
@@ -230,7 +229,7 @@ impl Module {
             started => started,
         };
         self.inner.stopped.store(result.is_err(), Ordering::SeqCst);
-        result.map_err(failed)?;
+        result.map_err(|error| self.not_started(&error))?;
         Ok(true)
     }
 
@@ -238,6 +237,12 @@ impl Module {
     /// directory) may be there again by now.
     pub fn is_stopped(&self) -> bool {
         self.inner.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Stops it, for a process that has asked what it wanted to know.
+    pub(in crate::token) fn stop(&self) -> Result<(), TokenError> {
+        let _stopped = self.inner.running.write().unwrap_or_else(PoisonError::into_inner);
+        self.inner.pkcs11.clone().finalize().map_err(|error| self.not_started(&error))
     }
 
     /// Opens the token and becomes its owner. Waits up to 5 s for another owner to end, then names it in the error.
@@ -265,11 +270,25 @@ impl Module {
                 }
             }
         };
-        let (slot, info) = self.slot_of(operation, token)?;
-        let opened = Token::new(self.clone(), slot, self.token_info(slot, &info), pin_bytes(&info), owner)
-            .map_err(|error| answers::explain(operation, &token.name(), &error, || token.pin_state))?;
+        let opened = self.open_owned(operation, token, owner)?;
         open.insert(token.serial.clone(), Opened::of(&opened));
         Ok(opened)
+    }
+
+    /// Opens it in a child of its owner, which waits for the child's answer.
+    pub(in crate::token) fn open_beside_the_parent(&self, token: &TokenInfo) -> Result<Token, TokenError> {
+        self.open_owned("open the token", token, Arc::new(OwnerLock::held_by_the_parent()))
+    }
+
+    fn open_owned(
+        &self,
+        operation: &'static str,
+        token: &TokenInfo,
+        owner: Arc<OwnerLock>,
+    ) -> Result<Token, TokenError> {
+        let (slot, info) = self.slot_of(operation, token)?;
+        Token::new(self.clone(), slot, self.token_info(slot, &info), pin_bytes(&info), owner)
+            .map_err(|error| self.explain(operation, &token.name(), &error, || token.pin_state))
     }
 
     /// Has this process the token open?
@@ -407,15 +426,6 @@ fn start(pkcs11: &Pkcs11) -> CkResult<()> {
 fn softhsm_problem(path: &Path) -> Option<SoftHsmProblem> {
     let is_softhsm = path.to_string_lossy().contains("softhsm");
     is_softhsm.then(|| SoftHsmConfiguration::of_this_process().err()).flatten()
-}
-
-fn start_remedy(path: &Path) -> String {
-    if path.to_string_lossy().contains("softhsm") {
-        "check that SOFTHSM2_CONF names a configuration that you can read, and that its token directory is there"
-            .to_owned()
-    } else {
-        "see the module's own documentation for its configuration".to_owned()
-    }
 }
 
 #[cfg(test)]

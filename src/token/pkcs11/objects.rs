@@ -70,6 +70,7 @@ impl Token {
     pub fn put_data(&self, application: &str, label: &str, value: &[u8], private: bool) -> Result<(), TokenError> {
         let operation = "write a data object";
         self.must_be_logged_in(operation)?;
+        self.must_have_room(operation)?;
         self.alone(operation, |session| {
             let mut old = editions(session, application, private)?;
             old.retain(|edition| edition.object.label == label);
@@ -115,6 +116,7 @@ impl Token {
     pub fn put_certificate(&self, id: &KeyId, label: &str, der: &[u8]) -> Result<(), TokenError> {
         let operation = "write a certificate";
         self.must_be_logged_in(operation)?;
+        self.must_have_room(operation)?;
         let parsed = Certificate::from_der(der).map_err(encoding)?;
         let certificate = parsed.tbs_certificate();
         let template = [

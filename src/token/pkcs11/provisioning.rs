@@ -4,7 +4,6 @@ use std::sync::{Mutex, PoisonError};
 
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
-use super::answers;
 use super::log_in::auth_pin;
 use super::module::{EMPTY_LABEL, pin_bytes};
 use crate::token::owner_lock::OwnerLock;
@@ -73,6 +72,8 @@ impl Module {
         {
             return Err(TokenError::LabelUnfit { label: label.to_owned() });
         }
+        let new = TokenName { label: label.to_owned(), serial: "new".to_owned() };
+        self.must_have_room("make a token", &new)?;
         let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = TokenName { label: "its free slots".to_owned(), serial: "slots".to_owned() };
         let _one_process = OwnerLock::acquire(self.path(), &slots)?;
@@ -105,7 +106,7 @@ impl Module {
         let (slot, _) = self.slot_of(operation, token)?;
         self.pkcs11()
             .init_token(slot, &auth_pin(so_pin), EMPTY_LABEL)
-            .map_err(|error| answers::explain(operation, &token.name(), &error, || PinState::CountLow))?;
+            .map_err(|error| self.explain(operation, &token.name(), &error, || PinState::CountLow))?;
         drop(owner);
         // Kryoptic gives it a new serial number with that.
         let empty = self.token_in(slot)?;
@@ -182,7 +183,7 @@ impl Module {
         let name = TokenName { label: label.to_owned(), serial: "new".to_owned() };
         self.pkcs11()
             .init_token(slot, &auth_pin(so_pin), label)
-            .map_err(|error| answers::explain("create the token", &name, &error, || PinState::CountLow))
+            .map_err(|error| self.explain("create the token", &name, &error, || PinState::CountLow))
     }
 
     fn check_lengths(info: &CkTokenInfo, label: &str, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {

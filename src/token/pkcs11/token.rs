@@ -129,6 +129,9 @@ impl Token {
         if self.inner.pin_is_new.load(Ordering::SeqCst) {
             return Ok(PinState::Ok);
         }
+        if let Some(state) = self.inner.module.pin_state_seen_anew(&self.inner.info.serial) {
+            return Ok(state);
+        }
         self.inner.module.pin_state(self.inner.slot)
     }
 
@@ -336,6 +339,6 @@ impl Token {
             return TokenError::Absent { operation, token: name };
         }
         let pin_state = || self.pin_state().unwrap_or(PinState::CountLow);
-        answers::explain(operation, &name, error, pin_state)
+        self.module().explain(operation, &name, error, pin_state)
     }
 }

@@ -36,6 +36,7 @@ impl Token {
         id: &KeyId,
     ) -> Result<(PublicKey, OaepHash), TokenError> {
         let operation = "make a transport key";
+        self.must_have_room(operation)?;
         let oaep = self.must_do_oaep(operation)?;
         self.must_wrap(operation)?;
         let public = templates::transport_public_key(label, id, TRANSPORT)?;
@@ -70,6 +71,7 @@ impl Token {
     ) -> Result<TokenKey, TokenError> {
         let operation = "install the delivered key";
         self.must_be_logged_in(operation)?;
+        self.must_have_room(operation)?;
         let public_key = PublicKey::from_der(key.public_spki_der)?;
         if public_key.algorithm() != key.algorithm {
             return Err(self.misfit(operation, "its certificate is for a key of another kind"));

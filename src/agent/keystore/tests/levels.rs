@@ -173,9 +173,8 @@ fn guesses_are_bounded_though_the_token_never_locks() {
     assert!(refused.to_string().contains("10 wrong PINs in a row"), "{refused}");
     assert_eq!(refused.kind(), keyset::ErrorKind::Pin);
     assert_eq!(home.person.asked(), [""; 0], "somebody was asked in vain");
-    // A new PIN, set with the SO PIN, is a new beginning.
-    let token = home.identity("x").keyset.token.clone();
-    home.keystore.inner.tokens.pin_was_set(&token);
+    // An agent that is started is a new beginning.
+    crate::token::forget_wrong_pins_in_a_row();
     home.person.will([Answer::Pin(PIN)]);
     home.sign("x", "again").unwrap();
 }

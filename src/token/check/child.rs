@@ -1,0 +1,204 @@
+//! The child's side: reads the question, loads the module, answers in one line. It must never log in without the PIN that
+//! came along, and never write to a token.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{CheckQuestion, CheckReport, CheckRequest, StoredObject, one_line};
+use crate::token::{KeyId, Module, Pin, Token, TokenError, TokenInfo};
+
+/// Said before the module is loaded: whoever ends after it was ended by the module.
+const BEGUN: &str = "begun";
+
+/// The most that a question has, bytes.
+const LONGEST: u64 = 1024 * 1024;
+
+/// Another process that logs in to the same token may have it fail for a moment (SoftHSM: `CKR_GENERAL_ERROR`).
+const ROUNDS: usize = 3;
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// Reads the question, and the PIN that came with it.
+///
+/// # Errors
+/// It is none.
+pub fn take_request(stdin: &mut impl Read) -> std::io::Result<(CheckRequest, Option<Pin>)> {
+    let mut text = Zeroizing::new(Vec::with_capacity(8 * 1024));
+    stdin.take(LONGEST).read_to_end(&mut text)?;
+    let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
+    let request = serde_json::from_slice(text.get(..end).unwrap_or_default())?;
+    let pin = std::str::from_utf8(text.get(end + 1..).unwrap_or_default()).unwrap_or_default();
+    Ok((request, Pin::new(pin.to_owned()).ok()))
+}
+
+/// Answers it on `stdout`.
+///
+/// # Errors
+/// Nobody reads the answer.
+pub fn answer(request: &CheckRequest, pin: Option<&Pin>, stdout: &mut impl Write) -> std::io::Result<()> {
+    writeln!(stdout, "{BEGUN}")?;
+    stdout.flush()?;
+    let report = report(request, pin);
+    // On a line of its own, whatever the module has printed.
+    writeln!(stdout, "\n{}", serde_json::to_string(&report)?)?;
+    stdout.flush()
+}
+
+/// Whether the child came to the module, and its answer.
+pub(super) fn read(said: &str) -> (bool, Option<CheckReport>) {
+    let begun = said.lines().any(|line| line == BEGUN);
+    let last = said.lines().rev().find(|line| !line.trim().is_empty());
+    (begun, last.and_then(|line| serde_json::from_str(line).ok()))
+}
+
+fn report(request: &CheckRequest, pin: Option<&Pin>) -> CheckReport {
+    let failed = |error: TokenError| CheckReport::ModuleFailed(one_line(&error.to_string(), 1000));
+    let module = match Module::load(&request.module) {
+        Ok(module) => module,
+        Err(error) => return failed(error),
+    };
+    let tokens = match module.tokens() {
+        Ok(tokens) => tokens,
+        Err(error) => return failed(error),
+    };
+    let of = |serial: &str| tokens.iter().find(|token| token.serial == serial);
+    let gone = || CheckReport::TokenFailed("the token is not there for a process that looks for it anew".to_owned());
+    match &request.question {
+        CheckQuestion::Load {} => module.stop().map_or_else(failed, |()| CheckReport::Well {}),
+        CheckQuestion::PinState { serial } => {
+            of(serial).map_or_else(gone, |token| CheckReport::PinState(token.pin_state))
+        }
+        CheckQuestion::Stored { serial, objects } => of(serial).map_or_else(gone, |token| {
+            missing(&module, token, objects, pin)
+                .unwrap_or_else(|error| CheckReport::TokenFailed(one_line(&error.to_string(), 1000)))
+        }),
+    }
+}
+
+fn missing(
+    module: &Module,
+    info: &TokenInfo,
+    objects: &[StoredObject],
+    pin: Option<&Pin>,
+) -> Result<CheckReport, TokenError> {
+    let token = module.open_beside_the_parent(info)?;
+    if let Some(pin) = pin {
+        log_in(&token, pin)?;
+    }
+    let mut missing = Vec::new();
+    for object in objects {
+        if !is_there(&token, object)? {
+            missing.push(in_words(object));
+        }
+    }
+    Ok(if missing.is_empty() { CheckReport::Well {} } else { CheckReport::Missing(missing) })
+}
+
+/// By the PIN that the parent is logged in with.
+fn log_in(token: &Token, pin: &Pin) -> Result<(), TokenError> {
+    let mut round = 1;
+    loop {
+        match token.log_in(pin) {
+            Err(TokenError::Fault { .. }) if round < ROUNDS => std::thread::sleep(PAUSE),
+            result => return result,
+        }
+        round += 1;
+    }
+}
+
+fn is_there(token: &Token, object: &StoredObject) -> Result<bool, TokenError> {
+    Ok(match object {
+        StoredObject::Key { id, sha256 } => {
+            let key = token.find_key(&key_id(id))?;
+            key.is_some_and(|key| sha256.as_ref().is_none_or(|known| *known == digest(key.public_key_der())))
+        }
+        StoredObject::Certificate { id, sha256 } => {
+            let id = key_id(id);
+            let is_it = |der: &[u8]| sha256.as_ref().is_none_or(|known| *known == digest(der));
+            token.certificates()?.iter().any(|found| found.id == id && is_it(&found.der))
+        }
+        StoredObject::Data { application, label, private, sha256 } => {
+            let found = token.data_objects(application, *private)?;
+            found.iter().any(|found| found.label == *label && digest(&found.value) == *sha256)
+        }
+    })
+}
+
+fn in_words(object: &StoredObject) -> String {
+    match object {
+        StoredObject::Key { .. } => "a private key".to_owned(),
+        StoredObject::Certificate { .. } => "a certificate".to_owned(),
+        StoredObject::Data { label, private, .. } => {
+            let kind = if *private { "private" } else { "public" };
+            format!("the {kind} index of {label:?}")
+        }
+    }
+}
+
+fn key_id(id: &str) -> KeyId {
+    KeyId::from(hex::decode(id).unwrap_or_default())
+}
+
+fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::CheckQuestion;
+    use super::*;
+    use crate::token::KeyAlgorithm;
+    use crate::token::test_support::{PIN, authority_token, modules, pin};
+
+    #[test]
+    fn what_is_stored_is_found_by_one_that_looks_anew_and_what_is_not_is_named() {
+        for module in modules() {
+            let token = authority_token(&module);
+            let id = KeyId::random().unwrap();
+            token.put_data("t", "label", b"value", true).unwrap();
+            let key = token.generate_signing_key("a key", &id, KeyAlgorithm::P256).unwrap();
+            let there = vec![
+                StoredObject::Key { id: hex::encode(id.as_bytes()), sha256: Some(digest(key.public_key_der())) },
+                StoredObject::Data {
+                    application: "t".into(),
+                    label: "label".into(),
+                    private: true,
+                    sha256: digest(b"value"),
+                },
+            ];
+            let not_there = vec![
+                StoredObject::Key { id: "00".into(), sha256: None },
+                StoredObject::Certificate { id: hex::encode(id.as_bytes()), sha256: Some(digest(b"")) },
+                StoredObject::Data {
+                    application: "t".into(),
+                    label: "label".into(),
+                    private: true,
+                    sha256: digest(b"old"),
+                },
+            ];
+            let ask = |objects: &[StoredObject]| {
+                let found: Vec<_> = objects.iter().filter(|object| !is_there(&token, object).unwrap()).collect();
+                found.len()
+            };
+            assert_eq!((ask(&there), ask(&not_there)), (0, 3));
+            let question = CheckQuestion::PinState { serial: token.info().serial.clone() };
+            let request = CheckRequest { module: module.path().to_owned(), question };
+            assert_eq!(report(&request, None), CheckReport::PinState(crate::token::PinState::Ok));
+        }
+    }
+
+    #[test]
+    fn a_question_and_its_pin_are_read() {
+        let request = CheckRequest { module: "/m.so".into(), question: CheckQuestion::Load {} };
+        let mut text = serde_json::to_vec(&request).unwrap();
+        let (read, none) = take_request(&mut &text[..]).unwrap();
+        assert!(read == request && none.is_none());
+        text.push(b'\n');
+        text.extend_from_slice(PIN.as_bytes());
+        let (_, given) = take_request(&mut &text[..]).unwrap();
+        assert_eq!(given.unwrap().as_str(), pin(PIN).as_str());
+        assert!(take_request(&mut &b"no question"[..]).is_err());
+    }
+}

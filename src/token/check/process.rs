@@ -1,0 +1,171 @@
+//! Starts the child: this very program again, the question on its stdin, the answer on its stdout.
+
+use std::env;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use zeroize::Zeroizing;
+
+use super::{CHECK_VERB, CheckOutcome, CheckRequest, CheckRunner, child, one_line};
+use crate::token::Pin;
+
+/// How long a child may take: a module with readers reads every card at its start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The most that is read of what it says.
+const LONGEST: u64 = 64 * 1024;
+
+/// Of its last words so many characters are told.
+const LAST_WORDS: usize = 200;
+
+/// Starts a child for each question.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckProcess;
+
+impl CheckRunner for CheckProcess {
+    fn run(&self, request: &CheckRequest, pin: Option<&Pin>) -> CheckOutcome {
+        run(Command::new(this_program()).arg(CHECK_VERB), request, pin)
+            .unwrap_or_else(|error| CheckOutcome::Unknown(error.to_string()))
+    }
+}
+
+fn run(command: &mut Command, request: &CheckRequest, pin: Option<&Pin>) -> std::io::Result<CheckOutcome> {
+    // What is meant for this process only.
+    for variable in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
+        command.env_remove(variable);
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let head = serde_json::to_vec(request)?;
+    // Made whole in one piece: it does not grow, so that no copy of the PIN is left behind.
+    let mut question = Zeroizing::new(Vec::with_capacity(head.len() + 1 + Pin::MAX_BYTES));
+    question.extend_from_slice(&head);
+    question.push(b'\n');
+    question.extend_from_slice(pin.map(Pin::as_str).unwrap_or_default().as_bytes());
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that has ended already says so below.
+        let _ = stdin.write_all(&question);
+    }
+    let status = wait(&mut child)?;
+    let said = child.stdout.take().map(drain).unwrap_or_default();
+    let last_words = child.stderr.take().map(drain).unwrap_or_default();
+    let Some(status) = status else {
+        return Ok(CheckOutcome::Unknown(format!("it took longer than {} seconds", PATIENCE.as_secs())));
+    };
+    let (begun, report) = child::read(&said);
+    Ok(match report {
+        Some(report) => CheckOutcome::Answered(report),
+        None if begun => CheckOutcome::Died(how(status, &last_words)),
+        None => CheckOutcome::Unknown(how(status, &last_words)),
+    })
+}
+
+/// Waits for its end; one that takes too long is ended, and nothing is known of it.
+fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+    let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        match poll(&mut [PollFd::new(&handle, PollFlags::IN)], timeout.as_ref()) {
+            Ok(0) => {
+                // It may have ended meanwhile.
+                let _ = child.kill();
+                child.wait()?;
+                return Ok(None);
+            }
+            Ok(_) => return child.wait().map(Some),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What a child that has ended has said. Something that a module has started may still have the other end: it is not
+/// waited for.
+fn drain(stream: impl Read + AsFd) -> String {
+    if let Ok(flags) = fcntl_getfl(&stream) {
+        let _ = fcntl_setfl(&stream, flags | OFlags::NONBLOCK);
+    }
+    let mut said = Vec::new();
+    // What was read until then counts.
+    let _ = stream.take(LONGEST).read_to_end(&mut said);
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+fn how(status: ExitStatus, last_words: &str) -> String {
+    let end = match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("by signal {signal}{}", name_of(signal)),
+        (None, code) => format!("with exit code {}", code.unwrap_or_default()),
+    };
+    let words = last_words.lines().rev().find(|line| !line.trim().is_empty());
+    match words.map(|line| one_line(line, LAST_WORDS)) {
+        Some(words) => format!("{end}, saying {words:?}"),
+        None => end,
+    }
+}
+
+fn name_of(signal: i32) -> &'static str {
+    match signal {
+        4 => " (SIGILL)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL)",
+        11 => " (SIGSEGV)",
+        _ => "",
+    }
+}
+
+/// This program's file; if another one lies there by now (an upgrade), the one that runs.
+pub fn this_program() -> PathBuf {
+    let running = PathBuf::from("/proc/self/exe");
+    let inode = |path: &PathBuf| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    env::current_exe().ok().filter(|path| inode(path).is_some() && inode(path) == inode(&running)).unwrap_or(running)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CheckQuestion, CheckReport};
+    use super::*;
+
+    fn outcome(script: &str) -> CheckOutcome {
+        let request = CheckRequest { module: "/m.so".into(), question: CheckQuestion::Load {} };
+        let pin = Pin::new("geheim-4711".to_owned()).unwrap();
+        run(Command::new("sh").args(["-c", script]), &request, Some(&pin)).unwrap()
+    }
+
+    #[test]
+    fn how_a_child_ends_is_told_apart() {
+        assert_eq!(outcome("echo begun; echo '{\"well\":{}}'"), CheckOutcome::Answered(CheckReport::Well {}));
+        let died = |text: &str| CheckOutcome::Died(text.to_owned());
+        assert_eq!(outcome("echo begun; exit 0"), died("with exit code 0"));
+        let assertion = outcome("echo begun; echo 'Assertion failed' >&2; kill -ABRT $$");
+        assert_eq!(assertion, died("by signal 6 (SIGABRT), saying \"Assertion failed\""));
+        // Where it never came to the module, nothing is said of the module.
+        assert!(matches!(outcome("exit 1"), CheckOutcome::Unknown(_)));
+        // What a module prints is no answer.
+        assert_eq!(
+            outcome("echo begun; echo a module was here; echo '{\"well\":{}}'"),
+            outcome("echo begun; echo '{\"well\":{}}'")
+        );
+    }
+
+    #[test]
+    fn the_pin_comes_by_stdin_and_is_in_no_argument() {
+        let directory = tempfile::tempdir().unwrap();
+        let seen = directory.path().join("seen");
+        outcome(&format!("cat > {0}; tr '\\0' '\\n' < /proc/$$/cmdline > {0}.line; env > {0}.env", seen.display()));
+        let text = |end: &str| fs::read_to_string(format!("{}{end}", seen.display())).unwrap();
+        assert!(text("").ends_with("\ngeheim-4711"));
+        assert!(!text(".line").contains("geheim") && !text(".env").contains("geheim"));
+    }
+}

@@ -1,0 +1,198 @@
+//! Small files in the directory of locks ([`super::lock_directory`]): who owns a token, how many wrong PINs it was given,
+//! which modules were tried. None is believed, or written to, that somebody else could have put there.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::process::{geteuid, getpid};
+
+/// The most that is read of such a file, bytes.
+const LONGEST: u64 = 256 * 1024;
+
+/// Where these files lie: `$XDG_RUNTIME_DIR/tokenkeep`, else a directory of the user's own under the temporary
+/// directory. It may not exist yet.
+pub fn lock_directory() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| Path::new(directory).is_dir()) {
+        Some(runtime) => Path::new(&runtime).join("tokenkeep"),
+        None => std::env::temp_dir().join(format!("tokenkeep-{}", geteuid().as_raw())),
+    }
+}
+
+/// Makes the directory if need be, and checks that nobody else can put files into it. An error says what is wrong with it.
+pub(super) fn make_private(directory: &Path) -> Result<(), String> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot_be_had(&error)),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(directory).map_err(|error| cannot_be_had(&error))?;
+    if !found.is_dir() {
+        return Err("is no directory".to_owned());
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Err("belongs to somebody else".to_owned());
+    }
+    if found.mode() & 0o077 != 0 {
+        return Err("can be used by others".to_owned());
+    }
+    Ok(())
+}
+
+fn cannot_be_had(error: &std::io::Error) -> String {
+    format!("cannot be made or read ({error})")
+}
+
+/// Opens a file to read and to write it, and makes it if need be. It is never reached through a link, must be an ordinary
+/// file of this user's, and nobody else may write to it.
+pub(super) fn open(path: &Path) -> Result<File, String> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    open_with(path, &mut options)
+}
+
+fn open_with(path: &Path, options: &mut OpenOptions) -> Result<File, String> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file =
+        options.mode(0o600).custom_flags(flags).open(path).map_err(|error| match fs::symlink_metadata(path) {
+            Ok(found) if found.is_symlink() => "it is a symbolic link, which is not followed".to_owned(),
+            _ => error.to_string(),
+        })?;
+    let found = file.metadata().map_err(|error| error.to_string())?;
+    if !found.is_file() {
+        return Err("it is no ordinary file".to_owned());
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Err("it belongs to somebody else".to_owned());
+    }
+    if found.mode() & 0o022 != 0 {
+        return Err("others can write to it".to_owned());
+    }
+    Ok(file)
+}
+
+/// The file's text; none when it is not there, or not to be believed.
+pub(super) fn read(path: &Path) -> Option<String> {
+    let directory = path.parent()?;
+    make_private(directory).ok()?;
+    let file = open_with(path, OpenOptions::new().read(true)).ok()?;
+    let mut text = String::new();
+    file.take(LONGEST).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// Writes the file anew, whole or not at all.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
+    let directory = path.parent().ok_or("it lies in no directory")?;
+    make_private(directory)?;
+    let name = path.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
+    let new = directory.join(format!("{name}.{}.new", getpid().as_raw_nonzero()));
+    // What a process of this number has left there is nobody's any more.
+    let _ = fs::remove_file(&new);
+    let written = open_with(&new, OpenOptions::new().write(true).create_new(true))
+        .and_then(|mut file| file.write_all(text.as_bytes()).map_err(|error| error.to_string()))
+        .and_then(|()| fs::rename(&new, path).map_err(|error| error.to_string()));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+/// What makes a file that this user did not choose to trust somebody else's word: it, or the directory that it lies in,
+/// belongs to somebody who is neither this user nor root, or can be written to by others. None where nothing does.
+///
+/// In a directory with the sticky bit (as `/tmp`) others cannot exchange what is not theirs.
+pub fn written_by_others(path: &Path) -> Option<String> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for (path, is_directory) in [(path, false), (directory, true)] {
+        // One that is not there is another's to tell.
+        let Ok(found) = fs::metadata(path) else { continue };
+        let what = if is_directory { "the directory it lies in" } else { "it" };
+        if found.uid() != geteuid().as_raw() && found.uid() != 0 {
+            let owner = found.uid();
+            return Some(format!("{what} belongs to somebody else (user {owner}); copy it to a place of your own"));
+        }
+        let is_sticky = is_directory && found.mode() & 0o1000 != 0;
+        if found.mode() & 0o022 != 0 && !is_sticky {
+            return Some(format!(
+                "others can write to {}; `chmod go-w {}`",
+                if is_directory { what } else { "it" },
+                path.display()
+            ));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn private_directory() -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        home
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nobody_else_can_read_it() {
+        let home = private_directory();
+        let path = home.path().join("file");
+        assert_eq!(read(&path), None);
+        for text in ["a text", "another"] {
+            write(&path, text).unwrap();
+            assert_eq!(read(&path).as_deref(), Some(text));
+        }
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_link_is_never_followed() {
+        let home = private_directory();
+        let (target, link) = (home.path().join("target"), home.path().join("link"));
+        fs::write(&target, "precious").unwrap();
+        symlink(&target, &link).unwrap();
+        assert_eq!(read(&link), None);
+        assert!(open(&link).unwrap_err().contains("symbolic link"));
+        write(&link, "mine").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "precious", "the link was replaced, not followed");
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_or_exchange_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("module.so");
+        fs::write(&path, "").unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let is_told = || written_by_others(&path).is_some();
+        mode(home.path(), 0o755);
+        for (file, told) in [(0o644, false), (0o664, true), (0o646, true), (0o755, false)] {
+            mode(&path, file);
+            assert_eq!(is_told(), told, "{file:o}");
+        }
+        for (directory, told) in [(0o775, true), (0o757, true), (0o1777, false), (0o700, false)] {
+            mode(home.path(), directory);
+            assert_eq!(is_told(), told, "{directory:o}");
+        }
+        assert_eq!(written_by_others(Path::new("/nowhere/module.so")), None);
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_not_believed() {
+        let home = private_directory();
+        let path = home.path().join("file");
+        write(&path, "mine").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).unwrap();
+        assert_eq!(read(&path), None);
+        assert!(open(&path).is_err());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o770)).unwrap();
+        assert_eq!(read(&path), None);
+        assert!(write(&path, "more").is_err());
+    }
+}

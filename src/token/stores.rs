@@ -1,0 +1,196 @@
+//! Where software modules keep their configuration and their tokens, as far as it is known: what a module was tried with
+//! ([`super::check`]), and what is said of a disk when a module says only that something failed.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access, statvfs};
+
+/// So many bytes must be free where something is to be stored: more than any object has, its directory and a copy of it.
+const LEAST_ROOM: u64 = 64 * 1024;
+
+/// A module's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Store {
+    /// its configuration files that are there
+    pub configuration: Vec<PathBuf>,
+    /// the directories in which a token is a directory
+    pub tokens: Vec<PathBuf>,
+    /// the directories in which a token is a file
+    pub databases: Vec<PathBuf>,
+    /// Are these the module's own, and not only what it may lead to?
+    is_its_own: bool,
+}
+
+impl Store {
+    /// That of the module in this file, by the environment. A module of an unknown name may lead to one that is known.
+    pub fn of(module: &Path) -> Self {
+        Self::by(module, |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
+    }
+
+    fn by(module: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        let name = module.to_string_lossy().to_lowercase();
+        let is = |part: &str| name.contains(part);
+        let home = variable("HOME");
+        let config = variable("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+        let mut store = Self { is_its_own: is("softhsm") || is("kryoptic"), ..Self::default() };
+        let unknown = !["softhsm", "kryoptic", "opensc", "ykcs11"].into_iter().any(is);
+        if is("softhsm") || unknown {
+            let own = home.as_ref().map(|home| home.join(".config/softhsm2/softhsm2.conf"));
+            let usual = [own, Some("/etc/softhsm/softhsm2.conf".into()), Some("/etc/softhsm2.conf".into())];
+            if let Some((file, text)) = first_of(variable("SOFTHSM2_CONF"), usual) {
+                store.tokens.extend(softhsm_token_directory(&text));
+                store.configuration.push(file);
+            }
+        }
+        if is("kryoptic") || unknown {
+            let usual = [config.map(|config| config.join("kryoptic/token.conf"))];
+            if let Some((file, text)) = first_of(variable("KRYOPTIC_CONF"), usual) {
+                let databases = kryoptic_databases(&text);
+                let mut directories: Vec<_> =
+                    databases.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
+                directories.dedup();
+                store.databases = directories;
+                store.configuration.push(file);
+            }
+        }
+        if is("opensc") {
+            store.configuration.extend(variable("OPENSC_CONF"));
+        }
+        store
+    }
+
+    /// What is in the way of storing anything; none where nothing is, or where it is not known where that is.
+    pub fn lack(&self) -> Option<String> {
+        let directories = self.own_directories();
+        let lacking = |directory: &&PathBuf| {
+            let full = statvfs(directory.as_path()).is_ok_and(|space| {
+                space.f_bavail.saturating_mul(space.f_frsize) < LEAST_ROOM || (space.f_files > 0 && space.f_favail == 0)
+            });
+            full || access(directory.as_path(), Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err()
+        };
+        directories.filter(lacking).map(|directory| condition_of(directory)).next()
+    }
+
+    fn own_directories(&self) -> impl Iterator<Item = &PathBuf> {
+        self.tokens.iter().chain(&self.databases).filter(|_| self.is_its_own)
+    }
+
+    /// What can be known of why nothing could be stored: free space and permissions of where the tokens lie. None where it
+    /// is not known where that is.
+    pub fn condition(&self) -> Option<String> {
+        let said: Vec<String> = self.own_directories().map(|directory| condition_of(directory)).collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}
+
+/// `directories.tokendir` of softhsm2.conf(5).
+pub fn softhsm_token_directory(configuration: &str) -> Option<PathBuf> {
+    let mut lines = configuration.lines().filter_map(|line| line.split_once('='));
+    lines.find(|(key, _)| key.trim() == "directories.tokendir").map(|(_, value)| value.trim().into())
+}
+
+/// Kryoptic's slots, a database each.
+pub fn kryoptic_databases(configuration: &str) -> Vec<PathBuf> {
+    let configuration: toml::Table = configuration.parse().unwrap_or_default();
+    let slots = configuration.get("slots").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    slots.iter().filter_map(|slot| slot.get("dbargs")?.as_str()).map(PathBuf::from).collect()
+}
+
+/// Pairs of directories that hold the same token: copies, which end the process that starts `SoftHSM`.
+pub(super) fn copied_tokens(store: &Store) -> Vec<(PathBuf, PathBuf)> {
+    let mut known: Vec<(PathBuf, Vec<u8>)> = Vec::new();
+    let mut copies = Vec::new();
+    for directory in &store.tokens {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut tokens: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        tokens.sort();
+        for token in tokens {
+            let Some(serial) = softhsm_serial(&token.join("token.object")) else { continue };
+            match known.iter().find(|(_, other)| *other == serial) {
+                Some((first, _)) => copies.push((first.clone(), token)),
+                None => known.push((token, serial)),
+            }
+        }
+    }
+    copies
+}
+
+/// The serial number in a token's own object: attributes of a type, a kind (3: bytes), a length (each 8 bytes, big endian)
+/// and a value, of which `CKA_OS_TOKENSERIAL` (0x8000534a) is one. It is looked for, not parsed: whatever else is there
+/// does not matter here.
+fn softhsm_serial(object: &Path) -> Option<Vec<u8>> {
+    const SERIAL: [u8; 16] = [0, 0, 0, 0, 0x80, 0, 0x53, 0x4a, 0, 0, 0, 0, 0, 0, 0, 3];
+    let bytes = fs::read(object).ok()?;
+    let at = bytes.windows(SERIAL.len()).position(|window| window == SERIAL)? + SERIAL.len();
+    let length = u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?);
+    let length = usize::try_from(length).ok().filter(|length| *length <= 64)?;
+    bytes.get(at + 8..at + 8 + length).map(<[u8]>::to_vec)
+}
+
+/// The file that was named, else the first of the usual ones that is there; with its text.
+fn first_of(named: Option<PathBuf>, usual: impl IntoIterator<Item = Option<PathBuf>>) -> Option<(PathBuf, String)> {
+    let file = named.or_else(|| usual.into_iter().flatten().find(|path| path.exists()))?;
+    let text = fs::read_to_string(&file).unwrap_or_default();
+    Some((file, text))
+}
+
+fn condition_of(directory: &Path) -> String {
+    let shown = directory.display();
+    let found = match fs::metadata(directory) {
+        Ok(found) => found,
+        Err(error) => return format!("the token directory {shown} cannot be read ({error})"),
+    };
+    let space = match statvfs(directory) {
+        Ok(space) => {
+            let free = space.f_bavail.saturating_mul(space.f_frsize) / 1024;
+            let no_files = if space.f_files > 0 && space.f_favail == 0 { " and no more files" } else { "" };
+            format!("{free} KiB free{no_files}")
+        }
+        Err(error) => format!("free space unknown ({error})"),
+    };
+    let mode = found.mode() & 0o7777;
+    format!("the token directory {shown} has {space}, mode {mode:04o}, owner {}", found.uid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_say_in_their_configuration_where_their_tokens_are() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        fs::write(at("softhsm2.conf"), "# x\ndirectories.tokendir = /srv/tokens\nlog.level = INFO\n").unwrap();
+        fs::write(at("kryoptic.conf"), "[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"/srv/k/0.sql\"\n")
+            .unwrap();
+        let store = |module: &str| {
+            Store::by(Path::new(module), |name| match name {
+                "SOFTHSM2_CONF" => Some(at("softhsm2.conf")),
+                "KRYOPTIC_CONF" => Some(at("kryoptic.conf")),
+                _ => None,
+            })
+        };
+        let softhsm = store("/usr/lib/softhsm/libsofthsm2.so");
+        assert_eq!((softhsm.tokens, softhsm.databases), (vec!["/srv/tokens".into()], vec![]));
+        let kryoptic = store("/x/libkryoptic_pkcs11.so");
+        assert_eq!((kryoptic.tokens, kryoptic.databases), (vec![], vec!["/srv/k".into()]));
+        assert_eq!(store("/x/proxy.so").configuration, [at("softhsm2.conf"), at("kryoptic.conf")]);
+        assert_eq!(store("/x/opensc-pkcs11.so"), Store::default());
+    }
+
+    #[test]
+    fn space_and_permissions_of_the_token_directory_are_told() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store { tokens: vec![home.path().to_owned()], is_its_own: true, ..Store::default() };
+        let said = store.condition().unwrap();
+        assert!(said.contains(&home.path().display().to_string()), "{said}");
+        assert!(said.contains(" KiB free, mode 0") && said.contains(", owner "), "{said}");
+        let gone = Store { tokens: vec!["/nowhere/tokens".into()], is_its_own: true, ..Store::default() };
+        assert!(gone.lack().is_some() && store.lack().is_none());
+        assert!(gone.condition().unwrap().contains("cannot be read"));
+        assert_eq!(Store::default().condition(), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! How many wrong PINs in a row a token was given, by any process of this user: a file for each token in the directory of
+//! locks, named by the SHA-256 of its serial number. There are two counts and a time in it, and nothing of a PIN.
+//!
+//! It bounds what a token need not bound itself (`SoftHSM` takes wrong PINs for ever), and what several commands would do
+//! together: twenty that start at once with a wrong PIN in a file lock a token that locks after ten. It is written and
+//! read by whoever owns the token.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::private_file::{self, lock_directory};
+use super::{Pin, TokenError, TokenInfo};
+
+/// After so many wrong ones that nobody typed, no more of these are tried.
+const MOST_UNATTENDED: u32 = 3;
+
+/// How the files' names begin.
+const PREFIX: &str = "wrong-pins-";
+
+/// The form of the file.
+const VERSION: u32 = 1;
+
+/// A token's record.
+#[derive(Debug)]
+pub(super) struct WrongPins {
+    file: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    version: u32,
+    /// since the last right one, or since an agent was started
+    in_a_row: u32,
+    /// of those that nobody typed, since the last right one, or since a person typed one
+    unattended: u32,
+    /// seconds since 1970 when the last one came
+    last: u64,
+}
+
+impl WrongPins {
+    pub fn of(token: &TokenInfo) -> Self {
+        Self::in_directory(&lock_directory(), &token.serial)
+    }
+
+    fn in_directory(directory: &Path, serial: &str) -> Self {
+        let name: String = hex::encode(Sha256::digest(serial)).chars().take(32).collect();
+        Self { file: directory.join(format!("{PREFIX}{name}")) }
+    }
+
+    /// How many in a row.
+    pub fn in_a_row(&self) -> u32 {
+        self.read().in_a_row
+    }
+
+    /// Refuses a PIN that nobody typed when too many of these were wrong. Costs no try.
+    pub fn refuse_unattended(&self, pin: &Pin, operation: &'static str, token: &TokenInfo) -> Result<(), TokenError> {
+        let wrong = self.read().unattended;
+        if pin.is_attended() || wrong < MOST_UNATTENDED {
+            return Ok(());
+        }
+        Err(TokenError::TooManyUnattended { operation, token: token.name(), wrong })
+    }
+
+    /// Notes how a try ended.
+    pub fn note<T>(&self, pin: &Pin, result: &Result<T, TokenError>) {
+        match result {
+            Ok(_) => self.forget(),
+            Err(TokenError::PinIncorrect { .. } | TokenError::PinLocked { .. }) => self.note_wrong(pin.is_attended()),
+            Err(_) => {}
+        }
+    }
+
+    /// A right one came, or a new one was set.
+    pub fn forget(&self) {
+        // Most tokens have none.
+        let _ = fs::remove_file(&self.file);
+    }
+
+    fn note_wrong(&self, attended: bool) {
+        let mut record = self.read();
+        record.in_a_row = record.in_a_row.saturating_add(1);
+        record.unattended = if attended { 0 } else { record.unattended.saturating_add(1) };
+        record.last = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.write(record);
+    }
+
+    fn read(&self) -> Record {
+        let text = private_file::read(&self.file).unwrap_or_default();
+        let record = serde_json::from_str::<Record>(&text).ok().filter(|record| record.version == VERSION);
+        record.unwrap_or(Record { version: VERSION, in_a_row: 0, unattended: 0, last: 0 })
+    }
+
+    fn write(&self, record: Record) {
+        let written = serde_json::to_string(&record).map_err(|error| error.to_string());
+        if let Err(reason) = written.and_then(|text| private_file::write(&self.file, &text)) {
+            tracing::warn!(reason, file = %self.file.display(), "cannot write down that a PIN was wrong");
+        }
+    }
+}
+
+/// Whoever starts an agent may have typed the wrong ones: they no longer count against its prompts. What came from files
+/// still counts against files.
+pub fn forget_wrong_pins_in_a_row() {
+    for entry in fs::read_dir(lock_directory()).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            let wrong = WrongPins { file: entry.path() };
+            let record = wrong.read();
+            if record.in_a_row > 0 {
+                wrong.write(Record { in_a_row: 0, ..record });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+    use crate::token::{PinState, TokenName};
+
+    fn token() -> TokenInfo {
+        TokenInfo {
+            label: "mine".into(),
+            serial: "4711/a b".into(),
+            manufacturer: String::new(),
+            model: String::new(),
+            module: "/m.so".into(),
+            pin_state: PinState::Ok,
+            write_protected: false,
+            not_text: Vec::new(),
+        }
+    }
+
+    fn pin() -> Pin {
+        Pin::new("geheim-4711".to_owned()).unwrap()
+    }
+
+    fn wrong() -> Result<(), TokenError> {
+        let token = TokenName { label: "mine".into(), serial: "4711".into() };
+        Err(TokenError::PinIncorrect { operation: "sign", token, pin_state: PinState::Ok, log_in_ended: false })
+    }
+
+    #[test]
+    fn three_wrong_ones_that_nobody_typed_are_the_last_until_a_right_or_a_typed_one() {
+        let home = tempfile::tempdir().unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let record = WrongPins::in_directory(home.path(), "4711/a b");
+        let is_refused = |pin: &Pin| record.refuse_unattended(pin, "sign", &token()).is_err();
+        for count in 0..MOST_UNATTENDED {
+            assert!(!is_refused(&pin().unattended()), "after {count}");
+            record.note(&pin().unattended(), &wrong());
+        }
+        assert!(is_refused(&pin().unattended()) && !is_refused(&pin()));
+        assert_eq!(record.in_a_row(), 3);
+        // What is no answer to whether a PIN is right counts for nothing.
+        record.note(&pin(), &Err::<(), _>(TokenError::Busy { token: token().name() }));
+        assert!(is_refused(&pin().unattended()));
+        record.note(&pin(), &wrong());
+        assert!(!is_refused(&pin().unattended()), "somebody was there");
+        assert_eq!(record.in_a_row(), 4);
+        for _ in 0..MOST_UNATTENDED {
+            record.note(&pin().unattended(), &wrong());
+        }
+        assert!(is_refused(&pin().unattended()));
+        record.note(&pin(), &Ok(()));
+        assert!(!is_refused(&pin().unattended()));
+        assert_eq!(record.in_a_row(), 0);
+    }
+
+    #[test]
+    fn nothing_of_a_pin_or_a_serial_number_is_written_and_nobody_else_can_read_it() {
+        let home = tempfile::tempdir().unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let record = WrongPins::in_directory(home.path(), "4711/a b");
+        record.note(&pin(), &wrong());
+        let name = record.file.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(!name.contains("4711") && name.len() == PREFIX.len() + 32, "{name}");
+        let text = fs::read_to_string(&record.file).unwrap();
+        assert!(!text.contains("geheim") && !text.contains("4711"), "{text}");
+        assert_eq!(fs::metadata(&record.file).unwrap().mode() & 0o777, 0o600);
+        // A record that is none counts for nothing.
+        fs::write(&record.file, "{\"version\":2}").unwrap();
+        assert_eq!(record.in_a_row(), 0);
+    }
+}

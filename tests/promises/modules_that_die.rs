@@ -1,0 +1,143 @@
+//! A module that crashes, exits or asserts when it is loaded takes no command with it: it is named, the others are used, and
+//! `doctor` says which and why. So it is with a SoftHSM token that was copied beside itself, and with an agent that runs.
+//! What others can write is not loaded, nor believed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::support::agent::{Agent, wait_for};
+use crate::support::faulty::{self, Faulty};
+use crate::support::kryoptic;
+use crate::support::machine::{Machine, softhsm_module};
+use crate::support::output::Output;
+
+/// A token named `one` on SoftHSM, by its own tool.
+fn with_a_token(machine: &Machine) {
+    let new = ["--init-token", "--free", "--label", "one", "--so-pin", "12345678", "--pin", "12345678"];
+    machine.run("softhsm2-util", &new, b"").ok();
+}
+
+fn modules(machine: &Machine, all: &[&Path]) {
+    let all: Vec<String> = all.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
+    machine.write("config/tokenkeep/agent.toml", format!("modules = [{}]\n", all.join(", ")));
+}
+
+/// A download that broke off.
+fn cut_off(machine: &Machine) -> PathBuf {
+    let whole = fs::read(softhsm_module()).unwrap();
+    machine.write("cut.so", &whole[..2000])
+}
+
+/// The token's directory, and a copy of it beside it, as somebody makes a backup.
+fn copy_the_token(machine: &Machine) -> PathBuf {
+    let tokens = machine.file("tokens");
+    let token = fs::read_dir(&tokens).unwrap().flatten().next().unwrap().path();
+    let copy = tokens.join("00000000-0000-0000-0000-000000000001");
+    let made = machine.file("copy");
+    machine.run("cp", &["-r", token.to_str().unwrap(), made.to_str().unwrap()], b"").ok();
+    fs::rename(made, &copy).unwrap();
+    copy
+}
+
+#[track_caller]
+fn names(output: Output, module: &str, why: &str) -> Output {
+    output.says(module).says("ends the program that loads it").says(why)
+}
+
+#[test]
+fn a_module_that_dies_is_named_and_the_others_are_used() {
+    let mut machine = Machine::new();
+    with_a_token(&machine);
+    let cut = cut_off(&machine);
+    modules(&machine, &[machine.module(), &cut]);
+    names(machine.tokenkeep(&["tokens"]).ok(), "cut.so", "signal").says("one");
+    let json = machine.tokenkeep(&["tokens", "--json"]).ok();
+    assert_eq!(json.json()[0]["label"], "one");
+    names(json, "cut.so", "\"warning\"");
+    names(machine.tokenkeep(&["doctor"]).fails_with(1), "cut.so", "WRONG").says("agent.toml");
+
+    // One that dies at its first call, remembered: and tried again when its configuration is another.
+    let faulty = Faulty::in_front_of(&mut machine);
+    faulty.does("die C_Initialize");
+    modules(&machine, &[&softhsm_module(), faulty::module()]);
+    names(machine.tokenkeep(&["tokens"]).ok(), "libfaulty_pkcs11.so", "SIGABRT").says("one");
+    faulty.behaves();
+    machine.tokenkeep(&["tokens"]).ok().says("ends the program that loads it");
+    machine.tokenkeep(&["doctor"]).does_not_say("ends the program that loads it");
+    machine.tokenkeep(&["tokens"]).ok().does_not_say("ends the program that loads it");
+
+    // Alone it is an error, and an agent of nothing but it does not start; with another one the agent serves that.
+    modules(&machine, &[&cut]);
+    names(machine.tokenkeep(&["tokens"]).fails_with(3), "cut.so", "error");
+    names(crate::support::agent::refused(&machine, &[]).fails_with(3), "cut.so", "error");
+    modules(&machine, &[&softhsm_module(), &cut]);
+    let agent = Agent::start(&machine, &[]);
+    assert!(agent.log().contains("cut.so"), "{}", agent.log());
+    names(machine.tokenkeep(&["keysets"]).ok(), "cut.so", "warning");
+    machine.tokenkeep(&["tokens"]).ok().says("one");
+}
+
+#[test]
+fn a_token_that_was_copied_beside_itself_is_said_to_be_the_reason() {
+    let machine = Machine::new();
+    with_a_token(&machine);
+    let agent = Agent::start(&machine, &[]);
+    machine.tokenkeep(&["tokens"]).ok().says("one");
+    let copy = copy_the_token(&machine);
+    let name = copy.display().to_string();
+    // A command by itself; the agent goes on, and says why it does not look for new tokens.
+    for command in [&["tokens", "--no-agent"][..], &["keysets", "--no-agent"]] {
+        names(machine.tokenkeep(command).fails_with(3), "libsofthsm2.so", &name);
+    }
+    let json = machine.tokenkeep(&["tokens", "--no-agent", "--json"]).fails_with(3);
+    let error: serde_json::Value = serde_json::from_slice(&json.stderr).unwrap();
+    assert!(error["error"]["message"].as_str().unwrap().contains("libsofthsm2.so"), "{json}");
+    names(machine.tokenkeep(&["doctor"]).fails_with(1), "libsofthsm2.so", &name);
+    let worker = agent.worker();
+    wait_for("the agent names the module", || {
+        machine.tokenkeep(&["tokens"]).ok().says("one");
+        agent.log().contains("ends the program that loads it").then_some(())
+    });
+    assert_eq!(agent.worker(), worker, "{}", agent.log());
+
+    // A worker that has to begin with it serves without it, and with it again when the copy is gone.
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(worker.try_into().unwrap()).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    wait_for("another worker", || {
+        let listed = machine.tokenkeep(&["keysets"]);
+        (listed.code() == 0 && listed.err().contains("libsofthsm2.so")).then_some(())
+    });
+    fs::remove_dir_all(copy).unwrap();
+    wait_for("the token is there again", || machine.tokenkeep(&["tokens"]).out().contains("one").then_some(()));
+    machine.tokenkeep(&["tokens", "--no-agent"]).ok().says("one");
+}
+
+#[test]
+fn what_others_can_write_is_not_loaded() {
+    let machine = Machine::new();
+    with_a_token(&machine);
+    let module = machine.write("module.so", fs::read(kryoptic::module()).unwrap());
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    modules(&machine, &[machine.module(), &module]);
+    machine.tokenkeep(&["tokens"]).ok().does_not_say("others can write");
+    mode(&module, 0o664);
+    let told = machine.tokenkeep(&["tokens"]).ok().says("module.so").says("others can write to it").says("one");
+    assert!(told.err().contains("chmod go-w"), "{told}");
+    machine.tokenkeep(&["doctor"]).fails_with(1).says("others can write to it");
+    mode(&module, 0o644);
+    mode(machine.path(), 0o777);
+    machine.tokenkeep(&["tokens"]).ok().says("others can write to the directory");
+    mode(machine.path(), 0o700);
+    machine.tokenkeep(&["tokens"]).ok().does_not_say("others can write");
+
+    let configuration = machine.file("config/tokenkeep/agent.toml");
+    mode(&configuration, 0o646);
+    for command in [&["tokens"][..], &["agent"]] {
+        machine.tokenkeep(command).fails_with(2).says("agent.toml").says("chmod go-w");
+    }
+    machine.tokenkeep(&["doctor"]).fails_with(1).says("agent.toml").says("others can write");
+}

@@ -1,0 +1,113 @@
+//! Wrong PINs that come from several programs at once, or that nobody types: together they lock no token, for what a token
+//! says about its PIN is read right before each try, by a process that loads the module for it, and tries without a person
+//! are counted over all commands.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use crate::support::agent::Agent;
+use crate::support::machine::TokenKind;
+use crate::support::office::Somebody;
+use crate::support::output::Output;
+use crate::support::prompting::{asked, script, sign_by_api};
+use crate::support::terminal::Terminal;
+
+const SIGN: [&str; 7] = ["sign", "--keyset", "default", "--in", "message.txt", "--out", "signed.p7m"];
+
+fn somebody(kind: TokenKind) -> Somebody {
+    let somebody = Somebody::enrolled_with(kind);
+    somebody.machine.write("message.txt", "a message\n");
+    somebody
+}
+
+fn signing(somebody: &Somebody, pin: &str) -> Output {
+    let source = format!("file:{pin}");
+    let _ = fs::remove_file(somebody.machine.file("signed.p7m"));
+    somebody.machine.tokenkeep_without_terminal(&[&SIGN[..], &["--pin-source", &source]].concat())
+}
+
+fn pin_state(somebody: &Somebody) -> String {
+    let listed = somebody.tokenkeep(&["tokens", "--no-agent", "--json"]).ok().json();
+    listed[0]["pin_state"].as_str().unwrap().to_owned()
+}
+
+/// Another program, with a module of its own, spends so many tries.
+fn another_program_spends(somebody: &Somebody, tries: usize) {
+    let module = somebody.machine.module().display().to_string();
+    let line = ["--module", &module, "--token-label", "default", "--login", "--pin", Somebody::WRONG_PIN, "-O"];
+    for _ in 0..tries {
+        let output = somebody.machine.run("pkcs11-tool", &line, b"");
+        assert_ne!(output.code(), 0, "{output}");
+    }
+}
+
+#[test]
+fn twenty_commands_at_once_with_a_wrong_pin_do_not_lock_the_token() {
+    let somebody = somebody(TokenKind::Kryoptic);
+    let outcomes: Vec<Output> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| signing(&somebody, "wrong.pin"))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let wrong = outcomes.iter().filter(|output| output.err().contains("is wrong")).count();
+    assert_eq!(wrong, 3, "{}", outcomes.iter().map(ToString::to_string).collect::<String>());
+    assert!(outcomes.iter().all(|output| output.code() != 0));
+    signing(&somebody, "wrong.pin").fails_with(4).says("no person types them").says("at a prompt");
+    // The right one in a file is no exception: nobody says that it is the right one.
+    signing(&somebody, "pin").fails_with(4).says("nothing was tried");
+    assert_eq!(pin_state(&somebody), "ok");
+    let typed = |pin: &str| {
+        let _ = fs::remove_file(somebody.machine.file("signed.p7m"));
+        Terminal::tokenkeep(&somebody.machine, &SIGN).answering_pins(pin).finish().0
+    };
+    assert_eq!(typed(Somebody::PIN), 0);
+    signing(&somebody, "pin").ok();
+}
+
+#[test]
+fn tries_that_nobody_types_end_at_three_where_the_token_takes_any_number() {
+    let somebody = somebody(TokenKind::SoftHsm);
+    for _ in 0..3 {
+        signing(&somebody, "wrong.pin").fails_with(4).says("is wrong");
+    }
+    signing(&somebody, "wrong.pin").fails_with(4).says("3 wrong PINs").does_not_say("is wrong");
+    // Through an agent it is the same record.
+    let agent = Agent::start(&somebody.machine, &[]);
+    signing(&somebody, "pin").fails_with(4).says("3 wrong PINs");
+    drop(agent);
+    // One that is typed, and wrong, shows that somebody is there.
+    let typed = Terminal::tokenkeep(&somebody.machine, &SIGN).answering_pins(Somebody::WRONG_PIN).finish().0;
+    assert_eq!(typed, 4);
+    signing(&somebody, "pin").ok();
+
+    signing(&somebody, "wrong.pin").fails_with(4);
+    let directory = somebody.machine.file("runtime/tokenkeep");
+    let records = fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path());
+    let records: Vec<_> = records.filter(|path| path.to_string_lossy().contains("wrong-pins-")).collect();
+    let [record] = &records[..] else { panic!("{records:?}") };
+    let serial = somebody.shown("default")["token"]["serial"].as_str().unwrap().to_owned();
+    assert!(!record.to_string_lossy().contains(&serial));
+    let text = fs::read_to_string(record).unwrap();
+    assert!(!text.contains(&serial) && !text.contains(Somebody::WRONG_PIN), "{text}");
+    assert_eq!(fs::metadata(record).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn the_agent_sees_the_tries_that_another_program_has_spent() {
+    let somebody = somebody(TokenKind::Kryoptic);
+    let body = "echo \"$1\" >> $HERE/asked; case \"$1\" in *'last try'*|*locks*) exit 1 ;; esac; cat $HERE/pin";
+    let program = script(&somebody.machine, "askpass", body);
+    Agent::configure(&somebody.machine, &format!("prompter = \"askpass:{program}\""));
+    let agent = Agent::start(&somebody.machine, &[]);
+    signing(&somebody, "pin").ok();
+    another_program_spends(&somebody, 9);
+    // Nobody there to warn: the last try is not taken, whatever the PIN.
+    signing(&somebody, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
+    // Somebody is: they are warned, and say no.
+    let answer = sign_by_api(&somebody.machine, &agent).out();
+    assert!(answer.contains("\"kind\":\"pin\""), "{answer}");
+    let questions = asked(&somebody.machine);
+    assert!(questions.contains("locks"), "{questions}");
+    drop(agent);
+    assert_eq!(pin_state(&somebody), "final-try");
+    signing(&somebody, "pin").fails_with(4).says("one try is left");
+}
