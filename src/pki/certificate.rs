@@ -16,6 +16,7 @@ use x509_cert::ext::pkix::{
 };
 
 use super::public_key::PublicKey;
+use super::verifying_key::VerifyingKey;
 use super::{DistinguishedName, Fingerprint, PkiError, SerialNumber, time};
 
 const WHAT: &str = "a certificate";
@@ -126,6 +127,11 @@ impl Certificate {
     /// The public key, if it is one of the kinds used here.
     pub fn public_key(&self) -> Result<PublicKey, PkiError> {
         PublicKey::from_spki_der(&self.public_key_der()?)
+    }
+
+    /// The public key for checking signatures: of more kinds than are used here.
+    pub fn verifying_key(&self) -> Result<VerifyingKey, PkiError> {
+        VerifyingKey::from_spki_der(&self.public_key_der()?)
     }
 
     /// The subjectKeyIdentifier extension's octets.

@@ -42,6 +42,10 @@ pub enum PkiError {
         reason: String,
     },
 
+    /// An algorithm of former days, which does not protect any more.
+    #[error("cannot use {0}: it is no longer safe")]
+    Outdated(&'static str),
+
     /// A signature that does not verify. Says nothing about why.
     #[error("cannot verify the signature of {0}: it is wrong")]
     WrongSignature(&'static str),

@@ -26,6 +26,7 @@ pub mod signature;
 pub(crate) mod software_keys;
 pub mod tbs;
 pub mod time;
+pub mod verifying_key;
 
 pub use certificate::Certificate;
 pub use email::{EmailAddress, same_address};

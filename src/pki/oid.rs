@@ -11,6 +11,11 @@ use der::asn1::ObjectIdentifier;
 /// `id-kp-cmcCA` (RFC 6402 §2.10): the extended key usage of whoever signs a CA's CMP messages (RFC 9810 §8.6).
 pub const ID_KP_CMC_CA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.27");
 
+/// The identifier with the name that standards give it, where that is known: "`secp521r1` (1.3.132.0.35)".
+pub(crate) fn described(oid: ObjectIdentifier) -> String {
+    const_oid::db::DB.by_oid(&oid).map_or_else(|| oid.to_string(), |name| format!("{name} ({oid})"))
+}
+
 /// The type of a CMS content: an object identifier with arcs of any size, kept as its DER contents octets.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ContentType(Cow<'static, [u8]>);

@@ -12,5 +12,7 @@ pub fn verify(
     signed_der: &[u8],
     signature: &[u8],
 ) -> Result<(), PkiError> {
+    // No other kind of key gets a certificate here, whatever signatures of other people are checked with.
+    super::public_key::PublicKey::from_spki_der(public_key_der)?;
     super::signature::verify("the proof of possession", public_key_der, algorithm, signed_der, signature)
 }

@@ -8,7 +8,7 @@ use rsa::traits::PublicKeyParts;
 use sha1::{Digest, Sha1};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
-use super::PkiError;
+use super::{PkiError, oid};
 use crate::token::{KeyAlgorithm, RsaSize};
 
 /// A public key for verifying, encrypting to, or agreeing with. RSA has 2048 to 8192 bits.
@@ -31,7 +31,7 @@ impl PublicKey {
             .as_bytes()
             .ok_or_else(|| PkiError::malformed("a public key", "its bit string does not end at an octet"))?;
         match spki.algorithm.oid {
-            rfc5912::RSA_ENCRYPTION => rsa(octets),
+            rfc5912::RSA_ENCRYPTION => rsa_key(octets, 8192).map(Self::Rsa),
             rfc5912::ID_EC_PUBLIC_KEY => elliptic(&spki.algorithm, octets),
             rfc8410::ID_ED_25519 => Err(PkiError::unsupported("an Ed25519 key", "use RSA, P-256 or P-384")),
             oid => {
@@ -85,29 +85,38 @@ pub fn key_identifier(spki_der: &[u8]) -> Result<[u8; 20], PkiError> {
     Ok(Sha1::digest(spki.subject_public_key.raw_bytes()).into())
 }
 
-fn rsa(octets: &[u8]) -> Result<PublicKey, PkiError> {
+/// From an `RSAPublicKey` (RFC 8017 A.1.1) of 2048 bits to this many.
+pub(super) fn rsa_key(octets: &[u8], longest: usize) -> Result<RsaPublicKey, PkiError> {
     let key = rsa::pkcs1::RsaPublicKeyRef::from_der(octets).map_err(PkiError::decode("an RSA public key"))?;
     let integer = |bytes: &[u8]| rsa::BoxedUint::from_be_slice_vartime(bytes);
-    let key =
-        RsaPublicKey::new_with_max_size(integer(key.modulus.as_bytes()), integer(key.public_exponent.as_bytes()), 8192)
-            .map_err(|error| PkiError::unsupported("an RSA public key", error.to_string()))?;
+    let (modulus, exponent) = (integer(key.modulus.as_bytes()), integer(key.public_exponent.as_bytes()));
+    let key = RsaPublicKey::new_with_max_size(modulus, exponent, longest)
+        .map_err(|error| PkiError::unsupported("an RSA public key", error.to_string()))?;
     let bits = key.n().bits();
     if bits < 2048 {
         return Err(PkiError::unsupported(format!("an RSA key of {bits} bits"), "it is too short, 2048 is the least"));
     }
-    Ok(PublicKey::Rsa(key))
+    Ok(key)
 }
 
-fn elliptic(algorithm: &AlgorithmIdentifierOwned, octets: &[u8]) -> Result<PublicKey, PkiError> {
-    let curve = algorithm
+/// The curve that an `id-ecPublicKey` names (RFC 5480 §2.1.1).
+pub(super) fn elliptic_curve(algorithm: &AlgorithmIdentifierOwned) -> Result<ObjectIdentifier, PkiError> {
+    algorithm
         .parameters
         .as_ref()
         .and_then(|parameters| parameters.decode_as::<ObjectIdentifier>().ok())
-        .ok_or_else(|| PkiError::unsupported("an elliptic curve key", "it does not name its curve"))?;
+        .ok_or_else(|| PkiError::unsupported("an elliptic curve key", "it does not name its curve"))
+}
+
+fn elliptic(algorithm: &AlgorithmIdentifierOwned, octets: &[u8]) -> Result<PublicKey, PkiError> {
+    let curve = elliptic_curve(algorithm)?;
     let off_curve = || PkiError::malformed("an elliptic curve key", "its point is not on the curve");
     match curve {
         rfc5912::SECP_256_R_1 => p256::PublicKey::from_sec1_bytes(octets).map(PublicKey::P256).map_err(|_| off_curve()),
         rfc5912::SECP_384_R_1 => p384::PublicKey::from_sec1_bytes(octets).map(PublicKey::P384).map_err(|_| off_curve()),
-        oid => Err(PkiError::unsupported(format!("an elliptic curve key on the curve {oid}"), "use P-256 or P-384")),
+        curve => Err(PkiError::unsupported(
+            format!("an elliptic curve key on the curve {}", oid::described(curve)),
+            "this program does not know it",
+        )),
     }
 }

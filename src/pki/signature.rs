@@ -1,15 +1,19 @@
 //! Checking signatures, in software, with public keys only.
 
-use const_oid::db::rfc5912;
+use const_oid::db::{rfc5912, rfc8410};
 use der::asn1::ObjectIdentifier;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use signature::hazmat::PrehashVerifier;
 use spki::AlgorithmIdentifierOwned;
 
-use super::PkiError;
-use super::public_key::PublicKey;
+use super::verifying_key::VerifyingKey;
+use super::{PkiError, oid};
 
-/// A hash function that signatures may use. SHA-1 and MD5 are none.
+mod pss;
+
+pub use pss::PssParameters;
+
+/// A hash function that signatures may use. SHA-1 and MD5 are refused as [`PkiError::Outdated`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hash {
     /// 32 octets
@@ -27,8 +31,13 @@ impl Hash {
             rfc5912::ID_SHA_256 => Ok(Self::Sha256),
             rfc5912::ID_SHA_384 => Ok(Self::Sha384),
             rfc5912::ID_SHA_512 => Ok(Self::Sha512),
-            rfc5912::ID_SHA_1 => Err(PkiError::unsupported("the hash SHA-1", "it is broken; SHA-256 is the least")),
-            oid => Err(PkiError::unsupported(format!("the hash {oid}"), "use SHA-256, SHA-384 or SHA-512")),
+            rfc5912::ID_SHA_1 => Err(PkiError::Outdated("SHA-1")),
+            rfc5912::ID_MD_5 => Err(PkiError::Outdated("MD5")),
+            rfc5912::ID_MD_2 => Err(PkiError::Outdated("MD2")),
+            oid => Err(PkiError::unsupported(
+                format!("the hash {}", oid::described(oid)),
+                "only SHA-256, SHA-384 and SHA-512 are taken",
+            )),
         }
     }
 
@@ -38,6 +47,15 @@ impl Hash {
             Self::Sha256 => rfc5912::ID_SHA_256,
             Self::Sha384 => rfc5912::ID_SHA_384,
             Self::Sha512 => rfc5912::ID_SHA_512,
+        }
+    }
+
+    /// Octets.
+    pub fn length(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
         }
     }
 
@@ -51,20 +69,17 @@ impl Hash {
     }
 }
 
-/// How a signature is made from a hash.
+/// How a signature is made from a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// RSASSA-PKCS1-v1_5 (RFC 8017 §8.2)
     Pkcs1(Hash),
-    /// RSASSA-PSS (RFC 8017 §8.1), MGF1 with the same hash
-    Pss {
-        /// of the message and of MGF1
-        hash: Hash,
-        /// octets of salt
-        salt_length: u8,
-    },
+    /// RSASSA-PSS (RFC 8017 §8.1)
+    Pss(PssParameters),
     /// ECDSA, signature as DER `Ecdsa-Sig-Value`
     Ecdsa(Hash),
+    /// Ed25519 (RFC 8032), over the message itself
+    Ed25519,
 }
 
 impl Scheme {
@@ -78,11 +93,17 @@ impl Scheme {
             rfc5912::ECDSA_WITH_SHA_256 => Self::Ecdsa(Hash::Sha256),
             rfc5912::ECDSA_WITH_SHA_384 => Self::Ecdsa(Hash::Sha384),
             rfc5912::ECDSA_WITH_SHA_512 => Self::Ecdsa(Hash::Sha512),
-            rfc5912::ID_RSASSA_PSS => return pss(algorithm),
+            rfc8410::ID_ED_25519 => Self::Ed25519,
+            rfc5912::ID_RSASSA_PSS => return PssParameters::from_algorithm(algorithm).map(Self::Pss),
+            rfc5912::SHA_1_WITH_RSA_ENCRYPTION | SHA_1_WITH_RSA_BY_OIW | ECDSA_WITH_SHA_1 | rfc5912::DSA_WITH_SHA_1 => {
+                return Err(PkiError::Outdated("SHA-1"));
+            }
+            rfc5912::MD_5_WITH_RSA_ENCRYPTION => return Err(PkiError::Outdated("MD5")),
+            rfc5912::MD_2_WITH_RSA_ENCRYPTION => return Err(PkiError::Outdated("MD2")),
             oid => {
                 return Err(PkiError::unsupported(
-                    format!("the signature algorithm {oid}"),
-                    "use RSA or ECDSA with SHA-256, SHA-384 or SHA-512",
+                    format!("the signature algorithm {}", oid::described(oid)),
+                    "this program does not know it",
                 ));
             }
         };
@@ -92,32 +113,30 @@ impl Scheme {
         Ok(scheme)
     }
 
-    /// The hash of the message.
+    /// The hash of the message. Ed25519 hashes by itself; the hash that goes with it is SHA-512 (RFC 8419 §2.3).
     pub fn hash(self) -> Hash {
         match self {
-            Self::Pkcs1(hash) | Self::Ecdsa(hash) | Self::Pss { hash, .. } => hash,
+            Self::Pkcs1(hash) | Self::Ecdsa(hash) => hash,
+            Self::Pss(parameters) => parameters.hash(),
+            Self::Ed25519 => Hash::Sha512,
         }
     }
 }
 
-/// RSASSA-PSS-params (RFC 4055 §3.1). The defaults stand for SHA-1, so all three fields must be there.
-fn pss(algorithm: &AlgorithmIdentifierOwned) -> Result<Scheme, PkiError> {
-    let wrong = |source| PkiError::Decode { what: "RSASSA-PSS parameters", source };
-    let parameters =
-        algorithm.parameters.as_ref().ok_or_else(|| PkiError::unsupported("RSASSA-PSS", "it means SHA-1"))?;
-    let parameters = parameters.decode_as::<rsa::pkcs1::RsaPssParamsOwned>().map_err(wrong)?;
-    let hash = Hash::from_oid(parameters.hash.oid)?;
-    let mask_hash = parameters.mask_gen.parameters.map(|parameters| parameters.oid);
-    if mask_hash != Some(hash.oid()) {
-        return Err(PkiError::unsupported("RSASSA-PSS", "its mask generation uses another hash than its message"));
-    }
-    Ok(Scheme::Pss { hash, salt_length: parameters.salt_len })
-}
+/// `ecdsa-with-SHA1` (RFC 3279 §2.2.3).
+const ECDSA_WITH_SHA_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.1");
+
+/// `sha1WithRSASignature`, as some programs of former days wrote it.
+const SHA_1_WITH_RSA_BY_OIW: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.29");
 
 /// Checks a signature over `message` by the key of a DER `SubjectPublicKeyInfo`.
 ///
-/// Takes RSA PKCS #1 v1.5 and RSASSA-PSS with SHA-256, 384, 512, and ECDSA (DER `Ecdsa-Sig-Value`) with these on P-256
-/// and P-384. SHA-1 and MD5 are refused. `what` completes "the signature of …".
+/// Takes RSA PKCS #1 v1.5 and RSASSA-PSS with SHA-256, 384, 512, ECDSA (DER `Ecdsa-Sig-Value`) with these on P-256, P-384
+/// and P-521, and Ed25519. `what` completes "the signature of …".
+///
+/// # Errors
+/// [`PkiError::WrongSignature`] only where key, algorithm and bytes were taken and do not fit each other; every other error
+/// says why nobody can tell.
 pub fn verify(
     what: &'static str,
     public_key_der: &[u8],
@@ -125,31 +144,44 @@ pub fn verify(
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), PkiError> {
-    let key = PublicKey::from_spki_der(public_key_der)?;
+    let key = VerifyingKey::from_spki_der(public_key_der)?;
     verify_with(what, &key, Scheme::from_algorithm(algorithm)?, message, signature)
 }
 
 /// As [`verify`], for structures that say the scheme in more than one place (CMS).
 pub fn verify_with(
     what: &'static str,
-    key: &PublicKey,
+    key: &VerifyingKey,
     scheme: Scheme,
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), PkiError> {
-    let digest = scheme.hash().digest(message);
+    let digest = || scheme.hash().digest(message);
     let verified = match (key, scheme) {
-        (PublicKey::Rsa(key), Scheme::Pkcs1(hash)) => pkcs1_holds(key, hash, &digest, signature),
-        (PublicKey::Rsa(key), Scheme::Pss { hash, salt_length }) => {
-            pss_holds(key, hash, salt_length, &digest, signature)
+        (VerifyingKey::Rsa(key), Scheme::Pkcs1(hash)) => pkcs1_holds(key, hash, &digest(), signature),
+        (VerifyingKey::RsaPss(_, Some(bound)), Scheme::Pss(parameters)) if !bound.allow(parameters) => {
+            return Err(PkiError::unsupported("this key", "it is bound to RSASSA-PSS with other parameters"));
         }
-        (PublicKey::P256(key), Scheme::Ecdsa(_)) => p256::ecdsa::DerSignature::from_bytes(signature)
-            .and_then(|signature| p256::ecdsa::VerifyingKey::from(key).verify_prehash(&digest, &signature))
+        (VerifyingKey::Rsa(key) | VerifyingKey::RsaPss(key, _), Scheme::Pss(parameters)) => {
+            parameters.holds(key, &digest(), signature)
+        }
+        (VerifyingKey::P256(key), Scheme::Ecdsa(_)) => p256::ecdsa::DerSignature::from_bytes(signature)
+            .and_then(|signature| p256::ecdsa::VerifyingKey::from(key).verify_prehash(&digest(), &signature))
             .is_ok(),
-        (PublicKey::P384(key), Scheme::Ecdsa(_)) => p384::ecdsa::DerSignature::from_bytes(signature)
-            .and_then(|signature| p384::ecdsa::VerifyingKey::from(key).verify_prehash(&digest, &signature))
+        (VerifyingKey::P384(key), Scheme::Ecdsa(_)) => p384::ecdsa::DerSignature::from_bytes(signature)
+            .and_then(|signature| p384::ecdsa::VerifyingKey::from(key).verify_prehash(&digest(), &signature))
             .is_ok(),
-        (PublicKey::Rsa(_), Scheme::Ecdsa(_)) | (PublicKey::P256(_) | PublicKey::P384(_), _) => false,
+        (VerifyingKey::P521(key), Scheme::Ecdsa(_)) => {
+            // `ecdsa` refuses digests of less than half the field; as a number, zeros before them change nothing.
+            let digest = [vec![0; 66 - scheme.hash().length()], digest()].concat();
+            p521::ecdsa::DerSignature::from_bytes(signature)
+                .and_then(|signature| p521::ecdsa::VerifyingKey::from(key).verify_prehash(&digest, &signature))
+                .is_ok()
+        }
+        (VerifyingKey::Ed25519(key), Scheme::Ed25519) => {
+            ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, key).verify(message, signature).is_ok()
+        }
+        _ => return Err(PkiError::unsupported("this key", "the signature's algorithm is one for another kind of key")),
     };
     if verified { Ok(()) } else { Err(PkiError::WrongSignature(what)) }
 }
@@ -163,91 +195,5 @@ fn pkcs1_holds(key: &rsa::RsaPublicKey, hash: Hash, digest: &[u8], signature: &[
     key.verify(scheme, digest, signature).is_ok()
 }
 
-fn pss_holds(key: &rsa::RsaPublicKey, hash: Hash, salt_length: u8, digest: &[u8], signature: &[u8]) -> bool {
-    let salt = usize::from(salt_length);
-    match hash {
-        Hash::Sha256 => key.verify(rsa::Pss::<Sha256>::new_with_salt(salt), digest, signature),
-        Hash::Sha384 => key.verify(rsa::Pss::<Sha384>::new_with_salt(salt), digest, signature),
-        Hash::Sha512 => key.verify(rsa::Pss::<Sha512>::new_with_salt(salt), digest, signature),
-    }
-    .is_ok()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pki::Certificate;
-    use crate::pki::software_keys::{Files, SoftwareKey, openssl};
-    use crate::token::KeyAlgorithm;
-    use signature::Signer;
-    use spki::DynSignatureAlgorithmIdentifier;
-
-    /// A self-signed certificate that OpenSSL signs in its own way.
-    fn self_signed(key: &SoftwareKey, options: &[&str]) -> Certificate {
-        let files = Files::new();
-        let key = files.put_key("key.pem", key);
-        let mut arguments = vec!["req", "-x509", "-new", "-key", &key, "-subj", "/CN=Foreign"];
-        arguments.extend(options);
-        Certificate::read_all(&openssl(&arguments, &[])).unwrap().remove(0)
-    }
-
-    #[test]
-    fn what_openssl_signs_is_verified() {
-        let (rsa, p256, p384) = (SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384());
-        let pss = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:20"];
-        for (key, options) in [
-            (&rsa, &["-sha256"][..]),
-            (&rsa, &["-sha384"]),
-            (&rsa, &["-sha512"]),
-            (&rsa, &[&["-sha256"], &pss[..2]].concat()),
-            (&rsa, &[&["-sha384"], &pss[..2]].concat()),
-            (&rsa, &[&["-sha512"], &pss[..]].concat()),
-            (&p256, &["-sha256"]),
-            (&p256, &["-sha512"]),
-            (&p384, &["-sha384"]),
-            (&p384, &["-sha256"]),
-        ] {
-            let certificate = self_signed(key, options);
-            assert!(certificate.verify_signature(&certificate).is_ok(), "{options:?}");
-            let mut der = certificate.as_der().to_vec();
-            let at = der.windows(7).position(|window| window == b"Foreign").unwrap();
-            der[at] = b'f';
-            let changed = Certificate::from_der(&der).unwrap();
-            assert!(changed.verify_signature(&certificate).is_err(), "{options:?}");
-        }
-    }
-
-    #[test]
-    fn weak_hashes_are_refused_by_name() {
-        let certificate = self_signed(&SoftwareKey::rsa(), &["-sha1"]);
-        let error = certificate.verify_signature(&certificate).unwrap_err().to_string();
-        assert!(error.contains("1.2.840.113549.1.1.5"), "{error}");
-        let mixed = ["-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_mgf1_md:sha512"];
-        let certificate = self_signed(&SoftwareKey::rsa(), &mixed);
-        assert!(certificate.verify_signature(&certificate).is_err());
-    }
-
-    #[test]
-    fn possession_is_proved_by_the_key_and_by_no_other_or_for_no_other_bytes() {
-        for key in [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()] {
-            let public_key = key.public_key_der();
-            let algorithm = key.signature_algorithm_identifier().unwrap();
-            let signature = key.try_sign(b"request").unwrap();
-            let check = |public_key: &[u8], algorithm: &AlgorithmIdentifierOwned, bytes: &[u8], signature: &[u8]| {
-                crate::pki::proof_of_possession::verify(public_key, algorithm, bytes, signature).is_ok()
-            };
-            assert!(check(&public_key, &algorithm, b"request", signature.as_bytes()));
-            assert!(!check(&public_key, &algorithm, b"Request", signature.as_bytes()));
-            assert!(!check(&public_key, &algorithm, b"request", &signature.as_bytes()[1..]));
-            assert!(!check(&public_key, &algorithm, b"request", b""));
-            for other in [SoftwareKey::new_rsa(2048), SoftwareKey::p256(), SoftwareKey::p384()] {
-                assert!(!check(&other.public_key_der(), &algorithm, b"request", signature.as_bytes()));
-            }
-            for other in KeyAlgorithm::ALL.map(KeyAlgorithm::signature_algorithm) {
-                if other != algorithm {
-                    assert!(!check(&public_key, &other, b"request", signature.as_bytes()));
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -45,5 +45,5 @@ fn holds_on_curve(key: Key<'_>, hash: Hash, data: &[u8], signature: &[u8]) -> bo
 }
 
 fn holds(key: Key<'_>, scheme: Scheme, data: &[u8], signature: &[u8]) -> bool {
-    key.to_public_key().is_ok_and(|key| verify_with("an SSH signature", &key, scheme, data, signature).is_ok())
+    key.to_public_key().is_ok_and(|key| verify_with("an SSH signature", &key.into(), scheme, data, signature).is_ok())
 }

@@ -66,6 +66,7 @@ impl From<PkiError> for Doubt {
     fn from(error: PkiError) -> Self {
         match error {
             PkiError::WrongSignature(_) => Self::wrong("the signature is not that of this certificate's key"),
+            PkiError::Outdated(what) => Self::Unchecked(format!("{what} is no longer safe")),
             PkiError::Unsupported { what, reason } => Self::Unchecked(format!("{what}: {reason}")),
             other => Self::Unchecked(other.to_string()),
         }
@@ -152,7 +153,7 @@ impl SignerInfo {
             }
             None => content,
         };
-        let key = certificate.public_key()?;
+        let key = certificate.verifying_key()?;
         let scheme = self.scheme(hash)?;
         Ok(verify_with(WHAT, &key, scheme, signed, &self.signature)?)
     }

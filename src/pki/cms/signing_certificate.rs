@@ -4,14 +4,14 @@ use spki::AlgorithmIdentifierOwned;
 
 use super::tlv::{SEQUENCE, context_constructed, element, set_of};
 use super::{CertificateId, algorithm, oid};
-use crate::pki::public_key::PublicKey;
 use crate::pki::signature::{Scheme, verify_with};
+use crate::pki::verifying_key::VerifyingKey;
 use crate::pki::{Certificate, PkiError};
 
 /// A certificate that is for signing, and what each message by its key says of it.
 #[derive(Clone, Debug)]
 pub struct SigningCertificate {
-    key: PublicKey,
+    key: VerifyingKey,
     algorithm: AlgorithmIdentifierOwned,
     scheme: Scheme,
     /// `SignerIdentifier`
@@ -40,7 +40,7 @@ impl SigningCertificate {
             digest_algorithm: element(SEQUENCE, &[&oid(scheme.hash().oid())]),
             signature_algorithm: algorithm(&algorithm_identifier)?,
             certificates: set_of(context_constructed(0), certificates.collect()),
-            key,
+            key: key.into(),
             algorithm: algorithm_identifier,
             scheme,
         })

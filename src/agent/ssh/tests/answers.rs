@@ -45,7 +45,7 @@ fn verify(answer: &[u8], name: &str, key: &SoftwareKey, scheme: Scheme, data: &[
         signature = [&[0x30, u8::try_from(integers.len()).unwrap()], &integers[..]].concat();
     }
     let key = PublicKey::from_spki_der(&key.public_key_der()).unwrap();
-    verify_with("the answer", &key, scheme, data, &signature).unwrap();
+    verify_with("the answer", &key.into(), scheme, data, &signature).unwrap();
 }
 
 #[test]

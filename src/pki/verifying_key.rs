@@ -1,0 +1,73 @@
+//! Public keys that signatures are checked with: those that tokens make here, and those of other people beside them.
+
+use const_oid::db::{rfc5912, rfc8410};
+use der::Decode;
+use rsa::RsaPublicKey;
+use spki::SubjectPublicKeyInfoOwned;
+
+use super::public_key::{PublicKey, elliptic_curve, rsa_key};
+use super::signature::PssParameters;
+use super::{PkiError, oid};
+
+const WHAT: &str = "a public key";
+
+/// RSA moduli beyond are a way to keep a machine busy; OpenSSL stops here too.
+const LONGEST_RSA: usize = 16384;
+
+/// A public key for checking signatures. RSA has 2048 to 16384 bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VerifyingKey {
+    /// RSA for any scheme, `rsaEncryption`.
+    Rsa(RsaPublicKey),
+    /// RSA for RSASSA-PSS alone, `id-RSASSA-PSS`, with the parameters that it is bound to, if any.
+    RsaPss(RsaPublicKey, Option<PssParameters>),
+    /// An elliptic curve key on P-256.
+    P256(p256::PublicKey),
+    /// An elliptic curve key on P-384.
+    P384(p384::PublicKey),
+    /// An elliptic curve key on P-521.
+    P521(p521::PublicKey),
+    /// Ed25519 (RFC 8032).
+    Ed25519([u8; 32]),
+}
+
+impl VerifyingKey {
+    /// From a DER `SubjectPublicKeyInfo`. Kinds that are not known are refused by name.
+    pub fn from_spki_der(der: &[u8]) -> Result<Self, PkiError> {
+        let spki = SubjectPublicKeyInfoOwned::from_der(der).map_err(PkiError::decode(WHAT))?;
+        let octets = spki.subject_public_key.as_bytes();
+        let octets = octets.ok_or_else(|| PkiError::malformed(WHAT, "its bit string does not end at an octet"))?;
+        match spki.algorithm.oid {
+            rfc5912::RSA_ENCRYPTION => rsa_key(octets, LONGEST_RSA).map(Self::Rsa),
+            rfc5912::ID_RSASSA_PSS => {
+                let bound = spki.algorithm.parameters.is_some();
+                let bound = bound.then(|| PssParameters::from_algorithm(&spki.algorithm)).transpose()?;
+                Ok(Self::RsaPss(rsa_key(octets, LONGEST_RSA)?, bound))
+            }
+            rfc5912::ID_EC_PUBLIC_KEY => match elliptic_curve(&spki.algorithm)? {
+                rfc5912::SECP_521_R_1 => p521::PublicKey::from_sec1_bytes(octets)
+                    .map(Self::P521)
+                    .map_err(|_| PkiError::malformed("an elliptic curve key", "its point is not on the curve")),
+                _ => PublicKey::from_spki_der(der).map(Self::from),
+            },
+            rfc8410::ID_ED_25519 => octets
+                .try_into()
+                .map(Self::Ed25519)
+                .map_err(|_| PkiError::malformed("an Ed25519 key", "it does not have 32 octets")),
+            oid => Err(PkiError::unsupported(
+                format!("a key of the kind {}", oid::described(oid)),
+                "this program does not know it",
+            )),
+        }
+    }
+}
+
+impl From<PublicKey> for VerifyingKey {
+    fn from(key: PublicKey) -> Self {
+        match key {
+            PublicKey::Rsa(key) => Self::Rsa(key),
+            PublicKey::P256(key) => Self::P256(key),
+            PublicKey::P384(key) => Self::P384(key),
+        }
+    }
+}
