@@ -45,7 +45,7 @@ impl Contender for Reading {
         match &self.given {
             Given::Point(_) => Box::new(move || drop(unlock().agree(&self.key, self.key.public_key_der()).unwrap())),
             Given::Ciphertext(ciphertext) => {
-                Box::new(move || drop(unlock().decrypt(&self.key, KeyTransport::Pkcs1v15, ciphertext).unwrap()))
+                Box::new(move || drop(unlock().decrypt(&self.key, &KeyTransport::Pkcs1v15, ciphertext).unwrap()))
             }
         }
     }

@@ -222,7 +222,7 @@ impl Authority {
 
     /// The authority's name, as the sender of its messages.
     fn name(&self) -> &Name {
-        self.ca.as_x509().tbs_certificate().subject()
+        self.ca.subject_name().as_x509()
     }
 
     fn public_urls(&self) -> (String, String) {

@@ -74,7 +74,7 @@ pub(super) fn der_of(certificate: &Certificate) -> Result<CertificateDer, Author
 
 fn key_pair(key: &WrappedForToken) -> Result<CertifiedKeyPair, AuthorityError> {
     let certificate = key.certificate();
-    let intended = certificate.as_x509().tbs_certificate().subject_public_key_info().algorithm.clone();
+    let intended = certificate.public_key_algorithm()?;
     let value = EncryptedValue::from_delivery(key.delivery(), intended)?;
     Ok(CertifiedKeyPair::with_private_key(der_of(certificate)?, EncryptedKey::EncryptedValue(value)))
 }

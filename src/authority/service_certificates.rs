@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use x509_cert::ext::pkix::name::GeneralName;
 
 use super::policy::Policy;
 use super::token_keys::TokenKeys;
 use super::{AuthorityError, Configuration, at, audit, certify};
-use crate::pki::{Certificate, DistinguishedName, Host, Issuer, NewCertificate, Profile, SerialNumber, sign_tbs};
+use crate::pki::{
+    Certificate, DistinguishedName, GeneralName, Host, Issuer, NewCertificate, Profile, SerialNumber, sign_tbs,
+};
 use crate::store::{self, CertificateKind, Store};
 use crate::token::TokenKey;
 
@@ -169,8 +170,8 @@ fn wanted_names(hosts: &[Host]) -> BTreeSet<Host> {
 
 fn names_of(certificate: &Certificate) -> BTreeSet<Host> {
     let host = |name: GeneralName| match name {
-        GeneralName::DnsName(name) => name.as_str().parse().ok(),
-        GeneralName::IpAddress(octets) => match *octets.as_bytes() {
+        GeneralName::Dns(name) => name.parse().ok(),
+        GeneralName::Ip(octets) => match *octets.as_slice() {
             [a, b, c, d] => Some(Host::Ip([a, b, c, d].into())),
             ref octets => <[u8; 16]>::try_from(octets).ok().map(|octets| Host::Ip(octets.into())),
         },

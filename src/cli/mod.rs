@@ -40,6 +40,7 @@ mod surroundings;
 mod token;
 mod token_check;
 mod trace;
+mod trusted_files;
 mod verify;
 
 use std::panic::{self, AssertUnwindSafe};

@@ -1,6 +1,5 @@
 //! `tokenkeep verify`: a signed message in, its content and its signers out. No PIN, no keyset needed.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::ValueHint;
@@ -12,6 +11,7 @@ use super::mail_facts::{self, MailFacts};
 use super::message;
 use super::output::{self, Content};
 use super::surroundings::Surroundings;
+use super::trusted_files;
 use crate::pki::Certificate;
 use crate::prompter::showable;
 use crate::smime::{self, Format, Message, SignerReport, SmimeError, Verdict};
@@ -70,9 +70,7 @@ pub fn not_one(error: SmimeError) -> Failure {
 pub fn anchors(ca: &[PathBuf], around: &Surroundings<'_>) -> Result<Vec<Certificate>, Failure> {
     let mut anchors = Vec::new();
     for path in ca {
-        let bytes =
-            fs::read(path).map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-        anchors.extend(Certificate::read_all(&bytes)?);
+        anchors.extend(trusted_files::read(path, around.screen)?);
     }
     // With authorities given, tokens are welcome, not needed.
     let known = around.desk().and_then(|desk| Ok(desk.trust()?.anchors()));

@@ -88,7 +88,7 @@ impl EncryptedLetter {
     ) -> Result<Zeroizing<String>, KeysetError> {
         let key = key_of(ceremony, index, &self.way)?;
         let opened = open_with(&self.way, &self.message, |operation| match operation {
-            KeyOperation::Decrypt { transport, ciphertext } => ceremony.decrypt(&key, transport, ciphertext),
+            KeyOperation::Decrypt { transport, ciphertext } => ceremony.decrypt(&key, &transport, ciphertext),
             KeyOperation::Agree { peer_public_key } => ceremony.agree(&key, peer_public_key),
         })?;
         let text =

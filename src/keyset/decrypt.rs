@@ -111,7 +111,7 @@ fn unlock_key(tokens: &Tokens, way: &Way, person: &mut dyn Person) -> Result<(Un
 /// The one use of the key.
 fn operate(unlock: Unlock, key: &TokenKey, operation: &KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     match operation {
-        KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(key, *transport, ciphertext),
+        KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(key, transport, ciphertext),
         KeyOperation::Agree { peer_public_key } => unlock.agree(key, peer_public_key),
     }
 }
@@ -171,6 +171,8 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
         let absent = || KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() };
         return Err(in_use(name, &trouble).unwrap_or_else(absent));
     }
+    let unsupported: Vec<(FoundKeyset, String)> =
+        keysets.iter().filter_map(|keyset| Some((keyset.clone(), unsupported_way(keyset, recipients)?))).collect();
     let mut ways: Vec<Way> = keysets.into_iter().filter_map(|keyset| way_of(keyset, recipients)).collect();
     let (hidden, shown): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|way| choice.hides(&way.keyset));
     if let (true, Some(way)) = (shown.is_empty(), hidden.first()) {
@@ -197,6 +199,11 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
                 remedy: "each of them can read this message; add `--keyset NAME`, or `--token SERIAL`".to_owned(),
             })
         }
+        (None, _) if !unsupported.is_empty() => Err(KeysetError::NotARecipient(format!(
+            "you are a recipient, with a key of {}, but by {}, which this program does not do; ask the sender for another way",
+            list_or(&unsupported, |(keyset, _)| keyset.described(), ""),
+            list_or(&unsupported, |(_, reason)| reason.clone(), ""),
+        ))),
         (None, _) => {
             let (count, narrowed) = (recipients.len(), choice.name.is_some() || choice.token.is_some());
             Err(KeysetError::NotARecipient(if narrowed && !described.is_empty() {
@@ -221,6 +228,17 @@ pub(super) fn way_of(keyset: FoundKeyset, recipients: &[Recipient]) -> Option<Wa
         Some((id.clone(), recipient))
     })?;
     Some(Way { keyset, key, recipient })
+}
+
+/// By what this keyset is a recipient, where it is one and this program does not do that.
+fn unsupported_way(keyset: &FoundKeyset, recipients: &[Recipient]) -> Option<String> {
+    keyset.encryption.iter().find_map(|id| {
+        let certificate = Certificate::from_der(&keyset.certificate_of(id)?.der).ok()?;
+        recipients.iter().find_map(|recipient| match &recipient.kind {
+            RecipientKind::Unsupported(reason) if recipient.is(&certificate) => Some(reason.clone()),
+            _ => None,
+        })
+    })
 }
 
 fn unreadable(error: &SmimeError) -> KeysetError {

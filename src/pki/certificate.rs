@@ -3,21 +3,27 @@
 use std::fmt;
 use std::ops::Range;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use const_oid::AssociatedOid;
+use const_oid::db::rfc5280;
+use der::Decode;
 use der::asn1::ObjectIdentifier;
 use der::pem::LineEnding;
-use der::{Decode, Encode, Reader, SliceReader};
 use jiff::Timestamp;
-use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, SubjectKeyIdentifier,
-};
+use spki::AlgorithmIdentifierOwned;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectKeyIdentifier};
 
+use self::fields::Fields;
+use super::certificate_file::CertificateFile;
+use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, context};
+use super::email::is_mailbox;
+use super::general_name::{self, GeneralName};
 use super::public_key::PublicKey;
 use super::verifying_key::VerifyingKey;
-use super::{DistinguishedName, Fingerprint, PkiError, SerialNumber, time};
+use super::{DistinguishedName, Fingerprint, PkiError, SerialNumber};
+
+mod fields;
+
+pub(super) use fields::Extension;
 
 const WHAT: &str = "a certificate";
 
@@ -26,41 +32,31 @@ const WHAT: &str = "a certificate";
 #[derive(Clone)]
 pub struct Certificate {
     der: Vec<u8>,
-    tbs: Range<usize>,
-    parsed: x509_cert::Certificate,
+    fields: Fields,
 }
 
 impl Certificate {
-    /// Reads DER: exactly one certificate, and nothing after it.
+    /// Reads DER: exactly one certificate, and nothing after it. For certificates of our own authorities, and wherever
+    /// one certificate must have one encoding.
     pub fn from_der(der: &[u8]) -> Result<Self, PkiError> {
-        let parsed = x509_cert::Certificate::from_der(der).map_err(PkiError::decode(WHAT))?;
-        if parsed.signature_algorithm() != parsed.tbs_certificate().signature() {
-            return Err(PkiError::malformed(WHAT, "it names two different signature algorithms (RFC 5280 §4.1.1.2)"));
-        }
-        let tbs = tbs_range(der).map_err(PkiError::decode(WHAT))?;
-        Ok(Self { der: der.to_vec(), tbs, parsed })
+        x509_cert::Certificate::from_der(der).map_err(PkiError::decode(WHAT))?;
+        Self::from_foreign_der(der)
     }
 
-    /// Reads all certificates of a PEM text in their order (other PEM blocks are passed over), or one DER certificate.
+    /// Reads a certificate of somebody else's making: what is not strictly DER, or against RFC 5280 without doing harm, is
+    /// taken (odd BOOLEANs and lengths, long serial numbers, every string type, all years).
+    pub fn from_foreign_der(der: &[u8]) -> Result<Self, PkiError> {
+        Ok(Self { der: der.to_vec(), fields: Fields::read(der)? })
+    }
+
+    /// Reads all certificates of a file in any form ([`super::certificate_file`]); refused if one of them cannot be read.
     pub fn read_all(bytes: &[u8]) -> Result<Vec<Self>, PkiError> {
-        if bytes.first() == Some(&0x30) {
-            return Ok(vec![Self::from_der(bytes)?]);
+        let file = CertificateFile::read(bytes)?;
+        if file.unreadable.is_empty() {
+            Ok(file.certificates)
+        } else {
+            Err(PkiError::malformed(WHAT, file.unreadable.join("; ")))
         }
-        let text = std::str::from_utf8(bytes).map_err(|_| PkiError::malformed(WHAT, "it is neither DER nor PEM"))?;
-        let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
-        let mut certificates = Vec::new();
-        for block in text.split(begin).skip(1) {
-            let (body, _) =
-                block.split_once(end).ok_or_else(|| PkiError::malformed(WHAT, "its PEM text has no end"))?;
-            // Line lengths and line ends of PEM are whatever mailers and editors made of them.
-            let body: String = body.chars().filter(|char| !char.is_ascii_whitespace()).collect();
-            let der = STANDARD.decode(body).map_err(|error| PkiError::malformed(WHAT, error.to_string()))?;
-            certificates.push(Self::from_der(&der)?);
-        }
-        if certificates.is_empty() {
-            return Err(PkiError::malformed(WHAT, "there is no certificate in it"));
-        }
-        Ok(certificates)
     }
 
     /// The bytes it came as.
@@ -76,12 +72,11 @@ impl Certificate {
 
     /// The received bytes of the `TBSCertificate`, which the signature is over.
     pub fn tbs_der(&self) -> &[u8] {
-        self.der.get(self.tbs.clone()).unwrap_or_default()
+        self.part(&self.fields.tbs)
     }
 
-    /// The `x509-cert` form, for structures that need it.
-    pub fn as_x509(&self) -> &x509_cert::Certificate {
-        &self.parsed
+    fn part(&self, place: &Range<usize>) -> &[u8] {
+        self.der.get(place.clone()).unwrap_or_default()
     }
 
     /// SHA-256 of the DER.
@@ -91,27 +86,32 @@ impl Certificate {
 
     /// Whom it is for.
     pub fn subject(&self) -> DistinguishedName {
-        self.parsed.tbs_certificate().subject().clone().into()
+        self.fields.subject.clone()
+    }
+
+    /// The same, where it lies.
+    pub fn subject_name(&self) -> &DistinguishedName {
+        &self.fields.subject
     }
 
     /// Who says to have signed it.
     pub fn issuer(&self) -> DistinguishedName {
-        self.parsed.tbs_certificate().issuer().clone().into()
+        self.fields.issuer.clone()
     }
 
     /// Its number among those of its issuer.
     pub fn serial(&self) -> SerialNumber {
-        SerialNumber::from_bytes(self.parsed.tbs_certificate().serial_number().as_bytes())
+        self.fields.serial.clone()
     }
 
     /// The first second of its validity.
     pub fn not_before(&self) -> Timestamp {
-        time::from_x509(&self.parsed.tbs_certificate().validity().not_before)
+        self.fields.not_before
     }
 
     /// The last second of its validity.
     pub fn not_after(&self) -> Timestamp {
-        time::from_x509(&self.parsed.tbs_certificate().validity().not_after)
+        self.fields.not_after
     }
 
     /// Whether `at` lies within its validity, both ends included.
@@ -121,7 +121,15 @@ impl Certificate {
 
     /// DER `SubjectPublicKeyInfo`.
     pub fn public_key_der(&self) -> Result<Vec<u8>, PkiError> {
-        self.parsed.tbs_certificate().subject_public_key_info().to_der().map_err(PkiError::encode("a public key"))
+        Ok(self.part(&self.fields.public_key).to_vec())
+    }
+
+    /// The algorithm that the public key says to be for.
+    pub fn public_key_algorithm(&self) -> Result<AlgorithmIdentifierOwned, PkiError> {
+        let wrong = PkiError::decode("a public key");
+        spki::SubjectPublicKeyInfoOwned::from_der(self.part(&self.fields.public_key))
+            .map(|key| key.algorithm)
+            .map_err(wrong)
     }
 
     /// The public key, if it is one of the kinds used here.
@@ -141,7 +149,9 @@ impl Certificate {
 
     /// The authorityKeyIdentifier extension's key identifier.
     pub fn authority_key_identifier(&self) -> Option<Vec<u8>> {
-        self.extension::<AuthorityKeyIdentifier>()?.key_identifier.map(|identifier| identifier.as_bytes().to_vec())
+        let value = self.extension_value(rfc5280::ID_CE_AUTHORITY_KEY_IDENTIFIER)?;
+        let mut parts = Elements::of(value, WHAT).required(SEQUENCE).ok()?.inside(WHAT);
+        Some(parts.optional(context(0)).ok()??.value.to_vec())
     }
 
     /// The name to show: the subject's common name, else the whole subject.
@@ -150,20 +160,25 @@ impl Certificate {
         subject.common_name().unwrap_or_else(|| subject.to_string())
     }
 
-    /// The e-mail addresses of the subjectAltName, as they are written there.
+    /// The e-mail addresses: those of the subjectAltName (`SmtpUTF8Mailbox` too), then those of the subject (RFC 8550 §3),
+    /// each once. What is not plainly one mailbox is none of them: nothing here can be taken for two.
     pub fn emails(&self) -> Vec<String> {
-        self.alternative_names()
-            .into_iter()
-            .filter_map(|name| match name {
-                GeneralName::Rfc822Name(address) => Some(address.as_str().to_owned()),
-                _ => None,
-            })
-            .collect()
+        let alternative = self.alternative_names().into_iter().filter_map(|name| match name {
+            GeneralName::Email(address) | GeneralName::Utf8Mailbox(address) => Some(address),
+            _ => None,
+        });
+        let mut emails: Vec<String> = Vec::new();
+        for email in alternative.chain(self.fields.subject.email_addresses()).filter(|email| is_mailbox(email)) {
+            if !emails.iter().any(|other| other.eq_ignore_ascii_case(&email)) {
+                emails.push(email);
+            }
+        }
+        emails
     }
 
     /// All names of the subjectAltName extension; empty if there is none that can be read.
     pub fn alternative_names(&self) -> Vec<GeneralName> {
-        self.extension::<SubjectAltName>().map(|names| names.0).unwrap_or_default()
+        self.extension_value(rfc5280::ID_CE_SUBJECT_ALT_NAME).map(general_name::read_all).unwrap_or_default()
     }
 
     /// The key usage extension.
@@ -173,7 +188,13 @@ impl Certificate {
 
     /// The extended key usage extension's purposes; none if there is no such extension, which allows all.
     pub fn extended_key_usage(&self) -> Option<Vec<ObjectIdentifier>> {
-        self.extension::<ExtendedKeyUsage>().map(|usage| usage.0)
+        let value = self.extension_value(rfc5280::ID_CE_EXT_KEY_USAGE)?;
+        let purposes = Elements::of(value, WHAT).required(SEQUENCE).ok()?.inside(WHAT).all().ok()?;
+        // Purposes that `const-oid` cannot hold are none that anybody asks for here.
+        let purpose = |element: Element<'_>| {
+            (element.tag() == OBJECT_IDENTIFIER).then(|| ObjectIdentifier::from_bytes(element.value).ok()).flatten()
+        };
+        Some(purposes.into_iter().filter_map(purpose).collect())
     }
 
     /// The basic constraints extension.
@@ -204,32 +225,58 @@ impl Certificate {
 
     /// Checks that `issuer`'s key has signed it, and nothing else ([`super::path::verify`] checks the rest).
     pub fn verify_signature(&self, issuer: &Self) -> Result<(), PkiError> {
-        let signature = self
-            .parsed
-            .signature()
-            .as_bytes()
-            .ok_or_else(|| PkiError::malformed(WHAT, "its signature does not end at an octet"))?;
-        let algorithm = self.parsed.signature_algorithm();
-        super::signature::verify(WHAT, &issuer.public_key_der()?, algorithm, self.tbs_der(), signature)
+        let Some((0, signature)) = self.part(&self.fields.signature).split_first() else {
+            return Err(PkiError::malformed(WHAT, "its signature does not end at an octet"));
+        };
+        let algorithm = AlgorithmIdentifierOwned::from_der(self.part(&self.fields.signature_algorithm))
+            .map_err(PkiError::decode("a signature algorithm"))?;
+        super::signature::verify(WHAT, &issuer.public_key_der()?, &algorithm, self.tbs_der(), signature)
     }
 
-    /// A wrong or doubled extension counts as absent here; [`super::path::verify`] refuses such a certificate.
+    /// All extensions, in their order.
+    pub(super) fn extensions(&self) -> &[Extension] {
+        &self.fields.extensions
+    }
+
+    /// A doubled extension counts as absent here; [`super::path::verify`] refuses such a certificate.
+    pub(super) fn extension_value(&self, id: ObjectIdentifier) -> Option<&[u8]> {
+        let mut fitting = self.fields.extensions.iter().filter(|extension| extension.id == id.as_bytes());
+        let only = fitting.next()?;
+        if fitting.next().is_some() { None } else { Some(&only.value) }
+    }
+
+    /// A wrong one counts as absent, too.
     fn extension<T>(&self) -> Option<T>
     where
         T: for<'a> Decode<'a, Error = der::Error> + AssociatedOid,
     {
-        self.parsed.tbs_certificate().get_extension::<T>().ok().flatten().map(|(_critical, value)| value)
+        T::from_der(self.extension_value(T::OID)?).ok()
     }
 }
 
-/// Where in a certificate's DER its first element lies.
-fn tbs_range(der: &[u8]) -> der::Result<Range<usize>> {
-    let mut reader = SliceReader::new(der)?;
-    let header = der::Header::decode(&mut reader)?;
-    header.tag().assert_eq(der::Tag::Sequence)?;
-    let start = usize::try_from(reader.position())?;
-    let length = reader.tlv_bytes()?.len();
-    Ok(start..start + length)
+/// A certificate that cannot be read: what can be said about it.
+#[derive(Clone, Debug)]
+pub(super) struct UnreadableCertificate {
+    der: Vec<u8>,
+    name: Option<(DistinguishedName, SerialNumber)>,
+    /// Why not, for people.
+    pub(super) reason: String,
+}
+
+impl UnreadableCertificate {
+    pub(super) fn new(der: &[u8], error: &PkiError) -> Self {
+        Self { der: der.to_vec(), name: fields::issuer_and_serial(der), reason: error.reason() }
+    }
+
+    /// Whether it has this issuer and number.
+    pub(super) fn is(&self, issuer: &DistinguishedName, serial: &SerialNumber) -> bool {
+        self.name.as_ref().is_some_and(|(own_issuer, own_serial)| own_issuer == issuer && own_serial == serial)
+    }
+
+    /// Whether these octets stand in it: it is not known where its key identifier would.
+    pub(super) fn has(&self, octets: &[u8]) -> bool {
+        !octets.is_empty() && self.der.windows(octets.len()).any(|window| window == octets)
+    }
 }
 
 impl PartialEq for Certificate {
@@ -247,64 +294,4 @@ impl fmt::Debug for Certificate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pki::software_keys::{SoftwareKey, TestAuthority};
-
-    #[test]
-    fn der_and_pem_of_any_shape_are_read() {
-        let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
-        let user = authority.issue("signing", "Example, User", &SoftwareKey::p256());
-        assert_eq!(Certificate::read_all(user.as_der()).unwrap(), std::slice::from_ref(&user));
-        let both =
-            format!("subject=...\n{}\nissuer\n{}", user.to_pem().unwrap(), authority.certificate.to_pem().unwrap());
-        let expected = [user.clone(), authority.certificate];
-        for text in [both.clone(), both.replace('\n', "\r\n"), both.replace("\nM", "\n M")] {
-            assert_eq!(Certificate::read_all(text.as_bytes()).unwrap(), expected);
-        }
-        let one_line = user.to_pem().unwrap().replace('\n', "");
-        assert_eq!(Certificate::read_all(one_line.as_bytes()).unwrap(), [user]);
-    }
-
-    #[test]
-    fn what_is_no_certificate_is_refused() {
-        let authority = TestAuthority::new("Example Authority", SoftwareKey::p256()).certificate;
-        let pem = authority.to_pem().unwrap();
-        let cut = pem.replace("-----END CERTIFICATE-----", "");
-        let damaged = pem.replace("MII", "M!I");
-        let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-        for text in ["", "hello", &cut, &damaged, key, "\u{0}\u{ff}"] {
-            assert!(Certificate::read_all(text.as_bytes()).is_err(), "{text}");
-        }
-        let der = authority.as_der();
-        for bytes in [&der[..der.len() - 1], &[der, &[0]].concat(), &authority.public_key_der().unwrap(), &[0xff, 0xfe]]
-        {
-            assert!(Certificate::read_all(bytes).is_err());
-        }
-    }
-
-    #[test]
-    fn two_signature_algorithms_in_one_certificate_are_refused() {
-        let certificate = TestAuthority::new("Example Authority", SoftwareKey::p256()).certificate;
-        // The outer one, after the part that is signed: ecdsa-with-SHA256 becomes ecdsa-with-SHA384.
-        let mut der = certificate.as_der().to_vec();
-        let oid = const_oid::db::rfc5912::ECDSA_WITH_SHA_256;
-        let at = der.windows(oid.as_bytes().len()).rposition(|window| window == oid.as_bytes()).unwrap();
-        der[at + oid.as_bytes().len() - 1] = 3;
-        assert!(Certificate::from_der(&der).unwrap_err().to_string().contains("two different"));
-    }
-
-    #[test]
-    fn the_public_key_decides_what_a_certificate_can_do() {
-        let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
-        assert!(authority.certificate.is_authority() && !authority.certificate.can_sign());
-        for key in [SoftwareKey::p256(), SoftwareKey::rsa()] {
-            let (signing, encryption) =
-                (authority.issue("signing", "U", &key), authority.issue("encryption", "U", &key));
-            assert!(signing.can_sign() && !signing.can_encrypt() && !signing.is_authority());
-            assert!(encryption.can_encrypt() && !encryption.can_sign());
-            assert_eq!(signing.public_key_der().unwrap(), key.public_key_der());
-            assert_eq!(signing.authority_key_identifier(), authority.certificate.subject_key_identifier());
-        }
-    }
-}
+mod tests;

@@ -65,6 +65,27 @@ fn is_atom(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~-".contains(&byte))
 }
 
+/// Whether a text of somebody else's certificate is plainly one mailbox: no quoting, no white space, nothing that separates
+/// addresses or cannot be seen. Letters beyond ASCII are taken (RFC 9598).
+pub(super) fn is_mailbox(text: &str) -> bool {
+    let is_plain = |char: char| {
+        !char.is_whitespace()
+            && !super::name::is_control(char)
+            && !super::name::is_unseen(char)
+            && !"\",:;<>()[]\\".contains(char)
+    };
+    match text.split_once('@') {
+        Some((local, domain)) => {
+            text.len() <= 320
+                && !local.is_empty()
+                && !domain.is_empty()
+                && !domain.contains('@')
+                && text.chars().all(is_plain)
+        }
+        None => false,
+    }
+}
+
 impl fmt::Display for EmailAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -109,6 +130,35 @@ mod tests {
         assert!(same_address("user@example.org", "User@EXAMPLE.org"));
         assert!(!same_address("user@example.org", "user@example.org.example.com"));
         assert!(!same_address("user@example.org", "other@example.org"));
+    }
+
+    #[test]
+    fn one_plain_mailbox_is_one_and_nothing_else_is() {
+        for text in ["a@b", "User.Name+tag@Example.ORG", "用户@例子.example", "o'neil@xn--bcher-kva.example"] {
+            assert!(is_mailbox(text), "{text:?}");
+        }
+        for text in [
+            "",
+            "a",
+            "@b",
+            "a@",
+            "a@b,c@d",
+            "a@b, c@d",
+            "a@b\0.evil.example",
+            "a@b\n",
+            "a@b\r\nFrom: c@d",
+            "a@b> <c@d",
+            "a b@c",
+            "a@b@c",
+            "\"a\"@b",
+            "a@b\u{202e}",
+            "a@b\u{200b}",
+            "a@b;c@d",
+            "a(c)@b",
+        ] {
+            assert!(!is_mailbox(text), "{text:?}");
+        }
+        assert!(!is_mailbox(&format!("{}@b", "a".repeat(400))));
     }
 
     #[test]

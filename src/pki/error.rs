@@ -46,6 +46,10 @@ pub enum PkiError {
     #[error("cannot use {0}: it is no longer safe")]
     Outdated(&'static str),
 
+    /// A signature's algorithm and a key that have nothing to do with each other.
+    #[error("cannot use this key: the signature's algorithm is for another kind of key")]
+    OtherKindOfKey,
+
     /// A signature that does not verify. Says nothing about why.
     #[error("cannot verify the signature of {0}: it is wrong")]
     WrongSignature(&'static str),
@@ -121,6 +125,15 @@ impl PkiError {
     /// For `map_err` on encoders.
     pub(crate) fn encode(what: &'static str) -> impl FnOnce(der::Error) -> Self {
         move |source| Self::Encode { what, source }
+    }
+
+    /// What is wrong, without saying of what: for sentences that have named it already.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Decode { source, .. } => source.to_string(),
+            Self::Malformed { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        }
     }
 
     pub(crate) fn malformed(what: &'static str, reason: impl Into<String>) -> Self {

@@ -9,12 +9,18 @@
 //! certificate's own word for a right: what a certificate may do is asked of [`path::verify`].
 
 pub mod certificate;
+pub mod certificate_file;
 pub mod cms;
+mod directory_string;
 pub mod email;
 pub mod error;
 pub mod fingerprint;
+pub mod general_name;
 pub mod host;
 pub mod name;
+mod name_constraints;
+#[cfg(test)]
+pub(crate) mod odd_certificates;
 pub mod oid;
 pub mod path;
 pub mod profile;
@@ -32,6 +38,7 @@ pub use certificate::Certificate;
 pub use email::{EmailAddress, same_address};
 pub use error::PkiError;
 pub use fingerprint::Fingerprint;
+pub use general_name::GeneralName;
 pub use host::Host;
 pub use name::DistinguishedName;
 pub use path::{PathProblem, Purpose};

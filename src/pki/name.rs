@@ -7,16 +7,23 @@
 //! Nothing else is changed: commas, quotes, umlauts and emoji are characters like any other, in a UTF8String.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
+use const_oid::db::rfc3280::EMAIL_ADDRESS;
 use const_oid::db::rfc4519::CN;
-use der::asn1::{
-    BmpString, Ia5StringRef, ObjectIdentifier, PrintableStringRef, SetOfVec, TeletexStringRef, Utf8StringRef,
-};
-use der::{Any, Decode, Encode, Tag, Tagged};
-use x509_cert::attr::AttributeTypeAndValue;
-use x509_cert::name::{Name, RelativeDistinguishedName};
+use der::Decode;
+use der::asn1::ObjectIdentifier;
+use x509_cert::name::Name;
 
 use super::PkiError;
+use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, SET, element, set_of};
+use super::directory_string::{comparable, text_of};
+
+const WHAT: &str = "a name";
+
+/// The tag of a `UTF8String`.
+const UTF8_STRING: u8 = 0x0c;
 
 /// RFC 5280 appendix A, ub-common-name: characters.
 const COMMON_NAME_CHARACTERS: usize = 64;
@@ -24,9 +31,48 @@ const COMMON_NAME_CHARACTERS: usize = 64;
 /// More characters than this are not a name; the record does not take them either.
 pub const NAME_CHARACTERS: usize = 256;
 
-/// An X.501 name. Compared by its DER, as a certificate's issuer is.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct DistinguishedName(Name);
+/// An X.501 name: the bytes that came, and what they say.
+///
+/// Compared as RFC 5280 §7.1 says, wherever names are compared: attributes are the same if they have the same text, in
+/// whatever string type, without regard to case and to the number of spaces; the attributes of one part have no order.
+#[derive(Clone)]
+pub struct DistinguishedName(Arc<Parts>);
+
+struct Parts {
+    der: Vec<u8>,
+    /// Relative distinguished names, each of one attribute or more.
+    rdns: Vec<Vec<Attribute>>,
+    comparable: Vec<Vec<ComparableAttribute>>,
+    x509: Name,
+}
+
+#[derive(Clone)]
+struct Attribute {
+    /// Contents octets of the object identifier: some have arcs that `const-oid` does not hold.
+    kind: Vec<u8>,
+    tag: u8,
+    value: Vec<u8>,
+}
+
+impl Attribute {
+    fn is(&self, kind: ObjectIdentifier) -> bool {
+        self.kind == kind.as_bytes()
+    }
+
+    fn text(&self) -> Option<String> {
+        text_of(self.tag, &self.value)
+    }
+}
+
+/// The type of an attribute, and its value as it is compared.
+type ComparableAttribute = (Vec<u8>, ComparableValue);
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum ComparableValue {
+    Text(String),
+    /// Tag and octets of what is no text.
+    Octets(u8, Vec<u8>),
+}
 
 impl DistinguishedName {
     /// The subject of someone or something called `name`: one common name, by this module's rule.
@@ -47,43 +93,114 @@ impl DistinguishedName {
         if name.chars().count() > NAME_CHARACTERS {
             return Err(PkiError::Name(format!("it is longer than {NAME_CHARACTERS} characters")));
         }
-        Self::from_common_name(&shortened(name)).map_err(PkiError::encode("a name"))
+        Self::from_common_name(&shortened(name))
     }
 
-    fn from_common_name(name: &str) -> der::Result<Self> {
-        let value = Any::encode_from(&Utf8StringRef::new(name)?)?;
-        let mut rdn = SetOfVec::new();
-        rdn.insert(AttributeTypeAndValue { oid: CN, value })?;
-        // `Name` has no public constructor from parts, but what it decodes.
-        let der = vec![RelativeDistinguishedName::from(rdn)].to_der()?;
-        Name::from_der(&der).map(Self)
+    fn from_common_name(name: &str) -> Result<Self, PkiError> {
+        let value = element(UTF8_STRING, &[name.as_bytes()]);
+        let attribute = element(SEQUENCE, &[&element(OBJECT_IDENTIFIER, &[CN.as_bytes()]), &value]);
+        Self::from_der(&element(SEQUENCE, &[&element(SET, &[&attribute])]))
     }
 
-    /// From a DER `Name` (an `RDNSequence`).
+    /// From a DER `Name` (an `RDNSequence`). Lengths and orders that are not those of DER are taken too.
     pub fn from_der(der: &[u8]) -> Result<Self, PkiError> {
-        Name::from_der(der).map(Self).map_err(PkiError::decode("a name"))
+        let mut elements = Elements::of(der, WHAT);
+        let sequence = elements.required(SEQUENCE)?;
+        elements.end()?;
+        let rdns = sequence.inside(WHAT).all()?.into_iter().map(attributes_of).collect::<Result<Vec<_>, _>>()?;
+        let comparable = rdns.iter().map(|rdn| comparable_rdn(rdn)).collect();
+        let x509 = Name::from_der(der).or_else(|_| Name::from_der(&rewritten(&rdns))).unwrap_or_default();
+        Ok(Self(Arc::new(Parts { der: der.to_vec(), rdns, comparable, x509 })))
     }
 
-    /// The DER of the `Name`.
+    /// The bytes of the `Name`, as they came.
     pub fn to_der(&self) -> Result<Vec<u8>, PkiError> {
-        self.0.to_der().map_err(PkiError::encode("a name"))
+        Ok(self.0.der.clone())
+    }
+
+    fn attributes(&self, kind: ObjectIdentifier) -> impl Iterator<Item = &Attribute> {
+        self.0.rdns.iter().flatten().filter(move |attribute| attribute.is(kind))
     }
 
     /// The last common name, as text; none if there is none or it is in no readable encoding.
     pub fn common_name(&self) -> Option<String> {
-        self.0.iter().filter(|attribute| attribute.oid == CN).filter_map(|attribute| text_of(&attribute.value)).last()
+        self.attributes(CN).filter_map(Attribute::text).last()
     }
 
-    /// The `x509-cert` form, for other structures.
+    /// The text of its emailAddress attributes (RFC 8550 §3), whatever it is.
+    pub fn email_addresses(&self) -> Vec<String> {
+        self.attributes(EMAIL_ADDRESS).filter_map(Attribute::text).collect()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.rdns.is_empty()
+    }
+
+    /// Whether it is `base` or a name below it, in the tree of names.
+    pub fn is_within(&self, base: &Self) -> bool {
+        self.0.comparable.starts_with(&base.0.comparable)
+    }
+
+    /// The `x509-cert` form, for structures that are written here. That crate does not know all string types; where
+    /// the name has such a one, it is a `UTF8String` here.
     pub fn as_x509(&self) -> &Name {
-        &self.0
+        &self.0.x509
     }
 }
 
-impl From<Name> for DistinguishedName {
-    fn from(name: Name) -> Self {
-        Self(name)
+impl PartialEq for DistinguishedName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.comparable == other.0.comparable
     }
+}
+
+impl Eq for DistinguishedName {}
+
+impl Hash for DistinguishedName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.comparable.hash(state);
+    }
+}
+
+/// A `RelativeDistinguishedName`.
+fn attributes_of(rdn: Element<'_>) -> Result<Vec<Attribute>, PkiError> {
+    let set = Elements::of(rdn.whole, WHAT).required(SET)?;
+    let mut attributes = Vec::new();
+    for attribute in set.inside(WHAT).all()? {
+        let mut parts = Elements::of(attribute.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
+        let kind = parts.required(OBJECT_IDENTIFIER)?.value.to_vec();
+        let value = parts.any()?;
+        parts.end()?;
+        attributes.push(Attribute { kind, tag: value.tag(), value: value.value.to_vec() });
+    }
+    if attributes.is_empty() { Err(PkiError::malformed(WHAT, "a part of it is empty")) } else { Ok(attributes) }
+}
+
+fn comparable_rdn(rdn: &[Attribute]) -> Vec<ComparableAttribute> {
+    let comparable = |attribute: &Attribute| {
+        let value = match attribute.text() {
+            Some(text) => ComparableValue::Text(comparable(&text)),
+            None => ComparableValue::Octets(attribute.tag, attribute.value.clone()),
+        };
+        (attribute.kind.clone(), value)
+    };
+    let mut attributes: Vec<_> = rdn.iter().map(comparable).collect();
+    attributes.sort();
+    attributes
+}
+
+/// The name in DER with every text as a `UTF8String`.
+fn rewritten(rdns: &[Vec<Attribute>]) -> Vec<u8> {
+    let attribute = |attribute: &Attribute| {
+        let value = match attribute.text() {
+            Some(text) => element(UTF8_STRING, &[text.as_bytes()]),
+            None => element(attribute.tag, &[&attribute.value]),
+        };
+        element(SEQUENCE, &[&element(OBJECT_IDENTIFIER, &[&attribute.kind]), &value])
+    };
+    let rdns: Vec<_> = rdns.iter().map(|rdn| set_of(SET, rdn.iter().map(attribute).collect())).collect();
+    element(SEQUENCE, &[&rdns.concat()])
 }
 
 /// The name cut to the common name's length, if it is longer.
@@ -119,12 +236,12 @@ fn joins_to_previous(char: char) -> bool {
 }
 
 /// Control characters, and the marks that reverse or hide the text around them when it is shown.
-fn is_control(char: char) -> bool {
+pub(super) fn is_control(char: char) -> bool {
     char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// White space, zero-width characters, fillers, and marks that need a letter to be set upon.
-fn is_unseen(char: char) -> bool {
+pub(super) fn is_unseen(char: char) -> bool {
     char.is_whitespace()
         || joins_to_previous(char) && !matches!(char, '\u{1f3fb}'..='\u{1f3ff}')
         || matches!(char,
@@ -133,23 +250,10 @@ fn is_unseen(char: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// The text of a `DirectoryString` or `IA5String`.
-fn text_of(value: &Any) -> Option<String> {
-    match value.tag() {
-        Tag::Utf8String => Utf8StringRef::try_from(value).ok().map(|text| text.as_str().to_owned()),
-        Tag::PrintableString => PrintableStringRef::try_from(value).ok().map(|text| text.as_str().to_owned()),
-        Tag::Ia5String => Ia5StringRef::try_from(value).ok().map(|text| text.as_str().to_owned()),
-        Tag::TeletexString => TeletexStringRef::try_from(value).ok().map(|text| text.as_str().to_owned()),
-        Tag::BmpString => value.decode_as::<BmpString>().ok().map(|text| text.to_string()),
-        _ => None,
-    }
-}
-
 /// RFC 4514: the last part first, special characters escaped; control characters never reach a terminal.
 impl fmt::Display for DistinguishedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rdns: Vec<_> = self.0.iter_rdn().collect();
-        for (index, rdn) in rdns.iter().rev().enumerate() {
+        for (index, rdn) in self.0.rdns.iter().rev().enumerate() {
             if index > 0 {
                 f.write_str(",")?;
             }
@@ -164,13 +268,16 @@ impl fmt::Display for DistinguishedName {
     }
 }
 
-fn write_attribute(f: &mut fmt::Formatter<'_>, attribute: &AttributeTypeAndValue) -> fmt::Result {
-    match short_name(attribute.oid) {
-        Some(name) => write!(f, "{name}=")?,
-        None => write!(f, "{}=", attribute.oid)?,
+fn write_attribute(f: &mut fmt::Formatter<'_>, attribute: &Attribute) -> fmt::Result {
+    match ObjectIdentifier::from_bytes(&attribute.kind) {
+        Ok(oid) => match short_name(oid) {
+            Some(name) => write!(f, "{name}=")?,
+            None => write!(f, "{oid}=")?,
+        },
+        Err(_) => write!(f, "OID.{}=", hex::encode(&attribute.kind))?,
     }
-    let Some(text) = text_of(&attribute.value) else {
-        return write!(f, "#{}", hex::encode(attribute.value.to_der().unwrap_or_default()));
+    let Some(text) = attribute.text() else {
+        return write!(f, "#{}", hex::encode(element(attribute.tag, &[&attribute.value])));
     };
     let last = text.chars().count().saturating_sub(1);
     for (index, char) in text.chars().enumerate() {
@@ -191,7 +298,7 @@ fn write_attribute(f: &mut fmt::Formatter<'_>, attribute: &AttributeTypeAndValue
 
 /// RFC 4514 §3, and what everybody writes for an e-mail address.
 fn short_name(oid: ObjectIdentifier) -> Option<&'static str> {
-    use const_oid::db::{rfc3280::EMAIL_ADDRESS, rfc4519};
+    use const_oid::db::rfc4519;
     Some(match oid {
         CN => "CN",
         rfc4519::SN => "SN",

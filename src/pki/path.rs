@@ -4,10 +4,10 @@
 use const_oid::db::{rfc5280, rfc5912};
 use der::asn1::ObjectIdentifier;
 use jiff::Timestamp;
-use x509_cert::ext::pkix::name::GeneralName;
 
+use super::name_constraints::{Breach, NameConstraints};
 use super::oid::ID_KP_CMC_CA;
-use super::{Certificate, DistinguishedName, Host};
+use super::{Certificate, DistinguishedName, GeneralName, Host, PkiError};
 
 /// Certificates on a way, ends included: more are a puzzle somebody made, not a hierarchy.
 const LONGEST_WAY: usize = 8;
@@ -60,6 +60,14 @@ pub enum PathProblem {
         /// Whose certificate.
         subject: DistinguishedName,
     },
+    /// Nobody here can tell whether a certificate's signature is its issuer's, or what its issuer may sign.
+    #[error("the certificate of {subject} cannot be checked: {reason}")]
+    Unchecked {
+        /// Whose certificate.
+        subject: DistinguishedName,
+        /// Why not.
+        reason: String,
+    },
     /// An issuer on the way is not an authority, or not allowed so long a way.
     #[error("{issuer} may not issue this certificate: {reason}")]
     NotAuthority {
@@ -110,7 +118,7 @@ pub fn verify(
     at: Timestamp,
 ) -> Result<Vec<Certificate>, PathProblem> {
     let mut search = Search { intermediates, anchors, at, signatures_left: MOST_SIGNATURES, problem: None };
-    check_extensions(leaf)?;
+    check_extensions(leaf, false)?;
     let way = search.from(vec![leaf]);
     let Some(way) = way else {
         return Err(search.problem.unwrap_or_else(|| PathProblem::UnknownIssuer { issuer: leaf.issuer() }));
@@ -161,6 +169,8 @@ impl<'a> Search<'a> {
                         found = found.or(Some(whole));
                     }
                 }
+                // That somebody else has the same name says nothing where another problem has been found.
+                Err(PathProblem::UnknownIssuer { .. }) if self.problem.is_some() => {}
                 Err(problem) => self.problem = Some(problem),
             }
         }
@@ -181,7 +191,7 @@ impl<'a> Search<'a> {
             // Another key of the same name: after a renewal both certificates are at hand.
             return Err(PathProblem::UnknownIssuer { issuer: last.issuer() });
         }
-        check_extensions(issuer)?;
+        check_extensions(issuer, true)?;
         let constraints = issuer.basic_constraints().filter(|constraints| constraints.ca);
         let constraints = constraints.ok_or_else(|| not_authority("it is not the certificate of an authority"))?;
         if issuer.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
@@ -196,12 +206,34 @@ impl<'a> Search<'a> {
             .signatures_left
             .checked_sub(1)
             .ok_or_else(|| unusable(last, "too many certificates claim to be its issuer's"))?;
-        match last.verify_signature(issuer) {
-            Ok(()) => Ok(()),
-            Err(super::PkiError::WrongSignature(_)) => Err(PathProblem::WrongSignature { subject: last.subject() }),
-            Err(error) => Err(unusable(last, &error.to_string())),
-        }
+        last.verify_signature(issuer).map_err(|error| match error {
+            PkiError::WrongSignature(_) => PathProblem::WrongSignature { subject: last.subject() },
+            PkiError::OtherKindOfKey => PathProblem::UnknownIssuer { issuer: last.issuer() },
+            error => PathProblem::Unchecked { subject: last.subject(), reason: error.to_string() },
+        })?;
+        check_name_constraints(way, issuer)
     }
+}
+
+/// RFC 5280 §4.2.1.10, whether the extension is critical or not: for all certificates below; self-issued ones between do
+/// not count.
+fn check_name_constraints(way: &[&Certificate], issuer: &Certificate) -> Result<(), PathProblem> {
+    let Some(value) = issuer.extension_value(rfc5280::ID_CE_NAME_CONSTRAINTS) else { return Ok(()) };
+    let constraints = NameConstraints::read(value)
+        .map_err(|error| PathProblem::Unchecked { subject: issuer.subject(), reason: error.to_string() })?;
+    for (place, certificate) in way.iter().enumerate() {
+        if place > 0 && certificate.subject() == certificate.issuer() {
+            continue;
+        }
+        constraints.check(certificate).map_err(|breach| match breach {
+            Breach::Forbidden => PathProblem::NotAuthority {
+                issuer: issuer.subject(),
+                reason: "its name constraints forbid a name in this or a further certificate",
+            },
+            Breach::Unchecked(reason) => PathProblem::Unchecked { subject: certificate.subject(), reason },
+        })?;
+    }
+    Ok(())
 }
 
 fn unusable(certificate: &Certificate, reason: &str) -> PathProblem {
@@ -209,31 +241,33 @@ fn unusable(certificate: &Certificate, reason: &str) -> PathProblem {
 }
 
 /// RFC 5280 §4.2: no extension twice, every critical one understood.
-fn check_extensions(certificate: &Certificate) -> Result<(), PathProblem> {
-    const UNDERSTOOD: [ObjectIdentifier; 4] = [
+fn check_extensions(certificate: &Certificate, is_issuer: bool) -> Result<(), PathProblem> {
+    // Policies are taken whatever they are: no policy is asked for, and an extension that asks for one is not understood.
+    const UNDERSTOOD: [ObjectIdentifier; 5] = [
         rfc5280::ID_CE_BASIC_CONSTRAINTS,
         rfc5280::ID_CE_KEY_USAGE,
         rfc5280::ID_CE_EXT_KEY_USAGE,
         rfc5280::ID_CE_SUBJECT_ALT_NAME,
+        rfc5280::ID_CE_CERTIFICATE_POLICIES,
     ];
-    let extensions = certificate.as_x509().tbs_certificate().extensions().map_or(&[][..], Vec::as_slice);
+    let extensions = certificate.extensions();
     for (index, extension) in extensions.iter().enumerate() {
-        if extensions.iter().skip(index + 1).any(|other| other.extn_id == extension.extn_id) {
+        let is = |id: &ObjectIdentifier| extension.id == id.as_bytes();
+        if extensions.iter().skip(index + 1).any(|other| other.id == extension.id) {
             return Err(unusable(certificate, "it has an extension twice"));
         }
-        if extension.critical && !UNDERSTOOD.contains(&extension.extn_id) {
+        let is_understood = UNDERSTOOD.iter().any(is) || is_issuer && is(&rfc5280::ID_CE_NAME_CONSTRAINTS);
+        if extension.critical && !is_understood {
+            let name = ObjectIdentifier::from_bytes(&extension.id).map(|id| id.to_string());
             return Err(PathProblem::CriticalExtension {
                 subject: certificate.subject(),
-                extension: extension.extn_id.to_string(),
+                extension: name.unwrap_or_else(|_| hex::encode(&extension.id)),
             });
         }
-        let readable = match extension.extn_id {
-            rfc5280::ID_CE_BASIC_CONSTRAINTS => certificate.basic_constraints().is_some(),
-            rfc5280::ID_CE_KEY_USAGE => certificate.key_usage().is_some(),
-            rfc5280::ID_CE_EXT_KEY_USAGE => certificate.extended_key_usage().is_some(),
-            _ => true,
-        };
-        if !readable {
+        let is_unreadable = is(&rfc5280::ID_CE_BASIC_CONSTRAINTS) && certificate.basic_constraints().is_none()
+            || is(&rfc5280::ID_CE_KEY_USAGE) && certificate.key_usage().is_none()
+            || is(&rfc5280::ID_CE_EXT_KEY_USAGE) && certificate.extended_key_usage().is_none();
+        if is_unreadable {
             return Err(unusable(certificate, "one of its extensions cannot be read"));
         }
     }
@@ -302,13 +336,9 @@ fn any_usage(usages: &[ObjectIdentifier]) -> bool {
 
 fn names_host(leaf: &Certificate, host: &Host) -> bool {
     leaf.alternative_names().iter().any(|name| match (name, host) {
-        (GeneralName::DnsName(name), Host::Dns(wanted)) => name.as_str().eq_ignore_ascii_case(wanted),
-        (GeneralName::IpAddress(octets), Host::Ip(std::net::IpAddr::V4(wanted))) => {
-            octets.as_bytes() == wanted.octets()
-        }
-        (GeneralName::IpAddress(octets), Host::Ip(std::net::IpAddr::V6(wanted))) => {
-            octets.as_bytes() == wanted.octets()
-        }
+        (GeneralName::Dns(name), Host::Dns(wanted)) => name.eq_ignore_ascii_case(wanted),
+        (GeneralName::Ip(octets), Host::Ip(std::net::IpAddr::V4(wanted))) => *octets == wanted.octets(),
+        (GeneralName::Ip(octets), Host::Ip(std::net::IpAddr::V6(wanted))) => *octets == wanted.octets(),
         _ => false,
     })
 }

@@ -181,7 +181,7 @@ pub fn verify_with(
         (VerifyingKey::Ed25519(key), Scheme::Ed25519) => {
             ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, key).verify(message, signature).is_ok()
         }
-        _ => return Err(PkiError::unsupported("this key", "the signature's algorithm is one for another kind of key")),
+        _ => return Err(PkiError::OtherKindOfKey),
     };
     if verified { Ok(()) } else { Err(PkiError::WrongSignature(what)) }
 }

@@ -92,7 +92,7 @@ impl SoftwareKey {
     }
 
     /// What a token does with an encrypted content key; none when the padding is wrong.
-    pub(crate) fn decrypt(&self, transport: KeyTransport, ciphertext: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn decrypt(&self, transport: &KeyTransport, ciphertext: &[u8]) -> Option<Vec<u8>> {
         let Kind::Rsa(key) = &self.kind else { return None };
         match transport {
             KeyTransport::Pkcs1v15 => key.decrypt(rsa::Pkcs1v15Encrypt, ciphertext),
@@ -100,6 +100,14 @@ impl SoftwareKey {
             KeyTransport::Oaep(OaepHash::Sha256) => key.decrypt(rsa::Oaep::<sha2::Sha256>::new(), ciphertext),
             KeyTransport::Oaep(OaepHash::Sha384) => key.decrypt(rsa::Oaep::<sha2::Sha384>::new(), ciphertext),
             KeyTransport::Oaep(OaepHash::Sha512) => key.decrypt(rsa::Oaep::<sha2::Sha512>::new(), ciphertext),
+            KeyTransport::OaepWith { hash: OaepHash::Sha256, mask_hash: OaepHash::Sha1, label } => key.decrypt(
+                rsa::Oaep::<sha2::Sha256, sha1::Sha1>::new_with_mgf_hash_and_label(label.as_slice()),
+                ciphertext,
+            ),
+            KeyTransport::OaepWith { hash: OaepHash::Sha1, mask_hash: OaepHash::Sha1, label } => {
+                key.decrypt(rsa::Oaep::<sha1::Sha1>::new_with_label(label.as_slice()), ciphertext)
+            }
+            KeyTransport::OaepWith { .. } => return None,
         }
         .ok()
     }

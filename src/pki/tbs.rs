@@ -90,7 +90,7 @@ impl NewCertificate<'_> {
         let (issuer, signature) = match self.issuer {
             Issuer::Itself => (self.subject.as_x509().clone(), algorithm.signature_algorithm()),
             Issuer::Authority(authority) => {
-                (authority.as_x509().tbs_certificate().subject().clone(), authority.public_key()?.signature_algorithm())
+                (authority.subject_name().as_x509().clone(), authority.public_key()?.signature_algorithm())
             }
         };
         let tbs = TbsCertificate {

@@ -1,4 +1,4 @@
-//! The ciphers of encrypted content: AES-CBC (RFC 3565) and AES-GCM (RFC 5084).
+//! The ciphers of encrypted content: AES-CBC (RFC 3565) and AES-GCM (RFC 5084); Triple DES (RFC 3370 §5.1) only to read.
 //!
 //! Decryption answers the whole plaintext or nothing, and never says what was wrong.
 
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::SmimeError;
 use crate::pki::PkiError;
+use crate::pki::oid::described;
 
 const WHAT: &str = "the parameters of a content cipher";
 
@@ -23,6 +24,7 @@ const WHAT: &str = "the parameters of a content cipher";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ContentCipher {
     Cbc { key_length: usize, initialization: [u8; 16] },
+    TripleDes { initialization: [u8; 8] },
     Gcm { key_length: usize, nonce: [u8; 12], tag_length: u8 },
 }
 
@@ -47,10 +49,11 @@ impl ContentCipher {
             rfc5911::ID_AES_128_GCM => (16, true),
             rfc5911::ID_AES_192_GCM => (24, true),
             rfc5911::ID_AES_256_GCM => (32, true),
+            rfc5911::DES_EDE_3_CBC => return triple_des(algorithm),
             oid => {
                 return Err(PkiError::unsupported(
-                    format!("the content cipher {oid}"),
-                    "only AES in CBC or GCM is read",
+                    format!("the content cipher {}", described(oid)),
+                    "only AES in CBC or GCM, and Triple DES, are read",
                 )
                 .into());
             }
@@ -83,6 +86,7 @@ impl ContentCipher {
     pub(super) fn algorithm(&self) -> Result<Vec<u8>, SmimeError> {
         let octets = |octets: &[u8]| OctetString::new(octets);
         let algorithm = match self {
+            Self::TripleDes { .. } => return Err(only_read()),
             Self::Cbc { initialization, .. } => octets(initialization).and_then(|octets| {
                 let parameters = Some(der::Any::encode_from(&octets)?);
                 Ok(AlgorithmIdentifierOwned { oid: rfc5911::ID_AES_256_CBC, parameters })
@@ -101,6 +105,7 @@ impl ContentCipher {
     pub(super) fn key_length(&self) -> usize {
         match self {
             Self::Cbc { key_length, .. } | Self::Gcm { key_length, .. } => *key_length,
+            Self::TripleDes { .. } => 24,
         }
     }
 
@@ -112,6 +117,7 @@ impl ContentCipher {
     /// The ciphertext and, for GCM, the tag. The key must have the cipher's length.
     pub(super) fn encrypt(&self, key: &[u8], content: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         match self {
+            Self::TripleDes { .. } => None,
             Self::Cbc { initialization, .. } => {
                 let encryptor = cbc::Encryptor::<Aes256>::new_from_slices(key, initialization).ok()?;
                 Some((encryptor.encrypt_padded_vec::<Pkcs7>(content), Vec::new()))
@@ -139,6 +145,9 @@ impl ContentCipher {
                 24 => open_cbc(cbc::Decryptor::<Aes192>::new_from_slices(key, initialization).ok()?, ciphertext),
                 _ => open_cbc(cbc::Decryptor::<Aes256>::new_from_slices(key, initialization).ok()?, ciphertext),
             },
+            Self::TripleDes { initialization } => {
+                open_cbc(cbc::Decryptor::<des::TdesEde3>::new_from_slices(key, initialization).ok()?, ciphertext)
+            }
             Self::Gcm { key_length, nonce, tag_length } => {
                 let sealed = Zeroizing::new([ciphertext, tag].concat());
                 let payload = Payload { msg: &sealed, aad: attributes };
@@ -151,6 +160,17 @@ impl ContentCipher {
             }
         }
     }
+}
+
+fn triple_des(algorithm: &AlgorithmIdentifierOwned) -> Result<ContentCipher, SmimeError> {
+    let wrong = || PkiError::malformed(WHAT, "it is not of the length that Triple DES wants");
+    let parameters = algorithm.parameters.as_ref().ok_or_else(wrong)?;
+    let initialization: OctetString = parameters.decode_as().map_err(PkiError::decode(WHAT))?;
+    Ok(ContentCipher::TripleDes { initialization: initialization.as_bytes().try_into().map_err(|_| wrong())? })
+}
+
+fn only_read() -> SmimeError {
+    PkiError::unsupported("Triple DES", "it is read, and never written").into()
 }
 
 fn open_cbc<D: BlockModeDecrypt>(decryptor: D, ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {

@@ -107,7 +107,7 @@ fn every_encrypted_message_opens_for_each_of_its_recipients() {
             };
             let opened = encrypted.open(place, |operation| {
                 let secret = match operation {
-                    KeyOperation::Decrypt { transport, ciphertext } => key.decrypt(transport, ciphertext),
+                    KeyOperation::Decrypt { transport, ciphertext } => key.decrypt(&transport, ciphertext),
                     KeyOperation::Agree { peer_public_key } => key.agree(peer_public_key),
                 };
                 Ok::<_, Infallible>(KeyResult::Secret(Zeroizing::new(secret.unwrap())))

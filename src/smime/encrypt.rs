@@ -40,7 +40,7 @@ pub fn encrypt(content: &[u8], recipients: &[Certificate], cipher: Cipher) -> Re
     for certificate in recipients {
         check_recipient(certificate)?;
     }
-    encrypt_with(content, recipients, &ContentCipher::new(cipher)?, KeyTransport::Pkcs1v15)
+    encrypt_with(content, recipients, &ContentCipher::new(cipher)?, &KeyTransport::Pkcs1v15)
 }
 
 /// The same with any scheme for the RSA keys among the recipients, for the tests of reading.
@@ -48,7 +48,7 @@ pub(super) fn encrypt_with(
     content: &[u8],
     recipients: &[Certificate],
     cipher: &ContentCipher,
-    transport: KeyTransport,
+    transport: &KeyTransport,
 ) -> Result<Vec<u8>, SmimeError> {
     let mut content_key = Zeroizing::new([0; 32]);
     getrandom::fill(content_key.as_mut()).map_err(PkiError::Random)?;

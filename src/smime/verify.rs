@@ -161,6 +161,7 @@ fn judge(
             Verdict::Expired { problem, good_at_signing_time }
         }
         PathProblem::UnknownIssuer { .. } | PathProblem::WrongSignature { .. } => Verdict::ChainUnknown(problem),
+        PathProblem::Unchecked { .. } => Verdict::Unchecked { reason: problem.to_string() },
         _ => Verdict::NotTrusted(problem),
     }
 }

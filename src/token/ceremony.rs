@@ -112,7 +112,7 @@ impl Ceremony {
     pub fn decrypt(
         &self,
         key: &TokenKey,
-        transport: KeyTransport,
+        transport: &KeyTransport,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         self.decrypt_with_key(key, transport, ciphertext, self.unlock.entitled())

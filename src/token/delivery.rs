@@ -28,12 +28,21 @@ pub enum OaepHash {
 }
 
 /// How a content-encryption key was encrypted to an RSA key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyTransport {
     /// RSAES-PKCS1-v1_5 (RFC 8017 §7.2)
     Pkcs1v15,
     /// RSAES-OAEP (RFC 8017 §7.1) with an empty label
     Oaep(OaepHash),
+    /// RSAES-OAEP with a label, or with another hash for its mask: only for reading what others encrypted
+    OaepWith {
+        /// the hash of the label
+        hash: OaepHash,
+        /// the hash of MGF1
+        mask_hash: OaepHash,
+        /// the label, which may be empty
+        label: Vec<u8>,
+    },
 }
 
 /// A private key wrapped by the authority's archive key.

@@ -11,17 +11,40 @@ use zeroize::Zeroizing;
 
 use super::OaepHash;
 
-/// Removes the padding with an empty label from a block as long as the modulus; `None` when it is not one.
-pub(super) fn remove_oaep(hash: OaepHash, block: &[u8], modulus_bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
-    match hash {
-        OaepHash::Sha1 => remove::<Sha1>(block, modulus_bytes),
-        OaepHash::Sha256 => remove::<Sha256>(block, modulus_bytes),
-        OaepHash::Sha384 => remove::<Sha384>(block, modulus_bytes),
-        OaepHash::Sha512 => remove::<Sha512>(block, modulus_bytes),
+/// What a padding was made with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OaepPadding<'a> {
+    /// of the label
+    pub(super) hash: OaepHash,
+    /// of MGF1
+    pub(super) mask_hash: OaepHash,
+    pub(super) label: &'a [u8],
+}
+
+impl OaepPadding<'_> {
+    /// Removes it from a block as long as the modulus; `None` when it is not there.
+    pub(super) fn remove(self, block: &[u8], modulus_bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
+        let unmask = match self.mask_hash {
+            OaepHash::Sha1 => unmask::<Sha1>,
+            OaepHash::Sha256 => unmask::<Sha256>,
+            OaepHash::Sha384 => unmask::<Sha384>,
+            OaepHash::Sha512 => unmask::<Sha512>,
+        };
+        match self.hash {
+            OaepHash::Sha1 => remove::<Sha1>(unmask, self.label, block, modulus_bytes),
+            OaepHash::Sha256 => remove::<Sha256>(unmask, self.label, block, modulus_bytes),
+            OaepHash::Sha384 => remove::<Sha384>(unmask, self.label, block, modulus_bytes),
+            OaepHash::Sha512 => remove::<Sha512>(unmask, self.label, block, modulus_bytes),
+        }
     }
 }
 
-fn remove<D: Digest>(block: &[u8], modulus_bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
+fn remove<D: Digest>(
+    unmask: fn(&[u8], &[u8]) -> Zeroizing<Vec<u8>>,
+    label: &[u8],
+    block: &[u8],
+    modulus_bytes: usize,
+) -> Option<Zeroizing<Vec<u8>>> {
     // These lengths are public. Some modules leave leading zeros out.
     let missing = modulus_bytes.checked_sub(block.len())?;
     let mut whole = Zeroizing::new(vec![0; missing]);
@@ -32,11 +55,11 @@ fn remove<D: Digest>(block: &[u8], modulus_bytes: usize) -> Option<Zeroizing<Vec
     if masked_data.len() <= digest_length {
         return None;
     }
-    let seed = unmask::<D>(masked_seed, masked_data);
-    let data = unmask::<D>(masked_data, &seed);
+    let seed = unmask(masked_seed, masked_data);
+    let data = unmask(masked_data, &seed);
     let (label_hash, padded) = data.split_at_checked(digest_length)?;
 
-    let mut good = first.ct_eq(&0) & label_hash.ct_eq(&D::digest([]));
+    let mut good = first.ct_eq(&0) & label_hash.ct_eq(&D::digest(label));
     // Zeros, a one, the message: find where it begins without stopping on the way.
     let mut looking = Choice::from(1);
     let mut begin = 0_u32;
@@ -67,15 +90,28 @@ fn unmask<D: Digest>(masked: &[u8], seed: &[u8]) -> Zeroizing<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// RFC 8017 §7.1.1, steps 2a to 2i.
+    fn remove_oaep(hash: OaepHash, block: &[u8], modulus_bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
+        OaepPadding { hash, mask_hash: hash, label: &[] }.remove(block, modulus_bytes)
+    }
+
     fn pad(message: &[u8], modulus_bytes: usize) -> Vec<u8> {
-        let mut data = Sha256::digest([]).to_vec();
+        pad_with(unmask::<Sha256>, b"", message, modulus_bytes)
+    }
+
+    /// RFC 8017 §7.1.1, steps 2a to 2i.
+    fn pad_with(
+        unmask: fn(&[u8], &[u8]) -> Zeroizing<Vec<u8>>,
+        label: &[u8],
+        message: &[u8],
+        modulus_bytes: usize,
+    ) -> Vec<u8> {
+        let mut data = Sha256::digest(label).to_vec();
         data.resize(modulus_bytes - message.len() - 2 - 32, 0);
         data.push(1);
         data.extend_from_slice(message);
         let seed = [0x5a; 32];
-        let masked_data = unmask::<Sha256>(&data, &seed);
-        let masked_seed = unmask::<Sha256>(&seed, &masked_data);
+        let masked_data = unmask(&data, &seed);
+        let masked_seed = unmask(&seed, &masked_data);
         [&[0][..], &masked_seed, &masked_data].concat()
     }
 
@@ -87,6 +123,21 @@ mod tests {
             assert_eq!(*remove_oaep(OaepHash::Sha256, &block, 256).unwrap(), message);
             // A module that leaves the leading zero out.
             assert_eq!(*remove_oaep(OaepHash::Sha256, &block[1..], 256).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn a_label_and_another_mask_are_removed_and_no_other_ones() {
+        let block = pad_with(unmask::<Sha1>, b"label", b"secret", 256);
+        let padding = OaepPadding { hash: OaepHash::Sha256, mask_hash: OaepHash::Sha1, label: b"label" };
+        assert_eq!(*padding.remove(&block, 256).unwrap(), b"secret");
+        for other in [
+            OaepPadding { label: b"", ..padding },
+            OaepPadding { label: b"Label", ..padding },
+            OaepPadding { mask_hash: OaepHash::Sha256, ..padding },
+            OaepPadding { hash: OaepHash::Sha1, ..padding },
+        ] {
+            assert!(other.remove(&block, 256).is_none(), "{other:?}");
         }
     }
 

@@ -78,7 +78,7 @@ impl Unlock {
     pub fn decrypt(
         self,
         key: &TokenKey,
-        transport: KeyTransport,
+        transport: &KeyTransport,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         self.token.decrypt_with_key(key, transport, ciphertext, self.entitled())

@@ -8,8 +8,8 @@ pub fn sign(unlock: Unlock, key: &TokenKey) {
 }
 
 pub fn read(unlock: Unlock, key: &TokenKey) {
-    drop(unlock.decrypt(key, KeyTransport::Pkcs1v15, b"one"));
-    drop(unlock.decrypt(key, KeyTransport::Pkcs1v15, b"two")); //~ E0382
+    drop(unlock.decrypt(key, &KeyTransport::Pkcs1v15, b"one"));
+    drop(unlock.decrypt(key, &KeyTransport::Pkcs1v15, b"two")); //~ E0382
 }
 
 pub fn agree(unlock: Unlock, key: &TokenKey, peer: &[u8]) {
@@ -19,7 +19,7 @@ pub fn agree(unlock: Unlock, key: &TokenKey, peer: &[u8]) {
 
 pub fn sign_then_read(unlock: Unlock, key: &TokenKey) {
     drop(unlock.sign_with(key));
-    drop(unlock.decrypt(key, KeyTransport::Pkcs1v15, b"two")); //~ E0382
+    drop(unlock.decrypt(key, &KeyTransport::Pkcs1v15, b"two")); //~ E0382
 }
 
 pub fn sign_then_enroll(unlock: Unlock, key: &TokenKey) {

@@ -35,6 +35,7 @@ mod ends_well;
 mod erased_tokens;
 mod faults;
 mod faulty_tokens;
+mod foreign_signatures;
 mod forged_index;
 mod forgotten_pin;
 mod git_signing;

@@ -177,6 +177,8 @@ fn openssl_cms_encrypts_and_we_decrypt() {
     let machine = &somebody.machine;
     let oaep = ["-keyopt", "rsa_padding_mode:oaep"];
     let oaep_sha256 = ["-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"];
+    let oaep_label =
+        [&oaep_sha256[..], &["-keyopt", "rsa_mgf1_md:sha1", "-keyopt", "rsa_oaep_label:6c6162656c"]].concat();
     for (name, cipher, more, form) in [
         ("CBC", "-aes256", &[][..], "DER"),
         ("CBC 128, S/MIME", "-aes128", &[], "SMIME"),
@@ -184,6 +186,8 @@ fn openssl_cms_encrypts_and_we_decrypt() {
         ("GCM", "-aes-256-gcm", &[], "DER"),
         ("OAEP", "-aes256", &oaep, "DER"),
         ("OAEP SHA-256", "-aes256", &oaep_sha256, "DER"),
+        ("OAEP SHA-256, mask by SHA-1, label", "-aes256", &oaep_label, "DER"),
+        ("Triple DES", "-des3", &[], "DER"),
     ] {
         let line = ["cms", "-encrypt", "-binary", cipher, "-in", "message.txt", "-outform", form, "-out", "theirs"];
         machine.openssl(&[&line[..], &["-recip", "encryption.pem"], more].concat()).ok();

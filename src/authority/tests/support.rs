@@ -257,7 +257,7 @@ impl Person {
         assert!(message.recipients().len() == 1 && message.recipients()[0].is(&certificate));
         let opened = message.open(0, |operation| match operation {
             crate::smime::KeyOperation::Decrypt { transport, ciphertext } => {
-                self.ceremony.decrypt(&key, transport, ciphertext).map(crate::smime::KeyResult::Secret)
+                self.ceremony.decrypt(&key, &transport, ciphertext).map(crate::smime::KeyResult::Secret)
             }
             crate::smime::KeyOperation::Agree { .. } => panic!("these tests' keys are RSA"),
         });
@@ -365,7 +365,7 @@ fn decrypts(ceremony: &Ceremony, key: &TokenKey, public_key: &[u8]) -> bool {
     let public = rsa::RsaPublicKey::from_public_key_der(public_key).unwrap();
     let mut rng = rsa::rand_core::UnwrapErr(getrandom::SysRng);
     let encrypted = public.encrypt(&mut rng, rsa::Pkcs1v15Encrypt, b"content key").unwrap();
-    let decrypted = ceremony.decrypt(key, crate::token::KeyTransport::Pkcs1v15, &encrypted).unwrap();
+    let decrypted = ceremony.decrypt(key, &crate::token::KeyTransport::Pkcs1v15, &encrypted).unwrap();
     decrypted.as_slice() == b"content key"
 }
 

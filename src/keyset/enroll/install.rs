@@ -103,7 +103,7 @@ fn fits(desk: &Desk, key: &TokenKey, certificate: &Certificate) -> Result<bool, 
     };
     let opened = message.open(0, |operation| {
         let secret = match operation {
-            KeyOperation::Decrypt { transport, ciphertext } => desk.ceremony.decrypt(key, transport, ciphertext),
+            KeyOperation::Decrypt { transport, ciphertext } => desk.ceremony.decrypt(key, &transport, ciphertext),
             KeyOperation::Agree { peer_public_key } => desk.ceremony.agree(key, peer_public_key),
         };
         match secret {

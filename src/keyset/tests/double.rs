@@ -145,8 +145,7 @@ impl Double {
         let ca = CertificateDer::new(self.ca.certificate.as_der()).unwrap();
         match message.body() {
             PkiBody::Genm(_) => {
-                let algorithm =
-                    self.ca.certificate.as_x509().tbs_certificate().subject_public_key_info().algorithm.clone();
+                let algorithm = self.ca.certificate.public_key_algorithm().unwrap();
                 PkiBody::Genp(vec![
                     InfoTypeAndValue::ca_certs(&[ca]).unwrap(),
                     InfoTypeAndValue::sign_key_pair_types(&[algorithm]).unwrap(),

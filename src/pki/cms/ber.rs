@@ -79,9 +79,45 @@ fn put_together(pieces: &[Vec<u8>]) -> Option<Vec<u8>> {
     Some(element(OCTET_STRING, &values))
 }
 
+/// The same element, of definite lengths, with every length in the shortest form (X.690 §10.1), as DER has them.
+pub(crate) fn with_shortest_lengths(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (element, []) = shorten(bytes, 0)? else { return None };
+    Some(element)
+}
+
+fn shorten(bytes: &[u8], depth: usize) -> Option<(Vec<u8>, &[u8])> {
+    let (header_length, value_length) = header(bytes)?;
+    let tag = *bytes.first()?;
+    let (whole, rest) = bytes.split_at_checked(header_length.checked_add(value_length?)?)?;
+    let mut value = whole.get(header_length..)?;
+    if tag & 0x20 == 0 {
+        return Some((element(tag, &[value]), rest));
+    }
+    if depth >= DEEPEST {
+        return None;
+    }
+    let mut inside = Vec::new();
+    while !value.is_empty() {
+        let (child, after) = shorten(value, depth + 1)?;
+        inside.extend_from_slice(&child);
+        value = after;
+    }
+    Some((element(tag, &[&inside]), rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lengths_become_short() {
+        let odd = [0x30, 0x82, 0, 7, 4, 0x81, 1, 9, 0x31, 0x81, 0];
+        assert_eq!(with_shortest_lengths(&odd).unwrap(), [0x30, 5, 4, 1, 9, 0x31, 0]);
+        let der = [0x30, 5, 4, 1, 9, 0x31, 0];
+        assert_eq!(with_shortest_lengths(&der).unwrap(), der);
+        assert_eq!(with_shortest_lengths(&[0x30, 0x80, 0, 0]), None);
+        assert_eq!(with_shortest_lengths(&[4, 0, 4, 0]), None);
+    }
 
     #[test]
     fn indefinite_lengths_and_pieces_become_plain() {

@@ -9,14 +9,18 @@ use const_oid::db::{rfc5753, rfc5911, rfc5912};
 use hmac::KeyInit;
 use sha1::digest::{FixedOutput, Output};
 use sha1::{Digest, Sha1};
-use sha2::{Sha256, Sha384, Sha512};
+use sha2::{Sha224, Sha256, Sha384, Sha512};
 use spki::EncodePublicKey;
 use zeroize::Zeroizing;
 
 use super::recipient::{WHAT, read_algorithm};
 use super::tlv::{BIT_STRING, Element, Elements, INTEGER, OCTET_STRING, SEQUENCE, context_constructed, element};
-use super::{CertificateId, oid};
+use super::{CertificateId, oid, triple_des_wrap};
+use crate::pki::oid::described;
 use crate::pki::{Certificate, PkiError};
+
+/// `id-alg-CMS3DESwrap` (RFC 3370 §4.3.1).
+const ID_CMS_3DES_WRAP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.3.6");
 
 /// What a recipient needs besides the shared secret.
 #[derive(Clone, Debug)]
@@ -48,6 +52,7 @@ struct Method {
 #[derive(Clone, Copy, Debug)]
 enum KdfHash {
     Sha1,
+    Sha224,
     Sha256,
     Sha384,
     Sha512,
@@ -55,6 +60,8 @@ enum KdfHash {
 
 #[derive(Clone, Copy, Debug)]
 enum KeyWrap {
+    /// Triple DES (RFC 3217), only to read
+    TripleDes,
     Aes128,
     Aes192,
     Aes256,
@@ -66,6 +73,7 @@ impl Agreement {
         let key = self.method.derive(shared_secret);
         let mut buffer = Zeroizing::new(vec![0; self.wrapped_key.len()]);
         let content_key = match self.method.wrap {
+            KeyWrap::TripleDes => return triple_des_wrap::unwrap(&key, &self.wrapped_key),
             KeyWrap::Aes128 => KwAes128::new_from_slice(&key).ok()?.unwrap_key(&self.wrapped_key, &mut buffer).ok()?,
             KeyWrap::Aes192 => KwAes192::new_from_slice(&key).ok()?.unwrap_key(&self.wrapped_key, &mut buffer).ok()?,
             KeyWrap::Aes256 => KwAes256::new_from_slice(&key).ok()?.unwrap_key(&self.wrapped_key, &mut buffer).ok()?,
@@ -94,6 +102,7 @@ impl Method {
             let parts = [shared_secret, &counter.to_be_bytes(), &self.shared_info];
             match self.hash {
                 KdfHash::Sha1 => key.extend_from_slice(&hash_of::<Sha1>(parts)),
+                KdfHash::Sha224 => key.extend_from_slice(&hash_of::<Sha224>(parts)),
                 KdfHash::Sha256 => key.extend_from_slice(&hash_of::<Sha256>(parts)),
                 KdfHash::Sha384 => key.extend_from_slice(&hash_of::<Sha384>(parts)),
                 KdfHash::Sha512 => key.extend_from_slice(&hash_of::<Sha512>(parts)),
@@ -121,7 +130,7 @@ impl KeyWrap {
     fn key_length(self) -> u32 {
         match self {
             Self::Aes128 => 16,
-            Self::Aes192 => 24,
+            Self::Aes192 | Self::TripleDes => 24,
             Self::Aes256 => 32,
         }
     }
@@ -181,13 +190,15 @@ fn method(algorithm: Element<'_>, material: Option<&[u8]>) -> Result<Result<Meth
             rfc5753::DH_SINGLE_PASS_STD_DH_SHA_1_KDF_SCHEME | rfc5753::DH_SINGLE_PASS_COFACTOR_DH_SHA_1_KDF_SCHEME => {
                 KdfHash::Sha1
             }
+            rfc5753::DH_SINGLE_PASS_STD_DH_SHA_224_KDF_SCHEME
+            | rfc5753::DH_SINGLE_PASS_COFACTOR_DH_SHA_224_KDF_SCHEME => KdfHash::Sha224,
             rfc5753::DH_SINGLE_PASS_STD_DH_SHA_256_KDF_SCHEME
             | rfc5753::DH_SINGLE_PASS_COFACTOR_DH_SHA_256_KDF_SCHEME => KdfHash::Sha256,
             rfc5753::DH_SINGLE_PASS_STD_DH_SHA_384_KDF_SCHEME
             | rfc5753::DH_SINGLE_PASS_COFACTOR_DH_SHA_384_KDF_SCHEME => KdfHash::Sha384,
             rfc5753::DH_SINGLE_PASS_STD_DH_SHA_512_KDF_SCHEME
             | rfc5753::DH_SINGLE_PASS_COFACTOR_DH_SHA_512_KDF_SCHEME => KdfHash::Sha512,
-            oid => return Ok(Err(format!("the key agreement {oid}"))),
+            oid => return Ok(Err(format!("the key agreement {}", described(oid)))),
         };
     let mut parts = Elements::of(algorithm.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
     parts.any()?;
@@ -196,7 +207,8 @@ fn method(algorithm: Element<'_>, material: Option<&[u8]>) -> Result<Result<Meth
         rfc5911::ID_AES_128_WRAP => KeyWrap::Aes128,
         rfc5911::ID_AES_192_WRAP => KeyWrap::Aes192,
         rfc5911::ID_AES_256_WRAP => KeyWrap::Aes256,
-        oid => return Ok(Err(format!("the key wrap {oid}"))),
+        ID_CMS_3DES_WRAP => KeyWrap::TripleDes,
+        oid => return Ok(Err(format!("the key wrap {}", described(oid)))),
     };
     Ok(Ok(Method::new(hash, wrap, wrap_algorithm.whole, material)))
 }
@@ -212,7 +224,7 @@ fn originator_key(originator: Element<'_>) -> Result<Result<Vec<u8>, String>, Pk
     let bits = parts.required(BIT_STRING)?.value;
     parts.end()?;
     if algorithm != rfc5912::ID_EC_PUBLIC_KEY {
-        return Ok(Err(format!("a sender's key of the algorithm {algorithm}")));
+        return Ok(Err(format!("a sender's key of the algorithm {}", described(algorithm))));
     }
     let Some((0, point)) = bits.split_first().map(|(unused, point)| (*unused, point)) else {
         return Err(PkiError::malformed(WHAT, "its sender's key does not end at an octet"));

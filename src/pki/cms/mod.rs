@@ -14,6 +14,7 @@ pub(crate) mod recipient;
 mod signer_info;
 mod signing_certificate;
 mod strict;
+mod triple_des_wrap;
 
 pub use recipient::{KeyOperation, KeyResult, Recipient, RecipientKind};
 pub use signed_data::{ContentToSign, PreparedSignature, SignedMessage, sign};

@@ -9,12 +9,18 @@ use zeroize::Zeroizing;
 use super::CertificateId;
 use super::key_agreement::{self, Agreement};
 use super::key_transport;
-use super::tlv::{Element, Elements, INTEGER, OCTET_STRING, SEQUENCE, SET, context_constructed, set_of};
+use super::tlv::{
+    Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, set_of,
+};
+use crate::pki::oid::described;
 use crate::pki::public_key::PublicKey;
 use crate::pki::{Certificate, PkiError};
 use crate::token::KeyTransport;
 
 pub(super) const WHAT: &str = "an encrypted message";
+
+/// `id-ori-kem` (RFC 9629 §3), contents octets.
+const ID_ORI_KEM: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x0d, 0x03];
 
 /// Recipients that are read from one message.
 const MOST_RECIPIENTS: usize = 10_000;
@@ -98,19 +104,15 @@ impl RecipientInfo {
     pub(crate) fn read_all(recipient_infos: Element<'_>) -> Result<Vec<Self>, PkiError> {
         let mut all = Vec::new();
         for element in recipient_infos.inside(WHAT).all()? {
+            let unreadable = |error: PkiError| Self::unreadable(&error);
             match element.tag() {
-                SEQUENCE => all.push(Self::of_key_transport(element).unwrap_or_else(|error| Self::unreadable(&error))),
-                tag if tag == context_constructed(1) => {
-                    let agreements = key_agreement::read(element).map_err(|error| all.push(Self::unreadable(&error)));
-                    for (id, agreement) in agreements.unwrap_or_default() {
-                        all.push(match agreement {
-                            Ok(agreement) => Self {
-                                recipient: Recipient { id, kind: RecipientKind::KeyAgreement },
-                                encrypted_key: EncryptedKey::Agreed(agreement),
-                            },
-                            Err(reason) => Self::out_of_reach(id, reason),
-                        });
-                    }
+                SEQUENCE => all.push(Self::of_key_transport(element).unwrap_or_else(unreadable)),
+                tag if tag == context_constructed(1) => match key_agreement::read(element) {
+                    Ok(recipients) => all.extend(recipients.into_iter().map(Self::of_key_agreement)),
+                    Err(error) => all.push(unreadable(error)),
+                },
+                tag if tag == context_constructed(4) => {
+                    all.push(Self::of_other_kind(element).unwrap_or_else(unreadable));
                 }
                 tag if tag == context_constructed(2) => {
                     all.push(Self::out_of_reach(None, "a key that both sides have"));
@@ -144,6 +146,30 @@ impl RecipientInfo {
         Self { recipient, encrypted_key: EncryptedKey::OutOfReach }
     }
 
+    fn of_key_agreement((id, agreement): key_agreement::AgreeingRecipient) -> Self {
+        match agreement {
+            Ok(agreement) => Self {
+                recipient: Recipient { id, kind: RecipientKind::KeyAgreement },
+                encrypted_key: EncryptedKey::Agreed(agreement),
+            },
+            Err(reason) => Self::out_of_reach(id, reason),
+        }
+    }
+
+    /// `OtherRecipientInfo`: of those that exist one names its recipient, `KEMRecipientInfo` (RFC 9629 §3).
+    fn of_other_kind(element: Element<'_>) -> Result<Self, PkiError> {
+        let mut parts = element.inside(WHAT);
+        let kind = parts.required(OBJECT_IDENTIFIER)?.value;
+        if kind != ID_ORI_KEM {
+            return Ok(Self::out_of_reach(None, "an unknown kind of recipient"));
+        }
+        let mut parts = parts.required(SEQUENCE)?.inside(WHAT);
+        parts.required(INTEGER)?;
+        let id = CertificateId::from_element(parts.any()?, WHAT)?;
+        let mechanism = read_algorithm(parts.required(SEQUENCE)?)?.oid;
+        Ok(Self::out_of_reach(Some(id), format!("the key encapsulation {}", described(mechanism))))
+    }
+
     /// `KeyTransRecipientInfo` (RFC 5652 §6.2.1).
     fn of_key_transport(element: Element<'_>) -> Result<Self, PkiError> {
         let mut parts = element.inside(WHAT);
@@ -154,7 +180,7 @@ impl RecipientInfo {
         parts.end()?;
         Ok(match key_transport::scheme(&algorithm) {
             Ok(transport) => Self {
-                recipient: Recipient { id: Some(id), kind: RecipientKind::KeyTransport(transport) },
+                recipient: Recipient { id: Some(id), kind: RecipientKind::KeyTransport(transport.clone()) },
                 encrypted_key: EncryptedKey::Transported(transport, ciphertext),
             },
             Err(reason) => Self::out_of_reach(Some(id), reason),
@@ -170,7 +196,7 @@ impl RecipientInfo {
     ) -> Result<Option<Zeroizing<Vec<u8>>>, E> {
         let key = match &self.encrypted_key {
             EncryptedKey::Transported(transport, ciphertext) => {
-                match operate(KeyOperation::Decrypt { transport: *transport, ciphertext })? {
+                match operate(KeyOperation::Decrypt { transport: transport.clone(), ciphertext })? {
                     KeyResult::Secret(key) => Some(key),
                     KeyResult::Failed => None,
                 }
@@ -191,7 +217,7 @@ impl RecipientInfo {
 /// then the message's version is 0 (RFC 5652 §6.1).
 pub(crate) fn encrypt_to(
     certificates: &[Certificate],
-    transport: KeyTransport,
+    transport: &KeyTransport,
     content_key: &[u8],
 ) -> Result<(Vec<u8>, bool), PkiError> {
     let (mut infos, mut all_oldest) = (Vec::new(), true);

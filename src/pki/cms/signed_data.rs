@@ -13,7 +13,8 @@ use super::signer_info::{SignatureCheck, SignerInfo};
 use super::tlv::{
     Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element, set_of,
 };
-use super::{SigningCertificate, content_info, oid, open_content_info};
+use super::{CertificateId, SigningCertificate, content_info, oid, open_content_info};
+use crate::pki::certificate::UnreadableCertificate;
 use crate::pki::oid::ContentType;
 use crate::pki::signature::Hash;
 use crate::pki::{Certificate, PkiError, time};
@@ -169,6 +170,7 @@ pub struct SignedMessage {
     content_type: ContentType,
     content: Option<Vec<u8>>,
     certificates: Vec<Certificate>,
+    unreadable: Vec<UnreadableCertificate>,
     signers: Vec<SignerInfo>,
 }
 
@@ -191,12 +193,16 @@ impl SignedMessage {
             None => None,
         };
         encapsulated.end()?;
-        let mut certificates = Vec::new();
+        let (mut certificates, mut unreadable) = (Vec::new(), Vec::new());
         if let Some(set) = parts.optional(context_constructed(0))? {
             let elements = set.inside(WHAT).all()?;
-            // What cannot be read (attribute certificates, other formats, nonsense) is nobody's certificate here.
-            let readable = elements.iter().filter_map(|element| Certificate::from_der(element.whole).ok());
-            certificates.extend(readable.take(MOST_CERTIFICATES));
+            // Attribute certificates and other formats have other tags, and are nobody's certificate here.
+            for element in elements.iter().filter(|element| element.tag() == SEQUENCE).take(MOST_CERTIFICATES) {
+                match Certificate::from_foreign_der(element.whole) {
+                    Ok(certificate) => certificates.push(certificate),
+                    Err(error) => unreadable.push(UnreadableCertificate::new(element.whole, &error)),
+                }
+            }
         }
         parts.optional(context_constructed(1))?; // revocation lists: never trusted from a message
         let signers = parts.required(SET)?.inside(WHAT).all()?;
@@ -208,7 +214,7 @@ impl SignedMessage {
             ));
         }
         let signers = signers.into_iter().map(SignerInfo::from_element).collect::<Result<_, _>>()?;
-        Ok(Self { content_type, content, certificates, signers })
+        Ok(Self { content_type, content, certificates, unreadable, signers })
     }
 
     /// The type of the content, from the part that every signer signs.
@@ -239,7 +245,26 @@ impl SignedMessage {
             (None, None) => return Err(PkiError::malformed(WHAT, "its content is not in it")),
         };
         let certificates: Vec<&Certificate> = known.iter().chain(&self.certificates).collect();
-        Ok(self.signers.iter().map(|signer| signer.check(&self.content_type, content, &certificates)).collect())
+        let check =
+            |signer: &SignerInfo| self.name_unreadable(signer.check(&self.content_type, content, &certificates));
+        Ok(self.signers.iter().map(check).collect())
+    }
+
+    /// A certificate that cannot be read is not one that is not there.
+    fn name_unreadable(&self, check: SignatureCheck) -> SignatureCheck {
+        let SignatureCheck::NoCertificate { signer } = check else { return check };
+        let is_meant = |certificate: &&UnreadableCertificate| match &signer {
+            CertificateId::IssuerAndSerial { issuer, serial } => certificate.is(issuer, serial),
+            CertificateId::KeyIdentifier(identifier) => certificate.has(identifier),
+        };
+        let reason = match (self.unreadable.iter().find(is_meant), self.unreadable.first()) {
+            (Some(certificate), _) => format!("its certificate cannot be read: {}", certificate.reason),
+            (None, Some(other)) => {
+                format!("its certificate is not there, or is the one that cannot be read: {}", other.reason)
+            }
+            (None, None) => return SignatureCheck::NoCertificate { signer },
+        };
+        SignatureCheck::Unchecked { signer, certificate: None, reason }
     }
 }
 

@@ -5,10 +5,12 @@ use der::Decode;
 use der::asn1::ObjectIdentifier;
 use jiff::Timestamp;
 use spki::AlgorithmIdentifierOwned;
-use x509_cert::time::Time;
 
 use super::CertificateId;
-use super::tlv::{Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed};
+use super::ber;
+use super::tlv::{
+    Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element,
+};
 use crate::pki::oid::ContentType;
 use crate::pki::signature::{Hash, Scheme, verify_with};
 use crate::pki::{Certificate, PkiError, time};
@@ -66,6 +68,9 @@ impl From<PkiError> for Doubt {
     fn from(error: PkiError) -> Self {
         match error {
             PkiError::WrongSignature(_) => Self::wrong("the signature is not that of this certificate's key"),
+            PkiError::OtherKindOfKey => {
+                Self::Unchecked("its algorithm is for another kind of key than its certificate has".into())
+            }
             PkiError::Outdated(what) => Self::Unchecked(format!("{what} is no longer safe")),
             PkiError::Unsupported { what, reason } => Self::Unchecked(format!("{what}: {reason}")),
             other => Self::Unchecked(other.to_string()),
@@ -75,9 +80,10 @@ impl From<PkiError> for Doubt {
 
 #[derive(Clone, Debug)]
 pub(super) struct SignerInfo {
-    id: CertificateId,
+    pub(super) id: CertificateId,
     digest_algorithm: ObjectIdentifier,
-    attributes: Option<Attributes>,
+    /// The signed attributes, or why they are not any.
+    attributes: Option<Result<Attributes, String>>,
     signature_algorithm: AlgorithmIdentifierOwned,
     signature: Vec<u8>,
 }
@@ -85,10 +91,12 @@ pub(super) struct SignerInfo {
 /// The signed attributes: as the signature covers them, and the three that count.
 #[derive(Clone, Debug)]
 struct Attributes {
-    /// With the tag of a SET OF, otherwise as received (RFC 5652 §5.4).
-    signed: Vec<u8>,
+    /// As a SET in DER, which is what the signature is over (RFC 5652 §5.4); where the message has something else, that as it
+    /// stands too, because some programs sign what they write.
+    signed: Vec<Vec<u8>>,
     content_type: ContentType,
     digest: Vec<u8>,
+    /// None too when it is there twice, or is no time: it is a mere claim, and no reason to doubt the signature.
     signing_time: Option<Timestamp>,
 }
 
@@ -98,7 +106,8 @@ impl SignerInfo {
         parts.required(INTEGER)?;
         let id = CertificateId::from_element(parts.any()?, WHAT)?;
         let digest_algorithm = algorithm(parts.required(SEQUENCE)?)?.oid;
-        let attributes = parts.optional(context_constructed(0))?.map(Attributes::from_element).transpose()?;
+        let attributes = parts.optional(context_constructed(0))?;
+        let attributes = attributes.map(|element| Attributes::from_element(element).map_err(|error| error.reason()));
         let signature_algorithm = algorithm(parts.required(SEQUENCE)?)?;
         let signature = parts.required(OCTET_STRING)?.value.to_vec();
         parts.optional(context_constructed(1))?;
@@ -118,7 +127,7 @@ impl SignerInfo {
         for certificate in certificates.iter().copied().filter(|certificate| self.id.names(certificate)) {
             match self.check_with(content_type, content, certificate) {
                 Ok(()) => {
-                    let signing_time = self.attributes.as_ref().and_then(|attributes| attributes.signing_time);
+                    let signing_time = self.signing_time();
                     return SignatureCheck::Good { certificate: certificate.clone(), signing_time };
                 }
                 Err(Doubt::Wrong(reason)) => {
@@ -136,8 +145,9 @@ impl SignerInfo {
 
     fn check_with(&self, content_type: &ContentType, content: &[u8], certificate: &Certificate) -> Result<(), Doubt> {
         let hash = Hash::from_oid(self.digest_algorithm)?;
-        let signed = match &self.attributes {
-            Some(attributes) => {
+        let signed: &[Vec<u8>] = match &self.attributes {
+            Some(Err(reason)) => return Err(Doubt::Unchecked(reason.clone())),
+            Some(Ok(attributes)) => {
                 if attributes.content_type != *content_type {
                     return Err(Doubt::wrong("it was signed as another type of content"));
                 }
@@ -151,11 +161,20 @@ impl SignerInfo {
             None if *content_type != ContentType::DATA || content.first() == Some(&SET) => {
                 return Err(Doubt::wrong("it has no signed attributes"));
             }
-            None => content,
+            None => &[],
         };
         let key = certificate.verifying_key()?;
         let scheme = self.scheme(hash)?;
-        Ok(verify_with(WHAT, &key, scheme, signed, &self.signature)?)
+        let holds = |signed: &[u8]| verify_with(WHAT, &key, scheme, signed, &self.signature);
+        let Some((der, other_forms)) = signed.split_first() else { return Ok(holds(content)?) };
+        match holds(der) {
+            Err(PkiError::WrongSignature(_)) if other_forms.iter().any(|form| holds(form).is_ok()) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    fn signing_time(&self) -> Option<Timestamp> {
+        self.attributes.as_ref()?.as_ref().ok()?.signing_time
     }
 
     /// RFC 5754: the algorithm names the hash too, or (RSA; some programs for ECDSA) only the key's algorithm.
@@ -170,7 +189,7 @@ impl SignerInfo {
 
 impl Attributes {
     fn from_element(element: Element<'_>) -> Result<Self, PkiError> {
-        let (mut content_type, mut digest, mut signing_time) = (None, None, None);
+        let (mut content_type, mut digest, mut signing_times) = (None, None, Vec::new());
         for attribute in element.inside(WHAT).all()? {
             let mut parts = Elements::of(attribute.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
             let kind = parts.required(OBJECT_IDENTIFIER)?.value;
@@ -181,22 +200,41 @@ impl Attributes {
             } else if kind == rfc5911::ID_MESSAGE_DIGEST.as_bytes() {
                 once(&mut digest, only(values)?.value.to_vec())?;
             } else if kind == rfc5911::ID_SIGNING_TIME.as_bytes() {
-                let time = Time::from_der(only(values)?.whole).map_err(PkiError::decode(WHAT))?;
-                once(&mut signing_time, time::from_x509(&time))?;
+                signing_times.push(only(values).ok().and_then(|value| time::read(value).ok()));
             }
         }
         let missing = || PkiError::malformed(WHAT, "its signed attributes lack the content type or the digest");
-        let mut signed = element.whole.to_vec();
-        if let Some(tag) = signed.first_mut() {
-            *tag = SET;
-        }
         Ok(Self {
-            signed,
+            signed: forms(element),
             content_type: content_type.ok_or_else(missing)?,
             digest: digest.ok_or_else(missing)?,
-            signing_time,
+            signing_time: if let [only] = signing_times[..] { only } else { None },
         })
     }
+}
+
+/// What a signature over the attributes may be over: DER first; then, where they differ, the same without DER's order
+/// (which OpenSSL verifies), and the octets of the message with the SET's tag.
+fn forms(attributes: Element<'_>) -> Vec<Vec<u8>> {
+    let as_set = |whole: &[u8]| {
+        let mut set = whole.to_vec();
+        if let Some(tag) = set.first_mut() {
+            *tag = SET;
+        }
+        set
+    };
+    let mut forms = Vec::new();
+    if let Some(short) = ber::with_shortest_lengths(attributes.whole) {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        let inside = Elements::of(&short, WHAT).any().and_then(|set| set.inside(WHAT).all()).unwrap_or_default();
+        parts.extend(inside.iter().map(|element| element.whole));
+        parts.sort_unstable();
+        forms.push(element(SET, &parts));
+        forms.push(as_set(&short));
+    }
+    forms.push(as_set(attributes.whole));
+    forms.dedup();
+    forms
 }
 
 /// RFC 5652 §11: these attributes have exactly one value.

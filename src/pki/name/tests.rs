@@ -89,14 +89,54 @@ fn names_of_other_makers_are_read() {
     assert_eq!(printable.to_string(), "emailAddress=user@example.org,CN=User,OU=a,O=Example,C=DE");
     assert_eq!(by_openssl("/CN=山田 太郎", "default").common_name().unwrap(), "山田 太郎"); // BMPString
     assert_eq!(by_openssl("/CN=Jürgen", "utf8only").common_name().unwrap(), "Jürgen");
-    // TeletexString: nobody knows its characters for sure, so it is shown as it is encoded, or right.
-    let teletex = by_openssl("/CN=Jürgen", "default");
-    assert!(teletex.common_name().is_none_or(|name| name == "Jürgen"), "{teletex}");
+    assert_eq!(by_openssl("/CN=Jürgen", "default").common_name().unwrap(), "Jürgen"); // TeletexString
     assert_eq!(by_openssl("/CN=first/CN=last", "default").common_name().unwrap(), "last");
     assert_eq!(by_openssl("/O=nobody", "default").common_name(), None);
     for broken in [&[][..], &[0x30, 0x03, 0x31, 0x01], &[0x30, 0x02, 0x31, 0x02], &[0x31, 0]] {
         assert!(DistinguishedName::from_der(broken).is_err(), "{broken:?}");
     }
+}
+
+#[test]
+fn names_are_compared_as_rfc_5280_says() {
+    use crate::pki::odd_certificates::{
+        BMP, IA5, O, PRINTABLE, TELETEX, UNIVERSAL, UTF8, VISIBLE, name, name_of_parts,
+    };
+    let read = |der: Vec<u8>| DistinguishedName::from_der(&der).unwrap();
+    let one = |tag, value: &[u8]| read(name(&[(CN, tag, value)]));
+    let utf8 = one(UTF8, b"Example Org");
+    for other in [
+        one(PRINTABLE, b"Example Org"),
+        one(TELETEX, b"EXAMPLE ORG"),
+        one(VISIBLE, b" example  org "),
+        one(IA5, b"example\torg"),
+        one(BMP, b"\0E\0x\0a\0m\0p\0l\0e\0 \0O\0r\0g"),
+        one(UNIVERSAL, &"example org".chars().flat_map(|char| u32::from(char).to_be_bytes()).collect::<Vec<_>>()),
+    ] {
+        assert_eq!(utf8, other);
+        assert_ne!(utf8.to_der().unwrap(), other.to_der().unwrap());
+        assert_eq!(other.as_x509().iter_rdn().count(), 1, "{other}");
+    }
+    for other in [
+        one(UTF8, b"ExampleOrg"),
+        one(UTF8, b"Example Orf"),
+        one(4, b"Example Org"),
+        read(name(&[(O, UTF8, b"Example Org")])),
+        read(name(&[(CN, UTF8, b"Example Org"), (CN, UTF8, b"Example Org")])),
+        read(name(&[])),
+    ] {
+        assert_ne!(utf8, other);
+    }
+    // The attributes of one part have no order; the parts have.
+    let (cn, o) = ((CN, UTF8, &b"User"[..]), (O, PRINTABLE, &b"Org"[..]));
+    assert_eq!(read(name_of_parts(&[&[cn, o]])), read(name_of_parts(&[&[o, cn]])));
+    assert_ne!(read(name(&[cn, o])), read(name(&[o, cn])));
+    assert_ne!(read(name(&[cn, o])), read(name_of_parts(&[&[cn, o]])));
+    assert!(read(name(&[o, cn])).is_within(&read(name(&[(O, TELETEX, b"ORG")]))));
+    assert!(!read(name(&[cn, o])).is_within(&read(name(&[o]))));
+    // What is no text is compared as it is.
+    assert_eq!(one(4, b"\x01"), one(4, b"\x01"));
+    assert_eq!(one(4, b"\x01").to_string(), "CN=#040101");
 }
 
 proptest::proptest! {

@@ -5,6 +5,10 @@ use std::path::Path;
 use jiff::SignedDuration;
 
 use super::*;
+use crate::pki::cms::tlv::{SEQUENCE, context, context_constructed, element};
+use crate::pki::odd_certificates::{
+    BMP, CN, EMAIL, IA5, O, OddCertificate, PRINTABLE, TELETEX, UTF8, alternative_names, email, extension, name,
+};
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl};
 use crate::pki::{Issuer, NewCertificate, Profile, SerialNumber, sign_tbs};
 
@@ -225,4 +229,87 @@ fn a_crowd_of_issuers_does_not_take_for_ever() {
         (0..100).map(|_| by_openssl(&files, "basicConstraints=CA:TRUE\nsubjectKeyIdentifier=none")).collect();
     let result = verify(&leaf, &crowd, &[authority.certificate], Purpose::Signing, now());
     assert!(result.is_err(), "{result:?}");
+}
+
+/// A person's certificate under an authority, by hand: the anchor, and the person's.
+fn odd_pair(anchor_name: &[u8], extensions: &[Vec<u8>], person: &OddCertificate) -> (Certificate, Certificate) {
+    let (authority, key) = (SoftwareKey::p256(), SoftwareKey::p256());
+    let anchor = OddCertificate::authority(anchor_name, anchor_name, extensions).sign(&authority, &authority);
+    let person = person.sign(&key, &authority);
+    (Certificate::from_foreign_der(&anchor).unwrap(), Certificate::from_foreign_der(&person).unwrap())
+}
+
+#[test]
+fn an_issuer_is_found_in_whatever_string_type_it_is_named() {
+    let anchor_name = name(&[(O, UTF8, b"Example Org"), (CN, UTF8, b"Quirk CA")]);
+    let subject = name(&[(CN, UTF8, b"Alice")]);
+    for (issuer, found) in [
+        (name(&[(O, PRINTABLE, b"Example Org"), (CN, PRINTABLE, b"Quirk CA")]), true),
+        (name(&[(O, TELETEX, b"EXAMPLE  ORG"), (CN, BMP, b"\0q\0u\0i\0r\0k\0 \0c\0a")]), true),
+        (name(&[(CN, UTF8, b"Quirk CA"), (O, UTF8, b"Example Org")]), false),
+        (name(&[(O, UTF8, b"Example Org"), (CN, UTF8, b"QuirkCA")]), false),
+    ] {
+        let (anchor, person) = odd_pair(&anchor_name, &[], &OddCertificate::person(&issuer, &subject));
+        let result = verify(&person, &[], &[anchor], Purpose::Signing, now());
+        assert_eq!(result.is_ok(), found, "{} {result:?}", person.issuer());
+    }
+}
+
+#[test]
+fn name_constraints_bind_critical_or_not() {
+    let constraints = |critical: &[u8], permitted: &[Vec<u8>], excluded: &[Vec<u8>]| {
+        let list = |number, bases: &[Vec<u8>]| match bases {
+            [] => Vec::new(),
+            bases => {
+                let subtrees: Vec<_> = bases.iter().map(|base| element(SEQUENCE, &[base])).collect();
+                element(context_constructed(number), &[&subtrees.concat()])
+            }
+        };
+        let value = element(SEQUENCE, &[&list(0, permitted), &list(1, excluded)]);
+        vec![extension(rfc5280::ID_CE_NAME_CONSTRAINTS, critical, &value)]
+    };
+    let directory = |cn: &[u8]| element(context_constructed(4), &[&name(&[(CN, UTF8, cn)])]);
+    let (anchor_name, alice) = (name(&[(CN, UTF8, b"Quirk CA")]), name(&[(CN, UTF8, b"Alice")]));
+    let person = OddCertificate::person(&anchor_name, &alice);
+    let uri = element(context(6), &[b"https://example.org"]);
+    for (permitted, excluded, allowed) in [
+        (vec![email(b"example.org")], vec![], true),
+        (vec![email(b"example.com")], vec![], false),
+        (vec![email(b"example.com"), email(b"alice@example.org")], vec![], true),
+        (vec![], vec![email(b"example.org")], false),
+        (vec![], vec![email(b"example.com")], true),
+        (vec![directory(b"Bob")], vec![], false),
+        (vec![directory(b"ALICE")], vec![], true),
+        // Of a kind that is not known, but there is no such name.
+        (vec![uri.clone()], vec![], true),
+    ] {
+        for critical in [&[][..], &[1, 1, 0xff]] {
+            let (anchor, person) = odd_pair(&anchor_name, &constraints(critical, &permitted, &excluded), &person);
+            let result = verify(&person, &[], &[anchor], Purpose::Signing, now());
+            assert_eq!(result.is_ok(), allowed, "{permitted:?} {excluded:?} {result:?}");
+            if !allowed {
+                assert!(matches!(result, Err(PathProblem::NotAuthority { .. })), "{result:?}");
+            }
+        }
+    }
+    // The address in the subject counts; and a kind that cannot be compared is not passed over.
+    let mut in_subject = OddCertificate::person(&anchor_name, &name(&[(EMAIL, IA5, b"alice@example.org")]));
+    in_subject.extensions = Vec::new();
+    let (anchor, leaf) = odd_pair(&anchor_name, &constraints(&[], &[email(b"example.com")], &[]), &in_subject);
+    assert!(verify(&leaf, &[], &[anchor], Purpose::Signing, now()).is_err());
+    in_subject.extensions = vec![alternative_names(std::slice::from_ref(&uri))];
+    let (anchor, leaf) = odd_pair(&anchor_name, &constraints(&[], &[uri], &[]), &in_subject);
+    let result = verify(&leaf, &[], &[anchor], Purpose::Signing, now());
+    assert!(matches!(result, Err(PathProblem::Unchecked { .. })), "{result:?}");
+}
+
+#[test]
+fn a_certificate_signed_with_what_is_not_safe_is_unchecked_not_wrong() {
+    let files = Files::new();
+    let key = files.put_key("key.pem", &SoftwareKey::rsa());
+    let arguments = ["req", "-x509", "-new", "-key", &key, "-sha1", "-subj", "/CN=Foreign", "-set_serial"];
+    let [anchor, leaf] = ["1", "2"]
+        .map(|serial| Certificate::read_all(&openssl(&[&arguments[..], &[serial]].concat(), &[])).unwrap().remove(0));
+    let result = verify(&leaf, &[], &[anchor], Purpose::Signing, now());
+    assert!(matches!(&result, Err(PathProblem::Unchecked { reason, .. }) if reason.contains("SHA-1")), "{result:?}");
 }

@@ -18,7 +18,7 @@ fn recipient(key: &SoftwareKey) -> Certificate {
 /// What a token would answer.
 fn operate(key: &SoftwareKey, operation: &KeyOperation<'_>) -> KeyResult {
     let secret = match operation {
-        KeyOperation::Decrypt { transport, ciphertext } => key.decrypt(*transport, ciphertext),
+        KeyOperation::Decrypt { transport, ciphertext } => key.decrypt(transport, ciphertext),
         KeyOperation::Agree { peer_public_key } => key.agree(peer_public_key),
     };
     secret.map_or(KeyResult::Failed, |secret| KeyResult::Secret(Zeroizing::new(secret)))
@@ -93,7 +93,7 @@ fn all_schemes_of_key_transport_are_written_as_openssl_reads_them() {
     let oaep = [OaepHash::Sha1, OaepHash::Sha256, OaepHash::Sha384, OaepHash::Sha512].map(KeyTransport::Oaep);
     for transport in [KeyTransport::Pkcs1v15].into_iter().chain(oaep) {
         let cipher = ContentCipher::new(Cipher::Aes256Cbc).unwrap();
-        let cms = encrypt_with(CONTENT, std::slice::from_ref(&certificate), &cipher, transport).unwrap();
+        let cms = encrypt_with(CONTENT, std::slice::from_ref(&certificate), &cipher, &transport).unwrap();
         let arguments = ["cms", "-decrypt", "-binary", "-inform", "DER", "-recip", &pem, "-inkey", &key_pem];
         assert_eq!(openssl(&arguments, &cms), CONTENT, "{transport:?}");
         let message = EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap();
@@ -212,8 +212,8 @@ fn what_is_not_supported_is_said_before_a_key_is_asked() {
     let files = Files::new();
     let certificate = recipient(&SoftwareKey::rsa());
     let pem = files.put_certificate("c.pem", &certificate);
-    let triple_des = openssl(&["cms", "-encrypt", "-des3", "-outform", "DER", "-recip", &pem], CONTENT);
-    let error = EncryptedMessage::parse(&Message::read(&triple_des).unwrap()).unwrap_err().to_string();
+    let camellia = openssl(&["cms", "-encrypt", "-camellia256", "-outform", "DER", "-recip", &pem], CONTENT);
+    let error = EncryptedMessage::parse(&Message::read(&camellia).unwrap()).unwrap_err().to_string();
     assert!(error.contains("content cipher"), "{error}");
 
     let password = ["cms", "-encrypt", "-aes-256-cbc", "-outform", "DER", "-pwri_password", "secret"];
@@ -327,4 +327,89 @@ proptest::proptest! {
         let cms = encrypt(&content, std::slice::from_ref(certificate), cipher).unwrap();
         assert_eq!(**open(&cms, &key, certificate).unwrap().content, content);
     }
+}
+
+/// Encrypted by OpenSSL to this certificate.
+fn by_openssl(files: &Files, certificate: &Certificate, options: &[&str]) -> Vec<u8> {
+    let pem = files.put_certificate("c.pem", certificate);
+    let arguments = ["cms", "-encrypt", "-binary", "-outform", "DER", "-recip", &pem];
+    openssl(&[&arguments[..], options].concat(), CONTENT)
+}
+
+#[test]
+fn what_others_still_write_is_read() {
+    let files = Files::new();
+    let (rsa, p256, p384) = (SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384());
+    let oaep = |options: &[&'static str]| {
+        let mut all = vec!["-aes256", "-keyopt", "rsa_padding_mode:oaep"];
+        all.extend(options.iter().flat_map(|option| ["-keyopt", option]));
+        all
+    };
+    for (key, options) in [
+        (&rsa, vec!["-des3"]),
+        (&p256, vec!["-des3"]),
+        (&p384, vec!["-des3", "-keyopt", "ecdh_kdf_md:sha256"]),
+        (&p256, vec!["-aes128", "-keyopt", "ecdh_kdf_md:sha224"]),
+        (&p384, vec!["-aes256", "-keyopt", "ecdh_kdf_md:sha384"]),
+        (&p256, vec!["-aes256", "-keyopt", "ecdh_kdf_md:sha512"]),
+        (&p256, vec!["-aes256", "-keyopt", "ecdh_cofactor_mode:1", "-keyopt", "ecdh_kdf_md:sha224"]),
+        (&rsa, oaep(&["rsa_oaep_md:sha1", "rsa_oaep_label:6c6162656c"])),
+        (&rsa, oaep(&["rsa_oaep_md:sha256", "rsa_mgf1_md:sha1"])),
+        (&rsa, oaep(&["rsa_oaep_md:sha256", "rsa_mgf1_md:sha1", "rsa_oaep_label:6c6162656c"])),
+    ] {
+        let certificate = recipient(key);
+        let cms = by_openssl(&files, &certificate, &options);
+        let opened = open(&cms, key, &certificate).unwrap_or_else(|error| panic!("{options:?}: {error}"));
+        assert_eq!(**opened.content, *CONTENT, "{options:?}");
+        assert!(!opened.authenticated);
+        // With another key it is the one answer, as ever.
+        let other = SoftwareKey::p256();
+        let message = EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap();
+        says_nothing(message.open(0, |operation| Ok(operate(&other, &operation))), &format!("{options:?}"));
+    }
+}
+
+#[test]
+fn triple_des_is_never_written() {
+    let cipher = ContentCipher::TripleDes { initialization: [0; 8] };
+    let certificate = recipient(&SoftwareKey::p256());
+    assert!(encrypt_with(CONTENT, &[certificate], &cipher, &KeyTransport::Pkcs1v15).is_err());
+}
+
+#[test]
+fn a_recipient_by_an_unsupported_scheme_is_a_recipient_and_hides_no_other() {
+    let key = SoftwareKey::rsa();
+    let certificate = recipient(&key);
+    let cms = by_openssl(&Files::new(), &certificate, &["-aes256"]);
+    let (_, enveloped) = open_content_info(&cms, "a test").unwrap();
+    let parts = Elements::of(&enveloped, "a test").required(SEQUENCE).unwrap().inside("a test").all().unwrap();
+    let info = parts[1].inside("a test").any().unwrap();
+    let fields = info.inside("a test").all().unwrap();
+    let with = |algorithm: &[u8], id: &[u8]| {
+        let algorithm = element(SEQUENCE, &[&element(OBJECT_IDENTIFIER, &[algorithm])]);
+        element(SEQUENCE, &[fields[0].whole, id, &algorithm, fields[3].whole])
+    };
+    // id-rsa-kem, and a KEMRecipientInfo with id-alg-ml-kem-768.
+    let rsa_kem = with(&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x03, 0x0e], fields[1].whole);
+    let ml_kem = element(OBJECT_IDENTIFIER, &[&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 0x02]]);
+    let kem = element(SEQUENCE, &[&element(INTEGER, &[&[0]]), fields[1].whole, &element(SEQUENCE, &[&ml_kem])]);
+    let ori_kem: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x0d, 0x03];
+    let other_kind = element(context_constructed(4), &[&element(OBJECT_IDENTIFIER, &[ori_kem]), &kem]);
+    let unreadable = element(SEQUENCE, &[&element(INTEGER, &[&[0]]), &element(SEQUENCE, &[])]);
+
+    let set = element(SET, &[&rsa_kem, &other_kind, &unreadable, info.whole]);
+    let enveloped = element(SEQUENCE, &[parts[0].whole, &set, parts[2].whole]);
+    let cms = crate::pki::cms::content_info(const_oid::db::rfc5911::ID_ENVELOPED_DATA, &enveloped);
+    let message = EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap();
+    let kinds: Vec<_> =
+        message.recipients().iter().map(|recipient| (recipient.is(&certificate), &recipient.kind)).collect();
+    assert!(matches!(kinds[0], (true, RecipientKind::Unsupported(what)) if what.contains("RSA-KEM")), "{kinds:?}");
+    assert!(matches!(kinds[1], (true, RecipientKind::Unsupported(what)) if what.contains("ml-kem-768")), "{kinds:?}");
+    assert!(
+        matches!(kinds[2], (false, RecipientKind::Unsupported(what)) if what.contains("cannot be read")),
+        "{kinds:?}"
+    );
+    assert_eq!(kinds[3], (true, &RecipientKind::KeyTransport(KeyTransport::Pkcs1v15)));
+    let opened = message.open(3, |operation| Ok::<_, Infallible>(operate(&key, &operation))).unwrap();
+    assert_eq!(**opened.content, *CONTENT);
 }

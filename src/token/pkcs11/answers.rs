@@ -106,6 +106,11 @@ pub(super) fn is_stale_handle(error: &Error) -> bool {
     matches!(error, Error::Pkcs11(RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid, _))
 }
 
+/// Does the module refuse a mechanism's parameters (`SoftHSM` calls them bad arguments)?
+pub(super) fn blames_the_parameters(error: &Error) -> bool {
+    matches!(error, Error::Pkcs11(RvError::MechanismParamInvalid | RvError::ArgumentsBad, _))
+}
+
 /// Did `C_Decrypt` fail because of the ciphertext? A module says so in its own way (`SoftHSM`
 /// `CKR_ENCRYPTED_DATA_INVALID` or `CKR_GENERAL_ERROR`, Kryoptic `CKR_DEVICE_ERROR`), and nobody may learn which:
 /// whatever does not blame token, session, key or PIN, blames the ciphertext.

@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 use super::answers;
 use super::keys::TokenKey;
 use super::log_in::{LogIn, context_specific};
-use super::mechanisms::key_transport;
+use super::mechanisms::{key_transport, oaep_padding};
 use super::templates;
 use super::token::ObjectClassKey;
-use crate::token::oaep::remove_oaep;
+use crate::token::oaep::OaepPadding;
 use crate::token::public_key::ecdsa_signature;
 use crate::token::signature::SignatureInput;
 use crate::token::{KeyAlgorithm, KeyTransport, OaepHash, Pin, PublicKey, Signature, SignatureHash, Token, TokenError};
@@ -74,7 +74,7 @@ impl Token {
     pub(in crate::token) fn decrypt_with_key(
         &self,
         key: &TokenKey,
-        transport: KeyTransport,
+        transport: &KeyTransport,
         ciphertext: &[u8],
         entitled: LogIn<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
@@ -85,18 +85,26 @@ impl Token {
         }
         let in_software = self.oaep_in_software(transport)?;
         let mechanism = if in_software.is_some() { Mechanism::RsaX509 } else { key_transport(transport) };
+        let is_unusual = matches!(transport, KeyTransport::OaepWith { .. });
         let pin = self.pin_for(operation, key, entitled)?;
         let decrypted =
             self.with_key_under(entitled, operation, ObjectClassKey::Private, key.id(), |session, handle| {
-                session.decrypt_init(&mechanism, handle)?;
+                match session.decrypt_init(&mechanism, handle) {
+                    Err(error) if is_unusual && answers::blames_the_parameters(&error) => return Ok(None),
+                    begun => begun?,
+                }
                 context_specific(session, pin)?;
                 match self.raw().decrypt(session, ciphertext) {
-                    Err(error) if answers::blames_the_ciphertext(&error) => Ok(None),
-                    decrypted => decrypted.map(Some),
+                    Err(error) if answers::blames_the_ciphertext(&error) => Ok(Some(None)),
+                    decrypted => decrypted.map(|decrypted| Some(Some(decrypted))),
                 }
             })?;
+        let Some(decrypted) = decrypted else {
+            let what = "RSA-OAEP with a label, or with another hash for its mask".to_owned();
+            return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
+        };
         let opened = match (decrypted, in_software) {
-            (Some(block), Some(hash)) => remove_oaep(hash, &block, ciphertext.len()),
+            (Some(block), Some(padding)) => padding.remove(&block, ciphertext.len()),
             (decrypted, _) => decrypted,
         };
         opened.ok_or_else(|| TokenError::BadData {
@@ -106,15 +114,12 @@ impl Token {
         })
     }
 
-    /// The hash of an RSA-OAEP padding that the token cannot remove itself: SoftHSM knows SHA-1 only. What is in the
+    /// An RSA-OAEP padding that the token cannot remove itself: SoftHSM knows SHA-1 only, and no label. What is in the
     /// padding is a content-encryption key, which this process is given in any case.
-    fn oaep_in_software(&self, transport: KeyTransport) -> Result<Option<OaepHash>, TokenError> {
-        Ok(match transport {
-            KeyTransport::Oaep(hash) if hash != OaepHash::Sha1 && self.oaep_hash()? == Some(OaepHash::Sha1) => {
-                Some(hash)
-            }
-            KeyTransport::Oaep(_) | KeyTransport::Pkcs1v15 => None,
-        })
+    fn oaep_in_software<'t>(&self, transport: &'t KeyTransport) -> Result<Option<OaepPadding<'t>>, TokenError> {
+        let unusual = oaep_padding(transport).filter(|_| *transport != KeyTransport::Oaep(OaepHash::Sha1));
+        let Some(padding) = unusual else { return Ok(None) };
+        Ok((self.oaep_hash()? == Some(OaepHash::Sha1)).then_some(padding))
     }
 
     /// Agrees on a secret with the owner of another key on the same curve. No token asks for the PIN here

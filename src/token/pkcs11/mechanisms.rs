@@ -9,6 +9,7 @@ use cryptoki::slot::Slot;
 use super::answers;
 use super::raw::RawFunctions;
 use super::sessions::Sessions;
+use crate::token::oaep::OaepPadding;
 use crate::token::{KeyTransport, KeyWrapMechanism, OaepHash, Token, TokenError};
 
 /// What was found out about a token.
@@ -69,21 +70,43 @@ impl Token {
     }
 }
 
-/// RSA-OAEP with an empty label.
+/// RSA-OAEP with an empty label, and the same hash for both uses.
 pub(super) fn oaep(hash: OaepHash) -> Mechanism<'static> {
-    let (hash, mask) = match hash {
-        OaepHash::Sha1 => (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),
-        OaepHash::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
-        OaepHash::Sha384 => (MechanismType::SHA384, PkcsMgfType::MGF1_SHA384),
-        OaepHash::Sha512 => (MechanismType::SHA512, PkcsMgfType::MGF1_SHA512),
+    oaep_with(OaepPadding { hash, mask_hash: hash, label: &[] })
+}
+
+fn oaep_with(padding: OaepPadding<'_>) -> Mechanism<'_> {
+    let hash = match padding.hash {
+        OaepHash::Sha1 => MechanismType::SHA1,
+        OaepHash::Sha256 => MechanismType::SHA256,
+        OaepHash::Sha384 => MechanismType::SHA384,
+        OaepHash::Sha512 => MechanismType::SHA512,
     };
-    Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mask, PkcsOaepSource::empty()))
+    let mask = match padding.mask_hash {
+        OaepHash::Sha1 => PkcsMgfType::MGF1_SHA1,
+        OaepHash::Sha256 => PkcsMgfType::MGF1_SHA256,
+        OaepHash::Sha384 => PkcsMgfType::MGF1_SHA384,
+        OaepHash::Sha512 => PkcsMgfType::MGF1_SHA512,
+    };
+    let source = match padding.label {
+        [] => PkcsOaepSource::empty(),
+        label => PkcsOaepSource::data_specified(label),
+    };
+    Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mask, source))
 }
 
 /// How a content-encryption key is decrypted.
-pub(super) fn key_transport(transport: KeyTransport) -> Mechanism<'static> {
+pub(super) fn key_transport(transport: &KeyTransport) -> Mechanism<'_> {
+    oaep_padding(transport).map_or(Mechanism::RsaPkcs, oaep_with)
+}
+
+/// The padding of RSA-OAEP, if it is that.
+pub(super) fn oaep_padding(transport: &KeyTransport) -> Option<OaepPadding<'_>> {
     match transport {
-        KeyTransport::Pkcs1v15 => Mechanism::RsaPkcs,
-        KeyTransport::Oaep(hash) => oaep(hash),
+        KeyTransport::Pkcs1v15 => None,
+        KeyTransport::Oaep(hash) => Some(OaepPadding { hash: *hash, mask_hash: *hash, label: &[] }),
+        KeyTransport::OaepWith { hash, mask_hash, label } => {
+            Some(OaepPadding { hash: *hash, mask_hash: *mask_hash, label })
+        }
     }
 }

@@ -98,7 +98,7 @@ fn opens_what_is_encrypted_to_it(ceremony: &Ceremony, key: &TokenKey) {
         let (ephemeral, shared) = agree_in_software(key.public_key());
         assert_eq!(*ceremony.agree(key, &ephemeral).unwrap(), shared);
     } else {
-        let secret = ceremony.decrypt(key, KeyTransport::Pkcs1v15, &encrypt_to(key.public_key(), b"secret")).unwrap();
+        let secret = ceremony.decrypt(key, &KeyTransport::Pkcs1v15, &encrypt_to(key.public_key(), b"secret")).unwrap();
         assert_eq!(*secret, b"secret");
     }
 }
@@ -235,19 +235,19 @@ fn every_padding_that_people_use_is_read() {
             (OaepHash::Sha512, public.encrypt(&mut random, rsa::Oaep::<sha2::Sha512>::new(), b"secret").unwrap()),
         ];
         for (hash, mut ciphertext) in oaep {
-            let open = |ciphertext: &[u8]| ceremony.decrypt(&key, KeyTransport::Oaep(hash), ciphertext);
+            let open = |ciphertext: &[u8]| ceremony.decrypt(&key, &KeyTransport::Oaep(hash), ciphertext);
             assert_eq!(*open(&ciphertext).unwrap(), b"secret", "{hash:?}");
             ciphertext[100] ^= 1;
             open(&ciphertext).unwrap_err();
         }
-        ceremony.decrypt(&key, KeyTransport::Pkcs1v15, &[1; 255]).unwrap_err();
+        ceremony.decrypt(&key, &KeyTransport::Pkcs1v15, &[1; 255]).unwrap_err();
 
         // Bad padding is one answer, whatever the module calls it, so that upper floors can go on with a random key.
         for at in [0, 100, 255] {
             let mut ciphertext = public.encrypt(&mut random, rsa::Pkcs1v15Encrypt, b"secret").unwrap();
-            assert_eq!(*ceremony.decrypt(&key, KeyTransport::Pkcs1v15, &ciphertext).unwrap(), b"secret");
+            assert_eq!(*ceremony.decrypt(&key, &KeyTransport::Pkcs1v15, &ciphertext).unwrap(), b"secret");
             ciphertext[at] ^= 1;
-            match ceremony.decrypt(&key, KeyTransport::Pkcs1v15, &ciphertext) {
+            match ceremony.decrypt(&key, &KeyTransport::Pkcs1v15, &ciphertext) {
                 Ok(other) => assert_ne!(*other, b"secret", "a module that answers with random bytes of its own"),
                 Err(error) => assert!(matches!(error, TokenError::BadData { .. }), "{error}"),
             }

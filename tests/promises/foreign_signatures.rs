@@ -1,0 +1,92 @@
+//! Other people's signatures: what is right is verified, by whatever algorithm; what nobody here can check is said to be
+//! that, and never to be wrong; and the authorities' files are read in every form. OpenSSL makes them all.
+
+use crate::support::machine::Machine;
+use crate::support::output::Output;
+
+const TEXT: &str = "Dear Bob,\nthe contract is signed.\n";
+
+/// A machine with a foreign authority in `ca.pem`.
+fn foreign() -> Machine {
+    let machine = Machine::new();
+    machine.write("message.txt", TEXT);
+    let ca = "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n\
+              subjectKeyIdentifier=hash\n[mail]\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=emailProtection\n\
+              subjectAltName=email:alice@example.org\nsubjectKeyIdentifier=hash\n";
+    machine.write("o.cnf", ca);
+    let line = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "30"];
+    machine.openssl(&[&line[..], &["-subj", "/CN=Foreign CA", "-extensions", "ca", "-config", "o.cnf"]].concat()).ok();
+    machine
+}
+
+/// Signs the text for somebody with a new key: `message.p7m`.
+fn sign(machine: &Machine, key: &str, options: &str) {
+    let line = format!(
+        "openssl genpkey {key} -out a.key && openssl req -new -key a.key -subj /CN=Alice -config o.cnf -out a.csr && \
+         openssl x509 -req -in a.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 9 -extfile o.cnf -extensions mail \
+         -out a.pem && openssl cms -sign -binary -nodetach -in message.txt -signer a.pem -inkey a.key -outform DER \
+         -out message.p7m {options}"
+    );
+    machine.shell(&line).ok();
+}
+
+fn verify(machine: &Machine, ca: &[&str]) -> Output {
+    let ca = ca.iter().flat_map(|file| ["--ca", file]);
+    machine.tokenkeep(&["verify", "--in", "message.p7m", "--out", "-"].into_iter().chain(ca).collect::<Vec<_>>())
+}
+
+#[test]
+fn what_cannot_be_checked_is_not_called_wrong() {
+    let machine = foreign();
+    for (key, options) in [
+        ("-algorithm EC -pkeyopt ec_paramgen_curve:P-521", "-md sha512"),
+        ("-algorithm RSA-PSS", "-keyopt rsa_padding_mode:pss"),
+        ("-algorithm RSA", "-keyopt rsa_padding_mode:pss -keyopt rsa_pss_saltlen:0"),
+    ] {
+        sign(&machine, key, options);
+        machine.openssl(&["cms", "-verify", "-inform", "DER", "-in", "message.p7m", "-CAfile", "ca.pem"]).ok();
+        assert_eq!(verify(&machine, &["ca.pem"]).ok().out(), TEXT, "{key} {options}");
+    }
+    for (key, options, why) in [
+        ("-algorithm RSA", "-md sha1", "SHA-1 is no longer safe"),
+        ("-algorithm RSA", "-md md5", "MD5 is no longer safe"),
+        ("-algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP256r1", "", "brainpoolP256r1"),
+    ] {
+        sign(&machine, key, options);
+        let said = verify(&machine, &["ca.pem"]).fails_with(8).says("cannot be checked").says(why);
+        said.does_not_say("wrong");
+    }
+    // The same for git: E, and not B.
+    let detached = ["cms", "-sign", "-binary", "-in", "message.txt", "-signer", "a.pem", "-inkey", "a.key"];
+    machine.openssl(&[&detached[..], &["-outform", "DER", "-out", "s.p7s"]].concat()).ok();
+    let git = ["git-sign", "--status-fd=1", "--ca", "ca.pem", "--verify", "s.p7s", "message.txt"];
+    machine.tokenkeep(&git).fails_with(8).says("[GNUPG:] ERRSIG ").does_not_say("BADSIG");
+    // A changed one is wrong, as ever.
+    sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-521", "");
+    let mut message = machine.read("message.p7m");
+    let at = message.windows(4).position(|window| window == b"Dear").unwrap();
+    message[at] = b'd';
+    machine.write("message.p7m", &message);
+    verify(&machine, &["ca.pem"]).fails_with(8).says("the signature is wrong").does_not_say("cannot be checked");
+}
+
+#[test]
+fn an_authoritys_file_is_read_in_every_form_or_named() {
+    let machine = foreign();
+    sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");
+    let bad = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    let ca = machine.read("ca.pem");
+    machine.openssl(&["crl2pkcs7", "-nocrl", "-certfile", "ca.pem", "-out", "ca.p7b"]).ok();
+    machine.openssl(&["x509", "-in", "ca.pem", "-trustout", "-out", "trusted.pem"]).ok();
+    machine.write("latin1.pem", [b"M\xfcnchen\n", &ca[..]].concat());
+    machine.write("one-bad.pem", [&ca[..], bad.as_bytes()].concat());
+    for file in ["ca.p7b", "trusted.pem", "latin1.pem"] {
+        assert_eq!(verify(&machine, &[file]).ok().does_not_say("cannot be read").out(), TEXT, "{file}");
+    }
+    verify(&machine, &["one-bad.pem"]).ok().says("one-bad.pem").says("certificate 2 of 2");
+    machine.write("empty.pem", "");
+    machine.write("bad.pem", bad);
+    for file in ["empty.pem", "bad.pem", "absent.pem"] {
+        verify(&machine, &["ca.pem", file]).fails_with(2).says(file);
+    }
+}
