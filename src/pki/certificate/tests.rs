@@ -119,12 +119,14 @@ fn what_cannot_be_read_is_said() {
     assert!(error.reason().contains("its subject cannot be read"), "{error}");
 }
 
+/// `id-on-SmtpUTF8Mailbox`, contents octets.
+const SMTP_UTF8: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 9];
+
 #[test]
 fn addresses_are_found_wherever_they_stand_and_are_single_ones() {
     let other_name = |oid: &[u8], tag: u8, text: &[u8]| {
         element(0xa0, &[&element(6, &[oid]), &element(0xa0, &[&element(tag, &[text])])])
     };
-    const SMTP_UTF8: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 9];
     let plain = || email(b"alice@example.org");
     for (names, expected) in [
         (vec![plain()], &["alice@example.org"][..]),
