@@ -22,6 +22,12 @@ pub trait Asks: Send + Sync {
     /// [`NoPin::Declined`] when the person said no.
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin>;
 
+    /// May somebody who typed a wrong PIN be asked again? Not where a file or a script answers: that would be another try
+    /// for the same answer.
+    fn can_ask_again(&self) -> bool {
+        false
+    }
+
     /// How a person is asked, in a line; else why nobody can be, with the remedy.
     fn prompter(&self) -> Result<String, String> {
         Err("it does not say how it asks".to_owned())
@@ -42,4 +48,6 @@ pub struct Question<'a> {
     pub token: &'a TokenInfo,
     /// is this the token's last try?
     pub last_try: bool,
+    /// was the PIN wrong that was just typed for this use?
+    pub was_wrong: bool,
 }

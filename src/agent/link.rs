@@ -60,6 +60,8 @@ pub(super) enum Asked {
     Program(i32),
     /// how a person would be asked now
     Prompter,
+    /// whether a person types each PIN, so that they can be asked again after a wrong one
+    WhetherTyped,
     /// what a process with a module of its own says; the PIN that it needs is the frame's secret
     Check(CheckRequest),
 }
@@ -242,6 +244,10 @@ impl Asks for Link {
             Some((Answer::Yes, _)) => Ok(()),
             other => Err(no(other)),
         }
+    }
+
+    fn can_ask_again(&self) -> bool {
+        matches!(self.ask(Asked::WhetherTyped, &ClientConnection::default()), Some((Answer::Yes, _)))
     }
 
     fn prompter(&self) -> Result<String, String> {

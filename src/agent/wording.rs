@@ -24,9 +24,14 @@ impl Words {
     /// To ask for a PIN.
     pub(super) fn for_pin(question: &Question<'_>) -> Self {
         let warning = match question.token.pin_state {
+            PinState::FinalTry if question.was_wrong => {
+                Some("That PIN was wrong. One try is left: another wrong one locks the token.")
+            }
             _ if question.last_try => Some("One try is left: a wrong PIN now locks the token."),
             PinState::FinalTry => Some("One try is left: a wrong PIN now locks the token."),
+            PinState::CountLow if question.was_wrong => Some("That PIN was wrong; few tries may be left."),
             PinState::CountLow => Some("A wrong PIN was tried before; few tries may be left."),
+            _ if question.was_wrong => Some("That PIN was wrong."),
             _ => None,
         };
         let title = format!("tokenkeep: the PIN of the token {:?}", question.token.label);
@@ -135,8 +140,13 @@ mod tests {
             usage(Purpose::SshLogIn { user: "git".into(), host_key: Some("SHA256:abc".into()), forwarded_by: None });
         let name: KeysetName = "work".parse().unwrap();
         let token = token(PinState::Ok);
-        let question =
-            Question { usage: &usage, keyset: Some((&name, SecurityLevel::High)), token: &token, last_try: false };
+        let question = Question {
+            usage: &usage,
+            keyset: Some((&name, SecurityLevel::High)),
+            token: &token,
+            last_try: false,
+            was_wrong: false,
+        };
         let words = Words::for_pin(&question);
         let all = words.lines.join("\n");
         for part in ["\"git\"", "SHA256:abc", "work (level high)", "serial 4711"] {
@@ -156,7 +166,7 @@ mod tests {
             [(log_in(None), false), (log_in(host("way")), true), (sign(None), false), (sign(host("way")), true)]
         {
             let usage = usage(purpose);
-            let question = Question { usage: &usage, keyset: None, token: &token, last_try: false };
+            let question = Question { usage: &usage, keyset: None, token: &token, last_try: false, was_wrong: false };
             let all = Words::for_pin(&question).lines.join("\n");
             assert_eq!(all.contains("Forwarded: somebody at the host with the key SHA256:way"), is_forwarded, "{all}");
         }
@@ -172,7 +182,8 @@ mod tests {
             (PinState::Ok, true, Some("locks the token")),
         ] {
             let token = token(state);
-            let words = Words::for_pin(&Question { usage: &usage, keyset: None, token: &token, last_try });
+            let words =
+                Words::for_pin(&Question { usage: &usage, keyset: None, token: &token, last_try, was_wrong: false });
             assert_eq!(words.warning.is_some(), expected.is_some(), "{state:?}");
             assert!(words.warning.unwrap_or_default().contains(expected.unwrap_or_default()));
         }

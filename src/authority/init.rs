@@ -25,7 +25,7 @@ use super::{Authority, AuthorityError, Configuration, at, audit, load_module, us
 use crate::letter::Letter;
 use crate::pki::{Certificate, EmailAddress, PkiError};
 use crate::store::{CertificateKind, FirstRecords, GrantRecord, Identity, Purpose, Role, Store};
-use crate::token::{AUTHORITY_MARK, Module, Pin, Token, TokenError, TokenInfo};
+use crate::token::{AUTHORITY_MARK, Module, Pin, PinRule, Token, TokenError, TokenInfo};
 
 /// The marker's name in the state directory.
 const MARKER: &str = "init-under-way";
@@ -78,6 +78,11 @@ impl<'a> InitPrepared<'a> {
         }
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         Ok(Self { configuration, policy, module, email, now })
+    }
+
+    /// What the new PIN has to be, where the module says it.
+    pub fn rule_for_new_pins(&self) -> Option<PinRule> {
+        self.module.rule_for_new_pins()
     }
 
     /// Makes an authority: token, keys, certificates, database, and the first administrator, whose letter is returned.

@@ -114,11 +114,12 @@ fn init(arguments: &Init, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let prepared = InitPrepared::check(&configuration, &arguments.first_administrator, around.now())?;
     let prompter = around.prompter(Some(&PinSource::Prompt), arguments.new_pin.new_pin_source.as_ref())?;
     let label = &configuration.token.label;
-    let pin = prompter.new_pin(&format!("the authority's token {label:?}"))?;
+    let rule = prepared.rule_for_new_pins();
+    let pin = prompter.new_pin(&format!("the authority's token {label:?}"), rule)?;
     let so_pin = match &arguments.so_pin_source {
         Some(source) => {
             let prompter = around.prompter(Some(&PinSource::Prompt), Some(source))?;
-            Some(prompter.new_pin(&format!("the security officer of token {label:?}"))?)
+            Some(prompter.new_pin(&format!("the security officer of token {label:?}"), None)?)
         }
         None => None,
     };

@@ -58,10 +58,10 @@ impl Person for AtTheCommandLine<'_> {
             PinRequest::Resumed { token } => {
                 self.resuming.as_ref().unwrap_or(&self.prompter).pin(&token.name().to_string())
             }
-            PinRequest::New { label } => self.prompter.new_pin(&format!("token {label:?}")),
+            PinRequest::New { label, rule } => self.prompter.new_pin(&format!("token {label:?}"), rule),
             PinRequest::NewSoPin { label } => {
                 let prompter = self.so_prompter.as_ref().unwrap_or(&self.prompter);
-                prompter.new_pin(&format!("the security officer of token {label:?}"))
+                prompter.new_pin(&format!("the security officer of token {label:?}"), None)
             }
         };
         pin.map_err(|error| no_pin(&error))

@@ -11,12 +11,12 @@ use super::person::{AtTheCommandLine, no_pin, pin_state};
 use super::surroundings::Surroundings;
 use crate::keyset::{NoPin, SecurityOfficer, TokenSelector};
 use crate::prompter::{PinSource, Prompter};
-use crate::token::{Pin, TokenInfo};
+use crate::token::{Pin, PinRule, TokenInfo};
 
 /// What the command line says.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Change the PIN; the old one is tried once
+    /// Change the PIN; the old one is tried once, before a new one is asked for
     Change(Change),
     /// Say which PINs are good, low on tries, or locked; tries none
     Status(Status),
@@ -144,7 +144,7 @@ impl SecurityOfficer for Officer {
         self.0.ask_while_open(connection);
     }
 
-    fn new_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
-        self.0.new_pin(&token.name().to_string()).map_err(|error| no_pin(&error))
+    fn new_pin(&mut self, token: &TokenInfo, rule: PinRule) -> Result<Pin, NoPin> {
+        self.0.new_pin(&token.name().to_string(), Some(rule)).map_err(|error| no_pin(&error))
     }
 }

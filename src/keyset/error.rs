@@ -48,6 +48,16 @@ pub enum KeysetError {
         /// why there is none
         reason: NoPin,
     },
+    /// No new PIN was given; the one that the token has is as it was.
+    #[error("cannot {operation}: {reason}; the PIN of {token} is as it was")]
+    NoNewPin {
+        /// what was to be done
+        operation: &'static str,
+        /// whose PIN
+        token: TokenName,
+        /// why there is none
+        reason: NoPin,
+    },
     /// So many wrong PINs in a row that no more are asked for; nothing was tried.
     #[error(
         "cannot {operation}: {wrong} wrong PINs in a row were given for {token}; set a new PIN with its SO PIN, or start \
@@ -185,8 +195,10 @@ impl KeysetError {
             },
             Self::Carrier(CarrierError::Unreachable { .. }) => ErrorKind::Unreachable,
             Self::Carrier(CarrierError::Address { .. }) | Self::Name(_) => ErrorKind::Usage,
-            Self::NoPin { reason: NoPin::Interrupted, .. } => ErrorKind::Interrupted,
-            Self::NoPin { .. } | Self::TooManyWrongPins { .. } => ErrorKind::Pin,
+            Self::NoPin { reason: NoPin::Interrupted, .. } | Self::NoNewPin { reason: NoPin::Interrupted, .. } => {
+                ErrorKind::Interrupted
+            }
+            Self::NoPin { .. } | Self::NoNewPin { .. } | Self::TooManyWrongPins { .. } => ErrorKind::Pin,
             Self::NoSuchKeyset { .. } | Self::NoKeyset { .. } | Self::NoSuchToken { .. } => ErrorKind::Absent,
             Self::Carrier(CarrierError::Refused { .. } | CarrierError::OtherAuthority { .. })
             | Self::Ambiguous { .. }

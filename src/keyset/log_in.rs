@@ -23,6 +23,6 @@ pub fn log_in(tokens: &Tokens, keyset: &FoundKeyset, anew: bool, person: &mut dy
     if token.stands() && !anew {
         return Ok(());
     }
-    let unlock = stand(turn, "log in", person)?;
+    let unlock = stand(tokens, turn, "log in", person)?;
     believed_for_use(tokens, &unlock, keyset, person).map(|_| ())
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-use crate::token::{KeysetName, Pin, TokenInfo};
+use crate::token::{KeysetName, Pin, PinRule, TokenInfo};
 
 use super::{FoundKeyset, SecurityOfficer};
 
@@ -30,6 +30,8 @@ pub enum PinRequest<'a> {
     New {
         /// the label of the token it will belong to
         label: &'a str,
+        /// what it has to be, where that is known
+        rule: Option<PinRule>,
     },
     /// The SO PIN that a new token is to keep; asked only when the options say that there is one.
     NewSoPin {
@@ -159,7 +161,8 @@ pub enum Notice {
 
 /// Who acts. Called only when everything that can be refused without a PIN has been refused.
 pub trait Person {
-    /// Gives the PIN that is asked for, or says why there is none. It is called at most once for each PIN of an act.
+    /// Gives the PIN that is asked for, or says why there is none. It is called once for each PIN of an act, and
+    /// once more after a wrong one where [`Person::is_asked_again`].
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin>;
 
     /// One more wrong PIN locks this token. Warns, and says whether to go on; who is not at a terminal must not go on
@@ -176,6 +179,12 @@ pub trait Person {
     fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
         let _ = (operation, keyset);
         Err(NoPin::Unavailable("there is no way to ask for a confirmation here".to_owned()))
+    }
+
+    /// The PIN that this person gave last was wrong: are they asked for it once more? Not where nobody typed it, and not
+    /// without end.
+    fn is_asked_again(&mut self) -> bool {
+        false
     }
 
     /// Over which connection the next question came, where it came over one: when that can be read or ends, whoever wants

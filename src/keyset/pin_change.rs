@@ -1,4 +1,4 @@
-//! Changes the PIN of the token a keyset is on; one try of the old one.
+//! Changes the PIN of the token a keyset is on: the old one is verified before a new one is asked for; one try.
 
 use crate::token::TokenInfo;
 
@@ -22,6 +22,11 @@ pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person
     }
     let info = TokenInfo { pin_state, ..keyset.token.clone() };
     let old = person.pin(PinRequest::Existing { operation, token: &info }).map_err(no_pin)?;
-    let new = person.pin(PinRequest::New { label: &keyset.token.label }).map_err(no_pin)?;
+    // Nobody thinks of a new PIN, and types it twice, to hear then that the old one is wrong. It is right when it is given
+    // again to be changed: that is no other try.
+    let old = turn.verify(old).map_err(|error| error.of_act(operation))?;
+    let no_new_pin = |reason: NoPin| KeysetError::NoNewPin { operation, token: keyset.token.name(), reason };
+    let new =
+        person.pin(PinRequest::New { label: &keyset.token.label, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
     Ok(turn.change_pin(old, &new)?)
 }

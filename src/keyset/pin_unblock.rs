@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use crate::token::{Pin, PinState, TokenError, TokenFlags, TokenInfo};
+use crate::token::{Pin, PinRule, PinState, TokenError, TokenFlags, TokenInfo};
 
 use super::choose::list_or;
 use super::{KeysetError, NoPin, TokenSelector, Tokens};
@@ -18,8 +18,8 @@ pub trait SecurityOfficer {
     /// Gives the SO PIN.
     fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin>;
 
-    /// Gives the new PIN.
-    fn new_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin>;
+    /// Gives the new PIN, which has to be so.
+    fn new_pin(&mut self, token: &TokenInfo, rule: PinRule) -> Result<Pin, NoPin>;
 
     /// As [`super::Person::is_asked_over`].
     fn is_asked_over(&mut self, connection: &UnixStream) {
@@ -38,9 +38,12 @@ pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn Security
         PinState::FinalTry => officer.risks_last_try(info).map_err(no_pin)?,
         PinState::Ok | PinState::CountLow | PinState::NotSet => {}
     }
-    // The new one first: who gives up there has tried nothing.
-    let new = officer.new_pin(info).map_err(no_pin)?;
+    // Nobody thinks of a new PIN, and types it twice, to hear then that the SO PIN is wrong. It is right when it is given
+    // again to set the new one: that is no other try.
     let so_pin = officer.so_pin(info).map_err(no_pin)?;
+    token.verify_so_pin(&so_pin)?;
+    let no_new_pin = |reason| KeysetError::NoNewPin { operation: OPERATION, token: name.clone(), reason };
+    let new = officer.new_pin(info, token.pin_rule()).map_err(no_new_pin)?;
     Ok(token.unblock_pin(&so_pin, &new)?)
 }
 

@@ -18,9 +18,31 @@ pub(super) fn unlock(
 ) -> Result<Unlock, KeysetError> {
     person.concerns(keyset);
     let token = tokens.open(&keyset.token)?;
-    let turn = tokens.turn(&token);
-    let pin = ask(&turn, operation, person)?;
-    turn.unlock(pin).map_err(|error| error.of_act(operation).into())
+    while_tries_allow(person, |person| {
+        let turn = tokens.turn(&token);
+        let pin = ask(&turn, operation, person)?;
+        turn.unlock(pin).map_err(|error| error.of_act(operation).into())
+    })
+}
+
+/// Asks once more after a wrong PIN, where the person wants to be asked: each PIN that is typed is one try, with all that
+/// is refused and warned of before any. Whoever then gives none is told of the wrong one.
+fn while_tries_allow(
+    person: &mut dyn Person,
+    mut attempt: impl FnMut(&mut dyn Person) -> Result<Unlock, KeysetError>,
+) -> Result<Unlock, KeysetError> {
+    let is_wrong = |error: &KeysetError| matches!(error, KeysetError::Token(TokenError::PinIncorrect { .. }));
+    let mut result = attempt(person);
+    loop {
+        match &result {
+            Err(wrong) if is_wrong(wrong) && person.is_asked_again() => {}
+            _ => return result,
+        }
+        match attempt(person) {
+            Err(KeysetError::NoPin { .. }) => return result,
+            next => result = next,
+        }
+    }
 }
 
 /// A log-in for one use of a keyset's keys, by its level. Where log-ins are kept: at Low the one that stands, at Medium
@@ -53,12 +75,26 @@ pub(super) fn unlock_for_use(
             return Ok(unlock);
         }
     }
-    stand(turn, operation, person)
+    stand(tokens, turn, operation, person)
 }
 
 /// A log-in that stands, by a PIN that is asked for now. Those who have waited behind somebody who gave a wrong one, or
 /// none, share that end: one prompt, one try.
-pub(super) fn stand(turn: MyTurn, operation: &'static str, person: &mut dyn Person) -> Result<Unlock, KeysetError> {
+pub(super) fn stand(
+    tokens: &Tokens,
+    turn: MyTurn,
+    operation: &'static str,
+    person: &mut dyn Person,
+) -> Result<Unlock, KeysetError> {
+    let token = turn.token().clone();
+    let mut first = Some(turn);
+    while_tries_allow(person, |person| {
+        let turn = first.take().unwrap_or_else(|| tokens.turn(&token));
+        stand_by_one_pin(turn, operation, person)
+    })
+}
+
+fn stand_by_one_pin(turn: MyTurn, operation: &'static str, person: &mut dyn Person) -> Result<Unlock, KeysetError> {
     if let Some(error) = turn.failed_meanwhile() {
         return Err(error.of_act(operation).into());
     }

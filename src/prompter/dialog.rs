@@ -160,6 +160,11 @@ impl Dialog {
         }
     }
 
+    /// Does a person type the answer there, each time? A descriptor and a command of the user's own may give the same again.
+    pub fn is_typed_into(&self) -> bool {
+        matches!(self.by, By::Pinentry(_) | By::Askpass(_) | By::Terminal(_))
+    }
+
     /// How a person is asked, in a line for people.
     pub fn describe(&self) -> String {
         super::showable(&match &self.by {

@@ -27,7 +27,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::token::Pin;
+use crate::token::{Pin, PinRule};
 
 pub use ask::Ask;
 pub use dialog::Dialog;
@@ -109,23 +109,37 @@ impl Prompter {
         }
     }
 
-    /// A new PIN; at the terminal it is typed twice, and asked for again when the two differ.
+    /// A new PIN, which has to keep to this rule, where one is known; at the terminal the rule is said, the PIN is typed
+    /// twice, and asked for again when it does not keep to it, or the two differ.
     ///
     /// # Errors
     /// [`PrompterError::Cancelled`], [`PrompterError::Differ`], and what is wrong with the source.
-    pub fn new_pin(&self, what: &str) -> Result<Pin, PrompterError> {
+    pub fn new_pin(&self, what: &str, rule: Option<PinRule>) -> Result<Pin, PrompterError> {
+        let kept =
+            |pin: Pin| rule.map_or(Ok(()), |rule| rule.check(&pin)).map(|()| pin).map_err(PrompterError::NotAPin);
         if self.new_pin != PinSource::Prompt {
-            return self.read(&self.new_pin);
+            return self.read(&self.new_pin).and_then(kept);
         }
+        let said = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
+        let mut last = PrompterError::Differ;
         for _ in 0..NEW_PIN_ROUNDS {
-            let first = self.typed(&format!("New PIN for {what}"), what)?;
+            let first = match self.typed(&format!("New PIN for {what}{said}"), what).and_then(kept) {
+                // Said at once, and not after it was typed twice.
+                Err(error @ PrompterError::NotAPin(_)) => {
+                    self.say(&format!("{error}."));
+                    last = error;
+                    continue;
+                }
+                typed => typed?,
+            };
             let second = self.typed("The new PIN again", what)?;
             if first.as_str() == second.as_str() {
                 return Ok(second);
             }
             self.say("The two differ.");
+            last = PrompterError::Differ;
         }
-        Err(PrompterError::Differ)
+        Err(last)
     }
 
     /// Asks for yes or no at the terminal, whatever the PIN sources are. Only `y` and `yes` are a yes.

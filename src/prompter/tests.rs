@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
+use crate::token::PinError;
 
 fn file_with(content: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -95,7 +96,7 @@ fn a_descriptor_gives_one_line_after_another() {
     let source = PinSource::Descriptor(reader.as_raw_fd().try_into().unwrap());
     let prompter = Prompter::new(source.clone(), source);
     assert_eq!(prompter.pin("x").unwrap().as_str(), "12345678");
-    assert_eq!(prompter.new_pin("x").unwrap().as_str(), "abcdefgh");
+    assert_eq!(prompter.new_pin("x", None).unwrap().as_str(), "abcdefgh");
     assert!(prompter.pin("x").unwrap_err().to_string().contains("empty"));
 }
 
@@ -124,6 +125,8 @@ fn without_a_terminal_nobody_is_asked_and_the_remedy_is_said() {
     assert!(matches!(prompter.confirm("Really?"), Err(PrompterError::NoTerminal { .. })));
     prompter.say("nobody hears this");
 }
+
+const RULE: Option<PinRule> = Some(PinRule { min: 4, max: 8 });
 
 /// A pseudo-terminal of its own (made by `script`), with a person's hands at it.
 pub(super) struct Desk {
@@ -175,7 +178,7 @@ impl Desk {
     fn ask(&mut self, new: bool, answers: &[(&str, &str)]) -> (Result<Pin, PrompterError>, String) {
         let prompter = Prompter::new(PinSource::Prompt, PinSource::Prompt).with_terminal(&self.path);
         assert!(prompter.attended());
-        let asking = std::thread::spawn(move || if new { prompter.new_pin("it") } else { prompter.pin("it") });
+        let asking = std::thread::spawn(move || if new { prompter.new_pin("it", RULE) } else { prompter.pin("it") });
         let mut shown = String::new();
         for (prompt, keys) in answers {
             shown += &self.until(prompt);
@@ -229,15 +232,15 @@ fn giving_up_is_told_apart() {
 #[test]
 fn a_new_pin_is_typed_twice() {
     let mut desk = Desk::new();
-    let (pin, _) = desk.ask(true, &[("New PIN for it: ", "12345678\n"), ("again: ", "12345678\n")]);
+    let (pin, _) = desk.ask(true, &[("New PIN for it (4 to 8 characters): ", "12345678\n"), ("again: ", "12345678\n")]);
     assert_eq!(pin.unwrap().as_str(), "12345678");
 }
 
 #[test]
 fn a_new_pin_that_differs_is_asked_for_again_and_then_given_up() {
     let mut desk = Desk::new();
-    let different = [("New PIN for it: ", "12345678\n"), ("again: ", "12345679\n")];
-    let same = [("New PIN for it: ", "abcdefgh\n"), ("again: ", "abcdefgh\n")];
+    let different = [("New PIN for it (4 to 8 characters): ", "12345678\n"), ("again: ", "12345679\n")];
+    let same = [("New PIN for it (4 to 8 characters): ", "abcdefgh\n"), ("again: ", "abcdefgh\n")];
     let (pin, shown) = desk.ask(true, &[different, same].concat());
     assert_eq!(pin.unwrap().as_str(), "abcdefgh");
     assert!(shown.contains("differ"), "{shown}");
@@ -246,9 +249,24 @@ fn a_new_pin_that_differs_is_asked_for_again_and_then_given_up() {
 }
 
 #[test]
+fn the_rule_of_a_new_pin_is_said_and_checked_at_its_first_entry() {
+    let mut desk = Desk::new();
+    let asked = "New PIN for it (4 to 8 characters): ";
+    let right = [(asked, "12345678\n"), ("again: ", "12345678\n")];
+    let (pin, shown) = desk.ask(true, &[&[(asked, "123\n"), (asked, "123456789\n")][..], &right].concat());
+    assert_eq!(pin.unwrap().as_str(), "12345678");
+    assert_eq!(shown.matches("takes PINs of 4 to 8 characters").count(), 2, "{shown}");
+    let (pin, _) = desk.ask(true, &[(asked, "1234\u{200b}\n"), (asked, "123\n"), (asked, "1\n")]);
+    assert!(matches!(pin, Err(PrompterError::NotAPin(PinError::Length(_)))));
+    let (_directory, path) = file_with(b"123\n", 0o600);
+    let prompter = Prompter::new(PinSource::Prompt, PinSource::File(path));
+    assert!(prompter.new_pin("it", RULE).unwrap_err().to_string().contains("4 to 8 characters"));
+}
+
+#[test]
 fn cancelling_the_second_entry_cancels() {
     let mut desk = Desk::new();
-    let (pin, _) = desk.ask(true, &[("New PIN for it: ", "12345678\n"), ("again: ", "\x03")]);
+    let (pin, _) = desk.ask(true, &[("New PIN for it (4 to 8 characters): ", "12345678\n"), ("again: ", "\x03")]);
     assert!(pin.unwrap_err().is_cancelled());
 }
 

@@ -130,6 +130,29 @@ impl fmt::Debug for Pin {
     }
 }
 
+/// The lengths of PINs that a token takes, in bytes of UTF-8: of plain letters and digits each is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinRule {
+    /// the shortest
+    pub min: usize,
+    /// the longest
+    pub max: usize,
+}
+
+impl PinRule {
+    /// Is this one long enough, and not too long? It costs no try.
+    pub fn check(self, pin: &Pin) -> Result<(), PinError> {
+        if (self.min..=self.max).contains(&pin.as_str().len()) { Ok(()) } else { Err(PinError::Length(self)) }
+    }
+}
+
+impl fmt::Display for PinRule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} to {} characters", self.min, self.max)
+    }
+}
+
 /// Why a text is no PIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinError {
@@ -142,6 +165,9 @@ pub enum PinError {
     /// A line break or another control character got into it.
     #[error("the PIN has a control character in it")]
     ControlCharacter,
+    /// Shorter or longer than the token takes.
+    #[error("this token takes PINs of {0} (beyond ASCII a character counts as two or more)")]
+    Length(PinRule),
     /// A character got into it that is not seen, as files and web pages bring them along.
     #[error("there is {what} (U+{code:04X}) {place}, which nobody sees or types; take it out")]
     Unseen {

@@ -29,6 +29,37 @@ fn whoever_cancels_has_used_nothing_up() {
 }
 
 #[test]
+fn after_a_wrong_pin_it_asks_again_and_each_that_is_typed_is_one_try() {
+    let mut somebody = Somebody::enrolled();
+    // What is typed each time: a line of `typed`, the last one again and again.
+    let body = "printf '%s\\n---\\n' \"$1\" >> $HERE/asked; head -n 1 $HERE/typed; \
+                [ \"$(wc -l < $HERE/typed)\" = 1 ] || sed -i 1d $HERE/typed";
+    let program = script(&somebody.machine, "askpass", body);
+    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
+    let machine = &somebody.machine;
+    let wrong = |number: u32| format!("{}-{number}", Somebody::WRONG_PIN);
+    let typed = |pins: &[&str]| {
+        machine.write("typed", pins.join("\n") + "\n");
+        let _ = fs::remove_file(machine.file("asked"));
+    };
+    typed(&[&wrong(1), &wrong(2), Somebody::PIN]);
+    signs(machine, "git");
+    assert_eq!(asked(machine).matches("---").count(), 3, "{}", asked(machine));
+    assert_eq!(asked(machine).matches("That PIN was wrong").count(), 2, "{}", asked(machine));
+    // Three times for one use, and no more.
+    typed(&[&wrong(1), &wrong(2), &wrong(3), Somebody::PIN]);
+    sign(machine, "git").fails_with(255).says("refused");
+    assert_eq!(asked(machine).matches("---").count(), 3, "{}", asked(machine));
+    typed(&[Somebody::PIN]);
+    signs(machine, "git");
+    // The same once more is no other try: a script may have given it.
+    typed(&[&wrong(1)]);
+    sign(machine, "git").fails_with(255).says("refused");
+    assert_eq!(asked(machine).matches("---").count(), 2, "{}", asked(machine));
+    assert_eq!(pin_state(machine), "count-low");
+}
+
+#[test]
 fn a_question_that_nobody_answers_counts_as_cancelled_and_its_window_goes() {
     let mut somebody = Somebody::enrolled();
     let program = script(&somebody.machine, "askpass", "sleep 654 & echo $$ $! > $HERE/processes; wait");

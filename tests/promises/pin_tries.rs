@@ -52,7 +52,7 @@ fn what_gives_no_pin_costs_no_try() {
     somebody.machine.write("open.pin", "12345678\n");
     // The right PIN, with what editors and web pages bring along.
     for (name, before, after) in
-        [("mark.pin", "\u{feff}", ""), ("space.pin", "", "\u{a0}"), ("width.pin", "\u{200b}", "\n")]
+        [("mark.pin", "\u{feff}", ""), ("space.pin", "", "\u{a0}"), ("width.pin", "\u{200b}", "\u{2060}")]
     {
         somebody.machine.write_secret(name, &format!("{before}{}{after}", Somebody::PIN));
     }
@@ -143,6 +143,27 @@ fn a_right_pin_costs_no_wrong_try_and_no_more_log_ins_than_its_act_needs() {
     let change = ["pin", "change", "--pin-source", "file:pin", "--new-pin-source", "file:other.pin"];
     somebody.tokenkeep(&change).ok();
     assert_eq!(faulty.wrong_tries(), 0);
+}
+
+#[test]
+fn an_old_pin_is_verified_before_a_new_one_is_asked_for() {
+    let (somebody, faulty) = somebody();
+    costs(&faulty, "a wrong old PIN", 1, || {
+        let mut terminal = Terminal::tokenkeep(&somebody.machine, &["pin", "change"]);
+        terminal.expect("PIN of").expect(": ").type_line(Somebody::WRONG_PIN);
+        let (code, shown) = terminal.finish();
+        assert!(code == 4 && shown.contains("is wrong") && !shown.contains("New PIN"), "{code} {shown}");
+    });
+    costs(&faulty, "a right one, given once, and no new one", 1, || {
+        let mut terminal = Terminal::tokenkeep(&somebody.machine, &["pin", "change"]);
+        terminal.expect("PIN of").expect(": ").type_line(Somebody::PIN);
+        // SoftHSM takes 4 to 255.
+        terminal.expect("New PIN for").expect("(4 to 255 characters): ").type_line("123");
+        terminal.expect("takes PINs of 4 to 255 characters").expect("New PIN for").expect(": ").interrupt();
+        let (code, shown) = terminal.finish();
+        assert!(code == 130 && shown.contains("is as it was"), "{code} {shown}");
+    });
+    somebody.signs_with("default", "pin");
 }
 
 /// An administrator's commands: each signs a statement.

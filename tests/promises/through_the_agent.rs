@@ -124,7 +124,6 @@ fn what_is_asked_and_refused_is_told_in_the_same_words() {
         ("pin status default --json", 0),
         ("pin status nowhere", 3),
         ("pin unblock default --so-pin-source file:empty.pin --new-pin-source file:pin", 4),
-        ("pin unblock default --so-pin-source file:pin --new-pin-source file:short.pin", 4),
         ("keysets --json", 0),
         ("keyset show default", 0),
         ("keyset show default --json", 0),

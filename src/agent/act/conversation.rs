@@ -11,7 +11,7 @@ use super::super::wiped::WipedBuffer;
 use super::{Asked, Bytes, Errand, Line, Reply, ReplyTo};
 use crate::carrier::{Carrier, CarrierError};
 use crate::keyset::{NoPin, Notice, Person, PinRequest, SecurityOfficer, Step};
-use crate::token::{Pin, TokenInfo};
+use crate::token::{Pin, PinRule, TokenInfo};
 
 /// How long a command may take to answer: others wait for the token meanwhile. Its errands to an authority end sooner.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -210,8 +210,8 @@ impl SecurityOfficer for RemotePerson<'_> {
         self.pin_for(Asked::SoPin { token: token.clone() })
     }
 
-    fn new_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
-        self.pin_for(Asked::NewInstead { token: token.clone() })
+    fn new_pin(&mut self, token: &TokenInfo, rule: PinRule) -> Result<Pin, NoPin> {
+        self.pin_for(Asked::NewInstead { token: token.clone(), rule })
     }
 }
 

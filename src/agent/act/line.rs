@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{ActAnswer, Bytes};
 use crate::carrier::CarrierError;
 use crate::keyset::{ErrorKind, NoPin, Notice, PinRequest, Step};
-use crate::token::TokenInfo;
+use crate::token::{PinRule, TokenInfo};
 
 /// One line from the agent. The last one is `done` or `failed`; without it the act did not come to its end.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +65,9 @@ pub enum Asked {
     New {
         /// for the token of this label
         label: String,
+        /// what it has to be, where that is known
+        #[serde(default)]
+        rule: Option<PinRule>,
     },
     /// a new token's SO PIN
     NewSoPin {
@@ -80,6 +83,8 @@ pub enum Asked {
     NewInstead {
         /// on which token
         token: TokenInfo,
+        /// what it has to be
+        rule: PinRule,
     },
     /// whether to risk the last try of the SO PIN
     LastSoTry {
@@ -100,7 +105,7 @@ impl From<PinRequest<'_>> for Asked {
                 Self::Existing { operation: operation.to_owned(), token: token.clone() }
             }
             PinRequest::Resumed { token } => Self::Resumed { token: token.clone() },
-            PinRequest::New { label } => Self::New { label: label.to_owned() },
+            PinRequest::New { label, rule } => Self::New { label: label.to_owned(), rule },
             PinRequest::NewSoPin { label } => Self::NewSoPin { label: label.to_owned() },
         }
     }

@@ -133,6 +133,10 @@ impl Questions {
                 let (of_link, person) = (self.of_link.clone(), self.person.clone());
                 spawn("way", move || tell(&of_link, &link, number, Answer::Prompter(prompter(&person)), None))
             }
+            Asked::WhetherTyped => {
+                let (of_link, person) = (self.of_link.clone(), self.person.clone());
+                spawn("way", move || tell(&of_link, &link, number, whether_typed(&person), None))
+            }
             what => {
                 let (withdrawn, open) = io::pipe().map_err(BrokerError::system("make a pipe"))?;
                 let of_link = self.of_link.clone();
@@ -191,10 +195,17 @@ fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader) -> (Answer, Optio
         },
         Asked::Program(pid) => Answer::Program(programs::describe(pid)),
         Asked::Prompter => Answer::Prompter(prompter(person)),
+        Asked::WhetherTyped => whether_typed(person),
         // Asked of a process and of no person.
         Asked::Check(_) => Answer::Unavailable("no person can answer that".to_owned()),
     };
     (answer, None)
+}
+
+/// Does a person type each answer? What gives PINs by itself would give the same again.
+fn whether_typed(person: &Prompting) -> Answer {
+    let is_typed = Dialog::choose(&person.way, &person.environment).is_ok_and(|dialog| dialog.is_typed_into());
+    if is_typed { Answer::Yes } else { Answer::No }
 }
 
 /// How the person would be asked now.

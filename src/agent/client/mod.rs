@@ -371,12 +371,12 @@ fn asked(question: &Asked, operation: &'static str, person: &mut dyn Person) -> 
     let pin = match question {
         Asked::Existing { token, .. } => person.pin(PinRequest::Existing { operation, token }),
         Asked::Resumed { token } => person.pin(PinRequest::Resumed { token }),
-        Asked::New { label } => person.pin(PinRequest::New { label }),
+        Asked::New { label, rule } => person.pin(PinRequest::New { label, rule: *rule }),
         Asked::NewSoPin { label } => person.pin(PinRequest::NewSoPin { label }),
         Asked::LastTry { token } => return yes(person.risks_last_try(token)),
         Asked::LastSoTry { token } => return yes(officer(person).and_then(|officer| officer.risks_last_try(token))),
         Asked::SoPin { token } => officer(person).and_then(|officer| officer.so_pin(token)),
-        Asked::NewInstead { token } => officer(person).and_then(|officer| officer.new_pin(token)),
+        Asked::NewInstead { token, rule } => officer(person).and_then(|officer| officer.new_pin(token, *rule)),
     };
     match pin {
         Ok(pin) if pin.is_attended() => Reply::Pin(pin.as_str().as_bytes().into()),

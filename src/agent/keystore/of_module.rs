@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::keyset::{FoundKeyset, NoPin, Notice, Person, PinRequest, SecurityOfficer, Step};
-use crate::token::{Pin, TokenInfo};
+use crate::token::{Pin, PinRule, TokenInfo};
 
 /// Whoever is asked for PINs while an annex does an act. An annex whose module has taken it over may ask for any token's.
 pub(super) struct OfModule<'a> {
@@ -76,8 +76,8 @@ impl SecurityOfficer for OfModule<'_> {
         self.officer(token)?.so_pin(token)
     }
 
-    fn new_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
-        self.officer(token)?.new_pin(token)
+    fn new_pin(&mut self, token: &TokenInfo, rule: PinRule) -> Result<Pin, NoPin> {
+        self.officer(token)?.new_pin(token, rule)
     }
 }
 
@@ -113,11 +113,11 @@ mod tests {
         }
 
         fn so_pin(&mut self, _: &TokenInfo) -> Result<Pin, NoPin> {
-            Person::pin(self, PinRequest::New { label: "x" })
+            Person::pin(self, PinRequest::New { label: "x", rule: None })
         }
 
-        fn new_pin(&mut self, _: &TokenInfo) -> Result<Pin, NoPin> {
-            Person::pin(self, PinRequest::New { label: "x" })
+        fn new_pin(&mut self, _: &TokenInfo, _: PinRule) -> Result<Pin, NoPin> {
+            Person::pin(self, PinRequest::New { label: "x", rule: None })
         }
     }
 
@@ -145,7 +145,7 @@ mod tests {
         given.extend([
             officer.risks_last_try(token).is_ok(),
             officer.so_pin(token).is_ok(),
-            officer.new_pin(token).is_ok(),
+            officer.new_pin(token, PinRule { min: 4, max: 8 }).is_ok(),
         ]);
         given
     }

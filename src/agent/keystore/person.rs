@@ -1,5 +1,8 @@
 //! The person behind a use, as the acts of keysets know one: by the way that the agent has to them.
 
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
 use crate::keyset::{FoundKeyset, NoPin, Notice, Person, PinRequest, SecurityOfficer};
 use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
 
@@ -14,12 +17,49 @@ pub struct AskedPerson<'a> {
     // One that was given along (ssh-add -s asks for it itself), for the first question.
     given: Option<Pin>,
     last_try: bool,
+    /// what was typed for this use at the prompter
+    typed: TypedPins,
+}
+
+/// PINs that were typed for one use: how many, and the last one as a hash under a key of its own, which goes with the use.
+#[derive(Default)]
+struct TypedPins {
+    count: usize,
+    last: Option<[Zeroizing<[u8; 32]>; 2]>,
+    was_wrong: bool,
+}
+
+/// So often a person is asked for the PIN of one use.
+const MOST_PINS: usize = 3;
+
+impl TypedPins {
+    /// Takes one that was typed; not the same once more: that one was wrong, and a program may have given it.
+    fn take(&mut self, pin: Pin) -> Result<Pin, NoPin> {
+        if let Some([key, hash]) = &self.last
+            && *hash == hash_of(key, &pin)
+        {
+            return Err(NoPin::Unavailable("the same wrong PIN was given again; it was not tried again".to_owned()));
+        }
+        let mut key = Zeroizing::new([0; 32]);
+        // Without randomness the same one is not recognized, and that it is asked once more is not worth a try.
+        let random = getrandom::fill(key.as_mut_slice()).is_ok();
+        self.count = if random { self.count + 1 } else { MOST_PINS };
+        self.last = random.then(|| {
+            let hash = hash_of(&key, &pin);
+            [key, hash]
+        });
+        Ok(pin)
+    }
+}
+
+fn hash_of(key: &[u8; 32], pin: &Pin) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(Sha256::new().chain_update(key).chain_update(pin.as_str()).finalize().into())
 }
 
 impl<'a> AskedPerson<'a> {
     /// For this use.
     pub fn new(asks: &'a dyn Asks, usage: &'a Usage) -> Self {
-        Self { asks, usage, keyset: None, given: None, last_try: false }
+        Self { asks, usage, keyset: None, given: None, last_try: false, typed: TypedPins::default() }
     }
 
     /// With a PIN that was typed elsewhere for this very use.
@@ -33,6 +73,7 @@ impl<'a> AskedPerson<'a> {
             keyset: self.keyset.as_ref().map(|(name, level)| (name, *level)),
             token,
             last_try: self.last_try,
+            was_wrong: self.typed.was_wrong,
         }
     }
 }
@@ -40,14 +81,22 @@ impl<'a> AskedPerson<'a> {
 impl Person for AskedPerson<'_> {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
         match request {
-            PinRequest::Existing { token, .. } | PinRequest::Resumed { token } => match self.given.take() {
-                Some(pin) => Ok(pin),
-                None => self.asks.pin(&self.question(token)),
-            },
+            PinRequest::Existing { token, .. } | PinRequest::Resumed { token } => {
+                if let Some(pin) = self.given.take() {
+                    return Ok(pin);
+                }
+                let pin = self.asks.pin(&self.question(token))?;
+                self.typed.take(pin)
+            }
             PinRequest::New { .. } | PinRequest::NewSoPin { .. } => Err(NoPin::Unavailable(
                 "a new PIN is asked for by the command that sets it: type `tokenkeep` for this".to_owned(),
             )),
         }
+    }
+
+    fn is_asked_again(&mut self) -> bool {
+        self.typed.was_wrong = (1..MOST_PINS).contains(&self.typed.count) && self.asks.can_ask_again();
+        self.typed.was_wrong
     }
 
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
@@ -74,6 +123,8 @@ impl Person for AskedPerson<'_> {
 pub(super) struct Confirmed<'a> {
     command: &'a mut dyn Person,
     by_prompter: AskedPerson<'a>,
+    /// Was it the prompter that gave the last PIN?
+    is_by_prompter: bool,
     /// An act that began before the keystore was locked goes no further than to its next question.
     locked: &'a PassPhraseLock,
     /// The token that the act was about.
@@ -82,7 +133,7 @@ pub(super) struct Confirmed<'a> {
 
 impl<'a> Confirmed<'a> {
     pub fn new(command: &'a mut dyn Person, asks: &'a dyn Asks, usage: &'a Usage, locked: &'a PassPhraseLock) -> Self {
-        Self { command, by_prompter: AskedPerson::new(asks, usage), locked, token: None }
+        Self { command, by_prompter: AskedPerson::new(asks, usage), is_by_prompter: false, locked, token: None }
     }
 
     fn unless_locked<T>(&self, given: T) -> Result<T, NoPin> {
@@ -124,8 +175,13 @@ fn with_remedy(no_yes: NoPin) -> NoPin {
 impl Person for Confirmed<'_> {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
         let said = self.command.pin(request);
+        self.is_by_prompter = matches!(said, Err(NoPin::NobodyHere(_)));
         let pin = self.or_by_prompter(said, |person| person.pin(request))?;
         self.unless_locked(pin)
+    }
+
+    fn is_asked_again(&mut self) -> bool {
+        if self.is_by_prompter { self.by_prompter.is_asked_again() } else { self.command.is_asked_again() }
     }
 
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {

@@ -34,7 +34,7 @@ fn with_question_of<T>(client: ClientConnection, ask: impl FnOnce(&Question<'_>)
         write_protected: false,
         not_text: Vec::new(),
     };
-    ask(&Question { usage: &usage, keyset: None, token: &token, last_try: false })
+    ask(&Question { usage: &usage, keyset: None, token: &token, last_try: false, was_wrong: false })
 }
 
 fn next(broker: &mut UnixStream) -> (u64, Asked) {

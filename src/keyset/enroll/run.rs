@@ -55,7 +55,7 @@ impl Act<'_> {
 
     fn enroll_on_new_token(&mut self, module: Module) -> Result<Enrolled, Stop> {
         let label = self.options.keyset.as_str();
-        let pin = self.ask(PinRequest::New { label })?;
+        let pin = self.ask(PinRequest::New { label, rule: module.rule_for_new_pins() })?;
         let so_pin = self.ask_so_pin(label)?;
         let checked = self.check_letter()?;
         self.person.progress(Step::CreatingToken);

@@ -89,6 +89,18 @@ impl Token {
         Ok(())
     }
 
+    /// Verifies the PIN, and leaves the token as it was: one try, as of any log-in, and a log-in that stands is carried on.
+    pub fn verify_pin(&self, pin: &Pin) -> Result<(), TokenError> {
+        self.log_in_for(Purpose::OneAct, pin)?;
+        self.lock_again();
+        Ok(())
+    }
+
+    /// Verifies the SO PIN; one try of it. Logs the user out.
+    pub(super) fn verify_as_so(&self, so_pin: &Pin) -> Result<(), TokenError> {
+        self.as_security_officer("set a new PIN", so_pin, |_| Ok(()))
+    }
+
     /// Changes the user PIN; one try of the old one.
     pub fn change_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
         let operation = "change the PIN";

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use cryptoki::slot::TokenInfo as CkTokenInfo;
 
-use crate::token::{Module, Pin, PinState, Token, TokenError, TokenInfo};
+use super::module::pin_bytes;
+use crate::token::{Module, Pin, PinRule, PinState, Token, TokenError, TokenInfo};
 
 /// What a token says about itself besides [`TokenInfo`], for who looks whether all is well. No log-in is needed for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,14 @@ impl Module {
         Ok(TokenFlags::of(&self.slot_of("look at the token", token)?.1))
     }
 
+    /// What a PIN has to be for a token that is made here, as the free slot says it; none where it does not say.
+    pub fn rule_for_new_pins(&self) -> Option<PinRule> {
+        let slots = self.slots().ok()?;
+        let (_, info) = slots.iter().find(|(_, info)| !info.token_initialized())?;
+        let allowed = pin_bytes(info);
+        Some(PinRule { min: *allowed.start(), max: *allowed.end() })
+    }
+
     /// How many slots there are, and what is in them.
     pub fn count_slots(&self) -> Result<SlotCount, TokenError> {
         let with_token = self.slots()?;
@@ -53,17 +62,36 @@ impl Module {
 }
 
 impl Token {
+    /// What a new PIN has to be.
+    pub fn pin_rule(&self) -> PinRule {
+        let allowed = self.pin_bytes();
+        PinRule { min: *allowed.start(), max: *allowed.end() }
+    }
+
     /// Sets a new user PIN, whatever became of the old one, by the SO PIN: one try of that, and none when it is locked. Ends
     /// every log-in on this token.
     ///
     /// # Errors
     /// [`TokenError::SoPinIncorrect`], [`TokenError::SoPinLocked`]; [`TokenError::PinLength`] before any try.
     pub fn unblock_pin(&self, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
+        self.as_so(|| self.init_pin_as_so(so_pin, pin))
+    }
+
+    /// Verifies the SO PIN: one try, and none when it is locked. Ends every log-in on this token.
+    ///
+    /// # Errors
+    /// As [`Token::unblock_pin`].
+    pub fn verify_so_pin(&self, so_pin: &Pin) -> Result<(), TokenError> {
+        self.as_so(|| self.verify_as_so(so_pin))
+    }
+
+    /// Names the SO PIN where it is that which is wrong or locked.
+    fn as_so(&self, act: impl FnOnce() -> Result<(), TokenError>) -> Result<(), TokenError> {
         let flags = || self.module().flags(self.info()).map(|flags| flags.so_pin_state);
         if flags()? == PinState::Locked {
             return Err(TokenError::SoPinLocked { operation: "set a new PIN", token: self.info().name() });
         }
-        match self.init_pin_as_so(so_pin, pin) {
+        match act() {
             Err(TokenError::PinIncorrect { operation, token, .. }) => {
                 let so_pin_state = flags().unwrap_or(PinState::CountLow);
                 Err(TokenError::SoPinIncorrect { operation, token, so_pin_state })
@@ -124,6 +152,17 @@ mod tests {
             assert_eq!(state(), PinState::Ok);
             assert!(token.log_in(&pin(PIN)).is_err(), "the old PIN is still good");
             token.log_in(&pin(NEW_PIN)).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_so_pin_is_verified_without_setting_a_new_pin() {
+        for module in modules() {
+            let token = open_token(&module);
+            let error = token.verify_so_pin(&pin("no so pin at all")).unwrap_err();
+            assert!(matches!(error, TokenError::SoPinIncorrect { .. }), "{error}");
+            token.verify_so_pin(&pin(SO_PIN)).unwrap();
+            token.log_in(&pin(PIN)).unwrap();
         }
     }
 

@@ -16,7 +16,7 @@ const SHORT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_mins(1);
 
 fn asks(conversation: &Conversation) -> Result<Pin, NoPin> {
-    RemotePerson(conversation).pin(PinRequest::New { label: "mine" })
+    RemotePerson(conversation).pin(PinRequest::New { label: "mine", rule: None })
 }
 
 #[test]
