@@ -52,7 +52,7 @@ impl Authority {
         let span = tracing::info_span!("statement", digest = %hex::encode(digest));
         let _inside = span.enter();
         // One statement at a time: administrators are few, and two letters for one user have an order.
-        let _turn = self.administration.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = Some(self.administration.lock().unwrap_or_else(PoisonError::into_inner));
         let mut known_log = None;
         let signed = signed.map_err(|error| refuse(error.to_string()));
         let heard = signed.and_then(|signed| self.hear(&signed, way, now));
@@ -63,6 +63,10 @@ impl Authority {
                 return Err(refuse(LOG_CONTRADICTED));
             }
             let taken = self.take(statement, verified, administrator, now)?;
+            if taken.statement.statement().operation.only_reads() {
+                // Others need not wait while users are read and their seals are checked.
+                turn = None;
+            }
             self.carry_out_statement(&taken, now)
         });
         let answer = answer.unwrap_or_else(|stop| match stop {
@@ -75,6 +79,7 @@ impl Authority {
                 Answer::Refused("the authority cannot do this now; see its log".into())
             }
         });
+        drop(turn);
         self.respond(digest, answer, known_log, now).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot respond");
             Vec::new()
@@ -113,6 +118,10 @@ impl Authority {
         now: Timestamp,
     ) -> Result<TakenStatement, Stop> {
         let content = verified.statement();
+        // Before its row is asked: somebody may have taken that away.
+        if self.ended.is_statement_taken(&verified.digest()) {
+            return Err(refuse("this statement was here before; make a new one"));
+        }
         // Before it is used: a letter that its administrator could not open must not void the user's earlier one.
         let letter_reader = self.letter_reader(content, &administrator, now)?;
         let detail = json!({
@@ -148,7 +157,7 @@ impl Authority {
     /// The administrator whose current signing certificate this is. One answer for all who are none.
     fn administrator_of(&self, claimed: &Certificate, now: Timestamp) -> Result<(UserRecord, Certificate), Stop> {
         let nobody = || refuse("its signer is no administrator of this authority, or their certificate is not current");
-        let record = self.store.certificate(&claimed.serial().to_string())?.ok_or_else(nobody)?;
+        let record = self.certificate(&claimed.serial().to_string())?.ok_or_else(nobody)?;
         let is_theirs = record.certificate.as_deref() == Some(claimed.as_der())
             && record.intent.kind == CertificateKind::Signing
             && record.state == CertificateState::Current;
@@ -160,8 +169,7 @@ impl Authority {
         if !claimed.emails().iter().any(|email| comparable(email) == user.email_key) {
             return Err(nobody());
         }
-        let grant = self.store.grant(&user.id, Role::Administrator)?.ok_or_else(nobody)?;
-        self.sealer.check_grant(grant, &user)?;
+        self.role_of(&user, Role::Administrator)?.ok_or_else(nobody)?;
         Ok((user, claimed.clone()))
     }
 
@@ -195,7 +203,10 @@ impl Authority {
                     valid_for: self.validity(*valid_for_seconds)?,
                 };
                 if *lost {
-                    let detail = json!({ "user": user.id, "reason": "keyCompromise" });
+                    let mut current = self.certificates_of(&user.id)?;
+                    current.retain(|record| record.state == CertificateState::Current);
+                    let serials: Vec<&str> = current.iter().map(|record| record.intent.serial.as_str()).collect();
+                    let detail = json!({ "user": user.id, "reason": "keyCompromise", "serials": serials });
                     let entry = audit::entry(now, "certificates.revoked", &detail);
                     self.store.revoke_current(&user.id, "keyCompromise", entry)?;
                     at("authority.statement.after_revocation");
@@ -203,7 +214,8 @@ impl Authority {
                 self.issue_letter(&IssueTo { record: user, is_new: false }, &wanted, taken, now)
             }
             Operation::Letter { letter } => self.fetch_letter(letter, taken, now),
-            Operation::List => self.list(now),
+            Operation::List => self.list(None, None, now),
+            Operation::ListPage { after, limit } => self.list(after.as_deref(), *limit, now),
             Operation::Show { email } => self.show(&self.known_user(email)?, now),
         }
     }

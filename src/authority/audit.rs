@@ -1,17 +1,46 @@
 //! The log: what is written into it, and checkpoints that anyone who has the audit key's public half can verify.
 
+use std::error::Error;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::AuthorityError;
+use super::ended::Ended;
+use super::seal::Sealer;
 use super::token_keys::TokenKeys;
 use crate::pki::Fingerprint;
 use crate::statement::{Checkpoint, LogPosition};
-use crate::store::{AuditEntry, AuditHead};
+use crate::store::{AuditEntry, AuditHead, AuditRow, LogKeeper};
 
 /// One entry.
 pub(super) fn entry(at: Timestamp, event: &'static str, detail: &Value) -> AuditEntry {
     AuditEntry { at, event, detail: detail.to_string() }
+}
+
+/// Seals what is written into the log with the token's key, and lets the set of what has ended follow it.
+pub(super) struct Keeper {
+    keys: TokenKeys,
+    ended: Arc<Ended>,
+}
+
+impl Keeper {
+    pub(super) fn new(keys: &TokenKeys, ended: &Arc<Ended>) -> Box<Self> {
+        Box::new(Self { keys: keys.clone(), ended: Arc::clone(ended) })
+    }
+}
+
+impl LogKeeper for Keeper {
+    fn seal(&self, row: &AuditRow) -> Result<[u8; 32], Box<dyn Error + Send + Sync>> {
+        Ok(Sealer::seal_log_entry(&self.keys, row)?)
+    }
+
+    fn committed(&self, row: &AuditRow) {
+        if let Err(error) = self.ended.apply(row) {
+            tracing::error!(number = row.number, %error, "a fault of the program: please report it");
+        }
+    }
 }
 
 /// Signs how far the log has got.

@@ -78,7 +78,7 @@ impl Authority {
         for reference in references {
             let Ok(reference) = Reference::parse(reference) else { continue };
             let Some(record) = self.store.temporary_key(reference.as_str())? else { continue };
-            match self.sealer.check_temporary_key(record) {
+            match self.letter_as_logged(record) {
                 Ok(record) => return Ok(Some(record)),
                 Err(error) => tracing::error!(%error, "a letter was changed in the database"),
             }
@@ -155,7 +155,7 @@ impl Authority {
         let record = self.store.temporary_key(reference)?;
         let record =
             record.ok_or_else(|| AuthorityError::Tampered(format!("the letter {reference}, which is gone")))?;
-        self.sealer.check_temporary_key(record)
+        self.letter_as_logged(record)
     }
 
     fn unprotected(

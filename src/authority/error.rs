@@ -70,6 +70,17 @@ pub enum AuthorityError {
     /// A record of the database does not carry the token's MAC: somebody changed it.
     #[error("cannot trust the record of {0} in the database: its MAC does not fit; restore the database from a backup")]
     Tampered(String),
+    /// The log does not hold.
+    #[error(
+        "cannot trust the audit log: its entry {number} {reason}; restore the database from a backup, and let an administrator \
+         run a command with it, which compares the log with the checkpoint that their keyset keeps"
+    )]
+    Log {
+        /// The first entry that does not hold.
+        number: u64,
+        /// What is wrong with it; completes "its entry …".
+        reason: String,
+    },
     /// DER.
     #[error("cannot encode a message: {0}; this is a fault of the program: please report it")]
     Der(#[from] der::Error),
@@ -108,6 +119,7 @@ mod tests {
             AuthorityError::Random("none".into()),
             AuthorityError::Encode { what: "a letter", reason: "too long".into() },
             AuthorityError::Tampered("the user u1".into()),
+            AuthorityError::Log { number: 7, reason: "has no MAC".into() },
         ] {
             let text = error.to_string();
             let (what, next) = text.split_once("; ").unwrap_or((&text, ""));

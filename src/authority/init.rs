@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hkdf::Hkdf;
 use jiff::Timestamp;
@@ -123,6 +124,7 @@ impl<'a> InitPrepared<'a> {
         token.put_data(AUTHORITY_MARK, "authority", self.configuration.name.as_bytes(), false)?;
         at("authority.init.after_mark");
         let keys = TokenKeys::make(&token, self.configuration.ca.key)?;
+        store.keep_log(audit::Keeper::new(&keys, &Arc::default()))?;
         if so_pin.is_none() {
             forget_so_pin(&token, &passing_so_pin)?;
             at("authority.init.after_so_pin");

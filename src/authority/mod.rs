@@ -14,14 +14,18 @@ pub mod archive;
 mod audit;
 pub mod authenticate;
 pub mod certify;
+mod check;
 mod configuration;
 pub mod decide;
 mod delays;
+mod ended;
 mod enroll;
 mod error;
 mod init;
 mod last_try;
+mod log_check;
 mod policy;
+mod records;
 mod recover;
 mod rejection;
 pub mod reply;
@@ -35,12 +39,13 @@ mod turns;
 pub mod verify;
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use x509_cert::name::Name;
 
+pub use self::check::{CheckFinding, CheckReport};
 pub use self::configuration::{
     CaConfiguration, Configuration, ConfigurationError, EnrollmentConfiguration, Environment, ListenConfiguration,
     TokenConfiguration,
@@ -57,8 +62,11 @@ use crate::token::{Module, Pin, TokenInfo, TokenKey};
 
 use self::administer::{UsedStatements, comparable};
 use self::delays::Delays;
+use self::ended::Ended;
+use self::log_check::LogCheck;
 use self::policy::Policy;
 use self::seal::Sealer;
+use self::service_certificates::Services;
 use self::token_keys::TokenKeys;
 use self::turns::Turns;
 
@@ -111,6 +119,9 @@ pub struct Authority {
     keys: TokenKeys,
     store: Store,
     sealer: Sealer,
+    ended: Arc<Ended>,
+    /// The last entry of the log whose MAC and evidence were not checked at the start.
+    unchecked: u64,
     policy: Policy,
     ca: Certificate,
     response: Certificate,
@@ -143,7 +154,7 @@ pub struct TlsIdentity {
 
 impl Authority {
     /// Opens the authority's token (as its only owner) and database, checks that they are each other's and that every
-    /// key is there, renews the authority's service certificates if need be, and sweeps.
+    /// key is there, walks the log, renews the authority's service certificates if need be, and sweeps.
     pub fn open(configuration: Configuration, pin: &Pin, now: Timestamp) -> Result<Self, AuthorityError> {
         let policy = Policy::read(&configuration.enrollment)?;
         let store = Store::open(&configuration.database())?;
@@ -154,10 +165,18 @@ impl Authority {
         let keys = TokenKeys::find(&token)?;
         let ca = service_certificates::ca(&store)?;
         check_identity(&identity, &ca, &keys)?;
-        let response = service_certificates::response(&store, &keys, &ca, &policy, &configuration, now)?;
-        let tls = service_certificates::tls(&store, &keys, &ca, &policy, &configuration, now)?;
+        let sealer = Sealer::new(&keys, identity.authority);
+        let ended = Arc::new(Ended::default());
+        store.keep_log(audit::Keeper::new(&keys, &ended))?;
+        let log = LogCheck { store: &store, keys: &keys, sealer: &sealer, ca: &ca };
+        let unchecked = log.at_start(&ended, now)?;
+        let services = Services { store: &store, keys: &keys, ended: &ended, ca: &ca, configuration: &configuration };
+        let response = services.response(&policy, now)?;
+        let tls = services.tls(&policy, now)?;
         let authority = Self {
-            sealer: Sealer::new(&keys, identity.authority),
+            sealer,
+            ended,
+            unchecked,
             public_urls: Mutex::new(configured_urls(&configuration)),
             configuration,
             identity,
@@ -191,18 +210,29 @@ impl Authority {
     /// The current encryption certificates (DER) of exactly this e-mail address.
     pub fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
         let Some(user) = self.store.user_by_email(&comparable(email))? else { return Ok(Vec::new()) };
-        let mut certificates = self.store.certificates_of_user(&user.id)?;
-        certificates.retain(|certificate| {
-            certificate.intent.kind == CertificateKind::Encryption
-                && certificate.state == CertificateState::Current
-                && now < certificate.intent.not_after
+        let Ok(user) = self.sealer.check_user(user) else {
+            tracing::error!("a user was changed in the database");
+            return Ok(Vec::new());
+        };
+        let mut records = self.certificates_of(&user.id)?;
+        records.retain(|record| {
+            record.intent.kind == CertificateKind::Encryption && record.state == CertificateState::Current
         });
         // The rows say whose a certificate is; what the CA signed has the last word.
-        let is_theirs = |der: &Vec<u8>| {
-            let emails = Certificate::from_der(der).map(|certificate| certificate.emails()).unwrap_or_default();
-            emails.iter().any(|own| comparable(own) == comparable(email))
-        };
-        Ok(certificates.into_iter().filter_map(|certificate| certificate.certificate).filter(is_theirs).collect())
+        let genuine = records.iter().filter_map(|record| self.genuine(record, &user));
+        Ok(genuine.filter(|certificate| certificate.is_valid_at(now)).map(|found| found.as_der().to_vec()).collect())
+    }
+
+    /// Checks what the start has left of the log: MACs and evidence of the older entries. May take minutes.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Log`]: nothing that the authority says from now on can be trusted.
+    pub fn check_older_log(&self) -> Result<(), AuthorityError> {
+        self.log_check().check_older(self.unchecked)
+    }
+
+    fn log_check(&self) -> LogCheck<'_> {
+        LogCheck { store: &self.store, keys: &self.keys, sealer: &self.sealer, ca: &self.ca }
     }
 
     /// The number of this run, which every statement that is sent at once must name.

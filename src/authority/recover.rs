@@ -22,9 +22,8 @@ impl Authority {
             Operation::Recover { email, lost, .. } if comparable(email) == user.email_key && *lost == letter.lost => {}
             _ => return Err(not_approved(letter, "its statement says something else").into()),
         }
-        let grant = self.store.grant(&administrator.id, Role::Administrator)?;
-        let grant = grant.ok_or_else(|| not_approved(letter, "its signer is no administrator any more"))?;
-        self.sealer.check_grant(grant, &administrator)?;
+        let role = self.role_of(&administrator, Role::Administrator)?;
+        role.ok_or_else(|| not_approved(letter, "its signer is no administrator any more"))?;
         Ok(())
     }
 
@@ -46,7 +45,7 @@ impl Authority {
         if !certificate.emails().iter().any(|email| comparable(email) == administrator.email_key) {
             return Err(no("its statement was signed by somebody else").into());
         }
-        let signers = self.store.certificate(&certificate.serial().to_string())?;
+        let signers = self.certificate(&certificate.serial().to_string())?;
         let signers = signers.ok_or_else(|| no("its signer's certificate is gone"))?;
         if signers.state == CertificateState::Revoked {
             return Err(refuse(
@@ -66,7 +65,7 @@ impl Authority {
     /// The certificates of these keys. Those that their user never confirmed are not among them: nobody encrypted to
     /// them, and a key that did not fit its certificate would spoil every later recovery.
     pub(super) fn history_certificates(&self, user: &UserRecord) -> Result<Vec<CertificateRecord>, AuthorityError> {
-        let mut certificates = self.store.certificates_of_user(&user.id)?;
+        let mut certificates = self.certificates_of(&user.id)?;
         certificates.retain(|certificate| {
             certificate.intent.kind == CertificateKind::Encryption && certificate.confirmed_at.is_some()
         });

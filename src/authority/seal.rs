@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 
 use super::AuthorityError;
 use super::token_keys::TokenKeys;
-use crate::store::{ArchiveRecord, GrantRecord, TemporaryKeyRecord, UserRecord};
+use crate::store::{ArchiveRecord, AuditRow, GrantRecord, TemporaryKeyRecord, UserRecord};
 
 /// Makes and checks seals for one authority.
 #[derive(Debug, Clone)]
@@ -75,6 +75,26 @@ impl Sealer {
         )
     }
 
+    /// The MAC of an entry of the log, over its whole row. It does not name the authority: the first entries are older than
+    /// the CA certificate, and the record-MAC key is one authority's alone.
+    pub(super) fn seal_log_entry(keys: &TokenKeys, row: &AuditRow) -> Result<[u8; 32], AuthorityError> {
+        let fields = Fields(Vec::new()).text("tokenkeep record 1")?.text("log entry")?;
+        let fields = fields
+            .number(row.number)?
+            .time(row.at)?
+            .text(&row.event)?
+            .text(&row.detail)?
+            .bytes(&row.previous_hash)?
+            .bytes(&row.hash)?;
+        mac(keys, &fields)
+    }
+
+    /// Whether the entry's MAC is there and fits.
+    pub(super) fn is_log_entry_sealed(&self, row: &AuditRow) -> Result<bool, AuthorityError> {
+        let Some(found) = row.mac else { return Ok(false) };
+        Ok(Self::seal_log_entry(&self.keys, row)?.ct_eq(&found).into())
+    }
+
     /// The user's record, if its seal fits.
     pub(super) fn check_user(&self, user: UserRecord) -> Result<UserRecord, AuthorityError> {
         check(&self.seal_user(&user)?, &user.mac, || format!("the user {}", user.email))?;
@@ -106,9 +126,13 @@ impl Sealer {
     }
 
     fn mac(&self, fields: &Fields) -> Result<[u8; 32], AuthorityError> {
-        let der = fields.0.to_der().map_err(encode)?;
-        Ok(self.keys.token.mac(&self.keys.record_mac, &der)?)
+        mac(&self.keys, fields)
     }
+}
+
+fn mac(keys: &TokenKeys, fields: &Fields) -> Result<[u8; 32], AuthorityError> {
+    let der = fields.0.to_der().map_err(encode)?;
+    Ok(keys.token.mac(&keys.record_mac, &der)?)
 }
 
 impl Fields {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use super::ended::Ended;
 use super::policy::Policy;
 use super::token_keys::TokenKeys;
 use super::{AuthorityError, Configuration, at, audit, certify};
@@ -77,39 +78,69 @@ pub(super) fn ca(store: &Store) -> Result<Certificate, AuthorityError> {
     Ok(Certificate::from_der(&der)?)
 }
 
-/// The current certificate of the CMP response key.
-pub(super) fn response(
-    store: &Store,
-    keys: &TokenKeys,
-    ca: &Certificate,
-    policy: &Policy,
-    configuration: &Configuration,
-    now: Timestamp,
-) -> Result<Certificate, AuthorityError> {
-    let name = format!("{} CMP responses", configuration.name);
-    let own = Own {
-        kind: CertificateKind::Response,
-        profile: &policy.response,
-        name: &name,
-        hosts: &[],
-        key: &keys.response,
-    };
-    current(store, keys, ca, &own, now)
+/// Where the certificates of the authority's services are, and with what new ones are made.
+pub(super) struct Services<'a> {
+    pub(super) store: &'a Store,
+    pub(super) keys: &'a TokenKeys,
+    pub(super) ended: &'a Ended,
+    pub(super) ca: &'a Certificate,
+    pub(super) configuration: &'a Configuration,
 }
 
-/// The current certificate of the TLS server key.
-pub(super) fn tls(
-    store: &Store,
-    keys: &TokenKeys,
-    ca: &Certificate,
-    policy: &Policy,
-    configuration: &Configuration,
-    now: Timestamp,
-) -> Result<Certificate, AuthorityError> {
-    let hosts = hosts(configuration)?;
-    let name = hosts.first().map_or_else(|| configuration.name.clone(), ToString::to_string);
-    let own = Own { kind: CertificateKind::Tls, profile: &policy.tls, name: &name, hosts: &hosts, key: &keys.tls };
-    current(store, keys, ca, &own, now)
+impl Services<'_> {
+    /// The current certificate of the CMP response key.
+    pub(super) fn response(&self, policy: &Policy, now: Timestamp) -> Result<Certificate, AuthorityError> {
+        let name = format!("{} CMP responses", self.configuration.name);
+        let own = Own {
+            kind: CertificateKind::Response,
+            profile: &policy.response,
+            name: &name,
+            hosts: &[],
+            key: &self.keys.response,
+        };
+        self.current(&own, now)
+    }
+
+    /// The current certificate of the TLS server key.
+    pub(super) fn tls(&self, policy: &Policy, now: Timestamp) -> Result<Certificate, AuthorityError> {
+        let hosts = hosts(self.configuration)?;
+        let name = hosts.first().map_or_else(|| self.configuration.name.clone(), ToString::to_string);
+        let key = &self.keys.tls;
+        let own = Own { kind: CertificateKind::Tls, profile: &policy.tls, name: &name, hosts: &hosts, key };
+        self.current(&own, now)
+    }
+
+    /// The stored one, unless it ends soon, has ended, is for another key or names other hosts: then a new one.
+    fn current(&self, own: &Own<'_>, now: Timestamp) -> Result<Certificate, AuthorityError> {
+        if let Some(certificate) = self.stored(own.kind)? {
+            let lasts = now.checked_add(RENEWED_BEFORE).is_ok_and(|then| then < certificate.not_after())
+                || certificate.not_after() >= self.ca.not_after();
+            let is_for_key = certificate.public_key_der()? == own.key.public_key_der();
+            if lasts && is_for_key && certificate.is_valid_at(now) && names_of(&certificate) == wanted_names(own.hosts)
+            {
+                return Ok(certificate);
+            }
+        }
+        let (serial, certificate) = issue(self.store, self.keys, Some(self.ca), own, now)?;
+        let detail = json!({ "serial": serial, "kind": own.kind.as_str() });
+        self.store.replace_own(&serial, audit::entry(now, "certificate.replaced", &detail))?;
+        tracing::info!(kind = %own.kind, serial, "renewed the authority's own certificate");
+        Ok(certificate)
+    }
+
+    /// The stored one of this kind, if the CA signed it and the log says that it is the current one.
+    fn stored(&self, kind: CertificateKind) -> Result<Option<Certificate>, AuthorityError> {
+        let Some(record) = self.store.own_certificate(kind)? else { return Ok(None) };
+        let certificate = record.certificate.as_deref().and_then(|der| Certificate::from_der(der).ok());
+        let genuine = certificate.filter(|certificate| {
+            certificate.verify_signature(self.ca).is_ok()
+                && self.ended.is_own_current(kind, &certificate.serial().to_string())
+        });
+        if genuine.is_none() {
+            tracing::error!(%kind, serial = record.intent.serial, "a certificate was changed in the database");
+        }
+        Ok(genuine)
+    }
 }
 
 /// By which names clients reach the TLS door: the public URL's host, the address it listens on, and localhost.
@@ -138,30 +169,6 @@ fn host_of(url: &str) -> &str {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,
     }
-}
-
-/// The stored one, unless it ends soon, is for another key or names other hosts: then a new one.
-fn current(
-    store: &Store,
-    keys: &TokenKeys,
-    ca: &Certificate,
-    own: &Own<'_>,
-    now: Timestamp,
-) -> Result<Certificate, AuthorityError> {
-    if let Some(der) = store.own_certificate(own.kind)?.and_then(|record| record.certificate) {
-        let certificate = Certificate::from_der(&der)?;
-        let lasts = now.checked_add(RENEWED_BEFORE).is_ok_and(|then| then < certificate.not_after())
-            || certificate.not_after() >= ca.not_after();
-        let is_for_key = certificate.public_key_der()? == own.key.public_key_der();
-        if lasts && is_for_key && certificate.is_valid_at(now) && names_of(&certificate) == wanted_names(own.hosts) {
-            return Ok(certificate);
-        }
-    }
-    let (serial, certificate) = issue(store, keys, Some(ca), own, now)?;
-    let detail = json!({ "serial": serial, "kind": own.kind.as_str() });
-    store.replace_own(&serial, audit::entry(now, "certificate.replaced", &detail))?;
-    tracing::info!(kind = %own.kind, serial, "renewed the authority's own certificate");
-    Ok(certificate)
 }
 
 fn wanted_names(hosts: &[Host]) -> BTreeSet<Host> {

@@ -6,4 +6,5 @@ mod enroll;
 mod init;
 mod openssl;
 mod recover;
+mod revived;
 mod support;

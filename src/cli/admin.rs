@@ -16,7 +16,7 @@ use super::surroundings::Surroundings;
 use crate::carrier::Http;
 use crate::keyset::{Answered, KnownLog, LogAlarm, OpenedAnswer};
 use crate::letter::{Letter, Reference};
-use crate::statement::{Answer, Operation};
+use crate::statement::{Answer, MOST_USERS_A_PAGE, Operation};
 use crate::token::SecurityLevel;
 
 use self::tell::{list, show};
@@ -30,8 +30,8 @@ pub enum Command {
     Recover(Recover),
     /// Fetch a letter again that your own command ordered, until it is used or expires: if the answer was lost on its way
     Letter(FetchLetter),
-    /// List all users
-    List(As),
+    /// List the users, a page at a time
+    List(List),
     /// Show a user: certificates, letters
     Show(Show),
     /// Open the authority's response to a statement that went as a file (--statement-out)
@@ -126,6 +126,28 @@ pub struct FetchLetter {
     who: As,
 }
 
+/// What the command line says of `admin list`.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// List the users after this e-mail address: the list says which, where it is not the last page
+    #[arg(long, value_name = "EMAIL")]
+    after: Option<String>,
+    /// List at most so many users [default: 500]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_USERS_A_PAGE)))]
+    limit: Option<u32>,
+    #[command(flatten)]
+    who: As,
+}
+
+impl List {
+    fn page(&self) -> Operation {
+        match (&self.after, self.limit) {
+            (None, None) => Operation::List,
+            (after, limit) => Operation::ListPage { after: after.clone(), limit },
+        }
+    }
+}
+
 /// What the command line says of `admin show`.
 #[derive(Debug, clap::Args)]
 pub struct Show {
@@ -151,7 +173,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
             let letter = if letter.contains('@') { letter } else { reference(&letter)? };
             for_a_letter(Operation::Letter { letter }, letter_out.as_deref(), &who, around)
         }
-        Command::List(who) => for_an_answer(Operation::List, &who, around),
+        Command::List(arguments) => for_an_answer(arguments.page(), &arguments.who, around),
         Command::Show(Show { email, who }) => for_an_answer(Operation::Show { email }, &who, around),
         Command::Open(arguments) => files::open(&arguments, around),
     }
@@ -206,7 +228,12 @@ fn for_an_answer(operation: Operation, who: &As, around: &Surroundings<'_>) -> R
         return files::state(operation, file, who, around);
     }
     answer(ask(operation.clone(), who, around)?, |answer| match (&operation, answer) {
-        (Operation::List, OpenedAnswer::Other(Answer::Users(users))) => list(&users, around),
+        (Operation::List | Operation::ListPage { .. }, OpenedAnswer::Other(Answer::Users(users))) => {
+            list(&users, None, around)
+        }
+        (Operation::List | Operation::ListPage { .. }, OpenedAnswer::Other(Answer::UserPage { users, next })) => {
+            list(&users, Some(&next), around)
+        }
         (Operation::Show { .. }, OpenedAnswer::Other(Answer::User(user))) => show(&user, around),
         (_, other) => Err(unexpected(&other)),
     })

@@ -1,4 +1,6 @@
-//! `tokenkeep authority`: make one, serve, answer a statement that came as a file.
+//! `tokenkeep authority`: make one, serve, answer a statement that came as a file, check what is stored.
+
+mod check;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,11 @@ pub enum Command {
     ///
     /// While `authority serve` runs, it answers, through its control socket, and no PIN is asked for here.
     Answer(Answer),
+    /// Check the database: its form, every seal, the whole audit log and its evidence
+    ///
+    /// While `authority serve` runs, it checks, through its control socket, and no PIN is asked for here. Ends with 1 if
+    /// something does not hold.
+    Check(check::Check),
 }
 
 /// What the command line says of `authority init`.
@@ -105,6 +112,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
         Command::Init(arguments) => init(&arguments, around),
         Command::Serve(arguments) => serve(&arguments, around),
         Command::Answer(arguments) => answer(&arguments, around),
+        Command::Check(arguments) => check::check(&arguments, around),
     }
 }
 

@@ -61,7 +61,7 @@ fn if_outcome_unknown(operation: &Operation) -> String {
         Operation::Issue { email, .. } | Operation::Recover { email, .. } => {
             format!("`tokenkeep admin letter {email} --letter-out FILE` fetches the letter if it was")
         }
-        Operation::Letter { .. } | Operation::List | Operation::Show { .. } => {
+        Operation::Letter { .. } | Operation::List | Operation::ListPage { .. } | Operation::Show { .. } => {
             "it changes nothing; type it again".to_owned()
         }
     }

@@ -1,6 +1,7 @@
 //! The control socket: how other commands of the authority's own user reach a running `serve`, both ends of it.
 //!
-//! HTTP over a Unix socket, with the doors' bounds, and one request only: to answer a statement that came as a file. The
+//! HTTP over a Unix socket, with the doors' bounds, and two requests: to answer a statement that came as a file, and to
+//! check the database. The
 //! socket's mode (0600), its directory's (0700) and the kernel's word on who is at the other end keep everyone else out;
 //! the statement still has to be an administrator's.
 
@@ -18,10 +19,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::routes::CONTROL_PATH;
+use super::routes::{CONTROL_CHECK, CONTROL_STATEMENTS};
 use super::stop::closing;
 use super::{ServiceError, connection, limits};
-use crate::authority::Configuration;
+use crate::authority::{CheckReport, Configuration};
 
 /// `sun_path` of Linux has 108 bytes, its last one 0.
 const LONGEST_PATH: usize = 107;
@@ -138,7 +139,22 @@ pub fn answer_by_running(configuration: &Configuration, statement: &[u8]) -> Res
     answer_by(&configuration.control_socket(), statement)
 }
 
+/// Has a running `serve` of this configuration check its database. `None`: none is running.
+///
+/// # Errors
+/// [`ServiceError::Control`], if one is running and does not answer.
+pub fn check_by_running(configuration: &Configuration) -> Result<Option<CheckReport>, ServiceError> {
+    let path = configuration.control_socket();
+    let Some(report) = post(&path, CONTROL_CHECK, &[], limits::CONTROL_CHECK_TIME)? else { return Ok(None) };
+    let report = serde_json::from_slice(&report);
+    report.map(Some).map_err(|error| ServiceError::Control { path, reason: error.to_string() })
+}
+
 fn answer_by(path: &Path, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
+    post(path, CONTROL_STATEMENTS, statement, limits::CONTROL_ANSWER_TIME)
+}
+
+fn post(path: &Path, request: &str, body: &[u8], time: Duration) -> Result<Option<Vec<u8>>, ServiceError> {
     let refuse = |reason: String| ServiceError::Control { path: path.to_owned(), reason };
     // No `serve` starts with a path like this.
     if is_too_long(path) {
@@ -149,7 +165,7 @@ fn answer_by(path: &Path, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceEr
         Err(error) => return Err(refuse(format!("{error}; this command is for the user that `serve` runs as"))),
         Ok(stream) => stream,
     };
-    let answer = exchange(stream, statement)
+    let answer = exchange(stream, request, body, time)
         .map_err(|error| refuse(format!("{error}; is `serve` stopping, or another user's? See its log")))?;
     match split(&answer) {
         Some((200, body)) if !body.is_empty() => Ok(Some(body.to_vec())),
@@ -161,16 +177,16 @@ fn answer_by(path: &Path, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceEr
     }
 }
 
-fn exchange(mut stream: BlockingStream, statement: &[u8]) -> io::Result<Vec<u8>> {
+fn exchange(mut stream: BlockingStream, path: &str, body: &[u8], time: Duration) -> io::Result<Vec<u8>> {
     stream.set_write_timeout(Some(limits::BODY_TIME))?;
-    stream.set_read_timeout(Some(limits::CONTROL_ANSWER_TIME))?;
+    stream.set_read_timeout(Some(time))?;
     let head = format!(
-        "POST {CONTROL_PATH} HTTP/1.1\r\nhost: control\r\nconnection: close\r\ncontent-type: application/pkcs7-mime\r\n\
+        "POST {path} HTTP/1.1\r\nhost: control\r\nconnection: close\r\ncontent-type: application/pkcs7-mime\r\n\
          content-length: {}\r\n\r\n",
-        statement.len()
+        body.len()
     );
     stream.write_all(head.as_bytes())?;
-    stream.write_all(statement)?;
+    stream.write_all(body)?;
     let mut answer = Vec::new();
     stream.take(limits::CONTROL_ANSWER).read_to_end(&mut answer)?;
     Ok(answer)

@@ -35,6 +35,9 @@ pub(super) const CONTROL_CONNECTIONS: usize = 8;
 /// How long whoever asks through the control socket waits: as long as the queue, and the token's work after that.
 pub(super) const CONTROL_ANSWER_TIME: Duration = Duration::from_mins(2);
 
+/// How long whoever has the database checked through the control socket waits.
+pub(super) const CONTROL_CHECK_TIME: Duration = Duration::from_hours(2);
+
 /// The most bytes of an answer through the control socket: a list of some ten thousand users.
 pub(super) const CONTROL_ANSWER: u64 = 8 * 1024 * 1024;
 

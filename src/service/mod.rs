@@ -7,6 +7,7 @@
 //! work on a thread that serves the network, never log what a request carries, and never judge: it takes bytes to the
 //! [`Authority`] and brings its bytes back.
 
+mod check;
 mod cmp;
 mod connection;
 mod control;
@@ -34,7 +35,7 @@ use crate::authority::{Authority, Configuration};
 use crate::token::Pin;
 
 use control::ControlSocket;
-pub use control::answer_by_running;
+pub use control::{answer_by_running, check_by_running};
 pub use error::ServiceError;
 use guard::{Guard, Workers};
 use office::Office;
@@ -100,8 +101,7 @@ pub fn serve(
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!(%error, "cannot tell the service manager that the authority is ready");
         }
-        run(Arc::new(authority), listen.certificate_search, (http, https, control), tls, stop).await;
-        Ok(())
+        run(Arc::new(authority), listen.certificate_search, (http, https, control), tls, stop).await
     });
     // What is still at work has had its time.
     runtime.shutdown_background();
@@ -109,13 +109,16 @@ pub fn serve(
 }
 
 /// Serves both doors and the control socket until `stop`, and finishes what is under way unless `stop` comes again.
+///
+/// # Errors
+/// [`ServiceError::Authority`]: older entries of the log do not hold. Nothing more is served then.
 async fn run(
     office: Arc<dyn Office>,
     search: bool,
     (http, https, control): (TcpListener, TcpListener, ControlSocket),
     tls: Arc<rustls::ServerConfig>,
     mut stop: Listening,
-) {
+) -> Result<(), ServiceError> {
     let workers = Workers::new();
     let (closing, closed) = watch::channel(false);
     let routes = routes::Routes::new(office.clone(), workers.clone(), search);
@@ -125,8 +128,12 @@ async fn run(
         tokio::spawn(connection::accept(https, Some(tls), routes.https(), guard, closed.clone())),
         tokio::spawn(control.accept(routes.control(), closed.clone())),
     ];
+    let checking = fault_in_older_log(office.clone());
     let sweeping = tokio::spawn(sweep(office, closed));
-    stop.requested().await;
+    let fault = tokio::select! {
+        () = stop.requested() => None,
+        fault = checking => Some(fault),
+    };
     tracing::info!("stopping: no new requests are taken");
     // Nobody listens any more only when everything has stopped already.
     let _ = closing.send(true);
@@ -143,6 +150,19 @@ async fn run(
         () = stop.requested() => tracing::warn!("stopping at once"),
     }
     sweeping.abort();
+    fault.map_or(Ok(()), Err)
+}
+
+/// Comes to an end only if the log's older entries do not hold.
+async fn fault_in_older_log(office: Arc<dyn Office>) -> ServiceError {
+    match tokio::task::spawn_blocking(move || office.check_older_log()).await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the older part of the audit log was checked");
+            error.into()
+        }
+        Err(error) => error.into(),
+    }
 }
 
 /// Asks the authority every minute to give up what was not confirmed in time.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use crate::authority::{Answer, Authority, AuthorityError};
+use crate::authority::{Answer, Authority, AuthorityError, CheckReport};
 use crate::statement::{Instance, Way};
 
 /// The authority, as its doors see it. Everything blocks.
@@ -20,6 +20,10 @@ pub(super) trait Office: Send + Sync + 'static {
     fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError>;
     /// The CA certificate.
     fn ca_certificate(&self) -> Vec<u8>;
+    /// Checks the whole database. May take minutes.
+    fn check(&self) -> Result<CheckReport, AuthorityError>;
+    /// Checks what the start has left of the log. May take minutes.
+    fn check_older_log(&self) -> Result<(), AuthorityError>;
     /// Gives up what was not confirmed in time.
     fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError>;
 }
@@ -43,6 +47,14 @@ impl Office for Authority {
 
     fn ca_certificate(&self) -> Vec<u8> {
         Self::ca_certificate(self).to_vec()
+    }
+
+    fn check(&self) -> Result<CheckReport, AuthorityError> {
+        Self::check(self)
+    }
+
+    fn check_older_log(&self) -> Result<(), AuthorityError> {
+        Self::check_older_log(self)
     }
 
     fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {

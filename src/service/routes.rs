@@ -14,10 +14,12 @@ use super::connection::Source;
 use super::door::{Doors, refusal};
 use super::guard::{SearchLimit, Workers};
 use super::office::Office;
-use super::{cmp, search, statements};
+use super::{check, cmp, search, statements};
 
-/// The control socket's only path; the log tells it from the doors' by it.
-pub(super) const CONTROL_PATH: &str = "/control/statements";
+/// The control socket's paths; the log tells them from the doors' by them.
+pub(super) const CONTROL_STATEMENTS: &str = "/control/statements";
+/// The same: a check of the whole database.
+pub(super) const CONTROL_CHECK: &str = "/control/check";
 
 /// The routes of both doors.
 pub(super) struct Routes(Arc<Doors>);
@@ -39,9 +41,10 @@ impl Routes {
         self.finish(routes.route("/instance", get(statements::instance)))
     }
 
-    /// The control socket's: one thing only.
+    /// The control socket's.
     pub(super) fn control(&self) -> Router {
-        self.finish(Router::new().route(CONTROL_PATH, post(statements::answer_file)))
+        let routes = Router::new().route(CONTROL_STATEMENTS, post(statements::answer_file));
+        self.finish(routes.route(CONTROL_CHECK, post(check::answer)))
     }
 
     fn finish(&self, routes: Router<Arc<Doors>>) -> Router {

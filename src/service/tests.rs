@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::*;
-use crate::authority::{Answer, AuthorityError};
+use crate::authority::{Answer, AuthorityError, CheckReport};
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority};
 use crate::statement::{Instance, Way};
 use crate::token::KeyAlgorithm;
@@ -57,6 +57,14 @@ impl Office for StandIn {
         self.ca.clone()
     }
 
+    fn check(&self) -> Result<CheckReport, AuthorityError> {
+        Ok(CheckReport::default())
+    }
+
+    fn check_older_log(&self) -> Result<(), AuthorityError> {
+        Ok(())
+    }
+
     fn sweep(&self, _now: Timestamp) -> Result<usize, AuthorityError> {
         Ok(0)
     }
@@ -100,7 +108,7 @@ impl Running {
                 let https = bind("https", any, "x".as_ref()).await.unwrap();
                 sender.send((http.local_addr().unwrap(), https.local_addr().unwrap())).unwrap();
                 let control = ControlSocket::bind(&socket).unwrap();
-                run(office, search, (http, https, control), config, stopped.listen().unwrap()).await;
+                run(office, search, (http, https, control), config, stopped.listen().unwrap()).await.unwrap();
             });
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
@@ -231,18 +239,18 @@ fn files_are_answered_through_the_control_socket_only() {
         let arguments = [&header[..], &["--data-binary", body]].concat();
         split_status(&service.curl_to(&arguments, &format!("http://control{path}")))
     };
-    let (status, body) = control(routes::CONTROL_PATH, "this");
+    let (status, body) = control(routes::CONTROL_STATEMENTS, "this");
     assert!(status.starts_with("200 ") && body == b"response to the file this", "{status}");
     for path in ["/statements", "/.well-known/cmp", "/ca.cer", "/"] {
         assert!(control(path, "this").0.starts_with("404 "), "{path}");
     }
     let long = format!("@{}", service.files.put("long", &vec![b'x'; limits::BODY + 1]));
-    assert!(control(routes::CONTROL_PATH, &long).0.starts_with("413 "));
-    let get = service.curl_to(&["--unix-socket", &socket], &format!("http://control{}", routes::CONTROL_PATH));
+    assert!(control(routes::CONTROL_STATEMENTS, &long).0.starts_with("413 "));
+    let get = service.curl_to(&["--unix-socket", &socket], &format!("http://control{}", routes::CONTROL_STATEMENTS));
     assert!(split_status(&get).0.starts_with("405 "));
     // The doors do not have it.
-    assert!(service.curl_tls(&header[2..], routes::CONTROL_PATH).0.starts_with("404 "));
-    assert!(service.curl(&header[2..], routes::CONTROL_PATH).0.starts_with("404 "));
+    assert!(service.curl_tls(&header[2..], routes::CONTROL_STATEMENTS).0.starts_with("404 "));
+    assert!(service.curl(&header[2..], routes::CONTROL_STATEMENTS).0.starts_with("404 "));
 }
 
 #[test]

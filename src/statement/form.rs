@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::members::{hexadecimal, instant};
-use super::{Instance, LogPosition, Operation, Statement, StatementError};
+use super::{Instance, LogPosition, MOST_USERS_A_PAGE, Operation, Statement, StatementError};
 use crate::pki::Fingerprint;
 use crate::token::SecurityLevel;
 
@@ -68,6 +68,10 @@ struct Arguments {
     valid_for_seconds: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lost: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
 }
 
 impl Statement {
@@ -82,6 +86,9 @@ impl Statement {
             },
             Operation::Recover { lost, valid_for_seconds, .. } => {
                 Arguments { lost: Some(*lost), valid_for_seconds: *valid_for_seconds, ..Arguments::default() }
+            }
+            Operation::ListPage { after, limit } => {
+                Arguments { after: after.clone(), limit: *limit, ..Arguments::default() }
             }
             Operation::Letter { .. } | Operation::List | Operation::Show { .. } => Arguments::default(),
         };
@@ -160,7 +167,10 @@ fn operation(name: &str, target: Option<String>, arguments: Arguments) -> Result
         }
         Ok(email)
     };
-    let Arguments { name: user_name, levels, valid_for_seconds, lost } = arguments;
+    let Arguments { name: user_name, levels, valid_for_seconds, lost, after, limit } = arguments;
+    if name != "list" && (after.is_some() || limit.is_some()) {
+        return Err(wrong(format!("{name} was given what it does not take")));
+    }
     let operation = match (name, user_name, levels, valid_for_seconds, lost) {
         ("issue", user_name, levels, valid_for_seconds, None) => {
             if user_name.as_ref().is_some_and(|name| name.trim().is_empty() || name.chars().any(char::is_control)) {
@@ -175,7 +185,7 @@ fn operation(name: &str, target: Option<String>, arguments: Arguments) -> Result
             Operation::Recover { email: email(target)?, lost: lost.unwrap_or(false), valid_for_seconds }
         }
         ("letter", None, None, None, None) => Operation::Letter { letter: letter(target)? },
-        ("list", None, None, None, None) if target.is_none() => Operation::List,
+        ("list", None, None, None, None) if target.is_none() => page(after, limit)?,
         ("show", None, None, None, None) => Operation::Show { email: email(target)? },
         ("issue" | "recover" | "letter" | "list" | "show", ..) => {
             return Err(wrong(format!("{name} was given what it does not take")));
@@ -194,6 +204,16 @@ fn letter(target: Option<String>) -> Result<String, StatementError> {
         return Ok(letter);
     }
     Err(wrong("the target must be an e-mail address or a letter's reference"))
+}
+
+fn page(after: Option<String>, limit: Option<u32>) -> Result<Operation, StatementError> {
+    if limit.is_some_and(|limit| !(1..=MOST_USERS_A_PAGE).contains(&limit)) {
+        return Err(wrong(format!("a page has 1 to {MOST_USERS_A_PAGE} users")));
+    }
+    match (after, limit) {
+        (None, None) => Ok(Operation::List),
+        (after, limit) => Ok(Operation::ListPage { after, limit }),
+    }
 }
 
 fn has_doubles(levels: &[SecurityLevel]) -> bool {

@@ -32,6 +32,12 @@ pub use signed::{SignedStatement, VerifiedStatement};
 /// The most bytes a signed statement has (the CMS message).
 pub const LONGEST_STATEMENT: usize = 65_536;
 
+/// Users on a page of the list where the statement does not say how many.
+pub const USERS_A_PAGE: u32 = 500;
+
+/// The most users on a page: a response has its bounds.
+pub const MOST_USERS_A_PAGE: u32 = 5_000;
+
 /// How a statement travels: that decides how long it may be valid, and whether it names a run of the authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -160,8 +166,15 @@ pub enum Operation {
         /// The user's e-mail address, or the letter's reference.
         letter: String,
     },
-    /// All users, in short.
+    /// All users, in short: the first page of them, by e-mail address.
     List,
+    /// Another page of them.
+    ListPage {
+        /// Those after this e-mail address; none given: from the first.
+        after: Option<String>,
+        /// At most so many, from 1 to [`MOST_USERS_A_PAGE`]; none given: [`USERS_A_PAGE`].
+        limit: Option<u32>,
+    },
     /// One user, in full.
     Show {
         /// The user's e-mail address.
@@ -176,9 +189,14 @@ impl Operation {
             Self::Issue { .. } => "issue",
             Self::Recover { .. } => "recover",
             Self::Letter { .. } => "letter",
-            Self::List => "list",
+            Self::List | Self::ListPage { .. } => "list",
             Self::Show { .. } => "show",
         }
+    }
+
+    /// Whether it changes nothing.
+    pub fn only_reads(&self) -> bool {
+        matches!(self, Self::List | Self::ListPage { .. } | Self::Show { .. })
     }
 
     /// What it is about, if not all users: an e-mail address, or a letter's reference.
@@ -186,7 +204,7 @@ impl Operation {
         match self {
             Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
             Self::Letter { letter } => Some(letter),
-            Self::List => None,
+            Self::List | Self::ListPage { .. } => None,
         }
     }
 
@@ -194,7 +212,7 @@ impl Operation {
     pub const fn brings_letter(&self) -> bool {
         match self {
             Self::Issue { .. } | Self::Recover { .. } | Self::Letter { .. } => true,
-            Self::List | Self::Show { .. } => false,
+            Self::List | Self::ListPage { .. } | Self::Show { .. } => false,
         }
     }
 }

@@ -44,8 +44,15 @@ pub enum Answer {
     /// A letter: its text as DER of a CMS `ContentInfo`, encrypted to the encryption certificate that the statement names.
     /// No letter travels in clear.
     EncryptedLetter(#[serde(with = "hexadecimal")] Vec<u8>),
-    /// All users, in short.
+    /// All users, in short, or the last page of them.
     Users(Vec<UserSummary>),
+    /// A page of the users, after which there are more.
+    UserPage {
+        /// The users, by their e-mail addresses.
+        users: Vec<UserSummary>,
+        /// What the statement for the next page gives as `after`.
+        next: String,
+    },
     /// One user, in full.
     User(Box<UserDetails>),
     /// Nothing was done; why, as a sentence for the administrator. This is the authority's word, not a fault.
@@ -57,6 +64,9 @@ impl fmt::Debug for Answer {
         match self {
             Self::EncryptedLetter(cms) => write!(f, "EncryptedLetter({} bytes)", cms.len()),
             Self::Users(users) => f.debug_tuple("Users").field(users).finish(),
+            Self::UserPage { users, next } => {
+                f.debug_struct("UserPage").field("users", users).field("next", next).finish()
+            }
             Self::User(user) => f.debug_tuple("User").field(user).finish(),
             Self::Refused(reason) => f.debug_tuple("Refused").field(reason).finish(),
         }

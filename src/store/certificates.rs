@@ -173,7 +173,7 @@ impl Store {
 }
 
 impl CertificateRecord {
-    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         let sha256: Option<Vec<u8>> = row.get("sha256")?;
         Ok(Self {
             intent: NewCertificate {

@@ -61,6 +61,22 @@ pub enum StoreError {
         /// SQLite's own words.
         source: sqlx::Error,
     },
+    /// The token gave no MAC for an entry of the log.
+    #[error(
+        "cannot seal an entry of the audit log, so nothing was changed: {0}; see that the authority's token is there, and try again"
+    )]
+    Seal(String),
+    /// The log's newest entry is not the one that this process wrote last.
+    #[error(
+        "cannot go on with the audit log in {}: its newest entry, {number}, is not the one that was written last, so somebody \
+         else has changed the database; stop the authority, and run `tokenkeep authority check`", path.display()
+    )]
+    LogChanged {
+        /// The database file.
+        path: PathBuf,
+        /// The entry that is the newest now.
+        number: u64,
+    },
     /// The store's thread is gone.
     #[error("cannot use the database: the thread that owns it has stopped; start the authority again")]
     Stopped,
@@ -107,6 +123,8 @@ mod tests {
             StoreError::Database { path: path(), source: sqlx::Error::PoolClosed },
             StoreError::Conflict("add the user"),
             StoreError::DiskFull(path()),
+            StoreError::Seal("it was removed".into()),
+            StoreError::LogChanged { path: path(), number: 7 },
         ] {
             let text = error.to_string();
             let (what, next) = text.split_once("; ").unwrap_or((&text, ""));

@@ -59,7 +59,7 @@ impl Store {
 }
 
 impl ArchiveRecord {
-    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             certificate_sha256: row.digest("certificate_sha256")?,
             user_id: row.get("user_id")?,

@@ -10,6 +10,7 @@ mod certificates;
 mod error;
 mod identity;
 mod key_archive;
+mod pages;
 mod statements;
 mod temporary_keys;
 #[cfg(test)]
@@ -21,7 +22,7 @@ mod words;
 
 use std::path::{Path, PathBuf};
 
-pub use self::audit::{AuditCheck, AuditEntry, AuditHead};
+pub use self::audit::{AuditEntry, AuditHead, AuditRow, LogKeeper};
 pub use self::certificates::{CertificateRecord, NewCertificate};
 pub use self::error::StoreError;
 pub use self::identity::{FirstRecords, Identity};
@@ -29,7 +30,7 @@ pub use self::key_archive::ArchiveRecord;
 pub use self::statements::StatementRecord;
 pub use self::temporary_keys::{Claim, Claimant, TemporaryKeyRecord};
 pub use self::transactions::{Ending, TransactionRecord};
-pub use self::users::{GrantRecord, UserRecord};
+pub use self::users::{GrantRecord, UserPage, UserRecord};
 pub use self::words::{CertificateKind, CertificateState, Purpose, Role, TemporaryKeyState, TransactionState};
 
 use self::thread::StoreThread;

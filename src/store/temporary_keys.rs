@@ -146,7 +146,7 @@ impl Store {
 }
 
 impl TemporaryKeyRecord {
-    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         let epoch: i64 = row.get("epoch")?;
         let statement: Option<Vec<u8>> = row.get("statement")?;
         Ok(Self {

@@ -14,9 +14,32 @@ fn entry(event: &'static str) -> AuditEntry {
     AuditEntry { at: now(), event, detail: "{}".into() }
 }
 
+/// Stands for the authority's token: a MAC that says nothing.
+struct Keeper;
+
+impl LogKeeper for Keeper {
+    fn seal(&self, row: &AuditRow) -> Result<[u8; 32], Box<dyn std::error::Error + Send + Sync>> {
+        assert_eq!(row.mac, None);
+        Ok(row.hash)
+    }
+
+    fn committed(&self, _: &AuditRow) {}
+}
+
+fn kept(store: Store) -> Store {
+    store.keep_log(Box::new(Keeper)).unwrap();
+    store
+}
+
+/// Walks the whole log: its head, or the first entry that does not fit.
+fn walk(store: &Store) -> Result<AuditHead, u64> {
+    let rows = store.log_after(0, 1_000).unwrap();
+    rows.iter().try_fold(AuditHead::EMPTY, |head, row| row.follows(head).ok_or(head.number + 1))
+}
+
 fn open() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::create(&directory.path().join("authority.db")).unwrap();
+    let store = kept(Store::create(&directory.path().join("authority.db")).unwrap());
     store.add_user(user("u1"), entry("user.added")).unwrap();
     (directory, store)
 }
@@ -193,13 +216,13 @@ fn the_log_notices_every_change() {
     let (directory, store) = open();
     answered(&store, "E1", 1);
     let head = store.audit_head().unwrap();
-    assert_eq!(store.check_audit().unwrap(), AuditCheck::Whole(head));
+    assert_eq!(walk(&store), Ok(head));
     drop(store);
     let database = directory.path().join("authority.db");
     let sql = "UPDATE audit SET detail = '{\"x\":1}' WHERE number = 3";
     assert!(python_sqlite(&database, sql), "python3's sqlite3 is needed as a foreign witness");
     let store = Store::open(&database).unwrap();
-    assert_eq!(store.check_audit().unwrap(), AuditCheck::BrokenAt(3));
+    assert_eq!(walk(&store), Err(3));
 }
 
 #[test]
@@ -327,7 +350,7 @@ fn a_full_disk_and_a_read_only_database_are_told_apart_and_change_nothing() {
     let read_only = store.add_user(user("u2"), entry("user.added"));
     assert!(matches!(read_only, Err(StoreError::ReadOnly(_))), "{read_only:?}");
     drop(store);
-    let store = Store::open(&directory.path().join("authority.db")).unwrap();
+    let store = kept(Store::open(&directory.path().join("authority.db")).unwrap());
     assert_eq!(store.audit_head().unwrap(), head);
     store.add_user(user("u2"), entry("user.added")).unwrap();
 }

@@ -16,6 +16,7 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, query::Query};
 
 use super::StoreError;
+use super::audit::Keeping;
 
 /// How long SQLite waits for another process's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +35,7 @@ pub(super) struct Database {
     path: PathBuf,
     runtime: tokio::runtime::Runtime,
     connection: SqliteConnection,
+    pub(super) keeping: Keeping,
 }
 
 impl StoreThread {
@@ -105,7 +107,7 @@ impl Database {
         let connection = runtime
             .block_on(SqliteConnection::connect_with(&options))
             .map_err(|error| StoreError::from_sqlx(&path, error))?;
-        let mut database = Self { path, runtime, connection };
+        let mut database = Self { path, runtime, connection, keeping: Keeping::default() };
         database.migrate()?;
         database.check_writable()?;
         Ok(database)
@@ -148,17 +150,25 @@ impl Database {
         self.run(sqlx::query("BEGIN IMMEDIATE"))?;
         match work(self) {
             Ok(value) => match self.run(sqlx::query("COMMIT")) {
-                Ok(_) => Ok(value),
-                Err(error) => {
-                    let _ = self.run(sqlx::query("ROLLBACK"));
-                    Err(error)
+                Ok(_) => {
+                    self.keeping.committed();
+                    Ok(value)
                 }
+                Err(error) => self.roll_back(error),
             },
-            Err(error) => {
-                let _ = self.run(sqlx::query("ROLLBACK"));
-                Err(error)
-            }
+            Err(error) => self.roll_back(error),
         }
+    }
+
+    fn roll_back<T>(&mut self, error: StoreError) -> Result<T, StoreError> {
+        let _ = self.run(sqlx::query("ROLLBACK"));
+        self.keeping.rolled_back();
+        Err(error)
+    }
+
+    /// The database file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn close(self) {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::thread::{Database, Row};
-use super::{AuditEntry, Role, Store, StoreError};
+use super::{AuditEntry, CertificateRecord, Role, Store, StoreError, TemporaryKeyRecord};
 
 /// A person the authority knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,19 @@ pub struct UserRecord {
     pub created_at: Timestamp,
     /// HMAC by the token over all of the above.
     pub mac: [u8; 32],
+}
+
+/// A page of the users, with what the list says of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserPage {
+    /// The users, by address.
+    pub users: Vec<UserRecord>,
+    /// Their roles.
+    pub grants: Vec<GrantRecord>,
+    /// Their current signing certificates.
+    pub certificates: Vec<CertificateRecord>,
+    /// Their unused letters.
+    pub letters: Vec<TemporaryKeyRecord>,
 }
 
 /// A role that a user has.
@@ -74,6 +87,27 @@ impl Store {
         })
     }
 
+    /// At most `limit` users, by address, from the first one after `after` on, whatever the number of all users: four
+    /// queries, each by an index.
+    pub fn user_page(&self, after: &str, limit: u32) -> Result<UserPage, StoreError> {
+        const PAGE: &str = "(SELECT id FROM users WHERE email_key > $1 ORDER BY email_key LIMIT $2)";
+        let after = after.to_owned();
+        let users = "SELECT * FROM users WHERE email_key > $1 ORDER BY email_key LIMIT $2";
+        let grants = format!("SELECT * FROM grants WHERE user_id IN {PAGE}");
+        let certificates =
+            format!("SELECT * FROM certificates WHERE user_id IN {PAGE} AND kind = 'signing' AND state = 'current'");
+        let letters = format!("SELECT * FROM temporary_keys WHERE user_id IN {PAGE} AND state = 'unused'");
+        self.thread.transaction(move |database| {
+            let page = |sql: &str| sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).bind(after.clone()).bind(limit);
+            Ok(UserPage {
+                users: database.all(page(users), UserRecord::read)?,
+                grants: database.all(page(&grants), GrantRecord::read)?,
+                certificates: database.all(page(&certificates), CertificateRecord::read)?,
+                letters: database.all(page(&letters), TemporaryKeyRecord::read)?,
+            })
+        })
+    }
+
     /// Every user, by address.
     pub fn users(&self) -> Result<Vec<UserRecord>, StoreError> {
         self.thread.transaction(|database| {
@@ -87,14 +121,7 @@ impl Store {
         self.thread.transaction(move |database| {
             database.one(
                 sqlx::query("SELECT * FROM grants WHERE user_id = $1 AND role = $2").bind(user_id).bind(role.as_str()),
-                |row| {
-                    Ok(GrantRecord {
-                        user_id: row.get("user_id")?,
-                        role: row.word("role")?,
-                        granted_at: row.time("granted_at")?,
-                        mac: row.digest("mac")?,
-                    })
-                },
+                GrantRecord::read,
             )
         })
     }
@@ -108,6 +135,17 @@ impl UserRecord {
             email_key: row.get("email_key")?,
             name: row.get("name")?,
             created_at: row.time("created_at")?,
+            mac: row.digest("mac")?,
+        })
+    }
+}
+
+impl GrantRecord {
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            user_id: row.get("user_id")?,
+            role: row.word("role")?,
+            granted_at: row.time("granted_at")?,
             mac: row.digest("mac")?,
         })
     }

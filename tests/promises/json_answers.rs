@@ -166,6 +166,7 @@ fn every_member_of_every_answer_is_described_and_every_description_has_its_membe
     person.runs("admin show", &format!("admin show user@example.org {admin}"));
     person.runs("admin --statement-out", &format!("{issue} {admin} --statement-out statement"));
     person.runs("authority answer", &format!("authority answer {configuration} --in statement --out response"));
+    person.runs("authority check", &format!("authority check {configuration}"));
     person.runs("admin issue", &format!("admin open response --statement statement {admin}"));
 
     let own = "--keyset default --pin-source file:pin";
@@ -199,6 +200,11 @@ fn every_member_of_every_answer_is_described_and_every_description_has_its_membe
     person.runs("keyset delete", "keyset delete default --yes --pin-source file:pin");
     let serial = person.machine.listed_token("default").serial;
     person.runs("token erase", &format!("token erase default --yes-erase {serial}"));
+    let database = "state/tokenkeep/authority/authority.db";
+    let sql = "UPDATE temporary_keys SET state = 'unused' WHERE state = 'used'";
+    person.machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", database, sql], b"").ok();
+    let checked = person.machine.shell(&format!("tokenkeep --json authority check {configuration}")).fails_with(1);
+    person.seen.looks_at("authority check", &checked.json());
     drop(serving);
 
     // `doctor` ends with 1 where something is wrong; it answers all the same.

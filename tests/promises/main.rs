@@ -23,6 +23,7 @@ mod agent_tokens;
 mod archive;
 mod at_the_prompt;
 mod audit_checkpoint;
+mod authority_check;
 mod authority_crashes;
 mod authority_service;
 mod bad_replies;

@@ -197,8 +197,13 @@ pub enum Order {
         /// the user's e-mail address, or the letter's reference
         letter: String,
     },
-    /// all users
-    List {},
+    /// a page of all users
+    List {
+        /// those after this address; none: from the first
+        after: Option<String>,
+        /// at most so many; none: as many as the authority's pages have
+        limit: Option<u32>,
+    },
     /// one user
     Show {
         /// whom
@@ -213,7 +218,7 @@ impl Order {
             Self::Issue { .. } => "issue",
             Self::Recover { .. } => "recover",
             Self::Letter { .. } => "letter",
-            Self::List {} => "list",
+            Self::List { .. } => "list",
             Self::Show { .. } => "show",
         }
     }
@@ -223,7 +228,7 @@ impl Order {
         match self {
             Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
             Self::Letter { letter } => Some(letter),
-            Self::List {} => None,
+            Self::List { .. } => None,
         }
     }
 
@@ -241,7 +246,8 @@ impl From<Operation> for Order {
             }
             Operation::Recover { email, lost, valid_for_seconds } => Self::Recover { email, lost, valid_for_seconds },
             Operation::Letter { letter } => Self::Letter { letter },
-            Operation::List => Self::List {},
+            Operation::List => Self::List { after: None, limit: None },
+            Operation::ListPage { after, limit } => Self::List { after, limit },
             Operation::Show { email } => Self::Show { email },
         }
     }
@@ -255,7 +261,8 @@ impl From<Order> for Operation {
             }
             Order::Recover { email, lost, valid_for_seconds } => Self::Recover { email, lost, valid_for_seconds },
             Order::Letter { letter } => Self::Letter { letter },
-            Order::List {} => Self::List,
+            Order::List { after: None, limit: None } => Self::List,
+            Order::List { after, limit } => Self::ListPage { after, limit },
             Order::Show { email } => Self::Show { email },
         }
     }

@@ -40,7 +40,8 @@ impl Authority {
             |record: &TemporaryKeyRecord| record.state == TemporaryKeyState::Unused && now < record.expires_at;
         if which.contains('@') {
             let user = self.known_user(which)?;
-            let unused = self.store.temporary_keys_of(&user.id)?.into_iter().rfind(is_good);
+            let letters = self.store.temporary_keys_of(&user.id)?.into_iter().rev();
+            let unused = letters.filter_map(|record| self.letter_as_logged(record).ok()).find(is_good);
             return unused.ok_or_else(|| {
                 refuse(format!("{} has no unused letter; `admin issue` or `admin recover` makes one", user.email))
             });
@@ -48,6 +49,7 @@ impl Authority {
         let record = self.store.temporary_key(which)?;
         let record =
             record.ok_or_else(|| refuse(format!("there is no letter {which} here; `admin show` shows all")))?;
+        let record = self.letter_as_logged(record)?;
         if is_good(&record) {
             return Ok(record);
         }

@@ -40,7 +40,7 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Option<Certificate>, AuthorityError> {
         let anchors = std::slice::from_ref(&self.ca);
-        let records = self.store.certificates_of_user(&user.id)?;
+        let records = self.certificates_of(&user.id)?;
         let current = records.into_iter().filter(|record| {
             record.intent.kind == CertificateKind::Encryption && record.state == CertificateState::Current
         });

@@ -10,7 +10,7 @@ use crate::authority::{Authority, AuthorityError, at, audit, user_record};
 use crate::letter::{Letter, Reference};
 use crate::pki::{DistinguishedName, EmailAddress, PkiError};
 use crate::statement::Answer;
-use crate::store::{StoreError, TemporaryKeyRecord, UserRecord};
+use crate::store::{StoreError, TemporaryKeyRecord, TemporaryKeyState, UserRecord};
 use crate::token::SecurityLevel;
 
 /// The longest time a letter may be good for, in seconds.
@@ -87,12 +87,13 @@ impl Authority {
         taken: &TakenStatement,
         now: Timestamp,
     ) -> Result<Answer, Stop> {
+        let voids = self.open_letters(&to.record.id)?;
         for _ in 0..REFERENCE_TRIES {
             let record = temporary_key::new_record(&self.keys, &self.sealer, self.identity.epoch, wanted, now)?;
             let detail = json!({
                 "reference": record.reference, "purpose": record.purpose.as_str(), "user": to.record.id,
                 "email": to.record.email, "by": taken.administrator.id, "lost": record.lost, "expires": record.expires_at.to_string(),
-                "statement": record.statement.map(hex::encode),
+                "statement": record.statement.map(hex::encode), "voids": voids,
             });
             let new_user = to.is_new.then(|| to.record.clone());
             let entry = audit::entry(now, "letter.issued", &detail);
@@ -107,6 +108,17 @@ impl Authority {
             }
         }
         Err(Stop::Failed(StoreError::Conflict("issue the letter").into()))
+    }
+
+    /// The references of the user's letters that nobody has used: a newer letter voids them.
+    fn open_letters(&self, user_id: &str) -> Result<Vec<String>, AuthorityError> {
+        let mut references = Vec::new();
+        for record in self.store.temporary_keys_of(user_id)? {
+            if self.letter_as_logged(record.clone()).is_ok_and(|letter| letter.state == TemporaryKeyState::Unused) {
+                references.push(record.reference);
+            }
+        }
+        Ok(references)
     }
 
     /// The letter of a record; its temporary key is derived for it, here and nowhere else outside authentication.

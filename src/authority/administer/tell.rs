@@ -1,59 +1,135 @@
 //! `list` and `show`: what an administrator may know about users. Never a temporary key.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
-use crate::authority::Authority;
+use super::comparable;
 use crate::authority::rejection::Stop;
-use crate::statement::{Answer, CertificateEntry, LetterEntry, UserDetails, UserSummary};
+use crate::authority::{Authority, AuthorityError};
+use crate::pki::Certificate;
+use crate::statement::{Answer, CertificateEntry, LetterEntry, USERS_A_PAGE, UserDetails, UserSummary};
 use crate::store::{
-    CertificateKind, CertificateRecord, CertificateState, Role, TemporaryKeyRecord, TemporaryKeyState, UserRecord,
+    CertificateRecord, CertificateState, GrantRecord, Role, TemporaryKeyRecord, TemporaryKeyState, UserRecord,
 };
 use crate::token::SecurityLevel;
 
 impl Authority {
-    pub(super) fn list(&self, now: Timestamp) -> Result<Answer, Stop> {
-        let mut users = Vec::new();
-        for user in self.store.users()? {
-            let certificates = self.store.certificates_of_user(&user.id)?;
-            let current = certificates.iter().find(|certificate| {
-                certificate.intent.kind == CertificateKind::Signing && certificate.state == CertificateState::Current
-            });
-            let letters = self.store.temporary_keys_of(&user.id)?;
-            let letter =
-                letters.iter().rfind(|letter| letter.state == TemporaryKeyState::Unused && now < letter.expires_at);
+    /// A page of the users. What does not carry the token's seal, or the CA's signature, is not shown: the authority's log
+    /// tells of it, and `authority check` lists it.
+    pub(super) fn list(&self, after: Option<&str>, limit: Option<u32>, now: Timestamp) -> Result<Answer, Stop> {
+        let limit = limit.unwrap_or(USERS_A_PAGE);
+        // One more than is shown: whether there are more.
+        let page = self.store.user_page(&comparable(after.unwrap_or_default()), limit.saturating_add(1))?;
+        let certificates = by_user(&page.certificates, |record| record.intent.user_id.as_deref().unwrap_or_default());
+        let grants = by_user(&page.grants, |grant| &grant.user_id);
+        let letters = by_user(&page.letters, |letter| &letter.user_id);
+
+        let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut users = Vec::with_capacity(shown.min(page.users.len()));
+        for user in page.users.iter().take(shown) {
+            let Some(user) = sealed(self.sealer.check_user(user.clone()))? else { continue };
+            let id = user.id.as_str();
+            let mut administrator = false;
+            for grant in grants.get(id).into_iter().flatten() {
+                administrator |= self.is_granted((*grant).clone(), &user)?;
+            }
+            let mut own = certificates.get(id).into_iter().flatten();
+            let current = own.find_map(|record| self.current_certificate((*record).clone(), &user));
+            let mut letter = None;
+            for record in letters.get(id).into_iter().flatten() {
+                let record = sealed(self.letter_as_logged((*record).clone()))?;
+                let is_good =
+                    |record: &TemporaryKeyRecord| record.state == TemporaryKeyState::Unused && now < record.expires_at;
+                letter = record.filter(is_good).or(letter);
+            }
             users.push(UserSummary {
-                administrator: self.store.grant(&user.id, Role::Administrator)?.is_some(),
+                administrator,
                 enrolled: current.is_some(),
-                certificate_expires: current.map(|certificate| certificate.intent.not_after),
+                certificate_expires: current.map(|certificate| certificate.not_after()),
                 letter_expires: letter.map(|letter| letter.expires_at),
                 email: user.email,
                 name: user.name,
             });
         }
-        Ok(Answer::Users(users))
+        let Some(last) = page.users.get(shown.saturating_sub(1)).filter(|_| page.users.len() > shown) else {
+            return Ok(Answer::Users(users));
+        };
+        // A row that is not shown leads on only where no other of its page does.
+        let next = users.last().map_or_else(|| last.email_key.clone(), |user| user.email.clone());
+        Ok(Answer::UserPage { users, next })
     }
 
     pub(super) fn show(&self, user: &UserRecord, now: Timestamp) -> Result<Answer, Stop> {
-        let certificates = self.store.certificates_of_user(&user.id)?;
         let mut archived_keys = 0;
-        for sha256 in certificates.iter().filter_map(|certificate| certificate.sha256.as_ref()) {
-            archived_keys += u64::from(self.store.archived_key(sha256)?.is_some());
+        let mut certificates = Vec::new();
+        for record in self.certificates_of(&user.id)?.iter().rev() {
+            // What is not signed yet, or was given up before it was, is no certificate.
+            if record.certificate.is_none() {
+                continue;
+            }
+            let Some(certificate) = self.genuine(record, user) else {
+                tracing::error!(serial = record.intent.serial, "a certificate was changed in the database; not shown");
+                continue;
+            };
+            if let Some(key) = self.store.archived_key(certificate.fingerprint().as_bytes())? {
+                archived_keys += u64::from(sealed(self.sealer.check_archived_key(key))?.is_some());
+            }
+            certificates.push(certificate_entry(record, &certificate));
         }
-        let letters = self.store.temporary_keys_of(&user.id)?;
+        let mut letters = Vec::new();
+        for letter in self.store.temporary_keys_of(&user.id)?.into_iter().rev() {
+            letters.extend(sealed(self.letter_as_logged(letter))?.map(|letter| letter_entry(&letter, now)));
+        }
+        let administrator = match self.store.grant(&user.id, Role::Administrator)? {
+            Some(grant) => self.is_granted(grant, user)?,
+            None => false,
+        };
         Ok(Answer::User(Box::new(UserDetails {
             id: user.id.clone(),
             email: user.email.clone(),
             name: user.name.clone(),
-            administrator: self.store.grant(&user.id, Role::Administrator)?.is_some(),
+            administrator,
             since: user.created_at,
             archived_keys,
-            certificates: certificates.iter().rev().map(certificate_entry).collect(),
-            letters: letters.iter().rev().map(|letter| letter_entry(letter, now)).collect(),
+            certificates,
+            letters,
         })))
+    }
+
+    fn is_granted(&self, grant: GrantRecord, user: &UserRecord) -> Result<bool, AuthorityError> {
+        let is_removed = self.ended.is_role_removed(&grant.user_id, grant.role);
+        Ok(sealed(self.sealer.check_grant(grant, user))?.is_some() && !is_removed)
+    }
+
+    /// The certificate of this row, if it is the user's current one.
+    fn current_certificate(&self, record: CertificateRecord, user: &UserRecord) -> Option<Certificate> {
+        let record = self.certificate_as_logged(record);
+        (record.state == CertificateState::Current).then(|| self.genuine(&record, user)).flatten()
     }
 }
 
-fn certificate_entry(record: &CertificateRecord) -> CertificateEntry {
+fn by_user<T>(records: &[T], user: impl Fn(&T) -> &str) -> HashMap<&str, Vec<&T>> {
+    let mut of_users: HashMap<&str, Vec<&T>> = HashMap::new();
+    for record in records {
+        of_users.entry(user(record)).or_default().push(record);
+    }
+    of_users
+}
+
+/// `None` for a record whose seal is broken; other faults stay faults.
+fn sealed<T>(checked: Result<T, AuthorityError>) -> Result<Option<T>, AuthorityError> {
+    match checked {
+        Ok(record) => Ok(Some(record)),
+        Err(error @ AuthorityError::Tampered(_)) => {
+            tracing::error!(%error, "a record was changed in the database; not shown");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn certificate_entry(record: &CertificateRecord, certificate: &Certificate) -> CertificateEntry {
     let intent = &record.intent;
     CertificateEntry {
         serial: intent.serial.clone(),
@@ -61,8 +137,8 @@ fn certificate_entry(record: &CertificateRecord) -> CertificateEntry {
         keyset: intent.keyset_name.clone().unwrap_or_default(),
         level: intent.level.as_deref().and_then(|level| level.parse().ok()).unwrap_or(SecurityLevel::Low),
         state: record.state.to_string(),
-        not_before: intent.not_before,
-        not_after: intent.not_after,
+        not_before: certificate.not_before(),
+        not_after: certificate.not_after(),
     }
 }
 

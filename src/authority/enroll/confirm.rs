@@ -8,7 +8,7 @@ use crate::authority::authenticate::AuthenticatedRequest;
 use crate::authority::rejection::{Stop, refuse};
 use crate::authority::{Authority, AuthorityError, at, audit};
 use crate::cmp::{CertConfirmContent, CertRepMessage, PkiBody, PkiFailureInfo, PkiMessage, Verdict};
-use crate::store::{Ending, TransactionRecord, TransactionState};
+use crate::store::{CertificateRecord, CertificateState, Ending, TransactionRecord, TransactionState};
 
 /// How long after its time to be confirmed an ended transaction's replies are kept, for clients that ask again.
 const REPLIES_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -96,6 +96,7 @@ impl Authority {
     /// Gives up what was not confirmed in time: its certificates are revoked, its letters are good again. Forgets the
     /// replies of what ended 30 days ago. To be called every minute. Says how many transactions were given up.
     pub fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
+        self.ended.forget_statements(now);
         let mut ended = 0;
         for overdue in self.store.overdue(now)? {
             let _turn = self.turns.take(&overdue.reference);
@@ -103,6 +104,10 @@ impl Authority {
             let Some(transaction) = self.store.transaction(&overdue.transaction_id)? else { continue };
             let is_open = matches!(transaction.state, TransactionState::Begun | TransactionState::Answered);
             if !is_open || transaction.confirm_until >= now {
+                continue;
+            }
+            if !self.ended.is_claimed_by(&transaction.reference, &transaction.transaction_id) {
+                tracing::error!(reference = %transaction.reference, "a transaction was put back in the database");
                 continue;
             }
             let ending = Ending {
@@ -113,6 +118,7 @@ impl Authority {
             };
             let detail = json!({
                 "transaction": hex::encode(&transaction.transaction_id), "reference": transaction.reference,
+                "given_up": serials(&self.certificates_being_made(&transaction.transaction_id)?),
             });
             self.store.end_transaction(ending, audit::entry(now, "enrollment.unconfirmed", &detail))?;
             at("authority.sweep.after_end");
@@ -141,16 +147,29 @@ impl Authority {
         mut detail: serde_json::Value,
         now: Timestamp,
     ) -> Result<Vec<u8>, Stop> {
+        let (transaction_id, letter) = (request.transaction_id(), request.letter());
+        let made = self.certificates_being_made(transaction_id)?;
+        let stored = self.store.certificates_of_transaction(transaction_id)?.len();
+        if !self.ended.is_claimed_by(&letter.reference, transaction_id) || made.len() != stored {
+            // Its rows say that it goes on, and the log that it has come to its end.
+            tracing::error!(reference = %letter.reference, "a transaction was put back in the database");
+            return Err(given_up());
+        }
         let bytes = self.pki_conf(&request.respondent(), now)?;
         let ending = Ending {
-            transaction_id: request.transaction_id().to_vec(),
+            transaction_id: transaction_id.to_vec(),
             state,
             confirmation: Some((request.message().digest(), bytes.clone())),
             now,
         };
         if let Some(detail) = detail.as_object_mut() {
-            detail.insert("transaction".into(), hex::encode(request.transaction_id()).into());
-            detail.insert("reference".into(), request.letter().reference.clone().into());
+            detail.insert("transaction".into(), hex::encode(transaction_id).into());
+            detail.insert("reference".into(), letter.reference.clone().into());
+            if state == TransactionState::Confirmed {
+                detail.insert("superseded".into(), self.superseded_by(transaction_id, &letter.user_id)?.into());
+            } else {
+                detail.insert("given_up".into(), serials(&made).into());
+            }
         }
         at("authority.confirm.before_end");
         self.store.end_transaction(ending, audit::entry(now, event, &detail))?;
@@ -159,9 +178,24 @@ impl Authority {
         Ok(bytes)
     }
 
+    /// The serial numbers of the user's current certificates that end when this transaction is confirmed.
+    pub(super) fn superseded_by(&self, transaction_id: &[u8], user_id: &str) -> Result<Vec<String>, AuthorityError> {
+        let made = self.certificates_being_made(transaction_id)?;
+        let mut current = self.certificates_of(user_id)?;
+        current.retain(|record| {
+            record.state == CertificateState::Current
+                && made.iter().any(|new| new.intent.kind == record.intent.kind && new.state == CertificateState::Issued)
+        });
+        Ok(serials(&current))
+    }
+
     fn pki_conf(&self, respondent: &Respondent, now: Timestamp) -> Result<Vec<u8>, Stop> {
         Ok(respondent.answer(self.name(), PkiBody::pki_conf(), Vec::new(), now)?)
     }
+}
+
+fn serials(records: &[CertificateRecord]) -> Vec<String> {
+    records.iter().map(|record| record.intent.serial.clone()).collect()
 }
 
 /// Every certificate of an `ip` must be accepted by its certReqId. A `krp` has one certificate with a request of its

@@ -22,6 +22,7 @@ use crate::store::{
 /// What the steps of one transaction have in common.
 struct Enrollment<'a> {
     transaction_id: &'a [u8],
+    reference: &'a str,
     user: &'a UserRecord,
     now: Timestamp,
 }
@@ -61,6 +62,10 @@ impl Authority {
         };
         if !goes_on {
             check_usable(&letter, now)?;
+        } else if !self.ended.is_claimed_by(&letter.reference, &transaction_id) {
+            // Its row says that it goes on, and the log that it has come to its end.
+            tracing::error!("a transaction was put back in the database");
+            return Err(transaction_id_in_use());
         }
 
         let user = self.user_of(&letter.user_id)?;
@@ -72,7 +77,7 @@ impl Authority {
             self.claim(&letter.reference, &transaction_id, message_hash, now)?;
         }
         at("authority.enroll.after_claim");
-        let enrollment = Enrollment { transaction_id: &transaction_id, user: &user, now };
+        let enrollment = Enrollment { transaction_id: &transaction_id, reference: &letter.reference, user: &user, now };
         self.carry_out(granted, &enrollment, letter.lost, &respondent)
     }
 
@@ -110,7 +115,7 @@ impl Authority {
         respondent: &Respondent,
     ) -> Result<Vec<u8>, Stop> {
         let now = enrollment.now;
-        let begun = self.store.certificates_of_transaction(enrollment.transaction_id)?;
+        let begun = self.certificates_being_made(enrollment.transaction_id)?;
         let of_kind = |kind| begun.iter().find(|record| record.intent.kind == kind);
 
         let signing = match of_kind(CertificateKind::Signing) {
@@ -184,7 +189,10 @@ impl Authority {
     /// Intent, signature, record.
     fn issue(&self, permit: IssuancePermit, now: Timestamp) -> Result<IssuedCertificate, AuthorityError> {
         let intent = certify::intend(permit, &self.ca, now)?;
-        let detail = json!({ "serial": intent.serial, "kind": intent.kind.as_str(), "user": intent.user_id });
+        let detail = json!({
+            "serial": intent.serial, "kind": intent.kind.as_str(), "user": intent.user_id,
+            "transaction": intent.transaction_id.as_ref().map(hex::encode),
+        });
         self.store.intend(intent.clone(), audit::entry(now, "certificate.intended", &detail))?;
         at("authority.enroll.after_intent");
         self.issue_intended(&intent, CertificateState::Intended, now)
@@ -274,7 +282,10 @@ impl Authority {
             confirmation: None,
             now: enrollment.now,
         };
-        let detail = json!({ "transaction": hex::encode(enrollment.transaction_id), "implicit": true });
+        let detail = json!({
+            "transaction": hex::encode(enrollment.transaction_id), "reference": enrollment.reference, "implicit": true,
+            "superseded": self.superseded_by(enrollment.transaction_id, &enrollment.user.id)?,
+        });
         self.store.end_transaction(ending, audit::entry(enrollment.now, "enrollment.confirmed", &detail))?;
         Ok(())
     }

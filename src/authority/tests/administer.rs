@@ -3,7 +3,6 @@
 use super::support::*;
 use crate::pki::Fingerprint;
 use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, Statement, Way};
-use crate::store::AuditCheck;
 
 fn issue(email: &str, name: Option<&str>) -> Operation {
     Operation::Issue { email: email.into(), name: name.map(Into::into), levels: None, valid_for_seconds: None }
@@ -34,6 +33,48 @@ fn an_administrator_issues_lists_and_shows() {
     let show = Operation::Show { email: "user@example.org".into() };
     let Answer::User(user) = office.state(&administrator, show, now()).unwrap() else { panic!() };
     assert_eq!((user.letters[0].state.as_str(), user.certificates.len(), user.archived_keys), ("used", 2, 1));
+}
+
+#[test]
+fn the_list_comes_in_pages_and_shows_nothing_whose_seal_is_broken() {
+    let mut office = Office::new();
+    let administrator = office.administrator();
+    for name in ["a", "b", "c", "d"] {
+        office.letter_for(&administrator, &format!("{name}@example.org"));
+    }
+    let page = |office: &Office, after: Option<&str>, limit| {
+        let operation = Operation::ListPage { after: after.map(Into::into), limit };
+        let (users, next) = match office.state(&administrator, operation, now()).unwrap() {
+            Answer::Users(users) => (users, None),
+            Answer::UserPage { users, next } => (users, Some(next)),
+            other => panic!("{other:?}"),
+        };
+        (users.into_iter().map(|user| user.email).collect::<Vec<_>>(), next)
+    };
+    let names = |names: &[&str]| names.iter().map(|name| format!("{name}@example.org")).collect::<Vec<_>>();
+    assert_eq!(page(&office, None, Some(2)), (names(&["a", "admin"]), Some(ADMINISTRATOR.to_owned())));
+    assert_eq!(
+        page(&office, Some("Admin@example.org"), Some(2)),
+        (names(&["b", "c"]), Some("c@example.org".to_owned()))
+    );
+    assert_eq!(page(&office, Some("c@example.org"), Some(2)), (names(&["d"]), None));
+    assert_eq!(page(&office, None, None), (names(&["a", "admin", "b", "c", "d"]), None));
+
+    office.tamper(
+        "UPDATE users SET name = 'Mallory' WHERE email LIKE 'b@%'; UPDATE temporary_keys SET expires_at = expires_at + 1 \
+         WHERE user_id = (SELECT id FROM users WHERE email LIKE 'c@%'); INSERT INTO grants SELECT id, 'administrator', 0, \
+         (SELECT mac FROM grants) FROM users WHERE email LIKE 'd@%'; UPDATE certificates SET user_id = (SELECT id FROM \
+         users WHERE email LIKE 'd@%') WHERE kind = 'encryption'",
+    );
+    assert_eq!(page(&office, None, None), (names(&["a", "admin", "c", "d"]), None));
+    let user = |email: &str| match office.state(&administrator, show(email), now()).unwrap() {
+        Answer::User(user) => user,
+        other => panic!("{other:?}"),
+    };
+    assert!(user("c@example.org").letters.is_empty());
+    let shown = user("d@example.org");
+    assert!(!shown.administrator && shown.certificates.is_empty() && shown.archived_keys == 0, "{shown:?}");
+    assert!(office.state(&administrator, show("b@example.org"), now()).is_err());
 }
 
 #[test]
@@ -313,7 +354,7 @@ fn a_checkpoint_is_the_logs_and_the_log_is_whole() {
     let checkpoint = office.post_statement(signed.as_der(), now()).checkpoint;
     let head = office.authority().store.audit_head().unwrap();
     assert_eq!((checkpoint.sequence, checkpoint.head), (head.number, head.hash));
-    assert!(matches!(office.authority().store.check_audit().unwrap(), AuditCheck::Whole(_)));
+    office.check_log();
     assert_eq!(checkpoint.key, office.authority().keys.audit.public_key_der());
     checkpoint.verify(authority).unwrap();
     assert!(checkpoint.verify(Fingerprint::of(b"another")).is_err());

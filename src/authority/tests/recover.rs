@@ -126,7 +126,8 @@ fn a_changed_archive_or_approval_is_noticed_and_nothing_is_delivered() {
     for tampering in [blob, row, hole, approval, another.to_owned()] {
         office.close();
         std::fs::copy(&database, &backup).unwrap();
-        office.tamper(&tampering);
+        office.open(now());
+        office.tamper_running(&tampering);
         let request = Person::new().request(&letter, USUAL, now());
         let (reasons, text) = refusal(&request, &office.post(&request, now()).bytes, &letter.temporary_key);
         assert!(reasons.contains(PkiFailureInfo::SYSTEM_FAILURE), "{tampering}: {text}");

@@ -6,7 +6,7 @@ use std::path::Path;
 use der::asn1::ObjectIdentifier;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::authority::{Answer, Authority, Configuration, Environment, init};
+use crate::authority::{Answer, Authority, AuthorityError, Configuration, Environment, init};
 use crate::cmp::{
     self, CertStatus, Draft, EnrollmentRequest, MacProtection, PkiBody, PkiFailureInfo, PkiHeader, PkiMessage,
     PkiStatusInfo, Pvno, Reply, TransportKey, Utf8Pairs, check_reply,
@@ -14,6 +14,7 @@ use crate::cmp::{
 use crate::letter::{Letter, TemporaryKey};
 use crate::pki::{Certificate, Fingerprint};
 use crate::statement::{self, Operation, Response, SignedResponse, Statement, Way};
+use crate::store::AuditRow;
 use crate::token::test_support::{PIN, fresh_label, open_token, pin, softhsm};
 use crate::token::{Ceremony, KeyAlgorithm, KeyId, SecurityLevel, TokenKey};
 
@@ -78,21 +79,32 @@ impl Office {
     /// Runs SQL on the closed database, as somebody who got at the file would.
     pub fn tamper(&mut self, sql: &str) {
         self.close();
-        self.change_rows(sql);
+        run_sql(&self.configuration, sql);
         self.open(now());
     }
 
     /// Deletes the rows that say which statements were used, while the authority runs.
     pub fn forget_statements(&self) {
-        self.change_rows("DELETE FROM statements");
+        self.tamper_running("DELETE FROM statements");
     }
 
-    fn change_rows(&self, sql: &str) {
-        let script = "import sqlite3,sys;c=sqlite3.connect(sys.argv[1]);c.execute('PRAGMA foreign_keys=OFF');\
-                      c.executescript(sys.argv[2]);c.commit()";
-        let database = self.configuration.database();
-        let status = std::process::Command::new("python3").args(["-c", script]).arg(database).arg(sql).status();
-        assert!(status.unwrap().success(), "python3's sqlite3 is needed as a foreign witness");
+    /// The same, and the authority must not start any more: why.
+    pub fn tamper_and_fail(&mut self, sql: &str) -> AuthorityError {
+        self.close();
+        run_sql(&self.configuration, sql);
+        Authority::open(self.configuration.clone(), &pin(PIN), now()).unwrap_err()
+    }
+
+    /// Runs SQL on the open database, beside the authority that uses it.
+    pub fn tamper_running(&self, sql: &str) {
+        run_sql(&self.configuration, sql);
+    }
+
+    /// Walks the whole log, with MACs and evidence.
+    pub fn check_log(&self) {
+        let log = self.authority().log_check();
+        let check = |row: &AuditRow| log.check_mac(row).and_then(|()| log.check_evidence(row));
+        assert_eq!(log.walk(check).unwrap(), self.authority().store.audit_head().unwrap());
     }
 
     /// The administrator, enrolled.
@@ -171,6 +183,14 @@ impl Office {
         let response = SignedResponse::from_der(self.authority().answer_statement(der, way, at));
         response.verify(&self.ca(), digest, at).unwrap()
     }
+}
+
+fn run_sql(configuration: &Configuration, sql: &str) {
+    let script = "import sqlite3,sys;c=sqlite3.connect(sys.argv[1],10);c.execute('PRAGMA foreign_keys=OFF');\
+                  c.executescript(sys.argv[2]);c.commit()";
+    let database = configuration.database();
+    let status = std::process::Command::new("python3").args(["-c", script]).arg(database).arg(sql).status();
+    assert!(status.unwrap().success(), "python3's sqlite3 is needed as a foreign witness");
 }
 
 pub fn configuration(directory: &Path) -> Configuration {

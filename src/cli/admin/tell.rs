@@ -1,12 +1,14 @@
 //! `admin list` and `admin show`, for a person or a script.
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::surroundings::Surroundings;
 use crate::statement::{UserDetails, UserSummary};
 
-pub(super) fn list(users: &[UserSummary], around: &Surroundings<'_>) -> Result<Exit, Failure> {
+/// A page of users; `next` is the address after which there are more.
+pub(super) fn list(users: &[UserSummary], next: Option<&str>, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let rows = users
         .iter()
         .map(|user| {
@@ -23,12 +25,18 @@ pub(super) fn list(users: &[UserSummary], around: &Surroundings<'_>) -> Result<E
             ]
         })
         .collect();
-    around.screen.table(
-        &["e-mail", "name", "role", "enrolled until", "letter until"],
-        rows,
-        "There are no users.",
-        &users,
-    )
+    let headings = ["e-mail", "name", "role", "enrolled until", "letter until"];
+    let exit = around.screen.table(&headings, rows, "There are no users.", &json!({ "users": users, "next": next }))?;
+    if let Some(next) = next {
+        around.screen.note(format!("There are more: add --after {}", quoted(next)));
+    }
+    Ok(exit)
+}
+
+/// As a shell takes it.
+fn quoted(address: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@.-_+".contains(c);
+    if address.chars().all(is_plain) { address.to_owned() } else { format!("'{}'", address.replace('\'', r"'\''")) }
 }
 
 /// The day, in UTC; `--json` has the time.

@@ -27,7 +27,7 @@ impl Served {
         });
         let (closing, closed) = watch::channel(false);
         let socket = runtime.block_on(async { ControlSocket::bind(&path) }).unwrap();
-        let task = runtime.spawn(socket.accept(Router::new().route(CONTROL_PATH, echo), closed));
+        let task = runtime.spawn(socket.accept(Router::new().route(CONTROL_STATEMENTS, echo), closed));
         Self { directory, path, closing, runtime, task, requests }
     }
 }

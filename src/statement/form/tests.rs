@@ -44,6 +44,8 @@ fn every_operation_comes_back() {
         Operation::Letter { letter: email() },
         Operation::Letter { letter: "E123456789".to_owned() },
         Operation::List,
+        Operation::ListPage { after: Some("user@example.org".into()), limit: Some(7) },
+        Operation::ListPage { after: None, limit: Some(5_000) },
         Operation::Show { email: email() },
     ] {
         let statement = statement(operation);
@@ -181,6 +183,10 @@ fn an_operation_takes_its_own_arguments_only() {
     refusal(&list.replace("\"arguments\":{}", "\"arguments\":{\"lost\":true}"));
     let show = text(&statement(Operation::Show { email: "user@example.org".to_owned() }));
     refusal(&show.replace("\"arguments\":{}", "\"arguments\":{\"name\":\"x\"}"));
+    refusal(&show.replace("\"arguments\":{}", "\"arguments\":{\"limit\":7}"));
+    for limit in ["0", "5001", "-1"] {
+        refusal(&list.replace("\"arguments\":{}", &format!("\"arguments\":{{\"limit\":{limit}}}")));
+    }
     refusal(&text(&issue()).replace("\"name\":", "\"lost\":true,\"name\":"));
     refusal(&text(&issue()).replace("\"issue\"", "\"recover\""));
     let letter = text(&statement(Operation::Letter { letter: "E123456789".to_owned() }));

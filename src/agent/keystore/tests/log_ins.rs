@@ -228,7 +228,7 @@ fn the_agents_prompter_asks_for_a_use_where_nobody_can_be_asked_at_the_command_a
     let purpose = Purpose::Statement { operation: "list".to_owned(), target: None, opens_letter: false };
     let list = ActRequest::Administer {
         keyset: choice(&home, "h"),
-        order: Order::List {},
+        order: Order::List { after: None, limit: None },
         way: OnlineOrFile::File,
         known_log: KnownLog::Accept,
     };

@@ -1,0 +1,345 @@
+//! What has ended, as the log has it: statements that were taken, letters that are not good any more, certificates that
+//! are not current, roles that were removed.
+//!
+//! The log is the only record of that which whoever writes to the database cannot change: its entries are chained and
+//! sealed. So this is rebuilt from the log at the start ([`Ended::apply`], entry by entry), follows each entry that is
+//! written, and is asked at each use. A row of the database may say less than the log, never more: no row revives what is
+//! in here. Nothing in here is read from a row.
+//!
+//! Letters and certificates are kept by what is still *good*: a user has at most one open letter (a newer one voids it) and
+//! one current certificate of each kind, so whatever is not that one has ended, named or not. That takes some 100 bytes a
+//! user, and no list grows with the years but that of revoked certificates.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::store::{AuditRow, CertificateKind, Role};
+
+/// For how many seconds a statement may be good at most: of one that older versions logged without its end.
+const LONGEST_STATEMENT_VALIDITY: i64 = 14 * 24 * 3600;
+/// Statements are forgotten this many seconds after their end, for clocks that are set back.
+const FORGOTTEN_AFTER: i64 = 24 * 3600;
+
+/// The first half of a SHA-256 digest of a user id, a reference, a serial number or a transactionID.
+type Key = [u8; 16];
+
+/// What has ended. May be shared between threads.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    state: Mutex<State>,
+}
+
+/// Where a letter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LetterStatus {
+    /// Good, unless it has expired.
+    Open,
+    /// A transaction has it.
+    Claimed,
+    /// Used, replaced by a newer one, or never issued.
+    Ended,
+}
+
+/// An entry that does not say what one of its kind must say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it says {event:?} without saying {member:?}")]
+pub(super) struct UnreadableEntry {
+    event: String,
+    member: &'static str,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Digest and end (seconds since 1970).
+    statements: HashMap<[u8; 32], i64>,
+    people: HashMap<Key, Person>,
+    /// The transaction that has a letter, by the letter's reference.
+    claims: HashMap<Key, Key>,
+    /// Certificates that are being made, by serial number.
+    intended: HashMap<Key, Intended>,
+    /// By transaction: whose it is, and the serial numbers in its reply.
+    answered: HashMap<Key, (Key, Vec<Key>)>,
+    revoked: HashSet<Key>,
+    /// The authority's own current certificates, by their kind.
+    own: HashMap<String, Key>,
+    removed_roles: HashSet<Key>,
+}
+
+/// What one user has that is good.
+#[derive(Debug, Default)]
+struct Person {
+    letter: Option<Key>,
+    signing: Option<Key>,
+    encryption: Option<Key>,
+}
+
+#[derive(Debug)]
+struct Intended {
+    is_signing: bool,
+    /// `None` in entries of older versions.
+    transaction: Option<Key>,
+}
+
+impl Ended {
+    /// Whether a statement of this digest was carried out, or refused after it had been taken, and could still be good.
+    pub(super) fn is_statement_taken(&self, digest: &[u8; 32]) -> bool {
+        self.state().statements.contains_key(digest)
+    }
+
+    /// Where this letter of this user stands.
+    pub(super) fn letter_status(&self, reference: &str, user_id: &str) -> LetterStatus {
+        let state = self.state();
+        let reference = key(reference);
+        if state.claims.contains_key(&reference) {
+            return LetterStatus::Claimed;
+        }
+        let newest = state.people.get(&key(user_id)).and_then(|person| person.letter);
+        if newest == Some(reference) { LetterStatus::Open } else { LetterStatus::Ended }
+    }
+
+    /// Whether this transaction has this letter, and has not come to its end.
+    pub(super) fn is_claimed_by(&self, reference: &str, transaction_id: &[u8]) -> bool {
+        self.state().claims.get(&key(reference)) == Some(&key(&hex::encode(transaction_id)))
+    }
+
+    /// Whether this is the user's current certificate of its kind.
+    pub(super) fn is_current_of(&self, user_id: &str, kind: CertificateKind, serial: &str) -> bool {
+        let state = self.state();
+        let Some(person) = state.people.get(&key(user_id)) else { return false };
+        let current = match kind {
+            CertificateKind::Signing => person.signing,
+            CertificateKind::Encryption => person.encryption,
+            CertificateKind::Ca | CertificateKind::Response | CertificateKind::Tls => None,
+        };
+        current == Some(key(serial))
+    }
+
+    /// Whether this is the authority's own current certificate of its kind.
+    pub(super) fn is_own_current(&self, kind: CertificateKind, serial: &str) -> bool {
+        self.state().own.get(kind.as_str()) == Some(&key(serial))
+    }
+
+    /// Whether this certificate is being made in an enrollment that has not come to its end.
+    pub(super) fn is_being_made(&self, serial: &str) -> bool {
+        self.state().intended.contains_key(&key(serial))
+    }
+
+    /// Whether this certificate was revoked.
+    pub(super) fn is_revoked(&self, serial: &str) -> bool {
+        self.state().revoked.contains(&key(serial))
+    }
+
+    /// Whether this role was taken from this user.
+    pub(super) fn is_role_removed(&self, user_id: &str, role: Role) -> bool {
+        self.state().removed_roles.contains(&role_key(user_id, role.as_str()))
+    }
+
+    /// Forgets the statements that could not be taken any more anyway.
+    pub(super) fn forget_statements(&self, now: Timestamp) {
+        let now = now.as_second();
+        self.state().statements.retain(|_, not_after| not_after.saturating_add(FORGOTTEN_AFTER) >= now);
+    }
+
+    /// Takes in an entry of the log: each of them, in their order.
+    ///
+    /// # Errors
+    /// [`UnreadableEntry`]: it does not say what was ended. No entry that the authority has written is like that.
+    pub(super) fn apply(&self, row: &AuditRow) -> Result<(), UnreadableEntry> {
+        let Some(change) = change(&row.event) else { return Ok(()) };
+        let detail = serde_json::from_str(&row.detail).unwrap_or(Value::Null);
+        let entry = Entry { row, detail };
+        change(&mut self.state(), &entry)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Change = fn(&mut State, &Entry<'_>) -> Result<(), UnreadableEntry>;
+
+/// What an event changes. Events that begin and end nothing are not read.
+fn change(event: &str) -> Option<Change> {
+    Some(match event {
+        "statement.taken" => State::statement_taken,
+        "log.sealed" => State::log_sealed,
+        "authority.initialized" => State::initialized,
+        "letter.issued" => State::letter_issued,
+        "letter.claimed" => State::letter_claimed,
+        "certificate.intended" => State::certificate_intended,
+        "certificate.abandoned" => State::certificate_abandoned,
+        "certificate.replaced" => State::own_replaced,
+        "certificates.revoked" => State::certificates_revoked,
+        "enrollment.answered" => State::enrollment_answered,
+        "enrollment.confirmed" => State::enrollment_confirmed,
+        "enrollment.rejected" | "enrollment.unconfirmed" => State::enrollment_given_up,
+        "role.removed" => State::role_removed,
+        "role.granted" => State::role_granted,
+        _ => return None,
+    })
+}
+
+impl State {
+    fn statement_taken(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        let latest = entry.row.at.as_second().saturating_add(LONGEST_STATEMENT_VALIDITY);
+        let not_after = entry.detail.get("not_after").and_then(Value::as_i64).unwrap_or(latest);
+        self.take_statement(entry.text("statement")?, not_after).ok_or_else(|| entry.lacks("statement"))
+    }
+
+    /// The upgrade names the statements that were still good, by the digests that count since then.
+    fn log_sealed(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        for statement in entry.detail.get("statements").and_then(Value::as_array).into_iter().flatten() {
+            let digest = statement.get("statement").and_then(Value::as_str);
+            let not_after = statement.get("not_after").and_then(Value::as_i64);
+            digest
+                .zip(not_after)
+                .and_then(|(digest, not_after)| self.take_statement(digest, not_after))
+                .ok_or_else(|| entry.lacks("statements"))?;
+        }
+        Ok(())
+    }
+
+    fn take_statement(&mut self, digest: &str, not_after: i64) -> Option<()> {
+        let digest: [u8; 32] = hex::decode(digest).ok()?.try_into().ok()?;
+        self.statements.insert(digest, not_after);
+        Some(())
+    }
+
+    fn initialized(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        self.person(entry.key("administrator")?).letter = Some(entry.key("reference")?);
+        Ok(())
+    }
+
+    /// A new letter takes the place of the user's open one.
+    fn letter_issued(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        self.person(entry.key("user")?).letter = Some(entry.key("reference")?);
+        Ok(())
+    }
+
+    fn letter_claimed(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        self.claims.insert(entry.key("reference")?, entry.key("transaction")?);
+        Ok(())
+    }
+
+    fn certificate_intended(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        // The authority's own have no user: they end by `certificate.replaced`.
+        if entry.detail.get("user").is_some_and(Value::is_string) {
+            let intended = Intended {
+                is_signing: entry.text("kind")? == CertificateKind::Signing.as_str(),
+                transaction: entry.key("transaction").ok(),
+            };
+            self.intended.insert(entry.key("serial")?, intended);
+        }
+        Ok(())
+    }
+
+    fn certificate_abandoned(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        self.intended.remove(&entry.key("serial")?);
+        Ok(())
+    }
+
+    fn own_replaced(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        self.own.insert(entry.text("kind")?.to_owned(), entry.key("serial")?);
+        Ok(())
+    }
+
+    fn certificates_revoked(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        let person = self.people.entry(entry.key("user")?).or_default();
+        self.revoked.extend([person.signing.take(), person.encryption.take()].into_iter().flatten());
+        Ok(())
+    }
+
+    fn enrollment_answered(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        let delivered =
+            entry.detail.get("delivered").and_then(Value::as_array).ok_or_else(|| entry.lacks("delivered"))?;
+        let mut serials = vec![entry.key("signing")?];
+        serials.extend(delivered.iter().filter_map(Value::as_str).map(key));
+        self.answered.insert(entry.key("transaction")?, (entry.key("user")?, serials));
+        Ok(())
+    }
+
+    /// What was made in this enrollment becomes current, and what was current has ended. The keys of a recovery's history
+    /// were made in others, and stay what they are.
+    fn enrollment_confirmed(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        let transaction = entry.key("transaction")?;
+        // Older versions did not name the letter where the client wanted no confirmation.
+        let letter = entry.key("reference").ok().or_else(|| self.letter_of(transaction));
+        let Some((user, serials)) = self.answered.remove(&transaction) else { return Ok(()) };
+        for serial in serials {
+            let Some(intended) = self.intended.remove(&serial) else { continue };
+            let person = self.person(user);
+            *(if intended.is_signing { &mut person.signing } else { &mut person.encryption }) = Some(serial);
+        }
+        let person = self.person(user);
+        if person.letter == letter {
+            person.letter = None;
+        }
+        if let Some(letter) = letter {
+            self.claims.remove(&letter);
+        }
+        Ok(())
+    }
+
+    /// The letter is good again, unless a newer one was issued meanwhile; what was made has ended.
+    fn enrollment_given_up(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        let transaction = entry.key("transaction")?;
+        self.claims.remove(&entry.key("reference")?);
+        let (_, serials) = self.answered.remove(&transaction).unwrap_or_default();
+        self.intended.retain(|serial, intended| intended.transaction != Some(transaction) && !serials.contains(serial));
+        Ok(())
+    }
+
+    fn role_removed(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        self.removed_roles.insert(role_key(entry.text("user")?, entry.text("role")?));
+        Ok(())
+    }
+
+    fn role_granted(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        self.removed_roles.remove(&role_key(entry.text("user")?, entry.text("role")?));
+        Ok(())
+    }
+
+    fn person(&mut self, user: Key) -> &mut Person {
+        self.people.entry(user).or_default()
+    }
+
+    fn letter_of(&self, transaction: Key) -> Option<Key> {
+        self.claims.iter().find(|(_, claimed_by)| **claimed_by == transaction).map(|(letter, _)| *letter)
+    }
+}
+
+/// A row whose detail is read by the members' names.
+struct Entry<'a> {
+    row: &'a AuditRow,
+    detail: Value,
+}
+
+impl Entry<'_> {
+    fn text(&self, member: &'static str) -> Result<&str, UnreadableEntry> {
+        self.detail.get(member).and_then(Value::as_str).ok_or_else(|| self.lacks(member))
+    }
+
+    fn key(&self, member: &'static str) -> Result<Key, UnreadableEntry> {
+        Ok(key(self.text(member)?))
+    }
+
+    fn lacks(&self, member: &'static str) -> UnreadableEntry {
+        UnreadableEntry { event: self.row.event.clone(), member }
+    }
+}
+
+fn key(name: &str) -> Key {
+    let digest: [u8; 32] = Sha256::digest(name).into();
+    std::array::from_fn(|at| digest.get(at).copied().unwrap_or_default())
+}
+
+fn role_key(user_id: &str, role: &str) -> Key {
+    key(&format!("{user_id} {role}"))
+}
+
+#[cfg(test)]
+mod tests;

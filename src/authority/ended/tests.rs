@@ -1,0 +1,185 @@
+//! The set by itself: entries as the authority writes them, and as older versions wrote them.
+
+use serde_json::json;
+
+use super::*;
+
+fn apply(ended: &Ended, event: &str, detail: &Value) {
+    ended.apply(&row(event, detail)).unwrap();
+}
+
+fn row(event: &str, detail: &Value) -> AuditRow {
+    AuditRow {
+        number: 1,
+        at: Timestamp::from_second(1_000_000).unwrap(),
+        event: event.into(),
+        detail: detail.to_string(),
+        previous_hash: [0; 32],
+        hash: [0; 32],
+        mac: None,
+    }
+}
+
+fn issue(ended: &Ended, reference: &str) {
+    apply(ended, "letter.issued", &json!({ "reference": reference, "user": "u1" }));
+}
+
+fn claim(ended: &Ended, reference: &str, transaction: u8) {
+    apply(ended, "letter.claimed", &json!({ "reference": reference, "transaction": hex::encode([transaction; 16]) }));
+}
+
+/// From the claim to the reply, with a certificate of each kind.
+fn answer(ended: &Ended, reference: &str, transaction: u8) {
+    claim(ended, reference, transaction);
+    for kind in ["signing", "encryption"] {
+        let serial = format!("{kind}{transaction}");
+        apply(ended, "certificate.intended", &json!({ "serial": serial, "kind": kind, "user": "u1" }));
+    }
+    let (signing, delivered) = (format!("signing{transaction}"), [format!("encryption{transaction}")]);
+    let transaction = hex::encode([transaction; 16]);
+    let detail = json!({ "transaction": transaction, "user": "u1", "signing": signing, "delivered": delivered });
+    apply(ended, "enrollment.answered", &detail);
+}
+
+fn end(ended: &Ended, event: &str, reference: &str, transaction: u8) {
+    let detail = json!({ "transaction": hex::encode([transaction; 16]), "reference": reference });
+    apply(ended, event, &detail);
+}
+
+fn is_current(ended: &Ended, serial: &str) -> bool {
+    let kind = if serial.starts_with('s') { CertificateKind::Signing } else { CertificateKind::Encryption };
+    ended.is_current_of("u1", kind, serial)
+}
+
+#[test]
+fn a_letter_ends_by_its_use_or_by_a_newer_one() {
+    let ended = Ended::default();
+    let status = |reference: &str| ended.letter_status(reference, "u1");
+    assert_eq!(status("E1"), LetterStatus::Ended, "never issued");
+    issue(&ended, "E1");
+    assert_eq!(status("E1"), LetterStatus::Open);
+    assert_eq!(ended.letter_status("E1", "u2"), LetterStatus::Ended, "another's");
+    issue(&ended, "E2");
+    assert_eq!((status("E1"), status("E2")), (LetterStatus::Ended, LetterStatus::Open));
+    answer(&ended, "E2", 2);
+    assert_eq!(status("E2"), LetterStatus::Claimed);
+    assert!(ended.is_claimed_by("E2", &[2; 16]) && !ended.is_claimed_by("E2", &[3; 16]));
+    end(&ended, "enrollment.confirmed", "E2", 2);
+    assert_eq!(status("E2"), LetterStatus::Ended);
+    assert!(!ended.is_claimed_by("E2", &[2; 16]));
+}
+
+#[test]
+fn a_letter_given_back_is_good_again_unless_there_is_a_newer_one() {
+    for event in ["enrollment.rejected", "enrollment.unconfirmed"] {
+        let ended = Ended::default();
+        issue(&ended, "E1");
+        answer(&ended, "E1", 1);
+        end(&ended, event, "E1", 1);
+        assert_eq!(ended.letter_status("E1", "u1"), LetterStatus::Open, "{event}");
+        claim(&ended, "E1", 2);
+        issue(&ended, "E2");
+        assert_eq!(ended.letter_status("E1", "u1"), LetterStatus::Claimed, "{event}");
+        end(&ended, event, "E1", 2);
+        assert_eq!(ended.letter_status("E1", "u1"), LetterStatus::Ended, "{event}");
+        assert_eq!(ended.letter_status("E2", "u1"), LetterStatus::Open, "{event}");
+    }
+}
+
+#[test]
+fn a_certificate_ends_by_a_newer_one_of_its_kind() {
+    let ended = Ended::default();
+    for (letter, transaction) in [("E1", 1), ("E2", 2)] {
+        issue(&ended, letter);
+        answer(&ended, letter, transaction);
+        assert!(ended.is_being_made(&format!("signing{transaction}")));
+        assert!(!is_current(&ended, &format!("signing{transaction}")), "not confirmed yet");
+        end(&ended, "enrollment.confirmed", letter, transaction);
+        assert!(!ended.is_being_made(&format!("signing{transaction}")));
+        assert!(is_current(&ended, &format!("signing{transaction}")));
+        assert!(is_current(&ended, &format!("encryption{transaction}")));
+    }
+    assert!(!is_current(&ended, "signing1") && !is_current(&ended, "encryption1"));
+    // A recovery delivers the history; the old encryption key stays the current one, or stays ended.
+    issue(&ended, "R3");
+    claim(&ended, "R3", 3);
+    apply(&ended, "certificate.intended", &json!({ "serial": "signing3", "kind": "signing", "user": "u1" }));
+    let transaction = hex::encode([3; 16]);
+    let delivered = ["encryption1", "encryption2"];
+    let detail = json!({ "transaction": transaction, "user": "u1", "signing": "signing3", "delivered": delivered });
+    apply(&ended, "enrollment.answered", &detail);
+    // As older versions wrote it where the client wanted no confirmation.
+    apply(&ended, "enrollment.confirmed", &json!({ "transaction": transaction, "implicit": true }));
+    assert_eq!(ended.letter_status("R3", "u1"), LetterStatus::Ended);
+    assert!(is_current(&ended, "signing3") && is_current(&ended, "encryption2"));
+    assert!(!is_current(&ended, "signing2") && !is_current(&ended, "encryption1"));
+    // Lost: nothing is current any more, and what was is revoked.
+    apply(&ended, "certificates.revoked", &json!({ "user": "u1", "reason": "keyCompromise" }));
+    assert!(!is_current(&ended, "signing3") && !is_current(&ended, "encryption2"));
+    assert!(ended.is_revoked("signing3") && ended.is_revoked("encryption2") && !ended.is_revoked("signing1"));
+}
+
+#[test]
+fn what_was_given_up_is_not_made_any_more() {
+    let ended = Ended::default();
+    issue(&ended, "E1");
+    answer(&ended, "E1", 1);
+    let detail = json!({ "serial": "s", "kind": "signing", "user": "u1", "transaction": hex::encode([1; 16]) });
+    apply(&ended, "certificate.intended", &detail);
+    end(&ended, "enrollment.unconfirmed", "E1", 1);
+    assert!(!ended.is_being_made("signing1") && !ended.is_being_made("encryption1") && !ended.is_being_made("s"));
+    apply(&ended, "certificate.intended", &json!({ "serial": "x", "kind": "encryption", "user": "u1" }));
+    apply(&ended, "certificate.abandoned", &json!({ "serial": "x" }));
+    assert!(!ended.is_being_made("x"));
+}
+
+#[test]
+fn a_statement_is_taken_until_its_end() {
+    let ended = Ended::default();
+    let (new, old, carried) = ([1; 32], [2; 32], [3; 32]);
+    apply(&ended, "statement.taken", &json!({ "statement": hex::encode(new), "not_after": 1_000_600 }));
+    apply(&ended, "statement.taken", &json!({ "statement": hex::encode(old) }));
+    let statements = [json!({ "statement": hex::encode(carried), "not_after": 1_000_600 })];
+    apply(&ended, "log.sealed", &json!({ "through": 7, "statements": statements }));
+    assert!([new, old, carried].iter().all(|digest| ended.is_statement_taken(digest)));
+    assert!(!ended.is_statement_taken(&[4; 32]));
+    let at = |second| Timestamp::from_second(second).unwrap();
+    ended.forget_statements(at(1_000_600));
+    assert!(ended.is_statement_taken(&new));
+    ended.forget_statements(at(1_000_601 + FORGOTTEN_AFTER));
+    assert!(!ended.is_statement_taken(&new) && ended.is_statement_taken(&old), "14 days, where nothing is said");
+    ended.forget_statements(at(1_000_001 + LONGEST_STATEMENT_VALIDITY + FORGOTTEN_AFTER));
+    assert!(!ended.is_statement_taken(&old));
+}
+
+#[test]
+fn a_role_and_an_own_certificate_end() {
+    let ended = Ended::default();
+    let role = json!({ "user": "u1", "role": "administrator" });
+    assert!(!ended.is_role_removed("u1", Role::Administrator));
+    apply(&ended, "role.removed", &role);
+    assert!(ended.is_role_removed("u1", Role::Administrator) && !ended.is_role_removed("u2", Role::Administrator));
+    apply(&ended, "role.granted", &role);
+    assert!(!ended.is_role_removed("u1", Role::Administrator));
+    for serial in ["1", "2"] {
+        apply(&ended, "certificate.replaced", &json!({ "serial": serial, "kind": "tls" }));
+        assert!(ended.is_own_current(CertificateKind::Tls, serial));
+    }
+    assert!(!ended.is_own_current(CertificateKind::Tls, "1") && !ended.is_own_current(CertificateKind::Response, "2"));
+}
+
+#[test]
+fn an_entry_that_does_not_say_what_it_ended_is_an_error() {
+    let ended = Ended::default();
+    for (event, detail) in [
+        ("letter.issued", json!({ "reference": "E1" })),
+        ("letter.claimed", json!({ "reference": "E1" })),
+        ("statement.taken", json!({ "statement": "not hexadecimal" })),
+        ("enrollment.rejected", json!({ "transaction": "00" })),
+        ("certificates.revoked", json!(null)),
+    ] {
+        let error = ended.apply(&row(event, &detail)).unwrap_err().to_string();
+        assert!(error.contains(event), "{error}");
+    }
+    assert_eq!(ended.apply(&row("letter.looked_at", &json!(null))), Ok(()), "events of other kinds are not read");
+}

@@ -1,0 +1,201 @@
+//! Walks the log: its chain, its seals, and the evidence that its entries name.
+//!
+//! Each entry's hash covers the entry before, and its MAC covers its hash. So the MAC of the newest entry vouches for all of
+//! them; the others are for the day when one of them is the newest, because the log was cut off. Before the first answer
+//! the whole chain is walked, which costs SHA-256 only, and of the newest entries the MACs and the evidence are checked,
+//! each at the cost of a call to the token, or of a signature. Those of older entries follow while the authority serves.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::ended::Ended;
+use super::seal::Sealer;
+use super::token_keys::TokenKeys;
+use super::{AuthorityError, audit};
+use crate::pki::{Certificate, Fingerprint, Purpose, path};
+use crate::statement::SignedStatement;
+use crate::store::{AuditHead, AuditRow, Store};
+
+/// Of so many newest entries MACs and evidence are checked before the first answer.
+pub(super) const CHECKED_AT_START: u64 = 10_000;
+/// Entries that are read at once: the database is free for others between two pages.
+const PAGE: u32 = 1_000;
+
+/// `CKA_APPLICATION` of the private data object that says on the token: all entries of this authority's log are sealed.
+/// Without it a database from which every MAC was taken away would look like an older version's.
+const SEALED_MARK: &str = "tokenkeep-authority-log";
+
+/// The log, and what its entries are checked with.
+pub(super) struct LogCheck<'a> {
+    pub(super) store: &'a Store,
+    pub(super) keys: &'a TokenKeys,
+    pub(super) sealer: &'a Sealer,
+    pub(super) ca: &'a Certificate,
+}
+
+impl LogCheck<'_> {
+    /// Before the first answer: walks the chain, rebuilds what has ended, checks the newest entries, and seals a log that an
+    /// older version wrote. From then on an entry without a MAC is one that somebody has changed.
+    ///
+    /// Answers with the number of the last entry whose MAC and evidence are still to be checked ([`LogCheck::check_older`]).
+    pub(super) fn at_start(&self, ended: &Ended, now: Timestamp) -> Result<u64, AuthorityError> {
+        let is_marked = self.is_marked()?;
+        let newest = self.store.audit_head()?;
+        let unchecked = newest.number.saturating_sub(CHECKED_AT_START);
+        let (mut is_sealed, mut unsealed) = (false, 0_u64);
+        let head = self.walk(|row| {
+            if row.mac.is_none() {
+                if is_marked {
+                    return Err(fault(row.number, "has no MAC, though this log was sealed"));
+                }
+                unsealed += 1;
+            } else if row.number > unchecked {
+                self.check_mac(row)?;
+            }
+            if row.number > unchecked {
+                self.check_evidence(row)?;
+            }
+            is_sealed |= row.event == "log.sealed";
+            ended.apply(row).map_err(|error| fault(row.number, &error.to_string()))
+        })?;
+        if head != newest {
+            return Err(fault(head.number + 1, "is missing, or does not fit the one before it"));
+        }
+        if !is_sealed {
+            self.record_sealing(head, now)?;
+        }
+        if unsealed > 0 {
+            tracing::info!(entries = unsealed, "sealing the audit log that an older version wrote");
+            while self.store.seal_older_entries(PAGE)? > 0 {}
+        }
+        if !is_marked {
+            self.keys.token.put_data(SEALED_MARK, "sealed log", head.number.to_string().as_bytes(), true)?;
+        }
+        ended.forget_statements(now);
+        Ok(unchecked)
+    }
+
+    /// Whether the token says that all entries of the log are sealed.
+    pub(super) fn is_marked(&self) -> Result<bool, AuthorityError> {
+        Ok(!self.keys.token.data_objects(SEALED_MARK, true)?.is_empty())
+    }
+
+    /// MACs and evidence of the entries that were not checked at the start, up to the entry `last`.
+    pub(super) fn check_older(&self, last: u64) -> Result<(), AuthorityError> {
+        let mut after = 0;
+        loop {
+            let rows = self.store.log_after(after, PAGE)?;
+            for row in rows.iter().take_while(|row| row.number <= last) {
+                self.check_mac(row)?;
+                self.check_evidence(row)?;
+            }
+            match rows.last() {
+                Some(row) if row.number < last => after = row.number,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Walks the chain from the first entry to the newest, and hands over each entry that fits the one before it.
+    pub(super) fn walk(
+        &self,
+        mut take: impl FnMut(&AuditRow) -> Result<(), AuthorityError>,
+    ) -> Result<AuditHead, AuthorityError> {
+        let mut head = AuditHead::EMPTY;
+        loop {
+            let rows = self.store.log_after(head.number, PAGE)?;
+            if rows.is_empty() {
+                return Ok(head);
+            }
+            for row in &rows {
+                let next = row.follows(head);
+                head = next.ok_or_else(|| fault(head.number + 1, "is missing, or does not fit the one before it"))?;
+                take(row)?;
+            }
+        }
+    }
+
+    /// The entry's seal.
+    pub(super) fn check_mac(&self, row: &AuditRow) -> Result<(), AuthorityError> {
+        if self.sealer.is_log_entry_sealed(row)? {
+            return Ok(());
+        }
+        Err(fault(row.number, if row.mac.is_none() { "has no MAC" } else { "has a MAC that does not fit" }))
+    }
+
+    /// What the entry names as its evidence: the signed statement, or the certificate, as it is stored.
+    pub(super) fn check_evidence(&self, row: &AuditRow) -> Result<(), AuthorityError> {
+        let check = match row.event.as_str() {
+            "statement.taken" => Self::check_statement,
+            "certificate.issued" => Self::check_certificate,
+            _ => return Ok(()),
+        };
+        let detail: Value = serde_json::from_str(&row.detail).unwrap_or(Value::Null);
+        match check(self, row, &detail)? {
+            Ok(()) => Ok(()),
+            Err(reason) => Err(fault(row.number, &reason)),
+        }
+    }
+
+    /// The statement that was carried out: the very one that the entry names, and signed by the holder of a certificate of
+    /// this CA's. Who its signer is was decided when it was taken.
+    fn check_statement(&self, row: &AuditRow, detail: &Value) -> Result<Result<(), String>, AuthorityError> {
+        let digest = detail.get("statement").and_then(Value::as_str).unwrap_or_default();
+        let Some(digest) = hex::decode(digest).ok().and_then(|digest| <[u8; 32]>::try_from(digest).ok()) else {
+            return Ok(Err("names no statement".into()));
+        };
+        let Some(record) = self.store.statement(&digest)? else {
+            return Ok(Err("names a statement that is not in the database any more".into()));
+        };
+        let signed = match SignedStatement::parse(&record.message) {
+            Ok(signed) => signed,
+            Err(error) => return Ok(Err(format!("names a statement that cannot be read: {error}"))),
+        };
+        // Older versions named the whole message.
+        if signed.digest() != digest && <[u8; 32]>::from(Sha256::digest(&record.message)) != digest {
+            return Ok(Err("names another statement than the one that is stored for it".into()));
+        }
+        let certificate = signed.claimed_certificate().clone();
+        let anchors = std::slice::from_ref(self.ca);
+        if let Err(problem) = path::verify(&certificate, &[], anchors, Purpose::Signing, row.at) {
+            return Ok(Err(format!("names a statement whose signer was none of this authority's: {problem}")));
+        }
+        let authority = Fingerprint::from_bytes(*self.ca.fingerprint().as_bytes());
+        Ok(match signed.verify_record(&certificate, authority, row.at) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("names a statement that does not verify: {error}")),
+        })
+    }
+
+    /// The certificate that was issued: the very one that the entry names, signed by the CA.
+    fn check_certificate(&self, _: &AuditRow, detail: &Value) -> Result<Result<(), String>, AuthorityError> {
+        let member = |name: &str| detail.get(name).and_then(Value::as_str).unwrap_or_default();
+        let record = self.store.certificate(member("serial"))?.and_then(|record| record.certificate);
+        let Some(der) = record else {
+            return Ok(Err("names a certificate that is not in the database any more".into()));
+        };
+        let is_the_one = Certificate::from_der(&der).is_ok_and(|certificate| {
+            certificate.fingerprint().to_hex() == member("sha256") && certificate.verify_signature(self.ca).is_ok()
+        });
+        Ok(if is_the_one { Ok(()) } else { Err("names another certificate than the one that is stored for it".into()) })
+    }
+
+    /// The entry from which on each has a MAC. It names the statements that could still be taken, by the digests that count
+    /// from now on: older entries have others.
+    fn record_sealing(&self, head: AuditHead, now: Timestamp) -> Result<(), AuthorityError> {
+        let mut statements = Vec::new();
+        for record in self.store.statements_until(now)? {
+            if let Ok(signed) = SignedStatement::parse(&record.message) {
+                let not_after = record.not_after.as_second();
+                statements.push(json!({ "statement": hex::encode(signed.digest()), "not_after": not_after }));
+            }
+        }
+        let detail = json!({ "through": head.number, "statements": statements });
+        Ok(self.store.record(audit::entry(now, "log.sealed", &detail))?)
+    }
+}
+
+fn fault(number: u64, reason: &str) -> AuthorityError {
+    AuthorityError::Log { number, reason: reason.to_owned() }
+}

@@ -1,0 +1,25 @@
+//! A check of the whole database, through the control socket: what does not hold is an answer, as JSON.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::door::{Doors, not_done, refusal};
+
+/// `POST /control/check`.
+pub(super) async fn answer(State(doors): State<Arc<Doors>>) -> Response {
+    let office = doors.office.clone();
+    let checked = match doors.workers.run(move || office.check()).await {
+        Ok(checked) => checked.map_err(|error| error.to_string()),
+        Err(reason) => return not_done(reason),
+    };
+    match checked.and_then(|report| serde_json::to_vec(&report).map_err(|error| error.to_string())) {
+        Ok(report) => ([(header::CONTENT_TYPE, "application/json")], report).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the check broke off");
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, &error)
+        }
+    }
+}
