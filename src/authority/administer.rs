@@ -4,6 +4,7 @@
 //! its user's record and role must carry the token's seal, the statement must be for this run of the authority, and new.
 //! A letter leaves only encrypted to the certificate that the statement names.
 
+mod added;
 mod fetch;
 mod letter_reader;
 mod letters;
@@ -18,17 +19,27 @@ use sha2::{Digest as _, Sha256};
 
 use super::rejection::{Rejection, Stop};
 use super::temporary_key::Wanted;
-use super::{Authority, AuthorityError, at, audit};
+use super::{Authority, AuthorityError, DATABASE_LOCKED, NoResponse, at, audit};
 use crate::cmp::PkiFailureInfo;
 use crate::pki::{Certificate, Fingerprint, Purpose as CertificatePurpose, path};
-use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, SignedStatement, VerifiedStatement, Way};
-use crate::store::{AuditHead, CertificateKind, CertificateState, Purpose, Role, StatementRecord, UserRecord};
+use crate::statement::{
+    AddedAdministrator, Answer, LogPosition, LogVerdict, Operation, Response, SignedStatement, StatementError,
+    VerifiedStatement, Way,
+};
+use crate::store::{
+    AuditHead, CertificateKind, CertificateState, Purpose, Role, StatementRecord, StoreError, UserRecord,
+};
 
+pub(super) use self::added::Added;
+pub use self::added::AdministratorLetter;
 use self::letters::IssueTo;
 pub(super) use self::used::UsedStatements;
 
 /// Said before anything is done, so that a command in a database that was put back, or changed, costs nothing.
 const LOG_CONTRADICTED: &str = "its audit log is not the one that the administrator knows; nothing was done";
+
+/// One answer for all who are no administrators.
+const NOBODY: &str = "its signer is no administrator of this authority, or their certificate is not current";
 
 /// Said before anything is done: a statement that was used in an earlier run could not be told from a new one by what is in
 /// memory.
@@ -43,20 +54,23 @@ struct TakenStatement {
 }
 
 impl Authority {
-    /// Answers one statement (CMS `SignedData`), by the bounds of the way it came, with a signed response. Empty only if the
-    /// response key fails.
-    pub fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Vec<u8> {
+    /// Answers one statement (CMS `SignedData`), by the bounds of the way it came, with a signed response; without a
+    /// signature if nobody who is an administrator has signed it.
+    pub fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<Vec<u8>, NoResponse> {
         let signed = SignedStatement::parse(statement);
         // What cannot be read has no digest; its sender finds its bytes again.
         let digest = signed.as_ref().map_or_else(|_| Sha256::digest(statement).into(), SignedStatement::digest);
         let span = tracing::info_span!("statement", digest = %hex::encode(digest));
         let _inside = span.enter();
+        self.check_signer(statement, way, now)?;
         // One statement at a time: administrators are few, and two letters for one user have an order.
         let mut turn = Some(self.administration.lock().unwrap_or_else(PoisonError::into_inner));
         let mut known_log = None;
         let signed = signed.map_err(|error| refuse(error.to_string()));
         let heard = signed.and_then(|signed| self.hear(&signed, way, now));
+        let mut added = Vec::new();
         let answer = heard.and_then(|(verified, administrator)| {
+            added = self.added.not_known_to(&administrator.id);
             known_log = self.compare_log(verified.statement().known_log)?;
             if known_log == Some(LogVerdict::Contradicted) {
                 tracing::error!(by = %administrator.email, "an administrator knows another audit log than this database's");
@@ -76,14 +90,31 @@ impl Authority {
             }
             Stop::Failed(error) => {
                 tracing::error!(%error, "failed");
-                Answer::Refused("the authority cannot do this now; see its log".into())
+                Answer::Refused(failure_text(&error).into())
             }
         });
         drop(turn);
-        self.respond(digest, answer, known_log, now).unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot respond");
-            Vec::new()
-        })
+        self.respond(digest, answer, known_log, added, now).map_err(|error| no_response(&error))
+    }
+
+    /// Whether somebody has signed the statement to whom this CA has given a certificate. Only they get a signed answer:
+    /// anything else can be sent by anybody, and is refused before the token is asked for anything.
+    fn check_signer(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<(), NoResponse> {
+        let unverified = |reason: String| {
+            tracing::warn!(reason, "not verified");
+            NoResponse::Unverified(reason)
+        };
+        let signed = SignedStatement::parse(statement).map_err(|error| unverified(error.to_string()))?;
+        let certificate = signed.claimed_certificate();
+        path::verify(certificate, &[], std::slice::from_ref(&self.ca), CertificatePurpose::Signing, now)
+            .map_err(|_| unverified(NOBODY.to_owned()))?;
+        match signed.verify(certificate, Fingerprint::from_bytes(self.identity.authority), way, now) {
+            Err(error @ (StatementError::Signature { .. } | StatementError::Cms { .. })) => {
+                Err(unverified(error.to_string()))
+            }
+            // What else may be wrong with it is said to its signer.
+            _ => Ok(()),
+        }
     }
 
     /// Verifies a statement and its signer.
@@ -156,7 +187,7 @@ impl Authority {
 
     /// The administrator whose current signing certificate this is. One answer for all who are none.
     fn administrator_of(&self, claimed: &Certificate, now: Timestamp) -> Result<(UserRecord, Certificate), Stop> {
-        let nobody = || refuse("its signer is no administrator of this authority, or their certificate is not current");
+        let nobody = || refuse(NOBODY);
         let record = self.certificate(&claimed.serial().to_string())?.ok_or_else(nobody)?;
         let is_theirs = record.certificate.as_deref() == Some(claimed.as_der())
             && record.intent.kind == CertificateKind::Signing
@@ -169,7 +200,11 @@ impl Authority {
         if !claimed.emails().iter().any(|email| comparable(email) == user.email_key) {
             return Err(nobody());
         }
-        self.role_of(&user, Role::Administrator)?.ok_or_else(nobody)?;
+        let grant = self.role_of(&user, Role::Administrator)?.ok_or_else(nobody)?;
+        if !grant.counts_at(now) {
+            let from = grant.counts_from.unwrap_or(now);
+            return Err(refuse(format!("its signer is an administrator from {from} on, and not before")));
+        }
         Ok((user, claimed.clone()))
     }
 
@@ -217,6 +252,7 @@ impl Authority {
             Operation::List => self.list(None, None, now),
             Operation::ListPage { after, limit } => self.list(after.as_deref(), *limit, now),
             Operation::Show { email } => self.show(&self.known_user(email)?, now),
+            Operation::Acknowledge { entry } => self.acknowledge(*entry, &taken.administrator, now),
         }
     }
 
@@ -231,14 +267,28 @@ impl Authority {
         statement: [u8; 32],
         answer: Answer,
         known_log: Option<LogVerdict>,
+        added: Vec<AddedAdministrator>,
         now: Timestamp,
     ) -> Result<Vec<u8>, AuthorityError> {
         let head = self.store.audit_head()?;
         let checkpoint = audit::checkpoint(&self.keys, &self.identity.authority, head, now)?;
-        let response = Response { statement, answer, checkpoint, known_log };
+        let response = Response { statement, answer, checkpoint, known_log, added };
         let authority = Fingerprint::from_bytes(self.identity.authority);
         let signed = response.sign(&self.keys.response, &self.response, authority, now)?;
         Ok(signed.as_der().to_vec())
+    }
+}
+
+fn no_response(error: &AuthorityError) -> NoResponse {
+    tracing::error!(%error, "cannot respond");
+    NoResponse::Fault(failure_text(error).to_owned())
+}
+
+/// What the other side is told of a fault.
+fn failure_text(error: &AuthorityError) -> &'static str {
+    match error {
+        AuthorityError::Store(StoreError::Locked(_)) => DATABASE_LOCKED,
+        _ => "the authority cannot do this now; see its log",
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::AuthorityError;
+use super::administer::Added;
 use super::ended::Ended;
 use super::seal::Sealer;
 use super::token_keys::TokenKeys;
@@ -19,15 +20,16 @@ pub(super) fn entry(at: Timestamp, event: &'static str, detail: &Value) -> Audit
     AuditEntry { at, event, detail: detail.to_string() }
 }
 
-/// Seals what is written into the log with the token's key, and lets the set of what has ended follow it.
+/// Seals what is written into the log with the token's key, and lets follow it what is made of it in memory.
 pub(super) struct Keeper {
     keys: TokenKeys,
     ended: Arc<Ended>,
+    added: Arc<Added>,
 }
 
 impl Keeper {
-    pub(super) fn new(keys: &TokenKeys, ended: &Arc<Ended>) -> Box<Self> {
-        Box::new(Self { keys: keys.clone(), ended: Arc::clone(ended) })
+    pub(super) fn new(keys: &TokenKeys, ended: &Arc<Ended>, added: &Arc<Added>) -> Box<Self> {
+        Box::new(Self { keys: keys.clone(), ended: Arc::clone(ended), added: Arc::clone(added) })
     }
 }
 
@@ -37,8 +39,10 @@ impl LogKeeper for Keeper {
     }
 
     fn committed(&self, row: &AuditRow) {
-        if let Err(error) = self.ended.apply(row) {
-            tracing::error!(number = row.number, %error, "a fault of the program: please report it");
+        let ended = self.ended.apply(row).map_err(|error| error.to_string());
+        let added = self.added.apply(row).map_err(|error| error.to_string());
+        for error in [ended, added].into_iter().filter_map(Result::err) {
+            tracing::error!(number = row.number, error, "a fault of the program: please report it");
         }
     }
 }

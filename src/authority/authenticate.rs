@@ -1,15 +1,17 @@
 //! The first door: whose message is it? A MAC under the temporary key of a letter says so, and nothing else does.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use x509_cert::name::Name;
+use zeroize::Zeroizing;
 
 use super::AuthorityError;
 use super::rejection::Rejection;
 use crate::cmp::{
     ErrorMsgContent, GeneralInfo, MacProtection, PkiBody, PkiFailureInfo, PkiMessage, ProtectionError, Pvno, answer,
-    verify_mac,
+    verify_mac_by_any,
 };
 use crate::letter::TemporaryKey;
 use crate::store::TemporaryKeyRecord;
@@ -31,11 +33,17 @@ pub struct AuthenticatedRequest {
 }
 
 /// Answers an authenticated message in kind: by the same algorithm, with the same secret.
-#[derive(Debug)]
 pub(super) struct Respondent {
     message: PkiMessage,
-    secret: TemporaryKey,
+    /// The temporary key as the client spells it.
+    secret: Zeroizing<String>,
     protection: MacProtection,
+}
+
+impl fmt::Debug for Respondent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Respondent").field("message", &self.message).finish_non_exhaustive()
+    }
 }
 
 impl EnrollmentRequest {
@@ -55,13 +63,17 @@ impl EnrollmentRequest {
         Ok(Self { message })
     }
 
-    /// Checks the MAC over the received bytes with the letter's temporary key.
+    /// Checks the MAC over the received bytes with the letter's temporary key, in all the spellings in which people type
+    /// it into other programs if the message asks for little hashing.
     pub(super) fn authenticate(
         self,
         letter: TemporaryKeyRecord,
-        secret: TemporaryKey,
+        temporary_key: &TemporaryKey,
     ) -> Result<AuthenticatedRequest, ProtectionError> {
-        let protection = verify_mac(&self.message, secret.cmp_secret())?;
+        let spellings = temporary_key.spellings();
+        let secrets = spellings.each_ref().map(|spelling| spelling.as_bytes());
+        let (protection, at) = verify_mac_by_any(&self.message, &secrets)?;
+        let secret = spellings.into_iter().nth(at).ok_or(ProtectionError::Mismatch)?;
         let respondent = Arc::new(Respondent { message: self.message, secret, protection });
         Ok(AuthenticatedRequest { letter, respondent })
     }
@@ -99,7 +111,7 @@ impl Respondent {
     ) -> Result<Vec<u8>, AuthorityError> {
         let mut draft = answer(&self.message, sender, body, now)?;
         draft.header.general_info = (!general_info.is_empty()).then_some(general_info);
-        Ok(draft.protect_with_mac(self.secret.cmp_secret(), &self.protection)?)
+        Ok(draft.protect_with_mac(self.secret.as_bytes(), &self.protection)?)
     }
 
     /// A refusal's bytes, as an `error` message.

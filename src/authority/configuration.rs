@@ -1,6 +1,7 @@
 //! `authority.toml`: read once at the start; a bad file is refused with its line and the reason.
 
 mod file;
+mod networks;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 use jiff::SignedDuration;
 
 use crate::token::{KeyAlgorithm, SecurityLevel};
+
+pub use self::networks::Networks;
 
 /// What a running authority is told from outside. Every path is absolute or relative to the working directory.
 #[derive(Debug, Clone)]
@@ -52,6 +55,8 @@ pub struct ListenConfiguration {
     pub public_https_url: Option<String>,
     /// Is the search for certificates by e-mail address offered?
     pub certificate_search: bool,
+    /// The proxies whose word on where a request comes from (`Forwarded`) is believed.
+    pub proxies: Networks,
 }
 
 /// The authority's own keys.

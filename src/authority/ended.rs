@@ -169,6 +169,7 @@ fn change(event: &str) -> Option<Change> {
         "log.sealed" => State::log_sealed,
         "authority.initialized" => State::initialized,
         "letter.issued" => State::letter_issued,
+        "administrator.added" => State::administrator_added,
         "letter.claimed" => State::letter_claimed,
         "certificate.intended" => State::certificate_intended,
         "certificate.abandoned" => State::certificate_abandoned,
@@ -218,6 +219,12 @@ impl State {
     fn letter_issued(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
         self.person(entry.key("user")?).letter = Some(entry.key("reference")?);
         Ok(())
+    }
+
+    /// A letter, and the role with it.
+    fn administrator_added(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        self.removed_roles.remove(&role_key(entry.text("user")?, Role::Administrator.as_str()));
+        self.letter_issued(entry)
     }
 
     fn letter_claimed(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {

@@ -18,12 +18,12 @@ use spki::AlgorithmIdentifierOwned;
 use super::authenticate::{AuthenticatedRequest, EnrollmentRequest, unauthenticated};
 use super::rejection::{Rejection, Stop, refuse};
 use super::reply::{self, der_of};
-use super::{Answer, Authority, AuthorityError, temporary_key};
+use super::{Answer, Authority, AuthorityError, DATABASE_LOCKED, temporary_key};
 use crate::cmp::{
     GeneralInfo, GeneralInfoExt as _, InfoTypeAndValue, PkiBody, PkiFailureInfo, PkiMessage, ProtectionError, oid,
 };
 use crate::letter::Reference;
-use crate::store::{Purpose, TemporaryKeyRecord, TemporaryKeyState};
+use crate::store::{Purpose, StoreError, TemporaryKeyRecord, TemporaryKeyState};
 use crate::token::KeyAlgorithm;
 
 impl Authority {
@@ -54,7 +54,7 @@ impl Authority {
             }
             Err(Unknown::Failed(error)) => {
                 tracing::error!(%error, "failed");
-                self.unprotected(Some(&message), &failure(), Duration::ZERO, now)
+                self.unprotected(Some(&message), &failure(&error), Duration::ZERO, now)
             }
         }
     }
@@ -66,9 +66,12 @@ impl Authority {
         let request = EnrollmentRequest::new(message).map_err(Unknown::Refused)?;
         let letter = self.letter_of(&references)?;
         let known = letter.is_some();
-        let letter = letter.unwrap_or_else(|| temporary_key::decoy(&self.keys));
+        let letter = match letter {
+            Some(letter) => letter,
+            None => self.decoy()?,
+        };
         let secret = temporary_key::derive(&self.keys, &self.identity.authority, &letter)?;
-        let request = request.authenticate(letter, secret).map_err(Unknown::NotAuthenticated)?;
+        let request = request.authenticate(letter, &secret).map_err(Unknown::NotAuthenticated)?;
         // Nobody has the decoy's temporary key; if somebody had, it would still be no letter.
         if known { Ok(request) } else { Err(Unknown::NotAuthenticated(ProtectionError::Mismatch)) }
     }
@@ -86,6 +89,16 @@ impl Authority {
         Ok(None)
     }
 
+    /// The decoy, its seal checked as a letter's is: by the token, which takes its time. It never fits.
+    fn decoy(&self) -> Result<TemporaryKeyRecord, AuthorityError> {
+        let decoy = temporary_key::decoy(&self.keys);
+        match self.sealer.check_temporary_key(decoy.clone()) {
+            Ok(decoy) => Ok(decoy),
+            Err(AuthorityError::Tampered(_)) => Ok(decoy),
+            Err(error) => Err(error),
+        }
+    }
+
     fn answer_authenticated(&self, request: AuthenticatedRequest, now: Timestamp) -> Answer {
         let respondent = request.respondent();
         let reference = request.letter().reference.clone();
@@ -98,7 +111,7 @@ impl Authority {
                 }
                 Stop::Failed(error) => {
                     tracing::error!(%reference, %error, "failed");
-                    failure()
+                    failure(&error)
                 }
             };
             respondent.refuse(self.name(), &rejection, now)
@@ -107,7 +120,7 @@ impl Authority {
             Ok(bytes) => Answer { bytes, delay: Duration::ZERO },
             Err(error) => {
                 tracing::error!(%error, "cannot even refuse");
-                self.unprotected(None, &failure(), Duration::ZERO, now)
+                self.unprotected(None, &failure(&error), Duration::ZERO, now)
             }
         }
     }
@@ -197,6 +210,9 @@ fn check_usable(letter: &TemporaryKeyRecord, now: Timestamp) -> Result<(), Stop>
             "another enrollment with this letter is under way; if it was yours, finish it or try again in some minutes"
                 .to_owned()
         }
+        TemporaryKeyState::Unused if now < letter.issued_at => {
+            format!("this letter is good from {} on, and not before; try again then", letter.issued_at)
+        }
         TemporaryKeyState::Unused if now >= letter.expires_at => {
             format!("this letter was good until {}; ask your administrator for a new one", letter.expires_at)
         }
@@ -213,11 +229,14 @@ fn key_pair_type(algorithm: KeyAlgorithm) -> AlgorithmIdentifierOwned {
     }
 }
 
-fn failure() -> Rejection {
-    Rejection::new(
-        PkiFailureInfo::SYSTEM_FAILURE,
-        "the authority cannot do this now; nothing is lost, send the same message again later",
-    )
+fn failure(error: &AuthorityError) -> Rejection {
+    let text = match error {
+        AuthorityError::Store(StoreError::Locked(_)) => {
+            format!("{DATABASE_LOCKED}; nothing is lost, the same message may be sent again")
+        }
+        _ => "the authority cannot do this now; nothing is lost, send the same message again later".to_owned(),
+    };
+    Rejection::new(PkiFailureInfo::SYSTEM_FAILURE, text)
 }
 
 /// An authenticated message's answer in kind, for the conductors.

@@ -95,6 +95,9 @@ pub enum AuthorityError {
     /// No random numbers.
     #[error("cannot make random bytes: {0}; try again, and look into the system's log if it stays so")]
     Random(String),
+    /// Nobody is made an administrator.
+    #[error("cannot add the administrator: {0}")]
+    NotAdded(String),
     /// The first administrator's address is none.
     #[error(
         "cannot make {address:?} the first administrator: {reason}; give `--first-administrator` an e-mail address"

@@ -124,7 +124,7 @@ impl<'a> InitPrepared<'a> {
         token.put_data(AUTHORITY_MARK, "authority", self.configuration.name.as_bytes(), false)?;
         at("authority.init.after_mark");
         let keys = TokenKeys::make(&token, self.configuration.ca.key)?;
-        store.keep_log(audit::Keeper::new(&keys, &Arc::default()))?;
+        store.keep_log(audit::Keeper::new(&keys, &Arc::default(), &Arc::default()))?;
         if so_pin.is_none() {
             forget_so_pin(&token, &passing_so_pin)?;
             at("authority.init.after_so_pin");
@@ -161,8 +161,13 @@ impl<'a> InitPrepared<'a> {
         let authority = *ca.fingerprint().as_bytes();
         let sealer = Sealer::new(keys, authority);
         let administrator = user_record(&sealer, &self.email, self.email.as_str(), now)?;
-        let mut grant =
-            GrantRecord { user_id: administrator.id.clone(), role: Role::Administrator, granted_at: now, mac: [0; 32] };
+        let mut grant = GrantRecord {
+            user_id: administrator.id.clone(),
+            role: Role::Administrator,
+            granted_at: now,
+            counts_from: None,
+            mac: [0; 32],
+        };
         grant.mac = sealer.seal_grant(&grant, &administrator)?;
         let wanted = Wanted {
             user_id: administrator.id.clone(),

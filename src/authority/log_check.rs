@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::administer::Added;
 use super::ended::Ended;
 use super::seal::Sealer;
 use super::token_keys::TokenKeys;
@@ -35,11 +36,11 @@ pub(super) struct LogCheck<'a> {
 }
 
 impl LogCheck<'_> {
-    /// Before the first answer: walks the chain, rebuilds what has ended, checks the newest entries, and seals a log that an
+    /// Before the first answer: walks the chain, rebuilds what has ended and who was added, checks the newest entries, and seals a log that an
     /// older version wrote. From then on an entry without a MAC is one that somebody has changed.
     ///
     /// Answers with the number of the last entry whose MAC and evidence are still to be checked ([`LogCheck::check_older`]).
-    pub(super) fn at_start(&self, ended: &Ended, now: Timestamp) -> Result<u64, AuthorityError> {
+    pub(super) fn at_start(&self, ended: &Ended, added: &Added, now: Timestamp) -> Result<u64, AuthorityError> {
         let is_marked = self.is_marked()?;
         let newest = self.store.audit_head()?;
         let unchecked = newest.number.saturating_sub(CHECKED_AT_START);
@@ -57,6 +58,7 @@ impl LogCheck<'_> {
                 self.check_evidence(row)?;
             }
             is_sealed |= row.event == "log.sealed";
+            added.apply(row).map_err(|error| fault(row.number, &format!("cannot be read: {error}")))?;
             ended.apply(row).map_err(|error| fault(row.number, &error.to_string()))
         })?;
         if head != newest {

@@ -19,6 +19,7 @@ mod configuration;
 pub mod decide;
 mod delays;
 mod ended;
+mod ending;
 mod enroll;
 mod error;
 mod init;
@@ -48,7 +49,7 @@ use x509_cert::name::Name;
 pub use self::check::{CheckFinding, CheckReport};
 pub use self::configuration::{
     CaConfiguration, Configuration, ConfigurationError, EnrollmentConfiguration, Environment, ListenConfiguration,
-    TokenConfiguration,
+    Networks, TokenConfiguration,
 };
 pub use self::error::AuthorityError;
 pub use self::init::{InitPrepared, init};
@@ -60,7 +61,8 @@ use crate::statement::Instance;
 use crate::store::{CertificateKind, CertificateState, Identity, Store, UserRecord};
 use crate::token::{Module, Pin, TokenInfo, TokenKey};
 
-use self::administer::{UsedStatements, comparable};
+pub use self::administer::AdministratorLetter;
+use self::administer::{Added, UsedStatements, comparable};
 use self::delays::Delays;
 use self::ended::Ended;
 use self::log_check::LogCheck;
@@ -101,6 +103,10 @@ pub const CRASH_POINTS: &[&str] = &[
     "authority.sweep.after_end",
 ];
 
+/// What a person at the other end is told of a database that another program keeps.
+const DATABASE_LOCKED: &str =
+    "the authority's database is locked by another program on its machine; try again when that has ended";
+
 /// Where `SoftHSM` is usually installed.
 const SOFTHSM: [&str; 5] = [
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -131,6 +137,9 @@ pub struct Authority {
     administration: Mutex<()>,
     used: UsedStatements,
     instance: Instance,
+    added: Arc<Added>,
+    /// When the log last told of certificates that end soon.
+    warned: Mutex<Option<Timestamp>>,
     public_urls: Mutex<(String, String)>,
 }
 
@@ -141,6 +150,15 @@ pub struct Answer {
     pub bytes: Vec<u8>,
     /// How long the door waits before it sends it: guesses at temporary keys are slowed by their source's address.
     pub delay: Duration,
+}
+
+/// Why there is no signed response to a statement. Each is a sentence for the person at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoResponse {
+    /// It is not verified to be an administrator's. Nothing was done, and nothing was signed: anybody can send that.
+    Unverified(String),
+    /// A fault. Whether the command was done is for the log to say.
+    Fault(String),
 }
 
 /// What the TLS door needs.
@@ -166,10 +184,10 @@ impl Authority {
         let ca = service_certificates::ca(&store)?;
         check_identity(&identity, &ca, &keys)?;
         let sealer = Sealer::new(&keys, identity.authority);
-        let ended = Arc::new(Ended::default());
-        store.keep_log(audit::Keeper::new(&keys, &ended))?;
+        let (ended, added) = (Arc::new(Ended::default()), Arc::new(Added::default()));
+        store.keep_log(audit::Keeper::new(&keys, &ended, &added))?;
         let log = LogCheck { store: &store, keys: &keys, sealer: &sealer, ca: &ca };
-        let unchecked = log.at_start(&ended, now)?;
+        let unchecked = log.at_start(&ended, &added, now)?;
         let services = Services { store: &store, keys: &keys, ended: &ended, ca: &ca, configuration: &configuration };
         let response = services.response(&policy, now)?;
         let tls = services.tls(&policy, now)?;
@@ -191,6 +209,8 @@ impl Authority {
             administration: Mutex::new(()),
             used: UsedStatements::default(),
             instance: Instance::random().map_err(|error| AuthorityError::Random(error.to_string()))?,
+            added,
+            warned: Mutex::default(),
         };
         authority.sweep(now)?;
         Ok(authority)

@@ -39,9 +39,13 @@ impl Sealer {
 
     pub(super) fn seal_grant(&self, grant: &GrantRecord, user: &UserRecord) -> Result<[u8; 32], AuthorityError> {
         let fields = self.begin("grant")?;
-        self.mac(
-            &fields.text(&grant.user_id)?.text(&user.email_key)?.text(grant.role.as_str())?.time(grant.granted_at)?,
-        )
+        let fields =
+            fields.text(&grant.user_id)?.text(&user.email_key)?.text(grant.role.as_str())?.time(grant.granted_at)?;
+        // Roles that counted at once are sealed as they always were.
+        self.mac(&match grant.counts_from {
+            Some(from) => fields.time(from)?,
+            None => fields,
+        })
     }
 
     pub(super) fn seal_temporary_key(&self, key: &TemporaryKeyRecord) -> Result<[u8; 32], AuthorityError> {
@@ -132,7 +136,7 @@ impl Sealer {
 
 fn mac(keys: &TokenKeys, fields: &Fields) -> Result<[u8; 32], AuthorityError> {
     let der = fields.0.to_der().map_err(encode)?;
-    Ok(keys.token.mac(&keys.record_mac, &der)?)
+    Ok(keys.mac(&keys.record_mac, &der)?)
 }
 
 impl Fields {

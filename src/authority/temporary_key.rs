@@ -91,7 +91,7 @@ pub(super) fn derive(
     }
     let der = derivation(authority, record).and_then(|derivation| derivation.to_der());
     let der = der.map_err(|error| AuthorityError::Encode { what: "a temporary key", reason: error.to_string() })?;
-    Ok(TemporaryKey::from_mac(&keys.token.mac(&keys.temporary, &der)?))
+    Ok(TemporaryKey::from_mac(&keys.mac(&keys.temporary, &der)?))
 }
 
 /// A record that no letter has: an unknown reference costs as much work as a wrong temporary key.

@@ -1,8 +1,10 @@
 //! The authority as a whole, on real tokens and a real database, spoken to in CMP and in statements.
 
+mod added;
 mod administer;
 mod crash;
 mod enroll;
+mod equal_work;
 mod init;
 mod openssl;
 mod recover;

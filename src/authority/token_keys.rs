@@ -1,6 +1,6 @@
 //! The keys on the authority's token: seven, each with one use, none of which can leave.
 
-use crate::token::{KeyAlgorithm, KeyId, SecretKey, Token, TokenKey};
+use crate::token::{KeyAlgorithm, KeyId, SecretKey, Token, TokenError, TokenKey};
 
 use super::AuthorityError;
 
@@ -14,6 +14,12 @@ const TEMPORARY: &str = "temporary-key HMAC key";
 
 /// What signs CMP responses, the log and TLS handshakes.
 pub(super) const SERVICE_KEYS: KeyAlgorithm = KeyAlgorithm::P256;
+
+#[cfg(test)]
+thread_local! {
+    /// How many MACs the token has made for this thread: what a message costs is counted, not timed.
+    pub(super) static MACS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
 
 /// The authority's keys, all found.
 #[derive(Debug, Clone)]
@@ -37,6 +43,13 @@ pub(super) struct TokenKeys {
 }
 
 impl TokenKeys {
+    /// A MAC by the token.
+    pub(super) fn mac(&self, key: &SecretKey, bytes: &[u8]) -> Result<[u8; 32], TokenError> {
+        #[cfg(test)]
+        MACS.set(MACS.get() + 1);
+        self.token.mac(key, bytes)
+    }
+
     /// Finds the keys on a token that is logged in. A missing or doubled one is a fault that names it.
     pub(super) fn find(token: &Token) -> Result<Self, AuthorityError> {
         let signing = token.keys()?;

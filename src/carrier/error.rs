@@ -32,6 +32,14 @@ pub enum CarrierError {
         /// The status and, when it sent one, the authority's sentence.
         reason: String,
     },
+    /// The authority answered that it has too much to do (HTTP 503), and went on so. It did nothing for this request.
+    #[error("cannot get an answer from {url}: {reason}, and waiting did not help; nothing was done, try again later")]
+    Busy {
+        /// The address that was asked.
+        url: String,
+        /// The status and, when it sent one, the authority's sentence.
+        reason: String,
+    },
     /// The CA certificate at this address is not the one whose fingerprint is known: another authority, or a forgery.
     #[error(
         "cannot trust the authority at {url}: its certificate has the fingerprint {found}, and the one known is {known}; \
@@ -63,6 +71,7 @@ mod tests {
     fn every_error_says_the_next_step() {
         let (url, reason) = (|| "http://127.0.0.1:8829".to_owned(), || "a reason".to_owned());
         for error in [
+            CarrierError::Busy { url: url(), reason: reason() },
             CarrierError::Unreachable { url: url(), reason: reason() },
             CarrierError::BadAnswer { url: url(), reason: reason() },
             CarrierError::Refused { url: url(), reason: reason() },

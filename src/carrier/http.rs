@@ -1,8 +1,9 @@
 //! HTTP: CMP (RFC 9811), the CA certificate and the certificate search over `http`, statements over `https` with the CA pinned.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
@@ -16,6 +17,11 @@ const LONGEST_ANSWER: u64 = 8 * 1024 * 1024;
 /// Error pages are shown to a person, in one line.
 const LONGEST_SENTENCE: usize = 200;
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long an authority may go on answering that it has too much to do.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The bounds of what it may ask for between two tries.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// The authority makes an RSA key and some signatures before it answers; slow tokens take seconds for that.
 const WHOLE_EXCHANGE: Duration = Duration::from_mins(2);
 
@@ -26,6 +32,10 @@ pub struct Http {
     secure: String,
     ca_sha256: [u8; 32],
     agent: Agent,
+    /// How far the authority's clock was ahead of this machine's when it last answered, in seconds.
+    clock_offset: Arc<Mutex<Option<i64>>>,
+    /// How long it may take until an authority that has too much to do answers.
+    patience: Duration,
 }
 
 impl Http {
@@ -37,7 +47,52 @@ impl Http {
             secure: base_address(https, &["https://"])?,
             ca_sha256,
             agent: agent(TlsConfig::builder().provider(TlsProvider::Rustls).build()),
+            clock_offset: Arc::default(),
+            patience: PATIENCE,
         })
+    }
+
+    /// How far the authority's clock is ahead of this machine's (negative: behind), by the `Date` of its last answer.
+    /// Nobody vouches for it over plain HTTP: it is a hint, and nothing is decided by it.
+    pub fn clock_offset(&self) -> Option<SignedDuration> {
+        let offset = *self.clock_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        offset.map(SignedDuration::from_secs)
+    }
+
+    /// Sends again, after the time that the answer names, while that is 503.
+    fn until_not_busy(
+        &self,
+        url: &str,
+        mut send: impl FnMut() -> Result<Response<Body>, CarrierError>,
+    ) -> Result<Response<Body>, CarrierError> {
+        let begin = Instant::now();
+        loop {
+            let answer = send()?;
+            self.note_clock(&answer);
+            // RFC 9811 §3.2 lets a CMP message come with any status; that is an answer.
+            if answer.status().as_u16() != 503 || media_type(&answer) == "application/pkixcmp" {
+                return Ok(answer);
+            }
+            let header = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+            let wait = Duration::from_secs(header.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(5));
+            let wait = wait.clamp(SHORTEST_WAIT, LONGEST_WAIT);
+            if begin.elapsed() + wait > self.patience {
+                let reason = format!("it answered {}{}", answer.status(), sentence(answer));
+                return Err(CarrierError::Busy { url: url.to_owned(), reason });
+            }
+            std::thread::sleep(wait);
+        }
+    }
+
+    fn note_clock(&self, answer: &Response<Body>) {
+        let date = answer.headers().get("date").and_then(|value| value.to_str().ok());
+        // RFC 9110 §5.6.7: the one form that is sent.
+        let date = date.and_then(|date| jiff::fmt::strtime::parse("%a, %d %b %Y %H:%M:%S GMT", date).ok());
+        let date = date.and_then(|date| date.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok());
+        if let Some(date) = date {
+            let offset = date.timestamp().as_second() - jiff::Timestamp::now().as_second();
+            *self.clock_offset.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
+        }
     }
 
     /// What speaks TLS with the pinned authority only.
@@ -65,26 +120,24 @@ impl Http {
 impl Carrier for Http {
     fn cmp(&self, message: &[u8]) -> Result<Vec<u8>, CarrierError> {
         let url = format!("{}/.well-known/cmp", self.plain);
-        let answer = self
-            .agent
-            .post(&url)
-            .header("content-type", "application/pkixcmp")
-            .header("accept", "application/pkixcmp")
-            .send(message)
-            .map_err(|error| failure(&url, error))?;
+        // The same bytes again: the authority answers them as it did before.
+        let answer = self.until_not_busy(&url, || {
+            let request = self.agent.post(&url).header("content-type", "application/pkixcmp");
+            request.header("accept", "application/pkixcmp").send(message).map_err(|error| failure(&url, error))
+        })?;
         // RFC 9811 §3.2: a CMP error may travel under a 4xx or 5xx status; what counts is that it is a CMP message.
         if media_type(&answer) == "application/pkixcmp" { read(&url, answer) } else { Err(unusable(&url, answer)) }
     }
 
     fn ca_certificate(&self) -> Result<Vec<u8>, CarrierError> {
         let url = format!("{}/ca.cer", self.plain);
-        let answer = self.agent.get(&url).call().map_err(|error| failure(&url, error))?;
+        let answer = self.until_not_busy(&url, || self.agent.get(&url).call().map_err(|error| failure(&url, error)))?;
         if answer.status().is_success() { read(&url, answer) } else { Err(unusable(&url, answer)) }
     }
 
     fn search_certificates(&self, email: &str) -> Result<Vec<Vec<u8>>, CarrierError> {
         let url = format!("{}/certificates/search.cgi?email={}", self.plain, percent_encoded(email));
-        let answer = self.agent.get(&url).call().map_err(|error| failure(&url, error))?;
+        let answer = self.until_not_busy(&url, || self.agent.get(&url).call().map_err(|error| failure(&url, error)))?;
         let content_type = content_type(&answer);
         if matches!(answer.status().as_u16(), 204 | 404) {
             return Ok(Vec::new());
@@ -106,18 +159,19 @@ impl Carrier for Http {
 
     fn instance(&self) -> Result<Vec<u8>, CarrierError> {
         let url = format!("{}/instance", self.secure);
-        let answer = self.pinned_agent()?.get(&url).call().map_err(|error| failure(&url, error))?;
+        let agent = self.pinned_agent()?;
+        let answer = self.until_not_busy(&url, || agent.get(&url).call().map_err(|error| failure(&url, error)))?;
         if answer.status().is_success() { read(&url, answer) } else { Err(unusable(&url, answer)) }
     }
 
     fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
         let url = format!("{}/statements", self.secure);
-        let answer = self
-            .pinned_agent()?
-            .post(&url)
-            .header("content-type", "application/pkcs7-mime")
-            .send(statement)
-            .map_err(|error| failure(&url, error))?;
+        let agent = self.pinned_agent()?;
+        // Who answers 503 has not read the statement: it may come again.
+        let answer = self.until_not_busy(&url, || {
+            let request = agent.post(&url).header("content-type", "application/pkcs7-mime");
+            request.send(statement).map_err(|error| failure(&url, error))
+        })?;
         if answer.status().is_success() { read(&url, answer) } else { Err(unusable(&url, answer)) }
     }
 }
@@ -167,17 +221,22 @@ fn read(url: &str, mut answer: Response<Body>) -> Result<Vec<u8>, CarrierError> 
     })
 }
 
+/// The sentence that came with an answer, after a colon; nothing, if none came.
+fn sentence(mut answer: Response<Body>) -> String {
+    let media = media_type(&answer);
+    if media != "text/plain" && media != "application/json" {
+        return String::new();
+    }
+    let text = answer.body_mut().with_config().limit(4096).lossy_utf8(true).read_to_string().unwrap_or_default();
+    let line: String = text.chars().filter(|character| !character.is_control()).take(LONGEST_SENTENCE).collect();
+    format!(": {line}")
+}
+
 /// What to say about an answer that is not what was asked for: the status, and the sentence that came with it.
-fn unusable(url: &str, mut answer: Response<Body>) -> CarrierError {
+fn unusable(url: &str, answer: Response<Body>) -> CarrierError {
     let status = answer.status();
     let media = media_type(&answer);
-    let sentence = if media == "text/plain" || media == "application/json" {
-        let text = answer.body_mut().with_config().limit(4096).lossy_utf8(true).read_to_string().unwrap_or_default();
-        let line: String = text.chars().filter(|character| !character.is_control()).take(LONGEST_SENTENCE).collect();
-        format!(": {line}")
-    } else {
-        String::new()
-    };
+    let sentence = sentence(answer);
     let url = url.to_owned();
     if status.is_client_error() {
         CarrierError::Refused { url, reason: format!("it answered {status}{sentence}") }

@@ -9,6 +9,7 @@ use clap::{Subcommand, ValueHint};
 use serde_json::json;
 
 use super::arguments::{AuthorityAt, ExistingPin, WhichKeyset};
+use super::clock;
 use super::exit::{Exit, Failure};
 use super::output::{self, Content};
 use super::person::AtTheCommandLine;
@@ -34,6 +35,8 @@ pub enum Command {
     List(List),
     /// Show a user: certificates, letters
     Show(Show),
+    /// Acknowledge an administrator who was added where the authority is; answers do not tell of them any more
+    Acknowledge(Acknowledge),
     /// Open the authority's response to a statement that went as a file (--statement-out)
     Open(files::Open),
 }
@@ -157,6 +160,16 @@ pub struct Show {
     who: As,
 }
 
+/// What the command line says of `admin acknowledge`.
+#[derive(Debug, clap::Args)]
+pub struct Acknowledge {
+    /// The number of the log's entry, as the answers tell it
+    #[arg(value_name = "N")]
+    entry: u64,
+    #[command(flatten)]
+    who: As,
+}
+
 /// Runs it.
 pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     match command {
@@ -175,6 +188,9 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
         }
         Command::List(arguments) => for_an_answer(arguments.page(), &arguments.who, around),
         Command::Show(Show { email, who }) => for_an_answer(Operation::Show { email }, &who, around),
+        Command::Acknowledge(Acknowledge { entry, who }) => {
+            for_an_answer(Operation::Acknowledge { entry }, &who, around)
+        }
         Command::Open(arguments) => files::open(&arguments, around),
     }
 }
@@ -193,6 +209,7 @@ fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answ
     let prompter = around.prompter(who.pin.pin_source.as_ref(), None)?;
     let mut person = AtTheCommandLine::new(prompter, around.screen);
     desk.administer(&keyset, &carrier, operation, who.log.known(), &mut person, around.now())
+        .map_err(|failure| clock::suspected(failure, &carrier, around.now()))
 }
 
 /// Gives the authority's answer by `give`, its refusal as a failure. With an audit log that is not to be believed the
@@ -235,8 +252,18 @@ fn for_an_answer(operation: Operation, who: &As, around: &Surroundings<'_>) -> R
             list(&users, Some(&next), around)
         }
         (Operation::Show { .. }, OpenedAnswer::Other(Answer::User(user))) => show(&user, around),
+        (Operation::Acknowledge { .. }, OpenedAnswer::Other(Answer::Acknowledged(entry))) => {
+            acknowledged(entry, around)
+        }
         (_, other) => Err(unexpected(&other)),
     })
+}
+
+fn acknowledged(entry: u64, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+    around.screen.answer(
+        format!("Acknowledged: the authority does not tell you of entry {entry} of its log any more."),
+        &json!({ "entry": entry }),
+    )
 }
 
 /// A reference, however it is spelled.

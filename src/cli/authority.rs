@@ -2,6 +2,8 @@
 
 mod check;
 
+mod administrator;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,10 +15,10 @@ use super::exit::{Exit, Failure};
 use super::progress;
 use super::surroundings::{Surroundings, directory};
 use super::{interrupt, output, screen};
-use crate::authority::{Authority, Configuration, Environment, InitPrepared, at_its_last_try};
+use crate::authority::{Authority, Configuration, Environment, InitPrepared, NoResponse, at_its_last_try};
 use crate::letter::Letter;
 use crate::prompter::PinSource;
-use crate::service::{self, OpenDoors, Stop};
+use crate::service::{self, OpenDoors, ServiceError, Stop};
 use crate::statement::{SignedResponse, SignedStatement, Way};
 use crate::token::{Owner, Pin};
 
@@ -36,6 +38,9 @@ pub enum Command {
     /// While `authority serve` runs, it checks, through its control socket, and no PIN is asked for here. Ends with 1 if
     /// something does not hold.
     Check(check::Check),
+    /// Administrators, where no administrator can make one
+    #[command(subcommand)]
+    Administrator(administrator::Command),
 }
 
 /// What the command line says of `authority init`.
@@ -113,6 +118,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
         Command::Serve(arguments) => serve(&arguments, around),
         Command::Answer(arguments) => answer(&arguments, around),
         Command::Check(arguments) => check::check(&arguments, around),
+        Command::Administrator(command) => administrator::run(command, around),
     }
 }
 
@@ -220,14 +226,15 @@ fn answer_here(
     around: &Surroundings<'_>,
 ) -> Result<Vec<u8>, Failure> {
     let pin = pin_of(&configuration, pin, around)?;
-    let response = progress::during("answering the statement", || -> Result<_, Failure> {
+    progress::during("answering the statement", || -> Result<_, Failure> {
         let authority = Authority::open(configuration, &pin, around.now())?;
-        Ok(authority.answer_statement(statement.as_der(), Way::File, around.now()))
-    })?;
-    if response.is_empty() {
-        return Err(Failure::fault("cannot sign the response: the authority's response key fails; -v tells more"));
-    }
-    Ok(response)
+        authority.answer_statement(statement.as_der(), Way::File, around.now()).map_err(|reason| match reason {
+            NoResponse::Unverified(reason) => Failure::from(ServiceError::Unverified(reason)),
+            NoResponse::Fault(reason) => {
+                Failure::fault(format!("cannot answer the statement: {reason}; -v tells more"))
+            }
+        })
+    })
 }
 
 fn announce(doors: &OpenDoors, around: &Surroundings<'_>) {

@@ -9,12 +9,14 @@ use zeroize::Zeroizing;
 
 use super::arguments::{ExistingPin, Files, WhichKeyset};
 use super::exit::{Exit, Failure};
+use super::expiry;
 use super::mail_facts::{AnySender, MailFacts, unsigned_fields};
 use super::message;
 use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
 use super::verify::{anchors, not_one, report, sentence};
+use crate::keyset::KeysetChoice;
 use crate::smime::{self, Format, Kind, Message, Verdict, Verified};
 
 /// What the command line says.
@@ -40,6 +42,11 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let desk = around.desk()?;
     let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
     let decrypted = desk.decrypt(&around.choice(&arguments.which)?, &message.cms, &mut person)?;
+    if let Ok(name) = decrypted.keyset.parse()
+        && let Ok(keyset) = desk.choose(&KeysetChoice { name: Some(name), ..around.choice(&arguments.which)? })
+    {
+        expiry::warn(&keyset, around.screen, around.now());
+    }
     let unpacked = match message.format {
         Format::Smime => smime::from_entity(&decrypted.content).map(Zeroizing::new),
         Format::Der | Format::Pem => None,

@@ -7,6 +7,7 @@ use clap::ValueHint;
 use serde_json::json;
 
 use super::arguments::{AuthorityAt, ExistingPin, NewPin};
+use super::clock;
 use super::exit::{Exit, Failure};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
@@ -80,7 +81,10 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         letter.authority_name,
         arguments.keyset.as_str()
     )));
-    tell(&desk.enroll(&carrier, &letter, &options, &mut person, around.now())?, around)
+    let enrolled = desk
+        .enroll(&carrier, &letter, &options, &mut person, around.now())
+        .map_err(|failure| clock::suspected(failure, &carrier, around.now()))?;
+    tell(&enrolled, around)
 }
 
 fn person<'a>(arguments: &Arguments, around: &Surroundings<'a>) -> Result<AtTheCommandLine<'a>, Failure> {

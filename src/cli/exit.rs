@@ -167,13 +167,7 @@ impl From<BrokerError> for Failure {
 
 impl From<CarrierError> for Failure {
     fn from(error: CarrierError) -> Self {
-        let exit = match error {
-            CarrierError::Unreachable { .. } => Exit::Unreachable,
-            CarrierError::Address { .. } => Exit::Usage,
-            CarrierError::Refused { .. } | CarrierError::OtherAuthority { .. } => Exit::Refused,
-            CarrierError::BadAnswer { .. } => Exit::Fault,
-        };
-        Self::new(exit, error.to_string())
+        Self::new(KeysetError::carrier_kind(&error).into(), error.to_string())
     }
 }
 
@@ -224,7 +218,7 @@ impl From<AuthorityError> for Failure {
             AuthorityError::Token(error) => return error.into(),
             AuthorityError::Administrator { .. }
             | AuthorityError::Pki(PkiError::ProfileFile { .. } | PkiError::ProfileUnreadable { .. }) => Exit::Usage,
-            AuthorityError::StateNotEmpty(_) => Exit::Refused,
+            AuthorityError::StateNotEmpty(_) | AuthorityError::NotAdded(_) => Exit::Refused,
             AuthorityError::TokenAbsent { .. } | AuthorityError::NoModule(_) => Exit::Absent,
             _ => Exit::Fault,
         };
@@ -236,6 +230,7 @@ impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::Authority(error) => error.into(),
+            ServiceError::Unverified(_) => Self::new(Exit::Refused, error.to_string()),
             other => Self::fault(other.to_string()),
         }
     }

@@ -18,6 +18,7 @@ use super::arguments::{ExistingPin, WhichKeyset};
 use super::descriptors;
 use super::desk::Desk;
 use super::exit::{Exit, Failure};
+use super::expiry;
 use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
@@ -84,7 +85,11 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
 fn sign(arguments: &Arguments, status: &mut StatusLines, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let desk = around.desk()?;
     let keyset = match &arguments.local_user {
-        Some(wanted) => keyset_of(wanted, &desk, around)?,
+        Some(wanted) => {
+            let keyset = keyset_of(wanted, &desk, around)?;
+            expiry::warn(&keyset, around.screen, around.now());
+            keyset
+        }
         None => around.keyset(&desk, &WhichKeyset { keyset: None, token: None })?,
     };
     let content = output::read(None)?;

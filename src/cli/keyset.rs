@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{ExistingPin, WhichKeyset};
 use super::exit::{Exit, Failure};
+use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
@@ -105,6 +106,9 @@ pub fn list(arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit
     let is_hidden = |keyset: &FoundKeyset| HiddenKeysets::is_hidden(&hidden, keyset);
     if !arguments.all {
         keysets.retain(|keyset| !is_hidden(keyset));
+    }
+    for keyset in &keysets {
+        expiry::warn(keyset, around.screen, around.now());
     }
     let rows = keysets
         .iter()

@@ -115,7 +115,10 @@ impl Person for AtTheCommandLine<'_> {
     fn notice(&mut self, notice: Notice) {
         self.stop_spinning();
         match notice {
-            Notice::IndexMismatch { .. } | Notice::TokenLeft { .. } | Notice::CheckpointNotKept { .. } => {
+            Notice::IndexMismatch { .. }
+            | Notice::TokenLeft { .. }
+            | Notice::CheckpointNotKept { .. }
+            | Notice::AdministratorAdded { .. } => {
                 self.screen.warning(notice);
             }
             Notice::Resuming { .. } | Notice::Abandoning { .. } | Notice::SharedPin { .. } => self.screen.note(notice),

@@ -12,6 +12,7 @@ use super::config::{AgentConfiguration, ModuleFiles, ModulePlaces};
 use super::descriptors;
 use super::desk::Desk;
 use super::exit::Failure;
+use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
 use super::screen::Screen;
 use crate::agent::client::Agent;
@@ -118,7 +119,9 @@ impl<'a> Surroundings<'a> {
 
     /// The one keyset that is meant.
     pub fn keyset(&self, desk: &Desk, which: &WhichKeyset) -> Result<FoundKeyset, Failure> {
-        desk.choose(&self.choice(which)?)
+        let keyset = desk.choose(&self.choice(which)?)?;
+        expiry::warn(&keyset, self.screen, self.now());
+        Ok(keyset)
     }
 
     /// Who gives PINs: these sources, else agent.toml's for existing ones, else the terminal.

@@ -60,7 +60,12 @@ pub use message::{Draft, MAX_MESSAGE_BYTES, PkiBody, PkiMessage};
 pub use possession::{
     PkMacValue, PopoAuthInfo, PopoPrivKey, PopoSigningKey, PopoSigningKeyInput, Possession, ProofOfPossession,
 };
-pub use protection::{MacProtection, protect_with_mac, protect_with_signature, verify_mac, verify_signature};
+#[cfg(test)]
+pub(crate) use protection::ROUNDS;
+pub use protection::{
+    MacProtection, cost_of_verifying, protect_with_mac, protect_with_signature, verify_mac, verify_mac_by_any,
+    verify_signature,
+};
 pub use reply::{Reply, ReplyRefusal, check_reply};
 pub use request::{EnrollmentError, EnrollmentRequest, confirm, general_request, reject};
 pub use status::{PkiFailureInfo, PkiFreeText, PkiStatus, PkiStatusInfo};

@@ -43,10 +43,8 @@ pub fn administer(
         sign(tokens, keyset, (operation, Some(instance), known_log), person, now)?;
     let unknown = |source| KeysetError::OutcomeUnknown { source: Box::new(source), next: next.clone() };
     let response = carrier.statement(statement.as_der()).map_err(|error| match error {
-        // Turned away before it was read, or never sent.
-        CarrierError::Refused { .. } | CarrierError::Address { .. } | CarrierError::OtherAuthority { .. } => {
-            error.into()
-        }
+        // Turned away before it was read, or never sent. A refusal that is not signed is nobody's word.
+        CarrierError::Busy { .. } | CarrierError::Address { .. } | CarrierError::OtherAuthority { .. } => error.into(),
         error => unknown(error.into()),
     })?;
     let operation = "use the authority's answer to the command";
@@ -61,9 +59,11 @@ fn if_outcome_unknown(operation: &Operation) -> String {
         Operation::Issue { email, .. } | Operation::Recover { email, .. } => {
             format!("`tokenkeep admin letter {email} --letter-out FILE` fetches the letter if it was")
         }
-        Operation::Letter { .. } | Operation::List | Operation::ListPage { .. } | Operation::Show { .. } => {
-            "it changes nothing; type it again".to_owned()
-        }
+        Operation::Letter { .. }
+        | Operation::List
+        | Operation::ListPage { .. }
+        | Operation::Show { .. }
+        | Operation::Acknowledge { .. } => "it changes nothing; type it again".to_owned(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::token::Ceremony;
 use super::checkpoint::{self, Answered, KnownLog, OpenedAnswer};
 use super::decrypt::{Way, key_of, open_with, way_of};
 use super::index::PrivateIndex;
-use super::{FoundKeyset, KeysetError, Person};
+use super::{FoundKeyset, KeysetError, Notice, Person};
 
 /// A response whose signature and statement are right, and whose letter, if it has one, is for this keyset.
 pub(super) struct VerifiedResponse {
@@ -54,9 +54,22 @@ impl VerifiedResponse {
         person: &mut dyn Person,
     ) -> Result<Answered, KeysetError> {
         let letter = self.letter.map(|letter| letter.open(self.operation, ceremony, index)).transpose()?;
+        notice_added(&self.response, person);
         let judged = checkpoint::judge(index.audit.as_ref(), stated, &self.response, self.authority, known_log);
         let answer = letter.map_or(OpenedAnswer::Other(self.response.answer), OpenedAnswer::Letter);
         Ok(checkpoint::answered(ceremony, index, answer, judged, person))
+    }
+}
+
+/// Says which administrators were added behind the back of the one who asks.
+fn notice_added(response: &Response, person: &mut dyn Person) {
+    for added in &response.added {
+        person.notice(Notice::AdministratorAdded {
+            email: added.email.clone(),
+            at: added.at.to_string(),
+            counts_from: added.counts_from.to_string(),
+            entry: added.entry,
+        });
     }
 }
 

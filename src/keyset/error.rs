@@ -193,15 +193,14 @@ impl KeysetError {
                 TokenErrorKind::Refused => ErrorKind::Refused,
                 TokenErrorKind::Fault => ErrorKind::Fault,
             },
-            Self::Carrier(CarrierError::Unreachable { .. }) => ErrorKind::Unreachable,
-            Self::Carrier(CarrierError::Address { .. }) | Self::Name(_) => ErrorKind::Usage,
+            Self::Carrier(error) => Self::carrier_kind(error),
+            Self::Name(_) => ErrorKind::Usage,
             Self::NoPin { reason: NoPin::Interrupted, .. } | Self::NoNewPin { reason: NoPin::Interrupted, .. } => {
                 ErrorKind::Interrupted
             }
             Self::NoPin { .. } | Self::NoNewPin { .. } | Self::TooManyWrongPins { .. } => ErrorKind::Pin,
             Self::NoSuchKeyset { .. } | Self::NoKeyset { .. } | Self::NoSuchToken { .. } => ErrorKind::Absent,
-            Self::Carrier(CarrierError::Refused { .. } | CarrierError::OtherAuthority { .. })
-            | Self::Ambiguous { .. }
+            Self::Ambiguous { .. }
             | Self::Authoritys { .. }
             | Self::NotARecipient(_)
             | Self::Newer { .. }
@@ -209,9 +208,17 @@ impl KeysetError {
             Self::NotVerified { .. } => ErrorKind::NotVerified,
             Self::OutcomeUnknown { source, .. } => source.kind(),
             Self::Told { kind, .. } => *kind,
-            Self::Carrier(CarrierError::BadAnswer { .. }) | Self::Damaged { .. } | Self::Message { .. } => {
-                ErrorKind::Fault
-            }
+            Self::Damaged { .. } | Self::Message { .. } => ErrorKind::Fault,
+        }
+    }
+
+    /// Which end what the network did leads to.
+    pub fn carrier_kind(error: &CarrierError) -> ErrorKind {
+        match error {
+            CarrierError::Unreachable { .. } | CarrierError::Busy { .. } => ErrorKind::Unreachable,
+            CarrierError::Address { .. } => ErrorKind::Usage,
+            CarrierError::Refused { .. } | CarrierError::OtherAuthority { .. } => ErrorKind::Refused,
+            CarrierError::BadAnswer { .. } => ErrorKind::Fault,
         }
     }
 }

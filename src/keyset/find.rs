@@ -418,7 +418,8 @@ impl FoundKeyset {
         }
     }
 
-    pub(super) fn certificate_of(&self, id: &KeyId) -> Option<&StoredCertificate> {
+    /// The stored certificate of this key.
+    pub fn certificate_of(&self, id: &KeyId) -> Option<&StoredCertificate> {
         self.certificates.iter().find(|certificate| certificate.id == *id)
     }
 
@@ -433,7 +434,7 @@ impl FoundKeyset {
     }
 
     /// Name and token, for messages.
-    pub(super) fn described(&self) -> String {
+    pub fn described(&self) -> String {
         format!("{:?} on {}", self.name.as_str(), self.token.name())
     }
 }

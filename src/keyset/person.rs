@@ -137,6 +137,21 @@ pub enum Notice {
         /// why
         reason: String,
     },
+    /// The authority has a new administrator, and no administrator's statement made them one.
+    #[error(
+        "{email} was made an administrator on {at} where the authority is, with the authority's PIN, and counts from \
+         {counts_from} on; if you do not know why, act before then; if you do: `tokenkeep admin acknowledge {entry}`"
+    )]
+    AdministratorAdded {
+        /// the new administrator's address
+        email: String,
+        /// when that was
+        at: String,
+        /// from when it counts
+        counts_from: String,
+        /// the number of the log's entry
+        entry: u64,
+    },
     /// The authority's audit checkpoint could not be written onto the token; the one before is still known.
     #[error(
         "how far the authority's audit log has got could not be kept in the keyset {:?} on {token} ({reason}); the next \

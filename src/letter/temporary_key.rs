@@ -58,6 +58,16 @@ impl TemporaryKey {
         &self.0
     }
 
+    /// The secret in the spellings in which people give it to other programs, which take it as it is typed:
+    /// [`cmp_secret`](Self::cmp_secret) first, as in the letter, and both in lower case.
+    pub fn spellings(&self) -> [Zeroizing<String>; 4] {
+        let upper = Zeroizing::new(self.0.iter().copied().map(char::from).collect::<String>());
+        let grouped = self.grouped();
+        let lower = Zeroizing::new(upper.to_ascii_lowercase());
+        let lower_grouped = Zeroizing::new(grouped.to_ascii_lowercase());
+        [upper, grouped, lower, lower_grouped]
+    }
+
     /// Seven groups of four with hyphens, as it stands in a letter.
     pub fn grouped(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(CHARACTERS + 6));
@@ -135,6 +145,17 @@ mod tests {
         assert_eq!(text.split('-').map(str::len).collect::<Vec<_>>(), [4; 7]);
         assert_eq!(text.replace('-', "").as_bytes(), key.cmp_secret());
         assert_eq!(key.cmp_secret().len(), 28);
+    }
+
+    #[test]
+    fn its_spellings_are_what_is_typed_from_a_letter() {
+        let key = example();
+        let spellings = key.spellings();
+        assert_eq!(spellings[0].as_bytes(), key.cmp_secret());
+        assert_eq!(*spellings[1], *key.grouped());
+        assert!(spellings.iter().all(|text| TemporaryKey::parse(text).as_ref() == Ok(&key)));
+        let different: std::collections::HashSet<&str> = spellings.iter().map(|text| text.as_str()).collect();
+        assert_eq!(different.len(), 4);
     }
 
     #[test]

@@ -7,11 +7,15 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::door::{Doors, not_done, refusal};
+use super::limits;
+use super::statements::CARRIED;
+use super::workers::Job;
 
 /// `POST /control/check`.
 pub(super) async fn answer(State(doors): State<Arc<Doors>>) -> Response {
     let office = doors.office.clone();
-    let checked = match doors.workers.run(move || office.check()).await {
+    let job = Job { source: CARRIED, left: limits::BUDGET, is_heavy: false };
+    let checked = match doors.workers.run(job, move || office.check()).await {
         Ok(checked) => checked.map_err(|error| error.to_string()),
         Err(reason) => return not_done(reason),
     };

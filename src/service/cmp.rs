@@ -1,6 +1,7 @@
 //! CMP over HTTP (RFC 9811): a message in, a message out. Errors of the protocol are CMP messages too, with status 200.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
@@ -9,8 +10,11 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
 use super::connection::Source;
-use super::door::{Doors, body_of, not_done};
+use super::door::{Doors, body_of, cost_of_bytes, not_done, spent};
+use super::guard::Connection;
 use super::limits;
+use super::workers::Job;
+use crate::cmp::cost_of_verifying;
 
 const MEDIA_TYPE: &str = "application/pkixcmp";
 
@@ -18,6 +22,7 @@ const MEDIA_TYPE: &str = "application/pkixcmp";
 pub(super) async fn answer(
     State(doors): State<Arc<Doors>>,
     Extension(Source(source)): Extension<Source>,
+    Extension(connection): Extension<Arc<Connection>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -25,8 +30,17 @@ pub(super) async fn answer(
         Ok(message) => message,
         Err(refusal) => return refusal,
     };
+    // The message says itself how much hashing it asks for, and its source pays for it before it is begun.
+    let cost = cost_of_bytes(&message) + cost_of_verifying(&message);
+    let left = match doors.budget.take(source, cost, Instant::now()) {
+        Ok(left) => left,
+        Err(reason) => return spent(reason),
+    };
     let office = doors.office.clone();
-    let done = doors.workers.run(move || office.answer_cmp(&message, source, Timestamp::now())).await;
+    let answering = connection.answering();
+    let job = Job { source, left, is_heavy: cost > limits::HEAVY };
+    let done = doors.workers.run(job, move || office.answer_cmp(&message, source, Timestamp::now())).await;
+    drop(answering);
     match done {
         Ok(answer) => {
             // No worker waits here: guessing slows down who guesses, and nobody else.

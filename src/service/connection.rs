@@ -15,20 +15,33 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
-use super::guard::Guard;
+use super::admission::Admission;
+use super::guard::Connection;
 use super::stop::closing;
-use super::{GRACE, limits};
+use super::{GRACE, forwarded, limits};
+use crate::authority::Networks;
 
-/// Where a request came from; every request carries it.
+/// Whom a request came from; every request carries it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source(pub(super) IpAddr);
+
+/// What a connection's requests have in common.
+#[derive(Clone)]
+pub(super) struct Peer {
+    /// The other end.
+    pub(super) address: IpAddr,
+    /// The connection itself.
+    pub(super) connection: Arc<Connection>,
+    /// The proxies that may say for whom they ask.
+    pub(super) proxies: Arc<Networks>,
+}
 
 /// Takes connections until `closed`, then gives those that are busy a little time to finish.
 pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     routes: Router,
-    guard: Guard,
+    admission: Admission,
     mut closed: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -40,14 +53,19 @@ pub(super) async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let source = peer.ip().to_canonical();
-                    let Some(admission) = guard.admit(source) else {
+                    let Some(permit) = admission.admit(source, tls.is_some()) else {
                         tracing::debug!(%source, "too many connections: one was closed");
                         continue;
                     };
+                    let peer =
+                        Peer { address: source, connection: permit.connection(), proxies: admission.proxies() };
                     let (tls, routes, state) = (tls.clone(), routes.clone(), state.clone());
                     connections.spawn(async move {
-                        converse(stream, source, tls, routes, state).await;
-                        drop(admission);
+                        tokio::select! {
+                            () = converse(stream, peer, tls, routes, state) => {}
+                            () = permit.must_close() => {}
+                        }
+                        drop(permit);
                     });
                 }
                 Err(error) => {
@@ -72,17 +90,18 @@ pub(super) async fn finish(mut connections: JoinSet<()>) {
 
 async fn converse(
     stream: TcpStream,
-    source: IpAddr,
+    peer: Peer,
     tls: Option<Arc<rustls::ServerConfig>>,
     routes: Router,
     state: watch::Receiver<bool>,
 ) {
     // Small answers should not wait for each other; that it cannot be set harms nothing.
     let _ = stream.set_nodelay(true);
-    let Some(config) = tls else { return speak(stream, source, routes, state).await };
+    let Some(config) = tls else { return speak(stream, peer, routes, state).await };
+    let source = peer.address;
     let handshake = TlsAcceptor::from(config).accept(stream);
     match tokio::time::timeout(limits::HANDSHAKE_TIME, handshake).await {
-        Ok(Ok(stream)) => speak(stream, source, routes, state).await,
+        Ok(Ok(stream)) => speak(stream, peer, routes, state).await,
         Ok(Err(error)) => tracing::debug!(%source, %error, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%source, "a TLS handshake took too long"),
     }
@@ -91,12 +110,15 @@ async fn converse(
 /// Speaks HTTP/1.1 on a connection until it ends.
 pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    source: IpAddr,
+    peer: Peer,
     routes: Router,
     mut state: watch::Receiver<bool>,
 ) {
+    let source = peer.address;
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        let source = forwarded::source_of(peer.address, request.headers(), &peer.proxies);
         request.extensions_mut().insert(Source(source));
+        request.extensions_mut().insert(peer.connection.clone());
         // A router is always ready.
         routes.clone().call(request)
     });

@@ -1,9 +1,8 @@
 //! The control socket: how other commands of the authority's own user reach a running `serve`, both ends of it.
 //!
 //! HTTP over a Unix socket, with the doors' bounds, and two requests: to answer a statement that came as a file, and to
-//! check the database. The
-//! socket's mode (0600), its directory's (0700) and the kernel's word on who is at the other end keep everyone else out;
-//! the statement still has to be an administrator's.
+//! check the database. The socket's mode (0600), its directory's (0700) and the kernel's word on who is at the other end
+//! keep everyone else out; the statement still has to be an administrator's.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,6 +18,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::connection::Peer;
+use super::guard::Connection;
 use super::routes::{CONTROL_CHECK, CONTROL_STATEMENTS};
 use super::stop::closing;
 use super::{ServiceError, connection, limits};
@@ -95,7 +96,7 @@ impl ControlSocket {
                         let Ok(place) = places.clone().try_acquire_owned() else { continue };
                         let (routes, state) = (routes.clone(), state.clone());
                         connections.spawn(async move {
-                            connection::speak(stream, IpAddr::V4(Ipv4Addr::LOCALHOST), routes, state).await;
+                            connection::speak(stream, local_peer(), routes, state).await;
                             drop(place);
                         });
                     }
@@ -120,6 +121,12 @@ impl Drop for SocketFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// The other end of the socket: this machine, and no proxy.
+fn local_peer() -> Peer {
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    Peer { address, connection: Arc::new(Connection::default()), proxies: Arc::default() }
 }
 
 /// The kernel's word (`SO_PEERCRED`) on who is at the other end. Not even root is the same user.
@@ -150,6 +157,24 @@ pub fn check_by_running(configuration: &Configuration) -> Result<Option<CheckRep
     report.map(Some).map_err(|error| ServiceError::Control { path, reason: error.to_string() })
 }
 
+/// Does a `serve` of this configuration run? Nothing is sent to it.
+///
+/// # Errors
+/// [`ServiceError::Control`], if the socket cannot be tried.
+pub fn is_running(configuration: &Configuration) -> Result<bool, ServiceError> {
+    let path = configuration.control_socket();
+    if is_too_long(&path) {
+        return Ok(false);
+    }
+    match BlockingStream::connect(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if nobody_listens(&error) => Ok(false),
+        Err(error) => {
+            Err(ServiceError::Control { path, reason: format!("{error}; use the user that `serve` runs as") })
+        }
+    }
+}
+
 fn answer_by(path: &Path, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
     post(path, CONTROL_STATEMENTS, statement, limits::CONTROL_ANSWER_TIME)
 }
@@ -170,8 +195,12 @@ fn post(path: &Path, request: &str, body: &[u8], time: Duration) -> Result<Optio
     match split(&answer) {
         Some((200, body)) if !body.is_empty() => Ok(Some(body.to_vec())),
         Some((status, body)) => {
-            let said = String::from_utf8_lossy(body.get(..body.len().min(200)).unwrap_or(body));
-            Err(refuse(format!("`serve` answered {status}: {}", said.trim().escape_debug())))
+            let said = String::from_utf8_lossy(body.get(..body.len().min(400)).unwrap_or(body));
+            let said = said.trim().escape_debug().to_string();
+            if status == 403 {
+                return Err(ServiceError::Unverified(said));
+            }
+            Err(refuse(format!("`serve` answered {status}: {said}")))
         }
         None => Err(refuse("`serve` hung up without an answer; see its log".to_owned())),
     }

@@ -1,19 +1,24 @@
 //! What all doors have: whom they ask, bounds on what comes in, and the plain sentences of a refusal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::guard::{NotDone, SearchLimit, Workers};
+use super::budget::{Budget, Spent};
+use super::guard::SearchLimit;
 use super::limits;
 use super::office::Office;
+use super::workers::{BlockingPool, NotDone};
 
 /// What the handlers have.
 pub(super) struct Doors {
     pub(super) office: Arc<dyn Office>,
-    pub(super) workers: Workers,
+    pub(super) workers: BlockingPool,
+    /// What each source may have done before it is known.
+    pub(super) budget: Arc<Budget>,
     /// None: the search is switched off.
     pub(super) search: Option<SearchLimit>,
 }
@@ -27,13 +32,27 @@ pub(super) fn refusal(status: StatusCode, sentence: &str) -> Response {
 /// What is said when the authority did not get to a request.
 pub(super) fn not_done(reason: NotDone) -> Response {
     match reason {
-        NotDone::Busy => {
-            let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again soon");
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            response
-        }
+        NotDone::Busy => try_again("too many requests at once; try again soon", Duration::from_secs(5)),
         NotDone::BrokeOff => refusal(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the authority; its log says more"),
     }
+}
+
+/// What is said to a source that has spent its budget. Nothing was done for it.
+pub(super) fn spent(Spent { retry_after }: Spent) -> Response {
+    try_again("this address has asked for too much; try again later", retry_after)
+}
+
+fn try_again(sentence: &str, after: Duration) -> Response {
+    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, sentence);
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// What a body of so many bytes costs, in units of the budget.
+pub(super) fn cost_of_bytes(body: &[u8]) -> u64 {
+    body.len() as u64 / limits::BYTES_OF_A_UNIT
 }
 
 /// The body of a request of one of these media types, within the bounds.

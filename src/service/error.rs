@@ -51,6 +51,9 @@ pub enum ServiceError {
         /// What is in the way, and what to do.
         reason: String,
     },
+    /// The running service does not take the statement for an administrator's, and did nothing.
+    #[error("cannot answer the statement: {0}; nothing was done, and there is no signed response")]
+    Unverified(String),
     /// Threads, sockets, signals.
     #[error("cannot serve: {0}; check this user's limits on threads and open files (`ulimit -a`), and start it again")]
     Runtime(io::Error),

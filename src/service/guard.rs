@@ -1,107 +1,121 @@
 //! Who may come in, how often, and how many at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 use super::limits;
 
-/// Counts connections, all of them and those of each source.
-#[derive(Clone)]
-pub(super) struct Guard {
-    places: Arc<Semaphore>,
-    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
+/// Counts connections, all of them and those of each source, and closes the oldest ones of whoever has most when a
+/// source that has fewer comes.
+#[derive(Clone, Default)]
+pub(super) struct ConnectionLimiter(Arc<Mutex<Connections>>);
+
+#[derive(Default)]
+struct Connections {
+    total: usize,
+    /// The open connections of each source, the oldest first.
+    sources: HashMap<IpAddr, VecDeque<Arc<Connection>>>,
 }
 
-/// A connection that was let in; its place is free again when this is dropped.
-pub(super) struct Admission {
+/// A connection that was let in.
+#[derive(Default)]
+pub(super) struct Connection {
+    /// A whole request has come and is being answered: such a connection is not closed for others.
+    answering: AtomicBool,
+    must_close: Notify,
+}
+
+/// A connection's place among all; free again when this is dropped.
+pub(super) struct Permit {
     source: IpAddr,
-    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    _place: OwnedSemaphorePermit,
+    connection: Arc<Connection>,
+    limiter: ConnectionLimiter,
 }
 
-impl Guard {
-    pub(super) fn new() -> Self {
-        Self { places: Arc::new(Semaphore::new(limits::CONNECTIONS)), sources: Arc::default() }
-    }
-
-    /// Lets a connection in, unless there are too many, or too many of its source.
-    pub(super) fn admit(&self, source: IpAddr) -> Option<Admission> {
-        let place = self.places.clone().try_acquire_owned().ok()?;
+impl ConnectionLimiter {
+    /// Lets a connection in, unless its source has `most_of_one` already, or no other source has more than it while all
+    /// places are taken.
+    pub(super) fn admit(&self, source: IpAddr, most_of_one: usize) -> Option<Permit> {
         let source = network(source);
-        let mut sources = lock(&self.sources);
-        let count = sources.entry(source).or_default();
-        if *count >= limits::CONNECTIONS_OF_ONE {
+        let mut connections = lock(&self.0);
+        let own = connections.count(source);
+        if own >= most_of_one {
             return None;
         }
-        *count += 1;
-        drop(sources);
-        Some(Admission { source, sources: self.sources.clone(), _place: place })
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        let mut sources = lock(&self.sources);
-        if let Some(count) = sources.get_mut(&self.source) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                sources.remove(&self.source);
-            }
+        if connections.total >= limits::CONNECTIONS {
+            connections.close_one_of_whoever_has_more_than(own + 1)?;
         }
+        let connection = Arc::new(Connection::default());
+        connections.total += 1;
+        connections.sources.entry(source).or_default().push_back(connection.clone());
+        Some(Permit { source, connection, limiter: self.clone() })
     }
 }
 
-/// The threads on which the authority works, and the queue before them.
-#[derive(Clone)]
-pub(super) struct Workers {
-    queue: Arc<Semaphore>,
-    working: Arc<Semaphore>,
+impl Connections {
+    fn count(&self, source: IpAddr) -> usize {
+        self.sources.get(&source).map_or(0, VecDeque::len)
+    }
+
+    /// Its place counts as free from now on, whenever its task gets to end.
+    fn close_one_of_whoever_has_more_than(&mut self, count: usize) -> Option<()> {
+        let (source, most) = self.sources.iter_mut().max_by_key(|(_, open)| open.len())?;
+        if most.len() <= count {
+            return None;
+        }
+        let oldest = most.iter().position(|connection| !connection.answering.load(Ordering::Relaxed))?;
+        most.remove(oldest)?.must_close.notify_one();
+        self.total -= 1;
+        tracing::debug!(%source, "too many connections: the oldest of the source that has most is closed");
+        Some(())
+    }
 }
 
-/// Why the authority did not get to a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotDone {
-    /// Too many are waiting, or it has waited too long.
-    Busy,
-    /// The work broke off: a fault of ours.
-    BrokeOff,
+impl Connection {
+    /// While the returned value lives, the connection is not closed to make room.
+    pub(super) fn answering(self: &Arc<Self>) -> Answering {
+        self.answering.store(true, Ordering::Relaxed);
+        Answering(self.clone())
+    }
 }
 
-impl Workers {
-    pub(super) fn new() -> Self {
-        Self::with(limits::WORKERS, limits::WAITING)
+/// See [`Connection::answering`].
+pub(super) struct Answering(Arc<Connection>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answering.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Permit {
+    /// The connection.
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        self.connection.clone()
     }
 
-    fn with(working: usize, waiting: usize) -> Self {
-        Self { queue: Arc::new(Semaphore::new(working + waiting)), working: Arc::new(Semaphore::new(working)) }
+    /// Returns when the connection must make room for another.
+    pub(super) async fn must_close(&self) {
+        self.connection.must_close.notified().await;
     }
+}
 
-    /// Does what blocks on a thread of its own. What is begun is finished, whether or not someone still waits for it.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
-        let place = self.queue.clone().try_acquire_owned().map_err(|_| NotDone::Busy)?;
-        let turn = tokio::time::timeout(limits::WAITING_TIME, self.working.clone().acquire_owned())
-            .await
-            .map_err(|_| NotDone::Busy)?
-            .map_err(|_| NotDone::Busy)?;
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop((turn, place));
-            result
-        });
-        done.await.map_err(|error| {
-            tracing::error!(%error, "a request's work broke off");
-            NotDone::BrokeOff
-        })
-    }
-
-    /// Waits until nothing is being worked on.
-    pub(super) async fn idle(&self) {
-        // Closed is as good as idle.
-        let _ = self.working.acquire_many(u32::try_from(limits::WORKERS).unwrap_or(u32::MAX)).await;
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut connections = lock(&self.limiter.0);
+        let Some(open) = connections.sources.get_mut(&self.source) else { return };
+        let before = open.len();
+        open.retain(|other| !Arc::ptr_eq(other, &self.connection));
+        let is_counted = open.len() < before;
+        if open.is_empty() {
+            connections.sources.remove(&self.source);
+        }
+        connections.total -= usize::from(is_counted);
     }
 }
 
@@ -164,7 +178,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 }
 
 /// A count that someone left behind while panicking is still a count.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -177,24 +191,58 @@ mod tests {
     const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
+    fn admit(limiter: &ConnectionLimiter, source: IpAddr) -> Option<Permit> {
+        limiter.admit(source, limits::CONNECTIONS_OF_ONE)
+    }
+
+    fn source(number: usize) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap()))
+    }
+
     #[test]
     fn one_source_cannot_take_all_connections() {
-        let guard = Guard::new();
-        let mut held: Vec<Admission> = (0..limits::CONNECTIONS_OF_ONE).map(|_| guard.admit(ONE).unwrap()).collect();
-        assert!(guard.admit(ONE).is_none());
-        assert!(guard.admit(OTHER).is_some());
+        let limiter = ConnectionLimiter::default();
+        let mut held: Vec<Permit> = (0..limits::CONNECTIONS_OF_ONE).map(|_| admit(&limiter, ONE).unwrap()).collect();
+        assert!(admit(&limiter, ONE).is_none());
+        assert!(admit(&limiter, OTHER).is_some());
         held.pop();
-        assert!(guard.admit(ONE).is_some());
+        assert!(admit(&limiter, ONE).is_some());
         drop(held);
-        assert!(lock(&guard.sources).is_empty(), "whoever has gone is forgotten");
+        assert!(lock(&limiter.0).sources.is_empty(), "who has gone is forgotten");
+        assert_eq!(lock(&limiter.0).total, 0);
     }
 
     #[test]
     fn all_together_cannot_have_more_than_there_are() {
-        let guard = Guard::new();
-        let source = |i: usize| IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(i).unwrap()));
-        let _held: Vec<Admission> = (0..limits::CONNECTIONS).map(|i| guard.admit(source(i)).unwrap()).collect();
-        assert!(guard.admit(OTHER).is_none());
+        let limiter = ConnectionLimiter::default();
+        let _held: Vec<Permit> = (0..limits::CONNECTIONS).map(|i| admit(&limiter, source(i)).unwrap()).collect();
+        assert!(admit(&limiter, OTHER).is_none());
+    }
+
+    #[tokio::test]
+    async fn sources_that_hold_everything_make_room_for_another() {
+        let limiter = ConnectionLimiter::default();
+        let mut held: Vec<Permit> = (0..limits::CONNECTIONS)
+            .map(|i| admit(&limiter, source(i / limits::CONNECTIONS_OF_ONE)).unwrap())
+            .collect();
+        let busy: Vec<Answering> = held.iter().step_by(2).map(|permit| permit.connection().answering()).collect();
+        let mut new = Vec::new();
+        for _ in 0..limits::CONNECTIONS_OF_ONE / 2 {
+            new.push(admit(&limiter, OTHER).expect("there is no place"));
+            assert_eq!(lock(&limiter.0).total, limits::CONNECTIONS);
+        }
+        let mut closed = 0;
+        for (at, permit) in held.iter().enumerate() {
+            let must_close = tokio::time::timeout(Duration::ZERO, permit.must_close()).await.is_ok();
+            assert!(!must_close || at % 2 == 1, "a connection that is being answered was closed");
+            closed += usize::from(must_close);
+        }
+        assert_eq!(closed, new.len());
+        drop(busy);
+        held.clear();
+        assert_eq!(lock(&limiter.0).total, new.len(), "a place was counted twice");
+        drop(new);
+        assert!(lock(&limiter.0).sources.is_empty());
     }
 
     #[test]
@@ -237,37 +285,5 @@ mod tests {
         assert_eq!(network(one), network(two));
         assert_ne!(network(one), network(far));
         assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), ONE);
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn work_is_bounded_and_the_queue_too() {
-        let workers = Workers::with(1, 1);
-        let (release, blocked) = std::sync::mpsc::channel::<()>();
-        let first = tokio::spawn({
-            let workers = workers.clone();
-            async move { workers.run(move || blocked.recv().is_ok()).await }
-        });
-        while workers.working.available_permits() > 0 {
-            tokio::task::yield_now().await;
-        }
-        let second = tokio::spawn({
-            let workers = workers.clone();
-            async move { workers.run(|| 2).await }
-        });
-        while workers.queue.available_permits() > 0 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(workers.run(|| 3).await, Err(NotDone::Busy));
-        release.send(()).unwrap();
-        assert_eq!(first.await.unwrap(), Ok(true));
-        assert_eq!(second.await.unwrap(), Ok(2));
-        assert_eq!(workers.run(|| 4).await, Ok(4));
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn work_that_panics_gives_its_place_back() {
-        let workers = Workers::with(1, 0);
-        assert_eq!(workers.run(|| panic!("a fault")).await, Err::<(), _>(NotDone::BrokeOff));
-        assert_eq!(workers.run(|| 1).await, Ok(1));
     }
 }

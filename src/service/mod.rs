@@ -7,12 +7,15 @@
 //! work on a thread that serves the network, never log what a request carries, and never judge: it takes bytes to the
 //! [`Authority`] and brings its bytes back.
 
+mod admission;
+mod budget;
 mod check;
 mod cmp;
 mod connection;
 mod control;
 mod door;
 mod error;
+mod forwarded;
 mod guard;
 mod limits;
 mod office;
@@ -21,6 +24,7 @@ mod search;
 mod statements;
 mod stop;
 mod tls;
+mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,16 +35,18 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::authority::{Authority, Configuration};
+use crate::authority::{Authority, Configuration, ListenConfiguration};
 use crate::token::Pin;
 
+use admission::Admission;
+use budget::Budget;
 use control::ControlSocket;
-pub use control::{answer_by_running, check_by_running};
+pub use control::{answer_by_running, check_by_running, is_running};
 pub use error::ServiceError;
-use guard::{Guard, Workers};
 use office::Office;
 use stop::Listening;
 pub use stop::{Stop, StopHandle};
+use workers::BlockingPool;
 
 /// How often the authority is asked to give up what was not confirmed in time.
 const SWEEP: Duration = Duration::from_mins(1);
@@ -101,7 +107,7 @@ pub fn serve(
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!(%error, "cannot tell the service manager that the authority is ready");
         }
-        run(Arc::new(authority), listen.certificate_search, (http, https, control), tls, stop).await
+        run(Arc::new(authority), &listen, (http, https, control), tls, stop).await
     });
     // What is still at work has had its time.
     runtime.shutdown_background();
@@ -114,18 +120,19 @@ pub fn serve(
 /// [`ServiceError::Authority`]: older entries of the log do not hold. Nothing more is served then.
 async fn run(
     office: Arc<dyn Office>,
-    search: bool,
+    listen: &ListenConfiguration,
     (http, https, control): (TcpListener, TcpListener, ControlSocket),
     tls: Arc<rustls::ServerConfig>,
     mut stop: Listening,
 ) -> Result<(), ServiceError> {
-    let workers = Workers::new();
+    let workers = BlockingPool::new();
+    let budget = Arc::new(Budget::new());
     let (closing, closed) = watch::channel(false);
-    let routes = routes::Routes::new(office.clone(), workers.clone(), search);
-    let guard = Guard::new();
+    let routes = routes::Routes::new(office.clone(), workers.clone(), budget.clone(), listen.certificate_search);
+    let admission = Admission::new(budget, listen.proxies.clone());
     let doors = [
-        tokio::spawn(connection::accept(http, None, routes.http(), guard.clone(), closed.clone())),
-        tokio::spawn(connection::accept(https, Some(tls), routes.https(), guard, closed.clone())),
+        tokio::spawn(connection::accept(http, None, routes.http(), admission.clone(), closed.clone())),
+        tokio::spawn(connection::accept(https, Some(tls), routes.https(), admission, closed.clone())),
         tokio::spawn(control.accept(routes.control(), closed.clone())),
     ];
     let checking = fault_in_older_log(office.clone());
@@ -197,7 +204,7 @@ async fn bind(door: &'static str, address: SocketAddr, file: &std::path::Path) -
 fn open_doors(
     http: &TcpListener,
     https: &TcpListener,
-    listen: &crate::authority::ListenConfiguration,
+    listen: &ListenConfiguration,
 ) -> Result<OpenDoors, ServiceError> {
     let http = http.local_addr().map_err(ServiceError::Runtime)?;
     let https = https.local_addr().map_err(ServiceError::Runtime)?;

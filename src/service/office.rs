@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use crate::authority::{Answer, Authority, AuthorityError, CheckReport};
+use crate::authority::{Answer, Authority, AuthorityError, CheckReport, NoResponse};
 use crate::statement::{Instance, Way};
 
 /// The authority, as its doors see it. Everything blocks.
@@ -13,7 +13,7 @@ pub(super) trait Office: Send + Sync + 'static {
     /// Answers a CMP message.
     fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> Answer;
     /// Answers a statement that came this way.
-    fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Vec<u8>;
+    fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<Vec<u8>, NoResponse>;
     /// The number of this run. Does not block.
     fn instance(&self) -> Instance;
     /// The encryption certificates of an e-mail address.
@@ -33,7 +33,7 @@ impl Office for Authority {
         Self::answer_cmp(self, message, source, now)
     }
 
-    fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Vec<u8> {
+    fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<Vec<u8>, NoResponse> {
         Self::answer_statement(self, statement, way, now)
     }
 

@@ -10,11 +10,13 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+use super::budget::Budget;
 use super::connection::Source;
-use super::door::{Doors, refusal};
-use super::guard::{SearchLimit, Workers};
+use super::door::{Doors, refusal, spent};
+use super::guard::SearchLimit;
 use super::office::Office;
-use super::{check, cmp, search, statements};
+use super::workers::BlockingPool;
+use super::{check, cmp, limits, search, statements};
 
 /// The control socket's paths; the log tells them from the doors' by them.
 pub(super) const CONTROL_STATEMENTS: &str = "/control/statements";
@@ -25,34 +27,37 @@ pub(super) const CONTROL_CHECK: &str = "/control/check";
 pub(super) struct Routes(Arc<Doors>);
 
 impl Routes {
-    pub(super) fn new(office: Arc<dyn Office>, workers: Workers, search: bool) -> Self {
-        Self(Arc::new(Doors { office, workers, search: search.then(SearchLimit::new) }))
+    pub(super) fn new(office: Arc<dyn Office>, workers: BlockingPool, budget: Arc<Budget>, search: bool) -> Self {
+        Self(Arc::new(Doors { office, workers, budget, search: search.then(SearchLimit::new) }))
     }
 
     /// Everything that protects itself.
     pub(super) fn http(&self) -> Router {
         let routes = common().route("/statements", post(statements_need_tls));
-        self.finish(routes.route("/instance", get(statements_need_tls)))
+        self.finish(routes.route("/instance", get(statements_need_tls)), true)
     }
 
     /// The same, and statements.
     pub(super) fn https(&self) -> Router {
         let routes = common().route("/statements", post(statements::answer));
-        self.finish(routes.route("/instance", get(statements::instance)))
+        self.finish(routes.route("/instance", get(statements::instance)), true)
     }
 
     /// The control socket's.
     pub(super) fn control(&self) -> Router {
         let routes = Router::new().route(CONTROL_STATEMENTS, post(statements::answer_file));
-        self.finish(routes.route(CONTROL_CHECK, post(check::answer)))
+        self.finish(routes.route(CONTROL_CHECK, post(check::answer)), false)
     }
 
-    fn finish(&self, routes: Router<Arc<Doors>>) -> Router {
-        routes
+    /// Requests of strangers cost their source something, also those that lead nowhere.
+    fn finish(&self, routes: Router<Arc<Doors>>, is_charged: bool) -> Router {
+        let routes = routes
             .fallback(async || refusal(StatusCode::NOT_FOUND, "there is nothing here"))
             .method_not_allowed_fallback(async || refusal(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
-            .with_state(self.0.clone())
-            .layer(middleware::from_fn(log))
+            .with_state(self.0.clone());
+        let charge = middleware::from_fn_with_state(self.0.clone(), charge);
+        let routes = if is_charged { routes.layer(charge) } else { routes };
+        routes.layer(middleware::from_fn(log))
     }
 }
 
@@ -66,6 +71,18 @@ fn common() -> Router<Arc<Doors>> {
         .route("/.well-known/cmp/p/{profile}/{operation}", post(cmp::answer))
         .route("/ca.cer", get(ca_certificate))
         .route("/certificates/search.cgi", get(search::answer))
+}
+
+async fn charge(
+    State(doors): State<Arc<Doors>>,
+    Extension(Source(source)): Extension<Source>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match doors.budget.take(source, limits::COST_OF_REQUEST, Instant::now()) {
+        Ok(_) => next.run(request).await,
+        Err(reason) => spent(reason),
+    }
 }
 
 async fn ca_certificate(State(doors): State<Arc<Doors>>) -> Response {

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 
 use super::connection::Source;
 use super::door::{Doors, not_done, refusal};
+use super::limits;
+use super::workers::Job;
 
 /// The longest address there is (RFC 5321 §4.5.3.1.3).
 const LONGEST_ADDRESS: usize = 254;
@@ -38,7 +40,8 @@ pub(super) async fn answer(
         return refusal(StatusCode::BAD_REQUEST, "a search has one attribute: email");
     }
     let (office, email) = (doors.office.clone(), email.clone());
-    match doors.workers.run(move || office.search_certificates(&email, Timestamp::now())).await {
+    let job = Job { source, left: limits::BUDGET, is_heavy: false };
+    match doors.workers.run(job, move || office.search_certificates(&email, Timestamp::now())).await {
         Ok(Ok(found)) => certificates(found),
         Ok(Err(error)) => {
             tracing::error!(%error, "a search failed");

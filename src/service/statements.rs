@@ -1,25 +1,58 @@
-//! Statements over HTTPS, and files through the control socket: a signed statement in, a signed response out. What the authority refuses is a signed response
-//! too, with status 200: the door does not judge.
+//! Statements over HTTPS, and files through the control socket: a signed statement in, a signed response out. What the
+//! authority refuses to an administrator is a signed response too, with status 200. What it cannot verify gets no
+//! signature, for anybody can send that: a status and a sentence.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use super::door::{Doors, body_of, not_done};
+use super::connection::Source;
+use super::door::{Doors, body_of, cost_of_bytes, not_done, refusal, spent};
+use super::guard::Connection;
+use super::limits;
+use super::workers::Job;
+use crate::authority::NoResponse;
 use crate::statement::Way;
 
+/// What somebody carried to the authority's machine is nobody's in particular.
+pub(super) const CARRIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// `POST /statements`.
-pub(super) async fn answer(State(doors): State<Arc<Doors>>, headers: HeaderMap, body: Body) -> Response {
-    answer_by(Way::Online, &doors, &headers, body).await
+pub(super) async fn answer(
+    State(doors): State<Arc<Doors>>,
+    Extension(Source(source)): Extension<Source>,
+    Extension(connection): Extension<Arc<Connection>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let statement = match statement_of(&headers, body).await {
+        Ok(statement) => statement,
+        Err(refusal) => return refusal,
+    };
+    let cost = cost_of_bytes(&statement) + limits::COST_OF_STATEMENT;
+    let left = match doors.budget.take(source, cost, Instant::now()) {
+        Ok(left) => left,
+        Err(reason) => return spent(reason),
+    };
+    let _answering = connection.answering();
+    answer_by(Way::Online, &doors, Job { source, left, is_heavy: false }, statement).await
 }
 
 /// `POST /control/statements`: what somebody carried here as a file.
 pub(super) async fn answer_file(State(doors): State<Arc<Doors>>, headers: HeaderMap, body: Body) -> Response {
-    answer_by(Way::File, &doors, &headers, body).await
+    match statement_of(&headers, body).await {
+        Ok(statement) => {
+            let job = Job { source: CARRIED, left: limits::BUDGET, is_heavy: false };
+            answer_by(Way::File, &doors, job, statement).await
+        }
+        Err(refusal) => refusal,
+    }
 }
 
 /// `GET /instance`: the number of this run of the authority, which a statement over HTTPS names; hexadecimal digits.
@@ -28,16 +61,18 @@ pub(super) async fn instance(State(doors): State<Arc<Doors>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], number).into_response()
 }
 
-async fn answer_by(way: Way, doors: &Doors, headers: &HeaderMap, body: Body) -> Response {
-    let statement = match body_of(headers, &["application/pkcs7-mime", "application/cms"], body).await {
-        Ok(statement) => statement,
-        Err(refusal) => return refusal,
-    };
+async fn statement_of(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Response> {
+    body_of(headers, &["application/pkcs7-mime", "application/cms"], body).await
+}
+
+async fn answer_by(way: Way, doors: &Doors, job: Job, statement: Vec<u8>) -> Response {
     let office = doors.office.clone();
-    match doors.workers.run(move || office.answer_statement(&statement, way, Timestamp::now())).await {
-        Ok(response) => {
+    match doors.workers.run(job, move || office.answer_statement(&statement, way, Timestamp::now())).await {
+        Ok(Ok(response)) => {
             ([(header::CONTENT_TYPE, "application/pkcs7-mime; smime-type=signed-data")], response).into_response()
         }
+        Ok(Err(NoResponse::Unverified(reason))) => refusal(StatusCode::FORBIDDEN, &reason),
+        Ok(Err(NoResponse::Fault(reason))) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &reason),
         Err(reason) => not_done(reason),
     }
 }

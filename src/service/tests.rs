@@ -9,10 +9,12 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::*;
-use crate::authority::{Answer, AuthorityError, CheckReport};
+use crate::authority::{Answer, AuthorityError, CheckReport, Configuration, Environment, NoResponse};
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority};
 use crate::statement::{Instance, Way};
 use crate::token::KeyAlgorithm;
+
+mod floods;
 
 /// Answers as its test wants.
 struct StandIn {
@@ -35,9 +37,14 @@ impl Office for StandIn {
         Answer { bytes: message.iter().rev().copied().collect(), delay: self.delay }
     }
 
-    fn answer_statement(&self, statement: &[u8], way: Way, _now: Timestamp) -> Vec<u8> {
+    fn answer_statement(&self, statement: &[u8], way: Way, _now: Timestamp) -> Result<Vec<u8>, NoResponse> {
+        match statement {
+            b"forged" => return Err(NoResponse::Unverified("it is forged".to_owned())),
+            b"fault" => return Err(NoResponse::Fault("the database is locked".to_owned())),
+            _ => {}
+        }
         let prefix: &[u8] = if way == Way::File { b"response to the file " } else { b"response to " };
-        [prefix, statement].concat()
+        Ok([prefix, statement].concat())
     }
 
     fn instance(&self) -> Instance {
@@ -87,6 +94,11 @@ impl Running {
     }
 
     fn with(search: bool, delay: Duration) -> Self {
+        Self::listening(&format!("certificate_search = {search}"), delay)
+    }
+
+    /// With these lines of `[listen]`.
+    fn listening(lines: &str, delay: Duration) -> Self {
         let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
         let key = SoftwareKey::p256();
         let leaf = authority.issue("tls-server", "localhost", &key);
@@ -100,6 +112,9 @@ impl Running {
         let (stop, stopped) = Stop::on_request();
         let (sender, doors) = channel();
         let socket = files.path("control.sock");
+        let text = format!("name = \"a\"\nstate = \".\"\n[token]\nlabel = \"a\"\n[listen]\n{lines}\n");
+        let file = files.put("authority.toml", text.as_bytes());
+        let listen = Configuration::load(file.as_ref(), &Environment::default()).unwrap().listen;
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
@@ -108,7 +123,7 @@ impl Running {
                 let https = bind("https", any, "x".as_ref()).await.unwrap();
                 sender.send((http.local_addr().unwrap(), https.local_addr().unwrap())).unwrap();
                 let control = ControlSocket::bind(&socket).unwrap();
-                run(office, search, (http, https, control), config, stopped.listen().unwrap()).await.unwrap();
+                run(office, &listen, (http, https, control), config, stopped.listen().unwrap()).await.unwrap();
             });
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
@@ -228,6 +243,18 @@ fn statements_are_taken_over_https_only() {
     assert_eq!((status.as_str(), body), ("200 text/plain; charset=utf-8", [b"a5".repeat(16), b"\n".to_vec()].concat()));
     assert!(service.curl(&[], "/instance").0.starts_with("403 "));
     assert!(service.curl_tls(&["--data-binary", "x"], "/instance").0.starts_with("405 "));
+}
+
+#[test]
+fn what_is_not_verified_is_refused_without_a_signature() {
+    let service = Running::new();
+    let post = |body: &str| {
+        service.curl_tls(&["-H", "content-type: application/pkcs7-mime", "--data-binary", body], "/statements")
+    };
+    let (status, body) = post("forged");
+    assert_eq!((status.as_str(), body.as_slice()), ("403 text/plain; charset=utf-8", &b"it is forged\n"[..]));
+    let (status, body) = post("fault");
+    assert_eq!((status.as_str(), body.as_slice()), ("500 text/plain; charset=utf-8", &b"the database is locked\n"[..]));
 }
 
 #[test]

@@ -72,6 +72,8 @@ struct Arguments {
     after: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     limit: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entry: Option<u64>,
 }
 
 impl Statement {
@@ -90,6 +92,7 @@ impl Statement {
             Operation::ListPage { after, limit } => {
                 Arguments { after: after.clone(), limit: *limit, ..Arguments::default() }
             }
+            Operation::Acknowledge { entry } => Arguments { entry: Some(*entry), ..Arguments::default() },
             Operation::Letter { .. } | Operation::List | Operation::Show { .. } => Arguments::default(),
         };
         let form = Form {
@@ -167,8 +170,15 @@ fn operation(name: &str, target: Option<String>, arguments: Arguments) -> Result
         }
         Ok(email)
     };
-    let Arguments { name: user_name, levels, valid_for_seconds, lost, after, limit } = arguments;
-    if name != "list" && (after.is_some() || limit.is_some()) {
+    let Arguments { name: user_name, levels, valid_for_seconds, lost, after, limit, entry } = arguments;
+    let is_page = after.is_some() || limit.is_some();
+    if let ("acknowledge", Some(entry)) = (name, entry) {
+        return match (target, user_name, levels, valid_for_seconds, lost) {
+            (None, None, None, None, None) if !is_page => Ok(Operation::Acknowledge { entry }),
+            _ => Err(wrong("acknowledge was given what it does not take")),
+        };
+    }
+    if entry.is_some() || (is_page && name != "list") {
         return Err(wrong(format!("{name} was given what it does not take")));
     }
     let operation = match (name, user_name, levels, valid_for_seconds, lost) {
@@ -187,7 +197,7 @@ fn operation(name: &str, target: Option<String>, arguments: Arguments) -> Result
         ("letter", None, None, None, None) => Operation::Letter { letter: letter(target)? },
         ("list", None, None, None, None) if target.is_none() => page(after, limit)?,
         ("show", None, None, None, None) => Operation::Show { email: email(target)? },
-        ("issue" | "recover" | "letter" | "list" | "show", ..) => {
+        ("issue" | "recover" | "letter" | "list" | "show" | "acknowledge", ..) => {
             return Err(wrong(format!("{name} was given what it does not take")));
         }
         _ => return Err(wrong("the operation is not one that is known")),

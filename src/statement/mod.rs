@@ -26,7 +26,9 @@ use crate::token::SecurityLevel;
 pub(crate) use checkpoint::tests::signed as signed_checkpoint;
 pub use checkpoint::{Checkpoint, LogPosition, LogVerdict};
 pub use instance::Instance;
-pub use response::{Answer, CertificateEntry, LetterEntry, Response, SignedResponse, UserDetails, UserSummary};
+pub use response::{
+    AddedAdministrator, Answer, CertificateEntry, LetterEntry, Response, SignedResponse, UserDetails, UserSummary,
+};
 pub use signed::{SignedStatement, VerifiedStatement};
 
 /// The most bytes a signed statement has (the CMS message).
@@ -180,10 +182,16 @@ pub enum Operation {
         /// The user's e-mail address.
         email: String,
     },
+    /// The signer knows that an administrator was added where the authority is.
+    Acknowledge {
+        /// The number of the log's entry that says so.
+        entry: u64,
+    },
 }
 
 impl Operation {
-    /// The operation's name, as it stands in the statement: `issue`, `recover`, `letter`, `list`, `show`.
+    /// The operation's name, as it stands in the statement: `issue`, `recover`, `letter`, `list`, `show`,
+    /// `acknowledge`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Issue { .. } => "issue",
@@ -191,6 +199,7 @@ impl Operation {
             Self::Letter { .. } => "letter",
             Self::List | Self::ListPage { .. } => "list",
             Self::Show { .. } => "show",
+            Self::Acknowledge { .. } => "acknowledge",
         }
     }
 
@@ -204,7 +213,7 @@ impl Operation {
         match self {
             Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
             Self::Letter { letter } => Some(letter),
-            Self::List | Self::ListPage { .. } => None,
+            Self::List | Self::ListPage { .. } | Self::Acknowledge { .. } => None,
         }
     }
 
@@ -212,7 +221,7 @@ impl Operation {
     pub const fn brings_letter(&self) -> bool {
         match self {
             Self::Issue { .. } | Self::Recover { .. } | Self::Letter { .. } => true,
-            Self::List | Self::ListPage { .. } | Self::Show { .. } => false,
+            Self::List | Self::ListPage { .. } | Self::Show { .. } | Self::Acknowledge { .. } => false,
         }
     }
 }

@@ -35,6 +35,24 @@ pub struct Response {
     /// What the log says to the place in it that the statement knows of. None if the statement knows of none, or was
     /// refused before that was looked at.
     pub known_log: Option<LogVerdict>,
+    /// Administrators who were added where the authority is, and whom the signer has not acknowledged.
+    pub added: Vec<AddedAdministrator>,
+}
+
+/// An administrator who was added with the authority's PIN, not by an administrator's statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddedAdministrator {
+    /// The number of the log's entry that says so.
+    pub entry: u64,
+    /// The e-mail address.
+    pub email: String,
+    /// When that was.
+    #[serde(with = "instant")]
+    pub at: Timestamp,
+    /// From when letter and role count.
+    #[serde(with = "instant")]
+    pub counts_from: Timestamp,
 }
 
 /// What came of a statement.
@@ -55,6 +73,8 @@ pub enum Answer {
     },
     /// One user, in full.
     User(Box<UserDetails>),
+    /// It is in the log that the signer knows of the administrator that this entry tells of.
+    Acknowledged(u64),
     /// Nothing was done; why, as a sentence for the administrator. This is the authority's word, not a fault.
     Refused(String),
 }
@@ -68,6 +88,7 @@ impl fmt::Debug for Answer {
                 f.debug_struct("UserPage").field("users", users).field("next", next).finish()
             }
             Self::User(user) => f.debug_tuple("User").field(user).finish(),
+            Self::Acknowledged(entry) => f.debug_tuple("Acknowledged").field(entry).finish(),
             Self::Refused(reason) => f.debug_tuple("Refused").field(reason).finish(),
         }
     }
@@ -165,6 +186,8 @@ struct Form {
     checkpoint: Checkpoint,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     known_log: Option<LogVerdict>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    added: Vec<AddedAdministrator>,
 }
 
 /// A response's CMS message. Until [`verify`](Self::verify) nothing it says is known to be true.
@@ -199,6 +222,7 @@ impl Response {
             answer: self.answer.clone(),
             checkpoint: self.checkpoint.clone(),
             known_log: self.known_log,
+            added: self.added.clone(),
         };
         let content = Zeroizing::new(serde_json::to_vec(&form).map_err(|error| wrong_form(error.to_string()))?);
         let cms = |source| StatementError::Cms { what: WHAT, source };
@@ -272,8 +296,8 @@ impl SignedResponse {
         if form.statement != statement {
             return Err(StatementError::OtherStatement);
         }
-        let Form { statement, answer, checkpoint, known_log, .. } = form;
-        Ok(Response { statement, answer, checkpoint, known_log })
+        let Form { statement, answer, checkpoint, known_log, added, .. } = form;
+        Ok(Response { statement, answer, checkpoint, known_log, added })
     }
 }
 

@@ -61,7 +61,13 @@ impl Parties {
     fn response(&self, answer: Answer) -> Response {
         let newest = LogPosition { sequence: 7, head: [3; 32] };
         let checkpoint = checkpoint::tests::signed(&SoftwareKey::p256(), self.ca(), newest, now());
-        Response { statement: self.signed().digest(), answer, checkpoint, known_log: Some(LogVerdict::Continued) }
+        Response {
+            statement: self.signed().digest(),
+            answer,
+            checkpoint,
+            known_log: Some(LogVerdict::Continued),
+            added: Vec::new(),
+        }
     }
 
     /// The JSON as it was signed.

@@ -5,6 +5,7 @@
 //! thread of its own, so call it from blocking threads only. It must never hold a temporary key, a PIN or a private key
 //! that is not wrapped, and it decides nothing: it refuses only what two requests cannot both have.
 
+mod administrators;
 mod audit;
 mod certificates;
 mod error;

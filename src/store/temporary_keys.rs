@@ -76,11 +76,7 @@ impl Store {
             if let Some(user) = &new_user {
                 database.add_user(user)?;
             }
-            database.run(
-                sqlx::query("UPDATE temporary_keys SET state = 'voided' WHERE user_id = $1 AND state = 'unused'")
-                    .bind(key.user_id.clone()),
-            )?;
-            database.add_temporary_key(&key)?;
+            database.issue_temporary_key(&key)?;
             database.log(&entry)
         })
     }
@@ -169,6 +165,15 @@ impl TemporaryKeyRecord {
 }
 
 impl Database {
+    /// Adds a temporary key, and voids the user's unused earlier ones.
+    pub(super) fn issue_temporary_key(&mut self, key: &TemporaryKeyRecord) -> Result<(), StoreError> {
+        self.run(
+            sqlx::query("UPDATE temporary_keys SET state = 'voided' WHERE user_id = $1 AND state = 'unused'")
+                .bind(key.user_id.clone()),
+        )?;
+        self.add_temporary_key(key)
+    }
+
     pub(super) fn add_temporary_key(&mut self, key: &TemporaryKeyRecord) -> Result<(), StoreError> {
         self.change_one(
             sqlx::query(

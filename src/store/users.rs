@@ -44,8 +44,17 @@ pub struct GrantRecord {
     pub role: Role,
     /// Since when.
     pub granted_at: Timestamp,
+    /// From when it counts, if that is later.
+    pub counts_from: Option<Timestamp>,
     /// HMAC by the token over all of the above and the user's address.
     pub mac: [u8; 32],
+}
+
+impl GrantRecord {
+    /// Does the role count yet?
+    pub fn counts_at(&self, now: Timestamp) -> bool {
+        self.counts_from.is_none_or(|from| from <= now)
+    }
 }
 
 impl Store {
@@ -93,7 +102,10 @@ impl Store {
         const PAGE: &str = "(SELECT id FROM users WHERE email_key > $1 ORDER BY email_key LIMIT $2)";
         let after = after.to_owned();
         let users = "SELECT * FROM users WHERE email_key > $1 ORDER BY email_key LIMIT $2";
-        let grants = format!("SELECT * FROM grants WHERE user_id IN {PAGE}");
+        let grants = format!(
+            "SELECT grants.*, grants_to_come.counts_from FROM grants LEFT JOIN grants_to_come USING (user_id, role)
+             WHERE user_id IN {PAGE}"
+        );
         let certificates =
             format!("SELECT * FROM certificates WHERE user_id IN {PAGE} AND kind = 'signing' AND state = 'current'");
         let letters = format!("SELECT * FROM temporary_keys WHERE user_id IN {PAGE} AND state = 'unused'");
@@ -120,7 +132,12 @@ impl Store {
         let user_id = user_id.to_owned();
         self.thread.transaction(move |database| {
             database.one(
-                sqlx::query("SELECT * FROM grants WHERE user_id = $1 AND role = $2").bind(user_id).bind(role.as_str()),
+                sqlx::query(
+                    "SELECT grants.*, grants_to_come.counts_from FROM grants LEFT JOIN grants_to_come USING (user_id, role)
+                     WHERE user_id = $1 AND role = $2",
+                )
+                .bind(user_id)
+                .bind(role.as_str()),
                 GrantRecord::read,
             )
         })
@@ -128,7 +145,7 @@ impl Store {
 }
 
 impl UserRecord {
-    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             id: row.get("id")?,
             email: row.get("email")?,
@@ -146,6 +163,7 @@ impl GrantRecord {
             user_id: row.get("user_id")?,
             role: row.word("role")?,
             granted_at: row.time("granted_at")?,
+            counts_from: row.optional_time("counts_from")?,
             mac: row.digest("mac")?,
         })
     }
@@ -177,6 +195,14 @@ impl Database {
             .bind(grant.role.as_str())
             .bind(grant.granted_at.as_second())
             .bind(grant.mac.to_vec()),
+            "grant the role",
+        )?;
+        let Some(from) = grant.counts_from else { return Ok(()) };
+        self.change_one(
+            sqlx::query("INSERT INTO grants_to_come (user_id, role, counts_from) VALUES ($1, $2, $3)")
+                .bind(grant.user_id.clone())
+                .bind(grant.role.as_str())
+                .bind(from.as_second()),
             "grant the role",
         )
     }

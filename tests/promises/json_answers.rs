@@ -152,6 +152,9 @@ fn every_member_of_every_answer_is_described_and_every_description_has_its_membe
     let configuration = "--config hsm-config/authority.toml";
     let init = "--first-administrator admin@example.org --new-pin-source file:pin --letter-out admin.letter";
     person.runs("authority init", &format!("authority init {configuration} {init}"));
+    let add = "administrator add second@example.org --name 'Second, Administrator' --letter-out second.letter";
+    let added =
+        person.runs("authority administrator add", &format!("authority {add} {configuration} --pin-source file:pin"));
     let serve = ["authority", "serve", "--config", "hsm-config/authority.toml", "--pin-source", "file:pin"];
     let serving = person.starts("authority serve", &serve);
     let new = "--new-token --new-pin-source file:pin --so-pin-source file:so.pin";
@@ -162,6 +165,7 @@ fn every_member_of_every_answer_is_described_and_every_description_has_its_membe
     person.runs("enroll", &format!("enroll --letter user.letter --level high {new}"));
     person.runs("admin recover", &format!("admin recover user@example.org {admin}"));
     person.runs("admin letter", &format!("admin letter user@example.org {admin}"));
+    person.runs("admin acknowledge", &format!("admin acknowledge {} {admin}", added["entry"]));
     person.runs("admin list", &format!("admin list {admin}"));
     person.runs("admin show", &format!("admin show user@example.org {admin}"));
     person.runs("admin --statement-out", &format!("{issue} {admin} --statement-out statement"));

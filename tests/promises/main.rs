@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod administrators;
 mod agent_api;
 mod agent_gives_memory_back;
 mod agent_levels;
@@ -36,6 +37,7 @@ mod ends_well;
 mod erased_tokens;
 mod faults;
 mod faulty_tokens;
+mod floods;
 mod foreign_signatures;
 mod forged_index;
 mod forgotten_pin;

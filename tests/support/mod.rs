@@ -10,6 +10,7 @@ pub mod der;
 pub mod display;
 pub mod envelopes;
 pub mod faulty;
+pub mod flood;
 pub mod following;
 pub mod intruder;
 pub mod inventory;

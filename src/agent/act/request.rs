@@ -209,6 +209,11 @@ pub enum Order {
         /// whom
         email: String,
     },
+    /// an administrator who was added where the authority is, is known of
+    Acknowledge {
+        /// the number of the log's entry
+        entry: u64,
+    },
 }
 
 impl Order {
@@ -220,6 +225,7 @@ impl Order {
             Self::Letter { .. } => "letter",
             Self::List { .. } => "list",
             Self::Show { .. } => "show",
+            Self::Acknowledge { .. } => "acknowledge",
         }
     }
 
@@ -228,7 +234,7 @@ impl Order {
         match self {
             Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
             Self::Letter { letter } => Some(letter),
-            Self::List { .. } => None,
+            Self::List { .. } | Self::Acknowledge { .. } => None,
         }
     }
 
@@ -249,6 +255,7 @@ impl From<Operation> for Order {
             Operation::List => Self::List { after: None, limit: None },
             Operation::ListPage { after, limit } => Self::List { after, limit },
             Operation::Show { email } => Self::Show { email },
+            Operation::Acknowledge { entry } => Self::Acknowledge { entry },
         }
     }
 }
@@ -264,6 +271,7 @@ impl From<Order> for Operation {
             Order::List { after: None, limit: None } => Self::List,
             Order::List { after, limit } => Self::ListPage { after, limit },
             Order::Show { email } => Self::Show { email },
+            Order::Acknowledge { entry } => Self::Acknowledge { entry },
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::token::{KeyAlgorithm, SecurityLevel};
 
 use super::{
     CaConfiguration, Configuration, ConfigurationError, EnrollmentConfiguration, Environment, ListenConfiguration,
-    TokenConfiguration,
+    Networks, TokenConfiguration,
 };
 
 #[derive(Deserialize)]
@@ -46,6 +46,7 @@ struct ListenTable {
     public_url: Option<Spanned<String>>,
     public_https_url: Option<Spanned<String>>,
     certificate_search: Option<bool>,
+    proxies: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -102,6 +103,7 @@ pub(super) fn parse(file: &Path, text: &str, environment: &Environment) -> Resul
             public_url: source.url(read.listen.public_url.as_ref(), "http://")?,
             public_https_url: source.url(read.listen.public_https_url.as_ref(), "https://")?,
             certificate_search: read.listen.certificate_search.unwrap_or(true),
+            proxies: source.proxies(read.listen.proxies)?,
         },
         ca: CaConfiguration {
             line: read.ca.key.as_ref().map(|key| source.line(&key.span())),
@@ -185,6 +187,15 @@ impl Source<'_> {
             Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(Some(text.to_owned())),
             _ => Err(self.complaint(Some(url.span()), &format!("this URL must begin with {scheme} and name a host"))),
         }
+    }
+
+    fn proxies(&self, proxies: Option<Spanned<Vec<Spanned<String>>>>) -> Result<Networks, ConfigurationError> {
+        let proxies = proxies.map(Spanned::into_inner).unwrap_or_default();
+        let (spans, texts): (Vec<_>, Vec<_>) =
+            proxies.into_iter().map(|proxy| (proxy.span(), proxy.into_inner())).unzip();
+        Networks::read(&texts).map_err(|(at, reason)| {
+            self.complaint(spans.get(at).cloned(), &format!("`proxies` is a list of addresses and networks: {reason}"))
+        })
     }
 
     fn number(

@@ -67,6 +67,10 @@ fn values_out_of_range_are_refused_with_their_line() {
     assert_eq!(refusal(&format!("{LEAST}[enrollment]\nconfirm_wait_minutes = 0\n")).0, Some(5));
     assert_eq!(refusal(&format!("{LEAST}[listen]\npublic_url = \"ftp://a\"\n")).0, Some(5));
     assert_eq!(refusal(&format!("{LEAST}[listen]\nhttp = \"localhost\"\n")).0, Some(5));
+    let (line, reason) = refusal(&format!("{LEAST}[listen]\nproxies = [\n  \"127.0.0.1\",\n  \"10.0.0.0/99\",\n]\n"));
+    assert_eq!(line, Some(7));
+    assert!(reason.contains("proxies") && reason.contains("10.0.0.0/99"), "{reason}");
+    assert_eq!(refusal(&format!("{LEAST}[listen]\nproxies = \"127.0.0.1\"\n")).0, Some(5));
 }
 
 #[test]

@@ -169,6 +169,17 @@ fn a_role_and_an_own_certificate_end() {
 }
 
 #[test]
+fn an_added_administrator_has_a_letter_and_the_role() {
+    let ended = Ended::default();
+    issue(&ended, "E1");
+    apply(&ended, "role.removed", &json!({ "user": "u1", "role": "administrator" }));
+    apply(&ended, "administrator.added", &json!({ "user": "u1", "reference": "E2" }));
+    assert_eq!(ended.letter_status("E2", "u1"), LetterStatus::Open);
+    assert_eq!(ended.letter_status("E1", "u1"), LetterStatus::Ended);
+    assert!(!ended.is_role_removed("u1", Role::Administrator));
+}
+
+#[test]
 fn an_entry_that_does_not_say_what_it_ended_is_an_error() {
     let ended = Ended::default();
     for (event, detail) in [

@@ -97,6 +97,7 @@ impl Authority {
     /// replies of what ended 30 days ago. To be called every minute. Says how many transactions were given up.
     pub fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
         self.ended.forget_statements(now);
+        self.warn_of_ending_certificates(now);
         let mut ended = 0;
         for overdue in self.store.overdue(now)? {
             let _turn = self.turns.take(&overdue.reference);

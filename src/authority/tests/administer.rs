@@ -1,6 +1,8 @@
 //! Statements: who may speak, what they get, and that the log can be checked.
 
 use super::support::*;
+use crate::authority::NoResponse;
+use crate::authority::token_keys::MACS;
 use crate::pki::Fingerprint;
 use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, Statement, Way};
 
@@ -151,15 +153,33 @@ fn a_statement_counts_once_for_one_authority_and_for_some_minutes() {
     };
     let own = sign(Fingerprint::of(office.authority().ca_certificate()));
     let foreign = sign(Fingerprint::of(b"another"));
-    let refused = |der: &[u8], at| match office.post_statement(der, at).answer {
-        Answer::Refused(reason) => reason,
-        other => panic!("not refused: {other:?}"),
-    };
+    let refused = |der: &[u8], at| office.answer_of(Way::Online, der, at).unwrap_err();
     assert!(refused(foreign.as_der(), now()).contains("another authority"));
     assert!(refused(own.as_der(), later(16)).contains("until"));
     assert!(refused(b"no statement", now()).contains("cannot"));
     assert!(matches!(office.post_statement(own.as_der(), now()).answer, Answer::EncryptedLetter(_)));
     assert!(refused(own.as_der(), now()).contains("before"));
+}
+
+#[test]
+fn what_nobody_here_has_signed_costs_the_token_nothing() {
+    let office = Office::new();
+    let by = office.administrator();
+    let statement = office.statement(Way::Online, &by, Operation::List, [5; 16], now());
+    let signed = statement.sign(&by.ceremony.signer(by.signing_key()), &by.certificate(), now()).unwrap();
+    let mut changed = signed.as_der().to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    // Somebody else's authority: a certificate and a right signature, and none of ours.
+    let elsewhere = Office::new();
+    let stranger = elsewhere.administrator();
+    let foreign = statement.sign(&stranger.ceremony.signer(stranger.signing_key()), &stranger.certificate(), now());
+    for message in [b"hello", &changed[..], foreign.unwrap().as_der()] {
+        let before = MACS.get();
+        let answer = office.authority().answer_statement(message, Way::Online, now());
+        assert!(matches!(answer, Err(NoResponse::Unverified(_))), "{answer:?}");
+        assert_eq!(MACS.get(), before);
+    }
+    office.post_statement(signed.as_der(), now());
 }
 
 #[test]
@@ -271,6 +291,7 @@ fn a_letter_is_fetched_again_by_the_one_who_ordered_it_until_it_is_used_or_expir
         user_id: user.id.clone(),
         role: crate::store::Role::Administrator,
         granted_at: now(),
+        counts_from: None,
         mac: [0; 32],
     };
     grant.mac = office.authority().sealer.seal_grant(&grant, &user).unwrap();
@@ -290,9 +311,12 @@ fn a_letter_is_fetched_again_by_the_one_who_ordered_it_until_it_is_used_or_expir
     Person::new().enroll(&office, &ordered, now());
     assert!(office.state(&by, letter(ordered.reference.as_str()), now()).unwrap_err().contains("used"));
     assert!(office.state(&by, letter("user@example.org"), now()).unwrap_err().contains("no unused letter"));
-    // Nor is the first administrator's, which no statement ordered.
+    // Nor is the first administrator's, whatever its row says.
     office.tamper("UPDATE temporary_keys SET state = 'unused' WHERE statement IS NULL");
-    assert!(office.state(&by, letter(ADMINISTRATOR), now()).unwrap_err().contains("no administrator ordered"));
+    assert!(office.state(&by, letter(ADMINISTRATOR), now()).unwrap_err().contains("no unused letter"));
+    // Nor one that is good, and that no statement ordered.
+    office.authority().add_administrator("new@example.org", Some("New Administrator"), now()).unwrap();
+    assert!(office.state(&by, letter("new@example.org"), now()).unwrap_err().contains("no administrator ordered"));
 }
 
 #[test]
@@ -301,10 +325,7 @@ fn by_file_a_statement_counts_once_in_14_days_and_never_online() {
     let by = office.administrator();
     let authority = Fingerprint::of(office.authority().ca_certificate());
     let sign = |nonce| by.sign(&Statement::by_file(authority, Operation::List, [nonce; 16], now()), now());
-    let refused = |way, der: &[u8], at| match office.post_statement_by(way, der, at).answer {
-        Answer::Refused(reason) => reason,
-        other => panic!("not refused: {other:?}"),
-    };
+    let refused = |way, der: &[u8], at| office.answer_of(way, der, at).unwrap_err();
     let (one, other) = (sign(1), sign(2));
     assert!(refused(Way::Online, one.as_der(), now()).contains("authority answer"));
     let days = |days: i64| later(days * 24 * 60);

@@ -1,12 +1,14 @@
 //! An authority and people who enroll with it.
 
+mod messages;
+
 use std::net::IpAddr;
 use std::path::Path;
 
 use der::asn1::ObjectIdentifier;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::authority::{Answer, Authority, AuthorityError, Configuration, Environment, init};
+use crate::authority::{Answer, Authority, AuthorityError, Configuration, Environment, NoResponse, init};
 use crate::cmp::{
     self, CertStatus, Draft, EnrollmentRequest, MacProtection, PkiBody, PkiFailureInfo, PkiHeader, PkiMessage,
     PkiStatusInfo, Pvno, Reply, TransportKey, Utf8Pairs, check_reply,
@@ -17,6 +19,9 @@ use crate::statement::{self, Operation, Response, SignedResponse, Statement, Way
 use crate::store::AuditRow;
 use crate::token::test_support::{PIN, fresh_label, open_token, pin, softhsm};
 use crate::token::{Ceremony, KeyAlgorithm, KeyId, SecurityLevel, TokenKey};
+
+use self::messages::{confirmable, decrypts};
+pub use self::messages::{parts, protect, proven, question, read, refusal};
 
 pub const ADMINISTRATOR: &str = "admin@example.org";
 
@@ -114,6 +119,19 @@ impl Office {
         person
     }
 
+    /// As after the end of the process.
+    pub fn open_again(&mut self, now: Timestamp) {
+        self.close();
+        self.open(now);
+    }
+
+    /// An administrator's letter for somebody who has a name already.
+    pub fn letter_for_known(&self, administrator: &Person, email: &str) -> Letter {
+        let issue = Operation::Issue { email: email.into(), name: None, levels: None, valid_for_seconds: None };
+        self.state(administrator, issue, now()).unwrap();
+        self.newest_letter(email)
+    }
+
     /// An administrator's letter for somebody.
     pub fn letter_for(&self, administrator: &Person, email: &str) -> Letter {
         let issue = Operation::Issue {
@@ -147,10 +165,7 @@ impl Office {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).unwrap();
         let signed = by.sign(&self.statement(way, by, operation, nonce, at), at);
-        match self.post_statement_by(way, signed.as_der(), at).answer {
-            statement::Answer::Refused(reason) => Err(reason),
-            answer => Ok(answer),
-        }
+        self.answer_of(way, signed.as_der(), at)
     }
 
     /// A statement of this person to the authority as it runs now.
@@ -177,11 +192,24 @@ impl Office {
     }
 
     pub fn post_statement_by(&self, way: Way, der: &[u8], at: Timestamp) -> Response {
+        self.try_statement(way, der, at).unwrap_or_else(|reason| panic!("no response: {reason:?}"))
+    }
+
+    fn try_statement(&self, way: Way, der: &[u8], at: Timestamp) -> Result<Response, NoResponse> {
         use sha2::Digest as _;
         let unread = |_| sha2::Sha256::digest(der).into();
         let digest = statement::SignedStatement::parse(der).map_or_else(unread, |signed| signed.digest());
-        let response = SignedResponse::from_der(self.authority().answer_statement(der, way, at));
-        response.verify(&self.ca(), digest, at).unwrap()
+        let response = SignedResponse::from_der(self.authority().answer_statement(der, way, at)?);
+        Ok(response.verify(&self.ca(), digest, at).unwrap())
+    }
+
+    /// The answer, or the refusal, signed or not.
+    pub fn answer_of(&self, way: Way, der: &[u8], at: Timestamp) -> Result<statement::Answer, String> {
+        match self.try_statement(way, der, at).map(|response| response.answer) {
+            Ok(statement::Answer::Refused(reason))
+            | Err(NoResponse::Unverified(reason) | NoResponse::Fault(reason)) => Err(reason),
+            Ok(answer) => Ok(answer),
+        }
     }
 }
 
@@ -377,78 +405,4 @@ impl Person {
         }
         protect(cmp::confirm(&request, &reply, statuses, at).unwrap(), &letter.temporary_key)
     }
-}
-
-/// Encrypts something in software and decrypts it on the token.
-fn decrypts(ceremony: &Ceremony, key: &TokenKey, public_key: &[u8]) -> bool {
-    use rsa::pkcs8::DecodePublicKey as _;
-    let public = rsa::RsaPublicKey::from_public_key_der(public_key).unwrap();
-    let mut rng = rsa::rand_core::UnwrapErr(getrandom::SysRng);
-    let encrypted = public.encrypt(&mut rng, rsa::Pkcs1v15Encrypt, b"content key").unwrap();
-    let decrypted = ceremony.decrypt(key, &crate::token::KeyTransport::Pkcs1v15, &encrypted).unwrap();
-    decrypted.as_slice() == b"content key"
-}
-
-pub fn protect(draft: Draft, secret: &TemporaryKey) -> Vec<u8> {
-    draft.protect_with_mac(secret.cmp_secret(), &MacProtection::pbm().unwrap()).unwrap()
-}
-
-pub fn read(message: &[u8]) -> PkiMessage {
-    PkiMessage::from_der(message).unwrap()
-}
-
-pub fn proven(request: &[u8], reply: &[u8], secret: &TemporaryKey) -> PkiMessage {
-    match check_reply(&read(request), reply, secret.cmp_secret()).unwrap() {
-        Reply::Proven(message) => message,
-        Reply::UnprovenError(error) => panic!("an unproven error: {}", error.status),
-    }
-}
-
-/// The reasons and the text of a proven refusal.
-pub fn refusal(request: &[u8], reply: &[u8], secret: &TemporaryKey) -> (PkiFailureInfo, String) {
-    match proven(request, reply, secret).body() {
-        PkiBody::Error(error) => (error.status.reasons(), error.status.to_string()),
-        other => panic!("no refusal but {}", other.name()),
-    }
-}
-
-/// The signing certificate in an `ip` or `krp`, and the encryption certificates with their deliveries.
-pub fn parts(reply: &PkiMessage) -> (Certificate, Vec<(Certificate, crate::token::Delivery)>) {
-    let certificate = |der: &cmp::CertificateDer| Certificate::from_der(&der.to_vec().unwrap()).unwrap();
-    let pair = |pair: &cmp::CertifiedKeyPair| {
-        (certificate(pair.plain_certificate().unwrap()), pair.private_key.as_ref().unwrap().to_delivery().unwrap())
-    };
-    match reply.body() {
-        PkiBody::Ip(ip) => {
-            let of = |id| ip.response_to(id).and_then(|response| response.certified_key_pair.as_ref());
-            let signing = of(EnrollmentRequest::SIGNING).unwrap().plain_certificate().unwrap();
-            (certificate(signing), of(EnrollmentRequest::ENCRYPTION).map(pair).into_iter().collect())
-        }
-        PkiBody::Krp(krp) => {
-            let history = krp.key_pair_hist.iter().flatten().map(pair).collect();
-            (certificate(krp.new_sig_cert.as_ref().unwrap()), history)
-        }
-        PkiBody::Error(error) => panic!("refused: {}", error.status),
-        other => panic!("no reply but {}", other.name()),
-    }
-}
-
-/// What a `certConf` must speak of.
-fn confirmable(reply: &PkiMessage) -> Vec<(i64, Vec<u8>)> {
-    match reply.body() {
-        PkiBody::Ip(ip) => ip
-            .response
-            .iter()
-            .map(|response| {
-                let pair = response.certified_key_pair.as_ref().unwrap();
-                (response.cert_req_id, pair.plain_certificate().unwrap().to_vec().unwrap())
-            })
-            .collect(),
-        _ => vec![(EnrollmentRequest::SIGNING, parts(reply).0.as_der().to_vec())],
-    }
-}
-
-/// A `genm` that asks for these kinds of information.
-pub fn question(letter: &Letter, kinds: &[ObjectIdentifier], at: Timestamp) -> Vec<u8> {
-    protect(cmp::general_request(Person::header(letter, at), kinds), &letter.temporary_key)
 }

@@ -72,6 +72,76 @@ fn a_refusal_carries_the_authoritys_sentence_in_one_line() {
     assert!(reason.contains("429") && reason.contains("too manyrequests"), "{reason}");
 }
 
+/// Answers one connection after the other, and gives back what was asked.
+fn answers_in_turn(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = spawn(move || {
+        let answer_one = |answer: Vec<u8>| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !complete(&request) {
+                let mut piece = [0; 4096];
+                let count = stream.read(&mut piece).unwrap();
+                request.extend_from_slice(&piece[..count]);
+            }
+            stream.write_all(&answer).unwrap();
+            String::from_utf8(request).unwrap()
+        };
+        answers.into_iter().map(answer_one).collect()
+    });
+    (url, server)
+}
+
+fn busy(retry_after: &str) -> Vec<u8> {
+    let text = response("503 Service Unavailable", "text/plain", b"too many requests");
+    String::from_utf8(text).unwrap().replacen("connection:", &format!("{retry_after}connection:"), 1).into_bytes()
+}
+
+#[test]
+fn an_authority_that_is_busy_is_asked_again_with_the_same_bytes() {
+    let done = response("200 OK", "application/pkixcmp", b"reply");
+    let (url, server) = answers_in_turn(vec![busy("retry-after: 0\r\n"), busy("retry-after: 1\r\n"), done]);
+    assert_eq!(carrier(&url).cmp(b"request").unwrap(), b"reply");
+    let asked = server.join().unwrap();
+    assert!(asked.len() == 3 && asked.iter().all(|request| request == &asked[0]), "{asked:?}");
+}
+
+#[test]
+fn an_authority_that_stays_busy_is_given_up_after_a_while() {
+    for header in ["", "retry-after: 99999\r\n", "retry-after: tomorrow\r\n"] {
+        let (url, _server) = answers_in_turn(vec![busy(header)]);
+        let mut carrier = carrier(&url);
+        carrier.patience = Duration::from_secs(2);
+        let begin = Instant::now();
+        let Err(CarrierError::Busy { reason, .. }) = carrier.cmp(b"request") else { panic!("not busy") };
+        assert!(reason.contains("503") && reason.contains("too many requests"), "{reason}");
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn the_authoritys_clock_is_compared_with_ours() {
+    let dated = |offset: i64| {
+        let date = (jiff::Timestamp::now() + SignedDuration::from_secs(offset)).to_zoned(jiff::tz::TimeZone::UTC);
+        let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT");
+        let text = String::from_utf8(response("200 OK", "application/pkix-cert", b"certificate")).unwrap();
+        text.replacen("connection:", &format!("date: {date}\r\nconnection:"), 1).into_bytes()
+    };
+    for offset in [-3 * 24 * 3600, 0, 7200] {
+        let (url, _server) = answers(dated(offset));
+        let carrier = carrier(&url);
+        assert_eq!(carrier.clock_offset(), None);
+        carrier.ca_certificate().unwrap();
+        let found = carrier.clock_offset().unwrap().as_secs();
+        assert!((found - offset).abs() <= 2, "{found}");
+    }
+    let (url, _server) = answers(response("200 OK", "application/pkix-cert", b"certificate"));
+    let carrier = carrier(&url);
+    carrier.ca_certificate().unwrap();
+    assert_eq!(carrier.clock_offset(), None, "it said nothing");
+}
+
 #[test]
 fn a_redirect_is_not_followed() {
     let answer = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n".to_vec();

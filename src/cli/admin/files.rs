@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueHint;
 use serde_json::json;
 
-use super::{As, AuditLog, answer, hand_out, list, new_file, show, unexpected};
+use super::{As, AuditLog, acknowledged, answer, hand_out, list, new_file, show, unexpected};
 use crate::cli::arguments::{ExistingPin, WhichKeyset};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
@@ -86,6 +86,7 @@ pub(super) fn open(arguments: &Open, around: &Surroundings<'_>) -> Result<Exit, 
         OpenedAnswer::Other(Answer::Users(users)) => list(&users, None, around),
         OpenedAnswer::Other(Answer::UserPage { users, next }) => list(&users, Some(&next), around),
         OpenedAnswer::Other(Answer::User(user)) => show(&user, around),
+        OpenedAnswer::Other(Answer::Acknowledged(entry)) => acknowledged(entry, around),
         other @ OpenedAnswer::Other(_) => Err(unexpected(&other)),
     })
 }

@@ -1,18 +1,16 @@
 //! Tokens and the keysets on them, as far as they can be seen without a PIN.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::agent::Told;
 use super::finding::Finding;
+use crate::cli::expiry::SOON;
 use crate::cli::person::pin_state;
 use crate::keyset::{FoundKeyset, KeysetError, Standing, TokenTrouble, Tokens};
 use crate::pki::Certificate;
 use crate::token::{Module, PinState, TokenError, TokenFlags, TokenInfo};
 
 const CONCERN: &str = "token";
-
-/// How long before its end a certificate is spoken of.
-const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Every token in these modules, and those that only the agent sees. One that an authority owns is looked at from outside;
 /// what is on those that the agent owns, the agent has told.

@@ -8,9 +8,20 @@ use super::pbm::PbmParameters;
 use super::pbmac1::Pbmac1Parameters;
 use crate::cmp::{CmpError, Draft, PkiMessage, ProtectionError, oid};
 
+/// Other spellings of a secret are tried up to this cost of one MAC.
+const MOST_FOR_SPELLINGS: u64 = 10_000;
+/// How many spellings of a temporary key are tried at most.
+const SPELLINGS: u64 = 4;
+
 /// How a message is `MACed`: algorithm, digests and iteration count. The salt is fresh in each message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MacProtection(Kind);
+
+#[cfg(test)]
+thread_local! {
+    /// How many rounds of hashing this thread has done: what a message costs is counted, not timed.
+    pub(crate) static ROUNDS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
@@ -40,6 +51,19 @@ impl MacProtection {
         }
     }
 
+    /// How much hashing it takes to make or to verify a MAC by it, in rounds of PBKDF2 with SHA-256.
+    fn cost(&self) -> u64 {
+        match &self.0 {
+            Kind::Pbm(pbm) => pbm.cost(),
+            Kind::Pbmac1(pbmac1) => pbmac1.cost(),
+        }
+    }
+
+    /// Is the hashing cheap enough to try other spellings of a secret?
+    pub fn allows_spellings(&self) -> bool {
+        matches!(&self.0, Kind::Pbm(pbm) if pbm.cost() <= MOST_FOR_SPELLINGS)
+    }
+
     fn with_fresh_salt(&self) -> Result<Self, CmpError> {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt)?;
@@ -57,6 +81,8 @@ impl MacProtection {
     }
 
     fn mac(&self, secret: &[u8], bytes: &[u8]) -> Result<Vec<u8>, ProtectionError> {
+        #[cfg(test)]
+        ROUNDS.set(ROUNDS.get() + self.cost());
         match &self.0 {
             Kind::Pbm(pbm) => pbm.mac(secret, bytes),
             Kind::Pbmac1(pbmac1) => pbmac1.mac(secret, bytes),
@@ -65,15 +91,37 @@ impl MacProtection {
 }
 
 /// Verifies the MAC over the bytes received, and says how it was made, so as to answer in kind. Takes as long as the
-/// message's iteration count demands, up to a bound (some 0.3 s); the caller limits how many run at once.
+/// message's iteration count demands, up to a bound (some 0.2 s; [`cost_of_verifying`] says before how much); the caller
+/// limits how many run at once.
 pub fn verify_mac(message: &PkiMessage, secret: &[u8]) -> Result<MacProtection, ProtectionError> {
+    verify_mac_by_any(message, &[secret]).map(|(how, _)| how)
+}
+
+/// Verifies the MAC with the first of `secrets`, and with the others, the same secret in other spellings, if the
+/// message asks for little hashing (see [`MacProtection::allows_spellings`]). Also says which one fitted: the answer is
+/// protected by that. If none does, as much is computed for any secrets.
+pub fn verify_mac_by_any(message: &PkiMessage, secrets: &[&[u8]]) -> Result<(MacProtection, usize), ProtectionError> {
     let (Some(algorithm), Some(received)) = (&message.header().protection_alg, message.protection()) else {
         return Err(ProtectionError::Missing);
     };
     let how = MacProtection::of(algorithm)?;
     let part = message.protected_part().map_err(|_| ProtectionError::Malformed)?;
-    let expected = how.mac(secret, &part)?;
-    if bool::from(expected.ct_eq(received)) { Ok(how) } else { Err(ProtectionError::Mismatch) }
+    let tried = if how.allows_spellings() { secrets.len() } else { 1 };
+    for (at, secret) in secrets.iter().take(tried).enumerate() {
+        let expected = how.mac(secret, &part)?;
+        if bool::from(expected.ct_eq(received)) {
+            return Ok((how, at));
+        }
+    }
+    Err(ProtectionError::Mismatch)
+}
+
+/// How much hashing a message (DER `PKIMessage`) asks for if all spellings of a secret are tried, in rounds of PBKDF2
+/// with SHA-256. Zero if it is refused before any hashing.
+pub fn cost_of_verifying(message: &[u8]) -> u64 {
+    let Ok(message) = PkiMessage::from_der(message) else { return 0 };
+    let how = message.header().protection_alg.as_ref().and_then(|algorithm| MacProtection::of(algorithm).ok());
+    how.map_or(0, |how| if how.allows_spellings() { how.cost() * SPELLINGS } else { how.cost() })
 }
 
 /// The bytes of a message protected as `how` says, under `secret`, with a fresh salt.

@@ -7,5 +7,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
-pub use mac::{MacProtection, protect_with_mac, verify_mac};
+#[cfg(test)]
+pub(crate) use mac::ROUNDS;
+pub use mac::{MacProtection, cost_of_verifying, protect_with_mac, verify_mac, verify_mac_by_any};
 pub use signature::{protect_with_signature, verify_signature};

@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 use super::mac::hmac;
 use crate::cmp::{CmpError, ProtectionError, oid};
 
-/// Above this a message asks for more hashing than is done for anyone.
+/// Above this a message asks for more hashing than is done for anyone. (OpenSSL sends 500, tokenkeep 1,000, Bouncy Castle
+/// up to 10,000.)
 const MAX_ITERATIONS: u32 = 100_000;
 
 /// `PBMParameter`.
@@ -43,6 +44,11 @@ impl PbmParameters {
             return Err(ProtectionError::Malformed);
         }
         Ok(own)
+    }
+
+    /// See [`super::mac::MacProtection`]: a round is one hash, and never more than a round of PBKDF2.
+    pub(super) fn cost(&self) -> u64 {
+        self.iteration_count
     }
 
     pub(super) fn with_salt(&self, salt: &[u8]) -> Result<Self, CmpError> {

@@ -1,6 +1,6 @@
 //! PBMAC1 (RFC 8018 §7.1, RFC 9481 §6.1.2): PBKDF2, then HMAC.
 
-use der::asn1::OctetString;
+use der::asn1::{ObjectIdentifier, OctetString};
 use der::{Any, Sequence};
 use pbkdf2::pbkdf2_hmac;
 use spki::AlgorithmIdentifierOwned;
@@ -10,9 +10,12 @@ use super::mac::hmac;
 use crate::cmp::{CmpError, ProtectionError, oid};
 
 /// Above this a message asks for more hashing than is done for anyone. (OpenSSL 3.6 sends 262,144.)
-const MAX_ITERATIONS: u32 = 300_000;
+const MAX_ITERATIONS: u32 = 262_144;
 /// HMAC keys longer than this are of no use.
-const MAX_KEY_BYTES: u16 = 128;
+const MAX_KEY_BYTES: u16 = 64;
+/// A key is made of so many outputs of the hash at most, each with all iterations anew: of two where HMAC-SHA-256 is
+/// keyed by PBKDF2 with SHA-1, its default.
+const MAX_BLOCKS: u64 = 2;
 
 /// PBMAC1-params.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
@@ -69,7 +72,43 @@ impl Pbmac1Parameters {
         if derivation.iteration_count < 100 || derivation.salt.as_bytes().len() < 8 || !key_fits {
             return Err(ProtectionError::Malformed);
         }
-        Ok(Self { derivation, scheme: own.message_auth_scheme })
+        let own = Self { derivation, scheme: own.message_auth_scheme };
+        if own.blocks() > MAX_BLOCKS {
+            return Err(ProtectionError::Malformed);
+        }
+        Ok(own)
+    }
+
+    /// How many bytes of key are derived.
+    fn key_length(&self) -> usize {
+        match (self.derivation.key_length, self.scheme.oid) {
+            (Some(length), _) => usize::from(length),
+            (None, oid::HMAC_SHA1 | oid::HMAC_SHA1_PKIX) => 20,
+            (None, oid::HMAC_SHA384) => 48,
+            (None, oid::HMAC_SHA512) => 64,
+            (None, _) => 32,
+        }
+    }
+
+    /// How many times PBKDF2 goes through all iterations: once for each output of its hash.
+    fn blocks(&self) -> u64 {
+        let output = match self.prf() {
+            oid::HMAC_SHA256 => 32,
+            oid::HMAC_SHA384 => 48,
+            oid::HMAC_SHA512 => 64,
+            _ => 20,
+        };
+        self.key_length().div_ceil(output) as u64
+    }
+
+    fn prf(&self) -> ObjectIdentifier {
+        self.derivation.prf.as_ref().map_or(oid::HMAC_SHA1, |prf| prf.oid)
+    }
+
+    /// See [`super::mac::MacProtection`]. SHA-384 and SHA-512 cost twice as much where the processor has no help for them.
+    pub(super) fn cost(&self) -> u64 {
+        let of_a_round = if matches!(self.prf(), oid::HMAC_SHA384 | oid::HMAC_SHA512) { 2 } else { 1 };
+        self.derivation.iteration_count * self.blocks() * of_a_round
     }
 
     pub(super) fn with_salt(&self, salt: &[u8]) -> Result<Self, CmpError> {
@@ -87,17 +126,10 @@ impl Pbmac1Parameters {
     }
 
     pub(super) fn mac(&self, secret: &[u8], bytes: &[u8]) -> Result<Vec<u8>, ProtectionError> {
-        let length = match (self.derivation.key_length, self.scheme.oid) {
-            (Some(length), _) => usize::from(length),
-            (None, oid::HMAC_SHA1 | oid::HMAC_SHA1_PKIX) => 20,
-            (None, oid::HMAC_SHA384) => 48,
-            (None, oid::HMAC_SHA512) => 64,
-            (None, _) => 32,
-        };
-        let mut key = Zeroizing::new(vec![0; length]);
+        let mut key = Zeroizing::new(vec![0; self.key_length()]);
         let salt = self.derivation.salt.as_bytes();
         let rounds = u32::try_from(self.derivation.iteration_count).map_err(|_| ProtectionError::Malformed)?;
-        match self.derivation.prf.as_ref().map_or(oid::HMAC_SHA1, |prf| prf.oid) {
+        match self.prf() {
             oid::HMAC_SHA1 => pbkdf2_hmac::<sha1::Sha1>(secret, salt, rounds, &mut key),
             oid::HMAC_SHA256 => pbkdf2_hmac::<sha2::Sha256>(secret, salt, rounds, &mut key),
             oid::HMAC_SHA384 => pbkdf2_hmac::<sha2::Sha384>(secret, salt, rounds, &mut key),

@@ -7,6 +7,7 @@ use der::{Any, Decode, Encode};
 use spki::AlgorithmIdentifierOwned;
 
 use super::mac::hmac;
+use super::pbm::PbmParameters;
 use crate::cmp::*;
 
 const SECRET: &[u8] = b"a secret";
@@ -69,11 +70,50 @@ fn too_much_work_is_refused_before_it_is_done() {
         let asked = claiming(oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 16], &sha256, count, &hmac)));
         assert_eq!(asked, Err(ProtectionError::TooManyIterations { asked: count, allowed: 100_000 }));
     }
-    for count in [300_001, u64::MAX] {
+    for count in [262_145, u64::MAX] {
         let asked = claiming(oid::PBMAC1, Some(pbmac1(&[1; 16], count, Some(32), Some(oid::HMAC_SHA512))));
-        assert_eq!(asked, Err(ProtectionError::TooManyIterations { asked: count, allowed: 300_000 }));
+        assert_eq!(asked, Err(ProtectionError::TooManyIterations { asked: count, allowed: 262_144 }));
     }
     assert!(begun.elapsed() < std::time::Duration::from_secs(1));
+}
+
+#[test]
+fn a_message_says_what_it_costs_before_it_is_verified() {
+    let cost = |algorithm: AlgorithmIdentifierOwned| {
+        let mut draft = draft();
+        draft.header.protection_alg = Some(algorithm);
+        cost_of_verifying(&draft.seal(|_| Ok(Some(vec![0; 32]))).unwrap())
+    };
+    let of = |oid, parameters| cost(AlgorithmIdentifierOwned { oid, parameters: Some(parameters) });
+    let by_pbm = |count| pbm(&[1; 16], &algorithm(oid::SHA256), count, &algorithm(oid::HMAC_SHA256));
+    // Up to 10,000 rounds all four spellings of the secret are tried.
+    assert_eq!(of(oid::PASSWORD_BASED_MAC, by_pbm(500)), 2_000);
+    assert_eq!(of(oid::PASSWORD_BASED_MAC, by_pbm(10_000)), 40_000);
+    assert_eq!(of(oid::PASSWORD_BASED_MAC, by_pbm(10_001)), 10_001);
+    assert_eq!(of(oid::PASSWORD_BASED_MAC, by_pbm(100_001)), 0, "it is refused");
+    assert_eq!(of(oid::PBMAC1, pbmac1(&[1; 16], 262_144, Some(32), Some(oid::HMAC_SHA256))), 262_144);
+    assert_eq!(of(oid::PBMAC1, pbmac1(&[1; 16], 262_144, Some(64), Some(oid::HMAC_SHA512))), 524_288);
+    assert_eq!(of(oid::PBMAC1, pbmac1(&[1; 16], 1_000, None, None)), 2_000, "SHA-1 goes twice for 32 bytes");
+    assert_eq!(cost_of_verifying(b"no message"), 0);
+}
+
+#[test]
+fn other_spellings_are_tried_only_where_that_is_cheap() {
+    let verified = |parameters: Any| {
+        let how = PbmParameters::read(&parameters).unwrap();
+        let mut draft = draft();
+        let algorithm = AlgorithmIdentifierOwned { oid: oid::PASSWORD_BASED_MAC, parameters: Some(parameters) };
+        draft.header.protection_alg = Some(algorithm);
+        let bytes = draft.seal(|part| Ok(Some(how.mac(SECRET, part)?))).unwrap();
+        verify_mac_by_any(&PkiMessage::from_der(&bytes).unwrap(), &[b"another", SECRET]).map(|(_, at)| at)
+    };
+    let by_pbm = |count| pbm(&[1; 16], &algorithm(oid::SHA256), count, &algorithm(oid::HMAC_SHA256));
+    assert_eq!(verified(by_pbm(500)), Ok(1));
+    assert_eq!(verified(by_pbm(10_000)), Ok(1));
+    assert_eq!(verified(by_pbm(10_001)), Err(ProtectionError::Mismatch));
+    let by_pbmac1 = draft().protect_with_mac(SECRET, &MacProtection::pbmac1().unwrap()).unwrap();
+    let by_pbmac1 = PkiMessage::from_der(&by_pbmac1).unwrap();
+    assert!(verify_mac_by_any(&by_pbmac1, &[b"another", SECRET]).is_err());
 }
 
 #[test]
@@ -94,6 +134,9 @@ fn weak_and_malformed_parameters_are_refused() {
         (oid::PBMAC1, Some(pbmac1(&[], 1000, Some(32), None))),
         (oid::PBMAC1, Some(pbmac1(&[1; 16], 1000, Some(15), None))),
         (oid::PBMAC1, Some(pbmac1(&[1; 16], 1000, Some(u16::MAX), None))),
+        // Four times all iterations, for a key that no HMAC needs.
+        (oid::PBMAC1, Some(pbmac1(&[1; 16], 1000, Some(64), None))),
+        (oid::PBMAC1, Some(pbmac1(&[1; 16], 1000, Some(128), Some(oid::HMAC_SHA512)))),
         (oid::PBMAC1, Some(Any::null())),
         (oid::PASSWORD_BASED_MAC, None),
     ];

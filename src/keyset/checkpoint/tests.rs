@@ -27,7 +27,13 @@ impl Log {
 }
 
 fn done(checkpoint: &Checkpoint, known_log: Option<LogVerdict>) -> Response {
-    Response { statement: [1; 32], answer: Answer::Users(Vec::new()), checkpoint: checkpoint.clone(), known_log }
+    Response {
+        statement: [1; 32],
+        answer: Answer::Users(Vec::new()),
+        checkpoint: checkpoint.clone(),
+        known_log,
+        added: Vec::new(),
+    }
 }
 
 fn refused(checkpoint: &Checkpoint, known_log: Option<LogVerdict>) -> Response {

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 
 use crate::carrier::{Carrier, CarrierError};
 use crate::cmp::{
-    GeneralInfoExt, MacProtection, PkiBody, PkiHeader, PkiMessage, Pvno, Reply, check_reply, general_request, oid,
+    GeneralInfoExt, MacProtection, PkiBody, PkiFailureInfo, PkiHeader, PkiMessage, Pvno, Reply, check_reply,
+    general_request, oid,
 };
 use crate::letter::Letter;
 use crate::pki::Fingerprint;
@@ -34,13 +35,19 @@ pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> R
         .protect_with_mac(secret, &MacProtection::pbm().map_err(fault)?)
         .map_err(fault)?;
     let answer = carrier.cmp(&question).map_err(|error| match error {
-        CarrierError::Unreachable { .. } => NotEnrolledReason::Unreachable(error.into()),
+        CarrierError::Unreachable { .. } | CarrierError::Busy { .. } => NotEnrolledReason::Unreachable(error.into()),
         other => NotEnrolledReason::Refused(other.into()),
     })?;
     let question = PkiMessage::from_der(&question).map_err(fault)?;
     let message = match check_reply(&question, &answer, secret) {
         Ok(Reply::Proven(message)) => message,
         // What the authority says to a reference that it does not have and to a wrong key alike. Nothing was undone for it.
+        Ok(Reply::UnprovenError(error)) if error.status.reasons().contains(PkiFailureInfo::SYSTEM_FAILURE) => {
+            return Err(rejected(format!(
+                "the authority says that it cannot answer now ({}); type the same command again later",
+                error.status
+            )));
+        }
         Ok(Reply::UnprovenError(error)) => {
             return Err(rejected(format!(
                 "the authority does not know this letter ({}); compare reference, temporary key and address with the letter",

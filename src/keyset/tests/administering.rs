@@ -6,7 +6,8 @@ use crate::pki::software_keys::SoftwareKey;
 use crate::pki::{Certificate, Fingerprint};
 use crate::smime::{Cipher, encrypt};
 use crate::statement::{
-    Answer, Instance, LogPosition, LogVerdict, Operation, Response, SignedStatement, Way, signed_checkpoint,
+    AddedAdministrator, Answer, Instance, LogPosition, LogVerdict, Operation, Response, SignedStatement, Way,
+    signed_checkpoint,
 };
 
 /// An authority's door for statements: verifies with the certificate it is given, answers what it is told.
@@ -15,6 +16,8 @@ struct Door<'a> {
     administrator: Vec<u8>,
     /// Answers another statement than the one that came.
     astray: bool,
+    /// Whom it tells of.
+    added: Vec<AddedAdministrator>,
     /// Its answer is signed with a certificate of this profile.
     profile: &'static str,
     came: std::cell::Cell<usize>,
@@ -81,6 +84,7 @@ impl Carrier for Door<'_> {
             answer,
             checkpoint: signed_checkpoint(&self.audit_key, authority, newest, now),
             known_log,
+            added: self.added.clone(),
         };
         Ok(response.sign(&key, &certificate, authority, now).unwrap().as_der().to_vec())
     }
@@ -94,6 +98,7 @@ fn door<'a>(double: &'a Double, keyset: &FoundKeyset) -> Door<'a> {
         double,
         administrator,
         astray: false,
+        added: Vec::new(),
         profile: "cmp-response",
         came: std::cell::Cell::default(),
         audit_key,

@@ -1,0 +1,230 @@
+//! An administrator who is added with the authority's PIN, when there is no other one left who could do it, or while
+//! nobody serves: a letter, a role, and an entry in the log that the other administrators are told of.
+//!
+//! Whoever has the authority's machine and its PIN is above its administrators; this makes that visible. While another
+//! administrator could act, role and letter count after a day only, and every answer to the others says so until each
+//! has acknowledged it.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::letters::IssueTo;
+use super::{comparable, refuse};
+use crate::authority::rejection::Stop;
+use crate::authority::temporary_key::{self, Wanted};
+use crate::authority::{Authority, AuthorityError, audit};
+use crate::letter::Letter;
+use crate::pki::{Certificate, DistinguishedName, EmailAddress, PkiError, Purpose as CertificatePurpose, path};
+use crate::statement::{AddedAdministrator, Answer};
+use crate::store::{AuditRow, CertificateKind, CertificateState, GrantRecord, Purpose, Role, UserRecord};
+
+const ADDED: &str = "administrator.added";
+const ACKNOWLEDGED: &str = "administrator.acknowledged";
+
+/// How long the other administrators have to notice.
+const NOTICE: SignedDuration = SignedDuration::from_hours(24);
+
+/// An administrator was added.
+#[derive(Debug)]
+pub struct AdministratorLetter {
+    /// The letter with which they enroll. It is not good before `counts_from`.
+    pub letter: Letter,
+    /// From when letter and role count.
+    pub counts_from: Timestamp,
+    /// The other administrators who can act, and are told.
+    pub others: Vec<String>,
+    /// The number of the log's entry.
+    pub entry: u64,
+}
+
+/// Who was added, and who knows of it: what the log says, in memory. Rebuilt at the start, entry by entry as the log is
+/// walked, and follows each entry that is written.
+#[derive(Debug, Default)]
+pub(in crate::authority) struct Added(Mutex<Vec<Event>>);
+
+#[derive(Debug)]
+struct Event {
+    told: AddedAdministrator,
+    user: String,
+    acknowledged: HashSet<String>,
+}
+
+/// What the log's entry says of an administrator who was added.
+#[derive(Serialize, Deserialize)]
+struct AddedDetail {
+    user: String,
+    email: String,
+    /// RFC 3339.
+    counts_from: String,
+}
+
+/// What it says of one who knows.
+#[derive(Serialize, Deserialize)]
+struct AcknowledgedDetail {
+    entry: u64,
+    administrator: String,
+}
+
+impl Added {
+    /// Takes in an entry of the log: each of them, in their order.
+    ///
+    /// # Errors
+    /// It does not say what one of its kind must say. No entry that the authority has written is like that.
+    pub(in crate::authority) fn apply(&self, row: &AuditRow) -> Result<(), serde_json::Error> {
+        match row.event.as_str() {
+            ADDED => {
+                let AddedDetail { user, email, counts_from } = serde_json::from_str(&row.detail)?;
+                let counts_from = counts_from.parse().map_err(serde::de::Error::custom)?;
+                let told = AddedAdministrator { entry: row.number, email, at: row.at, counts_from };
+                self.lock().push(Event { told, user, acknowledged: HashSet::new() });
+            }
+            ACKNOWLEDGED => {
+                let known: AcknowledgedDetail = serde_json::from_str(&row.detail)?;
+                for event in self.lock().iter_mut().filter(|event| event.told.entry == known.entry) {
+                    event.acknowledged.insert(known.administrator.clone());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Those that this administrator has not acknowledged. Nobody has to acknowledge themselves.
+    pub(super) fn not_known_to(&self, administrator: &str) -> Vec<AddedAdministrator> {
+        let is_news = |event: &&Event| event.user != administrator && !event.acknowledged.contains(administrator);
+        self.lock().iter().filter(is_news).map(|event| event.told.clone()).collect()
+    }
+
+    fn has(&self, entry: u64) -> bool {
+        self.lock().iter().any(|event| event.told.entry == entry)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Authority {
+    /// What can be refused before anybody is asked for a PIN.
+    ///
+    /// # Errors
+    /// [`AuthorityError::NotAdded`], if the address or the name is none.
+    pub fn check_administrator(email: &str, name: Option<&str>) -> Result<(), AuthorityError> {
+        let wrong = |error: PkiError| AuthorityError::NotAdded(error.to_string());
+        email.parse::<EmailAddress>().map_err(wrong)?;
+        name.map_or(Ok(()), |name| DistinguishedName::of(name).map(drop).map_err(wrong))
+    }
+
+    /// Makes somebody an administrator, or an administrator whose keyset is no use any more a letter. The caller has
+    /// opened the authority for this alone, with a PIN that was verified by a log-in.
+    ///
+    /// # Errors
+    /// [`AuthorityError::NotAdded`], if that is refused; faults.
+    pub fn add_administrator(
+        &self,
+        email: &str,
+        name: Option<&str>,
+        now: Timestamp,
+    ) -> Result<AdministratorLetter, AuthorityError> {
+        let _turn = self.administration.lock().unwrap_or_else(PoisonError::into_inner);
+        self.add(email, name, now).map_err(|stop| match stop {
+            Stop::Refused(rejection) => AuthorityError::NotAdded(rejection.text),
+            Stop::Failed(error) => error,
+        })
+    }
+
+    fn add(&self, email: &str, name: Option<&str>, now: Timestamp) -> Result<AdministratorLetter, Stop> {
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let IssueTo { record: user, is_new } = self.user_to_issue_to(email, name, now)?;
+        let others = self.others_who_can_act(&user, now)?;
+        let counts_from = if others.is_empty() { now } else { now.checked_add(NOTICE).unwrap_or(Timestamp::MAX) };
+        let grant = match self.role_of(&user, Role::Administrator)? {
+            Some(_) => None,
+            None => Some(self.grant_of(&user, counts_from, now)?),
+        };
+        let wanted = Wanted {
+            user_id: user.id.clone(),
+            purpose: Purpose::Enroll,
+            levels: self.levels(None)?,
+            lost: false,
+            statement: None,
+            valid_for: self.validity(None)?,
+        };
+        // Issued when it counts: before that it is no letter yet.
+        let letter = temporary_key::new_record(&self.keys, &self.sealer, self.identity.epoch, &wanted, counts_from)?;
+        let detail =
+            AddedDetail { user: user.id.clone(), email: user.email.clone(), counts_from: counts_from.to_string() };
+        let mut detail = serde_json::to_value(detail).map_err(encode)?;
+        if let Some(members) = detail.as_object_mut() {
+            members.insert("reference".to_owned(), json!(letter.reference));
+            members.insert("expires".to_owned(), json!(letter.expires_at.to_string()));
+            members.insert("others".to_owned(), json!(others.len()));
+        }
+        let entry = audit::entry(now, ADDED, &detail);
+        let entry = self.store.add_administrator(is_new.then(|| user.clone()), grant, letter.clone(), entry)?;
+        tracing::warn!(email = %user.email, %counts_from, entry, "an administrator was added with the authority's PIN");
+        Ok(AdministratorLetter { letter: self.letter(&letter, &user)?, counts_from, others, entry })
+    }
+
+    fn grant_of(
+        &self,
+        user: &UserRecord,
+        counts_from: Timestamp,
+        now: Timestamp,
+    ) -> Result<GrantRecord, AuthorityError> {
+        let mut grant = GrantRecord {
+            user_id: user.id.clone(),
+            role: Role::Administrator,
+            granted_at: now,
+            counts_from: (counts_from > now).then_some(counts_from),
+            mac: [0; 32],
+        };
+        grant.mac = self.sealer.seal_grant(&grant, user)?;
+        Ok(grant)
+    }
+
+    /// The addresses of the other administrators whose role counts and whose certificate is valid.
+    fn others_who_can_act(&self, user: &UserRecord, now: Timestamp) -> Result<Vec<String>, AuthorityError> {
+        let mut others = Vec::new();
+        for other in self.store.administrators()?.into_iter().filter(|other| other.id != user.id) {
+            let other = self.sealer.check_user(other)?;
+            let counts = self.role_of(&other, Role::Administrator)?.is_some_and(|grant| grant.counts_at(now));
+            if counts && self.has_signing_certificate(&other, now)? {
+                others.push(other.email);
+            }
+        }
+        Ok(others)
+    }
+
+    fn has_signing_certificate(&self, user: &UserRecord, now: Timestamp) -> Result<bool, AuthorityError> {
+        let anchors = std::slice::from_ref(&self.ca);
+        let records = self.certificates_of(&user.id)?;
+        let current = records.into_iter().filter(|record| {
+            record.intent.kind == CertificateKind::Signing && record.state == CertificateState::Current
+        });
+        Ok(current.filter_map(|record| Certificate::from_der(&record.certificate?).ok()).any(|certificate| {
+            certificate.emails().iter().any(|email| comparable(email) == user.email_key)
+                && path::verify(&certificate, &[], anchors, CertificatePurpose::Signing, now).is_ok()
+        }))
+    }
+
+    /// Writes into the log that this administrator knows of the one whom the entry tells of.
+    pub(super) fn acknowledge(&self, entry: u64, by: &UserRecord, now: Timestamp) -> Result<Answer, Stop> {
+        if !self.added.has(entry) {
+            return Err(refuse(format!("the log's entry {entry} does not tell of an administrator who was added")));
+        }
+        let detail = AcknowledgedDetail { entry, administrator: by.id.clone() };
+        let detail = serde_json::to_value(detail).map_err(encode)?;
+        self.store.record(audit::entry(now, ACKNOWLEDGED, &detail))?;
+        Ok(Answer::Acknowledged(entry))
+    }
+}
+
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
+fn encode(error: serde_json::Error) -> AuthorityError {
+    AuthorityError::Encode { what: "an entry of the log", reason: error.to_string() }
+}

@@ -1,0 +1,77 @@
+//! Messages of an enrollment, made and read as a client does.
+
+use super::*;
+
+/// Encrypts something in software and decrypts it on the token.
+pub(super) fn decrypts(ceremony: &Ceremony, key: &TokenKey, public_key: &[u8]) -> bool {
+    use rsa::pkcs8::DecodePublicKey as _;
+    let public = rsa::RsaPublicKey::from_public_key_der(public_key).unwrap();
+    let mut rng = rsa::rand_core::UnwrapErr(getrandom::SysRng);
+    let encrypted = public.encrypt(&mut rng, rsa::Pkcs1v15Encrypt, b"content key").unwrap();
+    let decrypted = ceremony.decrypt(key, &crate::token::KeyTransport::Pkcs1v15, &encrypted).unwrap();
+    decrypted.as_slice() == b"content key"
+}
+
+pub fn protect(draft: Draft, secret: &TemporaryKey) -> Vec<u8> {
+    draft.protect_with_mac(secret.cmp_secret(), &MacProtection::pbm().unwrap()).unwrap()
+}
+
+pub fn read(message: &[u8]) -> PkiMessage {
+    PkiMessage::from_der(message).unwrap()
+}
+
+pub fn proven(request: &[u8], reply: &[u8], secret: &TemporaryKey) -> PkiMessage {
+    match check_reply(&read(request), reply, secret.cmp_secret()).unwrap() {
+        Reply::Proven(message) => message,
+        Reply::UnprovenError(error) => panic!("an unproven error: {}", error.status),
+    }
+}
+
+/// The reasons and the text of a proven refusal.
+pub fn refusal(request: &[u8], reply: &[u8], secret: &TemporaryKey) -> (PkiFailureInfo, String) {
+    match proven(request, reply, secret).body() {
+        PkiBody::Error(error) => (error.status.reasons(), error.status.to_string()),
+        other => panic!("no refusal but {}", other.name()),
+    }
+}
+
+/// The signing certificate in an `ip` or `krp`, and the encryption certificates with their deliveries.
+pub fn parts(reply: &PkiMessage) -> (Certificate, Vec<(Certificate, crate::token::Delivery)>) {
+    let certificate = |der: &cmp::CertificateDer| Certificate::from_der(&der.to_vec().unwrap()).unwrap();
+    let pair = |pair: &cmp::CertifiedKeyPair| {
+        (certificate(pair.plain_certificate().unwrap()), pair.private_key.as_ref().unwrap().to_delivery().unwrap())
+    };
+    match reply.body() {
+        PkiBody::Ip(ip) => {
+            let of = |id| ip.response_to(id).and_then(|response| response.certified_key_pair.as_ref());
+            let signing = of(EnrollmentRequest::SIGNING).unwrap().plain_certificate().unwrap();
+            (certificate(signing), of(EnrollmentRequest::ENCRYPTION).map(pair).into_iter().collect())
+        }
+        PkiBody::Krp(krp) => {
+            let history = krp.key_pair_hist.iter().flatten().map(pair).collect();
+            (certificate(krp.new_sig_cert.as_ref().unwrap()), history)
+        }
+        PkiBody::Error(error) => panic!("refused: {}", error.status),
+        other => panic!("no reply but {}", other.name()),
+    }
+}
+
+/// What a `certConf` must speak of.
+pub(super) fn confirmable(reply: &PkiMessage) -> Vec<(i64, Vec<u8>)> {
+    match reply.body() {
+        PkiBody::Ip(ip) => ip
+            .response
+            .iter()
+            .map(|response| {
+                let pair = response.certified_key_pair.as_ref().unwrap();
+                (response.cert_req_id, pair.plain_certificate().unwrap().to_vec().unwrap())
+            })
+            .collect(),
+        _ => vec![(EnrollmentRequest::SIGNING, parts(reply).0.as_der().to_vec())],
+    }
+}
+
+/// A `genm` that asks for these kinds of information.
+pub fn question(letter: &Letter, kinds: &[ObjectIdentifier], at: Timestamp) -> Vec<u8> {
+    protect(cmp::general_request(Person::header(letter, at), kinds), &letter.temporary_key)
+}

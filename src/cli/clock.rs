@@ -1,0 +1,99 @@
+//! A clock that is off makes good certificates look expired and good commands look old: it is suspected first.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::exit::{Exit, Failure};
+use crate::carrier::{Carrier as _, Http};
+
+/// Clocks may differ by so much without anything failing.
+const TOLERATED: SignedDuration = SignedDuration::from_mins(5);
+
+/// The failure, with the clock before everything else if it is far from what the authority's answer said (HTTP `Date`).
+/// Nobody vouches for that date: it is a hint in words, and decides nothing.
+pub fn suspected(failure: Failure, carrier: &Http, now: Timestamp) -> Failure {
+    if !matches!(failure.exit, Exit::Fault | Exit::Refused | Exit::NotVerified) {
+        return failure;
+    }
+    if carrier.clock_offset().is_none() && is_about_time(&failure.message) {
+        // Refused before anything was sent: any answer tells the time.
+        let _ = carrier.ca_certificate();
+    }
+    match carrier.clock_offset().and_then(|offset| sentence(offset, now)) {
+        Some(sentence) => Failure { message: format!("{sentence}; {}", failure.message), ..failure },
+        None => failure,
+    }
+}
+
+fn is_about_time(message: &str) -> bool {
+    ["valid", "expired", "good until", "not yet"].iter().any(|word| message.contains(word))
+}
+
+fn sentence(offset: SignedDuration, now: Timestamp) -> Option<String> {
+    if offset.abs() < TOLERATED {
+        return None;
+    }
+    let second = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
+    let there = now.checked_add(offset).unwrap_or(now);
+    Some(format!(
+        "this machine's clock is probably wrong, set it first: it is {} {} the authority's (here {}, there {})",
+        amount(offset.abs()),
+        if offset.is_positive() { "behind" } else { "ahead of" },
+        second(now),
+        second(there),
+    ))
+}
+
+fn amount(time: SignedDuration) -> String {
+    match time.as_mins() {
+        minutes @ ..120 => format!("{minutes} minutes"),
+        minutes @ ..2880 => format!("{} hours", minutes / 60),
+        minutes => format!("{} days", minutes / 1440),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A carrier to a server that answers once, with this date.
+    fn dated(offset: SignedDuration) -> Http {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let date = (Timestamp::now() + offset).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let answer = format!("HTTP/1.1 200 OK\r\ndate: {date}\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx");
+            let _ = stream.read(&mut [0; 4096]);
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        Http::new(&url, "https://127.0.0.1:1", [0; 32]).unwrap()
+    }
+
+    fn said(exit: Exit, message: &str, offset: SignedDuration) -> String {
+        suspected(Failure::new(exit, message), &dated(offset), Timestamp::now()).message
+    }
+
+    const EXPIRED: &str = "cannot sign: its certificate is valid from then to then";
+
+    #[test]
+    fn a_clock_that_is_off_is_said_before_everything_else() {
+        let behind = said(Exit::Refused, EXPIRED, SignedDuration::from_hours(3 * 24 + 1));
+        assert!(behind.starts_with("this machine's clock is probably wrong"), "{behind}");
+        assert!(behind.contains("it is 3 days behind the authority's (here ") && behind.ends_with(EXPIRED), "{behind}");
+        let ahead = said(Exit::NotVerified, EXPIRED, -SignedDuration::from_mins(31));
+        assert!(ahead.contains("it is 30 minutes ahead of") || ahead.contains("it is 31 minutes ahead of"), "{ahead}");
+    }
+
+    #[test]
+    fn a_clock_that_is_right_is_not_spoken_of() {
+        assert_eq!(said(Exit::Refused, EXPIRED, SignedDuration::from_mins(2)), EXPIRED);
+        let wrong_pin = "wrong PIN: the certificate is valid";
+        assert_eq!(said(Exit::Pin, wrong_pin, SignedDuration::from_hours(24)), wrong_pin);
+        // Nothing was sent, and nothing is about time: nobody is asked.
+        let other = "cannot use the keyset: it is not enrolled";
+        assert_eq!(said(Exit::Refused, other, SignedDuration::from_hours(24)), other);
+    }
+}

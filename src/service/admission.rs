@@ -1,0 +1,39 @@
+//! Who may connect: a bound on connections, a budget for each source, and the proxies that bring many sources.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::budget::Budget;
+use super::guard::{ConnectionLimiter, Permit};
+use super::limits;
+use crate::authority::Networks;
+
+/// What both listeners ask before they take a connection.
+#[derive(Clone)]
+pub(super) struct Admission {
+    limiter: ConnectionLimiter,
+    budget: Arc<Budget>,
+    proxies: Arc<Networks>,
+}
+
+impl Admission {
+    pub(super) fn new(budget: Arc<Budget>, proxies: Networks) -> Self {
+        Self { limiter: ConnectionLimiter::default(), budget, proxies: Arc::new(proxies) }
+    }
+
+    /// Lets a connection in, if its source has a place and, unless it is a proxy, units left for it. A proxy's requests
+    /// are counted for those for whom it asks.
+    pub(super) fn admit(&self, source: IpAddr, is_tls: bool) -> Option<Permit> {
+        if self.proxies.contains(source) {
+            return self.limiter.admit(source, limits::CONNECTIONS_OF_PROXY);
+        }
+        let cost = limits::COST_OF_CONNECTION + if is_tls { limits::COST_OF_HANDSHAKE } else { 0 };
+        self.budget.take(source, cost, Instant::now()).ok()?;
+        self.limiter.admit(source, limits::CONNECTIONS_OF_ONE)
+    }
+
+    pub(super) fn proxies(&self) -> Arc<Networks> {
+        self.proxies.clone()
+    }
+}

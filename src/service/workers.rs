@@ -1,0 +1,204 @@
+//! The threads on which the authority works, and the queue before them, fair between sources.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::guard::{lock, network};
+use super::limits;
+
+/// Whose work it is, and how much is known of it before it is begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job {
+    /// Whose request it is.
+    pub(super) source: IpAddr,
+    /// What the source has left of its budget: who spent least comes first.
+    pub(super) left: u64,
+    /// Does it begin with much hashing for somebody unknown? Few of these run at once.
+    pub(super) is_heavy: bool,
+}
+
+/// Runs what blocks on a bounded number of threads.
+#[derive(Clone)]
+pub(super) struct BlockingPool(Arc<Shared>);
+
+struct Shared {
+    bounds: Bounds,
+    state: Mutex<State>,
+    finished: Notify,
+}
+
+#[derive(Clone, Copy)]
+struct Bounds {
+    running: usize,
+    running_of_one: usize,
+    heavy: usize,
+    waiting: usize,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    heavy: usize,
+    sources: HashMap<IpAddr, usize>,
+    /// In the order of arrival.
+    waiting: Vec<Waiting>,
+}
+
+struct Waiting {
+    job: Job,
+    turn: oneshot::Sender<Turn>,
+}
+
+/// A job's right to run; the next one is let in when this is dropped.
+struct Turn {
+    pool: Arc<Shared>,
+    job: Job,
+}
+
+/// Why the authority did not get to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotDone {
+    /// Too many are waiting, or it has waited too long.
+    Busy,
+    /// The work broke off: a fault of ours.
+    BrokeOff,
+}
+
+impl BlockingPool {
+    pub(super) fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::with(Bounds {
+            running: limits::WORKERS,
+            running_of_one: limits::WORKERS_OF_ONE,
+            // At least half of the cores stay for work that is asked for by people who are known.
+            heavy: (cores / 2).max(1),
+            waiting: limits::WAITING,
+        })
+    }
+
+    fn with(bounds: Bounds) -> Self {
+        Self(Arc::new(Shared { bounds, state: Mutex::default(), finished: Notify::new() }))
+    }
+
+    /// Does what blocks on a thread of its own. What is begun is finished, whether or not someone still waits for it.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        job: Job,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NotDone> {
+        let turn = self.0.enqueue(Job { source: network(job.source), ..job })?;
+        let turn = tokio::time::timeout(limits::WAITING_TIME, turn).await.map_err(|_| NotDone::Busy)?;
+        // The queue hangs up on who has to make room for others.
+        let turn = turn.map_err(|_| NotDone::Busy)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(turn);
+            result
+        });
+        done.await.map_err(|error| {
+            tracing::error!(%error, "a request's work broke off");
+            NotDone::BrokeOff
+        })
+    }
+
+    /// Waits until nothing is being worked on.
+    pub(super) async fn idle(&self) {
+        loop {
+            let finished = self.0.finished.notified();
+            if lock(&self.0.state).running == 0 {
+                return;
+            }
+            finished.await;
+        }
+    }
+}
+
+impl Shared {
+    /// Puts a job into the queue. If that is full, a job of the source that has most there makes room, unless that is
+    /// this one's own.
+    fn enqueue(self: &Arc<Self>, job: Job) -> Result<oneshot::Receiver<Turn>, NotDone> {
+        let (turn, receiver) = oneshot::channel();
+        {
+            let mut state = lock(&self.state);
+            if state.waiting.len() >= self.bounds.waiting && !self.could_start(&state, &job) {
+                state.make_room_for(&job)?;
+            }
+            state.waiting.push(Waiting { job, turn });
+        }
+        self.dispatch();
+        Ok(receiver)
+    }
+
+    /// Lets in whom there is room for.
+    fn dispatch(self: &Arc<Self>) {
+        while let Some((turn, job)) = self.next() {
+            // Whoever does not wait any more drops the turn, and the next one has it.
+            let _ = turn.send(Turn { pool: Arc::clone(self), job });
+        }
+    }
+
+    fn next(&self) -> Option<(oneshot::Sender<Turn>, Job)> {
+        let mut state = lock(&self.state);
+        state.waiting.retain(|waiting| !waiting.turn.is_closed());
+        let possible = state.waiting.iter().enumerate().filter(|(_, waiting)| self.could_start(&state, &waiting.job));
+        let (at, _) = possible.min_by_key(|(at, waiting)| {
+            (state.running_of(waiting.job.source), std::cmp::Reverse(waiting.job.left), *at)
+        })?;
+        let Waiting { job, turn } = state.waiting.remove(at);
+        state.running += 1;
+        state.heavy += usize::from(job.is_heavy);
+        *state.sources.entry(job.source).or_default() += 1;
+        Some((turn, job))
+    }
+
+    fn could_start(&self, state: &State, job: &Job) -> bool {
+        state.running < self.bounds.running
+            && state.running_of(job.source) < self.bounds.running_of_one
+            && (!job.is_heavy || state.heavy < self.bounds.heavy)
+    }
+}
+
+impl State {
+    fn running_of(&self, source: IpAddr) -> usize {
+        self.sources.get(&source).copied().unwrap_or_default()
+    }
+
+    fn make_room_for(&mut self, job: &Job) -> Result<(), NotDone> {
+        let mut waiting: HashMap<IpAddr, usize> = HashMap::new();
+        for other in &self.waiting {
+            *waiting.entry(other.job.source).or_default() += 1;
+        }
+        let own = waiting.get(&job.source).copied().unwrap_or_default();
+        let (most, count) = waiting.into_iter().max_by_key(|(_, count)| *count).ok_or(NotDone::Busy)?;
+        if count <= own + 1 {
+            return Err(NotDone::Busy);
+        }
+        let last = self.waiting.iter().rposition(|other| other.job.source == most).ok_or(NotDone::Busy)?;
+        self.waiting.remove(last);
+        Ok(())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        {
+            let mut state = lock(&self.pool.state);
+            state.running -= 1;
+            state.heavy -= usize::from(self.job.is_heavy);
+            if let Some(count) = state.sources.get_mut(&self.job.source) {
+                *count -= 1;
+                if *count == 0 {
+                    state.sources.remove(&self.job.source);
+                }
+            }
+        }
+        self.pool.finished.notify_waiters();
+        self.pool.dispatch();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! The queue: bounded, and nobody's share is another's.
+
+use std::net::Ipv4Addr;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+
+fn job(source: u8) -> Job {
+    Job { source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, source)), left: limits::BUDGET, is_heavy: false }
+}
+
+fn pool(running: usize, waiting: usize) -> BlockingPool {
+    BlockingPool::with(Bounds { running, running_of_one: running, heavy: 1, waiting })
+}
+
+/// Runs a job that ends when the sender does, and waits until it runs.
+async fn occupy(pool: &BlockingPool, job: Job) -> mpsc::Sender<()> {
+    let (release, blocked) = mpsc::channel::<()>();
+    let (started, running) = oneshot::channel();
+    let pool = pool.clone();
+    tokio::spawn(async move {
+        pool.run(job, move || {
+            let _ = started.send(());
+            blocked.recv().is_ok()
+        })
+        .await
+    });
+    running.await.unwrap();
+    release
+}
+
+/// Puts a job into the queue and waits until it is there; it reports its name when it runs.
+async fn queue(pool: &BlockingPool, job: Job, name: &'static str, order: &mpsc::Sender<&'static str>) {
+    let before = lock(&pool.0.state).waiting.len();
+    let (waiting, order) = (pool.clone(), order.clone());
+    tokio::spawn(async move {
+        let done = waiting
+            .run(job, {
+                let order = order.clone();
+                move || order.send(name)
+            })
+            .await;
+        if done.is_err() {
+            let _ = order.send("turned away");
+        }
+    });
+    while lock(&pool.0.state).waiting.len() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_is_bounded_and_the_queue_too() {
+    let pool = pool(1, 1);
+    let release = occupy(&pool, job(1)).await;
+    let (order, done) = mpsc::channel();
+    queue(&pool, job(1), "second", &order).await;
+    assert_eq!(pool.run(job(1), || 3).await, Err(NotDone::Busy));
+    drop(release);
+    assert_eq!(done.recv(), Ok("second"));
+    assert_eq!(pool.run(job(1), || 4).await, Ok(4));
+    pool.idle().await;
+    assert!(lock(&pool.0.state).sources.is_empty(), "who has gone is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_spent_least_is_served_first() {
+    let pool = pool(1, 8);
+    let release = occupy(&pool, job(9)).await;
+    let (order, done) = mpsc::channel();
+    for (source, left, name) in [(1, 10, "flood"), (2, 20, "other flood"), (3, limits::BUDGET, "person")] {
+        queue(&pool, Job { left, ..job(source) }, name, &order).await;
+    }
+    drop(release);
+    assert_eq!([done.recv(), done.recv(), done.recv()], [Ok("person"), Ok("other flood"), Ok("flood")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_makes_room_for_a_source_that_has_nothing_in_it() {
+    let pool = pool(1, 4);
+    let release = occupy(&pool, job(1)).await;
+    let (order, done) = mpsc::channel();
+    for _ in 0..4 {
+        queue(&pool, job(1), "flood", &order).await;
+    }
+    let person = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.run(job(2), || "person").await }
+    });
+    assert_eq!(done.recv(), Ok("turned away"));
+    drop(release);
+    assert_eq!(person.await.unwrap(), Ok("person"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_work_leaves_threads_for_other_work_and_one_source_has_not_all() {
+    let pool = BlockingPool::with(Bounds { running: 4, running_of_one: 2, heavy: 1, waiting: 8 });
+    let heavy = |source| Job { is_heavy: true, ..job(source) };
+    let first = occupy(&pool, heavy(1)).await;
+    let (order, done) = mpsc::channel();
+    queue(&pool, heavy(2), "heavy", &order).await;
+    assert_eq!(pool.run(job(2), || "light").await, Ok("light"), "it does not wait for the heavy one");
+    drop(first);
+    assert_eq!(done.recv(), Ok("heavy"));
+    let held = (occupy(&pool, job(1)).await, occupy(&pool, job(1)).await);
+    queue(&pool, job(1), "third", &order).await;
+    assert_eq!(pool.run(job(2), || "other").await, Ok("other"));
+    drop(held);
+    assert_eq!(done.recv(), Ok("third"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_panics_gives_its_place_back() {
+    let pool = pool(1, 1);
+    assert_eq!(pool.run(job(1), || panic!("a fault")).await, Err::<(), _>(NotDone::BrokeOff));
+    assert_eq!(pool.run(job(1), || 1).await, Ok(1));
+}

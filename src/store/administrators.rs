@@ -1,0 +1,40 @@
+//! Administrators who were added with the authority's PIN: the role and the letter.
+
+use super::{AuditEntry, GrantRecord, Store, StoreError, TemporaryKeyRecord, UserRecord};
+
+impl Store {
+    /// Adds an administrator: the role if `grant` is there, the user if `new_user` is, and the letter, which voids the
+    /// user's unused earlier ones. Answers with the number of the log's entry.
+    pub fn add_administrator(
+        &self,
+        new_user: Option<UserRecord>,
+        grant: Option<GrantRecord>,
+        letter: TemporaryKeyRecord,
+        entry: AuditEntry,
+    ) -> Result<u64, StoreError> {
+        self.thread.transaction(move |database| {
+            if let Some(user) = &new_user {
+                database.add_user(user)?;
+            }
+            if let Some(grant) = &grant {
+                database.add_grant(grant)?;
+            }
+            database.issue_temporary_key(&letter)?;
+            database.log(&entry)?;
+            Ok(database.audit_head()?.number)
+        })
+    }
+
+    /// Everybody who has the role of an administrator, whether or not it counts yet.
+    pub fn administrators(&self) -> Result<Vec<UserRecord>, StoreError> {
+        self.thread.transaction(|database| {
+            database.all(
+                sqlx::query(
+                    "SELECT users.* FROM users JOIN grants ON grants.user_id = users.id
+                     WHERE grants.role = 'administrator' ORDER BY users.email_key",
+                ),
+                UserRecord::read,
+            )
+        })
+    }
+}

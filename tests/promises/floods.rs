@@ -1,0 +1,54 @@
+//! What strangers ask for, from whatever addresses, keeps nobody else from the authority; what it cannot verify costs
+//! it no signature, and the client says what it does not know.
+
+use std::time::{Duration, Instant};
+
+use crate::support::flood::{Flood, Kind, expensive_message};
+use crate::support::office::Somebody;
+use crate::support::story::Story;
+use crate::support::wire::post;
+
+#[test]
+fn enrollment_goes_on_under_floods_from_eight_addresses() {
+    // An authority of its own: others' tests should not wait for this one's.
+    let story = Story::begin();
+    let (http, https) = (story.authority.http_address(), story.authority.https_address());
+    story.machine.write_secret("pin1", Story::USER_PIN);
+    let floods: Vec<Flood> = Kind::ALL.into_iter().map(|kind| Flood::begin(kind, 8, &http, &https)).collect();
+    std::thread::sleep(Duration::from_secs(1));
+    let begin = Instant::now();
+    story.issue("user@example.org", "user.letter").ok();
+    story.enroll_new("user.letter", "default", "pin1").ok();
+    assert!(begin.elapsed() < Duration::from_mins(1), "it took {:?}", begin.elapsed());
+    for (kind, flood) in Kind::ALL.into_iter().zip(&floods) {
+        let sent = flood.sent.load(std::sync::atomic::Ordering::Relaxed);
+        // Whoever asks for hashing waits for it: at least each of its threads has asked.
+        let least = if kind == Kind::Hashing { 16 } else { 50 };
+        assert!(sent >= least, "there was no flood: {kind:?} {sent} in {:?}", begin.elapsed());
+    }
+}
+
+#[test]
+fn what_asks_for_more_hashing_than_clients_do_is_refused_before_it_is_done() {
+    let somebody = Somebody::new();
+    let mut message = expensive_message();
+    let rounds = 262_144_u32.to_be_bytes();
+    let at = message.windows(3).position(|window| window == &rounds[1..]).unwrap();
+    message[at + 2] = 1;
+    let begin = Instant::now();
+    let (status, answer) = post(somebody.office.http_address(), "/.well-known/cmp", "application/pkixcmp", &message);
+    assert_eq!(status, 200);
+    assert!(String::from_utf8_lossy(&answer).contains("262145 iterations"), "{}", String::from_utf8_lossy(&answer));
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn what_nobody_has_signed_is_refused_without_a_signature() {
+    let somebody = Somebody::new();
+    let url = format!("{}/statements", somebody.office.https_url());
+    let header = "content-type: application/pkcs7-mime";
+    let curl = ["-sSk", "--noproxy", "*", "-w", " %{http_code}", "-H", header, "--data-binary", "hello", &url];
+    let output = somebody.machine.run("curl", &curl, b"").ok();
+    let said = output.out();
+    assert!(said.ends_with(" 403") && said.starts_with("cannot ") && said.len() < 200, "{said}");
+}
