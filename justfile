@@ -29,7 +29,7 @@ deny:
 
 # One fuzz target for so many seconds, on stable Rust.
 fuzz target seconds="60":
-    cargo fuzz run -s none {{target}} -- -max_total_time={{seconds}}
+    TOKENKEEP_FUZZ={{target}} cargo fuzz run -s none parsers fuzz/corpus/{{target}} -- -max_total_time={{seconds}}
 
 # The whole story on throw-away tokens.
 demo:

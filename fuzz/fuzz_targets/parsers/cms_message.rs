@@ -1,21 +1,18 @@
 //! A signed or encrypted message from anyone, in DER, BER, PEM or S/MIME: reading it never panics, nobody is believed
 //! without an anchor, and nothing opens with a key that was not asked.
-#![no_main]
-
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
 use tokenkeep::pki::Certificate;
 use tokenkeep::smime::{
     EncryptedMessage, KeyOperation, KeyResult, Message, from_entity, judge_sender, shown_fields, to_entity, verify,
 };
 
 static AUTHORITY: LazyLock<Certificate> = LazyLock::new(|| {
-    let pem = include_bytes!("../../tests/corpus/cms/keys/authority.pem");
+    let pem = include_bytes!("../../../tests/corpus/cms/keys/authority.pem");
     Certificate::read_all(pem).expect("a certificate").remove(0)
 });
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let _ = from_entity(data);
     assert_eq!(from_entity(&to_entity(data)).as_deref(), Some(data));
     let Ok(message) = Message::read(data) else { return };
@@ -39,4 +36,4 @@ fuzz_target!(|data: &[u8]| {
             let _ = encrypted.open(place, |operation| Ok::<_, ()>(KeyResult::Secret(secret(operation).into())));
         }
     }
-});
+}

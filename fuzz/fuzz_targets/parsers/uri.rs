@@ -1,9 +1,7 @@
 //! A PKCS#11 URI (RFC 7512) from anyone: reading it never panics.
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
 use tokenkeep::token::TokenUri;
 
-fuzz_target!(|data: &str| {
+pub fn run(data: &[u8]) {
+    let Ok(data) = std::str::from_utf8(data) else { return };
     let _ = data.parse::<TokenUri>();
-});
+}

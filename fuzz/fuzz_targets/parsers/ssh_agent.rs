@@ -1,11 +1,8 @@
 //! A message of an SSH agent's client from anyone: reading it never panics, and what is to be signed is one thing at most.
 //! The input is a conversation, as in `tests/corpus/ssh`: messages with their lengths in front.
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
 use tokenkeep::agent::ssh::{Request, SignedData};
 
-fuzz_target!(|data: &[u8]| {
+pub fn run(data: &[u8]) {
     let mut rest = data;
     while let Some((length, more)) = rest.split_first_chunk() {
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -17,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     }
     // What is signed is read by itself, too, so that the fuzzer need not find the frame around it.
     read_signed(data);
-});
+}
 
 fn read_signed(data: &[u8]) {
     let signed = SignedData::read(data);
