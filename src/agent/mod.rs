@@ -49,4 +49,4 @@ pub use peer::Peer;
 pub use sandbox::{Shelter, enter as enter_sandbox};
 pub use sockets::{Directory, Door, State, Trouble};
 pub use usage::{Purpose, Subject, Usage};
-pub use worker::run as run_worker;
+pub use worker::{run as run_worker, schedule_as_batch};

@@ -41,7 +41,6 @@ pub fn run(
     keystore: &Keystore,
 ) -> Result<(), BrokerError> {
     allow_descriptors();
-    compute();
     // While no other thread asks a module: it might load a library.
     code.give_back();
     let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
@@ -86,8 +85,8 @@ pub(super) fn allow_descriptors() {
     }
 }
 
-/// To be scheduled as what computes; so are all threads that are started afterwards.
-pub(super) fn compute() {
+/// Schedules this process as one that computes, and all threads that it starts afterwards: called before the first one.
+pub fn schedule_as_batch() {
     if let Err(error) = scheduling::as_batch() {
         tracing::info!(%error, "cannot be scheduled as a process that computes");
     }

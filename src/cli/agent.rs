@@ -181,6 +181,7 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
     };
     let code = MappedCode::of_this_process();
     let sandbox = agent::enter_sandbox(&shelter, directory)?;
+    agent::schedule_as_batch();
     let link = Arc::new(link);
     link.listen()?;
     run_checks_by(Arc::clone(&link));

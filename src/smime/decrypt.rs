@@ -151,6 +151,12 @@ impl EncryptedKey {
         elements.end()?;
         let set = element(SET, &[one.whole]);
         let recipient_infos = RecipientInfo::read_all(Elements::of(&set, WHAT).any()?)?;
+        // Among others one that cannot be read is passed over; this one is all there is.
+        if let [only] = recipient_infos.as_slice()
+            && let Some(reason) = only.unreadable_because()
+        {
+            return Err(PkiError::malformed(WHAT, reason.to_owned()).into());
+        }
         let recipients = recipient_infos.iter().map(|info| info.recipient.clone()).collect();
         Ok(Self { recipients, recipient_infos, length })
     }

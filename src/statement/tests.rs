@@ -109,23 +109,24 @@ fn a_statement_is_known_by_its_signers_key_and_its_content() {
 
     let parties = Parties::new();
     let later = now() + SignedDuration::from_secs(1);
-    let one = parties.signed();
-    let two = parties.statement().sign(&parties.key, &parties.certificate, later).unwrap();
+    let statement = parties.statement();
+    let one = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
+    let two = statement.sign(&parties.key, &parties.certificate, later).unwrap();
     assert_ne!(one.as_der(), two.as_der(), "two signatures, over other attributes");
     assert_eq!(one.digest(), two.digest(), "one statement");
     let key = parties.key.public_key_der();
-    let content = parties.statement().to_json().unwrap();
+    let content = statement.to_json().unwrap();
     let length = |part: &[u8]| (part.len() as u64).to_be_bytes();
     let documented = [&b"tokenkeep statement 1"[..], &length(&key), &key, &length(&content), &content].concat();
     assert_eq!(one.digest(), <[u8; 32]>::from(Sha256::digest(documented)));
     // Neither the certificate's own signature nor another certificate of the same key makes another statement.
     let again = parties.authority.issue("signing", "Example, Administrator", &parties.key);
     assert_ne!(again, parties.certificate);
-    assert_eq!(parties.statement().sign(&parties.key, &again, now()).unwrap().digest(), one.digest());
+    assert_eq!(statement.sign(&parties.key, &again, now()).unwrap().digest(), one.digest());
     let other = Parties { key: SoftwareKey::p256(), ..Parties::new() };
     let certificate = other.authority.issue("signing", "Example, Administrator", &other.key);
-    assert_ne!(parties.statement().sign(&other.key, &certificate, now()).unwrap().digest(), one.digest());
-    let nonce = Statement { nonce: [8; 16], ..parties.statement() };
+    assert_ne!(statement.sign(&other.key, &certificate, now()).unwrap().digest(), one.digest());
+    let nonce = Statement { nonce: [8; 16], ..statement };
     assert_ne!(nonce.sign(&parties.key, &parties.certificate, now()).unwrap().digest(), one.digest());
 }
 

@@ -352,6 +352,11 @@ fn a_client_is_told_what_to_change_in_its_request_and_nothing_about_a_command_li
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         caller.refused("/v1/sign", &body, status)
     };
+    // Of one person's keysets the newest is taken: another's must be beside them.
+    let letter = caller.somebody.machine.file("another.letter").display().to_string();
+    let issue = ["issue", "another-client@example.org", "--name", "Another", "--letter-out", &letter];
+    caller.somebody.office.admin(&issue).ok();
+    caller.somebody.enroll_new("another.letter", "another").ok();
     // That no such word is in any answer, `fits` looks at.
     let told = sign(&caller, json!({}), 409);
     assert!(

@@ -26,7 +26,6 @@ pub fn run(
     keystore: &Keystore,
 ) -> Result<(), BrokerError> {
     worker::allow_descriptors();
-    worker::compute();
     code.give_back();
     let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
     let served = keystore.clone();

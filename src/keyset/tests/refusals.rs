@@ -138,7 +138,7 @@ fn nothing_is_made_until_the_letter_is_known_to_be_good() {
 
     double.bend(|_, _, _| Err(unreachable()));
     let text = by_the_letter(&double, &wallet, &letter, ErrorKind::Unreachable);
-    assert!(text.contains("still good"), "{text}");
+    assert!(text.contains("not used up by this"), "{text}");
     double.bend(|_, _, mut reply| {
         let last = reply.len() - 1;
         reply[last] ^= 1;

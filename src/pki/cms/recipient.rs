@@ -97,6 +97,8 @@ enum EncryptedKey {
     Transported(KeyTransport, Vec<u8>),
     Agreed(Agreement),
     OutOfReach,
+    /// It cannot be read; says why.
+    Unreadable(String),
 }
 
 impl RecipientInfo {
@@ -132,13 +134,22 @@ impl RecipientInfo {
         match &self.encrypted_key {
             EncryptedKey::Transported(_, bytes) => bytes,
             EncryptedKey::Agreed(agreement) => agreement.wrapped_key(),
-            EncryptedKey::OutOfReach => &[],
+            EncryptedKey::OutOfReach | EncryptedKey::Unreadable(_) => &[],
         }
     }
 
     /// One that cannot be read hides no other.
     fn unreadable(error: &PkiError) -> Self {
-        Self::out_of_reach(None, format!("a recipient that cannot be read: {error}"))
+        let kind = RecipientKind::Unsupported(format!("a recipient that cannot be read: {error}"));
+        Self { recipient: Recipient { id: None, kind }, encrypted_key: EncryptedKey::Unreadable(error.to_string()) }
+    }
+
+    /// Why it cannot be read, if it cannot.
+    pub(crate) fn unreadable_because(&self) -> Option<&str> {
+        match &self.encrypted_key {
+            EncryptedKey::Unreadable(reason) => Some(reason),
+            _ => None,
+        }
     }
 
     fn out_of_reach(id: Option<CertificateId>, reason: impl Into<String>) -> Self {
@@ -207,7 +218,7 @@ impl RecipientInfo {
                     KeyResult::Failed => None,
                 }
             }
-            EncryptedKey::OutOfReach => None,
+            EncryptedKey::OutOfReach | EncryptedKey::Unreadable(_) => None,
         };
         Ok(key.filter(|key| key.len() == length))
     }

@@ -40,10 +40,13 @@ fn auto_takes_pinentry_then_askpass_then_the_terminal() {
     let variables = [("PATH", place.0.path()), display(), ("SSH_ASKPASS", askpass.as_path())];
     let around = environment(&variables).with_terminal(&desk.path);
     assert_eq!(chosen("auto", &around), format!("askpass {}", askpass.display()));
+    let window = |name: &str, kind: &str| {
+        format!("pinentry {} ({kind}), terminal {}", place.path(name).display(), desk.path.display())
+    };
     pinentry(&place, "pinentry-qt", "qt");
-    assert_eq!(chosen("auto", &around), format!("pinentry {} (qt)", place.path("pinentry-qt").display()));
+    assert_eq!(chosen("auto", &around), window("pinentry-qt", "qt"));
     pinentry(&place, "pinentry", "gtk2");
-    assert_eq!(chosen("auto", &around), format!("pinentry {} (gtk2)", place.path("pinentry").display()));
+    assert_eq!(chosen("auto", &around), window("pinentry", "gtk2"));
     let no_display = environment(&variables[..1]).with_terminal(&desk.path);
     assert_eq!(chosen("auto", &no_display), format!("terminal {}", desk.path.display()));
 }
