@@ -17,7 +17,12 @@ fn a_wrong_pin_costs_exactly_one_try_and_nothing_else_does() {
             assert!(matches!(error, TokenError::PinLength { min: 8, .. }), "{error}");
             token.refresh_pin_state().unwrap();
         }
-        let error = token.log_in(&pin("wrong-pin")).unwrap_err();
+        if number == KRYOPTIC_TRIES {
+            let error = token.log_in(&pin("wrong-pin")).unwrap_err();
+            assert!(matches!(error, TokenError::LastTry { .. }), "{error}");
+            assert_eq!(token.refresh_pin_state().unwrap(), PinState::FinalTry, "the last try was taken unasked");
+        }
+        let error = token.log_in(&pin("wrong-pin").taking_the_last_try()).unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Pin);
         let expected = match number {
             1..7 => PinState::Ok,
@@ -43,7 +48,7 @@ fn the_last_try_is_announced_and_a_right_pin_restores_all() {
         token.log_in(&pin("wrong-pin")).unwrap_err();
     }
     assert_eq!(token.refresh_pin_state().unwrap(), PinState::FinalTry);
-    token.log_in(&pin(PIN)).unwrap();
+    token.log_in(&pin(PIN).taking_the_last_try()).unwrap();
     assert_eq!(token.refresh_pin_state().unwrap(), PinState::Ok);
 }
 
