@@ -314,7 +314,6 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
         &json!({ "recipient_info": b64(b"\x30\x00"), "key_length": 31, "keyset": "default" }),
         422,
     );
-    caller.refused("/v1/sign", &json!({ "content": "YQ==" }), 409);
     caller.refused("/v1/sign", &json!({ "content": "YQ==", "keyset": "nobody" }), 404);
 
     // Requests that no program of ours would send.
