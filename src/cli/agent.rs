@@ -185,7 +185,7 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
     let link = Arc::new(link);
     link.listen()?;
     run_checks_by(Arc::clone(&link));
-    let tokens = load(&modules, arguments.again || arguments.only.is_some(), around)?;
+    let tokens = load(&modules, arguments.again || arguments.only.is_some() || !arguments.annexes.is_empty(), around)?;
     let mut settings = Settings::default();
     if let Some(idle_timeout) = around.configuration()?.idle_timeout {
         settings.idle_timeout = idle_timeout;
