@@ -219,14 +219,17 @@ impl Tokens {
         for module in self.modules() {
             // One that is stopped cannot say what it has, and has no card that could be kept from others.
             if !module.is_stopped() {
-                let is_left_alone = match module.has_readers() {
+                // A module that does not answer is left as it is: whoever lists tokens is told so there.
+                let asked = module.clone();
+                let Ok(has_readers) = module.ask(move || asked.has_readers()) else { continue };
+                let is_left_alone = match has_readers {
                     Ok(has_readers) => !with_readers && has_readers,
                     Err(error) => {
                         failed.get_or_insert(error);
                         true
                     }
                 };
-                if is_left_alone || module.silent_for().is_some() {
+                if is_left_alone {
                     continue;
                 }
             }
