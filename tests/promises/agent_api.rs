@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::agent::{Agent, wait_for};
 use crate::support::der::{inside, parts};
 use crate::support::following::{Following, description};
-use crate::support::office::Somebody;
+use crate::support::office::{Somebody, wait_until_certificates_are_newer};
 use crate::support::schema::{self, Description};
 
 /// Somebody with the keyset `default` at level Low and the keyset `strict` at High, whose agent is called with curl. The
@@ -37,6 +37,9 @@ impl Caller {
         let somebody = Somebody::new();
         for (letter, keyset, level) in [("low.letter", "default", "low"), ("high.letter", "strict", "high")] {
             somebody.issue(letter);
+            if keyset == "strict" {
+                wait_until_certificates_are_newer();
+            }
             let line = ["enroll", "--letter", letter, "--keyset", keyset, "--level", level, "--new-token"];
             somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:pin"]].concat()).ok();
         }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use crate::support::authority::{Authority, free_port};
 use crate::support::faulty::Faulty;
 use crate::support::machine::Machine;
-use crate::support::office::Somebody;
+use crate::support::office::{Somebody, wait_until_certificates_are_newer};
 use crate::support::terminal::Terminal;
 
 #[test]
@@ -279,6 +279,7 @@ fn agent_toml_saves_typing_and_never_reaches_an_authority() {
 
     // Of one person's two keysets the newer is meant, or the one that it names; an unknown key is refused with its line.
     somebody.issue("other.letter");
+    wait_until_certificates_are_newer();
     somebody.enroll_new("other.letter", "other").ok();
     somebody.tokenkeep(&sign).ok().says("other");
     let machine = &somebody.machine;

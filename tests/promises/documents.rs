@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokenkeep::{authority, keyset};
 
 use crate::support::machine::{Machine, run};
+use crate::support::office::wait_until_certificates_are_newer;
 use crate::support::story::Story;
 use crate::support::terminal::Terminal;
 
@@ -300,6 +301,10 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
         let mut own = block.iter().any(|line| matches!(how_of(line), Some(Serves))).then(|| new_terminal(machine));
         for line in &block {
             let here = own.as_mut().unwrap_or(terminal);
+            if line.starts_with("tokenkeep enroll ") {
+                // A person is not as fast as this.
+                wait_until_certificates_are_newer();
+            }
             let types = |terminal: &mut Terminal| {
                 let (code, screen) = terminal.runs(line, PIN);
                 assert_eq!(code, 0, "{document}: {line}\n{screen}");

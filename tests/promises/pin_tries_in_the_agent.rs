@@ -8,7 +8,7 @@ use crate::support::agent::{Agent, wait_for};
 use crate::support::der::{inside, parts};
 use crate::support::faulty::Faulty;
 use crate::support::machine::Machine;
-use crate::support::office::Somebody;
+use crate::support::office::{Somebody, wait_until_certificates_are_newer};
 use crate::support::pin_costs::{commands, costs, somebody};
 use crate::support::ssh::{Speaker, split_string, string};
 
@@ -77,6 +77,7 @@ fn one_wrong_pin_costs_one_try_at_each_endpoint_of_the_api() {
     let (mut somebody, _) = somebody();
     somebody.issue("low.letter");
     let enroll = ["enroll", "--letter", "low.letter", "--keyset", "low", "--level", "low", "--new-token"];
+    wait_until_certificates_are_newer();
     somebody.tokenkeep(&[&enroll[..], &["--new-pin-source", "file:pin"]].concat()).ok();
     somebody.encrypts("a later secret\n", "later.p7m");
     let endpoints = endpoints(&somebody);

@@ -1,7 +1,7 @@
 //! Several keysets of one person, as after a recovery: the newest is taken where none is named, the one whose PIN is
 //! forgotten can be hidden, and mail goes to one's own newest key.
 
-use crate::support::office::Somebody;
+use crate::support::office::{Somebody, wait_until_certificates_are_newer};
 
 /// Somebody with the keyset `default`, whose PIN is forgotten, and after a recovery `second` with the PIN in `other.pin`.
 fn recovered() -> Somebody {
@@ -9,6 +9,7 @@ fn recovered() -> Somebody {
     somebody.encrypts("old mail\n", "old.p7m");
     somebody.recover("recovery.letter");
     let line = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
+    wait_until_certificates_are_newer();
     let recovered = somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:other.pin"]].concat()).ok();
     recovered.says("Superseded by it: the keyset \"default\"").says("ecdsa-sha2-");
     somebody

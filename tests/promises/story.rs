@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::support::authority::free_port;
 use crate::support::inventory::of_kind;
 use crate::support::machine::Machine;
-use crate::support::office::Somebody;
+use crate::support::office::{Somebody, wait_until_certificates_are_newer};
 use crate::support::output::Output;
 
 /// A fresh machine with nothing but a copy of what the story needs from this repository, and no configuration of the
@@ -269,6 +269,7 @@ fn a_token_may_hold_two_keysets_under_one_pin() {
     somebody.encrypts("to the first\n", "first.p7m");
     somebody.issue("second.letter");
     let line = ["enroll", "--letter", "second.letter", "--keyset", "second", "--token", "default", "--level", "high"];
+    wait_until_certificates_are_newer();
     somebody.tokenkeep(&[&line[..], &["--pin-source", "file:pin"]].concat()).ok();
     assert_eq!(somebody.machine.listed_tokens().len(), 1);
     somebody.encrypts("to the second\n", "second.p7m");

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::machine::{Machine, TokenKind};
 use super::output::Output;
@@ -237,4 +239,14 @@ impl Somebody {
 /// `enroll` into the keyset `default`, the PIN's source still to be said.
 pub fn re_enroll_arguments(letter: &str) -> [&str; 7] {
     ["enroll", "--letter", letter, "--keyset", "default", "--level", "high"]
+}
+
+/// Waits for the clock's next second, so that what is certified from now on is newer than what was before. The newest of
+/// one person's keysets is known by the date in its certificate, which has whole seconds; of two with one date none is.
+pub fn wait_until_certificates_are_newer() {
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = second();
+    while second() == now {
+        thread::sleep(Duration::from_millis(20));
+    }
 }
