@@ -24,9 +24,12 @@ pub trait Asks: Send + Sync {
 
     /// May somebody who typed a wrong PIN be asked again? Not where a file or a script answers: that would be another try
     /// for the same answer.
-    fn can_ask_again(&self) -> bool {
+    fn can_ask_again(&self, _dialog: u64) -> bool {
         false
     }
+
+    /// The use that this dialog asked for is over ([`Question::dialog`]): its program ends.
+    fn end_dialog(&self, _dialog: u64) {}
 
     /// How a person is asked, in a line; else why nobody can be, with the remedy.
     fn prompter(&self) -> Result<String, String> {
@@ -50,4 +53,6 @@ pub struct Question<'a> {
     pub last_try: bool,
     /// was the PIN wrong that was just typed for this use?
     pub was_wrong: bool,
+    /// the number of the use: the same dialog asks for its PIN again
+    pub dialog: u64,
 }

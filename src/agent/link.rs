@@ -38,6 +38,11 @@ pub(super) enum FromWorker {
         /// which question
         number: u64,
     },
+    /// The use for which this dialog asked is over, and with it the dialog.
+    DialogEnded {
+        /// which one
+        dialog: u64,
+    },
     /// It wants to know something.
     Question {
         /// counts up
@@ -51,7 +56,12 @@ pub(super) enum FromWorker {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Asked {
     /// the PIN of a token
-    Pin(Words),
+    Pin {
+        /// the question
+        words: Words,
+        /// all questions of one use have this number: the same dialog asks them
+        dialog: u64,
+    },
     /// a new PIN for a token
     NewPin(Words),
     /// yes or no
@@ -60,8 +70,11 @@ pub(super) enum Asked {
     Program(i32),
     /// how a person would be asked now
     Prompter,
-    /// whether a person types each PIN, so that they can be asked again after a wrong one
-    WhetherTyped,
+    /// whether a person types each PIN, so that they can be asked again after a wrong one, in this dialog if it is open
+    WhetherTyped {
+        /// the dialog that asked
+        dialog: u64,
+    },
     /// what a process with a module of its own says; the PIN that it needs is the frame's secret
     Check(CheckRequest),
 }
@@ -232,7 +245,8 @@ impl Link {
 
 impl Asks for Link {
     fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        self.ask_for_pin(Asked::Pin(Words::for_pin(question)), &question.usage.client)
+        let asked = Asked::Pin { words: Words::for_pin(question), dialog: question.dialog };
+        self.ask_for_pin(asked, &question.usage.client)
     }
 
     fn new_pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
@@ -246,8 +260,13 @@ impl Asks for Link {
         }
     }
 
-    fn can_ask_again(&self) -> bool {
-        matches!(self.ask(Asked::WhetherTyped, &ClientConnection::default()), Some((Answer::Yes, _)))
+    fn can_ask_again(&self, dialog: u64) -> bool {
+        matches!(self.ask(Asked::WhetherTyped { dialog }, &ClientConnection::default()), Some((Answer::Yes, _)))
+    }
+
+    fn end_dialog(&self, dialog: u64) {
+        // Without a broker there is no dialog.
+        let _ = self.tell(&FromWorker::DialogEnded { dialog }, b"");
     }
 
     fn prompter(&self) -> Result<String, String> {

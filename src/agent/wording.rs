@@ -146,6 +146,7 @@ mod tests {
             token: &token,
             last_try: false,
             was_wrong: false,
+            dialog: 0,
         };
         let words = Words::for_pin(&question);
         let all = words.lines.join("\n");
@@ -166,7 +167,8 @@ mod tests {
             [(log_in(None), false), (log_in(host("way")), true), (sign(None), false), (sign(host("way")), true)]
         {
             let usage = usage(purpose);
-            let question = Question { usage: &usage, keyset: None, token: &token, last_try: false, was_wrong: false };
+            let question =
+                Question { usage: &usage, keyset: None, token: &token, last_try: false, was_wrong: false, dialog: 0 };
             let all = Words::for_pin(&question).lines.join("\n");
             assert_eq!(all.contains("Forwarded: somebody at the host with the key SHA256:way"), is_forwarded, "{all}");
         }
@@ -182,8 +184,9 @@ mod tests {
             (PinState::Ok, true, Some("locks the token")),
         ] {
             let token = token(state);
-            let words =
-                Words::for_pin(&Question { usage: &usage, keyset: None, token: &token, last_try, was_wrong: false });
+            let question =
+                Question { usage: &usage, keyset: None, token: &token, last_try, was_wrong: false, dialog: 0 };
+            let words = Words::for_pin(&question);
             assert_eq!(words.warning.is_some(), expected.is_some(), "{state:?}");
             assert!(words.warning.unwrap_or_default().contains(expected.unwrap_or_default()));
         }

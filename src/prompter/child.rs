@@ -108,6 +108,24 @@ impl Running {
         self.done = true;
     }
 
+    /// It gave its answer and waits for another question: whoever wanted the first one no longer counts.
+    pub(super) fn pause(&mut self) {
+        self.done = true;
+        self.deadline = Deadline::default();
+    }
+
+    /// It is asked again, for whoever wants to know it now.
+    pub(super) fn resume(&mut self, environment: &Environment) {
+        self.done = false;
+        self.deadline = environment.deadline();
+        self.patience = environment.patience();
+    }
+
+    /// Has it not ended?
+    pub(super) fn is_running(&self) -> bool {
+        Deadline::after(Duration::ZERO).input(&self.handle).is_err()
+    }
+
     /// The next line without its end (LF or CRLF); what ended without one counts, nothing at all is `None`.
     pub(super) fn line(&mut self, longest: usize) -> Result<Option<Zeroizing<Vec<u8>>>, PrompterError> {
         // As long as it will ever get: a vector that grows leaves what it held behind.

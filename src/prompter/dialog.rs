@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::ask::Ask;
 use super::askpass::Askpass;
+use super::assuan::Conversation;
 use super::command::Command;
 use super::deadline::GONE;
 use super::pinentry::{Pinentry, into_pin};
@@ -20,13 +21,13 @@ use crate::token::Pin;
 
 /// Asks a person by one way. Who has several questions asks one after the other: two dialogs at once would take each
 /// other's answers.
-#[derive(Clone)]
 pub struct Dialog {
     by: By,
     environment: Environment,
+    /// a pinentry that has given a PIN, and can be asked again
+    kept: Option<Conversation>,
 }
 
-#[derive(Clone)]
 enum By {
     Pinentry(Pinentry),
     Askpass(Askpass),
@@ -55,7 +56,11 @@ impl Dialog {
             Way::Command(words) => Command::find(words, environment).map(By::Command),
         };
         let closed = |reason| PrompterError::WayClosed { way: way.to_string(), reason };
-        Ok(Self { by: by.map_err(closed)?, environment: environment.clone() })
+        Ok(Self::new(by.map_err(closed)?, environment))
+    }
+
+    fn new(by: By, environment: &Environment) -> Self {
+        Self { by, environment: environment.clone(), kept: None }
     }
 
     fn first_open(environment: &Environment) -> Result<Self, PrompterError> {
@@ -67,7 +72,7 @@ impl Dialog {
         ] as [(&str, &dyn Fn() -> Result<By, String>); 3]
         {
             match way() {
-                Ok(by) => return Ok(Self { by, environment: environment.clone() }),
+                Ok(by) => return Ok(Self::new(by, environment)),
                 Err(reason) => reasons.push(format!("{name}: {reason}")),
             }
         }
@@ -113,6 +118,33 @@ impl Dialog {
                 into_pin(self.typed(&mut terminal, &ask.prompt(), ask)?.as_bytes())
             }
         }
+    }
+
+    /// A PIN that exists, as [`Dialog::pin`]. A pinentry that gives it goes on running, and is the one that asks the next
+    /// time, until this is dropped: whoever has typed a wrong one stays in the same dialog.
+    ///
+    /// # Errors
+    /// As [`Dialog::pin`].
+    pub fn pin_keeping(&mut self, ask: &Ask) -> Result<Pin, PrompterError> {
+        let By::Pinentry(pinentry) = &self.by else { return self.pin(ask) };
+        let (pin, conversation) = pinentry.pin_keeping(self.kept.take(), ask, &self.environment)?;
+        self.kept = Some(conversation);
+        Ok(pin)
+    }
+
+    /// Is there a pinentry that runs on, and can it ask where it did?
+    pub fn can_go_on(&self) -> bool {
+        match (&self.by, &self.kept) {
+            (By::Pinentry(pinentry), Some(conversation)) => pinentry.goes_on(conversation),
+            _ => false,
+        }
+    }
+
+    /// For whoever will want the next answer, and no longer for those who wanted the last.
+    #[must_use]
+    pub fn for_nobody(mut self) -> Self {
+        self.environment = self.environment.without_askers();
+        self
     }
 
     /// A new PIN: where a person types it, twice; asked for again when the two differ.

@@ -82,6 +82,13 @@ impl Environment {
         self
     }
 
+    /// With nobody who wants the answer.
+    #[must_use]
+    pub(super) fn without_askers(mut self) -> Self {
+        self.askers.clear();
+        self
+    }
+
     /// Until when a question that is asked now stands.
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.patience).for_askers(&self.askers)

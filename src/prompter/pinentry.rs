@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::ask::{Ask, cut};
 use super::assuan::{Answer, Conversation, command};
 use super::child::Running;
-use super::terminal::forget_what_was_typed_ahead;
+use super::terminal::{Terminal, forget_what_was_typed_ahead};
 use super::{Environment, NEW_PIN_ROUNDS, PrompterError};
 use crate::token::Pin;
 
@@ -96,10 +96,49 @@ impl Pinentry {
     }
 
     pub(super) fn pin(&self, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
-        let mut conversation = self.begin(ask, false, environment)?;
-        let (typed, _) = get(&mut conversation)?;
+        let (pin, conversation) = self.pin_keeping(None, ask, environment)?;
         conversation.end();
-        into_pin(&typed)
+        Ok(pin)
+    }
+
+    /// Asks in the conversation that was kept, where there is one that goes on, and gives it back: the person who typed a
+    /// wrong PIN is asked again by the same program.
+    pub(super) fn pin_keeping(
+        &self,
+        kept: Option<Conversation>,
+        ask: &Ask,
+        environment: &Environment,
+    ) -> Result<(Pin, Conversation), PrompterError> {
+        let resumed = kept.and_then(|conversation| self.resume(conversation, ask, environment).ok());
+        let mut conversation = match resumed {
+            Some(conversation) => conversation,
+            None => self.begin(ask, false, environment)?,
+        };
+        let (typed, _) = get(&mut conversation)?;
+        let pin = into_pin(&typed)?;
+        conversation.0.pause();
+        Ok((pin, conversation))
+    }
+
+    /// Can a conversation that was kept be gone on with? Not at a terminal that somebody else reads from by now.
+    pub(super) fn goes_on(&self, conversation: &Conversation) -> bool {
+        conversation.0.is_running() && self.tty.as_ref().is_none_or(|tty| Terminal::open_to_ask(tty).is_ok())
+    }
+
+    /// Tells a program that has answered before the next question.
+    fn resume(
+        &self,
+        mut conversation: Conversation,
+        ask: &Ask,
+        environment: &Environment,
+    ) -> Result<Conversation, PrompterError> {
+        conversation.0.resume(environment);
+        conversation.0.within(environment.patience().saturating_add(GRACE));
+        if let Some(tty) = &self.tty {
+            forget_what_was_typed_ahead(tty);
+        }
+        tell(&mut conversation, ask, false)?;
+        Ok(conversation)
     }
 
     /// Some ask twice themselves (and say so); the others are asked twice.
@@ -162,20 +201,25 @@ impl Pinentry {
         }
         conversation.ask("SETTIMEOUT", &environment.patience().as_secs().max(1).to_string())?;
         conversation.must("SETTITLE", "tokenkeep")?;
-        let mut lines = ask.text();
-        if confirm {
-            // Not every pinentry shows SETERROR when it asks for a yes.
-            lines.extend(ask.warning());
-            lines.push(ask.prompt());
-        } else {
-            conversation.must("SETPROMPT", &format!("{}:", ask.prompt()))?;
-            if let Some(warning) = ask.warning() {
-                conversation.must("SETERROR", &plain(&warning))?;
-            }
-        }
-        conversation.must("SETDESC", &description(&lines))?;
+        tell(&mut conversation, ask, confirm)?;
         Ok(conversation)
     }
+}
+
+/// Tells it the question.
+fn tell(conversation: &mut Conversation, ask: &Ask, confirm: bool) -> Result<(), PrompterError> {
+    let mut lines = ask.text();
+    if confirm {
+        // Not every pinentry shows SETERROR when it asks for a yes.
+        lines.extend(ask.warning());
+        lines.push(ask.prompt());
+    } else {
+        conversation.must("SETPROMPT", &format!("{}:", ask.prompt()))?;
+        if let Some(warning) = ask.warning() {
+            conversation.must("SETERROR", &plain(&warning))?;
+        }
+    }
+    conversation.must("SETDESC", &description(&lines))
 }
 
 /// As many characters of each line as there is room for in one command.

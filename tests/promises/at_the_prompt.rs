@@ -59,6 +59,48 @@ fn after_a_wrong_pin_it_asks_again_and_each_that_is_typed_is_one_try() {
     assert_eq!(pin_state(machine), "count-low");
 }
 
+/// A pinentry with windows: it writes down its process with each command, and gives the next line of `typed` each time.
+const PINENTRY: &str = "echo OK
+while IFS= read -r line; do
+  echo \"$$ $line\" >> $HERE/told
+  case \"$line\" in
+    'GETINFO flavor') printf 'D qt\\nOK\\n' ;;
+    GETPIN) printf 'D %s\\nOK\\n' \"$(head -n 1 $HERE/typed)\"; sed -i 1d $HERE/typed ;;
+    *) echo OK ;;
+  esac
+done";
+
+#[test]
+fn after_a_wrong_pin_the_same_pinentry_asks_again_and_ends_with_the_use() {
+    let mut somebody = Somebody::enrolled();
+    let program = script(&somebody.machine, "pinentry", PINENTRY);
+    let _agent = agent(&mut somebody, &format!("pinentry:{program}"), &[("DISPLAY", ":99")]);
+    let machine = &somebody.machine;
+    let asked = |pins: &[&str], succeeds: bool| {
+        machine.write("typed", pins.join("\n") + "\n");
+        let _ = fs::remove_file(machine.file("told"));
+        let output = sign(machine, "git");
+        if succeeds {
+            output.ok()
+        } else {
+            output.fails_with(255)
+        };
+        let told = fs::read_to_string(machine.file("told")).unwrap();
+        let processes: Vec<_> = told.lines().filter_map(|line| line.strip_suffix(" GETPIN")).collect();
+        assert_eq!(processes.len(), pins.len(), "{told}");
+        assert!(processes.iter().all(|process| *process == processes[0]), "{told}");
+        assert_eq!(told.matches("SETERROR That PIN was wrong").count(), pins.len() - 1, "{told}");
+        let process = Path::new("/proc").join(processes[0]);
+        wait_for("the end of the dialog", || (!process.exists()).then_some(()));
+        processes[0].to_owned()
+    };
+    let wrong = |number: u32| format!("{}-{number}", Somebody::WRONG_PIN);
+    let first = asked(&[&wrong(1), &wrong(2), Somebody::PIN], true);
+    // Another use is another dialog's.
+    assert_ne!(asked(&[&wrong(1), Somebody::PIN], true), first);
+    asked(&[&wrong(1), &wrong(2), &wrong(3)], false);
+}
+
 #[test]
 fn a_question_that_nobody_answers_counts_as_cancelled_and_its_window_goes() {
     let mut somebody = Somebody::enrolled();

@@ -45,11 +45,33 @@ struct OfLink {
     writing: Mutex<()>,
     /// By its number, what ends a question that is waiting or being asked: it is withdrawn when this is dropped.
     open: Mutex<HashMap<u64, PipeWriter>>,
+    /// By the number of the use, dialogs that have given its PIN: they ask again if it was wrong.
+    dialogs: Mutex<HashMap<u64, Dialog>>,
 }
+
+/// So many dialogs of one link wait at once to hear whether their PIN was right; more are not kept.
+const MOST_DIALOGS: usize = 16;
 
 impl OfLink {
     fn open(&self) -> MutexGuard<'_, HashMap<u64, PipeWriter>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dialogs(&self) -> MutexGuard<'_, HashMap<u64, Dialog>> {
+        self.dialogs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The question is answered. Its dialog is kept unless it was withdrawn meanwhile: then its use is over, too.
+    fn close(&self, number: u64, kept: Option<(u64, Dialog)>) {
+        let mut open = self.open();
+        if open.remove(&number).is_some()
+            && let Some((of_use, dialog)) = kept
+        {
+            let mut dialogs = self.dialogs();
+            if dialogs.len() < MOST_DIALOGS {
+                dialogs.insert(of_use, dialog);
+            }
+        }
     }
 }
 
@@ -74,8 +96,8 @@ impl Questions {
                 if has_ended(&link) || has_ended(&withdrawn) {
                     continue;
                 }
-                let (answer, pin) = ask(&person, what, withdrawn);
-                of_link.open().remove(&number);
+                let Told { answer, pin, kept } = ask(&person, what, withdrawn, &of_link);
+                of_link.close(number, kept);
                 tell(&of_link, &link, number, answer, pin.as_ref());
             }
         })?;
@@ -133,9 +155,13 @@ impl Questions {
                 let (of_link, person) = (self.of_link.clone(), self.person.clone());
                 spawn("way", move || tell(&of_link, &link, number, Answer::Prompter(prompter(&person)), None))
             }
-            Asked::WhetherTyped => {
+            Asked::WhetherTyped { dialog } => {
                 let (of_link, person) = (self.of_link.clone(), self.person.clone());
-                spawn("way", move || tell(&of_link, &link, number, whether_typed(&person), None))
+                spawn("way", move || {
+                    let is_open = of_link.dialogs().contains_key(&dialog);
+                    let answer = if is_open { Answer::Yes } else { whether_typed(&person) };
+                    tell(&of_link, &link, number, answer, None);
+                })
             }
             what => {
                 let (withdrawn, open) = io::pipe().map_err(BrokerError::system("make a pipe"))?;
@@ -160,6 +186,23 @@ impl Questions {
     /// Nor anything else that came over this link: it has ended.
     pub(super) fn withdraw_all(&self) {
         self.of_link.open().clear();
+        let dialogs: Vec<_> = self.of_link.dialogs().drain().map(|(_, dialog)| dialog).collect();
+        end(dialogs);
+    }
+
+    /// The use is over for which this dialog asked.
+    pub(super) fn end_dialog(&self, dialog: u64) {
+        let ended = self.of_link.dialogs().remove(&dialog);
+        end(ended.into_iter().collect());
+    }
+}
+
+/// Ends programs that asked. Each has a moment for it, for which nobody waits.
+fn end(dialogs: Vec<Dialog>) {
+    if !dialogs.is_empty()
+        && let Err(error) = spawn("dialog", move || drop(dialogs))
+    {
+        tracing::debug!(%error, "dialogs are ended at once");
     }
 }
 
@@ -179,27 +222,55 @@ fn tell(of_link: &OfLink, mut link: &UnixStream, number: u64, answer: Answer, pi
     }
 }
 
-/// The way is looked for at each question: a terminal or a display may have come or gone.
-fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader) -> (Answer, Option<Pin>) {
-    let dialog = |words: &Words| {
-        let dialog = Dialog::choose(&person.way, &person.environment)?.until_closed(withdrawn.into());
-        dialog.for_process(words.pid)
+/// What a question has led to.
+struct Told {
+    answer: Answer,
+    pin: Option<Pin>,
+    /// by the number of the use, the dialog that can go on if the PIN is wrong
+    kept: Option<(u64, Dialog)>,
+}
+
+/// The way is looked for at each question: a terminal or a display may have come or gone. Only the dialog that has asked for
+/// the same use before goes on, where it still can.
+fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader, of_link: &OfLink) -> Told {
+    let dialog = |kept: Option<Dialog>, words: &Words| {
+        let dialog = match kept.filter(Dialog::can_go_on) {
+            Some(dialog) => dialog,
+            None => Dialog::choose(&person.way, &person.environment)?,
+        };
+        dialog.until_closed(withdrawn.into()).for_process(words.pid)
     };
     let answer = match what {
-        Asked::Pin(words) => return pin(dialog(&words).and_then(|dialog| dialog.pin(&with_program(words)))),
-        Asked::NewPin(words) => return pin(dialog(&words).and_then(|dialog| dialog.new_pin(&with_program(words)))),
-        Asked::Confirmation(words) => match dialog(&words).and_then(|dialog| dialog.confirm(&with_program(words))) {
-            Ok(true) => Answer::Yes,
-            Ok(false) => Answer::No,
+        Asked::Pin { words, dialog: of_use } => {
+            let kept = of_link.dialogs().remove(&of_use);
+            let asked = dialog(kept, &words).and_then(|mut dialog| {
+                let pin = dialog.pin_keeping(&with_program(words))?;
+                let dialog = dialog.for_nobody();
+                Ok((pin, dialog.can_go_on().then_some((of_use, dialog))))
+            });
+            return match asked {
+                Ok((pin, kept)) => Told { answer: Answer::Pin, pin: Some(pin), kept },
+                Err(error) => Told { answer: no(&error), pin: None, kept: None },
+            };
+        }
+        Asked::NewPin(words) => match dialog(None, &words).and_then(|dialog| dialog.new_pin(&with_program(words))) {
+            Ok(pin) => return Told { answer: Answer::Pin, pin: Some(pin), kept: None },
             Err(error) => no(&error),
         },
+        Asked::Confirmation(words) => {
+            match dialog(None, &words).and_then(|dialog| dialog.confirm(&with_program(words))) {
+                Ok(true) => Answer::Yes,
+                Ok(false) => Answer::No,
+                Err(error) => no(&error),
+            }
+        }
         Asked::Program(pid) => Answer::Program(programs::describe(pid)),
         Asked::Prompter => Answer::Prompter(prompter(person)),
-        Asked::WhetherTyped => whether_typed(person),
+        Asked::WhetherTyped { .. } => whether_typed(person),
         // Asked of a process and of no person.
         Asked::Check(_) => Answer::Unavailable("no person can answer that".to_owned()),
     };
-    (answer, None)
+    Told { answer, pin: None, kept: None }
 }
 
 /// Does a person type each answer? What gives PINs by itself would give the same again.
@@ -212,13 +283,6 @@ fn whether_typed(person: &Prompting) -> Answer {
 fn prompter(person: &Prompting) -> Result<String, String> {
     let dialog = Dialog::choose(&person.way, &person.environment);
     dialog.map(|dialog| dialog.describe()).map_err(|error| error.to_string())
-}
-
-fn pin(typed: Result<Pin, PrompterError>) -> (Answer, Option<Pin>) {
-    match typed {
-        Ok(pin) => (Answer::Pin, Some(pin)),
-        Err(error) => (no(&error), None),
-    }
 }
 
 fn no(error: &PrompterError) -> Answer {
@@ -269,7 +333,7 @@ mod tests {
     #[test]
     fn the_person_reads_which_program_asks_and_the_pin_goes_back() {
         let (directory, questions, ours, mut theirs) = asked_by("cat > question; echo geheim-4711");
-        questions.take(3, Asked::Pin(words("The PIN")), &ours);
+        questions.take(3, Asked::Pin { words: words("The PIN"), dialog: 1 }, &ours);
         let (FromBroker { number, answer }, secret) = read_frame(&mut theirs).unwrap();
         assert!(matches!(answer, Answer::Pin) && number == 3, "{answer:?}");
         assert_eq!(secret.as_slice(), b"geheim-4711");
@@ -299,6 +363,44 @@ mod tests {
         assert_eq!(order, "question 1\nquestion 2\nquestion 3\nquestion 4\nquestion 5\n");
     }
 
+    /// The dialog of one use, kept until it is over; the number of the process that asked is the PIN.
+    #[test]
+    fn one_use_is_asked_for_its_pin_by_one_pinentry_which_ends_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pinentry");
+        let body = "echo OK\nwhile IFS= read -r line; do case \"$line\" in GETPIN) printf 'D %s\\nOK\\n' $$ ;; \
+                    *) echo OK ;; esac; done";
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        let variables = [("PATH", std::env::var_os("PATH").unwrap()), ("DISPLAY", ":99".into())];
+        let environment = Environment::new(variables.map(|(name, value)| (name.into(), value)));
+        let way = Way::Pinentry(Some(path));
+        let questions = Questions::answered_by(Prompting { way, environment }).unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut asked = |number, dialog| {
+            questions.take(number, Asked::Pin { words: words("The PIN"), dialog }, &ours);
+            let (FromBroker { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
+            assert!(matches!(answer, Answer::Pin), "{answer:?}");
+            String::from_utf8(secret.to_vec()).unwrap()
+        };
+        let (first, again, another) = (asked(1, 7), asked(2, 7), asked(3, 8));
+        assert!(first == again && first != another, "{first} {again} {another}");
+        let ends = |process: &str| {
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while std::path::Path::new("/proc").join(process).exists() {
+                assert!(std::time::Instant::now() < end, "{process} runs on");
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        };
+        questions.end_dialog(7);
+        ends(&first);
+        assert!(std::path::Path::new("/proc").join(&another).exists(), "the other use's was ended, too");
+        assert_ne!(asked(4, 7), first);
+        questions.withdraw_all();
+        ends(&another);
+        assert!(questions.of_link.dialogs().is_empty());
+    }
+
     #[test]
     fn nobody_is_asked_what_a_dead_worker_wanted_to_know() {
         let (directory, questions, ours, theirs) = asked_by("sed -n 2p >> order; sleep 0.1; echo yes");
@@ -316,7 +418,7 @@ mod tests {
     #[test]
     fn a_person_who_says_no_has_said_no_and_one_who_cannot_be_asked_has_not() {
         let (_directory, questions, ours, mut theirs) = asked_by("exit 1");
-        questions.take(1, Asked::Pin(words("The PIN")), &ours);
+        questions.take(1, Asked::Pin { words: words("The PIN"), dialog: 1 }, &ours);
         questions.take(2, Asked::Confirmation(words("Yes?")), &ours);
         let (FromBroker { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
         assert!(matches!(answer, Answer::Cancelled) && secret.is_empty(), "{answer:?}");
@@ -325,7 +427,7 @@ mod tests {
         let way = Way::Terminal(Some("/nowhere/tty".into()));
         let environment = Environment::new([]);
         let questions = Questions::answered_by(Prompting { way, environment }).unwrap();
-        questions.take(1, Asked::Pin(words("The PIN")), &ours);
+        questions.take(1, Asked::Pin { words: words("The PIN"), dialog: 1 }, &ours);
         let (FromBroker { answer, .. }, _) = read_frame(&mut theirs).unwrap();
         assert!(matches!(&answer, Answer::Unavailable(reason) if reason.contains("/nowhere/tty")), "{answer:?}");
     }

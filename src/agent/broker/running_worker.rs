@@ -124,6 +124,7 @@ fn listen(mut link: UnixStream, mut child: Child, questions: &Questions, news: &
                 let _ = news.send(News::Ready { worker, sandbox });
             }
             Ok((FromWorker::Withdrawn { number }, _)) => questions.withdraw(number),
+            Ok((FromWorker::DialogEnded { dialog }, _)) => questions.end_dialog(dialog),
             Ok((FromWorker::Question { number, what: Asked::Check(request) }, secret)) => {
                 questions.check(number, request, secret, &link);
             }

@@ -1,5 +1,7 @@
 //! The person behind a use, as the acts of keysets know one: by the way that the agent has to them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -19,6 +21,29 @@ pub struct AskedPerson<'a> {
     last_try: bool,
     /// what was typed for this use at the prompter
     typed: TypedPins,
+    dialog: UseDialog<'a>,
+}
+
+/// The dialog that asks for the PIN of one use, and again after a wrong one; it ends with the use.
+struct UseDialog<'a> {
+    asks: &'a dyn Asks,
+    number: u64,
+    has_asked: bool,
+}
+
+impl<'a> UseDialog<'a> {
+    fn new(asks: &'a dyn Asks) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self { asks, number: LAST.fetch_add(1, Ordering::Relaxed), has_asked: false }
+    }
+}
+
+impl Drop for UseDialog<'_> {
+    fn drop(&mut self) {
+        if self.has_asked {
+            self.asks.end_dialog(self.number);
+        }
+    }
 }
 
 /// PINs that were typed for one use: how many, and the last one as a hash under a key of its own, which goes with the use.
@@ -59,7 +84,8 @@ fn hash_of(key: &[u8; 32], pin: &Pin) -> Zeroizing<[u8; 32]> {
 impl<'a> AskedPerson<'a> {
     /// For this use.
     pub fn new(asks: &'a dyn Asks, usage: &'a Usage) -> Self {
-        Self { asks, usage, keyset: None, given: None, last_try: false, typed: TypedPins::default() }
+        let (typed, dialog) = (TypedPins::default(), UseDialog::new(asks));
+        Self { asks, usage, keyset: None, given: None, last_try: false, typed, dialog }
     }
 
     /// With a PIN that was typed elsewhere for this very use.
@@ -74,6 +100,7 @@ impl<'a> AskedPerson<'a> {
             token,
             last_try: self.last_try,
             was_wrong: self.typed.was_wrong,
+            dialog: self.dialog.number,
         }
     }
 }
@@ -85,6 +112,7 @@ impl Person for AskedPerson<'_> {
                 if let Some(pin) = self.given.take() {
                     return Ok(pin);
                 }
+                self.dialog.has_asked = true;
                 let pin = self.asks.pin(&self.question(token))?;
                 self.typed.take(pin)
             }
@@ -95,7 +123,8 @@ impl Person for AskedPerson<'_> {
     }
 
     fn is_asked_again(&mut self) -> bool {
-        self.typed.was_wrong = (1..MOST_PINS).contains(&self.typed.count) && self.asks.can_ask_again();
+        self.typed.was_wrong =
+            (1..MOST_PINS).contains(&self.typed.count) && self.asks.can_ask_again(self.dialog.number);
         self.typed.was_wrong
     }
 

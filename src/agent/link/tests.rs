@@ -34,7 +34,7 @@ fn with_question_of<T>(client: ClientConnection, ask: impl FnOnce(&Question<'_>)
         write_protected: false,
         not_text: Vec::new(),
     };
-    ask(&Question { usage: &usage, keyset: None, token: &token, last_try: false, was_wrong: false })
+    ask(&Question { usage: &usage, keyset: None, token: &token, last_try: false, was_wrong: false, dialog: 5 })
 }
 
 fn next(broker: &mut UnixStream) -> (u64, Asked) {
@@ -71,7 +71,7 @@ fn a_pin_goes_beside_the_json_and_arrives() {
     let (link, mut broker) = pair();
     let asking = thread::spawn(move || with_question(|question| link.pin(question)));
     let (number, what) = next(&mut broker);
-    assert!(matches!(what, Asked::Pin(words) if words.pid == 7));
+    assert!(matches!(what, Asked::Pin { words, dialog: 5 } if words.pid == 7));
     write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin }, "gehe\"im\\4711".as_bytes()).unwrap();
     assert_eq!(asking.join().unwrap().unwrap().as_str(), "gehe\"im\\4711");
     let (link, mut broker) = pair();

@@ -268,7 +268,7 @@ fn at_a_terminal_the_question_is_shown_and_answered() {
 
 #[test]
 fn a_terminal_that_has_gone_since_it_was_chosen_is_a_way_that_is_closed() {
-    let dialog = Dialog { by: By::Terminal("/nonexistent".into()), environment: environment(&[]) };
+    let dialog = Dialog::new(By::Terminal("/nonexistent".into()), &environment(&[]));
     let error = dialog.pin(&ask()).unwrap_err().to_string();
     assert!(error.starts_with("cannot ask by terminal:/nonexistent: ") && error.contains("agent.toml"), "{error}");
     assert!(!error.contains("--"), "options are a command's: {error}");

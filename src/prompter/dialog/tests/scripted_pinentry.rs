@@ -1,5 +1,7 @@
 //! An Assuan peer that answers as it is told to, badly for the most part.
 
+use std::io;
+
 use super::*;
 
 /// A pinentry with windows that answers `GETPIN` and `CONFIRM` by these lines of a shell, and writes down what it is told.
@@ -141,6 +143,65 @@ fn a_warning_stands_in_the_question_where_a_yes_is_asked_for() {
     let ask = Ask { warning: Some("One more wrong PIN locks it.".to_owned()), ..question() };
     peer(&place, "echo OK").confirm(&ask).unwrap();
     assert!(place.read("told").contains("%0AOne more wrong PIN locks it.%0ASign?\n"), "{}", place.read("told"));
+}
+
+#[test]
+fn whoever_typed_a_wrong_pin_is_asked_again_by_the_same_program() {
+    let place = Place::new();
+    let answer = "echo $$ >> $PLACE/ids; printf 'D 123%s\\nOK\\n' $(grep -c GETPIN $PLACE/told)";
+    let mut dialog = peer(&place, answer);
+    assert!(!dialog.can_go_on(), "nobody was asked yet");
+    assert_eq!(dialog.pin_keeping(&ask()).unwrap().as_str(), "1231");
+    assert!(dialog.can_go_on());
+    // Whoever wanted the first answer may go: the dialog is no longer theirs.
+    let (reader, writer) = io::pipe().unwrap();
+    let mut dialog = dialog.until_closed(reader.into()).for_nobody();
+    drop(writer);
+    let wrong = Ask { warning: Some("That PIN was wrong.".to_owned()), ..ask() };
+    assert_eq!(dialog.pin_keeping(&wrong).unwrap().as_str(), "1232");
+    let ids = place.read("ids");
+    let ids: Vec<_> = ids.lines().collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?}");
+    let told = place.read("told");
+    let (first, second) = told.split_once("GETPIN\n").unwrap();
+    assert!(!first.contains("SETERROR") && second.contains("SETERROR That PIN was wrong.\n"), "{told}");
+    assert!(second.contains("SETPROMPT PIN:\n") && second.ends_with("GETPIN\n"), "{told}");
+    drop(dialog);
+    ends_soon(ids[0]);
+}
+
+#[test]
+fn a_program_that_ended_after_its_answer_is_started_anew() {
+    let place = Place::new();
+    let mut dialog = peer(&place, "echo $$ >> $PLACE/ids; printf 'D 1234\\nOK\\n'; exit 0");
+    dialog.pin_keeping(&ask()).unwrap();
+    ends_soon(place.read("ids").trim());
+    assert!(!dialog.can_go_on());
+    assert_eq!(dialog.pin_keeping(&ask()).unwrap().as_str(), "1234");
+    assert_eq!(place.read("ids").lines().count(), 2);
+}
+
+#[test]
+fn a_kept_dialog_is_withdrawn_with_those_who_want_the_next_answer() {
+    let place = Place::new();
+    let answer = "echo $$ >> $PLACE/ids; [ $(grep -c GETPIN $PLACE/told) = 1 ] || sleep 600; printf 'D 1234\\nOK\\n'";
+    let mut dialog = peer(&place, answer);
+    dialog.pin_keeping(&ask()).unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    let mut dialog = dialog.until_closed(reader.into());
+    let error = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| dialog.pin_keeping(&ask()).unwrap_err());
+        let end = Instant::now() + Duration::from_secs(20);
+        while place.read("ids").lines().count() < 2 {
+            assert!(Instant::now() < end, "the second question is not asked");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(writer);
+        asking.join().unwrap()
+    });
+    assert!(matches!(error, PrompterError::Withdrawn { .. }), "{error}");
+    ends_soon(place.read("ids").lines().next().unwrap());
+    assert!(!dialog.can_go_on());
 }
 
 #[test]
