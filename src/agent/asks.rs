@@ -1,7 +1,7 @@
 //! The way from the worker to a person, and to what the worker may not read itself.
 
 use super::{Peer, Usage};
-use crate::keyset::NoPin;
+use crate::keyset::{KeysetOnToken, NoPin};
 use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
 
 /// Asks a person about one use of a key. The worker asks through the broker; tests put a script here.
@@ -34,6 +34,11 @@ pub trait Asks: Send + Sync {
     /// How a person is asked, in a line; else why nobody can be, with the remedy.
     fn prompter(&self) -> Result<String, String> {
         Err("it does not say how it asks".to_owned())
+    }
+
+    /// The keysets that are hidden on this machine now; none where that cannot be said.
+    fn hidden_keysets(&self) -> Option<Vec<KeysetOnToken>> {
+        None
     }
 
     /// The name of the program behind a peer, as far as it can be known. Advice for a person, nothing more.

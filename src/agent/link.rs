@@ -18,7 +18,7 @@ use super::broker::BrokerError;
 use super::client_connection::LOOK;
 use super::wording::Words;
 use super::{Asks, ClientConnection, Peer, Question, frame, handed};
-use crate::keyset::NoPin;
+use crate::keyset::{KeysetOnToken, NoPin};
 use crate::token::Pin;
 use crate::token::check::{CheckOutcome, CheckRequest, CheckRunner};
 
@@ -75,6 +75,8 @@ pub(super) enum Asked {
         /// the dialog that asked
         dialog: u64,
     },
+    /// the keysets that are hidden on this machine: their file is the user's, and the worker reads none of these
+    HiddenKeysets,
     /// what a process with a module of its own says; the PIN that it needs is the frame's secret
     Check(CheckRequest),
 }
@@ -107,6 +109,8 @@ pub(super) enum Answer {
     Program(Option<String>),
     /// how a person is asked, or why nobody can be
     Prompter(Result<String, String>),
+    /// the keysets that are hidden
+    Hidden(Vec<KeysetOnToken>),
     /// what that process has said
     Checked(CheckOutcome),
 }
@@ -273,6 +277,13 @@ impl Asks for Link {
         match self.ask(Asked::Prompter, &ClientConnection::default()) {
             Some((Answer::Prompter(prompter), _)) => prompter,
             _ => Err("the agent is ending".to_owned()),
+        }
+    }
+
+    fn hidden_keysets(&self) -> Option<Vec<KeysetOnToken>> {
+        match self.ask(Asked::HiddenKeysets, &ClientConnection::default()) {
+            Some((Answer::Hidden(hidden), _)) => Some(hidden),
+            _ => None,
         }
     }
 

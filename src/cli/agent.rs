@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::config::ModuleFiles;
 use super::exit::{Exit, Failure};
+use super::hidden_keysets::HiddenKeysets;
 use super::surroundings::{Surroundings, directory};
 use super::{descriptors, screen};
 use crate::agent::client::{Agent, AgentStatus};
@@ -118,8 +119,9 @@ fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> R
     });
     let annexes = annexes.collect();
     worker.extend(isolated.iter().flat_map(|module| ["--without".into(), module.into()]));
+    let hidden = HiddenKeysets::of_this_user().file();
     let person = Prompting { way: configuration.prompter.clone().unwrap_or_default(), environment };
-    let setup = Setup { directory, inherited: inherited()?, worker, modules, annexes, person };
+    let setup = Setup { directory, inherited: inherited()?, worker, modules, annexes, person, hidden };
     agent::run_broker(setup, |open| announce(open, around))?;
     around.screen.note("Stopped.");
     Ok(Exit::Done)
@@ -203,6 +205,9 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
     let annexes = arguments.annexes.iter().map(|module| Ok(Arc::new(Annex::new(file(module), socket()?.into()))));
     let annexes = annexes.collect::<Result<_, BrokerError>>()?;
     let keystore = Keystore::with_annexes(tokens, annexes, link.clone(), settings, Arc::new(SystemClock));
+    if let Some(file) = HiddenKeysets::of_this_user().file() {
+        keystore.hide_what_is_in(file);
+    }
     agent::run_worker(&link, listeners, sandbox, code, &keystore)?;
     Ok(Exit::Done)
 }

@@ -3,7 +3,6 @@
 //! Nothing that matters is in it: without the file every keyset is shown again, and no key is lost.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::exit::Failure;
@@ -27,6 +26,11 @@ impl HiddenKeysets {
         Self { path: state_home().map(|home| home.join(FILE)) }
     }
 
+    /// Where it is.
+    pub fn file(self) -> Option<PathBuf> {
+        self.path
+    }
+
     /// The hidden keysets; none where there is no file.
     pub fn list(&self) -> Result<Vec<KeysetOnToken>, Failure> {
         let Some(path) = &self.path else { return Ok(Vec::new()) };
@@ -34,16 +38,12 @@ impl HiddenKeysets {
             Failure::usage(format!("cannot read the list of hidden keysets {}: {reason}", path.display()))
                 .with_remedy("remove the file; every keyset is shown then")
         };
-        match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(unreadable(error.to_string())),
-        }
+        KeysetOnToken::read_hidden(path).map_err(unreadable)
     }
 
     /// Is this keyset in the list?
     pub fn is_hidden(list: &[KeysetOnToken], keyset: &FoundKeyset) -> bool {
-        list.contains(&KeysetOnToken::of(keyset))
+        list.iter().any(|hidden| hidden.is(keyset))
     }
 
     /// Hides a keyset, or shows it again. Answers whether that changed anything.

@@ -64,7 +64,7 @@ impl KeysetOnToken {
 impl KeysetChoice {
     /// Is the keyset hidden, and not the one that is named?
     pub(super) fn hides(&self, keyset: &FoundKeyset) -> bool {
-        self.name.is_none() && self.hidden.contains(&KeysetOnToken::of(keyset))
+        self.name.is_none() && self.hidden.iter().any(|hidden| hidden.is(keyset))
     }
 }
 

@@ -19,6 +19,7 @@ mod enroll;
 mod erase;
 mod error;
 mod find;
+mod hidden;
 mod holder;
 mod index;
 mod kept;

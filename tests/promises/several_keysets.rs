@@ -2,6 +2,7 @@
 //! forgotten can be hidden, and mail goes to one's own newest key.
 
 use crate::support::office::{Somebody, wait_until_certificates_are_newer};
+use crate::support::prompting::{agent, asked, script, sign, signs};
 
 /// Somebody with the keyset `default`, whose PIN is forgotten, and after a recovery `second` with the PIN in `other.pin`.
 fn recovered() -> Somebody {
@@ -76,4 +77,59 @@ fn an_address_is_the_same_in_upper_and_lower_case() {
         ["encrypt", "--to", &somebody.email.to_uppercase(), "--not-to-self", "--out", "mail.p7m", "message.txt"];
     somebody.tokenkeep(&encrypt).ok().says("Encrypted to Example, Somebody");
     assert_eq!(somebody.reads("default", "pin", "mail.p7m"), "a message\n");
+}
+
+#[test]
+fn the_agent_neither_offers_nor_uses_what_is_forgotten() {
+    let mut somebody = recovered();
+    let program = script(
+        &somebody.machine,
+        "askpass",
+        "echo \"$1\" >> $HERE/asked; case \"$1\" in *'Keyset: second'*) cat $HERE/other.pin ;; *) cat $HERE/pin ;; esac",
+    );
+    let agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
+    let machine = &somebody.machine;
+    let keys = |names: &[&str]| {
+        let listed = machine.run("ssh-add", &["-L"], b"").out();
+        for name in ["default", "second"] {
+            assert_eq!(listed.contains(&format!(" {name} ")), names.contains(&name), "{name}: {listed}");
+        }
+        listed
+    };
+    let api = |arguments: &[&str], path: &str| {
+        let (socket, url) = (agent.api_socket().display().to_string(), format!("http://tokenkeep/v1/{path}"));
+        machine.run("curl", &[&["-sS", "--unix-socket", &socket, &url], arguments].concat(), b"").out()
+    };
+    let sign_by_api = |more: &str| api(&["--json", &format!("{{\"content\":\"YQ==\"{more}}}")], "sign");
+
+    let listed = keys(&["default", "second"]);
+    machine.write("key.pub", listed.lines().find(|line| line.contains(" default ")).unwrap());
+    signs(machine, "git");
+    let questions = asked(machine);
+    somebody.tokenkeep(&["keyset", "forget", "default"]).ok();
+    keys(&["second"]);
+    sign(machine, "file").fails_with(255);
+    assert_eq!(asked(machine), questions, "somebody was asked for a PIN nobody has");
+    for path in ["keysets", "public-keys"] {
+        let there = api(&[], path);
+        assert!(there.contains("\"second\"") && !there.contains("\"default\""), "{there}");
+    }
+    assert!(sign_by_api("").contains("\"keyset\":\"second\""));
+    // Named, it does what it did.
+    assert!(sign_by_api(",\"keyset\":\"default\"").contains("\"keyset\":\"default\""));
+    assert_eq!(somebody.reads("default", "pin", "old.p7m"), "old mail\n");
+
+    somebody.tokenkeep(&["keyset", "forget", "second"]).ok();
+    keys(&[]);
+    assert!(sign_by_api("").contains("hidden"), "{}", sign_by_api(""));
+    somebody.tokenkeep(&["keyset", "forget", "default", "--undo"]).ok();
+    keys(&["default"]);
+    signs(machine, "git");
+
+    // So it is where it was forgotten before the agent was there.
+    drop(agent);
+    let agent = crate::support::agent::Agent::start(machine, &["-v"]);
+    let socket = agent.ssh_socket().display().to_string();
+    let listed = machine.run("env", &[&format!("SSH_AUTH_SOCK={socket}"), "ssh-add", "-L"], b"").ok().out();
+    assert!(listed.contains(" default ") && !listed.contains(" second "), "{listed}");
 }

@@ -112,6 +112,25 @@ impl ActRequest {
         }
     }
 
+    /// Which keyset it is about, where it chooses one.
+    pub fn choice_mut(&mut self) -> Option<&mut Choice> {
+        match self {
+            Self::ChooseKeyset(keyset)
+            | Self::Sign { keyset, .. }
+            | Self::Decrypt { keyset, .. }
+            | Self::OpenRecipient { keyset, .. }
+            | Self::Administer { keyset, .. }
+            | Self::OpenResponse { keyset, .. }
+            | Self::ChangePin { keyset }
+            | Self::DeleteKeyset { keyset } => Some(keyset),
+            Self::ListTokens {}
+            | Self::ListKeysets {}
+            | Self::LookAtPins { .. }
+            | Self::UnblockPin { .. }
+            | Self::Enroll(_) => None,
+        }
+    }
+
     /// Does it leave tokens and keysets as they are?
     pub fn changes_nothing(&self) -> bool {
         !matches!(self, Self::ChangePin { .. } | Self::UnblockPin { .. } | Self::DeleteKeyset { .. } | Self::Enroll(_))

@@ -32,12 +32,7 @@ impl Signatory {
     fn find(keystore: &Keystore, request: &bodies::Sign) -> Result<Self, ApiError> {
         let choice = choice(request.keyset.as_ref(), request.token.as_deref())?;
         let found = keystore.choose(&choice)?;
-        let is_meant = |identity: &&Arc<Identity>| {
-            let keyset = &identity.keyset;
-            keyset.name == found.name && keyset.token.serial == found.token.serial && keyset.signing == found.signing
-        };
-        let identities = keystore.identities();
-        let Some(identity) = identities.iter().find(is_meant) else {
+        let Some(identity) = keystore.identity_of(&found) else {
             let described = format!("{:?} on {}", found.name.as_str(), found.token.name());
             let reason = if found.is_usable() {
                 "its signing certificate is gone from the token, or cannot be read"
@@ -51,8 +46,8 @@ impl Signatory {
         Ok(Self {
             keyset: request.keyset.clone(),
             token: request.token.clone(),
-            identity: Arc::clone(identity),
             signing: SigningCertificate::new(&certificate, chain.as_slice()).map_err(unsigned)?,
+            identity,
             certificate,
             proven: false,
         })

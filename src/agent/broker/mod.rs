@@ -62,6 +62,8 @@ pub struct Setup {
     pub annexes: Vec<AnnexSetup>,
     /// how the person is asked
     pub person: Prompting,
+    /// the file that names the keysets that are hidden on this machine
+    pub hidden: Option<PathBuf>,
 }
 
 /// What whoever started the agent may want to know when it is ready.
@@ -90,6 +92,7 @@ pub fn run(setup: Setup, announce: impl FnOnce(&Open)) -> Result<(), BrokerError
     // Whoever starts an agent may have typed the wrong PINs before: they no longer count against its prompts.
     token::forget_wrong_pins_in_a_row();
     let questions = Questions::answered_by(setup.person)?.about_modules(&setup.modules);
+    let questions = questions.hiding_what_is_in(setup.hidden);
     let broker = Broker { sockets, worker: setup.worker, annexes: setup.annexes, questions, sender };
     broker.serve(&news, announce)
 }

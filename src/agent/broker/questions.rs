@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::{BrokerError, broken_pipe, programs, spawn};
 use crate::agent::link::{Answer, Asked, FromBroker, write_frame};
 use crate::agent::wording::Words;
+use crate::keyset::KeysetOnToken;
 use crate::prompter::{Ask, Dialog, Environment, PrompterError, Way};
 use crate::token::Pin;
 use crate::token::check::{CheckOutcome, CheckProcess, CheckRequest, CheckRunner};
@@ -36,6 +37,8 @@ pub(super) struct Questions {
     of_link: Arc<OfLink>,
     /// The modules that a process may be started for: no worker chooses what this process starts.
     modules: Arc<[PathBuf]>,
+    /// Names the keysets that are hidden on this machine.
+    hidden: Option<Arc<Path>>,
 }
 
 /// What is known of the questions that came over one link.
@@ -89,7 +92,8 @@ impl Questions {
     pub(super) fn answered_by(person: Prompting) -> Result<Self, BrokerError> {
         let (queue, asked): (_, Receiver<Waiting>) = channel();
         let person = Arc::new(person);
-        let questions = Self { person: Arc::clone(&person), queue, of_link: Arc::default(), modules: Arc::from([]) };
+        let questions =
+            Self { person: Arc::clone(&person), queue, of_link: Arc::default(), modules: Arc::from([]), hidden: None };
         spawn("prompter", move || {
             for Waiting { number, what, link, of_link, withdrawn } in asked {
                 // Nobody is bothered with what a worker that died wanted to know, nor with what a client did that has gone.
@@ -110,6 +114,12 @@ impl Questions {
         self
     }
 
+    /// And where the file is that names the keysets that are hidden on this machine.
+    pub(super) fn hiding_what_is_in(mut self, file: Option<PathBuf>) -> Self {
+        self.hidden = file.map(Arc::from);
+        self
+    }
+
     /// For another link: the questions are the same queue's, and whoever does not read its answers keeps nobody else waiting.
     pub(super) fn of_another_link(&self) -> Self {
         Self {
@@ -117,6 +127,7 @@ impl Questions {
             queue: self.queue.clone(),
             of_link: Arc::default(),
             modules: self.modules.clone(),
+            hidden: self.hidden.clone(),
         }
     }
 
@@ -162,6 +173,10 @@ impl Questions {
                     let answer = if is_open { Answer::Yes } else { whether_typed(&person) };
                     tell(&of_link, &link, number, answer, None);
                 })
+            }
+            Asked::HiddenKeysets => {
+                let (of_link, file) = (self.of_link.clone(), self.hidden.clone());
+                spawn("hidden", move || tell(&of_link, &link, number, hidden(file.as_deref()), None))
             }
             what => {
                 let (withdrawn, open) = io::pipe().map_err(BrokerError::system("make a pipe"))?;
@@ -267,8 +282,8 @@ fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader, of_link: &OfLink)
         Asked::Program(pid) => Answer::Program(programs::describe(pid)),
         Asked::Prompter => Answer::Prompter(prompter(person)),
         Asked::WhetherTyped { .. } => whether_typed(person),
-        // Asked of a process and of no person.
-        Asked::Check(_) => Answer::Unavailable("no person can answer that".to_owned()),
+        // Asked of a process or of a file, and of no person.
+        Asked::Check(_) | Asked::HiddenKeysets => Answer::Unavailable("no person can answer that".to_owned()),
     };
     Told { answer, pin: None, kept: None }
 }
@@ -277,6 +292,20 @@ fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader, of_link: &OfLink)
 fn whether_typed(person: &Prompting) -> Answer {
     let is_typed = Dialog::choose(&person.way, &person.environment).is_ok_and(|dialog| dialog.is_typed_into());
     if is_typed { Answer::Yes } else { Answer::No }
+}
+
+/// The keysets that this file names. What cannot be read is said here, and no reason to show any of them again.
+fn hidden(file: Option<&Path>) -> Answer {
+    match file.map_or(Ok(Vec::new()), KeysetOnToken::read_hidden) {
+        Ok(hidden) => Answer::Hidden(hidden),
+        Err(reason) => {
+            let file = file.map(|file| file.display().to_string()).unwrap_or_default();
+            let reason =
+                format!("cannot read the list of hidden keysets {file}: {reason}; if it is removed, all are shown");
+            tracing::warn!("{reason}");
+            Answer::Unavailable(reason)
+        }
+    }
 }
 
 /// How the person would be asked now.
@@ -302,133 +331,4 @@ fn with_program(words: Words) -> Ask {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::agent::link::read_frame;
-
-    fn words(title: &str) -> Words {
-        Words { title: title.into(), lines: vec!["To sign".into()], prompt: "PIN".into(), warning: None, pid: own() }
-    }
-
-    fn own() -> i32 {
-        i32::try_from(std::process::id()).unwrap()
-    }
-
-    /// Questions to a script, and the worker's end of the link.
-    fn asked_by(script: &str) -> (tempfile::TempDir, Questions, UnixStream, UnixStream) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("prompter");
-        fs::write(&path, format!("#!/bin/sh\ncd {}\n{script}\n", directory.path().display())).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-        let way = format!("command:{}", path.display()).parse().unwrap();
-        let environment = Environment::new([("PATH".into(), std::env::var_os("PATH").unwrap())]);
-        let questions = Questions::answered_by(Prompting { way, environment }).unwrap();
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        (directory, questions, ours, theirs)
-    }
-
-    #[test]
-    fn the_person_reads_which_program_asks_and_the_pin_goes_back() {
-        let (directory, questions, ours, mut theirs) = asked_by("cat > question; echo geheim-4711");
-        questions.take(3, Asked::Pin { words: words("The PIN"), dialog: 1 }, &ours);
-        let (FromBroker { number, answer }, secret) = read_frame(&mut theirs).unwrap();
-        assert!(matches!(answer, Answer::Pin) && number == 3, "{answer:?}");
-        assert_eq!(secret.as_slice(), b"geheim-4711");
-        let question = fs::read_to_string(directory.path().join("question")).unwrap();
-        assert!(question.contains("The PIN") && question.contains("To sign"), "{question}");
-        assert!(question.contains("Asked by: /") && question.contains(&format!("(process {}", own())), "{question}");
-    }
-
-    #[test]
-    fn one_person_is_asked_one_question_at_a_time_in_order() {
-        // Fails when another one is at it, and writes down in which order they came.
-        let script = "mkdir busy || exit 9; sed -n 2p >> order; sleep 0.05; rmdir busy; echo yes";
-        let (directory, questions, ours, mut theirs) = asked_by(script);
-        for number in 1..=5 {
-            questions.take(number, Asked::Confirmation(words(&format!("question {number}"))), &ours);
-        }
-        // Names of programs do not wait behind the person.
-        questions.take(6, Asked::Program(own()), &ours);
-        let answers: Vec<(FromBroker, _)> = (0..6).map(|_| read_frame(&mut theirs).unwrap()).collect();
-        assert_eq!(answers[0].0.number, 6);
-        assert!(matches!(&answers[0].0.answer, Answer::Program(Some(_))));
-        for (position, (answer, _)) in answers.iter().skip(1).enumerate() {
-            assert_eq!(answer.number, position as u64 + 1);
-            assert!(matches!(answer.answer, Answer::Yes), "{answer:?}");
-        }
-        let order = fs::read_to_string(directory.path().join("order")).unwrap();
-        assert_eq!(order, "question 1\nquestion 2\nquestion 3\nquestion 4\nquestion 5\n");
-    }
-
-    /// The dialog of one use, kept until it is over; the number of the process that asked is the PIN.
-    #[test]
-    fn one_use_is_asked_for_its_pin_by_one_pinentry_which_ends_with_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pinentry");
-        let body = "echo OK\nwhile IFS= read -r line; do case \"$line\" in GETPIN) printf 'D %s\\nOK\\n' $$ ;; \
-                    *) echo OK ;; esac; done";
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-        let variables = [("PATH", std::env::var_os("PATH").unwrap()), ("DISPLAY", ":99".into())];
-        let environment = Environment::new(variables.map(|(name, value)| (name.into(), value)));
-        let way = Way::Pinentry(Some(path));
-        let questions = Questions::answered_by(Prompting { way, environment }).unwrap();
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut asked = |number, dialog| {
-            questions.take(number, Asked::Pin { words: words("The PIN"), dialog }, &ours);
-            let (FromBroker { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
-            assert!(matches!(answer, Answer::Pin), "{answer:?}");
-            String::from_utf8(secret.to_vec()).unwrap()
-        };
-        let (first, again, another) = (asked(1, 7), asked(2, 7), asked(3, 8));
-        assert!(first == again && first != another, "{first} {again} {another}");
-        let ends = |process: &str| {
-            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-            while std::path::Path::new("/proc").join(process).exists() {
-                assert!(std::time::Instant::now() < end, "{process} runs on");
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-        };
-        questions.end_dialog(7);
-        ends(&first);
-        assert!(std::path::Path::new("/proc").join(&another).exists(), "the other use's was ended, too");
-        assert_ne!(asked(4, 7), first);
-        questions.withdraw_all();
-        ends(&another);
-        assert!(questions.of_link.dialogs().is_empty());
-    }
-
-    #[test]
-    fn nobody_is_asked_what_a_dead_worker_wanted_to_know() {
-        let (directory, questions, ours, theirs) = asked_by("sed -n 2p >> order; sleep 0.1; echo yes");
-        questions.take(1, Asked::Confirmation(words("first")), &ours);
-        questions.take(2, Asked::Confirmation(words("second")), &ours);
-        drop(theirs);
-        let (new, mut theirs) = UnixStream::pair().unwrap();
-        questions.take(3, Asked::Confirmation(words("third")), &new);
-        let (FromBroker { number, .. }, _) = read_frame(&mut theirs).unwrap();
-        assert_eq!(number, 3);
-        let order = fs::read_to_string(directory.path().join("order")).unwrap();
-        assert!(!order.contains("second") && order.contains("third"), "{order}");
-    }
-
-    #[test]
-    fn a_person_who_says_no_has_said_no_and_one_who_cannot_be_asked_has_not() {
-        let (_directory, questions, ours, mut theirs) = asked_by("exit 1");
-        questions.take(1, Asked::Pin { words: words("The PIN"), dialog: 1 }, &ours);
-        questions.take(2, Asked::Confirmation(words("Yes?")), &ours);
-        let (FromBroker { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
-        assert!(matches!(answer, Answer::Cancelled) && secret.is_empty(), "{answer:?}");
-        let (FromBroker { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
-        assert!(matches!(answer, Answer::No) && secret.is_empty(), "{answer:?}");
-        let way = Way::Terminal(Some("/nowhere/tty".into()));
-        let environment = Environment::new([]);
-        let questions = Questions::answered_by(Prompting { way, environment }).unwrap();
-        questions.take(1, Asked::Pin { words: words("The PIN"), dialog: 1 }, &ours);
-        let (FromBroker { answer, .. }, _) = read_frame(&mut theirs).unwrap();
-        assert!(matches!(&answer, Answer::Unavailable(reason) if reason.contains("/nowhere/tty")), "{answer:?}");
-    }
-}
+mod tests;

@@ -16,7 +16,9 @@ mod annexes;
 mod catalogue;
 mod clock;
 mod events;
+mod hidden;
 mod identity;
+mod listing;
 mod log_ins;
 mod of_module;
 mod pass_phrase;
@@ -43,10 +45,11 @@ use super::act::{self, ActAnswer, ActRequest};
 use super::annex::{Annex, Seen};
 use super::{AgentError, Asks, Usage};
 use crate::carrier::Carrier;
-use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetChoice, Person, TokenSelector, TokenTrouble, Tokens};
+use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetChoice, Person, TokenSelector, Tokens};
 use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
 use catalogue::{Catalogue, is_at};
 use events::Events;
+use hidden::{HiddenKeysets, is_among};
 use log_ins::LoggedIn;
 use pass_phrase::PassPhraseLock;
 use person::Confirmed;
@@ -97,6 +100,7 @@ struct Inner {
     // What was said last of modules that cannot be started anew.
     said: Mutex<String>,
     annexes: Vec<Arc<Annex>>,
+    hidden: HiddenKeysets,
 }
 
 impl Keystore {
@@ -129,6 +133,7 @@ impl Keystore {
             acts_elsewhere: AtomicUsize::new(0),
             said: Mutex::default(),
             annexes,
+            hidden: HiddenKeysets::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -141,28 +146,6 @@ impl Keystore {
     pub fn watch(&self) -> std::io::Result<Watching> {
         Inner::follow_annexes(&self.inner)?;
         Watching::begin(&self.inner)
-    }
-
-    /// The signing keys of all keysets that stand, on all tokens: known without a PIN. Read anew when the last reading is
-    /// older than two seconds; empty while the keystore is locked.
-    pub fn identities(&self) -> Vec<Arc<Identity>> {
-        if self.inner.locked.is_locked() {
-            return Vec::new();
-        }
-        self.inner.see_new_tokens_now_and_then();
-        self.inner.catalogue.list()
-    }
-
-    /// The identity with this public key (DER `SubjectPublicKeyInfo`); none while the keystore is locked.
-    pub fn find(&self, spki: &[u8]) -> Option<Arc<Identity>> {
-        if self.inner.locked.is_locked() {
-            return None;
-        }
-        if let Some(identity) = self.inner.catalogue.find(spki) {
-            return Some(identity);
-        }
-        self.inner.see_new_tokens_now_and_then();
-        self.inner.catalogue.find(spki)
     }
 
     /// Signs `data`, hashed so, with the identity's key, as its level wants it. Whoever calls has read `data` and says in
@@ -180,41 +163,6 @@ impl Keystore {
         self.inner.sign(identity, hash, data, usage)
     }
 
-    /// The tokens that are there; an authority's among them, though it is never used.
-    ///
-    /// # Errors
-    /// Locked, or no module works.
-    pub fn tokens(&self) -> Result<Vec<TokenState>, AgentError> {
-        self.inner.refuse_if_locked("list the tokens")?;
-        self.inner.see_new_tokens_now_and_then();
-        let standing = self.inner.tokens.standing();
-        let stands = |info: &TokenInfo| {
-            standing.iter().any(|token| is_at(token.info(), info)) || self.inner.stands_elsewhere(info)
-        };
-        let listed = self.inner.tokens.list()?;
-        Ok(listed.into_iter().map(|info| TokenState { logged_in: stands(&info), info }).collect())
-    }
-
-    /// The keysets that are there, and what could not be looked at.
-    ///
-    /// # Errors
-    /// Locked, or no module works.
-    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), AgentError> {
-        self.inner.refuse_if_locked("list the keysets")?;
-        self.inner.see_new_tokens_now_and_then();
-        Ok(self.inner.tokens.keysets()?)
-    }
-
-    /// The one keyset that is meant.
-    ///
-    /// # Errors
-    /// Locked, none, or several.
-    pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, AgentError> {
-        self.inner.refuse_if_locked("find the keyset")?;
-        self.inner.make_sure_of(choice);
-        Ok(self.inner.tokens.choose(choice)?)
-    }
-
     /// Now.
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
@@ -227,8 +175,9 @@ impl Keystore {
     /// Locked, level High, no PIN, a wrong one.
     pub fn log_in(&self, choice: &KeysetChoice, usage: &Usage) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
-        self.inner.make_sure_of(choice);
-        let keyset = self.inner.tokens.choose(choice)?;
+        let choice = self.inner.with_hidden(choice);
+        self.inner.make_sure_of(&choice);
+        let keyset = self.inner.tokens.choose(&choice)?;
         match self.inner.annex_of(&keyset.token) {
             Some(annex) => annex.log_in(&keyset, None, usage)?,
             None => self.inner.log_in(&keyset, AskedPerson::new(&*self.inner.asks, usage), false)?,
@@ -242,7 +191,7 @@ impl Keystore {
     /// As [`Keystore::log_in`]; and when several keysets, or none, are on the token, none of them below level High.
     pub fn log_in_with(&self, token: &TokenSelector, pin: Pin, usage: &Usage) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
-        let choice = KeysetChoice { token: Some(token.clone()), ..KeysetChoice::default() };
+        let choice = self.inner.with_hidden(&KeysetChoice { token: Some(token.clone()), ..KeysetChoice::default() });
         self.inner.make_sure_of(&choice);
         let keyset = self.inner.least_strict(&choice)?;
         match self.inner.annex_of(&keyset.token) {
@@ -394,6 +343,7 @@ impl Inner {
         carrier: &dyn Carrier,
         usage: &Usage,
     ) -> Result<ActAnswer, AgentError> {
+        self.hide_from(&mut request);
         if let Some(choice) = wanted(&request) {
             self.make_sure_of(&choice);
         }
@@ -431,6 +381,7 @@ impl Inner {
         let token = self.tokens.token(selector)?;
         let (keysets, _) = self.tokens.keysets()?;
         let usable = keysets.into_iter().filter(|keyset| is_at(&keyset.token, &token) && keyset.is_usable());
+        let usable = usable.filter(|keyset| !is_among(&choice.hidden, keyset));
         match usable.min_by_key(|keyset| keyset.level) {
             Some(keyset) => Ok(keyset),
             None => Ok(self.tokens.choose(choice)?),
