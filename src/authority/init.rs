@@ -14,7 +14,7 @@ use hkdf::Hkdf;
 use jiff::Timestamp;
 use rustix::fs::Access;
 use serde_json::json;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::policy::Policy;
@@ -26,10 +26,15 @@ use super::{Authority, AuthorityError, Configuration, at, audit, load_module, us
 use crate::letter::Letter;
 use crate::pki::{Certificate, EmailAddress, PkiError};
 use crate::store::{CertificateKind, FirstRecords, GrantRecord, Identity, Purpose, Role, Store};
+use crate::token::check::StoredObject;
 use crate::token::{AUTHORITY_MARK, Module, Pin, PinRule, Token, TokenError, TokenInfo};
 
 /// The marker's name in the state directory.
 const MARKER: &str = "init-under-way";
+/// What is done, for errors.
+const OPERATION: &str = "make the authority";
+/// The label of the object that marks its token.
+const MARK_LABEL: &str = "authority";
 /// The first epoch.
 const EPOCH: u64 = 1;
 
@@ -121,9 +126,18 @@ impl<'a> InitPrepared<'a> {
         at("authority.init.after_token");
         let token = self.module.open(&info)?;
         token.log_in(new_pin)?;
-        token.put_data(AUTHORITY_MARK, "authority", self.configuration.name.as_bytes(), false)?;
+        token.put_data(AUTHORITY_MARK, MARK_LABEL, self.configuration.name.as_bytes(), false)?;
         at("authority.init.after_mark");
         let keys = TokenKeys::make(&token, self.configuration.ca.key)?;
+        // Before anything is signed or sealed with them: what a full disk has swallowed is made again by the same call.
+        let mut made = keys.stored();
+        made.push(StoredObject::Data {
+            application: AUTHORITY_MARK.to_owned(),
+            label: MARK_LABEL.to_owned(),
+            private: false,
+            sha256: hex::encode(Sha256::digest(self.configuration.name.as_bytes())),
+        });
+        token.must_be_stored(OPERATION, made, Some(new_pin))?;
         store.keep_log(audit::Keeper::new(&keys, &Arc::default(), &Arc::default()))?;
         if so_pin.is_none() {
             forget_so_pin(&token, &passing_so_pin)?;
@@ -141,6 +155,11 @@ impl<'a> InitPrepared<'a> {
         };
         let (serial, ca) = service_certificates::issue(&store, &keys, None, &own, self.now)?;
         token.put_certificate(keys.ca.id(), &self.configuration.name, ca.as_der())?;
+        let certificate = StoredObject::Certificate {
+            id: hex::encode(keys.ca.id().as_bytes()),
+            sha256: Some(ca.fingerprint().to_hex()),
+        };
+        token.must_be_stored(OPERATION, vec![certificate], Some(new_pin))?;
         let first = self.first_records(&keys, &info, serial, &ca)?;
         let identity = first.identity.clone();
         at("authority.init.before_identity");

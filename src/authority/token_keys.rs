@@ -1,5 +1,8 @@
 //! The keys on the authority's token: seven, each with one use, none of which can leave.
 
+use sha2::{Digest as _, Sha256};
+
+use crate::token::check::StoredObject;
 use crate::token::{KeyAlgorithm, KeyId, SecretKey, Token, TokenError, TokenKey};
 
 use super::AuthorityError;
@@ -64,6 +67,17 @@ impl TokenKeys {
             record_mac: only(RECORD_MAC, secret.iter().filter(|key| key.label() == RECORD_MAC))?,
             temporary: only(TEMPORARY, secret.iter().filter(|key| key.label() == TEMPORARY))?,
         })
+    }
+
+    /// All of them, as a process that looks for them anew finds them.
+    pub(super) fn stored(&self) -> Vec<StoredObject> {
+        let signing = [&self.ca, &self.response, &self.audit, &self.tls].into_iter().map(|key| StoredObject::Key {
+            id: hex::encode(key.id().as_bytes()),
+            sha256: Some(hex::encode(Sha256::digest(key.public_key_der()))),
+        });
+        let secret = [&self.archive, &self.record_mac, &self.temporary]
+            .map(|key| StoredObject::SecretKey { id: hex::encode(key.id().as_bytes()) });
+        signing.chain(secret).collect()
     }
 
     /// Makes the keys that are not there yet (an interrupted `init` left the others), and finds them all.

@@ -21,7 +21,8 @@ pub struct Deleted {
 /// Deletes the keyset after its PIN. What is encrypted to its keys can then be read only after a `recover`. Objects that
 /// are not the keyset's, the authority's certificate among them where another keyset needs it, are left alone.
 ///
-/// The indexes go last: a deletion that was cut off is finished by another one.
+/// The indexes go last: a deletion that was cut off is finished by another one. Nothing is stored, so that no disk is too
+/// full for it; what is still there afterwards is not lost.
 pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<Deleted, KeysetError> {
     let operation = "delete the keyset";
     let unlock = unlock(tokens, keyset, operation, person)?;

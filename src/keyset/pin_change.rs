@@ -28,5 +28,7 @@ pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person
     let no_new_pin = |reason: NoPin| KeysetError::NoNewPin { operation, token: keyset.token.name(), reason };
     let new =
         person.pin(PinRequest::New { label: &keyset.token.label, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
+    // Whether another process finds the new PIN set is not asked: one that did not would spend a try to say so. Where a full
+    // disk has swallowed it the old PIN is the PIN still, and nothing is lost.
     Ok(turn.change_pin(old, &new)?)
 }

@@ -1,7 +1,9 @@
 //! Before the authority hears that an enrollment is well, a process that loads the module anew has seen all that it stored:
 //! what only seemed to be stored makes no keyset, and the letter stays good. Where there is no room, that is said.
 
-use crate::support::faulty::Faulty;
+use crate::support::authority::Authority;
+use crate::support::faulty::{Faulty, module};
+use crate::support::machine::Machine;
 use crate::support::office::Somebody;
 use crate::support::witness::skipped;
 
@@ -26,6 +28,27 @@ fn what_was_not_really_stored_makes_no_keyset_and_the_letter_stays_good() {
     faulty.behaves();
     somebody.enroll_new("new.letter", "new").ok();
     somebody.signs_with("new", "pin");
+}
+
+/// What an authority keeps on its token no letter brings back: it is looked for before there is an authority.
+#[test]
+fn what_was_not_really_stored_makes_no_authority_and_the_same_command_goes_on() {
+    let mut machine = Machine::new();
+    let faulty = Faulty::in_front_of(&mut machine);
+    Authority::prepared(&machine);
+    let configuration = machine.read_text("authority.toml");
+    let (real, ours) = (machine.module().display().to_string(), module().display().to_string());
+    machine.write("authority.toml", configuration.replace(&real, &ours));
+    faulty.does("lose certificates");
+    let told = machine.tokenkeep(&Authority::INIT).fails_with(1);
+    told.says("cannot make the authority")
+        .says("a certificate")
+        .says("type the same command again")
+        .does_not_say("CKR_");
+    assert!(!machine.file("admin.letter").exists(), "a letter of an authority that is none");
+    faulty.behaves();
+    machine.tokenkeep(&Authority::INIT).ok();
+    assert!(machine.file("admin.letter").exists());
 }
 
 /// In a mount namespace of its own, so that no privilege is needed: SoftHSM's tokens on a file system of 600 KiB.
@@ -62,4 +85,34 @@ fn on_a_full_disk_an_enrollment_works_or_the_letter_stays_good() {
     for line in refused {
         assert!(line.contains("KiB free") && line.contains(", mode "), "{line}");
     }
+}
+
+/// The same of an authority's token.
+#[test]
+fn on_a_full_disk_an_authority_is_made_or_the_same_command_makes_it() {
+    let machine = Machine::new();
+    let mounts = ["--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "tokens"];
+    if machine.run("unshare", &mounts, b"").code() != 0 {
+        return skipped("a full disk: unshare can make no mount namespace");
+    }
+    Authority::prepared(&machine);
+    let script = r#"
+        mount -t tmpfs -o size=600k tmpfs tokens
+        check() { tokenkeep authority check --config authority.toml --pin-source file:authority.pin; }
+        for room in 0 24 40 56; do
+            free=$(df --output=avail tokens | tail -1)
+            head -c $(( (free - room) * 1024 )) /dev/zero > tokens/fill
+            tokenkeep INIT 2> said > /dev/null; code=$?
+            rm tokens/fill
+            [ $code = 0 ] || { echo "refused $(tr '\n' ' ' < said)"; [ ! -e admin.letter ] || echo "LETTER $room"
+                tokenkeep INIT > /dev/null 2>> again || echo "LOST $room $(cat again)"; }
+            check > checked 2>&1 || echo "BROKEN $room $(cat checked)"
+            rm -rf tokens/* state admin.letter runtime/tokenkeep
+        done"#;
+    let script = script.replace("INIT", &Authority::INIT.join(" "));
+    let said = machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", &script], b"");
+    for word in ["LETTER", "LOST", "BROKEN"] {
+        assert!(!said.out().contains(word), "{said}");
+    }
+    assert!(said.out().lines().filter(|line| line.starts_with("refused")).count() >= 2, "{said}");
 }

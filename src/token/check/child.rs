@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{CheckQuestion, CheckReport, CheckRequest, StoredObject, one_line};
-use crate::token::{KeyId, Module, Pin, Token, TokenError, TokenInfo};
+use crate::token::{AUTHORITY_MARK, KeyId, Module, Pin, Token, TokenError, TokenInfo};
 
 /// Said before the module is loaded: whoever ends after it was ended by the module.
 const BEGUN: &str = "begun";
@@ -114,6 +114,10 @@ fn is_there(token: &Token, object: &StoredObject) -> Result<bool, TokenError> {
             let key = token.find_key(&key_id(id))?;
             key.is_some_and(|key| sha256.as_ref().is_none_or(|known| *known == digest(key.public_key_der())))
         }
+        StoredObject::SecretKey { id } => {
+            let id = key_id(id);
+            token.secret_keys()?.iter().any(|key| *key.id() == id)
+        }
         StoredObject::Certificate { id, sha256 } => {
             let id = key_id(id);
             let is_it = |der: &[u8]| sha256.as_ref().is_none_or(|known| *known == digest(der));
@@ -129,7 +133,11 @@ fn is_there(token: &Token, object: &StoredObject) -> Result<bool, TokenError> {
 fn in_words(object: &StoredObject) -> String {
     match object {
         StoredObject::Key { .. } => "a private key".to_owned(),
+        StoredObject::SecretKey { .. } => "a secret key".to_owned(),
         StoredObject::Certificate { .. } => "a certificate".to_owned(),
+        StoredObject::Data { application, label, .. } if application == AUTHORITY_MARK => {
+            format!("the mark {label:?}")
+        }
         StoredObject::Data { label, private, .. } => {
             let kind = if *private { "private" } else { "public" };
             format!("the {kind} index of {label:?}")
@@ -159,6 +167,8 @@ mod tests {
             let id = KeyId::random().unwrap();
             token.put_data("t", "label", b"value", true).unwrap();
             let key = token.generate_signing_key("a key", &id, KeyAlgorithm::P256).unwrap();
+            let secret = KeyId::random().unwrap();
+            token.generate_mac_key("a secret key", &secret).unwrap();
             let there = vec![
                 StoredObject::Key { id: hex::encode(id.as_bytes()), sha256: Some(digest(key.public_key_der())) },
                 StoredObject::Data {
@@ -167,9 +177,12 @@ mod tests {
                     private: true,
                     sha256: digest(b"value"),
                 },
+                StoredObject::SecretKey { id: hex::encode(secret.as_bytes()) },
             ];
             let not_there = vec![
                 StoredObject::Key { id: "00".into(), sha256: None },
+                // The one with this number is another kind of key.
+                StoredObject::SecretKey { id: hex::encode(id.as_bytes()) },
                 StoredObject::Certificate { id: hex::encode(id.as_bytes()), sha256: Some(digest(b"")) },
                 StoredObject::Data {
                     application: "t".into(),
@@ -182,7 +195,7 @@ mod tests {
                 let found: Vec<_> = objects.iter().filter(|object| !is_there(&token, object).unwrap()).collect();
                 found.len()
             };
-            assert_eq!((ask(&there), ask(&not_there)), (0, 3));
+            assert_eq!((ask(&there), ask(&not_there)), (0, 4));
             let question = CheckQuestion::PinState { serial: token.info().serial.clone() };
             let request = CheckRequest { module: module.path().to_owned(), question };
             assert_eq!(report(&request, None), CheckReport::PinState(crate::token::PinState::Ok));

@@ -69,6 +69,11 @@ pub enum StoredObject {
         /// SHA-256 of its `SubjectPublicKeyInfo`, hexadecimal; none: any
         sha256: Option<String>,
     },
+    /// a secret key
+    SecretKey {
+        /// `CKA_ID`, hexadecimal
+        id: String,
+    },
     /// a certificate
     Certificate {
         /// `CKA_ID`, hexadecimal

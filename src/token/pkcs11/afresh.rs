@@ -109,7 +109,10 @@ impl Token {
 
     /// Has a process with a module of its own look whether all this is there. The PIN is the one that this process is
     /// logged in with. A module with readers is not asked: the card is its store, and a second process would take it away.
-    pub(in crate::token) fn must_be_stored(
+    ///
+    /// # Errors
+    /// [`TokenError::NotStored`] names what is missing.
+    pub fn must_be_stored(
         &self,
         operation: &'static str,
         objects: Vec<StoredObject>,
