@@ -23,7 +23,7 @@ use super::{Authority, AuthorityError, DATABASE_LOCKED, NoResponse, at, audit};
 use crate::cmp::PkiFailureInfo;
 use crate::pki::{Certificate, Fingerprint, Purpose as CertificatePurpose, path};
 use crate::statement::{
-    AddedAdministrator, Answer, LogPosition, LogVerdict, Operation, Response, SignedStatement, StatementError,
+    Answer, Checkpoint, LogPosition, LogVerdict, Operation, Response, SignedStatement, StatementError,
     VerifiedStatement, Way,
 };
 use crate::store::{
@@ -68,9 +68,10 @@ impl Authority {
         let mut known_log = None;
         let signed = signed.map_err(|error| refuse(error.to_string()));
         let heard = signed.and_then(|signed| self.hear(&signed, way, now));
-        let mut added = Vec::new();
+        let (mut added, mut ending) = (Vec::new(), Vec::new());
         let answer = heard.and_then(|(verified, administrator)| {
             added = self.added.not_known_to(&administrator.id);
+            ending = self.ending_certificates(Some(&administrator.id), now);
             known_log = self.compare_log(verified.statement().known_log)?;
             if known_log == Some(LogVerdict::Contradicted) {
                 tracing::error!(by = %administrator.email, "an administrator knows another audit log than this database's");
@@ -94,7 +95,8 @@ impl Authority {
             }
         });
         drop(turn);
-        self.respond(digest, answer, known_log, added, now).map_err(|error| no_response(&error))
+        let response = |checkpoint| Response { statement: digest, answer, checkpoint, known_log, added, ending };
+        self.respond(response, now).map_err(|error| no_response(&error))
     }
 
     /// Whether somebody has signed the statement to whom this CA has given a certificate. Only they get a signed answer:
@@ -264,15 +266,12 @@ impl Authority {
 
     fn respond(
         &self,
-        statement: [u8; 32],
-        answer: Answer,
-        known_log: Option<LogVerdict>,
-        added: Vec<AddedAdministrator>,
+        response: impl FnOnce(Checkpoint) -> Response,
         now: Timestamp,
     ) -> Result<Vec<u8>, AuthorityError> {
         let head = self.store.audit_head()?;
         let checkpoint = audit::checkpoint(&self.keys, &self.identity.authority, head, now)?;
-        let response = Response { statement, answer, checkpoint, known_log, added };
+        let response = response(checkpoint);
         let authority = Fingerprint::from_bytes(self.identity.authority);
         let signed = response.sign(&self.keys.response, &self.response, authority, now)?;
         Ok(signed.as_der().to_vec())

@@ -3,8 +3,10 @@
 //! It changes nothing and refuses nothing: what does not hold is listed. A stopped authority's database is checked with the
 //! token opened for it; a running one checks itself, page by page, while others go on.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ended::{Ended, LetterStatus};
@@ -12,10 +14,12 @@ use super::log_check::LogCheck;
 use super::seal::Sealer;
 use super::token_keys::TokenKeys;
 use super::{
-    Authority, AuthorityError, Configuration, check_identity, choose_token, load_module, service_certificates,
+    Authority, AuthorityError, Configuration, check_identity, choose_token, ending, load_module, service_certificates,
 };
 use crate::pki::Certificate;
-use crate::store::{CertificateRecord, CertificateState, Store, TemporaryKeyRecord, TemporaryKeyState};
+use crate::store::{
+    CertificateKind, CertificateRecord, CertificateState, Role, Store, TemporaryKeyRecord, TemporaryKeyState,
+};
 use crate::token::Pin;
 
 /// Rows that are read at once.
@@ -40,6 +44,9 @@ pub struct CheckReport {
     pub archived_keys: u64,
     /// What does not hold.
     pub findings: Vec<CheckFinding>,
+    /// Certificates in use that end soon, or have ended, the authority's own and its administrators': a sentence each.
+    #[serde(default)]
+    pub ending: Vec<String>,
 }
 
 /// One thing that does not hold.
@@ -57,17 +64,26 @@ struct Check<'a> {
     store: &'a Store,
     sealer: &'a Sealer,
     ca: &'a Certificate,
+    now: Timestamp,
+    /// Addresses of the administrators, by user id.
+    administrators: HashMap<String, String>,
     report: CheckReport,
 }
 
 impl Authority {
     /// Checks the database of this running authority.
     pub fn check(&self) -> Result<CheckReport, AuthorityError> {
+        self.check_at(Timestamp::now())
+    }
+
+    pub(super) fn check_at(&self, now: Timestamp) -> Result<CheckReport, AuthorityError> {
         let check = Check {
             log: self.log_check(),
             store: &self.store,
             sealer: &self.sealer,
             ca: &self.ca,
+            now,
+            administrators: HashMap::new(),
             report: CheckReport::default(),
         };
         check.run(Some(&self.ended))
@@ -85,7 +101,8 @@ impl Authority {
         check_identity(&identity, &ca, &keys)?;
         let sealer = Sealer::new(&keys, identity.authority);
         let log = LogCheck { store: &store, keys: &keys, sealer: &sealer, ca: &ca };
-        Check { log, store: &store, sealer: &sealer, ca: &ca, report: CheckReport::default() }.run(None)
+        let (now, report) = (Timestamp::now(), CheckReport::default());
+        Check { log, store: &store, sealer: &sealer, ca: &ca, now, administrators: HashMap::new(), report }.run(None)
     }
 }
 
@@ -104,6 +121,7 @@ impl Check<'_> {
         self.letters(ended)?;
         self.certificates(ended)?;
         self.archived_keys()?;
+        self.own_certificates()?;
         self.summarize();
         Ok(self.report)
     }
@@ -162,6 +180,9 @@ impl Check<'_> {
                         );
                     }
                     let checked = self.sealer.check_grant(grant.clone(), user).map(drop);
+                    if checked.is_ok() && grant.role == Role::Administrator {
+                        self.administrators.insert(user.id.clone(), user.email.clone());
+                    }
                     self.seal("role", &format!("{} of {}", grant.role, user.email), checked)?;
                 }
             }
@@ -210,6 +231,9 @@ impl Check<'_> {
                 if !is_signed {
                     self.found("certificate", format!("{serial}: the CA did not sign it"));
                 }
+                if is_signed && record.intent.kind == CertificateKind::Signing {
+                    self.ending_administrator(record);
+                }
                 if is_put_back(ended, record)
                     && self.store.certificate(serial)?.is_some_and(|record| is_put_back(ended, &record))
                 {
@@ -233,6 +257,27 @@ impl Check<'_> {
                 self.seal("archived-key", &name, checked)?;
             }
         }
+    }
+
+    /// Of an administrator's certificate that is in use, when it ends.
+    fn ending_administrator(&mut self, record: &CertificateRecord) {
+        let email = record.intent.user_id.as_ref().and_then(|user| self.administrators.get(user));
+        let Some(email) = email.filter(|_| record.state == CertificateState::Current) else { return };
+        let certificate = record.certificate.as_deref().and_then(|der| Certificate::from_der(der).ok());
+        let told = certificate.and_then(|certificate| ending::administrators(email, &certificate, self.now));
+        self.report.ending.extend(told);
+    }
+
+    /// When the authority's own certificates end. Where it does not run, the services' are renewed at its start.
+    fn own_certificates(&mut self) -> Result<(), AuthorityError> {
+        self.report.ending.sort();
+        for kind in [CertificateKind::Ca, CertificateKind::Response, CertificateKind::Tls] {
+            let stored = self.store.own_certificate(kind)?.and_then(|record| record.certificate);
+            let certificate = stored.and_then(|der| Certificate::from_der(&der).ok());
+            let told = certificate.and_then(|certificate| ending::own(kind, &certificate, self.now));
+            self.report.ending.extend(told);
+        }
+        Ok(())
     }
 
     fn seal(&mut self, concern: &str, name: &str, checked: Result<(), AuthorityError>) -> Result<(), AuthorityError> {

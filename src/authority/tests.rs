@@ -3,6 +3,7 @@
 mod added;
 mod administer;
 mod crash;
+mod ending;
 mod enroll;
 mod equal_work;
 mod init;

@@ -31,7 +31,7 @@ fn line(keyset: &FoundKeyset, now: Timestamp) -> Option<String> {
 
 /// When the first of the certificates that the keyset works with ends: its signing certificate, or the newest of its
 /// encryption certificates; the older ones only open what is old.
-fn end_of_use(keyset: &FoundKeyset) -> Option<Timestamp> {
+pub fn end_of_use(keyset: &FoundKeyset) -> Option<Timestamp> {
     let end = |id| Certificate::from_der(&keyset.certificate_of(id)?.der).ok().map(|found| found.not_after());
     let signing = keyset.signing.as_ref().and_then(end);
     let encryption = keyset.encryption.iter().filter_map(end).max();

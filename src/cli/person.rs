@@ -118,7 +118,8 @@ impl Person for AtTheCommandLine<'_> {
             Notice::IndexMismatch { .. }
             | Notice::TokenLeft { .. }
             | Notice::CheckpointNotKept { .. }
-            | Notice::AdministratorAdded { .. } => {
+            | Notice::AdministratorAdded { .. }
+            | Notice::CertificateEnding { .. } => {
                 self.screen.warning(notice);
             }
             Notice::Resuming { .. } | Notice::Abandoning { .. } | Notice::SharedPin { .. } => self.screen.note(notice),

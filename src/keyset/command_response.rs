@@ -55,6 +55,9 @@ impl VerifiedResponse {
     ) -> Result<Answered, KeysetError> {
         let letter = self.letter.map(|letter| letter.open(self.operation, ceremony, index)).transpose()?;
         notice_added(&self.response, person);
+        for told in &self.response.ending {
+            person.notice(Notice::CertificateEnding { told: told.clone() });
+        }
         let judged = checkpoint::judge(index.audit.as_ref(), stated, &self.response, self.authority, known_log);
         let answer = letter.map_or(OpenedAnswer::Other(self.response.answer), OpenedAnswer::Letter);
         Ok(checkpoint::answered(ceremony, index, answer, judged, person))

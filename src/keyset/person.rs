@@ -152,6 +152,12 @@ pub enum Notice {
         /// the number of the log's entry
         entry: u64,
     },
+    /// A certificate in use at the authority ends soon; its own signed words.
+    #[error("the authority says: {told}")]
+    CertificateEnding {
+        /// which, when, and what to do
+        told: String,
+    },
     /// The authority's audit checkpoint could not be written onto the token; the one before is still known.
     #[error(
         "how far the authority's audit log has got could not be kept in the keyset {:?} on {token} ({reason}); the next \

@@ -37,6 +37,8 @@ pub struct Response {
     pub known_log: Option<LogVerdict>,
     /// Administrators who were added where the authority is, and whom the signer has not acknowledged.
     pub added: Vec<AddedAdministrator>,
+    /// What is to be known of certificates in use that end soon, other than the signer's: a sentence each.
+    pub ending: Vec<String>,
 }
 
 /// An administrator who was added with the authority's PIN, not by an administrator's statement.
@@ -188,6 +190,8 @@ struct Form {
     known_log: Option<LogVerdict>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     added: Vec<AddedAdministrator>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ending: Vec<String>,
 }
 
 /// A response's CMS message. Until [`verify`](Self::verify) nothing it says is known to be true.
@@ -223,6 +227,7 @@ impl Response {
             checkpoint: self.checkpoint.clone(),
             known_log: self.known_log,
             added: self.added.clone(),
+            ending: self.ending.clone(),
         };
         let content = Zeroizing::new(serde_json::to_vec(&form).map_err(|error| wrong_form(error.to_string()))?);
         let cms = |source| StatementError::Cms { what: WHAT, source };
@@ -296,8 +301,8 @@ impl SignedResponse {
         if form.statement != statement {
             return Err(StatementError::OtherStatement);
         }
-        let Form { statement, answer, checkpoint, known_log, added, .. } = form;
-        Ok(Response { statement, answer, checkpoint, known_log, added })
+        let Form { statement, answer, checkpoint, known_log, added, ending, .. } = form;
+        Ok(Response { statement, answer, checkpoint, known_log, added, ending })
     }
 }
 

@@ -67,6 +67,7 @@ impl Parties {
             checkpoint,
             known_log: Some(LogVerdict::Continued),
             added: Vec::new(),
+            ending: vec!["a certificate ends".to_owned()],
         }
     }
 

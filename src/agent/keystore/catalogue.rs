@@ -14,8 +14,8 @@ use crate::token::{PinState, TokenError, TokenInfo};
 
 /// A listing that is younger than this is believed when somebody lists again.
 const FRESH: Duration = Duration::from_secs(2);
-/// A certificate that ends within this time is told about.
-const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// A certificate that ends within this time is told about, once.
+const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 /// Certificates that are remembered as told about.
 const TOLD: usize = 1024;
@@ -194,6 +194,7 @@ impl Inner {
                 told.push_back(stored.der.clone());
                 drop(told);
                 let (keyset, token) = (keyset.name.clone(), keyset.token.clone());
+                tracing::warn!(keyset = keyset.as_str(), token = %token.name(), %not_after, "a certificate in use ends soon");
                 self.events.tell(&Event::Expiring { keyset, token, not_after });
             }
         }

@@ -6,6 +6,7 @@ use crate::cli::arguments::ExistingPin;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::progress;
 use crate::cli::surroundings::Surroundings;
+use crate::prompter::showable;
 use crate::service;
 
 /// What to do when something does not hold.
@@ -46,6 +47,7 @@ fn lines(report: &CheckReport) -> String {
     for finding in &report.findings {
         lines.push(format!("WRONG  {:<12}  {}", finding.concern, finding.what));
     }
+    lines.extend(report.ending.iter().map(|told| showable(&format!("SOON   {told}"))));
     lines.push(format!(
         "Checked {} entries of the log, {} users, {} letters, {} certificates and {} archived keys (schema {}).",
         report.log_entries, report.users, report.letters, report.certificates, report.archived_keys, report.schema

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::agent::Told;
 use super::finding::Finding;
-use crate::cli::expiry::SOON;
+use crate::cli::expiry::{SOON, end_of_use};
 use crate::cli::person::pin_state;
 use crate::keyset::{FoundKeyset, KeysetError, Standing, TokenTrouble, Tokens};
 use crate::pki::Certificate;
@@ -179,6 +179,8 @@ fn standing(keyset: &FoundKeyset, now: Timestamp) -> Finding {
         let what = format!("{shown}: its certificate is valid from {} to {end}", certificate.not_before());
         return Finding::wrong(concern, what, format!("{letter}; or correct this machine's clock"));
     }
+    // The encryption certificate may end first.
+    let end = end_of_use(keyset).unwrap_or(end);
     if end.duration_since(now) < SOON {
         return Finding::note(concern, format!("{shown}: its certificate ends on {end}"), letter);
     }

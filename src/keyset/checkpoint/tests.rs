@@ -33,6 +33,7 @@ fn done(checkpoint: &Checkpoint, known_log: Option<LogVerdict>) -> Response {
         checkpoint: checkpoint.clone(),
         known_log,
         added: Vec::new(),
+        ending: Vec::new(),
     }
 }
 

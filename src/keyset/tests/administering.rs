@@ -18,6 +18,7 @@ struct Door<'a> {
     astray: bool,
     /// Whom it tells of.
     added: Vec<AddedAdministrator>,
+    ending: Vec<String>,
     /// Its answer is signed with a certificate of this profile.
     profile: &'static str,
     came: std::cell::Cell<usize>,
@@ -85,6 +86,7 @@ impl Carrier for Door<'_> {
             checkpoint: signed_checkpoint(&self.audit_key, authority, newest, now),
             known_log,
             added: self.added.clone(),
+            ending: self.ending.clone(),
         };
         Ok(response.sign(&key, &certificate, authority, now).unwrap().as_der().to_vec())
     }
@@ -99,6 +101,7 @@ fn door<'a>(double: &'a Double, keyset: &FoundKeyset) -> Door<'a> {
         administrator,
         astray: false,
         added: Vec::new(),
+        ending: Vec::new(),
         profile: "cmp-response",
         came: std::cell::Cell::default(),
         audit_key,

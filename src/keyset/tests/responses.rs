@@ -26,7 +26,14 @@ fn response(double: &Double, statement: &SignedStatement, answer: Answer) -> Vec
     let newest = LogPosition { sequence: 1, head: [2; 32] };
     let checkpoint = signed_checkpoint(&double.ca.key, authority, newest, at);
     let known_log = known.map(|_| LogVerdict::Continued);
-    let response = Response { statement: statement.digest(), answer, checkpoint, known_log, added: Vec::new() };
+    let response = Response {
+        statement: statement.digest(),
+        answer,
+        checkpoint,
+        known_log,
+        added: Vec::new(),
+        ending: Vec::new(),
+    };
     response.sign(&key, &certificate, authority, at).unwrap().as_der().to_vec()
 }
 
