@@ -37,7 +37,7 @@ pub enum Event {
     Locked,
     /// It is unlocked again.
     Unlocked,
-    /// A certificate ends within 30 days. Told once a start of the keystore for each.
+    /// A certificate in use ends within 60 days. Told once a start of the keystore for each.
     Expiring {
         /// whose
         keyset: KeysetName,
