@@ -47,8 +47,8 @@ fn a_certificate_that_ends_soon_is_told_once() {
         heard(&events).into_iter().filter(|event| matches!(event, Event::Expiring { .. })).count()
     };
     let day = SignedDuration::from_hours(24);
-    assert_eq!(told_at(end - day * 31), 0);
-    assert_eq!(told_at(end - day * 29), 2, "the signing and the encryption key's, once each");
+    assert_eq!(told_at(end - day * 61), 0);
+    assert_eq!(told_at(end - day * 59), 2, "the signing and the encryption key's, once each");
 }
 
 #[test]
