@@ -9,7 +9,6 @@ mod fetch;
 mod letter_reader;
 mod letters;
 mod tell;
-mod used;
 
 use std::sync::PoisonError;
 
@@ -33,7 +32,6 @@ use crate::store::{
 pub(super) use self::added::Added;
 pub use self::added::AdministratorLetter;
 use self::letters::IssueTo;
-pub(super) use self::used::UsedStatements;
 
 /// Said before anything is done, so that a command in a database that was put back, or changed, costs nothing.
 const LOG_CONTRADICTED: &str = "its audit log is not the one that the administrator knows; nothing was done";
@@ -44,6 +42,8 @@ const NOBODY: &str = "its signer is no administrator of this authority, or their
 /// Said before anything is done: a statement that was used in an earlier run could not be told from a new one by what is in
 /// memory.
 const OTHER_RUN: &str = "the authority was restarted since; nothing was done; run the command again";
+
+const TAKEN_BEFORE: &str = "this statement was here before; make a new one";
 
 /// A statement whose signer is an administrator, taken in: it is used.
 struct TakenStatement {
@@ -153,7 +153,7 @@ impl Authority {
         let content = verified.statement();
         // Before its row is asked: somebody may have taken that away.
         if self.ended.is_statement_taken(&verified.digest()) {
-            return Err(refuse("this statement was here before; make a new one"));
+            return Err(refuse(TAKEN_BEFORE));
         }
         // Before it is used: a letter that its administrator could not open must not void the user's earlier one.
         let letter_reader = self.letter_reader(content, &administrator, now)?;
@@ -175,13 +175,9 @@ impl Authority {
             not_after: content.not_after,
             message: message.to_vec(),
         };
-        // Whatever the row says: it may be gone.
-        if self.used.contains(&verified)
-            || !self.store.take_statement(record, audit::entry(now, "statement.taken", &detail))?
-        {
-            return Err(refuse("this statement was here before; make a new one"));
+        if !self.store.take_statement(record, audit::entry(now, "statement.taken", &detail))? {
+            return Err(refuse(TAKEN_BEFORE));
         }
-        self.used.insert(&verified, now);
         at("authority.statement.after_taken");
         tracing::info!(operation = content.operation.name(), by = %administrator.email, "taken");
         Ok(TakenStatement { statement: verified, administrator, letter_reader })

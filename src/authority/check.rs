@@ -173,10 +173,10 @@ impl Check<'_> {
                 let checked = self.sealer.check_user(user.clone()).map(drop);
                 self.seal("user", &user.email, checked)?;
                 for grant in page.grants.iter().filter(|grant| grant.user_id == user.id) {
-                    if ended.is_some_and(|ended| ended.is_role_removed(&grant.user_id, grant.role)) {
+                    if ended.is_some_and(|ended| !ended.has_role(&grant.user_id, grant.role)) {
                         self.found(
                             "role",
-                            format!("{} of {}: the log says that it was removed", grant.role, user.email),
+                            format!("{} of {}: by the log this user does not have it", grant.role, user.email),
                         );
                     }
                     let checked = self.sealer.check_grant(grant.clone(), user).map(drop);

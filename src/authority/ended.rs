@@ -1,5 +1,5 @@
 //! What has ended, as the log has it: statements that were taken, letters that are not good any more, certificates that
-//! are not current, roles that were removed.
+//! are not current; and who has a role.
 //!
 //! The log is the only record of that which whoever writes to the database cannot change: its entries are chained and
 //! sealed. So this is rebuilt from the log at the start ([`Ended::apply`], entry by entry), follows each entry that is
@@ -8,9 +8,9 @@
 //!
 //! Letters and certificates are kept by what is still *good*: a user has at most one open letter (a newer one voids it) and
 //! one current certificate of each kind, so whatever is not that one has ended, named or not. That takes some 100 bytes a
-//! user, and no list grows with the years but that of revoked certificates.
+//! user, and no list grows with the years but that of revoked certificates. Roles are kept by who holds them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -66,7 +66,10 @@ struct State {
     revoked: HashSet<Key>,
     /// The authority's own current certificates, by their kind.
     own: HashMap<String, Key>,
-    removed_roles: HashSet<Key>,
+    /// Roles and the ids of their holders.
+    roles: BTreeSet<(String, String)>,
+    /// When the newest entry was written.
+    newest: Option<Timestamp>,
 }
 
 /// What one user has that is good.
@@ -133,9 +136,22 @@ impl Ended {
         self.state().revoked.contains(&key(serial))
     }
 
-    /// Whether this role was taken from this user.
-    pub(super) fn is_role_removed(&self, user_id: &str, role: Role) -> bool {
-        self.state().removed_roles.contains(&role_key(user_id, role.as_str()))
+    /// Whether this user was given this role, and it was not taken away.
+    pub(super) fn has_role(&self, user_id: &str, role: Role) -> bool {
+        self.state().roles.contains(&(role.as_str().to_owned(), user_id.to_owned()))
+    }
+
+    /// The ids of the users who have this role and a current signing certificate, which may have expired.
+    pub(super) fn enrolled_holders(&self, role: Role) -> Vec<String> {
+        let state = self.state();
+        let is_enrolled = |user: &str| state.people.get(&key(user)).is_some_and(|person| person.signing.is_some());
+        let holders = state.roles.iter().filter(|(held, user)| held == role.as_str() && is_enrolled(user));
+        holders.map(|(_, user)| user.clone()).collect()
+    }
+
+    /// When the newest entry was written, by the clock of that moment.
+    pub(super) fn newest_entry(&self) -> Option<Timestamp> {
+        self.state().newest
     }
 
     /// Forgets the statements that could not be taken any more anyway.
@@ -149,10 +165,12 @@ impl Ended {
     /// # Errors
     /// [`UnreadableEntry`]: it does not say what was ended. No entry that the authority has written is like that.
     pub(super) fn apply(&self, row: &AuditRow) -> Result<(), UnreadableEntry> {
+        let mut state = self.state();
+        state.newest = state.newest.max(Some(row.at));
         let Some(change) = change(&row.event) else { return Ok(()) };
         let detail = serde_json::from_str(&row.detail).unwrap_or(Value::Null);
         let entry = Entry { row, detail };
-        change(&mut self.state(), &entry)
+        change(&mut state, &entry)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -166,7 +184,6 @@ type Change = fn(&mut State, &Entry<'_>) -> Result<(), UnreadableEntry>;
 fn change(event: &str) -> Option<Change> {
     Some(match event {
         "statement.taken" => State::statement_taken,
-        "log.sealed" => State::log_sealed,
         "authority.initialized" => State::initialized,
         "letter.issued" => State::letter_issued,
         "administrator.added" => State::administrator_added,
@@ -188,29 +205,14 @@ impl State {
     fn statement_taken(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
         let latest = entry.row.at.as_second().saturating_add(LONGEST_STATEMENT_VALIDITY);
         let not_after = entry.detail.get("not_after").and_then(Value::as_i64).unwrap_or(latest);
-        self.take_statement(entry.text("statement")?, not_after).ok_or_else(|| entry.lacks("statement"))
-    }
-
-    /// The upgrade names the statements that were still good, by the digests that count since then.
-    fn log_sealed(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
-        for statement in entry.detail.get("statements").and_then(Value::as_array).into_iter().flatten() {
-            let digest = statement.get("statement").and_then(Value::as_str);
-            let not_after = statement.get("not_after").and_then(Value::as_i64);
-            digest
-                .zip(not_after)
-                .and_then(|(digest, not_after)| self.take_statement(digest, not_after))
-                .ok_or_else(|| entry.lacks("statements"))?;
-        }
+        let digest = hex::decode(entry.text("statement")?).ok().and_then(|digest| digest.try_into().ok());
+        self.statements.insert(digest.ok_or_else(|| entry.lacks("statement"))?, not_after);
         Ok(())
     }
 
-    fn take_statement(&mut self, digest: &str, not_after: i64) -> Option<()> {
-        let digest: [u8; 32] = hex::decode(digest).ok()?.try_into().ok()?;
-        self.statements.insert(digest, not_after);
-        Some(())
-    }
-
+    /// The first administrator: a letter, and the role.
     fn initialized(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        self.give_role(Role::Administrator.as_str(), entry.text("administrator")?);
         self.person(entry.key("administrator")?).letter = Some(entry.key("reference")?);
         Ok(())
     }
@@ -223,7 +225,7 @@ impl State {
 
     /// A letter, and the role with it.
     fn administrator_added(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
-        self.removed_roles.remove(&role_key(entry.text("user")?, Role::Administrator.as_str()));
+        self.give_role(Role::Administrator.as_str(), entry.text("user")?);
         self.letter_issued(entry)
     }
 
@@ -301,13 +303,17 @@ impl State {
     }
 
     fn role_removed(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
-        self.removed_roles.insert(role_key(entry.text("user")?, entry.text("role")?));
+        self.roles.remove(&(entry.text("role")?.to_owned(), entry.text("user")?.to_owned()));
         Ok(())
     }
 
     fn role_granted(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
-        self.removed_roles.remove(&role_key(entry.text("user")?, entry.text("role")?));
+        self.give_role(entry.text("role")?, entry.text("user")?);
         Ok(())
+    }
+
+    fn give_role(&mut self, role: &str, user: &str) {
+        self.roles.insert((role.to_owned(), user.to_owned()));
     }
 
     fn person(&mut self, user: Key) -> &mut Person {
@@ -342,10 +348,6 @@ impl Entry<'_> {
 fn key(name: &str) -> Key {
     let digest: [u8; 32] = Sha256::digest(name).into();
     std::array::from_fn(|at| digest.get(at).copied().unwrap_or_default())
-}
-
-fn role_key(user_id: &str, role: &str) -> Key {
-    key(&format!("{user_id} {role}"))
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ use crate::store::{CertificateKind, CertificateState, Identity, Store, UserRecor
 use crate::token::{Module, Pin, TokenInfo, TokenKey};
 
 pub use self::administer::AdministratorLetter;
-use self::administer::{Added, UsedStatements, comparable};
+use self::administer::{Added, comparable};
 use self::delays::Delays;
 use self::ended::Ended;
 use self::log_check::LogCheck;
@@ -135,7 +135,6 @@ pub struct Authority {
     turns: Turns,
     delays: Delays,
     administration: Mutex<()>,
-    used: UsedStatements,
     instance: Instance,
     added: Arc<Added>,
     /// When the log last told of certificates that end soon.
@@ -207,7 +206,6 @@ impl Authority {
             turns: Turns::default(),
             delays: Delays::default(),
             administration: Mutex::new(()),
-            used: UsedStatements::default(),
             instance: Instance::random().map_err(|error| AuthorityError::Random(error.to_string()))?,
             added,
             warned: Mutex::default(),

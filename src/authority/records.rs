@@ -71,7 +71,7 @@ impl Authority {
     /// The user's role, its seal checked; `None` if the user has none, or has it no more.
     pub(super) fn role_of(&self, user: &UserRecord, role: Role) -> Result<Option<GrantRecord>, AuthorityError> {
         let Some(grant) = self.store.grant(&user.id, role)? else { return Ok(None) };
-        if self.ended.is_role_removed(&user.id, role) {
+        if !self.ended.has_role(&user.id, role) {
             tracing::error!(user = user.email, %role, "a role was put back in the database");
             return Ok(None);
         }

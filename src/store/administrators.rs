@@ -24,17 +24,4 @@ impl Store {
             Ok(database.audit_head()?.number)
         })
     }
-
-    /// Everybody who has the role of an administrator, whether or not it counts yet.
-    pub fn administrators(&self) -> Result<Vec<UserRecord>, StoreError> {
-        self.thread.transaction(|database| {
-            database.all(
-                sqlx::query(
-                    "SELECT users.* FROM users JOIN grants ON grants.user_id = users.id
-                     WHERE grants.role = 'administrator' ORDER BY users.email_key",
-                ),
-                UserRecord::read,
-            )
-        })
-    }
 }

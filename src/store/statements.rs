@@ -49,14 +49,6 @@ impl Store {
         })
     }
 
-    /// The statements that were taken and are good until `now` or later.
-    pub fn statements_until(&self, now: Timestamp) -> Result<Vec<StatementRecord>, StoreError> {
-        self.thread.transaction(move |database| {
-            let query = sqlx::query("SELECT * FROM statements WHERE not_after >= $1 ORDER BY received_at, digest");
-            database.all(query.bind(now.as_second()), StatementRecord::read)
-        })
-    }
-
     /// The statement with this digest.
     pub fn statement(&self, digest: &[u8; 32]) -> Result<Option<StatementRecord>, StoreError> {
         let digest = digest.to_vec();

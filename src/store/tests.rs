@@ -107,7 +107,7 @@ fn answered(store: &Store, reference: &str, transaction: u8) -> String {
     store.intend(intent(&serial, transaction, CertificateKind::Signing), entry("intended")).unwrap();
     store.certify(&serial, vec![transaction], entry("issued")).unwrap();
     let until = now() + SignedDuration::from_mins(10);
-    store.store_reply(&[transaction; 16], vec![transaction], until, entry("answered")).unwrap();
+    store.store_reply(&[transaction; 16], vec![transaction], until, entry("answered"), None).unwrap();
     serial
 }
 

@@ -77,13 +77,15 @@ impl Store {
         })
     }
 
-    /// Stores the reply to a transaction that has none, before it is sent. From here on the time to confirm runs anew.
+    /// Stores the reply to a transaction that has none, before it is sent. The time to confirm begins again. An `ending`
+    /// is recorded with it, at once or not at all: a client that is told that it need not confirm will not.
     pub fn store_reply(
         &self,
         transaction_id: &[u8],
         reply: Vec<u8>,
         confirm_until: Timestamp,
         entry: AuditEntry,
+        ending: Option<(Ending, AuditEntry)>,
     ) -> Result<(), StoreError> {
         let transaction_id = transaction_id.to_vec();
         self.thread.transaction(move |database| {
@@ -97,39 +99,15 @@ impl Store {
                 .bind(confirm_until.as_second()),
                 "store the reply",
             )?;
-            database.log(&entry)
+            database.log(&entry)?;
+            ending.map_or(Ok(()), |(ending, entry)| database.end_transaction(ending, &entry))
         })
     }
 
     /// Ends a transaction in one stroke: its certificates become current (and what they replace superseded) or revoked,
     /// its letter used or good again.
     pub fn end_transaction(&self, ending: Ending, entry: AuditEntry) -> Result<(), StoreError> {
-        self.thread.transaction(move |database| {
-            let transaction = database
-                .transaction_by_id(&ending.transaction_id)?
-                .ok_or(StoreError::Conflict("end the transaction"))?;
-            let (hash, reply) = ending.confirmation.map_or((None, None), |(h, r)| (Some(h.to_vec()), Some(r)));
-            database.change_one(
-                sqlx::query(
-                    "UPDATE transactions SET state = $2, confirmation_hash = $3, confirmation_reply = $4
-                     WHERE transaction_id = $1 AND state IN ('begun', 'answered')",
-                )
-                .bind(ending.transaction_id.clone())
-                .bind(ending.state.as_str())
-                .bind(hash)
-                .bind(reply),
-                "end the transaction",
-            )?;
-            if ending.state == TransactionState::Confirmed {
-                for kind in [CertificateKind::Signing, CertificateKind::Encryption] {
-                    database.confirm_certificates(&transaction, kind, ending.now)?;
-                }
-            } else {
-                database.give_up_certificates(&transaction, ending.state, ending.now)?;
-            }
-            database.end_claim(&transaction.reference, ending.state != TransactionState::Confirmed)?;
-            database.log(&entry)
-        })
+        self.thread.transaction(move |database| database.end_transaction(ending, &entry))
     }
 }
 
@@ -157,6 +135,32 @@ impl Database {
             sqlx::query("SELECT * FROM transactions WHERE transaction_id = $1").bind(transaction_id.to_vec()),
             TransactionRecord::read,
         )
+    }
+
+    fn end_transaction(&mut self, ending: Ending, entry: &AuditEntry) -> Result<(), StoreError> {
+        let transaction =
+            self.transaction_by_id(&ending.transaction_id)?.ok_or(StoreError::Conflict("end the transaction"))?;
+        let (hash, reply) = ending.confirmation.map_or((None, None), |(h, r)| (Some(h.to_vec()), Some(r)));
+        self.change_one(
+            sqlx::query(
+                "UPDATE transactions SET state = $2, confirmation_hash = $3, confirmation_reply = $4
+                     WHERE transaction_id = $1 AND state IN ('begun', 'answered')",
+            )
+            .bind(ending.transaction_id.clone())
+            .bind(ending.state.as_str())
+            .bind(hash)
+            .bind(reply),
+            "end the transaction",
+        )?;
+        if ending.state == TransactionState::Confirmed {
+            for kind in [CertificateKind::Signing, CertificateKind::Encryption] {
+                self.confirm_certificates(&transaction, kind, ending.now)?;
+            }
+        } else {
+            self.give_up_certificates(&transaction, ending.state, ending.now)?;
+        }
+        self.end_claim(&transaction.reference, ending.state != TransactionState::Confirmed)?;
+        self.log(entry)
     }
 
     /// Adds the claimant's transaction, or begins an unconfirmed one anew.

@@ -1,9 +1,10 @@
 //! An administrator who is added with the authority's PIN, when there is no other one left who could do it, or while
 //! nobody serves: a letter, a role, and an entry in the log that the other administrators are told of.
 //!
-//! Whoever has the authority's machine and its PIN is above its administrators; this makes that visible. While another
-//! administrator could act, role and letter count after a day only, and every answer to the others says so until each
-//! has acknowledged it.
+//! Whoever has the authority's machine and its PIN is above its administrators; this makes that visible. While the log has
+//! another administrator with a current certificate, role and letter count after a day only, and every answer to the others
+//! says so until each has acknowledged it. Neither rows of the database nor the clock decide whether there is one: both
+//! belong to the person against whom the rule is made. So a certificate that has expired counts, too.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,14 +14,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::letters::IssueTo;
-use super::{comparable, refuse};
+use super::refuse;
 use crate::authority::rejection::Stop;
 use crate::authority::temporary_key::{self, Wanted};
 use crate::authority::{Authority, AuthorityError, audit};
 use crate::letter::Letter;
-use crate::pki::{Certificate, DistinguishedName, EmailAddress, PkiError, Purpose as CertificatePurpose, path};
+use crate::pki::{DistinguishedName, EmailAddress, PkiError};
 use crate::statement::{AddedAdministrator, Answer};
-use crate::store::{AuditRow, CertificateKind, CertificateState, GrantRecord, Purpose, Role, UserRecord};
+use crate::store::{AuditRow, GrantRecord, Purpose, Role, UserRecord};
 
 const ADDED: &str = "administrator.added";
 const ACKNOWLEDGED: &str = "administrator.acknowledged";
@@ -35,7 +36,7 @@ pub struct AdministratorLetter {
     pub letter: Letter,
     /// From when letter and role count.
     pub counts_from: Timestamp,
-    /// The other administrators who can act, and are told.
+    /// The other administrators, who are told.
     pub others: Vec<String>,
     /// The number of the log's entry.
     pub entry: u64,
@@ -140,8 +141,10 @@ impl Authority {
     fn add(&self, email: &str, name: Option<&str>, now: Timestamp) -> Result<AdministratorLetter, Stop> {
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let IssueTo { record: user, is_new } = self.user_to_issue_to(email, name, now)?;
-        let others = self.others_who_can_act(&user, now)?;
-        let counts_from = if others.is_empty() { now } else { now.checked_add(NOTICE).unwrap_or(Timestamp::MAX) };
+        let others = self.other_administrators(&user)?;
+        // A clock that was set back would shorten the day.
+        let begin = self.ended.newest_entry().map_or(now, |newest| newest.max(now));
+        let counts_from = if others.is_empty() { now } else { begin.checked_add(NOTICE).unwrap_or(Timestamp::MAX) };
         let grant = match self.role_of(&user, Role::Administrator)? {
             Some(_) => None,
             None => Some(self.grant_of(&user, counts_from, now)?),
@@ -187,29 +190,14 @@ impl Authority {
         Ok(grant)
     }
 
-    /// The addresses of the other administrators whose role counts and whose certificate is valid.
-    fn others_who_can_act(&self, user: &UserRecord, now: Timestamp) -> Result<Vec<String>, AuthorityError> {
+    /// The addresses of the other administrators who have enrolled; the user id where its row is missing or was changed.
+    fn other_administrators(&self, user: &UserRecord) -> Result<Vec<String>, AuthorityError> {
         let mut others = Vec::new();
-        for other in self.store.administrators()?.into_iter().filter(|other| other.id != user.id) {
-            let other = self.sealer.check_user(other)?;
-            let counts = self.role_of(&other, Role::Administrator)?.is_some_and(|grant| grant.counts_at(now));
-            if counts && self.has_signing_certificate(&other, now)? {
-                others.push(other.email);
-            }
+        for id in self.ended.enrolled_holders(Role::Administrator).into_iter().filter(|id| *id != user.id) {
+            let record = self.store.user(&id)?.and_then(|other| self.sealer.check_user(other).ok());
+            others.push(record.map_or(id, |other| other.email));
         }
         Ok(others)
-    }
-
-    fn has_signing_certificate(&self, user: &UserRecord, now: Timestamp) -> Result<bool, AuthorityError> {
-        let anchors = std::slice::from_ref(&self.ca);
-        let records = self.certificates_of(&user.id)?;
-        let current = records.into_iter().filter(|record| {
-            record.intent.kind == CertificateKind::Signing && record.state == CertificateState::Current
-        });
-        Ok(current.filter_map(|record| Certificate::from_der(&record.certificate?).ok()).any(|certificate| {
-            certificate.emails().iter().any(|email| comparable(email) == user.email_key)
-                && path::verify(&certificate, &[], anchors, CertificatePurpose::Signing, now).is_ok()
-        }))
     }
 
     /// Writes into the log that this administrator knows of the one whom the entry tells of.

@@ -32,7 +32,7 @@ impl Authority {
             let id = user.id.as_str();
             let mut administrator = false;
             for grant in grants.get(id).into_iter().flatten() {
-                administrator |= self.is_granted((*grant).clone(), &user)?;
+                administrator |= self.is_granted((*grant).clone(), &user, now)?;
             }
             let mut own = certificates.get(id).into_iter().flatten();
             let current = own.find_map(|record| self.current_certificate((*record).clone(), &user));
@@ -82,7 +82,7 @@ impl Authority {
             letters.extend(sealed(self.letter_as_logged(letter))?.map(|letter| letter_entry(&letter, now)));
         }
         let administrator = match self.store.grant(&user.id, Role::Administrator)? {
-            Some(grant) => self.is_granted(grant, user)?,
+            Some(grant) => self.is_granted(grant, user, now)?,
             None => false,
         };
         Ok(Answer::User(Box::new(UserDetails {
@@ -97,9 +97,11 @@ impl Authority {
         })))
     }
 
-    fn is_granted(&self, grant: GrantRecord, user: &UserRecord) -> Result<bool, AuthorityError> {
-        let is_removed = self.ended.is_role_removed(&grant.user_id, grant.role);
-        Ok(sealed(self.sealer.check_grant(grant, user))?.is_some() && !is_removed)
+    /// Whether the role counts now.
+    fn is_granted(&self, grant: GrantRecord, user: &UserRecord, now: Timestamp) -> Result<bool, AuthorityError> {
+        let has_role = self.ended.has_role(&grant.user_id, grant.role);
+        let grant = sealed(self.sealer.check_grant(grant, user))?;
+        Ok(has_role && grant.is_some_and(|grant| grant.counts_at(now)))
     }
 
     /// The certificate of this row, if it is the user's current one.

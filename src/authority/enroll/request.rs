@@ -15,7 +15,7 @@ use crate::authority::verify::verify;
 use crate::authority::{Authority, AuthorityError, at, audit};
 use crate::cmp::{InfoTypeAndValue, PkiBody, PkiFailureInfo};
 use crate::store::{
-    CertificateKind, CertificateRecord, CertificateState, Claim, Claimant, Ending, NewCertificate, Purpose,
+    AuditEntry, CertificateKind, CertificateRecord, CertificateState, Claim, Claimant, Ending, NewCertificate, Purpose,
     TransactionRecord, TransactionState, UserRecord,
 };
 
@@ -161,11 +161,9 @@ impl Authority {
             "delivered": delivered,
         });
         let entry = audit::entry(now, "enrollment.answered", &detail);
-        self.store.store_reply(enrollment.transaction_id, bytes.clone(), confirm_until, entry)?;
+        let ending = granted.implicit_confirm.then(|| self.implicit_confirmation(enrollment)).transpose()?;
+        self.store.store_reply(enrollment.transaction_id, bytes.clone(), confirm_until, entry, ending)?;
         at("authority.enroll.after_reply");
-        if granted.implicit_confirm {
-            self.confirm_implicitly(enrollment)?;
-        }
         tracing::info!(email = %enrollment.user.email, keys = delivered.len(), "answered");
         Ok(bytes)
     }
@@ -275,7 +273,7 @@ impl Authority {
         archive::take_out(&self.keys, &self.sealer, &user.id, certificate, record)
     }
 
-    fn confirm_implicitly(&self, enrollment: &Enrollment<'_>) -> Result<(), AuthorityError> {
+    fn implicit_confirmation(&self, enrollment: &Enrollment<'_>) -> Result<(Ending, AuditEntry), AuthorityError> {
         let ending = Ending {
             transaction_id: enrollment.transaction_id.to_vec(),
             state: TransactionState::Confirmed,
@@ -286,8 +284,7 @@ impl Authority {
             "transaction": hex::encode(enrollment.transaction_id), "reference": enrollment.reference, "implicit": true,
             "superseded": self.superseded_by(enrollment.transaction_id, &enrollment.user.id)?,
         });
-        self.store.end_transaction(ending, audit::entry(enrollment.now, "enrollment.confirmed", &detail))?;
-        Ok(())
+        Ok((ending, audit::entry(enrollment.now, "enrollment.confirmed", &detail)))
     }
 
     fn record_of(&self, serial: &str) -> Result<CertificateRecord, AuthorityError> {

@@ -126,3 +126,30 @@ fn a_role_whose_time_was_changed_in_the_database_is_none() {
     person.enroll(&office, &added.letter, later(DAY));
     office.state(&person, Operation::List, later(DAY)).unwrap_err();
 }
+
+#[test]
+fn no_row_hides_an_administrator_and_makes_the_new_one_count_at_once() {
+    let office = Office::new();
+    office.administrator();
+    for sql in
+        ["DELETE FROM grants", "UPDATE certificates SET state = 'superseded'", "UPDATE users SET name = 'Changed'"]
+    {
+        office.tamper_running(sql);
+        let added = add(&office, &format!("new{}@example.org", sql.len()), now());
+        assert_eq!((added.counts_from, added.others.len()), (later(DAY), 1), "{sql}");
+    }
+}
+
+#[test]
+fn no_clock_makes_the_new_one_count_at_once() {
+    let mut office = Office::new();
+    office.administrator();
+    // Ahead: the other certificate looks expired.
+    let years_later = later(3 * 366 * DAY);
+    office.open_again(years_later);
+    let ahead = add(&office, NEW, years_later);
+    assert_eq!((ahead.counts_from, ahead.others.len()), (later(3 * 366 * DAY + DAY), 1));
+    // Behind: the day begins with the newest entry of the log.
+    let behind = add(&office, "newer@example.org", now());
+    assert_eq!(behind.counts_from, ahead.counts_from);
+}

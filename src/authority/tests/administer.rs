@@ -1,8 +1,10 @@
 //! Statements: who may speak, what they get, and that the log can be checked.
 
+use serde_json::json;
+
 use super::support::*;
-use crate::authority::NoResponse;
 use crate::authority::token_keys::MACS;
+use crate::authority::{NoResponse, audit};
 use crate::pki::Fingerprint;
 use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, Statement, Way};
 
@@ -301,6 +303,10 @@ fn a_letter_is_fetched_again_by_the_one_who_ordered_it_until_it_is_used_or_expir
         grant.granted_at.as_second(),
         hex::encode(grant.mac)
     ));
+    // A role of which the log says nothing is none, though its seal holds.
+    assert!(office.state(&other, letter("user@example.org"), now()).unwrap_err().contains("no administrator"));
+    let detail = json!({ "user": user.id, "role": "administrator" });
+    office.authority().store.record(audit::entry(now(), "role.granted", &detail)).unwrap();
     let refused = office.state(&other, letter("user@example.org"), now()).unwrap_err();
     assert!(refused.contains("another administrator"), "{refused}");
     office.tamper(&format!("UPDATE statements SET administrator = '{}' WHERE operation = 'issue'", user.id));

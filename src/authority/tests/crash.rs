@@ -259,3 +259,17 @@ fn finish(office: &Office, person: &Person, letter: &Letter, request: &[u8], poi
         .filter(|certificate| matches!(certificate.state, CertificateState::Intended | CertificateState::Issued));
     assert_eq!(open.count(), 0, "{point}: nothing is left open");
 }
+
+#[test]
+fn a_client_that_need_not_confirm_keeps_what_it_got() {
+    let mut office = Office::new();
+    let (person, letter) = (Person::new(), office.letter.clone());
+    let wish = Wish { encryption: false, implicit_confirm: true, level: None };
+    let request = person.request(&letter, wish, now());
+    killed(&mut office, "cmp", &request, "authority.enroll.after_reply");
+    let reply = office.post(&request, now()).bytes;
+    let (signing, _) = parts(&proven(&request, &reply, &letter.temporary_key));
+    office.authority().sweep(later(60)).unwrap();
+    let record = office.authority().certificate(&signing.serial().to_string()).unwrap().unwrap();
+    assert_eq!(record.state, CertificateState::Current);
+}
