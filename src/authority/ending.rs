@@ -41,9 +41,10 @@ impl Authority {
 
     fn ending_administrators(&self, but: Option<&str>, now: Timestamp) -> Result<Vec<String>, AuthorityError> {
         let mut lines = Vec::new();
-        for user in self.store.administrators()?.into_iter().filter(|user| but != Some(user.id.as_str())) {
+        let holders = self.ended.enrolled_holders(Role::Administrator);
+        for id in holders.iter().filter(|id| but != Some(id.as_str())) {
             // What was changed in the database is nobody's role and nobody's certificate; others say so.
-            let Ok(user) = self.sealer.check_user(user) else { continue };
+            let Some(user) = self.store.user(id)?.and_then(|user| self.sealer.check_user(user).ok()) else { continue };
             if !self.role_of(&user, Role::Administrator)?.is_some_and(|grant| grant.counts_at(now)) {
                 continue;
             }

@@ -239,16 +239,17 @@ fn a_used_statement_is_used_though_its_row_is_gone() {
     let statement = office.statement(Way::Online, &by, issue("user@example.org", Some("User")), [1; 16], now());
     let signed = by.sign(&statement, now());
     assert!(matches!(office.post_statement(signed.as_der(), now()).answer, Answer::EncryptedLetter(_)));
-    office.forget_statements();
     let refused = |der: &[u8]| match office.post_statement(der, now()).answer {
         Answer::Refused(reason) => reason,
         other => panic!("{other:?}"),
     };
-    assert!(refused(signed.as_der()).contains("before"));
-    // Signed again it is the same statement, and with the nonce alone it is one that was here.
-    assert!(refused(by.sign(&statement, now()).as_der()).contains("before"));
+    // With the nonce of one that was here it is refused.
     let other = office.statement(Way::Online, &by, show("user@example.org"), [1; 16], now());
     assert!(refused(by.sign(&other, now()).as_der()).contains("before"));
+    office.forget_statements();
+    assert!(refused(signed.as_der()).contains("before"));
+    // Signed again it is the same statement.
+    assert!(refused(by.sign(&statement, now()).as_der()).contains("before"));
     assert_eq!(letters(&office), 1);
 }
 
@@ -361,7 +362,7 @@ fn a_role_or_a_user_made_in_the_database_is_worth_nothing() {
     user.enroll(&office, &office.letter_for(&administrator, "user@example.org"), now());
     office.tamper("INSERT INTO grants SELECT id, 'administrator', 0, (SELECT mac FROM grants) FROM users WHERE email LIKE 'user%'");
     let reason = office.state(&user, Operation::List, now()).unwrap_err();
-    assert!(reason.contains("log"), "{reason}");
+    assert!(reason.contains("no administrator"), "{reason}");
     office.state(&administrator, Operation::List, now()).unwrap();
     office.tamper(
         "UPDATE certificates SET user_id = (SELECT user_id FROM grants g JOIN users u ON u.id = g.user_id WHERE u.email LIKE 'admin%') WHERE kind = 'signing'",
