@@ -10,14 +10,15 @@ use zeroize::Zeroizing;
 use super::arguments::{ExistingPin, Files, WhichKeyset};
 use super::exit::{Exit, Failure};
 use super::expiry;
-use super::mail_facts::{AnySender, MailFacts, unsigned_fields};
+use super::mail_facts::{AnySender, MailFacts, told_unsigned};
 use super::message;
 use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
-use super::verify::{anchors, not_one, report, sentence};
+use super::verify::{given_anchors, not_one, report, sentence, with_known_anchors};
 use crate::keyset::KeysetChoice;
-use crate::smime::{self, Format, Kind, Message, Verdict, Verified};
+use crate::pki::Certificate;
+use crate::smime::{self, Format, Kind, Message, SmimeError, Verdict, Verified};
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,7 @@ pub struct Arguments {
 /// Decrypts.
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     message::check(around.screen, arguments.files.out(), Content::Decrypted)?;
+    let given = given_anchors(&arguments.ca, around)?;
     let message = Message::read(&output::read(arguments.files.input())?)?;
     let desk = around.desk()?;
     let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
@@ -52,7 +54,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         Format::Der | Format::Pem => None,
     };
     let content = unpacked.as_ref().unwrap_or(&decrypted.content);
-    let inside = SignatureInside::read(&message, &[&decrypted.content, content], arguments, around);
+    let inside = SignatureInside::read(&message, &decrypted.content, given, around);
     let mut facts = vec![format!("Decrypted with keyset {:?}.", decrypted.keyset)];
     if !decrypted.integrity_protected && !inside.is_good() {
         facts.push(
@@ -68,6 +70,9 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     inside.check(arguments.sender).map(|()| done)
 }
 
+/// The word for a signature that cannot even be read.
+const UNCHECKED: &str = "unchecked";
+
 /// The signature inside an encryption.
 enum SignatureInside {
     None,
@@ -77,16 +82,15 @@ enum SignatureInside {
 }
 
 impl SignatureInside {
-    /// Reads what was encrypted, as it was, or unpacked from a MIME entity.
-    fn read(
-        outer: &Message,
-        contents: &[&Zeroizing<Vec<u8>>],
-        arguments: &Arguments,
-        around: &Surroundings<'_>,
-    ) -> Self {
-        let read = contents.iter().find_map(|content| Message::read(content).ok());
-        let Some(message) = read.filter(|message| message.kind == Kind::Signed) else { return Self::None };
-        let verified = anchors(&arguments.ca, around)
+    /// Reads what was encrypted. Its outermost structure decides whether that is signed: never a body in it, which may quote
+    /// what somebody else signed.
+    fn read(outer: &Message, content: &[u8], given: Vec<Certificate>, around: &Surroundings<'_>) -> Self {
+        let message = match Message::read(content) {
+            Ok(message) if message.kind == Kind::Signed => message,
+            Ok(_) | Err(SmimeError::NoMessage(_)) => return Self::None,
+            Err(error) => return Self::Unreadable(error.to_string()),
+        };
+        let verified = with_known_anchors(given, around)
             .and_then(|anchors| smime::verify(&message, None, &[], &anchors, around.now()).map_err(not_one));
         match verified {
             Ok(verified) => {
@@ -105,7 +109,7 @@ impl SignatureInside {
     /// What a person is told.
     fn facts(&self, outer: &Message) -> Vec<String> {
         match self {
-            Self::None => unsigned_fields(&outer.header),
+            Self::None => told_unsigned(outer),
             Self::Unreadable(reason) => vec![format!("The signature inside cannot be checked: {reason}")],
             Self::Read(read) => {
                 let (verified, facts) = &**read;
@@ -120,11 +124,16 @@ impl SignatureInside {
     fn add_member(&self, value: &mut Value) {
         let signed = match self {
             Self::None => Value::Null,
-            Self::Unreadable(reason) => json!({ "verified": false, "problem": reason }),
+            Self::Unreadable(reason) => json!({ "verified": false, "verdict": UNCHECKED, "problem": reason }),
             Self::Read(read) => {
                 let (verified, facts) = &**read;
                 let signers: Vec<_> = verified.signers.iter().map(report).collect();
-                let mut signed = json!({ "verified": verified.is_good(), "problem": null, "signers": signers });
+                let mut signed = json!({
+                    "verified": verified.is_good(),
+                    "verdict": verified.word(),
+                    "problem": null,
+                    "signers": signers,
+                });
                 facts.add_members(&mut signed);
                 signed
             }
@@ -134,15 +143,21 @@ impl SignatureInside {
         }
     }
 
-    /// The content has been given out; what is not what it claims to be is an error all the same. A signer whom nobody
-    /// here knows is not: one's mail is to be read.
+    /// The content has been given out; what is not what it claims to be, or cannot be checked, is an error all the same. A
+    /// signer whom nobody here knows is not: one's mail is to be read.
     fn check(&self, sender: AnySender) -> Result<(), Failure> {
-        let Self::Read(read) = self else { return Ok(()) };
-        let (verified, facts) = &**read;
+        let (verified, facts) = match self {
+            Self::None => return Ok(()),
+            Self::Unreadable(reason) => {
+                let message = format!("decrypted, but the signature inside cannot be checked: {reason}");
+                return Err(Failure::new(Exit::NotVerified, message).with_verdict(UNCHECKED));
+            }
+            Self::Read(read) => &**read,
+        };
         let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
-        if verified.signers.iter().any(|signer| matches!(signer.verdict, Verdict::SignatureWrong { .. })) {
-            return Err(facts.refused(format!("decrypted, but the signature inside is not verified: {signers}")));
+        if verified.signers.iter().all(|signer| matches!(signer.verdict, Verdict::Good | Verdict::ChainUnknown(_))) {
+            return facts.check_sender(sender, &signers);
         }
-        if verified.is_good() { facts.check_sender(sender, &signers) } else { Ok(()) }
+        Err(facts.refused(format!("decrypted, but the signature inside is not verified: {signers}"), verified))
     }
 }

@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
             }
         }
     }
-    let input = if arguments.format == FormatName::Smime { smime::to_entity(&input) } else { input };
+    let input = if arguments.format == FormatName::Smime { smime::to_encryptable(&input) } else { input };
     let cms = smime::encrypt(&input, &recipients, Cipher::default())?;
     let encrypted = Message::write(&cms, arguments.format.into(), None)?;
     message::deliver(

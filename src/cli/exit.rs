@@ -103,11 +103,14 @@ pub struct Failure {
     /// the next step to take, where the message does not say it already
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// what a signature or a message amounts to, in one word, where that is why it was refused
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<&'static str>,
 }
 
 impl Failure {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), remedy: None }
+        Self { exit, message: message.into(), remedy: None, verdict: None }
     }
 
     pub fn fault(message: impl Into<String>) -> Self {
@@ -130,6 +133,13 @@ impl Failure {
     #[must_use]
     pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The same with this word for programs.
+    #[must_use]
+    pub fn with_verdict(mut self, verdict: &'static str) -> Self {
+        self.verdict = Some(verdict);
         self
     }
 }
@@ -264,7 +274,10 @@ impl From<SmimeError> for Failure {
         let exit = match error {
             SmimeError::NoContent => Exit::Usage,
             // What cannot be read as a message is not what it claims to be.
-            SmimeError::Unreadable(_) | SmimeError::WrongKind { .. } | SmimeError::Undecryptable => Exit::NotVerified,
+            SmimeError::Unreadable(_)
+            | SmimeError::NoMessage(_)
+            | SmimeError::WrongKind { .. }
+            | SmimeError::Undecryptable => Exit::NotVerified,
             SmimeError::ReservedContentType(_) | SmimeError::Recipient { .. } | SmimeError::NoRecipient => {
                 Exit::Refused
             }

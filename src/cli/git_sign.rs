@@ -21,6 +21,7 @@ use super::exit::{Exit, Failure};
 use super::expiry;
 use super::output::{self, Content};
 use super::person::AtTheCommandLine;
+use super::person_name::without_addresses;
 use super::surroundings::Surroundings;
 use super::verify::{anchors, sentence};
 use crate::keyset::{self, FoundKeyset, KeysetError, SignOptions};
@@ -145,11 +146,11 @@ fn verify(
 fn lines_of(signer: &SignerReport) -> Vec<String> {
     let id = signer.certificate.as_ref().map_or_else(|| "0".repeat(16), fingerprint);
     // One line, whatever stands in the certificate.
+    let name = without_addresses(&signer.name);
     let who = match signer.emails.as_slice() {
-        [] => signer.name.clone(),
-        emails => format!("{} <{}>", signer.name, emails.join("> <")),
+        [] => format!("{id} {name}"),
+        emails => format!("{id} {name} <{}>", showable(&emails.join("> <"))),
     };
-    let who = format!("{id} {}", showable(&who));
     let when = signer.signing_time.map_or(0, Timestamp::as_second);
     let valid = format!("VALIDSIG {id} {} {when} 0 0 0 0 0 00 {id}", date(signer));
     match &signer.verdict {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::exit::{Exit, Failure};
 use crate::pki::oid::ContentType;
 use crate::prompter::showable;
-use crate::smime::{Header, Message, SenderReport, ShownField, Verified, header_around, judge_sender, shown_fields};
+use crate::smime::{Header, Message, SenderReport, ShownField, Verified, judge_sender, shown_fields};
 
 /// Characters of a header field that are shown; a terminal's line is not for more.
 const LONGEST_VALUE: usize = 200;
@@ -22,41 +22,54 @@ pub struct AnySender {
     any_sender: bool,
 }
 
+/// The word for programs where a message's From is what is wrong.
+const OTHER_SENDER: &str = "sender";
+
 /// What is told of one message.
 pub struct MailFacts {
     no_mail: Option<String>,
     sender: Option<SenderReport>,
     fields: Vec<ShownField>,
+    /// Not signed, and not given out.
     outside: Vec<String>,
+    /// Not signed, and given out with what is.
+    beside: Vec<String>,
     content_type: String,
 }
 
 impl MailFacts {
-    /// Of a message that was verified.
+    /// Of a message that was verified: of it the signed content is given out.
     pub fn of_signed(message: &Message, verified: &Verified) -> Self {
-        Self::new(&message.header, message, message.outside.clone(), verified)
+        Self::new(&[&message.header], message, message.outside.clone(), Vec::new(), verified)
     }
 
-    /// Of a signed message that was encrypted: the mail around it has this header.
+    /// Of a signed message that was encrypted, which is given out whole.
     pub fn of_signed_inside(outer: &Message, message: &Message, verified: &Verified) -> Self {
-        let outside = outer.outside.iter().chain(&message.outside).cloned().collect();
-        Self::new(header_around(outer, message), message, outside, verified)
+        let beside = message.told_fields().into_iter().chain(message.outside.iter().cloned()).collect();
+        Self::new(&[&outer.header, &message.header], message, outer.outside.clone(), beside, verified)
     }
 
-    fn new(header: &Header, message: &Message, outside: Vec<String>, verified: &Verified) -> Self {
+    fn new(
+        headers: &[&Header],
+        message: &Message,
+        outside: Vec<String>,
+        beside: Vec<String>,
+        verified: &Verified,
+    ) -> Self {
         let content_type = &verified.content_type;
         Self {
             no_mail: no_mail(content_type),
-            sender: judge_sender(header, message, verified),
-            fields: shown_fields(header, Some((message, verified))),
+            sender: judge_sender(headers, message, verified),
+            fields: shown_fields(headers, Some((message, verified))),
             outside,
+            beside,
             content_type: content_type.to_string(),
         }
     }
 
-    /// Whether the message came by itself, with nothing beside it.
+    /// Whether the message came by itself, with nothing beside it that is not signed.
     pub fn is_whole(&self) -> bool {
-        self.outside.is_empty()
+        self.outside.is_empty() && self.beside.is_empty()
     }
 
     /// Refuses a mail whose sender is not its signer, unless any sender will do.
@@ -65,24 +78,32 @@ impl MailFacts {
         let Some(problem) = problem.filter(|_| !any.any_sender) else { return Ok(()) };
         let message = format!("not verified: {}\n{signers}", showable(&problem.to_string()));
         Err(Failure::new(Exit::NotVerified, message)
-            .with_remedy("to take the content as its signer's, whatever the mail's header says, add --any-sender"))
+            .with_remedy("to take the content as its signer's, whatever the mail's header says, add --any-sender")
+            .with_verdict(OTHER_SENDER))
     }
 
-    /// Why the message is refused, and below it that it is no mail, where it is none.
-    pub fn refused(&self, sentences: String) -> Failure {
-        let lines = [Some(sentences), self.no_mail.clone()];
+    /// Why the message is refused, and below it that it is no mail, where it is none, and what is against its sender.
+    pub fn refused(&self, sentences: String, verified: &Verified) -> Failure {
+        let problem = self.sender.as_ref().and_then(|sender| sender.problem.as_ref());
+        let lines = [Some(sentences), self.no_mail.clone(), problem.map(|problem| showable(&problem.to_string()))];
         Failure::new(Exit::NotVerified, lines.into_iter().flatten().collect::<Vec<_>>().join("\n"))
+            .with_verdict(verified.word())
     }
 
     /// These sentences, and below them what there is to say of the message.
     pub fn told_after(&self, sentences: String) -> String {
         let mut lines = vec![sentences];
         lines.extend(self.no_mail.clone());
-        lines.extend(self.sender.as_ref().map(told_sender));
-        lines.extend(self.fields.iter().filter(|field| field.name != "From").map(told_field));
-        if !self.outside.is_empty() {
-            lines.push(format!("Not read, and not signed with it: {}.", list(&self.outside)));
+        match &self.sender {
+            Some(sender) => lines.push(told_sender(sender)),
+            None if self.no_mail.is_none() => lines.push("No sender named: there is no From field.".to_owned()),
+            None => {}
         }
+        lines.extend(self.fields.iter().filter(|field| field.name != "From").map(told_field));
+        if !self.beside.is_empty() {
+            lines.push(format!("Given out with it, and not signed: {}.", list(&self.beside)));
+        }
+        lines.extend(told_outside(&self.outside));
         lines.push("Revocation: not checked.".to_owned());
         lines.join("\n")
     }
@@ -100,15 +121,20 @@ impl MailFacts {
         let field = |field: &ShownField| json!({ "name": field.name, "value": field.value, "signed": field.is_signed });
         members.insert("sender".to_owned(), json!(sender));
         members.insert("headers".to_owned(), self.fields.iter().map(field).collect());
-        members.insert("unsigned_parts".to_owned(), json!(self.outside));
+        members.insert("unsigned_parts".to_owned(), self.beside.iter().chain(&self.outside).cloned().collect());
         members.insert("content_type".to_owned(), json!(self.content_type));
         members.insert("revocation".to_owned(), json!("not checked"));
     }
 }
 
-/// The header fields of a mail that nobody signed, each in a line.
-pub fn unsigned_fields(header: &Header) -> Vec<String> {
-    shown_fields(header, None).iter().map(told_field).collect()
+/// The header fields of a mail that nobody signed, each in a line, and what it has beside the encrypted part.
+pub fn told_unsigned(message: &Message) -> Vec<String> {
+    let fields = shown_fields(&[&message.header], None);
+    fields.iter().map(told_field).chain(told_outside(&message.outside)).collect()
+}
+
+fn told_outside(outside: &[String]) -> Option<String> {
+    (!outside.is_empty()).then(|| format!("Not read, and not signed with it: {}.", list(outside)))
 }
 
 fn told_sender(sender: &SenderReport) -> String {

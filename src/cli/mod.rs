@@ -34,6 +34,7 @@ mod man;
 mod message;
 mod output;
 mod person;
+mod person_name;
 mod pin;
 mod progress;
 mod screen;

@@ -10,10 +10,10 @@ use super::exit::{Exit, Failure};
 use super::mail_facts::{self, MailFacts};
 use super::message;
 use super::output::{self, Content};
+use super::person_name::named_with_addresses;
 use super::surroundings::Surroundings;
 use super::trusted_files;
 use crate::pki::Certificate;
-use crate::prompter::showable;
 use crate::smime::{self, Format, Message, SignerReport, SmimeError, Verdict};
 
 /// What the command line says.
@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let facts = MailFacts::of_signed(&message, &verified);
     let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
     if !verified.is_good() {
-        return Err(facts.refused(format!("not verified: {signers}")));
+        return Err(facts.refused(format!("not verified: {signers}"), &verified));
     }
     facts.check_sender(arguments.sender, &signers)?;
     let content = match message.format {
@@ -60,18 +60,29 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
 
 /// A message that is cut off, or made of what no standard has, is not what it claims to be: nothing has broken here.
 pub fn not_one(error: SmimeError) -> Failure {
-    match error {
+    let failure = match error {
         SmimeError::Pki(error) => Failure::new(Exit::NotVerified, error.to_string()),
         other => other.into(),
-    }
+    };
+    if failure.exit == Exit::NotVerified { failure.with_verdict("unreadable") } else { failure }
+}
+
+/// The authorities in these files.
+pub fn given_anchors(ca: &[PathBuf], around: &Surroundings<'_>) -> Result<Vec<Certificate>, Failure> {
+    let files = ca.iter().map(|path| trusted_files::read(path, around.screen)).collect::<Result<Vec<_>, _>>()?;
+    Ok(files.into_iter().flatten().collect())
 }
 
 /// The authorities in these files, and those of all keysets found.
 pub fn anchors(ca: &[PathBuf], around: &Surroundings<'_>) -> Result<Vec<Certificate>, Failure> {
-    let mut anchors = Vec::new();
-    for path in ca {
-        anchors.extend(trusted_files::read(path, around.screen)?);
-    }
+    with_known_anchors(given_anchors(ca, around)?, around)
+}
+
+/// These authorities, and those of all keysets found.
+pub fn with_known_anchors(
+    mut anchors: Vec<Certificate>,
+    around: &Surroundings<'_>,
+) -> Result<Vec<Certificate>, Failure> {
     // With authorities given, tokens are welcome, not needed.
     let known = around.desk().and_then(|desk| Ok(desk.trust()?.anchors()));
     match known {
@@ -93,21 +104,18 @@ pub fn anchors(ca: &[PathBuf], around: &Surroundings<'_>) -> Result<Vec<Certific
 /// One signer, in a sentence for people.
 pub fn sentence(signer: &SignerReport) -> String {
     // Whoever made the certificate chose these; they stay within the sentence.
-    let name = showable(&signer.name);
-    let who = match signer.emails.as_slice() {
-        [] => name,
-        emails => format!("{name} <{}>", showable(&emails.join(", "))),
-    };
+    let who = named_with_addresses(&signer.name, &signer.emails);
     let when = signer.signing_time.map(|time| format!(", says on {time}")).unwrap_or_default();
-    match &signer.verdict {
-        Verdict::Good => format!("Signed by {who}{when}."),
-        other => format!("signature said to be by {who}: {}", verdict(other)),
+    match problem(&signer.verdict) {
+        None => format!("Signed by {who}{when}."),
+        Some(problem) => format!("signature said to be by {who}: {problem}"),
     }
 }
 
-fn verdict(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Good => "good".to_owned(),
+/// Why a verdict is not good.
+fn problem(verdict: &Verdict) -> Option<String> {
+    Some(match verdict {
+        Verdict::Good => return None,
         Verdict::SignatureWrong { reason } => format!("the signature is wrong: {reason}"),
         Verdict::Unchecked { reason } => format!("cannot be checked: {reason}"),
         Verdict::NoCertificate => "cannot be checked: there is no certificate to check it with".to_owned(),
@@ -117,7 +125,7 @@ fn verdict(verdict: &Verdict) -> String {
         Verdict::ChainUnknown(problem) | Verdict::NotTrusted(problem) | Verdict::Expired { problem, .. } => {
             problem.to_string()
         }
-    }
+    })
 }
 
 pub fn report(signer: &SignerReport) -> Value {
@@ -126,6 +134,7 @@ pub fn report(signer: &SignerReport) -> Value {
         "emails": signer.emails,
         "signing_time": signer.signing_time.map(|time| time.to_string()),
         "certificate_sha256": signer.certificate.as_ref().map(|certificate| certificate.fingerprint().to_hex()),
-        "verdict": verdict(&signer.verdict),
+        "verdict": signer.verdict.word(),
+        "problem": problem(&signer.verdict),
     })
 }

@@ -88,9 +88,13 @@ pub fn from_entity(entity: &[u8]) -> Option<Vec<u8>> {
 /// A multipart's body, taken apart.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Multipart<'a> {
+    /// What stands before the first delimiter.
+    pub(super) preamble: &'a [u8],
     /// What stands between its delimiters, the line end before each delimiter left out (RFC 2046 §5.1.1).
     pub(super) parts: Vec<&'a [u8]>,
-    /// What follows the last delimiter.
+    /// What follows the last delimiter that was read as one, where no closing delimiter ends it.
+    pub(super) unended: &'a [u8],
+    /// What follows the closing delimiter.
     pub(super) epilogue: &'a [u8],
 }
 
@@ -109,17 +113,20 @@ pub(super) fn split_multipart<'a>(body: &'a [u8], boundary: &str) -> Multipart<'
         let Some(is_last) = tail.filter(|tail| tail.is_empty() || *tail == b"--").map(|tail| !tail.is_empty()) else {
             continue;
         };
-        if let Some(begin) = begin {
-            let part = body.get(begin..position).unwrap_or_default();
-            let part = part.strip_suffix(b"\n").unwrap_or(part);
+        let before = body.get(begin.unwrap_or_default()..position).unwrap_or_default();
+        if begin.is_some() {
+            let part = before.strip_suffix(b"\n").unwrap_or(before);
             multipart.parts.push(part.strip_suffix(b"\r").unwrap_or(part));
+        } else {
+            multipart.preamble = before;
         }
         if is_last {
             multipart.epilogue = rest;
-            break;
+            return multipart;
         }
         begin = Some(body.len() - after.len());
     }
+    multipart.unended = begin.and_then(|begin| body.get(begin..)).unwrap_or_default();
     multipart
 }
 
@@ -246,6 +253,8 @@ mod tests {
         let multipart = split_multipart(body, "b");
         assert_eq!(multipart.parts, [&b"one\r\n"[..], b"two\n--bb\nstill two"]);
         assert_eq!(multipart.epilogue, b"epilogue\r\n--b\r\n");
+        assert_eq!((multipart.preamble, multipart.unended), (&b"preamble\r\n"[..], &b""[..]));
+        assert_eq!(split_multipart(b"--b\none\n--b\ntwo\n", "b").unended, b"two\n");
         assert!(split_multipart(b"nothing", "b").parts.is_empty());
         // White space after a boundary, LF alone, no line end at all; what only begins like a delimiter is text.
         let body = b"--b\t \none\n--b-\n--b -- \n--b-- \t";

@@ -10,9 +10,13 @@ pub enum SmimeError {
     #[error(transparent)]
     Pki(#[from] PkiError),
 
-    /// The input is no message of a known form.
+    /// The input says to be a signed or encrypted message, and cannot be read as the one message that it would be.
     #[error("cannot read the message: {0}")]
     Unreadable(String),
+
+    /// The input does not say to be a signed or encrypted message: another file, a mail without protection.
+    #[error("cannot read the message: {0}")]
+    NoMessage(String),
 
     /// A message of another kind than the act needs.
     #[error("cannot {act} this message: it is {found}")]

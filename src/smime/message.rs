@@ -7,7 +7,7 @@ use der::pem::LineEnding;
 use sha2::{Digest, Sha256};
 
 use super::SmimeError;
-use super::entity::{fold_base64, to_canonical_lines};
+use super::entity::{fold_base64, to_canonical_lines, to_entity};
 use super::header::Header;
 use crate::pki::PkiError;
 use crate::pki::cms::tlv::{Elements, OBJECT_IDENTIFIER, SEQUENCE, header};
@@ -38,7 +38,7 @@ pub enum Kind {
 impl Kind {
     /// By the object identifier at the very beginning, whatever comes after it.
     fn of(cms: &[u8]) -> Result<Self, SmimeError> {
-        let unreadable = || SmimeError::Unreadable("it is neither DER, nor PEM, nor S/MIME".into());
+        let unreadable = || SmimeError::NoMessage("it is neither DER, nor PEM, nor S/MIME".into());
         if cms.first() != Some(&SEQUENCE) {
             return Err(unreadable());
         }
@@ -53,7 +53,7 @@ impl Kind {
         } else if content_type == rfc5911::ID_CT_AUTH_ENVELOPED_DATA.into() {
             Ok(Self::AuthEnveloped)
         } else {
-            Err(SmimeError::Unreadable(format!("it holds {content_type}, neither signed nor encrypted content")))
+            Err(SmimeError::NoMessage(format!("it holds {content_type}, neither signed nor encrypted content")))
         }
     }
 
@@ -92,6 +92,11 @@ impl Message {
         read::read(bytes)
     }
 
+    /// The fields of its own header that say more than how it is to be read, in words; none where there are none.
+    pub fn told_fields(&self) -> Option<String> {
+        read::told_fields(&self.header, "the message inside")
+    }
+
     /// Writes a DER `ContentInfo` in the given form. For a detached signature in the form S/MIME, `content` is the signed
     /// content (with the MIME headers that were signed with it, lines ended by CR LF) and becomes the first part of a
     /// `multipart/signed`; otherwise it is not looked at.
@@ -113,6 +118,23 @@ impl Message {
             )
             .into_bytes()),
         }
+    }
+}
+
+/// A file as a MIME entity to be encrypted. What is signed already stays what it is (a mail) or is named so (a file), because
+/// whoever decrypts it believes the outermost structure only; everything else as [`to_entity`] does it.
+pub fn to_encryptable(content: &[u8]) -> Vec<u8> {
+    let signed = Message::read(content).ok().filter(|message| message.kind == Kind::Signed);
+    match signed.map(|message| message.format) {
+        Some(Format::Smime) if std::str::from_utf8(content).is_ok() => to_canonical_lines(content),
+        Some(Format::Smime) => content.to_vec(),
+        Some(Format::Der) => format!(
+            "Content-Type: application/octet-stream; name=\"smime.p7m\"\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\n{}",
+            fold_base64(content)
+        )
+        .into_bytes(),
+        Some(Format::Pem) | None => to_entity(content),
     }
 }
 

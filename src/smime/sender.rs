@@ -78,39 +78,51 @@ impl fmt::Display for SenderProblem {
     }
 }
 
-/// Judges the sender of a signed message by the header of the mail that it came in. None where that names no sender.
-pub fn judge_sender(header: &Header, message: &Message, verified: &Verified) -> Option<SenderReport> {
+/// Judges the sender of a signed message by the headers that stand around it, the outermost first: that of the mail that it
+/// came in, and where it came encrypted, the one within the encryption. Each that names a sender must name a signer. None
+/// where none does.
+pub fn judge_sender(headers: &[&Header], message: &Message, verified: &Verified) -> Option<SenderReport> {
     let protected = protected_header(message, &verified.content).unwrap_or_default();
-    let is_signed = protected.has("From");
-    let from = froms(if is_signed { &protected } else { header });
-    let Some(from) = from else {
-        let has_sender = header.has("Sender") || protected.has("Sender");
-        return has_sender.then_some(SenderReport {
-            address: None,
-            is_signed: false,
-            problem: Some(SenderProblem::SenderOnly),
-        });
-    };
-    let address = match from {
-        Ok(address) => address,
-        Err(problem) => return Some(SenderReport { address: None, is_signed, problem: Some(problem) }),
-    };
-    let outside = if is_signed { froms(header) } else { None };
-    let problem = match outside {
-        Some(outside) if !outside.as_ref().is_ok_and(|outside| is_same(outside, &address)) => {
-            Some(SenderProblem::OuterDiffers { signed: address.clone(), outside: outside.ok() })
-        }
-        _ if is_a_signers(&address, &verified.signers) => None,
-        _ => Some(stranger(&address, header, &verified.signers, is_signed)),
-    };
-    Some(SenderReport { address: Some(address), is_signed, problem })
+    if let Some(signed) = froms(&protected) {
+        return Some(judge_signed_from(signed, headers, &verified.signers));
+    }
+    let mut reports = headers.iter().filter_map(|header| judge_unsigned_from(header, &verified.signers));
+    if let Some(first) = reports.next() {
+        return Some(if first.problem.is_some() { first } else { reports.find(has_problem).unwrap_or(first) });
+    }
+    let has_sender = protected.has("Sender") || headers.iter().any(|header| header.has("Sender"));
+    has_sender.then_some(SenderReport { address: None, is_signed: false, problem: Some(SenderProblem::SenderOnly) })
 }
 
-/// The header of the mail in which a signed message came encrypted: that around the encryption, unless only the one within
-/// names a sender.
-pub fn header_around<'a>(encrypted: &'a Message, signed: &'a Message) -> &'a Header {
-    let names_sender = |header: &Header| header.has("From") || header.has("Sender");
-    if names_sender(&encrypted.header) || !names_sender(&signed.header) { &encrypted.header } else { &signed.header }
+fn has_problem(report: &SenderReport) -> bool {
+    report.problem.is_some()
+}
+
+fn judge_signed_from(
+    signed: Result<String, SenderProblem>,
+    headers: &[&Header],
+    signers: &[SignerReport],
+) -> SenderReport {
+    let address = match signed {
+        Ok(address) => address,
+        Err(problem) => return SenderReport { address: None, is_signed: true, problem: Some(problem) },
+    };
+    let is_other = |outside: &Result<String, _>| !outside.as_ref().is_ok_and(|outside| is_same(outside, &address));
+    let problem = match headers.iter().filter_map(|header| froms(header)).find(is_other) {
+        Some(outside) => Some(SenderProblem::OuterDiffers { signed: address.clone(), outside: outside.ok() }),
+        None if is_a_signers(&address, signers) => None,
+        None => Some(SenderProblem::NotASigner { from: address.clone() }),
+    };
+    SenderReport { address: Some(address), is_signed: true, problem }
+}
+
+fn judge_unsigned_from(header: &Header, signers: &[SignerReport]) -> Option<SenderReport> {
+    let (address, problem) = match froms(header)? {
+        Err(problem) => (None, Some(problem)),
+        Ok(address) if is_a_signers(&address, signers) => (Some(address), None),
+        Ok(address) => (Some(address.clone()), Some(stranger(&address, header, signers))),
+    };
+    Some(SenderReport { address, is_signed: false, problem })
 }
 
 /// A field that is shown with a message, and whether it was signed.
@@ -124,14 +136,23 @@ pub struct ShownField {
     pub is_signed: bool,
 }
 
-/// The fields of a mail's header that people go by. Where the signed part has one, that one is shown.
-pub fn shown_fields(outer: &Header, signed: Option<(&Message, &Verified)>) -> Vec<ShownField> {
+/// The fields of a mail's headers that people go by. Where the signed part has one, that one is shown.
+pub fn shown_fields(headers: &[&Header], signed: Option<(&Message, &Verified)>) -> Vec<ShownField> {
     let protected = signed.and_then(|(message, verified)| protected_header(message, &verified.content));
     let mut shown = Vec::new();
     for name in ["From", "To", "Cc", "Date", "Subject"] {
-        let protected = protected.as_ref().filter(|protected| protected.has(name));
-        let (header, is_signed) = protected.map_or((outer, false), |protected| (protected, true));
-        shown.extend(header.values(name).map(|value| ShownField { name, value: value.to_owned(), is_signed }));
+        let mut add = |header: &Header, is_signed| {
+            for value in header.values(name) {
+                let field = ShownField { name, value: value.to_owned(), is_signed };
+                if !shown.contains(&field) {
+                    shown.push(field);
+                }
+            }
+        };
+        match protected.as_ref().filter(|protected| protected.has(name)) {
+            Some(protected) => add(protected, true),
+            None => headers.iter().for_each(|header| add(header, false)),
+        }
     }
     shown
 }
@@ -146,14 +167,14 @@ fn froms(header: &Header) -> Option<Result<String, SenderProblem>> {
     Some(one_address(first).map_err(SenderProblem::NoOneAddress))
 }
 
-fn stranger(address: &str, outer: &Header, signers: &[SignerReport], is_signed: bool) -> SenderProblem {
+fn stranger(address: &str, outer: &Header, signers: &[SignerReport]) -> SenderProblem {
     let from = address.to_owned();
     let names_a_signer = |field: &&'static str| {
         outer.values(field).any(|value| one_address(value).is_ok_and(|address| is_a_signers(&address, signers)))
     };
     let author_field = AUTHOR_FIELDS.into_iter().find(names_a_signer);
     let is_lists = ["List-Id", "List-Post", "X-Original-From", "Original-From"].iter().any(|field| outer.has(field));
-    if !is_signed && (is_lists || author_field.is_some()) {
+    if is_lists || author_field.is_some() {
         return SenderProblem::RewrittenByList { from, author_field };
     }
     SenderProblem::NotASigner { from }

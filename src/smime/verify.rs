@@ -24,6 +24,12 @@ impl Verified {
     pub fn is_good(&self) -> bool {
         !self.signers.is_empty() && self.signers.iter().all(|signer| signer.verdict == Verdict::Good)
     }
+
+    /// The worst of the signers' verdicts, as [`Verdict::word`].
+    pub fn word(&self) -> &'static str {
+        let worst = self.signers.iter().map(|signer| &signer.verdict).max_by_key(|verdict| verdict.severity());
+        worst.map_or("unchecked", Verdict::word)
+    }
 }
 
 /// One signer.
@@ -81,6 +87,19 @@ impl Verdict {
             Self::ChainUnknown(_) => "unknown",
             Self::Expired { .. } => "expired",
             Self::NotTrusted(_) => "untrusted",
+        }
+    }
+
+    /// Greater is worse.
+    fn severity(&self) -> u8 {
+        match self {
+            Self::Good => 0,
+            Self::Expired { .. } => 1,
+            Self::ChainUnknown(_) => 2,
+            Self::NoCertificate => 3,
+            Self::Unchecked { .. } => 4,
+            Self::NotTrusted(_) => 5,
+            Self::SignatureWrong { .. } => 6,
         }
     }
 }

@@ -232,6 +232,9 @@ fn every_member_of_every_answer_is_described_and_every_description_has_its_membe
     for error in person.complains("sign --keyset nobody message.txt --pin-source file:pin") {
         person.seen.looks_at("an error, on stderr", &error);
     }
+    for error in person.complains("verify message.txt --ca ca.pem") {
+        person.seen.looks_at("an error, on stderr", &error);
+    }
     let serial = person.machine.listed_token("admin").serial;
     let lock = person.machine.file(&format!("runtime/tokenkeep/libsofthsm2.so-{serial}.lock"));
     let lock = fs::File::options().write(true).open(lock).unwrap();

@@ -2,6 +2,7 @@
 //! be the signer's, and what nobody signed is marked. OpenSSL is the witness that the signatures hold.
 
 use crate::support::office::Somebody;
+use crate::support::output::Output;
 
 /// Somebody with a signed message in three forms: `mail` (multipart/signed), `opaque`, `pem`.
 fn writer() -> Somebody {
@@ -92,30 +93,22 @@ fn what_a_mail_quotes_is_not_what_it_is() {
     said.does_not_say("Pay here");
 }
 
+/// What is in the file, encrypted to somebody as it is, in a mail that begins with these lines.
+fn encrypted(somebody: &Somebody, inside: &str, from: &str) -> &'static str {
+    let line = format!(
+        "tokenkeep encrypt --to {} {inside} --out encrypted.der && \
+         openssl cms -cmsout -inform DER -outform SMIME -in encrypted.der -out encrypted",
+        somebody.email
+    );
+    somebody.machine.shell(&line).ok();
+    with_lines(somebody, from, "encrypted")
+}
+
 #[test]
 fn decrypt_tells_who_signed_inside() {
     let somebody = writer();
     let email = somebody.email.clone();
-    let to = ["encrypt", "--to", email.as_str()];
-    let made = |inside: &str, from: &str| {
-        somebody.tokenkeep(&[&to[..], &[inside, "--out", "encrypted.der"]].concat()).ok();
-        somebody
-            .machine
-            .openssl(&[
-                "cms",
-                "-cmsout",
-                "-inform",
-                "DER",
-                "-outform",
-                "SMIME",
-                "-in",
-                "encrypted.der",
-                "-out",
-                "encrypted",
-            ])
-            .ok();
-        with_lines(&somebody, from, "encrypted")
-    };
+    let made = |inside: &str, from: &str| encrypted(&somebody, inside, from);
     let decrypt = |file: &str, more: &[&str]| {
         somebody.tokenkeep(&[&["decrypt", file, "--pin-source", "file:pin"][..], more].concat())
     };
@@ -128,6 +121,129 @@ fn decrypt_tells_who_signed_inside() {
     somebody.machine.write("changed", changed);
     decrypt(made("changed", &format!("From: {email}\n")), &[]).fails_with(8).says("the signature is wrong");
     decrypt(made("text", &format!("From: {email}\n")), &[]).ok().says("Not integrity-protected").says("(not signed)");
+}
+
+#[test]
+fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
+    let somebody = writer();
+    let email = somebody.email.clone();
+    let from = format!("From: {email}\n");
+    let decrypt = |inside: &[u8], from: &str| {
+        somebody.machine.write("inside", inside);
+        let file = encrypted(&somebody, "inside", from);
+        somebody.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"])
+    };
+    let (mail, pem) = (somebody.machine.read_text("mail"), somebody.machine.read_text("pem"));
+    // What a text quotes, as it is or encoded, signs nothing.
+    somebody.machine.write("quoted", format!("Please pay.\n{mail}"));
+    let encoded = somebody.machine.shell("openssl base64 -in quoted").ok().out();
+    let base64 = "Content-Transfer-Encoding: base64";
+    for quoting in [
+        format!("Content-Type: text/plain\n\n{pem}\nPlease pay.\n"),
+        format!("Content-Type: text/html\n\n{pem}<p>Please pay.</p>\n"),
+        format!("Content-Type: text/plain\n\n{mail}"),
+        format!("Content-Type: text/plain\n{base64}\n\n{encoded}"),
+        format!("Content-Type: application/octet-stream; name=x\n{base64}\n\n{encoded}"),
+        format!("Please pay.\n{pem}"),
+    ] {
+        let said = decrypt(quoting.as_bytes(), &from).ok().says("Not integrity-protected");
+        said.does_not_say("Signed by").does_not_say("Inside the encryption");
+    }
+    // What nobody signed is named, wherever it stands around what is signed.
+    let boundary = format!("--{}", mail.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap());
+    let list = |before: &str, after: &str| {
+        format!("Content-Type: multipart/mixed; boundary=L\n\n{before}--L\n{mail}\n--L--\n{after}")
+    };
+    let part = "--L\nContent-Type: text/plain\n\nPay.\n";
+    for (inside, what) in [
+        (mail.replacen("This is a signed message.", "Please pay.", 1), "text before the first part"),
+        (mail.replacen(&boundary, &format!("Please pay.\n{boundary}"), 1), "text before the first part"),
+        (format!("{mail}\nPlease pay.\n"), "text after the signature"),
+        (format!("Subject: Please pay\n{mail}"), "Subject: Please pay (not signed)"),
+        (format!("X-Urgent: Please pay\n{mail}"), "the header field X-Urgent of the message inside"),
+        (list("Pay.\n", ""), "text before the first part"),
+        (list("", "Pay.\n"), "text after the last part"),
+        (list(part, ""), "a text/plain part"),
+        (list("", "").replace("--L\n", "--L\nSubject: Pay\n"), "the header field Subject of the part"),
+    ] {
+        let said = decrypt(inside.as_bytes(), &from).ok().says("Inside the encryption: Signed by");
+        said.says("Not integrity-protected").says(what);
+        somebody.machine.write("signed", &inside);
+        let verified = somebody.tokenkeep(&["verify", "signed"]).ok();
+        if !what.contains("of the message") {
+            verified.says(what);
+        }
+    }
+    decrypt(mail.as_bytes(), &from).ok().does_not_say("Not integrity-protected");
+    decrypt(mail.as_bytes(), "").ok().says("No sender named");
+    // A From inside the encryption is judged like the one around it.
+    for from in ["", &from] {
+        let inside = format!("From: boss@example.org\nSubject: Please pay\n{mail}");
+        decrypt(inside.as_bytes(), from).fails_with(8).says("from boss@example.org").says("Please pay (not signed)");
+    }
+    let same = format!("From: {email}\n{mail}");
+    decrypt(same.as_bytes(), &from).ok().says("the contract is signed");
+    // One's own messages stay signed through `encrypt`, in each form that can say so.
+    for file in ["mail", "opaque"] {
+        let line = format!("tokenkeep encrypt --to {email} --format smime {file} --out encrypted");
+        somebody.machine.shell(&line).ok();
+        let file = with_lines(&somebody, &from, "encrypted");
+        let said = somebody.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).ok();
+        said.says("Inside the encryption: Signed by");
+    }
+}
+
+#[test]
+fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
+    let somebody = writer();
+    let decrypt = |inside: &[u8], from: &str| {
+        somebody.machine.write("inside", inside);
+        let file = encrypted(&somebody, "inside", from);
+        somebody.tokenkeep(&["decrypt", file, "--pin-source", "file:pin", "--json"])
+    };
+    let verdict = |output: &Output| {
+        let signed = output.json()["signed"]["verdict"].as_str().map(str::to_owned);
+        let error = output.err();
+        let error: serde_json::Value = serde_json::from_str(error.lines().last().unwrap_or("null")).unwrap();
+        (signed.unwrap(), error["error"]["verdict"].as_str().unwrap_or_default().to_owned())
+    };
+    // A stranger's, by OpenSSL: with a certificate of its own making, without one, and by what is no longer safe.
+    somebody.machine.write("x.cnf", "[req]\ndistinguished_name=d\n[d]\n");
+    let subject = "-subj /CN=Alice/emailAddress=alice@example.org -config x.cnf";
+    let line = format!("openssl req -x509 -newkey rsa:2048 -nodes -keyout a.key -out a.pem -days 9 {subject}");
+    somebody.machine.shell(&line).ok();
+    let sign = |options: &str| {
+        let line = format!("openssl cms -sign -in text -signer a.pem -inkey a.key {options}");
+        somebody.machine.shell(&line).ok().out()
+    };
+    for (options, word) in [("-md sha1", "unchecked"), ("-nocerts", "unchecked")] {
+        let output = decrypt(sign(options).as_bytes(), "").fails_with(8);
+        assert_eq!(verdict(&output), (word.to_owned(), word.to_owned()), "{options}");
+    }
+    let unknown = sign("");
+    assert_eq!(verdict(&decrypt(unknown.as_bytes(), "").ok()), ("unknown".into(), String::new()));
+    assert_eq!(verdict(&decrypt(unknown.as_bytes(), "From: alice@example.org\n").ok()).0, "unknown");
+    let output = decrypt(unknown.as_bytes(), "From: eve@example.net\n").fails_with(8);
+    assert_eq!(verdict(&output), ("unknown".into(), "sender".into()));
+    // Cut off, ambiguous, changed.
+    let mail = somebody.machine.read_text("mail");
+    let opaque = somebody.machine.read_text("opaque");
+    for (inside, word) in [
+        (opaque.lines().take(12).map(|line| format!("{line}\n")).collect(), "unchecked"),
+        (mail.replace("--\r\n", "\r\n").replace("--\n", "\n"), "unchecked"),
+        (format!("Content-Type: text/plain\n{mail}"), "unchecked"),
+        (mail.replace("is signed", "is off"), "wrong"),
+    ] {
+        let output = decrypt(inside.as_bytes(), "").fails_with(8);
+        assert_eq!(verdict(&output), (word.to_owned(), word.to_owned()), "{inside}");
+    }
+    // And `verify` has the same words.
+    somebody.machine.write("changed", mail.replace("is signed", "is off"));
+    for (file, word) in [("changed", "wrong"), ("text", "unreadable")] {
+        let error = somebody.tokenkeep(&["verify", file, "--json"]).fails_with(8).err();
+        let error: serde_json::Value = serde_json::from_str(error.trim()).unwrap();
+        assert_eq!(error["error"]["verdict"], word);
+    }
 }
 
 #[test]

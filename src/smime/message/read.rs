@@ -4,11 +4,14 @@
 use super::{Format, Kind, Message};
 use crate::pki::cms::tlv::{OBJECT_IDENTIFIER, SEQUENCE, header};
 use crate::smime::SmimeError;
-use crate::smime::entity::{Entity, decode_base64, split_multipart, to_canonical_lines};
+use crate::smime::entity::{Entity, Multipart, decode_base64, split_multipart, to_canonical_lines};
 use crate::smime::header::{Header, split_field, take_line};
 
 /// PEM labels of messages: those of CMS, and those of `gpgsm`.
 const LABELS: [&str; 5] = ["CMS", "PKCS7", "PKCS #7 SIGNED DATA", "SIGNED MESSAGE", "ENCRYPTED MESSAGE"];
+
+/// Header fields of one part that are named.
+const MOST_FIELDS_NAMED: usize = 8;
 
 /// Multiparts within multiparts, until a signed or encrypted part.
 const DEEPEST: usize = 8;
@@ -25,7 +28,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Message, SmimeError> {
         other => {
             let reason = other.as_ref().err().filter(|_| begins_like_a_header(text));
             let reason = reason.map(|reason| format!("; {reason}")).unwrap_or_default();
-            Err(unreadable(format!("it is neither DER, nor PEM, nor S/MIME{reason}{}", about_pem_inside(text))))
+            Err(no_message(format!("it is neither DER, nor PEM, nor S/MIME{reason}{}", about_pem_inside(text))))
         }
     }
 }
@@ -42,6 +45,10 @@ fn message(
 
 fn unreadable(reason: impl Into<String>) -> SmimeError {
     SmimeError::Unreadable(reason.into())
+}
+
+fn no_message(reason: impl Into<String>) -> SmimeError {
+    SmimeError::NoMessage(reason.into())
 }
 
 /// A SEQUENCE that begins with an object identifier: no text begins so.
@@ -80,7 +87,7 @@ fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
     let label = first.trim_ascii().strip_prefix(b"-----BEGIN ").and_then(|label| label.strip_suffix(b"-----"));
     let Some(label) = label.and_then(|label| LABELS.into_iter().find(|known| known.as_bytes() == label)) else {
         let first: String = String::from_utf8_lossy(first).trim_end().chars().take(60).collect();
-        return Err(unreadable(format!("its first PEM block is no message: it begins with {first:?}")));
+        return Err(no_message(format!("its first PEM block is no message: it begins with {first:?}")));
     };
     let end = format!("-----END {label}-----");
     let mut body = Vec::with_capacity(rest.len());
@@ -114,10 +121,15 @@ struct Found {
 fn read_mail(entity: &Entity<'_>) -> Result<Message, SmimeError> {
     let mut outside = Vec::new();
     if let Some(found) = find(entity, 0, &mut outside)? {
-        return message(Format::Smime, found.cms, found.content, entity.header.clone(), outside);
+        let message = message(Format::Smime, found.cms, found.content, entity.header.clone(), outside);
+        // The mail says that this is one.
+        return message.map_err(|error| match error {
+            SmimeError::NoMessage(reason) => unreadable(reason),
+            other => other,
+        });
     }
     let (kind, pem) = (kind(entity)?, about_pem_inside(entity.body));
-    Err(unreadable(format!("it is a message of the type {kind:?}, not signed or encrypted{pem}")))
+    Err(no_message(format!("it is a message of the type {kind:?}, not signed or encrypted{pem}")))
 }
 
 /// The type of an entity, lower case, not longer than a name is.
@@ -139,24 +151,79 @@ fn find(entity: &Entity<'_>, depth: usize, outside: &mut Vec<String>) -> Result<
         "multipart/signed" => signed_in_two_parts(entity, outside).map(Some),
         "multipart/mixed" if depth < DEEPEST => {
             let Some(boundary) = media.parameter("boundary").filter(|_| entity.is_unencoded()) else { return Ok(None) };
-            let multipart = split_multipart(entity.body, boundary);
-            let mut found = None;
-            for part in multipart.parts {
-                let Ok(part) = Entity::parse(part) else {
-                    outside.push("a part whose header cannot be read".to_owned());
-                    continue;
-                };
-                match find(&part, depth + 1, outside)? {
-                    None => outside.push(format!("a {} part", kind(&part)?)),
-                    Some(_) if found.is_some() => {
-                        return Err(unreadable("it has several signed or encrypted parts: save the one that is meant"));
-                    }
-                    part => found = part,
-                }
-            }
-            Ok(found)
+            among_parts(&split_multipart(entity.body, boundary), depth, outside)
         }
         _ => Ok(None),
+    }
+}
+
+/// The one signed or encrypted part; everything beside it is named, whether a mail program would show it or not.
+fn among_parts(
+    multipart: &Multipart<'_>,
+    depth: usize,
+    outside: &mut Vec<String>,
+) -> Result<Option<Found>, SmimeError> {
+    let mut found = None;
+    name_preamble(multipart, outside);
+    for part in &multipart.parts {
+        let Ok(part) = Entity::parse(part) else {
+            outside.push("a part whose header cannot be read".to_owned());
+            continue;
+        };
+        match find(&part, depth + 1, outside)? {
+            None => outside.push(format!("a {} part", kind(&part)?)),
+            Some(_) if found.is_some() => {
+                return Err(unreadable("it has several signed or encrypted parts: save the one that is meant"));
+            }
+            Some(part_found) => {
+                outside.extend(told_fields(&part.header, "the part"));
+                found = Some(part_found);
+            }
+        }
+    }
+    name_end(multipart, "text after the last part", outside);
+    Ok(found)
+}
+
+/// Sentences that programs write for readers that know no MIME. Whoever sees one learns nothing from it.
+const USUAL_PREAMBLES: [&str; 6] = [
+    "This is a signed message.",
+    "This is an S/MIME signed message",
+    "This is a cryptographically signed message in MIME format.",
+    "This is a multi-part message in MIME format.",
+    "This is a multipart message in MIME format.",
+    "This is a MIME-formatted message.",
+];
+
+fn name_preamble(multipart: &Multipart<'_>, outside: &mut Vec<String>) {
+    let is_usual = |usual: &str| multipart.preamble.trim_ascii() == usual.as_bytes();
+    if !multipart.preamble.trim_ascii().is_empty() && !USUAL_PREAMBLES.into_iter().any(is_usual) {
+        outside.push("text before the first part".to_owned());
+    }
+}
+
+fn name_end(multipart: &Multipart<'_>, epilogue: &str, outside: &mut Vec<String>) {
+    if !multipart.unended.trim_ascii().is_empty() {
+        outside.push("a part that has no end".to_owned());
+    }
+    if !multipart.epilogue.trim_ascii().is_empty() {
+        outside.push(epilogue.to_owned());
+    }
+}
+
+/// The header fields of a part that say more than how it is to be read, in words: nobody signed them.
+pub(super) fn told_fields(header: &Header, what: &str) -> Option<String> {
+    const STRUCTURE: [&str; 4] = ["MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Content-Disposition"];
+    let is_structure = |name: &&str| STRUCTURE.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let mut names: Vec<String> =
+        header.names().filter(|name| !is_structure(name)).map(|name| name.chars().take(40).collect()).collect();
+    names.dedup();
+    let more = if names.len() > MOST_FIELDS_NAMED { " and others" } else { "" };
+    names.truncate(MOST_FIELDS_NAMED);
+    match names.as_slice() {
+        [] => None,
+        [only] => Some(format!("the header field {only} of {what}")),
+        several => Some(format!("the header fields {}{more} of {what}", several.join(", "))),
     }
 }
 
@@ -197,9 +264,9 @@ fn signed_in_two_parts(entity: &Entity<'_>, outside: &mut Vec<String>) -> Result
         "application/octet-stream" if is_named(&signature, ".p7s") => {}
         _ => return Err(unreadable("its second part is no S/MIME signature")),
     }
-    if !multipart.epilogue.trim_ascii().is_empty() {
-        outside.push("text after the signature".to_owned());
-    }
+    name_preamble(&multipart, outside);
+    outside.extend(told_fields(&signature.header, "the signature"));
+    name_end(&multipart, "text after the signature", outside);
     let cms = decoded(&signature).ok_or_else(|| unreadable("its signature's transfer encoding is damaged"))?;
     Ok(Found { cms, content: Some(to_canonical_lines(content)) })
 }

@@ -10,6 +10,11 @@ fn judged(header: &str, content: &str) -> Option<SenderReport> {
 }
 
 fn judged_as(format: Format, header: &str, content: &str) -> Option<SenderReport> {
+    let (message, verified) = signed_by_alice(format, header, content);
+    judge_sender(&[&message.header], &message, &verified)
+}
+
+fn signed_by_alice(format: Format, header: &str, content: &str) -> (Message, Verified) {
     let (header, _) = Header::parse(header.as_bytes()).unwrap();
     let signer = SignerReport {
         name: "Alice".into(),
@@ -27,8 +32,7 @@ fn judged_as(format: Format, header: &str, content: &str) -> Option<SenderReport
         outside: Vec::new(),
     };
     let content = content.replace('\n', "\r\n").into_bytes();
-    let verified = Verified { content, content_type: ContentType::DATA, signers: vec![signer] };
-    judge_sender(&message.header, &message, &verified)
+    (message, Verified { content, content_type: ContentType::DATA, signers: vec![signer] })
 }
 
 const TEXT: &str = "Content-Type: text/plain\n\nhello\n";
@@ -159,25 +163,36 @@ fn shown_fields_say_whether_they_were_signed() {
         outside: Vec::new(),
     };
     let verified = Verified { content, content_type: ContentType::DATA, signers: Vec::new() };
-    let shown = shown_fields(&message.header, Some((&message, &verified)));
+    let shown = shown_fields(&[&message.header], Some((&message, &verified)));
     let shown: Vec<_> = shown.iter().map(|field| (field.name, field.value.as_str(), field.is_signed)).collect();
     assert_eq!(shown, [("From", "alice@example.org", true), ("Date", "today", false), ("Subject", "inside", true)]);
-    assert!(shown_fields(&message.header, None).iter().all(|field| !field.is_signed));
+    assert!(shown_fields(&[&message.header], None).iter().all(|field| !field.is_signed));
 }
 
 #[test]
-fn the_header_around_the_encryption_counts_first() {
-    let mail = |header: &str| Message {
-        format: Format::Smime,
-        kind: crate::smime::Kind::Signed,
-        cms: Vec::new(),
-        detached_content: None,
-        header: Header::parse(header.as_bytes()).unwrap().0,
-        outside: Vec::new(),
+fn every_header_around_a_signature_must_name_a_signer() {
+    let judged = |headers: [&str; 2], content: &str| {
+        let headers = headers.map(|header| Header::parse(header.as_bytes()).unwrap().0);
+        let (message, verified) = signed_by_alice(Format::Smime, "", content);
+        judge_sender(&[&headers[0], &headers[1]], &message, &verified)
     };
-    let (bob, list, none) = (mail("From: bob@example.org\n"), mail("Sender: l@example.org\n"), mail("Subject: x\n"));
-    assert_eq!(header_around(&list, &bob), &list.header);
-    assert_eq!(header_around(&bob, &list), &bob.header);
-    assert_eq!(header_around(&none, &bob), &bob.header);
-    assert_eq!(header_around(&none, &none), &none.header);
+    let (alice, boss, none) = ("From: alice@example.org\n", "From: boss@example.org\n", "Subject: x\n");
+    let signed = &TEXT.replace("Content", "From: alice@example.org\nContent");
+    for content in [TEXT, signed] {
+        for headers in [[alice, none], [none, alice], [alice, alice]] {
+            assert_eq!(judged(headers, content).unwrap().problem, None, "{headers:?}");
+        }
+        for headers in [[alice, boss], [boss, alice], [none, boss], [boss, none]] {
+            let problem = judged(headers, content).unwrap().problem.unwrap().to_string();
+            assert!(problem.contains("boss@example.org"), "{headers:?} {problem}");
+        }
+    }
+    assert_eq!(judged([none, none], TEXT), None);
+    assert_eq!(judged([none, "Sender: l@example.org\n"], TEXT).unwrap().problem, Some(SenderProblem::SenderOnly));
+
+    let (inner, _) = Header::parse(b"Subject: inner\nTo: bob@example.org\n").unwrap();
+    let (outer, _) = Header::parse(b"Subject: outer\nTo: bob@example.org\n").unwrap();
+    let shown = shown_fields(&[&outer, &inner], None);
+    let shown: Vec<_> = shown.iter().map(|field| field.value.as_str()).collect();
+    assert_eq!(shown, ["bob@example.org", "outer", "inner"]);
 }
