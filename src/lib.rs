@@ -10,13 +10,14 @@
 //! | 3 | [`authority`]: what the authority does · [`keyset`]: what the user does |
 //! | 2 | [`cmp`] · [`smime`] · [`statement`] · [`letter`] · [`carrier`] · [`store`] |
 //! | 1 | [`pki`] · [`prompter`] |
-//! | 0 | [`token`] · [`crash_point`] |
+//! | 0 | [`token`] · [`crash_point`] · [`characters`] |
 //!
 //! The authority's wing and the user's wing never meet but in a message. `docs/ARCHITECTURE.md` tells why.
 
 pub mod agent;
 pub mod authority;
 pub mod carrier;
+pub mod characters;
 pub mod cli;
 pub mod cmp;
 pub mod crash_point;

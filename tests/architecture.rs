@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, i8)] = &[
     // Under everything: even a token can be killed between two steps.
     ("crash_point", -1),
+    ("characters", -1),
     ("token", 0),
     ("pki", 1),
     ("prompter", 1),

@@ -25,9 +25,10 @@ use super::person_name::without_addresses;
 use super::surroundings::Surroundings;
 use super::verify::{anchors, sentence};
 use crate::keyset::{self, FoundKeyset, KeysetError, SignOptions};
+use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, Fingerprint, same_address};
 use crate::prompter::showable;
-use crate::smime::{self, Message, SignerReport, Verdict};
+use crate::smime::{self, Message, SignerReport, Verdict, Verified};
 use crate::token::{KeyAlgorithm, KeysetName};
 
 /// The verb, and how the name ends by which the program is called for it.
@@ -119,20 +120,16 @@ fn verify(
     // Git looks for "good" at the beginning of a line that is not the first.
     status.say("NEWSIG")?;
     let (signature, content) = (output::read(Some(signature))?, output::read(Some(content))?);
-    // A signature that brings a content of its own must have git's.
-    let verified = Message::read(&signature)
-        .and_then(|message| smime::verify(&message, Some(&content), &[], &anchors, around.now()));
-    let verified = match verified {
+    let verified = match verify_content(&signature, &content, &anchors, around.now()) {
         Ok(verified) => verified,
-        Err(error) => {
+        Err(reason) => {
             status.say("ERRSIG 0000000000000000 0 0 00 0 4")?;
-            return Err(Failure::new(Exit::NotVerified, format!("not verified: {error}")));
+            return Err(Failure::new(Exit::NotVerified, format!("not verified: {reason}")));
         }
     };
-    for signer in &verified.signers {
-        for line in lines_of(signer) {
-            status.say(&line)?;
-        }
+    // Git takes one signature, and of several status lines an arbitrary one: that of the worst stands for all.
+    for line in verified.worst().map(lines_of).unwrap_or_default() {
+        status.say(&line)?;
     }
     let said = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
     if !verified.is_good() {
@@ -140,6 +137,26 @@ fn verify(
     }
     around.screen.note(said);
     Ok(Exit::Done)
+}
+
+/// Verifies what git gives. A signature that brings a content of its own must have git's; one of another type than data (an
+/// administrator's command) is none of git's, and nothing may stand beside it.
+fn verify_content(
+    signature: &[u8],
+    content: &[u8],
+    anchors: &[Certificate],
+    now: Timestamp,
+) -> Result<Verified, String> {
+    let message = Message::read(signature).map_err(|error| error.to_string())?;
+    if let Some(outside) = message.outside.first() {
+        return Err(format!("the signature does not stand alone: there is {outside}"));
+    }
+    let verified = smime::verify(&message, Some(content), &[], anchors, now).map_err(|error| error.to_string())?;
+    if verified.content_type == ContentType::DATA {
+        Ok(verified)
+    } else {
+        Err(format!("it is a signature over content of the type {}, not over data", verified.content_type))
+    }
 }
 
 /// What git is told about one signer.

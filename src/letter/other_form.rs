@@ -34,8 +34,8 @@ pub(super) fn of_text(text: &str, fields: &[&str]) -> Option<LetterError> {
             remedy: "save the letter from the mail program as text or as an attachment, or `base64 -d`",
         });
     }
-    let lower = text.to_ascii_lowercase();
-    let is_html = ["<html", "<br", "<div", "<p>"].iter().any(|tag| lower.contains(tag));
+    let has_tag = |tag: &str| text.as_bytes().windows(tag.len()).any(|part| part.eq_ignore_ascii_case(tag.as_bytes()));
+    let is_html = ["<html", "<br", "<div", "<p>"].into_iter().any(has_tag);
     is_html.then_some(LetterError::OtherForm { found: "HTML", remedy: "save the letter as plain text" })
 }
 
@@ -56,6 +56,8 @@ fn is_base64(text: &str, fields: &[&str]) -> bool {
     };
     let block: Zeroizing<String> = Zeroizing::new(text.lines().filter(is_part).map(str::trim).collect());
     let Ok(decoded) = STANDARD.decode(block.as_bytes()).map(Zeroizing::new) else { return false };
-    let decoded = String::from_utf8_lossy(&decoded);
-    fields.iter().filter(|name| decoded.contains(&format!("{name}:"))).count() >= 2
+    // Looked for where it lies: a copy would hold the temporary key too.
+    let has_field =
+        |name: &&&str| decoded.windows(name.len() + 1).any(|part| part.strip_suffix(b":") == Some(name.as_bytes()));
+    fields.iter().filter(has_field).count() >= 2
 }

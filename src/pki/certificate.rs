@@ -15,7 +15,7 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectKeyIdentifier};
 use self::fields::Fields;
 use super::certificate_file::CertificateFile;
 use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, context};
-use super::email::is_mailbox;
+use super::email::{is_mailbox, same_address};
 use super::general_name::{self, GeneralName};
 use super::public_key::PublicKey;
 use super::verifying_key::VerifyingKey;
@@ -169,7 +169,7 @@ impl Certificate {
         });
         let mut emails: Vec<String> = Vec::new();
         for email in alternative.chain(self.fields.subject.email_addresses()).filter(|email| is_mailbox(email)) {
-            if !emails.iter().any(|other| other.eq_ignore_ascii_case(&email)) {
+            if !emails.iter().any(|other| same_address(other, &email)) {
                 emails.push(email);
             }
         }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::PkiError;
+use super::{PkiError, domain};
 
 /// An ASCII addr-spec, at most 254 characters, its domain in lower case. `Eq` is what the certificate search uses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,9 +26,27 @@ impl EmailAddress {
 }
 
 /// Are two addresses the same? Upper and lower case make no difference, before the @ neither: no two people of an
-/// authority are told apart by it.
+/// authority are told apart by it. Domains are compared in their one spelling, local parts without quotation marks.
 pub fn same_address(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other)
+    if one.eq_ignore_ascii_case(other) {
+        return true;
+    }
+    // Of these the spelling is the only one but for its case.
+    let is_plain = |address: &str| address.is_ascii() && !address.ends_with('.') && !address.starts_with('"');
+    if is_plain(one) && is_plain(other) {
+        return false;
+    }
+    normal_form(one).is_some_and(|one| normal_form(other) == Some(one))
+}
+
+/// Local part and domain, each in one spelling.
+fn normal_form(address: &str) -> Option<(String, String)> {
+    let (local, domain) = address.rsplit_once('@')?;
+    let local = match local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
+        None => local.to_owned(),
+    };
+    Some((local.to_lowercase(), domain::normal_form(domain)?))
 }
 
 impl FromStr for EmailAddress {
@@ -65,25 +83,26 @@ fn is_atom(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~-".contains(&byte))
 }
 
-/// Whether a text of somebody else's certificate is plainly one mailbox: no quoting, no white space, nothing that separates
-/// addresses or cannot be seen. Letters beyond ASCII are taken (RFC 9598).
+/// Whether a text of somebody else's certificate is plainly one mailbox: no white space outside quotation marks, nothing that
+/// separates addresses or cannot be seen. Letters beyond ASCII are taken (RFC 9598), and so are a local part in quotation
+/// marks and an address literal (RFC 5321 §4.1.2, §4.1.3).
 pub(super) fn is_mailbox(text: &str) -> bool {
     let is_plain = |char: char| {
         !char.is_whitespace()
             && !super::name::is_control(char)
             && !super::name::is_unseen(char)
-            && !"\",:;<>()[]\\".contains(char)
+            && !"\",:;<>()[]\\@".contains(char)
     };
-    match text.split_once('@') {
-        Some((local, domain)) => {
-            text.len() <= 320
-                && !local.is_empty()
-                && !domain.is_empty()
-                && !domain.contains('@')
-                && text.chars().all(is_plain)
-        }
-        None => false,
-    }
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let is_local = match local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(quoted) => quoted.chars().all(|char| is_plain(char) || char == ' '),
+        None => local.chars().all(is_plain),
+    };
+    let is_domain = match domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(literal) => literal.chars().all(|char| char.is_ascii_alphanumeric() || ".:".contains(char)),
+        None => domain.chars().all(is_plain),
+    };
+    text.len() <= 320 && !["", "\"\""].contains(&local) && !["", "[]"].contains(&domain) && is_local && is_domain
 }
 
 impl fmt::Display for EmailAddress {
@@ -130,11 +149,30 @@ mod tests {
         assert!(same_address("user@example.org", "User@EXAMPLE.org"));
         assert!(!same_address("user@example.org", "user@example.org.example.com"));
         assert!(!same_address("user@example.org", "other@example.org"));
+        for (one, other) in [
+            ("j@bücher.example", "j@xn--bcher-kva.example"),
+            ("j@bücher.example", "J@XN--BCHER-KVA.example."),
+            ("user@example.org.", "user@example.org"),
+            ("user@example\u{3002}org", "user@example.org"),
+            ("\"user\"@example.org", "user@example.org"),
+        ] {
+            assert!(same_address(one, other) && same_address(other, one), "{one} {other}");
+        }
+        for (one, other) in [
+            ("user@example.org..", "user@example.org"),
+            ("user@bücher.example", "user@bucher.example"),
+            ("\"user \"@example.org", "user@example.org"),
+        ] {
+            assert!(!same_address(one, other) && !same_address(other, one), "{one} {other}");
+        }
     }
 
     #[test]
     fn one_plain_mailbox_is_one_and_nothing_else_is() {
-        for text in ["a@b", "User.Name+tag@Example.ORG", "用户@例子.example", "o'neil@xn--bcher-kva.example"] {
+        for text in ["a@b", "User.Name+tag@Example.ORG", "用户@例子.example", "o'neil@xn--bcher-kva.example"]
+            .into_iter()
+            .chain(["\"a b\"@c", "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "a..b@c"])
+        {
             assert!(is_mailbox(text), "{text:?}");
         }
         for text in [
@@ -150,7 +188,12 @@ mod tests {
             "a@b> <c@d",
             "a b@c",
             "a@b@c",
-            "\"a\"@b",
+            "\"a,c\"@b",
+            "\"a@c\"@b",
+            "\"a\\\"\"@b",
+            "\"\"@b",
+            "a@[b,c]",
+            "a@[]",
             "a@b\u{202e}",
             "a@b\u{200b}",
             "a@b;c@d",

@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod certificate_file;
 pub mod cms;
 mod directory_string;
+mod domain;
 pub mod email;
 pub mod error;
 pub mod fingerprint;

@@ -19,6 +19,7 @@ use x509_cert::name::Name;
 use super::PkiError;
 use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, SET, element, set_of};
 use super::directory_string::{comparable, text_of};
+use crate::characters::is_invisible;
 
 const WHAT: &str = "a name";
 
@@ -94,6 +95,16 @@ impl DistinguishedName {
             return Err(PkiError::Name(format!("it is longer than {NAME_CHARACTERS} characters")));
         }
         Self::from_common_name(&shortened(name))
+    }
+
+    /// Refuses a name for somebody new as [`DistinguishedName::of`] does, and one in which an address could be read: whoever
+    /// is shown a name beside an address must not take the one for the other. (Who has only an address is called by it.)
+    pub fn check_person_name(name: &str) -> Result<(), PkiError> {
+        const SIGNS: [char; 8] = ['<', '>', '@', '\u{fe6b}', '\u{ff20}', '\u{fe64}', '\u{ff1c}', '\u{ff1e}'];
+        if name.contains(SIGNS) {
+            return Err(PkiError::Name("it has <, > or @ in it, as an address has".into()));
+        }
+        Self::of(name).map(drop)
     }
 
     fn from_common_name(name: &str) -> Result<Self, PkiError> {
@@ -242,12 +253,7 @@ pub(super) fn is_control(char: char) -> bool {
 
 /// White space, zero-width characters, fillers, and marks that need a letter to be set upon.
 pub(super) fn is_unseen(char: char) -> bool {
-    char.is_whitespace()
-        || joins_to_previous(char) && !matches!(char, '\u{1f3fb}'..='\u{1f3ff}')
-        || matches!(char,
-            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{e0000}'..='\u{e0fff}')
+    char.is_whitespace() || joins_to_previous(char) && !matches!(char, '\u{1f3fb}'..='\u{1f3ff}') || is_invisible(char)
 }
 
 /// RFC 4514: the last part first, special characters escaped; control characters never reach a terminal.

@@ -4,7 +4,8 @@
 //! certificate unchecked.
 
 use super::cms::tlv::{Elements, SEQUENCE, context_constructed};
-use super::{Certificate, GeneralName, PkiError};
+use super::domain::normal_form;
+use super::{Certificate, GeneralName, PkiError, same_address};
 
 const WHAT: &str = "name constraints";
 
@@ -87,9 +88,9 @@ fn subtrees(list: Elements<'_>) -> Result<Vec<GeneralName>, PkiError> {
 fn is_within(name: &GeneralName, base: &GeneralName) -> Result<bool, Breach> {
     Ok(match (name, base) {
         (GeneralName::Email(name) | GeneralName::Utf8Mailbox(name), GeneralName::Email(base)) => {
-            is_mailbox_in(name, base)
+            is_mailbox_in(name, base)?
         }
-        (GeneralName::Dns(name), GeneralName::Dns(base)) => is_host_in(name, base),
+        (GeneralName::Dns(name), GeneralName::Dns(base)) => is_host_in(name, base)?,
         (GeneralName::Directory(name), GeneralName::Directory(base)) => name.is_within(base),
         (GeneralName::Ip(name), GeneralName::Ip(base)) if base.len() == 2 * name.len() => {
             let (network, mask) = base.split_at(name.len());
@@ -109,23 +110,43 @@ fn is_within(name: &GeneralName, base: &GeneralName) -> Result<bool, Breach> {
 }
 
 /// A mailbox, a host (its mailboxes alone), or, with a dot before it, all hosts below a domain.
-fn is_mailbox_in(name: &str, base: &str) -> bool {
-    if base.contains('@') {
-        return name.eq_ignore_ascii_case(base);
+fn is_mailbox_in(name: &str, base: &str) -> Result<bool, Breach> {
+    let host = |mailbox: &str| mailbox.rsplit_once('@').map_or_else(|| mailbox.to_owned(), |(_, host)| host.to_owned());
+    if base.is_empty() {
+        return Ok(true);
     }
-    let host = name.rsplit_once('@').map_or(name, |(_, host)| host);
-    if base.starts_with('.') { ends_with(host, base) } else { base.is_empty() || host.eq_ignore_ascii_case(base) }
+    let normal = normal_name(&host(name))?;
+    if base.contains('@') {
+        normal_base(&host(base))?;
+        return Ok(same_address(name, base));
+    }
+    match base.strip_prefix('.') {
+        Some(parent) => Ok(is_below(&normal, &normal_base(parent)?)),
+        None => Ok(normal == normal_base(base)?),
+    }
 }
 
 /// A domain, and all hosts below it.
-fn is_host_in(name: &str, base: &str) -> bool {
-    let (name, base) = (name.trim_end_matches('.'), base.trim_end_matches('.'));
-    base.is_empty() || name.eq_ignore_ascii_case(base) || ends_with(name, &format!(".{}", base.trim_start_matches('.')))
+fn is_host_in(name: &str, base: &str) -> Result<bool, Breach> {
+    if ["", "."].contains(&base) {
+        return Ok(true);
+    }
+    let (name, base) = (normal_name(name)?, normal_base(base.strip_prefix('.').unwrap_or(base))?);
+    Ok(name == base || is_below(&name, &base))
 }
 
-fn ends_with(text: &str, end: &str) -> bool {
-    let start = text.len().checked_sub(end.len());
-    start.is_some_and(|start| start > 0 && text.get(start..).is_some_and(|tail| tail.eq_ignore_ascii_case(end)))
+fn is_below(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+}
+
+/// A domain that cannot be compared is not allowed where anything is asked of domains.
+fn normal_name(domain: &str) -> Result<String, Breach> {
+    normal_form(domain).ok_or(Breach::Forbidden)
+}
+
+fn normal_base(domain: &str) -> Result<String, Breach> {
+    let reason = "its authority's name constraints have a domain that cannot be compared";
+    normal_form(domain).ok_or_else(|| Breach::Unchecked(reason.into()))
 }
 
 #[cfg(test)]
@@ -154,6 +175,17 @@ mod tests {
             (dns("www.example.org"), dns(".example.org"), true),
             (dns("badexample.org"), dns("example.org"), false),
             (dns("例"), dns("a例"), false),
+            (email("a@example.org."), email("example.org"), true),
+            (email("a@host.example.org."), email(".example.org"), true),
+            (email("a@xn--bcher-kva.example"), email("bücher.example"), true),
+            (GeneralName::Utf8Mailbox("用户@bücher.example".into()), email("xn--bcher-kva.example"), true),
+            (GeneralName::Utf8Mailbox("用户@example\u{3002}org".into()), email("example.org"), true),
+            (GeneralName::Utf8Mailbox("用户@a.\u{ff45}xample.org".into()), email(".example.org"), true),
+            (email("a@example.org."), email("a@EXAMPLE.org"), true),
+            (email("\"a\"@example.org"), email("a@example.org"), true),
+            (email("a@anything"), email(""), true),
+            (dns("www.example.org."), dns("example.org"), true),
+            (dns("www.bücher.example"), dns("xn--bcher-kva.example"), true),
             (directory("User"), directory("user"), true),
             (directory("User"), directory("Other"), false),
             (GeneralName::Ip(vec![10, 1, 2, 3]), GeneralName::Ip(vec![10, 0, 0, 0, 255, 0, 0, 0]), true),
@@ -162,6 +194,16 @@ mod tests {
         ] {
             assert_eq!(is_within(&name, &base), Ok(within), "{name:?} {base:?}");
         }
+        // What has no normal form is within nothing, excluded or permitted: it is not allowed.
+        for (name, base) in [
+            (email("a@example..org"), email("example.com")),
+            (email("a@xn--a.example"), email(".example")),
+            (email("a@"), email("example.org")),
+            (dns("www..example.org"), dns("example.org")),
+        ] {
+            assert_eq!(is_within(&name, &base), Err(Breach::Forbidden), "{name:?} {base:?}");
+        }
+        assert!(matches!(is_within(&email("a@example.org"), &email("b..c")), Err(Breach::Unchecked(_))));
         let uri = GeneralName::Uri("https://example.org".into());
         for (name, base) in [(uri.clone(), uri), (GeneralName::Other(1), email("example.org"))] {
             assert!(matches!(is_within(&name, &base), Err(Breach::Unchecked(_))), "{name:?} {base:?}");

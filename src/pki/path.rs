@@ -117,25 +117,27 @@ pub fn verify(
     purpose: Purpose<'_>,
     at: Timestamp,
 ) -> Result<Vec<Certificate>, PathProblem> {
-    let mut search = Search { intermediates, anchors, at, signatures_left: MOST_SIGNATURES, problem: None };
+    let mut search = Search { intermediates, anchors, purpose, at, signatures_left: MOST_SIGNATURES, problem: None };
     check_extensions(leaf, false)?;
     let way = search.from(vec![leaf]);
     let Some(way) = way else {
         return Err(search.problem.unwrap_or_else(|| PathProblem::UnknownIssuer { issuer: leaf.issuer() }));
     };
     check_purpose(leaf, purpose)?;
-    for issuer in way.iter().skip(1) {
-        check_purpose_of_issuer(issuer, purpose)?;
-    }
+    check_purpose_of_issuers(&way, purpose)?;
     for certificate in &way {
         check_validity(certificate, at)?;
     }
     Ok(way.into_iter().cloned().collect())
 }
 
+/// Of a way to which nothing is to be preferred.
+const BEST_RANK: (bool, bool) = (true, true);
+
 struct Search<'a> {
     intermediates: &'a [Certificate],
     anchors: &'a [Certificate],
+    purpose: Purpose<'a>,
     at: Timestamp,
     signatures_left: usize,
     /// The last thing that stood in a way, for when there is none.
@@ -143,7 +145,8 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// The rest of a way that goes to the last certificate of `way`; ways whose certificates are all valid are preferred.
+    /// The rest of a way that goes to the last certificate of `way`. Preferred are ways whose issuers are for the purpose, and
+    /// among them those whose certificates are all valid.
     fn from(&mut self, way: Vec<&'a Certificate>) -> Option<Vec<&'a Certificate>> {
         let last = *way.last()?;
         if self.anchors.contains(last) {
@@ -156,17 +159,20 @@ impl<'a> Search<'a> {
         let mut candidates: Vec<&'a Certificate> =
             self.anchors.iter().filter(is_issuer).chain(self.intermediates.iter().filter(is_issuer)).collect();
         candidates.sort_by_key(|candidate| !candidate.is_valid_at(self.at));
-        let mut found = None;
+        let mut found: Option<Vec<&'a Certificate>> = None;
         for issuer in candidates {
             match self.check_step(&way, last, issuer) {
                 Ok(()) => {
                     let mut longer = way.clone();
                     longer.push(issuer);
                     if let Some(whole) = self.from(longer) {
-                        if whole.iter().all(|certificate| certificate.is_valid_at(self.at)) {
+                        let rank = self.rank(&whole);
+                        if rank == BEST_RANK {
                             return Some(whole);
                         }
-                        found = found.or(Some(whole));
+                        if found.as_ref().is_none_or(|found| self.rank(found) < rank) {
+                            found = Some(whole);
+                        }
                     }
                 }
                 // That somebody else has the same name says nothing where another problem has been found.
@@ -175,6 +181,12 @@ impl<'a> Search<'a> {
             }
         }
         found
+    }
+
+    /// Whether a way's issuers are for the purpose, and whether all of it is valid: the greater, the better.
+    fn rank(&self, way: &[&Certificate]) -> (bool, bool) {
+        let is_valid = way.iter().all(|certificate| certificate.is_valid_at(self.at));
+        (check_purpose_of_issuers(way, self.purpose).is_ok(), is_valid)
     }
 
     /// Whether `issuer` may have issued `last`, and did.
@@ -316,6 +328,10 @@ fn check_purpose(leaf: &Certificate, purpose: Purpose<'_>) -> Result<(), PathPro
         Purpose::TlsServer(host) if !names_host(leaf, host) => wrong(format!("it is not for the host {host}")),
         _ => Ok(()),
     }
+}
+
+fn check_purpose_of_issuers(way: &[&Certificate], purpose: Purpose<'_>) -> Result<(), PathProblem> {
+    way.iter().skip(1).try_for_each(|issuer| check_purpose_of_issuer(issuer, purpose))
 }
 
 /// An authority that says what it issues for is held to it; one that does not say issues for everything.

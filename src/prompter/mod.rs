@@ -27,6 +27,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::characters::is_invisible;
 use crate::token::{Pin, PinRule};
 
 pub use ask::Ask;
@@ -193,13 +194,7 @@ fn broke(source: io::Error, what: &str) -> PrompterError {
 /// could move the cursor over what was said before, nothing that breaks or reorders the line, and nothing that is there
 /// but not seen, which makes two different names look the same.
 pub fn showable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || changes_the_line(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Zero-width characters and marks of direction, line and paragraph separators, embeddings and isolates, the byte order mark.
-fn changes_the_line(c: char) -> bool {
-    matches!(c,
-        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    text.chars().map(|c| if c.is_control() || is_invisible(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::fmt;
 use super::entity::Entity;
 use super::header::{AddressError, Header, one_address};
 use super::{Format, Message, SignerReport, Verified};
+use crate::pki::same_address;
 
 /// Fields that mailing lists put where they rewrite a From: the author's own address.
 const AUTHOR_FIELDS: [&str; 4] = ["Reply-To", "X-Original-From", "Original-From", "Author"];
@@ -107,7 +108,7 @@ fn judge_signed_from(
         Ok(address) => address,
         Err(problem) => return SenderReport { address: None, is_signed: true, problem: Some(problem) },
     };
-    let is_other = |outside: &Result<String, _>| !outside.as_ref().is_ok_and(|outside| is_same(outside, &address));
+    let is_other = |outside: &Result<String, _>| !outside.as_ref().is_ok_and(|outside| same_address(outside, &address));
     let problem = match headers.iter().filter_map(|header| froms(header)).find(is_other) {
         Some(outside) => Some(SenderProblem::OuterDiffers { signed: address.clone(), outside: outside.ok() }),
         None if is_a_signers(&address, signers) => None,
@@ -181,11 +182,7 @@ fn stranger(address: &str, outer: &Header, signers: &[SignerReport]) -> SenderPr
 }
 
 fn is_a_signers(address: &str, signers: &[SignerReport]) -> bool {
-    signers.iter().flat_map(|signer| &signer.emails).any(|email| is_same(email, address))
-}
-
-fn is_same(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other)
+    signers.iter().flat_map(|signer| &signer.emails).any(|email| same_address(email, address))
 }
 
 /// The header fields that were signed with the content. In a mail every header of the signed part counts; a file that was

@@ -25,10 +25,14 @@ impl Verified {
         !self.signers.is_empty() && self.signers.iter().all(|signer| signer.verdict == Verdict::Good)
     }
 
+    /// The first signer with the worst of the verdicts.
+    pub fn worst(&self) -> Option<&SignerReport> {
+        self.signers.iter().rev().max_by_key(|signer| signer.verdict.severity())
+    }
+
     /// The worst of the signers' verdicts, as [`Verdict::word`].
     pub fn word(&self) -> &'static str {
-        let worst = self.signers.iter().map(|signer| &signer.verdict).max_by_key(|verdict| verdict.severity());
-        worst.map_or("unchecked", Verdict::word)
+        self.worst().map_or("unchecked", |signer| signer.verdict.word())
     }
 }
 
@@ -127,8 +131,25 @@ pub fn verify(
     };
     let content = signed.content().or(detached).ok_or(SmimeError::NoContent)?;
     let intermediates: Vec<Certificate> = known.iter().chain(signed.certificates()).cloned().collect();
-    let signers = signed.verify(detached, known)?.into_iter().map(|check| report(check, &intermediates, anchors, now));
+    let signers = signed.verify_with_each(detached, known)?.into_iter();
+    let signers = signers.filter_map(|checks| best_report(checks, &intermediates, anchors, now));
     Ok(Verified { signers: signers.collect(), content: content.to_vec(), content_type: signed.content_type().clone() })
+}
+
+/// Of several certificates for one signer (a renewed one for the same key, those of two authorities) the one that is believed
+/// most. A signature that is right for none is told by what is wrong, before what cannot be checked.
+fn best_report(
+    checks: Vec<SignatureCheck>,
+    intermediates: &[Certificate],
+    anchors: &[Certificate],
+    now: Timestamp,
+) -> Option<SignerReport> {
+    let rank = |report: &SignerReport| match report.verdict {
+        Verdict::SignatureWrong { .. } => 6,
+        Verdict::Unchecked { .. } | Verdict::NoCertificate => 7,
+        ref right => right.severity(),
+    };
+    checks.into_iter().map(|check| report(check, intermediates, anchors, now)).min_by_key(rank)
 }
 
 fn report(

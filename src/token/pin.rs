@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::characters::is_invisible;
+
 /// A PIN as it was typed, for one act. Wiped when dropped, never shown, not `Clone`: a second act needs a second PIN. It
 /// is not swapped out where the process may lock memory (`RLIMIT_MEMLOCK`).
 pub struct Pin {
@@ -106,16 +108,9 @@ fn unseen(text: &str) -> Option<PinError> {
     Some(PinError::Unseen { what, place, code: u32::from(character) })
 }
 
-/// White space other than the ordinary space, and what has no width at all: zero-width characters and joiners, marks and
-/// embeddings of direction, the soft hyphen, invisible operators, tags.
+/// White space other than the ordinary space, and what is not seen at all.
 fn is_unseen(character: char) -> bool {
-    let is_odd_space = character.is_whitespace() && character != ' ';
-    is_odd_space
-        || matches!(character,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-                | '\u{180b}'..='\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-                | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+    character.is_whitespace() && character != ' ' || is_invisible(character)
 }
 
 impl Drop for Pin {

@@ -10,7 +10,7 @@ const NAMES: &[(&str, Option<&str>)] = &[
     ("Jürgen Größenwahn-Łąka", None),
     ("山田 太郎", None),
     ("👩‍🔬 Researcher 🧪", None),
-    ("#1 a+b=c;d<e>f\\g", None),
+    ("#1 a+b=c;d,e\"f\\g", None),
     (
         "Maria Anna Magdalena Theresia Josephine Wilhelmine, Countess of Somewhere and Elsewhere",
         Some("Maria Anna Magdalena Theresia Josephine Wilhelmine, Countess of…"),
@@ -65,6 +65,9 @@ fn a_name_that_is_none_is_refused_and_no_letter_is_made() {
         ("two\nlines", "has no control characters"),
         ("a\u{1b}[2Kterminal's", "has no control characters"),
         ("\u{200b}\u{200b}", "nothing of it can be seen"),
+        ("Boss <boss@example.org>", "as an address has"),
+        ("boss@example.org", "as an address has"),
+        ("Boss \u{ff1c}boss\u{ff20}example.org\u{ff1e}", "as an address has"),
     ] {
         let letter = somebody.machine.file("a.letter").display().to_string();
         let issue = ["issue", &somebody.email, "--name", name, "--letter-out", &letter];

@@ -229,7 +229,7 @@ fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
     let mail = somebody.machine.read_text("mail");
     let opaque = somebody.machine.read_text("opaque");
     for (inside, word) in [
-        (opaque.lines().take(12).map(|line| format!("{line}\n")).collect(), "unchecked"),
+        (opaque.lines().take(12).collect::<Vec<_>>().join("\n"), "unchecked"),
         (mail.replace("--\r\n", "\r\n").replace("--\n", "\n"), "unchecked"),
         (format!("Content-Type: text/plain\n{mail}"), "unchecked"),
         (mail.replace("is signed", "is off"), "wrong"),

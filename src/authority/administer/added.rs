@@ -117,7 +117,7 @@ impl Authority {
     pub fn check_administrator(email: &str, name: Option<&str>) -> Result<(), AuthorityError> {
         let wrong = |error: PkiError| AuthorityError::NotAdded(error.to_string());
         email.parse::<EmailAddress>().map_err(wrong)?;
-        name.map_or(Ok(()), |name| DistinguishedName::of(name).map(drop).map_err(wrong))
+        name.map_or(Ok(()), |name| DistinguishedName::check_person_name(name).map_err(wrong))
     }
 
     /// Makes somebody an administrator, or an administrator whose keyset is no use any more a letter. The caller has

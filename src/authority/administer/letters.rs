@@ -31,7 +31,7 @@ impl Authority {
     pub(super) fn user_to_issue_to(&self, email: &str, name: Option<&str>, now: Timestamp) -> Result<IssueTo, Stop> {
         let address: EmailAddress = email.parse().map_err(|error: PkiError| refuse(error.to_string()))?;
         if let Some(name) = name {
-            DistinguishedName::of(name).map_err(|error| refuse(error.to_string()))?;
+            DistinguishedName::check_person_name(name).map_err(|error| refuse(error.to_string()))?;
         }
         match (self.store.user_by_email(&comparable(address.as_str()))?, name.map(str::trim)) {
             (None, None) => Err(refuse(format!("{address} is new here; give the name as well (--name)"))),

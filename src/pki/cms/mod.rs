@@ -10,6 +10,7 @@ pub(crate) mod tlv;
 
 mod key_agreement;
 mod key_transport;
+mod named_certificate;
 pub(crate) mod recipient;
 mod signer_info;
 mod signing_certificate;

@@ -233,9 +233,26 @@ impl SignedMessage {
     }
 
     /// Checks each signer's signature over the content (or over `detached`, when it is not in the message), in the
-    /// message's order. Certificates are looked for among `known`, then in the message. Without any content, and with
-    /// two of them, it is refused.
+    /// message's order. Certificates are looked for among `known`, then in the message; of several that fit a signer the
+    /// first for which the signature is good counts. Without any content, and with two of them, it is refused.
     pub fn verify(&self, detached: Option<&[u8]>, known: &[Certificate]) -> Result<Vec<SignatureCheck>, PkiError> {
+        let rank = |check: &SignatureCheck| match check {
+            SignatureCheck::Good { .. } => 0,
+            SignatureCheck::Wrong { .. } => 1,
+            SignatureCheck::Unchecked { .. } => 2,
+            SignatureCheck::NoCertificate { .. } => 3,
+        };
+        let checks = self.verify_with_each(detached, known)?.into_iter();
+        Ok(checks.filter_map(|checks| checks.into_iter().min_by_key(rank)).collect())
+    }
+
+    /// The same with each certificate that fits a signer, at least one answer a signer: which of them is to be believed is
+    /// the caller's to find out.
+    pub fn verify_with_each(
+        &self,
+        detached: Option<&[u8]>,
+        known: &[Certificate],
+    ) -> Result<Vec<Vec<SignatureCheck>>, PkiError> {
         let content = match (self.content(), detached) {
             (Some(content), None) | (None, Some(content)) => content,
             (Some(content), Some(detached)) if content == detached => content,
@@ -245,8 +262,10 @@ impl SignedMessage {
             (None, None) => return Err(PkiError::malformed(WHAT, "its content is not in it")),
         };
         let certificates: Vec<&Certificate> = known.iter().chain(&self.certificates).collect();
-        let check =
-            |signer: &SignerInfo| self.name_unreadable(signer.check(&self.content_type, content, &certificates));
+        let check = |signer: &SignerInfo| {
+            let checks = signer.check_all(&self.content_type, content, &certificates).into_iter();
+            checks.map(|check| self.name_unreadable(check)).collect()
+        };
         Ok(self.signers.iter().map(check).collect())
     }
 

@@ -8,6 +8,7 @@ use spki::AlgorithmIdentifierOwned;
 
 use super::CertificateId;
 use super::ber;
+use super::named_certificate::NamedCertificate;
 use super::tlv::{
     Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element,
 };
@@ -53,13 +54,13 @@ pub enum SignatureCheck {
 }
 
 /// Why a signature is not good.
-enum Doubt {
+pub(super) enum Doubt {
     Wrong(String),
     Unchecked(String),
 }
 
 impl Doubt {
-    fn wrong(reason: &str) -> Self {
+    pub(super) fn wrong(reason: &str) -> Self {
         Self::Wrong(reason.to_owned())
     }
 }
@@ -98,6 +99,8 @@ struct Attributes {
     digest: Vec<u8>,
     /// None too when it is there twice, or is no time: it is a mere claim, and no reason to doubt the signature.
     signing_time: Option<Timestamp>,
+    /// The certificate that the signer names, or why that cannot be read; one an attribute.
+    named: Vec<Result<NamedCertificate, String>>,
 }
 
 impl SignerInfo {
@@ -115,32 +118,32 @@ impl SignerInfo {
         Ok(Self { id, digest_algorithm, attributes, signature_algorithm, signature })
     }
 
-    /// Checks against the first certificate that fits the name and whose key fits the signature; a message may bring a
-    /// certificate that only has the same name.
-    pub(super) fn check(
+    /// Checks against each certificate that fits the name: a message may bring one that only has the same name, and a key may
+    /// have several. At least one answer.
+    pub(super) fn check_all(
         &self,
         content_type: &ContentType,
         content: &[u8],
         certificates: &[&Certificate],
-    ) -> SignatureCheck {
-        let mut answer = SignatureCheck::NoCertificate { signer: self.id.clone() };
+    ) -> Vec<SignatureCheck> {
+        let mut fitting: Vec<&Certificate> = Vec::new();
         for certificate in certificates.iter().copied().filter(|certificate| self.id.names(certificate)) {
-            match self.check_with(content_type, content, certificate) {
-                Ok(()) => {
-                    let signing_time = self.signing_time();
-                    return SignatureCheck::Good { certificate: certificate.clone(), signing_time };
-                }
-                Err(Doubt::Wrong(reason)) => {
-                    answer = SignatureCheck::Wrong { certificate: certificate.clone(), reason };
-                }
-                Err(Doubt::Unchecked(_)) if matches!(answer, SignatureCheck::Wrong { .. }) => {}
-                Err(Doubt::Unchecked(reason)) => {
-                    let (signer, certificate) = (self.id.clone(), Some(certificate.clone()));
-                    answer = SignatureCheck::Unchecked { signer, certificate, reason };
-                }
+            if !fitting.contains(&certificate) {
+                fitting.push(certificate);
             }
         }
-        answer
+        if fitting.is_empty() {
+            return vec![SignatureCheck::NoCertificate { signer: self.id.clone() }];
+        }
+        let check = |certificate: &Certificate| match self.check_with(content_type, content, certificate) {
+            Ok(()) => SignatureCheck::Good { certificate: certificate.clone(), signing_time: self.signing_time() },
+            Err(Doubt::Wrong(reason)) => SignatureCheck::Wrong { certificate: certificate.clone(), reason },
+            Err(Doubt::Unchecked(reason)) => {
+                let (signer, certificate) = (self.id.clone(), Some(certificate.clone()));
+                SignatureCheck::Unchecked { signer, certificate, reason }
+            }
+        };
+        fitting.into_iter().map(check).collect()
     }
 
     fn check_with(&self, content_type: &ContentType, content: &[u8], certificate: &Certificate) -> Result<(), Doubt> {
@@ -156,9 +159,9 @@ impl SignerInfo {
                 }
                 &attributes.signed
             }
-            // RFC 5652 §5.3: only data may be signed without attributes. And what looks like a set of attributes could
-            // be those of another message, taken for content.
-            None if *content_type != ContentType::DATA || content.first() == Some(&SET) => {
+            // RFC 5652 §5.3: only data may be signed without attributes. And what is a set of attributes could be those of
+            // another message, taken for content.
+            None if *content_type != ContentType::DATA || is_set_of_attributes(content) => {
                 return Err(Doubt::wrong("it has no signed attributes"));
             }
             None => &[],
@@ -168,9 +171,28 @@ impl SignerInfo {
         let holds = |signed: &[u8]| verify_with(WHAT, &key, scheme, signed, &self.signature);
         let Some((der, other_forms)) = signed.split_first() else { return Ok(holds(content)?) };
         match holds(der) {
-            Err(PkiError::WrongSignature(_)) if other_forms.iter().any(|form| holds(form).is_ok()) => Ok(()),
-            other => Ok(other?),
+            Err(PkiError::WrongSignature(_)) if other_forms.iter().any(|form| holds(form).is_ok()) => {}
+            other => other?,
         }
+        self.check_named(certificate)
+    }
+
+    /// Every attribute that names a certificate must name this one.
+    fn check_named(&self, certificate: &Certificate) -> Result<(), Doubt> {
+        let Some(Ok(attributes)) = &self.attributes else { return Ok(()) };
+        let mut doubt = Ok(());
+        for named in &attributes.named {
+            match named
+                .as_ref()
+                .map_err(|reason| Doubt::Unchecked(reason.clone()))
+                .and_then(|named| named.check(certificate))
+            {
+                Ok(()) => {}
+                Err(Doubt::Unchecked(reason)) => doubt = Err(Doubt::Unchecked(reason)),
+                wrong => return wrong,
+            }
+        }
+        doubt
     }
 
     fn signing_time(&self) -> Option<Timestamp> {
@@ -189,7 +211,8 @@ impl SignerInfo {
 
 impl Attributes {
     fn from_element(element: Element<'_>) -> Result<Self, PkiError> {
-        let (mut content_type, mut digest, mut signing_times) = (None, None, Vec::new());
+        let (mut content_type, mut digest) = (None, None);
+        let (mut signing_times, mut named) = (Vec::new(), Vec::new());
         for attribute in element.inside(WHAT).all()? {
             let mut parts = Elements::of(attribute.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
             let kind = parts.required(OBJECT_IDENTIFIER)?.value;
@@ -201,6 +224,10 @@ impl Attributes {
                 once(&mut digest, only(values)?.value.to_vec())?;
             } else if kind == rfc5911::ID_SIGNING_TIME.as_bytes() {
                 signing_times.push(only(values).ok().and_then(|value| time::read(value).ok()));
+            } else if kind == rfc5911::ID_AA_SIGNING_CERTIFICATE.as_bytes() {
+                named.push(NamedCertificate::from_values(values, false).map_err(|error| error.to_string()));
+            } else if kind == rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2.as_bytes() {
+                named.push(NamedCertificate::from_values(values, true).map_err(|error| error.to_string()));
             }
         }
         let missing = || PkiError::malformed(WHAT, "its signed attributes lack the content type or the digest");
@@ -209,6 +236,7 @@ impl Attributes {
             content_type: content_type.ok_or_else(missing)?,
             digest: digest.ok_or_else(missing)?,
             signing_time: if let [only] = signing_times[..] { only } else { None },
+            named,
         })
     }
 }
@@ -237,8 +265,21 @@ fn forms(attributes: Element<'_>) -> Vec<Vec<u8>> {
     forms
 }
 
+/// Whether content is a SET OF Attribute, which a signature over signed attributes would be over.
+fn is_set_of_attributes(content: &[u8]) -> bool {
+    let is_attribute = |element: &Element<'_>| {
+        let parts =
+            Elements::of(element.whole, WHAT).required(SEQUENCE).and_then(|attribute| attribute.inside(WHAT).all());
+        parts.is_ok_and(|parts| parts.iter().map(Element::tag).eq([OBJECT_IDENTIFIER, SET]))
+    };
+    let mut outer = Elements::of(content, WHAT);
+    let attributes = outer.required(SET).and_then(|set| set.inside(WHAT).all());
+    attributes.is_ok_and(|attributes| !attributes.is_empty() && attributes.iter().all(is_attribute))
+        && outer.end().is_ok()
+}
+
 /// RFC 5652 §11: these attributes have exactly one value.
-fn only(values: Elements<'_>) -> Result<Element<'_>, PkiError> {
+pub(super) fn only(values: Elements<'_>) -> Result<Element<'_>, PkiError> {
     let mut rest = values;
     let value = rest.any()?;
     rest.end()?;
@@ -253,6 +294,6 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), PkiError> {
     }
 }
 
-fn algorithm(element: Element<'_>) -> Result<AlgorithmIdentifierOwned, PkiError> {
+pub(super) fn algorithm(element: Element<'_>) -> Result<AlgorithmIdentifierOwned, PkiError> {
     AlgorithmIdentifierOwned::from_der(element.whole).map_err(PkiError::decode("an algorithm identifier"))
 }

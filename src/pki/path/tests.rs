@@ -313,3 +313,28 @@ fn a_certificate_signed_with_what_is_not_safe_is_unchecked_not_wrong() {
     let result = verify(&leaf, &[], &[anchor], Purpose::Signing, now());
     assert!(matches!(&result, Err(PathProblem::Unchecked { reason, .. }) if reason.contains("SHA-1")), "{result:?}");
 }
+
+#[test]
+fn a_way_whose_issuers_are_for_the_purpose_is_preferred() {
+    let usage = |purpose: ObjectIdentifier| {
+        let purpose = element(crate::pki::cms::tlv::OBJECT_IDENTIFIER, &[purpose.as_bytes()]);
+        extension(rfc5280::ID_CE_EXT_KEY_USAGE, &[], &element(SEQUENCE, &[&purpose]))
+    };
+    let (root, middle) = (SoftwareKey::p256(), SoftwareKey::p256());
+    let (root_name, middle_name) = (name(&[(CN, UTF8, b"Root")]), name(&[(CN, UTF8, b"Middle")]));
+    let read = |der: Vec<u8>| Certificate::from_foreign_der(&der).unwrap();
+    let anchor = read(OddCertificate::authority(&root_name, &root_name, &[]).sign(&root, &root));
+    let twin = |purpose| {
+        let twin = OddCertificate::authority(&root_name, &middle_name, &[usage(purpose)]);
+        read(twin.sign(&middle, &root))
+    };
+    let (servers, mail) = (twin(rfc5280::ID_KP_SERVER_AUTH), twin(rfc5280::ID_KP_EMAIL_PROTECTION));
+    let leaf = OddCertificate::person(&middle_name, &name(&[(CN, UTF8, b"Alice")]));
+    let leaf = read(leaf.sign(&SoftwareKey::p256(), &middle));
+    let way = |middles: &[Certificate]| {
+        verify(&leaf, middles, std::slice::from_ref(&anchor), Purpose::Signing, now()).map(|way| way[1].clone())
+    };
+    assert_eq!(way(&[servers.clone(), mail.clone()]), Ok(mail.clone()));
+    assert_eq!(way(&[mail.clone(), servers.clone()]), Ok(mail));
+    assert!(matches!(way(&[servers]), Err(PathProblem::WrongPurpose { .. })));
+}

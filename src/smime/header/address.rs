@@ -5,6 +5,7 @@
 //! refused, because two readers would take two different addresses from it.
 
 use super::structured::after_comment;
+use crate::pki::same_address;
 
 /// Why a From field names nobody.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +51,11 @@ pub(in crate::smime) fn one_address(value: &str) -> Result<String, AddressError>
                         return Err(AddressError::None);
                     }
                     addr_spec(without_route(inside))
+                }
+                // Some programs write the address as the name too, and do not quote it: the same twice is one.
+                [_, inside @ .., Token::Special('>')] => {
+                    let (name, address) = (addr_spec(phrase)?, addr_spec(without_route(inside))?);
+                    if same_address(&name, &address) { Ok(address) } else { Err(AddressError::Unreadable) }
                 }
                 _ => Err(AddressError::Unreadable),
             }
@@ -156,31 +162,46 @@ fn addr_spec(tokens: &[Token]) -> Result<String, AddressError> {
     };
     let domain = match domain {
         [Token::DomainLiteral(literal)] => literal.clone(),
-        words => dotted(words, |word| matches!(word, Token::Atom(_))).ok_or_else(unreadable)?,
+        // The dot at the end of a domain that is meant from the root.
+        [words @ .., Token::Special('.')] | words => domain_of(words).ok_or_else(unreadable)?,
     };
-    let local = dotted(local, |word| matches!(word, Token::Atom(_) | Token::Quoted(_))).ok_or_else(unreadable)?;
+    let local = local_part(local).ok_or_else(unreadable)?;
     if local.is_empty() || !local.chars().chain(domain.chars()).all(is_printable) {
         return Err(unreadable());
     }
-    let is_dot_atom = local.split('.').all(|word| !word.is_empty() && word.chars().all(is_atext));
-    if is_dot_atom {
+    if local.split('.').all(|word| word.chars().all(is_atext)) {
         return Ok(format!("{local}@{domain}"));
     }
     let local = local.replace('\\', "\\\\").replace('"', "\\\"");
     Ok(format!("\"{local}\"@{domain}"))
 }
 
-/// Words with single dots between them, put together.
-fn dotted(tokens: &[Token], is_word: impl Fn(&Token) -> bool) -> Option<String> {
+/// Atoms with single dots between them, put together.
+fn domain_of(tokens: &[Token]) -> Option<String> {
     let mut text = String::new();
     for (position, token) in tokens.iter().enumerate() {
         match token {
             Token::Special('.') if position % 2 == 1 => text.push('.'),
-            Token::Atom(word) | Token::Quoted(word) if position % 2 == 0 && is_word(token) => text.push_str(word),
+            Token::Atom(word) if position % 2 == 0 => text.push_str(word),
             _ => return None,
         }
     }
     (tokens.len() % 2 == 1).then_some(text)
+}
+
+/// Words with dots between them, put together. Some providers gave out addresses with dots side by side, or at the end.
+fn local_part(tokens: &[Token]) -> Option<String> {
+    let mut text = String::new();
+    let mut after_word = false;
+    for token in tokens {
+        match token {
+            Token::Special('.') => text.push('.'),
+            Token::Atom(word) | Token::Quoted(word) if !after_word => text.push_str(word),
+            _ => return None,
+        }
+        after_word = !matches!(token, Token::Special(_));
+    }
+    text.chars().any(|char| char != '.').then_some(text)
 }
 
 #[cfg(test)]
@@ -209,6 +230,9 @@ mod tests {
             "< alice@example.org >",
             "<@relay.example.net:alice@example.org>",
             ", alice@example.org,",
+            "alice@example.org.",
+            "alice@example.org <alice@example.org>",
+            "Alice@Example.org <alice@example.org>",
         ] {
             assert_eq!(one_address(value).as_deref(), Ok("alice@example.org"), "{value}");
         }
@@ -220,6 +244,9 @@ mod tests {
             ("alice@[192.0.2.1]", "alice@[192.0.2.1]"),
             ("=?utf-8?q?alice=40example=2Eorg=3E?=@example.net", "=?utf-8?q?alice=40example=2Eorg=3E?=@example.net"),
             ("jürgen@example.org", "jürgen@example.org"),
+            ("alice..b@example.org", "alice..b@example.org"),
+            ("alice.@example.org", "alice.@example.org"),
+            ("j@bücher.example.", "j@bücher.example"),
         ] {
             assert_eq!(one_address(value).as_deref(), Ok(address), "{value}");
         }
@@ -259,10 +286,12 @@ mod tests {
             "alice@example.org@example.net",
             "alice@",
             "@example.org",
-            "alice..b@example.org",
-            ".alice@example.org",
+            "..@example.org",
+            "alice..@example..org",
             "alice@example..org",
-            "alice@example.org.",
+            "alice@example.org..",
+            "alice@.",
+            "alice@[192.0.2.1].",
             "\"alice\" x@example.org",
             "\"alice@example.org",
             "(alice@example.org",

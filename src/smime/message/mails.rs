@@ -5,6 +5,7 @@ use super::super::{Verified, from_entity, verify};
 use super::*;
 use crate::pki::Certificate;
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl};
+use crate::smime::entity::decode_base64;
 
 const BODY: &[u8] = b"Content-Type: text/plain\r\n\r\nDear Bob,\r\nthe contract is signed.\r\n";
 
@@ -141,6 +142,14 @@ fn odd_structured_fields_do_not_hide_a_message() {
         assert_ne!(untold, *mail);
         mails.is_good("base64 that no field tells of", untold.as_bytes());
     }
+    for kind in ["application/octet-stream", "application/pkcs7-mime"] {
+        let signature = "application/pkcs7-signature; name=\"smime.p7s\"";
+        let mail = mails.clear.replace(signature, kind).replace("smime.p7s", "noname");
+        assert_ne!(mail, mails.clear);
+        mails.is_good("a signature by another type", mail.as_bytes());
+    }
+    let headers = mails.pem.replacen("-----\n", "-----\nContent-Type: x\n folded: y\n\n", 1);
+    mails.is_good("PEM with header lines", headers.as_bytes());
     let other = disposition.replace("smime.p7m", "smime.bin");
     mails.is_refused("another file", other.as_bytes(), "application/octet-stream");
 }
@@ -177,6 +186,15 @@ fn a_signed_part_in_a_list_s_multipart_is_found_and_the_rest_is_named() {
             mails.is_refused("changed", changed.as_bytes(), "SignatureWrong");
         }
     }
+    for (mixed, outside) in [
+        (mixed(&[&mails.clear]).replacen("--list", "Pay.\n--list", 1), "text before the first part"),
+        (mixed(&[&mails.clear]) + "Pay.\n", "text after the last part"),
+        (mixed(&[&format!("Subject: x\n{}", mails.clear)]), "the header field Subject of the part"),
+        (mails.clear.replacen("This is an S/MIME signed message", "Pay.", 1), "text before the first part"),
+        (mixed(&[&mails.clear, "\nPay.\n"]).replace("--list--\n", ""), "a part that has no end"),
+    ] {
+        assert_eq!(mails.is_good(outside, mixed.as_bytes()).outside, [outside]);
+    }
     mails.is_refused("nothing signed", mixed(&[footer]).as_bytes(), "multipart/mixed");
     // Somebody's message that is passed on unsigned is not this mail's.
     let passed_on = format!("Content-Type: message/rfc822\n\n{}", mails.clear);
@@ -198,6 +216,11 @@ fn a_pem_block_inside_something_is_not_what_it_is() {
     ] {
         mails.is_refused(before, (before.to_owned() + pem).as_bytes(), why);
     }
+    let der = decode_base64(pem.lines().filter(|line| !line.starts_with('-')).collect::<String>().as_bytes()).unwrap();
+    for after in ["", "\n", "\r\n"] {
+        mails.is_good("a line end after DER", &[der.as_slice(), after.as_bytes()].concat());
+    }
+    mails.is_refused("something after DER", &[der.as_slice(), b"x"].concat(), "");
     for before in ["", "\n\r\n  \n", "\u{feff}", "\u{feff}\n"] {
         let message = mails.is_good(before, (before.to_owned() + pem).as_bytes());
         assert_eq!((message.format, message.outside.len()), (Format::Pem, 0), "{before:?}");

@@ -18,7 +18,7 @@ const DEEPEST: usize = 8;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Message, SmimeError> {
     if is_content_info(bytes) {
-        return message(Format::Der, bytes.to_vec(), None, Header::default(), Vec::new());
+        return message(Format::Der, without_line_end(bytes).to_vec(), None, Header::default(), Vec::new());
     }
     let text = without_blank_lines(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
     let entity = Entity::parse(text);
@@ -57,6 +57,15 @@ fn is_content_info(bytes: &[u8]) -> bool {
     bytes.first() == Some(&SEQUENCE) && inside == Some(&OBJECT_IDENTIFIER)
 }
 
+/// A structure in definite lengths without the line end that an editor or a mail program put after it.
+fn without_line_end(structure: &[u8]) -> &[u8] {
+    let whole = header(structure).and_then(|(header, value)| structure.split_at_checked(header.checked_add(value?)?));
+    match whole {
+        Some((whole, b"\n" | b"\r\n")) => whole,
+        _ => structure,
+    }
+}
+
 fn without_blank_lines(mut text: &[u8]) -> &[u8] {
     while let (line, rest) = take_line(text)
         && !text.is_empty()
@@ -91,6 +100,15 @@ fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
     };
     let end = format!("-----END {label}-----");
     let mut body = Vec::with_capacity(rest.len());
+    // RFC 1421 §4.4: header lines, up to a blank one. Base64 has no colon.
+    let (first, _) = take_line(rest);
+    if first.contains(&b':') {
+        while let (line, after) = take_line(rest)
+            && !line.trim_ascii().is_empty()
+        {
+            rest = after;
+        }
+    }
     loop {
         if rest.is_empty() {
             return Err(unreadable("its PEM text has no end"));
@@ -262,6 +280,9 @@ fn signed_in_two_parts(entity: &Entity<'_>, outside: &mut Vec<String>) -> Result
     match media.ok_or_else(|| unreadable("its signature has no headers"))?.kind.as_str() {
         "application/pkcs7-signature" | "application/x-pkcs7-signature" => {}
         "application/octet-stream" if is_named(&signature, ".p7s") => {}
+        // Gateways take the name away too; what it is says the structure itself.
+        "application/octet-stream" | "application/pkcs7-mime" | "application/x-pkcs7-mime"
+            if decoded(&signature).is_some_and(|cms| is_content_info(&cms)) => {}
         _ => return Err(unreadable("its second part is no S/MIME signature")),
     }
     name_preamble(&multipart, outside);

@@ -18,7 +18,7 @@ fn signed_by_alice(format: Format, header: &str, content: &str) -> (Message, Ver
     let (header, _) = Header::parse(header.as_bytes()).unwrap();
     let signer = SignerReport {
         name: "Alice".into(),
-        emails: vec!["other@example.org".into(), "Alice@example.org".into()],
+        emails: ["other@example.org", "Alice@example.org", "j@xn--bcher-kva.example"].map(str::to_owned).to_vec(),
         certificate: None,
         signing_time: None,
         verdict: Verdict::Good,
@@ -51,6 +51,11 @@ fn one_from_that_is_a_signers_is_taken() {
         "From: \"Example, Alice\" (bob@example.org) <alice@example.org>\nReply-To: bob@example.org\n",
         "From: other@example.org\nSender: bob@example.org\n",
         "Sender: bob@example.org\nFrom: alice@example.org\nList-Id: <list.example.org>\n",
+        "From: alice@example.org.\n",
+        "From: alice@example\u{3002}org\n",
+        "From: alice@example.org <alice@example.org>\n",
+        "From: j@bücher.example\n",
+        "From: J <j@XN--bcher-KVA.example>\n",
     ] {
         let report = judged(header, TEXT).unwrap();
         assert_eq!((report.problem, report.is_signed), (None, false), "{header}");

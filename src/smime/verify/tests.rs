@@ -49,6 +49,24 @@ fn a_good_signature_says_who_and_when() {
 }
 
 #[test]
+fn of_several_certificates_the_one_that_is_believed_counts() {
+    use crate::pki::odd_certificates::{CN, OddCertificate, OddSigner, UTF8, name};
+    let (key, ours, theirs) = (SoftwareKey::p256(), SoftwareKey::p256(), SoftwareKey::p256());
+    let issuer = name(&[(CN, UTF8, b"Example Authority")]);
+    let person = OddCertificate::person(&issuer, &name(&[(CN, UTF8, b"Alice")]));
+    let (known, unknown) = (person.sign(&key, &ours), person.sign(&key, &theirs));
+    let anchor = OddCertificate::authority(&issuer, &issuer, &[]).sign(&ours, &ours);
+    let anchor = Certificate::from_foreign_der(&anchor).unwrap();
+    let signer = OddSigner::new(&key, &issuer, &[77]);
+    for certificates in [[&known[..], &unknown], [&unknown, &known]] {
+        let message = Message::read(&signer.message(b"content", &certificates)).unwrap();
+        let verified = verify(&message, None, &[], std::slice::from_ref(&anchor), now()).unwrap();
+        assert!(verified.is_good(), "{:?}", verified.signers);
+        assert_eq!(verified.signers[0].certificate.as_ref().unwrap().as_der(), known);
+    }
+}
+
+#[test]
 fn strangers_are_unknown_not_wrong() {
     let signed = signed("signing", now());
     let other = TestAuthority::new("Example Authority", SoftwareKey::p256()).certificate;

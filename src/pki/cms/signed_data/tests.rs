@@ -334,6 +334,87 @@ fn an_odd_signing_time_is_unknown_and_an_odd_digest_unchecked() {
 }
 
 #[test]
+fn a_signature_is_good_for_the_certificate_that_its_signer_named() {
+    let odd = Odd::new(|_| {});
+    // Another certificate for the same key, by the same name.
+    let twin = OddCertificate::person(&odd.issuer, &name(&[(CN, UTF8, b"Boss")])).sign(&odd.key, &SoftwareKey::p256());
+    let sha1 = |der: &[u8]| <sha1::Sha1 as sha1::Digest>::digest(der).to_vec();
+    let sha256 = |der: &[u8]| Hash::Sha256.digest(der);
+    let octets = |digest: &[u8]| element(OCTET_STRING, &[digest]);
+    let issuer_serial = |serial: u8, issuer: &[u8]| {
+        let names = element(SEQUENCE, &[&element(context_constructed(4), &[issuer])]);
+        element(SEQUENCE, &[&names, &element(INTEGER, &[&[serial]])])
+    };
+    let algorithm = |id: ObjectIdentifier| element(SEQUENCE, &[&oid(id)]);
+    let attribute = |kind, parts: &[&[u8]]| {
+        let first = element(SEQUENCE, parts);
+        attribute_of(kind, &[&element(SEQUENCE, &[&element(SEQUENCE, &[&first])])])
+    };
+    let (v1, v2) = (rfc5911::ID_AA_SIGNING_CERTIFICATE, rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2);
+    let own = &odd.certificate;
+    let long = Hash::Sha512.digest(own);
+    let fits = issuer_serial(77, &odd.issuer);
+    let (old_hash, long_hash) = (const_oid::db::rfc5912::ID_SHA_1, const_oid::db::rfc5912::ID_SHA_512);
+    let unknown = algorithm(ObjectIdentifier::new_unwrap("1.2.3.4"));
+    for (what, attributes, verdict) in [
+        ("version 1", vec![attribute(v1, &[&octets(&sha1(own))])], "good"),
+        ("version 2", vec![attribute(v2, &[&octets(&sha256(own))])], "good"),
+        ("another hash", vec![attribute(v2, &[&algorithm(long_hash), &octets(&long)])], "good"),
+        ("SHA-1 in version 2", vec![attribute(v2, &[&algorithm(old_hash), &octets(&sha1(own))])], "good"),
+        ("with issuer and number", vec![attribute(v2, &[&octets(&sha256(own)), &fits])], "good"),
+        ("both", vec![attribute(v1, &[&octets(&sha1(own))]), attribute(v2, &[&octets(&sha256(own))])], "good"),
+        ("another certificate", vec![attribute(v1, &[&octets(&sha1(&twin))])], "wrong"),
+        ("another certificate, 2", vec![attribute(v2, &[&octets(&sha256(&twin))])], "wrong"),
+        ("one right", vec![attribute(v1, &[&octets(&sha1(own))]), attribute(v2, &[&octets(&[0; 32])])], "wrong"),
+        ("another number", vec![attribute(v2, &[&octets(&sha256(own)), &issuer_serial(78, &odd.issuer)])], "wrong"),
+        (
+            "another issuer",
+            vec![attribute(v2, &[&octets(&sha256(own)), &issuer_serial(77, &name(&[(CN, UTF8, b"X")]))])],
+            "wrong",
+        ),
+        ("an unknown hash", vec![attribute(v2, &[&unknown, &octets(&[0; 32])])], "unchecked"),
+        ("no identifier", vec![attribute_of(v2, &[&element(SEQUENCE, &[&element(SEQUENCE, &[])])])], "unchecked"),
+        ("no value", vec![attribute_of(v2, &[])], "unchecked"),
+    ] {
+        let signer = OddSigner { attributes, ..OddSigner::new(&odd.key, &odd.issuer, &[77]) };
+        let check = odd.check(&signer);
+        let said = match &check {
+            SignatureCheck::Good { .. } => "good",
+            SignatureCheck::Wrong { reason, .. } if reason.contains("another certificate") => "wrong",
+            SignatureCheck::Unchecked { .. } => "unchecked",
+            _ => "?",
+        };
+        assert_eq!(said, verdict, "{what} {check:?}");
+    }
+    // Of two that fit, the one that was named.
+    let attributes = vec![attribute(v2, &[&octets(&sha256(&twin))])];
+    let signer = OddSigner { attributes, ..OddSigner::new(&odd.key, &odd.issuer, &[77]) };
+    let message = signer.message(CONTENT, &[own, &twin]);
+    let check = SignedMessage::parse(&message).unwrap().verify(None, &[]).unwrap().remove(0);
+    let SignatureCheck::Good { certificate, .. } = check else { panic!("{check:?}") };
+    assert_eq!(certificate.as_der(), twin);
+}
+
+#[test]
+fn only_a_set_of_attributes_may_not_be_signed_without_attributes() {
+    let files = Files::new();
+    let key = files.put("key.pem", &openssl(&["genpkey", "-algorithm", "RSA"], &[]));
+    let pem = openssl(&["req", "-x509", "-new", "-key", &key, "-subj", "/CN=Foreign"], &[]);
+    let signer = files.put("signer.pem", &pem);
+    let arguments = ["cms", "-sign", "-binary", "-nodetach", "-noattr", "-outform", "DER", "-signer", &signer];
+    let sign = |content: &[u8]| {
+        let message = openssl(&[&arguments[..], &["-inkey", &key]].concat(), content);
+        SignedMessage::parse(&message).unwrap().verify(None, &[]).unwrap().remove(0)
+    };
+    let digest = attribute_of(rfc5911::ID_MESSAGE_DIGEST, &[&element(OCTET_STRING, &[&[0; 32]])]);
+    for content in [&b"1. The contract\n"[..], b"1", &[SET, 0], &[SET, 2, 5, 0], &element(SET, &[&digest, b"x"])] {
+        assert!(matches!(sign(content), SignatureCheck::Good { .. }), "{content:?} {:?}", sign(content));
+    }
+    let attributes = element(SET, &[&digest]);
+    assert!(matches!(sign(&attributes), SignatureCheck::Wrong { .. }));
+}
+
+#[test]
 fn the_signer_is_found_in_whatever_string_type_the_issuer_is_named() {
     let odd = Odd::new(|_| {});
     let printable = name(&[(O, PRINTABLE, b"EXAMPLE  ORG"), (CN, PRINTABLE, b"quirk ca")]);

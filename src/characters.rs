@@ -1,0 +1,30 @@
+//! Characters that stand in a text and are not seen: one list for PINs, names, addresses, and what is shown on a terminal.
+//!
+//! It must stay a list of what Unicode shows as nothing, or as a change of what stands around it; what is a letter, a mark upon
+//! one or ordinary white space is not in it.
+
+/// Whether the character has no width, fills space without being white space, or changes the direction or the lines of the
+/// text around it: zero-width characters and joiners, marks and embeddings of direction, line and paragraph separators, the
+/// soft hyphen, fillers, invisible operators, the byte order mark, tags.
+pub fn is_invisible(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_invisible;
+
+    #[test]
+    fn what_is_seen_is_not_in_the_list() {
+        for character in "aZ09 é\u{301}山🧪\u{fe0f}-'…\u{a0}\t\n".chars() {
+            assert!(!is_invisible(character), "{character:?}");
+        }
+        for character in "\u{ad}\u{200b}\u{200d}\u{202e}\u{2060}\u{2069}\u{3164}\u{feff}\u{e0041}".chars() {
+            assert!(is_invisible(character), "{character:?}");
+        }
+    }
+}
