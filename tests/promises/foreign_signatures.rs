@@ -71,6 +71,38 @@ fn what_cannot_be_checked_is_not_called_wrong() {
 }
 
 #[test]
+fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
+    let machine = foreign();
+    sign(&machine, "-algorithm RSA", "");
+    machine.shell("cp a.pem one.pem && cp a.key one.key").ok();
+    sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");
+    let two = "-signer one.pem -inkey one.key -signer a.pem -inkey a.key";
+    for (form, file) in [("DER", "two.p7s"), ("PEM", "two.pem")] {
+        let line = format!("openssl cms -sign -binary -in message.txt {two} -outform {form} -out {file}");
+        machine.shell(&line).ok();
+    }
+    let git = |file: &str| {
+        machine.tokenkeep(&["git-sign", "--status-fd=1", "--ca", "ca.pem", "--verify", file, "message.txt"])
+    };
+    let lines = |output: &Output, word: &str| output.out().lines().filter(|line| line.contains(word)).count();
+    for file in ["two.p7s", "two.pem"] {
+        assert_eq!(lines(&git(file).ok(), "GOODSIG"), 1);
+    }
+    let mut changed = machine.read("two.p7s");
+    *changed.last_mut().unwrap() ^= 1;
+    machine.write("changed.p7s", &changed);
+    let said = git("changed.p7s").fails_with(8);
+    assert_eq!((lines(&said, "GOODSIG"), lines(&said, "BADSIG")), (0, 1));
+    let beside = machine.read_text("two.pem") + "Signed by the boss.\n";
+    machine.write("beside.pem", beside);
+    let said = git("beside.pem").fails_with(8).says("text after the PEM block");
+    assert_eq!((lines(&said, "GOODSIG"), lines(&said, "ERRSIG")), (0, 1));
+    // What is no data is nothing that git signed.
+    machine.shell("openssl cms -sign -binary -econtent_type 1.2.3.4 -in message.txt -signer a.pem -inkey a.key -outform PEM -out x").ok();
+    git("x").fails_with(8).says("not over data").does_not_say("GOODSIG");
+}
+
+#[test]
 fn an_authoritys_file_is_read_in_every_form_or_named() {
     let machine = foreign();
     sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");
