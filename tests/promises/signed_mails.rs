@@ -12,6 +12,12 @@ fn writer() -> Somebody {
         let line = format!("tokenkeep sign --pin-source file:pin text --out {file} --format {form}");
         somebody.machine.shell(&line).ok();
     }
+    // The authority answers only so many searches a minute.
+    let shown = somebody.shown("default");
+    let of_encryption = |one: &&serde_json::Value| one["use"] == "encryption";
+    let id = &shown["certificates"].as_array().unwrap().iter().find(of_encryption).unwrap()["id"];
+    let read = ["--read-object", "--type", "cert", "--id", id.as_str().unwrap(), "-o", "own.der"];
+    somebody.machine.pkcs11_tool("default", None, &read).ok();
     somebody
 }
 
@@ -96,9 +102,8 @@ fn what_a_mail_quotes_is_not_what_it_is() {
 /// What is in the file, encrypted to somebody as it is, in a mail that begins with these lines.
 fn encrypted(somebody: &Somebody, inside: &str, from: &str) -> &'static str {
     let line = format!(
-        "tokenkeep encrypt --to {} {inside} --out encrypted.der && \
-         openssl cms -cmsout -inform DER -outform SMIME -in encrypted.der -out encrypted",
-        somebody.email
+        "tokenkeep encrypt --certificate own.der --not-to-self {inside} --out encrypted.der && \
+         openssl cms -cmsout -inform DER -outform SMIME -in encrypted.der -out encrypted"
     );
     somebody.machine.shell(&line).ok();
     with_lines(somebody, from, "encrypted")
@@ -185,7 +190,8 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
     decrypt(same.as_bytes(), &from).ok().says("the contract is signed");
     // One's own messages stay signed through `encrypt`, in each form that can say so.
     for file in ["mail", "opaque"] {
-        let line = format!("tokenkeep encrypt --to {email} --format smime {file} --out encrypted");
+        let options = "--certificate own.der --not-to-self --format smime";
+        let line = format!("tokenkeep encrypt {options} {file} --out encrypted");
         somebody.machine.shell(&line).ok();
         let file = with_lines(&somebody, &from, "encrypted");
         let said = somebody.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).ok();
@@ -230,7 +236,7 @@ fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
     let opaque = somebody.machine.read_text("opaque");
     for (inside, word) in [
         (opaque.lines().take(12).collect::<Vec<_>>().join("\n"), "unchecked"),
-        (mail.replace("--\r\n", "\r\n").replace("--\n", "\n"), "unchecked"),
+        (mail[..mail.len() * 3 / 4].to_owned(), "unchecked"),
         (format!("Content-Type: text/plain\n{mail}"), "unchecked"),
         (mail.replace("is signed", "is off"), "wrong"),
     ] {
