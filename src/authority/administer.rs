@@ -26,7 +26,7 @@ use crate::statement::{
     VerifiedStatement, Way,
 };
 use crate::store::{
-    AuditHead, CertificateKind, CertificateState, Purpose, Role, StatementRecord, StoreError, UserRecord,
+    AuditHead, CertificateKind, CertificateState, LogEnd, Purpose, Role, StatementRecord, StoreError, UserRecord,
 };
 
 pub(super) use self::added::Added;
@@ -35,6 +35,9 @@ use self::letters::IssueTo;
 
 /// Said before anything is done, so that a command in a database that was put back, or changed, costs nothing.
 const LOG_CONTRADICTED: &str = "its audit log is not the one that the administrator knows; nothing was done";
+
+/// Nothing is carried out, because nothing is written into such a log.
+const LOG_CHANGED: &str = "somebody has changed its audit log in the database, and it carries out nothing more; stop the authority, and see its log";
 
 /// One answer for all who are no administrators.
 const NOBODY: &str = "its signer is no administrator of this authority, or their certificate is not current";
@@ -72,6 +75,8 @@ impl Authority {
         let answer = heard.and_then(|(verified, administrator)| {
             added = self.added.not_known_to(&administrator.id);
             ending = self.ending_certificates(Some(&administrator.id), now);
+            // Before the log is walked for it.
+            self.refuse_used(&verified)?;
             known_log = self.compare_log(verified.statement().known_log)?;
             if known_log == Some(LogVerdict::Contradicted) {
                 tracing::error!(by = %administrator.email, "an administrator knows another audit log than this database's");
@@ -142,7 +147,15 @@ impl Authority {
         Ok(Some(if continues { LogVerdict::Continued } else { LogVerdict::Contradicted }))
     }
 
-    /// Uses the statement's nonce up.
+    /// Refuses a statement that was taken before, whatever its row says: it may be gone.
+    fn refuse_used(&self, verified: &VerifiedStatement) -> Result<(), Stop> {
+        if self.ended.is_statement_taken(&verified.digest()) {
+            return Err(refuse(TAKEN_BEFORE));
+        }
+        Ok(())
+    }
+
+    /// Uses the statement's nonce up. It is not used yet ([`Self::refuse_used`]).
     fn take(
         &self,
         message: &[u8],
@@ -151,10 +164,6 @@ impl Authority {
         now: Timestamp,
     ) -> Result<TakenStatement, Stop> {
         let content = verified.statement();
-        // Before its row is asked: somebody may have taken that away.
-        if self.ended.is_statement_taken(&verified.digest()) {
-            return Err(refuse(TAKEN_BEFORE));
-        }
         // Before it is used: a letter that its administrator could not open must not void the user's earlier one.
         let letter_reader = self.letter_reader(content, &administrator, now)?;
         let detail = json!({
@@ -265,7 +274,11 @@ impl Authority {
         response: impl FnOnce(Checkpoint) -> Response,
         now: Timestamp,
     ) -> Result<Vec<u8>, AuthorityError> {
-        let head = self.store.audit_head()?;
+        // The head that this process has written. A row of the database is never signed.
+        let LogEnd { head, is_unchanged } = self.store.log_end()?;
+        if !is_unchanged {
+            tracing::error!(known = head.number, "the newest entry of the audit log was changed in the database");
+        }
         let checkpoint = audit::checkpoint(&self.keys, &self.identity.authority, head, now)?;
         let response = response(checkpoint);
         let authority = Fingerprint::from_bytes(self.identity.authority);
@@ -283,6 +296,7 @@ fn no_response(error: &AuthorityError) -> NoResponse {
 fn failure_text(error: &AuthorityError) -> &'static str {
     match error {
         AuthorityError::Store(StoreError::Locked(_)) => DATABASE_LOCKED,
+        AuthorityError::Store(StoreError::LogChanged { .. }) => LOG_CHANGED,
         _ => "the authority cannot do this now; see its log",
     }
 }

@@ -5,6 +5,8 @@
 //! the whole chain is walked, which costs SHA-256 only, and of the newest entries the MACs and the evidence are checked,
 //! each at the cost of a call to the token, or of a signature. Those of older entries follow while the authority serves.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -16,12 +18,14 @@ use super::token_keys::TokenKeys;
 use super::{AuthorityError, audit};
 use crate::pki::{Certificate, Fingerprint, Purpose, path};
 use crate::statement::SignedStatement;
-use crate::store::{AuditHead, AuditRow, Store};
+use crate::store::{AuditHead, AuditRow, LogPage, Store};
 
 /// Of so many newest entries MACs and evidence are checked before the first answer.
 pub(super) const CHECKED_AT_START: u64 = 10_000;
 /// Entries that are read at once: the database is free for others between two pages.
 const PAGE: u32 = 1_000;
+
+const MISSING: &str = "is missing, or does not fit the one before it";
 
 /// `CKA_APPLICATION` of the private data object that says on the token: all entries of this authority's log are sealed.
 /// Without it a database from which every MAC was taken away would look like an older version's.
@@ -39,11 +43,11 @@ impl LogCheck<'_> {
     /// Before the first answer: walks the chain, rebuilds what has ended and who was added, checks the newest entries, and seals a log that an
     /// older version wrote. From then on an entry without a MAC is one that somebody has changed.
     ///
-    /// Answers with the number of the last entry whose MAC and evidence are still to be checked ([`LogCheck::check_older`]).
-    pub(super) fn at_start(&self, ended: &Ended, added: &Added, now: Timestamp) -> Result<u64, AuthorityError> {
+    /// Answers with the last entry whose MAC and evidence are still to be checked ([`LogCheck::check_older`]).
+    pub(super) fn at_start(&self, ended: &Ended, added: &Added, now: Timestamp) -> Result<AuditHead, AuthorityError> {
         let is_marked = self.is_marked()?;
-        let newest = self.store.audit_head()?;
-        let unchecked = newest.number.saturating_sub(CHECKED_AT_START);
+        let last_unchecked = self.store.log_end()?.head.number.saturating_sub(CHECKED_AT_START);
+        let mut unchecked = AuditHead::EMPTY;
         let (mut is_sealed, mut unsealed) = (false, 0_u64);
         let head = self.walk(|row| {
             if row.mac.is_none() {
@@ -51,25 +55,28 @@ impl LogCheck<'_> {
                     return Err(fault(row.number, "has no MAC, though this log was sealed"));
                 }
                 unsealed += 1;
-            } else if row.number > unchecked {
+            } else if row.number > last_unchecked {
                 self.check_mac(row)?;
             }
-            if row.number > unchecked {
+            if row.number > last_unchecked {
                 self.check_evidence(row)?;
+            } else {
+                unchecked = AuditHead { number: row.number, hash: row.hash };
             }
             is_sealed |= row.event == "log.sealed";
             added.apply(row).map_err(|error| fault(row.number, &format!("cannot be read: {error}")))?;
             ended.apply(row).map_err(|error| fault(row.number, &error.to_string()))
         })?;
-        if head != newest {
-            return Err(fault(head.number + 1, "is missing, or does not fit the one before it"));
-        }
         if !is_sealed {
             self.record_sealing(head, now)?;
         }
         if unsealed > 0 {
             tracing::info!(entries = unsealed, "sealing the audit log that an older version wrote");
-            while self.store.seal_older_entries(PAGE)? > 0 {}
+            let (mut sealed, mut next) = (AuditHead::EMPTY, self.store.seal_older_entries(AuditHead::EMPTY, PAGE)?);
+            while next != sealed {
+                sealed = next;
+                next = self.store.seal_older_entries(sealed, PAGE)?;
+            }
         }
         if !is_marked {
             self.keys.token.put_data(SEALED_MARK, "sealed log", head.number.to_string().as_bytes(), true)?;
@@ -83,36 +90,44 @@ impl LogCheck<'_> {
         Ok(!self.keys.token.data_objects(SEALED_MARK, true)?.is_empty())
     }
 
-    /// MACs and evidence of the entries that were not checked at the start, up to the entry `last`.
-    pub(super) fn check_older(&self, last: u64) -> Result<(), AuthorityError> {
-        let mut after = 0;
-        loop {
-            let rows = self.store.log_after(after, PAGE)?;
-            for row in rows.iter().take_while(|row| row.number <= last) {
+    /// Chain, MACs and evidence of the entries that were not checked at the start, up to the entry `last`. `checked` is how far
+    /// it has got: it goes on from there when it is called again after a fault.
+    pub(super) fn check_older(&self, last: AuditHead, checked: &mut AuditHead) -> Result<(), AuthorityError> {
+        while checked.number < last.number {
+            let rows = self.store.log_after(checked.number, PAGE)?.rows;
+            let mut rows = rows.iter().take_while(|row| row.number <= last.number).peekable();
+            if rows.peek().is_none() {
+                return Err(fault(checked.number + 1, MISSING));
+            }
+            for row in rows {
+                let next = row.follows(*checked).ok_or_else(|| fault(checked.number + 1, MISSING))?;
                 self.check_mac(row)?;
                 self.check_evidence(row)?;
-            }
-            match rows.last() {
-                Some(row) if row.number < last => after = row.number,
-                _ => return Ok(()),
+                *checked = next;
             }
         }
+        if *checked == last { Ok(()) } else { Err(fault(last.number, "is not the one that was there at the start")) }
     }
 
-    /// Walks the chain from the first entry to the newest, and hands over each entry that fits the one before it.
+    /// Walks the chain from the first entry to the newest, and hands over each entry that fits the one before it. Of a
+    /// running authority the newest is the one that it has written, whatever the last row says.
     pub(super) fn walk(
         &self,
         mut take: impl FnMut(&AuditRow) -> Result<(), AuthorityError>,
     ) -> Result<AuditHead, AuthorityError> {
         let mut head = AuditHead::EMPTY;
         loop {
-            let rows = self.store.log_after(head.number, PAGE)?;
+            let LogPage { rows, newest } = self.store.log_after(head.number, PAGE)?;
             if rows.is_empty() {
-                return Ok(head);
+                return match head.number.cmp(&newest.number) {
+                    Ordering::Less => Err(fault(head.number + 1, MISSING)),
+                    Ordering::Equal if head == newest => Ok(head),
+                    Ordering::Equal => Err(fault(head.number, "is not the one that the running authority wrote")),
+                    Ordering::Greater => Err(fault(newest.number + 1, "was not written by the running authority")),
+                };
             }
             for row in &rows {
-                let next = row.follows(head);
-                head = next.ok_or_else(|| fault(head.number + 1, "is missing, or does not fit the one before it"))?;
+                head = row.follows(head).ok_or_else(|| fault(head.number + 1, MISSING))?;
                 take(row)?;
             }
         }

@@ -58,7 +58,7 @@ pub use self::rejection::Rejection;
 use crate::crash_point;
 use crate::pki::{Certificate, EmailAddress};
 use crate::statement::Instance;
-use crate::store::{CertificateKind, CertificateState, Identity, Store, UserRecord};
+use crate::store::{AuditHead, CertificateKind, CertificateState, Identity, Store, UserRecord};
 use crate::token::{Module, Pin, TokenInfo, TokenKey};
 
 pub use self::administer::AdministratorLetter;
@@ -127,7 +127,9 @@ pub struct Authority {
     sealer: Sealer,
     ended: Arc<Ended>,
     /// The last entry of the log whose MAC and evidence were not checked at the start.
-    unchecked: u64,
+    unchecked: AuditHead,
+    /// How far those before it were checked since.
+    older_checked: Mutex<AuditHead>,
     policy: Policy,
     ca: Certificate,
     response: Certificate,
@@ -194,6 +196,7 @@ impl Authority {
             sealer,
             ended,
             unchecked,
+            older_checked: Mutex::new(AuditHead::EMPTY),
             public_urls: Mutex::new(configured_urls(&configuration)),
             configuration,
             identity,
@@ -241,12 +244,14 @@ impl Authority {
         Ok(genuine.filter(|certificate| certificate.is_valid_at(now)).map(|found| found.as_der().to_vec()).collect())
     }
 
-    /// Checks what the start has left of the log: MACs and evidence of the older entries. May take minutes.
+    /// Checks what the start has left of the log: MACs and evidence of the older entries. May take minutes. After a fault it
+    /// may be called again, and goes on where it was.
     ///
     /// # Errors
-    /// [`AuthorityError::Log`]: nothing that the authority says from now on can be trusted.
+    /// [`AuthorityError::Log`]: nothing that the authority says from now on can be trusted. Others say nothing of the log.
     pub fn check_older_log(&self) -> Result<(), AuthorityError> {
-        self.log_check().check_older(self.unchecked)
+        let mut checked = self.older_checked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.log_check().check_older(self.unchecked, &mut checked)
     }
 
     fn log_check(&self) -> LogCheck<'_> {

@@ -11,6 +11,9 @@ use sha2::{Digest as _, Sha256};
 use super::thread::{Database, Row};
 use super::{Store, StoreError};
 
+/// Entries that are read at once where the log is walked: the database is free for others between two pages.
+const PAGE: u32 = 1_000;
+
 /// What is about to be written into the log.
 #[derive(Debug, Clone)]
 pub struct AuditEntry {
@@ -55,6 +58,25 @@ pub struct AuditRow {
     pub mac: Option<[u8; 32]>,
 }
 
+/// Entries of the log, and where it ended when they were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPage {
+    /// The entries, in their order.
+    pub rows: Vec<AuditRow>,
+    /// The newest entry that this process has written or verified, whatever the newest row says; that row's in a store that
+    /// nobody keeps the log of.
+    pub newest: AuditHead,
+}
+
+/// The end of the log, as this process knows it and as the database has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The newest entry that this process has written or verified. No row changes it.
+    pub head: AuditHead,
+    /// Whether the database's newest row is that entry.
+    pub is_unchanged: bool,
+}
+
 /// Seals the entries of the log, and follows them. Called on the store's own thread: it must not call the store.
 pub trait LogKeeper: Send {
     /// The MAC of a row that is about to be written (its `mac` is `None`).
@@ -93,29 +115,56 @@ impl Store {
     }
 
     /// The newest entry.
+    ///
+    /// # Errors
+    /// [`StoreError::LogChanged`], if the database's newest row is not the entry that this process knows as the newest.
     pub fn audit_head(&self) -> Result<AuditHead, StoreError> {
-        self.thread.transaction(Database::audit_head)
-    }
-
-    /// The entries after `number`, at most `limit`, in their order: to walk the log without holding it.
-    pub fn log_after(&self, number: u64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-        let Ok(number) = i64::try_from(number) else { return Ok(Vec::new()) };
-        self.thread.transaction(move |database| {
-            database.all(
-                sqlx::query("SELECT * FROM audit WHERE number > $1 ORDER BY number LIMIT $2").bind(number).bind(limit),
-                AuditRow::read,
-            )
+        self.thread.read(|database| {
+            let row = database.audit_head()?;
+            match database.keeping.head {
+                Some(head) if head != row => Err(database.log_changed(row)),
+                _ => Ok(row),
+            }
         })
     }
 
-    /// Seals the first entries that have no MAC, at most `limit`, as older versions left them. Says how many.
-    pub fn seal_older_entries(&self, limit: u32) -> Result<usize, StoreError> {
+    /// The end of the log: what a running process signs is its own memory of it, never a row.
+    pub fn log_end(&self) -> Result<LogEnd, StoreError> {
+        self.thread.read(|database| {
+            let row = database.audit_head()?;
+            let head = database.keeping.head.unwrap_or(row);
+            Ok(LogEnd { head, is_unchanged: head == row })
+        })
+    }
+
+    /// The entries after `number`, at most `limit`, in their order: to walk the log without holding it.
+    pub fn log_after(&self, number: u64, limit: u32) -> Result<LogPage, StoreError> {
+        // No log has more entries than this.
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        self.thread.read(move |database| {
+            let newest = match database.keeping.head {
+                Some(head) => head,
+                None => database.audit_head()?,
+            };
+            Ok(LogPage { rows: database.log_after(number, limit)?, newest })
+        })
+    }
+
+    /// Seals what has no MAC of the next entries after `sealed`, at most `limit`, as older versions left them. Says how far
+    /// that is: `sealed` itself at the end of the log.
+    ///
+    /// # Errors
+    /// [`StoreError::LogChanged`], if they are not those that this process has walked: nothing is sealed that was written
+    /// meanwhile.
+    pub fn seal_older_entries(&self, sealed: AuditHead, limit: u32) -> Result<AuditHead, StoreError> {
         self.thread.transaction(move |database| {
-            let rows = database.all(
-                sqlx::query("SELECT * FROM audit WHERE mac IS NULL ORDER BY number LIMIT $1").bind(limit),
-                AuditRow::read,
-            )?;
+            let rows = database.log_after(sealed.number.cast_signed(), limit)?;
+            let mut head = sealed;
             for row in &rows {
+                head = row.follows(head).ok_or_else(|| database.log_changed(head))?;
+                if row.mac.is_some() {
+                    continue;
+                }
                 let mac = database.seal(row)?;
                 database.change_one(
                     sqlx::query("UPDATE audit SET mac = $2 WHERE number = $1 AND mac IS NULL")
@@ -124,41 +173,48 @@ impl Store {
                     "seal an older entry of the log",
                 )?;
             }
-            Ok(rows.len())
+            if rows.is_empty() && database.keeping.head != Some(head) {
+                return Err(database.log_changed(head));
+            }
+            Ok(head)
         })
     }
 
     /// Whether the log has this very entry, and each entry from it on fits what it says and the entry before it, up to
-    /// the one that this process wrote last. Walks only the entries after `known`. Of an empty log: every log continues it.
+    /// the one that this process wrote last. Walks only the entries after `known`, a page at a time. Of an empty log: every
+    /// log continues it.
     pub fn audit_continues(&self, known: AuditHead) -> Result<bool, StoreError> {
-        // No log has so many entries.
-        let Ok(first) = i64::try_from(known.number) else { return Ok(false) };
-        self.thread.transaction(move |database| {
-            let rows = database.all(
-                sqlx::query("SELECT * FROM audit WHERE number >= $1 ORDER BY number").bind(first),
-                AuditRow::read,
-            )?;
-            let mut head = match rows.first() {
-                Some(row) if known.number > 0 => AuditHead { number: known.number - 1, hash: row.previous_hash },
-                _ => AuditHead::EMPTY,
-            };
-            let has_it = known == AuditHead::EMPTY
-                || rows.first().is_some_and(|row| (row.number, row.hash) == (known.number, known.hash));
+        // None before the known entry itself was found.
+        let mut head = (known == AuditHead::EMPTY).then_some(known);
+        let mut after = known.number.saturating_sub(1);
+        loop {
+            let LogPage { rows, newest } = self.log_after(after, PAGE)?;
             for row in &rows {
-                match row.follows(head) {
-                    Some(next) => head = next,
+                let before = match head {
+                    Some(head) => head,
+                    None if (row.number, row.hash) == (known.number, known.hash) => {
+                        AuditHead { number: after, hash: row.previous_hash }
+                    }
                     None => return Ok(false),
-                }
+                };
+                let Some(next) = row.follows(before) else { return Ok(false) };
+                head = Some(next);
             }
-            Ok(has_it && database.keeping.head.is_none_or(|newest| newest == head))
-        })
+            match head {
+                Some(head) if rows.is_empty() => return Ok(head == newest),
+                Some(head) => after = head.number,
+                None => return Ok(false),
+            }
+        }
     }
 }
 
 impl AuditRow {
     /// The head of the log with this row in it; `None` if it is not what comes after `head`.
     pub fn follows(&self, head: AuditHead) -> Option<AuditHead> {
-        let fits = self.number == head.number + 1 && self.previous_hash == head.hash && self.hash == self.chain_hash();
+        let fits = Some(self.number) == head.number.checked_add(1)
+            && self.previous_hash == head.hash
+            && self.hash == self.chain_hash();
         fits.then_some(AuditHead { number: self.number, hash: self.hash })
     }
 
@@ -176,28 +232,35 @@ impl AuditRow {
         hash.finalize().into()
     }
 
+    /// Reads whatever the columns hold: what cannot be in an entry does not fit its chain or its MAC.
+    #[allow(clippy::unnecessary_wraps)] // as a row is read
     fn read(row: &Row<'_>) -> Result<Self, StoreError> {
-        let number: i64 = row.get("number")?;
-        let mac: Option<Vec<u8>> = row.get("mac")?;
         Ok(Self {
-            number: number.unsigned_abs(),
-            at: row.time("at")?,
-            event: row.get("event")?,
-            detail: row.get("detail")?,
-            previous_hash: row.digest("previous_hash")?,
-            hash: row.digest("hash")?,
-            mac: mac.map(|_| row.digest("mac")).transpose()?,
+            number: row.get("number").ok().and_then(|number: i64| u64::try_from(number).ok()).unwrap_or(u64::MAX),
+            at: row.time("at").unwrap_or(Timestamp::MIN),
+            event: row.any_text("event"),
+            detail: row.any_text("detail"),
+            previous_hash: row.any_digest("previous_hash"),
+            hash: row.any_digest("hash"),
+            mac: row.optional_digest("mac"),
         })
     }
 }
 
 impl Database {
+    /// What the newest row says.
     pub(super) fn audit_head(&mut self) -> Result<AuditHead, StoreError> {
-        let newest = self.one(sqlx::query("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1"), |row| {
-            let number: i64 = row.get("number")?;
-            Ok(AuditHead { number: number.unsigned_abs(), hash: row.digest("hash")? })
-        })?;
-        Ok(newest.unwrap_or(AuditHead::EMPTY))
+        let newest = self.one(sqlx::query("SELECT * FROM audit ORDER BY number DESC LIMIT 1"), AuditRow::read)?;
+        Ok(newest.map_or(AuditHead::EMPTY, |row| AuditHead { number: row.number, hash: row.hash }))
+    }
+
+    fn log_after(&mut self, number: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        let query = sqlx::query("SELECT * FROM audit WHERE number > $1 ORDER BY number LIMIT $2");
+        self.all(query.bind(number).bind(limit), AuditRow::read)
+    }
+
+    fn log_changed(&self, newest: AuditHead) -> StoreError {
+        StoreError::LogChanged { path: self.path().to_path_buf(), number: newest.number }
     }
 
     /// Appends to the log, within the transaction that is open.
@@ -205,7 +268,7 @@ impl Database {
         let head = self.audit_head()?;
         let last = self.keeping.appended.last().map(|row| AuditHead { number: row.number, hash: row.hash });
         if last.or(self.keeping.head).is_some_and(|last| last != head) {
-            return Err(StoreError::LogChanged { path: self.path().to_path_buf(), number: head.number });
+            return Err(self.log_changed(head));
         }
         // To the second, as the column has it: the row is sealed as it will be read.
         let at = Timestamp::from_second(entry.at.as_second()).unwrap_or(entry.at);

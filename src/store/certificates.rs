@@ -106,7 +106,7 @@ impl Store {
     /// The certificate with this serial number.
     pub fn certificate(&self, serial: &str) -> Result<Option<CertificateRecord>, StoreError> {
         let serial = serial.to_owned();
-        self.thread.transaction(move |database| {
+        self.thread.read(move |database| {
             database
                 .one(sqlx::query("SELECT * FROM certificates WHERE serial = $1").bind(serial), CertificateRecord::read)
         })

@@ -23,7 +23,7 @@ mod words;
 
 use std::path::{Path, PathBuf};
 
-pub use self::audit::{AuditEntry, AuditHead, AuditRow, LogKeeper};
+pub use self::audit::{AuditEntry, AuditHead, AuditRow, LogEnd, LogKeeper, LogPage};
 pub use self::certificates::{CertificateRecord, NewCertificate};
 pub use self::error::StoreError;
 pub use self::identity::{FirstRecords, Identity};

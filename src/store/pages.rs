@@ -5,7 +5,7 @@ use super::{ArchiveRecord, CertificateRecord, Store, StoreError, TemporaryKeyRec
 impl Store {
     /// The number of the newest migration.
     pub fn schema_version(&self) -> Result<i64, StoreError> {
-        self.thread.transaction(|database| {
+        self.thread.read(|database| {
             let query = sqlx::query("SELECT COALESCE(MAX(version), 0) AS version FROM _sqlx_migrations");
             Ok(database.one(query, |row| row.get("version"))?.unwrap_or_default())
         })
@@ -13,7 +13,7 @@ impl Store {
 
     /// What SQLite finds wrong with the file (`PRAGMA quick_check`): nothing, if it is whole.
     pub fn quick_check(&self) -> Result<Vec<String>, StoreError> {
-        self.thread.transaction(|database| {
+        self.thread.read(|database| {
             let mut problems: Vec<String> =
                 database.all(sqlx::query("PRAGMA quick_check"), |row| row.get("quick_check"))?;
             problems.retain(|problem| problem != "ok");
@@ -24,7 +24,7 @@ impl Store {
     /// At most `limit` letters of all states, by reference, from the first one after `after` on.
     pub fn letters_after(&self, after: &str, limit: u32) -> Result<Vec<TemporaryKeyRecord>, StoreError> {
         let after = after.to_owned();
-        self.thread.transaction(move |database| {
+        self.thread.read(move |database| {
             let sql = "SELECT * FROM temporary_keys WHERE reference > $1 ORDER BY reference LIMIT $2";
             database.all(sqlx::query(sql).bind(after).bind(limit), TemporaryKeyRecord::read)
         })
@@ -33,7 +33,7 @@ impl Store {
     /// At most `limit` certificates of all states and kinds, by serial number, from the first one after `after` on.
     pub fn certificates_after(&self, after: &str, limit: u32) -> Result<Vec<CertificateRecord>, StoreError> {
         let after = after.to_owned();
-        self.thread.transaction(move |database| {
+        self.thread.read(move |database| {
             let sql = "SELECT * FROM certificates WHERE serial > $1 ORDER BY serial LIMIT $2";
             database.all(sqlx::query(sql).bind(after).bind(limit), CertificateRecord::read)
         })
@@ -42,7 +42,7 @@ impl Store {
     /// At most `limit` archived keys, by their certificates' digests, from the first one after `after` on.
     pub fn archived_keys_after(&self, after: &[u8], limit: u32) -> Result<Vec<ArchiveRecord>, StoreError> {
         let after = after.to_vec();
-        self.thread.transaction(move |database| {
+        self.thread.read(move |database| {
             let sql = "SELECT * FROM key_archive WHERE certificate_sha256 > $1 ORDER BY certificate_sha256 LIMIT $2";
             database.all(sqlx::query(sql).bind(after).bind(limit), ArchiveRecord::read)
         })

@@ -52,7 +52,7 @@ impl Store {
     /// The statement with this digest.
     pub fn statement(&self, digest: &[u8; 32]) -> Result<Option<StatementRecord>, StoreError> {
         let digest = digest.to_vec();
-        self.thread.transaction(move |database| {
+        self.thread.read(move |database| {
             database.one(sqlx::query("SELECT * FROM statements WHERE digest = $1").bind(digest), StatementRecord::read)
         })
     }

@@ -33,7 +33,7 @@ fn kept(store: Store) -> Store {
 
 /// Walks the whole log: its head, or the first entry that does not fit.
 fn walk(store: &Store) -> Result<AuditHead, u64> {
-    let rows = store.log_after(0, 1_000).unwrap();
+    let rows = store.log_after(0, 1_000).unwrap().rows;
     rows.iter().try_fold(AuditHead::EMPTY, |head, row| row.follows(head).ok_or(head.number + 1))
 }
 
@@ -261,6 +261,36 @@ fn a_log_goes_on_from_each_of_its_entries_and_from_nothing_else() {
     assert!(!continues("DELETE FROM audit WHERE number >= 2", heads[2]));
     // What is before is covered by the hash, and found by walking all of it.
     assert!(continues("UPDATE audit SET detail = '{\"x\":1}' WHERE number = 1", heads[2]));
+}
+
+#[test]
+fn a_long_log_is_walked_a_page_at_a_time_and_sealed_no_further_than_it_was_known() {
+    let (directory, store) = open();
+    let known = store.audit_head().unwrap();
+    store.thread.transaction(|database| (0..2_000).try_for_each(|_| database.log(&entry("something")))).unwrap();
+    assert!(store.audit_continues(AuditHead::EMPTY).unwrap() && store.audit_continues(known).unwrap());
+    let newest = store.audit_head().unwrap();
+    let page = store.log_after(known.number, 1_000).unwrap();
+    assert_eq!((page.rows.len(), page.newest), (1_000, newest));
+
+    // As an older version left it, with an entry that somebody adds before it is sealed.
+    let database = directory.path().join("authority.db");
+    assert!(python_sqlite(&database, "UPDATE audit SET mac = NULL"));
+    let added = "INSERT INTO audit SELECT number + 1, at, event, detail, hash, zeroblob(32), NULL FROM audit \
+                 ORDER BY number DESC LIMIT 1";
+    assert!(python_sqlite(&database, added));
+    assert!(!store.audit_continues(known).unwrap());
+    let mut sealed = AuditHead::EMPTY;
+    let end = loop {
+        match store.seal_older_entries(sealed, 500) {
+            Ok(next) if next == sealed => break Ok(()),
+            Ok(next) => sealed = next,
+            Err(error) => break Err(error),
+        }
+    };
+    assert!(matches!(end, Err(StoreError::LogChanged { .. })), "{end:?}");
+    let rows = store.log_after(newest.number, 10).unwrap().rows;
+    assert!(rows.iter().all(|row| row.mac.is_none()), "what was added was sealed");
 }
 
 #[test]

@@ -21,6 +21,9 @@ use super::audit::Keeping;
 /// How long SQLite waits for another process's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Stands for bytes that are no digest. No SHA-256 and no HMAC comes out like this.
+const NO_DIGEST: [u8; 32] = [0xff; 32];
+
 type Job = Box<dyn FnOnce(&mut Database) + Send>;
 
 /// Hands closures to the store's thread.
@@ -70,9 +73,27 @@ impl StoreThread {
         T: Send + 'static,
         F: FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
     {
+        // IMMEDIATE takes the write lock at once: a transaction that reads first cannot fail when it comes to write.
+        self.run("BEGIN IMMEDIATE", work)
+    }
+
+    /// Runs `work`, which changes nothing, on the database as it is at one moment. Waits for no other program's lock.
+    pub(super) fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.run("BEGIN", work)
+    }
+
+    fn run<T, F>(&self, begin: &'static str, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    {
         let (answer, result) = mpsc::sync_channel(1);
         let job: Job = Box::new(move |database| {
-            let _ = answer.send(database.in_transaction(work));
+            let _ = answer.send(database.in_transaction(begin, work));
         });
         self.jobs.as_ref().ok_or(StoreError::Stopped)?.send(job).map_err(|_| StoreError::Stopped)?;
         result.recv().map_err(|_| StoreError::Stopped)?
@@ -140,14 +161,17 @@ impl Database {
 
     /// A read-only file would be noticed only at the first change, in the middle of somebody's enrollment.
     fn check_writable(&mut self) -> Result<(), StoreError> {
-        self.in_transaction(|database| {
+        self.in_transaction("BEGIN IMMEDIATE", |database| {
             database.run(sqlx::query("UPDATE identity SET only_row = 1 WHERE only_row = 1")).map(|_| ())
         })
     }
 
-    fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        // IMMEDIATE takes the write lock at once: a transaction that reads first cannot fail when it comes to write.
-        self.run(sqlx::query("BEGIN IMMEDIATE"))?;
+    fn in_transaction<T>(
+        &mut self,
+        begin: &'static str,
+        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.run(sqlx::query(begin))?;
         match work(self) {
             Ok(value) => match self.run(sqlx::query("COMMIT")) {
                 Ok(_) => {
@@ -255,6 +279,26 @@ impl<'r> Row<'r> {
     pub(super) fn digest(&self, column: &str) -> Result<[u8; 32], StoreError> {
         let bytes: Vec<u8> = self.get(column)?;
         bytes.try_into().map_err(|_| self.damaged(&format!("column {column} is not 32 bytes long")))
+    }
+
+    /// The column's bytes, which must be 32, whatever it holds: of another length, or none at all, they become a value that
+    /// no digest and no MAC has, so that the check of the row fails, and not the reading of all rows.
+    pub(super) fn any_digest(&self, column: &str) -> [u8; 32] {
+        self.any_bytes(column).and_then(|bytes| bytes.try_into().ok()).unwrap_or(NO_DIGEST)
+    }
+
+    /// Like [`Row::any_digest`], for a column that may be empty, or (in a database of an older version) not be there.
+    pub(super) fn optional_digest(&self, column: &str) -> Option<[u8; 32]> {
+        self.any_bytes(column).map(|bytes| bytes.try_into().unwrap_or(NO_DIGEST))
+    }
+
+    /// The column's text, whatever it holds: what is no text is not what was written there.
+    pub(super) fn any_text(&self, column: &str) -> String {
+        String::from_utf8_lossy(&self.any_bytes(column).unwrap_or_default()).into_owned()
+    }
+
+    fn any_bytes(&self, column: &str) -> Option<Vec<u8>> {
+        self.get::<Option<Vec<u8>>>(column).ok().flatten()
     }
 
     fn damaged(&self, reason: &str) -> StoreError {

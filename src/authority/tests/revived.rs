@@ -5,7 +5,8 @@ use super::support::*;
 use crate::authority::AuthorityError;
 use crate::cmp::PkiFailureInfo;
 use crate::letter::Letter;
-use crate::statement::Operation;
+use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Way};
+use crate::store::AuditHead;
 use crate::token::test_support::{PIN, pin};
 
 const USER: &str = "user@example.org";
@@ -152,9 +153,71 @@ fn a_log_that_was_changed_does_not_start() {
 fn a_log_that_is_changed_while_it_is_written_is_not_gone_on_with() {
     let office = Office::new();
     let administrator = office.administrator();
-    office.tamper_running("DELETE FROM audit WHERE number = (SELECT max(number) FROM audit)");
-    let reason = office.state(&administrator, Operation::List, now()).unwrap_err();
-    assert!(reason.contains("see its log"), "{reason}");
+    let user = Person::new();
+    user.enroll(&office, &office.letter_for(&administrator, USER), now());
+    let newest = "number = (SELECT max(number) FROM audit)";
+    let change = |sql: &str| office.tamper_running(&sql.replace("NEWEST", newest));
+    change("CREATE TABLE kept AS SELECT * FROM audit");
+    let written = office.authority().store.log_end().unwrap().head;
+    for tamper in [
+        "DELETE FROM audit WHERE NEWEST",
+        "UPDATE audit SET number = 999999, hash = zeroblob(32) WHERE NEWEST",
+        "UPDATE audit SET hash = zeroblob(32) WHERE NEWEST",
+        "UPDATE audit SET hash = x'00' WHERE NEWEST",
+        "UPDATE audit SET number = 'seven' WHERE NEWEST",
+        "INSERT INTO audit SELECT number + 1, at, event, detail, hash, zeroblob(32), mac FROM audit WHERE NEWEST",
+        "DELETE FROM audit",
+    ] {
+        change(tamper);
+        // Of the one who is refused unheard, of the one who knows nothing of the log, and of the one who does.
+        for (by, known, reason) in [
+            (&user, None, "no administrator"),
+            (&administrator, None, "see its log"),
+            (&administrator, Some(LogPosition { sequence: written.number, head: written.hash }), "nothing was done"),
+        ] {
+            let mut nonce = [0; 16];
+            getrandom::fill(&mut nonce).unwrap();
+            let statement = office.statement(Way::Online, by, Operation::List, nonce, now()).knowing(known);
+            let response = office.post_statement(by.sign(&statement, now()).as_der(), now());
+            assert!(matches!(&response.answer, Answer::Refused(why) if why.contains(reason)), "{tamper}: {response:?}");
+            assert_eq!(response.known_log, known.map(|_| LogVerdict::Contradicted), "{tamper}");
+            let signed = (response.checkpoint.sequence, response.checkpoint.head);
+            assert_eq!(signed, (written.number, written.hash), "a row was signed: {tamper}");
+        }
+        // Checked while it serves, it is not called whole.
+        let report = office.authority().check().unwrap();
+        assert!(report.findings.iter().any(|finding| finding.concern == "log"), "{tamper}: {report:?}");
+        change("DELETE FROM audit; INSERT INTO audit SELECT * FROM kept");
+    }
+    // Put back, it is the log that was written.
+    office.state(&administrator, Operation::List, now()).unwrap();
+}
+
+#[test]
+fn older_entries_are_checked_against_the_log_that_was_there_at_the_start() {
+    let office = Office::new();
+    office.administrator();
+    let log = office.authority().log_check();
+    let head = office.authority().store.audit_head().unwrap();
+    let check = || {
+        let mut checked = AuditHead::EMPTY;
+        log.check_older(head, &mut checked)
+    };
+    check().unwrap();
+    office.tamper_running("CREATE TABLE kept AS SELECT * FROM audit");
+    for (sql, entry) in [
+        ("DELETE FROM audit", 1),
+        ("DELETE FROM audit WHERE number = 3", 3),
+        ("UPDATE audit SET detail = '{}' WHERE number = 3", 3),
+        ("UPDATE audit SET mac = x'00' WHERE number = 3", 3),
+        ("DELETE FROM audit WHERE number = (SELECT max(number) FROM audit)", head.number),
+    ] {
+        office.tamper_running(sql);
+        let found = check();
+        assert!(matches!(found, Err(AuthorityError::Log { number, .. }) if number == entry), "{sql}: {found:?}");
+        office.tamper_running("DELETE FROM audit; INSERT INTO audit SELECT * FROM kept");
+    }
+    check().unwrap();
 }
 
 #[test]
