@@ -58,7 +58,7 @@ fn page_time(store: &Store, users: u32) -> Duration {
             let first = (users - USERS_A_PAGE) / u32::try_from(ROUNDS).unwrap() * u32::try_from(round).unwrap();
             let after = format!("user{first:09}@example.org");
             let begin = Instant::now();
-            let page = store.user_page(&after, USERS_A_PAGE).unwrap();
+            let page = store.user_page(after.as_bytes(), USERS_A_PAGE).unwrap();
             let time = begin.elapsed();
             assert_eq!((page.users.len(), page.certificates.len(), page.letters.len()), (500, 500, 500));
             time

@@ -1,7 +1,8 @@
 //! `authority check`: everything in the database that carries a seal, a signature or a hash, looked at once.
 //!
-//! It changes nothing and refuses nothing: what does not hold is listed. A stopped authority's database is checked with the
-//! token opened for it; a running one checks itself, page by page, while others go on.
+//! It changes nothing and refuses nothing: what does not hold is listed. A stopped authority's database is opened to be read
+//! only, with the token opened for it, and an older version's stays one; a running authority checks itself, page by page,
+//! while others go on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::pki::Certificate;
 use crate::store::{
-    CertificateKind, CertificateRecord, CertificateState, Role, Store, TemporaryKeyRecord, TemporaryKeyState,
+    CertificateKind, CertificateRecord, CertificateState, ListedRow, Role, Store, StoreError, TemporaryKeyRecord,
+    TemporaryKeyState,
 };
 use crate::token::Pin;
 
@@ -32,6 +34,8 @@ const LISTED: usize = 100;
 pub struct CheckReport {
     /// The version of the database's form: the number of its newest migration.
     pub schema: i64,
+    /// What there is to know of a database that is only old, and what to do.
+    pub note: Option<String>,
     /// Entries of the audit log that hold, from the first one on.
     pub log_entries: u64,
     /// Users that were checked.
@@ -91,7 +95,7 @@ impl Authority {
 
     /// Checks the database of an authority that does not run, with its token opened for this.
     pub fn check_stopped(configuration: &Configuration, pin: &Pin) -> Result<CheckReport, AuthorityError> {
-        let store = Store::open(&configuration.database())?;
+        let store = Store::open_to_read(&configuration.database())?;
         let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
         let module = load_module(configuration)?;
         let token = module.open(&choose_token(configuration, &module, &identity)?)?;
@@ -129,12 +133,13 @@ impl Check<'_> {
     /// The chain, every MAC, all evidence. Behind a gap in the chain nothing can be said: the walk ends there.
     /// Whether there is none.
     fn walk_log(&mut self, walked: &Ended) -> Result<bool, AuthorityError> {
-        if !self.log.is_marked()? {
-            self.found("log", "it is an older version's and not sealed yet; start the authority once".into());
-        }
+        let is_marked = self.log.is_marked()?;
+        self.report.note = self.note(is_marked);
         let (mut findings, mut entries) = (Vec::new(), 0);
         let result = self.log.walk(|row| {
-            for checked in [self.log.check_mac(row), self.log.check_evidence(row)] {
+            // An older version's entries have none, until the token says that all have one.
+            let mac = if row.mac.is_none() && !is_marked { Ok(()) } else { self.log.check_mac(row) };
+            for checked in [mac, self.log.check_evidence(row)] {
                 match checked {
                     Err(AuthorityError::Log { number, reason }) => findings.push(format!("entry {number} {reason}")),
                     other => other?,
@@ -161,102 +166,129 @@ impl Check<'_> {
         Ok(is_whole)
     }
 
+    /// Of a database that an older version wrote: the one line that says so.
+    fn note(&self, is_marked: bool) -> Option<String> {
+        let (found, newest) = (self.report.schema, Store::newest_schema());
+        if found < newest {
+            return Some(format!(
+                "the database is an older version's (schema {found}; this one's is {newest}): `tokenkeep authority serve` \
+                 upgrades it, and seals its log, when it starts"
+            ));
+        }
+        let unsealed =
+            "the log is an older version's and not sealed yet: `tokenkeep authority serve` seals it when it starts";
+        (!is_marked).then(|| unsealed.to_owned())
+    }
+
     /// Users and roles: their seals.
     fn users(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
-        let mut after = String::new();
-        loop {
-            let page = self.store.user_page(&after, PAGE)?;
-            let Some(last) = page.users.last() else { return Ok(()) };
-            after.clone_from(&last.email_key);
-            for user in &page.users {
-                self.report.users += 1;
-                let checked = self.sealer.check_user(user.clone()).map(drop);
-                self.seal("user", &user.email, checked)?;
-                for grant in page.grants.iter().filter(|grant| grant.user_id == user.id) {
-                    if ended.is_some_and(|ended| !ended.has_role(&grant.user_id, grant.role)) {
-                        self.found(
-                            "role",
-                            format!("{} of {}: by the log this user does not have it", grant.role, user.email),
-                        );
-                    }
-                    let checked = self.sealer.check_grant(grant.clone(), user).map(drop);
-                    if checked.is_ok() && grant.role == Role::Administrator {
-                        self.administrators.insert(user.id.clone(), user.email.clone());
-                    }
-                    self.seal("role", &format!("{} of {}", grant.role, user.email), checked)?;
+        let store = self.store;
+        self.each(
+            "user",
+            |row| store.users_after(row, PAGE),
+            |check, user| {
+                check.report.users += 1;
+                let checked = check.sealer.check_user(user.clone()).map(drop);
+                check.seal("user", &user.email, checked)
+            },
+        )?;
+        self.each(
+            "role",
+            |row| store.grants_after(row, PAGE),
+            |check, grant| {
+                let user = match store.user(&grant.user_id).map_err(AuthorityError::from) {
+                    Err(error) if error.is_of_one_record() => None,
+                    found => found?,
+                };
+                let Some(user) = user else {
+                    check.found("role", format!("{} of {}: there is no such user", grant.role, grant.user_id));
+                    return Ok(());
+                };
+                let name = format!("{} of {}", grant.role, user.email);
+                if ended.is_some_and(|ended| !ended.has_role(&grant.user_id, grant.role)) {
+                    check.found("role", format!("{name}: by the log this user does not have it"));
                 }
-            }
-        }
+                let role = grant.role;
+                let checked = check.sealer.check_grant(grant, &user).map(drop);
+                if checked.is_ok() && role == Role::Administrator {
+                    check.administrators.insert(user.id.clone(), user.email.clone());
+                }
+                check.seal("role", &name, checked)
+            },
+        )
     }
 
     /// Letters: their seals, and that no row says more than the log.
     fn letters(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
-        let mut after = String::new();
-        loop {
-            let page = self.store.letters_after(&after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after.clone_from(&last.reference);
-            for letter in page {
-                self.report.letters += 1;
-                let checked = self.sealer.check_temporary_key(letter.clone()).map(drop);
-                self.seal("letter", &letter.reference, checked)?;
+        let store = self.store;
+        self.each(
+            "letter",
+            |row| store.letters_after(row, PAGE),
+            |check, letter| {
+                check.report.letters += 1;
+                let checked = check.sealer.check_temporary_key(letter.clone()).map(drop);
+                check.seal("letter", &letter.reference, checked)?;
                 // Looked at twice: a running authority may just have changed it.
                 if says_more(ended, &letter)
-                    && self.store.temporary_key(&letter.reference)?.is_some_and(|letter| says_more(ended, &letter))
+                    && store.temporary_key(&letter.reference)?.is_some_and(|letter| says_more(ended, &letter))
                 {
-                    self.found(
+                    check.found(
                         "letter",
                         format!("{}: its row says {}, and the log does not", letter.reference, letter.state),
                     );
                 }
-            }
-        }
+                Ok(())
+            },
+        )
     }
 
     /// Users' certificates: the CA's signature, and that no row says more than the log.
     fn certificates(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
-        let mut after = String::new();
-        loop {
-            let page = self.store.certificates_after(&after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after.clone_from(&last.intent.serial);
-            for record in page.iter().filter(|record| record.intent.user_id.is_some()) {
-                self.report.certificates += 1;
+        let store = self.store;
+        self.each(
+            "certificate",
+            |row| store.certificates_after(row, PAGE),
+            |check, record| {
+                if record.intent.user_id.is_none() {
+                    return Ok(());
+                }
+                check.report.certificates += 1;
                 let serial = &record.intent.serial;
                 let is_signed = record.certificate.as_deref().is_none_or(|der| {
                     Certificate::from_der(der).is_ok_and(|found| {
-                        found.serial().to_string() == *serial && found.verify_signature(self.ca).is_ok()
+                        found.serial().to_string() == *serial && found.verify_signature(check.ca).is_ok()
                     })
                 });
                 if !is_signed {
-                    self.found("certificate", format!("{serial}: the CA did not sign it"));
+                    check.found("certificate", format!("{serial}: the CA did not sign it"));
                 }
                 if is_signed && record.intent.kind == CertificateKind::Signing {
-                    self.ending_administrator(record);
+                    check.ending_administrator(&record);
                 }
-                if is_put_back(ended, record)
-                    && self.store.certificate(serial)?.is_some_and(|record| is_put_back(ended, &record))
+                if is_put_back(ended, &record)
+                    && store.certificate(serial)?.is_some_and(|record| is_put_back(ended, &record))
                 {
-                    self.found("certificate", format!("{serial}: its row says {}, and the log does not", record.state));
+                    check
+                        .found("certificate", format!("{serial}: its row says {}, and the log does not", record.state));
                 }
-            }
-        }
+                Ok(())
+            },
+        )
     }
 
     /// Archived keys: their seals.
     fn archived_keys(&mut self) -> Result<(), AuthorityError> {
-        let mut after = Vec::new();
-        loop {
-            let page = self.store.archived_keys_after(&after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.certificate_sha256.to_vec();
-            for record in page {
-                self.report.archived_keys += 1;
+        let store = self.store;
+        self.each(
+            "archived-key",
+            |row| store.archived_keys_after(row, PAGE),
+            |check, record| {
+                check.report.archived_keys += 1;
                 let name = hex::encode(record.certificate_sha256);
-                let checked = self.sealer.check_archived_key(record).map(drop);
-                self.seal("archived-key", &name, checked)?;
-            }
-        }
+                let checked = check.sealer.check_archived_key(record).map(drop);
+                check.seal("archived-key", &name, checked)
+            },
+        )
     }
 
     /// Of an administrator's certificate that is in use, when it ends.
@@ -272,12 +304,40 @@ impl Check<'_> {
     fn own_certificates(&mut self) -> Result<(), AuthorityError> {
         self.report.ending.sort();
         for kind in [CertificateKind::Ca, CertificateKind::Response, CertificateKind::Tls] {
-            let stored = self.store.own_certificate(kind)?.and_then(|record| record.certificate);
+            let stored = match self.store.own_certificate(kind) {
+                // It was found already.
+                Err(StoreError::UnreadableRow { .. }) => None,
+                found => found?.and_then(|record| record.certificate),
+            };
             let certificate = stored.and_then(|der| Certificate::from_der(&der).ok());
             let told = certificate.and_then(|certificate| ending::own(kind, &certificate, self.now));
             self.report.ending.extend(told);
         }
         Ok(())
+    }
+
+    /// Hands over each record of a table. A row that cannot be read is found, and is no other's fault.
+    fn each<T>(
+        &mut self,
+        concern: &str,
+        page: impl Fn(i64) -> Result<Vec<ListedRow<T>>, StoreError>,
+        mut take: impl FnMut(&mut Self, T) -> Result<(), AuthorityError>,
+    ) -> Result<(), AuthorityError> {
+        let mut after = i64::MIN;
+        loop {
+            let rows = page(after)?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.row;
+            for ListedRow { row, name, record } in rows {
+                match record {
+                    Ok(record) => match take(self, record) {
+                        Err(error) if error.is_of_one_record() => self.found(concern, format!("{name}: {error}")),
+                        other => other?,
+                    },
+                    Err(reason) => self.found(concern, format!("{name} (row {row}): it cannot be read: {reason}")),
+                }
+            }
+        }
     }
 
     fn seal(&mut self, concern: &str, name: &str, checked: Result<(), AuthorityError>) -> Result<(), AuthorityError> {
@@ -288,7 +348,10 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// What comes out of a row may hold anything: control characters are written as escapes.
     fn found(&mut self, concern: &str, what: String) {
+        let is_plain = !what.contains(char::is_control);
+        let what = if is_plain { what } else { what.escape_debug().to_string() };
         self.report.findings.push(CheckFinding { concern: concern.to_owned(), what });
     }
 

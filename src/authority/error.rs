@@ -110,6 +110,13 @@ pub enum AuthorityError {
     },
 }
 
+impl AuthorityError {
+    /// Whether it says that somebody has changed one record, and nothing of the others.
+    pub(super) fn is_of_one_record(&self) -> bool {
+        matches!(self, Self::Tampered(_) | Self::Store(StoreError::UnreadableRow { .. }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ use super::token_keys::TokenKeys;
 use super::{AuthorityError, audit};
 use crate::pki::{Certificate, Fingerprint, Purpose, path};
 use crate::statement::SignedStatement;
-use crate::store::{AuditHead, AuditRow, LogPage, Store};
+use crate::store::{AuditHead, AuditRow, LogPage, Store, StoreError};
 
 /// Of so many newest entries MACs and evidence are checked before the first answer.
 pub(super) const CHECKED_AT_START: u64 = 10_000;
@@ -162,8 +162,13 @@ impl LogCheck<'_> {
         let Some(digest) = hex::decode(digest).ok().and_then(|digest| <[u8; 32]>::try_from(digest).ok()) else {
             return Ok(Err("names no statement".into()));
         };
-        let Some(record) = self.store.statement(&digest)? else {
-            return Ok(Err("names a statement that is not in the database any more".into()));
+        let record = match self.store.statement(&digest) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(Err("names a statement that is not in the database any more".into())),
+            Err(error @ StoreError::UnreadableRow { .. }) => {
+                return Ok(Err(format!("names a statement that cannot be read: {error}")));
+            }
+            Err(error) => return Err(error.into()),
         };
         let signed = match SignedStatement::parse(&record.message) {
             Ok(signed) => signed,
@@ -188,8 +193,13 @@ impl LogCheck<'_> {
     /// The certificate that was issued: the very one that the entry names, signed by the CA.
     fn check_certificate(&self, _: &AuditRow, detail: &Value) -> Result<Result<(), String>, AuthorityError> {
         let member = |name: &str| detail.get(name).and_then(Value::as_str).unwrap_or_default();
-        let record = self.store.certificate(member("serial"))?.and_then(|record| record.certificate);
-        let Some(der) = record else {
+        let record = match self.store.certificate(member("serial")) {
+            Err(error @ StoreError::UnreadableRow { .. }) => {
+                return Ok(Err(format!("names a certificate that cannot be read: {error}")));
+            }
+            found => found?,
+        };
+        let Some(der) = record.and_then(|record| record.certificate) else {
             return Ok(Err("names a certificate that is not in the database any more".into()));
         };
         let is_the_one = Certificate::from_der(&der).is_ok_and(|certificate| {

@@ -230,12 +230,20 @@ impl Authority {
 
     /// The current encryption certificates (DER) of exactly this e-mail address.
     pub fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
-        let Some(user) = self.store.user_by_email(&comparable(email))? else { return Ok(Vec::new()) };
-        let Ok(user) = self.sealer.check_user(user) else {
-            tracing::error!("a user was changed in the database");
-            return Ok(Vec::new());
+        let user = match self.store.user_by_email(&comparable(email)) {
+            Ok(Some(user)) => self.sealer.check_user(user),
+            Ok(None) => return Ok(Vec::new()),
+            Err(error) => Err(error.into()),
         };
-        let mut records = self.certificates_of(&user.id)?;
+        let user = match user {
+            Ok(user) => user,
+            Err(error) if error.is_of_one_record() => {
+                tracing::error!(%error, "a user was changed in the database");
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut records = self.readable_certificates_of(&user.id)?;
         records.retain(|record| {
             record.intent.kind == CertificateKind::Encryption && record.state == CertificateState::Current
         });

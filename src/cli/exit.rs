@@ -17,6 +17,7 @@ use crate::prompter::PrompterError;
 use crate::service::ServiceError;
 use crate::smime::SmimeError;
 use crate::statement::StatementError;
+use crate::store::StoreError;
 use crate::token::{TokenError, TokenErrorKind};
 
 /// The exit codes. They are an interface: scripts rely on them.
@@ -41,6 +42,8 @@ pub enum Exit {
     Waiting,
     /// 8: a signature or a message is not what it claims to be
     NotVerified,
+    /// 9: the authority's audit log was changed or cut off
+    LogBroken,
     /// 130: Ctrl-C
     Interrupted,
 }
@@ -71,6 +74,7 @@ impl Exit {
             Self::Unreachable => 6,
             Self::Waiting => 7,
             Self::NotVerified => 8,
+            Self::LogBroken => 9,
             Self::Interrupted => 130,
         }
     }
@@ -229,6 +233,7 @@ impl From<AuthorityError> for Failure {
             AuthorityError::Administrator { .. }
             | AuthorityError::Pki(PkiError::ProfileFile { .. } | PkiError::ProfileUnreadable { .. }) => Exit::Usage,
             AuthorityError::StateNotEmpty(_) | AuthorityError::NotAdded(_) => Exit::Refused,
+            AuthorityError::Log { .. } | AuthorityError::Store(StoreError::LogChanged { .. }) => Exit::LogBroken,
             AuthorityError::TokenAbsent { .. } | AuthorityError::NoModule(_) => Exit::Absent,
             _ => Exit::Fault,
         };

@@ -61,7 +61,7 @@ use crate::token::check::{CHECK_VERB, CheckProcess, run_checks_by};
 #[derive(Debug, Parser)]
 #[command(name = "tokenkeep", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done, 1 fault, 2 usage, 3 token absent, 4 PIN, 5 refused, 6 unreachable, \
-                        7 waiting, 8 not verified, 130 interrupted.")]
+                        7 waiting, 8 not verified, 9 audit log broken, 130 interrupted.")]
 struct Cli {
     #[command(flatten)]
     common: arguments::Common,

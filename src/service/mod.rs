@@ -35,7 +35,7 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::authority::{Authority, Configuration, ListenConfiguration};
+use crate::authority::{Authority, AuthorityError, Configuration, ListenConfiguration};
 use crate::token::Pin;
 
 use admission::Admission;
@@ -50,6 +50,9 @@ use workers::BlockingPool;
 
 /// How often the authority is asked to give up what was not confirmed in time.
 const SWEEP: Duration = Duration::from_mins(1);
+
+/// How long after a fault the older part of the log is checked again.
+const CHECK_AGAIN: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(30) };
 
 /// How long requests that are being answered may still take when the service stops.
 const GRACE: Duration = Duration::from_secs(10);
@@ -160,15 +163,23 @@ async fn run(
     fault.map_or(Ok(()), Err)
 }
 
-/// Comes to an end only if the log's older entries do not hold.
+/// Comes to an end only if the log's older entries do not hold. Another fault (a database that another program has locked,
+/// a token that does not answer) says nothing of the log: it is checked again after a while.
 async fn fault_in_older_log(office: Arc<dyn Office>) -> ServiceError {
-    match tokio::task::spawn_blocking(move || office.check_older_log()).await {
-        Ok(Ok(())) => std::future::pending().await,
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the older part of the audit log was checked");
-            error.into()
+    loop {
+        let office = office.clone();
+        match tokio::task::spawn_blocking(move || office.check_older_log()).await {
+            Ok(Ok(())) => return std::future::pending().await,
+            Ok(Err(error @ AuthorityError::Log { .. })) => {
+                tracing::error!(%error, "the older part of the audit log was checked");
+                return error.into();
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, again = ?CHECK_AGAIN, "cannot check the older part of the audit log now");
+            }
+            Err(error) => tracing::error!(%error, again = ?CHECK_AGAIN, "the check of the audit log broke off"),
         }
-        Err(error) => error.into(),
+        tokio::time::sleep(CHECK_AGAIN).await;
     }
 }
 

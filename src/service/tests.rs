@@ -9,12 +9,13 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::*;
-use crate::authority::{Answer, AuthorityError, CheckReport, Configuration, Environment, NoResponse};
+use crate::authority::{Answer, CheckReport, Environment, NoResponse};
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority};
 use crate::statement::{Instance, Way};
 use crate::token::KeyAlgorithm;
 
 mod floods;
+mod older_log;
 
 /// Answers as its test wants.
 struct StandIn {
@@ -22,6 +23,8 @@ struct StandIn {
     delay: Duration,
     /// Requests that say "wait" wait for this.
     release: Mutex<Receiver<()>>,
+    /// What comes of the checks of the log, the next one last; after these it holds.
+    log_faults: Mutex<Vec<AuthorityError>>,
 }
 
 impl Office for StandIn {
@@ -69,7 +72,7 @@ impl Office for StandIn {
     }
 
     fn check_older_log(&self) -> Result<(), AuthorityError> {
-        Ok(())
+        self.log_faults.lock().unwrap().pop().map_or(Ok(()), Err)
     }
 
     fn sweep(&self, _now: Timestamp) -> Result<usize, AuthorityError> {
@@ -108,7 +111,8 @@ impl Running {
         let config = tls::config(chain, tls::TokenSigningKey::new(key, KeyAlgorithm::P256).unwrap()).unwrap();
         let ca = authority.certificate.as_der().to_vec();
         let (release, released) = channel();
-        let office = Arc::new(StandIn { ca: ca.clone(), delay, release: Mutex::new(released) });
+        let release_at = Mutex::new(released);
+        let office = Arc::new(StandIn { ca: ca.clone(), delay, release: release_at, log_faults: Mutex::default() });
         let (stop, stopped) = Stop::on_request();
         let (sender, doors) = channel();
         let socket = files.path("control.sock");

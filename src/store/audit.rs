@@ -173,7 +173,8 @@ impl Store {
                     "seal an older entry of the log",
                 )?;
             }
-            if rows.is_empty() && database.keeping.head != Some(head) {
+            let newest = database.keeping.head.unwrap_or(AuditHead::EMPTY);
+            if head.number > newest.number || (rows.is_empty() && head != newest) {
                 return Err(database.log_changed(head));
             }
             Ok(head)

@@ -139,6 +139,15 @@ impl Store {
         })
     }
 
+    /// The same; those whose rows can be read.
+    pub fn readable_certificates_of_user(&self, user_id: &str) -> Result<Vec<CertificateRecord>, StoreError> {
+        let user_id = user_id.to_owned();
+        self.thread.read(move |database| {
+            let sql = "SELECT * FROM certificates WHERE user_id = $1 ORDER BY intended_at, not_before, serial";
+            database.readable(sqlx::query(sql).bind(user_id), CertificateRecord::read)
+        })
+    }
+
     /// The authority's own current certificate of this kind, the newest.
     pub fn own_certificate(&self, kind: CertificateKind) -> Result<Option<CertificateRecord>, StoreError> {
         self.thread.transaction(move |database| {
@@ -174,7 +183,6 @@ impl Store {
 
 impl CertificateRecord {
     pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
-        let sha256: Option<Vec<u8>> = row.get("sha256")?;
         Ok(Self {
             intent: NewCertificate {
                 serial: row.get("serial")?,
@@ -190,7 +198,7 @@ impl CertificateRecord {
             },
             state: row.word("state")?,
             certificate: row.get("certificate")?,
-            sha256: sha256.map(|_| row.digest("sha256")).transpose()?,
+            sha256: row.optional_digest("sha256"),
             confirmed_at: row.optional_time("confirmed_at")?,
             ended_at: row.optional_time("ended_at")?,
             end_reason: row.get("end_reason")?,

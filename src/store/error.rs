@@ -30,6 +30,17 @@ pub enum StoreError {
         /// What SQLite says, or which record does not parse.
         reason: String,
     },
+    /// A row holds what its columns cannot hold: somebody has changed it. No other row is the worse for it.
+    #[error(
+        "cannot read a row of the database {}: {reason}; `tokenkeep authority check` lists what is wrong, and a backup has \
+         what was there", path.display()
+    )]
+    UnreadableRow {
+        /// The database file.
+        path: PathBuf,
+        /// Which column, and what is wrong with it.
+        reason: String,
+    },
     /// A newer tokenkeep wrote the database last.
     #[error(
         "cannot use the database {}: a newer tokenkeep wrote it (version {version}; tokenkeep {} reads up to {reads}); upgrade \
@@ -88,6 +99,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The reason alone of a row that cannot be read.
+    pub(super) fn into_reason(self) -> String {
+        match self {
+            Self::UnreadableRow { reason, .. } => reason,
+            other => other.to_string(),
+        }
+    }
+
     /// Sorts what SQLite reports by its primary result code (<https://www.sqlite.org/rescode.html>).
     pub(super) fn from_sqlx(path: &Path, source: sqlx::Error) -> Self {
         let path = path.to_path_buf();
@@ -124,6 +143,7 @@ mod tests {
             StoreError::Conflict("add the user"),
             StoreError::DiskFull(path()),
             StoreError::Seal("it was removed".into()),
+            StoreError::UnreadableRow { path: path(), reason: "column mac".into() },
             StoreError::LogChanged { path: path(), number: 7 },
         ] {
             let text = error.to_string();

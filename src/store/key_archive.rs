@@ -61,13 +61,13 @@ impl Store {
 impl ArchiveRecord {
     pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
-            certificate_sha256: row.digest("certificate_sha256")?,
+            certificate_sha256: row.any_digest("certificate_sha256"),
             user_id: row.get("user_id")?,
             algorithm: row.get("algorithm")?,
             mechanism: row.get("mechanism")?,
             wrapped: row.get("wrapped")?,
             archived_at: row.time("archived_at")?,
-            mac: row.digest("mac")?,
+            mac: row.any_digest("mac"),
         })
     }
 }

@@ -28,13 +28,14 @@ pub use self::certificates::{CertificateRecord, NewCertificate};
 pub use self::error::StoreError;
 pub use self::identity::{FirstRecords, Identity};
 pub use self::key_archive::ArchiveRecord;
+pub use self::pages::ListedRow;
 pub use self::statements::StatementRecord;
 pub use self::temporary_keys::{Claim, Claimant, TemporaryKeyRecord};
 pub use self::transactions::{Ending, TransactionRecord};
-pub use self::users::{GrantRecord, UserPage, UserRecord};
+pub use self::users::{GrantRecord, ListedUser, UserPage, UserRecord};
 pub use self::words::{CertificateKind, CertificateState, Purpose, Role, TemporaryKeyState, TransactionState};
 
-use self::thread::StoreThread;
+use self::thread::{Opening, StoreThread};
 
 /// The open database.
 #[derive(Debug)]
@@ -46,12 +47,17 @@ pub struct Store {
 impl Store {
     /// Makes the database file if it is not there, and brings it to this version's form.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { path: path.to_path_buf(), thread: StoreThread::start(path, true)? })
+        Ok(Self { path: path.to_path_buf(), thread: StoreThread::start(path, Opening::Create)? })
     }
 
     /// Opens a database that is there.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { path: path.to_path_buf(), thread: StoreThread::start(path, false)? })
+        Ok(Self { path: path.to_path_buf(), thread: StoreThread::start(path, Opening::Write)? })
+    }
+
+    /// Opens a database that is there to look at it: nothing is changed, not even the form of an older version.
+    pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { path: path.to_path_buf(), thread: StoreThread::start(path, Opening::Read)? })
     }
 
     /// The database file.

@@ -1,50 +1,94 @@
 //! Whole tables, a page at a time, and the database file itself: for those who check all of it.
+//!
+//! Pages go by SQLite's own row numbers: whatever somebody has written into a column, each row comes once.
 
-use super::{ArchiveRecord, CertificateRecord, Store, StoreError, TemporaryKeyRecord};
+use super::thread::{Opening, Row, StoreThread, newest_version};
+use super::{ArchiveRecord, CertificateRecord, GrantRecord, Store, StoreError, TemporaryKeyRecord, UserRecord};
+
+/// A row of a table, read as far as it can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedRow<T> {
+    /// SQLite's number of it.
+    pub row: i64,
+    /// What it is known by, as it is written there: not to be believed.
+    pub name: String,
+    /// The record, or why it cannot be read.
+    pub record: Result<T, String>,
+}
 
 impl Store {
-    /// The number of the newest migration.
+    /// The number of the newest migration that was done in this database.
     pub fn schema_version(&self) -> Result<i64, StoreError> {
-        self.thread.read(|database| {
-            let query = sqlx::query("SELECT COALESCE(MAX(version), 0) AS version FROM _sqlx_migrations");
-            Ok(database.one(query, |row| row.get("version"))?.unwrap_or_default())
-        })
+        self.thread.read(super::thread::Database::version)
     }
 
-    /// What SQLite finds wrong with the file (`PRAGMA quick_check`): nothing, if it is whole.
+    /// The number of the newest migration that this program knows.
+    pub fn newest_schema() -> i64 {
+        newest_version()
+    }
+
+    /// What SQLite finds wrong with the file (`PRAGMA quick_check`): nothing, if it is whole. On a connection of its own,
+    /// which only reads: nobody else waits for it.
     pub fn quick_check(&self) -> Result<Vec<String>, StoreError> {
-        self.thread.read(|database| {
-            let mut problems: Vec<String> =
-                database.all(sqlx::query("PRAGMA quick_check"), |row| row.get("quick_check"))?;
+        StoreThread::start(self.path(), Opening::Read)?.read(|database| {
+            let mut problems =
+                database.all(sqlx::query("PRAGMA quick_check"), |row| Ok(row.any_text("quick_check")))?;
             problems.retain(|problem| problem != "ok");
             Ok(problems)
         })
     }
 
-    /// At most `limit` letters of all states, by reference, from the first one after `after` on.
-    pub fn letters_after(&self, after: &str, limit: u32) -> Result<Vec<TemporaryKeyRecord>, StoreError> {
-        let after = after.to_owned();
-        self.thread.read(move |database| {
-            let sql = "SELECT * FROM temporary_keys WHERE reference > $1 ORDER BY reference LIMIT $2";
-            database.all(sqlx::query(sql).bind(after).bind(limit), TemporaryKeyRecord::read)
-        })
+    /// At most `limit` users, from the first row after `row` on.
+    pub fn users_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<UserRecord>>, StoreError> {
+        let sql = "SELECT rowid AS row_number, * FROM users WHERE rowid > $1 ORDER BY rowid LIMIT $2";
+        self.rows_after(sql, |row| row.any_text("email"), UserRecord::read, row, limit)
     }
 
-    /// At most `limit` certificates of all states and kinds, by serial number, from the first one after `after` on.
-    pub fn certificates_after(&self, after: &str, limit: u32) -> Result<Vec<CertificateRecord>, StoreError> {
-        let after = after.to_owned();
-        self.thread.read(move |database| {
-            let sql = "SELECT * FROM certificates WHERE serial > $1 ORDER BY serial LIMIT $2";
-            database.all(sqlx::query(sql).bind(after).bind(limit), CertificateRecord::read)
-        })
+    /// At most `limit` roles, likewise.
+    pub fn grants_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<GrantRecord>>, StoreError> {
+        // Older versions knew no role that is to count later.
+        let sql = if self.schema_version()? < 3 {
+            "SELECT rowid AS row_number, *, NULL AS counts_from FROM grants WHERE rowid > $1 ORDER BY rowid LIMIT $2"
+        } else {
+            "SELECT grants.rowid AS row_number, grants.*, grants_to_come.counts_from
+             FROM grants LEFT JOIN grants_to_come USING (user_id, role)
+             WHERE grants.rowid > $1 ORDER BY grants.rowid LIMIT $2"
+        };
+        self.rows_after(sql, |row| row.any_text("user_id"), GrantRecord::read, row, limit)
     }
 
-    /// At most `limit` archived keys, by their certificates' digests, from the first one after `after` on.
-    pub fn archived_keys_after(&self, after: &[u8], limit: u32) -> Result<Vec<ArchiveRecord>, StoreError> {
-        let after = after.to_vec();
+    /// At most `limit` letters of all states, likewise.
+    pub fn letters_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<TemporaryKeyRecord>>, StoreError> {
+        let sql = "SELECT rowid AS row_number, * FROM temporary_keys WHERE rowid > $1 ORDER BY rowid LIMIT $2";
+        self.rows_after(sql, |row| row.any_text("reference"), TemporaryKeyRecord::read, row, limit)
+    }
+
+    /// At most `limit` certificates of all states and kinds, likewise.
+    pub fn certificates_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<CertificateRecord>>, StoreError> {
+        let sql = "SELECT rowid AS row_number, * FROM certificates WHERE rowid > $1 ORDER BY rowid LIMIT $2";
+        self.rows_after(sql, |row| row.any_text("serial"), CertificateRecord::read, row, limit)
+    }
+
+    /// At most `limit` archived keys, likewise.
+    pub fn archived_keys_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<ArchiveRecord>>, StoreError> {
+        let sql = "SELECT rowid AS row_number, * FROM key_archive WHERE rowid > $1 ORDER BY rowid LIMIT $2";
+        let name = |row: &Row<'_>| hex::encode(row.any_bytes("certificate_sha256").unwrap_or_default());
+        self.rows_after(sql, name, ArchiveRecord::read, row, limit)
+    }
+
+    fn rows_after<T: Send + 'static>(
+        &self,
+        sql: &'static str,
+        name: fn(&Row<'_>) -> String,
+        read: fn(&Row<'_>) -> Result<T, StoreError>,
+        row: i64,
+        limit: u32,
+    ) -> Result<Vec<ListedRow<T>>, StoreError> {
         self.thread.read(move |database| {
-            let sql = "SELECT * FROM key_archive WHERE certificate_sha256 > $1 ORDER BY certificate_sha256 LIMIT $2";
-            database.all(sqlx::query(sql).bind(after).bind(limit), ArchiveRecord::read)
+            database.all(sqlx::query(sql).bind(row).bind(limit), |found| {
+                let record = read(found).map_err(StoreError::into_reason);
+                Ok(ListedRow { row: found.get("row_number")?, name: name(found), record })
+            })
         })
     }
 }

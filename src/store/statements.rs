@@ -61,7 +61,7 @@ impl Store {
 impl StatementRecord {
     fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
-            digest: row.digest("digest")?,
+            digest: row.any_digest("digest"),
             nonce: row.get("nonce")?,
             administrator: row.get("administrator")?,
             operation: row.get("operation")?,

@@ -92,11 +92,11 @@ impl Store {
         })
     }
 
-    /// Every temporary key ever issued to a user, the oldest first.
+    /// Every temporary key ever issued to a user, the oldest first; those whose rows can be read.
     pub fn temporary_keys_of(&self, user_id: &str) -> Result<Vec<TemporaryKeyRecord>, StoreError> {
         let user_id = user_id.to_owned();
         self.thread.transaction(move |database| {
-            database.all(
+            database.readable(
                 sqlx::query("SELECT * FROM temporary_keys WHERE user_id = $1 ORDER BY number").bind(user_id),
                 TemporaryKeyRecord::read,
             )
@@ -144,7 +144,6 @@ impl Store {
 impl TemporaryKeyRecord {
     pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         let epoch: i64 = row.get("epoch")?;
-        let statement: Option<Vec<u8>> = row.get("statement")?;
         Ok(Self {
             reference: row.get("reference")?,
             user_id: row.get("user_id")?,
@@ -154,12 +153,12 @@ impl TemporaryKeyRecord {
             epoch: epoch.unsigned_abs(),
             levels: row.get("levels")?,
             lost: row.get("lost")?,
-            statement: statement.map(|_| row.digest("statement")).transpose()?,
+            statement: row.optional_digest("statement"),
             issued_at: row.time("issued_at")?,
             expires_at: row.time("expires_at")?,
             state: row.word("state")?,
             transaction_id: row.get("transaction_id")?,
-            mac: row.digest("mac")?,
+            mac: row.any_digest("mac"),
         })
     }
 }

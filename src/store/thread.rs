@@ -24,6 +24,17 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Stands for bytes that are no digest. No SHA-256 and no HMAC comes out like this.
 const NO_DIGEST: [u8; 32] = [0xff; 32];
 
+/// How a database is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// It is made if it is not there, and brought to the newest form.
+    Create,
+    /// It must be there, and is brought to the newest form.
+    Write,
+    /// It must be there; nothing in it is changed, not even the form of an older version.
+    Read,
+}
+
 type Job = Box<dyn FnOnce(&mut Database) + Send>;
 
 /// Hands closures to the store's thread.
@@ -36,21 +47,22 @@ pub(super) struct StoreThread {
 /// The connection as closures on the store's thread see it: synchronous.
 pub(super) struct Database {
     path: PathBuf,
+    opening: Opening,
     runtime: tokio::runtime::Runtime,
     connection: SqliteConnection,
     pub(super) keeping: Keeping,
 }
 
 impl StoreThread {
-    /// Starts the thread, opens the database (makes it only if `create`) and brings it to the newest form.
-    pub(super) fn start(path: &Path, create: bool) -> Result<Self, StoreError> {
+    /// Starts the thread and opens the database.
+    pub(super) fn start(path: &Path, opening: Opening) -> Result<Self, StoreError> {
         let (jobs, received) = mpsc::channel::<Job>();
         let (opened, result) = mpsc::sync_channel(1);
         let path = path.to_path_buf();
         let thread_path = path.clone();
         let handle = thread::Builder::new()
             .name("store".into())
-            .spawn(move || match Database::open(thread_path, create) {
+            .spawn(move || match Database::open(thread_path, opening) {
                 Ok(mut database) => {
                     let _ = opened.send(Ok(()));
                     for job in received {
@@ -109,38 +121,45 @@ impl Drop for StoreThread {
     }
 }
 
+/// The number of the newest migration that this program knows.
+pub(super) fn newest_version() -> i64 {
+    sqlx::migrate!("./migrations").iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
 impl Database {
-    fn open(path: PathBuf, create: bool) -> Result<Self, StoreError> {
-        if !create && !path.exists() {
+    fn open(path: PathBuf, opening: Opening) -> Result<Self, StoreError> {
+        if opening != Opening::Create && !path.exists() {
             return Err(StoreError::Absent { path, reason: "there is no such file".into() });
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .map_err(|error| StoreError::Absent { path: path.clone(), reason: error.to_string() })?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(create)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
+        let options = SqliteConnectOptions::new().filename(&path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT);
+        let options = match opening {
+            Opening::Read => options.read_only(true),
+            Opening::Create | Opening::Write => options
+                .create_if_missing(opening == Opening::Create)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full),
+        };
         let connection = runtime
             .block_on(SqliteConnection::connect_with(&options))
             .map_err(|error| StoreError::from_sqlx(&path, error))?;
-        let mut database = Self { path, runtime, connection, keeping: Keeping::default() };
-        database.migrate()?;
-        database.check_writable()?;
+        let mut database = Self { path, opening, runtime, connection, keeping: Keeping::default() };
+        let (version, reads) = (database.version()?, newest_version());
+        if version > reads {
+            return Err(StoreError::Newer { path: database.path.clone(), version, reads });
+        }
+        if opening != Opening::Read {
+            database.migrate()?;
+            database.check_writable()?;
+        }
         Ok(database)
     }
 
     fn migrate(&mut self) -> Result<(), StoreError> {
         let migrator = sqlx::migrate!("./migrations");
-        let reads = migrator.iter().map(|migration| migration.version).max().unwrap_or_default();
-        let version = self.version()?;
-        if version > reads {
-            return Err(StoreError::Newer { path: self.path.clone(), version, reads });
-        }
         self.runtime.block_on(migrator.run(&mut self.connection)).map_err(|error| match error {
             sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
                 StoreError::from_sqlx(&self.path, error)
@@ -150,7 +169,7 @@ impl Database {
     }
 
     /// The number of the newest migration that was done; 0 in a new database.
-    fn version(&mut self) -> Result<i64, StoreError> {
+    pub(super) fn version(&mut self) -> Result<i64, StoreError> {
         let table = sqlx::query("SELECT name FROM sqlite_schema WHERE name = '_sqlx_migrations'");
         if self.one(table, |row| row.get::<String>("name"))?.is_none() {
             return Ok(0);
@@ -171,7 +190,8 @@ impl Database {
         begin: &'static str,
         work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.run(sqlx::query(begin))?;
+        // Of a database that is only read nobody can have the write lock.
+        self.run(sqlx::query(if self.opening == Opening::Read { "BEGIN" } else { begin }))?;
         match work(self) {
             Ok(value) => match self.run(sqlx::query("COMMIT")) {
                 Ok(_) => {
@@ -226,6 +246,16 @@ impl Database {
         row.map(|row| read(&Row { path: &self.path, row: &row })).transpose()
     }
 
+    /// Every row that can be read. Of the others the program's log tells; they are nobody else's fault.
+    pub(super) fn readable<T>(
+        &mut self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = self.all(query, |row| Ok(row.readable(&read)))?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
     /// Every row, read by `read`.
     pub(super) fn all<T>(
         &mut self,
@@ -240,45 +270,50 @@ impl Database {
     }
 }
 
-/// A row whose columns are read by name; a value of the wrong type is a damaged database.
+/// A row whose columns are read by name. A value of the wrong type is this row's fault ([`StoreError::UnreadableRow`]).
 pub(super) struct Row<'r> {
     path: &'r Path,
     row: &'r SqliteRow,
 }
 
 impl<'r> Row<'r> {
+    /// What `read` makes of it, if it can be read; else the program's log tells of it.
+    pub(super) fn readable<T>(&self, read: impl Fn(&Self) -> Result<T, StoreError>) -> Option<T> {
+        read(self).inspect_err(|error| tracing::error!(%error, "a row was changed in the database; passed over")).ok()
+    }
+
     /// The column's value.
     pub(super) fn get<T>(&self, column: &str) -> Result<T, StoreError>
     where
         T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
     {
         use sqlx::Row as _;
-        self.row.try_get_unchecked(column).map_err(|error| self.damaged(&error.to_string()))
+        self.row.try_get_unchecked(column).map_err(|error| self.unreadable(&error.to_string()))
     }
 
     /// The column's value, as seconds since 1970, in the form the upper floors use.
     pub(super) fn time(&self, column: &str) -> Result<jiff::Timestamp, StoreError> {
         let seconds: i64 = self.get(column)?;
-        jiff::Timestamp::from_second(seconds).map_err(|error| self.damaged(&error.to_string()))
+        jiff::Timestamp::from_second(seconds).map_err(|error| self.unreadable(&error.to_string()))
     }
 
     /// Like [`Row::time`], for a column that may be empty.
     pub(super) fn optional_time(&self, column: &str) -> Result<Option<jiff::Timestamp>, StoreError> {
         let seconds: Option<i64> = self.get(column)?;
         let time = seconds.map(jiff::Timestamp::from_second).transpose();
-        time.map_err(|error| self.damaged(&error.to_string()))
+        time.map_err(|error| self.unreadable(&error.to_string()))
     }
 
     /// The column's text, parsed into one of our own words.
     pub(super) fn word<T: std::str::FromStr>(&self, column: &str) -> Result<T, StoreError> {
         let text: String = self.get(column)?;
-        text.parse().map_err(|_| self.damaged(&format!("column {column} holds {text:?}")))
+        text.parse().map_err(|_| self.unreadable(&format!("column {column} holds {text:?}")))
     }
 
     /// The column's bytes, which must be 32: a SHA-256 digest or an HMAC.
     pub(super) fn digest(&self, column: &str) -> Result<[u8; 32], StoreError> {
         let bytes: Vec<u8> = self.get(column)?;
-        bytes.try_into().map_err(|_| self.damaged(&format!("column {column} is not 32 bytes long")))
+        bytes.try_into().map_err(|_| self.unreadable(&format!("column {column} is not 32 bytes long")))
     }
 
     /// The column's bytes, which must be 32, whatever it holds: of another length, or none at all, they become a value that
@@ -297,11 +332,11 @@ impl<'r> Row<'r> {
         String::from_utf8_lossy(&self.any_bytes(column).unwrap_or_default()).into_owned()
     }
 
-    fn any_bytes(&self, column: &str) -> Option<Vec<u8>> {
+    pub(super) fn any_bytes(&self, column: &str) -> Option<Vec<u8>> {
         self.get::<Option<Vec<u8>>>(column).ok().flatten()
     }
 
-    fn damaged(&self, reason: &str) -> StoreError {
-        StoreError::Damaged { path: self.path.to_path_buf(), reason: reason.into() }
+    fn unreadable(&self, reason: &str) -> StoreError {
+        StoreError::UnreadableRow { path: self.path.to_path_buf(), reason: reason.into() }
     }
 }

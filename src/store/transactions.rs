@@ -53,7 +53,7 @@ impl Store {
     /// Transactions that should have been confirmed before `now`.
     pub fn overdue(&self, now: Timestamp) -> Result<Vec<TransactionRecord>, StoreError> {
         self.thread.transaction(move |database| {
-            database.all(
+            database.readable(
                 sqlx::query(
                     "SELECT * FROM transactions WHERE state IN ('begun', 'answered') AND confirm_until < $1
                      ORDER BY confirm_until",

@@ -26,13 +26,22 @@ pub struct UserRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserPage {
     /// The users, by address.
-    pub users: Vec<UserRecord>,
+    pub users: Vec<ListedUser>,
     /// Their roles.
     pub grants: Vec<GrantRecord>,
     /// Their current signing certificates.
     pub certificates: Vec<CertificateRecord>,
     /// Their unused letters.
     pub letters: Vec<TemporaryKeyRecord>,
+}
+
+/// A user on a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedUser {
+    /// The address in its comparable form, as it is written there: after which the next page begins.
+    pub key: Vec<u8>,
+    /// `None` if the row cannot be read.
+    pub record: Option<UserRecord>,
 }
 
 /// A role that a user has.
@@ -98,24 +107,30 @@ impl Store {
 
     /// At most `limit` users, by address, from the first one after `after` on, whatever the number of all users: four
     /// queries, each by an index.
-    pub fn user_page(&self, after: &str, limit: u32) -> Result<UserPage, StoreError> {
-        const PAGE: &str = "(SELECT id FROM users WHERE email_key > $1 ORDER BY email_key LIMIT $2)";
-        let after = after.to_owned();
-        let users = "SELECT * FROM users WHERE email_key > $1 ORDER BY email_key LIMIT $2";
+    pub fn user_page(&self, after: &[u8], limit: u32) -> Result<UserPage, StoreError> {
+        // Whatever bytes somebody has written there, each page leads on; what is no text comes after all text, on no page.
+        const PAGE: &str = "FROM users WHERE email_key > CAST($1 AS TEXT) AND typeof(email_key) = 'text'
+                            ORDER BY email_key LIMIT $2";
+        let after = after.to_vec();
+        let users = format!("SELECT * {PAGE}");
         let grants = format!(
             "SELECT grants.*, grants_to_come.counts_from FROM grants LEFT JOIN grants_to_come USING (user_id, role)
-             WHERE user_id IN {PAGE}"
+             WHERE user_id IN (SELECT id {PAGE})"
         );
-        let certificates =
-            format!("SELECT * FROM certificates WHERE user_id IN {PAGE} AND kind = 'signing' AND state = 'current'");
-        let letters = format!("SELECT * FROM temporary_keys WHERE user_id IN {PAGE} AND state = 'unused'");
-        self.thread.transaction(move |database| {
+        let certificates = format!(
+            "SELECT * FROM certificates WHERE user_id IN (SELECT id {PAGE}) AND kind = 'signing' AND state = 'current'"
+        );
+        let letters = format!("SELECT * FROM temporary_keys WHERE user_id IN (SELECT id {PAGE}) AND state = 'unused'");
+        self.thread.read(move |database| {
             let page = |sql: &str| sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).bind(after.clone()).bind(limit);
             Ok(UserPage {
-                users: database.all(page(users), UserRecord::read)?,
-                grants: database.all(page(&grants), GrantRecord::read)?,
-                certificates: database.all(page(&certificates), CertificateRecord::read)?,
-                letters: database.all(page(&letters), TemporaryKeyRecord::read)?,
+                users: database.all(page(&users), |row| {
+                    let key = row.any_bytes("email_key").unwrap_or_default();
+                    Ok(ListedUser { key, record: row.readable(UserRecord::read) })
+                })?,
+                grants: database.readable(page(&grants), GrantRecord::read)?,
+                certificates: database.readable(page(&certificates), CertificateRecord::read)?,
+                letters: database.readable(page(&letters), TemporaryKeyRecord::read)?,
             })
         })
     }
@@ -152,19 +167,19 @@ impl UserRecord {
             email_key: row.get("email_key")?,
             name: row.get("name")?,
             created_at: row.time("created_at")?,
-            mac: row.digest("mac")?,
+            mac: row.any_digest("mac"),
         })
     }
 }
 
 impl GrantRecord {
-    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             user_id: row.get("user_id")?,
             role: row.word("role")?,
             granted_at: row.time("granted_at")?,
             counts_from: row.optional_time("counts_from")?,
-            mac: row.digest("mac")?,
+            mac: row.any_digest("mac"),
         })
     }
 }

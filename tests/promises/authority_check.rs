@@ -25,25 +25,66 @@ fn what_was_changed_is_listed_and_what_was_not_is_whole() {
     story.authority.stop();
     check(&story.machine).ok().says("Everything holds").says("2 users");
 
-    for (change, found) in [
+    // Each change alone: what it says when it is checked and, of the log, that it is not served.
+    let whole = story.machine.read(DATABASE);
+    let serve = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
+    for (change, found, is_served) in [
         (
             "UPDATE temporary_keys SET state = 'unused' WHERE state = 'used'",
             "its row says unused, and the log does not",
+            true,
         ),
-        ("UPDATE users SET name = 'Mallory'", "user@example.org: its MAC does not fit"),
-        ("UPDATE grants SET granted_at = 1", "administrator of admin@example.org: its MAC does not fit"),
-        ("UPDATE key_archive SET wrapped = x'00'", "archived-key"),
-        ("UPDATE audit SET mac = zeroblob(32) WHERE number = 2", "entry 2 has a MAC that does not fit"),
-        ("DELETE FROM statements", "names a statement that is not in the database any more"),
-        ("UPDATE audit SET detail = '{}' WHERE number = 3", "entry 3 is missing, or does not fit the one before it"),
+        ("UPDATE users SET name = 'Mallory'", "user@example.org: its MAC does not fit", true),
+        ("UPDATE users SET mac = x'00' WHERE email LIKE 'user%'", "user@example.org: its MAC does not fit", true),
+        (
+            "UPDATE users SET created_at = 1e300 WHERE email LIKE 'user%'",
+            "user@example.org (row 2): it cannot be",
+            true,
+        ),
+        ("UPDATE users SET email = email || char(0, 27)", "user@example.org\\0\\u{1b}: its MAC does not fit", true),
+        ("UPDATE grants SET granted_at = 1", "administrator of admin@example.org: its MAC does not fit", true),
+        ("UPDATE grants SET user_id = 'nobody'", "there is no such user", true),
+        ("UPDATE certificates SET serial = 'x' || serial WHERE kind = 'signing'", ": the CA did not sign it", true),
+        ("UPDATE key_archive SET wrapped = x'00'", "archived-key", true),
+        ("UPDATE audit SET mac = zeroblob(32) WHERE number = 2", "entry 2 has a MAC that does not fit", false),
+        ("UPDATE audit SET mac = x'00' WHERE number = 2", "entry 2 has a MAC that does not fit", false),
+        ("DELETE FROM statements", "names a statement that is not in the database any more", false),
+        (
+            "UPDATE audit SET detail = '{}' WHERE number = 3",
+            "entry 3 is missing, or does not fit the one before it",
+            false,
+        ),
     ] {
         sql(&story.machine, change);
         check(&story.machine).fails_with(1).says(found);
+        if !is_served {
+            story.machine.tokenkeep(&serve).fails_with(9).says("cannot trust the audit log: its entry").says(found);
+        }
+        for beside in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(story.machine.file(&format!("{DATABASE}{beside}")));
+        }
+        story.machine.write(DATABASE, &whole);
     }
-    let line = ["authority", "check", "--config", "authority.toml", "--pin-source", "file:authority.pin", "--json"];
-    let report = story.machine.tokenkeep(&line).fails_with(1).json();
-    assert!(report["findings"].as_array().unwrap().len() >= 7, "{report}");
-    // The same database is not served.
-    let serve = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
-    story.machine.tokenkeep(&serve).fails_with(1).says("cannot trust the audit log: its entry");
+    check(&story.machine).ok().says("Everything holds");
+}
+
+#[test]
+fn one_row_that_somebody_changed_hides_no_other() {
+    let mut story = Story::begin();
+    story.issue("user@example.org", "user.letter").ok();
+    story.issue("zoe@example.org", "zoe.letter").ok();
+    let listed = |story: &Story| story.admin(&["list"]).ok().says("admin@example.org").says("zoe@example.org");
+    listed(&story).says("user@example.org");
+    sql(&story.machine, "CREATE TABLE kept AS SELECT * FROM users WHERE email LIKE 'user%'");
+    for change in ["mac = x'00'", "created_at = 1e300", "email = email || char(0)", "name = CAST(x'ff' AS TEXT)"] {
+        sql(&story.machine, &format!("UPDATE users SET {change} WHERE email LIKE 'user%'"));
+        listed(&story).does_not_say("user@example.org");
+        check(&story.machine).fails_with(1).says("user@example.org");
+        let whole = "UPDATE users SET (mac, created_at, email, name) = (SELECT mac, created_at, email, name FROM kept) \
+                     WHERE id = (SELECT id FROM kept)";
+        sql(&story.machine, whole);
+    }
+    check(&story.machine).ok().says("Everything holds");
+    listed(&story).says("user@example.org");
+    story.authority.stop();
 }

@@ -76,6 +76,17 @@ fn what_the_first_program_wrote_is_read_and_goes_on() {
     let verified = machine.tokenkeep(&["verify", "signed.p7m"]).ok().says("user@example.org");
     assert_eq!(verified.out(), "before the new letter\n");
 
+    // To look at it changes nothing: it is only old.
+    let check = ["authority", "check", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
+    let version = "SELECT max(version) FROM _sqlx_migrations";
+    for _ in 0..2 {
+        let checked =
+            machine.tokenkeep(&check).ok().says("older version's (schema 1").says("`tokenkeep authority serve`");
+        checked.does_not_say("WRONG").does_not_say("backup").says("(schema 1)");
+        let found = machine.run("sqlite3", &["state/authority.db", version], b"").ok();
+        assert_eq!(found.out(), "1\n");
+    }
+
     // What was used up stays used up.
     let answer = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     let again = [&answer[..], &["--in", "file.statement", "--out", "again.response"]].concat();
@@ -96,6 +107,7 @@ fn what_the_first_program_wrote_is_read_and_goes_on() {
         let more = ["--new-pin-source", "file:third.pin", "--authority", &url];
         earlier.machine.tokenkeep(&[&arguments[..], &more].concat()).fails_with(5);
     }
+    earlier.machine.tokenkeep(&check).ok().says("Everything holds.");
     earlier.admin(&["recover", "user@example.org", "--letter-out", "third.letter"]).ok();
     let arguments = ["enroll", "--letter", "third.letter", "--keyset", "third", "--level", "high", "--new-token"];
     earlier.machine.tokenkeep(&[&arguments[..], &["--new-pin-source", "file:third.pin"]].concat()).ok();

@@ -10,7 +10,7 @@ use crate::authority::{Authority, AuthorityError};
 use crate::pki::Certificate;
 use crate::statement::{Answer, CertificateEntry, LetterEntry, USERS_A_PAGE, UserDetails, UserSummary};
 use crate::store::{
-    CertificateRecord, CertificateState, GrantRecord, Role, TemporaryKeyRecord, TemporaryKeyState, UserRecord,
+    CertificateRecord, CertificateState, GrantRecord, Role, TemporaryKeyRecord, TemporaryKeyState, UserPage, UserRecord,
 };
 use crate::token::SecurityLevel;
 
@@ -19,15 +19,31 @@ impl Authority {
     /// tells of it, and `authority check` lists it.
     pub(super) fn list(&self, after: Option<&str>, limit: Option<u32>, now: Timestamp) -> Result<Answer, Stop> {
         let limit = limit.unwrap_or(USERS_A_PAGE);
-        // One more than is shown: whether there are more.
-        let page = self.store.user_page(&comparable(after.unwrap_or_default()), limit.saturating_add(1))?;
+        let mut after = comparable(after.unwrap_or_default()).into_bytes();
+        loop {
+            // One more than is shown: whether there are more.
+            let page = self.store.user_page(&after, limit.saturating_add(1))?;
+            let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+            let users = self.summaries(&page, shown, now)?;
+            let Some(last) = page.users.get(shown.saturating_sub(1)).filter(|_| page.users.len() > shown) else {
+                return Ok(Answer::Users(users));
+            };
+            // Rows that are not shown lead on in here; an answer names the last one that is.
+            match users.last().map(|user| user.email.clone()) {
+                Some(next) => return Ok(Answer::UserPage { users, next }),
+                None => after.clone_from(&last.key),
+            }
+        }
+    }
+
+    /// What the list says of the page's first `shown` users.
+    fn summaries(&self, page: &UserPage, shown: usize, now: Timestamp) -> Result<Vec<UserSummary>, Stop> {
         let certificates = by_user(&page.certificates, |record| record.intent.user_id.as_deref().unwrap_or_default());
         let grants = by_user(&page.grants, |grant| &grant.user_id);
         let letters = by_user(&page.letters, |letter| &letter.user_id);
 
-        let shown = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut users = Vec::with_capacity(shown.min(page.users.len()));
-        for user in page.users.iter().take(shown) {
+        for user in page.users.iter().take(shown).filter_map(|user| user.record.as_ref()) {
             let Some(user) = sealed(self.sealer.check_user(user.clone()))? else { continue };
             let id = user.id.as_str();
             let mut administrator = false;
@@ -52,18 +68,13 @@ impl Authority {
                 name: user.name,
             });
         }
-        let Some(last) = page.users.get(shown.saturating_sub(1)).filter(|_| page.users.len() > shown) else {
-            return Ok(Answer::Users(users));
-        };
-        // A row that is not shown leads on only where no other of its page does.
-        let next = users.last().map_or_else(|| last.email_key.clone(), |user| user.email.clone());
-        Ok(Answer::UserPage { users, next })
+        Ok(users)
     }
 
     pub(super) fn show(&self, user: &UserRecord, now: Timestamp) -> Result<Answer, Stop> {
         let mut archived_keys = 0;
         let mut certificates = Vec::new();
-        for record in self.certificates_of(&user.id)?.iter().rev() {
+        for record in self.readable_certificates_of(&user.id)?.iter().rev() {
             // What is not signed yet, or was given up before it was, is no certificate.
             if record.certificate.is_none() {
                 continue;
@@ -72,7 +83,8 @@ impl Authority {
                 tracing::error!(serial = record.intent.serial, "a certificate was changed in the database; not shown");
                 continue;
             };
-            if let Some(key) = self.store.archived_key(certificate.fingerprint().as_bytes())? {
+            let archived = self.store.archived_key(certificate.fingerprint().as_bytes());
+            if let Some(key) = sealed(archived.map_err(AuthorityError::from))?.flatten() {
                 archived_keys += u64::from(sealed(self.sealer.check_archived_key(key))?.is_some());
             }
             certificates.push(certificate_entry(record, &certificate));
@@ -81,7 +93,8 @@ impl Authority {
         for letter in self.store.temporary_keys_of(&user.id)?.into_iter().rev() {
             letters.extend(sealed(self.letter_as_logged(letter))?.map(|letter| letter_entry(&letter, now)));
         }
-        let administrator = match self.store.grant(&user.id, Role::Administrator)? {
+        let grant = self.store.grant(&user.id, Role::Administrator);
+        let administrator = match sealed(grant.map_err(AuthorityError::from))?.flatten() {
             Some(grant) => self.is_granted(grant, user, now)?,
             None => false,
         };
@@ -119,11 +132,11 @@ fn by_user<T>(records: &[T], user: impl Fn(&T) -> &str) -> HashMap<&str, Vec<&T>
     of_users
 }
 
-/// `None` for a record whose seal is broken; other faults stay faults.
+/// `None` for a record whose seal is broken, or that cannot be read; other faults stay faults.
 fn sealed<T>(checked: Result<T, AuthorityError>) -> Result<Option<T>, AuthorityError> {
     match checked {
         Ok(record) => Ok(Some(record)),
-        Err(error @ AuthorityError::Tampered(_)) => {
+        Err(error) if error.is_of_one_record() => {
             tracing::error!(%error, "a record was changed in the database; not shown");
             Ok(None)
         }

@@ -43,7 +43,7 @@ pub(super) fn check(arguments: &Check, around: &Surroundings<'_>) -> Result<Exit
 }
 
 fn lines(report: &CheckReport) -> String {
-    let mut lines: Vec<String> = Vec::new();
+    let mut lines: Vec<String> = report.note.iter().map(|note| format!("NOTE   {note}")).collect();
     for finding in &report.findings {
         lines.push(format!("WRONG  {:<12}  {}", finding.concern, finding.what));
     }
@@ -53,7 +53,12 @@ fn lines(report: &CheckReport) -> String {
         report.log_entries, report.users, report.letters, report.certificates, report.archived_keys, report.schema
     ));
     if report.findings.is_empty() {
-        lines.push("Everything holds.".to_owned());
+        let all = if report.note.is_some() {
+            "Everything that can be checked before that holds."
+        } else {
+            "Everything holds."
+        };
+        lines.push(all.to_owned());
     }
     lines.join("\n")
 }

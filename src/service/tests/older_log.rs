@@ -1,0 +1,38 @@
+//! The check of the log's older part, and how the service manager takes its end.
+
+use super::*;
+use crate::store::StoreError;
+
+/// How the checks end that have these results, the next one last; `None`: the service goes on.
+fn end_after(log_faults: Vec<AuthorityError>) -> Option<ServiceError> {
+    let (_release, released) = channel();
+    let (ca, release, log_faults) = (Vec::new(), Mutex::new(released), Mutex::new(log_faults));
+    let office = Arc::new(StandIn { ca, delay: Duration::ZERO, release, log_faults });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let end = runtime.block_on(async {
+        tokio::time::timeout(Duration::from_millis(500), fault_in_older_log(office.clone())).await.ok()
+    });
+    assert!(office.log_faults.lock().unwrap().is_empty(), "it was not checked again");
+    end
+}
+
+#[test]
+fn only_a_log_that_does_not_hold_ends_the_service() {
+    let locked = || AuthorityError::Store(StoreError::Locked("authority.db".into()));
+    let broken = || AuthorityError::Log { number: 7, reason: "is missing".into() };
+    assert!(end_after(Vec::new()).is_none());
+    assert!(end_after(vec![locked(), AuthorityError::Random("none left".into()), locked()]).is_none());
+    for faults in [vec![broken()], vec![broken(), locked()]] {
+        let end = end_after(faults);
+        assert!(matches!(end, Some(ServiceError::Authority(AuthorityError::Log { number: 7, .. }))), "{end:?}");
+    }
+}
+
+#[test]
+fn the_unit_gives_the_last_work_its_time_and_does_not_restart_on_a_broken_log() {
+    let unit = include_str!("../../../packaging/systemd/tokenkeep-authority.service");
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    let time = Duration::from_secs(value("TimeoutStopSec=").parse().unwrap());
+    assert!(time >= GRACE + LAST_WORK + Duration::from_secs(10), "{time:?}");
+    assert!(value("RestartPreventExitStatus=").split(' ').any(|code| code == "9"));
+}
