@@ -94,7 +94,7 @@ impl Trouble {
 pub struct Directory(PathBuf);
 
 impl Directory {
-    /// `$XDG_RUNTIME_DIR/tokenkeep/agent`, else `agent` in the user's own directory under the temporary directory, beside
+    /// `$XDG_RUNTIME_DIR/tokenkeep/agent`, else `agent` in the directory that [`token::lock_directory`] finds without it, beside
     /// the locks of the tokens.
     pub fn of_this_user() -> Self {
         Self(token::lock_directory().join("agent"))

@@ -7,19 +7,31 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{Gid, Group, Uid, User};
 use rustix::fs::OFlags;
 use rustix::process::{geteuid, getpid};
 
 /// The most that is read of such a file, bytes.
 const LONGEST: u64 = 256 * 1024;
 
-/// Where these files lie: `$XDG_RUNTIME_DIR/tokenkeep`, else a directory of the user's own under the temporary
-/// directory. It may not exist yet.
+/// Where these files lie: `$XDG_RUNTIME_DIR/tokenkeep`; where that is not set (cron, `su`), `tokenkeep` in the directory that
+/// a login shell of this user has there; else `/tmp/tokenkeep-UID`, whatever `TMPDIR` says: programs that have different
+/// ones must find each other. It may not exist yet.
 pub fn lock_directory() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| Path::new(directory).is_dir()) {
-        Some(runtime) => Path::new(&runtime).join("tokenkeep"),
-        None => std::env::temp_dir().join(format!("tokenkeep-{}", geteuid().as_raw())),
+    lock_directory_by(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from), Path::new("/run/user"))
+}
+
+fn lock_directory_by(named: Option<PathBuf>, of_users: &Path) -> PathBuf {
+    let user = geteuid().as_raw();
+    if let Some(runtime) = named.filter(|directory| directory.is_dir()) {
+        return runtime.join("tokenkeep");
     }
+    let own = of_users.join(user.to_string());
+    let is_private = |found: &fs::Metadata| found.is_dir() && found.uid() == user && found.mode() & 0o777 == 0o700;
+    if fs::symlink_metadata(&own).is_ok_and(|found| is_private(&found)) {
+        return own.join("tokenkeep");
+    }
+    PathBuf::from(format!("/tmp/tokenkeep-{user}"))
 }
 
 /// Makes the directory if need be, and checks that nobody else can put files into it. An error says what is wrong with it.
@@ -103,7 +115,8 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
 /// What makes a file that this user did not choose to trust somebody else's word: it, or the directory that it lies in,
 /// belongs to somebody who is neither this user nor root, or can be written to by others. None where nothing does.
 ///
-/// In a directory with the sticky bit (as `/tmp`) others cannot exchange what is not theirs.
+/// In a directory with the sticky bit (as `/tmp`) others cannot exchange what is not theirs. A group that is the user's own
+/// (Debian's and Fedora's user private groups, with which goes the umask 002) is nobody else.
 pub fn written_by_others(path: &Path) -> Option<String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for (path, is_directory) in [(path, false), (directory, true)] {
@@ -115,7 +128,8 @@ pub fn written_by_others(path: &Path) -> Option<String> {
             return Some(format!("{what} belongs to somebody else (user {owner}); copy it to a place of your own"));
         }
         let is_sticky = is_directory && found.mode() & 0o1000 != 0;
-        if found.mode() & 0o022 != 0 && !is_sticky {
+        let by_group = found.mode() & 0o020 != 0 && !is_of_this_user_alone(found.gid());
+        if (by_group || found.mode() & 0o002 != 0) && !is_sticky {
             return Some(format!(
                 "others can write to {}; `chmod go-w {}`",
                 if is_directory { what } else { "it" },
@@ -124,6 +138,17 @@ pub fn written_by_others(path: &Path) -> Option<String> {
         }
     }
     None
+}
+
+/// Is this group the user's own: their primary one, of their name, and nobody else is in it?
+fn is_of_this_user_alone(group: u32) -> bool {
+    let user = User::from_uid(Uid::effective()).ok().flatten();
+    let group = Group::from_gid(Gid::from_raw(group)).ok().flatten();
+    user.zip(group).is_some_and(|(user, group)| is_private_group(&user, &group))
+}
+
+fn is_private_group(user: &User, group: &Group) -> bool {
+    group.gid == user.gid && group.name == user.name && group.mem.iter().all(|member| *member == user.name)
 }
 
 #[cfg(test)]
@@ -171,15 +196,59 @@ mod tests {
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         let is_told = || written_by_others(&path).is_some();
         mode(home.path(), 0o755);
-        for (file, told) in [(0o644, false), (0o664, true), (0o646, true), (0o755, false)] {
+        // The group is whoever's: of a user who has it alone it is nobody else.
+        let by_group = !is_of_this_user_alone(fs::metadata(home.path()).unwrap().gid());
+        for (file, told) in [(0o644, false), (0o664, by_group), (0o646, true), (0o666, true), (0o755, false)] {
             mode(&path, file);
             assert_eq!(is_told(), told, "{file:o}");
         }
-        for (directory, told) in [(0o775, true), (0o757, true), (0o1777, false), (0o700, false)] {
+        for (directory, told) in [(0o775, by_group), (0o757, true), (0o1777, false), (0o700, false)] {
             mode(home.path(), directory);
             assert_eq!(is_told(), told, "{directory:o}");
         }
         assert_eq!(written_by_others(Path::new("/nowhere/module.so")), None);
+    }
+
+    #[test]
+    fn a_group_is_the_users_own_when_it_is_theirs_by_name_and_nobody_else_is_in_it() {
+        let mut user = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
+        user.name = "ada".into();
+        user.gid = Gid::from_raw(1000);
+        let group = |name: &str, gid: u32, members: &[&str]| {
+            let mut group = Group::from_gid(Gid::from_raw(0)).unwrap().unwrap();
+            group.name = name.into();
+            group.gid = Gid::from_raw(gid);
+            group.mem = members.iter().map(ToString::to_string).collect();
+            is_private_group(&user, &group)
+        };
+        assert!(group("ada", 1000, &[]) && group("ada", 1000, &["ada"]));
+        assert!(!group("users", 1000, &[]), "a group of all users");
+        assert!(!group("ada", 1000, &["ada", "bob"]), "somebody else is in it");
+        assert!(!group("ada", 1001, &[]), "it is not the primary one");
+    }
+
+    #[test]
+    fn without_a_runtime_directory_a_program_meets_those_that_have_one() {
+        let home = tempfile::tempdir().unwrap();
+        let user = geteuid().as_raw();
+        let own = home.path().join(user.to_string());
+        let mode = |mode| fs::set_permissions(&own, fs::Permissions::from_mode(mode)).unwrap();
+        let found = |named: Option<&Path>| lock_directory_by(named.map(Path::to_owned), home.path());
+        let last = PathBuf::from(format!("/tmp/tokenkeep-{user}"));
+        assert_eq!(found(None), last);
+        fs::create_dir(&own).unwrap();
+        mode(0o700);
+        assert_eq!(found(None), own.join("tokenkeep"));
+        assert_eq!(found(Some(&own)), found(None), "a login shell and a cron job");
+        assert_eq!(found(Some(home.path())), home.path().join("tokenkeep"), "what is named comes first");
+        for named in ["", "/no/such/directory"] {
+            assert_eq!(found(Some(Path::new(named))), own.join("tokenkeep"), "{named:?}");
+        }
+        mode(0o750);
+        assert_eq!(found(None), last, "others can use it");
+        fs::remove_dir(&own).unwrap();
+        symlink(home.path(), &own).unwrap();
+        assert_eq!(found(None), last, "a link");
     }
 
     #[test]

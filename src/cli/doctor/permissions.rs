@@ -29,12 +29,12 @@ fn runtime_directory(named: Option<&Path>) -> Finding {
         Some(path) => Finding::wrong(
             concern,
             format!("XDG_RUNTIME_DIR is {}, which is no directory", path.display()),
-            "log in anew, or unset it: then a directory under the temporary one is used",
+            format!("log in anew, or unset it: then {} is used", token::lock_directory().display()),
         ),
         None => Finding::note(
             concern,
-            "XDG_RUNTIME_DIR is not set: locks and sockets go under the temporary directory",
-            "programs that are started in another session must have the same TMPDIR to find them",
+            format!("XDG_RUNTIME_DIR is not set: locks and sockets are in {}", token::lock_directory().display()),
+            "a program of a session that has it finds them only if it names the directory that this one lies in",
         ),
     }
 }
