@@ -94,7 +94,10 @@ pub(super) struct FromBroker {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     /// the PIN is the frame's secret
-    Pin,
+    Pin {
+        /// did a person type it for this?
+        attended: bool,
+    },
     /// yes
     Yes,
     /// no
@@ -238,9 +241,10 @@ impl Link {
 
     fn ask_for_pin(&self, what: Asked, client: &ClientConnection) -> Result<Pin, NoPin> {
         match self.ask(what, client) {
-            Some((Answer::Pin, secret)) => {
+            Some((Answer::Pin { attended }, secret)) => {
                 let text = std::str::from_utf8(&secret).map_err(|_| unavailable("the answer is no text"))?;
-                Pin::new(text.to_owned()).map_err(|error| unavailable(&error.to_string()))
+                let pin = Pin::new(text.to_owned()).map_err(|error| unavailable(&error.to_string()))?;
+                Ok(pin.attended_if(attended))
             }
             other => Err(no(other)),
         }

@@ -137,7 +137,7 @@ impl<'a> InitPrepared<'a> {
             private: false,
             sha256: hex::encode(Sha256::digest(self.configuration.name.as_bytes())),
         });
-        token.must_be_stored(OPERATION, made, Some(new_pin))?;
+        must_be_stored(&token, made, new_pin)?;
         store.keep_log(audit::Keeper::new(&keys, &Arc::default(), &Arc::default()))?;
         if so_pin.is_none() {
             forget_so_pin(&token, &passing_so_pin)?;
@@ -159,7 +159,7 @@ impl<'a> InitPrepared<'a> {
             id: hex::encode(keys.ca.id().as_bytes()),
             sha256: Some(ca.fingerprint().to_hex()),
         };
-        token.must_be_stored(OPERATION, vec![certificate], Some(new_pin))?;
+        must_be_stored(&token, vec![certificate], new_pin)?;
         let first = self.first_records(&keys, &info, serial, &ca)?;
         let identity = first.identity.clone();
         at("authority.init.before_identity");
@@ -344,6 +344,15 @@ fn derived_so_pin(configuration: &Configuration, pin: &Pin) -> Result<Pin, Autho
     hex_pin(bytes.as_slice())
 }
 
+/// Has another process look for it; where that could not, the log says so.
+fn must_be_stored(token: &Token, objects: Vec<StoredObject>, pin: &Pin) -> Result<(), AuthorityError> {
+    if let Some(reason) = token.must_be_stored(OPERATION, objects, Some(pin))? {
+        let token = token.info().name();
+        tracing::warn!("whether all of it is stored on {token} could not be looked at ({reason})");
+    }
+    Ok(())
+}
+
 /// Puts a random SO PIN in the place of the derived one. A crash may have come right after that: then the derived one
 /// is wrong, and all is done.
 fn forget_so_pin(token: &Token, derived: &Pin) -> Result<(), AuthorityError> {
@@ -351,7 +360,7 @@ fn forget_so_pin(token: &Token, derived: &Pin) -> Result<(), AuthorityError> {
     getrandom::fill(bytes.as_mut_slice()).map_err(|error| AuthorityError::Random(error.to_string()))?;
     match token.set_so_pin(derived, &hex_pin(bytes.as_slice())?) {
         Ok(()) => Ok(()),
-        Err(TokenError::PinIncorrect { .. }) => {
+        Err(TokenError::SoPinIncorrect { .. }) => {
             tracing::info!("the SO PIN was replaced before the interruption");
             Ok(())
         }

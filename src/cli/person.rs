@@ -118,6 +118,7 @@ impl Person for AtTheCommandLine<'_> {
             Notice::IndexMismatch { .. }
             | Notice::TokenLeft { .. }
             | Notice::CheckpointNotKept { .. }
+            | Notice::NotReadBack { .. }
             | Notice::AdministratorAdded { .. }
             | Notice::CertificateEnding { .. } => {
                 self.screen.warning(notice);

@@ -190,6 +190,19 @@ impl Tokens {
         self.kept.iter().flat_map(|kept| kept.tokens()).filter(Token::stands_after_all).collect()
     }
 
+    /// All tokens as [`Tokens::list`] gives them, with what each says of its PIN now: an agent's modules may keep what tokens
+    /// said when it was started.
+    /// Where that cannot be known it is what was kept, and the log says so.
+    pub fn list_as_of_now(&self) -> Result<Vec<TokenInfo>, KeysetError> {
+        let mut tokens = self.list()?;
+        for module in self.modules().iter().filter(|module| self.kept.is_some() && module.silent_for().is_none()) {
+            if let Err(error) = module.refresh_pin_states(tokens.iter_mut()) {
+                tracing::warn!("{error}");
+            }
+        }
+        Ok(tokens)
+    }
+
     /// Forgets what all public indexes said: they are read anew when next asked for.
     pub fn forget_all_keysets(&self) {
         for token in self.kept.iter().flat_map(|kept| kept.tokens()) {

@@ -172,6 +172,17 @@ pub enum Notice {
         /// why
         reason: String,
     },
+    /// Whether all that was installed is really stored could not be looked at.
+    #[error(
+        "whether all of it is stored on {token} could not be looked at by a program that loads its module afresh ({reason}); \
+         the module says that it is; `tokenkeep doctor` looks at the module"
+    )]
+    NotReadBack {
+        /// the token's label and serial number
+        token: String,
+        /// why
+        reason: String,
+    },
     /// Other keysets have the same PIN, because they are on the same token.
     #[error("this PIN is also the one of {others}, on the same token")]
     SharedPin {

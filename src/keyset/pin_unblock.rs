@@ -31,9 +31,9 @@ pub trait SecurityOfficer {
 pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn SecurityOfficer) -> Result<(), KeysetError> {
     let name = info.name();
     let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token: Some(name.clone()), reason };
-    let module = tokens.module_of(info)?;
-    let token = module.open(info)?;
-    match module.flags(info)?.so_pin_state {
+    let token = tokens.module_of(info)?.open(info)?;
+    let state = token.refresh_so_pin_state()?;
+    match state {
         PinState::Locked => return Err(TokenError::SoPinLocked { operation: OPERATION, token: name }.into()),
         PinState::FinalTry => officer.risks_last_try(info).map_err(no_pin)?,
         PinState::Ok | PinState::CountLow | PinState::NotSet => {}
@@ -41,6 +41,7 @@ pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn Security
     // Nobody thinks of a new PIN, and types it twice, to hear then that the SO PIN is wrong. It is right when it is given
     // again to set the new one: that is no other try.
     let so_pin = officer.so_pin(info).map_err(no_pin)?;
+    let so_pin = if state == PinState::FinalTry { so_pin.taking_the_last_try() } else { so_pin };
     token.verify_so_pin(&so_pin)?;
     let no_new_pin = |reason| KeysetError::NoNewPin { operation: OPERATION, token: name.clone(), reason };
     let new = officer.new_pin(info, token.pin_rule()).map_err(no_new_pin)?;
@@ -59,7 +60,13 @@ impl Tokens {
             let flags = self.asked(self.module_of(&token)?, move |module| module.flags(&of_thread))?;
             Ok((token, flags))
         };
-        tokens.into_iter().map(flags).collect()
+        let mut pins = tokens.into_iter().map(flags).collect::<Result<Vec<_>, KeysetError>>()?;
+        // The modules of a command were loaded just now; an agent's may keep what tokens said when it was started.
+        for module in self.modules().iter().filter(|_| self.keeps_log_ins()) {
+            let own = pins.iter_mut().filter(|(token, _)| token.module == module.path());
+            module.refresh_flags(own.map(|(token, flags)| (token, Some(flags))))?;
+        }
+        Ok(pins)
     }
 
     /// The token that was named, else the only one that is present.

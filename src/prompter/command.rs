@@ -51,7 +51,8 @@ impl Command {
     fn asked(&self, wanted: &str, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
         let mut running = self.start(wanted, ask, environment)?;
         match answer(&mut running)? {
-            Some(line) if !line.is_empty() => into_pin(&line),
+            // A program may give the same again and again: nobody says that a person typed it.
+            Some(line) if !line.is_empty() => into_pin(&line).map(Pin::unattended),
             _ => Err(running.cancelled()),
         }
     }

@@ -124,11 +124,15 @@ impl Ceremony {
     }
 
     /// Has a process that loads the module afresh look whether all of this is on the token, with the PIN that was typed for
-    /// this ceremony. It spends no try.
+    /// this ceremony. It spends no try. Gives why it is not known where that process could not look.
     ///
     /// # Errors
     /// [`TokenError::NotStored`], with what is missing.
-    pub fn must_be_stored(&self, operation: &'static str, objects: Vec<StoredObject>) -> Result<(), TokenError> {
+    pub fn must_be_stored(
+        &self,
+        operation: &'static str,
+        objects: Vec<StoredObject>,
+    ) -> Result<Option<String>, TokenError> {
         self.unlock.token().must_be_stored(operation, objects, self.unlock.entitled().pin())
     }
 

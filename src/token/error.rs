@@ -1,9 +1,12 @@
 //! What can go wrong with a token: each error names the operation, the token, and the next step to take.
 
+mod remedies;
+
 use std::fmt;
 use std::path::PathBuf;
 
-use super::PinState;
+use super::{PinState, WhichPin};
+use remedies::{AFTER_LOCKED_PIN, AFTER_UNKNOWN_STATE, after_wrong_pin};
 
 /// How a person tells one token from another: the label they know it by and the serial number that is unique.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,30 +98,50 @@ pub enum TokenError {
     },
     /// One try is left, and whoever gave the PIN was not warned of it; nothing was tried.
     #[error(
-        "cannot {operation}: one try of the PIN of {token} is left, and the next wrong one locks it; nothing was tried; type \
-         the command at a terminal, where it asks before it takes the last try"
+        "cannot {operation}: one try of the {which} of {token} is left, and the next wrong one locks it; nothing was tried; \
+         type the command at a terminal, where it asks before it takes the last try"
     )]
     LastTry {
         /// what was to be done
         operation: &'static str,
         /// the token
         token: TokenName,
+        /// which PIN
+        which: WhichPin,
+    },
+    /// What the token says about its PIN now cannot be known; nothing was tried.
+    #[error(
+        "cannot {operation}: whether tries of the {which} of {token} are left cannot be read ({reason}); nothing was tried; \
+         {AFTER_UNKNOWN_STATE}"
+    )]
+    PinStateUnknown {
+        /// what was to be done
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// which PIN
+        which: WhichPin,
+        /// why
+        reason: String,
     },
     /// So many wrong PINs came from files, descriptors and credentials that no more are tried from there.
     #[error(
-        "cannot {operation}: {wrong} wrong PINs of {token} in a row came from where no person types them; nothing was tried; \
-         correct the PIN's source, then type the PIN once at a prompt (without `--pin-source`)"
+        "cannot {operation}: {wrong} wrong {which}s of {token} in a row came from where no person types them; nothing was \
+         tried; correct its source, then type the {which} once at a prompt (without `--{}pin-source`)",
+        if *which == WhichPin::User { "" } else { "so-" }
     )]
     TooManyUnattended {
         /// what was to be done
         operation: &'static str,
         /// the token
         token: TokenName,
+        /// which PIN
+        which: WhichPin,
         /// how many
         wrong: u32,
     },
     /// The PIN is locked; it was not tried, or locked by this try.
-    #[error("cannot {operation}: the PIN of {token} is locked; set a new one by the SO PIN (`tokenkeep pin unblock`)")]
+    #[error("cannot {operation}: the PIN of {token} is locked; {AFTER_LOCKED_PIN}")]
     PinLocked {
         /// what was tried
         operation: &'static str,
@@ -339,14 +362,6 @@ pub enum TokenError {
     },
 }
 
-fn after_wrong_pin(pin_state: PinState) -> &'static str {
-    match pin_state {
-        PinState::FinalTry => "the next wrong one locks it",
-        PinState::Locked => "set a new one by the SO PIN (`tokenkeep pin unblock`)",
-        PinState::Ok | PinState::CountLow | PinState::NotSet => "nothing was changed",
-    }
-}
-
 /// A wrong PIN is found out by logging out first.
 const LOG_IN_ENDED: &str = "; the log-in that stood on this token is over";
 
@@ -367,6 +382,7 @@ impl TokenError {
         if let Self::PinIncorrect { operation, .. }
         | Self::PinLocked { operation, .. }
         | Self::LastTry { operation, .. }
+        | Self::PinStateUnknown { operation, .. }
         | Self::TooManyUnattended { operation, .. }
         | Self::PinNotSet { operation, .. }
         | Self::PinLength { operation, .. }
@@ -401,6 +417,7 @@ impl TokenError {
             | Self::BadDelivery { .. }
             | Self::BadData { .. } => TokenErrorKind::Refused,
             Self::Owned { .. }
+            | Self::PinStateUnknown { .. }
             | Self::Full { .. }
             | Self::NoRoom { .. }
             | Self::NotStored { .. }

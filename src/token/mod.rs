@@ -42,7 +42,7 @@ pub use error::{TokenError, TokenErrorKind, TokenName};
 pub use key_id::KeyId;
 pub use keyset_name::{KeysetName, KeysetNameError};
 pub use owner_lock::Owner;
-pub use pin::{Pin, PinError, PinRule, PinState};
+pub use pin::{Pin, PinError, PinRule, PinState, PinStates, WhichPin};
 pub use pkcs11::{
     AUTHORITY_MARK, DataObject, DeliverableKey, FastSigner, Module, NotText, PublicKeyObject, SecretKey, SlotCount,
     StoredCertificate, Token, TokenFlags, TokenInfo, TokenKey, Turn,

@@ -67,6 +67,12 @@ impl Pin {
         self
     }
 
+    /// One that arrived from another process, which said whether a person had typed it.
+    #[must_use]
+    pub fn attended_if(self, attended: bool) -> Self {
+        if attended { self } else { self.unattended() }
+    }
+
     /// Did a person type it?
     pub fn is_attended(&self) -> bool {
         self.attended
@@ -175,11 +181,49 @@ pub enum PinError {
     },
 }
 
+/// Which PIN of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhichPin {
+    /// its user's
+    User,
+    /// its security officer's
+    SecurityOfficer,
+}
+
+impl fmt::Display for WhichPin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::User => "PIN",
+            Self::SecurityOfficer => "SO PIN",
+        })
+    }
+}
+
+/// What a token says about both its PINs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinStates {
+    /// the user's
+    pub pin: PinState,
+    /// the security officer's
+    pub so_pin: PinState,
+}
+
+impl PinStates {
+    /// That of one of them.
+    pub fn of(self, which: WhichPin) -> PinState {
+        match which {
+            WhichPin::User => self.pin,
+            WhichPin::SecurityOfficer => self.so_pin,
+        }
+    }
+}
+
 /// What a token says about its user PIN (`CKF_USER_PIN_*`). PKCS#11 tells no numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PinState {
-    /// No wrong try is remembered.
+    /// It warns of nothing. Some tokens warn only after several wrong tries (Kryoptic after seven of ten).
     Ok,
     /// At least one wrong try since the last right one.
     CountLow,
@@ -194,7 +238,7 @@ pub enum PinState {
 impl fmt::Display for PinState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::Ok => "all tries are left",
+            Self::Ok => "the token does not say how many tries are left",
             Self::CountLow => "at least one wrong try is counted",
             Self::FinalTry => "one try is left",
             Self::Locked => "the PIN is locked",

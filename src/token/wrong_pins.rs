@@ -13,13 +13,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::private_file::{self, lock_directory};
-use super::{Pin, TokenError, TokenInfo};
+use super::{Pin, TokenError, TokenInfo, WhichPin};
 
 /// After so many wrong ones that nobody typed, no more of these are tried.
 const MOST_UNATTENDED: u32 = 3;
 
 /// How the files' names begin.
 const PREFIX: &str = "wrong-pins-";
+
+/// The same of SO PINs.
+const SO_PREFIX: &str = "wrong-so-pins-";
 
 /// The form of the file.
 const VERSION: u32 = 1;
@@ -28,6 +31,7 @@ const VERSION: u32 = 1;
 #[derive(Debug)]
 pub(super) struct WrongPins {
     file: PathBuf,
+    which: WhichPin,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,13 +47,17 @@ struct Record {
 }
 
 impl WrongPins {
-    pub fn of(token: &TokenInfo) -> Self {
-        Self::in_directory(&lock_directory(), &token.serial)
+    pub fn of(which: WhichPin, token: &TokenInfo) -> Self {
+        Self::in_directory(&lock_directory(), which, &token.serial)
     }
 
-    fn in_directory(directory: &Path, serial: &str) -> Self {
+    fn in_directory(directory: &Path, which: WhichPin, serial: &str) -> Self {
         let name: String = hex::encode(Sha256::digest(serial)).chars().take(32).collect();
-        Self { file: directory.join(format!("{PREFIX}{name}")) }
+        let prefix = match which {
+            WhichPin::User => PREFIX,
+            WhichPin::SecurityOfficer => SO_PREFIX,
+        };
+        Self { file: directory.join(format!("{prefix}{name}")), which }
     }
 
     /// How many in a row.
@@ -63,14 +71,19 @@ impl WrongPins {
         if pin.is_attended() || wrong < MOST_UNATTENDED {
             return Ok(());
         }
-        Err(TokenError::TooManyUnattended { operation, token: token.name(), wrong })
+        Err(TokenError::TooManyUnattended { operation, token: token.name(), which: self.which, wrong })
     }
 
     /// Notes how a try ended.
     pub fn note<T>(&self, pin: &Pin, result: &Result<T, TokenError>) {
         match result {
             Ok(_) => self.forget(),
-            Err(TokenError::PinIncorrect { .. } | TokenError::PinLocked { .. }) => self.note_wrong(pin.is_attended()),
+            Err(
+                TokenError::PinIncorrect { .. }
+                | TokenError::PinLocked { .. }
+                | TokenError::SoPinIncorrect { .. }
+                | TokenError::SoPinLocked { .. },
+            ) => self.note_wrong(pin.is_attended()),
             Err(_) => {}
         }
     }
@@ -108,7 +121,7 @@ impl WrongPins {
 pub fn forget_wrong_pins_in_a_row() {
     for entry in fs::read_dir(lock_directory()).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            let wrong = WrongPins { file: entry.path() };
+            let wrong = WrongPins { file: entry.path(), which: WhichPin::User };
             let record = wrong.read();
             if record.in_a_row > 0 {
                 wrong.write(Record { in_a_row: 0, ..record });
@@ -150,7 +163,7 @@ mod tests {
     fn three_wrong_ones_that_nobody_typed_are_the_last_until_a_right_or_a_typed_one() {
         let home = tempfile::tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let record = WrongPins::in_directory(home.path(), "4711/a b");
+        let record = WrongPins::in_directory(home.path(), WhichPin::User, "4711/a b");
         let is_refused = |pin: &Pin| record.refuse_unattended(pin, "sign", &token()).is_err();
         for count in 0..MOST_UNATTENDED {
             assert!(!is_refused(&pin().unattended()), "after {count}");
@@ -168,6 +181,9 @@ mod tests {
             record.note(&pin().unattended(), &wrong());
         }
         assert!(is_refused(&pin().unattended()));
+        let of_officer = WrongPins::in_directory(home.path(), WhichPin::SecurityOfficer, "4711/a b");
+        assert_eq!(of_officer.in_a_row(), 0, "the SO PIN has a count of its own");
+        of_officer.note(&pin(), &Ok(()));
         record.note(&pin(), &Ok(()));
         assert!(!is_refused(&pin().unattended()));
         assert_eq!(record.in_a_row(), 0);
@@ -177,7 +193,7 @@ mod tests {
     fn nothing_of_a_pin_or_a_serial_number_is_written_and_nobody_else_can_read_it() {
         let home = tempfile::tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let record = WrongPins::in_directory(home.path(), "4711/a b");
+        let record = WrongPins::in_directory(home.path(), WhichPin::User, "4711/a b");
         record.note(&pin(), &wrong());
         let name = record.file.file_name().unwrap().to_string_lossy().into_owned();
         assert!(!name.contains("4711") && name.len() == PREFIX.len() + 32, "{name}");

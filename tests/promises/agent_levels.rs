@@ -19,11 +19,17 @@ fn asked(keysets: &[(&str, &str)]) -> Asked {
 
 /// The same, with every call counted that takes a PIN.
 fn counted(keysets: &[(&str, &str)]) -> (Asked, Faulty) {
+    let (mut asked, faulty, allow) = with_faults(keysets);
+    asked.start(&allow);
+    (asked, faulty)
+}
+
+/// The same, with the line for `agent.toml`, before the agent is started.
+fn with_faults(keysets: &[(&str, &str)]) -> (Asked, Faulty, String) {
     let mut asked = Asked::with(TokenKind::SoftHsm, keysets);
     let faulty = Faulty::in_front_of(&mut asked.somebody.machine);
-    let machine = asked.somebody.machine.path().display().to_string();
-    asked.start(&format!("allow = [\"{machine}\"]"));
-    (asked, faulty)
+    let allow = format!("allow = [\"{}\"]", asked.somebody.machine.path().display());
+    (asked, faulty, allow)
 }
 
 #[test]
@@ -180,7 +186,8 @@ fn one_wrong_pin_is_one_try_at_every_level_and_no_pin_is_none() {
 
 #[test]
 fn on_the_last_try_the_person_is_warned_first_and_a_no_tries_nothing() {
-    let (asked, faulty) = counted(&[("x", "low")]);
+    let (mut asked, faulty, allow) = with_faults(&[("x", "low")]);
+    asked.start_typed(&allow);
     asked.offered();
     faulty.does("flags FINAL_TRY\n");
     asked.will(&["no"]);

@@ -344,7 +344,7 @@ fn a_token_that_locks_says_so_after_a_warning_and_takes_no_more_pins() {
     for _ in 0..9 {
         assert!(!asked.somebody.machine.pin_is_right("x", WRONG));
     }
-    asked.start("");
+    asked.start_typed("");
     assert!(offers(&asked, "x"), "it has looked for the first time");
     let mut events = Following::events(&asked.somebody.machine, asked.agent());
     asked.will(&["yes", WRONG]);

@@ -4,6 +4,7 @@
 use crate::support::agent::Agent;
 use crate::support::machine::TokenKind;
 use crate::support::office::Somebody;
+use crate::support::output::Output;
 use crate::support::terminal::Terminal;
 
 const SO_PIN: &str = "officer-24680";
@@ -144,4 +145,32 @@ fn the_last_try_of_the_so_pin_is_warned_of_and_never_taken_unattended() {
     }
     states_are(&somebody, "ok", "locked");
     somebody.tokenkeep(&UNBLOCK).fails_with(4).says("SO PIN").says("locked").says("recovery");
+}
+
+/// A locked SO PIN is the end of a token: what it says is read right before each try, by a process that loads the module for
+/// it, and tries without a person are counted over all commands.
+#[test]
+fn twenty_commands_at_once_with_a_wrong_so_pin_do_not_lock_it() {
+    let somebody = with_so_pin(TokenKind::Kryoptic);
+    somebody.machine.write_secret("wrong-so.pin", "no-officer-000");
+    let unblock = |source: &str| {
+        let line = ["pin", "unblock", "default", "--so-pin-source", source, "--new-pin-source", "file:other.pin"];
+        somebody.machine.tokenkeep_without_terminal(&line)
+    };
+    let outcomes: Vec<Output> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| unblock("file:wrong-so.pin"))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let wrong = outcomes.iter().filter(|output| output.err().contains("is wrong")).count();
+    assert_eq!(wrong, 3, "{}", outcomes.iter().map(ToString::to_string).collect::<String>());
+    assert!(outcomes.iter().all(|output| output.code() != 0));
+    unblock("file:wrong-so.pin").fails_with(4).says("3 wrong SO PINs").says("--so-pin-source");
+    unblock("file:so.pin").fails_with(4).says("nothing was tried");
+    states_are(&somebody, "ok", "ok");
+    let typed = ["pin", "unblock", "default", "--new-pin-source", "file:other.pin"];
+    let mut terminal = Terminal::tokenkeep(&somebody.machine, &typed);
+    terminal.expect("security officer").type_line(SO_PIN);
+    assert_eq!(terminal.finish().0, 0);
+    unblock("file:so.pin").ok();
+    somebody.signs_with("default", "other.pin");
 }

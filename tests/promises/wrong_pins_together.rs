@@ -100,6 +100,11 @@ fn the_agent_sees_the_tries_that_another_program_has_spent() {
     let agent = Agent::start(&somebody.machine, &[]);
     signing(&somebody, "pin").ok();
     another_program_spends(&somebody, 9);
+    // Whoever looks is told of them, too.
+    for command in [&["pin", "status", "--json"][..], &["tokens", "--json"]] {
+        let said = somebody.tokenkeep(command).ok().json();
+        assert_eq!(said[0]["pin_state"], "final-try", "{command:?}: {said}");
+    }
     // Nobody there to warn: the last try is not taken, whatever the PIN.
     signing(&somebody, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
     // Somebody is: they are warned, and say no.
@@ -110,4 +115,24 @@ fn the_agent_sees_the_tries_that_another_program_has_spent() {
     drop(agent);
     assert_eq!(pin_state(&somebody), "final-try");
     signing(&somebody, "pin").fails_with(4).says("one try is left");
+}
+
+#[test]
+fn what_a_program_gives_the_agent_is_typed_by_nobody_and_ends_at_three_too() {
+    let somebody = somebody(TokenKind::SoftHsm);
+    // Each time another one: nothing about it shows that nobody types it.
+    let program = script(&somebody.machine, "gives", "cat > $HERE/question; echo wrong-$$-000");
+    Agent::configure(&somebody.machine, &format!("prompter = \"command:{program}\""));
+    let agent = Agent::start(&somebody.machine, &[]);
+    for _ in 0..3 {
+        let answer = sign_by_api(&somebody.machine, &agent).out();
+        assert!(answer.contains("is wrong"), "{answer}");
+    }
+    let answer = sign_by_api(&somebody.machine, &agent).out();
+    assert!(answer.contains("3 wrong PINs") && answer.contains("no person types them"), "{answer}");
+    // It counts with the commands' files, and through the agent a person's PIN ends it.
+    signing(&somebody, "pin").fails_with(4).says("3 wrong PINs");
+    let _ = fs::remove_file(somebody.machine.file("signed.p7m"));
+    assert_eq!(Terminal::tokenkeep(&somebody.machine, &SIGN).answering_pins(Somebody::PIN).finish().0, 0);
+    signing(&somebody, "pin").ok();
 }

@@ -9,6 +9,7 @@ use super::agent::{Agent, wait_for};
 use super::machine::TokenKind;
 use super::office::Somebody;
 use super::output::Output;
+use super::prompting::script;
 
 /// Somebody whose agent asks through a prompter of the test's.
 pub struct Asked {
@@ -56,15 +57,26 @@ impl Asked {
         letter
     }
 
-    /// Starts the agent, with these lines more in `agent.toml`.
+    /// Starts the agent, with these lines more in `agent.toml`. Its prompter is a command, of which nobody knows whether a
+    /// person typed what it gives.
     pub fn start(&mut self, more: &str) -> &Agent {
+        let prompter = format!("command:{}", self.somebody.machine.file("bin/prompter").display());
+        self.start_asking_by(&prompter, more)
+    }
+
+    /// The same with a prompter into which a person types: one by OpenSSH's convention, that has the other put the question.
+    pub fn start_typed(&mut self, more: &str) -> &Agent {
+        let body = "what=pin; [ \"$SSH_ASKPASS_PROMPT\" = confirm ] && what=confirm\n\
+                    printf '%s\\n%s\\n' \"$what\" \"$1\" | $HERE/bin/prompter";
+        let askpass = format!("askpass:{}", script(&self.somebody.machine, "askpass", body));
+        self.start_asking_by(&askpass, more)
+    }
+
+    fn start_asking_by(&mut self, prompter: &str, more: &str) -> &Agent {
         let machine = &self.somebody.machine;
         let written = machine.read_text("config/tokenkeep/agent.toml");
-        let prompter = machine.file("bin/prompter");
-        machine.write(
-            "config/tokenkeep/agent.toml",
-            format!("{written}\nprompter = \"command:{}\"\n{more}\n", prompter.display()),
-        );
+        let text = format!("{written}\nprompter = \"{prompter}\"\n{more}\n");
+        machine.write("config/tokenkeep/agent.toml", text);
         self.agent.insert(Agent::start(machine, &[]))
     }
 

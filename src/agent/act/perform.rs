@@ -21,7 +21,7 @@ pub fn perform(
     now: Timestamp,
 ) -> Result<ActAnswer, KeysetError> {
     Ok(match request {
-        ActRequest::ListTokens {} => ActAnswer::Tokens(tokens.list()?),
+        ActRequest::ListTokens {} => ActAnswer::Tokens(tokens.list_as_of_now()?),
         ActRequest::ListKeysets {} => ActAnswer::Keysets(FoundKeysets::new(tokens.keysets()?)),
         ActRequest::ChooseKeyset(choice) => ActAnswer::Keyset(Box::new(chosen(tokens, &choice)?.into())),
         ActRequest::Sign { keyset, content, detached } => {

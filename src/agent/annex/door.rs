@@ -113,7 +113,7 @@ fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply,
             let signature = keystore.sign(&identity, hash, data.as_slice(), &usage)?;
             Ok(Reply::Signature(signature.as_bytes().into()))
         }
-        Request::LogIn { keyset, usage } => {
+        Request::LogIn { keyset, usage, attended } => {
             let reason = |reason: String| AgentError::System { operation: "log in", reason };
             let choice = keyset.to_choice().map_err(reason)?;
             match (secret, choice.token.as_ref()) {
@@ -121,7 +121,7 @@ fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply,
                 (secret, Some(token)) => {
                     let text = std::str::from_utf8(secret).map_err(|error| reason(error.to_string()))?;
                     let pin = Pin::new(text.to_owned()).map_err(|error| reason(error.to_string()))?;
-                    keystore.log_in_with(token, pin, &usage)?
+                    keystore.log_in_with(token, pin.attended_if(attended), &usage)?
                 }
                 (_, None) => return Err(reason("no token was named".to_owned())),
             };

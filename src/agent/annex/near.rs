@@ -178,7 +178,8 @@ impl Annex {
         pin: Option<&Pin>,
         usage: &Usage,
     ) -> Result<(), AgentError> {
-        let request = Request::LogIn { keyset: Choice::of(keyset), usage: usage.clone() };
+        let attended = pin.is_none_or(Pin::is_attended);
+        let request = Request::LogIn { keyset: Choice::of(keyset), usage: usage.clone(), attended };
         let pin = pin.map_or("", Pin::as_str);
         let mut stream = self.connect("log in")?;
         frame::write(&mut stream, &request, pin.as_bytes(), LONGEST).map_err(|_| self.ended("log in"))?;

@@ -57,6 +57,8 @@ pub enum Request {
         keyset: Choice,
         /// who asks
         usage: Usage,
+        /// did a person type the PIN?
+        attended: bool,
     },
     /// that a log-in stands no longer than this
     Bound {

@@ -35,8 +35,10 @@ pub(super) struct Questions {
     person: Arc<Prompting>,
     queue: Sender<Waiting>,
     of_link: Arc<OfLink>,
-    /// The modules that a process may be started for: no worker chooses what this process starts.
-    modules: Arc<[PathBuf]>,
+    /// The modules that a process may be started for: no worker chooses what this process starts. By the paths by which they
+    /// were named, and the files to which these led then: an upgrade has them lead elsewhere, and each worker has those that
+    /// were there when it was started.
+    modules: Arc<[(PathBuf, Option<PathBuf>)]>,
     /// Names the keysets that are hidden on this machine.
     hidden: Option<Arc<Path>>,
 }
@@ -110,7 +112,7 @@ impl Questions {
 
     /// And who has questions about these modules, and no others, answered.
     pub(super) fn about_modules(mut self, modules: &[PathBuf]) -> Self {
-        self.modules = modules.iter().filter_map(|module| module.canonicalize().ok()).collect();
+        self.modules = modules.iter().map(|module| (module.clone(), module.canonicalize().ok())).collect();
         self
     }
 
@@ -134,7 +136,7 @@ impl Questions {
     /// Has a question about a module answered by a process of its own; the answer goes to this link.
     pub(super) fn check(&self, number: u64, request: CheckRequest, secret: Zeroizing<Vec<u8>>, link: &UnixStream) {
         let of_link = self.of_link.clone();
-        let is_known = self.modules.contains(&request.module);
+        let is_known = self.is_known(&request.module);
         let taken = link.try_clone().map_err(BrokerError::system("copy a descriptor")).and_then(|link| {
             spawn("check", move || {
                 let pin = std::str::from_utf8(&secret).ok().and_then(|pin| Pin::new(pin.to_owned()).ok());
@@ -149,6 +151,12 @@ impl Questions {
         if let Err(error) = taken {
             tell(&self.of_link, link, number, Answer::Unavailable(error.to_string()), None);
         }
+    }
+
+    /// Is it one of the agent's modules, as they lie there now or lay there when the agent was started?
+    fn is_known(&self, file: &Path) -> bool {
+        let mut modules = self.modules.iter();
+        modules.any(|(named, then)| then.as_deref() == Some(file) || named.canonicalize().is_ok_and(|now| now == file))
     }
 
     /// Takes a question that came over this link; the answer goes there.
@@ -245,6 +253,12 @@ struct Told {
     kept: Option<(u64, Dialog)>,
 }
 
+impl Told {
+    fn pin(pin: Pin) -> Self {
+        Self { answer: Answer::Pin { attended: pin.is_attended() }, pin: Some(pin), kept: None }
+    }
+}
+
 /// The way is looked for at each question: a terminal or a display may have come or gone. Only the dialog that has asked for
 /// the same use before goes on, where it still can.
 fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader, of_link: &OfLink) -> Told {
@@ -264,12 +278,12 @@ fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader, of_link: &OfLink)
                 Ok((pin, dialog.can_go_on().then_some((of_use, dialog))))
             });
             return match asked {
-                Ok((pin, kept)) => Told { answer: Answer::Pin, pin: Some(pin), kept },
+                Ok((pin, kept)) => Told { kept, ..Told::pin(pin) },
                 Err(error) => Told { answer: no(&error), pin: None, kept: None },
             };
         }
         Asked::NewPin(words) => match dialog(None, &words).and_then(|dialog| dialog.new_pin(&with_program(words))) {
-            Ok(pin) => return Told { answer: Answer::Pin, pin: Some(pin), kept: None },
+            Ok(pin) => return Told::pin(pin),
             Err(error) => no(&error),
         },
         Asked::Confirmation(words) => {

@@ -63,7 +63,7 @@ impl Keystore {
         let stands = |info: &TokenInfo| {
             standing.iter().any(|token| is_at(token.info(), info)) || self.inner.stands_elsewhere(info)
         };
-        let listed = self.inner.tokens.list()?;
+        let listed = self.inner.tokens.list_as_of_now()?;
         Ok(listed.into_iter().map(|info| TokenState { logged_in: stands(&info), info }).collect())
     }
 

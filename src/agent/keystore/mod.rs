@@ -232,7 +232,7 @@ impl Keystore {
     pub(super) fn seen(&self) -> Seen {
         let logged_in = self.inner.tokens.standing().iter().map(|token| token.info().clone()).collect();
         Seen::new(
-            self.inner.tokens.list(),
+            self.inner.tokens.list_as_of_now(),
             logged_in,
             self.is_locked(),
             self.inner.tokens.keysets().unwrap_or_default(),

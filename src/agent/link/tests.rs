@@ -72,16 +72,20 @@ fn a_pin_goes_beside_the_json_and_arrives() {
     let asking = thread::spawn(move || with_question(|question| link.pin(question)));
     let (number, what) = next(&mut broker);
     assert!(matches!(what, Asked::Pin { words, dialog: 5 } if words.pid == 7));
-    write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin }, "gehe\"im\\4711".as_bytes()).unwrap();
-    assert_eq!(asking.join().unwrap().unwrap().as_str(), "gehe\"im\\4711");
+    let answer = Answer::Pin { attended: true };
+    write_frame(&mut broker, &FromBroker { number, answer }, "gehe\"im\\4711".as_bytes()).unwrap();
+    let pin = asking.join().unwrap().unwrap();
+    assert!(pin.as_str() == "gehe\"im\\4711" && pin.is_attended());
     let (link, mut broker) = pair();
     let asking = thread::spawn(move || with_question(|question| link.new_pin(question)));
     let (number, what) = next(&mut broker);
     assert!(matches!(what, Asked::NewPin(_)));
-    write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin }, b"a-new-one").unwrap();
-    assert_eq!(asking.join().unwrap().unwrap().as_str(), "a-new-one");
+    let answer = Answer::Pin { attended: false };
+    write_frame(&mut broker, &FromBroker { number, answer }, b"a-new-one").unwrap();
+    let pin = asking.join().unwrap().unwrap();
+    assert!(pin.as_str() == "a-new-one" && !pin.is_attended(), "nobody has typed it");
     let mut frame = Vec::new();
-    write_frame(&mut frame, &FromBroker { number: 1, answer: Answer::Pin }, b"geheim-4711").unwrap();
+    write_frame(&mut frame, &FromBroker { number: 1, answer: Answer::Pin { attended: true } }, b"geheim-4711").unwrap();
     assert!(frame.ends_with(b"}geheim-4711"), "{}", String::from_utf8_lossy(&frame));
 }
 
@@ -106,7 +110,7 @@ fn only_a_yes_is_a_yes() {
         (Answer::Yes, true),
         (Answer::No, false),
         (Answer::Cancelled, false),
-        (Answer::Pin, false),
+        (Answer::Pin { attended: false }, false),
         (Answer::Program(Some("yes".into())), false),
         (Answer::Unavailable(String::new()), false),
     ] {
@@ -148,7 +152,7 @@ fn a_question_is_withdrawn_when_its_client_hangs_up() {
     }
     assert_eq!(asking.join().unwrap().unwrap_err(), NoPin::Withdrawn);
     // An answer that comes too late is nobody's, and the next question is not even put.
-    write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin }, b"geheim-4711").unwrap();
+    write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin { attended: true } }, b"geheim-4711").unwrap();
     assert_eq!(with_question_of(client, |question| link.confirm(question)).unwrap_err(), NoPin::Withdrawn);
     broker.set_nonblocking(true).unwrap();
     assert_eq!(broker.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);

@@ -87,7 +87,7 @@ fn randomize_so_pin(desk: Desk, letter: &Letter, pins: NewTokenPins) -> Result<D
     // Others may be waiting for this token's PIN by now: they wait until the enrollment is over.
     let turn = token.wait_for_turn();
     match token.set_so_pin(&so_pin::of_letter(letter)?, &new) {
-        Ok(()) | Err(TokenError::PinIncorrect { .. }) => {}
+        Ok(()) | Err(TokenError::SoPinIncorrect { .. }) => {}
         Err(error) => return Err(error.into()),
     }
     Ok(Desk { ceremony: turn.unlock(pins.pin)?.ceremony(), index })

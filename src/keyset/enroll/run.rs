@@ -174,7 +174,8 @@ impl Act<'_> {
 
     fn confirm(&mut self, mut desk: Desk, ground: Ground) -> Result<Enrolled, Stop> {
         self.person.progress(Step::Confirming);
-        match stored::read_back(&desk).and_then(|()| finish::confirm(&mut desk, self.carrier, self.letter)) {
+        let stored = stored::read_back(&desk, self.person);
+        match stored.and_then(|()| finish::confirm(&mut desk, self.carrier, self.letter)) {
             Ok(()) => self.finish(desk, ground),
             Err(trouble) => self.give_up(desk, &ground, trouble),
         }

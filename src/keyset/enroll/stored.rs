@@ -6,22 +6,27 @@
 
 use sha2::{Digest, Sha256};
 
-use super::super::KeysetError;
 use super::super::index::{self, Keys, Stage};
+use super::super::{KeysetError, Notice, Person};
 use super::desk::Desk;
 use super::{Trouble, install};
 use crate::token::TokenError;
 use crate::token::check::StoredObject;
 
 /// Looks for what the confirmation would confirm. What is missing is no fault of the reply's: the authority gives the
-/// letter back, and the same letter does it again where there is room.
-pub(super) fn read_back(desk: &Desk) -> Result<(), Trouble> {
+/// letter back, and the same letter does it again where there is room. Where nobody could look, the person is told so.
+pub(super) fn read_back(desk: &Desk, person: &mut dyn Person) -> Result<(), Trouble> {
     let Stage::Installed { keys, .. } = &desk.pending()?.stage else { return Ok(()) };
     let objects = objects(desk, keys)?;
-    desk.ceremony.must_be_stored(install::OPERATION, objects).map_err(|error| match error {
+    let unknown = desk.ceremony.must_be_stored(install::OPERATION, objects).map_err(|error| match error {
         error @ TokenError::NotStored { .. } => Trouble::NotStored(error),
         error => error.into(),
-    })
+    })?;
+    if let Some(reason) = unknown {
+        let token = desk.ceremony.info().name().to_string();
+        person.notice(Notice::NotReadBack { token, reason });
+    }
+    Ok(())
 }
 
 fn objects(desk: &Desk, keys: &Keys) -> Result<Vec<StoredObject>, KeysetError> {

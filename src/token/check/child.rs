@@ -67,9 +67,7 @@ fn report(request: &CheckRequest, pin: Option<&Pin>) -> CheckReport {
     let gone = || CheckReport::TokenFailed("the token is not there for a process that looks for it anew".to_owned());
     match &request.question {
         CheckQuestion::Load {} => module.stop().map_or_else(failed, |()| CheckReport::Well {}),
-        CheckQuestion::PinState { serial } => {
-            of(serial).map_or_else(gone, |token| CheckReport::PinState(token.pin_state))
-        }
+        CheckQuestion::PinStates {} => module.pin_states().map_or_else(failed, CheckReport::PinStates),
         CheckQuestion::Stored { serial, objects } => of(serial).map_or_else(gone, |token| {
             missing(&module, token, objects, pin)
                 .unwrap_or_else(|error| CheckReport::TokenFailed(one_line(&error.to_string(), 1000)))
@@ -157,8 +155,8 @@ fn digest(bytes: &[u8]) -> String {
 mod tests {
     use super::super::CheckQuestion;
     use super::*;
-    use crate::token::KeyAlgorithm;
     use crate::token::test_support::{PIN, authority_token, modules, pin};
+    use crate::token::{KeyAlgorithm, PinState, PinStates};
 
     #[test]
     fn what_is_stored_is_found_by_one_that_looks_anew_and_what_is_not_is_named() {
@@ -196,9 +194,10 @@ mod tests {
                 found.len()
             };
             assert_eq!((ask(&there), ask(&not_there)), (0, 4));
-            let question = CheckQuestion::PinState { serial: token.info().serial.clone() };
-            let request = CheckRequest { module: module.path().to_owned(), question };
-            assert_eq!(report(&request, None), CheckReport::PinState(crate::token::PinState::Ok));
+            let request = CheckRequest { module: module.path().to_owned(), question: CheckQuestion::PinStates {} };
+            let CheckReport::PinStates(all) = report(&request, None) else { panic!("no PIN states") };
+            let ok = PinStates { pin: PinState::Ok, so_pin: PinState::Ok };
+            assert!(all.contains(&(token.info().serial.clone(), ok)), "{all:?}");
         }
     }
 

@@ -18,12 +18,12 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Pin, PinState};
+use super::{Pin, PinStates};
 
 pub use child::{answer, take_request};
 pub use process::{CheckProcess, this_program};
-pub(super) use tried::must_survive;
 pub use tried::{forget as forget_tried_module, is_refused};
+pub(super) use tried::{has_been_well, must_survive};
 
 /// The verb by which this program answers; no person types it.
 pub const CHECK_VERB: &str = "token-check";
@@ -44,11 +44,8 @@ pub struct CheckRequest {
 pub enum CheckQuestion {
     /// Can the module be loaded, started, asked for its tokens, and stopped?
     Load {},
-    /// What does the token of this serial number say about its PIN?
-    PinState {
-        /// its serial number
-        serial: String,
-    },
+    /// What do the module's tokens say about their PINs?
+    PinStates {},
     /// Which of these objects are missing on the token of this serial number? Private ones are seen with its PIN alone.
     Stored {
         /// its serial number
@@ -100,8 +97,8 @@ pub enum StoredObject {
 pub enum CheckReport {
     /// The module can be used; or all of what was asked for is there.
     Well {},
-    /// What the token says about its PIN.
-    PinState(PinState),
+    /// What each token says about its PINs, by its serial number.
+    PinStates(Vec<(String, PinStates)>),
     /// These are missing, in words.
     Missing(Vec<String>),
     /// The module was loaded, and the token is not as it should be.
@@ -118,8 +115,23 @@ pub enum CheckOutcome {
     Answered(CheckReport),
     /// The child began with the module, and ended without an answer: how.
     Died(String),
-    /// Nothing is known: no child could be started, or it took too long.
+    /// Nothing is known: no child could be started.
     Unknown(String),
+    /// Nothing is known: after so many seconds it had not ended, and was ended.
+    TookTooLong(u64),
+}
+
+impl CheckOutcome {
+    /// Why what was asked for is not known.
+    pub(super) fn why_unknown(&self) -> String {
+        match self {
+            Self::Answered(CheckReport::ModuleFailed(reason) | CheckReport::TokenFailed(reason))
+            | Self::Unknown(reason) => reason.clone(),
+            Self::Answered(_) => "the process that looked has answered something else".to_owned(),
+            Self::Died(how) => format!("the process that looked ended {how}"),
+            Self::TookTooLong(seconds) => format!("the process that looked took longer than {seconds} seconds"),
+        }
+    }
 }
 
 /// Starts the children.

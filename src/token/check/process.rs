@@ -2,8 +2,8 @@
 
 use std::env;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -21,8 +21,11 @@ use crate::token::Pin;
 /// How long a child may take: a module with readers reads every card at its start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The most that is read of what it says.
-const LONGEST: u64 = 64 * 1024;
+/// The most that is kept of the end of what it says, bytes.
+const LONGEST: usize = 64 * 1024;
+
+/// And so much of its beginning.
+const FIRST: usize = 64;
 
 /// Of its last words so many characters are told.
 const LAST_WORDS: usize = 200;
@@ -54,12 +57,11 @@ fn run(command: &mut Command, request: &CheckRequest, pin: Option<&Pin>) -> std:
         // One that has ended already says so below.
         let _ = stdin.write_all(&question);
     }
-    let status = wait(&mut child)?;
-    let said = child.stdout.take().map(drain).unwrap_or_default();
-    let last_words = child.stderr.take().map(drain).unwrap_or_default();
-    let Some(status) = status else {
-        return Ok(CheckOutcome::Unknown(format!("it took longer than {} seconds", PATIENCE.as_secs())));
-    };
+    let (said, last_words) = (Listened::to(child.stdout.take()), Listened::to(child.stderr.take()));
+    let mut listened = [said, last_words];
+    let status = wait(&mut child, &mut listened)?;
+    let Some(status) = status else { return Ok(CheckOutcome::TookTooLong(PATIENCE.as_secs())) };
+    let [said, last_words] = listened.map(Listened::into_text);
     let (begun, report) = child::read(&said);
     Ok(match report {
         Some(report) => CheckOutcome::Answered(report),
@@ -68,37 +70,95 @@ fn run(command: &mut Command, request: &CheckRequest, pin: Option<&Pin>) -> std:
     })
 }
 
-/// Waits for its end; one that takes too long is ended, and nothing is known of it.
-fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+/// Waits for its end, and listens meanwhile, so that nobody waits for somebody to listen; one that takes too long is ended,
+/// and nothing is known of it.
+fn wait(child: &mut Child, listened: &mut [Listened; 2]) -> std::io::Result<Option<ExitStatus>> {
     let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let end = Instant::now() + PATIENCE;
     loop {
         let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            // It may have ended meanwhile.
+            let _ = child.kill();
+            child.wait()?;
+            return Ok(None);
+        }
         let timeout = Timespec::try_from(left).ok();
-        match poll(&mut [PollFd::new(&handle, PollFlags::IN)], timeout.as_ref()) {
-            Ok(0) => {
-                // It may have ended meanwhile.
-                let _ = child.kill();
-                child.wait()?;
-                return Ok(None);
-            }
-            Ok(_) => return child.wait().map(Some),
-            Err(rustix::io::Errno::INTR) => {}
+        let streams = listened.iter().filter_map(|stream| stream.open.as_ref());
+        let mut waited: Vec<_> = streams.map(|stream| PollFd::new(stream, PollFlags::IN)).collect();
+        waited.push(PollFd::new(&handle, PollFlags::IN));
+        match poll(&mut waited, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+        let has_ended = waited.last().is_some_and(|handle| !handle.revents().is_empty());
+        for stream in &mut *listened {
+            stream.listen();
+        }
+        if has_ended {
+            // What it said last. Something that a module has started may still have the other end: it is not waited for.
+            for stream in &mut *listened {
+                stream.listen();
+            }
+            return child.wait().map(Some);
         }
     }
 }
 
-/// What a child that has ended has said. Something that a module has started may still have the other end: it is not
-/// waited for.
-fn drain(stream: impl Read + AsFd) -> String {
-    if let Ok(flags) = fcntl_getfl(&stream) {
-        let _ = fcntl_setfl(&stream, flags | OFlags::NONBLOCK);
+/// One of a child's streams, and what came over it: its first line and its end. What is between is taken, and forgotten.
+struct Listened {
+    open: Option<OwnedFd>,
+    first: Vec<u8>,
+    last: Vec<u8>,
+}
+
+/// So much is taken at once of a stream, before anything else is looked at.
+const AT_ONCE: usize = 1024 * 1024;
+
+impl Listened {
+    fn to(stream: Option<impl Into<OwnedFd>>) -> Self {
+        let open = stream.map(Into::into);
+        if let Some(stream) = &open
+            && let Ok(flags) = fcntl_getfl(stream)
+        {
+            let _ = fcntl_setfl(stream, flags | OFlags::NONBLOCK);
+        }
+        Self { open, first: Vec::new(), last: Vec::new() }
     }
-    let mut said = Vec::new();
-    // What was read until then counts.
-    let _ = stream.take(LONGEST).read_to_end(&mut said);
-    String::from_utf8_lossy(&said).into_owned()
+
+    /// Takes what is there.
+    fn listen(&mut self) {
+        let mut taken = 0;
+        let mut part = [0; 16 * 1024];
+        while taken < AT_ONCE
+            && let Some(stream) = &self.open
+        {
+            match rustix::io::read(stream, &mut part) {
+                Ok(0) => self.open = None,
+                Ok(count) => {
+                    taken += count;
+                    self.take(part.get(..count).unwrap_or_default());
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(_) => self.open = None,
+            }
+        }
+    }
+
+    fn take(&mut self, part: &[u8]) {
+        let of_first = part.len().min(FIRST.saturating_sub(self.first.len()));
+        let (first, last) = part.split_at(of_first);
+        self.first.extend_from_slice(first);
+        self.last.extend_from_slice(last);
+        if let Some(surplus) = self.last.len().checked_sub(2 * LONGEST) {
+            self.last.drain(..surplus + LONGEST);
+        }
+    }
+
+    fn into_text(self) -> String {
+        String::from_utf8_lossy(&[self.first, self.last].concat()).into_owned()
+    }
 }
 
 fn how(status: ExitStatus, last_words: &str) -> String {
@@ -157,6 +217,23 @@ mod tests {
             outcome("echo begun; echo a module was here; echo '{\"well\":{}}'"),
             outcome("echo begun; echo '{\"well\":{}}'")
         );
+    }
+
+    #[test]
+    fn a_child_that_talks_is_listened_to_and_its_answer_is_its_last_line() {
+        let started = Instant::now();
+        let talk = "head -c 2000000 /dev/zero | tr '\\0' 'x' | fold -w 99";
+        let well = outcome(&format!("echo begun; {talk}; {talk} >&2; echo; echo '{{\"well\":{{}}}}'"));
+        assert_eq!(well, CheckOutcome::Answered(CheckReport::Well {}));
+        let CheckOutcome::Died(how) = outcome(&format!("echo begun; {talk} >&2; echo >&2; echo at last >&2; exit 3"))
+        else {
+            panic!("it did not die");
+        };
+        assert!(how.ends_with("exit code 3, saying \"at last\""), "{how}");
+        assert!(started.elapsed() < PATIENCE, "nobody listened");
+        // What a module has started goes on with its stderr: it is not waited for.
+        assert_eq!(outcome("echo begun; sleep 20 & echo '{\"well\":{}}'"), well);
+        assert!(started.elapsed() < PATIENCE / 2, "it was waited for what a module has started");
     }
 
     #[test]

@@ -8,19 +8,24 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckOutcome, CheckQuestion, CheckRequest};
+use super::{CheckOutcome, CheckQuestion, CheckReport, CheckRequest};
 use crate::token::TokenError;
 use crate::token::private_file::{self, lock_directory};
 use crate::token::stores::Store;
 
 /// The form of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Of so many modules and configurations it is remembered.
 const MOST: usize = 64;
+
+/// So many seconds a module is remembered as one that ends its process, or that takes too long: what it stumbled on
+/// (a library, a device, a server of its own) may be there by then.
+const BAD_FOR: u64 = 10 * 60;
 
 /// How often a module must have ended a process before it is said of it.
 const ROUNDS: usize = 2;
@@ -38,13 +43,42 @@ struct Tried {
     module: PathBuf,
     /// the module's files: device, inode, size and time of change of each
     identity: String,
-    /// how it ended the process that loaded it; none: it did not
-    died: Option<String>,
+    /// what became of the process that loaded it
+    end: End,
+    /// seconds since 1970 when it was tried
+    at: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum End {
+    /// it could use the module
+    Well,
+    /// the module said itself what was wrong
+    Said,
+    /// it was ended by the module: how
+    Died(String),
+    /// it did not come to an end
+    TookTooLong,
+}
+
+impl Tried {
+    /// Does what is remembered still count?
+    fn counts_at(&self, now: u64) -> bool {
+        match self.end {
+            End::Well | End::Said => true,
+            End::Died(_) | End::TookTooLong => now.checked_sub(self.at).is_some_and(|age| age < BAD_FOR),
+        }
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Refuses a module that ends the process which loads it. Asks a process of its own, unless it is known.
 pub(in crate::token) fn must_survive(module: &Path) -> Result<(), TokenError> {
-    must_survive_by(module, &remembered_in(), || {
+    must_survive_by(module, &remembered_in(), now(), || {
         let request = CheckRequest { module: module.to_owned(), question: CheckQuestion::Load {} };
         super::ask(&request, None)
     })
@@ -53,6 +87,17 @@ pub(in crate::token) fn must_survive(module: &Path) -> Result<(), TokenError> {
 /// Does it end each process that loads it? Asked of a process of its own when it, or its configuration, has changed.
 pub fn is_refused(module: &Path) -> bool {
     must_survive(module).is_err()
+}
+
+/// Could a process of its own use it once, as the file is now, whatever its configuration and its tokens were then?
+pub(in crate::token) fn has_been_well(module: &Path) -> bool {
+    has_been_well_by(module, &remembered_in())
+}
+
+fn has_been_well_by(module: &Path, file: &Path) -> bool {
+    let now = identity_of(module);
+    let is_it = |tried: &Tried| tried.module == module && tried.identity.split('|').next() == Some(&now);
+    read(file).iter().any(|tried| is_it(tried) && tried.end == End::Well)
 }
 
 /// Forgets what is known of it: it is tried again when it is loaded next.
@@ -70,23 +115,31 @@ fn remembered_in() -> PathBuf {
     lock_directory().join("modules-tried.json")
 }
 
-fn must_survive_by(module: &Path, file: &Path, ask: impl Fn() -> Option<CheckOutcome>) -> Result<(), TokenError> {
+fn must_survive_by(
+    module: &Path,
+    file: &Path,
+    now: u64,
+    ask: impl Fn() -> Option<CheckOutcome>,
+) -> Result<(), TokenError> {
     let store = Store::of(module);
     let before = identity(module, &store);
     let mut known = read(file);
-    if let Some(tried) = known.iter().find(|tried| tried.module == module && tried.identity == before) {
-        return tried.died.as_ref().map_or(Ok(()), |how| Err(refused(module, how, &store)));
+    let is_known = |tried: &&Tried| tried.module == module && tried.identity == before && tried.counts_at(now);
+    if let Some(tried) = known.iter().find(is_known) {
+        return refuse_if_it_died(module, &tried.end, &store);
     }
-    let mut died = None;
+    let mut end = End::Said;
     for _ in 0..ROUNDS {
-        match ask() {
-            Some(CheckOutcome::Answered(_)) => {
-                died = None;
-                break;
-            }
-            Some(CheckOutcome::Died(how)) => died = Some(how),
+        end = match ask() {
+            Some(CheckOutcome::Answered(CheckReport::Well {})) => End::Well,
+            Some(CheckOutcome::Answered(_)) => End::Said,
+            Some(CheckOutcome::Died(how)) => End::Died(how),
+            Some(CheckOutcome::TookTooLong(_)) => End::TookTooLong,
             // Nothing is known of it, and nothing is said.
             Some(CheckOutcome::Unknown(_)) | None => return Ok(()),
+        };
+        if !matches!(end, End::Died(_)) {
+            break;
         }
     }
     // What was changed while it was tried may be what ended it, or not any more.
@@ -94,10 +147,18 @@ fn must_survive_by(module: &Path, file: &Path, ask: impl Fn() -> Option<CheckOut
         let is_of_now =
             |tried: &Tried| tried.module != module || tried.identity.split('|').nth(1) != before.split('|').nth(1);
         known.retain(is_of_now);
-        known.push(Tried { module: module.to_owned(), identity: before, died: died.clone() });
+        known.push(Tried { module: module.to_owned(), identity: before, end: end.clone(), at: now });
         remember(file, known);
     }
-    died.map_or(Ok(()), |how| Err(refused(module, &how, &store)))
+    refuse_if_it_died(module, &end, &store)
+}
+
+/// Of one that took too long nothing is known, and nothing is said.
+fn refuse_if_it_died(module: &Path, end: &End, store: &Store) -> Result<(), TokenError> {
+    match end {
+        End::Died(how) => Err(refused(module, how, store)),
+        End::Well | End::Said | End::TookTooLong => Ok(()),
+    }
 }
 
 fn read(file: &Path) -> Vec<Tried> {
@@ -143,7 +204,9 @@ fn identity_of(path: &Path) -> String {
 
 fn refused(module: &Path, how: &str, store: &Store) -> TokenError {
     let remedy = copied_token(store).unwrap_or_else(|| {
-        "install it anew, or leave it out: `modules` in agent.toml, or --module, names the others".to_owned()
+        "install it anew, or leave it out (`modules` in agent.toml, or --module, names the others), and have `tokenkeep \
+         doctor` try it again at once, which other commands do after ten minutes or when its files change"
+            .to_owned()
     });
     TokenError::Module {
         path: module.to_owned(),
@@ -168,7 +231,6 @@ mod tests {
     use std::cell::Cell;
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::CheckReport;
     use super::*;
 
     struct Trial {
@@ -191,8 +253,12 @@ mod tests {
         }
 
         fn load(&self, outcome: &CheckOutcome) -> (Result<(), TokenError>, usize) {
+            self.load_at(1000, outcome)
+        }
+
+        fn load_at(&self, now: u64, outcome: &CheckOutcome) -> (Result<(), TokenError>, usize) {
             self.asked.set(0);
-            let result = must_survive_by(&self.module, &self.file(), || {
+            let result = must_survive_by(&self.module, &self.file(), now, || {
                 self.asked.set(self.asked.get() + 1);
                 Some(outcome.clone())
             });
@@ -231,5 +297,37 @@ mod tests {
         let trial = Trial::new();
         assert!(matches!(trial.load(&CheckOutcome::Unknown("no process".into())), (Ok(()), 1)));
         assert!(matches!(trial.load(&died()), (Err(_), ROUNDS)));
+    }
+
+    #[test]
+    fn one_that_died_or_took_too_long_is_tried_again_after_a_while_and_meanwhile_not_waited_for() {
+        let trial = Trial::new();
+        let (result, _) = trial.load_at(1000, &died());
+        assert!(result.unwrap_err().to_string().contains("`tokenkeep doctor` try it again"));
+        assert!(matches!(trial.load_at(1000 + BAD_FOR - 1, &well()), (Err(_), 0)));
+        assert!(matches!(trial.load_at(1000 + BAD_FOR, &well()), (Ok(()), 1)), "it is refused for ever");
+        assert!(matches!(trial.load_at(999, &well()), (Ok(()), 0)), "one that was well");
+
+        let trial = Trial::new();
+        assert!(matches!(trial.load_at(1000, &CheckOutcome::TookTooLong(30)), (Ok(()), 1)));
+        assert!(matches!(trial.load_at(1001, &well()), (Ok(()), 0)), "thirty seconds again");
+        assert!(matches!(trial.load_at(1000 + BAD_FOR, &well()), (Ok(()), 1)));
+        // A clock that was put back is no reason to believe it for longer.
+        assert!(matches!(trial.load_at(1000, &died()), (Ok(()), 0)));
+    }
+
+    #[test]
+    fn that_a_module_was_well_is_known_of_the_file_whatever_its_configuration_became() {
+        let trial = Trial::new();
+        let was_well = || has_been_well_by(&trial.module, &trial.file());
+        assert!(!was_well());
+        let failed = CheckOutcome::Answered(CheckReport::ModuleFailed("no".into()));
+        trial.load(&failed).0.unwrap();
+        assert!(!was_well(), "it said that it could not be used");
+        fs::write(trial.file(), "{}").unwrap();
+        trial.load(&well()).0.unwrap();
+        assert!(was_well());
+        fs::write(&trial.module, "another module").unwrap();
+        assert!(!was_well());
     }
 }

@@ -15,7 +15,10 @@ fn errors_complete_a_sentence_and_end_with_a_remedy() {
     );
     let ended = wrong(PinState::Ok).and_a_log_in_ended().to_string();
     assert!(ended.ends_with("nothing was changed; the log-in that stood on this token is over"), "{ended}");
-    assert!(wrong(PinState::Locked).to_string().contains("SO PIN"));
+    let locked = wrong(PinState::Locked).to_string();
+    let (letter, so_pin) = (locked.find("recovery letter").unwrap(), locked.find("SO PIN").unwrap());
+    assert!(letter < so_pin, "most people have no SO PIN: {locked}");
+    assert!(!wrong(PinState::Ok).to_string().contains("all tries are left"), "one was just spent");
     let locked = TokenError::PinLocked { operation: "sign", token: token() };
     assert!(locked.to_string().starts_with("cannot sign: "), "{locked}");
     let fault = TokenError::Fault { operation: "sign", token: token(), code: "CKR_FUNCTION_FAILED".into() };
@@ -42,8 +45,9 @@ fn every_error_says_the_next_step() {
         TokenError::BadDelivery { operation, token: token(), reason: reason() },
         TokenError::BadData { operation, token: token(), reason: reason() },
         TokenError::Spent { token: token() },
-        TokenError::LastTry { operation, token: token() },
-        TokenError::TooManyUnattended { operation, token: token(), wrong: 3 },
+        TokenError::LastTry { operation, token: token(), which: WhichPin::User },
+        TokenError::PinStateUnknown { operation, token: token(), which: WhichPin::User, reason: reason() },
+        TokenError::TooManyUnattended { operation, token: token(), which: WhichPin::SecurityOfficer, wrong: 3 },
         TokenError::NoRoom { operation, token: token(), condition: reason() },
         TokenError::NotStored { operation, token: token(), missing: reason(), condition: reason() },
         TokenError::Encoding(reason()),

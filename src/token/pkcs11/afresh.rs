@@ -14,34 +14,76 @@ use cryptoki::error::{Error, RvError};
 use super::answers;
 use crate::token::check::{self, CheckOutcome, CheckQuestion, CheckReport, CheckRequest, StoredObject};
 use crate::token::stores::Store;
-use crate::token::{Module, Pin, PinState, Token, TokenError, TokenName};
+use crate::token::{Module, Pin, PinState, PinStates, Token, TokenError, TokenFlags, TokenInfo, TokenName, WhichPin};
 
 /// The library that is known to read what a token says from its files each time.
 const READS_ANEW: &str = "SoftHSM";
 
 impl Module {
-    /// What a process that loads the module afresh reads of the PIN; none where this one reads as well, or where there is
-    /// no such process.
-    pub(super) fn pin_state_seen_anew(&self, serial: &str) -> Option<PinState> {
+    /// What a process that loads the module afresh reads of its tokens' PINs, by serial number; none where this one reads
+    /// as well, and where no such process is ever started: in one of those, and in unit tests.
+    ///
+    /// # Errors
+    /// Why nothing is known: then what this process has kept is no answer either.
+    pub(super) fn pin_states_seen_anew(&self) -> Result<Option<Vec<(String, PinStates)>>, String> {
         if !self.keeps_pin_state() {
-            return None;
+            return Ok(None);
         }
-        match self.ask_anew(CheckQuestion::PinState { serial: serial.to_owned() }, None)? {
-            CheckOutcome::Answered(CheckReport::PinState(state)) => Some(state),
-            outcome => {
-                tracing::warn!(module = %self.path().display(), ?outcome, "cannot read the state of a PIN anew");
-                None
-            }
-        }
+        states_by(|| self.ask_anew(CheckQuestion::PinStates {}, None)).inspect_err(|reason| {
+            tracing::warn!(module = %self.path().display(), reason, "cannot read the states of PINs anew");
+        })
     }
 
-    /// Does it go on saying of a PIN what it said when it was started, while other processes spend its tries?
+    /// Brings up to date what these tokens, of any modules, say about their PINs.
+    ///
+    /// # Errors
+    /// [`TokenError::PinStateUnknown`].
+    pub fn refresh_pin_states<'a>(&self, tokens: impl Iterator<Item = &'a mut TokenInfo>) -> Result<(), TokenError> {
+        let own = |info: &&mut TokenInfo| info.module == self.path();
+        self.refresh_flags(tokens.filter(own).map(|info| (info, None)))
+    }
+
+    /// The same, also of their SO PINs; all are of this module.
+    ///
+    /// # Errors
+    /// As [`Module::refresh_pin_states`].
+    pub fn refresh_flags<'a>(
+        &self,
+        tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,
+    ) -> Result<(), TokenError> {
+        let mut tokens = tokens.peekable();
+        let Some((first, _)) = tokens.peek() else { return Ok(()) };
+        let unknown = |token: TokenName, reason| {
+            let (operation, which) = ("read the state of the PIN", WhichPin::User);
+            TokenError::PinStateUnknown { operation, token, which, reason }
+        };
+        let seen = self.pin_states_seen_anew().map_err(|reason| unknown(first.name(), reason))?;
+        let Some(seen) = seen else { return Ok(()) };
+        for (info, flags) in tokens {
+            let Some((_, states)) = seen.iter().find(|(serial, _)| *serial == info.serial) else {
+                return Err(unknown(info.name(), "it is not there for a process that looks for it anew".to_owned()));
+            };
+            info.pin_state = states.pin;
+            if let Some(flags) = flags {
+                flags.so_pin_state = states.so_pin;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does it go on saying of a PIN what it said when it was started, while other processes spend its tries? One that
+    /// does not say what it is is taken for such a one.
     fn keeps_pin_state(&self) -> bool {
-        *self.known().keeps_pin_state.get_or_init(|| {
-            let library = self.pkcs11().get_library_info();
-            let reads_anew = library.is_ok_and(|library| library.manufacturer_id().trim_end() == READS_ANEW);
-            !reads_anew && !self.has_readers().unwrap_or(true)
-        })
+        if let Some(known) = self.known().keeps_pin_state.get() {
+            return *known;
+        }
+        let library = {
+            let _running = self.running();
+            self.pkcs11().get_library_info()
+        };
+        let (Ok(library), Ok(has_readers)) = (library, self.has_readers()) else { return true };
+        let keeps = library.manufacturer_id().trim_end() != READS_ANEW && !has_readers;
+        *self.known().keeps_pin_state.get_or_init(|| keeps)
     }
 
     pub(super) fn not_started(&self, error: &Error) -> TokenError {
@@ -109,6 +151,7 @@ impl Token {
 
     /// Has a process with a module of its own look whether all this is there. The PIN is the one that this process is
     /// logged in with. A module with readers is not asked: the card is its store, and a second process would take it away.
+    /// Gives why it is not known where that process could not look.
     ///
     /// # Errors
     /// [`TokenError::NotStored`] names what is missing.
@@ -117,10 +160,10 @@ impl Token {
         operation: &'static str,
         objects: Vec<StoredObject>,
         pin: Option<&Pin>,
-    ) -> Result<(), TokenError> {
+    ) -> Result<Option<String>, TokenError> {
         let module = self.module();
         if module.has_readers()? {
-            return Ok(());
+            return Ok(None);
         }
         // Nobody else of this process logs in or out, or writes, while the child does.
         let _alone = self.exclusive();
@@ -128,17 +171,32 @@ impl Token {
         let missing = match module.ask_anew(CheckQuestion::Stored { serial, objects }, pin) {
             Some(CheckOutcome::Answered(CheckReport::Missing(missing))) => missing.join(", "),
             Some(CheckOutcome::Answered(CheckReport::TokenFailed(reason))) => reason,
-            Some(CheckOutcome::Died(how)) => format!("the process that looked ended {how}"),
-            Some(CheckOutcome::Answered(CheckReport::Well {})) | None => return Ok(()),
-            // A module that cannot be loaded twice, or not shut in, is no worse for that.
-            Some(outcome) => {
-                tracing::warn!(token = %self.info().name(), ?outcome, "cannot look whether all was stored");
-                return Ok(());
+            Some(outcome @ CheckOutcome::Died(_)) => outcome.why_unknown(),
+            Some(CheckOutcome::Answered(CheckReport::Well {})) | None => return Ok(None),
+            // It could be loaded beside this process before: what has come since, a full disk among it, is in the way.
+            Some(CheckOutcome::Answered(CheckReport::ModuleFailed(reason))) if check::has_been_well(module.path()) => {
+                reason
             }
+            // A module that cannot be loaded twice, or not shut in, is no worse for that.
+            Some(outcome) => return Ok(Some(outcome.why_unknown())),
         };
         let condition = Store::of(module.path()).condition().unwrap_or_else(|| "the disk may be full".to_owned());
         Err(TokenError::NotStored { operation, token: self.info().name(), missing, condition })
     }
+}
+
+/// Asks once more where the answer is none: another program may just write what is read. Not one that took too long.
+fn states_by(ask: impl Fn() -> Option<CheckOutcome>) -> Result<Option<Vec<(String, PinStates)>>, String> {
+    let mut reason = String::new();
+    for _ in 0..2 {
+        match ask() {
+            None => return Ok(None),
+            Some(CheckOutcome::Answered(CheckReport::PinStates(states))) => return Ok(Some(states)),
+            Some(outcome @ CheckOutcome::TookTooLong(_)) => return Err(outcome.why_unknown()),
+            Some(outcome) => reason = outcome.why_unknown(),
+        }
+    }
+    Err(reason)
 }
 
 /// What may help where a module cannot be started.
@@ -148,5 +206,39 @@ pub(super) fn start_remedy(path: &Path) -> String {
             .to_owned()
     } else {
         "see the module's own documentation for its configuration".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    type States = Result<Option<Vec<(String, PinStates)>>, String>;
+
+    fn ask(outcomes: &[CheckOutcome]) -> (States, usize) {
+        let asked = Cell::new(0);
+        let states = states_by(|| {
+            let number = asked.get();
+            asked.set(number + 1);
+            outcomes.get(number).or(outcomes.last()).cloned()
+        });
+        (states, asked.get())
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_pin_is_never_taken_from_what_was_kept() {
+        let unknown = || CheckOutcome::Unknown("it is none of the agent's modules".into());
+        let (states, asked) = ask(&[unknown()]);
+        assert!(states.unwrap_err().contains("none of the agent's modules") && asked == 2);
+        let failed = CheckOutcome::Answered(CheckReport::ModuleFailed("the database is locked".into()));
+        assert!(ask(std::slice::from_ref(&failed)).0.unwrap_err().contains("locked"));
+        let well = CheckOutcome::Answered(CheckReport::PinStates(Vec::new()));
+        assert_eq!(ask(&[failed, well]), (Ok(Some(Vec::new())), 2));
+        // Thirty seconds are waited once.
+        let (states, asked) = ask(&[CheckOutcome::TookTooLong(30)]);
+        assert!(states.unwrap_err().contains("30 seconds") && asked == 1);
+        assert_eq!(ask(&[]), (Ok(None), 1), "there is nobody to be asked");
     }
 }

@@ -10,7 +10,7 @@ use super::answers;
 use super::objects::put_mark;
 use super::provisioning::IN_THE_MAKING;
 use crate::token::wrong_pins::WrongPins;
-use crate::token::{Pin, PinState, Token, TokenError};
+use crate::token::{Pin, PinState, Token, TokenError, WhichPin};
 
 /// What entitles an operation to use a key.
 #[derive(Clone, Copy)]
@@ -60,7 +60,7 @@ impl Token {
         let operation = "log in";
         self.check_length(operation, pin)?;
         let _alone = self.exclusive();
-        self.check_pin_can_be_tried(operation, pin)?;
+        self.check_pin_can_be_tried(WhichPin::User, operation, pin)?;
         let stood = self.standing();
         let result = self.sessions().at_anchor(|anchor| {
             self.log_out_session(anchor);
@@ -68,7 +68,7 @@ impl Token {
             anchor.login(UserType::User, Some(&auth_pin(pin)))
         });
         let result = result.map_err(|error| self.explain(operation, &error));
-        self.wrong_pins().note(pin, &result);
+        self.wrong_pins(WhichPin::User).note(pin, &result);
         if let Err(error) = result {
             return Err(if stood.is_some() { error.and_a_log_in_ended() } else { error });
         }
@@ -107,12 +107,12 @@ impl Token {
         self.check_length(operation, old)?;
         self.check_length(operation, new)?;
         let _alone = self.exclusive();
-        self.check_pin_can_be_tried(operation, old)?;
+        self.check_pin_can_be_tried(WhichPin::User, operation, old)?;
         self.must_have_room(operation)?;
         self.note_new_pin(false);
         let result = self.sessions().at_anchor(|anchor| anchor.set_pin(&auth_pin(old), &auth_pin(new)));
         let result = result.map_err(|error| self.explain(operation, &error));
-        self.wrong_pins().note(old, &result);
+        self.wrong_pins(WhichPin::User).note(old, &result);
         result
     }
 
@@ -137,7 +137,7 @@ impl Token {
             session.init_pin(&auth_pin(pin))
         })?;
         self.note_new_pin(true);
-        self.wrong_pins().forget();
+        self.wrong_pins(WhichPin::User).forget();
         Ok(())
     }
 
@@ -149,13 +149,23 @@ impl Token {
     ) -> Result<(), TokenError> {
         self.check_length(operation, so_pin)?;
         let _alone = self.exclusive();
+        self.check_pin_can_be_tried(WhichPin::SecurityOfficer, operation, so_pin)?;
         let result = self.sessions().at_anchor(|anchor| {
             self.log_out_session(anchor);
             let result = anchor.login(UserType::So, Some(&auth_pin(so_pin))).and_then(|()| act(anchor));
             self.log_out_session(anchor);
             result
         });
-        result.map_err(|error| self.explain(operation, &error))
+        let result = result.map_err(|error| match self.explain(operation, &error) {
+            TokenError::PinIncorrect { operation, token, .. } => {
+                let so_pin_state = self.read_pin_states().map_or(PinState::CountLow, |states| states.so_pin);
+                TokenError::SoPinIncorrect { operation, token, so_pin_state }
+            }
+            TokenError::PinLocked { operation, token } => TokenError::SoPinLocked { operation, token },
+            error => error,
+        });
+        self.wrong_pins(WhichPin::SecurityOfficer).note(so_pin, &result);
+        result
     }
 
     /// Ends an act that had the token unlocked by a PIN: logs out, unless a log-in stands.
@@ -185,25 +195,29 @@ impl Token {
     }
 
     /// What the token says now, right before the try: another program may have spent tries since the PIN was asked for.
-    fn check_pin_can_be_tried(&self, operation: &'static str, pin: &Pin) -> Result<(), TokenError> {
+    /// Where that cannot be known, nothing is tried.
+    fn check_pin_can_be_tried(&self, which: WhichPin, operation: &'static str, pin: &Pin) -> Result<(), TokenError> {
         let token = self.info().name();
-        match self.refresh_pin_state()? {
-            PinState::Locked => return Err(TokenError::PinLocked { operation, token }),
-            PinState::NotSet => return Err(TokenError::PinNotSet { operation, token }),
-            PinState::FinalTry if !pin.may_take_the_last_try() => return Err(TokenError::LastTry { operation, token }),
-            PinState::Ok | PinState::CountLow | PinState::FinalTry => {}
+        match (self.pin_state_now(operation, which)?, which) {
+            (PinState::Locked, WhichPin::User) => return Err(TokenError::PinLocked { operation, token }),
+            (PinState::Locked, WhichPin::SecurityOfficer) => return Err(TokenError::SoPinLocked { operation, token }),
+            (PinState::NotSet, WhichPin::User) => return Err(TokenError::PinNotSet { operation, token }),
+            (PinState::FinalTry, _) if !pin.may_take_the_last_try() => {
+                return Err(TokenError::LastTry { operation, token, which });
+            }
+            _ => {}
         }
-        self.wrong_pins().refuse_unattended(pin, operation, self.info())
+        self.wrong_pins(which).refuse_unattended(pin, operation, self.info())
     }
 
-    fn wrong_pins(&self) -> WrongPins {
-        WrongPins::of(self.info())
+    fn wrong_pins(&self, which: WhichPin) -> WrongPins {
+        WrongPins::of(which, self.info())
     }
 
     /// How many wrong PINs in a row it was given, by any process of this user, since the last right one or since an agent
     /// was started.
     pub fn wrong_pins_in_a_row(&self) -> u32 {
-        self.wrong_pins().in_a_row()
+        self.wrong_pins(WhichPin::User).in_a_row()
     }
 
     fn log_out_session(&self, session: &Session) {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::afresh::start_remedy;
 use super::answering::Known;
 use super::answers;
+use super::officer::pin_states_of;
 use super::raw::RawFunctions;
 use super::token::OpenToken;
 use crate::token::check;
@@ -106,20 +107,6 @@ impl TokenInfo {
     /// Label and serial number, for messages.
     pub fn name(&self) -> TokenName {
         TokenName { label: self.label.clone(), serial: self.serial.clone() }
-    }
-}
-
-fn pin_state_of(info: &CkTokenInfo) -> PinState {
-    if !info.user_pin_initialized() {
-        PinState::NotSet
-    } else if info.user_pin_locked() {
-        PinState::Locked
-    } else if info.user_pin_final_try() {
-        PinState::FinalTry
-    } else if info.user_pin_count_low() {
-        PinState::CountLow
-    } else {
-        PinState::Ok
     }
 }
 
@@ -318,7 +305,7 @@ impl Module {
             manufacturer,
             model,
             module: self.path().to_owned(),
-            pin_state: pin_state_of(info),
+            pin_state: pin_states_of(info).pin,
             write_protected: info.write_protected(),
             not_text,
         }
@@ -330,10 +317,6 @@ impl Module {
 
     pub(super) fn raw(&self) -> &RawFunctions {
         &self.inner.raw
-    }
-
-    pub(super) fn pin_state(&self, slot: Slot) -> CkResult<PinState> {
-        Ok(pin_state_of(&self.look_into(slot)?))
     }
 
     /// What the token in a slot says about itself now.

@@ -5,7 +5,7 @@ use std::path::Path;
 use cryptoki::slot::TokenInfo as CkTokenInfo;
 
 use super::module::pin_bytes;
-use crate::token::{Module, Pin, PinRule, PinState, Token, TokenError, TokenInfo};
+use crate::token::{Module, Pin, PinRule, PinState, PinStates, Token, TokenError, TokenInfo};
 
 /// What a token says about itself besides [`TokenInfo`], for who looks whether all is well. No log-in is needed for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,13 @@ impl Module {
             free: with_token.iter().filter(|(_, info)| !info.token_initialized()).count(),
         })
     }
+
+    /// What all its tokens say about their PINs to this process, by serial number.
+    pub(in crate::token) fn pin_states(&self) -> Result<Vec<(String, PinStates)>, TokenError> {
+        let slots = self.slots()?;
+        let tokens = slots.iter().filter(|(_, info)| info.token_initialized());
+        Ok(tokens.map(|(_, info)| (info.serial_number().trim_end().to_owned(), pin_states_of(info))).collect())
+    }
 }
 
 impl Token {
@@ -72,9 +79,10 @@ impl Token {
     /// every log-in on this token.
     ///
     /// # Errors
-    /// [`TokenError::SoPinIncorrect`], [`TokenError::SoPinLocked`]; [`TokenError::PinLength`] before any try.
+    /// [`TokenError::SoPinIncorrect`], [`TokenError::SoPinLocked`], [`TokenError::LastTry`],
+    /// [`TokenError::TooManyUnattended`]; [`TokenError::PinLength`] before any try.
     pub fn unblock_pin(&self, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
-        self.as_so(|| self.init_pin_as_so(so_pin, pin))
+        self.init_pin_as_so(so_pin, pin)
     }
 
     /// Verifies the SO PIN: one try, and none when it is locked. Ends every log-in on this token.
@@ -82,45 +90,45 @@ impl Token {
     /// # Errors
     /// As [`Token::unblock_pin`].
     pub fn verify_so_pin(&self, so_pin: &Pin) -> Result<(), TokenError> {
-        self.as_so(|| self.verify_as_so(so_pin))
-    }
-
-    /// Names the SO PIN where it is that which is wrong or locked.
-    fn as_so(&self, act: impl FnOnce() -> Result<(), TokenError>) -> Result<(), TokenError> {
-        let flags = || self.module().flags(self.info()).map(|flags| flags.so_pin_state);
-        if flags()? == PinState::Locked {
-            return Err(TokenError::SoPinLocked { operation: "set a new PIN", token: self.info().name() });
-        }
-        match act() {
-            Err(TokenError::PinIncorrect { operation, token, .. }) => {
-                let so_pin_state = flags().unwrap_or(PinState::CountLow);
-                Err(TokenError::SoPinIncorrect { operation, token, so_pin_state })
-            }
-            Err(TokenError::PinLocked { operation, token }) => Err(TokenError::SoPinLocked { operation, token }),
-            result => result,
-        }
+        self.verify_as_so(so_pin)
     }
 }
 
 impl TokenFlags {
     fn of(info: &CkTokenInfo) -> Self {
-        let so_pin_state = if info.so_pin_locked() {
-            PinState::Locked
-        } else if info.so_pin_final_try() {
-            PinState::FinalTry
-        } else if info.so_pin_count_low() {
-            PinState::CountLow
-        } else {
-            PinState::Ok
-        };
         Self {
-            so_pin_state,
+            so_pin_state: pin_states_of(info).so_pin,
             pin_to_be_changed: info.user_pin_to_be_changed() || info.so_pin_to_be_changed(),
             pin_at_the_reader: info.protected_authentication_path(),
             login_required: info.login_required(),
             broken: info.error_state(),
         }
     }
+}
+
+/// What it says about both PINs.
+pub(super) fn pin_states_of(info: &CkTokenInfo) -> PinStates {
+    let so_pin = if info.so_pin_locked() {
+        PinState::Locked
+    } else if info.so_pin_final_try() {
+        PinState::FinalTry
+    } else if info.so_pin_count_low() {
+        PinState::CountLow
+    } else {
+        PinState::Ok
+    };
+    let pin = if !info.user_pin_initialized() {
+        PinState::NotSet
+    } else if info.user_pin_locked() {
+        PinState::Locked
+    } else if info.user_pin_final_try() {
+        PinState::FinalTry
+    } else if info.user_pin_count_low() {
+        PinState::CountLow
+    } else {
+        PinState::Ok
+    };
+    PinStates { pin, so_pin }
 }
 
 fn unusable(path: &Path, error: &cryptoki::error::Error) -> TokenError {

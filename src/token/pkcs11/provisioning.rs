@@ -125,7 +125,7 @@ impl Module {
         let (token, without_pin) = self.left_behind(existing, mark)?;
         match token.init_pin_and_mark(so_pin, pin, mark) {
             // Made of a discarded token, and interrupted before it had its own SO PIN.
-            Err(TokenError::PinIncorrect { .. }) if without_pin => {
+            Err(TokenError::SoPinIncorrect { .. }) if without_pin => {
                 token.set_so_pin(&empty_so_pin()?, so_pin).map_err(|_| refusal())?;
                 token.init_pin_and_mark(so_pin, pin, mark)?;
             }

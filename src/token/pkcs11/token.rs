@@ -17,12 +17,13 @@ use super::lanes::AllLanes;
 use super::log_in::LogIn;
 use super::mechanisms::Mechanisms;
 use super::module::Module;
+use super::officer::pin_states_of;
 use super::presence::Presence;
 use super::raw::RawFunctions;
 use super::sessions::Sessions;
 use super::turns::Turns;
 use crate::token::owner_lock::OwnerLock;
-use crate::token::{KeyId, PinState, TokenError, TokenInfo};
+use crate::token::{KeyId, PinState, PinStates, TokenError, TokenInfo, WhichPin};
 
 /// An open token, owned by this process as long as a clone of it (or a key on it) lives.
 #[derive(Clone, Debug)]
@@ -53,6 +54,15 @@ pub(super) struct OpenToken {
     owner: Arc<OwnerLock>,
     // As long as it lives, sessions may be open, or just being closed.
     in_use: Arc<()>,
+}
+
+/// Why it is not known what a token says about its PINs.
+#[derive(Debug)]
+pub(super) enum NotRead {
+    /// The module failed.
+    Failed(Error),
+    /// The module goes on saying what it said at its start, and no process that loads it afresh could say.
+    Unknown(String),
 }
 
 /// The classes of objects whose handles are kept, as something that can be hashed.
@@ -121,18 +131,41 @@ impl Token {
     }
 
     /// Asks the token what it says about its PIN now. Costs no try.
+    ///
+    /// # Errors
+    /// [`TokenError::PinStateUnknown`] where its module does not know, and no process that loads it afresh could say.
     pub fn refresh_pin_state(&self) -> Result<PinState, TokenError> {
-        self.pin_state().map_err(|error| self.explain("read the state of the PIN", &error))
+        self.pin_state_now("read the state of the PIN", WhichPin::User)
     }
 
-    fn pin_state(&self) -> CkResult<PinState> {
-        if self.inner.pin_is_new.load(Ordering::SeqCst) {
-            return Ok(PinState::Ok);
+    /// The same of its SO PIN.
+    ///
+    /// # Errors
+    /// As [`Token::refresh_pin_state`].
+    pub fn refresh_so_pin_state(&self) -> Result<PinState, TokenError> {
+        self.pin_state_now("read the state of the SO PIN", WhichPin::SecurityOfficer)
+    }
+
+    pub(super) fn pin_state_now(&self, operation: &'static str, which: WhichPin) -> Result<PinState, TokenError> {
+        match self.read_pin_states() {
+            Ok(states) => Ok(states.of(which)),
+            Err(NotRead::Failed(error)) => Err(self.explain(operation, &error)),
+            Err(NotRead::Unknown(reason)) => {
+                Err(TokenError::PinStateUnknown { operation, token: self.info().name(), which, reason })
+            }
         }
-        if let Some(state) = self.inner.module.pin_state_seen_anew(&self.inner.info.serial) {
-            return Ok(state);
+    }
+
+    /// What a process that loads the module afresh says counts before anything that is known here.
+    pub(super) fn read_pin_states(&self) -> Result<PinStates, NotRead> {
+        if let Some(all) = self.inner.module.pin_states_seen_anew().map_err(NotRead::Unknown)? {
+            let own = all.into_iter().find(|(serial, _)| *serial == self.inner.info.serial);
+            let gone = || NotRead::Unknown("the token is not there for a process that looks for it anew".to_owned());
+            return own.map(|(_, states)| states).ok_or_else(gone);
         }
-        self.inner.module.pin_state(self.inner.slot)
+        let said = pin_states_of(&self.inner.module.look_into(self.inner.slot).map_err(NotRead::Failed)?);
+        let is_new = self.inner.pin_is_new.load(Ordering::SeqCst);
+        Ok(if is_new { PinStates { pin: PinState::Ok, ..said } } else { said })
     }
 
     /// Notes that the SO has set a new PIN, or that it was tried.
@@ -338,7 +371,7 @@ impl Token {
         if self.presence().is_gone() {
             return TokenError::Absent { operation, token: name };
         }
-        let pin_state = || self.pin_state().unwrap_or(PinState::CountLow);
+        let pin_state = || self.read_pin_states().map_or(PinState::CountLow, |states| states.pin);
         self.module().explain(operation, &name, error, pin_state)
     }
 }

@@ -32,7 +32,7 @@ fn the_person_reads_which_program_asks_and_the_pin_goes_back() {
     let (directory, questions, ours, mut theirs) = asked_by("cat > question; echo geheim-4711");
     questions.take(3, Asked::Pin { words: words("The PIN"), dialog: 1 }, &ours);
     let (FromBroker { number, answer }, secret) = read_frame(&mut theirs).unwrap();
-    assert!(matches!(answer, Answer::Pin) && number == 3, "{answer:?}");
+    assert!(matches!(answer, Answer::Pin { attended: false }) && number == 3, "a program gave it: {answer:?}");
     assert_eq!(secret.as_slice(), b"geheim-4711");
     let question = fs::read_to_string(directory.path().join("question")).unwrap();
     assert!(question.contains("The PIN") && question.contains("To sign"), "{question}");
@@ -77,7 +77,7 @@ fn one_use_is_asked_for_its_pin_by_one_pinentry_which_ends_with_it() {
     let mut asked = |number, dialog| {
         questions.take(number, Asked::Pin { words: words("The PIN"), dialog }, &ours);
         let (FromBroker { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
-        assert!(matches!(answer, Answer::Pin), "{answer:?}");
+        assert!(matches!(answer, Answer::Pin { .. }), "{answer:?}");
         String::from_utf8(secret.to_vec()).unwrap()
     };
     let (first, again, another) = (asked(1, 7), asked(2, 7), asked(3, 8));
@@ -127,4 +127,21 @@ fn a_person_who_says_no_has_said_no_and_one_who_cannot_be_asked_has_not() {
     questions.take(1, Asked::Pin { words: words("The PIN"), dialog: 1 }, &ours);
     let (FromBroker { answer, .. }, _) = read_frame(&mut theirs).unwrap();
     assert!(matches!(&answer, Answer::Unavailable(reason) if reason.contains("/nowhere/tty")), "{answer:?}");
+}
+
+#[test]
+fn a_module_that_was_upgraded_is_still_one_of_the_agents_and_no_other_is() {
+    let (directory, questions, ..) = asked_by("exit 1");
+    let at = |name: &str| directory.path().canonicalize().unwrap().join(name);
+    for name in ["module.so.1", "module.so.2", "another.so"] {
+        fs::write(at(name), "a module").unwrap();
+    }
+    std::os::unix::fs::symlink(at("module.so.1"), at("module.so")).unwrap();
+    let questions = questions.about_modules(&[at("module.so")]);
+    assert!(questions.is_known(&at("module.so.1")) && !questions.is_known(&at("module.so.2")));
+    fs::remove_file(at("module.so")).unwrap();
+    std::os::unix::fs::symlink(at("module.so.2"), at("module.so")).unwrap();
+    // A worker that was started before has the one, and one that was started after that has the other.
+    assert!(questions.is_known(&at("module.so.1")) && questions.is_known(&at("module.so.2")));
+    assert!(!questions.is_known(&at("another.so")));
 }
