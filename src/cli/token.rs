@@ -7,13 +7,14 @@ use std::path::Path;
 use clap::Subcommand;
 use serde_json::json;
 
+use super::desk::Desk;
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
 use super::person::pin_state;
 use super::surroundings::Surroundings;
 use crate::keyset::{Erasure, FoundKeyset, TokenSelector, TokenTrouble};
 use crate::prompter::showable;
-use crate::token::{TokenInfo, TokenUri};
+use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableToken};
 
 /// What the command line says.
 #[derive(Debug, Subcommand)]
@@ -102,6 +103,7 @@ pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exi
     let infos = desk.tokens()?;
     let (keysets, troubles) = desk.keysets()?;
     warn(around, &troubles);
+    warn_of_places(around, &desk)?;
     let on = |token: &TokenInfo| -> Vec<String> {
         keysets.iter().filter(|keyset| is_on(keyset, token)).map(|keyset| keyset.name.as_str().to_owned()).collect()
     };
@@ -136,6 +138,24 @@ pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exi
         .collect();
     let headings = ["label", "serial", "model", "PIN", "keysets", "module"];
     around.screen.table(&headings, rows, "No token is present.", &value)
+}
+
+/// Tokens that a module passes over in silence, and where SoftHSM keeps them if nothing says so. What the agent's SoftHSM is
+/// configured with is not known here.
+fn warn_of_places(around: &Surroundings<'_>, desk: &Desk) -> Result<(), Failure> {
+    let modules = around.modules()?;
+    for unreadable in modules.paths().iter().flat_map(|path| token::unreadable_tokens(path)) {
+        let UnreadableToken { directory, why, remedy } = unreadable;
+        around.screen.warning(format_args!("the token in {} cannot be used: {why}; {remedy}", directory.display()));
+    }
+    let has_softhsm = modules.paths().iter().any(|path| path.to_string_lossy().contains("softhsm"));
+    if has_softhsm
+        && matches!(desk, Desk::Here(_))
+        && let Err(problem) = SoftHsmConfiguration::of_this_process()
+    {
+        around.screen.warning(format_args!("{}; {}", problem.what, problem.remedy));
+    }
+    Ok(())
 }
 
 /// The module's file name, which tells it from the others; `--json` has the whole path.

@@ -50,8 +50,8 @@ pub use pkcs11::{
 pub use private_file::{lock_directory, written_by_others};
 pub use public_key::PublicKey;
 pub use signature::{Signature, SignatureHash};
-pub use softhsm::{SoftHsmConfiguration, SoftHsmProblem};
-pub use stores::{kryoptic_databases, softhsm_token_directory};
+pub use softhsm::{SoftHsmConfiguration, SoftHsmProblem, UnreadableToken, softhsm_token_directory};
+pub use stores::{kryoptic_databases, lack_of_room, unreadable_tokens};
 pub use unlock::{OneSignature, Unlock};
 pub use uri::{TokenUri, TokenUriError};
 pub use wrong_pins::forget_wrong_pins_in_a_row;

@@ -6,14 +6,24 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Access, access};
 
-/// What to type for tokens of one's own, with nothing but SoftHSM installed.
-const OWN_TOKENS: &str = "`mkdir -p ~/.config/softhsm2 && mkdir -p -m 700 ~/.local/share/softhsm && echo \
-                          \"directories.tokendir = $HOME/.local/share/softhsm\" > ~/.config/softhsm2/softhsm2.conf && unset \
-                          SOFTHSM2_CONF` makes a place for tokens of your own";
+/// What to type for tokens of one's own, with nothing but SoftHSM installed: the directory is the README's, and no file
+/// that is there is written over.
+const OWN_TOKENS: &str = "`mkdir -p ~/.config/softhsm2 && mkdir -p -m 700 ~/.local/share/softhsm2/tokens && (set -C && echo \
+                          \"directories.tokendir = $HOME/.local/share/softhsm2/tokens\" > ~/.config/softhsm2/softhsm2.conf) \
+                          && unset SOFTHSM2_CONF` makes a place for tokens of your own";
+
+/// Where SoftHSM looks in a home.
+const IN_HOME: &str = ".config/softhsm2/softhsm2.conf";
+
+/// How it is said that the variable names the file.
+const NAMED: &str = "SOFTHSM2_CONF";
 
 /// A configuration that SoftHSM can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,50 +50,77 @@ impl SoftHsmConfiguration {
     }
 
     fn find(named: Option<OsString>, home: Option<&Path>) -> Result<Self, SoftHsmProblem> {
-        if named.as_ref().is_some_and(|named| named.is_empty()) {
-            return Err(problem("SOFTHSM2_CONF is set to nothing, so SoftHSM has no configuration".to_owned()));
-        }
-        if let Some(named) = named {
-            return Self::read(Path::new(&named), "SOFTHSM2_CONF");
-        }
-        let own = home.map(|home| home.join(".config/softhsm2/softhsm2.conf"));
-        let usual = [own, Some("/etc/softhsm/softhsm2.conf".into()), Some("/etc/softhsm2.conf".into())];
-        match usual.into_iter().flatten().find(|path| path.exists()) {
-            Some(path) => Self::read(&path, "its usual place; SOFTHSM2_CONF is not set"),
-            None => Err(problem(
-                "SoftHSM has no configuration: SOFTHSM2_CONF is not set, and neither ~/.config/softhsm2/softhsm2.conf nor \
-                 /etc/softhsm/softhsm2.conf can be seen"
+        let origin = match &named {
+            Some(named) if named.is_empty() => {
+                let what = "SOFTHSM2_CONF is set to nothing, so SoftHSM has no configuration".to_owned();
+                return Err(SoftHsmProblem { what, remedy: own_configuration(home) });
+            }
+            Some(_) => NAMED,
+            None => "its usual place; SOFTHSM2_CONF is not set",
+        };
+        match configuration_file(named, home) {
+            Some(path) => Self::read(&path, origin, home),
+            None => Err(SoftHsmProblem {
+                what: "SoftHSM has no configuration: SOFTHSM2_CONF is not set, and neither ~/.config/softhsm2/softhsm2.conf \
+                       nor /etc/softhsm/softhsm2.conf can be seen"
                     .to_owned(),
-            )),
+                remedy: OWN_TOKENS.to_owned(),
+            }),
         }
     }
 
-    fn read(path: &Path, origin: &str) -> Result<Self, SoftHsmProblem> {
-        let described = format!("{} ({origin})", path.display());
-        let text = fs::read_to_string(path)
-            .map_err(|error| problem(format!("SoftHSM's configuration {described} cannot be read: {error}")))?;
-        let tokens = text
-            .lines()
-            .filter_map(|line| line.split_once('='))
-            .find(|(key, _)| key.trim() == "directories.tokendir")
-            .map(|(_, value)| PathBuf::from(value.trim()));
-        let Some(tokens) = tokens else {
-            return Err(problem(format!("SoftHSM's configuration {described} has no directories.tokendir")));
-        };
-        let shown = tokens.display();
-        if let Err(error) = fs::read_dir(&tokens) {
-            let what = format!("SoftHSM's token directory {shown}, which {described} names, cannot be read: {error}");
-            return Err(match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    SoftHsmProblem { what, remedy: format!("`mkdir -p -m 700 {shown}` makes it") }
+    fn read(path: &Path, origin: &str, home: Option<&Path>) -> Result<Self, SoftHsmProblem> {
+        let shown = path.display();
+        let described = format!("{shown} ({origin})");
+        let text = fs::read(path).map_err(|error| SoftHsmProblem {
+            what: format!("SoftHSM's configuration {described} cannot be read: {error}"),
+            remedy: match error.kind() {
+                ErrorKind::PermissionDenied if origin != NAMED => format!("make it readable for you ({shown})"),
+                ErrorKind::PermissionDenied => {
+                    format!("make it readable for you; or {}", own_configuration(home))
                 }
-                _ => problem(what),
+                ErrorKind::IsADirectory => "name the file, not the directory that it lies in".to_owned(),
+                _ if path.is_relative() => "name the file by its whole path: a relative one is looked for in the \
+                                            directory from which each program was started"
+                    .to_owned(),
+                _ => own_configuration(home),
+            },
+        })?;
+        let Some(tokens) = softhsm_token_directory(&String::from_utf8_lossy(&text)) else {
+            return Err(SoftHsmProblem {
+                what: format!(
+                    "SoftHSM's configuration {described} has no directories.tokendir, so SoftHSM takes the directory that it \
+                     was built with"
+                ),
+                remedy: format!(
+                    "write the line `directories.tokendir = DIRECTORY` into {shown}, with the whole path of a directory of \
+                     yours"
+                ),
+            });
+        };
+        let directory = tokens.display();
+        let not_ones_own = || {
+            format!("`chmod u+rwx {}` if it is yours, else name a directory of your own in {shown}", quoted(&tokens))
+        };
+        if let Err(error) = fs::read_dir(&tokens) {
+            return Err(SoftHsmProblem {
+                what: format!(
+                    "SoftHSM's token directory {directory}, which {described} names, cannot be read: {error}"
+                ),
+                remedy: match error.kind() {
+                    _ if tokens.is_relative() => format!(
+                        "name it by its whole path in {shown}: a relative one is looked for in the directory from which each \
+                         program was started"
+                    ),
+                    ErrorKind::NotFound => format!("`mkdir -p -m 700 {}` makes it", quoted(&tokens)),
+                    ErrorKind::NotADirectory => format!("name a directory in {shown}"),
+                    _ => not_ones_own(),
+                },
             });
         }
         if access(&tokens, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
-            return Err(problem(format!(
-                "you may not write to SoftHSM's token directory {shown}, which {described} names"
-            )));
+            let what = format!("you may not write to SoftHSM's token directory {directory}, which {described} names");
+            return Err(SoftHsmProblem { what, remedy: not_ones_own() });
         }
         Ok(Self { described, token_directory: tokens })
     }
@@ -95,9 +132,7 @@ impl SoftHsmConfiguration {
             fs::read_dir(&self.token_directory).map_err(|error| format!("{shown} cannot be read: {error}"))?;
         let mut found: Vec<PathBuf> = Vec::new();
         for directory in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            // An attribute's bytes stand in the file as they are.
-            let content = fs::read(directory.path().join("token.object")).unwrap_or_default();
-            if !serial.is_empty() && content.windows(serial.len()).any(|bytes| bytes == serial.as_bytes()) {
+            if softhsm_serial(&directory.path().join(OBJECT)).is_some_and(|own| own == serial.as_bytes()) {
                 found.push(directory.path());
             }
         }
@@ -109,12 +144,127 @@ impl SoftHsmConfiguration {
     }
 }
 
-fn problem(what: String) -> SoftHsmProblem {
-    SoftHsmProblem { what, remedy: OWN_TOKENS.to_owned() }
+/// A configuration of one's own is there, or is made. That of the system is mostly not for ordinary users.
+fn own_configuration(home: Option<&Path>) -> String {
+    match home.map(|home| home.join(IN_HOME)).filter(|own| own.exists()) {
+        Some(own) => format!("`unset SOFTHSM2_CONF` lets SoftHSM take {}, which is there", own.display()),
+        None => OWN_TOKENS.to_owned(),
+    }
+}
+
+/// As a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// The file that SoftHSM takes: the one that is named, whatever it is, else the first of the usual ones that is there.
+pub(super) fn configuration_file(named: Option<OsString>, home: Option<&Path>) -> Option<PathBuf> {
+    if let Some(named) = named {
+        return (!named.is_empty()).then(|| named.into());
+    }
+    let own = home.map(|home| home.join(IN_HOME));
+    let usual = [own, Some("/etc/softhsm/softhsm2.conf".into()), Some("/etc/softhsm2.conf".into())];
+    usual.into_iter().flatten().find(|path| path.exists())
+}
+
+/// `directories.tokendir` of softhsm2.conf(5), as SoftHSM reads it: a line ends at `#`, a value at the next `=`, and the last
+/// one counts.
+pub fn softhsm_token_directory(configuration: &str) -> Option<PathBuf> {
+    let value = |line: &str| {
+        let line = line.split(['#', '\r']).next()?;
+        let mut parts = line.split('=').filter(|part| !part.is_empty());
+        let (name, value) = (parts.next()?.trim(), parts.next()?.trim());
+        (name == "directories.tokendir" && !value.is_empty()).then(|| PathBuf::from(value))
+    };
+    configuration.lines().filter_map(value).next_back()
+}
+
+/// The file of a token's own attributes, in its directory.
+pub(super) const OBJECT: &str = "token.object";
+
+/// The serial number in a token's own object.
+pub(super) fn softhsm_serial(object: &Path) -> Option<Vec<u8>> {
+    serial_in(&fs::read(object).ok()?)
+}
+
+/// Attributes of a type, a kind (3: bytes), a length (each 8 bytes, big endian) and a value, of which `CKA_OS_TOKENSERIAL`
+/// (0x8000534a) is one. It is looked for, not parsed: whatever else is there does not matter here.
+fn serial_in(bytes: &[u8]) -> Option<Vec<u8>> {
+    const SERIAL: [u8; 16] = [0, 0, 0, 0, 0x80, 0, 0x53, 0x4a, 0, 0, 0, 0, 0, 0, 0, 3];
+    let at = bytes.windows(SERIAL.len()).position(|window| window == SERIAL)? + SERIAL.len();
+    let length = u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?);
+    let length = usize::try_from(length).ok().filter(|length| (1..=64).contains(length))?;
+    bytes.get(at + 8..at + 8 + length).map(<[u8]>::to_vec)
+}
+
+/// A token that lies in a token directory, and that its module passes over in silence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableToken {
+    /// where it lies
+    pub directory: PathBuf,
+    /// what is wrong with it
+    pub why: String,
+    /// what to do
+    pub remedy: String,
+}
+
+/// How long a token may be half there, because another program just makes it.
+const MAKING: Duration = Duration::from_millis(100);
+
+/// Those of this token directory.
+pub(super) fn unreadable_in(directory: &Path) -> Vec<UnreadableToken> {
+    let mut tokens = tokens_in(directory);
+    tokens.retain(|token| unreadable(token).is_some());
+    if !tokens.is_empty() {
+        std::thread::sleep(MAKING);
+    }
+    tokens.iter().filter_map(|token| unreadable(token)).collect()
+}
+
+fn tokens_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut tokens: Vec<PathBuf> = directories.map(|entry| entry.path()).collect();
+    tokens.sort();
+    tokens
+}
+
+fn unreadable(token: &Path) -> Option<UnreadableToken> {
+    let restore = || {
+        "put its files back from a backup, or move the directory to a place outside of the token directory".to_owned()
+    };
+    let (why, remedy) = match fs::read(token.join(OBJECT)) {
+        Ok(bytes) if serial_in(&bytes).is_some() => return None,
+        Ok(bytes) if bytes.is_empty() => (format!("its {OBJECT} is empty, as after a full disk"), restore()),
+        Ok(_) => (format!("its {OBJECT} has no serial number in it"), restore()),
+        Err(error) if error.kind() == ErrorKind::NotFound && !is_named_as_a_token(token) => return None,
+        Err(error) if error.kind() == ErrorKind::NotFound => (format!("it has no {OBJECT}"), restore()),
+        Err(error) => {
+            let owner = fs::metadata(token)
+                .map_or_else(|_| " nobody known".to_owned(), |found| format!(" user {}", found.uid()));
+            let shown = quoted(token);
+            (
+                format!("its {OBJECT} cannot be read ({error}; the directory is of{owner})"),
+                format!("`chmod -R u+rwX {shown}`, or, if another user made it, `sudo chown -R \"$USER\" {shown}`"),
+            )
+        }
+    };
+    Some(UnreadableToken { directory: token.to_owned(), why, remedy })
+}
+
+/// A UUID, as SoftHSM names them.
+fn is_named_as_a_token(directory: &Path) -> bool {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let parts: Vec<usize> = name.split('-').map(str::len).collect();
+    parts == [8, 4, 4, 4, 12] && name.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -142,6 +292,81 @@ mod tests {
         assert_eq!(SoftHsmConfiguration::find(None, Some(home.path())).unwrap().token_directory, tokens);
     }
 
+    /// A token's own object, as far as it is looked into.
+    fn object(serial: &[u8]) -> Vec<u8> {
+        let head = b"\0\0\0\0\x80\0SI\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04mine".as_slice();
+        let of_serial = b"\0\0\0\0\x80\0SJ\0\0\0\0\0\0\0\x03".as_slice();
+        [head, of_serial, &u64::try_from(serial.len()).unwrap().to_be_bytes(), serial].concat()
+    }
+
+    #[test]
+    fn a_remedy_fits_its_cause_and_writes_over_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let find = |named: &str| SoftHsmConfiguration::find(Some(named.into()), Some(home.path())).unwrap_err();
+        let own = home.path().join(IN_HOME);
+        for named in ["", "/no/such/softhsm2.conf"] {
+            let remedy = find(named).remedy;
+            assert!(remedy.contains("set -C") && remedy.contains(".local/share/softhsm2/tokens"), "{remedy}");
+        }
+        fs::create_dir_all(own.parent().unwrap()).unwrap();
+        fs::write(&own, "directories.tokendir = /srv\n").unwrap();
+        for named in ["", "/no/such/softhsm2.conf"] {
+            let remedy = find(named).remedy;
+            assert!(remedy.starts_with("`unset SOFTHSM2_CONF` lets") && !remedy.contains('>'), "{remedy}");
+        }
+        assert!(find("softhsm2.conf").remedy.contains("whole path"), "a relative one");
+        assert!(find(home.path().to_str().unwrap()).remedy.contains("name the file"), "a directory");
+        let file = home.path().join("its.conf");
+        let of_text = |text: String| {
+            fs::write(&file, text).unwrap();
+            find(file.to_str().unwrap())
+        };
+        let none = of_text("# directories.tokendir = /srv\n".to_owned());
+        assert!(none.what.contains("no directories.tokendir") && none.remedy.contains("its.conf"), "{none:?}");
+        assert!(of_text("directories.tokendir = tokens\n".to_owned()).remedy.contains("whole path"));
+        let apart = of_text(format!("directories.tokendir = {}/it's here\n", home.path().display()));
+        assert!(apart.remedy.contains("/it'\\''s here'` makes it"), "{apart:?}");
+    }
+
+    #[test]
+    fn the_token_directory_is_the_one_that_softhsm_reads() {
+        for (text, directory) in [
+            ("directories.tokendir = /a\n", Some("/a")),
+            ("  directories.tokendir=/a b  # ours\n", Some("/a b")),
+            ("directories.tokendir = /a\ndirectories.tokendir = /b\r\n", Some("/b")),
+            ("directories.tokendir = /a=b\n", Some("/a")),
+            ("# directories.tokendir = /a\n", None),
+            ("directories.tokendir =\nlog.level = INFO\n", None),
+            ("directories.tokendirs = /a\n", None),
+        ] {
+            assert_eq!(softhsm_token_directory(text), directory.map(PathBuf::from), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_softhsm_passes_over_is_named() {
+        let tokens = tempfile::tempdir().unwrap();
+        let at = |name: &str| tokens.path().join(name);
+        let token = "11111111-2222-3333-4444-555555555555";
+        for name in [token, "lost+found"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        let why = || unreadable_in(tokens.path()).into_iter().map(|token| token.why).collect::<Vec<_>>();
+        assert_eq!(why(), ["it has no token.object"]);
+        for (content, said) in [(Vec::new(), Some("empty")), (vec![7; 99], Some("serial")), (object(b"4711"), None)] {
+            fs::write(at(token).join(OBJECT), content).unwrap();
+            assert_eq!(why().len(), usize::from(said.is_some()));
+            assert!(said.is_none_or(|said| why()[0].contains(said)), "{:?}", why());
+        }
+        fs::set_permissions(at(token), fs::Permissions::from_mode(0o000)).unwrap();
+        // Root reads it all the same.
+        if !rustix::process::geteuid().is_root() {
+            let found = unreadable_in(tokens.path());
+            assert!(found[0].remedy.contains("chmod -R u+rwX"), "{found:?}");
+        }
+        fs::set_permissions(at(token), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
     #[test]
     fn a_tokens_directory_is_found_by_its_serial_number_and_a_copied_one_is_no_answer() {
         let tokens = tempfile::tempdir().unwrap();
@@ -151,7 +376,8 @@ mod tests {
         for name in ["one", "other"] {
             fs::create_dir(tokens.path().join(name)).unwrap();
         }
-        fs::write(tokens.path().join("one/token.object"), b"\x00\x100123456789abcdef\x00").unwrap();
+        fs::write(tokens.path().join("one/token.object"), object(b"0123456789abcdef")).unwrap();
+        assert!(configuration.directory_of("456789abcdef").is_err(), "a part of it is another");
         assert_eq!(configuration.directory_of("0123456789abcdef").unwrap(), tokens.path().join("one"));
         assert!(configuration.directory_of("").is_err());
         fs::copy(tokens.path().join("one/token.object"), tokens.path().join("other/token.object")).unwrap();

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access, statvfs};
 
+use super::softhsm::{self, UnreadableToken};
+
 /// So many bytes must be free where something is to be stored: more than any object has, its directory and a copy of it.
 const LEAST_ROOM: u64 = 64 * 1024;
 
@@ -27,23 +29,25 @@ pub(super) struct Store {
 impl Store {
     /// That of the module in this file, by the environment. A module of an unknown name may lead to one that is known.
     pub fn of(module: &Path) -> Self {
-        Self::by(module, |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
+        Self::by(module, |name| env::var_os(name).map(PathBuf::from))
     }
 
     fn by(module: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
         let name = module.to_string_lossy().to_lowercase();
         let is = |part: &str| name.contains(part);
+        // SoftHSM alone takes one that is set to nothing for one that names a file.
+        let softhsm_conf = variable("SOFTHSM2_CONF").map(PathBuf::into_os_string);
+        let variable = |name| variable(name).filter(|value| !value.as_os_str().is_empty());
         let home = variable("HOME");
         let config = variable("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
         let mut store = Self { is_its_own: is("softhsm") || is("kryoptic"), ..Self::default() };
         let unknown = !["softhsm", "kryoptic", "opensc", "ykcs11"].into_iter().any(is);
-        if is("softhsm") || unknown {
-            let own = home.as_ref().map(|home| home.join(".config/softhsm2/softhsm2.conf"));
-            let usual = [own, Some("/etc/softhsm/softhsm2.conf".into()), Some("/etc/softhsm2.conf".into())];
-            if let Some((file, text)) = first_of(variable("SOFTHSM2_CONF"), usual) {
-                store.tokens.extend(softhsm_token_directory(&text));
-                store.configuration.push(file);
-            }
+        if (is("softhsm") || unknown)
+            && let Some(file) = softhsm::configuration_file(softhsm_conf, home.as_deref())
+        {
+            let text = fs::read(&file).unwrap_or_default();
+            store.tokens.extend(softhsm::softhsm_token_directory(&String::from_utf8_lossy(&text)));
+            store.configuration.push(file);
         }
         if is("kryoptic") || unknown {
             let usual = [config.map(|config| config.join("kryoptic/token.conf"))];
@@ -86,10 +90,16 @@ impl Store {
     }
 }
 
-/// `directories.tokendir` of softhsm2.conf(5).
-pub fn softhsm_token_directory(configuration: &str) -> Option<PathBuf> {
-    let mut lines = configuration.lines().filter_map(|line| line.split_once('='));
-    lines.find(|(key, _)| key.trim() == "directories.tokendir").map(|(_, value)| value.trim().into())
+/// The tokens that lie where this module keeps its own, and that it passes over in silence.
+pub fn unreadable_tokens(module: &Path) -> Vec<UnreadableToken> {
+    let store = Store::of(module);
+    let directories = store.tokens.iter().filter(|_| store.is_its_own);
+    directories.flat_map(|directory| softhsm::unreadable_in(directory)).collect()
+}
+
+/// What is in the way of storing anything where this module keeps its tokens; none where nothing is known to be.
+pub fn lack_of_room(module: &Path) -> Option<String> {
+    Store::of(module).lack()
 }
 
 /// Kryoptic's slots, a database each.
@@ -108,7 +118,7 @@ pub(super) fn copied_tokens(store: &Store) -> Vec<(PathBuf, PathBuf)> {
         let mut tokens: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         tokens.sort();
         for token in tokens {
-            let Some(serial) = softhsm_serial(&token.join("token.object")) else { continue };
+            let Some(serial) = softhsm::softhsm_serial(&token.join(softhsm::OBJECT)) else { continue };
             match known.iter().find(|(_, other)| *other == serial) {
                 Some((first, _)) => copies.push((first.clone(), token)),
                 None => known.push((token, serial)),
@@ -116,18 +126,6 @@ pub(super) fn copied_tokens(store: &Store) -> Vec<(PathBuf, PathBuf)> {
         }
     }
     copies
-}
-
-/// The serial number in a token's own object: attributes of a type, a kind (3: bytes), a length (each 8 bytes, big endian)
-/// and a value, of which `CKA_OS_TOKENSERIAL` (0x8000534a) is one. It is looked for, not parsed: whatever else is there
-/// does not matter here.
-fn softhsm_serial(object: &Path) -> Option<Vec<u8>> {
-    const SERIAL: [u8; 16] = [0, 0, 0, 0, 0x80, 0, 0x53, 0x4a, 0, 0, 0, 0, 0, 0, 0, 3];
-    let bytes = fs::read(object).ok()?;
-    let at = bytes.windows(SERIAL.len()).position(|window| window == SERIAL)? + SERIAL.len();
-    let length = u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?);
-    let length = usize::try_from(length).ok().filter(|length| *length <= 64)?;
-    bytes.get(at + 8..at + 8 + length).map(<[u8]>::to_vec)
 }
 
 /// The file that was named, else the first of the usual ones that is there; with its text.

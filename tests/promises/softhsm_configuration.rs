@@ -4,6 +4,7 @@
 use std::fs;
 
 use crate::support::machine::Machine;
+use crate::support::witness::skipped;
 
 #[test]
 fn whatever_is_wrong_with_softhsms_configuration_is_told_with_what_to_type() {
@@ -29,5 +30,48 @@ fn whatever_is_wrong_with_softhsms_configuration_is_told_with_what_to_type() {
     machine.shell(command).ok();
     machine.unset_environment("SOFTHSM2_CONF");
     machine.tokenkeep(&["tokens"]).ok().says("No token");
-    assert!(fs::metadata(machine.file("home/.local/share/softhsm")).unwrap().is_dir());
+    assert!(fs::metadata(machine.file("home/.local/share/softhsm2/tokens")).unwrap().is_dir());
+
+    // What is there is not written over: then something else helps.
+    let own = machine.file("home/.config/softhsm2/softhsm2.conf");
+    fs::write(&own, format!("directories.tokendir = {tokens}\n")).unwrap();
+    machine.set_environment("SOFTHSM2_CONF", "/no/such/softhsm2.conf");
+    assert!(told(&machine, "cannot be read").contains("`unset SOFTHSM2_CONF` lets SoftHSM take"));
+    assert_ne!(machine.shell(command).code(), 0);
+    assert_eq!(fs::read_to_string(&own).unwrap(), format!("directories.tokendir = {tokens}\n"));
+}
+
+#[test]
+fn a_token_that_softhsm_passes_over_in_silence_is_named() {
+    let mut machine = Machine::new();
+    let new = ["--init-token", "--free", "--label", "one", "--so-pin", "12345678", "--pin", "12345678"];
+    machine.run("softhsm2-util", &new, b"").ok();
+    machine.tokenkeep(&["tokens"]).ok().says("one").does_not_say("warning");
+    let token = fs::read_dir(machine.file("tokens")).unwrap().flatten().next().unwrap().path();
+    let whole = fs::read(token.join("token.object")).unwrap();
+    fs::write(token.join("token.object"), "").unwrap();
+    let (directory, why) = (token.display().to_string(), "its token.object is empty");
+    machine.tokenkeep(&["tokens"]).ok().says("No token").says(&directory).says(why).says("backup");
+    machine.tokenkeep(&["doctor"]).fails_with(1).says(&directory).says(why).says("backup");
+    fs::write(token.join("token.object"), whole).unwrap();
+    machine.tokenkeep(&["tokens"]).ok().says("one").does_not_say("warning");
+
+    // One that says nothing of the directory has SoftHSM look somewhere else.
+    let conf = machine.write("silent.conf", "log.level = ERROR\n").display().to_string();
+    machine.set_environment("SOFTHSM2_CONF", &conf);
+    machine.tokenkeep(&["tokens"]).says("no directories.tokendir").says("directories.tokendir = DIRECTORY");
+    machine.tokenkeep(&["doctor"]).fails_with(1).says("no directories.tokendir");
+}
+
+/// In a mount namespace of its own, so that no privilege is needed.
+#[test]
+fn doctor_says_that_there_is_no_room() {
+    let machine = Machine::new();
+    let script =
+        "mount -t tmpfs -o size=600k tmpfs tokens && { head -c 600k /dev/zero > tokens/fill; tokenkeep doctor; }";
+    let output = machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", script], b"");
+    if output.out().is_empty() {
+        return skipped("a full disk: unshare can make no mount namespace");
+    }
+    output.fails_with(1).says("nothing more can be stored").says("0 KiB free").says("make room there");
 }

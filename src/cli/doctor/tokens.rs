@@ -1,5 +1,7 @@
 //! Tokens and the keysets on them, as far as they can be seen without a PIN.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use super::agent::Told;
@@ -8,7 +10,7 @@ use crate::cli::expiry::{SOON, end_of_use};
 use crate::cli::person::pin_state;
 use crate::keyset::{FoundKeyset, KeysetError, Standing, TokenTrouble, Tokens};
 use crate::pki::Certificate;
-use crate::token::{Module, PinState, TokenError, TokenFlags, TokenInfo};
+use crate::token::{self, Module, PinState, TokenError, TokenFlags, TokenInfo};
 
 const CONCERN: &str = "token";
 
@@ -16,10 +18,14 @@ const CONCERN: &str = "token";
 /// what is on those that the agent owns, the agent has told.
 pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
     let any = !modules.is_empty();
+    let mut stored: Vec<_> = modules.iter().flat_map(|module| places(module.path())).collect();
     let tokens = Tokens::new(modules);
     let listed = match tokens.list() {
         Ok(listed) => listed,
-        Err(error) => return vec![Finding::of_error(CONCERN, &error.to_string())],
+        Err(error) => {
+            stored.push(Finding::of_error(CONCERN, &error.to_string()));
+            return stored;
+        }
     };
     let (keysets, troubles, mut unread) = match tokens.keysets() {
         Ok((keysets, troubles)) => (keysets, troubles, Vec::new()),
@@ -49,6 +55,7 @@ pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
         let remedy = "insert one; or `tokenkeep enroll --new-token` makes one, where the module can";
         findings.push(Finding::note(CONCERN, "no token is present", remedy));
     }
+    findings.append(&mut stored);
     findings.append(&mut unread);
     let is_seen = |one: &FoundKeyset| keysets.iter().any(|seen| is_same(&seen.token, &one.token));
     let told_of = told.keysets.iter().filter(|keyset| !is_seen(keyset));
@@ -57,6 +64,20 @@ pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
     let is_said = |one: &TokenTrouble| troubles.iter().any(|other| is_the_same(one, other));
     findings.extend(told.troubles.iter().filter(|trouble| !is_said(trouble)).map(trouble));
     findings
+}
+
+/// Where a module keeps its tokens: those that it passes over in silence, and whether there is room.
+fn places(module: &Path) -> Vec<Finding> {
+    let unreadable = token::unreadable_tokens(module).into_iter();
+    let unreadable = unreadable.map(|token| {
+        let what = format!("the one in {} cannot be used: {}", token.directory.display(), token.why);
+        Finding::wrong(CONCERN, what, token.remedy)
+    });
+    let full = token::lack_of_room(module).map(|condition| {
+        let remedy = "make room there, or mend that: until then nothing can be made or changed on a token there";
+        Finding::wrong(CONCERN, format!("nothing more can be stored: {condition}"), remedy)
+    });
+    unreadable.chain(full).collect()
 }
 
 /// What is known of a token besides what it says about itself.
