@@ -37,7 +37,14 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let anchors = anchors(&arguments.ca, around)?;
     let message = Message::read(&output::read(arguments.files.input())?).map_err(not_one)?;
     let detached = arguments.content.as_deref().map(|path| output::read(Some(path))).transpose()?;
-    let verified = smime::verify(&message, detached.as_deref(), &[], &anchors, around.now()).map_err(not_one)?;
+    let verify = |content: Option<&[u8]>| smime::verify(&message, content, &[], &anchors, around.now());
+    let mut verified = verify(detached.as_deref()).map_err(not_one)?;
+    // Mail is signed with CR LF; a file that was saved from it has the line ends of this system.
+    let canonical = detached.as_deref().map(smime::to_canonical_lines).filter(|_| verified.word() == "wrong");
+    let with_canonical = canonical.and_then(|content| verify(Some(&content)).ok());
+    let with_canonical = with_canonical.filter(|verified| verified.word() != "wrong");
+    let has_other_lines = with_canonical.is_some();
+    verified = with_canonical.unwrap_or(verified);
     let facts = MailFacts::of_signed(&message, &verified);
     let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
     if !verified.is_good() {
@@ -50,7 +57,11 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     };
     let mut value = json!({ "verified": true, "signers": verified.signers.iter().map(report).collect::<Vec<_>>() });
     facts.add_members(&mut value);
-    let signers = facts.told_after(signers);
+    let mut signers = facts.told_after(signers);
+    if has_other_lines {
+        signers
+            .push_str("\nSigned was the content with CR LF at the end of its lines, as mail is; so it was verified.");
+    }
     if detached.is_some() && arguments.files.out().is_none() {
         // Whoever gave the content has it.
         return around.screen.answer(signers, &value);

@@ -9,6 +9,15 @@ use super::LetterError;
 
 /// The letter's bytes as text.
 pub(super) fn text_of(bytes: &[u8]) -> Result<&str, LetterError> {
+    if bytes.starts_with(b"\xff\xfe\0\0")
+        || bytes.starts_with(b"\0\0\xfe\xff")
+        || matches!(bytes, [0, 0, 0, ..] | [_, 0, 0, 0, ..])
+    {
+        return Err(LetterError::OtherForm {
+            found: "UTF-32 text",
+            remedy: "save it as UTF-8 (in an editor: Save As, encoding UTF-8), or `iconv -f UTF-32 -t UTF-8`",
+        });
+    }
     let zeros: usize = bytes.iter().map(|byte| usize::from(*byte == 0)).sum();
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || zeros > bytes.len() / 4 {
         return Err(LetterError::OtherForm {
@@ -34,9 +43,56 @@ pub(super) fn of_text(text: &str, fields: &[&str]) -> Option<LetterError> {
             remedy: "save the letter from the mail program as text or as an attachment, or `base64 -d`",
         });
     }
+    if let Some(found) = word_processors(text) {
+        return Some(found);
+    }
+    if is_hexadecimal(text, fields) {
+        return Some(LetterError::OtherForm {
+            found: "hexadecimal digits",
+            remedy: "ask for the letter as a text file, or `xxd -r -p`",
+        });
+    }
     let has_tag = |tag: &str| text.as_bytes().windows(tag.len()).any(|part| part.eq_ignore_ascii_case(tag.as_bytes()));
     let is_html = ["<html", "<br", "<div", "<p>"].into_iter().any(has_tag);
     is_html.then_some(LetterError::OtherForm { found: "HTML", remedy: "save the letter as plain text" })
+}
+
+/// What word processors, and mail programs that write like them, make of a letter.
+fn word_processors(text: &str) -> Option<LetterError> {
+    if text.trim_start().starts_with("{\\rtf") {
+        return Some(LetterError::OtherForm { found: "RTF", remedy: "save the letter as plain text (UTF-8)" });
+    }
+    let is_no_break_space = |character| matches!(character, '\u{a0}' | '\u{2007}' | '\u{202f}');
+    let is_dash = |character| matches!(character, '\u{2010}'..='\u{2015}' | '\u{2212}');
+    // In a name they may well stand.
+    let mut lines =
+        text.lines().filter(|line| ["Reference", "Temporary", "Valid"].iter().any(|name| line.contains(name)));
+    if text.contains(is_no_break_space) {
+        return Some(LetterError::OtherForm {
+            found: "a letter with no-break spaces, as word processors write them",
+            remedy: "replace them by ordinary spaces, or ask for the letter as an attached file",
+        });
+    }
+    lines.any(|line| line.contains(is_dash)).then_some(LetterError::OtherForm {
+        found: "a letter with typographic dashes, as word processors write them",
+        remedy: "replace them by hyphens (-), or ask for the letter as an attached file",
+    })
+}
+
+/// Is it the letter's octets in hexadecimal?
+fn is_hexadecimal(text: &str, fields: &[&str]) -> bool {
+    let digits: Zeroizing<Vec<u8>> = Zeroizing::new(text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect());
+    hex::decode(digits.as_slice()).map(Zeroizing::new).is_ok_and(|decoded| has_fields(&decoded, fields))
+}
+
+/// Are there the names of at least two fields? Looked for where they lie: a copy would hold the temporary key too. In UTF-16
+/// each letter has a zero beside it.
+fn has_fields(octets: &[u8], fields: &[&str]) -> bool {
+    let wide = |name: &str| name.bytes().flat_map(|byte| [byte, 0]).collect::<Vec<_>>();
+    let has = |wanted: &[u8]| octets.windows(wanted.len()).any(|part| part == wanted);
+    // The last zero of the last letter may be that of the colon.
+    let has_field = |name: &&&str| has(name.as_bytes()) || wide(name).strip_suffix(&[0]).is_some_and(has);
+    fields.iter().filter(has_field).count() >= 2
 }
 
 /// Do several fields stand behind others in one line?
@@ -56,8 +112,5 @@ fn is_base64(text: &str, fields: &[&str]) -> bool {
     };
     let block: Zeroizing<String> = Zeroizing::new(text.lines().filter(is_part).map(str::trim).collect());
     let Ok(decoded) = STANDARD.decode(block.as_bytes()).map(Zeroizing::new) else { return false };
-    // Looked for where it lies: a copy would hold the temporary key too.
-    let has_field =
-        |name: &&&str| decoded.windows(name.len() + 1).any(|part| part.strip_suffix(b":") == Some(name.as_bytes()));
-    fields.iter().filter(has_field).count() >= 2
+    has_fields(&decoded, fields)
 }

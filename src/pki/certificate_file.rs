@@ -44,7 +44,8 @@ impl Form {
 
     fn read(self, der: &[u8]) -> Result<Vec<Certificate>, PkiError> {
         match self {
-            Self::Certificate => Ok(vec![Certificate::from_foreign_der(der)?]),
+            // Some programs write this label around a PKCS #7 structure.
+            Self::Certificate => of_der(der),
             Self::Trusted => Ok(vec![trusted(der)?]),
             Self::Pkcs7 => pkcs7(der),
         }
@@ -60,7 +61,16 @@ impl CertificateFile {
             return Ok(file);
         }
         let utf16 = from_utf16(bytes);
-        let blocks = pem_blocks(utf16.as_deref().unwrap_or(bytes));
+        let text = utf16.as_deref().unwrap_or(bytes);
+        let blocks = pem_blocks(text);
+        if blocks.is_empty()
+            && let Ok(der) = decode(text)
+            && !der.is_empty()
+        {
+            // Base64 without the lines around it.
+            file.certificates = of_der(&der)?;
+            return Ok(file);
+        }
         let count = blocks.len();
         for (place, (form, body)) in (1..).zip(blocks) {
             match body.and_then(|der| form.read(&der)) {
@@ -79,11 +89,23 @@ impl CertificateFile {
 
 /// DER in the three forms. What is none of them is said to be no certificate.
 fn of_der(der: &[u8]) -> Result<Vec<Certificate>, PkiError> {
-    let error = match Form::Certificate.read(der) {
-        Ok(certificates) => return Ok(certificates),
+    let error = match Certificate::from_foreign_der(der) {
+        Ok(certificate) => return Ok(vec![certificate]),
+        Err(error) if is_pkcs12(der) => return Err(PkiError::malformed(WHAT, format!("{IS_PKCS12} ({error})"))),
         Err(error) => error,
     };
     Form::Pkcs7.read(der).or_else(|_| Form::Trusted.read(der)).map_err(|_| error)
+}
+
+const IS_PKCS12: &str = "it is a PKCS #12 file, which may hold a private key: take the certificates out of it \
+                         (`openssl pkcs12 -nokeys -in FILE -out ca.pem`)";
+
+/// Whether it begins like a `PFX` (RFC 7292 §4): version 3, and a structure with a type.
+fn is_pkcs12(der: &[u8]) -> bool {
+    let parts = Elements::of(der, WHAT).required(SEQUENCE).map(|pfx| pfx.inside(WHAT));
+    parts.is_ok_and(|mut parts| {
+        parts.required(INTEGER).is_ok_and(|version| version.value == [3]) && parts.required(SEQUENCE).is_ok()
+    })
 }
 
 /// The certificates of a SignedData (RFC 5652 §5), whose signatures, if any, are not looked at.
@@ -129,11 +151,13 @@ fn trusted(der: &[u8]) -> Result<Certificate, PkiError> {
     Ok(certificate)
 }
 
-/// The text of a file in UTF-16 that says so by its first octets, as some Windows programs write.
+/// The text of a file in UTF-16 that says so by its first octets, as some Windows programs write, or by its first character.
 fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
     let unit: fn([u8; 2]) -> u16 = match bytes {
         [0xff, 0xfe, ..] => u16::from_le_bytes,
         [0xfe, 0xff, ..] => u16::from_be_bytes,
+        [first, 0, _, 0, ..] if *first != 0 => u16::from_le_bytes,
+        [0, first, 0, _, ..] if *first != 0 => u16::from_be_bytes,
         _ => return None,
     };
     let units: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|octets| unit(*octets)).collect();
@@ -163,8 +187,14 @@ fn pem_blocks(mut text: &[u8]) -> Vec<(Form, Result<Vec<u8>, PkiError>)> {
     blocks
 }
 
-/// Line lengths and line ends of PEM are whatever mailers and editors made of them.
+/// Line lengths and line ends of PEM are whatever mailers and editors made of them; header lines (RFC 1421 §4.4), up to a blank
+/// one, are passed over.
 fn decode(body: &[u8]) -> Result<Vec<u8>, PkiError> {
+    let has_headers =
+        body.trim_ascii_start().split(|octet| *octet == b'\n').next().is_some_and(|line| line.contains(&b':'));
+    let blank = |end: &&[u8]| find(body, end).map(|at| at + end.len());
+    let after_headers = [&b"\n\n"[..], b"\n\r\n"].iter().filter_map(blank).min().filter(|_| has_headers);
+    let body = body.get(after_headers.unwrap_or_default()..).unwrap_or_default();
     let body: Vec<u8> = body.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect();
     STANDARD.decode(body).map_err(|error| PkiError::malformed(WHAT, error.to_string()))
 }
@@ -205,12 +235,24 @@ mod tests {
             ),
             ("UTF-8 with a mark", [b"\xef\xbb\xbf", one_pem.as_bytes()].concat(), 1),
             ("UTF-16", utf16, 1),
+            ("UTF-16 without a mark", one_pem.encode_utf16().flat_map(u16::to_le_bytes).collect(), 1),
+            ("UTF-16, the other way", one_pem.encode_utf16().flat_map(u16::to_be_bytes).collect(), 1),
+            ("header lines", one_pem.replacen("-----\n", "-----\nComment: x\n y\n\n", 1).into_bytes(), 1),
+            ("base64 alone", one_pem.lines().filter(|line| !line.starts_with('-')).collect::<String>().into_bytes(), 1),
+            (
+                "PKCS #7 by another label",
+                String::from_utf8(p7b("PEM")).unwrap().replace("PKCS7", "CERTIFICATE").into_bytes(),
+                2,
+            ),
             ("X509 CERTIFICATE", one_pem.replace("CERTIFICATE", "X509 CERTIFICATE").into_bytes(), 1),
         ] {
             let file = CertificateFile::read(&bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(file.unreadable.is_empty(), "{what}: {:?}", file.unreadable);
             assert_eq!(file.certificates, [one.clone(), other.clone()][..count], "{what}");
         }
+        let p12 = openssl(&["pkcs12", "-export", "-nokeys", "-in", &first, "-passout", "pass:x"], &[]);
+        let error = CertificateFile::read(&p12).unwrap_err().to_string();
+        assert!(error.contains("PKCS #12") && error.contains("openssl pkcs12"), "{error}");
         for options in [&["-trustout", "-addtrust", "serverAuth"][..], &["-trustout", "-addreject", "emailProtection"]]
         {
             let error = CertificateFile::read(&trusted(options)).unwrap_err().to_string();

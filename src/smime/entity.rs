@@ -131,7 +131,7 @@ pub(super) fn split_multipart<'a>(body: &'a [u8], boundary: &str) -> Multipart<'
 }
 
 /// Every line ended by CR LF; what is so already stays as it is.
-pub(super) fn to_canonical_lines(text: &[u8]) -> Vec<u8> {
+pub fn to_canonical_lines(text: &[u8]) -> Vec<u8> {
     let mut canonical = Vec::with_capacity(text.len() + text.len() / 32);
     let mut previous = 0;
     for byte in text {

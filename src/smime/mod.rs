@@ -26,7 +26,7 @@ pub use crate::pki::cms::{
 };
 pub use decrypt::{EncryptedKey, EncryptedMessage, OpenError, Opened};
 pub use encrypt::{Cipher, encrypt};
-pub use entity::{from_entity, to_entity};
+pub use entity::{from_entity, to_canonical_lines, to_entity};
 pub use error::SmimeError;
 pub use header::{AddressError, Header};
 pub use message::{Format, Kind, Message, to_encryptable};

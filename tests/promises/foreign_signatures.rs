@@ -71,6 +71,20 @@ fn what_cannot_be_checked_is_not_called_wrong() {
 }
 
 #[test]
+fn a_content_with_other_line_ends_than_were_signed_is_said_so() {
+    let machine = foreign();
+    sign(&machine, "-algorithm RSA", "");
+    let line = "openssl cms -sign -in message.txt -signer a.pem -inkey a.key -outform DER -out s.p7s";
+    machine.shell(line).ok();
+    let verify = || machine.tokenkeep(&["verify", "s.p7s", "--content", "message.txt", "--ca", "ca.pem"]);
+    verify().ok().says("Signed was the content with CR LF");
+    let git = ["git-sign", "--status-fd=1", "--ca", "ca.pem", "--verify", "s.p7s", "message.txt"];
+    machine.tokenkeep(&git).fails_with(8).says("BADSIG");
+    machine.write("message.txt", "Dear Bob,\nthe contract is off.\n");
+    verify().fails_with(8).says("the signature is wrong");
+}
+
+#[test]
 fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
     let machine = foreign();
     sign(&machine, "-algorithm RSA", "");

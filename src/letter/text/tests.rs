@@ -71,14 +71,30 @@ fn a_letter_in_another_form_is_refused_with_what_to_do() {
         "<html><body>{}</body></html>",
         text.replace('\n', "<br>\n").replace("Reference:", "<b>Reference</b>:")
     );
-    for (changed, word) in
-        [(joined, "joined"), (reflowed, "joined"), (base64, "base64"), (mail, "base64"), (html, "HTML")]
-    {
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let rtf = format!("{{\\rtf1\\ansi {}}}", text.replace('\n', "\\par\n"));
+    for (changed, word) in [
+        (joined, "joined"),
+        (reflowed, "joined"),
+        (base64, "base64"),
+        (base64::engine::general_purpose::STANDARD.encode(wide), "base64"),
+        (mail, "base64"),
+        (html, "HTML"),
+        (hex::encode(text.as_bytes()), "hexadecimal"),
+        (rtf, "RTF"),
+        (text.replace("Temporary key", "Temporary\u{a0}key"), "no-break spaces"),
+        (text.replace("Valid until: ", "Valid until:").replace("2026-", "2026\u{2013}"), "typographic dashes"),
+    ] {
         let error = Letter::parse(&changed).unwrap_err();
         assert!(matches!(error, LetterError::OtherForm { .. }), "{error}: {changed}");
         let told = error.to_string();
         assert!(told.contains(word) && told.contains("; "), "{told}");
         assert!(!told.contains(&*example().temporary_key.grouped()), "{told}");
+    }
+    for utf_32 in [u32::to_le_bytes, u32::to_be_bytes] {
+        let bytes: Vec<u8> = text.chars().flat_map(|char| utf_32(u32::from(char))).collect();
+        let error = Letter::read(bytes.as_slice(), "here").unwrap_err();
+        assert!(error.to_string().contains("UTF-32"), "{error}");
     }
     let utf_16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     for bytes in [utf_16.clone(), [b"\xff\xfe".to_vec(), utf_16].concat()] {

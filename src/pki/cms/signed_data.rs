@@ -171,6 +171,8 @@ pub struct SignedMessage {
     content: Option<Vec<u8>>,
     certificates: Vec<Certificate>,
     unreadable: Vec<UnreadableCertificate>,
+    /// Whether it has more certificates than are read.
+    has_more: bool,
     signers: Vec<SignerInfo>,
 }
 
@@ -193,11 +195,15 @@ impl SignedMessage {
             None => None,
         };
         encapsulated.end()?;
-        let (mut certificates, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut certificates, mut unreadable, mut has_more) = (Vec::new(), Vec::new(), false);
         if let Some(set) = parts.optional(context_constructed(0))? {
             let elements = set.inside(WHAT).all()?;
             // Attribute certificates and other formats have other tags, and are nobody's certificate here.
-            for element in elements.iter().filter(|element| element.tag() == SEQUENCE).take(MOST_CERTIFICATES) {
+            for (place, element) in elements.iter().filter(|element| element.tag() == SEQUENCE).enumerate() {
+                if place >= MOST_CERTIFICATES {
+                    has_more = true;
+                    break;
+                }
                 match Certificate::from_foreign_der(element.whole) {
                     Ok(certificate) => certificates.push(certificate),
                     Err(error) => unreadable.push(UnreadableCertificate::new(element.whole, &error)),
@@ -214,7 +220,7 @@ impl SignedMessage {
             ));
         }
         let signers = signers.into_iter().map(SignerInfo::from_element).collect::<Result<_, _>>()?;
-        Ok(Self { content_type, content, certificates, unreadable, signers })
+        Ok(Self { content_type, content, certificates, unreadable, has_more, signers })
     }
 
     /// The type of the content, from the part that every signer signs.
@@ -280,6 +286,11 @@ impl SignedMessage {
             (Some(certificate), _) => format!("its certificate cannot be read: {}", certificate.reason),
             (None, Some(other)) => {
                 format!("its certificate is not there, or is the one that cannot be read: {}", other.reason)
+            }
+            (None, None) if self.has_more => {
+                format!(
+                    "its certificate is not among the first {MOST_CERTIFICATES} in the message, and no more are read"
+                )
             }
             (None, None) => return SignatureCheck::NoCertificate { signer },
         };

@@ -440,6 +440,22 @@ fn a_certificate_that_cannot_be_read_is_not_one_that_is_missing() {
 }
 
 #[test]
+fn more_certificates_than_are_read_are_told() {
+    let odd = Odd::new(|_| {});
+    let other = Odd::new(|certificate| certificate.serial = vec![5]).certificate;
+    let signer = OddSigner::new(&odd.key, &odd.issuer, &[77]);
+    let check = |others: usize| {
+        let mut certificates = vec![other.as_slice(); others];
+        certificates.push(&odd.certificate);
+        let message = SignedMessage::parse(&signer.message(CONTENT, &certificates)).unwrap();
+        message.verify(None, &[]).unwrap().remove(0)
+    };
+    assert!(matches!(check(63), SignatureCheck::Good { .. }));
+    let SignatureCheck::Unchecked { reason, .. } = check(64) else { panic!("{:?}", check(64)) };
+    assert!(reason.contains("the first 64"), "{reason}");
+}
+
+#[test]
 fn what_is_not_known_or_not_safe_is_unchecked_not_wrong() {
     let files = Files::new();
     let make = |algorithm: &[&str], options: &[&str]| {
