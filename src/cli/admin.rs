@@ -11,12 +11,14 @@ use serde_json::json;
 use super::arguments::{AuthorityAt, ExistingPin, WhichKeyset};
 use super::clock;
 use super::exit::{Exit, Failure};
+use super::interrupt;
 use super::output::{self, Content};
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
 use crate::carrier::Http;
 use crate::keyset::{Answered, KnownLog, LogAlarm, OpenedAnswer};
 use crate::letter::{Letter, Reference};
+use crate::pki::EmailAddress;
 use crate::statement::{Answer, MOST_USERS_A_PAGE, Operation};
 use crate::token::SecurityLevel;
 
@@ -88,7 +90,7 @@ pub struct LetterOut {
 #[derive(Debug, clap::Args)]
 pub struct Issue {
     /// The user's e-mail address
-    email: String,
+    email: EmailAddress,
     /// The user's whole name; needed for somebody new
     #[arg(long)]
     name: Option<String>,
@@ -175,6 +177,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
     match command {
         Command::Issue(Issue { email, name, levels, letter, who }) => {
             let levels = (!levels.is_empty()).then_some(levels);
+            let email = email.as_str().to_owned();
             let operation = Operation::Issue { email, name, levels, valid_for_seconds: letter.valid_for };
             for_a_letter(operation, letter.letter_out.as_deref(), &who, around)
         }
@@ -195,7 +198,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
     }
 }
 
-/// Sends the command and gives the authority's answer.
+/// Sends the command and gives the authority's answer; its refusal is a failure.
 fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answered, Failure> {
     let desk = around.desk()?;
     let keyset = around.keyset(&desk, &who.which)?;
@@ -208,23 +211,32 @@ fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answ
     let carrier = Http::new(http, https, fingerprint)?;
     let prompter = around.prompter(who.pin.pin_source.as_ref(), None)?;
     let mut person = AtTheCommandLine::new(prompter, around.screen);
-    desk.administer(&keyset, &carrier, operation, who.log.known(), &mut person, around.now())
-        .map_err(|failure| clock::suspected(failure, &carrier, around.now()))
+    let answered = desk.administer(&keyset, &carrier, operation, who.log.known(), &mut person, around.now());
+    unless_refused(answered, |failure| clock::suspected(failure, &carrier, around.now()))
+}
+
+/// An answer that is no refusal. Whatever is in the way, the authority's own word or not, `told` words it.
+fn unless_refused(
+    answered: Result<Answered, Failure>,
+    told: impl FnOnce(Failure) -> Failure,
+) -> Result<Answered, Failure> {
+    match answered {
+        Ok(Answered { answer: OpenedAnswer::Other(Answer::Refused(reason)), alarm }) => {
+            let refused = format!("refused by the authority: {reason}");
+            Err(told(match alarm {
+                None => Failure::new(Exit::Refused, refused),
+                Some(alarm) => alarmed(&alarm, &refused),
+            }))
+        }
+        answered => answered.map_err(told),
+    }
 }
 
 /// Gives the authority's answer by `give`, its refusal as a failure. With an audit log that is not to be believed the
 /// answer is given all the same (a letter that nobody has would be worse), and the command fails after it.
-fn answer(
-    Answered { answer, alarm }: Answered,
-    give: impl FnOnce(OpenedAnswer) -> Result<Exit, Failure>,
-) -> Result<Exit, Failure> {
+fn answer(answered: Answered, give: impl FnOnce(OpenedAnswer) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    let Answered { answer, alarm } = unless_refused(Ok(answered), |failure| failure)?;
     match (answer, alarm) {
-        (OpenedAnswer::Other(Answer::Refused(reason)), None) => {
-            Err(Failure::new(Exit::Refused, format!("refused by the authority: {reason}")))
-        }
-        (OpenedAnswer::Other(Answer::Refused(reason)), Some(alarm)) => {
-            Err(alarmed(&alarm, &format!("refused by the authority: {reason}")))
-        }
         (answer, None) => give(answer),
         (answer, Some(alarm)) => {
             give(answer)?;
@@ -246,10 +258,10 @@ fn for_an_answer(operation: Operation, who: &As, around: &Surroundings<'_>) -> R
     }
     answer(ask(operation.clone(), who, around)?, |answer| match (&operation, answer) {
         (Operation::List | Operation::ListPage { .. }, OpenedAnswer::Other(Answer::Users(users))) => {
-            list(&users, None, around)
+            list(&users, operation.after(), None, around)
         }
         (Operation::List | Operation::ListPage { .. }, OpenedAnswer::Other(Answer::UserPage { users, next })) => {
-            list(&users, Some(&next), around)
+            list(&users, operation.after(), Some(&next), around)
         }
         (Operation::Show { .. }, OpenedAnswer::Other(Answer::User(user))) => show(&user, around),
         (Operation::Acknowledge { .. }, OpenedAnswer::Other(Answer::Acknowledged(entry))) => {
@@ -289,6 +301,10 @@ fn for_a_letter(
     }
     let out = new_file(letter_out)?;
     let target = operation.target().unwrap_or_default().to_owned();
+    interrupt::says(format!(
+        "interrupted: it is unknown whether the command was done; `tokenkeep admin letter {target} --letter-out FILE` \
+         fetches the letter if it was"
+    ));
     answer(ask(operation, who, around)?, |answer| match answer {
         OpenedAnswer::Letter(text) => {
             let again =
@@ -360,7 +376,20 @@ fn seconds(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::seconds;
+    use super::*;
+
+    #[test]
+    fn an_authoritys_refusal_is_worded_like_any_other_failure() {
+        let early = "cannot take the statement: it is not valid before then; compare the clocks";
+        let refused = Answered { answer: OpenedAnswer::Other(Answer::Refused(early.to_owned())), alarm: None };
+        let worded = |failure: Failure| Failure { message: format!("the clock; {}", failure.message), ..failure };
+        let failure = unless_refused(Ok(refused), worded).unwrap_err();
+        assert_eq!(failure.exit, Exit::Refused);
+        assert_eq!(failure.message, format!("the clock; refused by the authority: {early}"));
+        assert!(unless_refused(Err(Failure::fault("broken")), worded).unwrap_err().message.starts_with("the clock"));
+        let answered = || Answered { answer: OpenedAnswer::Other(Answer::Acknowledged(7)), alarm: None };
+        assert!(unless_refused(Ok(answered()), worded).is_ok());
+    }
 
     #[test]
     fn times_have_a_unit() {

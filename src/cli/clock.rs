@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::exit::{Exit, Failure};
 use crate::carrier::{Carrier as _, Http};
+use crate::keyset::UNLESS_THE_CLOCK_IS_WRONG;
 
 /// Clocks may differ by so much without anything failing.
 const TOLERATED: SignedDuration = SignedDuration::from_mins(5);
@@ -18,10 +19,11 @@ pub fn suspected(failure: Failure, carrier: &Http, now: Timestamp) -> Failure {
         // Refused before anything was sent: any answer tells the time.
         let _ = carrier.ca_certificate();
     }
-    match carrier.clock_offset().and_then(|offset| sentence(offset, now)) {
-        Some(sentence) => Failure { message: format!("{sentence}; {}", failure.message), ..failure },
-        None => failure,
-    }
+    let Some(sentence) = carrier.clock_offset().and_then(|offset| sentence(offset, now)) else { return failure };
+    // What helps against a certificate or a statement of another time does not help against the clock.
+    let remedy = failure.remedy.filter(|_| !is_about_time(&failure.message));
+    let message = failure.message.split(UNLESS_THE_CLOCK_IS_WRONG).next().unwrap_or_default();
+    Failure { exit: failure.exit, message: format!("{sentence}; {message}"), remedy }
 }
 
 fn is_about_time(message: &str) -> bool {
@@ -85,6 +87,19 @@ mod tests {
         assert!(behind.contains("it is 3 days behind the authority's (here ") && behind.ends_with(EXPIRED), "{behind}");
         let ahead = said(Exit::NotVerified, EXPIRED, -SignedDuration::from_mins(31));
         assert!(ahead.contains("it is 30 minutes ahead of") || ahead.contains("it is 31 minutes ahead of"), "{ahead}");
+    }
+
+    #[test]
+    fn advice_that_would_not_help_is_left_out() {
+        let expired = format!("{EXPIRED}, and this clock says later{UNLESS_THE_CLOCK_IS_WRONG}ask for a letter");
+        let ahead = said(Exit::Refused, &expired, -SignedDuration::from_hours(800 * 24));
+        assert!(ahead.ends_with("and this clock says later"), "{ahead}");
+        let right = said(Exit::Refused, &expired, SignedDuration::ZERO);
+        assert!(right.ends_with("ask for a letter"), "{right}");
+
+        let failure = Failure::new(Exit::Refused, EXPIRED).with_remedy("leave them out");
+        let ahead = suspected(failure, &dated(-SignedDuration::from_hours(2)), Timestamp::now());
+        assert_eq!(ahead.remedy, None);
     }
 
     #[test]

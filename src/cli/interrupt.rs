@@ -4,14 +4,15 @@
 //! gives its own answer within the moment that is waited for ("not re-enrolled").
 
 use std::fs::File;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::exit::{self, Exit, Failure};
 use super::{output, progress};
+use crate::prompter::showable;
 
 /// How long the program may go on after Ctrl-C before it is ended.
 const GRACE: Duration = Duration::from_millis(400);
@@ -20,6 +21,14 @@ const GRACE: Duration = Duration::from_millis(400);
 static HANDLED_ELSEWHERE: AtomicBool = AtomicBool::new(false);
 /// How the terminal was at the start.
 static TERMINAL: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// What is said when it is interrupted now.
+static WORDS: Mutex<Option<String>> = Mutex::new(None);
+
+/// What is said from now on when Ctrl-C ends the program: which operation did not get to its end, and how it goes on.
+pub fn says(words: impl Into<String>) {
+    *WORDS.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.into());
+}
 
 /// Begins to watch for Ctrl-C.
 pub fn watch() -> Result<(), Failure> {
@@ -58,6 +67,8 @@ fn end() -> ! {
         // The program ends: a terminal that does not take it back is the shell's to mend.
         let _ = tcsetattr(&terminal, OptionalActions::Now, saved);
     }
-    eprintln!("interrupted");
+    // The words are put there before anything is begun: nobody holds them for long.
+    let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner).take();
+    eprintln!("{}", words.as_deref().map_or_else(|| "interrupted".to_owned(), showable));
     exit::end(Exit::Interrupted)
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::desk::Desk;
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
+use super::interrupt;
 use super::person::pin_state;
 use super::surroundings::Surroundings;
 use crate::keyset::{Erasure, FoundKeyset, TokenSelector, TokenTrouble};
@@ -32,9 +33,9 @@ pub struct ListArguments {}
 /// What the command line says of `token erase`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Only SoftHSM's tokens can be removed, never an authority's, and none that an agent or another program\n\
-                        of tokenkeep's holds. No PIN is asked: what is on the token is lost, and mail that was encrypted to it can be\n\
-                        read only after a recovery.\n\n\
+    after_help = "Only SoftHSM's tokens can be removed, never an authority's, and none that an agent or another program of \
+                        tokenkeep's holds. No PIN is asked: what is on the token is lost, and mail that was encrypted to it can \
+                        be read only after a recovery.\n\n\
                         Example: tokenkeep token erase default"
 )]
 pub struct Erase {
@@ -67,6 +68,7 @@ fn erase(arguments: &Erase, around: &Surroundings<'_>) -> Result<Exit, Failure> 
         let why = format!("not erased: the serial number of the token {:?} is another one", info.label);
         return Err(Failure::new(Exit::Refused, why));
     }
+    interrupt::says(format!("interrupted while {} was being erased; type the same command again", info.name()));
     erasure.erase()?;
     let hidden = HiddenKeysets::of_this_user();
     for keyset in hidden.list()?.into_iter().filter(|keyset| keyset.serial == info.serial) {
@@ -92,6 +94,7 @@ fn ask_for_serial(info: &TokenInfo, keysets: &[String]) -> Result<String, Failur
     let question = format!("Erase {}? {lost}\nType its serial number to erase it: ", info.name());
     let shown = question.split('\n').map(showable).collect::<Vec<_>>().join("\n");
     terminal.write_all(shown.as_bytes()).and_then(|()| terminal.flush()).map_err(|_| nobody())?;
+    interrupt::says(format!("not erased: interrupted; {} is as it was", info.name()));
     let mut line = String::new();
     BufReader::new(terminal).take(1_024).read_line(&mut line).map_err(|_| nobody())?;
     Ok(line)

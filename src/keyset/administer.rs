@@ -14,7 +14,7 @@ use crate::token::{Ceremony, KeyId, Token};
 use super::checkpoint::{Answered, KnownLog};
 use super::command_response::VerifiedResponse;
 use super::index::PrivateIndex;
-use super::sign::refuse_expired;
+use super::sign::refuse_expired_administrator;
 use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usable, unlock};
 use super::{FoundKeyset, KeysetError, Person, Tokens};
 use crate::crash_point;
@@ -35,7 +35,7 @@ pub fn administer(
     now: Timestamp,
 ) -> Result<Answered, KeysetError> {
     must_be_usable(keyset)?;
-    refuse_expired(keyset, now)?;
+    refuse_expired_administrator(keyset, now)?;
     // Before the PIN: an authority that cannot be reached costs nobody a PIN, and what is signed is for this run of it.
     let instance = Instance::parse(&carrier.instance()?).map_err(message)?;
     let next = if_outcome_unknown(&operation);
@@ -78,7 +78,7 @@ pub fn sign_for_a_file(
     now: Timestamp,
 ) -> Result<SignedStatement, KeysetError> {
     must_be_usable(keyset)?;
-    refuse_expired(keyset, now)?;
+    refuse_expired_administrator(keyset, now)?;
     sign(tokens, keyset, (operation, None, known_log), person, now).map(|signed| signed.statement)
 }
 

@@ -52,7 +52,7 @@ pub use person::{NoPin, Notice, Person, PinRequest, Step};
 pub use pin_change::pin_change;
 pub use pin_unblock::{SecurityOfficer, pin_unblock};
 pub use show::{CertificateSummary, KeyUse, KeysetDetails, show};
-pub use sign::{SignOptions, SigningUse, refuse_expired, sign, use_signing_key};
+pub use sign::{SignOptions, SigningUse, UNLESS_THE_CLOCK_IS_WRONG, refuse_expired, sign, use_signing_key};
 pub use trust::{Trust, trust};
 
 /// The places between two steps of an act that changes something lasting; tests kill the

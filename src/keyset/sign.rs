@@ -100,18 +100,42 @@ fn authority_certificate(certificates: Vec<StoredCertificate>, id: &KeyId) -> Ve
         .collect()
 }
 
+/// How advice begins that is none where the clock is wrong: a sentence that names the clock first leaves it out.
+pub const UNLESS_THE_CLOCK_IS_WRONG: &str = "; if that clock is right, ";
+
 /// A signature under a certificate that is over would be refused by everybody; said before any PIN.
 pub fn refuse_expired(keyset: &FoundKeyset, now: Timestamp) -> Result<(), KeysetError> {
+    refuse_expired_but(keyset, now, "ask an administrator for a letter")
+}
+
+/// The same of an administrator's command, where there may be no other administrator to ask.
+pub(super) fn refuse_expired_administrator(keyset: &FoundKeyset, now: Timestamp) -> Result<(), KeysetError> {
+    let advice = "ask another administrator for a letter, or, where there is none, have `tokenkeep authority \
+                  administrator add` typed on the authority's machine, which writes one";
+    refuse_expired_but(keyset, now, advice)
+}
+
+fn refuse_expired_but(keyset: &FoundKeyset, now: Timestamp, advice: &str) -> Result<(), KeysetError> {
     let certificate = keyset.signing.as_ref().and_then(|id| keyset.certificate_of(id));
-    match certificate.map(|certificate| Certificate::from_der(&certificate.der)) {
-        Some(Ok(certificate)) if !certificate.is_valid_at(now) => Err(KeysetError::Refused(format!(
-            "cannot sign with the keyset {}: its certificate is valid from {} to {}; ask an administrator for a letter",
-            keyset.described(),
-            certificate.not_before(),
-            certificate.not_after()
-        ))),
-        _ => Ok(()),
+    let Some(Ok(certificate)) = certificate.map(|certificate| Certificate::from_der(&certificate.der)) else {
+        return Ok(());
+    };
+    if certificate.is_valid_at(now) {
+        return Ok(());
     }
+    let (begin, end) = (certificate.not_before(), certificate.not_after());
+    // No authority has said what time it is: all that is known is that clock and certificate do not fit.
+    let where_it_is = if now < begin {
+        "before its begin: set the clock first".to_owned()
+    } else {
+        format!("after its end{UNLESS_THE_CLOCK_IS_WRONG}{advice}")
+    };
+    Err(KeysetError::Refused(format!(
+        "cannot sign with the keyset {}: its certificate is valid from {begin} to {end}, and this machine's clock, which \
+         may be wrong, says {}: {where_it_is}",
+        keyset.described(),
+        now.round(jiff::Unit::Second).unwrap_or(now),
+    )))
 }
 
 fn message(error: impl std::fmt::Display) -> KeysetError {

@@ -217,6 +217,14 @@ impl Operation {
         }
     }
 
+    /// The address after which the page begins that it asks for.
+    pub fn after(&self) -> Option<&str> {
+        match self {
+            Self::ListPage { after, .. } => after.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether the answer to it is a letter.
     pub const fn brings_letter(&self) -> bool {
         match self {

@@ -106,6 +106,9 @@ pub struct UserSummary {
     pub name: String,
     /// Whether they may make statements.
     pub administrator: bool,
+    /// From when they may, where they may not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_instant")]
+    pub administrator_from: Option<Timestamp>,
     /// Whether they have a current signing certificate.
     pub enrolled: bool,
     /// Until when that certificate is valid.
@@ -128,6 +131,9 @@ pub struct UserDetails {
     pub name: String,
     /// Whether they may make statements.
     pub administrator: bool,
+    /// From when they may, where they may not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_instant")]
+    pub administrator_from: Option<Timestamp>,
     /// Since when the authority knows them.
     #[serde(with = "instant")]
     pub since: Timestamp,

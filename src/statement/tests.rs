@@ -312,6 +312,7 @@ fn every_answer_comes_back_signed() {
         email: "user@example.org".to_owned(),
         name: "Example, \"User\" 🔑".to_owned(),
         administrator: false,
+        administrator_from: Some(time("2026-11-29T14:00:00Z")),
         enrolled: true,
         certificate_expires: Some(time("2027-11-22T14:00:00Z")),
         letter_expires: None,
@@ -321,6 +322,7 @@ fn every_answer_comes_back_signed() {
         email: summary.email.clone(),
         name: summary.name.clone(),
         administrator: true,
+        administrator_from: None,
         since: time("2026-11-22T14:00:00Z"),
         archived_keys: 2,
         certificates: vec![CertificateEntry {

@@ -21,6 +21,10 @@ fn a_soft_token_is_erased_after_its_serial_number_is_typed() {
     let mut terminal = Terminal::tokenkeep(machine, &erase);
     terminal.expect("the keys of default").expect("serial number").type_line("y");
     assert_eq!(terminal.finish().0, 5);
+    let mut terminal = Terminal::tokenkeep(machine, &erase);
+    terminal.expect("serial number").interrupt();
+    let (code, screen) = terminal.finish();
+    assert!(code == 130 && screen.contains("not erased: interrupted"), "{screen}");
     let agent = Agent::start(machine, &[]);
     machine.tokenkeep(&["keysets"]).ok().says("default");
     machine.tokenkeep(&["token", "erase", "default", "--yes-erase", &serial]).fails_with(1).says("agent");
@@ -44,7 +48,7 @@ fn an_authoritys_token_and_one_that_is_no_file_are_never_erased() {
     let machine = Machine::new();
     let _authority = Authority::init(&machine);
     let serial = machine.listed_tokens()[0].serial.clone();
-    machine.tokenkeep(&["token", "erase", &serial, "--yes-erase", &serial]).fails_with(5).says("authority's");
+    machine.tokenkeep(&["token", "erase", &serial, "--yes-erase", &serial]).fails_with(5).says("cannot use token \"");
     assert_eq!(machine.listed_tokens()[0].serial, serial);
 
     let machine = Machine::with(TokenKind::Kryoptic);

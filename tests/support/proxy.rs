@@ -48,8 +48,21 @@ impl Proxy {
         Self::tampering(authority, |_, _, _| Verdict::Pass)
     }
 
+    /// Passes everything on, with another date in the answers' heads.
+    pub fn dating(authority: &str, date: &str) -> Self {
+        Self::with(authority, Some(format!("date: {date}")), |_, _, _| Verdict::Pass)
+    }
+
     /// Asks `judge` about every body: its direction, its request's method and path, its bytes.
     pub fn tampering(authority: &str, judge: impl FnMut(Direction, &str, &[u8]) -> Verdict + Send + 'static) -> Self {
+        Self::with(authority, None, judge)
+    }
+
+    fn with(
+        authority: &str,
+        date: Option<String>,
+        judge: impl FnMut(Direction, &str, &[u8]) -> Verdict + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let exchanges = Arc::new(Mutex::new(Vec::new()));
@@ -62,9 +75,9 @@ impl Proxy {
                     return;
                 }
                 let Ok(client) = client else { continue };
-                let (authority, judge, seen) = (authority.clone(), judge.clone(), seen.clone());
+                let (authority, judge, seen, date) = (authority.clone(), judge.clone(), seen.clone(), date.clone());
                 // A broken connection is the client's to notice.
-                std::thread::spawn(move || drop(carry(client, &authority, &judge, &seen)));
+                std::thread::spawn(move || drop(carry(client, &authority, date, &judge, &seen)));
             }
         });
         Self { address, exchanges, stopped }
@@ -90,7 +103,13 @@ impl Drop for Proxy {
 }
 
 /// Carries one request and its answer; then the connection ends, so that every exchange is seen by itself.
-fn carry(client: TcpStream, authority: &str, judge: &Mutex<Judge>, seen: &Mutex<Vec<Exchange>>) -> io::Result<()> {
+fn carry(
+    client: TcpStream,
+    authority: &str,
+    date: Option<String>,
+    judge: &Mutex<Judge>,
+    seen: &Mutex<Vec<Exchange>>,
+) -> io::Result<()> {
     client.set_read_timeout(Some(Duration::from_mins(1)))?;
     let mut from_client = BufReader::new(client.try_clone()?);
     let request = Message::read(&mut from_client)?;
@@ -101,7 +120,11 @@ fn carry(client: TcpStream, authority: &str, judge: &Mutex<Judge>, seen: &Mutex<
     if !request.send(&mut server, &verdict)? {
         return client.shutdown(Shutdown::Both);
     }
-    let response = Message::read(&mut BufReader::new(server))?;
+    let mut response = Message::read(&mut BufReader::new(server))?;
+    if let Some(date) = date {
+        response.headers.retain(|header| !header.to_ascii_lowercase().starts_with("date:"));
+        response.headers.push(date);
+    }
     let exchange = Exchange { target: target.clone(), request: request.body, response: response.body.clone() };
     seen.lock().unwrap().push(exchange);
 

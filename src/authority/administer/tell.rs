@@ -46,9 +46,9 @@ impl Authority {
         for user in page.users.iter().take(shown).filter_map(|user| user.record.as_ref()) {
             let Some(user) = sealed(self.sealer.check_user(user.clone()))? else { continue };
             let id = user.id.as_str();
-            let mut administrator = false;
+            let mut role = AdministratorRole::default();
             for grant in grants.get(id).into_iter().flatten() {
-                administrator |= self.is_granted((*grant).clone(), &user, now)?;
+                role.add(self.granted((*grant).clone(), &user)?, now);
             }
             let mut own = certificates.get(id).into_iter().flatten();
             let current = own.find_map(|record| self.current_certificate((*record).clone(), &user));
@@ -60,7 +60,8 @@ impl Authority {
                 letter = record.filter(is_good).or(letter);
             }
             users.push(UserSummary {
-                administrator,
+                administrator: role.counts,
+                administrator_from: role.counts_from(),
                 enrolled: current.is_some(),
                 certificate_expires: current.map(|certificate| certificate.not_after()),
                 letter_expires: letter.map(|letter| letter.expires_at),
@@ -93,16 +94,17 @@ impl Authority {
         for letter in self.store.temporary_keys_of(&user.id)?.into_iter().rev() {
             letters.extend(sealed(self.letter_as_logged(letter))?.map(|letter| letter_entry(&letter, now)));
         }
+        let mut role = AdministratorRole::default();
         let grant = self.store.grant(&user.id, Role::Administrator);
-        let administrator = match sealed(grant.map_err(AuthorityError::from))?.flatten() {
-            Some(grant) => self.is_granted(grant, user, now)?,
-            None => false,
-        };
+        if let Some(grant) = sealed(grant.map_err(AuthorityError::from))?.flatten() {
+            role.add(self.granted(grant, user)?, now);
+        }
         Ok(Answer::User(Box::new(UserDetails {
             id: user.id.clone(),
             email: user.email.clone(),
             name: user.name.clone(),
-            administrator,
+            administrator: role.counts,
+            administrator_from: role.counts_from(),
             since: user.created_at,
             archived_keys,
             certificates,
@@ -110,17 +112,37 @@ impl Authority {
         })))
     }
 
-    /// Whether the role counts now.
-    fn is_granted(&self, grant: GrantRecord, user: &UserRecord, now: Timestamp) -> Result<bool, AuthorityError> {
+    /// The row, where the log has the role, too; it may not count yet.
+    fn granted(&self, grant: GrantRecord, user: &UserRecord) -> Result<Option<GrantRecord>, AuthorityError> {
         let has_role = self.ended.has_role(&grant.user_id, grant.role);
-        let grant = sealed(self.sealer.check_grant(grant, user))?;
-        Ok(has_role && grant.is_some_and(|grant| grant.counts_at(now)))
+        Ok(sealed(self.sealer.check_grant(grant, user))?.filter(|_| has_role))
     }
 
     /// The certificate of this row, if it is the user's current one.
     fn current_certificate(&self, record: CertificateRecord, user: &UserRecord) -> Option<Certificate> {
         let record = self.certificate_as_logged(record);
         (record.state == CertificateState::Current).then(|| self.genuine(&record, user)).flatten()
+    }
+}
+
+/// Whether somebody is an administrator, or from when on.
+#[derive(Default)]
+struct AdministratorRole {
+    counts: bool,
+    later: Option<Timestamp>,
+}
+
+impl AdministratorRole {
+    fn add(&mut self, grant: Option<GrantRecord>, now: Timestamp) {
+        if let Some(grant) = grant {
+            self.counts |= grant.counts_at(now);
+            self.later = grant.counts_from.or(self.later);
+        }
+    }
+
+    /// From when it counts, where it does not yet.
+    fn counts_from(&self) -> Option<Timestamp> {
+        self.later.filter(|_| !self.counts)
     }
 }
 

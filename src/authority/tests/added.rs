@@ -62,6 +62,20 @@ fn with_another_administrator_letter_and_role_count_after_a_day() {
     let early = crate::cmp::PkiMessage::from_der(&early).unwrap();
     let crate::cmp::PkiBody::Error(error) = early.body() else { panic!("{}", early.body().name()) };
     assert!(error.status.to_string().contains("good from"), "{}", error.status);
+    let role = |at| match office.state(&first, Operation::Show { email: NEW.to_owned() }, at).unwrap() {
+        Answer::User(user) => (user.administrator, user.administrator_from),
+        other => panic!("{other:?}"),
+    };
+    let listed = |at| match office.state(&first, Operation::List, at).unwrap() {
+        Answer::Users(users) => {
+            let new = users.into_iter().find(|user| user.email == NEW).unwrap();
+            (new.administrator, new.administrator_from)
+        }
+        other => panic!("{other:?}"),
+    };
+    for (at, expected) in [(later(DAY - 1), (false, Some(later(DAY)))), (later(DAY), (true, None))] {
+        assert_eq!((role(at), listed(at)), (expected, expected));
+    }
     // Nor does another letter, which the first administrator issues, bring the role before that.
     let person = Person::new();
     person.enroll(&office, &office.letter_for_known(&first, NEW), now());

@@ -70,6 +70,8 @@ pub(super) fn state(operation: Operation, file: &Path, who: &As, around: &Surrou
 pub(super) fn open(arguments: &Open, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let out = new_file(arguments.letter_out.as_deref())?;
     let statement = SignedStatement::parse(&output::read(Some(&arguments.statement))?)?;
+    let stated = statement.claimed_statement()?.operation;
+    let after = stated.after();
     let response = output::read(Some(&arguments.response))?;
     let desk = around.desk()?;
     let keyset = around.keyset(&desk, &arguments.which)?;
@@ -83,8 +85,8 @@ pub(super) fn open(arguments: &Open, around: &Surroundings<'_>) -> Result<Exit, 
             "the response still has the letter: name another file and type the command again",
             around,
         ),
-        OpenedAnswer::Other(Answer::Users(users)) => list(&users, None, around),
-        OpenedAnswer::Other(Answer::UserPage { users, next }) => list(&users, Some(&next), around),
+        OpenedAnswer::Other(Answer::Users(users)) => list(&users, after, None, around),
+        OpenedAnswer::Other(Answer::UserPage { users, next }) => list(&users, after, Some(&next), around),
         OpenedAnswer::Other(Answer::User(user)) => show(&user, around),
         OpenedAnswer::Other(Answer::Acknowledged(entry)) => acknowledged(entry, around),
         other @ OpenedAnswer::Other(_) => Err(unexpected(&other)),

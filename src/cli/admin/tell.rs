@@ -1,21 +1,33 @@
 //! `admin list` and `admin show`, for a person or a script.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::surroundings::Surroundings;
+use crate::prompter::showable;
 use crate::statement::{UserDetails, UserSummary};
 
 /// A page of users; `next` is the address after which there are more.
-pub(super) fn list(users: &[UserSummary], next: Option<&str>, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+/// Before it are those up to the address `after`.
+pub(super) fn list(
+    users: &[UserSummary],
+    after: Option<&str>,
+    next: Option<&str>,
+    around: &Surroundings<'_>,
+) -> Result<Exit, Failure> {
     let rows = users
         .iter()
         .map(|user| {
             vec![
                 user.email.clone(),
                 user.name.clone(),
-                if user.administrator { "administrator" } else { "" }.to_owned(),
+                match (user.administrator, user.administrator_from) {
+                    (true, _) => "administrator".to_owned(),
+                    (false, Some(from)) => format!("administrator from {}", date(from)),
+                    (false, None) => String::new(),
+                },
                 match (user.enrolled, user.certificate_expires) {
                     (true, Some(until)) => date(until),
                     (true, None) => "yes".to_owned(),
@@ -26,11 +38,25 @@ pub(super) fn list(users: &[UserSummary], next: Option<&str>, around: &Surroundi
         })
         .collect();
     let headings = ["e-mail", "name", "role", "enrolled until", "letter until"];
-    let exit = around.screen.table(&headings, rows, "There are no users.", &json!({ "users": users, "next": next }))?;
+    let nothing = match after {
+        None => "There are no users.".to_owned(),
+        Some(after) => format!("There are no users after {}.", showable(after)),
+    };
+    let value = json!({ "users": users.iter().map(with_role).collect::<Vec<_>>(), "next": next });
+    let exit = around.screen.table(&headings, rows, &nothing, &value)?;
     if let Some(next) = next {
         around.screen.note(format!("There are more: add --after {}", quoted(next)));
     }
     Ok(exit)
+}
+
+/// What there is not is `null`, also where the authority has left it out.
+fn with_role(user: &impl Serialize) -> Value {
+    let mut value = json!(user);
+    if let Some(members) = value.as_object_mut() {
+        members.entry("administrator_from").or_insert(Value::Null);
+    }
+    value
 }
 
 /// As a shell takes it.
@@ -49,7 +75,7 @@ pub(super) fn show(user: &UserDetails, around: &Surroundings<'_>) -> Result<Exit
         format!("Name           {}", user.name),
         format!("E-mail         {}", user.email),
         format!("User id        {}", user.id),
-        format!("Role           {}", if user.administrator { "administrator" } else { "user" }),
+        format!("Role           {}", role(user)),
         format!("Known since    {}", user.since),
         format!("Archived keys  {}", user.archived_keys),
     ];
@@ -71,5 +97,13 @@ pub(super) fn show(user: &UserDetails, around: &Surroundings<'_>) -> Result<Exit
             letter.reference, letter.purpose, letter.state, letter.expires
         ));
     }
-    around.screen.answer(lines.join("\n"), user)
+    around.screen.answer(lines.join("\n"), &with_role(user))
+}
+
+fn role(user: &UserDetails) -> String {
+    match (user.administrator, user.administrator_from) {
+        (true, _) => "administrator".to_owned(),
+        (false, Some(from)) => format!("administrator from {from}"),
+        (false, None) => "user".to_owned(),
+    }
 }

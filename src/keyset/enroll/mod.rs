@@ -134,8 +134,8 @@ pub enum NotEnrolledReason {
     Refused(KeysetError),
     /// The date in the letter has passed, by this machine's clock; nobody was asked for anything.
     #[error(
-        "the letter was good until {good_until}, and this machine's clock says {}; ask your administrator for a new one, or \
-         correct the clock; nothing was sent or made",
+        "the letter was good until {good_until}, and this machine's clock says {}; correct the clock if it is wrong, else ask \
+         your administrator for a new one; nothing was sent or made",
         now.round(jiff::Unit::Second).unwrap_or(*now)
     )]
     Expired {
