@@ -170,7 +170,7 @@ fn may_be_enrolled_again(keyset: &FoundKeyset, letter: &Letter, options: &Enroll
 
 /// A keyset that stands is one person's.
 fn same_person(keyset: &FoundKeyset, letter: &Letter, options: &EnrollOptions) -> Result<(), KeysetError> {
-    person_check::check_letter(letter, options, keyset.holder().as_ref(), &keyset.described())
+    person_check::check_letter(letter, options, &person_check::Whose::of_found(keyset), &keyset.described())
 }
 
 /// A keyset has one level, and what is on the token already keeps the one it was born with.

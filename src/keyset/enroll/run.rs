@@ -160,8 +160,8 @@ impl Act<'_> {
         self.person.progress(Step::AwaitingReply);
         let installed = signing_spki(&desk).and_then(|signing_spki| {
             let reply = reply::exchange(self.carrier, self.letter, request, &signing_spki)?;
-            let holder = person_check::holder_on_token(&desk, &desk.index.keyset)?;
-            person_check::check_reply(&reply, self.letter, self.options, holder.as_ref())
+            let whose = person_check::whose_on_token(&desk, &desk.index.keyset)?;
+            person_check::check_reply(&reply, self.letter, self.options, &whose)
                 .map_err(|reason| Trouble::bad(reason, Some(reply.message.clone())))?;
             crate::crash_point::reached("keyset.reply_here");
             install::install(&mut desk, self.letter, request, &reply, self.person, self.now)
@@ -288,8 +288,8 @@ impl Act<'_> {
             return Ok(());
         }
         let described = format!("{:?} on {}", card.name.as_str(), desk.token().info().name());
-        let holder = person_check::holder_on_token(desk, card)?;
-        person_check::check_letter(self.letter, self.options, holder.as_ref(), &described)
+        let whose = person_check::whose_on_token(desk, card)?;
+        person_check::check_letter(self.letter, self.options, &whose, &described)
             .map_err(NotEnrolledReason::Refused)?;
         let against = if desk.index.ca_sha256.0 != self.letter.ca_fingerprint {
             format!("cannot re-enroll the keyset {described}: it belongs to another authority than the letter")

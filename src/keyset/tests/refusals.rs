@@ -3,6 +3,7 @@
 
 use super::double::unreachable;
 use super::*;
+use crate::keyset::sign::refuse_expired_administrator;
 use crate::letter::TemporaryKey;
 
 /// Refused before anybody was asked and before anything was sent.
@@ -81,6 +82,50 @@ fn a_public_index_that_names_another_certificate_does_not_let_another_person_in(
         "{not}"
     );
     assert!(double.seen().is_empty(), "{not}");
+}
+
+#[test]
+fn keys_without_a_certificate_that_can_be_read_are_nobodys_to_replace() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let found = wallet.keyset("a");
+    let unlock = wallet.tokens.open(&found.token).unwrap().unlock(pin(PIN)).unwrap();
+    for id in found.signing.iter().chain(&found.encryption) {
+        unlock.token().delete_certificate(found.certificate_of(id).unwrap()).unwrap();
+    }
+    drop(unlock);
+    double.seen();
+    for email in ["other@example.org", "user@example.org"] {
+        let letter = Letter { email: email.into(), ..double.letter(Purpose::Enroll) };
+        let not = not_enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
+        let text = not.to_string();
+        assert!(text.contains("nobody can tell whose it is") && text.contains("--replace-person"), "{text}");
+        assert!(double.seen().is_empty(), "{text}");
+    }
+    let options = EnrollOptions { replace_person: true, ..wallet.again("a") };
+    enrolled(run(&double, &wallet, &double.letter(Purpose::Enroll), &options, &mut Script::with(PIN)));
+}
+
+#[test]
+fn a_clock_outside_a_certificates_time_is_named_before_any_pin() {
+    let double = Double::new();
+    let wallet = somebody(&double);
+    let keyset = wallet.keyset("a");
+    let hours = jiff::SignedDuration::from_hours;
+    let sign = |at| {
+        let mut nobody = Script::without(NoPin::Cancelled);
+        let error = sign(&wallet.tokens, &keyset, b"content", SignOptions::default(), &mut nobody, at).unwrap_err();
+        assert!(nobody.asked.is_empty() && error.kind() == ErrorKind::Refused, "{error}");
+        error.to_string()
+    };
+    let early = sign(Timestamp::UNIX_EPOCH);
+    assert!(early.contains("clock, which may be wrong, says ") && early.ends_with("set the clock first"), "{early}");
+    let late = sign(Timestamp::now() + hours(24 * 365 * 40));
+    assert!(
+        late.contains("may be wrong") && late.ends_with("if that clock is right, ask an administrator for a letter")
+    );
+    let late = refuse_expired_administrator(&keyset, Timestamp::now() + hours(24 * 365 * 40)).unwrap_err().to_string();
+    assert!(late.contains("tokenkeep authority administrator add"), "{late}");
 }
 
 #[test]
