@@ -58,6 +58,8 @@ pub struct Question<'a> {
     pub last_try: bool,
     /// was the PIN wrong that was just typed for this use?
     pub was_wrong: bool,
+    /// was it the same wrong PIN once more, which was not tried?
+    pub was_repeated: bool,
     /// the number of the use: the same dialog asks for its PIN again
     pub dialog: u64,
 }

@@ -24,6 +24,10 @@ impl Words {
     /// To ask for a PIN.
     pub(super) fn for_pin(question: &Question<'_>) -> Self {
         let warning = match question.token.pin_state {
+            PinState::FinalTry if question.was_repeated => Some(
+                "This PIN was just wrong; it was not tried again. One try is left: a wrong PIN now locks the token.",
+            ),
+            _ if question.was_repeated => Some("This PIN was just wrong; it was not tried again."),
             PinState::FinalTry if question.was_wrong => {
                 Some("That PIN was wrong. One try is left: another wrong one locks the token.")
             }
@@ -146,6 +150,7 @@ mod tests {
             token: &token,
             last_try: false,
             was_wrong: false,
+            was_repeated: false,
             dialog: 0,
         };
         let words = Words::for_pin(&question);
@@ -167,8 +172,15 @@ mod tests {
             [(log_in(None), false), (log_in(host("way")), true), (sign(None), false), (sign(host("way")), true)]
         {
             let usage = usage(purpose);
-            let question =
-                Question { usage: &usage, keyset: None, token: &token, last_try: false, was_wrong: false, dialog: 0 };
+            let question = Question {
+                usage: &usage,
+                keyset: None,
+                token: &token,
+                last_try: false,
+                was_wrong: false,
+                was_repeated: false,
+                dialog: 0,
+            };
             let all = Words::for_pin(&question).lines.join("\n");
             assert_eq!(all.contains("Forwarded: somebody at the host with the key SHA256:way"), is_forwarded, "{all}");
         }
@@ -184,8 +196,15 @@ mod tests {
             (PinState::Ok, true, Some("locks the token")),
         ] {
             let token = token(state);
-            let question =
-                Question { usage: &usage, keyset: None, token: &token, last_try, was_wrong: false, dialog: 0 };
+            let question = Question {
+                usage: &usage,
+                keyset: None,
+                token: &token,
+                last_try,
+                was_wrong: false,
+                was_repeated: false,
+                dialog: 0,
+            };
             let words = Words::for_pin(&question);
             assert_eq!(words.warning.is_some(), expected.is_some(), "{state:?}");
             assert!(words.warning.unwrap_or_default().contains(expected.unwrap_or_default()));

@@ -175,7 +175,7 @@ impl Terminal {
 }
 
 /// No echo, no line editing, no signals from keys, until it is dropped. What was typed ahead is thrown away, so that it
-/// is not taken for a PIN.
+/// is not taken for a PIN; and so is what was typed after the answer, so that no other program reads and shows it.
 struct RawMode {
     terminal: File,
     before: Termios,
@@ -198,6 +198,6 @@ impl RawMode {
 impl Drop for RawMode {
     fn drop(&mut self) {
         // There is nobody to tell: the terminal has gone.
-        let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
+        let _ = tcsetattr(&self.terminal, OptionalActions::Flush, &self.before);
     }
 }

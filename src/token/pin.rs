@@ -99,7 +99,12 @@ impl Pin {
 /// The first character that nobody sees or types on purpose: it came from the file or the page that the PIN was copied
 /// from, and a try with it would be lost.
 fn unseen(text: &str) -> Option<PinError> {
-    let (at, character) = text.char_indices().find(|(_, character)| is_unseen(*character))?;
+    let before = [None].into_iter().chain(text.chars().map(Some));
+    let is_unseen = |character, before| is_unseen(character) || is_idle_selector(character, before);
+    let (at, character) = text
+        .char_indices()
+        .zip(before)
+        .find_map(|((at, character), before)| is_unseen(character, before).then_some((at, character)))?;
     let what = match character {
         '\u{feff}' => "a byte order mark",
         '\u{a0}' | '\u{202f}' => "a no-break space",
@@ -108,7 +113,9 @@ fn unseen(text: &str) -> Option<PinError> {
     };
     let place = match at {
         0 => "at its beginning",
-        at if text.get(at..).is_some_and(|rest| rest.chars().all(is_unseen)) => "at its end",
+        at if text.get(at..).is_some_and(|rest| rest.chars().all(|character| is_unseen(character, None))) => {
+            "at its end"
+        }
         _ => "inside it",
     };
     Some(PinError::Unseen { what, place, code: u32::from(character) })
@@ -117,6 +124,13 @@ fn unseen(text: &str) -> Option<PinError> {
 /// White space other than the ordinary space, and what is not seen at all.
 fn is_unseen(character: char) -> bool {
     character.is_whitespace() && character != ' ' || is_invisible(character)
+}
+
+/// A variation selector that nobody typed with the character before it: keyboards put one after a symbol, to have it in
+/// colour, and none after a letter or a digit.
+fn is_idle_selector(character: char, before: Option<char>) -> bool {
+    matches!(character, '\u{fe00}'..='\u{fe0f}')
+        && before.is_none_or(|before| before.is_ascii() || before.is_alphanumeric() || is_unseen(before))
 }
 
 impl Drop for Pin {
@@ -299,6 +313,8 @@ mod tests {
             ('\u{2060}', "an invisible character (U+2060)"),
             ('\u{200f}', "an invisible character (U+200F)"),
             ('\u{ad}', "an invisible character (U+00AD)"),
+            ('\u{fe0f}', "an invisible character (U+FE0F)"),
+            ('\u{fe00}', "an invisible character (U+FE00)"),
         ];
         for (character, what) in unseen {
             for (text, place) in [

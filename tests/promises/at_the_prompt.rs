@@ -55,7 +55,13 @@ fn after_a_wrong_pin_it_asks_again_and_each_that_is_typed_is_one_try() {
     // The same once more is no other try: a script may have given it.
     typed(&[&wrong(1)]);
     sign(machine, "git").fails_with(255).says("refused");
-    assert_eq!(asked(machine).matches("---").count(), 2, "{}", asked(machine));
+    assert_eq!(asked(machine).matches("---").count(), 3, "{}", asked(machine));
+    assert_eq!(
+        asked(machine).matches("This PIN was just wrong; it was not tried again").count(),
+        1,
+        "{}",
+        asked(machine)
+    );
     assert_eq!(pin_state(machine), "count-low");
 }
 
@@ -89,7 +95,9 @@ fn after_a_wrong_pin_the_same_pinentry_asks_again_and_ends_with_the_use() {
         let processes: Vec<_> = told.lines().filter_map(|line| line.strip_suffix(" GETPIN")).collect();
         assert_eq!(processes.len(), pins.len(), "{told}");
         assert!(processes.iter().all(|process| *process == processes[0]), "{told}");
-        assert_eq!(told.matches("SETERROR That PIN was wrong").count(), pins.len() - 1, "{told}");
+        let repeated = pins.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        assert_eq!(told.matches("SETERROR That PIN was wrong").count(), pins.len() - 1 - repeated, "{told}");
+        assert_eq!(told.matches("SETERROR This PIN was just wrong").count(), repeated, "{told}");
         let process = Path::new("/proc").join(processes[0]);
         wait_for("the end of the dialog", || (!process.exists()).then_some(()));
         processes[0].to_owned()
@@ -99,6 +107,8 @@ fn after_a_wrong_pin_the_same_pinentry_asks_again_and_ends_with_the_use() {
     // Another use is another dialog's.
     assert_ne!(asked(&[&wrong(1), Somebody::PIN], true), first);
     asked(&[&wrong(1), &wrong(2), &wrong(3)], false);
+    // The same once more is said to be that, and costs nothing.
+    asked(&[&wrong(1), &wrong(1), Somebody::PIN], true);
 }
 
 #[test]

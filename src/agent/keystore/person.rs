@@ -52,18 +52,25 @@ struct TypedPins {
     count: usize,
     last: Option<[Zeroizing<[u8; 32]>; 2]>,
     was_wrong: bool,
+    was_repeated: bool,
 }
+
+/// The last wrong PIN once more.
+struct Repeated;
 
 /// So often a person is asked for the PIN of one use.
 const MOST_PINS: usize = 3;
 
 impl TypedPins {
-    /// Takes one that was typed; not the same once more: that one was wrong, and a program may have given it.
-    fn take(&mut self, pin: Pin) -> Result<Pin, NoPin> {
+    /// Takes one that was typed; not the same once more: that one was wrong.
+    fn take(&mut self, pin: Pin) -> Result<Pin, Repeated> {
+        self.was_repeated = false;
         if let Some([key, hash]) = &self.last
             && *hash == hash_of(key, &pin)
         {
-            return Err(NoPin::Unavailable("the same wrong PIN was given again; it was not tried again".to_owned()));
+            self.count += 1;
+            self.was_repeated = true;
+            return Err(Repeated);
         }
         let mut key = Zeroizing::new([0; 32]);
         // Without randomness the same one is not recognized, and that it is asked once more is not worth a try.
@@ -93,6 +100,21 @@ impl<'a> AskedPerson<'a> {
         Self { given: Some(pin), ..Self::new(asks, usage) }
     }
 
+    /// Asks until another PIN is typed than the one that was just wrong, as often as a person is asked. A program may have
+    /// given it: that is not asked once more for the same.
+    fn typed_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
+        loop {
+            let pin = self.asks.pin(&self.question(token))?;
+            if let Ok(pin) = self.typed.take(pin) {
+                return Ok(pin);
+            }
+            if self.typed.count >= MOST_PINS || !self.asks.can_ask_again(self.dialog.number) {
+                let same = "the same wrong PIN was given again; it was not tried again";
+                return Err(NoPin::Unavailable(same.to_owned()));
+            }
+        }
+    }
+
     fn question<'q>(&'q self, token: &'q TokenInfo) -> Question<'q> {
         Question {
             usage: self.usage,
@@ -100,6 +122,7 @@ impl<'a> AskedPerson<'a> {
             token,
             last_try: self.last_try,
             was_wrong: self.typed.was_wrong,
+            was_repeated: self.typed.was_repeated,
             dialog: self.dialog.number,
         }
     }
@@ -113,8 +136,7 @@ impl Person for AskedPerson<'_> {
                     return Ok(pin);
                 }
                 self.dialog.has_asked = true;
-                let pin = self.asks.pin(&self.question(token))?;
-                self.typed.take(pin)
+                self.typed_pin(token)
             }
             PinRequest::New { .. } | PinRequest::NewSoPin { .. } => Err(NoPin::Unavailable(
                 "a new PIN is asked for by the command that sets it: type `tokenkeep` for this".to_owned(),

@@ -34,7 +34,15 @@ fn with_question_of<T>(client: ClientConnection, ask: impl FnOnce(&Question<'_>)
         write_protected: false,
         not_text: Vec::new(),
     };
-    ask(&Question { usage: &usage, keyset: None, token: &token, last_try: false, was_wrong: false, dialog: 5 })
+    ask(&Question {
+        usage: &usage,
+        keyset: None,
+        token: &token,
+        last_try: false,
+        was_wrong: false,
+        was_repeated: false,
+        dialog: 5,
+    })
 }
 
 fn next(broker: &mut UnixStream) -> (u64, Asked) {
