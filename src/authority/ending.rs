@@ -13,12 +13,29 @@ const SOON: SignedDuration = SignedDuration::from_hours(60 * 24);
 /// How often.
 const AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// What to do about a service's certificate.
-const RENEWED: &str = "stop `authority serve` and start it again: it renews that certificate at the start";
+/// What to do about a certificate: before it ends, and after that.
+struct Remedy {
+    before: &'static str,
+    after: &'static str,
+}
 
-/// What to do about an administrator's.
-const ADMINISTRATORS: &str = "they need a letter before that, by an administrator's `tokenkeep admin issue`, or, where \
-                              nobody else can, by `tokenkeep authority administrator add`";
+/// About the CA's.
+const CA: Remedy = Remedy {
+    before: "make a new authority before that, and have everybody enroll with it",
+    after: "make a new authority, and have everybody enroll with it",
+};
+
+/// About a service's.
+const RENEWED: Remedy = Remedy { before: RENEW, after: RENEW };
+const RENEW: &str = "stop `authority serve` and start it again: it renews that certificate at the start";
+
+/// About an administrator's.
+const ADMINISTRATORS: Remedy = Remedy {
+    before: "they need a letter before that, by an administrator's `tokenkeep admin issue`, or, where nobody else can, by \
+             `tokenkeep authority administrator add`",
+    after: "they need a letter, by another administrator's `tokenkeep admin issue`, or, where there is none, by `tokenkeep \
+            authority administrator add`",
+};
 
 impl Authority {
     /// What is to be known of certificates in use that end soon, or have ended: one line each, with what to do. One's own
@@ -74,27 +91,27 @@ impl Authority {
 /// Of one of the authority's own certificates.
 pub(super) fn own(kind: CertificateKind, certificate: &Certificate, now: Timestamp) -> Option<String> {
     let (which, remedy) = match kind {
-        CertificateKind::Ca => ("the CA's", "make a new authority before that, and have everybody enroll with it"),
+        CertificateKind::Ca => ("the CA's", CA),
         CertificateKind::Response => ("that of its responses", RENEWED),
         CertificateKind::Tls => ("that of its TLS key", RENEWED),
         CertificateKind::Signing | CertificateKind::Encryption => return None,
     };
-    line(&format!("a certificate of the authority, {which},"), certificate, remedy, now)
+    line(&format!("a certificate of the authority, {which},"), certificate, &remedy, now)
 }
 
 /// Of an administrator's signing certificate.
 pub(super) fn administrators(email: &str, certificate: &Certificate, now: Timestamp) -> Option<String> {
     let is_theirs = certificate.emails().iter().any(|found| comparable(found) == comparable(email));
     is_theirs
-        .then(|| line(&format!("the certificate of the administrator {email}"), certificate, ADMINISTRATORS, now))?
+        .then(|| line(&format!("the certificate of the administrator {email}"), certificate, &ADMINISTRATORS, now))?
 }
 
-fn line(which: &str, certificate: &Certificate, remedy: &str, now: Timestamp) -> Option<String> {
+fn line(which: &str, certificate: &Certificate, remedy: &Remedy, now: Timestamp) -> Option<String> {
     let end = certificate.not_after();
     let left = end.duration_since(now);
     if left <= SignedDuration::ZERO {
-        return Some(format!("{which} ended on {end}; {remedy}"));
+        return Some(format!("{which} ended on {end}; {}", remedy.after));
     }
     let days = left.as_hours() / 24;
-    (left <= SOON).then(|| format!("{which} ends in {days} days, on {end}; {remedy}"))
+    (left <= SOON).then(|| format!("{which} ends in {days} days, on {end}; {}", remedy.before))
 }

@@ -145,7 +145,10 @@ fn pick(
             .unwrap_or_else(|| KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() }),
         None if choice.hidden.is_empty() => KeysetError::NoKeyset { found: found.clone() },
         None => KeysetError::NoKeyset {
-            found: format!("{found}; hidden ones are taken only by name, `tokenkeep keysets --all` lists them"),
+            found: format!(
+                "{found}; hidden ones are taken only by name: `tokenkeep keysets --all` lists them, `tokenkeep \
+                            keyset forget --undo NAME` shows one again"
+            ),
         },
     };
     let mut fitting = fitting;

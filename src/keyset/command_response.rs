@@ -22,6 +22,7 @@ pub(super) struct VerifiedResponse {
     authority: Fingerprint,
     response: Response,
     letter: Option<EncryptedLetter>,
+    read_at: Timestamp,
 }
 
 impl VerifiedResponse {
@@ -41,7 +42,7 @@ impl VerifiedResponse {
             Answer::EncryptedLetter(encrypted) => Some(EncryptedLetter::read(operation, encrypted, keyset)?),
             _ => None,
         };
-        Ok(Self { operation, authority: authority.fingerprint(), response, letter })
+        Ok(Self { operation, authority: authority.fingerprint(), response, letter, read_at: now })
     }
 
     /// Opens the letter, and judges and keeps the checkpoint by what the statement `stated` of the log.
@@ -54,7 +55,7 @@ impl VerifiedResponse {
         person: &mut dyn Person,
     ) -> Result<Answered, KeysetError> {
         let letter = self.letter.map(|letter| letter.open(self.operation, ceremony, index)).transpose()?;
-        notice_added(&self.response, person);
+        notice_added(&self.response, self.read_at, person);
         for told in &self.response.ending {
             person.notice(Notice::CertificateEnding { told: told.clone() });
         }
@@ -65,12 +66,13 @@ impl VerifiedResponse {
 }
 
 /// Says which administrators were added behind the back of the one who asks.
-fn notice_added(response: &Response, person: &mut dyn Person) {
+fn notice_added(response: &Response, now: Timestamp, person: &mut dyn Person) {
     for added in &response.added {
         person.notice(Notice::AdministratorAdded {
             email: added.email.clone(),
             at: added.at.to_string(),
             counts_from: added.counts_from.to_string(),
+            counts: added.counts_from <= now,
             entry: added.entry,
         });
     }

@@ -107,7 +107,7 @@ pub enum KeysetError {
         found: String,
     },
     /// The token is an authority's: no user's key goes there, and no user's command opens it.
-    #[error("cannot use the token {token}: it is an authority's; choose another one")]
+    #[error("cannot use {token}: it is an authority's; choose another one")]
     Authoritys {
         /// the token's label and serial number
         token: String,

@@ -130,7 +130,7 @@ pub enum Notice {
         what: String,
     },
     /// A new token could not be made empty again.
-    #[error("the new token {token} could not be emptied: {reason}")]
+    #[error("the new {token} could not be emptied: {reason}")]
     TokenLeft {
         /// the token's label and serial number
         token: String,
@@ -139,8 +139,9 @@ pub enum Notice {
     },
     /// The authority has a new administrator, and no administrator's statement made them one.
     #[error(
-        "{email} was made an administrator on {at} where the authority is, with the authority's PIN, and counts from \
-         {counts_from} on; if you do not know why, act before then; if you do: `tokenkeep admin acknowledge {entry}`"
+        "{email} was made an administrator on {at} where the authority is, with the authority's PIN, and {}; if you do: \
+         `tokenkeep admin acknowledge {entry}`",
+        when_it_counts(*counts, counts_from)
     )]
     AdministratorAdded {
         /// the new administrator's address
@@ -149,6 +150,8 @@ pub enum Notice {
         at: String,
         /// from when it counts
         counts_from: String,
+        /// does it count by now?
+        counts: bool,
         /// the number of the log's entry
         entry: u64,
     },
@@ -189,6 +192,15 @@ pub enum Notice {
         /// the other keysets' names
         others: String,
     },
+}
+
+/// From when an administrator counts who was added, and what is to be done by whoever did not know.
+fn when_it_counts(counts: bool, from: &str) -> String {
+    if counts {
+        format!("has counted since {from}; if you do not know why, have the authority's machine examined now")
+    } else {
+        format!("counts from {from} on; if you do not know why, act before then")
+    }
 }
 
 /// Who acts. Called only when everything that can be refused without a PIN has been refused.
