@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::arguments::{AuthorityAt, Files, FormatName, WhichKeyset};
+use super::clock;
 use super::desk::Desk;
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
@@ -14,7 +15,7 @@ use super::message;
 use super::output::{self, Content};
 use super::surroundings::Surroundings;
 use crate::carrier::{Carrier, Http};
-use crate::keyset::{self, FoundKeyset, KeyUse, Trust};
+use crate::keyset::{self, FoundKeyset, Holder, KeyUse, Trust};
 use crate::pki::path::{self, Purpose};
 use crate::pki::{Certificate, EmailAddress, PathProblem, same_address};
 use crate::prompter::showable;
@@ -62,12 +63,11 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     }
     let input = output::read(arguments.files.input())?;
     let names: Vec<_> = recipients.iter().map(Certificate::display_name).collect();
-    if let Some(desk) = desk.filter(|_| !arguments.not_to_self) {
-        for own in own_certificates(arguments, around, &desk)? {
-            if !recipients.contains(&own) {
-                recipients.push(own);
-            }
-        }
+    if let Some(desk) = desk.filter(|_| !arguments.not_to_self)
+        && let Some(own) = own_certificate(arguments, around, &desk, &recipients)?
+        && !recipients.contains(&own)
+    {
+        recipients.push(own);
     }
     let input = if arguments.format == FormatName::Smime { smime::to_encryptable(&input) } else { input };
     let cms = smime::encrypt(&input, &recipients, Cipher::default())?;
@@ -88,9 +88,12 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
 
 /// The certificates of all addresses; names those that have none, and encrypts to nobody then.
 fn search(arguments: &Arguments, desk: &Desk, now: Timestamp) -> Result<Vec<Certificate>, Failure> {
-    let (mut keysets, trouble) = desk.keysets()?;
-    let hidden = HiddenKeysets::of_this_user().list()?;
-    keysets.retain(|keyset| !HiddenKeysets::is_hidden(&hidden, keyset));
+    let (keysets, trouble) = desk.keysets()?;
+    let (hidden, keysets) = hidden_and_shown(keysets)?;
+    if keysets.is_empty() && !hidden.is_empty() {
+        let why = HiddenKeysets::all_are_hidden(&hidden);
+        return Err(Failure::absent(format!("cannot ask an authority for certificates: {why}")));
+    }
     let trust = Trust::of(&keysets, &trouble);
     let (address, fingerprint) = trust.authority(arguments.authority.http.as_deref())?;
     let http = arguments.authority.http.as_deref().unwrap_or(&address.http);
@@ -108,8 +111,15 @@ fn search(arguments: &Arguments, desk: &Desk, now: Timestamp) -> Result<Vec<Cert
     if without.is_empty() {
         return Ok(found);
     }
-    Err(Failure::new(Exit::Refused, format!("cannot encrypt: no usable certificate for {}", without.join(", ")))
-        .with_remedy("leave them out, or give their certificates with --certificate"))
+    let without = format!("cannot encrypt: no usable certificate for {}", without.join(", "));
+    let failure = Failure::new(Exit::Refused, without);
+    let failure = failure.with_remedy("leave them out, or give their certificates with --certificate");
+    Err(clock::suspected(failure, &carrier, now))
+}
+
+fn hidden_and_shown(keysets: Vec<FoundKeyset>) -> Result<(Vec<FoundKeyset>, Vec<FoundKeyset>), Failure> {
+    let hidden = HiddenKeysets::of_this_user().list()?;
+    Ok(keysets.into_iter().partition(|keyset| HiddenKeysets::is_hidden(&hidden, keyset)))
 }
 
 /// The newest believable encryption certificate of exactly this address; or what is wrong with the last one.
@@ -140,38 +150,84 @@ fn anchors(trust: &Trust) -> Result<Vec<Certificate>, Failure> {
     trust.anchors().iter().map(|der| Ok(Certificate::from_der(der)?)).collect()
 }
 
-/// One's own encryption certificate: of the keyset that is named, else the newest of the person whose keyset another command
-/// would take. Where that is not clear, nobody is added: asking to name one for a command that needs none would only be in
-/// the way.
-fn own_certificates(
+/// One's own encryption certificate: of the keyset that is named; else the newest of the person whose keyset another command
+/// would take, or who alone has keysets here. Of several people nobody is added: asking to name one for a command that needs
+/// none would only be in the way, and where one of them is written to, what was encrypted can be read here.
+fn own_certificate(
     arguments: &Arguments,
     around: &Surroundings<'_>,
     desk: &Desk,
-) -> Result<Vec<Certificate>, Failure> {
+    recipients: &[Certificate],
+) -> Result<Option<Certificate>, Failure> {
     let is_named = arguments.which.keyset.is_some() || arguments.which.token.is_some();
-    let keyset = match around.keyset(desk, &arguments.which) {
-        Ok(keyset) => keyset,
+    let chosen = match around.keyset(desk, &arguments.which) {
+        Ok(keyset) => Some(keyset),
         Err(failure) if is_named => return Err(failure),
-        Err(_) => {
-            around.screen.note("Not encrypted to yourself: no keyset, or none named (--keyset).");
-            return Ok(Vec::new());
-        }
+        Err(_) => None,
     };
-    let anchors = anchors(&desk.trust()?)?;
-    let mut keysets = vec![keyset];
-    if !is_named {
-        let (others, _) = desk.keysets()?;
-        let of_same_person = |other: &FoundKeyset| keysets.iter().any(|keyset| other.is_same_persons(keyset));
-        let others: Vec<_> = others.into_iter().filter(of_same_person).collect();
-        keysets.extend(others);
+    let (mut keysets, _) = desk.keysets()?;
+    if let Some(keyset) = &chosen {
+        keysets.retain(|other| other.is_same_persons(keyset));
+        keysets.push(keyset.clone());
+    } else {
+        keysets = hidden_and_shown(keysets)?.1;
+        let people = people(&keysets);
+        let is_one = |recipient: &Certificate| {
+            let recipient = Holder::of_certificate(recipient);
+            people.iter().any(|person| person.is_same_person(&recipient))
+        };
+        if people.len() > 1 && recipients.iter().any(is_one) {
+            return Ok(None);
+        }
+        if people.len() != 1 {
+            around.screen.note(not_known(&people));
+            return Ok(None);
+        }
     }
-    let mut own = Vec::new();
-    for keyset in &keysets {
+    let anchors = anchors(&desk.trust()?)?;
+    let named = chosen.filter(|_| is_named).map(|keyset| newest(&[keyset], &anchors, around.now())).transpose()?;
+    let own = match named.flatten() {
+        Some(own) => Some(own),
+        None => newest(&keysets, &anchors, around.now())?,
+    };
+    if own.is_none() {
+        around.screen.note("Not encrypted to yourself: you have no encryption certificate that is valid now.");
+    }
+    Ok(own)
+}
+
+/// Why nobody can say who types this.
+fn not_known(people: &[Holder]) -> String {
+    if people.is_empty() {
+        return "Not encrypted to yourself: there is no keyset here that says whose it is.".to_owned();
+    }
+    let names = people.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!(
+        "Not encrypted to yourself: the keysets here are several people's ({names}); --keyset NAME says who you are."
+    )
+}
+
+/// The people whose keysets these are, each once.
+fn people(keysets: &[FoundKeyset]) -> Vec<Holder> {
+    let mut people: Vec<Holder> = Vec::new();
+    for holder in keysets.iter().filter_map(FoundKeyset::holder) {
+        if !people.iter().any(|known| known.is_same_person(&holder)) {
+            people.push(holder);
+        }
+    }
+    people
+}
+
+/// The newest of the keysets' current encryption certificates that can be used now.
+fn newest(keysets: &[FoundKeyset], anchors: &[Certificate], now: Timestamp) -> Result<Option<Certificate>, Failure> {
+    let mut found = Vec::new();
+    for keyset in keysets {
         let details = keyset::show(keyset)?;
         let current = details.certificates.iter().filter(|certificate| certificate.key_use == KeyUse::Encryption);
-        own.extend(current.map(|certificate| Certificate::from_der(&certificate.der)).collect::<Result<Vec<_>, _>>()?);
+        found
+            .extend(current.map(|certificate| Certificate::from_der(&certificate.der)).collect::<Result<Vec<_>, _>>()?);
     }
     // The public index names them, and who can write to the token can change it: the CA has the last word.
-    own.retain(|own| path::verify(own, &[], &anchors, Purpose::Encryption, around.now()).is_ok());
-    Ok(own.into_iter().max_by_key(Certificate::not_before).into_iter().collect())
+    found.retain(|own| path::verify(own, &[], anchors, Purpose::Encryption, now).is_ok());
+    Ok(found.into_iter().max_by_key(Certificate::not_before))
 }

@@ -8,12 +8,15 @@ use serde_json::json;
 
 use super::arguments::{AuthorityAt, ExistingPin, NewPin};
 use super::clock;
+use super::desk::Desk;
 use super::exit::{Exit, Failure};
+use super::hidden_keysets::HiddenKeysets;
+use super::interrupt;
 use super::person::AtTheCommandLine;
 use super::surroundings::Surroundings;
 use crate::agent::ssh;
 use crate::carrier::Http;
-use crate::keyset::{self, EnrollOptions, Enrolled, Holder, KeyUse, TokenSelector};
+use crate::keyset::{self, EnrollOptions, Enrolled, FoundKeyset, Holder, KeyUse, KeysetOnToken, TokenSelector};
 use crate::letter::Letter;
 use crate::pki::Certificate;
 use crate::prompter::{PinSource, showable};
@@ -81,10 +84,36 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         letter.authority_name,
         arguments.keyset.as_str()
     )));
+    interrupt::says("not enrolled: interrupted; the same command with the same letter goes on where this one stopped");
     let enrolled = desk
         .enroll(&carrier, &letter, &options, &mut person, around.now())
-        .map_err(|failure| clock::suspected(failure, &carrier, around.now()))?;
+        .map_err(|failure| clock::suspected(failure, &carrier, around.now()))
+        .map_err(|failure| if_hidden(failure, &arguments.keyset, &desk))?;
+    show_again(&enrolled.keyset, around);
     tell(&enrolled, around)
+}
+
+/// Whoever has hidden the keyset of that name does not see it in any list.
+fn if_hidden(failure: Failure, name: &KeysetName, desk: &Desk) -> Failure {
+    let hidden = HiddenKeysets::of_this_user().list().unwrap_or_default();
+    if failure.remedy.is_some() || !hidden.iter().any(|hidden| hidden.keyset == *name) {
+        return failure;
+    }
+    let is_meant = |keyset: &FoundKeyset| keyset.name == *name && HiddenKeysets::is_hidden(&hidden, keyset);
+    if !desk.keysets().is_ok_and(|(keysets, _)| keysets.iter().any(is_meant)) {
+        return failure;
+    }
+    failure.with_remedy(format!(
+        "the keyset {:?} is hidden on this machine (`tokenkeep keyset forget`): `tokenkeep keysets --all` lists it",
+        name.as_str()
+    ))
+}
+
+/// What has just been enrolled is not forgotten any more.
+fn show_again(keyset: &FoundKeyset, around: &Surroundings<'_>) {
+    if let Err(failure) = HiddenKeysets::of_this_user().set(&KeysetOnToken::of(keyset), false) {
+        around.screen.warning(failure.message);
+    }
 }
 
 fn person<'a>(arguments: &Arguments, around: &Surroundings<'a>) -> Result<AtTheCommandLine<'a>, Failure> {

@@ -150,9 +150,16 @@ impl Failure {
 
 /// A command line that cannot be understood (2), or help and version that were asked for (0).
 pub fn usage(error: &clap::Error) -> Exit {
-    // Nobody is left to tell when even this cannot be printed.
-    let _ = error.print();
-    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        _ if error.use_stderr() => Exit::Usage,
+        // Whoever closes the pipe early has read enough.
+        Err(reason) if reason.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot write to stdout: {reason}");
+            Exit::Fault
+        }
+        _ => Exit::Done,
+    }
 }
 
 impl From<TokenError> for Failure {

@@ -46,6 +46,15 @@ impl HiddenKeysets {
         list.iter().any(|hidden| hidden.is(keyset))
     }
 
+    /// Where all keysets that are present are hidden: which they are, and how to have one back.
+    pub fn all_are_hidden(keysets: &[FoundKeyset]) -> String {
+        let names = keysets.iter().map(FoundKeyset::described).collect::<Vec<_>>().join(", ");
+        format!(
+            "all keysets that are present are hidden on this machine: {names}; `tokenkeep keyset forget --undo NAME` shows \
+             one again"
+        )
+    }
+
     /// Hides a keyset, or shows it again. Answers whether that changed anything.
     pub fn set(&self, keyset: &KeysetOnToken, hidden: bool) -> Result<bool, Failure> {
         let mut list = self.list()?;

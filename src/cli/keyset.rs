@@ -8,6 +8,7 @@ use super::exit::{Exit, Failure};
 use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
 use super::person::AtTheCommandLine;
+use super::screen::line_of;
 use super::surroundings::Surroundings;
 use super::token;
 use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, KeysetOnToken, Standing, TokenSelector};
@@ -100,13 +101,16 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
 
 /// Lists keysets.
 pub fn list(arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let (mut keysets, troubles) = around.desk()?.keysets()?;
+    let (keysets, troubles) = around.desk()?.keysets()?;
     token::warn(around, &troubles);
     let hidden = HiddenKeysets::of_this_user().list()?;
     let is_hidden = |keyset: &FoundKeyset| HiddenKeysets::is_hidden(&hidden, keyset);
-    if !arguments.all {
-        keysets.retain(|keyset| !is_hidden(keyset));
-    }
+    let (keysets, kept_back): (Vec<_>, Vec<_>) =
+        keysets.into_iter().partition(|keyset| arguments.all || !is_hidden(keyset));
+    let nothing = match &kept_back[..] {
+        [] => "No keyset is present.".to_owned(),
+        hidden => format!("No keyset is shown: {}.", HiddenKeysets::all_are_hidden(hidden)),
+    };
     for keyset in &keysets {
         expiry::warn(keyset, around.screen, around.now());
     }
@@ -126,7 +130,7 @@ pub fn list(arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit
     let headings = ["keyset", "level", "standing", "keys", "authority", "token, serial"];
     let value: Vec<_> =
         keysets.iter().map(|keyset| with_member(summary(keyset), "hidden", is_hidden(keyset).into())).collect();
-    around.screen.table(&headings, rows, "No keyset is present.", &value)
+    around.screen.table(&headings, rows, &nothing, &value)
 }
 
 fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
@@ -134,15 +138,15 @@ fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let details = keyset::show(&around.keyset(&around.desk()?, &which)?)?;
     let keyset = &details.keyset;
     let mut lines = vec![
-        format!("Keyset      {}", keyset.name.as_str()),
-        format!("Level       {}", keyset.level),
-        format!("Standing    {}", standing(&keyset.standing)),
-        format!("On          {}", keyset.token.name()),
+        field("Keyset", keyset.name.as_str()),
+        field("Level", &keyset.level.to_string()),
+        field("Standing", &standing(&keyset.standing)),
+        field("On", &keyset.token.name().to_string()),
         // From the public index, which on some tokens anybody can write.
-        showable(&format!(
-            "Authority   {} ({}, {})",
-            keyset.authority.name, keyset.authority.http, keyset.authority.https
-        )),
+        field(
+            "Authority",
+            &format!("{} ({}, {})", keyset.authority.name, keyset.authority.http, keyset.authority.https),
+        ),
     ];
     lines.extend(details.certificates.iter().map(paragraph));
     let certificates = details.certificates.iter().map(certificate).collect();
@@ -259,15 +263,20 @@ fn paragraph(summary: &CertificateSummary) -> String {
         KeyUse::Authority => "Authority",
     };
     let algorithm = summary.algorithm.map_or_else(|| "unknown key".to_owned(), |algorithm| algorithm.to_string());
-    let mut lines = vec![format!("\n{what} ({algorithm})"), format!("  subject   {}", summary.subject)];
+    let mut lines = vec![format!("\n{what} ({algorithm})"), field("  subject", &summary.subject)];
     if !summary.emails.is_empty() {
-        lines.push(format!("  e-mail    {}", showable(&summary.emails.join(", "))));
+        lines.push(field("  e-mail", &summary.emails.join(", ")));
     }
-    lines.push(format!("  serial    {}", summary.serial));
-    lines.push(format!("  valid     {} to {}", summary.not_before, summary.not_after));
-    lines.push(format!("  SHA-256   {}", Fingerprint::from_bytes(summary.sha256)));
-    lines.push(format!("  id        {}", summary.id));
+    lines.push(field("  serial", &summary.serial));
+    lines.push(field("  valid", &format!("{} to {}", summary.not_before, summary.not_after)));
+    lines.push(field("  SHA-256", &Fingerprint::from_bytes(summary.sha256).to_string()));
+    lines.push(field("  id", &summary.id.to_string()));
     lines.join("\n")
+}
+
+/// A line; what is too long for one goes on below it.
+fn field(heading: &str, value: &str) -> String {
+    line_of(heading, &showable(value), 10)
 }
 
 fn certificate(summary: &CertificateSummary) -> Value {

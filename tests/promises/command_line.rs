@@ -348,11 +348,35 @@ fn tables_fit_into_80_columns() {
         somebody.tokenkeep(&["tokens"]).ok().says("a label of thirty-two characters"),
         somebody.tokenkeep(&["keysets"]).ok().says(&somebody.machine.listed_token("default").serial),
         somebody.tokenkeep(&["pin", "status"]).ok().says("a label of thirty-two characters"),
+        somebody.tokenkeep(&["keyset", "show"]).ok().says("SHA-256"),
     ] {
         let too_wide: Vec<_> =
             output.out().lines().filter(|line| line.chars().count() > 80).map(str::to_owned).collect();
         assert!(too_wide.is_empty(), "{too_wide:#?}\n{output}");
     }
+}
+
+#[test]
+fn what_cannot_be_printed_is_no_success() {
+    let machine = Machine::new();
+    for asked in ["--version", "--help", "sign --help"] {
+        machine.shell(&format!("tokenkeep {asked} > /dev/full")).fails_with(1).says("cannot write to stdout");
+        machine.shell(&format!("tokenkeep {asked} > /dev/null")).ok();
+    }
+    let help = machine.tokenkeep(&["token", "erase", "--help"]).ok().out();
+    // No word stands in a line by itself in the middle of a paragraph.
+    for paragraph in help.split_once("Print version\n").unwrap().1.trim().split("\n\n") {
+        let lines: Vec<_> = paragraph.lines().collect();
+        assert!(lines.iter().rev().skip(1).all(|line| line.len() > 60), "{help}");
+    }
+}
+
+#[test]
+fn what_an_administrator_mistypes_is_said_before_the_pin() {
+    let somebody = Somebody::enrolled();
+    let issue = ["admin", "issue", "nobody", "--name", "Nobody", "--pin-source", "file:no-such-file"];
+    somebody.tokenkeep(&issue).fails_with(2).says("nobody").says("there is no @ in it");
+    somebody.office.admin(&["list", "--after", "zzz"]).ok().says("There are no users after zzz.");
 }
 
 #[test]

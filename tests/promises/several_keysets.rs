@@ -3,6 +3,7 @@
 
 use crate::support::office::{Somebody, wait_until_certificates_are_newer};
 use crate::support::prompting::{agent, asked, script, sign, signs};
+use crate::support::proxy::Proxy;
 
 /// Somebody with the keyset `default`, whose PIN is forgotten, and after a recovery `second` with the PIN in `other.pin`.
 fn recovered() -> Somebody {
@@ -44,6 +45,21 @@ fn after_a_recovery_the_newest_keyset_is_taken_where_none_is_named() {
     somebody.enroll_new("others.letter", "third").ok();
     let refused = with(&somebody, "sign message.txt --out signed.p7m", "file:other.pin").fails_with(5);
     refused.says("\"second\"").says("\"third\"").says("--keyset NAME");
+    // To one of them, or as one of them, it can be read here; else it is said whose keysets there are.
+    let encrypt =
+        |more: &[&str]| somebody.tokenkeep(&[&["encrypt", "message.txt", "--out", "to.p7m"], more].concat()).ok();
+    encrypt(&["--to", &email]).does_not_say("Not encrypted to yourself");
+    encrypt(&["--to", &email, "--keyset", "second"]).does_not_say("Not encrypted to yourself");
+    assert_eq!(somebody.reads("second", "other.pin", "to.p7m"), "a message\n");
+    somebody
+        .machine
+        .shell(
+            "openssl req -x509 -newkey rsa:2048 -nodes -keyout s.key -out s.pem -subj /CN=Stranger -addext \
+         keyUsage=keyEncipherment 2>/dev/null",
+        )
+        .ok();
+    let stranger = encrypt(&["--certificate", "s.pem"]);
+    stranger.says("Not encrypted to yourself").says(&email).says(&somebody.email);
 }
 
 #[test]
@@ -59,10 +75,19 @@ fn a_forgotten_keyset_is_hidden_until_it_is_named() {
     // Named, it does what it did.
     assert_eq!(somebody.reads("default", "pin", "old.p7m"), "old mail\n");
 
+    // Whoever takes the name again is told why it is in no list.
+    somebody.issue("again.letter");
+    somebody.enroll_new("again.letter", "default").fails_with(5).says("taken").says("hidden on this machine");
+
     // What only a hidden one can read says so, before any PIN.
     somebody.tokenkeep(&["keyset", "forget", "second"]).ok();
     somebody.tokenkeep(&["decrypt", "old.p7m", "--pin-source", "file:no-such-file"]).fails_with(5).says("hidden");
     somebody.tokenkeep(&["sign", "old.p7m", "--pin-source", "file:no-such-file"]).fails_with(3).says("--all");
+    let bring_back = |output: crate::support::output::Output| {
+        output.says("hidden on this machine").says("\"second\"").says("tokenkeep keyset forget --undo");
+    };
+    bring_back(somebody.tokenkeep(&["keysets"]).ok());
+    bring_back(somebody.tokenkeep(&["encrypt", "--to", &somebody.email, "--out", "to.p7m", "old.p7m"]).fails_with(3));
     somebody.tokenkeep(&["keyset", "forget", "second", "--undo"]).ok();
     somebody.tokenkeep(&["keyset", "forget", "default", "--undo"]).ok();
     somebody.tokenkeep(&["keysets"]).ok().says("second").says("default");
@@ -77,6 +102,19 @@ fn an_address_is_the_same_in_upper_and_lower_case() {
         ["encrypt", "--to", &somebody.email.to_uppercase(), "--not-to-self", "--out", "mail.p7m", "message.txt"];
     somebody.tokenkeep(&encrypt).ok().says("Encrypted to Example, Somebody");
     assert_eq!(somebody.reads("default", "pin", "mail.p7m"), "a message\n");
+}
+
+#[test]
+fn a_clock_that_is_off_is_suspected_before_certificates_are() {
+    let somebody = Somebody::enrolled();
+    somebody.machine.write("message.txt", "a message\n");
+    let encrypt = |wire: &Proxy| {
+        let line = ["encrypt", "--to", "nobody@example.org", "--out", "mail.p7m", "message.txt", "--authority"];
+        somebody.tokenkeep(&[&line[..], &[&wire.url()]].concat()).fails_with(5).says("no usable certificate")
+    };
+    let wire = Proxy::dating(somebody.office.http_address(), "Tue, 01 Jan 2041 12:00:00 GMT");
+    encrypt(&wire).says("error: this machine's clock is probably wrong").says("2041-01-01T12:00:");
+    encrypt(&somebody.wire()).does_not_say("clock");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::authority::{Authority, CheckReport};
 use crate::cli::arguments::ExistingPin;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::progress;
+use crate::cli::screen::line_of;
 use crate::cli::surroundings::Surroundings;
 use crate::prompter::showable;
 use crate::service;
@@ -45,11 +46,11 @@ pub(super) fn check(arguments: &Check, around: &Surroundings<'_>) -> Result<Exit
 fn lines(report: &CheckReport) -> String {
     let mut lines: Vec<String> = report.note.iter().map(|note| format!("NOTE   {note}")).collect();
     for finding in &report.findings {
-        lines.push(format!("WRONG  {:<12}  {}", finding.concern, finding.what));
+        lines.push(line_of(&format!("WRONG  {:<12}", finding.concern), &finding.what, 19));
     }
-    lines.extend(report.ending.iter().map(|told| showable(&format!("SOON   {told}"))));
+    lines.extend(report.ending.iter().map(|told| line_of("SOON", &showable(told), 5)));
     lines.push(format!(
-        "Checked {} entries of the log, {} users, {} letters, {} certificates and {} archived keys (schema {}).",
+        "Checked {} entries of the log, {} users, {} letters,\n{} certificates and {} archived keys (schema {}).",
         report.log_entries, report.users, report.letters, report.certificates, report.archived_keys, report.schema
     ));
     if report.findings.is_empty() {
