@@ -23,7 +23,7 @@ pub fn suspected(failure: Failure, carrier: &Http, now: Timestamp) -> Failure {
     // What helps against a certificate or a statement of another time does not help against the clock.
     let remedy = failure.remedy.filter(|_| !is_about_time(&failure.message));
     let message = failure.message.split(UNLESS_THE_CLOCK_IS_WRONG).next().unwrap_or_default();
-    Failure { exit: failure.exit, message: format!("{sentence}; {message}"), remedy }
+    Failure { message: format!("{sentence}; {message}"), remedy, ..failure }
 }
 
 fn is_about_time(message: &str) -> bool {
