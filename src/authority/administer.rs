@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::rejection::{Rejection, Stop};
 use super::temporary_key::Wanted;
-use super::{Authority, AuthorityError, DATABASE_LOCKED, NoResponse, at, audit};
+use super::{Authority, AuthorityError, NoResponse, at, audit};
 use crate::cmp::PkiFailureInfo;
 use crate::pki::{Certificate, Fingerprint, Purpose as CertificatePurpose, path};
 use crate::statement::{
@@ -295,9 +295,8 @@ fn no_response(error: &AuthorityError) -> NoResponse {
 /// What the other side is told of a fault.
 fn failure_text(error: &AuthorityError) -> &'static str {
     match error {
-        AuthorityError::Store(StoreError::Locked(_)) => DATABASE_LOCKED,
         AuthorityError::Store(StoreError::LogChanged { .. }) => LOG_CHANGED,
-        _ => "the authority cannot do this now; see its log",
+        _ => error.passing().unwrap_or("the authority cannot do this now; see its log"),
     }
 }
 

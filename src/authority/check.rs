@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ended::{Ended, LetterStatus};
+use super::ended::Ended;
 use super::log_check::LogCheck;
 use super::seal::Sealer;
 use super::token_keys::TokenKeys;
@@ -20,7 +20,6 @@ use super::{
 use crate::pki::Certificate;
 use crate::store::{
     CertificateKind, CertificateRecord, CertificateState, ListedRow, Role, Store, StoreError, TemporaryKeyRecord,
-    TemporaryKeyState,
 };
 use crate::token::Pin;
 
@@ -218,7 +217,7 @@ impl Check<'_> {
         )
     }
 
-    /// Letters: their seals, and that no row says more than the log.
+    /// Letters: their seals, and that each row says what the log does.
     fn letters(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
@@ -229,8 +228,8 @@ impl Check<'_> {
                 let checked = check.sealer.check_temporary_key(letter.clone()).map(drop);
                 check.seal("letter", &letter.reference, checked)?;
                 // Looked at twice: a running authority may just have changed it.
-                if says_more(ended, &letter)
-                    && store.temporary_key(&letter.reference)?.is_some_and(|letter| says_more(ended, &letter))
+                if letter_differs(ended, &letter)
+                    && store.temporary_key(&letter.reference)?.is_some_and(|letter| letter_differs(ended, &letter))
                 {
                     check.found(
                         "letter",
@@ -242,7 +241,7 @@ impl Check<'_> {
         )
     }
 
-    /// Users' certificates: the CA's signature, and that no row says more than the log.
+    /// Users' certificates: the CA's signature, and that each row says what the log does.
     fn certificates(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
@@ -265,8 +264,8 @@ impl Check<'_> {
                 if is_signed && record.intent.kind == CertificateKind::Signing {
                     check.ending_administrator(&record);
                 }
-                if is_put_back(ended, &record)
-                    && store.certificate(serial)?.is_some_and(|record| is_put_back(ended, &record))
+                if certificate_differs(ended, &record)
+                    && store.certificate(serial)?.is_some_and(|record| certificate_differs(ended, &record))
                 {
                     check
                         .found("certificate", format!("{serial}: its row says {}, and the log does not", record.state));
@@ -370,21 +369,12 @@ impl Check<'_> {
     }
 }
 
-fn says_more(ended: Option<&Ended>, letter: &TemporaryKeyRecord) -> bool {
-    let Some(ended) = ended else { return false };
-    match ended.letter_status(&letter.reference, &letter.user_id) {
-        LetterStatus::Open => false,
-        LetterStatus::Claimed => letter.state == TemporaryKeyState::Unused,
-        LetterStatus::Ended => matches!(letter.state, TemporaryKeyState::Unused | TemporaryKeyState::Claimed),
-    }
+fn letter_differs(ended: Option<&Ended>, letter: &TemporaryKeyRecord) -> bool {
+    ended.is_some_and(|ended| ended.letter_state(&letter.reference, &letter.user_id) != Some(letter.state))
 }
 
-fn is_put_back(ended: Option<&Ended>, record: &CertificateRecord) -> bool {
-    let Some(ended) = ended else { return false };
-    let serial = &record.intent.serial;
-    match (record.state, &record.intent.user_id) {
-        (CertificateState::Current, Some(user)) => !ended.is_current_of(user, record.intent.kind, serial),
-        (CertificateState::Intended | CertificateState::Issued, Some(_)) => !ended.is_being_made(serial),
-        (state, _) => state != CertificateState::Revoked && ended.is_revoked(serial),
-    }
+fn certificate_differs(ended: Option<&Ended>, record: &CertificateRecord) -> bool {
+    let (Some(ended), Some(user)) = (ended, &record.intent.user_id) else { return false };
+    let logged = ended.certificate_state(user, record.intent.kind, &record.intent.serial, record.state);
+    logged != Some(record.state)
 }

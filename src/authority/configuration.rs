@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 
-use crate::token::{KeyAlgorithm, SecurityLevel};
+use crate::token::{KeyAlgorithm, SecurityLevel, written_by_others};
 
 pub use self::networks::Networks;
 
@@ -93,7 +93,7 @@ pub struct Environment {
     pub home: Option<PathBuf>,
 }
 
-/// Why a configuration is refused: file, line (if it is one line's fault) and reason.
+/// Why a configuration, or what belongs to it, is refused: file, line (if it is one line's fault) and reason.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the configuration {}{}: {reason}", file.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
 pub struct ConfigurationError {
@@ -114,7 +114,31 @@ impl Configuration {
             line: None,
             reason: error.to_string(),
         })?;
-        file::parse(file, &text, environment)
+        let configuration = file::parse(file, &text, environment)?;
+        configuration.refuse_others_words()?;
+        Ok(configuration)
+    }
+
+    /// What others can write is not the authority's word: its configuration, its profiles, its state.
+    fn refuse_others_words(&self) -> Result<(), ConfigurationError> {
+        let mut paths = vec![self.file.clone()];
+        if let Some(profiles) = &self.enrollment.profiles {
+            paths.push(profiles.clone());
+            // A directory that cannot be read is told where its profiles are.
+            let files = std::fs::read_dir(profiles).into_iter().flatten().flatten().map(|entry| entry.path());
+            paths.extend(files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")));
+        }
+        let database = self.database();
+        paths.push(self.state.clone());
+        paths.extend(["db", "db-wal", "db-shm"].map(|extension| database.with_extension(extension)));
+        match paths.into_iter().find_map(|path| Some((written_by_others(&path)?, path))) {
+            None => Ok(()),
+            Some((reason, path)) => {
+                let reason =
+                    if path == self.file { reason } else { format!("{} belongs to it, and {reason}", path.display()) };
+                Err(ConfigurationError { file: self.file.clone(), line: None, reason })
+            }
+        }
     }
 
     /// The control socket of a running `serve`.

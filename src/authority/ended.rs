@@ -1,23 +1,27 @@
-//! What has ended, as the log has it: statements that were taken, letters that are not good any more, certificates that
-//! are not current; and who has a role.
+//! Where everything stands by the log: statements that were taken, letters, certificates, roles, and whose encryption
+//! certificates make up their history.
 //!
 //! The log is the only record of that which whoever writes to the database cannot change: its entries are chained and
 //! sealed. So this is rebuilt from the log at the start ([`Ended::apply`], entry by entry), follows each entry that is
-//! written, and is asked at each use. A row of the database may say less than the log, never more: no row revives what is
-//! in here. Nothing in here is read from a row.
+//! written, and is asked at each use. Where a row of the database says anything else, the log is right: no row revives what
+//! has ended, and none hides what is good. Nothing in here is read from a row.
 //!
-//! Letters and certificates are kept by what is still *good*: a user has at most one open letter (a newer one voids it) and
-//! one current certificate of each kind, so whatever is not that one has ended, named or not. That takes some 100 bytes a
-//! user, and no list grows with the years but that of revoked certificates. Roles are kept by who holds them.
+//! What is *good* is kept by its user, who has at most one open letter (a newer one voids it) and one current certificate
+//! of each kind: whatever is not that one has ended, named or not. That takes some 100 bytes a user; each letter and each
+//! certificate there ever was takes some 40 more, for those who ask how it ended. Roles are kept by who holds them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod entry;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::store::{AuditRow, CertificateKind, Role};
+use self::entry::Entry;
+pub(super) use self::entry::UnreadableEntry;
+use crate::store::{AuditRow, CertificateKind, CertificateState, Role, TemporaryKeyState};
 
 /// For how many seconds a statement may be good at most: of one that older versions logged without its end.
 const LONGEST_STATEMENT_VALIDITY: i64 = 14 * 24 * 3600;
@@ -33,25 +37,6 @@ pub(super) struct Ended {
     state: Mutex<State>,
 }
 
-/// Where a letter stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LetterStatus {
-    /// Good, unless it has expired.
-    Open,
-    /// A transaction has it.
-    Claimed,
-    /// Used, replaced by a newer one, or never issued.
-    Ended,
-}
-
-/// An entry that does not say what one of its kind must say.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it says {event:?} without saying {member:?}")]
-pub(super) struct UnreadableEntry {
-    event: String,
-    member: &'static str,
-}
-
 #[derive(Debug, Default)]
 struct State {
     /// Digest and end (seconds since 1970).
@@ -63,7 +48,10 @@ struct State {
     intended: HashMap<Key, Intended>,
     /// By transaction: whose it is, and the serial numbers in its reply.
     answered: HashMap<Key, (Key, Vec<Key>)>,
-    revoked: HashSet<Key>,
+    /// All certificates of users, by serial number.
+    certificates: HashMap<Key, LoggedCertificate>,
+    /// Letters that were used, and those that will be void unless the transaction that has them is confirmed.
+    ended_letters: HashMap<Key, TemporaryKeyState>,
     /// The authority's own current certificates, by their kind.
     own: HashMap<String, Key>,
     /// Roles and the ids of their holders.
@@ -72,12 +60,20 @@ struct State {
     newest: Option<Timestamp>,
 }
 
-/// What one user has that is good.
+/// What one user has that is good, and the encryption certificates that they ever confirmed, the oldest first.
 #[derive(Debug, Default)]
 struct Person {
     letter: Option<Key>,
     signing: Option<Key>,
     encryption: Option<Key>,
+    history: Vec<Key>,
+}
+
+#[derive(Debug)]
+struct LoggedCertificate {
+    /// The number of the entry that says what it was going to be.
+    intended_in: u64,
+    state: CertificateState,
 }
 
 #[derive(Debug)]
@@ -93,15 +89,59 @@ impl Ended {
         self.state().statements.contains_key(digest)
     }
 
-    /// Where this letter of this user stands.
-    pub(super) fn letter_status(&self, reference: &str, user_id: &str) -> LetterStatus {
+    /// Where this letter of this user stands; `None` if they were never given one of this reference.
+    pub(super) fn letter_state(&self, reference: &str, user_id: &str) -> Option<TemporaryKeyState> {
         let state = self.state();
         let reference = key(reference);
         if state.claims.contains_key(&reference) {
-            return LetterStatus::Claimed;
+            return Some(TemporaryKeyState::Claimed);
         }
         let newest = state.people.get(&key(user_id)).and_then(|person| person.letter);
-        if newest == Some(reference) { LetterStatus::Open } else { LetterStatus::Ended }
+        if newest == Some(reference) {
+            return Some(TemporaryKeyState::Unused);
+        }
+        state.ended_letters.get(&reference).copied()
+    }
+
+    /// Where this certificate of this user stands; `None` if the log knows none like it.
+    ///
+    /// `row` is what its row says: where older versions gave up an enrollment, their log does not say of which certificates.
+    pub(super) fn certificate_state(
+        &self,
+        user_id: &str,
+        kind: CertificateKind,
+        serial: &str,
+        row: CertificateState,
+    ) -> Option<CertificateState> {
+        use CertificateState::{Abandoned, Current, Intended, Issued, Revoked};
+
+        let state = self.state();
+        let serial = key(serial);
+        let logged = state.certificates.get(&serial)?.state;
+        match logged {
+            Current => (state.current_of(key(user_id), kind) == Some(serial)).then_some(Current),
+            Intended | Issued if matches!(row, Revoked | Abandoned) => {
+                let is_named = state.intended.get(&serial).is_none_or(|intended| intended.transaction.is_some());
+                Some(if is_named { logged } else { row })
+            }
+            _ => Some(logged),
+        }
+    }
+
+    /// The number of the entry that says what this certificate was going to be.
+    pub(super) fn intended_in(&self, serial: &str) -> Option<u64> {
+        self.state().certificates.get(&key(serial)).map(|certificate| certificate.intended_in)
+    }
+
+    /// How many encryption certificates this user has ever confirmed.
+    pub(super) fn history_length(&self, user_id: &str) -> usize {
+        self.state().people.get(&key(user_id)).map_or(0, |person| person.history.len())
+    }
+
+    /// Which of them this certificate is, counted from 0, the oldest first.
+    pub(super) fn place_in_history(&self, user_id: &str, serial: &str) -> Option<usize> {
+        let serial = key(serial);
+        self.state().people.get(&key(user_id))?.history.iter().position(|confirmed| *confirmed == serial)
     }
 
     /// Whether this transaction has this letter, and has not come to its end.
@@ -109,16 +149,9 @@ impl Ended {
         self.state().claims.get(&key(reference)) == Some(&key(&hex::encode(transaction_id)))
     }
 
-    /// Whether this is the user's current certificate of its kind.
-    pub(super) fn is_current_of(&self, user_id: &str, kind: CertificateKind, serial: &str) -> bool {
-        let state = self.state();
-        let Some(person) = state.people.get(&key(user_id)) else { return false };
-        let current = match kind {
-            CertificateKind::Signing => person.signing,
-            CertificateKind::Encryption => person.encryption,
-            CertificateKind::Ca | CertificateKind::Response | CertificateKind::Tls => None,
-        };
-        current == Some(key(serial))
+    /// Whether this user has a current certificate of this kind, which may have expired.
+    pub(super) fn has_current(&self, user_id: &str, kind: CertificateKind) -> bool {
+        self.state().current_of(key(user_id), kind).is_some()
     }
 
     /// Whether this is the authority's own current certificate of its kind.
@@ -129,11 +162,6 @@ impl Ended {
     /// Whether this certificate is being made in an enrollment that has not come to its end.
     pub(super) fn is_being_made(&self, serial: &str) -> bool {
         self.state().intended.contains_key(&key(serial))
-    }
-
-    /// Whether this certificate was revoked.
-    pub(super) fn is_revoked(&self, serial: &str) -> bool {
-        self.state().revoked.contains(&key(serial))
     }
 
     /// Whether this user was given this role, and it was not taken away.
@@ -168,9 +196,7 @@ impl Ended {
         let mut state = self.state();
         state.newest = state.newest.max(Some(row.at));
         let Some(change) = change(&row.event) else { return Ok(()) };
-        let detail = serde_json::from_str(&row.detail).unwrap_or(Value::Null);
-        let entry = Entry { row, detail };
-        change(&mut state, &entry)
+        change(&mut state, &Entry::of(row))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -189,6 +215,7 @@ fn change(event: &str) -> Option<Change> {
         "administrator.added" => State::administrator_added,
         "letter.claimed" => State::letter_claimed,
         "certificate.intended" => State::certificate_intended,
+        "certificate.issued" => State::certificate_issued,
         "certificate.abandoned" => State::certificate_abandoned,
         "certificate.replaced" => State::own_replaced,
         "certificates.revoked" => State::certificates_revoked,
@@ -213,14 +240,20 @@ impl State {
     /// The first administrator: a letter, and the role.
     fn initialized(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
         self.give_role(Role::Administrator.as_str(), entry.text("administrator")?);
-        self.person(entry.key("administrator")?).letter = Some(entry.key("reference")?);
+        self.new_letter(entry.key("administrator")?, entry.key("reference")?);
         Ok(())
     }
 
     /// A new letter takes the place of the user's open one.
     fn letter_issued(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
-        self.person(entry.key("user")?).letter = Some(entry.key("reference")?);
+        self.new_letter(entry.key("user")?, entry.key("reference")?);
         Ok(())
+    }
+
+    fn new_letter(&mut self, user: Key, reference: Key) {
+        if let Some(earlier) = self.person(user).letter.replace(reference) {
+            self.ended_letters.insert(earlier, TemporaryKeyState::Voided);
+        }
     }
 
     /// A letter, and the role with it.
@@ -241,14 +274,42 @@ impl State {
                 is_signing: entry.text("kind")? == CertificateKind::Signing.as_str(),
                 transaction: entry.key("transaction").ok(),
             };
-            self.intended.insert(entry.key("serial")?, intended);
+            let serial = entry.key("serial")?;
+            self.intended.insert(serial, intended);
+            let logged = LoggedCertificate { intended_in: entry.row.number, state: CertificateState::Intended };
+            self.certificates.insert(serial, logged);
+        }
+        Ok(())
+    }
+
+    fn certificate_issued(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
+        let serial = entry.key("serial")?;
+        if self.intended.contains_key(&serial) {
+            self.now_is(serial, CertificateState::Issued);
         }
         Ok(())
     }
 
     fn certificate_abandoned(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
-        self.intended.remove(&entry.key("serial")?);
+        let serial = entry.key("serial")?;
+        self.intended.remove(&serial);
+        self.now_is(serial, CertificateState::Abandoned);
         Ok(())
+    }
+
+    fn now_is(&mut self, serial: Key, state: CertificateState) {
+        if let Some(certificate) = self.certificates.get_mut(&serial) {
+            certificate.state = state;
+        }
+    }
+
+    fn current_of(&self, user: Key, kind: CertificateKind) -> Option<Key> {
+        let person = self.people.get(&user)?;
+        match kind {
+            CertificateKind::Signing => person.signing,
+            CertificateKind::Encryption => person.encryption,
+            CertificateKind::Ca | CertificateKind::Response | CertificateKind::Tls => None,
+        }
     }
 
     fn own_replaced(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
@@ -257,16 +318,19 @@ impl State {
     }
 
     fn certificates_revoked(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
-        let person = self.people.entry(entry.key("user")?).or_default();
-        self.revoked.extend([person.signing.take(), person.encryption.take()].into_iter().flatten());
+        let person = self.person(entry.key("user")?);
+        for serial in [person.signing.take(), person.encryption.take()].into_iter().flatten() {
+            self.now_is(serial, CertificateState::Revoked);
+        }
         Ok(())
     }
 
     fn enrollment_answered(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
-        let delivered =
-            entry.detail.get("delivered").and_then(Value::as_array).ok_or_else(|| entry.lacks("delivered"))?;
+        if !entry.detail.get("delivered").is_some_and(Value::is_array) {
+            return Err(entry.lacks("delivered"));
+        }
         let mut serials = vec![entry.key("signing")?];
-        serials.extend(delivered.iter().filter_map(Value::as_str).map(key));
+        serials.extend(entry.keys("delivered"));
         self.answered.insert(entry.key("transaction")?, (entry.key("user")?, serials));
         Ok(())
     }
@@ -281,7 +345,16 @@ impl State {
         for serial in serials {
             let Some(intended) = self.intended.remove(&serial) else { continue };
             let person = self.person(user);
-            *(if intended.is_signing { &mut person.signing } else { &mut person.encryption }) = Some(serial);
+            let current = if intended.is_signing {
+                &mut person.signing
+            } else {
+                person.history.push(serial);
+                &mut person.encryption
+            };
+            if let Some(earlier) = current.replace(serial) {
+                self.now_is(earlier, CertificateState::Superseded);
+            }
+            self.now_is(serial, CertificateState::Current);
         }
         let person = self.person(user);
         if person.letter == letter {
@@ -289,6 +362,7 @@ impl State {
         }
         if let Some(letter) = letter {
             self.claims.remove(&letter);
+            self.ended_letters.insert(letter, TemporaryKeyState::Used);
         }
         Ok(())
     }
@@ -298,7 +372,20 @@ impl State {
         let transaction = entry.key("transaction")?;
         self.claims.remove(&entry.key("reference")?);
         let (_, serials) = self.answered.remove(&transaction).unwrap_or_default();
-        self.intended.retain(|serial, intended| intended.transaction != Some(transaction) && !serials.contains(serial));
+        let mut given_up: Vec<Key> = entry.keys("given_up").collect();
+        given_up.extend(serials);
+        given_up.extend(
+            self.intended.iter().filter(|(_, made)| made.transaction == Some(transaction)).map(|(serial, _)| *serial),
+        );
+        for serial in given_up {
+            if self.intended.remove(&serial).is_none() {
+                continue;
+            }
+            // What was signed may have left the authority.
+            let is_issued = self.certificates.get(&serial).is_some_and(|made| made.state == CertificateState::Issued);
+            let end = if is_issued { CertificateState::Revoked } else { CertificateState::Abandoned };
+            self.now_is(serial, end);
+        }
         Ok(())
     }
 
@@ -322,26 +409,6 @@ impl State {
 
     fn letter_of(&self, transaction: Key) -> Option<Key> {
         self.claims.iter().find(|(_, claimed_by)| **claimed_by == transaction).map(|(letter, _)| *letter)
-    }
-}
-
-/// A row whose detail is read by the members' names.
-struct Entry<'a> {
-    row: &'a AuditRow,
-    detail: Value,
-}
-
-impl Entry<'_> {
-    fn text(&self, member: &'static str) -> Result<&str, UnreadableEntry> {
-        self.detail.get(member).and_then(Value::as_str).ok_or_else(|| self.lacks(member))
-    }
-
-    fn key(&self, member: &'static str) -> Result<Key, UnreadableEntry> {
-        Ok(key(self.text(member)?))
-    }
-
-    fn lacks(&self, member: &'static str) -> UnreadableEntry {
-        UnreadableEntry { event: self.row.event.clone(), member }
     }
 }
 

@@ -18,12 +18,12 @@ use spki::AlgorithmIdentifierOwned;
 use super::authenticate::{AuthenticatedRequest, EnrollmentRequest, unauthenticated};
 use super::rejection::{Rejection, Stop, refuse};
 use super::reply::{self, der_of};
-use super::{Answer, Authority, AuthorityError, DATABASE_LOCKED, temporary_key};
+use super::{Answer, Authority, AuthorityError, temporary_key};
 use crate::cmp::{
     GeneralInfo, GeneralInfoExt as _, InfoTypeAndValue, PkiBody, PkiFailureInfo, PkiMessage, ProtectionError, oid,
 };
 use crate::letter::Reference;
-use crate::store::{Purpose, StoreError, TemporaryKeyRecord, TemporaryKeyState};
+use crate::store::{Purpose, TemporaryKeyRecord, TemporaryKeyState};
 use crate::token::KeyAlgorithm;
 
 impl Authority {
@@ -230,12 +230,10 @@ fn key_pair_type(algorithm: KeyAlgorithm) -> AlgorithmIdentifierOwned {
 }
 
 fn failure(error: &AuthorityError) -> Rejection {
-    let text = match error {
-        AuthorityError::Store(StoreError::Locked(_)) => {
-            format!("{DATABASE_LOCKED}; nothing is lost, the same message may be sent again")
-        }
-        _ => "the authority cannot do this now; nothing is lost, send the same message again later".to_owned(),
-    };
+    let text = error.passing().map_or_else(
+        || "the authority cannot do this now; nothing is lost, send the same message again later".to_owned(),
+        |passing| format!("{passing}; nothing is lost, the same message may be sent again"),
+    );
     Rejection::new(PkiFailureInfo::SYSTEM_FAILURE, text)
 }
 

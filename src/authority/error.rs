@@ -70,6 +70,19 @@ pub enum AuthorityError {
     /// A record of the database does not carry the token's MAC: somebody changed it.
     #[error("cannot trust the record of {0} in the database: its MAC does not fit; restore the database from a backup")]
     Tampered(String),
+    /// A user's history has a hole, or a certificate that was changed.
+    #[error(
+        "cannot recover the keys of {email}: by the log they have confirmed {logged} encryption certificates, and of these the \
+         database has {found} as they were issued; restore the database from a backup"
+    )]
+    History {
+        /// Whose.
+        email: String,
+        /// How many certificates the log has.
+        logged: usize,
+        /// How many of them are in the database.
+        found: usize,
+    },
     /// The log does not hold.
     #[error(
         "cannot trust the audit log: its entry {number} {reason}; restore the database from a backup, and let an administrator \
@@ -115,6 +128,23 @@ impl AuthorityError {
     pub(super) fn is_of_one_record(&self) -> bool {
         matches!(self, Self::Tampered(_) | Self::Store(StoreError::UnreadableRow { .. }))
     }
+
+    /// What a person at the other end is told of a fault that passes, or that its administrator must mend, and that is nobody
+    /// else's secret; `None` of all others.
+    pub fn passing(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(StoreError::Locked(_)) => Some(
+                "the authority's database is locked by another program on its machine; try again when that has ended",
+            ),
+            Self::Store(StoreError::DiskFull(_)) => Some(
+                "there is no space on the disk of the authority's database; try again when some has been freed there",
+            ),
+            Self::Store(StoreError::ReadOnly(_)) => Some(
+                "the authority cannot write its database; see its log, and try again when the permissions there are mended",
+            ),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -129,11 +159,28 @@ mod tests {
             AuthorityError::Random("none".into()),
             AuthorityError::Encode { what: "a letter", reason: "too long".into() },
             AuthorityError::Tampered("the user u1".into()),
+            AuthorityError::History { email: "user@example.org".into(), logged: 2, found: 1 },
             AuthorityError::Log { number: 7, reason: "has no MAC".into() },
         ] {
             let text = error.to_string();
             let (what, next) = text.split_once("; ").unwrap_or((&text, ""));
             assert!(what.starts_with("cannot ") && next.len() > 20, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fault_that_passes_is_said_to_those_who_ask() {
+        let path = || PathBuf::from("/state/authority.db");
+        for (error, said) in [
+            (StoreError::Locked(path()), Some("locked by another program")),
+            (StoreError::DiskFull(path()), Some("no space on the disk")),
+            (StoreError::ReadOnly(path()), Some("cannot write its database")),
+            (StoreError::Stopped, None),
+        ] {
+            let passing = AuthorityError::Store(error).passing();
+            assert_eq!(passing.is_some(), said.is_some());
+            // Where the database is, is nobody else's business.
+            assert!(passing.is_none_or(|text| text.contains(said.unwrap()) && !text.contains("/state")), "{passing:?}");
         }
     }
 }

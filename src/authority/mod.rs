@@ -103,10 +103,6 @@ pub const CRASH_POINTS: &[&str] = &[
     "authority.sweep.after_end",
 ];
 
-/// What a person at the other end is told of a database that another program keeps.
-const DATABASE_LOCKED: &str =
-    "the authority's database is locked by another program on its machine; try again when that has ended";
-
 /// Where `SoftHSM` is usually installed.
 const SOFTHSM: [&str; 5] = [
     "/usr/lib/softhsm/libsofthsm2.so",

@@ -1,15 +1,18 @@
-//! Rows as the log has them: each row that something is decided by is read here, and says no more than the log does.
+//! Rows as the log has them: each row that something is decided by, or that is shown, is read here, in the state that the
+//! log says, be that more or less than the row does.
 //!
-//! A row that claims what the log says has ended was changed by somebody who can write to the database. It is not believed,
-//! and what the authority's own log says of it is the only alarm: a stranger who asks learns nothing new.
+//! A row that says anything else was changed by somebody who can write to the database. It is not believed, and what the
+//! authority's own log says of it is the only alarm: a stranger who asks learns nothing new.
 
-use super::ended::LetterStatus;
+use serde_json::Value;
+
 use super::{Authority, AuthorityError};
 use crate::pki::Certificate;
 use crate::store::{
     CertificateKind, CertificateRecord, CertificateState, GrantRecord, Role, TemporaryKeyRecord, TemporaryKeyState,
     UserRecord,
 };
+use crate::token::SecurityLevel;
 
 impl Authority {
     /// The certificate with this serial number.
@@ -42,35 +45,51 @@ impl Authority {
         Ok(records)
     }
 
-    /// The record, in the state that the log says.
+    /// The record, in the state that the log says. One that the log does not know has ended.
     pub(super) fn certificate_as_logged(&self, mut record: CertificateRecord) -> CertificateRecord {
-        let serial = &record.intent.serial;
-        let holds = match (record.state, &record.intent.user_id) {
-            (CertificateState::Current, Some(user)) => self.ended.is_current_of(user, record.intent.kind, serial),
-            (CertificateState::Intended | CertificateState::Issued, Some(_)) => self.ended.is_being_made(serial),
-            _ => true,
-        };
-        if self.ended.is_revoked(serial) {
-            record.state = CertificateState::Revoked;
-        } else if !holds {
-            tracing::error!(serial, state = %record.state, "a certificate was put back in the database");
-            record.state = CertificateState::Superseded;
+        let Some(user) = &record.intent.user_id else { return record };
+        let (serial, row) = (&record.intent.serial, record.state);
+        let logged = self.ended.certificate_state(user, record.intent.kind, serial, row);
+        let state = logged.unwrap_or(CertificateState::Superseded);
+        if state != row {
+            tracing::error!(serial, %row, log = %state, "a certificate's state was changed in the database");
+            record.state = state;
         }
         record
     }
 
-    /// The letter's record: its seal checked, and in the state that the log says.
+    /// The name and the level of the keyset that this certificate was made for; nothing where the log does not say them, as
+    /// older versions' does not. No seal and no signature vouches for what the certificate's row says of them.
+    pub(super) fn keyset_as_logged(
+        &self,
+        serial: &str,
+    ) -> Result<(Option<String>, Option<SecurityLevel>), AuthorityError> {
+        let Some(number) = self.ended.intended_in(serial) else { return Ok((None, None)) };
+        let Some(row) = self.store.log_entry(number)? else {
+            tracing::error!(number, "an entry of the audit log is gone from the database");
+            return Ok((None, None));
+        };
+        if !self.sealer.is_log_entry_sealed(&row)? {
+            tracing::error!(number, "an entry of the audit log was changed in the database");
+            return Ok((None, None));
+        }
+        let detail: Value = serde_json::from_str(&row.detail).unwrap_or(Value::Null);
+        let member = |name: &str| detail.get(name).and_then(Value::as_str);
+        if member("serial") != Some(serial) {
+            return Ok((None, None));
+        }
+        Ok((member("keyset").map(str::to_owned), member("level").and_then(|level| level.parse().ok())))
+    }
+
+    /// The letter's record: its seal checked, and in the state that the log says. One that the log does not know is used.
     pub(super) fn letter_as_logged(&self, record: TemporaryKeyRecord) -> Result<TemporaryKeyRecord, AuthorityError> {
         let mut record = self.sealer.check_temporary_key(record)?;
-        let status = self.ended.letter_status(&record.reference, &record.user_id);
         let row = record.state;
-        let state = match (status, row) {
-            (LetterStatus::Ended, TemporaryKeyState::Unused | TemporaryKeyState::Claimed) => TemporaryKeyState::Used,
-            (LetterStatus::Claimed, TemporaryKeyState::Unused) => TemporaryKeyState::Claimed,
-            _ => return Ok(record),
-        };
-        tracing::error!(reference = record.reference, %row, log = %state, "a letter was put back in the database");
-        record.state = state;
+        let logged = self.ended.letter_state(&record.reference, &record.user_id);
+        record.state = logged.unwrap_or(TemporaryKeyState::Used);
+        if record.state != row {
+            tracing::error!(reference = record.reference, %row, log = %record.state, "a letter's state was changed in the database");
+        }
         Ok(record)
     }
 

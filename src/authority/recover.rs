@@ -1,5 +1,7 @@
 //! Recovery: the whole history of a user's encryption keys, out of the archive.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::administer::comparable;
@@ -62,23 +64,44 @@ impl Authority {
         self.history_certificates(user)?.iter().map(|certificate| self.take_from_archive(certificate, user)).collect()
     }
 
-    /// The certificates of these keys. Those that their user never confirmed are not among them: nobody encrypted to
-    /// them, and a key that did not fit its certificate would spoil every later recovery.
+    /// The certificates of these keys: exactly those of which the log says that their user confirmed them, in the order in
+    /// which it does. Others are not among them: nobody encrypted to them, and a key that did not fit its certificate would
+    /// spoil every later recovery.
+    ///
+    /// # Errors
+    /// [`AuthorityError::History`], if one of them is not in the database; [`AuthorityError::Tampered`], if the user's rows
+    /// hold one that the CA did not issue to them.
     pub(super) fn history_certificates(&self, user: &UserRecord) -> Result<Vec<CertificateRecord>, AuthorityError> {
-        let mut certificates = self.certificates_of(&user.id)?;
-        certificates.retain(|certificate| {
-            certificate.intent.kind == CertificateKind::Encryption && certificate.confirmed_at.is_some()
-        });
-        certificates.sort_by_key(|certificate| certificate.confirmed_at);
-        Ok(certificates)
+        let mut history = BTreeMap::new();
+        for record in self.certificates_of(&user.id)? {
+            if record.intent.kind != CertificateKind::Encryption || record.certificate.is_none() {
+                continue;
+            }
+            let serial = &record.intent.serial;
+            if self.genuine(&record, user).is_none() {
+                return Err(AuthorityError::Tampered(format!(
+                    "the certificate {serial}, which is not {}'s",
+                    user.email
+                )));
+            }
+            if let Some(place) = self.ended.place_in_history(&user.id, serial) {
+                history.insert(place, record);
+            }
+        }
+        let (logged, found) = (self.ended.history_length(&user.id), history.len());
+        if found == logged {
+            return Ok(history.into_values().collect());
+        }
+        Err(AuthorityError::History { email: user.email.clone(), logged, found })
     }
 
     /// Whether others can still encrypt to the user: if not, a recovery makes a new encryption key as well.
     pub(super) fn has_current_encryption(&self, user: &UserRecord, now: Timestamp) -> Result<bool, AuthorityError> {
-        let certificates = self.history_certificates(user)?;
-        Ok(certificates
-            .iter()
-            .any(|certificate| certificate.state == CertificateState::Current && now < certificate.intent.not_after))
+        let mut certificates = self.history_certificates(user)?;
+        certificates.retain(|certificate| certificate.state == CertificateState::Current);
+        // What the certificate says, not its row's columns.
+        let mut genuine = certificates.iter().filter_map(|certificate| self.genuine(certificate, user));
+        Ok(genuine.any(|certificate| now < certificate.not_after()))
     }
 }
 

@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 
 use super::AuthorityError;
 use super::token_keys::TokenKeys;
+use crate::prompter::showable;
 use crate::store::{ArchiveRecord, AuditRow, GrantRecord, TemporaryKeyRecord, UserRecord};
 
 /// Makes and checks seals for one authority.
@@ -164,7 +165,7 @@ impl Fields {
 }
 
 fn check(expected: &[u8; 32], found: &[u8; 32], what: impl FnOnce() -> String) -> Result<(), AuthorityError> {
-    if bool::from(expected.ct_eq(found)) { Ok(()) } else { Err(AuthorityError::Tampered(what())) }
+    if bool::from(expected.ct_eq(found)) { Ok(()) } else { Err(AuthorityError::Tampered(showable(&what()))) }
 }
 
 fn encode(error: der::Error) -> AuthorityError {

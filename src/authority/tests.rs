@@ -10,4 +10,5 @@ mod init;
 mod openssl;
 mod recover;
 mod revived;
+mod rows;
 mod support;

@@ -12,6 +12,7 @@ use super::guard::SearchLimit;
 use super::limits;
 use super::office::Office;
 use super::workers::{BlockingPool, NotDone};
+use crate::authority::AuthorityError;
 
 /// What the handlers have.
 pub(super) struct Doors {
@@ -34,6 +35,14 @@ pub(super) fn not_done(reason: NotDone) -> Response {
     match reason {
         NotDone::Busy => try_again("too many requests at once; try again soon", Duration::from_secs(5)),
         NotDone::BrokeOff => refusal(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the authority; its log says more"),
+    }
+}
+
+/// What is said of a fault: nothing was done. One that passes is worth another try.
+pub(super) fn fault(error: &AuthorityError) -> Response {
+    match error.passing() {
+        Some(sentence) => try_again(sentence, Duration::from_secs(5)),
+        None => refusal(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the authority; its log says more"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who may come in, how often, and how many at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,24 +11,38 @@ use tokio::sync::Notify;
 
 use super::limits;
 
-/// Counts connections, all of them and those of each source, and closes the oldest ones of whoever has most when a
-/// source that has fewer comes.
+/// Counts connections, all of them and those of each source. When all places are taken and another source comes, the one
+/// that has been idle longest of whoever has most is closed: of as many sources as there are places, each with one slow
+/// connection, none keeps others out.
 #[derive(Clone, Default)]
 pub(super) struct ConnectionLimiter(Arc<Mutex<Connections>>);
 
 #[derive(Default)]
 struct Connections {
     total: usize,
-    /// The open connections of each source, the oldest first.
-    sources: HashMap<IpAddr, VecDeque<Arc<Connection>>>,
+    sources: HashMap<IpAddr, Source>,
+}
+
+/// The open connections of one source.
+struct Source {
+    open: Vec<Arc<Connection>>,
+    /// How many it may have.
+    most: usize,
 }
 
 /// A connection that was let in.
-#[derive(Default)]
 pub(super) struct Connection {
     /// A whole request has come and is being answered: such a connection is not closed for others.
     answering: AtomicBool,
+    /// Since when no whole request has come on it.
+    idle_since: Mutex<Instant>,
     must_close: Notify,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self { answering: AtomicBool::default(), idle_since: Mutex::new(Instant::now()), must_close: Notify::default() }
+    }
 }
 
 /// A connection's place among all; free again when this is dropped.
@@ -38,8 +53,8 @@ pub(super) struct Permit {
 }
 
 impl ConnectionLimiter {
-    /// Lets a connection in, unless its source has `most_of_one` already, or no other source has more than it while all
-    /// places are taken.
+    /// Lets a connection in, unless its source has `most_of_one` already, or all places are taken and no source that has at
+    /// least its share has one that is idle.
     pub(super) fn admit(&self, source: IpAddr, most_of_one: usize) -> Option<Permit> {
         let source = network(source);
         let mut connections = lock(&self.0);
@@ -48,32 +63,49 @@ impl ConnectionLimiter {
             return None;
         }
         if connections.total >= limits::CONNECTIONS {
-            connections.close_one_of_whoever_has_more_than(own + 1)?;
+            connections.close_an_idle_one(share(own + 1, most_of_one))?;
         }
         let connection = Arc::new(Connection::default());
         connections.total += 1;
-        connections.sources.entry(source).or_default().push_back(connection.clone());
+        let of_source = connections.sources.entry(source).or_insert(Source { open: Vec::new(), most: most_of_one });
+        of_source.open.push(connection.clone());
         Some(Permit { source, connection, limiter: self.clone() })
     }
 }
 
 impl Connections {
     fn count(&self, source: IpAddr) -> usize {
-        self.sources.get(&source).map_or(0, VecDeque::len)
+        self.sources.get(&source).map_or(0, |source| source.open.len())
     }
 
-    /// Its place counts as free from now on, whenever its task gets to end.
-    fn close_one_of_whoever_has_more_than(&mut self, count: usize) -> Option<()> {
-        let (source, most) = self.sources.iter_mut().max_by_key(|(_, open)| open.len())?;
-        if most.len() <= count {
-            return None;
-        }
-        let oldest = most.iter().position(|connection| !connection.answering.load(Ordering::Relaxed))?;
-        most.remove(oldest)?.must_close.notify_one();
+    /// Closes the connection that has been idle longest, of the source that has the largest share, if that is at least
+    /// `least`; of the next one, if all of that one's are being answered. Its place counts as free from now on, whenever its
+    /// task gets to end.
+    fn close_an_idle_one(&mut self, least: usize) -> Option<()> {
+        let idlest = |(source, of_source): (&IpAddr, &Source)| {
+            let share = of_source.share();
+            let idle = of_source.open.iter().enumerate().filter(|(_, connection)| connection.is_idle());
+            let (at, since) =
+                idle.map(|(at, connection)| (at, *lock(&connection.idle_since))).min_by_key(|(_, s)| *s)?;
+            (share >= least).then_some((Reverse(share), since, *source, at))
+        };
+        let (_, _, source, at) = self.sources.iter().filter_map(idlest).min()?;
+        self.sources.get_mut(&source)?.open.remove(at).must_close.notify_one();
         self.total -= 1;
-        tracing::debug!(%source, "too many connections: the oldest of the source that has most is closed");
+        tracing::debug!(%source, "too many connections: the one that was idle longest of the source that has most is closed");
         Some(())
     }
+}
+
+impl Source {
+    fn share(&self) -> usize {
+        share(self.open.len(), self.most)
+    }
+}
+
+/// How much of what it may have a source has: a proxy that brings many people's connections may have more.
+fn share(open: usize, most: usize) -> usize {
+    open * limits::CONNECTIONS_OF_PROXY / most.max(1)
 }
 
 impl Connection {
@@ -82,6 +114,10 @@ impl Connection {
         self.answering.store(true, Ordering::Relaxed);
         Answering(self.clone())
     }
+
+    fn is_idle(&self) -> bool {
+        !self.answering.load(Ordering::Relaxed)
+    }
 }
 
 /// See [`Connection::answering`].
@@ -89,6 +125,7 @@ pub(super) struct Answering(Arc<Connection>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
+        *lock(&self.0.idle_since) = Instant::now();
         self.0.answering.store(false, Ordering::Relaxed);
     }
 }
@@ -108,11 +145,11 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut connections = lock(&self.limiter.0);
-        let Some(open) = connections.sources.get_mut(&self.source) else { return };
-        let before = open.len();
-        open.retain(|other| !Arc::ptr_eq(other, &self.connection));
-        let is_counted = open.len() < before;
-        if open.is_empty() {
+        let Some(of_source) = connections.sources.get_mut(&self.source) else { return };
+        let before = of_source.open.len();
+        of_source.open.retain(|other| !Arc::ptr_eq(other, &self.connection));
+        let is_counted = of_source.open.len() < before;
+        if of_source.open.is_empty() {
             connections.sources.remove(&self.source);
         }
         connections.total -= usize::from(is_counted);
@@ -212,11 +249,53 @@ mod tests {
         assert_eq!(lock(&limiter.0).total, 0);
     }
 
-    #[test]
-    fn all_together_cannot_have_more_than_there_are() {
+    async fn is_closed(permit: &Permit) -> bool {
+        tokio::time::timeout(Duration::ZERO, permit.must_close()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn as_many_sources_as_places_make_room_by_who_was_idle_longest() {
         let limiter = ConnectionLimiter::default();
-        let _held: Vec<Permit> = (0..limits::CONNECTIONS).map(|i| admit(&limiter, source(i)).unwrap()).collect();
+        let mut held: Vec<Permit> = (0..limits::CONNECTIONS).map(|i| admit(&limiter, source(i)).unwrap()).collect();
+        drop(held[0].connection().answering());
+        let busy = held[1].connection().answering();
+        let new = admit(&limiter, OTHER).expect("slow connections, one of each source, keep others out");
+        assert_eq!(lock(&limiter.0).total, limits::CONNECTIONS);
+        let mut closed = Vec::new();
+        for (at, permit) in held.iter().enumerate() {
+            closed.extend(is_closed(permit).await.then_some(at));
+        }
+        assert_eq!(closed, [2], "the first was answered since, the second is being answered");
+        // No source gets more by closing others' while it has as many.
         assert!(admit(&limiter, OTHER).is_none());
+        drop((busy, new));
+        // Where all are being answered nobody comes in.
+        let _all: Vec<Answering> = held.iter().map(|permit| permit.connection().answering()).collect();
+        held.push(admit(&limiter, source(limits::CONNECTIONS + 1)).unwrap());
+        let _last = held[limits::CONNECTIONS].connection().answering();
+        assert!(admit(&limiter, OTHER).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_weighed_by_what_it_may_have_and_the_next_source_gives_where_the_first_is_busy() {
+        let limiter = ConnectionLimiter::default();
+        let proxy = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+        let of_proxy = |_| limiter.admit(proxy, limits::CONNECTIONS_OF_PROXY).unwrap();
+        let of_proxy: Vec<Permit> = (0..limits::CONNECTIONS_OF_ONE).map(of_proxy).collect();
+        // Half of what each of them may have; the proxy has a quarter.
+        let rest = limits::CONNECTIONS - limits::CONNECTIONS_OF_ONE;
+        let half = limits::CONNECTIONS_OF_ONE / 2;
+        let others: Vec<Permit> = (0..rest).map(|i| admit(&limiter, source(i / half)).unwrap()).collect();
+        let busy: Vec<Answering> = others[half..].iter().map(|permit| permit.connection().answering()).collect();
+        let _new: Vec<Permit> =
+            (0..=half - limits::CONNECTIONS_OF_ONE / 4).map(|i| admit(&limiter, source(10_000 + i)).unwrap()).collect();
+        let mut closed = 0;
+        for permit in &others {
+            closed += usize::from(is_closed(permit).await);
+        }
+        assert_eq!(closed, half - limits::CONNECTIONS_OF_ONE / 4, "of the one that has most and is idle, to its share");
+        assert!(is_closed(&of_proxy[0]).await, "then it is the proxy's turn, though all others have more");
+        drop(busy);
     }
 
     #[tokio::test]
@@ -233,7 +312,7 @@ mod tests {
         }
         let mut closed = 0;
         for (at, permit) in held.iter().enumerate() {
-            let must_close = tokio::time::timeout(Duration::ZERO, permit.must_close()).await.is_ok();
+            let must_close = is_closed(permit).await;
             assert!(!must_close || at % 2 == 1, "a connection that is being answered was closed");
             closed += usize::from(must_close);
         }

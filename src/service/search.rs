@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
 use super::connection::Source;
-use super::door::{Doors, not_done, refusal};
+use super::door::{Doors, fault, not_done, refusal};
 use super::limits;
 use super::workers::Job;
 
@@ -45,7 +45,7 @@ pub(super) async fn answer(
         Ok(Ok(found)) => certificates(found),
         Ok(Err(error)) => {
             tracing::error!(%error, "a search failed");
-            refusal(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the authority; its log says more")
+            fault(&error)
         }
         Err(reason) => not_done(reason),
     }

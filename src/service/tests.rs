@@ -12,6 +12,7 @@ use super::*;
 use crate::authority::{Answer, CheckReport, Environment, NoResponse};
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority};
 use crate::statement::{Instance, Way};
+use crate::store::StoreError;
 use crate::token::KeyAlgorithm;
 
 mod floods;
@@ -58,6 +59,8 @@ impl Office for StandIn {
         match email {
             "one@example.org" => Ok(vec![self.ca.clone()]),
             "two@example.org" => Ok(vec![self.ca.clone(), vec![0x30, 0]]),
+            "locked@example.org" => Err(StoreError::Locked("authority.db".into()).into()),
+            "full@example.org" => Err(StoreError::DiskFull("authority.db".into()).into()),
             "fault@example.org" => Err(AuthorityError::Random("none left".to_owned())),
             _ => Ok(Vec::new()),
         }
@@ -302,6 +305,12 @@ fn the_search_gives_one_several_or_none() {
     assert!(String::from_utf8(body).unwrap().ends_with("\r\n\r\nMAA=\r\n--tokenkeep--certificates--\r\n"));
     assert!(found("nobody@example.org").0.starts_with("404 "));
     assert!(found("fault@example.org").0.starts_with("500 "));
+    // What passes is worth another try, and is said.
+    for (address, said) in [("locked@example.org", "database is locked"), ("full@example.org", "no space on the disk")]
+    {
+        let (head, body) = found(address);
+        assert!(head.starts_with("503 ") && String::from_utf8_lossy(&body).contains(said), "{head}");
+    }
     assert!(found("").0.starts_with("400 "));
     assert!(found(&"a".repeat(255)).0.starts_with("400 "));
     assert!(found("one@example.org&email=two@example.org").0.starts_with("400 "));

@@ -153,10 +153,10 @@ pub struct CertificateEntry {
     pub serial: String,
     /// What it is for: `signing` or `encryption`.
     pub usage: String,
-    /// The keyset it was enrolled into, as the user named it.
-    pub keyset: String,
-    /// The keyset's level.
-    pub level: SecurityLevel,
+    /// The keyset it was enrolled into, as the user named it. `None` where the authority's log does not say it.
+    pub keyset: Option<String>,
+    /// The keyset's level, likewise.
+    pub level: Option<SecurityLevel>,
     /// `current`, `superseded`, `revoked` and the like, as the authority keeps it.
     pub state: String,
     /// From when it is valid.

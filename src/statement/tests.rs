@@ -328,8 +328,8 @@ fn every_answer_comes_back_signed() {
         certificates: vec![CertificateEntry {
             serial: "4a".repeat(20),
             usage: "signing".to_owned(),
-            keyset: "default".to_owned(),
-            level: SecurityLevel::High,
+            keyset: Some("default".to_owned()),
+            level: Some(SecurityLevel::High),
             state: "current".to_owned(),
             not_before: time("2026-11-22T14:00:00Z"),
             not_after: time("2027-11-22T14:00:00Z"),

@@ -109,6 +109,14 @@ impl Store {
         })
     }
 
+    /// The entry of this number, as its row has it.
+    pub fn log_entry(&self, number: u64) -> Result<Option<AuditRow>, StoreError> {
+        self.thread.read(move |database| {
+            let query = sqlx::query("SELECT * FROM audit WHERE number = $1").bind(number.cast_signed());
+            database.one(query, AuditRow::read)
+        })
+    }
+
     /// Writes one entry that accompanies no other change.
     pub fn record(&self, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| database.log(&entry))

@@ -29,9 +29,9 @@ pub struct UserPage {
     pub users: Vec<ListedUser>,
     /// Their roles.
     pub grants: Vec<GrantRecord>,
-    /// Their current signing certificates.
+    /// Their signing certificates of all states.
     pub certificates: Vec<CertificateRecord>,
-    /// Their unused letters.
+    /// Their letters of all states.
     pub letters: Vec<TemporaryKeyRecord>,
 }
 
@@ -117,10 +117,9 @@ impl Store {
             "SELECT grants.*, grants_to_come.counts_from FROM grants LEFT JOIN grants_to_come USING (user_id, role)
              WHERE user_id IN (SELECT id {PAGE})"
         );
-        let certificates = format!(
-            "SELECT * FROM certificates WHERE user_id IN (SELECT id {PAGE}) AND kind = 'signing' AND state = 'current'"
-        );
-        let letters = format!("SELECT * FROM temporary_keys WHERE user_id IN (SELECT id {PAGE}) AND state = 'unused'");
+        let certificates =
+            format!("SELECT * FROM certificates WHERE user_id IN (SELECT id {PAGE}) AND kind = 'signing'");
+        let letters = format!("SELECT * FROM temporary_keys WHERE user_id IN (SELECT id {PAGE})");
         self.thread.read(move |database| {
             let page = |sql: &str| sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).bind(after.clone()).bind(limit);
             Ok(UserPage {

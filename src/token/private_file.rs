@@ -125,14 +125,16 @@ pub fn written_by_others(path: &Path) -> Option<String> {
         let what = if is_directory { "the directory it lies in" } else { "it" };
         if found.uid() != geteuid().as_raw() && found.uid() != 0 {
             let owner = found.uid();
-            return Some(format!("{what} belongs to somebody else (user {owner}); copy it to a place of your own"));
+            return Some(format!(
+                "{what} belongs to somebody else (user {owner}); use it as that user, or copy it to a place of your own"
+            ));
         }
         let is_sticky = is_directory && found.mode() & 0o1000 != 0;
         let by_group = found.mode() & 0o020 != 0 && !is_of_this_user_alone(found.gid());
         if (by_group || found.mode() & 0o002 != 0) && !is_sticky {
             return Some(format!(
-                "others can write to {}; `chmod go-w {}`",
-                if is_directory { what } else { "it" },
+                "others can write to {what} (mode {:04o}); `chmod go-w {}`",
+                found.mode() & 0o7777,
                 path.display()
             ));
         }

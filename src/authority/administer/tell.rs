@@ -10,9 +10,9 @@ use crate::authority::{Authority, AuthorityError};
 use crate::pki::Certificate;
 use crate::statement::{Answer, CertificateEntry, LetterEntry, USERS_A_PAGE, UserDetails, UserSummary};
 use crate::store::{
-    CertificateRecord, CertificateState, GrantRecord, Role, TemporaryKeyRecord, TemporaryKeyState, UserPage, UserRecord,
+    CertificateKind, CertificateRecord, CertificateState, GrantRecord, Role, TemporaryKeyRecord, TemporaryKeyState,
+    UserPage, UserRecord,
 };
-use crate::token::SecurityLevel;
 
 impl Authority {
     /// A page of the users. What does not carry the token's seal, or the CA's signature, is not shown: the authority's log
@@ -46,14 +46,20 @@ impl Authority {
         for user in page.users.iter().take(shown).filter_map(|user| user.record.as_ref()) {
             let Some(user) = sealed(self.sealer.check_user(user.clone()))? else { continue };
             let id = user.id.as_str();
-            let mut role = AdministratorRole::default();
-            for grant in grants.get(id).into_iter().flatten() {
-                role.add(self.granted((*grant).clone(), &user)?, now);
-            }
+            let grant = grants.get(id).and_then(|grants| grants.iter().find(|grant| grant.role == Role::Administrator));
+            let role = self.administrator_role(&user, grant.map(|grant| (*grant).clone()), now)?;
+            let enrolled = self.ended.has_current(id, CertificateKind::Signing);
             let mut own = certificates.get(id).into_iter().flatten();
             let current = own.find_map(|record| self.current_certificate((*record).clone(), &user));
+            if enrolled && current.is_none() {
+                tracing::error!(user = user.email, "a user's certificate is gone from the database, or was changed");
+            }
             let mut letter = None;
             for record in letters.get(id).into_iter().flatten() {
+                // Only one can be good. Of the others the seals need not be checked.
+                if self.ended.letter_state(&record.reference, id) != Some(TemporaryKeyState::Unused) {
+                    continue;
+                }
                 let record = sealed(self.letter_as_logged((*record).clone()))?;
                 let is_good =
                     |record: &TemporaryKeyRecord| record.state == TemporaryKeyState::Unused && now < record.expires_at;
@@ -62,7 +68,7 @@ impl Authority {
             users.push(UserSummary {
                 administrator: role.counts,
                 administrator_from: role.counts_from(),
-                enrolled: current.is_some(),
+                enrolled,
                 certificate_expires: current.map(|certificate| certificate.not_after()),
                 letter_expires: letter.map(|letter| letter.expires_at),
                 email: user.email,
@@ -88,17 +94,18 @@ impl Authority {
             if let Some(key) = sealed(archived.map_err(AuthorityError::from))?.flatten() {
                 archived_keys += u64::from(sealed(self.sealer.check_archived_key(key))?.is_some());
             }
-            certificates.push(certificate_entry(record, &certificate));
+            certificates.push(self.certificate_entry(record, &certificate)?);
         }
         let mut letters = Vec::new();
         for letter in self.store.temporary_keys_of(&user.id)?.into_iter().rev() {
             letters.extend(sealed(self.letter_as_logged(letter))?.map(|letter| letter_entry(&letter, now)));
         }
-        let mut role = AdministratorRole::default();
-        let grant = self.store.grant(&user.id, Role::Administrator);
-        if let Some(grant) = sealed(grant.map_err(AuthorityError::from))?.flatten() {
-            role.add(self.granted(grant, user)?, now);
+        if archived_keys < self.ended.history_length(&user.id) as u64 {
+            tracing::error!(user = user.email, "archived keys of a user are gone from the database, or were changed");
         }
+        let grant = self.store.grant(&user.id, Role::Administrator);
+        let grant = sealed(grant.map_err(AuthorityError::from))?.flatten();
+        let role = self.administrator_role(user, grant, now)?;
         Ok(Answer::User(Box::new(UserDetails {
             id: user.id.clone(),
             email: user.email.clone(),
@@ -112,10 +119,43 @@ impl Authority {
         })))
     }
 
-    /// The row, where the log has the role, too; it may not count yet.
-    fn granted(&self, grant: GrantRecord, user: &UserRecord) -> Result<Option<GrantRecord>, AuthorityError> {
-        let has_role = self.ended.has_role(&grant.user_id, grant.role);
-        Ok(sealed(self.sealer.check_grant(grant, user))?.filter(|_| has_role))
+    /// The role by the log; from when it counts is in its row, which is sealed.
+    fn administrator_role(
+        &self,
+        user: &UserRecord,
+        grant: Option<GrantRecord>,
+        now: Timestamp,
+    ) -> Result<AdministratorRole, AuthorityError> {
+        let mut role = AdministratorRole::default();
+        if !self.ended.has_role(&user.id, Role::Administrator) {
+            return Ok(role);
+        }
+        let grant = grant.map(|grant| sealed(self.sealer.check_grant(grant, user))).transpose()?.flatten();
+        if let Some(grant) = grant {
+            role.add(&grant, now);
+        } else {
+            tracing::error!(user = user.email, "an administrator's role is gone from the database, or was changed");
+            role.counts = true;
+        }
+        Ok(role)
+    }
+
+    fn certificate_entry(
+        &self,
+        record: &CertificateRecord,
+        certificate: &Certificate,
+    ) -> Result<CertificateEntry, AuthorityError> {
+        let intent = &record.intent;
+        let (keyset, level) = self.keyset_as_logged(&intent.serial)?;
+        Ok(CertificateEntry {
+            serial: intent.serial.clone(),
+            usage: intent.kind.to_string(),
+            keyset,
+            level,
+            state: record.state.to_string(),
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+        })
     }
 
     /// The certificate of this row, if it is the user's current one.
@@ -133,11 +173,9 @@ struct AdministratorRole {
 }
 
 impl AdministratorRole {
-    fn add(&mut self, grant: Option<GrantRecord>, now: Timestamp) {
-        if let Some(grant) = grant {
-            self.counts |= grant.counts_at(now);
-            self.later = grant.counts_from.or(self.later);
-        }
+    fn add(&mut self, grant: &GrantRecord, now: Timestamp) {
+        self.counts |= grant.counts_at(now);
+        self.later = grant.counts_from.or(self.later);
     }
 
     /// From when it counts, where it does not yet.
@@ -163,19 +201,6 @@ fn sealed<T>(checked: Result<T, AuthorityError>) -> Result<Option<T>, AuthorityE
             Ok(None)
         }
         Err(error) => Err(error),
-    }
-}
-
-fn certificate_entry(record: &CertificateRecord, certificate: &Certificate) -> CertificateEntry {
-    let intent = &record.intent;
-    CertificateEntry {
-        serial: intent.serial.clone(),
-        usage: intent.kind.to_string(),
-        keyset: intent.keyset_name.clone().unwrap_or_default(),
-        level: intent.level.as_deref().and_then(|level| level.parse().ok()).unwrap_or(SecurityLevel::Low),
-        state: record.state.to_string(),
-        not_before: certificate.not_before(),
-        not_after: certificate.not_after(),
     }
 }
 

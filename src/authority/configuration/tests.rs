@@ -78,3 +78,36 @@ fn a_file_that_is_not_there_is_named() {
     let error = Configuration::load(Path::new("/nowhere/a.toml"), &Environment::default()).unwrap_err();
     assert!(error.to_string().contains("/nowhere/a.toml"), "{error}");
 }
+
+#[test]
+fn what_others_can_write_is_not_the_authoritys_word() {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    let mode = |name: &str, mode| fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    let text = "name = \"A\"\nstate = \"state\"\n[token]\nlabel = \"t\"\n[enrollment]\nprofiles = \"profiles\"\n";
+    for directory in ["state", "profiles"] {
+        fs::create_dir(at(directory)).unwrap();
+        mode(directory, 0o755);
+    }
+    let files = ["authority.toml", "profiles/signing.toml", "state/authority.db", "state/authority.db-wal"];
+    for file in files {
+        fs::write(at(file), text).unwrap();
+        mode(file, 0o644);
+    }
+    let load = || Configuration::load(&at("authority.toml"), &Environment::default());
+    load().unwrap();
+    let (all, directories) = (files.iter().map(|file| (*file, 0o644)), ["state", "profiles"].map(|name| (name, 0o755)));
+    for (name, right) in all.chain(directories) {
+        for wrong in [right | 0o020, right | 0o002] {
+            mode(name, wrong);
+            let error = load().unwrap_err().to_string();
+            let expected = [format!("mode {wrong:04o}"), format!("`chmod go-w {}`", at(name).display())];
+            assert!(expected.iter().all(|part| error.contains(part)), "{name}: {error}");
+        }
+        mode(name, right);
+    }
+    load().unwrap();
+}

@@ -4,6 +4,11 @@ use serde_json::json;
 
 use super::*;
 
+const OPEN: Option<TemporaryKeyState> = Some(TemporaryKeyState::Unused);
+const CLAIMED: Option<TemporaryKeyState> = Some(TemporaryKeyState::Claimed);
+const USED: Option<TemporaryKeyState> = Some(TemporaryKeyState::Used);
+const VOIDED: Option<TemporaryKeyState> = Some(TemporaryKeyState::Voided);
+
 fn apply(ended: &Ended, event: &str, detail: &Value) {
     ended.apply(&row(event, detail)).unwrap();
 }
@@ -46,26 +51,33 @@ fn end(ended: &Ended, event: &str, reference: &str, transaction: u8) {
     apply(ended, event, &detail);
 }
 
-fn is_current(ended: &Ended, serial: &str) -> bool {
+const REVOKED: Option<CertificateState> = Some(CertificateState::Revoked);
+const SUPERSEDED: Option<CertificateState> = Some(CertificateState::Superseded);
+
+fn state_of(ended: &Ended, serial: &str, row: CertificateState) -> Option<CertificateState> {
     let kind = if serial.starts_with('s') { CertificateKind::Signing } else { CertificateKind::Encryption };
-    ended.is_current_of("u1", kind, serial)
+    ended.certificate_state("u1", kind, serial, row)
+}
+
+fn is_current(ended: &Ended, serial: &str) -> bool {
+    state_of(ended, serial, CertificateState::Issued) == Some(CertificateState::Current)
 }
 
 #[test]
 fn a_letter_ends_by_its_use_or_by_a_newer_one() {
     let ended = Ended::default();
-    let status = |reference: &str| ended.letter_status(reference, "u1");
-    assert_eq!(status("E1"), LetterStatus::Ended, "never issued");
+    let status = |reference: &str| ended.letter_state(reference, "u1");
+    assert_eq!(status("E1"), None, "never issued");
     issue(&ended, "E1");
-    assert_eq!(status("E1"), LetterStatus::Open);
-    assert_eq!(ended.letter_status("E1", "u2"), LetterStatus::Ended, "another's");
+    assert_eq!(status("E1"), OPEN);
+    assert_eq!(ended.letter_state("E1", "u2"), None, "another's");
     issue(&ended, "E2");
-    assert_eq!((status("E1"), status("E2")), (LetterStatus::Ended, LetterStatus::Open));
+    assert_eq!((status("E1"), status("E2")), (VOIDED, OPEN));
     answer(&ended, "E2", 2);
-    assert_eq!(status("E2"), LetterStatus::Claimed);
+    assert_eq!(status("E2"), CLAIMED);
     assert!(ended.is_claimed_by("E2", &[2; 16]) && !ended.is_claimed_by("E2", &[3; 16]));
     end(&ended, "enrollment.confirmed", "E2", 2);
-    assert_eq!(status("E2"), LetterStatus::Ended);
+    assert_eq!(status("E2"), USED);
     assert!(!ended.is_claimed_by("E2", &[2; 16]));
 }
 
@@ -76,13 +88,13 @@ fn a_letter_given_back_is_good_again_unless_there_is_a_newer_one() {
         issue(&ended, "E1");
         answer(&ended, "E1", 1);
         end(&ended, event, "E1", 1);
-        assert_eq!(ended.letter_status("E1", "u1"), LetterStatus::Open, "{event}");
+        assert_eq!(ended.letter_state("E1", "u1"), OPEN, "{event}");
         claim(&ended, "E1", 2);
         issue(&ended, "E2");
-        assert_eq!(ended.letter_status("E1", "u1"), LetterStatus::Claimed, "{event}");
+        assert_eq!(ended.letter_state("E1", "u1"), CLAIMED, "{event}");
         end(&ended, event, "E1", 2);
-        assert_eq!(ended.letter_status("E1", "u1"), LetterStatus::Ended, "{event}");
-        assert_eq!(ended.letter_status("E2", "u1"), LetterStatus::Open, "{event}");
+        assert_eq!(ended.letter_state("E1", "u1"), VOIDED, "{event}");
+        assert_eq!(ended.letter_state("E2", "u1"), OPEN, "{event}");
     }
 }
 
@@ -110,13 +122,23 @@ fn a_certificate_ends_by_a_newer_one_of_its_kind() {
     apply(&ended, "enrollment.answered", &detail);
     // As older versions wrote it where the client wanted no confirmation.
     apply(&ended, "enrollment.confirmed", &json!({ "transaction": transaction, "implicit": true }));
-    assert_eq!(ended.letter_status("R3", "u1"), LetterStatus::Ended);
+    assert_eq!(ended.letter_state("R3", "u1"), USED);
     assert!(is_current(&ended, "signing3") && is_current(&ended, "encryption2"));
     assert!(!is_current(&ended, "signing2") && !is_current(&ended, "encryption1"));
     // Lost: nothing is current any more, and what was is revoked.
     apply(&ended, "certificates.revoked", &json!({ "user": "u1", "reason": "keyCompromise" }));
     assert!(!is_current(&ended, "signing3") && !is_current(&ended, "encryption2"));
-    assert!(ended.is_revoked("signing3") && ended.is_revoked("encryption2") && !ended.is_revoked("signing1"));
+    let states =
+        [("signing3", REVOKED), ("encryption2", REVOKED), ("signing1", SUPERSEDED), ("encryption1", SUPERSEDED)];
+    for (serial, expected) in states {
+        // Whatever the row says.
+        for row in [CertificateState::Current, CertificateState::Revoked, CertificateState::Issued] {
+            assert_eq!(state_of(&ended, serial, row), expected, "{serial}");
+        }
+    }
+    let places = ["encryption1", "encryption2", "signing1"].map(|serial| ended.place_in_history("u1", serial));
+    assert_eq!((ended.history_length("u1"), places), (2, [Some(0), Some(1), None]), "a history has no hole");
+    assert_eq!((ended.history_length("u2"), ended.place_in_history("u2", "encryption1")), (0, None));
 }
 
 #[test]
@@ -126,9 +148,17 @@ fn what_was_given_up_is_not_made_any_more() {
     answer(&ended, "E1", 1);
     let detail = json!({ "serial": "s", "kind": "signing", "user": "u1", "transaction": hex::encode([1; 16]) });
     apply(&ended, "certificate.intended", &detail);
+    apply(&ended, "certificate.issued", &json!({ "serial": "signing1" }));
     end(&ended, "enrollment.unconfirmed", "E1", 1);
+    let current = CertificateState::Current;
+    assert_eq!(state_of(&ended, "signing1", current), REVOKED, "it may have left the authority");
+    assert_eq!(state_of(&ended, "s", current), Some(CertificateState::Abandoned));
+    assert_eq!(state_of(&ended, "none", current), None, "never made");
     assert!(!ended.is_being_made("signing1") && !ended.is_being_made("encryption1") && !ended.is_being_made("s"));
     apply(&ended, "certificate.intended", &json!({ "serial": "x", "kind": "encryption", "user": "u1" }));
+    // Older versions did not say which certificates they gave up: their rows may say that they have ended, and no more.
+    assert_eq!(state_of(&ended, "x", CertificateState::Abandoned), Some(CertificateState::Abandoned));
+    assert_eq!(state_of(&ended, "x", current), Some(CertificateState::Intended));
     apply(&ended, "certificate.abandoned", &json!({ "serial": "x" }));
     assert!(!ended.is_being_made("x"));
 }
@@ -172,8 +202,8 @@ fn an_added_administrator_has_a_letter_and_the_role() {
     issue(&ended, "E1");
     apply(&ended, "role.removed", &json!({ "user": "u1", "role": "administrator" }));
     apply(&ended, "administrator.added", &json!({ "user": "u1", "reference": "E2" }));
-    assert_eq!(ended.letter_status("E2", "u1"), LetterStatus::Open);
-    assert_eq!(ended.letter_status("E1", "u1"), LetterStatus::Ended);
+    assert_eq!(ended.letter_state("E2", "u1"), OPEN);
+    assert_eq!(ended.letter_state("E1", "u1"), VOIDED);
     assert!(ended.has_role("u1", Role::Administrator));
 }
 

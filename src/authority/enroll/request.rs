@@ -190,6 +190,7 @@ impl Authority {
         let detail = json!({
             "serial": intent.serial, "kind": intent.kind.as_str(), "user": intent.user_id,
             "transaction": intent.transaction_id.as_ref().map(hex::encode),
+            "keyset": intent.keyset_name, "level": intent.level,
         });
         self.store.intend(intent.clone(), audit::entry(now, "certificate.intended", &detail))?;
         at("authority.enroll.after_intent");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::surroundings::Surroundings;
 use crate::prompter::showable;
-use crate::statement::{UserDetails, UserSummary};
+use crate::statement::{CertificateEntry, UserDetails, UserSummary};
 
 /// A page of users; `next` is the address after which there are more.
 /// Before it are those up to the address `after`.
@@ -81,12 +81,11 @@ pub(super) fn show(user: &UserDetails, around: &Surroundings<'_>) -> Result<Exit
     ];
     for certificate in &user.certificates {
         lines.push(format!(
-            "\n{} certificate, {}\n  serial    {}\n  keyset    {} (level {})\n  valid     {} to {}",
+            "\n{} certificate, {}\n  serial    {}\n  keyset    {}\n  valid     {} to {}",
             certificate.usage,
             certificate.state,
             certificate.serial,
-            certificate.keyset,
-            certificate.level,
+            keyset_line(certificate),
             certificate.not_before,
             certificate.not_after,
         ));
@@ -106,4 +105,10 @@ fn role(user: &UserDetails) -> String {
         (false, Some(from)) => format!("administrator from {from}"),
         (false, None) => "user".to_owned(),
     }
+}
+
+/// Name and level of a certificate's keyset, as far as the authority's log says them.
+fn keyset_line(certificate: &CertificateEntry) -> String {
+    let name = certificate.keyset.as_deref().unwrap_or("(not in the log)");
+    certificate.level.map_or_else(|| name.to_owned(), |level| format!("{name} (level {level})"))
 }

@@ -1,0 +1,43 @@
+//! An entry of the log as it is taken in: its detail, by the members' names.
+
+use serde_json::Value;
+
+use super::{Key, key};
+use crate::store::AuditRow;
+
+/// An entry that does not say what one of its kind must say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it says {event:?} without saying {member:?}")]
+pub(in crate::authority) struct UnreadableEntry {
+    event: String,
+    member: &'static str,
+}
+
+/// A row whose detail is read by the members' names.
+pub(super) struct Entry<'a> {
+    pub(super) row: &'a AuditRow,
+    pub(super) detail: Value,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn of(row: &'a AuditRow) -> Self {
+        Self { row, detail: serde_json::from_str(&row.detail).unwrap_or(Value::Null) }
+    }
+
+    pub(super) fn text(&self, member: &'static str) -> Result<&str, UnreadableEntry> {
+        self.detail.get(member).and_then(Value::as_str).ok_or_else(|| self.lacks(member))
+    }
+
+    pub(super) fn key(&self, member: &'static str) -> Result<Key, UnreadableEntry> {
+        Ok(key(self.text(member)?))
+    }
+
+    /// A list of names; none where there is no such member.
+    pub(super) fn keys(&self, member: &str) -> impl Iterator<Item = Key> {
+        self.detail.get(member).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(key)
+    }
+
+    pub(super) fn lacks(&self, member: &'static str) -> UnreadableEntry {
+        UnreadableEntry { event: self.row.event.clone(), member }
+    }
+}
