@@ -35,8 +35,10 @@ fn no_row_revives_a_letter() {
     for tamper in [RUNNING, STOPPED] {
         tamper(&mut office, "UPDATE temporary_keys SET state = 'unused', transaction_id = NULL, message_hash = NULL");
         tamper(&mut office, "UPDATE transactions SET state = 'unconfirmed', reply = NULL");
-        for letter in [&voided, &used, &office.letter] {
-            assert!(refused(&office, letter).contains("used already"));
+        let why = ["replaced by a newer one", "used already", "used already"];
+        for (letter, why) in [&voided, &used, &office.letter].into_iter().zip(why) {
+            let text = refused(&office, letter);
+            assert!(text.contains(why), "{text}");
         }
         // Not even where the row says that its own transaction goes on.
         tamper(&mut office, "UPDATE temporary_keys SET state = 'claimed'");

@@ -136,7 +136,7 @@ impl Office {
     pub fn letter_for(&self, administrator: &Person, email: &str) -> Letter {
         let issue = Operation::Issue {
             email: email.into(),
-            name: Some(format!("Example, \"{email}\" Ünïcode 🦀")),
+            name: Some(format!("Example, \"{}\" Ünïcode 🦀", email.replace('@', " at "))),
             levels: None,
             valid_for_seconds: None,
         };
