@@ -89,6 +89,11 @@ impl Authority {
             }
             self.carry_out_statement(&taken, now)
         });
+        if let Err(Stop::Failed(error)) = &answer
+            && error.passing().is_some()
+        {
+            return Err(no_response(error));
+        }
         let answer = answer.unwrap_or_else(|stop| match stop {
             Stop::Refused(rejection) => {
                 tracing::warn!(reason = %rejection, "refused");

@@ -4,7 +4,10 @@
 //! only, with the token opened for it, and an older version's stays one; a running authority checks itself, page by page,
 //! while others go on.
 
-use std::collections::HashMap;
+mod named;
+mod others;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -45,6 +48,9 @@ pub struct CheckReport {
     pub certificates: u64,
     /// Archived keys, likewise.
     pub archived_keys: u64,
+    /// Whether the log's end was compared with the memory of the running authority, which wrote it. Of a stopped one an end
+    /// that was cut off cannot be seen.
+    pub log_end_known: bool,
     /// What does not hold.
     pub findings: Vec<CheckFinding>,
     /// Certificates in use that end soon, or have ended, the authority's own and its administrators': a sentence each.
@@ -55,7 +61,8 @@ pub struct CheckReport {
 /// One thing that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckFinding {
-    /// What it is about: `database`, `log`, `user`, `role`, `letter`, `certificate` or `archived-key`.
+    /// What it is about: `database`, `log`, `user`, `role`, `letter`, `certificate`, `archived-key`,
+    /// `transaction` or `statement`.
     pub concern: String,
     /// Which one, and what is wrong with it.
     pub what: String,
@@ -116,6 +123,8 @@ impl Check<'_> {
         for problem in self.store.quick_check()? {
             self.found("database", problem);
         }
+        self.form()?;
+        self.report.log_end_known = running.is_some();
         let walked = Ended::default();
         let is_whole = self.walk_log(&walked)?;
         // Of a log with a gap rows cannot be compared with: what comes after the gap is not known.
@@ -124,6 +133,11 @@ impl Check<'_> {
         self.letters(ended)?;
         self.certificates(ended)?;
         self.archived_keys()?;
+        self.missing_roles(ended)?;
+        self.transactions(ended)?;
+        if is_whole {
+            self.statements(&[Some(&walked), running.map(Arc::as_ref)])?;
+        }
         self.own_certificates()?;
         self.summarize();
         Ok(self.report)
@@ -147,6 +161,8 @@ impl Check<'_> {
             if let Err(error) = walked.apply(row) {
                 findings.push(format!("entry {} cannot be read: {error}", row.number));
             }
+            let missing = self.missing_rows(row)?;
+            findings.extend(missing.into_iter().map(|what| format!("entry {} tells of {what}", row.number)));
             entries = row.number;
             Ok(())
         });
@@ -187,6 +203,9 @@ impl Check<'_> {
             |row| store.users_after(row, PAGE),
             |check, user| {
                 check.report.users += 1;
+                if ended.is_some_and(|ended| !ended.knows_user(&user.id)) {
+                    check.found("user", format!("{}: the log does not know this user", user.email));
+                }
                 let checked = check.sealer.check_user(user.clone()).map(drop);
                 check.seal("user", &user.email, checked)
             },
@@ -249,6 +268,10 @@ impl Check<'_> {
             |row| store.certificates_after(row, PAGE),
             |check, record| {
                 if record.intent.user_id.is_none() {
+                    let (serial, row) = (&record.intent.serial, record.state);
+                    if others::own_differs(ended, &record) {
+                        check.found("certificate", format!("{serial}: its row says {row}, and the log does not"));
+                    }
                     return Ok(());
                 }
                 check.report.certificates += 1;
@@ -356,15 +379,14 @@ impl Check<'_> {
 
     /// Leaves the first findings of each concern, and says how many more there are.
     fn summarize(&mut self) {
-        for concern in ["database", "log", "user", "role", "letter", "certificate", "archived-key"] {
-            let mut seen = 0_usize;
-            self.report.findings.retain(|finding| {
-                seen += usize::from(finding.concern == concern);
-                finding.concern != concern || seen <= LISTED
-            });
-            if seen > LISTED {
-                self.found(concern, format!("and {} more of this kind", seen - LISTED));
-            }
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        self.report.findings.retain(|finding| {
+            let seen = seen.entry(finding.concern.clone()).or_default();
+            *seen += 1;
+            *seen <= LISTED
+        });
+        for (concern, seen) in seen.into_iter().filter(|(_, seen)| *seen > LISTED) {
+            self.found(&concern, format!("and {} more of this kind", seen - LISTED));
         }
     }
 }

@@ -76,7 +76,7 @@ mod tests {
         let delays = Delays::default();
         delays.after_failure("2001:db8::1".parse().unwrap(), now());
         assert_eq!(delays.after_failure("2001:db8::2".parse().unwrap(), now()), FIRST * 2);
-        for source in 0..20_000_u32 {
+        for source in 0..u32::try_from(SOURCES + 10).unwrap() {
             delays.after_failure(IpAddr::V4(source.into()), now());
         }
         assert!(delays.0.lock().unwrap().len() <= SOURCES);

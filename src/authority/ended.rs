@@ -177,6 +177,17 @@ impl Ended {
         holders.map(|(_, user)| user.clone()).collect()
     }
 
+    /// Whether the log knows this user.
+    pub(super) fn knows_user(&self, user_id: &str) -> bool {
+        self.state().people.contains_key(&key(user_id))
+    }
+
+    /// The ids of all who have this role.
+    pub(super) fn holders(&self, role: Role) -> Vec<String> {
+        let state = self.state();
+        state.roles.iter().filter(|(held, _)| held == role.as_str()).map(|(_, user)| user.clone()).collect()
+    }
+
     /// When the newest entry was written, by the clock of that moment.
     pub(super) fn newest_entry(&self) -> Option<Timestamp> {
         self.state().newest

@@ -72,6 +72,7 @@ impl Authority {
             let newest = certificates.max_by_key(Certificate::not_after);
             lines.extend(newest.and_then(|certificate| administrators(&user.email, &certificate, now)));
         }
+        lines.sort_unstable();
         Ok(lines)
     }
 

@@ -203,6 +203,8 @@ impl<'a> InitPrepared<'a> {
             "administrator": administrator.id,
             "email": administrator.email,
             "reference": temporary_key.reference,
+            // No log that says this is ever taken for an older version's, which had no seals.
+            "sealed": true,
         });
         Ok(FirstRecords {
             identity: Identity {

@@ -31,6 +31,10 @@ const MISSING: &str = "is missing, or does not fit the one before it";
 /// Without it a database from which every MAC was taken away would look like an older version's.
 const SEALED_MARK: &str = "tokenkeep-authority-log";
 
+/// The entry from which on each has a MAC.
+const SEALED: &str = "log.sealed";
+const UNSEALED: &str = "has no MAC, though this log was sealed";
+
 /// The log, and what its entries are checked with.
 pub(super) struct LogCheck<'a> {
     pub(super) store: &'a Store,
@@ -48,25 +52,34 @@ impl LogCheck<'_> {
         let is_marked = self.is_marked()?;
         let last_unchecked = self.store.log_end()?.head.number.saturating_sub(CHECKED_AT_START);
         let mut unchecked = AuditHead::EMPTY;
-        let (mut is_sealed, mut unsealed) = (false, 0_u64);
+        let (mut is_sealed, mut was_made_sealed, mut has_macs) = (false, false, false);
+        let (mut first_unsealed, mut unsealed) = (0, 0_u64);
         let head = self.walk(|row| {
+            let says_sealed = row.event == SEALED;
             if row.mac.is_none() {
-                if is_marked {
-                    return Err(fault(row.number, "has no MAC, though this log was sealed"));
+                if is_marked || is_sealed || says_sealed {
+                    return Err(fault(row.number, UNSEALED));
                 }
                 unsealed += 1;
-            } else if row.number > last_unchecked {
+                first_unsealed = if unsealed == 1 { row.number } else { first_unsealed };
+            } else if says_sealed || row.number > last_unchecked {
                 self.check_mac(row)?;
             }
+            has_macs |= row.mac.is_some();
+            was_made_sealed |= is_made_sealed(row);
             if row.number > last_unchecked {
                 self.check_evidence(row)?;
             } else {
                 unchecked = AuditHead { number: row.number, hash: row.hash };
             }
-            is_sealed |= row.event == "log.sealed";
+            is_sealed |= says_sealed;
             added.apply(row).map_err(|error| fault(row.number, &format!("cannot be read: {error}")))?;
             ended.apply(row).map_err(|error| fault(row.number, &error.to_string()))
         })?;
+        // An older version's log has no trace of a seal, or one whose sealing was interrupted, which begins with this entry.
+        if unsealed > 0 && (was_made_sealed || has_macs && !is_sealed) {
+            return Err(fault(first_unsealed, UNSEALED));
+        }
         if !is_sealed {
             self.record_sealing(head, now)?;
         }
@@ -210,8 +223,15 @@ impl LogCheck<'_> {
 
     /// The entry from which on each has a MAC.
     fn record_sealing(&self, head: AuditHead, now: Timestamp) -> Result<(), AuthorityError> {
-        Ok(self.store.record(audit::entry(now, "log.sealed", &json!({ "through": head.number })))?)
+        Ok(self.store.record(audit::entry(now, SEALED, &json!({ "through": head.number })))?)
     }
+}
+
+/// Whether the entry says that this log was sealed from its first entry on, as `init` writes it.
+fn is_made_sealed(row: &AuditRow) -> bool {
+    row.event == "authority.initialized"
+        && serde_json::from_str::<Value>(&row.detail)
+            .is_ok_and(|detail| detail.get("sealed").and_then(Value::as_bool) == Some(true))
 }
 
 fn fault(number: u64, reason: &str) -> AuthorityError {

@@ -12,6 +12,7 @@ mod error;
 mod identity;
 mod key_archive;
 mod pages;
+mod schema;
 mod statements;
 mod temporary_keys;
 #[cfg(test)]

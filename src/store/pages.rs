@@ -3,7 +3,10 @@
 //! Pages go by SQLite's own row numbers: whatever somebody has written into a column, each row comes once.
 
 use super::thread::{Opening, Row, StoreThread, newest_version};
-use super::{ArchiveRecord, CertificateRecord, GrantRecord, Store, StoreError, TemporaryKeyRecord, UserRecord};
+use super::{
+    ArchiveRecord, CertificateRecord, GrantRecord, StatementRecord, Store, StoreError, TemporaryKeyRecord,
+    TransactionRecord, UserRecord,
+};
 
 /// A row of a table, read as far as it can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +77,20 @@ impl Store {
         let sql = "SELECT rowid AS row_number, * FROM key_archive WHERE rowid > $1 ORDER BY rowid LIMIT $2";
         let name = |row: &Row<'_>| hex::encode(row.any_bytes("certificate_sha256").unwrap_or_default());
         self.rows_after(sql, name, ArchiveRecord::read, row, limit)
+    }
+
+    /// At most `limit` transactions of all states, likewise.
+    pub fn transactions_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<TransactionRecord>>, StoreError> {
+        let sql = "SELECT rowid AS row_number, * FROM transactions WHERE rowid > $1 ORDER BY rowid LIMIT $2";
+        let name = |row: &Row<'_>| hex::encode(row.any_bytes("transaction_id").unwrap_or_default());
+        self.rows_after(sql, name, TransactionRecord::read, row, limit)
+    }
+
+    /// At most `limit` statements, likewise.
+    pub fn statements_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<StatementRecord>>, StoreError> {
+        let sql = "SELECT rowid AS row_number, * FROM statements WHERE rowid > $1 ORDER BY rowid LIMIT $2";
+        let name = |row: &Row<'_>| hex::encode(row.any_bytes("digest").unwrap_or_default());
+        self.rows_after(sql, name, StatementRecord::read, row, limit)
     }
 
     fn rows_after<T: Send + 'static>(

@@ -59,7 +59,7 @@ impl Store {
 }
 
 impl StatementRecord {
-    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             digest: row.any_digest("digest"),
             nonce: row.get("nonce")?,

@@ -158,6 +158,22 @@ impl Database {
         Ok(database)
     }
 
+    /// An empty database in memory, in the newest form.
+    pub(super) fn in_memory() -> Result<Self, StoreError> {
+        let path = PathBuf::from(":memory:");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|error| StoreError::Absent { path: path.clone(), reason: error.to_string() })?;
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let connection = runtime
+            .block_on(SqliteConnection::connect_with(&options))
+            .map_err(|error| StoreError::from_sqlx(&path, error))?;
+        let mut database = Self { path, opening: Opening::Create, runtime, connection, keeping: Keeping::default() };
+        database.migrate()?;
+        Ok(database)
+    }
+
     fn migrate(&mut self) -> Result<(), StoreError> {
         let migrator = sqlx::migrate!("./migrations");
         self.runtime.block_on(migrator.run(&mut self.connection)).map_err(|error| match error {

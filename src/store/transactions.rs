@@ -112,7 +112,7 @@ impl Store {
 }
 
 impl TransactionRecord {
-    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         let confirmation: Option<Vec<u8>> = row.get("confirmation_hash")?;
         Ok(Self {
             transaction_id: row.get("transaction_id")?,

@@ -84,6 +84,7 @@ fn one_row_that_somebody_changed_hides_no_other() {
                      WHERE id = (SELECT id FROM kept)";
         sql(&story.machine, whole);
     }
+    sql(&story.machine, "DROP TABLE kept");
     check(&story.machine).ok().says("Everything holds");
     listed(&story).says("user@example.org");
     story.authority.stop();

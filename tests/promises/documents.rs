@@ -103,7 +103,7 @@ fn unit_tests() -> Vec<String> {
             let place = path.strip_prefix(root().join("src")).unwrap().with_extension("");
             let place = place.to_str().unwrap().replace('/', "::");
             let place = place.trim_end_matches("::mod");
-            let text = fs::read_to_string(&path).unwrap();
+            let text = fs::read_to_string(&path).unwrap().replace("#[tokio::test]", "#[test]");
             for after in text.split("#[test]").skip(1) {
                 let name = after.split_once("fn ").and_then(|(_, after)| after.split_once('('));
                 // In a module `tests` at the file's end, unless the file is one.

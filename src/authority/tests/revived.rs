@@ -223,7 +223,7 @@ fn older_entries_are_checked_against_the_log_that_was_there_at_the_start() {
 }
 
 #[test]
-fn a_log_that_an_older_version_wrote_is_sealed_once() {
+fn a_log_that_was_sealed_does_not_pass_for_an_older_versions() {
     let mut office = Office::new();
     office.administrator();
     office.close();
@@ -233,7 +233,27 @@ fn a_log_that_an_older_version_wrote_is_sealed_once() {
     token.log_in(&pin(PIN)).unwrap();
     assert!(token.delete_data("tokenkeep-authority-log", "sealed log", true).unwrap());
     drop(token);
-    office.tamper("UPDATE audit SET mac = NULL");
+    let database = office.configuration.database();
+    let backup = database.with_extension("backup");
+    std::fs::copy(&database, &backup).unwrap();
+    let sealed = "(SELECT number FROM audit WHERE event = 'log.sealed')";
+    for sql in [
+        "UPDATE audit SET mac = NULL".to_owned(),
+        "UPDATE audit SET mac = NULL WHERE number = (SELECT max(number) FROM audit)".to_owned(),
+        format!("UPDATE audit SET mac = NULL WHERE number = {sealed}"),
+        format!("UPDATE audit SET mac = NULL WHERE number < {sealed}"),
+        format!("DELETE FROM audit WHERE number >= {sealed}; UPDATE audit SET mac = NULL"),
+        format!("DELETE FROM audit WHERE number >= {sealed}; UPDATE audit SET mac = NULL WHERE number = 1"),
+    ] {
+        let error = office.tamper_and_fail(&sql).to_string();
+        assert!(error.contains("has no MAC, though this log was sealed"), "{sql}: {error}");
+        for extra in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{extra}", database.display()));
+        }
+        std::fs::copy(&backup, &database).unwrap();
+    }
+    // The mark alone is made again.
+    office.open(now());
     office.check_log();
     assert!(matches!(office.tamper_and_fail("UPDATE audit SET mac = NULL"), AuthorityError::Log { number: 1, .. }));
 }

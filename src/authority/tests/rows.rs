@@ -88,6 +88,69 @@ fn what_is_shown_is_what_the_log_says() {
 }
 
 #[test]
+fn a_check_finds_what_is_gone_and_what_says_less() {
+    let office = Office::new();
+    let administrator = office.administrator();
+    Person::new().enroll(&office, &office.letter_for(&administrator, USER), now());
+    for _ in 0..2 {
+        office.letter_for(&administrator, USER);
+    }
+    let check = || office.authority().check().unwrap();
+    let clean = check();
+    assert!(clean.findings.is_empty() && clean.log_end_known, "{clean:?}");
+    for (sql, expected) in [
+        (
+            "UPDATE temporary_keys SET state = 'voided' WHERE state = 'unused'",
+            "its row says voided, and the log does not",
+        ),
+        ("UPDATE certificates SET state = 'superseded' WHERE kind = 'signing'", "its row says superseded, and the log"),
+        ("UPDATE certificates SET state = 'revoked' WHERE kind = 'encryption'", "its row says revoked, and the log"),
+        ("UPDATE certificates SET state = 'superseded' WHERE kind = 'tls'", "its row says superseded, and the log"),
+        ("UPDATE certificates SET level = 'low'", "of which its row says something else"),
+        ("UPDATE transactions SET state = 'begun'", "its row says begun, and the log does not"),
+        ("UPDATE transactions SET user_id = 'another'", "it is not that of its letter's user"),
+        ("DELETE FROM transactions", "tells of the transaction"),
+        ("DELETE FROM key_archive", "tells of the archived key of the certificate"),
+        ("DELETE FROM grants", "administrator of admin@example.org: the log has it, and its row is gone"),
+        ("DELETE FROM temporary_keys WHERE state = 'voided'", "tells of the letter"),
+        (
+            "INSERT INTO statements SELECT zeroblob(32), zeroblob(16), administrator, operation, received_at, not_after, \
+             message FROM statements LIMIT 1",
+            "the log does not know it",
+        ),
+        (
+            "INSERT INTO audit SELECT -1, at, event, detail, previous_hash, hash, mac FROM audit WHERE number = 1",
+            "1 of its rows have no number that an entry can have",
+        ),
+        ("CREATE TRIGGER t AFTER UPDATE ON users BEGIN SELECT 1; END", "this program makes no trigger t"),
+        ("CREATE VIEW v AS SELECT 1", "this program makes no view v"),
+        ("DROP INDEX certificates_user", "the index certificates_user is gone"),
+        ("ALTER TABLE users ADD COLUMN more TEXT", "the table users is not as this program makes it"),
+        (
+            "INSERT INTO users SELECT 'u', 'x', 'x', 'x', 0, mac, '' FROM users LIMIT 1",
+            "x: the log does not know this user",
+        ),
+        ("DELETE FROM users WHERE email LIKE 'user%'", "tells of the user user@example.org, who is gone"),
+        ("UPDATE users SET email_key = CAST(email_key AS BLOB)", "users: email_key is of another type than its column"),
+        ("UPDATE users SET created_at = 1 << 62 WHERE id = 'u'", "it cannot be read"),
+        (
+            "UPDATE temporary_keys SET reference = CAST(reference AS BLOB)",
+            "temporary_keys: reference is of another type",
+        ),
+        ("UPDATE certificates SET serial = CAST(serial AS BLOB)", "certificates: serial is of another type"),
+        ("UPDATE audit SET detail = '{}' WHERE number = 5", "entry 5 is missing, or does not fit the one before it"),
+    ] {
+        let count = |report: &crate::authority::CheckReport| {
+            report.findings.iter().filter(|finding| finding.what.contains(expected)).count()
+        };
+        let before = count(&check());
+        office.tamper_running(sql);
+        let report = check();
+        assert!(count(&report) > before, "{sql}: {report:#?}");
+    }
+}
+
+#[test]
 fn no_row_makes_a_line_of_its_own() {
     let office = Office::new();
     office.tamper_running("UPDATE users SET email = 'x' || char(10) || 'Everything holds.' || char(27) || '[2J'");

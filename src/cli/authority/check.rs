@@ -14,6 +14,11 @@ use crate::service;
 const REMEDY: &str = "keep a copy of the state directory for those who look into it, restore the database from a backup, \
                       and let an administrator run a command with it, which compares the log with their checkpoint";
 
+/// What no check of a stopped authority sees.
+const CUT_END: &str = "The authority does not serve: entries that were cut off the end of its log\n\
+                       cannot be seen here. The next command of each administrator compares it with\n\
+                       the checkpoint that their keyset keeps.";
+
 /// What the command line says of `authority check`.
 #[derive(Debug, clap::Args)]
 pub struct Check {
@@ -60,6 +65,9 @@ fn lines(report: &CheckReport) -> String {
             "Everything holds."
         };
         lines.push(all.to_owned());
+    }
+    if !report.log_end_known {
+        lines.push(CUT_END.to_owned());
     }
     lines.join("\n")
 }

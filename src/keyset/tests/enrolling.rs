@@ -62,7 +62,7 @@ fn the_so_pin_of_a_keyset_that_stands_is_not_the_letters() {
     let token = wallet.tokens.open(&wallet.keyset("a").token).unwrap();
     let derived = enroll::so_pin_of(&letter);
     let refused = token.init_pin_as_so(&derived, &pin("87654321")).unwrap_err();
-    assert!(matches!(refused, TokenError::PinIncorrect { .. }), "{refused}");
+    assert!(matches!(refused, TokenError::SoPinIncorrect { .. }), "{refused}");
 
     // Unless its owner gave one.
     let letter = double.letter(Purpose::Enroll);
