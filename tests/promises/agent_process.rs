@@ -71,7 +71,7 @@ fn every_signal_that_ends_programs_ends_it_in_order() {
 /// In a container that was entered from outside, session, process group and client have the number 0: no process.
 #[test]
 fn with_clients_and_a_terminal_of_another_pid_namespace_it_serves_and_asks_all_the_same() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     Agent::configure(&somebody.machine, "prompter = \"terminal\"");
     let unshare = if rustix::process::geteuid().is_root() { "unshare" } else { "unshare --user --map-current-user" };
     let line = format!("{unshare} --pid --fork --kill-child tokenkeep agent");
@@ -342,7 +342,7 @@ fn with_agent(machine: &Machine, agent: &Agent, program: &str, arguments: &[&str
 #[test]
 fn the_broker_asks_the_person_what_its_worker_could_not() {
     for kind in [TokenKind::SoftHsm, TokenKind::Kryoptic] {
-        let somebody = Somebody::enrolled_with(kind);
+        let somebody = Somebody::with_keyset_on(kind);
         let machine = &somebody.machine;
         Agent::configure_with_pin_in(machine, "pin", "");
         let agent = Agent::start(machine, &[]);
@@ -369,7 +369,7 @@ fn the_broker_asks_the_person_what_its_worker_could_not() {
 
 #[test]
 fn a_worker_that_dies_while_a_person_is_asked_costs_no_try_and_the_next_one_asks_anew() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let machine = &somebody.machine;
     Agent::configure_with_pin_in(machine, "pin", "");
     // The first question stands until the file `answered` is there.

@@ -79,7 +79,7 @@ fn a_token_that_is_removed_while_it_reads_is_gone_for_a_command_and_for_the_api(
     for level in ["low", "high"] {
         let (asked, faulty) = with_faults(&[("x", level)]);
         let machine = &asked.somebody.machine;
-        let email = format!("x.{}", asked.somebody.email);
+        let email = asked.address("x");
         asked.somebody.tokenkeep_with_input(&["encrypt", "--to", &email, "--out", "secret.p7m"], "a secret\n").ok();
         let message = base64::engine::general_purpose::STANDARD.encode(machine.read("secret.p7m"));
         machine.write("request", serde_json::json!({ "message": message, "keyset": "x" }).to_string());

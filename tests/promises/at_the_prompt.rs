@@ -16,7 +16,7 @@ use crate::support::terminal::Terminal;
 
 #[test]
 fn whoever_cancels_has_used_nothing_up() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let program = script(&somebody.machine, "askpass", "[ -e $HERE/cancel ] && exit 1; cat $HERE/pin");
     let agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
     somebody.machine.write("cancel", "");
@@ -30,7 +30,7 @@ fn whoever_cancels_has_used_nothing_up() {
 
 #[test]
 fn after_a_wrong_pin_it_asks_again_and_each_that_is_typed_is_one_try() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     // What is typed each time: a line of `typed`, the last one again and again.
     let body = "printf '%s\\n---\\n' \"$1\" >> $HERE/asked; head -n 1 $HERE/typed; \
                 [ \"$(wc -l < $HERE/typed)\" = 1 ] || sed -i 1d $HERE/typed";
@@ -113,7 +113,7 @@ fn after_a_wrong_pin_the_same_pinentry_asks_again_and_ends_with_the_use() {
 
 #[test]
 fn a_question_that_nobody_answers_counts_as_cancelled_and_its_window_goes() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let program = script(&somebody.machine, "askpass", "sleep 654 & echo $$ $! > $HERE/processes; wait");
     Agent::configure(&somebody.machine, &format!("prompter = \"askpass:{program}\"\nprompter_timeout = \"3s\""));
     let agent = Agent::start(&somebody.machine, &["-v"]);
@@ -131,7 +131,7 @@ fn a_question_that_nobody_answers_counts_as_cancelled_and_its_window_goes() {
 
 #[test]
 fn a_question_goes_when_the_program_that_asked_has_gone_and_the_next_one_is_asked() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let body = "echo \"$1\" >> $HERE/asked; case \"$1\" in *'\"first\"'*) sleep 654 & echo $! > $HERE/sleeper; wait ;; esac; \
                 cat $HERE/pin";
     let program = script(&somebody.machine, "askpass", body);
@@ -157,7 +157,7 @@ fn a_question_goes_when_the_program_that_asked_has_gone_and_the_next_one_is_aske
 
 #[test]
 fn two_requests_are_asked_about_one_after_the_other_each_for_its_own_use() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let body = "echo begin >> $HERE/asked; echo \"$1\" >> $HERE/asked; sleep 1; echo end >> $HERE/asked; cat $HERE/pin";
     let program = script(&somebody.machine, "askpass", body);
     let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
@@ -202,7 +202,7 @@ fn at_level_medium_each_use_is_confirmed_and_a_no_is_a_no() {
 
 #[test]
 fn before_the_last_try_a_person_is_warned_and_may_keep_it() {
-    let mut somebody = Somebody::enrolled_with(TokenKind::Kryoptic);
+    let mut somebody = Somebody::with_keyset_on(TokenKind::Kryoptic);
     let program = askpass(&somebody.machine, "[ -e $HERE/risk ]");
     for _ in 0..9 {
         assert!(!somebody.machine.pin_is_right("default", Somebody::WRONG_PIN));

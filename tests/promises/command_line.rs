@@ -67,7 +67,7 @@ fn exit_codes_tell_what_happened_and_remedies_what_to_do() {
 
 #[test]
 fn keyset_show_and_delete_take_the_name_by_itself_or_as_all_other_commands_do() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let keyset = |arguments: &[&str]| somebody.tokenkeep(&[&["keyset"], arguments].concat());
     let shown = keyset(&["show", "default"]).ok().out();
     assert_eq!(keyset(&["show", "--keyset", "default", "--token", "default"]).ok().out(), shown);
@@ -158,7 +158,7 @@ fn an_authority_that_cannot_be_made_is_refused_before_anybody_is_asked_for_a_pin
 
 #[test]
 fn a_pin_file_others_can_read_is_refused_with_the_remedy() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     somebody.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
     let with_mode = |mode: u32| {
@@ -175,7 +175,7 @@ fn a_pin_file_others_can_read_is_refused_with_the_remedy() {
 
 #[test]
 fn binary_to_a_terminal_is_refused() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     somebody.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--pin-source", "file:no-such-file"];
     let (code, screen) = Terminal::tokenkeep(&somebody.machine, &sign).finish();
@@ -217,7 +217,7 @@ fn completions_and_man_pages_are_generated() {
 
 #[test]
 fn no_pin_in_argv_or_environment() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     somebody.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--keyset", "default"];
     // There is no way to say one there.
@@ -247,7 +247,7 @@ fn no_pin_in_argv_or_environment() {
 
 #[test]
 fn one_process_owns_a_token_and_the_other_says_who() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     somebody.machine.write("message.txt", "a message\n");
     let serial = somebody.machine.listed_token("default").serial;
     let name = format!("runtime/tokenkeep/libsofthsm2.so-{serial}.lock");
@@ -298,7 +298,7 @@ fn agent_toml_saves_typing_and_never_reaches_an_authority() {
 
 #[test]
 fn an_interrupted_command_ends_with_130() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let mut terminal = Terminal::tokenkeep(&somebody.machine, &["sign", "--out", "signed.p7m"]);
     terminal.expect("Reading from the terminal").interrupt();
     let (code, screen) = terminal.finish();
@@ -308,7 +308,7 @@ fn an_interrupted_command_ends_with_130() {
 
 #[test]
 fn a_lock_directory_that_is_not_ones_own_is_one_fault_with_its_remedy() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     somebody.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
     let directory = somebody.machine.file("runtime/tokenkeep");
@@ -331,7 +331,7 @@ fn a_lock_directory_that_is_not_ones_own_is_one_fault_with_its_remedy() {
 
 #[test]
 fn deleting_without_a_terminal_is_told_how_to_say_that_it_is_meant() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let delete = ["keyset", "delete", "default", "--pin-source", "file:pin"];
     let output = somebody.machine.tokenkeep_without_terminal(&delete).fails_with(2);
     output.says("not deleted").says("--yes").does_not_say("--pin-source");

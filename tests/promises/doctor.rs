@@ -45,7 +45,7 @@ fn finds_wrong(machine: &Machine, concern: &str, what: &str, remedy: &str) {
 
 #[test]
 fn all_is_well_and_looking_changes_nothing() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let machine = &somebody.machine;
     let before = machine.inventory(&[]);
     let (well, findings) = findings(machine);
@@ -63,7 +63,7 @@ fn all_is_well_and_looking_changes_nothing() {
 
 #[test]
 fn what_is_wrong_around_the_tokens_is_told_with_the_remedy() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let configuration = somebody.machine.read_text("config/tokenkeep/agent.toml");
     let configure = |machine: &Machine, more: &str| {
         machine.write("config/tokenkeep/agent.toml", format!("{configuration}{more}\n"));
@@ -118,7 +118,7 @@ fn what_is_wrong_around_the_tokens_is_told_with_the_remedy() {
 
 #[test]
 fn a_token_at_its_last_try_is_told_and_looking_takes_none() {
-    let somebody = Somebody::enrolled_with(TokenKind::Kryoptic);
+    let somebody = Somebody::with_keyset_on(TokenKind::Kryoptic);
     let machine = &somebody.machine;
     let serial = machine.listed_token("default").serial;
     for _ in 0..9 {
@@ -172,7 +172,7 @@ fn what_is_said_of_a_locked_pin_is_possible_also_beside_an_agent() {
 
 #[test]
 fn a_running_agent_is_told_and_goes_on() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let machine = &somebody.machine;
     let pin = machine.file("pin").display().to_string();
     Agent::configure(machine, &format!("pin_source = \"file:{pin}\""));
@@ -249,7 +249,7 @@ fn a_token_that_an_authority_has_is_nothing_wrong_to_the_agent_either() {
 
 #[test]
 fn what_is_wrong_on_a_token_that_the_agent_holds_is_told() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let machine = &somebody.machine;
     Agent::configure(machine, "");
     let shown = somebody.shown("default");

@@ -15,7 +15,7 @@ const DIES: &str = "die at the end\n";
 
 #[test]
 fn commands_end_with_their_own_exit_code() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let faulty = Faulty::in_front_of(&mut somebody.machine);
     somebody.machine.write("message.txt", "a message\n");
     faulty.does(DIES);

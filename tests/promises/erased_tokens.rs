@@ -9,7 +9,7 @@ use crate::support::terminal::Terminal;
 
 #[test]
 fn a_soft_token_is_erased_after_its_serial_number_is_typed() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let machine = &somebody.machine;
     machine.make_token("other", Somebody::PIN);
     let serial = machine.listed_token("default").serial;

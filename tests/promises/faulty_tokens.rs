@@ -21,7 +21,10 @@ const REFUSED: i32 = 5;
 
 /// Somebody with the keyset `default` at level High, whose tokens can be made to fail.
 fn somebody() -> (Somebody, Faulty) {
-    let mut somebody = Somebody::enrolled();
+    with_faults(Somebody::with_keyset())
+}
+
+fn with_faults(mut somebody: Somebody) -> (Somebody, Faulty) {
     let faulty = Faulty::in_front_of(&mut somebody.machine);
     somebody.machine.write("message.txt", "a message\n");
     (somebody, faulty)
@@ -267,7 +270,7 @@ fn enrolling_beside(somebody: &Somebody) -> Output {
 /// command itself has the token, and when the agent has it.
 #[track_caller]
 fn an_enrollment_meets(code: &str, words: &str, by: By) {
-    let (somebody, faulty) = somebody();
+    let (somebody, faulty) = with_faults(Somebody::enrolled());
     let before = everything(&somebody);
     let agent = by.begin(&somebody);
     let mut met = 0;
@@ -351,7 +354,7 @@ fn a_write_protected_token_is_called_so_by_the_agent_too() {
 #[test]
 fn a_token_that_says_beforehand_that_it_is_write_protected_is_believed() {
     for by in [By::Command, By::Agent] {
-        let (somebody, faulty) = somebody();
+        let (somebody, faulty) = with_faults(Somebody::enrolled());
         somebody.issue("more.letter");
         let before = everything(&somebody);
         faulty.does("flags WRITE_PROTECTED");

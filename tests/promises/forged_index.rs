@@ -41,7 +41,7 @@ fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
     if forges() {
         return;
     }
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let machine = &somebody.machine;
     machine.write("message.txt", "to oneself\n");
     let recipients = || {

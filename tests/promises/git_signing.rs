@@ -18,7 +18,7 @@ struct Committer {
 
 impl Committer {
     fn new() -> Self {
-        let committer = Self { somebody: Somebody::enrolled() };
+        let committer = Self { somebody: Somebody::with_keyset() };
         let machine = &committer.somebody.machine;
         symlink(env!("CARGO_BIN_EXE_tokenkeep"), machine.file("bin/tokenkeep-git-sign")).unwrap();
         machine.run("git", &["init", "-q", "-b", "main", "repository"], b"").ok();

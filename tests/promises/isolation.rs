@@ -112,7 +112,7 @@ fn its_keysets_are_listed_and_used_like_any_other() {
     let sign = ["sign", "--keyset", "soft", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
     tokenkeep(&asked, &sign).ok();
     tokenkeep(&asked, &["verify", "--in", "signed.p7m"]).ok().says("a message");
-    let email = format!("soft.{}", asked.somebody.email);
+    let email = asked.address("soft");
     tokenkeep(&asked, &["encrypt", "--to", &email, "--in", "message.txt", "--out", "secret.p7m"]).ok();
     tokenkeep(&asked, &["decrypt", "--pin-source", "file:pin", "--in", "secret.p7m"]).ok().says("a message");
     machine.write_secret("wrong", WRONG);

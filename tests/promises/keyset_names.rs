@@ -60,7 +60,7 @@ fn a_name_that_is_taken_and_a_new_token_are_refused_before_any_pin() {
 
 #[test]
 fn a_keyset_that_is_not_there_is_told_with_those_that_are() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     somebody.machine.write("message.txt", "a message\n");
     for verb in [&["sign", "--in", "message.txt", "--out", "x", "--keyset"][..], &["keyset", "show"]] {
         let output = somebody.tokenkeep(&[verb, &["nobody's"]].concat()).fails_with(3).says("nobody's");

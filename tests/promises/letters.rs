@@ -41,7 +41,9 @@ fn mistyped(key: &str) -> String {
 #[track_caller]
 fn refused(somebody: &Somebody, letter: &str, keyset: &str) -> Output {
     let before = somebody.machine.inventory(&[]);
-    let output = somebody.enroll_new(letter, keyset).fails_with(5).says("not enrolled");
+    let wire = somebody.wire();
+    let output = somebody.enroll_new_with(letter, keyset, &["--authority", &wire.url()]);
+    let output = output.fails_with(5).says("not enrolled");
     assert_eq!(somebody.machine.inventory(&[]), before, "something was made\n{output}");
     output
 }

@@ -18,7 +18,7 @@ fn told(somebody: &Somebody, message: &[u8], place: usize) -> (i32, String, Stri
 #[test]
 fn a_message_that_does_not_open_does_not_say_why() {
     for kind in [TokenKind::SoftHsm, TokenKind::Kryoptic] {
-        let somebody = Somebody::enrolled_with(kind);
+        let somebody = Somebody::with_keyset_on(kind);
         somebody.encrypts("a secret\n", "secret.p7m");
         let message = std::fs::read(somebody.machine.file("secret.p7m")).unwrap();
         assert_eq!(somebody.reads("default", "pin", "secret.p7m"), "a secret\n");

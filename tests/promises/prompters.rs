@@ -34,7 +34,7 @@ fn says_the_question(somebody: &Somebody, text: &str) {
 
 #[test]
 fn askpass_is_told_who_asks_what_for_and_with_what() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let program = askpass(&somebody.machine, "exit 1");
     let _agent = agent(&mut somebody, "auto", &[("SSH_ASKPASS", &program), ("SSH_ASKPASS_REQUIRE", "force")]);
     signs(&somebody.machine, "git");
@@ -45,7 +45,7 @@ fn askpass_is_told_who_asks_what_for_and_with_what() {
 
 #[test]
 fn a_command_of_ones_own_reads_the_question_and_gives_the_pin() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let command = script(&somebody.machine, "ask", "cat >> $HERE/asked; echo --- >> $HERE/asked; cat $HERE/$1");
     let _agent = agent(&mut somebody, &format!("command:{command} pin"), &[]);
     signs(&somebody.machine, "git");
@@ -69,7 +69,7 @@ fn pinentry_asks_at_the_terminal_that_gpg_tty_names() {
     if !present("pinentry-tty") {
         return;
     }
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let (mut terminal, device) = desk(&somebody.machine);
     let way = "pinentry:/usr/bin/pinentry-tty";
     let _agent = agent(&mut somebody, way, &[("GPG_TTY", &device), ("TERM", "dumb")]);
@@ -96,7 +96,7 @@ fn pinentry_curses_asks_where_it_is_named() {
     if !present("pinentry-curses") {
         return;
     }
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let (mut terminal, device) = desk(&somebody.machine);
     let way = "pinentry:/usr/bin/pinentry-curses";
     let _agent = agent(&mut somebody, way, &[("GPG_TTY", &device), ("TERM", "vt100")]);
@@ -111,7 +111,7 @@ fn pinentry_curses_asks_where_it_is_named() {
 /// What would be typed there goes to the shell that reads there, and into its history.
 #[test]
 fn nobody_is_asked_on_another_shells_terminal() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let shell = "tty > terminal; echo ready; while read -r line; do echo \"$line\" >> history; done";
     let mut terminal = Terminal::shell(&somebody.machine, shell);
     terminal.expect("ready");
@@ -153,7 +153,7 @@ fn says_where_it_asks(machine: &Machine, agent: &Agent) {
 
 #[test]
 fn on_its_own_terminal_it_asks_while_it_is_in_the_foreground_of_it() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     Agent::configure(&somebody.machine, "prompter = \"auto\"");
     // A shell with job control, as people have one.
     let mut terminal = Terminal::shell(&somebody.machine, "PS1='$ ' exec bash --norc --noprofile -i");
@@ -185,7 +185,7 @@ fn on_its_own_terminal_it_asks_while_it_is_in_the_foreground_of_it() {
 
 #[test]
 fn pinentry_opens_a_window_where_there_is_a_display() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     if !present("pinentry-gtk-2") {
         return;
     }
@@ -207,7 +207,7 @@ fn pinentry_opens_a_window_where_there_is_a_display() {
 
 #[test]
 fn a_terminal_is_asked_at() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let (mut terminal, device) = desk(&somebody.machine);
     let agent = agent(&mut somebody, &format!("terminal:{device}"), &[]);
     let question = full_question(&somebody);
@@ -297,7 +297,7 @@ fn a_command_at_medium_whose_agent_can_ask_nobody_hears_what_to_do() {
 
 #[test]
 fn a_command_without_a_terminal_is_asked_about_by_the_agent() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     somebody.encrypts("a secret\n", "secret.p7m");
     let program = script(&somebody.machine, "askpass", "echo \"$1\" >> $HERE/asked; cat $HERE/pin");
     let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
@@ -319,7 +319,7 @@ fn a_command_without_a_terminal_is_asked_about_by_the_agent() {
 
 #[test]
 fn where_nobody_can_be_asked_it_fails_at_once_and_says_what_to_do() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     // Started without a terminal of its own, and told of none.
     Agent::configure(&somebody.machine, "prompter = \"auto\"");
     let agent = Agent::start(&somebody.machine, &["-v", "--background"]);
@@ -338,7 +338,7 @@ fn where_nobody_can_be_asked_it_fails_at_once_and_says_what_to_do() {
 
 #[test]
 fn a_prompter_that_is_not_there_is_named_with_what_to_do() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let agent = agent(&mut somebody, "askpass:/nonexistent/askpass", &[]);
     let answer = sign_by_api(&somebody.machine, &agent).out();
     says_all(&answer, &["cannot ask by askpass:/nonexistent/askpass", "`prompter` in agent.toml"]);

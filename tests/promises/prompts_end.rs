@@ -83,7 +83,7 @@ fn over_ssh(machine: &Machine, agent: &Agent) -> UnixStream {
 
 #[test]
 fn a_prompt_goes_with_the_connection_that_asked_though_its_program_lives() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     for isolate in [false, true] {
         let agent = thinking(&mut somebody, isolate);
         let machine = &somebody.machine;
@@ -120,7 +120,7 @@ fn a_prompt_goes_with_the_connection_that_asked_though_its_program_lives() {
 
 #[test]
 fn a_client_that_only_sends_no_more_has_its_answer() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let agent = thinking(&mut somebody, false);
     let machine = &somebody.machine;
     for ask in [over_the_api, over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
@@ -143,7 +143,7 @@ fn a_client_that_only_sends_no_more_has_its_answer() {
 
 #[test]
 fn a_commands_prompt_goes_with_the_agent_that_wanted_its_answer() {
-    let mut somebody = Somebody::enrolled();
+    let mut somebody = Somebody::with_keyset();
     let mut agent = thinking(&mut somebody, false);
     let machine = &somebody.machine;
     machine.write("mail", "mail\n");

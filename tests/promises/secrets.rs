@@ -229,7 +229,7 @@ fn reads_the_delivery(intruder: &Intruder) -> Value {
 
 #[test]
 fn no_core_dumps() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     // Waits for what is to be signed.
     let line = "ulimit -c unlimited; exec tokenkeep sign --keyset default --pin-source file:pin --out signed.p7m";
     let dumped = aborted(&somebody.machine, line, |id| {

@@ -96,7 +96,7 @@ fn a_forgotten_keyset_is_hidden_until_it_is_named() {
 
 #[test]
 fn an_address_is_the_same_in_upper_and_lower_case() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     somebody.machine.write("message.txt", "a message\n");
     let encrypt =
         ["encrypt", "--to", &somebody.email.to_uppercase(), "--not-to-self", "--out", "mail.p7m", "message.txt"];

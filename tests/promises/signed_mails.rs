@@ -6,7 +6,7 @@ use crate::support::output::Output;
 
 /// Somebody with a signed message in three forms: `mail` (multipart/signed), `opaque`, `pem`.
 fn writer() -> Somebody {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     somebody.machine.write("text", "Dear Bob,\nthe contract is signed.\n");
     for (file, form) in [("mail", "smime --detached"), ("opaque", "smime"), ("pem", "pem")] {
         let line = format!("tokenkeep sign --pin-source file:pin text --out {file} --format {form}");

@@ -267,7 +267,7 @@ fn a_forgotten_pin_is_set_anew_by_the_so_pin() {
 
 #[test]
 fn several_commands_at_once_take_turns() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let machine = &somebody.machine;
     let agent = Agent::start(machine, &[]);
     machine.write("message.txt", "a message\n");
@@ -390,7 +390,7 @@ fn an_agent_that_dies_in_mid_enrollment_is_told_and_the_same_command_goes_on() {
 
 #[test]
 fn without_the_agent_a_command_says_who_holds_the_token() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let machine = &somebody.machine;
     machine.write("message.txt", "a message\n");
     let agent = Agent::start(machine, &[]);
@@ -422,7 +422,7 @@ fn without_the_agent_a_command_says_who_holds_the_token() {
 
 #[test]
 fn a_socket_that_the_environment_names_is_used() {
-    let somebody = Somebody::enrolled();
+    let somebody = Somebody::with_keyset();
     let machine = &somebody.machine;
     let agent = Agent::start(machine, &[]);
     let keysets = |socket: &str| {

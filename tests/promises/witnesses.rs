@@ -21,7 +21,7 @@ const TEXT: &str = "Grüße.\nA second line, and ümläüts.\n";
 fn witnessed() -> MutexGuard<'static, Somebody> {
     static SOMEBODY: OnceLock<Mutex<Somebody>> = OnceLock::new();
     let somebody = SOMEBODY.get_or_init(|| {
-        let somebody = Somebody::enrolled();
+        let somebody = Somebody::with_keyset();
         clear_up_at_the_end(&somebody.machine);
         read_certificates(&somebody);
         somebody.machine.write("message.txt", TEXT);

@@ -15,7 +15,7 @@ use crate::support::terminal::Terminal;
 const SIGN: [&str; 7] = ["sign", "--keyset", "default", "--in", "message.txt", "--out", "signed.p7m"];
 
 fn somebody(kind: TokenKind) -> Somebody {
-    let somebody = Somebody::enrolled_with(kind);
+    let somebody = Somebody::with_keyset_on(kind);
     somebody.machine.write("message.txt", "a message\n");
     somebody
 }

@@ -1,19 +1,23 @@
 //! A machine with an agent, keysets at the levels a test wants, and a person at its prompter who answers as it is written
 //! down: one line a question.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Child;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::agent::{Agent, wait_for};
 use super::machine::TokenKind;
-use super::office::Somebody;
+use super::office::{Somebody, clear_up_at_the_end};
 use super::output::Output;
 use super::prompting::script;
 
 /// Somebody whose agent asks through a prompter of the test's.
 pub struct Asked {
     pub somebody: Somebody,
+    /// By which the office knows the owners of the keysets that were there from the beginning.
+    first_address: String,
     agent: Option<Agent>,
 }
 
@@ -21,7 +25,7 @@ impl Asked {
     /// With keysets of these names and levels, each on a token of its own that is named like it, whose PIN is
     /// [`Somebody::PIN`]. The agent is not started yet.
     pub fn with(kind: TokenKind, keysets: &[(&str, &str)]) -> Self {
-        let somebody = Somebody::with(kind);
+        let (somebody, first_address) = Self::enrolled_before(kind, keysets);
         let script = format!(
             "#!/bin/sh\ncd {home} || exit 1\nread -r what\n{{ echo \"$what\"; cat; echo; echo ---; }} >> questions\n\
              n=0; while [ -e hold ] && [ $n -lt 600 ]; do sleep 0.05; n=$((n + 1)); done\n\
@@ -32,11 +36,29 @@ impl Asked {
         let path = somebody.machine.write("bin/prompter", script);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
         somebody.machine.write("answers", "");
-        let asked = Self { somebody, agent: None };
-        for (name, level) in keysets {
-            asked.enroll(name, level, &[]);
-        }
-        asked
+        Self { somebody, first_address, agent: None }
+    }
+
+    /// The address of the owner of a keyset that was there from the beginning.
+    pub fn address(&self, keyset: &str) -> String {
+        format!("{keyset}.{}", self.first_address)
+    }
+
+    /// Somebody with a copy of a machine on which these keysets are, and by what the office knows the keysets' owners.
+    /// Whom somebody enrolls later, it knows by an address that only this copy has.
+    fn enrolled_before(kind: TokenKind, keysets: &[(&str, &str)]) -> (Somebody, String) {
+        static ORIGINALS: Mutex<BTreeMap<String, Arc<OnceLock<Somebody>>>> = Mutex::new(BTreeMap::new());
+        let original = ORIGINALS.lock().unwrap().entry(format!("{kind:?} {keysets:?}")).or_default().clone();
+        let original = original.get_or_init(|| {
+            let somebody = Somebody::with(kind);
+            clear_up_at_the_end(&somebody.machine);
+            let asked = Self { first_address: somebody.email.clone(), somebody, agent: None };
+            for (name, level) in keysets {
+                asked.enroll(name, level, &[]);
+            }
+            asked.somebody
+        });
+        (Somebody::at(original.machine.copy()), original.email.clone())
     }
 
     /// The office knows each keyset's owner by an address of its own: a second letter for one would need approvals.

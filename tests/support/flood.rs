@@ -2,7 +2,7 @@
 //! bounded in rate and in time, and only on this machine.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -11,7 +11,6 @@ use std::time::Duration;
 use der::asn1::{BitString, OctetString};
 use der::{Any, Encode, Tag};
 use jiff::Timestamp;
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustls::pki_types::{CertificateDer, ServerName};
 use spki::AlgorithmIdentifierOwned;
 use tokenkeep::cmp::{PkiHeader, Pvno, general_request, oid};
@@ -121,10 +120,7 @@ fn exchange<S: Read + Write>(mut stream: S, request: &[u8]) -> Option<()> {
 
 /// A connection from 127.0.0.`address`.
 fn connect_from(address: u8, to: SocketAddr) -> Option<TcpStream> {
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).ok()?;
-    bind(&socket, &SocketAddr::from(([127, 0, 0, address], 0))).ok()?;
-    connect(&socket, &to).ok()?;
-    let stream = TcpStream::from(socket);
+    let stream = super::wire::connect_from(Ipv4Addr::new(127, 0, 0, address), to).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     Some(stream)
 }

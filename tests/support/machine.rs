@@ -38,13 +38,27 @@ impl Machine {
     }
 
     pub fn with(kind: TokenKind) -> Self {
-        let directory = tempfile::Builder::new().prefix("tokenkeep-test-").tempdir().unwrap();
+        Self::in_directory(kind, new_directory())
+    }
+
+    /// Another machine with the files that this one has now, so with its tokens, their keysets and their PINs. Nothing may
+    /// run here meanwhile.
+    pub fn copy(&self) -> Self {
+        let directory = new_directory();
+        let (from, to) = (format!("{}/.", self.path.display()), directory.path().display().to_string());
+        assert!(Command::new("cp").args(["-a", &from, &to]).status().unwrap().success(), "copying {from}");
+        Self::in_directory(self.kind, directory)
+    }
+
+    fn in_directory(kind: TokenKind, directory: TempDir) -> Self {
         let path = directory.path().to_owned();
         for name in ["bin", "tokens", "home", "config/tokenkeep", "state", "runtime", "tmp"] {
             fs::create_dir_all(path.join(name)).unwrap();
         }
         fs::set_permissions(path.join("runtime"), fs::Permissions::from_mode(0o700)).unwrap();
-        symlink(env!("CARGO_BIN_EXE_tokenkeep"), path.join("bin/tokenkeep")).unwrap();
+        if !path.join("bin/tokenkeep").is_symlink() {
+            symlink(env!("CARGO_BIN_EXE_tokenkeep"), path.join("bin/tokenkeep")).unwrap();
+        }
         let softhsm = path.join("softhsm2.conf");
         let template = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/hsm-config/softhsm2.conf")).unwrap();
         fs::write(&softhsm, template.replace("@TOKENDIR@", path.join("tokens").to_str().unwrap())).unwrap();
@@ -193,6 +207,10 @@ impl Drop for Machine {
             eprintln!("kept: {}", directory.keep().display());
         }
     }
+}
+
+fn new_directory() -> TempDir {
+    tempfile::Builder::new().prefix("tokenkeep-test-").tempdir().unwrap()
 }
 
 /// Runs a command to its end.

@@ -129,8 +129,12 @@ impl Somebody {
     }
 
     pub fn with(kind: TokenKind) -> Self {
+        Self::at(Machine::with(kind))
+    }
+
+    /// Somebody whom the office does not know, at this machine.
+    pub fn at(machine: Machine) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        let machine = Machine::with(kind);
         for (name, pin) in [("pin", Self::PIN), ("other.pin", Self::OTHER_PIN), ("wrong.pin", Self::WRONG_PIN)] {
             machine.write_secret(name, pin);
         }
@@ -138,7 +142,29 @@ impl Somebody {
         Self { machine, email, office: Office::get() }
     }
 
-    /// Somebody with the keyset `default` on a token of that name.
+    /// One who has the keyset `default` on a token of that name. To the office all who are made so are one person, and
+    /// their keys are the same: who asks it for something takes [`Self::enrolled`].
+    pub fn with_keyset() -> Self {
+        Self::with_keyset_on(TokenKind::SoftHsm)
+    }
+
+    pub fn with_keyset_on(kind: TokenKind) -> Self {
+        static SOFTHSM: OnceLock<Somebody> = OnceLock::new();
+        static KRYOPTIC: OnceLock<Somebody> = OnceLock::new();
+        let original = match kind {
+            TokenKind::SoftHsm => &SOFTHSM,
+            TokenKind::Kryoptic => &KRYOPTIC,
+        };
+        let original = original.get_or_init(|| {
+            let somebody = Self::enrolled_with(kind);
+            clear_up_at_the_end(&somebody.machine);
+            fs::remove_file(somebody.machine.file("first.letter")).unwrap();
+            somebody
+        });
+        Self { machine: original.machine.copy(), email: original.email.clone(), office: original.office }
+    }
+
+    /// Somebody with the keyset `default` on a token of that name, whom nobody else is.
     pub fn enrolled() -> Self {
         Self::enrolled_with(TokenKind::SoftHsm)
     }

@@ -1,10 +1,12 @@
 //! Somebody on the wire: stands between client and authority, sees every message, and may change or swallow it.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use super::wire::connect_from;
 
 /// One request and its answer, as they passed (before any change).
 #[derive(Clone, Debug)]
@@ -35,7 +37,8 @@ pub enum Direction {
 
 type Judge = dyn FnMut(Direction, &str, &[u8]) -> Verdict + Send;
 
-/// An HTTP proxy on the loopback that hands every body to a judge. Stops when dropped.
+/// An HTTP proxy on the loopback that hands every body to a judge. Stops when dropped. It comes to the authority from an
+/// address of its own, so that nobody waits for what another test has guessed wrongly.
 pub struct Proxy {
     address: SocketAddr,
     exchanges: Arc<Mutex<Vec<Exchange>>>,
@@ -68,6 +71,7 @@ impl Proxy {
         let exchanges = Arc::new(Mutex::new(Vec::new()));
         let stopped = Arc::new(AtomicBool::new(false));
         let judge: Arc<Mutex<Judge>> = Arc::new(Mutex::new(judge));
+        let source = own_address();
         let (authority, seen, stop) = (authority.to_owned(), exchanges.clone(), stopped.clone());
         std::thread::spawn(move || {
             for client in listener.incoming() {
@@ -77,7 +81,7 @@ impl Proxy {
                 let Ok(client) = client else { continue };
                 let (authority, judge, seen, date) = (authority.clone(), judge.clone(), seen.clone(), date.clone());
                 // A broken connection is the client's to notice.
-                std::thread::spawn(move || drop(carry(client, &authority, date, &judge, &seen)));
+                std::thread::spawn(move || drop(carry(client, source, &authority, date, &judge, &seen)));
             }
         });
         Self { address, exchanges, stopped }
@@ -105,6 +109,7 @@ impl Drop for Proxy {
 /// Carries one request and its answer; then the connection ends, so that every exchange is seen by itself.
 fn carry(
     client: TcpStream,
+    source: Ipv4Addr,
     authority: &str,
     date: Option<String>,
     judge: &Mutex<Judge>,
@@ -116,7 +121,7 @@ fn carry(
     let target = request.first_line.rsplit_once(' ').map_or("", |(target, _)| target).to_owned();
 
     let verdict = judge.lock().unwrap()(Direction::ToAuthority, &target, &request.body);
-    let mut server = TcpStream::connect(authority)?;
+    let mut server = connect_from(source, authority.parse().map_err(io::Error::other)?)?;
     if !request.send(&mut server, &verdict)? {
         return client.shutdown(Shutdown::Both);
     }
@@ -132,6 +137,13 @@ fn carry(
     let mut client = client;
     response.send(&mut client, &verdict)?;
     client.shutdown(Shutdown::Both)
+}
+
+/// An address of the loopback network that no other proxy of this run has.
+fn own_address() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(127, 1, high, low)
 }
 
 struct Message {

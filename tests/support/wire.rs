@@ -2,20 +2,29 @@
 //! without it.
 
 use std::convert::Infallible;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{DerSignature, SigningKey};
 use p256::pkcs8::EncodePublicKey;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use spki::AlgorithmIdentifierOwned;
 use tokenkeep::cmp::{EnrollmentRequest, MacProtection, PkiHeader, PkiMessage, Pvno, TransportKey, Utf8Pairs};
 use tokenkeep::letter::Letter;
 use tokenkeep::token::OaepHash;
 
 use super::machine::Machine;
+
+/// A connection from this address of the loopback network.
+pub fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::from((source, 0)))?;
+    connect(&socket, &to)?;
+    Ok(socket.into())
+}
 
 /// Posts a body to `host:port` and returns the status and the answer's body.
 pub fn post(address: &str, path: &str, content_type: &str, body: &[u8]) -> (u16, Vec<u8>) {
