@@ -1,132 +1,18 @@
 //! The agent's own API is what its description says: every path and method of `docs/agent-api.openapi.json` is called on
 //! the real agent with curl, every answer, errors too, is held against its schema, and nothing is served besides.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, wait_for};
 use crate::support::der::{inside, parts};
-use crate::support::following::{Following, description};
-use crate::support::office::{Somebody, wait_until_certificates_are_newer};
-use crate::support::schema::{self, Description};
+use crate::support::following::Following;
+use crate::support::office::Somebody;
+use crate::support::schema::{self};
 
-/// Somebody with the keyset `default` at level Low and the keyset `strict` at High, whose agent is called with curl. The
-/// PIN that its prompter gives is in the file `given.pin`.
-struct Caller {
-    // Before the machine.
-    agent: Agent,
-    somebody: Somebody,
-    description: Description,
-    called: RefCell<BTreeSet<String>>,
-}
+mod caller;
 
-/// What curl brought.
-struct Brought {
-    status: u16,
-    kind: String,
-    body: Vec<u8>,
-}
-
-impl Caller {
-    fn new() -> Self {
-        let somebody = Somebody::new();
-        for (letter, keyset, level) in [("low.letter", "default", "low"), ("high.letter", "strict", "high")] {
-            somebody.issue(letter);
-            if keyset == "strict" {
-                wait_until_certificates_are_newer();
-            }
-            let line = ["enroll", "--letter", letter, "--keyset", keyset, "--level", level, "--new-token"];
-            somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:pin"]].concat()).ok();
-        }
-        Agent::configure_with_pin_in(&somebody.machine, "given.pin", "");
-        somebody.machine.write_secret("given.pin", Somebody::PIN);
-        let agent = Agent::start(&somebody.machine, &[]);
-        Self { agent, somebody, description: description(), called: RefCell::default() }
-    }
-
-    /// curl on the agent's socket.
-    fn curl(&self, path: &str, options: &[&str]) -> Brought {
-        let socket = self.agent.api_socket().display().to_string();
-        let url = format!("http://agent{path}");
-        let fixed =
-            ["-s", "-S", "--max-time", "60", "--unix-socket", &socket, "-w", "\n%{http_code} %{content_type}", &url];
-        let output = self.somebody.machine.run("curl", &[&fixed[..], options].concat(), b"").ok();
-        let end = output.stdout.iter().rposition(|byte| *byte == b'\n').unwrap();
-        let told = String::from_utf8(output.stdout[end + 1..].to_vec()).unwrap();
-        let (status, kind) = told.split_once(' ').unwrap();
-        Brought { status: status.parse().unwrap(), kind: kind.to_owned(), body: output.stdout[..end].to_vec() }
-    }
-
-    /// Calls a path of the description; `actual` is the path with its parameters. The answer must have this status and fit
-    /// its schema.
-    #[track_caller]
-    fn calls(&self, method: &str, template: &str, actual: &str, body: Option<&Value>, status: u16) -> Value {
-        let text = body.map(Value::to_string);
-        if let (Some(body), 200..300) = (body, status) {
-            schema::fits(&self.description, self.description.request(method, template), body);
-        }
-        let mut options = vec!["-X", method];
-        if let Some(text) = &text {
-            options.extend(["-H", "Content-Type: application/json", "--data-binary", text]);
-        }
-        let brought = self.curl(actual, &options);
-        self.fits(method, template, &brought, status)
-    }
-
-    #[track_caller]
-    fn fits(&self, method: &str, template: &str, brought: &Brought, status: u16) -> Value {
-        let shown = String::from_utf8_lossy(&brought.body);
-        assert_eq!(brought.status, status, "{method} {template}\n{shown}\n{}", self.agent.log());
-        self.called.borrow_mut().insert(format!("{method} {template}"));
-        let Some(schema) = self.description.response(method, template, status, &brought.kind) else {
-            assert!(brought.body.is_empty(), "{method} {template} has a body\n{shown}");
-            return Value::Null;
-        };
-        let value: Value = serde_json::from_slice(&brought.body).unwrap_or_else(|error| panic!("{error}\n{shown}"));
-        // The description of the API may speak of commands; what is told of a request speaks of the request.
-        if template != "/v1/openapi.json" {
-            let options =
-                |text: &str| text.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
-            assert!(!options(&shown), "{method} {template} tells of options of a command line\n{shown}");
-        }
-        schema::fits(&self.description, schema, &value);
-        value
-    }
-
-    #[track_caller]
-    fn gets(&self, template: &str, actual: &str, status: u16) -> Value {
-        self.calls("GET", template, actual, None, status)
-    }
-
-    #[track_caller]
-    fn posts(&self, path: &str, body: &Value, status: u16) -> Value {
-        self.calls("POST", path, path, Some(body), status)
-    }
-
-    /// A request whose answer goes on; its lines.
-    fn follows(&self, path: &str, body: Option<&Value>) -> Following {
-        Following::begin(&self.somebody.machine, &self.agent, path, body)
-    }
-
-    /// An error's sentence.
-    #[track_caller]
-    fn refused(&self, path: &str, body: &Value, status: u16) -> String {
-        self.posts(path, body, status)["error"]["message"].as_str().unwrap().to_owned()
-    }
-}
-
-fn b64(bytes: &[u8]) -> String {
-    STANDARD.encode(bytes)
-}
-
-fn bytes(value: &Value) -> Vec<u8> {
-    STANDARD.decode(value.as_str().unwrap()).unwrap()
-}
+use caller::{Caller, b64, bytes};
 
 #[test]
 fn every_answer_is_as_described() {

@@ -1,188 +1,21 @@
 //! A statement is an administrator's word: signed as a statement and as nothing else, taken once, in its time, by the
 //! authority that it names, and believed of nobody whom only a row in the database calls an administrator.
 
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use tokenkeep::carrier::{Carrier, CarrierError, Http};
-use tokenkeep::pki::cms::{ContentToSign, SigningCertificate};
+use serde_json::json;
+use tokenkeep::carrier::Carrier;
 use tokenkeep::pki::oid::ContentType;
-use tokenkeep::pki::{Certificate, Fingerprint, cms};
+use tokenkeep::pki::{Certificate, Fingerprint};
 use tokenkeep::smime::{self, Placement, Signing};
-use tokenkeep::statement::{Answer, Instance, Operation, SignedResponse, SignedStatement, Statement};
-use tokenkeep::token::{Module, Pin, Signature, TokenKey};
+use tokenkeep::statement::{Answer, Operation, SignedResponse, SignedStatement};
 
 use crate::support::envelopes::others_of;
-use crate::support::intruder::Order;
 use crate::support::office::end_at_the_end;
 use crate::support::story::Story;
 
-/// An authority with the administrator in keyset `admin` and somebody who is none in keyset `default`.
-struct Scene {
-    story: Story,
-    carrier: Http,
-    ca: Certificate,
-}
+mod scene;
 
-/// Who signs: keyset and token, and the PIN.
-type Signer = (&'static str, &'static str);
-const ADMINISTRATOR: Signer = ("admin", Story::ADMIN_PIN);
-const SOMEBODY: Signer = ("default", Story::USER_PIN);
-
-/// What is signed: as a statement, or (false) as a mail's content is.
-type Content = (bool, String);
-
-impl Scene {
-    fn get() -> MutexGuard<'static, Self> {
-        static SCENE: OnceLock<Mutex<Scene>> = OnceLock::new();
-        let scene = SCENE.get_or_init(|| {
-            let story = Story::begin_with_encryption_keys("p256");
-            end_at_the_end(&story);
-            story.enroll_user();
-            let (http, https) = (story.authority.http_url(), story.authority.https_url());
-            let found = Http::new(&http, &https, [0; 32]).unwrap().ca_certificate().unwrap();
-            let ca = Certificate::from_der(&found).unwrap();
-            let carrier = Http::new(&http, &https, *ca.fingerprint().as_bytes()).unwrap();
-            Mutex::new(Self { story, carrier, ca })
-        });
-        scene.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A statement for this authority that is good now, as the value of its JSON.
-    fn statement(&self, operation: Operation) -> Value {
-        self.statement_at(operation, Timestamp::now())
-    }
-
-    fn statement_at(&self, operation: Operation, now: Timestamp) -> Value {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).unwrap();
-        let instance = Instance::parse(&self.carrier.instance().unwrap()).unwrap();
-        let reader = operation.brings_letter().then(|| self.administrators_encryption_certificate().fingerprint());
-        let statement = Statement::online(self.ca.fingerprint(), instance, operation, nonce, now).encrypted_to(reader);
-        serde_json::from_slice(&statement.to_json().unwrap()).unwrap()
-    }
-
-    fn administrators_encryption_certificate(&self) -> Certificate {
-        let found = self.carrier.search_certificates("admin@example.org").unwrap();
-        Certificate::from_der(&found[0]).unwrap()
-    }
-
-    /// Signs each on a token, in a process of its own: CMS messages.
-    #[track_caller]
-    fn signed(&self, test: &str, (keyset, pin): Signer, contents: &[Content]) -> Vec<Vec<u8>> {
-        let test = format!("statements::{test}");
-        let answer = self.story.machine.order(&test, keyset, pin, &json!(contents));
-        let messages = answer.as_array().unwrap();
-        messages.iter().map(|message| hex::decode(message.as_str().unwrap()).unwrap()).collect()
-    }
-
-    #[track_caller]
-    fn signed_statement(&self, test: &str, signer: Signer, statement: &Value) -> Vec<u8> {
-        self.signed(test, signer, &[(true, statement.to_string())]).remove(0)
-    }
-
-    /// Sends it, and believes the answer only if it is this authority's to this statement.
-    #[track_caller]
-    fn answer(&self, signed: &[u8]) -> Answer {
-        self.verified(signed, self.carrier.statement(signed).unwrap())
-    }
-
-    #[track_caller]
-    fn verified(&self, signed: &[u8], response: Vec<u8>) -> Answer {
-        let response = SignedResponse::from_der(response);
-        let unread = |_| Sha256::digest(signed).into();
-        let digest = SignedStatement::parse(signed).map_or_else(unread, |signed| signed.digest());
-        response.verify(&self.ca, digest, Timestamp::now()).unwrap().answer
-    }
-
-    #[track_caller]
-    fn taken(&self, signed: &[u8]) {
-        let answer = self.answer(signed);
-        assert!(!matches!(answer, Answer::Refused(_)), "{answer:?}");
-    }
-
-    #[track_caller]
-    fn refused(&self, signed: &[u8], reason: &str) {
-        let text = match self.carrier.statement(signed) {
-            Ok(response) => match self.verified(signed, response) {
-                Answer::Refused(text) => text,
-                other => panic!("taken: {other:?}"),
-            },
-            // Without a signature where it is not verified to be anybody's statement.
-            Err(CarrierError::Refused { reason, .. }) => reason,
-            Err(error) => panic!("{error}"),
-        };
-        assert!(text.contains(reason), "refused for another reason: {text}");
-    }
-
-    /// Fails the test unless it is refused, in whatever way.
-    #[track_caller]
-    fn not_taken(&self, signed: &[u8], how: &str) {
-        if self.carrier.statement(signed).is_ok() {
-            let answer = self.answer(signed);
-            assert!(matches!(answer, Answer::Refused(_)), "{how}: {answer:?}");
-        }
-    }
-
-    /// What a query answers about the authority's database.
-    #[track_caller]
-    fn asked(&self, sql: &str) -> String {
-        let database = "state/tokenkeep/authority/authority.db";
-        self.story.machine.run("sqlite3", &["-readonly", "-cmd", ".timeout 5000", database, sql], b"").ok().out()
-    }
-
-    /// Changes rows in the authority's database behind its back.
-    #[track_caller]
-    fn database(&self, sql: &str) {
-        let database = "state/tokenkeep/authority/authority.db";
-        let sql = format!("{sql}; SELECT changes()");
-        let output = self.story.machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", database, &sql], b"").ok();
-        assert_ne!(output.out().trim(), "0", "nothing was changed by {sql}");
-    }
-}
-
-/// In the process that signs: every content with the signing key of the token, one PIN each.
-fn signs() -> bool {
-    Order::carried_out(|order| {
-        let module = Module::load(Path::new(&order.module)).unwrap();
-        let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
-        let token = module.open(&info).unwrap();
-        let contents: Vec<Content> = serde_json::from_value(order.input.clone()).unwrap();
-        let sign = |(as_statement, content): &Content| {
-            let unlock = token.unlock(Pin::new(order.pin.clone()).unwrap()).unwrap();
-            let key = token.keys().unwrap().into_iter().find(TokenKey::can_sign).unwrap();
-            let mut certificates = token.certificates().unwrap().into_iter();
-            let certificate = certificates.find(|certificate| certificate.id == *key.id()).unwrap();
-            let certificate = Certificate::from_der(&certificate.der).unwrap();
-            let to_sign = ContentToSign {
-                content_type: if *as_statement { ContentType::STATEMENT } else { ContentType::DATA },
-                content: content.as_bytes(),
-                detached: false,
-                signer: &SigningCertificate::new(&certificate, &[]).unwrap(),
-                signing_time: Timestamp::now(),
-                capabilities: false,
-            };
-            hex::encode(cms::sign::<_, Signature>(&to_sign, &unlock.sign_with(&key)).unwrap())
-        };
-        json!(contents.iter().map(sign).collect::<Vec<_>>())
-    })
-}
-
-fn issue(email: &str) -> Operation {
-    Operation::Issue {
-        email: email.to_owned(),
-        name: Some("Example, Other".to_owned()),
-        levels: None,
-        valid_for_seconds: None,
-    }
-}
-
-fn recover(email: &str) -> Operation {
-    Operation::Recover { email: email.to_owned(), lost: false, valid_for_seconds: None }
-}
+use scene::{ADMINISTRATOR, Content, SOMEBODY, Scene, issue, recover, signs};
 
 #[test]
 fn a_statement_signed_through_sign_is_refused() {

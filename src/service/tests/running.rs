@@ -1,0 +1,185 @@
+//! A service on free ports, with a stand-in for the authority behind it, and the ways to speak to it.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use super::super::*;
+use crate::authority::{Answer, CheckReport, Environment, NoResponse};
+use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority};
+use crate::statement::{Instance, Way};
+use crate::store::StoreError;
+use crate::token::KeyAlgorithm;
+
+/// Answers as its test wants.
+pub(super) struct StandIn {
+    pub(super) ca: Vec<u8>,
+    pub(super) delay: Duration,
+    /// Requests that say "wait" wait for this.
+    pub(super) release: Mutex<Receiver<()>>,
+    /// What comes of the checks of the log, the next one last; after these it holds.
+    pub(super) log_faults: Mutex<Vec<AuthorityError>>,
+}
+
+impl Office for StandIn {
+    fn answer_cmp(&self, message: &[u8], source: IpAddr, _now: Timestamp) -> Answer {
+        assert!(source.is_loopback());
+        match message {
+            b"wait" => {
+                let _ = self.release.lock().unwrap().recv();
+            }
+            b"panic" => panic!("a fault of the stand-in"),
+            _ => {}
+        }
+        Answer { bytes: message.iter().rev().copied().collect(), delay: self.delay }
+    }
+
+    fn answer_statement(&self, statement: &[u8], way: Way, _now: Timestamp) -> Result<Vec<u8>, NoResponse> {
+        match statement {
+            b"forged" => return Err(NoResponse::Unverified("it is forged".to_owned())),
+            b"fault" => return Err(NoResponse::Fault("the database is locked".to_owned())),
+            _ => {}
+        }
+        let prefix: &[u8] = if way == Way::File { b"response to the file " } else { b"response to " };
+        Ok([prefix, statement].concat())
+    }
+
+    fn instance(&self) -> Instance {
+        Instance::from_bytes([0xa5; 16])
+    }
+
+    fn search_certificates(&self, email: &str, _now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        match email {
+            "one@example.org" => Ok(vec![self.ca.clone()]),
+            "two@example.org" => Ok(vec![self.ca.clone(), vec![0x30, 0]]),
+            "locked@example.org" => Err(StoreError::Locked("authority.db".into()).into()),
+            "full@example.org" => Err(StoreError::DiskFull("authority.db".into()).into()),
+            "fault@example.org" => Err(AuthorityError::Random("none left".to_owned())),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn ca_certificate(&self) -> Vec<u8> {
+        self.ca.clone()
+    }
+
+    fn check(&self) -> Result<CheckReport, AuthorityError> {
+        Ok(CheckReport::default())
+    }
+
+    fn check_older_log(&self) -> Result<(), AuthorityError> {
+        self.log_faults.lock().unwrap().pop().map_or(Ok(()), Err)
+    }
+
+    fn sweep(&self, _now: Timestamp) -> Result<usize, AuthorityError> {
+        Ok(0)
+    }
+}
+
+/// A running service; stopped when dropped.
+pub(super) struct Running {
+    pub(super) http: SocketAddr,
+    pub(super) https: SocketAddr,
+    pub(super) files: Files,
+    pub(super) ca: Vec<u8>,
+    pub(super) release: Sender<()>,
+    pub(super) stop: StopHandle,
+    pub(super) thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    pub(super) fn new() -> Self {
+        Self::with(true, Duration::ZERO)
+    }
+
+    pub(super) fn with(search: bool, delay: Duration) -> Self {
+        Self::listening(&format!("certificate_search = {search}"), delay)
+    }
+
+    /// With these lines of `[listen]`.
+    pub(super) fn listening(lines: &str, delay: Duration) -> Self {
+        let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
+        let key = SoftwareKey::p256();
+        let leaf = authority.issue("tls-server", "localhost", &key);
+        let files = Files::new();
+        files.put_certificate("ca.pem", &authority.certificate);
+        let chain = vec![leaf.as_der().to_vec(), authority.certificate.as_der().to_vec()];
+        let config = tls::config(chain, tls::TokenSigningKey::new(key, KeyAlgorithm::P256).unwrap()).unwrap();
+        let ca = authority.certificate.as_der().to_vec();
+        let (release, released) = channel();
+        let release_at = Mutex::new(released);
+        let office = Arc::new(StandIn { ca: ca.clone(), delay, release: release_at, log_faults: Mutex::default() });
+        let (stop, stopped) = Stop::on_request();
+        let (sender, doors) = channel();
+        let socket = files.path("control.sock");
+        let text = format!("name = \"a\"\nstate = \".\"\n[token]\nlabel = \"a\"\n[listen]\n{lines}\n");
+        let file = files.put("authority.toml", text.as_bytes());
+        let listen = Configuration::load(file.as_ref(), &Environment::default()).unwrap().listen;
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let any = "127.0.0.1:0".parse().unwrap();
+                let http = bind("http", any, "x".as_ref()).await.unwrap();
+                let https = bind("https", any, "x".as_ref()).await.unwrap();
+                sender.send((http.local_addr().unwrap(), https.local_addr().unwrap())).unwrap();
+                let control = ControlSocket::bind(&socket).unwrap();
+                run(office, &listen, (http, https, control), config, stopped.listen().unwrap()).await.unwrap();
+            });
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        });
+        let (http, https) = doors.recv().unwrap();
+        Self { http, https, files, ca, release, stop, thread: Some(thread) }
+    }
+
+    /// `curl`, trusting the CA certificate and nothing else; writes the body and then the status.
+    pub(super) fn curl(&self, arguments: &[&str], path: &str) -> (String, Vec<u8>) {
+        let output = self.curl_to(arguments, &format!("http://{}{path}", self.http));
+        split_status(&output)
+    }
+
+    pub(super) fn curl_tls(&self, arguments: &[&str], path: &str) -> (String, Vec<u8>) {
+        let output = self.curl_to(arguments, &format!("https://localhost:{}{path}", self.https.port()));
+        split_status(&output)
+    }
+
+    pub(super) fn curl_to(&self, arguments: &[&str], url: &str) -> Output {
+        Command::new("curl")
+            .args(["-sS", "--noproxy", "*", "--max-time", "20", "-w", "\n%{http_code} %{content_type}"])
+            .arg("--cacert")
+            .arg(self.files.path("ca.pem"))
+            .args(arguments)
+            .arg(url)
+            .output()
+            .expect("this test needs the program curl")
+    }
+
+    /// What comes back for these bytes on a bare connection.
+    pub(super) fn speak(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        // A connection that is cut has answered too.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+pub(super) fn split_status(output: &Output) -> (String, Vec<u8>) {
+    assert!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
+    let at = output.stdout.iter().rposition(|byte| *byte == b'\n').unwrap();
+    (String::from_utf8_lossy(&output.stdout[at + 1..]).into_owned(), output.stdout[..at].to_vec())
+}
