@@ -63,7 +63,6 @@ impl FastSigner {
             && (answers::is_stale_handle(error) || answers::is_session_gone(error))
         {
             token.note(error);
-            token.forget(ObjectClassKey::Private, self.key.id());
             signed = self.sign_in_lane(&mechanism, input.as_bytes(), &mut output)?;
         }
         let length = signed.map_err(|error| token.explain(OPERATION, &error))?;
@@ -111,9 +110,9 @@ impl FastSigner {
     /// Opens a session for a lane and copies the key into it.
     fn furnish(&self, mut place: Place<'_>) -> Result<CkResult<()>, TokenError> {
         let token = self.key.token();
-        let original = token.private_handle(OPERATION, self.key.id())?;
         let _alone = token.exclusive();
         self.must_stand()?;
+        let original = token.look_up(OPERATION, ObjectClassKey::Private, self.key.id())?;
         let session = match token.sessions().open_another() {
             Ok(session) => session,
             Err(error) if answers::is(&error, RvError::SessionCount) && self.lanes.do_without() => {

@@ -288,7 +288,7 @@ impl Token {
         self.inner.sessions.with(act).map_err(|error| self.explain(operation, &error))
     }
 
-    /// Uses a key by its identifier, beside other operations. A handle that has become invalid is looked up once more.
+    /// Uses a key by its identifier: beside other operations while its handle is known, else alone, until it is looked up.
     pub(super) fn with_key<T>(
         &self,
         operation: &'static str,
@@ -308,22 +308,30 @@ impl Token {
         id: &KeyId,
         act: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
     ) -> Result<T, TokenError> {
-        let attempt = |handle| {
+        let beside_others = || {
             let _shared = self.shared();
             self.must_be_entitled(operation, entitled)?;
+            let known = self.handles().get(&(class, id.clone())).copied();
+            Ok::<_, TokenError>(known.map(|handle| self.inner.sessions.with(|session| act(session, handle))))
+        };
+        let looked_up = || {
+            let _alone = self.exclusive();
+            self.must_be_entitled(operation, entitled)?;
+            let handle = self.look_up(operation, class, id)?;
             Ok::<_, TokenError>(self.inner.sessions.with(|session| act(session, handle)))
         };
-        match attempt(self.handle(operation, class, id)?)? {
+        let first = match beside_others()? {
+            Some(used) => used,
+            None => looked_up()?,
+        };
+        match first {
             // What was begun with a PIN is not begun again: that would be a second try of it.
             Err(error) if entitled.pin().is_some() && answers::is_after_init(&error) => Err(error),
-            Err(error) if answers::is_stale_handle(&error) => {
-                self.forget(class, id);
-                attempt(self.handle(operation, class, id)?)?
-            }
+            Err(error) if answers::is_stale_handle(&error) => looked_up()?,
             // The pool has closed the session; if that was all that is gone, the next one does it.
             Err(error) if answers::is_session_gone(&error) => {
                 self.note(&error);
-                attempt(self.handle(operation, class, id)?)?
+                looked_up()?
             }
             result => result,
         }
@@ -337,23 +345,24 @@ impl Token {
         }
     }
 
-    fn handle(&self, operation: &'static str, class: ObjectClassKey, id: &KeyId) -> Result<ObjectHandle, TokenError> {
-        if let Some(handle) = self.handles().get(&(class, id.clone())) {
-            return Ok(*handle);
-        }
+    /// Looks up the handle of a key. The token must be held alone until the handle has been used: a log-out in between
+    /// would end it.
+    pub(super) fn look_up(
+        &self,
+        operation: &'static str,
+        class: ObjectClassKey,
+        id: &KeyId,
+    ) -> Result<ObjectHandle, TokenError> {
         let template = [Attribute::Class(class.class()), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
-        let found = self.alone(operation, |session| session.find_objects(&template))?;
+        let found = self.inner.sessions.with(|session| session.find_objects(&template));
+        let found = found.map_err(|error| self.explain(operation, &error))?;
         let Some(handle) = found.first() else {
+            self.forget(class, id);
             self.must_be_logged_in(operation)?;
             return Err(TokenError::KeyAbsent { operation, token: self.info().name() });
         };
         self.remember(class, id, *handle);
         Ok(*handle)
-    }
-
-    /// Looks up the handle of a private key that may have been forgotten.
-    pub(super) fn private_handle(&self, operation: &'static str, id: &KeyId) -> Result<ObjectHandle, TokenError> {
-        self.handle(operation, ObjectClassKey::Private, id)
     }
 
     pub(super) fn remember(&self, class: ObjectClassKey, id: &KeyId, handle: ObjectHandle) {
