@@ -1,7 +1,8 @@
-//! Characters that stand in a text and are not seen: one list for PINs, names, addresses, and what is shown on a terminal.
+//! Characters of a text that are not seen, and those that an address is told by: one list each for
+//! PINs, names, addresses, and what is shown on a terminal.
 //!
-//! It must stay a list of what Unicode shows as nothing, or as a change of what stands around it; what is a letter, a mark upon
-//! one or ordinary white space is not in it.
+//! The first must stay a list of what Unicode shows as nothing, or as a change of what is around
+//! it; what is a letter, a mark upon one or ordinary white space is not in it.
 
 /// Whether the character has no width, fills space without being white space, or changes the direction or the lines of the
 /// text around it: zero-width characters and joiners, marks and embeddings of direction, line and paragraph separators, the
@@ -14,9 +15,23 @@ pub fn is_invisible(character: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Whether an address is told by the character, or by one that looks like it: <, >, @, and their
+/// small and full-width forms.
+pub fn is_address_sign(character: char) -> bool {
+    matches!(character, '<' | '>' | '@' | '\u{fe64}' | '\u{fe65}' | '\u{fe6b}' | '\u{ff1c}' | '\u{ff1e}' | '\u{ff20}')
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_invisible;
+    use super::{is_address_sign, is_invisible};
+
+    #[test]
+    fn signs_of_addresses_are_found_in_each_width() {
+        for character in "<>@\u{fe64}\u{fe65}\u{fe6b}\u{ff1c}\u{ff1e}\u{ff20}".chars() {
+            assert!(is_address_sign(character), "{character:?}");
+        }
+        assert!(!"aZ é-'.,()[]\"".chars().any(is_address_sign));
+    }
 
     #[test]
     fn what_is_seen_is_not_in_the_list() {

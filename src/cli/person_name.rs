@@ -1,9 +1,10 @@
 //! How a name that somebody chose is written into a sentence of ours, or into git's line, with the addresses of its
 //! certificate: nothing in the name can be taken for an address, for another name, or for the rest of the sentence.
 
+use crate::characters::is_address_sign;
 use crate::prompter::showable;
 
-/// Characters of a name that stands in a sentence as it is; longer ones are quoted.
+/// Characters of a name that is put into a sentence as it is; longer ones are quoted.
 const LONGEST_PLAIN_NAME: usize = 64;
 
 /// The name and the addresses: `Alice Example <alice@example.org>`, `"Dr. Alice" <alice@example.org>`.
@@ -35,11 +36,10 @@ fn is_mark(char: char) -> bool {
     matches!(char, '\u{300}'..='\u{36f}')
 }
 
-/// The name without anything that git or its user could take for an address or for the end of a field: git gives the rest
-/// of the line as the signer's name.
+/// The name without anything that git or its user could take for an address or for the end of a
+/// field: git gives the rest of the line as the signer's name.
 pub fn without_addresses(name: &str) -> String {
-    let is_taken =
-        |char: char| matches!(char, '<' | '>' | '@' | '"' | '\u{fe6b}' | '\u{ff20}' | '\u{ff1c}' | '\u{ff1e}');
+    let is_taken = |char: char| is_address_sign(char) || char == '"';
     showable(name).chars().map(|char| if is_taken(char) { '\u{fffd}' } else { char }).collect()
 }
 
@@ -49,8 +49,8 @@ mod tests {
 
     #[test]
     fn a_name_is_never_taken_for_an_address_or_the_rest_of_the_sentence() {
-        for name in ["Alice Example", "Jürgen Größenwahn-Łąka", "山田 太郎", "O'Neil", "Alice 2", "Ju\u{308}rgen"]
-        {
+        let plain = ["Alice Example", "Jürgen Größenwahn-Łąka", "山田 太郎", "O'Neil", "Alice 2", "Ju\u{308}rgen"];
+        for name in plain {
             assert_eq!(named(name), name);
         }
         for name in [
@@ -76,6 +76,7 @@ mod tests {
         let emails = ["a@example.org".to_owned(), "b@example.org".to_owned()];
         assert_eq!(named_with_addresses("A B", &emails), "A B <a@example.org, b@example.org>");
         assert_eq!(named_with_addresses("B <b@x>", &emails[..1]), "\"B <b@x>\" <a@example.org>");
+        assert_eq!(without_addresses("a\u{fe64}b\u{fe65}"), "a\u{fffd}b\u{fffd}");
         let git = without_addresses("Boss <boss@example.org>\u{200b}\n[GNUPG:] GOODSIG");
         assert!(!git.contains(['<', '>', '@', '\n', '\u{200b}']), "{git}");
     }

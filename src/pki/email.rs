@@ -40,13 +40,14 @@ pub fn same_address(one: &str, other: &str) -> bool {
 }
 
 /// Local part and domain, each in one spelling.
-fn normal_form(address: &str) -> Option<(String, String)> {
+pub(super) fn normal_form(address: &str) -> Option<(String, String)> {
     let (local, domain) = address.rsplit_once('@')?;
     let local = match local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
         None => local.to_owned(),
     };
-    Some((local.to_lowercase(), domain::normal_form(domain)?))
+    // Beyond ASCII, letters of several people have one lower case: U+212A becomes k.
+    Some((local.to_ascii_lowercase(), domain::normal_form(domain)?))
 }
 
 impl FromStr for EmailAddress {
@@ -162,6 +163,7 @@ mod tests {
             ("user@example.org..", "user@example.org"),
             ("user@bücher.example", "user@bucher.example"),
             ("\"user \"@example.org", "user@example.org"),
+            ("\u{212a}@example.org", "k@example.org"),
         ] {
             assert!(!same_address(one, other) && !same_address(other, one), "{one} {other}");
         }

@@ -19,7 +19,7 @@ use x509_cert::name::Name;
 use super::PkiError;
 use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, SET, element, set_of};
 use super::directory_string::{comparable, text_of};
-use crate::characters::is_invisible;
+use crate::characters::{is_address_sign, is_invisible};
 
 const WHAT: &str = "a name";
 
@@ -97,11 +97,11 @@ impl DistinguishedName {
         Self::from_common_name(&shortened(name))
     }
 
-    /// Refuses a name for somebody new as [`DistinguishedName::of`] does, and one in which an address could be read: whoever
-    /// is shown a name beside an address must not take the one for the other. (Who has only an address is called by it.)
+    /// Refuses a name for somebody new as [`DistinguishedName::of`] does, and one in which an
+    /// address could be read: nobody who is shown a name beside an address is to take the one for
+    /// the other. (A person with an address alone is called by it.)
     pub fn check_person_name(name: &str) -> Result<(), PkiError> {
-        const SIGNS: [char; 8] = ['<', '>', '@', '\u{fe6b}', '\u{ff20}', '\u{fe64}', '\u{ff1c}', '\u{ff1e}'];
-        if name.contains(SIGNS) {
+        if name.contains(is_address_sign) {
             return Err(PkiError::Name("it has <, > or @ in it, as an address has".into()));
         }
         Self::of(name).map(drop)

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::characters;
+
 /// 1 to 32 bytes of UTF-8 without control characters and without space at either end.
 ///
 /// 32 bytes because that is the length of a token's label (PKCS#11 `CK_TOKEN_INFO`), and a new keyset's token is
@@ -21,6 +23,12 @@ impl KeysetName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Refuses what a new keyset may not be called, though one from an earlier version may be: a
+    /// name with any character that is not seen.
+    pub fn check_new(&self) -> Result<(), KeysetNameError> {
+        if self.0.chars().any(characters::is_invisible) { Err(KeysetNameError::ControlCharacter) } else { Ok(()) }
+    }
 }
 
 impl FromStr for KeysetName {
@@ -33,7 +41,7 @@ impl FromStr for KeysetName {
         if text.len() > Self::MAX_BYTES {
             return Err(KeysetNameError::TooLong { bytes: text.len() });
         }
-        if text.chars().any(is_invisible) {
+        if text.chars().any(is_never_taken) {
             return Err(KeysetNameError::ControlCharacter);
         }
         if text.trim() != text {
@@ -43,8 +51,10 @@ impl FromStr for KeysetName {
     }
 }
 
-/// Control characters, and those that turn the direction of writing or take no room: two names must not look alike.
-fn is_invisible(character: char) -> bool {
+/// Control characters, and those that turn the direction of writing or take no room: two names must
+/// not look alike. It stays as it is: what it lets pass is on tokens, which are to be read. New
+/// names are held to [`KeysetName::check_new`] too.
+fn is_never_taken(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
@@ -114,6 +124,17 @@ mod tests {
         }
         for padded in [" a", "a ", " ", "\u{a0}a"] {
             assert_eq!(refused(padded), KeysetNameError::SpaceAtAnEnd, "{padded:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_name_is_all_seen_and_an_old_one_is_still_read() {
+        for old in ["a\u{ad}b", "a\u{3164}b", "\u{2800}", "a\u{e0041}"] {
+            let name: KeysetName = old.parse().unwrap();
+            assert_eq!(name.check_new(), Err(KeysetNameError::ControlCharacter), "{old:?}");
+        }
+        for new in ["default", "Büro", "my keys", "🔑"] {
+            assert_eq!(new.parse::<KeysetName>().unwrap().check_new(), Ok(()));
         }
     }
 

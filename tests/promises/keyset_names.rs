@@ -19,6 +19,12 @@ fn names_that_no_keyset_can_have_are_refused_before_anything() {
             somebody.tokenkeep(&[verb, &[name]].concat()).fails_with(2);
         }
     }
+    // What has characters that are not seen looks like another name.
+    for name in ["a\u{ad}b", "a\u{3164}", "\u{2800}", "a\u{e0041}b"] {
+        let line = ["enroll", "--letter", "the.letter", "--keyset", name, "--new-token"];
+        let rest = ["--new-pin-source", "file:no-such-file", "--authority", &wire.url()];
+        somebody.tokenkeep(&[&line[..], &rest].concat()).fails_with(2).says("invisible characters");
+    }
     assert!(wire.exchanges().is_empty(), "something was sent");
     assert!(somebody.machine.listed_tokens().is_empty(), "something was made");
     somebody.enroll_new("the.letter", "default").ok();

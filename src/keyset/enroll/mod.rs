@@ -43,7 +43,13 @@ pub fn enroll(
     person: &mut dyn Person,
     now: Timestamp,
 ) -> Result<Enrollment, KeysetError> {
-    let place = match place::choose(tokens, letter, options) {
+    let chosen = place::choose(tokens, letter, options).and_then(|place| {
+        if place.is_for_a_new_keyset() {
+            options.keyset.check_new()?;
+        }
+        Ok(place)
+    });
+    let place = match chosen {
         Ok(place) => place,
         Err(error) => {
             let reason = NotEnrolledReason::Refused(error);

@@ -37,6 +37,11 @@ impl Place {
         matches!(self, Self::Resumed { .. })
     }
 
+    /// Is a keyset to be made where none of its name has begun?
+    pub fn is_for_a_new_keyset(&self) -> bool {
+        matches!(self, Self::New { .. } | Self::Existing { keyset: None, .. })
+    }
+
     /// Is a keyset that stands to be enrolled anew?
     pub fn reenrolls(&self) -> bool {
         match self {
