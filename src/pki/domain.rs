@@ -1,9 +1,16 @@
 //! One spelling for each domain, so that domains are compared and not their spellings: upper and lower case, a dot at the end,
 //! U-labels and A-labels (`bücher.example`, `xn--bcher-kva.example`), full-width letters and ideographic full stops (UTS 46).
 
-/// The domain in lower case, in A-labels, without a dot at its end; none if it has no such form, because a label is empty or
-/// may not be one. An address literal (`[192.0.2.1]`) is its own.
+/// Octets of a domain in any spelling: 253 characters (RFC 1035), each of at most four.
+const LONGEST: usize = 1012;
+
+/// The domain in lower case, in A-labels, without a dot at its end; none if it has no such form,
+/// because it is too long, or a label is empty or may not be one. An address literal
+/// (`[192.0.2.1]`) is its own.
 pub(super) fn normal_form(domain: &str) -> Option<String> {
+    if domain.len() > LONGEST {
+        return None;
+    }
     if domain.starts_with('[') && domain.ends_with(']') && domain.is_ascii() {
         return Some(domain.to_ascii_lowercase());
     }
@@ -38,5 +45,6 @@ mod tests {
         {
             assert_eq!(normal_form(domain), None, "{domain}");
         }
+        assert_eq!(normal_form(&"a.".repeat(LONGEST)), None);
     }
 }

@@ -34,6 +34,7 @@ pub(crate) mod software_keys;
 pub mod tbs;
 pub mod time;
 pub mod verifying_key;
+pub mod work_left;
 
 pub use certificate::Certificate;
 pub use email::{EmailAddress, same_address};
@@ -46,3 +47,4 @@ pub use path::{PathProblem, Purpose};
 pub use profile::Profile;
 pub use serial::SerialNumber;
 pub use tbs::{Issuer, NewCertificate, sign_tbs};
+pub use work_left::{TooMuchWork, WorkLeft};

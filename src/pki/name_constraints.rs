@@ -1,21 +1,17 @@
 //! What names an authority may certify (RFC 5280 §4.2.1.10): of mailboxes, hosts, addresses and in the tree of names.
 //!
-//! It must never pass over a constraint: one of a kind that is not known here, where there is a name of that kind, leaves the
-//! certificate unchecked.
+//! It must never pass over a constraint: one of a kind that is not known here, where there is a
+//! name of that kind, leaves the certificate unchecked.
 
-use super::cms::tlv::{Elements, SEQUENCE, context_constructed};
-use super::domain::normal_form;
-use super::{Certificate, GeneralName, PkiError, same_address};
+use super::cms::tlv::{Element, Elements, SEQUENCE, context, context_constructed};
+use super::{Certificate, DistinguishedName, GeneralName, PkiError, WorkLeft, domain, email};
 
 const WHAT: &str = "name constraints";
 
-/// Comparisons for one certificate, whatever an authority and it say; OpenSSL stops at four times as many.
-const MOST_COMPARISONS: usize = 1 << 18;
-
 /// The extension's two lists.
 pub(super) struct NameConstraints {
-    permitted: Vec<GeneralName>,
-    excluded: Vec<GeneralName>,
+    permitted: Vec<Base>,
+    excluded: Vec<Base>,
 }
 
 /// Why a certificate may not be.
@@ -27,132 +23,191 @@ pub(super) enum Breach {
     Unchecked(String),
 }
 
+/// The base of a subtree, made ready to be compared.
+struct Base {
+    kind: u8,
+    names: Names,
+}
+
+/// Which names are within a base.
+enum Names {
+    /// All of its kind.
+    All,
+    /// One mailbox: its local part and its domain.
+    Mailbox((String, String)),
+    /// Those of a host alone.
+    MailboxesAt(String),
+    /// Those of all hosts below a domain.
+    MailboxesBelow(String),
+    /// A domain, and all hosts below it.
+    Hosts(String),
+    Directory(DistinguishedName),
+    /// A network and its mask.
+    Network(Vec<u8>),
+    /// Of a domain that has no spelling to compare.
+    NoDomain,
+    /// Of a kind that is not known here.
+    Unknown,
+}
+
+/// A certificate's name, made ready to be compared. A domain is in its one spelling, and none if it
+/// has none.
+enum Name<'a> {
+    Mailbox(Option<(String, String)>, Option<String>),
+    Host(Option<String>),
+    Directory(&'a DistinguishedName),
+    Ip(&'a [u8]),
+    Unknown,
+}
+
 impl NameConstraints {
-    pub(super) fn read(value: &[u8]) -> Result<Self, PkiError> {
+    /// Why they cannot be read is the reason that nobody can tell.
+    pub(super) fn read(value: &[u8], work: &WorkLeft) -> Result<Self, String> {
+        let malformed = |error: PkiError| error.to_string();
         let mut outer = Elements::of(value, WHAT);
-        let mut lists = outer.required(SEQUENCE)?.inside(WHAT);
-        outer.end()?;
-        let mut list = |number| match lists.optional(context_constructed(number))? {
-            Some(list) => subtrees(list.inside(WHAT)),
+        let mut lists = outer.required(SEQUENCE).map_err(malformed)?.inside(WHAT);
+        outer.end().map_err(malformed)?;
+        let mut list = |number| match lists.optional(context_constructed(number)).map_err(malformed)? {
+            Some(list) => subtrees(list.inside(WHAT), work),
             None => Ok(Vec::new()),
         };
         let (permitted, excluded) = (list(0)?, list(1)?);
-        lists.end()?;
+        lists.end().map_err(malformed)?;
         Ok(Self { permitted, excluded })
     }
 
     /// The alternative names, the subject, and the mailboxes in the subject.
-    pub(super) fn check(&self, certificate: &Certificate) -> Result<(), Breach> {
+    pub(super) fn check(&self, certificate: &Certificate, work: &WorkLeft) -> Result<(), Breach> {
         let mut names = certificate.alternative_names();
         let subject = certificate.subject_name();
         names.extend(subject.email_addresses().into_iter().map(GeneralName::Email));
         if !subject.is_empty() {
             names.push(GeneralName::Directory(subject.clone()));
         }
-        if names.len().saturating_mul(self.permitted.len() + self.excluded.len()) > MOST_COMPARISONS {
-            return Err(Breach::Unchecked("it has too many names for its authority's name constraints".into()));
-        }
+        let comparisons = (self.permitted.len() + self.excluded.len()).saturating_add(1).saturating_mul(names.len());
+        work.take_comparisons(comparisons).map_err(|error| Breach::Unchecked(error.to_string()))?;
         names.iter().try_for_each(|name| self.check_name(name))
     }
 
     fn check_name(&self, name: &GeneralName) -> Result<(), Breach> {
-        let same_kind = |base: &&GeneralName| base.kind() == name.kind();
+        let same_kind = |base: &&Base| base.kind == name.kind();
+        let name = &Name::new(name);
         let (mut permitted, mut is_bound) = (false, false);
         for base in self.excluded.iter().filter(same_kind) {
-            if is_within(name, base)? {
+            if is_within(name, &base.names)? {
                 return Err(Breach::Forbidden);
             }
         }
         for base in self.permitted.iter().filter(same_kind) {
             is_bound = true;
-            permitted |= is_within(name, base)?;
+            permitted |= is_within(name, &base.names)?;
         }
         if is_bound && !permitted { Err(Breach::Forbidden) } else { Ok(()) }
     }
 }
 
 /// `GeneralSubtrees`. RFC 5280 knows no minimum but 0, and no maximum.
-fn subtrees(list: Elements<'_>) -> Result<Vec<GeneralName>, PkiError> {
-    let subtree = |subtree: super::cms::tlv::Element<'_>| {
+fn subtrees(mut list: Elements<'_>, work: &WorkLeft) -> Result<Vec<Base>, String> {
+    let subtree = |subtree: Element<'_>| {
         let mut parts = Elements::of(subtree.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
         let base = GeneralName::from_element(parts.any()?);
-        let minimum = parts.optional(super::cms::tlv::context(0))?;
+        let minimum = parts.optional(context(0))?;
         if !parts.is_empty() || minimum.is_some_and(|minimum| minimum.value.iter().any(|octet| *octet != 0)) {
             return Err(PkiError::malformed(WHAT, "they have a distance, which RFC 5280 does not allow"));
         }
-        Ok(base)
+        Ok(Base::new(base))
     };
-    list.all()?.into_iter().map(subtree).collect()
+    let mut bases = Vec::new();
+    while !list.is_empty() {
+        work.take_comparisons(1).map_err(|error| error.to_string())?;
+        bases.push(list.any().and_then(subtree).map_err(|error| error.to_string())?);
+    }
+    Ok(bases)
 }
 
-fn is_within(name: &GeneralName, base: &GeneralName) -> Result<bool, Breach> {
-    Ok(match (name, base) {
-        (GeneralName::Email(name) | GeneralName::Utf8Mailbox(name), GeneralName::Email(base)) => {
-            is_mailbox_in(name, base)?
+impl Base {
+    fn new(base: GeneralName) -> Self {
+        let kind = base.kind();
+        let names = match base {
+            GeneralName::Email(base) => mailboxes(&base).unwrap_or(Names::NoDomain),
+            GeneralName::Dns(base) if ["", "."].contains(&base.as_str()) => Names::All,
+            GeneralName::Dns(base) => {
+                let domain = domain::normal_form(base.strip_prefix('.').unwrap_or(&base));
+                domain.map_or(Names::NoDomain, Names::Hosts)
+            }
+            GeneralName::Directory(base) => Names::Directory(base),
+            GeneralName::Ip(base) => Names::Network(base),
+            GeneralName::Utf8Mailbox(_) | GeneralName::Uri(_) | GeneralName::Other(_) => Names::Unknown,
+        };
+        Self { kind, names }
+    }
+}
+
+/// A mailbox, a host (its mailboxes alone), or, with a dot before it, all hosts below a domain.
+fn mailboxes(base: &str) -> Option<Names> {
+    if base.is_empty() {
+        return Some(Names::All);
+    }
+    if base.contains('@') {
+        return email::normal_form(base).map(Names::Mailbox);
+    }
+    match base.strip_prefix('.') {
+        Some(parent) => domain::normal_form(parent).map(Names::MailboxesBelow),
+        None => domain::normal_form(base).map(Names::MailboxesAt),
+    }
+}
+
+impl<'a> Name<'a> {
+    fn new(name: &'a GeneralName) -> Self {
+        match name {
+            GeneralName::Email(name) | GeneralName::Utf8Mailbox(name) => match email::normal_form(name) {
+                Some((local, host)) => Self::Mailbox(Some((local, host.clone())), Some(host)),
+                None if name.contains('@') => Self::Mailbox(None, None),
+                None => Self::Mailbox(None, domain::normal_form(name)),
+            },
+            GeneralName::Dns(name) => Self::Host(domain::normal_form(name)),
+            GeneralName::Directory(name) => Self::Directory(name),
+            GeneralName::Ip(name) => Self::Ip(name),
+            GeneralName::Uri(_) | GeneralName::Other(_) => Self::Unknown,
         }
-        (GeneralName::Dns(name), GeneralName::Dns(base)) => is_host_in(name, base)?,
-        (GeneralName::Directory(name), GeneralName::Directory(base)) => name.is_within(base),
-        (GeneralName::Ip(name), GeneralName::Ip(base)) if base.len() == 2 * name.len() => {
+    }
+}
+
+fn is_within(name: &Name<'_>, base: &Names) -> Result<bool, Breach> {
+    let unchecked = |reason: &str| Err(Breach::Unchecked(format!("its authority's name constraints {reason}")));
+    Ok(match (name, base) {
+        (Name::Mailbox(..) | Name::Host(_), Names::All) => true,
+        // A domain that cannot be compared is not allowed where anything is asked of domains.
+        (Name::Mailbox(_, None) | Name::Host(None), _) => return Err(Breach::Forbidden),
+        (_, Names::NoDomain) => return unchecked("have a domain that cannot be compared"),
+        (Name::Mailbox(mailbox, _), Names::Mailbox(base)) => mailbox.as_ref() == Some(base),
+        (Name::Mailbox(_, Some(host)), Names::MailboxesAt(base)) => host == base,
+        (Name::Mailbox(_, Some(host)), Names::MailboxesBelow(base)) => is_below(host, base),
+        (Name::Host(Some(host)), Names::Hosts(base)) => host == base || is_below(host, base),
+        (Name::Directory(name), Names::Directory(base)) => name.is_within(base),
+        (Name::Ip(name), Names::Network(base)) if base.len() == 2 * name.len() => {
             let (network, mask) = base.split_at(name.len());
             name.iter().zip(network).zip(mask).all(|((name, network), mask)| name & mask == network & mask)
         }
         // An address of the other family: another network in any case.
-        (GeneralName::Ip(name), GeneralName::Ip(base))
-            if [4, 16].contains(&name.len()) && [8, 32].contains(&base.len()) =>
-        {
+        (Name::Ip(name), Names::Network(base)) if [4, 16].contains(&name.len()) && [8, 32].contains(&base.len()) => {
             false
         }
-        _ => {
-            let reason = "its authority's name constraints are of a kind that this program cannot compare";
-            return Err(Breach::Unchecked(reason.into()));
-        }
+        _ => return unchecked("are of a kind that this program cannot compare"),
     })
-}
-
-/// A mailbox, a host (its mailboxes alone), or, with a dot before it, all hosts below a domain.
-fn is_mailbox_in(name: &str, base: &str) -> Result<bool, Breach> {
-    let host = |mailbox: &str| mailbox.rsplit_once('@').map_or_else(|| mailbox.to_owned(), |(_, host)| host.to_owned());
-    if base.is_empty() {
-        return Ok(true);
-    }
-    let normal = normal_name(&host(name))?;
-    if base.contains('@') {
-        normal_base(&host(base))?;
-        return Ok(same_address(name, base));
-    }
-    match base.strip_prefix('.') {
-        Some(parent) => Ok(is_below(&normal, &normal_base(parent)?)),
-        None => Ok(normal == normal_base(base)?),
-    }
-}
-
-/// A domain, and all hosts below it.
-fn is_host_in(name: &str, base: &str) -> Result<bool, Breach> {
-    if ["", "."].contains(&base) {
-        return Ok(true);
-    }
-    let (name, base) = (normal_name(name)?, normal_base(base.strip_prefix('.').unwrap_or(base))?);
-    Ok(name == base || is_below(&name, &base))
 }
 
 fn is_below(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
 }
 
-/// A domain that cannot be compared is not allowed where anything is asked of domains.
-fn normal_name(domain: &str) -> Result<String, Breach> {
-    normal_form(domain).ok_or(Breach::Forbidden)
-}
-
-fn normal_base(domain: &str) -> Result<String, Breach> {
-    let reason = "its authority's name constraints have a domain that cannot be compared";
-    normal_form(domain).ok_or_else(|| Breach::Unchecked(reason.into()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::DistinguishedName;
+
+    fn is_within(name: &GeneralName, base: &GeneralName) -> Result<bool, Breach> {
+        super::is_within(&Name::new(name), &Base::new(base.clone()).names)
+    }
 
     #[test]
     fn each_kind_of_name_is_compared_as_the_standard_says() {

@@ -1,19 +1,18 @@
 //! Whether a certificate is to be believed: the way from it to a trust anchor (RFC 5280 §6, for the small hierarchies
 //! that mail and this program use).
 
+use std::collections::HashSet;
+
 use const_oid::db::{rfc5280, rfc5912};
 use der::asn1::ObjectIdentifier;
 use jiff::Timestamp;
 
 use super::name_constraints::{Breach, NameConstraints};
 use super::oid::ID_KP_CMC_CA;
-use super::{Certificate, DistinguishedName, GeneralName, Host, PkiError};
+use super::{Certificate, DistinguishedName, GeneralName, Host, PkiError, TooMuchWork, WorkLeft};
 
 /// Certificates on a way, ends included: more are a puzzle somebody made, not a hierarchy.
 const LONGEST_WAY: usize = 8;
-
-/// Issuer signatures checked in one search, whatever an untrusted message brings along.
-const MOST_SIGNATURES: usize = 64;
 
 /// What a certificate is to be used for; decides which key usage and extended key usage it must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,10 +116,26 @@ pub fn verify(
     purpose: Purpose<'_>,
     at: Timestamp,
 ) -> Result<Vec<Certificate>, PathProblem> {
-    let mut search = Search { intermediates, anchors, purpose, at, signatures_left: MOST_SIGNATURES, problem: None };
+    verify_within(leaf, intermediates, anchors, purpose, at, &WorkLeft::for_search())
+}
+
+/// The same with no more work than is left, for several certificates of one message. Where more
+/// would have to be done, nobody can tell: [`PathProblem::Unchecked`].
+pub fn verify_within(
+    leaf: &Certificate,
+    intermediates: &[Certificate],
+    anchors: &[Certificate],
+    purpose: Purpose<'_>,
+    at: Timestamp,
+    work: &WorkLeft,
+) -> Result<Vec<Certificate>, PathProblem> {
+    let mut search = Search { intermediates, anchors, purpose, at, work, problem: None };
     check_extensions(leaf, false)?;
     let way = search.from(vec![leaf]);
     let Some(way) = way else {
+        if work.is_over() {
+            return Err(too_much_work(leaf));
+        }
         return Err(search.problem.unwrap_or_else(|| PathProblem::UnknownIssuer { issuer: leaf.issuer() }));
     };
     check_purpose(leaf, purpose)?;
@@ -139,14 +154,15 @@ struct Search<'a> {
     anchors: &'a [Certificate],
     purpose: Purpose<'a>,
     at: Timestamp,
-    signatures_left: usize,
-    /// The last thing that stood in a way, for when there is none.
+    work: &'a WorkLeft,
+    /// The last thing that was in a way, for when there is none.
     problem: Option<PathProblem>,
 }
 
 impl<'a> Search<'a> {
-    /// The rest of a way that goes to the last certificate of `way`. Preferred are ways whose issuers are for the purpose, and
-    /// among them those whose certificates are all valid.
+    /// The rest of a way that goes to the last certificate of `way`; none where no more work may be
+    /// done. Preferred are ways whose issuers are for the purpose, and among them those whose
+    /// certificates are all valid.
     fn from(&mut self, way: Vec<&'a Certificate>) -> Option<Vec<&'a Certificate>> {
         let last = *way.last()?;
         if self.anchors.contains(last) {
@@ -178,6 +194,9 @@ impl<'a> Search<'a> {
                 // That somebody else has the same name says nothing where another problem has been found.
                 Err(PathProblem::UnknownIssuer { .. }) if self.problem.is_some() => {}
                 Err(problem) => self.problem = Some(problem),
+            }
+            if self.work.is_over() {
+                return None;
             }
         }
         found
@@ -214,30 +233,27 @@ impl<'a> Search<'a> {
         if constraints.path_len_constraint.is_some_and(|longest| between > usize::from(longest)) {
             return Err(not_authority("its path length constraint forbids authorities below it"));
         }
-        self.signatures_left = self
-            .signatures_left
-            .checked_sub(1)
-            .ok_or_else(|| unusable(last, "too many certificates claim to be its issuer's"))?;
+        self.work.take_signature().map_err(|TooMuchWork| too_much_work(last))?;
         last.verify_signature(issuer).map_err(|error| match error {
             PkiError::WrongSignature(_) => PathProblem::WrongSignature { subject: last.subject() },
             PkiError::OtherKindOfKey => PathProblem::UnknownIssuer { issuer: last.issuer() },
             error => PathProblem::Unchecked { subject: last.subject(), reason: error.to_string() },
         })?;
-        check_name_constraints(way, issuer)
+        check_name_constraints(way, issuer, self.work)
     }
 }
 
 /// RFC 5280 §4.2.1.10, whether the extension is critical or not: for all certificates below; self-issued ones between do
 /// not count.
-fn check_name_constraints(way: &[&Certificate], issuer: &Certificate) -> Result<(), PathProblem> {
+fn check_name_constraints(way: &[&Certificate], issuer: &Certificate, work: &WorkLeft) -> Result<(), PathProblem> {
     let Some(value) = issuer.extension_value(rfc5280::ID_CE_NAME_CONSTRAINTS) else { return Ok(()) };
-    let constraints = NameConstraints::read(value)
-        .map_err(|error| PathProblem::Unchecked { subject: issuer.subject(), reason: error.to_string() })?;
+    let constraints = NameConstraints::read(value, work)
+        .map_err(|reason| PathProblem::Unchecked { subject: issuer.subject(), reason })?;
     for (place, certificate) in way.iter().enumerate() {
         if place > 0 && certificate.subject() == certificate.issuer() {
             continue;
         }
-        constraints.check(certificate).map_err(|breach| match breach {
+        constraints.check(certificate, work).map_err(|breach| match breach {
             Breach::Forbidden => PathProblem::NotAuthority {
                 issuer: issuer.subject(),
                 reason: "its name constraints forbid a name in this or a further certificate",
@@ -246,6 +262,10 @@ fn check_name_constraints(way: &[&Certificate], issuer: &Certificate) -> Result<
         })?;
     }
     Ok(())
+}
+
+fn too_much_work(certificate: &Certificate) -> PathProblem {
+    PathProblem::Unchecked { subject: certificate.subject(), reason: TooMuchWork.to_string() }
 }
 
 fn unusable(certificate: &Certificate, reason: &str) -> PathProblem {
@@ -262,10 +282,10 @@ fn check_extensions(certificate: &Certificate, is_issuer: bool) -> Result<(), Pa
         rfc5280::ID_CE_SUBJECT_ALT_NAME,
         rfc5280::ID_CE_CERTIFICATE_POLICIES,
     ];
-    let extensions = certificate.extensions();
-    for (index, extension) in extensions.iter().enumerate() {
+    let mut seen = HashSet::new();
+    for extension in certificate.extensions() {
         let is = |id: &ObjectIdentifier| extension.id == id.as_bytes();
-        if extensions.iter().skip(index + 1).any(|other| other.id == extension.id) {
+        if !seen.insert(&extension.id) {
             return Err(unusable(certificate, "it has an extension twice"));
         }
         let is_understood = UNDERSTOOD.iter().any(is) || is_issuer && is(&rfc5280::ID_CE_NAME_CONSTRAINTS);

@@ -1,5 +1,7 @@
 //! Checking signatures, in software, with public keys only.
 
+use std::cell::OnceCell;
+
 use const_oid::db::{rfc5912, rfc8410};
 use der::asn1::ObjectIdentifier;
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -156,24 +158,55 @@ pub fn verify_with(
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), PkiError> {
-    let digest = || scheme.hash().digest(message);
+    MessageToVerify::new(scheme, message).verify(what, key, signature)
+}
+
+/// A message that may be verified with several keys: it is digested once.
+#[derive(Debug)]
+pub struct MessageToVerify<'a> {
+    scheme: Scheme,
+    message: &'a [u8],
+    digest: OnceCell<Vec<u8>>,
+}
+
+impl<'a> MessageToVerify<'a> {
+    /// Of a message that is signed by this scheme.
+    pub fn new(scheme: Scheme, message: &'a [u8]) -> Self {
+        Self { scheme, message, digest: OnceCell::new() }
+    }
+
+    /// As [`verify_with`].
+    pub fn verify(&self, what: &'static str, key: &VerifyingKey, signature: &[u8]) -> Result<(), PkiError> {
+        let digest = || self.digest.get_or_init(|| self.scheme.hash().digest(self.message)).as_slice();
+        verify_digest(what, key, self.scheme, (self.message, &digest), signature)
+    }
+}
+
+/// With a message, and what gives its digest.
+fn verify_digest<'a>(
+    what: &'static str,
+    key: &VerifyingKey,
+    scheme: Scheme,
+    (message, digest): (&[u8], &dyn Fn() -> &'a [u8]),
+    signature: &[u8],
+) -> Result<(), PkiError> {
     let verified = match (key, scheme) {
-        (VerifyingKey::Rsa(key), Scheme::Pkcs1(hash)) => pkcs1_holds(key, hash, &digest(), signature),
+        (VerifyingKey::Rsa(key), Scheme::Pkcs1(hash)) => pkcs1_holds(key, hash, digest(), signature),
         (VerifyingKey::RsaPss(_, Some(bound)), Scheme::Pss(parameters)) if !bound.allow(parameters) => {
             return Err(PkiError::unsupported("this key", "it is bound to RSASSA-PSS with other parameters"));
         }
         (VerifyingKey::Rsa(key) | VerifyingKey::RsaPss(key, _), Scheme::Pss(parameters)) => {
-            parameters.holds(key, &digest(), signature)
+            parameters.holds(key, digest(), signature)
         }
         (VerifyingKey::P256(key), Scheme::Ecdsa(_)) => p256::ecdsa::DerSignature::from_bytes(signature)
-            .and_then(|signature| p256::ecdsa::VerifyingKey::from(key).verify_prehash(&digest(), &signature))
+            .and_then(|signature| p256::ecdsa::VerifyingKey::from(key).verify_prehash(digest(), &signature))
             .is_ok(),
         (VerifyingKey::P384(key), Scheme::Ecdsa(_)) => p384::ecdsa::DerSignature::from_bytes(signature)
-            .and_then(|signature| p384::ecdsa::VerifyingKey::from(key).verify_prehash(&digest(), &signature))
+            .and_then(|signature| p384::ecdsa::VerifyingKey::from(key).verify_prehash(digest(), &signature))
             .is_ok(),
         (VerifyingKey::P521(key), Scheme::Ecdsa(_)) => {
             // `ecdsa` refuses digests of less than half the field; as a number, zeros before them change nothing.
-            let digest = [vec![0; 66 - scheme.hash().length()], digest()].concat();
+            let digest = [&vec![0; 66 - scheme.hash().length()], digest()].concat();
             p521::ecdsa::DerSignature::from_bytes(signature)
                 .and_then(|signature| p521::ecdsa::VerifyingKey::from(key).verify_prehash(&digest, &signature))
                 .is_ok()

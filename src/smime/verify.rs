@@ -6,7 +6,7 @@ use super::entity::to_canonical_lines;
 use super::{Kind, Message, SmimeError};
 use crate::pki::cms::{SignatureCheck, SignedMessage};
 use crate::pki::oid::ContentType;
-use crate::pki::{Certificate, PathProblem, Purpose, path};
+use crate::pki::{Certificate, PathProblem, Purpose, WorkLeft, path};
 
 /// A verified message: its content, and what each signature amounts to.
 #[derive(Clone, Debug)]
@@ -39,7 +39,8 @@ impl Verified {
 /// One signer.
 #[derive(Clone, Debug)]
 pub struct SignerReport {
-    /// The name in the certificate (or, without one, how the message names the signer). Not to be believed unless the verdict is good.
+    /// The name in the certificate (or, without one, how the message names the signer). Not to be
+    /// believed unless the verdict is good.
     pub name: String,
     /// The e-mail addresses in the certificate. Not to be believed unless the verdict is good.
     pub emails: Vec<String>,
@@ -119,6 +120,17 @@ pub fn verify(
     anchors: &[Certificate],
     now: Timestamp,
 ) -> Result<Verified, SmimeError> {
+    verify_within(message, detached, known, anchors, now, &WorkLeft::for_message())
+}
+
+fn verify_within(
+    message: &Message,
+    detached: Option<&[u8]>,
+    known: &[Certificate],
+    anchors: &[Certificate],
+    now: Timestamp,
+    work: &WorkLeft,
+) -> Result<Verified, SmimeError> {
     if message.kind != Kind::Signed {
         return Err(SmimeError::WrongKind { act: "verify", found: "encrypted, not signed" });
     }
@@ -131,33 +143,43 @@ pub fn verify(
     };
     let content = signed.content().or(detached).ok_or(SmimeError::NoContent)?;
     let intermediates: Vec<Certificate> = known.iter().chain(signed.certificates()).cloned().collect();
-    let signers = signed.verify_with_each(detached, known)?.into_iter();
-    let signers = signers.filter_map(|checks| best_report(checks, &intermediates, anchors, now));
+    let trust = Trust { intermediates: &intermediates, anchors, now, work };
+    let signers = signed.verify_with_each(detached, known, work)?.into_iter();
+    let signers = signers.filter_map(|checks| best_report(checks, &trust));
     Ok(Verified { signers: signers.collect(), content: content.to_vec(), content_type: signed.content_type().clone() })
 }
 
-/// Of several certificates for one signer (a renewed one for the same key, those of two authorities) the one that is believed
-/// most. A signature that is right for none is told by what is wrong, before what cannot be checked.
-fn best_report(
-    checks: Vec<SignatureCheck>,
-    intermediates: &[Certificate],
-    anchors: &[Certificate],
+/// What certificates are judged by.
+struct Trust<'a> {
+    intermediates: &'a [Certificate],
+    anchors: &'a [Certificate],
     now: Timestamp,
-) -> Option<SignerReport> {
+    work: &'a WorkLeft,
+}
+
+/// Of several certificates for one signer (a renewed one for the same key, those of two
+/// authorities) the first that is believed, else the one that is believed most. A signature that is
+/// right for none is told by what is wrong, before what cannot be checked.
+fn best_report(checks: impl Iterator<Item = SignatureCheck>, trust: &Trust<'_>) -> Option<SignerReport> {
     let rank = |report: &SignerReport| match report.verdict {
         Verdict::SignatureWrong { .. } => 6,
         Verdict::Unchecked { .. } | Verdict::NoCertificate => 7,
         ref right => right.severity(),
     };
-    checks.into_iter().map(|check| report(check, intermediates, anchors, now)).min_by_key(rank)
+    let mut best: Option<SignerReport> = None;
+    for check in checks {
+        let report = report(check, trust);
+        if report.verdict == Verdict::Good {
+            return Some(report);
+        }
+        if best.as_ref().is_none_or(|best| rank(&report) < rank(best)) {
+            best = Some(report);
+        }
+    }
+    best
 }
 
-fn report(
-    check: SignatureCheck,
-    intermediates: &[Certificate],
-    anchors: &[Certificate],
-    now: Timestamp,
-) -> SignerReport {
+fn report(check: SignatureCheck, trust: &Trust<'_>) -> SignerReport {
     let (certificate, signing_time, verdict) = match check {
         SignatureCheck::NoCertificate { signer } => {
             let (emails, verdict) = (Vec::new(), Verdict::NoCertificate);
@@ -172,7 +194,7 @@ fn report(
         }
         SignatureCheck::Wrong { certificate, reason } => (certificate, None, Verdict::SignatureWrong { reason }),
         SignatureCheck::Good { certificate, signing_time } => {
-            let verdict = judge(&certificate, signing_time, intermediates, anchors, now);
+            let verdict = judge(&certificate, signing_time, trust);
             (certificate, signing_time, verdict)
         }
     };
@@ -186,14 +208,9 @@ fn report(
 }
 
 /// Whether a right signature's signer is believed.
-fn judge(
-    certificate: &Certificate,
-    signing_time: Option<Timestamp>,
-    intermediates: &[Certificate],
-    anchors: &[Certificate],
-    now: Timestamp,
-) -> Verdict {
-    let at = |time| path::verify(certificate, intermediates, anchors, Purpose::Signing, time);
+fn judge(certificate: &Certificate, signing_time: Option<Timestamp>, trust: &Trust<'_>) -> Verdict {
+    let Trust { intermediates, anchors, now, work } = *trust;
+    let at = |time| path::verify_within(certificate, intermediates, anchors, Purpose::Signing, time, work);
     let Err(problem) = at(now) else { return Verdict::Good };
     match problem {
         PathProblem::Expired { .. } | PathProblem::NotYetValid { .. } => {

@@ -1,6 +1,7 @@
-//! Which certificate a signer says to have signed with: the signed attributes signingCertificate (RFC 2634 §5.4) and
-//! signingCertificateV2 (RFC 5035 §3). Without them a message that names its signer by a key identifier, or by an issuer that two
-//! authorities share, can be given another certificate for the same key.
+//! Which certificate a signer says to have signed with: the signed attributes signingCertificate
+//! (RFC 2634 §5.4) and signingCertificateV2 (RFC 5035 §3). Without them a message that names its
+//! signer by a key identifier, or by an issuer that two authorities share, can be given another
+//! certificate for the same key.
 
 use const_oid::db::rfc5912;
 use sha1::{Digest, Sha1};
@@ -18,7 +19,7 @@ pub(super) struct NamedCertificate {
     /// None for SHA-1, which names here and signs nothing; else why the hash is not known.
     hash: Result<Option<Hash>, String>,
     digest: Vec<u8>,
-    /// Issuers that are names in a tree, and the number.
+    /// Issuers that are names in a tree, which may be none, and the number.
     issuer_serial: Option<(Vec<DistinguishedName>, SerialNumber)>,
 }
 
@@ -65,7 +66,7 @@ impl NamedCertificate {
             }
         };
         let is_other = |(issuers, serial): &(Vec<DistinguishedName>, SerialNumber)| {
-            *serial != certificate.serial() || !issuers.contains(&certificate.issuer())
+            *serial != certificate.serial() || !issuers.is_empty() && !issuers.contains(&certificate.issuer())
         };
         if digest != self.digest || self.issuer_serial.as_ref().is_some_and(is_other) {
             return Err(Doubt::wrong("it was signed for another certificate than this one (RFC 5035)"));

@@ -17,7 +17,7 @@ use super::{CertificateId, SigningCertificate, content_info, oid, open_content_i
 use crate::pki::certificate::UnreadableCertificate;
 use crate::pki::oid::ContentType;
 use crate::pki::signature::Hash;
-use crate::pki::{Certificate, PkiError, time};
+use crate::pki::{Certificate, PkiError, WorkLeft, time};
 
 pub(super) const WHAT: &str = "a signed message";
 
@@ -26,6 +26,9 @@ const MOST_SIGNERS: usize = 16;
 
 /// Certificates that are read from one message.
 const MOST_CERTIFICATES: usize = 64;
+
+/// Octets of a certificate in a message; each search for an authority digests it again.
+const LONGEST_CERTIFICATE: usize = 1 << 18;
 
 /// What is to be signed, and what goes with it. The caller answers for `content_type`: doors that sign for people
 /// refuse [`ContentType::is_reserved`].
@@ -204,7 +207,12 @@ impl SignedMessage {
                     has_more = true;
                     break;
                 }
-                match Certificate::from_foreign_der(element.whole) {
+                let read = if element.whole.len() > LONGEST_CERTIFICATE {
+                    Err(PkiError::unsupported("a certificate", "it is longer than 256 KiB"))
+                } else {
+                    Certificate::from_foreign_der(element.whole)
+                };
+                match read {
                     Ok(certificate) => certificates.push(certificate),
                     Err(error) => unreadable.push(UnreadableCertificate::new(element.whole, &error)),
                 }
@@ -238,9 +246,10 @@ impl SignedMessage {
         &self.certificates
     }
 
-    /// Checks each signer's signature over the content (or over `detached`, when it is not in the message), in the
-    /// message's order. Certificates are looked for among `known`, then in the message; of several that fit a signer the
-    /// first for which the signature is good counts. Without any content, and with two of them, it is refused.
+    /// Checks each signer's signature over the content (or over `detached`, when it is not in the
+    /// message), in the message's order. Certificates are looked for among `known`, then in the
+    /// message; of several that fit a signer the first for which the signature is good counts.
+    /// Without any content, and with two of them, it is refused.
     pub fn verify(&self, detached: Option<&[u8]>, known: &[Certificate]) -> Result<Vec<SignatureCheck>, PkiError> {
         let rank = |check: &SignatureCheck| match check {
             SignatureCheck::Good { .. } => 0,
@@ -248,17 +257,31 @@ impl SignedMessage {
             SignatureCheck::Unchecked { .. } => 2,
             SignatureCheck::NoCertificate { .. } => 3,
         };
-        let checks = self.verify_with_each(detached, known)?.into_iter();
-        Ok(checks.filter_map(|checks| checks.into_iter().min_by_key(rank)).collect())
+        let work = WorkLeft::for_message();
+        let checks = self.verify_with_each(detached, known, &work)?.into_iter();
+        let best = |mut checks| -> Option<SignatureCheck> {
+            let mut best: Option<SignatureCheck> = None;
+            for check in &mut checks {
+                if best.as_ref().is_none_or(|best| rank(&check) < rank(best)) {
+                    best = Some(check);
+                }
+                if matches!(best, Some(SignatureCheck::Good { .. })) {
+                    break;
+                }
+            }
+            best
+        };
+        Ok(checks.filter_map(best).collect())
     }
 
-    /// The same with each certificate that fits a signer, at least one answer a signer: which of them is to be believed is
-    /// the caller's to find out.
-    pub fn verify_with_each(
-        &self,
-        detached: Option<&[u8]>,
-        known: &[Certificate],
-    ) -> Result<Vec<Vec<SignatureCheck>>, PkiError> {
+    /// The same with each certificate that fits a signer, at least one answer a signer, each worked
+    /// out when it is asked for: which of them is to be believed is the caller's to find out.
+    pub fn verify_with_each<'a>(
+        &'a self,
+        detached: Option<&'a [u8]>,
+        known: &'a [Certificate],
+        work: &'a WorkLeft,
+    ) -> Result<Vec<impl Iterator<Item = SignatureCheck> + use<'a>>, PkiError> {
         let content = match (self.content(), detached) {
             (Some(content), None) | (None, Some(content)) => content,
             (Some(content), Some(detached)) if content == detached => content,
@@ -268,11 +291,11 @@ impl SignedMessage {
             (None, None) => return Err(PkiError::malformed(WHAT, "its content is not in it")),
         };
         let certificates: Vec<&Certificate> = known.iter().chain(&self.certificates).collect();
-        let check = |signer: &SignerInfo| {
-            let checks = signer.check_all(&self.content_type, content, &certificates).into_iter();
-            checks.map(|check| self.name_unreadable(check)).collect()
+        let checks = |signer: &'a SignerInfo| {
+            let checks = signer.checks(&self.content_type, content, &certificates, work);
+            checks.map(|check| self.name_unreadable(check))
         };
-        Ok(self.signers.iter().map(check).collect())
+        Ok(self.signers.iter().map(checks).collect())
     }
 
     /// A certificate that cannot be read is not one that is not there.

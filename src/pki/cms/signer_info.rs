@@ -13,10 +13,13 @@ use super::tlv::{
     Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element,
 };
 use crate::pki::oid::ContentType;
-use crate::pki::signature::{Hash, Scheme, verify_with};
-use crate::pki::{Certificate, PkiError, time};
+use crate::pki::signature::{Hash, MessageToVerify, Scheme};
+use crate::pki::{Certificate, PkiError, TooMuchWork, WorkLeft, time};
 
 const WHAT: &str = "a signed message";
+
+/// Attributes that name the certificate; RFC 5035 has one of each version.
+const MOST_NAMED: usize = 8;
 
 /// What the signature of one signer amounts to. Whether its certificate is believed is another question
 /// ([`crate::pki::path::verify`]).
@@ -54,6 +57,7 @@ pub enum SignatureCheck {
 }
 
 /// Why a signature is not good.
+#[derive(Clone)]
 pub(super) enum Doubt {
     Wrong(String),
     Unchecked(String),
@@ -79,6 +83,12 @@ impl From<PkiError> for Doubt {
     }
 }
 
+impl From<TooMuchWork> for Doubt {
+    fn from(error: TooMuchWork) -> Self {
+        Self::Unchecked(error.to_string())
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct SignerInfo {
     pub(super) id: CertificateId,
@@ -92,8 +102,8 @@ pub(super) struct SignerInfo {
 /// The signed attributes: as the signature covers them, and the three that count.
 #[derive(Clone, Debug)]
 struct Attributes {
-    /// As a SET in DER, which is what the signature is over (RFC 5652 §5.4); where the message has something else, that as it
-    /// stands too, because some programs sign what they write.
+    /// As a SET in DER, which is what the signature is over (RFC 5652 §5.4); where the message has
+    /// something else, that as it is too, because some programs sign what they write.
     signed: Vec<Vec<u8>>,
     content_type: ContentType,
     digest: Vec<u8>,
@@ -118,63 +128,82 @@ impl SignerInfo {
         Ok(Self { id, digest_algorithm, attributes, signature_algorithm, signature })
     }
 
-    /// Checks against each certificate that fits the name: a message may bring one that only has the same name, and a key may
-    /// have several. At least one answer.
-    pub(super) fn check_all(
-        &self,
+    /// Checks with each certificate that fits the name, one after the other as they are asked for:
+    /// a message may bring one that only has the same name, and a key may have several. At least
+    /// one answer.
+    pub(super) fn checks<'a>(
+        &'a self,
         content_type: &ContentType,
-        content: &[u8],
-        certificates: &[&Certificate],
-    ) -> Vec<SignatureCheck> {
+        content: &'a [u8],
+        certificates: &[&'a Certificate],
+        work: &'a WorkLeft,
+    ) -> impl Iterator<Item = SignatureCheck> + use<'a> {
         let mut fitting: Vec<&Certificate> = Vec::new();
         for certificate in certificates.iter().copied().filter(|certificate| self.id.names(certificate)) {
             if !fitting.contains(&certificate) {
                 fitting.push(certificate);
             }
         }
-        if fitting.is_empty() {
-            return vec![SignatureCheck::NoCertificate { signer: self.id.clone() }];
+        let nobody = fitting.is_empty().then(|| SignatureCheck::NoCertificate { signer: self.id.clone() });
+        let forms = self.signed(content_type, content);
+        if forms.is_err() {
+            // It is so with each certificate.
+            fitting.truncate(1);
         }
-        let check = |certificate: &Certificate| match self.check_with(content_type, content, certificate) {
-            Ok(()) => SignatureCheck::Good { certificate: certificate.clone(), signing_time: self.signing_time() },
-            Err(Doubt::Wrong(reason)) => SignatureCheck::Wrong { certificate: certificate.clone(), reason },
-            Err(Doubt::Unchecked(reason)) => {
-                let (signer, certificate) = (self.id.clone(), Some(certificate.clone()));
-                SignatureCheck::Unchecked { signer, certificate, reason }
+        let check = move |certificate: &Certificate| {
+            let checked = forms.as_ref().map_err(Clone::clone);
+            match checked.and_then(|forms| self.check_with(forms, certificate, work)) {
+                Ok(()) => SignatureCheck::Good { certificate: certificate.clone(), signing_time: self.signing_time() },
+                Err(Doubt::Wrong(reason)) => SignatureCheck::Wrong { certificate: certificate.clone(), reason },
+                Err(Doubt::Unchecked(reason)) => {
+                    let (signer, certificate) = (self.id.clone(), Some(certificate.clone()));
+                    SignatureCheck::Unchecked { signer, certificate, reason }
+                }
             }
         };
-        fitting.into_iter().map(check).collect()
+        nobody.into_iter().chain(fitting.into_iter().map(check))
     }
 
-    fn check_with(&self, content_type: &ContentType, content: &[u8], certificate: &Certificate) -> Result<(), Doubt> {
+    /// What the signature may be over, the most usual first, whoever's it is; or what is wrong
+    /// whoever's it is.
+    fn signed<'a>(&'a self, content_type: &ContentType, content: &'a [u8]) -> Result<Vec<MessageToVerify<'a>>, Doubt> {
         let hash = Hash::from_oid(self.digest_algorithm)?;
-        let signed: &[Vec<u8>] = match &self.attributes {
-            Some(Err(reason)) => return Err(Doubt::Unchecked(reason.clone())),
-            Some(Ok(attributes)) => {
-                if attributes.content_type != *content_type {
-                    return Err(Doubt::wrong("it was signed as another type of content"));
-                }
-                if attributes.digest != hash.digest(content) {
-                    return Err(Doubt::wrong("the content is not what was signed"));
-                }
-                &attributes.signed
-            }
-            // RFC 5652 §5.3: only data may be signed without attributes. And what is a set of attributes could be those of
-            // another message, taken for content.
-            None if *content_type != ContentType::DATA || is_set_of_attributes(content) => {
-                return Err(Doubt::wrong("it has no signed attributes"));
-            }
-            None => &[],
-        };
-        let key = certificate.verifying_key()?;
         let scheme = self.scheme(hash)?;
-        let holds = |signed: &[u8]| verify_with(WHAT, &key, scheme, signed, &self.signature);
-        let Some((der, other_forms)) = signed.split_first() else { return Ok(holds(content)?) };
-        match holds(der) {
-            Err(PkiError::WrongSignature(_)) if other_forms.iter().any(|form| holds(form).is_ok()) => {}
-            other => other?,
+        match &self.attributes {
+            Some(Err(reason)) => Err(Doubt::Unchecked(reason.clone())),
+            Some(Ok(attributes)) if attributes.content_type != *content_type => {
+                Err(Doubt::wrong("it was signed as another type of content"))
+            }
+            Some(Ok(attributes)) if attributes.digest != hash.digest(content) => {
+                Err(Doubt::wrong("the content is not what was signed"))
+            }
+            Some(Ok(attributes)) => {
+                Ok(attributes.signed.iter().map(|form| MessageToVerify::new(scheme, form)).collect())
+            }
+            // RFC 5652 §5.3: only data may be signed without attributes. And what is a set of
+            // attributes could be those of another message, taken for content.
+            None if *content_type != ContentType::DATA || is_set_of_attributes(content) => {
+                Err(Doubt::wrong("it has no signed attributes"))
+            }
+            None => Ok(vec![MessageToVerify::new(scheme, content)]),
         }
-        self.check_named(certificate)
+    }
+
+    fn check_with(
+        &self,
+        forms: &[MessageToVerify<'_>],
+        certificate: &Certificate,
+        work: &WorkLeft,
+    ) -> Result<(), Doubt> {
+        let key = certificate.verifying_key()?;
+        for form in forms {
+            work.take_signature()?;
+            match form.verify(WHAT, &key, &self.signature) {
+                Err(PkiError::WrongSignature(_)) => {}
+                other => return other.map_err(Doubt::from).and_then(|()| self.check_named(certificate)),
+            }
+        }
+        Err(PkiError::WrongSignature(WHAT).into())
     }
 
     /// Every attribute that names a certificate must name this one.
@@ -230,6 +259,9 @@ impl Attributes {
                 named.push(NamedCertificate::from_values(values, true).map_err(|error| error.to_string()));
             }
         }
+        if named.len() > MOST_NAMED {
+            return Err(PkiError::malformed(WHAT, "it says too often with which certificate it was signed"));
+        }
         let missing = || PkiError::malformed(WHAT, "its signed attributes lack the content type or the digest");
         Ok(Self {
             signed: forms(element),
@@ -267,15 +299,23 @@ fn forms(attributes: Element<'_>) -> Vec<Vec<u8>> {
 
 /// Whether content is a SET OF Attribute, which a signature over signed attributes would be over.
 fn is_set_of_attributes(content: &[u8]) -> bool {
-    let is_attribute = |element: &Element<'_>| {
-        let parts =
-            Elements::of(element.whole, WHAT).required(SEQUENCE).and_then(|attribute| attribute.inside(WHAT).all());
-        parts.is_ok_and(|parts| parts.iter().map(Element::tag).eq([OBJECT_IDENTIFIER, SET]))
+    let read_attribute = |set: &mut Elements<'_>| {
+        let mut parts = set.required(SEQUENCE)?.inside(WHAT);
+        parts.required(OBJECT_IDENTIFIER)?;
+        parts.required(SET)?;
+        parts.end()
     };
     let mut outer = Elements::of(content, WHAT);
-    let attributes = outer.required(SET).and_then(|set| set.inside(WHAT).all());
-    attributes.is_ok_and(|attributes| !attributes.is_empty() && attributes.iter().all(is_attribute))
-        && outer.end().is_ok()
+    let Ok(mut attributes) = outer.required(SET).map(|set| set.inside(WHAT)) else { return false };
+    // One at a time: a list of them all would be greater than the content.
+    let mut has_any = false;
+    while !attributes.is_empty() {
+        if read_attribute(&mut attributes).is_err() {
+            return false;
+        }
+        has_any = true;
+    }
+    has_any && outer.end().is_ok()
 }
 
 /// RFC 5652 §11: these attributes have exactly one value.
@@ -286,7 +326,7 @@ pub(super) fn only(values: Elements<'_>) -> Result<Element<'_>, PkiError> {
     Ok(value)
 }
 
-/// RFC 5652 §11: and stand there once.
+/// RFC 5652 §11: and are there once.
 fn once<T>(place: &mut Option<T>, value: T) -> Result<(), PkiError> {
     match place.replace(value) {
         None => Ok(()),

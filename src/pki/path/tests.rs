@@ -1,4 +1,4 @@
-//! Ways, and what stands in them.
+//! Ways, and what is in them that must not be.
 
 use std::path::Path;
 
@@ -228,7 +228,7 @@ fn a_crowd_of_issuers_does_not_take_for_ever() {
     let crowd: Vec<_> =
         (0..100).map(|_| by_openssl(&files, "basicConstraints=CA:TRUE\nsubjectKeyIdentifier=none")).collect();
     let result = verify(&leaf, &crowd, &[authority.certificate], Purpose::Signing, now());
-    assert!(result.is_err(), "{result:?}");
+    assert!(matches!(result, Err(PathProblem::Unchecked { .. })), "{result:?}");
 }
 
 /// A person's certificate under an authority, by hand: the anchor, and the person's.
@@ -255,19 +255,50 @@ fn an_issuer_is_found_in_whatever_string_type_it_is_named() {
     }
 }
 
+/// Name constraints of these bases.
+fn constraints(critical: &[u8], permitted: &[Vec<u8>], excluded: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let list = |number, bases: &[Vec<u8>]| match bases {
+        [] => Vec::new(),
+        bases => {
+            let subtrees: Vec<_> = bases.iter().map(|base| element(SEQUENCE, &[base])).collect();
+            element(context_constructed(number), &[&subtrees.concat()])
+        }
+    };
+    let value = element(SEQUENCE, &[&list(0, permitted), &list(1, excluded)]);
+    vec![extension(rfc5280::ID_CE_NAME_CONSTRAINTS, critical, &value)]
+}
+
+#[test]
+fn names_are_compared_only_so_often() {
+    let (anchor_name, alice) = (name(&[(CN, UTF8, b"Quirk CA")]), name(&[(CN, UTF8, b"Alice")]));
+    let mailboxes = |count: usize| (0..count).map(|number| email(format!("a{number}@example.org").as_bytes()));
+    for (names, bases, comparisons) in [
+        (10, 20, Some(20 + 11 * 21)),
+        (100, 159, Some(159 + 101 * 160)),
+        (100, 160, None),
+        (200, 200, None),
+        (1, 1 << 14, None),
+        (1 << 14, 1, None),
+    ] {
+        let mut person = OddCertificate::person(&anchor_name, &alice);
+        person.extensions = vec![alternative_names(&mailboxes(names).collect::<Vec<_>>())];
+        let bases: Vec<_> =
+            std::iter::repeat_n(email(b"example.com"), bases - 1).chain([email(b"example.org")]).collect();
+        let (anchor, leaf) = odd_pair(&anchor_name, &constraints(&[], &bases, &[]), &person);
+        let work = WorkLeft::for_search();
+        let result = verify_within(&leaf, &[], &[anchor], Purpose::Signing, now(), &work);
+        match comparisons {
+            Some(comparisons) => {
+                assert!(result.is_ok(), "{result:?}");
+                assert_eq!(WorkLeft::for_search().state().1 - work.state().1, comparisons);
+            }
+            None => assert!(matches!(result, Err(PathProblem::Unchecked { .. })) && work.is_over(), "{result:?}"),
+        }
+    }
+}
+
 #[test]
 fn name_constraints_bind_critical_or_not() {
-    let constraints = |critical: &[u8], permitted: &[Vec<u8>], excluded: &[Vec<u8>]| {
-        let list = |number, bases: &[Vec<u8>]| match bases {
-            [] => Vec::new(),
-            bases => {
-                let subtrees: Vec<_> = bases.iter().map(|base| element(SEQUENCE, &[base])).collect();
-                element(context_constructed(number), &[&subtrees.concat()])
-            }
-        };
-        let value = element(SEQUENCE, &[&list(0, permitted), &list(1, excluded)]);
-        vec![extension(rfc5280::ID_CE_NAME_CONSTRAINTS, critical, &value)]
-    };
     let directory = |cn: &[u8]| element(context_constructed(4), &[&name(&[(CN, UTF8, cn)])]);
     let (anchor_name, alice) = (name(&[(CN, UTF8, b"Quirk CA")]), name(&[(CN, UTF8, b"Alice")]));
     let person = OddCertificate::person(&anchor_name, &alice);

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 
 use super::*;
+use crate::pki::odd_certificates::{CN, OddCertificate, OddSigner, UTF8, name};
 use crate::pki::software_keys::{SoftwareKey, TestAuthority, now};
 use crate::smime::{Placement, Signing, sign};
 
@@ -50,7 +51,6 @@ fn a_good_signature_says_who_and_when() {
 
 #[test]
 fn of_several_certificates_the_one_that_is_believed_counts() {
-    use crate::pki::odd_certificates::{CN, OddCertificate, OddSigner, UTF8, name};
     let (key, ours, theirs) = (SoftwareKey::p256(), SoftwareKey::p256(), SoftwareKey::p256());
     let issuer = name(&[(CN, UTF8, b"Example Authority")]);
     let person = OddCertificate::person(&issuer, &name(&[(CN, UTF8, b"Alice")]));
@@ -64,6 +64,53 @@ fn of_several_certificates_the_one_that_is_believed_counts() {
         assert!(verified.is_good(), "{:?}", verified.signers);
         assert_eq!(verified.signers[0].certificate.as_ref().unwrap().as_der(), known);
     }
+}
+
+/// What verifying a message of these certificates costs: the verdict, signatures verified, and
+/// whether more was refused.
+fn cost(signer: &OddSigner<'_>, known: &[Certificate], brought: &[Vec<u8>], anchor: &[u8]) -> (Verdict, usize, bool) {
+    let certificates: Vec<&[u8]> = brought.iter().map(Vec::as_slice).collect();
+    let message = Message::read(&signer.message(b"content", &certificates)).unwrap();
+    let anchor = Certificate::from_foreign_der(anchor).unwrap();
+    let work = WorkLeft::for_message();
+    let mut verified = verify_within(&message, None, known, &[anchor], now(), &work).unwrap();
+    let (before, after) = (WorkLeft::for_message().state(), work.state());
+    (verified.signers.remove(0).verdict, before.0 - after.0, after.2)
+}
+
+#[test]
+fn what_one_message_may_cost_has_an_end() {
+    let (key, theirs, ours) = (SoftwareKey::p256(), SoftwareKey::p256(), SoftwareKey::p256());
+    let (issuer, root) = (name(&[(CN, UTF8, b"Example Authority")]), name(&[(CN, UTF8, b"Root")]));
+    let person = OddCertificate::person(&issuer, &name(&[(CN, UTF8, b"Alice")]));
+    let signer = OddSigner::new(&key, &issuer, &[77]);
+    let leaf = Certificate::from_foreign_der(&person.sign(&key, &theirs)).unwrap();
+    // Each of these has issued the leaf, each other one, and itself.
+    let crowd: Vec<Vec<u8>> = (0..64)
+        .map(|serial| {
+            let authority = OddCertificate::authority(&issuer, &issuer, &[]);
+            OddCertificate { serial: vec![serial], ..authority }.sign(&theirs, &theirs)
+        })
+        .collect();
+    let stranger = OddCertificate::authority(&root, &root, &[]).sign(&ours, &ours);
+    let (verdict, signatures, is_over) = cost(&signer, std::slice::from_ref(&leaf), &crowd, &stranger);
+    assert!(matches!(&verdict, Verdict::Unchecked { reason } if reason.contains("more certificates")), "{verdict:?}");
+    assert_eq!((signatures, is_over), (256, true));
+    // Where an authority is known, the way to it is the first that is tried.
+    let anchor = OddCertificate::authority(&issuer, &issuer, &[]).sign(&theirs, &theirs);
+    assert_eq!(cost(&signer, &[leaf], &crowd, &anchor), (Verdict::Good, 2, false));
+
+    // The first certificate that is believed ends it; and where none is, each is tried once.
+    let leaves: Vec<Vec<u8>> = (0..64)
+        .map(|number: u8| {
+            let subject = name(&[(CN, UTF8, &[b'A' + number % 26, b'a' + number / 26])]);
+            OddCertificate { subject, ..OddCertificate::person(&issuer, &[]) }.sign(&key, &theirs)
+        })
+        .collect();
+    assert_eq!(cost(&signer, &[], &leaves, &anchor), (Verdict::Good, 2, false));
+    let (verdict, signatures, is_over) = cost(&signer, &[], &leaves, &stranger);
+    assert!(matches!(verdict, Verdict::ChainUnknown(_)), "{verdict:?}");
+    assert_eq!((signatures, is_over), (64, false));
 }
 
 #[test]

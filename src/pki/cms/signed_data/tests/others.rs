@@ -107,6 +107,10 @@ fn a_signature_is_good_for_the_certificate_that_its_signer_named() {
         let names = element(SEQUENCE, &[&element(context_constructed(4), &[issuer])]);
         element(SEQUENCE, &[&names, &element(INTEGER, &[&[serial]])])
     };
+    let without_name = {
+        let host = element(crate::pki::cms::tlv::context(2), &[b"example.org"]);
+        element(SEQUENCE, &[&element(SEQUENCE, &[&host]), &element(INTEGER, &[&[77]])])
+    };
     let algorithm = |id: ObjectIdentifier| element(SEQUENCE, &[&oid(id)]);
     let attribute = |kind, parts: &[&[u8]]| {
         let first = element(SEQUENCE, parts);
@@ -124,6 +128,9 @@ fn a_signature_is_good_for_the_certificate_that_its_signer_named() {
         ("another hash", vec![attribute(v2, &[&algorithm(long_hash), &octets(&long)])], "good"),
         ("SHA-1 in version 2", vec![attribute(v2, &[&algorithm(old_hash), &octets(&sha1(own))])], "good"),
         ("with issuer and number", vec![attribute(v2, &[&octets(&sha256(own)), &fits])], "good"),
+        ("with a number alone", vec![attribute(v2, &[&octets(&sha256(own)), &without_name])], "good"),
+        ("eight of them", vec![attribute(v2, &[&octets(&sha256(own))]); 8], "good"),
+        ("more", vec![attribute(v2, &[&octets(&sha256(own))]); 9], "unchecked"),
         ("both", vec![attribute(v1, &[&octets(&sha1(own))]), attribute(v2, &[&octets(&sha256(own))])], "good"),
         ("another certificate", vec![attribute(v1, &[&octets(&sha1(&twin))])], "wrong"),
         ("another certificate, 2", vec![attribute(v2, &[&octets(&sha256(&twin))])], "wrong"),
