@@ -55,7 +55,11 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         Format::Smime => smime::from_entity(&verified.content).unwrap_or(verified.content),
         Format::Der | Format::Pem => verified.content,
     };
-    let mut value = json!({ "verified": true, "signers": verified.signers.iter().map(report).collect::<Vec<_>>() });
+    let mut value = json!({
+        "verified": true,
+        "signers": verified.signers.iter().map(report).collect::<Vec<_>>(),
+        "line_ends_changed": has_other_lines,
+    });
     facts.add_members(&mut value);
     let mut signers = facts.told_after(signers);
     if has_other_lines {
@@ -63,7 +67,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
             .push_str("\nSigned was the content with CR LF at the end of its lines, as mail is; so it was verified.");
     }
     if detached.is_some() && arguments.files.out().is_none() {
-        // Whoever gave the content has it.
+        // It was given, so it is there.
         return around.screen.answer(signers, &value);
     }
     message::deliver(around.screen, arguments.files.out(), &content, Content::Binary, &signers, value)
