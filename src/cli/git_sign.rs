@@ -127,7 +127,8 @@ fn verify(
             return Err(Failure::new(Exit::NotVerified, format!("not verified: {reason}")));
         }
     };
-    // Git takes one signature, and of several status lines an arbitrary one: that of the worst stands for all.
+    // Git takes one signature, and of several status lines an arbitrary one: that of the worst is
+    // given for all.
     for line in verified.worst().map(lines_of).unwrap_or_default() {
         status.say(&line)?;
     }
@@ -140,7 +141,7 @@ fn verify(
 }
 
 /// Verifies what git gives. A signature that brings a content of its own must have git's; one of another type than data (an
-/// administrator's command) is none of git's, and nothing may stand beside it.
+/// administrator's command) is none of git's, and nothing may be beside it.
 fn verify_content(
     signature: &[u8],
     content: &[u8],
@@ -149,7 +150,7 @@ fn verify_content(
 ) -> Result<Verified, String> {
     let message = Message::read(signature).map_err(|error| error.to_string())?;
     if let Some(outside) = message.outside.first() {
-        return Err(format!("the signature does not stand alone: there is {outside}"));
+        return Err(format!("the signature is not alone: there is {outside}"));
     }
     let verified = smime::verify(&message, Some(content), &[], anchors, now).map_err(|error| error.to_string())?;
     if verified.content_type == ContentType::DATA {

@@ -88,7 +88,7 @@ pub fn from_entity(entity: &[u8]) -> Option<Vec<u8>> {
 /// A multipart's body, taken apart.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Multipart<'a> {
-    /// What stands before the first delimiter.
+    /// What is before the first delimiter.
     pub(super) preamble: &'a [u8],
     /// What stands between its delimiters, the line end before each delimiter left out (RFC 2046 §5.1.1).
     pub(super) parts: Vec<&'a [u8]>,

@@ -79,9 +79,9 @@ impl fmt::Display for SenderProblem {
     }
 }
 
-/// Judges the sender of a signed message by the headers that stand around it, the outermost first: that of the mail that it
-/// came in, and where it came encrypted, the one within the encryption. Each that names a sender must name a signer. None
-/// where none does.
+/// Judges the sender of a signed message by the headers around it, the outermost first: that of the
+/// mail that it came in, and where it came encrypted, the one within the encryption. Each that
+/// names a sender must name a signer. None where none does.
 pub fn judge_sender(headers: &[&Header], message: &Message, verified: &Verified) -> Option<SenderReport> {
     let protected = protected_header(message, &verified.content).unwrap_or_default();
     if let Some(signed) = froms(&protected) {

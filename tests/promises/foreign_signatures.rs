@@ -76,12 +76,19 @@ fn a_content_with_other_line_ends_than_were_signed_is_said_so() {
     sign(&machine, "-algorithm RSA", "");
     let line = "openssl cms -sign -in message.txt -signer a.pem -inkey a.key -outform DER -out s.p7s";
     machine.shell(line).ok();
-    let verify = || machine.tokenkeep(&["verify", "s.p7s", "--content", "message.txt", "--ca", "ca.pem"]);
-    verify().ok().says("Signed was the content with CR LF");
+    let verify = |more: &[&str]| {
+        let line = ["verify", "s.p7s", "--content", "message.txt", "--ca", "ca.pem"];
+        machine.tokenkeep(&[&line[..], more].concat())
+    };
+    verify(&[]).ok().says("Signed was the content with CR LF");
+    assert_eq!(verify(&["--json"]).json()["line_ends_changed"], true);
+    machine.shell("sed 's/$/\\r/' message.txt > signed.txt").ok();
+    let line = ["verify", "s.p7s", "--content", "signed.txt", "--ca", "ca.pem", "--json"];
+    assert_eq!(machine.tokenkeep(&line).json()["line_ends_changed"], false);
     let git = ["git-sign", "--status-fd=1", "--ca", "ca.pem", "--verify", "s.p7s", "message.txt"];
     machine.tokenkeep(&git).fails_with(8).says("BADSIG");
     machine.write("message.txt", "Dear Bob,\nthe contract is off.\n");
-    verify().fails_with(8).says("the signature is wrong");
+    verify(&[]).fails_with(8).says("the signature is wrong");
 }
 
 #[test]
@@ -111,8 +118,18 @@ fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
     machine.write("beside.pem", beside);
     let said = git("beside.pem").fails_with(8).says("text after the PEM block");
     assert_eq!((lines(&said, "GOODSIG"), lines(&said, "ERRSIG")), (0, 1));
+    // Header lines in the block are signed by nobody.
+    let commented = machine.read_text("two.pem").replacen("-----\n", "-----\nComment: Signed by the boss.\n\n", 1);
+    machine.write("commented.pem", commented);
+    let said = git("commented.pem").fails_with(8).says("header lines in the PEM block");
+    assert_eq!((lines(&said, "GOODSIG"), lines(&said, "ERRSIG")), (0, 1));
+    machine
+        .tokenkeep(&["verify", "commented.pem", "--content", "message.txt", "--ca", "ca.pem"])
+        .ok()
+        .says("header lines");
     // What is no data is nothing that git signed.
-    machine.shell("openssl cms -sign -binary -econtent_type 1.2.3.4 -in message.txt -signer a.pem -inkey a.key -outform PEM -out x").ok();
+    let line = "openssl cms -sign -binary -econtent_type 1.2.3.4 -in message.txt -signer a.pem -inkey a.key";
+    machine.shell(&format!("{line} -outform PEM -out x")).ok();
     git("x").fails_with(8).says("not over data").does_not_say("GOODSIG");
 }
 

@@ -77,9 +77,9 @@ fn what_a_mail_quotes_is_not_what_it_is() {
     let unsigned = "From: mallory@example.net\nContent-Type: text/plain\n\nPlease pay.\n\n";
     for before in [unsigned, "Please pay.\n", "From: mallory@example.net\n\nPlease pay.\n"] {
         let file = with_lines(&somebody, before, "pem");
-        tokenkeep(&["verify", file]).fails_with(8).says("text stands before it");
-        tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).fails_with(8).says("text stands before it");
-        tokenkeep(&["git-sign", "--verify", file, "text"]).fails_with(8).says("text stands before it");
+        tokenkeep(&["verify", file]).fails_with(8).says("there is text before it");
+        tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).fails_with(8).says("there is text before it");
+        tokenkeep(&["git-sign", "--verify", file, "text"]).fails_with(8).says("there is text before it");
     }
     tokenkeep(&["verify", with_lines(&somebody, "\u{feff}\n", "pem")]).ok().says("the contract is signed");
     // Of two blocks the first is read, and the other is not hidden.
@@ -154,7 +154,7 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         let said = decrypt(quoting.as_bytes(), &from).ok().says("Not integrity-protected");
         said.does_not_say("Signed by").does_not_say("Inside the encryption");
     }
-    // What nobody signed is named, wherever it stands around what is signed.
+    // What nobody signed is named, wherever it is around what is signed.
     let boundary = format!("--{}", mail.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap());
     let list = |before: &str, after: &str| {
         format!("Content-Type: multipart/mixed; boundary=L\n\n{before}--L\n{mail}\n--L--\n{after}")
@@ -170,6 +170,7 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         (list("", "Pay.\n"), "text after the last part"),
         (list(part, ""), "a text/plain part"),
         (list("", "").replace("--L\n", "--L\nSubject: Pay\n"), "the header field Subject of the part"),
+        (pem.replacen("-----\n", "-----\nComment: Please pay.\n\n", 1), "header lines in the PEM block"),
     ] {
         let said = decrypt(inside.as_bytes(), &from).ok().says("Inside the encryption: Signed by");
         said.says("Not integrity-protected").says(what);

@@ -149,9 +149,34 @@ fn odd_structured_fields_do_not_hide_a_message() {
         mails.is_good("a signature by another type", mail.as_bytes());
     }
     let headers = mails.pem.replacen("-----\n", "-----\nContent-Type: x\n folded: y\n\n", 1);
-    mails.is_good("PEM with header lines", headers.as_bytes());
+    assert_eq!(mails.is_good("PEM with header lines", headers.as_bytes()).outside, ["header lines in the PEM block"]);
+    let followed = headers + "\nPay.\n";
+    assert_eq!(mails.is_good("PEM with both", followed.as_bytes()).outside.len(), 2);
     let other = disposition.replace("smime.p7m", "smime.bin");
     mails.is_refused("another file", other.as_bytes(), "application/octet-stream");
+}
+
+#[test]
+fn what_thunderbird_writes_is_passed_over_and_nothing_like_it() {
+    let mails = Mails::new();
+    let usual = "Content-Description: S/MIME Cryptographic Signature\n";
+    let described = |lines: &str| {
+        let mail = mails.clear.replace("Content-Disposition:", &format!("{lines}Content-Disposition:"));
+        assert_ne!(mail, mails.clear);
+        "From: Alice Example <user@example.org>\nUser-Agent: Mozilla Thunderbird\nContent-Language: en-US\n".to_owned()
+            + &mail
+    };
+    for lines in [usual, "Content-ID: <part2.1@example.org>\ncontent-description: S/MIME Encrypted Message \n"] {
+        assert_eq!(mails.is_good(lines, described(lines).as_bytes()).outside, Vec::<String>::new(), "{lines}");
+    }
+    for lines in [
+        "Content-Description: Please pay 1000 EUR\n",
+        "Content-Description: S/MIME Cryptographic Signature of the boss\n",
+        &format!("{usual}Content-Description: Please pay 1000 EUR\n"),
+    ] {
+        let outside = mails.is_good(lines, described(lines).as_bytes()).outside;
+        assert_eq!(outside, ["the header field Content-Description of the signature"], "{lines}");
+    }
 }
 
 #[test]
@@ -209,8 +234,8 @@ fn a_pem_block_inside_something_is_not_what_it_is() {
     let pem = &mails.pem;
     for (before, why) in [
         ("From: mallory@example.org\nContent-Type: text/plain\n\nPlease pay.\n\n", "text/plain"),
-        ("From: mallory@example.org\n\nPlease pay.\n\n", "text stands before it"),
-        ("Please pay.\n\n", "text stands before it"),
+        ("From: mallory@example.org\n\nPlease pay.\n\n", "there is text before it"),
+        ("Please pay.\n\n", "there is text before it"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no message"),
         ("x ", "neither DER"),
     ] {

@@ -84,13 +84,13 @@ fn begins_like_a_header(text: &[u8]) -> bool {
 fn about_pem_inside(text: &[u8]) -> &'static str {
     let begins = |line: &[u8]| LABELS.iter().any(|label| line == format!("-----BEGIN {label}-----").as_bytes());
     if text.split(|byte| *byte == b'\n').any(|line| begins(line.trim_ascii())) {
-        "; the PEM block in it is not read, because text stands before it: save the block as a file of its own"
+        "; the PEM block in it is not read, because there is text before it: save the block as a file of its own"
     } else {
         ""
     }
 }
 
-/// The PEM block that begins the text. What follows its end is not read.
+/// The PEM block that begins the text. Its header lines are not read, nor is what follows its end.
 fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
     let (first, mut rest) = take_line(text);
     let label = first.trim_ascii().strip_prefix(b"-----BEGIN ").and_then(|label| label.strip_suffix(b"-----"));
@@ -102,7 +102,8 @@ fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
     let mut body = Vec::with_capacity(rest.len());
     // RFC 1421 §4.4: header lines, up to a blank one. Base64 has no colon.
     let (first, _) = take_line(rest);
-    if first.contains(&b':') {
+    let has_header = first.contains(&b':');
+    if has_header {
         while let (line, after) = take_line(rest)
             && !line.trim_ascii().is_empty()
         {
@@ -122,11 +123,15 @@ fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
     }
     let cms = decode_base64(&body).ok_or_else(|| unreadable("its PEM text is damaged"))?;
     let follows = without_blank_lines(rest);
-    let outside = match follows {
-        [] => Vec::new(),
-        _ if follows.starts_with(b"-----BEGIN ") => vec!["another PEM block after the first".to_owned()],
-        _ => vec!["text after the PEM block".to_owned()],
-    };
+    let mut outside = Vec::new();
+    if has_header {
+        outside.push("header lines in the PEM block".to_owned());
+    }
+    if follows.starts_with(b"-----BEGIN ") {
+        outside.push("another PEM block after the first".to_owned());
+    } else if !follows.is_empty() {
+        outside.push("text after the PEM block".to_owned());
+    }
     message(Format::Pem, cms, None, Header::default(), outside)
 }
 
@@ -203,7 +208,7 @@ fn among_parts(
     Ok(found)
 }
 
-/// Sentences that programs write for readers that know no MIME. Whoever sees one learns nothing from it.
+/// Sentences that programs write for readers that know no MIME. They tell nobody anything.
 const USUAL_PREAMBLES: [&str; 6] = [
     "This is a signed message.",
     "This is an S/MIME signed message",
@@ -229,12 +234,21 @@ fn name_end(multipart: &Multipart<'_>, epilogue: &str, outside: &mut Vec<String>
     }
 }
 
+/// What mail programs call a signature and an encrypted part.
+const USUAL_DESCRIPTIONS: [&str; 2] = ["S/MIME Cryptographic Signature", "S/MIME Encrypted Message"];
+
 /// The header fields of a part that say more than how it is to be read, in words: nobody signed them.
 pub(super) fn told_fields(header: &Header, what: &str) -> Option<String> {
-    const STRUCTURE: [&str; 4] = ["MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Content-Disposition"];
-    let is_structure = |name: &&str| STRUCTURE.iter().any(|known| known.eq_ignore_ascii_case(name));
+    const STRUCTURE: [&str; 5] =
+        ["MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Content-ID"];
+    const DESCRIPTION: &str = "Content-Description";
+    let is_usual = header.values(DESCRIPTION).all(|value| USUAL_DESCRIPTIONS.contains(&value.trim()));
+    let is_passed_over = |name: &&str| {
+        STRUCTURE.iter().any(|known| known.eq_ignore_ascii_case(name))
+            || is_usual && DESCRIPTION.eq_ignore_ascii_case(name)
+    };
     let mut names: Vec<String> =
-        header.names().filter(|name| !is_structure(name)).map(|name| name.chars().take(40).collect()).collect();
+        header.names().filter(|name| !is_passed_over(name)).map(|name| name.chars().take(40).collect()).collect();
     names.dedup();
     let more = if names.len() > MOST_FIELDS_NAMED { " and others" } else { "" };
     names.truncate(MOST_FIELDS_NAMED);
