@@ -28,7 +28,8 @@ pub(super) fn text_of(bytes: &[u8]) -> Result<&str, LetterError> {
     std::str::from_utf8(bytes).map_err(|_| LetterError::NotText)
 }
 
-/// What the text is, if it is a letter in another form. `fields` are the names that stand before a colon in each letter.
+/// What the text is, if it is a letter in another form. `fields` are the names before the colons of
+/// each letter.
 pub(super) fn of_text(text: &str, fields: &[&str]) -> Option<LetterError> {
     if has_lines_joined(text, fields) {
         return Some(LetterError::OtherForm {
@@ -64,7 +65,7 @@ fn word_processors(text: &str) -> Option<LetterError> {
     }
     let is_no_break_space = |character| matches!(character, '\u{a0}' | '\u{2007}' | '\u{202f}');
     let is_dash = |character| matches!(character, '\u{2010}'..='\u{2015}' | '\u{2212}');
-    // In a name they may well stand.
+    // A name may well have them.
     let mut lines =
         text.lines().filter(|line| ["Reference", "Temporary", "Valid"].iter().any(|name| line.contains(name)));
     if text.contains(is_no_break_space) {
@@ -81,12 +82,15 @@ fn word_processors(text: &str) -> Option<LetterError> {
 
 /// Is it the letter's octets in hexadecimal?
 fn is_hexadecimal(text: &str, fields: &[&str]) -> bool {
-    let digits: Zeroizing<Vec<u8>> = Zeroizing::new(text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect());
-    hex::decode(digits.as_slice()).map(Zeroizing::new).is_ok_and(|decoded| has_fields(&decoded, fields))
+    // What grows leaves copies behind: each buffer has its size from the beginning.
+    let mut digits = Zeroizing::new(Vec::with_capacity(text.len()));
+    digits.extend(text.bytes().filter(|byte| !byte.is_ascii_whitespace()));
+    let mut decoded = Zeroizing::new(vec![0; digits.len() / 2]);
+    hex::decode_to_slice(digits.as_slice(), &mut decoded).is_ok() && has_fields(&decoded, fields)
 }
 
-/// Are there the names of at least two fields? Looked for where they lie: a copy would hold the temporary key too. In UTF-16
-/// each letter has a zero beside it.
+/// Are there the names of at least two fields? Looked for where they lie: a copy would hold the
+/// temporary key too. In UTF-16 each letter has a zero beside it.
 fn has_fields(octets: &[u8], fields: &[&str]) -> bool {
     let wide = |name: &str| name.bytes().flat_map(|byte| [byte, 0]).collect::<Vec<_>>();
     let has = |wanted: &[u8]| octets.windows(wanted.len()).any(|part| part == wanted);
@@ -95,7 +99,7 @@ fn has_fields(octets: &[u8], fields: &[&str]) -> bool {
     fields.iter().filter(has_field).count() >= 2
 }
 
-/// Do several fields stand behind others in one line?
+/// Are several fields behind others in one line?
 fn has_lines_joined(text: &str, fields: &[&str]) -> bool {
     let behind_another = |line: &str| {
         let names = fields.iter().filter(|name| line.match_indices(&format!("{name}:")).any(|(at, _)| at > 0));
@@ -110,7 +114,9 @@ fn is_base64(text: &str, fields: &[&str]) -> bool {
         let line = line.trim();
         !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
     };
-    let block: Zeroizing<String> = Zeroizing::new(text.lines().filter(is_part).map(str::trim).collect());
-    let Ok(decoded) = STANDARD.decode(block.as_bytes()).map(Zeroizing::new) else { return false };
-    has_fields(&decoded, fields)
+    let mut block = Zeroizing::new(String::with_capacity(text.len()));
+    block.extend(text.lines().filter(is_part).map(str::trim));
+    // Room for each group of four characters, begun ones too: the decoder never asks for more.
+    let mut decoded = Zeroizing::new(Vec::with_capacity(block.len().div_ceil(4) * 3));
+    STANDARD.decode_vec(block.as_bytes(), &mut decoded).is_ok() && has_fields(&decoded, fields)
 }
