@@ -77,7 +77,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         replace_person: arguments.replace_person,
     };
     let mut person = person(arguments, around)?;
-    // Before any PIN: whoever got somebody else's letter sees it here.
+    // Before any PIN: a person with somebody else's letter sees it here.
     around.screen.note(showable(&format!(
         "Enrolling {} at {:?} into the keyset {:?} \u{2026}",
         Holder::of_letter(&letter),
@@ -89,11 +89,12 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         .enroll(&carrier, &letter, &options, &mut person, around.now())
         .map_err(|failure| clock::suspected(failure, &carrier, around.now()))
         .map_err(|failure| if_hidden(failure, &arguments.keyset, &desk))?;
+    interrupt::says("enrolled, but interrupted before that was told: `tokenkeep keysets` lists the keyset");
     show_again(&enrolled.keyset, around);
     tell(&enrolled, around)
 }
 
-/// Whoever has hidden the keyset of that name does not see it in any list.
+/// A person who has hidden the keyset of that name does not see it in any list.
 fn if_hidden(failure: Failure, name: &KeysetName, desk: &Desk) -> Failure {
     let hidden = HiddenKeysets::of_this_user().list().unwrap_or_default();
     if failure.remedy.is_some() || !hidden.iter().any(|hidden| hidden.keyset == *name) {
