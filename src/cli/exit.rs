@@ -153,7 +153,7 @@ pub fn usage(error: &clap::Error) -> Exit {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     match printed {
         _ if error.use_stderr() => Exit::Usage,
-        // Whoever closes the pipe early has read enough.
+        // A reader that closes the pipe early has read enough.
         Err(reason) if reason.kind() != std::io::ErrorKind::BrokenPipe => {
             eprintln!("error: cannot write to stdout: {reason}");
             Exit::Fault

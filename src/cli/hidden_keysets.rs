@@ -50,8 +50,8 @@ impl HiddenKeysets {
     pub fn all_are_hidden(keysets: &[FoundKeyset]) -> String {
         let names = keysets.iter().map(FoundKeyset::described).collect::<Vec<_>>().join(", ");
         format!(
-            "all keysets that are present are hidden on this machine: {names}; `tokenkeep keyset forget --undo NAME` shows \
-             one again"
+            "all keysets that are present are hidden on this machine: {names}; \
+             `tokenkeep keyset forget --undo NAME` shows one again"
         )
     }
 

@@ -118,7 +118,8 @@ fn paragraphs(headings: &[&str], rows: &[Vec<String>]) -> String {
     rows.iter().map(paragraph).collect::<Vec<_>>().join("\n\n")
 }
 
-/// A heading, and in the column behind `width` what stands under it, which goes on in the next line where it has a space.
+/// A heading, and in the column behind `width` what belongs to it, which goes on in the next line
+/// where it has a space.
 pub fn line_of(heading: &str, cell: &str, width: usize) -> String {
     let mut text = format!("{heading:<width$} ");
     let mut at = width + 1;

@@ -33,9 +33,9 @@ pub struct ListArguments {}
 /// What the command line says of `token erase`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Only SoftHSM's tokens can be removed, never an authority's, and none that an agent or another program of \
-                        tokenkeep's holds. No PIN is asked: what is on the token is lost, and mail that was encrypted to it can \
-                        be read only after a recovery.\n\n\
+    after_help = "Only SoftHSM's tokens can be removed, never an authority's, and none that an agent or another \
+                        program of tokenkeep's holds. No PIN is asked: what is on the token is lost, and mail that \
+                        was encrypted to it can be read only after a recovery.\n\n\
                         Example: tokenkeep token erase default"
 )]
 pub struct Erase {

@@ -364,7 +364,7 @@ fn what_cannot_be_printed_is_no_success() {
         machine.shell(&format!("tokenkeep {asked} > /dev/null")).ok();
     }
     let help = machine.tokenkeep(&["token", "erase", "--help"]).ok().out();
-    // No word stands in a line by itself in the middle of a paragraph.
+    // No word is in a line by itself in the middle of a paragraph.
     for paragraph in help.split_once("Print version\n").unwrap().1.trim().split("\n\n") {
         let lines: Vec<_> = paragraph.lines().collect();
         assert!(lines.iter().rev().skip(1).all(|line| line.len() > 60), "{help}");

@@ -75,7 +75,7 @@ fn a_forgotten_keyset_is_hidden_until_it_is_named() {
     // Named, it does what it did.
     assert_eq!(somebody.reads("default", "pin", "old.p7m"), "old mail\n");
 
-    // Whoever takes the name again is told why it is in no list.
+    // A person who takes the name again is told why it is in no list.
     somebody.issue("again.letter");
     somebody.enroll_new("again.letter", "default").fails_with(5).says("taken").says("hidden on this machine");
 
@@ -123,7 +123,8 @@ fn the_agent_neither_offers_nor_uses_what_is_forgotten() {
     let program = script(
         &somebody.machine,
         "askpass",
-        "echo \"$1\" >> $HERE/asked; case \"$1\" in *'Keyset: second'*) cat $HERE/other.pin ;; *) cat $HERE/pin ;; esac",
+        "echo \"$1\" >> $HERE/asked; \
+         case \"$1\" in *'Keyset: second'*) cat $HERE/other.pin ;; *) cat $HERE/pin ;; esac",
     );
     let agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
     let machine = &somebody.machine;

@@ -100,7 +100,7 @@ fn the_agent_sees_the_tries_that_another_program_has_spent() {
     let agent = Agent::start(&somebody.machine, &[]);
     signing(&somebody, "pin").ok();
     another_program_spends(&somebody, 9);
-    // Whoever looks is told of them, too.
+    // A person who looks is told of them, too.
     for command in [&["pin", "status", "--json"][..], &["tokens", "--json"]] {
         let said = somebody.tokenkeep(command).ok().json();
         assert_eq!(said[0]["pin_state"], "final-try", "{command:?}: {said}");

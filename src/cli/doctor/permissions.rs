@@ -29,7 +29,7 @@ fn runtime_directory(named: Option<&Path>) -> Finding {
         Some(path) => Finding::wrong(
             concern,
             format!("XDG_RUNTIME_DIR is {}, which is no directory", path.display()),
-            format!("log in anew, or unset it: then {} is used", token::lock_directory().display()),
+            format!("log in again, or unset it: then {} is used", token::lock_directory().display()),
         ),
         None => Finding::note(
             concern,

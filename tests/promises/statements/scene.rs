@@ -25,7 +25,7 @@ pub(super) struct Scene {
     pub(super) ca: Certificate,
 }
 
-/// Who signs: keyset and token, and the PIN.
+/// The signer: keyset and token, and the PIN.
 pub(super) type Signer = (&'static str, &'static str);
 pub(super) const ADMINISTRATOR: Signer = ("admin", Story::ADMIN_PIN);
 pub(super) const SOMEBODY: Signer = ("default", Story::USER_PIN);
