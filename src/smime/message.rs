@@ -85,9 +85,11 @@ pub struct Message {
 }
 
 impl Message {
-    /// Finds out what `bytes` are, by their outermost structure: DER; a mail or MIME entity, if they begin with a header
-    /// that has a Content-Type; PEM, if their first line that is not blank begins a block (the labels CMS and PKCS7, and those
-    /// of `gpgsm`). In a mail the signed or encrypted part may lie in a `multipart/mixed`, as mailing lists do it.
+    /// Finds out what `bytes` are, by their outermost structure: DER; a mail or MIME entity, if they
+    /// begin with a header that has a Content-Type; PEM, if their first line that is not blank begins
+    /// a block (the labels CMS and PKCS7, and those of `gpgsm`). In a mail the signed or encrypted part
+    /// may lie in a `multipart/mixed`, as mailing lists do it, there also in a `multipart/related`, and
+    /// in a list's mail in its one `message/rfc822`.
     pub fn read(bytes: &[u8]) -> Result<Self, SmimeError> {
         read::read(bytes)
     }

@@ -223,9 +223,56 @@ fn a_signed_part_in_a_list_s_multipart_is_found_and_the_rest_is_named() {
     mails.is_refused("nothing signed", mixed(&[footer]).as_bytes(), "multipart/mixed");
     // Somebody's message that is passed on unsigned is not this mail's.
     let passed_on = format!("Content-Type: message/rfc822\n\n{}", mails.clear);
-    mails.is_refused("passed on", mixed(&[&passed_on]).as_bytes(), "multipart/mixed");
+    let by_nobody = mixed(&[&passed_on]).replace("List-Id", "X-Id");
+    mails.is_refused("passed on", by_nobody.as_bytes(), "multipart/mixed");
     let after = mails.clear.clone() + "P.S. Pay 1000 EUR.\n";
     assert_eq!(mails.is_good("text after the end", after.as_bytes()).outside, ["text after the signature"]);
+}
+
+#[test]
+fn a_signed_part_deeper_in_a_list_s_mail_is_found_and_the_rest_is_named() {
+    let mails = Mails::new();
+    let lists = |kind: &str, parts: &[&str]| {
+        let head = format!("From: l@example.org\nList-Id: <l.example.org>\nContent-Type: {kind}; boundary=l\n\n");
+        let parts = parts.iter().map(|part| format!("--l\n{part}\n")).collect::<Vec<_>>().concat();
+        format!("{head}{parts}--l--\n")
+    };
+    let footer = "Content-Type: text/plain\n\nTo unsubscribe, pay 1000 EUR.\n";
+    for mail in [&mails.clear, &mails.opaque] {
+        let message = format!("Content-Type: message/rfc822\n\nFrom: user@example.org\nSubject: x\n{mail}");
+        let read = mails.is_good("a message", lists("multipart/mixed", &[&message, footer]).as_bytes());
+        assert_eq!(read.outside, ["the header of the message within", "a text/plain part"]);
+        assert_eq!(read.header.values("From").collect::<Vec<_>>(), ["l@example.org"]);
+        let named = format!("Content-Description: Pay.\n{message}");
+        let read = mails.is_good("a field", lists("multipart/mixed", &[footer, &named]).as_bytes());
+        let fields = "the header field Content-Description of the part";
+        assert_eq!(read.outside, ["a text/plain part", "the header of the message within", fields]);
+
+        let related = lists("multipart/related", &[mail, "Content-Type: image/png\n\nx"]).replace("--l", "--r");
+        let related = related.replace("boundary=l", "boundary=r");
+        let (_, related) = related.split_once("List-Id: <l.example.org>\n").unwrap();
+        let read = mails.is_good("related", lists("multipart/mixed", &[related, footer]).as_bytes());
+        assert_eq!(read.outside, ["a image/png part", "a text/plain part"]);
+        mails.is_refused("related alone", related.as_bytes(), "multipart/related");
+
+        // Beside a signed part a message is passed on, and of two nobody can tell which is the
+        // mail.
+        let read = mails.is_good("beside", lists("multipart/mixed", &[mail, &message]).as_bytes());
+        assert_eq!(read.outside, ["a message/rfc822 part"]);
+        mails.is_refused("two", lists("multipart/mixed", &[&message, &message]).as_bytes(), "multipart/mixed");
+        for (from, to) in [
+            ("List-Id", "X-Id"),
+            ("message/rfc822", "message/rfc822\nContent-Transfer-Encoding: base64"),
+            ("message/rfc822", "message/partial"),
+        ] {
+            let other = lists("multipart/mixed", &[&message, footer]).replace(from, to);
+            mails.is_refused(to, other.as_bytes(), "multipart/mixed");
+        }
+        let deep = (0..9).fold(message, |message, _| {
+            format!("Content-Type: message/rfc822\n\n{}", lists("multipart/mixed", &[&message]))
+        });
+        mails.is_refused("too deep", lists("multipart/mixed", &[&deep]).as_bytes(), "multipart/mixed");
+    }
 }
 
 #[test]

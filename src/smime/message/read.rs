@@ -143,7 +143,8 @@ struct Found {
 
 fn read_mail(entity: &Entity<'_>) -> Result<Message, SmimeError> {
     let mut outside = Vec::new();
-    if let Some(found) = find(entity, 0, &mut outside)? {
+    let is_lists = ["List-Id", "List-Post"].iter().any(|field| entity.header.has(field));
+    if let Some(found) = find(entity, Place { depth: 0, is_lists }, &mut outside)? {
         let message = message(Format::Smime, found.cms, found.content, entity.header.clone(), outside);
         // The mail says that this is one.
         return message.map_err(|error| match error {
@@ -161,10 +162,27 @@ fn kind(entity: &Entity<'_>) -> Result<String, SmimeError> {
     Ok(media.map_or_else(|| "text/plain".to_owned(), |media| media.kind.chars().take(80).collect()))
 }
 
-/// Finds the one signed or encrypted part: the entity itself, or one among the parts of a `multipart/mixed`, as mailing lists
-/// make it around a message. What is beside it is named in `outside`.
-fn find(entity: &Entity<'_>, depth: usize, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
+/// Where an entity is in a mail.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Multiparts and messages around it.
+    depth: usize,
+    /// Whether a mailing list sent the mail.
+    is_lists: bool,
+}
+
+impl Place {
+    fn inside(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
+}
+
+/// Finds the one signed or encrypted part: the entity itself, or one among the parts of a
+/// `multipart/mixed`, as mailing lists make it around a message, or of a `multipart/related` in it.
+/// What is beside it is named in `outside`.
+fn find(entity: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
     let Some(media) = entity.content_type().map_err(unreadable)? else { return Ok(None) };
+    let depth = place.depth;
     match media.kind.as_str() {
         "application/pkcs7-mime" | "application/x-pkcs7-mime" | "application/cms" => bare(entity),
         "application/pkcs7-signature" | "application/x-pkcs7-signature" if depth == 0 => bare(entity),
@@ -172,9 +190,11 @@ fn find(entity: &Entity<'_>, depth: usize, outside: &mut Vec<String>) -> Result<
             bare(entity)
         }
         "multipart/signed" => signed_in_two_parts(entity, outside).map(Some),
-        "multipart/mixed" if depth < DEEPEST => {
+        "multipart/mixed" | "multipart/related"
+            if depth < DEEPEST && (depth > 0 || media.kind == "multipart/mixed") =>
+        {
             let Some(boundary) = media.parameter("boundary").filter(|_| entity.is_unencoded()) else { return Ok(None) };
-            among_parts(&split_multipart(entity.body, boundary), depth, outside)
+            among_parts(&split_multipart(entity.body, boundary), place, outside)
         }
         _ => Ok(None),
     }
@@ -183,18 +203,25 @@ fn find(entity: &Entity<'_>, depth: usize, outside: &mut Vec<String>) -> Result<
 /// The one signed or encrypted part; everything beside it is named, whether a mail program would show it or not.
 fn among_parts(
     multipart: &Multipart<'_>,
-    depth: usize,
+    place: Place,
     outside: &mut Vec<String>,
 ) -> Result<Option<Found>, SmimeError> {
     let mut found = None;
+    let mut messages = Vec::new();
     name_preamble(multipart, outside);
     for part in &multipart.parts {
         let Ok(part) = Entity::parse(part) else {
             outside.push("a part whose header cannot be read".to_owned());
             continue;
         };
-        match find(&part, depth + 1, outside)? {
-            None => outside.push(format!("a {} part", kind(&part)?)),
+        match find(&part, place.inside(), outside)? {
+            None => {
+                let kind = kind(&part)?;
+                if kind == "message/rfc822" {
+                    messages.push((outside.len(), part));
+                }
+                outside.push(format!("a {kind} part"));
+            }
             Some(_) if found.is_some() => {
                 return Err(unreadable("it has several signed or encrypted parts: save the one that is meant"));
             }
@@ -204,8 +231,28 @@ fn among_parts(
             }
         }
     }
+    if let (None, true, [(at, part)]) = (&found, place.is_lists, messages.as_slice()) {
+        let mut within = Vec::new();
+        found = in_lists_message(part, place.inside(), &mut within)?;
+        if found.is_some() {
+            within.extend(told_fields(&part.header, "the part"));
+            outside.splice(*at..=*at, within);
+        }
+    }
     name_end(multipart, "text after the last part", outside);
     Ok(found)
+}
+
+/// Some lists put each mail whole into one of their own, as its only message. Its header is not
+/// signed; and the list's, which is what people see, is judged. A message that is passed on by
+/// anybody else is not the mail's own.
+fn in_lists_message(part: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
+    if !part.is_unencoded() {
+        return Ok(None);
+    }
+    let Ok(message) = Entity::parse(part.body) else { return Ok(None) };
+    outside.push("the header of the message within".to_owned());
+    find(&message, place.inside(), outside)
 }
 
 /// Sentences that programs write for readers that know no MIME. They tell nobody anything.
