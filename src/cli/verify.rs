@@ -24,7 +24,8 @@ pub struct Arguments {
     /// The content of a detached signature
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     content: Option<PathBuf>,
-    /// Trust these authorities (PEM or DER) too, besides those of all keysets found
+    /// Trust these authorities (PEM or DER) too, besides those of all keysets found; a person's
+    /// certificate is trusted for that person alone
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Vec<PathBuf>,
     #[command(flatten)]

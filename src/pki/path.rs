@@ -14,6 +14,10 @@ use super::{Certificate, DistinguishedName, GeneralName, Host, PkiError, TooMuch
 /// Certificates on a way, ends included: more are a puzzle somebody made, not a hierarchy.
 const LONGEST_WAY: usize = 8;
 
+/// Of a certificate that leaves it open whether its key signs others, a person's or an old root's.
+const SAYS_NO_AUTHORITY: &str = "it does not say that it is the certificate of an authority (it has no \
+                                 basicConstraints, as none of version 1 has)";
+
 /// What a certificate is to be used for; decides which key usage and extended key usage it must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose<'a> {
@@ -46,12 +50,17 @@ pub enum PathProblem {
         not_after: Timestamp,
     },
     /// A certificate on the way (or the one itself) is not valid yet.
-    #[error("the certificate of {subject} is not valid before {not_before}")]
+    #[error(
+        "the certificate of {subject} is not valid before {not_before:.0}, and by this machine's clock, which may be \
+         wrong, it is {at:.0}"
+    )]
     NotYetValid {
         /// Whose certificate.
         subject: DistinguishedName,
         /// Its first second.
         not_before: Timestamp,
+        /// The time that was asked about.
+        at: Timestamp,
     },
     /// A certificate's signature is not its issuer's.
     #[error("the signature on the certificate of {subject} is wrong")]
@@ -223,8 +232,11 @@ impl<'a> Search<'a> {
             return Err(PathProblem::UnknownIssuer { issuer: last.issuer() });
         }
         check_extensions(issuer, true)?;
-        let constraints = issuer.basic_constraints().filter(|constraints| constraints.ca);
-        let constraints = constraints.ok_or_else(|| not_authority("it is not the certificate of an authority"))?;
+        let constraints = issuer.basic_constraints();
+        let constraints = constraints.ok_or_else(|| not_authority(SAYS_NO_AUTHORITY))?;
+        if !constraints.ca {
+            return Err(not_authority("it is not the certificate of an authority"));
+        }
         if issuer.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
             return Err(not_authority("its key is not for signing certificates"));
         }
@@ -309,7 +321,7 @@ fn check_extensions(certificate: &Certificate, is_issuer: bool) -> Result<(), Pa
 fn check_validity(certificate: &Certificate, at: Timestamp) -> Result<(), PathProblem> {
     let subject = certificate.subject();
     if at < certificate.not_before() {
-        Err(PathProblem::NotYetValid { subject, not_before: certificate.not_before() })
+        Err(PathProblem::NotYetValid { subject, not_before: certificate.not_before(), at })
     } else if !certificate.is_valid_at(at) {
         Err(PathProblem::Expired { subject, not_after: certificate.not_after() })
     } else {

@@ -27,7 +27,12 @@ pub fn to_x509(timestamp: Timestamp) -> Result<Time, PkiError> {
 /// The moment that a certificate or a signing time names. Years after 9999 do not exist here.
 pub fn from_x509(time: &Time) -> Timestamp {
     let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
-    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+    Timestamp::from_second(seconds).unwrap_or_else(|_| last_second())
+}
+
+/// The last whole second that can be counted, some hours before the end of the year 9999.
+fn last_second() -> Timestamp {
+    Timestamp::from_second(Timestamp::MAX.as_second()).unwrap_or(Timestamp::MAX)
 }
 
 /// The moment that a `Time` of somebody else's names (RFC 5280 §4.1.2.5): with seconds, in UTC. A `UTCTime` of the years 50
@@ -55,7 +60,7 @@ pub(crate) fn read(time: Element<'_>) -> Result<Timestamp, &'static str> {
     let moment = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok();
     let moment = moment.ok_or("there is no such day or hour")?;
     // The last hours of the year 9999 are beyond what can be counted.
-    Ok(moment.to_zoned(jiff::tz::TimeZone::UTC).map_or(Timestamp::MAX, |zoned| zoned.timestamp()))
+    Ok(moment.to_zoned(jiff::tz::TimeZone::UTC).map_or_else(|_| last_second(), |zoned| zoned.timestamp()))
 }
 
 #[cfg(test)]
@@ -79,7 +84,7 @@ mod tests {
         ] {
             assert_eq!(read(tag, text).as_deref(), Ok(time), "{text}");
         }
-        assert_eq!(read(0x18, "99991231235959Z"), Ok(Timestamp::MAX.to_string()));
+        assert_eq!(read(0x18, "99991231235959Z"), Ok("9999-12-30T22:00:00Z".to_owned()));
         for (tag, text) in [
             (0x17, "2601010000Z"),
             (0x17, "260101000000"),

@@ -301,13 +301,13 @@ pub enum StatementError {
     })]
     ValidTooLong(Way),
     /// Its time has not come: a clock is wrong.
-    #[error("cannot take the statement: it is not valid before {not_before}; compare the clocks")]
+    #[error("cannot take the statement: it is not valid before {not_before:.0}; compare the clocks")]
     NotYet {
         /// From when it is valid.
         not_before: Timestamp,
     },
     /// Its time is over.
-    #[error("cannot take the statement: it was valid until {not_after}; make a new one, and compare the clocks")]
+    #[error("cannot take the statement: it was valid until {not_after:.0}; make a new one, and compare the clocks")]
     Over {
         /// Until when it was valid.
         not_after: Timestamp,

@@ -134,6 +134,46 @@ fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
 }
 
 #[test]
+fn a_persons_certificate_is_trusted_for_that_person_alone() {
+    let machine = foreign();
+    sign(&machine, "-algorithm RSA", "");
+    // Nobody asked about its issuer, who may be anybody.
+    verify(&machine, &["a.pem"]).ok().says("Signed by Alice <alice@example.org>");
+    machine.shell("cp a.pem one.pem && cp a.key one.key").ok();
+    sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");
+    verify(&machine, &["one.pem"]).fails_with(8).says("Foreign CA");
+    // It signs for nobody else, and an old root that does not say that it may does not, either.
+    let certify = "openssl x509 -req -in a.csr -CA one.pem -CAkey one.key -CAcreateserial -days 9 -extfile o.cnf \
+                   -extensions mail -out a.pem";
+    let sign_text = "openssl cms -sign -binary -nodetach -in message.txt -signer a.pem -inkey a.key -outform DER \
+                     -out message.p7m";
+    machine.shell(&format!("{certify} && {sign_text}")).ok();
+    verify(&machine, &["one.pem"]).fails_with(8).says("it does not say that it is the certificate of an authority");
+    let old = "openssl req -new -key ca.key -subj '/CN=Foreign CA' -config o.cnf -out ca.csr && openssl x509 -req -in \
+               ca.csr -signkey ca.key -days 9 -out old.pem";
+    machine.shell(old).ok();
+    sign(&machine, "-algorithm RSA", "");
+    verify(&machine, &["old.pem"]).fails_with(8).says("version 1");
+    verify(&machine, &["old.pem", "ca.pem"]).ok();
+}
+
+#[test]
+fn of_a_certificate_that_is_to_come_the_clock_is_named() {
+    let machine = foreign();
+    sign(&machine, "-algorithm RSA", "");
+    let configuration = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nnew_certs_dir=.\ndefault_md=sha256\nrand_serial=yes\n\
+                         policy=p\n[p]\ncommonName=supplied\n";
+    machine.write("ca.cnf", configuration);
+    machine.write("index", "");
+    let line = "openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -in a.csr -extfile o.cnf \
+                -extensions mail -startdate 20400101000000Z -enddate 20410101000000Z -out a.pem && openssl cms -sign \
+                -binary -nodetach -in message.txt -signer a.pem -inkey a.key -outform DER -out message.p7m";
+    machine.shell(line).ok();
+    let said = verify(&machine, &["ca.pem"]).fails_with(8);
+    said.says("not valid before 2040-01-01T00:00:00Z, and by this machine's clock, which may be wrong, it is 20");
+}
+
+#[test]
 fn an_authoritys_file_is_read_in_every_form_or_named() {
     let machine = foreign();
     sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");

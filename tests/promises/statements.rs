@@ -209,6 +209,7 @@ fn a_statement_is_taken_in_its_time() {
     let after = |minutes: i64| Timestamp::now() + SignedDuration::from_mins(minutes);
     let over = scene.statement_at(Operation::List, after(-11));
     let to_come = scene.statement_at(Operation::List, after(5));
+    let begin = to_come["not_before"].as_str().unwrap().chars().take("2026-12-01T12:00:00".len()).collect::<String>();
     let mut long = scene.statement(Operation::List);
     long["not_after"] = json!(after(13).to_string());
     let mut just = scene.statement(Operation::List);
@@ -216,7 +217,7 @@ fn a_statement_is_taken_in_its_time() {
     let statements = [over, to_come, long, just].map(|statement| (true, statement.to_string()));
     let [over, to_come, long, just] = scene.signed(TEST, ADMINISTRATOR, &statements).try_into().unwrap();
     scene.refused(&over, "it was valid until");
-    scene.refused(&to_come, "it is not valid before");
+    scene.refused(&to_come, &format!("it is not valid before {begin}Z; compare the clocks"));
     scene.refused(&long, "longer than 15 minutes");
     scene.taken(&just);
 }

@@ -115,6 +115,10 @@ fn time_is_told_when_all_else_is_right() {
     assert!(matches!(late, Err(PathProblem::Expired { .. })), "{late:?}");
     let early = at(leaf.not_before() - SignedDuration::from_secs(1));
     assert!(matches!(early, Err(PathProblem::NotYetValid { .. })), "{early:?}");
+    // Seconds are told, and what the clock says.
+    let early = at(leaf.not_before() - SignedDuration::from_nanos(1)).unwrap_err().to_string();
+    let (begin, before) = (leaf.not_before(), leaf.not_before() - SignedDuration::from_secs(1));
+    assert!(early.contains(&format!("before {begin}, ")) && early.ends_with(&format!("it is {before}")), "{early}");
     // An authority that is over is told too.
     let longer = authority.issue("signing", "User", &SoftwareKey::p256());
     let over = verify(
@@ -143,6 +147,18 @@ fn people_are_no_authorities() {
     // Not even as an anchor.
     let result = verify(&forged, &[], &intermediates, Purpose::Signing, now());
     assert!(matches!(result, Err(PathProblem::NotAuthority { .. })), "{result:?}");
+    // Whatever its key usage, and where nothing is said of it.
+    let files = Files::new();
+    let leaf = "keyUsage=digitalSignature\nauthorityKeyIdentifier=none\nsubjectKeyIdentifier=none";
+    let leaf = by_openssl(&files, leaf);
+    for (extensions, why) in [
+        ("basicConstraints=CA:FALSE\nkeyUsage=keyCertSign", "it is not the certificate of an authority"),
+        ("keyUsage=keyCertSign", "it does not say that it is the certificate of an authority"),
+    ] {
+        let issuer = by_openssl(&files, &format!("{extensions}\nsubjectKeyIdentifier=none"));
+        let error = verify(&leaf, &[], &[issuer], Purpose::Signing, now()).unwrap_err();
+        assert!(matches!(&error, PathProblem::NotAuthority { reason, .. } if reason.starts_with(why)), "{error}");
+    }
 }
 
 #[test]
