@@ -63,3 +63,11 @@ pub struct Question<'a> {
     /// the number of the use: the same dialog asks for its PIN again
     pub dialog: u64,
 }
+
+#[cfg(test)]
+impl<'a> Question<'a> {
+    /// For a use that names no keyset, with nothing to warn of.
+    pub(super) fn without_a_keyset(usage: &'a Usage, token: &'a TokenInfo) -> Self {
+        Self { usage, keyset: None, token, last_try: false, was_wrong: false, was_repeated: false, dialog: 5 }
+    }
+}

@@ -119,19 +119,11 @@ fn purpose(purpose: &Purpose) -> String {
 mod tests {
     use super::*;
     use crate::agent::{ClientConnection, Peer, Usage};
+    use crate::token::test_support::a_card;
     use crate::token::{KeysetName, SecurityLevel, TokenInfo};
 
     fn token(pin_state: PinState) -> TokenInfo {
-        TokenInfo {
-            label: "card".into(),
-            serial: "4711".into(),
-            manufacturer: String::new(),
-            model: String::new(),
-            module: "/m.so".into(),
-            pin_state,
-            write_protected: false,
-            not_text: Vec::new(),
-        }
+        TokenInfo { pin_state, ..a_card() }
     }
 
     fn usage(purpose: Purpose) -> Usage {
@@ -144,15 +136,8 @@ mod tests {
             usage(Purpose::SshLogIn { user: "git".into(), host_key: Some("SHA256:abc".into()), forwarded_by: None });
         let name: KeysetName = "work".parse().unwrap();
         let token = token(PinState::Ok);
-        let question = Question {
-            usage: &usage,
-            keyset: Some((&name, SecurityLevel::High)),
-            token: &token,
-            last_try: false,
-            was_wrong: false,
-            was_repeated: false,
-            dialog: 0,
-        };
+        let question =
+            Question { keyset: Some((&name, SecurityLevel::High)), ..Question::without_a_keyset(&usage, &token) };
         let words = Words::for_pin(&question);
         let all = words.lines.join("\n");
         for part in ["\"git\"", "SHA256:abc", "work (level high)", "serial 4711"] {
@@ -172,16 +157,7 @@ mod tests {
             [(log_in(None), false), (log_in(host("way")), true), (sign(None), false), (sign(host("way")), true)]
         {
             let usage = usage(purpose);
-            let question = Question {
-                usage: &usage,
-                keyset: None,
-                token: &token,
-                last_try: false,
-                was_wrong: false,
-                was_repeated: false,
-                dialog: 0,
-            };
-            let all = Words::for_pin(&question).lines.join("\n");
+            let all = Words::for_pin(&Question::without_a_keyset(&usage, &token)).lines.join("\n");
             assert_eq!(all.contains("Forwarded: somebody at the host with the key SHA256:way"), is_forwarded, "{all}");
         }
     }
@@ -196,15 +172,7 @@ mod tests {
             (PinState::Ok, true, Some("locks the token")),
         ] {
             let token = token(state);
-            let question = Question {
-                usage: &usage,
-                keyset: None,
-                token: &token,
-                last_try,
-                was_wrong: false,
-                was_repeated: false,
-                dialog: 0,
-            };
+            let question = Question { last_try, ..Question::without_a_keyset(&usage, &token) };
             let words = Words::for_pin(&question);
             assert_eq!(words.warning.is_some(), expected.is_some(), "{state:?}");
             assert!(words.warning.unwrap_or_default().contains(expected.unwrap_or_default()));

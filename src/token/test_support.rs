@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Module, Pin, Token, TokenInfo};
+use super::{Module, Pin, PinState, Token, TokenInfo};
 
 #[allow(dead_code)] // the story tests use the rest of it
 #[path = "../../tests/support/kryoptic.rs"]
@@ -28,6 +28,20 @@ const KRYOPTIC_SLOTS: usize = 96;
 
 pub(crate) fn pin(text: &str) -> Pin {
     Pin::new(text.to_owned()).unwrap()
+}
+
+/// What a card says about itself that is in no reader.
+pub(crate) fn a_card() -> TokenInfo {
+    TokenInfo {
+        label: "card".into(),
+        serial: "4711".into(),
+        manufacturer: String::new(),
+        model: String::new(),
+        module: "/m.so".into(),
+        pin_state: PinState::Ok,
+        write_protected: false,
+        not_text: Vec::new(),
+    }
 }
 
 /// Old tokens are swept away once a process, before the module is started.

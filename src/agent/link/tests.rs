@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 
 use super::*;
 use crate::agent::{Purpose, Usage};
-use crate::token::{PinState, TokenInfo};
+use crate::token::test_support::a_card;
 
 /// A worker's end whose broker is the test.
 fn pair() -> (Arc<Link>, UnixStream) {
@@ -24,25 +24,7 @@ fn with_question<T>(ask: impl FnOnce(&Question<'_>) -> T) -> T {
 
 fn with_question_of<T>(client: ClientConnection, ask: impl FnOnce(&Question<'_>) -> T) -> T {
     let usage = Usage { peer: Peer { pid: 7, uid: 0 }, purpose: Purpose::LogIn, client };
-    let token = TokenInfo {
-        label: "card".into(),
-        serial: "4711".into(),
-        manufacturer: String::new(),
-        model: String::new(),
-        module: "/m.so".into(),
-        pin_state: PinState::Ok,
-        write_protected: false,
-        not_text: Vec::new(),
-    };
-    ask(&Question {
-        usage: &usage,
-        keyset: None,
-        token: &token,
-        last_try: false,
-        was_wrong: false,
-        was_repeated: false,
-        dialog: 5,
-    })
+    ask(&Question::without_a_keyset(&usage, &a_card()))
 }
 
 fn next(broker: &mut UnixStream) -> (u64, Asked) {
