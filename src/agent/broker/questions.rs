@@ -68,15 +68,19 @@ impl OfLink {
 
     /// The question is answered. Its dialog is kept unless it was withdrawn meanwhile: then its use is over, too.
     fn close(&self, number: u64, kept: Option<(u64, Dialog)>) {
-        let mut open = self.open();
-        if open.remove(&number).is_some()
-            && let Some((of_use, dialog)) = kept
-        {
-            let mut dialogs = self.dialogs();
-            if dialogs.len() < MOST_DIALOGS {
-                dialogs.insert(of_use, dialog);
-            }
-        }
+        let surplus = {
+            let mut open = self.open();
+            let was_open = open.remove(&number).is_some();
+            kept.and_then(|(of_use, dialog)| {
+                let mut dialogs = self.dialogs();
+                if !was_open || dialogs.len() >= MOST_DIALOGS {
+                    return Some(dialog);
+                }
+                dialogs.insert(of_use, dialog)
+            })
+        };
+        // That takes a moment, in which nobody waits for the locks.
+        end(surplus.into_iter().collect());
     }
 }
 
