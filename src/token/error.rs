@@ -348,6 +348,18 @@ pub enum TokenError {
     /// The system gives no random numbers.
     #[error("cannot make random bytes: {0}; try again, and look into the system's log if it stays so")]
     NoRandom(String),
+    /// The token's own policy refuses a new PIN, after the old one, or the SO PIN, was right.
+    #[error(
+        "cannot {operation}: {token} does not take the new PIN ({code}); the PINs are as they were; choose another one"
+    )]
+    NewPinRefused {
+        /// what was tried
+        operation: &'static str,
+        /// the token
+        token: TokenName,
+        /// the return value's name (`CKR_…`)
+        code: String,
+    },
     /// Anything else a module can say.
     #[error(
         "cannot {operation}: {token} answered {code}; try again, and look into the log of its module if it stays so"
@@ -412,6 +424,7 @@ impl TokenError {
             | Self::Spent { .. } => TokenErrorKind::Pin,
             Self::LabelTaken { .. }
             | Self::LabelUnfit { .. }
+            | Self::NewPinRefused { .. }
             | Self::NoFreeSlot { .. }
             | Self::Unsupported { .. }
             | Self::BadDelivery { .. }

@@ -184,6 +184,7 @@ mod tests {
         let of_officer = WrongPins::in_directory(home.path(), WhichPin::SecurityOfficer, "4711/a b");
         assert_eq!(of_officer.in_a_row(), 0, "the SO PIN has a count of its own");
         of_officer.note(&pin(), &Ok(()));
+        assert!(is_refused(&pin().unattended()), "a right SO PIN is no right PIN");
         record.note(&pin(), &Ok(()));
         assert!(!is_refused(&pin().unattended()));
         assert_eq!(record.in_a_row(), 0);

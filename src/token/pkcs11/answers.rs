@@ -43,6 +43,30 @@ pub(super) fn explain(
     }
 }
 
+/// Does the answer to a change of a PIN say that the new one is not as the token wants PINs?
+pub(super) fn is_of_a_new_pin(error: &Error) -> bool {
+    is(error, RvError::PinInvalid) || is(error, RvError::PinLenRange)
+}
+
+/// What is said of a PIN's change that failed though the PIN that entitles to it was right: by the token's own policy for
+/// new PINs, else a fault.
+pub(super) fn new_pin_refused(operation: &'static str, token: TokenName, error: &Error) -> TokenError {
+    let code = code_of(error);
+    if is_of_a_new_pin(error) {
+        TokenError::NewPinRefused { operation, token, code }
+    } else {
+        TokenError::Fault { operation, token, code }
+    }
+}
+
+/// The return value's name (`CKR_…`), or what else went wrong.
+pub(super) fn code_of(error: &Error) -> String {
+    match error {
+        Error::Pkcs11(code, _) => name_of(*code),
+        error => error.to_string(),
+    }
+}
+
 fn says_removed(code: RvError) -> bool {
     matches!(
         code,

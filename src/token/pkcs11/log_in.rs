@@ -1,5 +1,6 @@
 //! Log-in and PINs. One PIN handed to a function here costs at most one try, and none when it cannot be right.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cryptoki::error::RvError;
@@ -111,7 +112,13 @@ impl Token {
         self.must_have_room(operation)?;
         self.note_new_pin(false);
         let result = self.sessions().at_anchor(|anchor| anchor.set_pin(&auth_pin(old), &auth_pin(new)));
-        let result = result.map_err(|error| self.explain(operation, &error));
+        let result = result.map_err(|error| match self.explain(operation, &error) {
+            // Of the old one it says that it is incorrect.
+            TokenError::PinIncorrect { operation, token, .. } if answers::is_of_a_new_pin(&error) => {
+                answers::new_pin_refused(operation, token, &error)
+            }
+            error => error,
+        });
         self.wrong_pins(WhichPin::User).note(old, &result);
         result
     }
@@ -150,13 +157,24 @@ impl Token {
         self.check_length(operation, so_pin)?;
         let _alone = self.exclusive();
         self.check_pin_can_be_tried(WhichPin::SecurityOfficer, operation, so_pin)?;
+        let is_right = Cell::new(false);
         let result = self.sessions().at_anchor(|anchor| {
             self.log_out_session(anchor);
-            let result = anchor.login(UserType::So, Some(&auth_pin(so_pin))).and_then(|()| act(anchor));
+            let result = anchor.login(UserType::So, Some(&auth_pin(so_pin))).and_then(|()| {
+                is_right.set(true);
+                act(anchor)
+            });
             self.log_out_session(anchor);
             result
         });
         let result = result.map_err(|error| match self.explain(operation, &error) {
+            // It let the security officer in: what it refuses is the new PIN.
+            TokenError::PinIncorrect { operation, token, .. } if is_right.get() => {
+                answers::new_pin_refused(operation, token, &error)
+            }
+            TokenError::PinLocked { operation, token } if is_right.get() => {
+                TokenError::Fault { operation, token, code: answers::code_of(&error) }
+            }
             TokenError::PinIncorrect { operation, token, .. } => {
                 let so_pin_state = self.read_pin_states().map_or(PinState::CountLow, |states| states.so_pin);
                 TokenError::SoPinIncorrect { operation, token, so_pin_state }
@@ -164,7 +182,12 @@ impl Token {
             TokenError::PinLocked { operation, token } => TokenError::SoPinLocked { operation, token },
             error => error,
         });
-        self.wrong_pins(WhichPin::SecurityOfficer).note(so_pin, &result);
+        let wrong_pins = self.wrong_pins(WhichPin::SecurityOfficer);
+        if is_right.get() {
+            wrong_pins.forget();
+        } else {
+            wrong_pins.note(so_pin, &result);
+        }
         result
     }
 

@@ -108,27 +108,22 @@ impl TokenFlags {
 
 /// What it says about both PINs.
 pub(super) fn pin_states_of(info: &CkTokenInfo) -> PinStates {
-    let so_pin = if info.so_pin_locked() {
-        PinState::Locked
-    } else if info.so_pin_final_try() {
-        PinState::FinalTry
-    } else if info.so_pin_count_low() {
-        PinState::CountLow
+    let so_pin = state_of(info.so_pin_locked(), info.so_pin_final_try(), info.so_pin_count_low());
+    let pin = if info.user_pin_initialized() {
+        state_of(info.user_pin_locked(), info.user_pin_final_try(), info.user_pin_count_low())
     } else {
-        PinState::Ok
-    };
-    let pin = if !info.user_pin_initialized() {
         PinState::NotSet
-    } else if info.user_pin_locked() {
-        PinState::Locked
-    } else if info.user_pin_final_try() {
-        PinState::FinalTry
-    } else if info.user_pin_count_low() {
-        PinState::CountLow
-    } else {
-        PinState::Ok
     };
     PinStates { pin, so_pin }
+}
+
+fn state_of(locked: bool, final_try: bool, count_low: bool) -> PinState {
+    match (locked, final_try, count_low) {
+        (true, _, _) => PinState::Locked,
+        (_, true, _) => PinState::FinalTry,
+        (_, _, true) => PinState::CountLow,
+        _ => PinState::Ok,
+    }
 }
 
 fn unusable(path: &Path, error: &cryptoki::error::Error) -> TokenError {
