@@ -36,12 +36,16 @@ fn states_are(somebody: &Somebody, pin: &str, so_pin: &str) {
 
 /// A wrong SO PIN, tried by a foreign program.
 fn tries_a_wrong_so_pin(somebody: &Somebody) {
+    assert!(!is_the_so_pin(somebody, "default", "no-officer-000"));
+}
+
+/// Does a foreign program set a new PIN by this SO PIN?
+fn is_the_so_pin(somebody: &Somebody, label: &str, so_pin: &str) -> bool {
     let machine = &somebody.machine;
-    let (module, slot) = (machine.module().display().to_string(), machine.listed_token("default").slot);
+    let (module, slot) = (machine.module().display().to_string(), machine.listed_token(label).slot);
     let token = ["--module", &module, "--slot", &slot];
-    let arguments =
-        ["--login", "--login-type", "so", "--so-pin", "no-officer-000", "--init-pin", "--new-pin", "x-12345678"];
-    assert_ne!(machine.run("pkcs11-tool", &[&token[..], &arguments].concat(), b"").code(), 0);
+    let arguments = ["--login", "--login-type", "so", "--so-pin", so_pin, "--init-pin", "--new-pin", "x-12345678"];
+    machine.run("pkcs11-tool", &[&token[..], &arguments].concat(), b"").code() == 0
 }
 
 #[test]
@@ -173,4 +177,23 @@ fn twenty_commands_at_once_with_a_wrong_so_pin_do_not_lock_it() {
     assert_eq!(terminal.finish().0, 0);
     unblock("file:so.pin").ok();
     somebody.signs_with("default", "other.pin");
+}
+
+/// A token that was discarded is used again for a new one. What that takes are at most two tries of its SO PIN, and the
+/// last one is never among them.
+#[test]
+fn the_last_try_of_a_discarded_tokens_so_pin_is_not_spent_for_a_new_token() {
+    let somebody = Somebody::with(TokenKind::Kryoptic);
+    let discarded = "tokenkeep empty";
+    somebody.machine.make_token(discarded, Somebody::PIN);
+    for _ in 0..8 {
+        assert!(!is_the_so_pin(&somebody, discarded, "no-officer-000"));
+    }
+    for (letter, keyset) in [("first.letter", "first"), ("second.letter", "second")] {
+        somebody.issue(letter);
+        somebody.enroll_new(letter, keyset).ok();
+        let flags = somebody.machine.listed_token(discarded).flags;
+        assert!(flags.contains("final SO PIN try") && !flags.contains("SO PIN locked"), "{keyset}: {flags}");
+    }
+    assert!(is_the_so_pin(&somebody, discarded, "so-pin-1234"));
 }

@@ -6,6 +6,7 @@ use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
 use super::log_in::auth_pin;
 use super::module::{EMPTY_LABEL, pin_bytes};
+use super::officer::pin_states_of;
 use crate::token::owner_lock::OwnerLock;
 use crate::token::{Module, Pin, PinState, Token, TokenError, TokenErrorKind, TokenInfo, TokenName};
 
@@ -24,7 +25,8 @@ static MAKING: Mutex<()> = Mutex::new(());
 impl Module {
     /// Has it a slot in which a new token can be made, an empty discarded one included?
     pub fn can_create_tokens(&self) -> Result<bool, TokenError> {
-        let has_room = || Ok(self.slots()?.iter().any(|(_, info)| !info.token_initialized() || is_discarded(info)));
+        let is_room = |info: &CkTokenInfo| !info.token_initialized() || (is_discarded(info) && spares_a_try(info));
+        let has_room = || Ok(self.slots()?.iter().any(|(_, info)| is_room(info)));
         // Asked twice: what one thread takes for the free slot another may just have taken (SoftHSM then has a new one).
         Ok(has_room()? || has_room()?)
     }
@@ -162,15 +164,34 @@ impl Module {
         mark: Option<&str>,
     ) -> Result<Option<TokenInfo>, TokenError> {
         Self::check_lengths(info, label, so_pin, pin)?;
+        let left_alone = |why: &str| {
+            tracing::warn!(serial = info.serial_number(), "a discarded token {why}; leaving it alone");
+            Ok(None)
+        };
         let old = empty_so_pin()?;
+        if !self.has_so_pin_tries_to_spare(slot) {
+            return left_alone("may have no try of its SO PIN to spare");
+        }
         if self.initialize_token(slot, &old, label).is_ok() {
             let token = self.open(&self.token_in(slot)?)?;
             token.set_so_pin(&old, so_pin)?;
-        } else if self.initialize_token(slot, so_pin, label).is_err() {
-            tracing::warn!(serial = info.serial_number(), "a discarded token does not open; leaving it alone");
-            return Ok(None);
+        } else if !self.has_so_pin_tries_to_spare(slot) || self.initialize_token(slot, so_pin, label).is_err() {
+            return left_alone("does not open");
         }
         self.finish(slot, so_pin, pin, mark).map(Some)
+    }
+
+    /// Would one wrong SO PIN still not lock it? No where that cannot be known now.
+    fn has_so_pin_tries_to_spare(&self, slot: Slot) -> bool {
+        let Ok(info) = self.look_into(slot) else { return false };
+        match self.pin_states_seen_afresh() {
+            Ok(None) => spares_a_try(&info),
+            Ok(Some(all)) => {
+                let serial = info.serial_number().trim_end();
+                all.iter().any(|(other, states)| other == serial && spares(states.so_pin))
+            }
+            Err(_) => false,
+        }
     }
 
     fn finish(&self, slot: Slot, so_pin: &Pin, pin: &Pin, mark: Option<&str>) -> Result<TokenInfo, TokenError> {
@@ -213,6 +234,15 @@ impl Token {
 
 fn label_taken(existing: &TokenInfo) -> TokenError {
     TokenError::LabelTaken { label: existing.label.clone(), serial: existing.serial.clone() }
+}
+
+/// Would one wrong SO PIN still not lock it, as far as this process' own module says?
+fn spares_a_try(info: &CkTokenInfo) -> bool {
+    spares(pin_states_of(info).so_pin)
+}
+
+fn spares(state: PinState) -> bool {
+    !matches!(state, PinState::Locked | PinState::FinalTry)
 }
 
 fn is_discarded(info: &CkTokenInfo) -> bool {
