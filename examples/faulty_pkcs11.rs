@@ -225,6 +225,8 @@ const CODES: &[(&str, CK_RV)] = &[
     ("CKR_OBJECT_HANDLE_INVALID", CKR_OBJECT_HANDLE_INVALID),
     ("CKR_KEY_HANDLE_INVALID", CKR_KEY_HANDLE_INVALID),
     ("CKR_PIN_INCORRECT", CKR_PIN_INCORRECT),
+    ("CKR_PIN_INVALID", CKR_PIN_INVALID),
+    ("CKR_PIN_LEN_RANGE", CKR_PIN_LEN_RANGE),
     ("CKR_PIN_LOCKED", CKR_PIN_LOCKED),
     ("CKR_PIN_EXPIRED", CKR_PIN_EXPIRED),
     ("CKR_USER_ALREADY_LOGGED_IN", CKR_USER_ALREADY_LOGGED_IN),
@@ -274,6 +276,7 @@ macro_rules! passed_on {
             $(list.$name = Some($name);)*
             list.C_GetFunctionList = Some(C_GetFunctionList);
             list.C_Initialize = Some(C_Initialize);
+            list.C_GetInfo = Some(C_GetInfo);
             list.C_GetSlotList = Some(C_GetSlotList);
             list.C_GetTokenInfo = Some(C_GetTokenInfo);
             list.C_Login = Some(C_Login);
@@ -358,6 +361,17 @@ unsafe extern "C" fn C_GetSlotList(with_token: CK_BBOOL, slots: *mut CK_SLOT_ID,
     match wrapped().and_then(|wrapped| wrapped.C_GetSlotList) {
         // SAFETY: the caller's own arguments go to the function that they were for.
         Some(function) => unsafe { function(with_token, slots, count) },
+        None => CKR_FUNCTION_NOT_SUPPORTED,
+    }
+}
+
+unsafe extern "C" fn C_GetInfo(info: *mut CK_INFO) -> CK_RV {
+    if let Fate::Answer(code) = fate("C_GetInfo") {
+        return code;
+    }
+    match wrapped().and_then(|wrapped| wrapped.C_GetInfo) {
+        // SAFETY: the caller's own arguments go to the function that they were for.
+        Some(function) => unsafe { function(info) },
         None => CKR_FUNCTION_NOT_SUPPORTED,
     }
 }

@@ -13,10 +13,16 @@ use super::softhsm::{self, UnreadableToken};
 /// So many bytes must be free where something is to be stored: more than any object has, its directory and a copy of it.
 const LEAST_ROOM: u64 = 64 * 1024;
 
+/// Where `OpenSC` has its configuration when the environment does not say.
+const OPENSC_CONF: &str = "/etc/opensc/opensc.conf";
+
+/// Where p11-kit has its own, and the directories in which a module is a file.
+const P11_KIT_CONF: [&str; 3] = ["/etc/pkcs11/pkcs11.conf", "/etc/pkcs11/modules", "/usr/share/p11-kit/modules"];
+
 /// A module's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Store {
-    /// its configuration files that are there
+    /// its configuration: files, there or not, and directories of them
     pub configuration: Vec<PathBuf>,
     /// the directories in which a token is a directory
     pub tokens: Vec<PathBuf>,
@@ -61,7 +67,11 @@ impl Store {
             }
         }
         if is("opensc") {
-            store.configuration.extend(variable("OPENSC_CONF"));
+            store.configuration.push(variable("OPENSC_CONF").unwrap_or_else(|| OPENSC_CONF.into()));
+        }
+        if is("p11-kit") {
+            store.configuration.extend(P11_KIT_CONF.map(PathBuf::from));
+            store.configuration.extend(home.map(|home| home.join(".config/pkcs11/modules")));
         }
         store
     }
@@ -176,7 +186,9 @@ mod tests {
         let kryoptic = store("/x/libkryoptic_pkcs11.so");
         assert_eq!((kryoptic.tokens, kryoptic.databases), (vec![], vec!["/srv/k".into()]));
         assert_eq!(store("/x/proxy.so").configuration, [at("softhsm2.conf"), at("kryoptic.conf")]);
-        assert_eq!(store("/x/opensc-pkcs11.so"), Store::default());
+        assert_eq!(store("/x/opensc-pkcs11.so").configuration, [Path::new(OPENSC_CONF)]);
+        let proxy = store("/x/p11-kit-proxy.so").configuration;
+        assert!(proxy.contains(&at("softhsm2.conf")) && proxy.contains(&P11_KIT_CONF[1].into()), "{proxy:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use crate::support::agent::Agent;
 use crate::support::faulty::Faulty;
 use crate::support::inventory::Inventory;
+use crate::support::machine::TokenKind;
 use crate::support::office::Somebody;
 use crate::support::output::Output;
 use crate::support::story::Story;
@@ -125,6 +126,10 @@ fn a_fault_while_a_token_is_made_is_said_and_the_same_letter_finishes_it() {
         for function in ["C_InitToken", "C_InitPIN"] {
             making_a_token_meets(&format!("{function} {code}"), exit, words);
         }
+    }
+    // The PIN that the token is to have, and the SO PIN that it is to have at the end.
+    for rule in ["C_InitPIN CKR_PIN_LEN_RANGE", "C_SetPIN CKR_PIN_INVALID"] {
+        making_a_token_meets(rule, REFUSED, "does not take the new PIN (CKR_PIN_");
     }
     for function in ["C_InitToken", "C_InitPIN"] {
         making_a_token_meets(&format!("remove {function}"), ABSENT, "is not there");
@@ -252,6 +257,24 @@ fn a_module_that_dies_takes_nothing_with_it() {
         // Neither the lock of the owner nor anything on the token is in the way.
         somebody.signs_with("default", "pin");
     }
+}
+
+#[test]
+fn a_module_that_is_never_loaded_keeps_nobody_waiting_twice() {
+    let mut somebody = Somebody::with_keyset_on(TokenKind::SoftHsm);
+    let faulty = Faulty::beside(&mut somebody.machine);
+    faulty.does("delay C_Initialize 3600000ms");
+    let tells = |output: Output| output.ok().says("libfaulty_pkcs11.so").says("so it is not loaded").says("default");
+    tells(somebody.tokenkeep(&["tokens"])).says("`tokenkeep doctor`");
+    // It would be loaded now: that nobody has tried it again is seen by that.
+    faulty.behaves();
+    tells(somebody.tokenkeep(&["keysets"]));
+    let agent = Agent::start(&somebody.machine, &[]);
+    assert!(agent.log().contains("so it is not loaded"), "{}", agent.log());
+    somebody.signs_with("default", "pin");
+    drop(agent);
+    somebody.tokenkeep(&["doctor"]).does_not_say("is not loaded");
+    somebody.tokenkeep(&["tokens"]).ok().does_not_say("is not loaded");
 }
 
 /// The objects of the token, private ones included.

@@ -64,6 +64,15 @@ fn a_module_that_dies_is_named_and_the_others_are_used() {
     names(machine.tokenkeep(&["tokens"]).ok(), "libfaulty_pkcs11.so", "SIGABRT").says("one");
     faulty.behaves();
     machine.tokenkeep(&["tokens"]).ok().says("ends the program that loads it");
+    let configuration = machine.read_text("softhsm2.conf");
+    machine.write("softhsm2.conf", format!("{configuration}# changed\n"));
+    machine.tokenkeep(&["tokens"]).ok().does_not_say("ends the program that loads it");
+    // Or when `doctor` looks at it.
+    faulty.does("die C_Initialize");
+    machine.write("softhsm2.conf", configuration);
+    machine.tokenkeep(&["tokens"]).ok().says("ends the program that loads it");
+    faulty.behaves();
+    machine.tokenkeep(&["tokens"]).ok().says("ends the program that loads it");
     machine.tokenkeep(&["doctor"]).does_not_say("ends the program that loads it");
     machine.tokenkeep(&["tokens"]).ok().does_not_say("ends the program that loads it");
 

@@ -13,6 +13,9 @@ use crate::token::{AUTHORITY_MARK, KeyId, Module, Pin, Token, TokenError, TokenI
 /// Said before the module is loaded: whoever ends after it was ended by the module.
 const BEGUN: &str = "begun";
 
+/// Said when the module is loaded and started.
+const LOADED: &str = "loaded";
+
 /// The most that a question has, bytes.
 const LONGEST: u64 = 1024 * 1024;
 
@@ -40,25 +43,48 @@ pub fn take_request(stdin: &mut impl Read) -> std::io::Result<(CheckRequest, Opt
 pub fn answer(request: &CheckRequest, pin: Option<&Pin>, stdout: &mut impl Write) -> std::io::Result<()> {
     writeln!(stdout, "{BEGUN}")?;
     stdout.flush()?;
-    let report = report(request, pin);
+    let report = match Module::load(&request.module) {
+        Ok(module) => {
+            writeln!(stdout, "\n{LOADED}")?;
+            stdout.flush()?;
+            report(&module, request, pin)
+        }
+        Err(error) => failed(&error),
+    };
     // On a line of its own, whatever the module has printed.
     writeln!(stdout, "\n{}", serde_json::to_string(&report)?)?;
     stdout.flush()
 }
 
-/// Whether the child came to the module, and its answer.
-pub(super) fn read(said: &str) -> (bool, Option<CheckReport>) {
-    let begun = said.lines().any(|line| line == BEGUN);
+/// How far the child came, and its answer.
+pub(super) fn read(said: &str) -> (Progress, Option<CheckReport>) {
+    let has_said = |word| said.lines().any(|line| line == word);
+    let progress = match (has_said(BEGUN), has_said(LOADED)) {
+        (_, true) => Progress::Loaded,
+        (true, false) => Progress::Begun,
+        (false, false) => Progress::None,
+    };
     let last = said.lines().rev().find(|line| !line.trim().is_empty());
-    (begun, last.and_then(|line| serde_json::from_str(line).ok()))
+    (progress, last.and_then(|line| serde_json::from_str(line).ok()))
 }
 
-fn report(request: &CheckRequest, pin: Option<&Pin>) -> CheckReport {
-    let failed = |error: TokenError| CheckReport::ModuleFailed(one_line(&error.to_string(), 1000));
-    let module = match Module::load(&request.module) {
-        Ok(module) => module,
-        Err(error) => return failed(error),
-    };
+/// How far a child came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It did not come to the module.
+    None,
+    /// It began to load the module.
+    Begun,
+    /// The module was loaded and started.
+    Loaded,
+}
+
+fn failed(error: &TokenError) -> CheckReport {
+    CheckReport::ModuleFailed(one_line(&error.to_string(), 1000))
+}
+
+fn report(module: &Module, request: &CheckRequest, pin: Option<&Pin>) -> CheckReport {
+    let failed = |error: TokenError| failed(&error);
     let tokens = match module.tokens() {
         Ok(tokens) => tokens,
         Err(error) => return failed(error),
@@ -69,7 +95,7 @@ fn report(request: &CheckRequest, pin: Option<&Pin>) -> CheckReport {
         CheckQuestion::Load {} => module.stop().map_or_else(failed, |()| CheckReport::Well {}),
         CheckQuestion::PinStates {} => module.pin_states().map_or_else(failed, CheckReport::PinStates),
         CheckQuestion::Stored { serial, objects } => of(serial).map_or_else(gone, |token| {
-            missing(&module, token, objects, pin)
+            missing(module, token, objects, pin)
                 .unwrap_or_else(|error| CheckReport::TokenFailed(one_line(&error.to_string(), 1000)))
         }),
     }
@@ -195,7 +221,7 @@ mod tests {
             };
             assert_eq!((ask(&there), ask(&not_there)), (0, 4));
             let request = CheckRequest { module: module.path().to_owned(), question: CheckQuestion::PinStates {} };
-            let CheckReport::PinStates(all) = report(&request, None) else { panic!("no PIN states") };
+            let CheckReport::PinStates(all) = report(&module, &request, None) else { panic!("no PIN states") };
             let ok = PinStates { pin: PinState::Ok, so_pin: PinState::Ok };
             assert!(all.contains(&(token.info().serial.clone(), ok)), "{all:?}");
         }

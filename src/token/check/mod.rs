@@ -117,6 +117,8 @@ pub enum CheckOutcome {
     Died(String),
     /// Nothing is known: no child could be started.
     Unknown(String),
+    /// After so many seconds the module was not loaded yet, and the child was ended.
+    LoadTookTooLong(u64),
     /// Nothing is known: after so many seconds it had not ended, and was ended.
     TookTooLong(u64),
 }
@@ -129,6 +131,7 @@ impl CheckOutcome {
             | Self::Unknown(reason) => reason.clone(),
             Self::Answered(_) => "the process that looked has answered something else".to_owned(),
             Self::Died(how) => format!("the process that looked ended {how}"),
+            Self::LoadTookTooLong(seconds) => format!("the module was not loaded after {seconds} seconds"),
             Self::TookTooLong(seconds) => format!("the process that looked took longer than {seconds} seconds"),
         }
     }

@@ -15,6 +15,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zeroize::Zeroizing;
 
+use super::child::Progress;
 use super::{CHECK_VERB, CheckOutcome, CheckRequest, CheckRunner, child, one_line};
 use crate::token::Pin;
 
@@ -36,12 +37,17 @@ pub struct CheckProcess;
 
 impl CheckRunner for CheckProcess {
     fn run(&self, request: &CheckRequest, pin: Option<&Pin>) -> CheckOutcome {
-        run(Command::new(this_program()).arg(CHECK_VERB), request, pin)
+        run(Command::new(this_program()).arg(CHECK_VERB), request, pin, PATIENCE)
             .unwrap_or_else(|error| CheckOutcome::Unknown(error.to_string()))
     }
 }
 
-fn run(command: &mut Command, request: &CheckRequest, pin: Option<&Pin>) -> std::io::Result<CheckOutcome> {
+fn run(
+    command: &mut Command,
+    request: &CheckRequest,
+    pin: Option<&Pin>,
+    patience: Duration,
+) -> std::io::Result<CheckOutcome> {
     // What is meant for this process only.
     for variable in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
         command.env_remove(variable);
@@ -59,22 +65,22 @@ fn run(command: &mut Command, request: &CheckRequest, pin: Option<&Pin>) -> std:
     }
     let (said, last_words) = (Listened::to(child.stdout.take()), Listened::to(child.stderr.take()));
     let mut listened = [said, last_words];
-    let status = wait(&mut child, &mut listened)?;
-    let Some(status) = status else { return Ok(CheckOutcome::TookTooLong(PATIENCE.as_secs())) };
+    let status = wait(&mut child, &mut listened, patience)?;
     let [said, last_words] = listened.map(Listened::into_text);
-    let (begun, report) = child::read(&said);
-    Ok(match report {
-        Some(report) => CheckOutcome::Answered(report),
-        None if begun => CheckOutcome::Died(how(status, &last_words)),
-        None => CheckOutcome::Unknown(how(status, &last_words)),
+    Ok(match (status, child::read(&said)) {
+        (None, (Progress::Begun, _)) => CheckOutcome::LoadTookTooLong(patience.as_secs()),
+        (None, _) => CheckOutcome::TookTooLong(patience.as_secs()),
+        (Some(_), (_, Some(report))) => CheckOutcome::Answered(report),
+        (Some(status), (Progress::None, None)) => CheckOutcome::Unknown(how(status, &last_words)),
+        (Some(status), (_, None)) => CheckOutcome::Died(how(status, &last_words)),
     })
 }
 
 /// Waits for its end, and listens meanwhile, so that nobody waits for somebody to listen; one that takes too long is ended,
 /// and nothing is known of it.
-fn wait(child: &mut Child, listened: &mut [Listened; 2]) -> std::io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, listened: &mut [Listened; 2], patience: Duration) -> std::io::Result<Option<ExitStatus>> {
     let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -198,9 +204,24 @@ mod tests {
     use super::*;
 
     fn outcome(script: &str) -> CheckOutcome {
+        outcome_within(PATIENCE, script)
+    }
+
+    fn outcome_within(patience: Duration, script: &str) -> CheckOutcome {
         let request = CheckRequest { module: "/m.so".into(), question: CheckQuestion::Load {} };
         let pin = Pin::new("geheim-4711".to_owned()).unwrap();
-        run(Command::new("sh").args(["-c", script]), &request, Some(&pin)).unwrap()
+        run(Command::new("sh").args(["-c", script]), &request, Some(&pin), patience).unwrap()
+    }
+
+    #[test]
+    fn a_child_that_does_not_end_is_ended_and_whether_it_was_loading_is_known() {
+        let second = Duration::from_secs(1);
+        assert_eq!(outcome_within(second, "exec sleep 60"), CheckOutcome::TookTooLong(1));
+        assert_eq!(outcome_within(second, "echo begun; exec sleep 60"), CheckOutcome::LoadTookTooLong(1));
+        assert_eq!(
+            outcome_within(second, "echo begun; echo; echo loaded; exec sleep 60"),
+            CheckOutcome::TookTooLong(1)
+        );
     }
 
     #[test]

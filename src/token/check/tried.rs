@@ -1,8 +1,8 @@
 //! Which modules were tried: each once, in a process of its own, for a file and a configuration; remembered in the
 //! directory of locks, so that later commands only look whether both are still the same.
 //!
-//! Only a module that *ends* the process which loads it is refused here. What else is wrong with one it says itself when it
-//! is loaded.
+//! Only a module that *ends* the process which loads it, or that is never done with being loaded, is refused here. What
+//! else is wrong with one it says itself when it is loaded.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -58,6 +58,8 @@ enum End {
     Said,
     /// it was ended by the module: how
     Died(String),
+    /// after so many seconds it was not loaded
+    LoadTookTooLong(u64),
     /// it did not come to an end
     TookTooLong,
 }
@@ -67,7 +69,9 @@ impl Tried {
     fn counts_at(&self, now: u64) -> bool {
         match self.end {
             End::Well | End::Said => true,
-            End::Died(_) | End::TookTooLong => now.checked_sub(self.at).is_some_and(|age| age < BAD_FOR),
+            End::Died(_) | End::LoadTookTooLong(_) | End::TookTooLong => {
+                now.checked_sub(self.at).is_some_and(|age| age < BAD_FOR)
+            }
         }
     }
 }
@@ -76,7 +80,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Refuses a module that ends the process which loads it. Asks a process of its own, unless it is known.
+/// Refuses a module that ends the process which loads it, or keeps it for ever. Asks a process of its own, unless it is known.
 pub(in crate::token) fn must_survive(module: &Path) -> Result<(), TokenError> {
     must_survive_by(module, &remembered_in(), now(), || {
         let request = CheckRequest { module: module.to_owned(), question: CheckQuestion::Load {} };
@@ -84,12 +88,13 @@ pub(in crate::token) fn must_survive(module: &Path) -> Result<(), TokenError> {
     })
 }
 
-/// Does it end each process that loads it? Asked of a process of its own when it, or its configuration, has changed.
+/// Does it end each process that loads it, or keep it for ever? Asked of a process of its own when it, or its configuration, has changed.
 pub fn is_refused(module: &Path) -> bool {
     must_survive(module).is_err()
 }
 
-/// Could a process of its own use it once, as the file is now, whatever its configuration and its tokens were then?
+/// Has a process of its own used this very file well once? No other process of ours need have had it loaded then, and its
+/// configuration and its tokens may have been others: it says only that the file as such can be used from a child.
 pub(in crate::token) fn has_been_well(module: &Path) -> bool {
     has_been_well_by(module, &remembered_in())
 }
@@ -126,7 +131,7 @@ fn must_survive_by(
     let mut known = read(file);
     let is_known = |tried: &&Tried| tried.module == module && tried.identity == before && tried.counts_at(now);
     if let Some(tried) = known.iter().find(is_known) {
-        return refuse_if_it_died(module, &tried.end, &store);
+        return refuse_by(module, &tried.end, &store);
     }
     let mut end = End::Said;
     for _ in 0..ROUNDS {
@@ -134,6 +139,7 @@ fn must_survive_by(
             Some(CheckOutcome::Answered(CheckReport::Well {})) => End::Well,
             Some(CheckOutcome::Answered(_)) => End::Said,
             Some(CheckOutcome::Died(how)) => End::Died(how),
+            Some(CheckOutcome::LoadTookTooLong(seconds)) => End::LoadTookTooLong(seconds),
             Some(CheckOutcome::TookTooLong(_)) => End::TookTooLong,
             // Nothing is known of it, and nothing is said.
             Some(CheckOutcome::Unknown(_)) | None => return Ok(()),
@@ -150,13 +156,21 @@ fn must_survive_by(
         known.push(Tried { module: module.to_owned(), identity: before, end: end.clone(), at: now });
         remember(file, known);
     }
-    refuse_if_it_died(module, &end, &store)
+    refuse_by(module, &end, &store)
 }
 
-/// Of one that took too long nothing is known, and nothing is said.
-fn refuse_if_it_died(module: &Path, end: &End, store: &Store) -> Result<(), TokenError> {
+/// Of one that was loaded and took too long then nothing is known, and nothing is said.
+fn refuse_by(module: &Path, end: &End, store: &Store) -> Result<(), TokenError> {
     match end {
-        End::Died(how) => Err(refused(module, how, store)),
+        End::Died(how) => {
+            let reason = format!("it ends the program that loads it ({how}), so it is not loaded");
+            Err(refused(module, reason, copied_token(store)))
+        }
+        End::LoadTookTooLong(seconds) => {
+            let reason =
+                format!("a process that loads it still waits for it after {seconds} seconds, so it is not loaded");
+            Err(refused(module, reason, None))
+        }
         End::Well | End::Said | End::TookTooLong => Ok(()),
     }
 }
@@ -202,17 +216,13 @@ fn identity_of(path: &Path) -> String {
     }
 }
 
-fn refused(module: &Path, how: &str, store: &Store) -> TokenError {
-    let remedy = copied_token(store).unwrap_or_else(|| {
-        "install it anew, or leave it out (`modules` in agent.toml, or --module, names the others), and have `tokenkeep \
+fn refused(module: &Path, reason: String, remedy: Option<String>) -> TokenError {
+    let remedy = remedy.unwrap_or_else(|| {
+        "install it again, or leave it out (`modules` in agent.toml, or --module, names the others), and have `tokenkeep \
          doctor` try it again at once, which other commands do after ten minutes or when its files change"
             .to_owned()
     });
-    TokenError::Module {
-        path: module.to_owned(),
-        reason: format!("it ends the program that loads it ({how}), so it is not loaded"),
-        remedy,
-    }
+    TokenError::Module { path: module.to_owned(), reason, remedy }
 }
 
 /// `SoftHSM` ends the process when two of its token directories hold the same token.
@@ -314,6 +324,50 @@ mod tests {
         assert!(matches!(trial.load_at(1000 + BAD_FOR, &well()), (Ok(()), 1)));
         // A clock that was put back is no reason to believe it for longer.
         assert!(matches!(trial.load_at(1000, &died()), (Ok(()), 0)));
+    }
+
+    #[test]
+    fn one_that_is_never_loaded_is_refused_without_waiting_for_it_again() {
+        let trial = Trial::new();
+        let hangs = CheckOutcome::LoadTookTooLong(30);
+        let (result, asked) = trial.load_at(1000, &hangs);
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("after 30 seconds") && error.contains("doctor") && asked == 1, "{error}");
+        assert!(matches!(trial.load_at(1001, &well()), (Err(_), 0)), "thirty seconds again");
+        assert!(matches!(trial.load_at(1000 + BAD_FOR, &well()), (Ok(()), 1)), "it is refused for ever");
+    }
+
+    #[test]
+    fn a_configuration_that_is_another_has_the_module_tried_again() {
+        let trial = Trial::new();
+        let at = |name: &str| trial.home.path().join(name);
+        let mut store = Store::default();
+        store.configuration = vec![at("one.conf")];
+        store.tokens = vec![at("tokens")];
+        let now = || identity(&trial.module, &store);
+        let mut seen = vec![now()];
+        let mut is_another = |what: &str| {
+            let now = now();
+            assert!(!seen.contains(&now), "{what}");
+            seen.push(now);
+        };
+        fs::write(at("one.conf"), "of this length").unwrap();
+        is_another("it was made");
+        let then = fs::metadata(at("one.conf")).unwrap().modified().unwrap();
+        fs::write(at("one.conf"), "of another length").unwrap();
+        fs::File::options().write(true).open(at("one.conf")).unwrap().set_modified(then).unwrap();
+        is_another("its size");
+        fs::File::options().write(true).open(at("one.conf")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        is_another("its time");
+        fs::write(at("two.conf"), "of another length").unwrap();
+        fs::File::options().write(true).open(at("two.conf")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        fs::rename(at("two.conf"), at("one.conf")).unwrap();
+        is_another("its inode");
+        fs::create_dir(at("tokens")).unwrap();
+        is_another("the token directory");
+        let mut other = store.clone();
+        other.configuration = vec![at("three.conf")];
+        assert!(!seen.contains(&identity(&trial.module, &other)), "its name");
     }
 
     #[test]
