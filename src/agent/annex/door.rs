@@ -101,11 +101,11 @@ fn failed(error: &AgentError) -> Reply {
 
 fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply, AgentError> {
     match request {
-        Request::Look { again } => {
+        Request::Look { again, pins } => {
             if let Some(with_readers) = again {
                 keystore.look_again(with_readers);
             }
-            Ok(Reply::Told(keystore.seen()))
+            Ok(Reply::Told(keystore.seen(pins)))
         }
         Request::Sign { spki, hash, data, usage } => {
             let operation = usage.purpose.operation();
@@ -155,7 +155,7 @@ fn tell(stream: &mut &UnixStream, keystore: &Keystore) -> io::Result<()> {
     let events = keystore.events();
     let mut log_in = None;
     loop {
-        frame::write(stream, &News { seen: keystore.seen(), log_in: log_in.take() }, b"", LONGEST)?;
+        frame::write(stream, &News { seen: keystore.seen(false), log_in: log_in.take() }, b"", LONGEST)?;
         loop {
             match events.next(GLANCE) {
                 // What the worker knows by itself; or nothing has happened.

@@ -18,6 +18,9 @@ use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
 /// How long an annex may take for what others wait for, too. One that has just been started loads its module first.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The same where it has a process of its own look at its tokens, which may take half a minute.
+const PATIENCE_WITH_PINS: Duration = Duration::from_secs(40);
+
 /// One that did not answer is not waited for again before this.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
@@ -134,6 +137,17 @@ impl Annex {
 
     /// Has it tell what is there; `again`: after having looked anew, also through readers if so.
     pub(in crate::agent) fn look(&self, again: Option<bool>) {
+        self.look_for(PATIENCE, &Request::Look { again, pins: false });
+    }
+
+    /// The same, with what its tokens say of their PINs now: for whoever lists tokens.
+    pub(in crate::agent) fn look_at_pins(&self) {
+        // One that does not answer at all is waited for no longer than by others.
+        self.look(None);
+        self.look_for(PATIENCE_WITH_PINS, &Request::Look { again: None, pins: true });
+    }
+
+    fn look_for(&self, patience: Duration, request: &Request) {
         // One that has ended tells by itself when there is another one.
         if matches!(*self.seen.read().unwrap_or_else(PoisonError::into_inner), Told::Ended | Told::GivenUp) {
             return;
@@ -143,7 +157,7 @@ impl Annex {
             return;
         }
         let ended = self.ended.load(Ordering::SeqCst);
-        match self.ask_soon("list the tokens", &Request::Look { again }) {
+        match self.ask_within(patience, "list the tokens", request) {
             Ok(Reply::Told(seen)) if ended == self.ended.load(Ordering::SeqCst) => self.note(seen),
             Ok(_) => {}
             Err(error) => tracing::warn!("{error}"),
@@ -311,9 +325,13 @@ impl Annex {
 
     /// Asks for what an annex answers without a person.
     fn ask_soon(&self, operation: &'static str, request: &Request) -> Result<Reply, AgentError> {
+        self.ask_within(PATIENCE, operation, request)
+    }
+
+    fn ask_within(&self, patience: Duration, operation: &'static str, request: &Request) -> Result<Reply, AgentError> {
         let mut stream = self.connect(operation)?;
         // A socket takes it as long as it is open.
-        let _ = stream.set_read_timeout(Some(PATIENCE));
+        let _ = stream.set_read_timeout(Some(patience));
         frame::write(&mut stream, request, b"", LONGEST).map_err(|_| self.ended(operation))?;
         self.read(operation, &mut stream, request)
     }

@@ -39,6 +39,8 @@ pub enum Request {
     Look {
         /// after having looked for tokens that other programs made, if nobody is logged in; also through readers?
         again: Option<bool>,
+        /// with what tokens say of their PINs now? That may take as long as another process.
+        pins: bool,
     },
     /// a signature by the key with this `SubjectPublicKeyInfo` (DER), as its level wants it
     Sign {
@@ -256,19 +258,10 @@ fn is_short(token: &TokenInfo) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::PinState;
+    use crate::token::test_support::a_card;
 
     fn token(module: &str, serial: &str) -> TokenInfo {
-        TokenInfo {
-            label: "card".into(),
-            serial: serial.into(),
-            manufacturer: String::new(),
-            model: String::new(),
-            module: module.into(),
-            pin_state: PinState::Ok,
-            write_protected: false,
-            not_text: Vec::new(),
-        }
+        TokenInfo { module: module.into(), serial: serial.into(), ..a_card() }
     }
 
     #[test]

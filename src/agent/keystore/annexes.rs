@@ -54,6 +54,13 @@ impl Inner {
         }
     }
 
+    /// Has the annexes tell what their tokens say of their PINs now.
+    pub fn look_at_pins_elsewhere(&self) {
+        for annex in &self.annexes {
+            annex.look_at_pins();
+        }
+    }
+
     /// Does a log-in stand in any annex?
     pub fn stands_in_an_annex(&self) -> bool {
         self.annexes.iter().any(|annex| !annex.logged_in().is_empty())

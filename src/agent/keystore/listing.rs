@@ -11,8 +11,8 @@ use crate::keyset::{FoundKeyset, KeysetChoice, TokenTrouble};
 use crate::token::TokenInfo;
 
 impl Keystore {
-    /// The signing keys of all keysets that stand, on all tokens, but of those that are hidden: known without a PIN. Read anew when the last reading is
-    /// older than two seconds; empty while the keystore is locked.
+    /// The signing keys of all active keysets, on all tokens, but of those that are hidden: known without a PIN. Read again
+    /// when the last reading is older than two seconds; empty while the keystore is locked.
     pub fn identities(&self) -> Vec<Arc<Identity>> {
         if self.inner.locked.is_locked() {
             return Vec::new();
@@ -59,11 +59,13 @@ impl Keystore {
     pub fn tokens(&self) -> Result<Vec<TokenState>, AgentError> {
         self.inner.refuse_if_locked("list the tokens")?;
         self.inner.see_new_tokens_now_and_then();
+        self.inner.look_at_pins_elsewhere();
+        let listed = self.inner.tokens.list_as_of_now()?;
+        // Afterwards: to list takes a while, in which log-ins end.
         let standing = self.inner.tokens.standing();
         let stands = |info: &TokenInfo| {
             standing.iter().any(|token| is_at(token.info(), info)) || self.inner.stands_elsewhere(info)
         };
-        let listed = self.inner.tokens.list_as_of_now()?;
         Ok(listed.into_iter().map(|info| TokenState { logged_in: stands(&info), info }).collect())
     }
 

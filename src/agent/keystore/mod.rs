@@ -229,14 +229,14 @@ impl Keystore {
     }
 
     /// What is there as far as it is known, without looking for more; locked or not. For the worker whose annex this is.
-    pub(super) fn seen(&self) -> Seen {
-        let logged_in = self.inner.tokens.standing().iter().map(|token| token.info().clone()).collect();
-        Seen::new(
-            self.inner.tokens.list_as_of_now(),
-            logged_in,
-            self.is_locked(),
-            self.inner.tokens.keysets().unwrap_or_default(),
-        )
+    /// `with_pins`: with what tokens say of their PINs now, which may take as long as another process.
+    pub(super) fn seen(&self, with_pins: bool) -> Seen {
+        let tokens = &self.inner.tokens;
+        let listed = if with_pins { tokens.list_as_of_now() } else { tokens.list() };
+        let keysets = tokens.keysets().unwrap_or_default();
+        // Last: what takes a while must not tell of log-ins that are over by then.
+        let logged_in = tokens.standing().iter().map(|token| token.info().clone()).collect();
+        Seen::new(listed, logged_in, self.is_locked(), keysets)
     }
 
     /// This token, as it is known here: the worker may know its module by another path.
@@ -346,6 +346,9 @@ impl Inner {
         self.hide_from(&mut request);
         if let Some(choice) = wanted(&request) {
             self.make_sure_of(&choice);
+        }
+        if matches!(request, ActRequest::ListTokens {}) {
+            self.look_at_pins_elsewhere();
         }
         if let Some(result) = self.act_elsewhere(&mut request, person, carrier, usage) {
             return result;
