@@ -9,7 +9,7 @@ pub(super) const AFTER_LOCKED_PIN: &str = "get a recovery letter from an adminis
 
 /// Where the module goes on saying what it said at its start.
 pub(super) const AFTER_UNKNOWN_STATE: &str = "try again, and if it stays so, see `tokenkeep doctor`, and let an agent that runs begin \
-                                   anew (`tokenkeep agent stop`), which loads the module as it is now";
+                                   again (`tokenkeep agent stop`), which loads the module as it is now";
 
 /// By what the token says now.
 pub(super) fn after_wrong_pin(pin_state: PinState) -> &'static str {

@@ -17,7 +17,7 @@ use crate::token::stores::Store;
 use crate::token::{Module, Pin, PinState, PinStates, Token, TokenError, TokenFlags, TokenInfo, TokenName, WhichPin};
 
 /// The library that is known to read what a token says from its files each time.
-const READS_ANEW: &str = "SoftHSM";
+const READS_AGAIN: &str = "SoftHSM";
 
 impl Module {
     /// What a process that loads the module afresh reads of its tokens' PINs, by serial number; none where this one reads
@@ -25,12 +25,12 @@ impl Module {
     ///
     /// # Errors
     /// Why nothing is known: then what this process has kept is no answer either.
-    pub(super) fn pin_states_seen_anew(&self) -> Result<Option<Vec<(String, PinStates)>>, String> {
+    pub(super) fn pin_states_seen_afresh(&self) -> Result<Option<Vec<(String, PinStates)>>, String> {
         if !self.keeps_pin_state() {
             return Ok(None);
         }
-        states_by(|| self.ask_anew(CheckQuestion::PinStates {}, None)).inspect_err(|reason| {
-            tracing::warn!(module = %self.path().display(), reason, "cannot read the states of PINs anew");
+        states_by(|| self.ask_afresh(CheckQuestion::PinStates {}, None)).inspect_err(|reason| {
+            tracing::warn!(module = %self.path().display(), reason, "cannot read the states of PINs afresh");
         })
     }
 
@@ -57,11 +57,11 @@ impl Module {
             let (operation, which) = ("read the state of the PIN", WhichPin::User);
             TokenError::PinStateUnknown { operation, token, which, reason }
         };
-        let seen = self.pin_states_seen_anew().map_err(|reason| unknown(first.name(), reason))?;
+        let seen = self.pin_states_seen_afresh().map_err(|reason| unknown(first.name(), reason))?;
         let Some(seen) = seen else { return Ok(()) };
         for (info, flags) in tokens {
             let Some((_, states)) = seen.iter().find(|(serial, _)| *serial == info.serial) else {
-                return Err(unknown(info.name(), "it is not there for a process that looks for it anew".to_owned()));
+                return Err(unknown(info.name(), "it is not there for a process that looks for it afresh".to_owned()));
             };
             info.pin_state = states.pin;
             if let Some(flags) = flags {
@@ -77,13 +77,20 @@ impl Module {
         if let Some(known) = self.known().keeps_pin_state.get() {
             return *known;
         }
+        // A module that does not answer keeps nobody waiting for that.
+        let asked = self.clone();
+        match self.ask(move || asked.is_known_to_read_again()) {
+            Ok(Some(reads)) => *self.known().keeps_pin_state.get_or_init(|| !reads),
+            Ok(None) | Err(_) => true,
+        }
+    }
+
+    fn is_known_to_read_again(&self) -> Option<bool> {
         let library = {
             let _running = self.running();
-            self.pkcs11().get_library_info()
+            self.pkcs11().get_library_info().ok()?
         };
-        let (Ok(library), Ok(has_readers)) = (library, self.has_readers()) else { return true };
-        let keeps = library.manufacturer_id().trim_end() != READS_ANEW && !has_readers;
-        *self.known().keeps_pin_state.get_or_init(|| keeps)
+        Some(self.has_readers().ok()? || library.manufacturer_id().trim_end() == READS_AGAIN)
     }
 
     pub(super) fn not_started(&self, error: &Error) -> TokenError {
@@ -94,7 +101,7 @@ impl Module {
         }
     }
 
-    fn ask_anew(&self, question: CheckQuestion, pin: Option<&Pin>) -> Option<CheckOutcome> {
+    fn ask_afresh(&self, question: CheckQuestion, pin: Option<&Pin>) -> Option<CheckOutcome> {
         check::ask(&CheckRequest { module: self.path().to_owned(), question }, pin)
     }
 
@@ -168,12 +175,13 @@ impl Token {
         // Nobody else of this process logs in or out, or writes, while the child does.
         let _alone = self.exclusive();
         let serial = self.info().serial.clone();
-        let missing = match module.ask_anew(CheckQuestion::Stored { serial, objects }, pin) {
+        let missing = match module.ask_afresh(CheckQuestion::Stored { serial, objects }, pin) {
             Some(CheckOutcome::Answered(CheckReport::Missing(missing))) => missing.join(", "),
             Some(CheckOutcome::Answered(CheckReport::TokenFailed(reason))) => reason,
             Some(outcome @ CheckOutcome::Died(_)) => outcome.why_unknown(),
             Some(CheckOutcome::Answered(CheckReport::Well {})) | None => return Ok(None),
-            // It could be loaded beside this process before: what has come since, a full disk among it, is in the way.
+            // It could be loaded by itself; that it can be beside this process the log-in before has shown, or it is
+            // SoftHSM: what has come since, a full disk among it, is in the way.
             Some(CheckOutcome::Answered(CheckReport::ModuleFailed(reason))) if check::has_been_well(module.path()) => {
                 reason
             }
@@ -192,7 +200,9 @@ fn states_by(ask: impl Fn() -> Option<CheckOutcome>) -> Result<Option<Vec<(Strin
         match ask() {
             None => return Ok(None),
             Some(CheckOutcome::Answered(CheckReport::PinStates(states))) => return Ok(Some(states)),
-            Some(outcome @ CheckOutcome::TookTooLong(_)) => return Err(outcome.why_unknown()),
+            Some(outcome @ (CheckOutcome::TookTooLong(_) | CheckOutcome::LoadTookTooLong(_))) => {
+                return Err(outcome.why_unknown());
+            }
             Some(outcome) => reason = outcome.why_unknown(),
         }
     }

@@ -158,9 +158,9 @@ impl Token {
 
     /// What a process that loads the module afresh says counts before anything that is known here.
     pub(super) fn read_pin_states(&self) -> Result<PinStates, NotRead> {
-        if let Some(all) = self.inner.module.pin_states_seen_anew().map_err(NotRead::Unknown)? {
+        if let Some(all) = self.inner.module.pin_states_seen_afresh().map_err(NotRead::Unknown)? {
             let own = all.into_iter().find(|(serial, _)| *serial == self.inner.info.serial);
-            let gone = || NotRead::Unknown("the token is not there for a process that looks for it anew".to_owned());
+            let gone = || NotRead::Unknown("the token is not there for a process that looks for it afresh".to_owned());
             return own.map(|(_, states)| states).ok_or_else(gone);
         }
         let said = pin_states_of(&self.inner.module.look_into(self.inner.slot).map_err(NotRead::Failed)?);
