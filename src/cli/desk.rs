@@ -9,11 +9,11 @@ use crate::agent::client::Agent;
 use crate::carrier::Carrier;
 use crate::keyset::{
     self, Answered, Decrypted, Deleted, EnrollOptions, Enrolled, Enrollment, FoundKeyset, KeysetChoice, KnownLog,
-    Person, SecurityOfficer, SignOptions, TokenSelector, TokenTrouble, Tokens, Trust,
+    Person, SecurityOfficer, SignOptions, TokenPins, TokenSelector, TokenTrouble, Tokens, Trust,
 };
 use crate::letter::Letter;
 use crate::statement::{Operation, SignedStatement};
-use crate::token::{TokenFlags, TokenInfo};
+use crate::token::TokenInfo;
 
 /// Whoever does the acts.
 #[derive(Debug)]
@@ -142,11 +142,12 @@ impl Desk {
         }
     }
 
-    /// What tokens say about their PINs: the one that was named, or all.
-    pub fn pins(&self, token: Option<&TokenSelector>) -> Result<Vec<(TokenInfo, TokenFlags)>, Failure> {
-        match self {
-            Self::Here(tokens) => Ok(tokens.pins(token)?),
-            Self::There(agent) => Ok(agent.pins(token)?),
+    /// What tokens say about their PINs: the one that was named, or all; and those of which it is not known.
+    pub fn pins(&self, token: Option<&TokenSelector>) -> Result<(Vec<TokenPins>, Vec<TokenTrouble>), Failure> {
+        match (self, token) {
+            (Self::Here(tokens), token) => Ok(tokens.pins(token)?),
+            (Self::There(agent), None) => Ok(agent.all_pins()?),
+            (Self::There(agent), Some(_)) => Ok((agent.pins(token)?, Vec::new())),
         }
     }
 

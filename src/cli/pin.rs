@@ -76,7 +76,8 @@ fn change(arguments: &Change, around: &Surroundings<'_>) -> Result<Exit, Failure
 }
 
 fn status(arguments: &Status, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let shown = around.desk()?.pins(arguments.token.as_ref())?;
+    let (shown, troubles) = around.desk()?.pins(arguments.token.as_ref())?;
+    super::token::warn(around, &troubles);
     let rows = shown
         .iter()
         .map(|(token, flags)| {

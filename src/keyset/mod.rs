@@ -50,7 +50,7 @@ pub use log_in::log_in;
 pub use open_response::open_response;
 pub use person::{NoPin, Notice, Person, PinRequest, Step};
 pub use pin_change::pin_change;
-pub use pin_unblock::{SecurityOfficer, pin_unblock};
+pub use pin_unblock::{SecurityOfficer, TokenPins, pin_unblock};
 pub use show::{CertificateSummary, KeyUse, KeysetDetails, show};
 pub use sign::{SignOptions, SigningUse, UNLESS_THE_CLOCK_IS_WRONG, refuse_expired, sign, use_signing_key};
 pub use trust::{Trust, trust};

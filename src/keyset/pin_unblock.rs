@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use crate::token::{Pin, PinRule, PinState, TokenError, TokenFlags, TokenInfo};
 
 use super::choose::list_or;
-use super::{KeysetError, NoPin, TokenSelector, Tokens};
+use super::{KeysetError, NoPin, TokenSelector, TokenTrouble, Tokens};
 
 const OPERATION: &str = "set a new PIN";
 
@@ -48,25 +48,50 @@ pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn Security
     Ok(token.unblock_pin(&so_pin, &new)?)
 }
 
+/// What a token says about its PINs.
+pub type TokenPins = (TokenInfo, TokenFlags);
+
+fn trouble_of(token: &TokenInfo, error: &KeysetError) -> TokenTrouble {
+    let error = KeysetError::Told { kind: error.kind(), message: error.to_string() };
+    TokenTrouble { place: token.name().to_string(), error }
+}
+
 impl Tokens {
-    /// What the token that was named says about its PINs, else what all do. Tries nothing.
-    pub fn pins(&self, selector: Option<&TokenSelector>) -> Result<Vec<(TokenInfo, TokenFlags)>, KeysetError> {
+    /// What the token that was named says about its PINs, else what all do, and those of which it cannot be known now. Tries
+    /// nothing.
+    ///
+    /// # Errors
+    /// It is not known of the one that was named, or of none.
+    pub fn pins(&self, selector: Option<&TokenSelector>) -> Result<(Vec<TokenPins>, Vec<TokenTrouble>), KeysetError> {
         let tokens = match selector {
             Some(selector) => vec![self.token(selector)?],
             None => self.list()?,
         };
-        let flags = |token: TokenInfo| {
+        let (mut pins, mut troubles) = (Vec::new(), Vec::new());
+        for token in tokens {
             let of_thread = token.clone();
-            let flags = self.asked(self.module_of(&token)?, move |module| module.flags(&of_thread))?;
-            Ok((token, flags))
-        };
-        let mut pins = tokens.into_iter().map(flags).collect::<Result<Vec<_>, KeysetError>>()?;
+            match self.asked(self.module_of(&token)?, move |module| module.flags(&of_thread)) {
+                Ok(flags) => pins.push((token, flags)),
+                Err(error) => troubles.push(trouble_of(&token, &error.into())),
+            }
+        }
         // The modules of a command were loaded just now; an agent's may keep what tokens said when it was started.
         for module in self.modules().iter().filter(|_| self.keeps_log_ins()) {
             let own = pins.iter_mut().filter(|(token, _)| token.module == module.path());
-            module.refresh_flags(own.map(|(token, flags)| (token, Some(flags))))?;
+            if let Err(error) = module.refresh_flags(own.map(|(token, flags)| (token, Some(flags)))) {
+                let error = KeysetError::from(error);
+                let of_module = |(token, _): &TokenPins| token.module == module.path();
+                troubles.extend(pins.iter().filter(|one| of_module(one)).map(|(token, _)| trouble_of(token, &error)));
+                pins.retain(|one| !of_module(one));
+            }
         }
-        Ok(pins)
+        match troubles.pop() {
+            Some(trouble) if pins.is_empty() => Err(trouble.error),
+            last => {
+                troubles.extend(last);
+                Ok((pins, troubles))
+            }
+        }
     }
 
     /// The token that was named, else the only one that is present.

@@ -4,9 +4,11 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::support::agent::Agent;
-use crate::support::machine::TokenKind;
+use crate::support::faulty::Faulty;
+use crate::support::machine::{TokenKind, softhsm_module};
 use crate::support::office::Somebody;
 use crate::support::output::Output;
 use crate::support::prompting::{asked, script, sign_by_api};
@@ -115,6 +117,84 @@ fn the_agent_sees_the_tries_that_another_program_has_spent() {
     drop(agent);
     assert_eq!(pin_state(&somebody), "final-try");
     signing(&somebody, "pin").fails_with(4).says("one try is left");
+}
+
+#[test]
+fn a_worker_of_its_own_tells_of_them_too() {
+    let somebody = somebody(TokenKind::Kryoptic);
+    let modules = format!("modules = [{{ path = \"{}\", isolate = true }}]\n", somebody.machine.module().display());
+    somebody.machine.write("config/tokenkeep/agent.toml", modules);
+    let _agent = Agent::start(&somebody.machine, &[]);
+    signing(&somebody, "pin").ok();
+    another_program_spends(&somebody, 9);
+    for command in [&["tokens", "--json"][..], &["pin", "status", "--json"]] {
+        let said = somebody.tokenkeep(command).ok().json();
+        assert_eq!(said[0]["pin_state"], "final-try", "{command:?}: {said}");
+    }
+    signing(&somebody, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
+}
+
+/// A token of another module than the machine's, SoftHSM, by its own tool.
+const ANOTHER_TOKEN: [&str; 8] =
+    ["--init-token", "--free", "--label", "another", "--so-pin", "12345678", "--pin", "12345678"];
+
+/// Replaces the module as an upgrade does: who has it loaded keeps the one that was there.
+fn replace(module: &Path, content: &[u8]) {
+    let new = module.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(new, module).unwrap();
+}
+
+#[test]
+fn where_no_process_can_load_the_module_the_agent_tries_nothing() {
+    let somebody = somebody(TokenKind::Kryoptic);
+    let machine = &somebody.machine;
+    let real = fs::read(machine.module()).unwrap();
+    let module = machine.write("module-of-this-machine.so", &real);
+    machine.write("config/tokenkeep/agent.toml", format!("modules = [\"{}\"]\n", module.display()));
+    let agent = Agent::start(machine, &[]);
+    signing(&somebody, "pin").ok();
+
+    replace(&module, b"no module at all");
+    for pin in ["wrong.pin", "pin"] {
+        signing(&somebody, pin).fails_with(1).says("nothing was tried").does_not_say("is wrong");
+    }
+    somebody.tokenkeep(&["pin", "status"]).fails_with(1).says("see `tokenkeep doctor`");
+    // It says so, and tells of the keyset all the same.
+    let doctor = machine.tokenkeep(&["doctor"]);
+    assert!(doctor.out().contains("cannot be read") && doctor.out().contains("default"), "{doctor}");
+
+    // What can be known is told all the same: here of a token of another module.
+    drop(agent);
+    replace(&module, &real);
+    machine.run("softhsm2-util", &ANOTHER_TOKEN, b"").ok();
+    let both = format!("modules = [\"{}\", \"{}\"]\n", module.display(), softhsm_module().display());
+    machine.write("config/tokenkeep/agent.toml", both);
+    let agent = Agent::start(machine, &[]);
+    signing(&somebody, "pin").ok();
+    replace(&module, b"no module at all");
+    let status = somebody.tokenkeep(&["pin", "status"]).ok().says("nothing was tried");
+    assert!(status.out().contains("another") && !status.out().contains("default"), "{status}");
+    let doctor = machine.tokenkeep(&["doctor"]).fails_with(1);
+    let findings = doctor.out();
+    let says = |state: &str, token: &str, what: &str| {
+        findings.lines().any(|line| line.starts_with(state) && line.contains(token) && line.contains(what))
+    };
+    assert!(says("WRONG  agent", "\"default\"", "cannot be read") && says("ok", "\"another\"", "PIN ok"), "{doctor}");
+
+    replace(&module, &real);
+    assert_eq!(somebody.tokenkeep(&["pin", "status", "--json"]).ok().json()[0]["pin_state"], "ok");
+    drop(agent);
+    assert_eq!(pin_state(&somebody), "ok");
+}
+
+#[test]
+fn a_module_that_does_not_say_what_it_is_is_not_waited_for() {
+    let mut somebody = somebody(TokenKind::Kryoptic);
+    let faulty = Faulty::in_front_of(&mut somebody.machine);
+    faulty.does("delay C_GetInfo 3600000ms");
+    let _agent = Agent::start(&somebody.machine, &[]);
+    somebody.tokenkeep(&["tokens"]).ok().says("default");
 }
 
 #[test]

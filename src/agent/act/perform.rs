@@ -65,7 +65,10 @@ pub fn perform(
         }
         ActRequest::LookAtPins { token } => {
             let token = token.as_deref().map(selector).transpose().map_err(usage)?;
-            let pins = tokens.pins(token.as_ref())?;
+            let (pins, troubles) = tokens.pins(token.as_ref())?;
+            for trouble in troubles {
+                tracing::warn!("{}", trouble.error);
+            }
             ActAnswer::Pins(pins.into_iter().map(Into::into).collect())
         }
         ActRequest::UnblockPin { token } => {

@@ -171,16 +171,31 @@ impl Inner {
     }
 
     fn look_at_all_pins(&self, usage: &Usage) -> Result<ActAnswer, AgentError> {
-        let mut all: Vec<_> = self.tokens.here().pins(None)?.into_iter().map(Into::into).collect();
+        let (mut all, mut failed) = (Vec::new(), None);
+        let mut leave_out = |error: AgentError| {
+            tracing::warn!("{error}");
+            failed.get_or_insert(error);
+        };
+        match self.tokens.here().pins(None) {
+            Ok((pins, troubles)) => {
+                all.extend(pins.into_iter().map(Into::into));
+                for trouble in troubles {
+                    leave_out(trouble.error.into());
+                }
+            }
+            Err(error) => leave_out(error.into()),
+        }
         for annex in self.annexes.iter().filter(|annex| annex.is_there()) {
             let agent = Agent::in_annex(Arc::clone(annex), usage.peer);
             match agent.pins(None) {
                 Ok(pins) => all.extend(pins.into_iter().map(Into::into)),
-                // The others' are told all the same.
-                Err(error) => tracing::warn!("{}", of_client(annex, "look at the PINs", error)),
+                Err(error) => leave_out(of_client(annex, "look at the PINs", error)),
             }
         }
-        Ok(ActAnswer::Pins(all))
+        match failed {
+            Some(error) if all.is_empty() => Err(error),
+            _ => Ok(ActAnswer::Pins(all)),
+        }
     }
 }
 

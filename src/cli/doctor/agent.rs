@@ -39,14 +39,21 @@ pub fn ask(around: &Surroundings<'_>) -> Told {
         findings.push(Finding::note(CONCERN, "it is locked: no key can be used", "`ssh-add -X` unlocks it"));
         return Told { findings, ..Told::default() };
     }
-    let tokens_and_keysets = || Ok::<_, ClientError>((agent.pins(None)?, agent.keysets()?));
-    match tokens_and_keysets() {
-        Ok((tokens, (keysets, troubles))) => Told { tokens, keysets, troubles, findings },
-        Err(error) => {
-            findings.push(Finding::of_error(CONCERN, &error.to_string()));
-            Told { findings, ..Told::default() }
+    // What it cannot say of the one is no reason not to hear the other.
+    let (tokens, unknown) = take_or_report(agent.all_pins(), &mut findings);
+    findings.extend(unknown.iter().map(|trouble| Finding::of_error(CONCERN, &trouble.error.to_string())));
+    let (keysets, troubles) = take_or_report(agent.keysets(), &mut findings);
+    Told { tokens, keysets, troubles, findings }
+}
+
+fn take_or_report<T: Default>(answer: Result<T, ClientError>, findings: &mut Vec<Finding>) -> T {
+    answer.unwrap_or_else(|error| {
+        let finding = Finding::of_error(CONCERN, &error.to_string());
+        if !findings.contains(&finding) {
+            findings.push(finding);
         }
-    }
+        T::default()
+    })
 }
 
 /// Where the agent asks a person: what it finds is its own environment's, and not that of this shell.
