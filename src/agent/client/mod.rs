@@ -8,6 +8,7 @@
 
 mod error;
 mod http;
+mod pins;
 mod status;
 
 use std::io::{self, ErrorKind};
@@ -28,11 +29,11 @@ use super::{Annex, ClientConnection, Peer};
 use crate::carrier::Carrier;
 use crate::keyset::{
     Answered, Decrypted, Deleted, Elsewhere, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, KnownLog,
-    NoPin, OpenedAnswer, Person, PinRequest, SecurityOfficer, TokenPins, TokenSelector, TokenTrouble,
+    NoPin, OpenedAnswer, Person, PinRequest, SecurityOfficer, TokenSelector, TokenTrouble,
 };
 use crate::letter::Letter;
 use crate::statement::{Operation, SignedStatement};
-use crate::token::{Pin, TokenInfo, TokenUri};
+use crate::token::{Pin, TokenInfo};
 
 /// How long an agent may take to take a request, which it does before anything else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -213,35 +214,6 @@ impl Agent {
             ActAnswer::PinChanged {} => Ok(()),
             _ => Err(ClientError::Unfitting),
         }
-    }
-
-    /// What tokens say about their PINs: the one that was named, or all.
-    pub fn pins(&self, token: Option<&TokenSelector>) -> Result<Vec<TokenPins>, ClientError> {
-        match self.simple(&ActRequest::LookAtPins { token: token.map(text_of) })? {
-            ActAnswer::Pins(pins) => Ok(pins.into_iter().map(Into::into).collect()),
-            _ => Err(ClientError::Unfitting),
-        }
-    }
-
-    /// What all tokens say about their PINs, and those of which it is not known.
-    pub fn all_pins(&self) -> Result<(Vec<TokenPins>, Vec<TokenTrouble>), ClientError> {
-        let (mut pins, mut troubles) = (self.pins(None)?, Vec::new());
-        let is_left_out = |token: &TokenInfo| {
-            !pins.iter().any(|(known, _)| known.module == token.module && known.serial == token.serial)
-        };
-        let left_out: Vec<_> = self.tokens()?.into_iter().filter(is_left_out).collect();
-        for token in left_out {
-            // Asked for alone, it has its reason said.
-            let named = TokenUri::of(&token).to_string().parse().map_err(|_| ClientError::Unfitting)?;
-            match self.pins(Some(&named)) {
-                Ok(known) => pins.extend(known),
-                Err(error) => {
-                    let told = KeysetError::Told { kind: error.kind(), message: error.to_string() };
-                    troubles.push(TokenTrouble { place: token.name().to_string(), error: told });
-                }
-            }
-        }
-        Ok((pins, troubles))
     }
 
     /// Sets a new PIN by the SO PIN; answers on which token.
