@@ -95,6 +95,12 @@ fn no_row_revives_a_certificate() {
         assert_eq!(found(&office), Vec::<Vec<u8>>::new());
         assert!(refused(&office, &letter).contains("revoked"));
     }
+    for change in ["user_id = NULL", "kind = 'encryption'", "serial = '00'"] {
+        office.tamper_running(&format!(
+            "UPDATE OR IGNORE certificates SET {change}, state = 'superseded' WHERE kind = 'signing'"
+        ));
+        assert!(refused(&office, &letter).contains("revoked"), "{change}");
+    }
 }
 
 #[test]
