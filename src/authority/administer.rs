@@ -177,7 +177,6 @@ impl Authority {
             "operation": content.operation.name(),
             "target": content.operation.target(),
             "known_log": content.known_log.map(|known| known.sequence),
-            // With the digest, what the set of used statements is made of again at the next start.
             "not_after": content.not_after.as_second(),
         });
         let record = StatementRecord {

@@ -12,7 +12,7 @@
 
 mod entry;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -22,11 +22,6 @@ use sha2::{Digest as _, Sha256};
 use self::entry::Entry;
 pub(super) use self::entry::UnreadableEntry;
 use crate::store::{AuditRow, CertificateKind, CertificateState, Role, TemporaryKeyState};
-
-/// For how many seconds a statement may be good at most: of one that older versions logged without its end.
-const LONGEST_STATEMENT_VALIDITY: i64 = 14 * 24 * 3600;
-/// Statements are forgotten this many seconds after their end, for clocks that are set back.
-const FORGOTTEN_AFTER: i64 = 24 * 3600;
 
 /// The first half of a SHA-256 digest of a user id, a reference, a serial number or a transactionID.
 type Key = [u8; 16];
@@ -39,8 +34,8 @@ pub(super) struct Ended {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Digest and end (seconds since 1970).
-    statements: HashMap<[u8; 32], i64>,
+    /// Digests. None is ever forgotten: a clock that ran ahead for a while would make a used statement new.
+    statements: HashSet<[u8; 32]>,
     people: HashMap<Key, Person>,
     /// The transaction that has a letter, by the letter's reference.
     claims: HashMap<Key, Key>,
@@ -84,9 +79,9 @@ struct Intended {
 }
 
 impl Ended {
-    /// Whether a statement of this digest was carried out, or refused after it had been taken, and could still be good.
+    /// Whether a statement of this digest was carried out, or refused after it had been taken.
     pub(super) fn is_statement_taken(&self, digest: &[u8; 32]) -> bool {
-        self.state().statements.contains_key(digest)
+        self.state().statements.contains(digest)
     }
 
     /// Where this letter of this user stands; `None` if they were never given one of this reference.
@@ -126,6 +121,11 @@ impl Ended {
             }
             _ => Some(logged),
         }
+    }
+
+    /// Whether this certificate was revoked, whosever it is.
+    pub(super) fn is_revoked(&self, serial: &str) -> bool {
+        self.state().certificates.get(&key(serial)).is_some_and(|known| known.state == CertificateState::Revoked)
     }
 
     /// The number of the entry that says what this certificate was going to be.
@@ -193,12 +193,6 @@ impl Ended {
         self.state().newest
     }
 
-    /// Forgets the statements that could not be taken any more anyway.
-    pub(super) fn forget_statements(&self, now: Timestamp) {
-        let now = now.as_second();
-        self.state().statements.retain(|_, not_after| not_after.saturating_add(FORGOTTEN_AFTER) >= now);
-    }
-
     /// Takes in an entry of the log: each of them, in their order.
     ///
     /// # Errors
@@ -241,10 +235,8 @@ fn change(event: &str) -> Option<Change> {
 
 impl State {
     fn statement_taken(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
-        let latest = entry.row.at.as_second().saturating_add(LONGEST_STATEMENT_VALIDITY);
-        let not_after = entry.detail.get("not_after").and_then(Value::as_i64).unwrap_or(latest);
         let digest = hex::decode(entry.text("statement")?).ok().and_then(|digest| digest.try_into().ok());
-        self.statements.insert(digest.ok_or_else(|| entry.lacks("statement"))?, not_after);
+        self.statements.insert(digest.ok_or_else(|| entry.lacks("statement"))?);
         Ok(())
     }
 

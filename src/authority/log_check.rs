@@ -94,7 +94,6 @@ impl LogCheck<'_> {
         if !is_marked {
             self.keys.token.put_data(SEALED_MARK, "sealed log", head.number.to_string().as_bytes(), true)?;
         }
-        ended.forget_statements(now);
         Ok(unchecked)
     }
 

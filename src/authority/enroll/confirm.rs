@@ -96,7 +96,6 @@ impl Authority {
     /// Gives up what was not confirmed in time: its certificates are revoked, its letters are good again. Forgets the
     /// replies of what ended 30 days ago. To be called every minute. Says how many transactions were given up.
     pub fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
-        self.ended.forget_statements(now);
         self.warn_of_ending_certificates(now);
         let mut ended = 0;
         for overdue in self.store.overdue(now)? {
