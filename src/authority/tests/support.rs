@@ -20,7 +20,7 @@ use crate::store::AuditRow;
 use crate::token::test_support::{PIN, fresh_label, open_token, pin, softhsm};
 use crate::token::{Ceremony, KeyAlgorithm, KeyId, SecurityLevel, TokenKey};
 
-use self::messages::{confirmable, decrypts};
+use self::messages::{confirmable, fits};
 pub use self::messages::{parts, protect, proven, question, read, refusal};
 
 pub const ADMINISTRATOR: &str = "admin@example.org";
@@ -37,7 +37,7 @@ fn source() -> IpAddr {
     "192.0.2.1".parse().unwrap()
 }
 
-/// An authority with a token and a state directory of its own. Its encryption keys are RSA-2048: they are made quickly.
+/// An authority with a token and a state directory of its own. Its encryption keys are P-256: they are made at once.
 pub struct Office {
     directory: tempfile::TempDir,
     pub configuration: Configuration,
@@ -228,7 +228,9 @@ pub fn configuration(directory: &Path) -> Configuration {
     for entry in std::fs::read_dir(shipped).unwrap() {
         let entry = entry.unwrap();
         let text = std::fs::read_to_string(entry.path()).unwrap();
-        let text = text.replace("keys = [\"rsa-3072\", \"rsa-2048\"", "keys = [\"rsa-2048\", \"rsa-3072\"");
+        let text = text
+            .replace("keys = [\"rsa-3072\"", "keys = [\"p256\", \"rsa-3072\"")
+            .replace(", \"p256\", \"p384\"]", ", \"p384\"]");
         std::fs::write(profiles.join(entry.file_name()), text).unwrap();
     }
     let file = directory.join("authority.toml");
@@ -307,7 +309,9 @@ impl Person {
             crate::smime::KeyOperation::Decrypt { transport, ciphertext } => {
                 self.ceremony.decrypt(&key, &transport, ciphertext).map(crate::smime::KeyResult::Secret)
             }
-            crate::smime::KeyOperation::Agree { .. } => panic!("these tests' keys are RSA"),
+            crate::smime::KeyOperation::Agree { peer_public_key } => {
+                self.ceremony.agree(&key, peer_public_key).map(crate::smime::KeyResult::Secret)
+            }
         });
         let Ok(opened) = opened else { panic!("the letter does not open") };
         Letter::parse(std::str::from_utf8(&opened.content).unwrap()).unwrap()
@@ -375,7 +379,7 @@ impl Person {
                 .install_private_key(&self.transport, &delivery, "key", &id, algorithm, &public_key, SecurityLevel::Low)
                 .unwrap();
             assert_eq!(key.public_key_der(), public_key);
-            assert!(decrypts(&self.ceremony, &key, &public_key), "the key fits its certificate");
+            assert!(fits(&self.ceremony, &key, &public_key), "the key fits its certificate");
             *self.encryption.borrow_mut() = Some((key, certificate.clone()));
             certificates.push(certificate);
         }

@@ -2,14 +2,14 @@
 
 use super::*;
 
-/// Encrypts something in software and decrypts it on the token.
-pub(super) fn decrypts(ceremony: &Ceremony, key: &TokenKey, public_key: &[u8]) -> bool {
-    use rsa::pkcs8::DecodePublicKey as _;
-    let public = rsa::RsaPublicKey::from_public_key_der(public_key).unwrap();
-    let mut rng = rsa::rand_core::UnwrapErr(getrandom::SysRng);
-    let encrypted = public.encrypt(&mut rng, rsa::Pkcs1v15Encrypt, b"content key").unwrap();
-    let decrypted = ceremony.decrypt(key, &crate::token::KeyTransport::Pkcs1v15, &encrypted).unwrap();
-    decrypted.as_slice() == b"content key"
+/// Does the key on the token agree on the same secret as its public key does in software?
+pub(super) fn fits(ceremony: &Ceremony, key: &TokenKey, public_key: &[u8]) -> bool {
+    use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
+    let public = p256::PublicKey::from_public_key_der(public_key).unwrap();
+    let peer = p256::SecretKey::from_slice(&[7; 32]).unwrap();
+    let expected = p256::ecdh::diffie_hellman(peer.to_nonzero_scalar(), public.as_affine());
+    let peer = peer.public_key().to_public_key_der().unwrap();
+    ceremony.agree(key, peer.as_bytes()).unwrap().as_slice() == expected.raw_secret_bytes().as_slice()
 }
 
 pub fn protect(draft: Draft, secret: &TemporaryKey) -> Vec<u8> {
