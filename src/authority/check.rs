@@ -77,6 +77,8 @@ struct Check<'a> {
     now: Timestamp,
     /// Addresses of the administrators, by user id.
     administrators: HashMap<String, String>,
+    /// How many findings there were of each concern.
+    seen: BTreeMap<String, usize>,
     report: CheckReport,
 }
 
@@ -94,6 +96,7 @@ impl Authority {
             ca: &self.ca,
             now,
             administrators: HashMap::new(),
+            seen: BTreeMap::new(),
             report: CheckReport::default(),
         };
         check.run(Some(&self.ended))
@@ -111,8 +114,17 @@ impl Authority {
         check_identity(&identity, &ca, &keys)?;
         let sealer = Sealer::new(&keys, identity.authority);
         let log = LogCheck { store: &store, keys: &keys, sealer: &sealer, ca: &ca };
-        let (now, report) = (Timestamp::now(), CheckReport::default());
-        Check { log, store: &store, sealer: &sealer, ca: &ca, now, administrators: HashMap::new(), report }.run(None)
+        Check {
+            log,
+            store: &store,
+            sealer: &sealer,
+            ca: &ca,
+            now: Timestamp::now(),
+            administrators: HashMap::new(),
+            seen: BTreeMap::new(),
+            report: CheckReport::default(),
+        }
+        .run(None)
     }
 }
 
@@ -123,8 +135,21 @@ impl Check<'_> {
         for problem in self.store.quick_check()? {
             self.found("database", problem);
         }
-        self.form()?;
+        let is_readable = self.form()?;
         self.report.log_end_known = running.is_some();
+        match self.rows(running) {
+            // It was found already which table is not there, or not as it was.
+            Err(AuthorityError::Store(StoreError::Database { source, .. })) if !is_readable => {
+                self.found("database", format!("nothing more could be checked: {source}"));
+            }
+            other => other?,
+        }
+        self.summarize();
+        Ok(self.report)
+    }
+
+    /// The log, and all rows that it tells of or that carry a seal.
+    fn rows(&mut self, running: Option<&Arc<Ended>>) -> Result<(), AuthorityError> {
         let walked = Ended::default();
         let is_whole = self.walk_log(&walked)?;
         // Of a log with a gap rows cannot be compared with: what comes after the gap is not known.
@@ -135,12 +160,8 @@ impl Check<'_> {
         self.archived_keys()?;
         self.missing_roles(ended)?;
         self.transactions(ended)?;
-        if is_whole {
-            self.statements(&[Some(&walked), running.map(Arc::as_ref)])?;
-        }
-        self.own_certificates()?;
-        self.summarize();
-        Ok(self.report)
+        self.statements(ended)?;
+        self.own_certificates()
     }
 
     /// The chain, every MAC, all evidence. Behind a gap in the chain nothing can be said: the walk ends there.
@@ -148,28 +169,30 @@ impl Check<'_> {
     fn walk_log(&mut self, walked: &Ended) -> Result<bool, AuthorityError> {
         let is_marked = self.log.is_marked()?;
         self.report.note = self.note(is_marked);
-        let (mut findings, mut entries) = (Vec::new(), 0);
+        let (mut findings, mut more, mut entries) = (Vec::new(), 0, 0);
+        let mut found = |what| if findings.len() < LISTED { findings.push(what) } else { more += 1 };
         let result = self.log.walk(|row| {
             // An older version's entries have none, until the token says that all have one.
             let mac = if row.mac.is_none() && !is_marked { Ok(()) } else { self.log.check_mac(row) };
             for checked in [mac, self.log.check_evidence(row)] {
                 match checked {
-                    Err(AuthorityError::Log { number, reason }) => findings.push(format!("entry {number} {reason}")),
+                    Err(AuthorityError::Log { number, reason }) => found(format!("entry {number} {reason}")),
                     other => other?,
                 }
             }
             if let Err(error) = walked.apply(row) {
-                findings.push(format!("entry {} cannot be read: {error}", row.number));
+                found(format!("entry {} cannot be read: {error}", row.number));
             }
-            let missing = self.missing_rows(row)?;
-            findings.extend(missing.into_iter().map(|what| format!("entry {} tells of {what}", row.number)));
+            for what in self.missing_rows(row)? {
+                found(format!("entry {} tells of {what}", row.number));
+            }
             entries = row.number;
             Ok(())
         });
         let is_whole = match result {
             Ok(_) => true,
             Err(AuthorityError::Log { number, reason }) => {
-                findings.push(format!("entry {number} {reason}"));
+                found(format!("entry {number} {reason}"));
                 false
             }
             Err(error) => return Err(error),
@@ -178,6 +201,7 @@ impl Check<'_> {
         for what in findings {
             self.found("log", what);
         }
+        *self.seen.entry("log".to_owned()).or_default() += more;
         Ok(is_whole)
     }
 
@@ -374,19 +398,19 @@ impl Check<'_> {
     fn found(&mut self, concern: &str, what: String) {
         let is_plain = !what.contains(char::is_control);
         let what = if is_plain { what } else { what.escape_debug().to_string() };
-        self.report.findings.push(CheckFinding { concern: concern.to_owned(), what });
+        let seen = self.seen.entry(concern.to_owned()).or_default();
+        *seen += 1;
+        if *seen <= LISTED {
+            self.report.findings.push(CheckFinding { concern: concern.to_owned(), what });
+        }
     }
 
-    /// Leaves the first findings of each concern, and says how many more there are.
+    /// Says how many more findings there are of each concern than are listed.
     fn summarize(&mut self) {
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        self.report.findings.retain(|finding| {
-            let seen = seen.entry(finding.concern.clone()).or_default();
-            *seen += 1;
-            *seen <= LISTED
-        });
-        for (concern, seen) in seen.into_iter().filter(|(_, seen)| *seen > LISTED) {
-            self.found(&concern, format!("and {} more of this kind", seen - LISTED));
+        for (concern, seen) in std::mem::take(&mut self.seen) {
+            if let Some(more) = seen.checked_sub(LISTED).filter(|more| *more > 0) {
+                self.found(&concern, format!("and {more} more of this kind"));
+            }
         }
     }
 }

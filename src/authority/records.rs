@@ -32,6 +32,15 @@ impl Authority {
         Ok(records.into_iter().map(|record| self.certificate_as_logged(record)).collect())
     }
 
+    /// The user's record; nothing where it is gone or was changed. For those who only tell of users.
+    pub(super) fn unchanged_user(&self, user_id: &str) -> Result<Option<UserRecord>, AuthorityError> {
+        let user = self.store.user(user_id).map_err(AuthorityError::from);
+        match user.and_then(|user| user.map(|user| self.sealer.check_user(user)).transpose()) {
+            Err(error) if error.is_of_one_record() => Ok(None),
+            found => found,
+        }
+    }
+
     /// What a transaction has made so far and not given up.
     pub(super) fn certificates_being_made(&self, transaction: &[u8]) -> Result<Vec<CertificateRecord>, AuthorityError> {
         let mut records = self.store.certificates_of_transaction(transaction)?;

@@ -2,7 +2,7 @@
 //!
 //! Pages go by SQLite's own row numbers: whatever somebody has written into a column, each row comes once.
 
-use super::thread::{Opening, Row, StoreThread, newest_version};
+use super::thread::{Row, newest_version};
 use super::{
     ArchiveRecord, CertificateRecord, GrantRecord, StatementRecord, Store, StoreError, TemporaryKeyRecord,
     TransactionRecord, UserRecord,
@@ -33,7 +33,7 @@ impl Store {
     /// What SQLite finds wrong with the file (`PRAGMA quick_check`): nothing, if it is whole. On a connection of its own,
     /// which only reads: nobody else waits for it.
     pub fn quick_check(&self) -> Result<Vec<String>, StoreError> {
-        StoreThread::start(self.path(), Opening::Read)?.read(|database| {
+        self.beside(|database| {
             let mut problems =
                 database.all(sqlx::query("PRAGMA quick_check"), |row| Ok(row.any_text("quick_check")))?;
             problems.retain(|problem| problem != "ok");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::thread::Database;
+use super::thread::{Database, Opening, StoreThread};
 use super::{Store, StoreError};
 
 /// Values of a wrong type that are listed of one table.
@@ -19,7 +19,7 @@ impl Store {
     /// What of the database's form is not as the migrations make it: tables, indexes, triggers and views that are other,
     /// too many or gone. Tables that SQLite makes for itself (`ANALYZE`) are nobody's concern.
     pub fn schema_problems(&self) -> Result<Vec<String>, StoreError> {
-        self.thread.read(|database| {
+        self.beside(|database| {
             let expected = Database::in_memory()?.form()?;
             let mut found = database.form()?;
             let mut problems = Vec::new();
@@ -39,7 +39,7 @@ impl Store {
 
     /// Values that are of another type than their column: SQLite keeps text in a column of bytes, and the other way round.
     pub fn ill_typed_values(&self) -> Result<Vec<String>, StoreError> {
-        self.thread.read(|database| {
+        self.beside(|database| {
             let mut fresh = Database::in_memory()?;
             let mut problems = Vec::new();
             for (kind, table) in fresh.form()?.into_keys() {
@@ -55,11 +55,19 @@ impl Store {
 
     /// How many rows of the log lie where nobody who walks it comes by: its entries are numbered from 1 on.
     pub fn stray_log_rows(&self) -> Result<u64, StoreError> {
-        self.thread.read(|database| {
+        self.beside(|database| {
             let sql = "SELECT COUNT(*) AS stray FROM audit WHERE typeof(number) <> 'integer' OR number < 1";
             let stray = database.one(sqlx::query(sql), |row| row.get::<i64>("stray"))?;
             Ok(stray.unwrap_or_default().unsigned_abs())
         })
+    }
+
+    /// Reads on a connection of its own: others need not wait for it, however large the database is.
+    pub(super) fn beside<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        StoreThread::start(self.path(), Opening::Read)?.read(read)
     }
 }
 

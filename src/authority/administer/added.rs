@@ -194,7 +194,7 @@ impl Authority {
     fn other_administrators(&self, user: &UserRecord) -> Result<Vec<String>, AuthorityError> {
         let mut others = Vec::new();
         for id in self.ended.enrolled_holders(Role::Administrator).into_iter().filter(|id| *id != user.id) {
-            let record = self.store.user(&id)?.and_then(|other| self.sealer.check_user(other).ok());
+            let record = self.unchanged_user(&id)?;
             others.push(record.map_or(id, |other| other.email));
         }
         Ok(others)

@@ -10,20 +10,33 @@ use crate::store::{
 impl Check<'_> {
     /// The form of the database, the types of its values, and rows where nobody who walks the log comes by. An older
     /// version's is brought to this form by the next start.
-    pub(super) fn form(&mut self) -> Result<(), AuthorityError> {
+    ///
+    /// Whether tables and columns are there to be read.
+    pub(super) fn form(&mut self) -> Result<bool, AuthorityError> {
+        let mut is_readable = true;
         if self.is_of_this_version() {
             for problem in self.store.schema_problems()? {
+                is_readable = false;
                 self.found("database", problem);
             }
-            for problem in self.store.ill_typed_values()? {
-                self.found("database", problem);
+            match self.store.ill_typed_values() {
+                Err(_) if !is_readable => {}
+                problems => {
+                    for problem in problems? {
+                        self.found("database", problem);
+                    }
+                }
             }
         }
-        match self.store.stray_log_rows()? {
-            0 => {}
-            stray => self.found("log", format!("{stray} of its rows have no number that an entry can have")),
+        match self.store.stray_log_rows() {
+            Ok(0) => {}
+            Err(_) if !is_readable => {}
+            stray => {
+                let stray = stray?;
+                self.found("log", format!("{stray} of its rows have no number that an entry can have"));
+            }
         }
-        Ok(())
+        Ok(is_readable)
     }
 
     fn is_of_this_version(&self) -> bool {
@@ -75,13 +88,13 @@ impl Check<'_> {
     }
 
     /// Statements that the log does not know. Those that it knows are its evidence, and were checked as that.
-    pub(super) fn statements(&mut self, logs: &[Option<&Ended>]) -> Result<(), AuthorityError> {
+    pub(super) fn statements(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
             "statement",
             |row| store.statements_after(row, PAGE),
             |check, record| {
-                if !logs.iter().flatten().any(|ended| ended.is_statement_taken(&record.digest)) {
+                if ended.is_some_and(|ended| !ended.is_statement_taken(&record.digest)) {
                     let digest = hex::encode(record.digest);
                     check.found("statement", format!("{digest}: the log does not know it"));
                 }

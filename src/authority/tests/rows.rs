@@ -6,6 +6,7 @@ use crate::statement::{Answer, Operation, UserDetails};
 use crate::token::SecurityLevel;
 
 const USER: &str = "user@example.org";
+const OTHER: &str = "other@example.org";
 
 fn shown(office: &Office, by: &Person, email: &str) -> UserDetails {
     let show = Operation::Show { email: email.into() };
@@ -80,11 +81,20 @@ fn what_is_shown_is_what_the_log_says() {
         assert_eq!(office.authority().search_certificates(USER, now()).unwrap().len(), 1, "{state}");
     }
     // What is gone is not called "never there".
-    office.tamper_running("DELETE FROM grants; DELETE FROM certificates WHERE kind = 'signing' AND level = 'low'");
-    let Answer::Users(users) = listed else { panic!() };
-    assert!(users.iter().all(|user| user.enrolled) && users.iter().any(|user| user.administrator));
-    let user = office.authority().store.user_by_email(USER).unwrap().unwrap();
-    assert!(office.authority().ended.has_current(&user.id, crate::store::CertificateKind::Signing));
+    office.tamper_running(&format!(
+        "DELETE FROM certificates WHERE kind = 'signing' AND user_id = (SELECT id FROM users WHERE email = '{USER}')"
+    ));
+    let Answer::Users(users) = list() else { panic!() };
+    let user = users.iter().find(|user| user.email == USER).unwrap();
+    assert!(user.enrolled && user.certificate_expires.is_none(), "{user:?}");
+    // Nor is a role; its holder is nobody's administrator without the row, and is shown as one.
+    let second = office.authority().add_administrator(OTHER, Some("Other Administrator"), now()).unwrap();
+    office
+        .tamper_running(&format!("DELETE FROM grants WHERE user_id = (SELECT id FROM users WHERE email = '{OTHER}')"));
+    let Answer::Users(users) = office.state(&administrator, Operation::List, second.counts_from).unwrap() else {
+        panic!()
+    };
+    assert!(users.iter().any(|user| user.email == OTHER && user.administrator), "{users:?}");
 }
 
 #[test]
@@ -157,4 +167,14 @@ fn no_row_makes_a_line_of_its_own() {
     let record = office.authority().store.users().unwrap().remove(0);
     let error = office.authority().sealer.check_user(record).unwrap_err().to_string();
     assert!(error.contains("Everything holds.") && !error.chars().any(char::is_control), "{error:?}");
+}
+
+#[test]
+fn a_check_lists_a_table_that_is_gone_and_says_that_it_ends_there() {
+    let office = Office::new();
+    office.tamper_running("DROP TABLE key_archive");
+    let report = office.authority().check().unwrap();
+    for expected in ["the table key_archive is gone", "nothing more could be checked"] {
+        assert!(report.findings.iter().any(|finding| finding.what.contains(expected)), "{report:#?}");
+    }
 }

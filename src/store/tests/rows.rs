@@ -102,6 +102,17 @@ fn a_database_that_is_only_read_keeps_the_form_of_its_version() {
 }
 
 #[test]
+fn nothing_is_done_whose_entry_in_the_log_is_swallowed() {
+    let (directory, store) = open();
+    let store = kept(store);
+    let swallow = "CREATE TRIGGER swallow BEFORE INSERT ON audit BEGIN SELECT RAISE(IGNORE); END";
+    tamper(&directory.path().join("authority.db"), swallow);
+    let added = store.add_user(user("u2"), entry("user.added"));
+    assert!(matches!(added, Err(StoreError::Conflict("write the log"))), "{added:?}");
+    assert!(store.user("u2").unwrap().is_none());
+}
+
+#[test]
 fn the_file_is_checked_while_others_go_on() {
     let (_directory, store) = open();
     let (begun, has_begun) = mpsc::channel();
@@ -116,6 +127,9 @@ fn the_file_is_checked_while_others_go_on() {
         });
         has_begun.recv().unwrap();
         assert_eq!(store.quick_check().unwrap(), Vec::<String>::new());
+        assert_eq!(store.schema_problems().unwrap(), Vec::<String>::new());
+        assert_eq!(store.ill_typed_values().unwrap(), Vec::<String>::new());
+        assert_eq!(store.stray_log_rows().unwrap(), 0);
         release.send(()).expect("it waited for the one that was at work");
     });
 }
