@@ -73,7 +73,7 @@ impl Authority {
     ];
 
     /// Writes `authority.toml`, with `more` in it, and beside it the shipped profiles, but that users' encryption keys
-    /// are RSA-2048: they are made several times faster than the RSA-3072 that is shipped.
+    /// are P-256: they are made at once, and the RSA-3072 that is shipped takes a second.
     pub fn configure(&self, machine: &Machine, more: &str) {
         let profiles = "[enrollment]\nprofiles = \"profiles\"\n";
         let more = if more.contains("[enrollment]\n") {
@@ -94,10 +94,22 @@ impl Authority {
             let file = file.unwrap();
             let mut text = fs::read_to_string(file.path()).unwrap();
             if file.file_name() == "encryption.toml" {
-                text = text.replace("rsa-3072", "RSA").replace("rsa-2048", "rsa-3072").replace("RSA", "rsa-2048");
+                text = text
+                    .replace("[\"rsa-3072\", ", "[\"p256\", \"rsa-3072\", ")
+                    .replace(", \"p256\", \"p384\"]", ", \"p384\"]");
             }
             fs::write(machine.file("profiles").join(file.file_name()), text).unwrap();
         }
+    }
+
+    /// Has users' keys for this (`signing`, `encryption`) be of one kind, from the next start on.
+    pub fn takes_only(&self, machine: &Machine, profile: &str, kind: &str) {
+        let profile = format!("profiles/{profile}.toml");
+        let text = machine.read_text(&profile);
+        let lines = text
+            .lines()
+            .map(|line| if line.starts_with("keys") { format!("keys = [\"{kind}\"]") } else { line.to_owned() });
+        machine.write(&profile, lines.collect::<Vec<_>>().join("\n"));
     }
 
     /// `authority serve`, until its doors are open.

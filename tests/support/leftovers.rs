@@ -29,7 +29,7 @@ impl Machine {
             |kind: &str, text: &str| of_kind(&objects, kind).iter().filter(|object| object.contains(text)).count();
         let found = [
             ("signing keys", count("Private Key Object", "sign")),
-            ("encryption keys", count("Private Key Object", "decrypt")),
+            ("encryption keys", count("Private Key Object", "decrypt") + count("Private Key Object", "derive")),
             ("private keys", count("Private Key Object", "")),
             ("public keys", count("Public Key Object", "")),
             ("certificates", count("Certificate Object", "")),

@@ -24,7 +24,7 @@ impl Story {
         Self::begin_on(Machine::with(kind))
     }
 
-    /// With users' encryption keys of another kind than a test's usual RSA-2048: `p256`, `p384`, `rsa-3072` …
+    /// With users' encryption keys of another kind than a test's usual P-256: `p384`, `rsa-2048`, `rsa-3072` …
     pub fn begin_with_encryption_keys(kind: &str) -> Self {
         Self::begin_with_keys(TokenKind::SoftHsm, "p256", kind)
     }
@@ -38,13 +38,8 @@ impl Story {
     pub fn begin_with_ca_and_keys(kind: TokenKind, ca: &str, signing: &str, encryption: &str) -> Self {
         let machine = Machine::with(kind);
         let authority = Authority::init_with(&machine, &format!("[ca]\nkey = \"{ca}\"\n"));
-        for (profile, kind) in [("profiles/signing.toml", signing), ("profiles/encryption.toml", encryption)] {
-            let text = machine.read_text(profile);
-            let lines = text
-                .lines()
-                .map(|line| if line.starts_with("keys") { format!("keys = [\"{kind}\"]") } else { line.to_owned() });
-            machine.write(profile, lines.collect::<Vec<_>>().join("\n"));
-        }
+        authority.takes_only(&machine, "signing", signing);
+        authority.takes_only(&machine, "encryption", encryption);
         Self::begin_at(machine, authority)
     }
 
