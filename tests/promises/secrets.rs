@@ -87,7 +87,7 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
     }
     let mut authority = Authority::init(&machine);
     // The parts of an RSA key are looked for.
-    authority.takes_only(&machine, "encryption", "rsa-2048");
+    Authority::takes_only(&machine, "encryption", "rsa-2048");
     authority.serve(&machine);
     let mut watched = Watched { story: Story { authority, machine }, said: Vec::new() };
 

@@ -103,7 +103,7 @@ impl Authority {
     }
 
     /// Has users' keys for this (`signing`, `encryption`) be of one kind, from the next start on.
-    pub fn takes_only(&self, machine: &Machine, profile: &str, kind: &str) {
+    pub fn takes_only(machine: &Machine, profile: &str, kind: &str) {
         let profile = format!("profiles/{profile}.toml");
         let text = machine.read_text(&profile);
         let lines = text

@@ -38,8 +38,8 @@ impl Story {
     pub fn begin_with_ca_and_keys(kind: TokenKind, ca: &str, signing: &str, encryption: &str) -> Self {
         let machine = Machine::with(kind);
         let authority = Authority::init_with(&machine, &format!("[ca]\nkey = \"{ca}\"\n"));
-        authority.takes_only(&machine, "signing", signing);
-        authority.takes_only(&machine, "encryption", encryption);
+        Authority::takes_only(&machine, "signing", signing);
+        Authority::takes_only(&machine, "encryption", encryption);
         Self::begin_at(machine, authority)
     }
 
