@@ -4,6 +4,7 @@
 //! only, with the token opened for it, and an older version's stays one; a running authority checks itself, page by page,
 //! while others go on.
 
+mod log;
 mod named;
 mod others;
 
@@ -68,6 +69,9 @@ pub struct CheckFinding {
     pub what: String,
 }
 
+/// Checks the rows of one kind, by what has ended where that is known.
+type RowCheck<'a> = fn(&mut Check<'a>, Option<&Ended>) -> Result<(), AuthorityError>;
+
 /// A check under way.
 struct Check<'a> {
     log: LogCheck<'a>,
@@ -79,6 +83,8 @@ struct Check<'a> {
     administrators: HashMap<String, String>,
     /// How many findings there were of each concern.
     seen: BTreeMap<String, usize>,
+    /// Tables and columns are there to be read.
+    is_readable: bool,
     report: CheckReport,
 }
 
@@ -97,6 +103,7 @@ impl Authority {
             now,
             administrators: HashMap::new(),
             seen: BTreeMap::new(),
+            is_readable: true,
             report: CheckReport::default(),
         };
         check.run(Some(&self.ended))
@@ -122,6 +129,7 @@ impl Authority {
             now: Timestamp::now(),
             administrators: HashMap::new(),
             seen: BTreeMap::new(),
+            is_readable: true,
             report: CheckReport::default(),
         }
         .run(None)
@@ -135,88 +143,43 @@ impl Check<'_> {
         for problem in self.store.quick_check()? {
             self.found("database", problem);
         }
-        let is_readable = self.form()?;
+        self.is_readable = self.form()?;
         self.report.log_end_known = running.is_some();
-        match self.rows(running) {
-            // It was found already which table is not there, or not as it was.
-            Err(AuthorityError::Store(StoreError::Database { source, .. })) if !is_readable => {
-                self.found("database", format!("nothing more could be checked: {source}"));
+        let walked = Ended::default();
+        let is_whole = match self.walk_log(&walked) {
+            Err(error) if self.was_listed(&error) => {
+                self.found("log", format!("not all of it could be checked: {error}"));
+                false
             }
-            other => other?,
+            walked => walked?,
+        };
+        // Of a log with a gap rows cannot be compared with: what comes after the gap is not known.
+        let ended = running.map(Arc::as_ref).or_else(|| is_whole.then_some(&walked));
+        let rows: [(&str, RowCheck<'_>); 8] = [
+            ("user", Self::users),
+            ("letter", Self::letters),
+            ("certificate", Self::certificates),
+            ("archived-key", |check, _| check.archived_keys()),
+            ("role", Self::missing_roles),
+            ("transaction", Self::transactions),
+            ("statement", Self::statements),
+            ("certificate", |check, _| check.own_certificates()),
+        ];
+        for (concern, check_rows) in rows {
+            match check_rows(&mut self, ended) {
+                Err(error) if self.was_listed(&error) => {
+                    self.found(concern, format!("not all of them could be checked: {error}"));
+                }
+                checked => checked?,
+            }
         }
         self.summarize();
         Ok(self.report)
     }
 
-    /// The log, and all rows that it tells of or that carry a seal.
-    fn rows(&mut self, running: Option<&Arc<Ended>>) -> Result<(), AuthorityError> {
-        let walked = Ended::default();
-        let is_whole = self.walk_log(&walked)?;
-        // Of a log with a gap rows cannot be compared with: what comes after the gap is not known.
-        let ended = running.map(Arc::as_ref).or_else(|| is_whole.then_some(&walked));
-        self.users(ended)?;
-        self.letters(ended)?;
-        self.certificates(ended)?;
-        self.archived_keys()?;
-        self.missing_roles(ended)?;
-        self.transactions(ended)?;
-        self.statements(ended)?;
-        self.own_certificates()
-    }
-
-    /// The chain, every MAC, all evidence. Behind a gap in the chain nothing can be said: the walk ends there.
-    /// Whether there is none.
-    fn walk_log(&mut self, walked: &Ended) -> Result<bool, AuthorityError> {
-        let is_marked = self.log.is_marked()?;
-        self.report.note = self.note(is_marked);
-        let (mut findings, mut more, mut entries) = (Vec::new(), 0, 0);
-        let mut found = |what| if findings.len() < LISTED { findings.push(what) } else { more += 1 };
-        let result = self.log.walk(|row| {
-            // An older version's entries have none, until the token says that all have one.
-            let mac = if row.mac.is_none() && !is_marked { Ok(()) } else { self.log.check_mac(row) };
-            for checked in [mac, self.log.check_evidence(row)] {
-                match checked {
-                    Err(AuthorityError::Log { number, reason }) => found(format!("entry {number} {reason}")),
-                    other => other?,
-                }
-            }
-            if let Err(error) = walked.apply(row) {
-                found(format!("entry {} cannot be read: {error}", row.number));
-            }
-            for what in self.missing_rows(row)? {
-                found(format!("entry {} tells of {what}", row.number));
-            }
-            entries = row.number;
-            Ok(())
-        });
-        let is_whole = match result {
-            Ok(_) => true,
-            Err(AuthorityError::Log { number, reason }) => {
-                found(format!("entry {number} {reason}"));
-                false
-            }
-            Err(error) => return Err(error),
-        };
-        self.report.log_entries = entries;
-        for what in findings {
-            self.found("log", what);
-        }
-        *self.seen.entry("log".to_owned()).or_default() += more;
-        Ok(is_whole)
-    }
-
-    /// Of a database that an older version wrote: the one line that says so.
-    fn note(&self, is_marked: bool) -> Option<String> {
-        let (found, newest) = (self.report.schema, Store::newest_schema());
-        if found < newest {
-            return Some(format!(
-                "the database is an older version's (schema {found}; this one's is {newest}): `tokenkeep authority serve` \
-                 upgrades it, and seals its log, when it starts"
-            ));
-        }
-        let unsealed =
-            "the log is an older version's and not sealed yet: `tokenkeep authority serve` seals it when it starts";
-        (!is_marked).then(|| unsealed.to_owned())
+    /// A table or a column that is gone was found already; other rows are checked all the same.
+    fn was_listed(&self, error: &AuthorityError) -> bool {
+        !self.is_readable && matches!(error, AuthorityError::Store(StoreError::Database { .. }))
     }
 
     /// Users and roles: their seals.
