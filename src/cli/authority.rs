@@ -137,10 +137,14 @@ fn init(arguments: &Init, around: &Surroundings<'_>) -> Result<Exit, Failure> {
         }
         None => None,
     };
+    interrupt::says(
+        "the authority is not made yet: interrupted; the same command with the same PIN goes on where this one stopped",
+    );
     // The letter is written before the authority counts as made: who dies before that gets it by the same command.
     let letter = progress::during("making the authority's token and keys", || {
         prepared.carry_out(&pin, so_pin.as_ref(), |letter| write_first_letter(letter, &arguments.letter_out))
     })?;
+    interrupt::says("the authority is made, but it was interrupted before that was told");
     around.screen.answer(
         format!(
             "Made the authority {:?} on the token {label:?}; its database is in {}.\n\
