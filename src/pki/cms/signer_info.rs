@@ -168,7 +168,6 @@ impl SignerInfo {
     /// whoever's it is.
     fn signed<'a>(&'a self, content_type: &ContentType, content: &'a [u8]) -> Result<Vec<MessageToVerify<'a>>, Doubt> {
         let hash = Hash::from_oid(self.digest_algorithm)?;
-        let scheme = self.scheme(hash)?;
         match &self.attributes {
             Some(Err(reason)) => Err(Doubt::Unchecked(reason.clone())),
             Some(Ok(attributes)) if attributes.content_type != *content_type => {
@@ -177,7 +176,9 @@ impl SignerInfo {
             Some(Ok(attributes)) if attributes.digest != hash.digest(content) => {
                 Err(Doubt::wrong("the content is not what was signed"))
             }
+            // What is wrong above is so whatever the signature's algorithm is, known or not.
             Some(Ok(attributes)) => {
+                let scheme = self.scheme(hash)?;
                 Ok(attributes.signed.iter().map(|form| MessageToVerify::new(scheme, form)).collect())
             }
             // RFC 5652 §5.3: only data may be signed without attributes. And what is a set of
@@ -185,7 +186,7 @@ impl SignerInfo {
             None if *content_type != ContentType::DATA || is_set_of_attributes(content) => {
                 Err(Doubt::wrong("it has no signed attributes"))
             }
-            None => Ok(vec![MessageToVerify::new(scheme, content)]),
+            None => Ok(vec![MessageToVerify::new(self.scheme(hash)?, content)]),
         }
     }
 

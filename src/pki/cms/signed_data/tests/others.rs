@@ -262,6 +262,37 @@ fn what_is_not_known_or_not_safe_is_unchecked_not_wrong() {
     }
 }
 
+#[test]
+fn a_changed_content_is_wrong_whatever_the_signature_algorithm_is() {
+    let files = Files::new();
+    let key = files.put("key.pem", &openssl(&["genpkey", "-algorithm", "RSA"], &[]));
+    let pem = openssl(&["req", "-x509", "-new", "-key", &key, "-subj", "/CN=Foreign"], &[]);
+    let signer = files.put("signer.pem", &pem);
+    let arguments = ["cms", "-sign", "-binary", "-nodetach", "-outform", "DER", "-md", "sha256", "-inkey", &key];
+    let message = openssl(&[&arguments[..], &["-signer", &signer]].concat(), CONTENT);
+    let check = |message: &[u8]| SignedMessage::parse(message).unwrap().verify(None, &[]).unwrap().remove(0);
+    assert!(matches!(check(&message), SignatureCheck::Good { .. }));
+    let rsa = const_oid::db::rfc5912::RSA_ENCRYPTION;
+    let at = message.windows(rsa.as_bytes().len()).rposition(|window| window == rsa.as_bytes()).unwrap();
+    let data = ContentType::DATA.as_contents();
+    // The last octet of the signature's algorithm: SHA-1 with RSA, and one that nobody knows.
+    for (last, reason) in [(5, "SHA-1 is no longer safe"), (99, "signature algorithm")] {
+        let mut other = message.clone();
+        other[at + rsa.as_bytes().len() - 1] = last;
+        let unchecked = check(&other);
+        assert!(
+            matches!(&unchecked, SignatureCheck::Unchecked { reason: said, .. } if said.contains(reason)),
+            "{unchecked:?}"
+        );
+        let content = changed(&other, b"Dear", b"Deaf");
+        let content_type = changed(&other, data, &[&data[..data.len() - 1], &[5]].concat());
+        for (changed, reason) in [(content, "not what was signed"), (content_type, "another type")] {
+            let wrong = check(&changed);
+            assert!(matches!(&wrong, SignatureCheck::Wrong { reason: said, .. } if said.contains(reason)), "{wrong:?}");
+        }
+    }
+}
+
 /// RFC 8419 §3.1: Ed25519 signs the attributes themselves; their digest is SHA-512.
 #[test]
 fn ed25519_is_verified() {
