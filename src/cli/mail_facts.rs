@@ -40,13 +40,15 @@ pub struct MailFacts {
 impl MailFacts {
     /// Of a message that was verified: of it the signed content is given out.
     pub fn of_signed(message: &Message, verified: &Verified) -> Self {
-        Self::new(&[&message.header], message, message.outside.clone(), Vec::new(), verified)
+        let headers: Vec<_> = message.headers().collect();
+        Self::new(&headers, message, message.outside.clone(), Vec::new(), verified)
     }
 
     /// Of a signed message that was encrypted, which is given out whole.
     pub fn of_signed_inside(outer: &Message, message: &Message, verified: &Verified) -> Self {
+        let headers: Vec<_> = outer.headers().chain(message.headers()).collect();
         let beside = message.told_fields().into_iter().chain(message.outside.iter().cloned()).collect();
-        Self::new(&[&outer.header, &message.header], message, outer.outside.clone(), beside, verified)
+        Self::new(&headers, message, outer.outside.clone(), beside, verified)
     }
 
     fn new(
@@ -129,12 +131,12 @@ impl MailFacts {
 
 /// The header fields of a mail that nobody signed, each in a line, and what it has beside the encrypted part.
 pub fn told_unsigned(message: &Message) -> Vec<String> {
-    let fields = shown_fields(&[&message.header], None);
+    let fields = shown_fields(&message.headers().collect::<Vec<_>>(), None);
     fields.iter().map(told_field).chain(told_outside(&message.outside)).collect()
 }
 
 fn told_outside(outside: &[String]) -> Option<String> {
-    (!outside.is_empty()).then(|| format!("Not read, and not signed with it: {}.", list(outside)))
+    (!outside.is_empty()).then(|| format!("Not given out, and not signed: {}.", list(outside)))
 }
 
 fn told_sender(sender: &SenderReport) -> String {

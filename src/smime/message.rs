@@ -80,7 +80,11 @@ pub struct Message {
     pub detached_content: Option<Vec<u8>>,
     /// The header of the mail that it came in, which nobody signed; empty for DER and PEM.
     pub header: Header,
-    /// What the input has besides the message, in words ("a text/plain part"). It is not read, and nobody signed it.
+    /// In a mailing list's mail, the header of the message that the list put whole into it, if that
+    /// holds the structure. Nobody signed it either.
+    pub header_within: Option<Header>,
+    /// What the input has besides the message, in words ("a text/plain part"). Nobody signed it, and
+    /// of it no more than [`Self::header_within`] is read.
     pub outside: Vec<String>,
 }
 
@@ -88,10 +92,15 @@ impl Message {
     /// Finds out what `bytes` are, by their outermost structure: DER; a mail or MIME entity, if they
     /// begin with a header that has a Content-Type; PEM, if their first line that is not blank begins
     /// a block (the labels CMS and PKCS7, and those of `gpgsm`). In a mail the signed or encrypted part
-    /// may lie in a `multipart/mixed`, as mailing lists do it, there also in a `multipart/related`, and
-    /// in a list's mail in its one `message/rfc822`.
+    /// may lie in a `multipart/mixed`, as mailing lists do it, there also in a `multipart/related`. In a
+    /// list's mail it may lie in the one `message/rfc822`, whose top may be a `multipart/related` too.
     pub fn read(bytes: &[u8]) -> Result<Self, SmimeError> {
         read::read(bytes)
+    }
+
+    /// The headers around the structure, the outermost first.
+    pub fn headers(&self) -> impl Iterator<Item = &Header> {
+        std::iter::once(&self.header).chain(&self.header_within)
     }
 
     /// The fields of its own header that say more than how it is to be read, in words; none where there are none.

@@ -80,8 +80,9 @@ impl fmt::Display for SenderProblem {
 }
 
 /// Judges the sender of a signed message by the headers around it, the outermost first: that of the
-/// mail that it came in, and where it came encrypted, the one within the encryption. Each that
-/// names a sender must name a signer. None where none does.
+/// mail that it came in; where a mailing list put a message whole into its mail, that of the
+/// message; and where it came encrypted, those within the encryption. Each that names a sender must
+/// name a signer, and by a From. None where none does.
 pub fn judge_sender(headers: &[&Header], message: &Message, verified: &Verified) -> Option<SenderReport> {
     let protected = protected_header(message, &verified.content).unwrap_or_default();
     if let Some(signed) = froms(&protected) {
@@ -91,8 +92,11 @@ pub fn judge_sender(headers: &[&Header], message: &Message, verified: &Verified)
     if let Some(first) = reports.next() {
         return Some(if first.problem.is_some() { first } else { reports.find(has_problem).unwrap_or(first) });
     }
-    let has_sender = protected.has("Sender") || headers.iter().any(|header| header.has("Sender"));
-    has_sender.then_some(SenderReport { address: None, is_signed: false, problem: Some(SenderProblem::SenderOnly) })
+    protected.has("Sender").then(sender_only)
+}
+
+fn sender_only() -> SenderReport {
+    SenderReport { address: None, is_signed: false, problem: Some(SenderProblem::SenderOnly) }
 }
 
 fn has_problem(report: &SenderReport) -> bool {
@@ -118,7 +122,8 @@ fn judge_signed_from(
 }
 
 fn judge_unsigned_from(header: &Header, signers: &[SignerReport]) -> Option<SenderReport> {
-    let (address, problem) = match froms(header)? {
+    let Some(from) = froms(header) else { return header.has("Sender").then(sender_only) };
+    let (address, problem) = match from {
         Err(problem) => (None, Some(problem)),
         Ok(address) if is_a_signers(&address, signers) => (Some(address), None),
         Ok(address) => (Some(address.clone()), Some(stranger(&address, header, signers))),

@@ -61,6 +61,20 @@ fn a_mail_is_taken_from_its_signer_alone() {
         }
         let list = format!("From: list@example.net\nReply-To: {email}\nList-Id: <list.example.net>\n");
         verify(with_lines(&somebody, &list, form), &[]).fails_with(8).says("rewritten by a mailing list");
+        // Nor is the From of a message that a list put whole into its mail.
+        let wrapped = |outer: &str, inner: &str| {
+            let head = format!("{outer}List-Id: <l.example.net>\nContent-Type: multipart/mixed; boundary=l\n\n--l\n");
+            let message = format!("{head}Content-Type: message/rfc822\n\n{inner}");
+            somebody
+                .machine
+                .write("wrapped", [message.as_bytes(), &somebody.machine.read(form), b"\n--l--\n"].concat());
+            somebody.tokenkeep(&["verify", "wrapped"])
+        };
+        let (own, boss) = (format!("From: {email}\n"), "From: boss@example.net\n");
+        for (outer, inner) in [("From: mallory@example.net\n", boss), ("", boss), (&own, boss), (boss, &own)] {
+            wrapped(outer, inner).fails_with(8).says("not verified").says("--any-sender");
+        }
+        wrapped(&own, &own).ok().says("the contract is signed").says("the header of the message within");
     }
     let answer =
         verify(with_lines(&somebody, "From: mallory@example.net\n", "mail"), &["--any-sender", "--json"]).json();

@@ -1,7 +1,7 @@
 //! Mails as gateways, lists and editors leave them, written by hand around messages of OpenSSL: each is read, and verified
 //! over the same bytes; what is quoted, altered or ambiguous is not taken for what it looks like.
 
-use super::super::{Verified, from_entity, verify};
+use super::super::{SenderReport, Verified, from_entity, judge_sender, verify};
 use super::*;
 use crate::pki::Certificate;
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl};
@@ -61,6 +61,13 @@ impl Mails {
     fn is_refused(&self, what: &str, message: &[u8], why: &str) {
         let error = self.verify(message).map(|(message, _)| message.format).unwrap_err();
         assert!(error.contains(why), "{what}: {error}");
+    }
+
+    /// What is said of the sender of a mail whose signature holds.
+    #[track_caller]
+    fn judged(&self, mail: &str) -> Option<SenderReport> {
+        let (message, verified) = self.verify(mail.as_bytes()).unwrap_or_else(|error| panic!("{error}: {mail}"));
+        judge_sender(&message.headers().collect::<Vec<_>>(), &message, &verified)
     }
 
     fn boundary(&self) -> &str {
@@ -229,20 +236,24 @@ fn a_signed_part_in_a_list_s_multipart_is_found_and_the_rest_is_named() {
     assert_eq!(mails.is_good("text after the end", after.as_bytes()).outside, ["text after the signature"]);
 }
 
+const FOOTER: &str = "Content-Type: text/plain\n\nTo unsubscribe, pay 1000 EUR.\n";
+
+/// A mailing list's mail of this type, with these parts.
+fn lists(kind: &str, parts: &[&str]) -> String {
+    let head = format!("From: l@example.org\nList-Id: <l.example.org>\nContent-Type: {kind}; boundary=l\n\n");
+    let parts = parts.iter().map(|part| format!("--l\n{part}\n")).collect::<Vec<_>>().concat();
+    format!("{head}{parts}--l--\n")
+}
+
 #[test]
 fn a_signed_part_deeper_in_a_list_s_mail_is_found_and_the_rest_is_named() {
-    let mails = Mails::new();
-    let lists = |kind: &str, parts: &[&str]| {
-        let head = format!("From: l@example.org\nList-Id: <l.example.org>\nContent-Type: {kind}; boundary=l\n\n");
-        let parts = parts.iter().map(|part| format!("--l\n{part}\n")).collect::<Vec<_>>().concat();
-        format!("{head}{parts}--l--\n")
-    };
-    let footer = "Content-Type: text/plain\n\nTo unsubscribe, pay 1000 EUR.\n";
+    let (mails, footer) = (Mails::new(), FOOTER);
     for mail in [&mails.clear, &mails.opaque] {
         let message = format!("Content-Type: message/rfc822\n\nFrom: user@example.org\nSubject: x\n{mail}");
         let read = mails.is_good("a message", lists("multipart/mixed", &[&message, footer]).as_bytes());
         assert_eq!(read.outside, ["the header of the message within", "a text/plain part"]);
-        assert_eq!(read.header.values("From").collect::<Vec<_>>(), ["l@example.org"]);
+        let froms: Vec<_> = read.headers().flat_map(|header| header.values("From")).collect();
+        assert_eq!(froms, ["l@example.org", "user@example.org"]);
         let named = format!("Content-Description: Pay.\n{message}");
         let read = mails.is_good("a field", lists("multipart/mixed", &[footer, &named]).as_bytes());
         let fields = "the header field Content-Description of the part";
@@ -252,7 +263,10 @@ fn a_signed_part_deeper_in_a_list_s_mail_is_found_and_the_rest_is_named() {
         let related = related.replace("boundary=l", "boundary=r");
         let (_, related) = related.split_once("List-Id: <l.example.org>\n").unwrap();
         let read = mails.is_good("related", lists("multipart/mixed", &[related, footer]).as_bytes());
-        assert_eq!(read.outside, ["a image/png part", "a text/plain part"]);
+        assert_eq!(read.outside, ["an image/png part", "a text/plain part"]);
+        let whole = format!("Content-Type: message/rfc822\n\nFrom: user@example.org\n{related}");
+        let read = mails.is_good("related at the top", lists("multipart/mixed", &[&whole]).as_bytes());
+        assert_eq!(read.outside, ["the header of the message within", "an image/png part"]);
         mails.is_refused("related alone", related.as_bytes(), "multipart/related");
 
         // Beside a signed part a message is passed on, and of two nobody can tell which is the
@@ -268,10 +282,62 @@ fn a_signed_part_deeper_in_a_list_s_mail_is_found_and_the_rest_is_named() {
             let other = lists("multipart/mixed", &[&message, footer]).replace(from, to);
             mails.is_refused(to, other.as_bytes(), "multipart/mixed");
         }
-        let deep = (0..9).fold(message, |message, _| {
-            format!("Content-Type: message/rfc822\n\n{}", lists("multipart/mixed", &[&message]))
-        });
-        mails.is_refused("too deep", lists("multipart/mixed", &[&deep]).as_bytes(), "multipart/mixed");
+        let nested = |times| {
+            (1..times).fold(lists("multipart/mixed", &[mail]), |mail, depth| {
+                lists(
+                    "multipart/mixed",
+                    &[&mail.replace("--l", &format!("--l{depth}")).replace("=l", &format!("=l{depth}"))],
+                )
+            })
+        };
+        mails.is_good("deep", nested(8).as_bytes());
+        mails.is_refused("too deep", nested(9).as_bytes(), "multipart/mixed");
+    }
+}
+
+#[test]
+fn both_senders_of_a_mail_that_a_list_wrapped_must_be_signers() {
+    let mails = Mails::new();
+    let (user, boss) = ("From: user@example.org\n", "From: boss@example.org\n");
+    let sender = "Sender: user@example.org\n";
+    for mail in [&mails.clear, &mails.opaque] {
+        let message = |head: &str| format!("Content-Type: message/rfc822\n\n{head}{mail}");
+        let list = |head: &str, part: &str| {
+            let in_parts = lists("multipart/mixed", &[part, FOOTER]).replace("From: l@example.org\n", head);
+            [in_parts, format!("{head}List-Post: <mailto:l@example.org>\n{part}")]
+        };
+        for (outer, inner) in [(user, user), ("", user), (user, "")] {
+            for mail in list(outer, &message(inner)) {
+                let report = mails.judged(&mail).unwrap();
+                assert_eq!((report.address.as_deref(), report.problem), (Some("user@example.org"), None), "{mail}");
+            }
+        }
+        for (outer, inner, what) in [
+            (user, boss, "is from boss@example.org, and no signer's"),
+            ("", boss, "is from boss@example.org, and no signer's"),
+            (boss, user, "mailing list"),
+            (boss, boss, "mailing list"),
+            (user, &[user, boss].concat(), "more than one From"),
+            ("", "From: user@example.org, boss@example.org\n", "no one sender"),
+            ("", sender, "only a Sender"),
+            (sender, user, "only a Sender"),
+        ] {
+            for mail in list(outer, &message(inner)) {
+                let problem = mails.judged(&mail).unwrap().problem.map(|problem| problem.to_string());
+                assert!(problem.as_ref().is_some_and(|problem| problem.contains(what)), "{problem:?} {mail}");
+            }
+        }
+        assert_eq!(list("", &message("")).map(|mail| mails.judged(&mail)), [None, None]);
+        // What its writer, or another list, passed on is not the message that the list put into its mail.
+        for writers in [&message(user), &lists("multipart/mixed", &[&message(user)])] {
+            for kind in ["multipart/mixed", "multipart/related"] {
+                let forwarded = lists(kind, &[writers]).replace("--l", "--w").replace("=l", "=w");
+                for mail in list(user, &format!("Content-Type: message/rfc822\n\n{forwarded}")) {
+                    mails.is_refused("forwarded", mail.as_bytes(), "not signed or encrypted");
+                }
+            }
+        }
+        mails.is_refused("passed on", format!("{user}{}", message(user)).as_bytes(), "message/rfc822");
     }
 }
 

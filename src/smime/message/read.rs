@@ -18,7 +18,8 @@ const DEEPEST: usize = 8;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Message, SmimeError> {
     if is_content_info(bytes) {
-        return message(Format::Der, without_line_end(bytes).to_vec(), None, Header::default(), Vec::new());
+        let found = Found::attached(without_line_end(bytes).to_vec());
+        return message(Format::Der, found, Header::default(), Vec::new());
     }
     let text = without_blank_lines(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
     let entity = Entity::parse(text);
@@ -33,14 +34,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Message, SmimeError> {
     }
 }
 
-fn message(
-    format: Format,
-    cms: Vec<u8>,
-    detached_content: Option<Vec<u8>>,
-    header: Header,
-    outside: Vec<String>,
-) -> Result<Message, SmimeError> {
-    Ok(Message { format, kind: Kind::of(&cms)?, cms, detached_content, header, outside })
+fn message(format: Format, found: Found, header: Header, outside: Vec<String>) -> Result<Message, SmimeError> {
+    let Found { cms, content, header_within } = found;
+    Ok(Message { format, kind: Kind::of(&cms)?, cms, detached_content: content, header, header_within, outside })
 }
 
 fn unreadable(reason: impl Into<String>) -> SmimeError {
@@ -132,20 +128,29 @@ fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
     } else if !follows.is_empty() {
         outside.push("text after the PEM block".to_owned());
     }
-    message(Format::Pem, cms, None, Header::default(), outside)
+    message(Format::Pem, Found::attached(cms), Header::default(), outside)
 }
 
-/// A structure that was found in a mail, and the content of a `multipart/signed`.
+/// A structure that was found.
 struct Found {
     cms: Vec<u8>,
+    /// The content of a `multipart/signed`.
     content: Option<Vec<u8>>,
+    /// The header of the message that a list put whole into its own, if the structure was there.
+    header_within: Option<Header>,
+}
+
+impl Found {
+    fn attached(cms: Vec<u8>) -> Self {
+        Self { cms, content: None, header_within: None }
+    }
 }
 
 fn read_mail(entity: &Entity<'_>) -> Result<Message, SmimeError> {
     let mut outside = Vec::new();
     let is_lists = ["List-Id", "List-Post"].iter().any(|field| entity.header.has(field));
     if let Some(found) = find(entity, Place { depth: 0, is_lists }, &mut outside)? {
-        let message = message(Format::Smime, found.cms, found.content, entity.header.clone(), outside);
+        let message = message(Format::Smime, found, entity.header.clone(), outside);
         // The mail says that this is one.
         return message.map_err(|error| match error {
             SmimeError::NoMessage(reason) => unreadable(reason),
@@ -167,7 +172,7 @@ fn kind(entity: &Entity<'_>) -> Result<String, SmimeError> {
 struct Place {
     /// Multiparts and messages around it.
     depth: usize,
-    /// Whether a mailing list sent the mail.
+    /// Whether a mailing list sent the mail, and no message within it was entered yet.
     is_lists: bool,
 }
 
@@ -178,8 +183,9 @@ impl Place {
 }
 
 /// Finds the one signed or encrypted part: the entity itself, or one among the parts of a
-/// `multipart/mixed`, as mailing lists make it around a message, or of a `multipart/related` in it.
-/// What is beside it is named in `outside`.
+/// `multipart/mixed`, as mailing lists make it around a message, or of a `multipart/related` that
+/// lies in a `multipart/mixed` or is the top of the message that a list put into its own. That
+/// message may be the only thing in the list's. What is beside the part is named in `outside`.
 fn find(entity: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
     let Some(media) = entity.content_type().map_err(unreadable)? else { return Ok(None) };
     let depth = place.depth;
@@ -190,6 +196,7 @@ fn find(entity: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<
             bare(entity)
         }
         "multipart/signed" => signed_in_two_parts(entity, outside).map(Some),
+        "message/rfc822" if depth == 0 && place.is_lists => in_lists_message(entity, place, outside),
         "multipart/mixed" | "multipart/related"
             if depth < DEEPEST && (depth > 0 || media.kind == "multipart/mixed") =>
         {
@@ -220,7 +227,8 @@ fn among_parts(
                 if kind == "message/rfc822" {
                     messages.push((outside.len(), part));
                 }
-                outside.push(format!("a {kind} part"));
+                let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+                outside.push(format!("{article} {kind} part"));
             }
             Some(_) if found.is_some() => {
                 return Err(unreadable("it has several signed or encrypted parts: save the one that is meant"));
@@ -243,16 +251,17 @@ fn among_parts(
     Ok(found)
 }
 
-/// Some lists put each mail whole into one of their own, as its only message. Its header is not
-/// signed; and the list's, which is what people see, is judged. A message that is passed on by
-/// anybody else is not the mail's own.
+/// Some lists put each mail whole into one of their own, as its only message. Neither header is
+/// signed, and both are judged: the list's, which is what people see, and that of the message. A
+/// message that is passed on by anybody else is not the mail's own, nor is one within this one.
 fn in_lists_message(part: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
     if !part.is_unencoded() {
         return Ok(None);
     }
     let Ok(message) = Entity::parse(part.body) else { return Ok(None) };
     outside.push("the header of the message within".to_owned());
-    find(&message, place.inside(), outside)
+    let found = find(&message, Place { is_lists: false, ..place.inside() }, outside)?;
+    Ok(found.map(|found| Found { header_within: Some(message.header), ..found }))
 }
 
 /// Sentences that programs write for readers that know no MIME. They tell nobody anything.
@@ -308,7 +317,7 @@ pub(super) fn told_fields(header: &Header, what: &str) -> Option<String> {
 
 fn bare(entity: &Entity<'_>) -> Result<Option<Found>, SmimeError> {
     let cms = decoded(entity).ok_or_else(|| unreadable("its transfer encoding is damaged"))?;
-    Ok(Some(Found { cms, content: None }))
+    Ok(Some(Found::attached(cms)))
 }
 
 /// A structure's bytes. Some programs leave the header field out that says that they are in base64.
@@ -350,5 +359,5 @@ fn signed_in_two_parts(entity: &Entity<'_>, outside: &mut Vec<String>) -> Result
     outside.extend(told_fields(&signature.header, "the signature"));
     name_end(&multipart, "text after the signature", outside);
     let cms = decoded(&signature).ok_or_else(|| unreadable("its signature's transfer encoding is damaged"))?;
-    Ok(Found { cms, content: Some(to_canonical_lines(content)) })
+    Ok(Found { content: Some(to_canonical_lines(content)), ..Found::attached(cms) })
 }

@@ -29,6 +29,7 @@ fn signed_by_alice(format: Format, header: &str, content: &str) -> (Message, Ver
         cms: Vec::new(),
         detached_content: None,
         header,
+        header_within: None,
         outside: Vec::new(),
     };
     let content = content.replace('\n', "\r\n").into_bytes();
@@ -165,6 +166,7 @@ fn shown_fields_say_whether_they_were_signed() {
         cms: Vec::new(),
         detached_content: None,
         header,
+        header_within: None,
         outside: Vec::new(),
     };
     let verified = Verified { content, content_type: ContentType::DATA, signers: Vec::new() };
@@ -181,6 +183,7 @@ fn every_header_around_a_signature_must_name_a_signer() {
         let (message, verified) = signed_by_alice(Format::Smime, "", content);
         judge_sender(&[&headers[0], &headers[1]], &message, &verified)
     };
+    let sender = "Sender: l@example.org\n";
     let (alice, boss, none) = ("From: alice@example.org\n", "From: boss@example.org\n", "Subject: x\n");
     let signed = &TEXT.replace("Content", "From: alice@example.org\nContent");
     for content in [TEXT, signed] {
@@ -193,7 +196,11 @@ fn every_header_around_a_signature_must_name_a_signer() {
         }
     }
     assert_eq!(judged([none, none], TEXT), None);
-    assert_eq!(judged([none, "Sender: l@example.org\n"], TEXT).unwrap().problem, Some(SenderProblem::SenderOnly));
+    // One that names its sender by no From is not passed over for another's From.
+    for headers in [[none, sender], [sender, none], [sender, alice], [alice, sender]] {
+        assert_eq!(judged(headers, TEXT).unwrap().problem, Some(SenderProblem::SenderOnly), "{headers:?}");
+        assert_eq!(judged(headers, signed).unwrap().problem, None, "{headers:?}");
+    }
 
     let (inner, _) = Header::parse(b"Subject: inner\nTo: bob@example.org\n").unwrap();
     let (outer, _) = Header::parse(b"Subject: outer\nTo: bob@example.org\n").unwrap();
