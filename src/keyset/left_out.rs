@@ -10,8 +10,8 @@ use crate::token::{TokenError, check};
 pub(super) struct LeftOut {
     module: PathBuf,
     error: TokenError,
-    /// Does it end the process that loads it, and not only fail?
-    ends_its_process: bool,
+    /// Is it refused: did it end the process that loaded it, or was it not loaded in time? Else it only failed.
+    is_refused: bool,
 }
 
 impl Tokens {
@@ -21,8 +21,8 @@ impl Tokens {
         let left_out = |error: TokenError| {
             let TokenError::Module { path, .. } = &error else { return None };
             let module = path.clone();
-            let ends_its_process = check::is_refused(&module);
-            Some(LeftOut { module, error, ends_its_process })
+            let is_refused = check::is_refused(&module);
+            Some(LeftOut { module, error, is_refused })
         };
         self.left_out = errors.into_iter().filter_map(left_out).collect();
         self
@@ -40,9 +40,8 @@ impl Tokens {
         self.left_out.iter().map(trouble).collect()
     }
 
-    /// One that ended each process that loaded it, and does not any more: it, or its configuration, was mended.
-    pub fn module_that_is_well_again(&self) -> Option<&PathBuf> {
-        let well = |left_out: &&LeftOut| left_out.ends_its_process && !check::is_refused(&left_out.module);
-        self.left_out.iter().find(well).map(|left_out| &left_out.module)
+    /// Those that ended the process that loaded them, or were not loaded in time: to be tried again.
+    pub fn refused_modules(&self) -> Vec<PathBuf> {
+        self.left_out.iter().filter(|left_out| left_out.is_refused).map(|left_out| left_out.module.clone()).collect()
     }
 }

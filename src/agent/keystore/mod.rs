@@ -27,6 +27,7 @@ mod presence;
 mod rescan;
 mod sign;
 mod theirs;
+mod well_again;
 
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
@@ -97,6 +98,8 @@ struct Inner {
     acts: AtomicUsize,
     // Those that annexes do.
     acts_elsewhere: AtomicUsize,
+    // Log-ins and signatures, which are no acts.
+    uses: AtomicUsize,
     // What was said last of modules that cannot be started anew.
     said: Mutex<String>,
     annexes: Vec<Arc<Annex>>,
@@ -131,6 +134,7 @@ impl Keystore {
             asleep,
             acts: AtomicUsize::new(0),
             acts_elsewhere: AtomicUsize::new(0),
+            uses: AtomicUsize::new(0),
             said: Mutex::default(),
             annexes,
             hidden: HiddenKeysets::default(),
@@ -175,6 +179,7 @@ impl Keystore {
     /// Locked, level High, no PIN, a wrong one.
     pub fn log_in(&self, choice: &KeysetChoice, usage: &Usage) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
+        let _using = Acting::begin(&self.inner.uses);
         let choice = self.inner.with_hidden(choice);
         self.inner.make_sure_of(&choice);
         let keyset = self.inner.tokens.choose(&choice)?;
@@ -191,6 +196,7 @@ impl Keystore {
     /// As [`Keystore::log_in`]; and when several keysets, or none, are on the token, none of them below level High.
     pub fn log_in_with(&self, token: &TokenSelector, pin: Pin, usage: &Usage) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
+        let _using = Acting::begin(&self.inner.uses);
         let choice = self.inner.with_hidden(&KeysetChoice { token: Some(token.clone()), ..KeysetChoice::default() });
         self.inner.make_sure_of(&choice);
         let keyset = self.inner.least_strict(&choice)?;

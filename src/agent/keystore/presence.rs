@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::catalogue::{is_another, is_at};
+use super::well_again::Trial;
 use super::{Inner, LogOff};
 use crate::token::{Module, PinState, TokenInfo};
 
@@ -50,6 +51,7 @@ impl Drop for Watching {
 }
 
 fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
+    let mut trial = Trial::default();
     for look in 1_u32.. {
         {
             let end = ended.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,8 +61,12 @@ fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
             }
         }
         let Some(inner) = inner.upgrade() else { return };
-        inner.look(look % THOROUGH_EVERY == 0);
+        let thorough = look % THOROUGH_EVERY == 0;
+        inner.look(thorough);
         inner.end_with_a_hung_module();
+        if thorough {
+            inner.end_for_a_module_that_is_well_again(&mut trial);
+        }
     }
 }
 
@@ -89,7 +95,6 @@ impl Inner {
                 self.look_again(false);
             }
             self.forget_what_changed_behind();
-            self.end_for_a_module_that_is_well_again();
         }
         self.note_log_ins();
     }
@@ -138,16 +143,6 @@ impl Inner {
         }
         tracing::warn!(module = %module.path().display(), "the module does not answer any more: the worker ends, to load it anew");
         // At once: what runs at an orderly end would wait for the module.
-        let _ = kill_process(getpid(), Signal::KILL);
-    }
-
-    /// A module that was left out can be loaded now: another worker does it. Not while anybody would lose a log-in or an act.
-    fn end_for_a_module_that_is_well_again(&self) {
-        if self.is_in_use() {
-            return;
-        }
-        let Some(module) = self.tokens.module_that_is_well_again() else { return };
-        tracing::warn!(module = %module.display(), "the module can be used again: the worker ends, to load it");
         let _ = kill_process(getpid(), Signal::KILL);
     }
 

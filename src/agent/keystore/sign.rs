@@ -1,6 +1,7 @@
 //! A use of a signing key, by its keyset's level.
 
 use super::identity::Identity;
+use super::rescan::Acting;
 use super::{AskedPerson, Inner};
 use crate::agent::{AgentError, Usage};
 use crate::keyset::{KeysetError, use_signing_key};
@@ -17,6 +18,7 @@ impl Inner {
         if self.locked.is_locked() {
             return Err(AgentError::Locked { operation: usage.purpose.operation() });
         }
+        let _using = Acting::begin(&self.uses);
         if let Some(signer) = identity.ready.signer() {
             match signer.sign(hash, data) {
                 Ok(signature) => {

@@ -1,0 +1,88 @@
+//! Modules that were left out are tried again: one that can be loaded now is loaded by another worker.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use rustix::process::{Signal, getpid, kill_process};
+
+use super::Inner;
+use crate::token::check;
+
+/// Tries them in a thread of its own, one trial at a time: a module that hangs takes half a minute, in which nobody waits
+/// for it.
+#[derive(Debug, Default)]
+pub(super) struct Trial(Option<JoinHandle<Option<PathBuf>>>);
+
+impl Trial {
+    /// Which of these can be loaded now, as far as that is known by now; begins to find out, unless a trial goes on.
+    fn of(&mut self, modules: Vec<PathBuf>, is_refused: impl Fn(&Path) -> bool + Send + 'static) -> Option<PathBuf> {
+        match self.0.take_if(|trial| trial.is_finished()) {
+            Some(ended) => return ended.join().ok().flatten(),
+            None if self.0.is_some() || modules.is_empty() => return None,
+            None => {}
+        }
+        let run = move || modules.into_iter().find(|module| !is_refused(module));
+        let thread = std::thread::Builder::new().name("trial".to_owned()).stack_size(256 * 1024).spawn(run);
+        // Without a thread it is tried the next time.
+        self.0 = thread.inspect_err(|error| tracing::debug!(%error, "cannot try the modules that were left out")).ok();
+        None
+    }
+}
+
+impl Inner {
+    /// A module that was left out can be loaded now: another worker does it. Not while anybody would lose a log-in or an act.
+    pub fn end_for_a_module_that_is_well_again(&self, trial: &mut Trial) {
+        let modules = if self.would_lose_something() { Vec::new() } else { self.tokens.refused_modules() };
+        let Some(module) = trial.of(modules, check::is_refused) else { return };
+        // Asked again: something may have begun while the trial went on.
+        if self.would_lose_something() {
+            return;
+        }
+        tracing::warn!(module = %module.display(), "the module can be used again: the worker ends, to load it");
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+
+    /// Does a log-in stand, or an act, a log-in or a signature go on, here or through this worker?
+    pub fn would_lose_something(&self) -> bool {
+        self.is_in_use()
+            || [&self.acts_elsewhere, &self.uses].iter().any(|count| count.load(Ordering::SeqCst) > 0)
+            || self.stands_in_an_annex()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::sync::{Mutex, PoisonError};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_trial_and_what_it_found_is_told_afterwards() {
+        let mut trial = Trial::default();
+        assert_eq!(trial.of(Vec::new(), |_| false), None);
+        assert!(trial.0.is_none(), "a thread for nothing");
+        let (go_on, wait) = channel::<()>();
+        let wait = Mutex::new(wait);
+        let modules = || vec![PathBuf::from("/hangs.so"), PathBuf::from("/well.so")];
+        let is_refused = move |module: &Path| {
+            let hangs = module == Path::new("/hangs.so");
+            if hangs {
+                let _ = wait.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            }
+            hangs
+        };
+        assert_eq!(trial.of(modules(), is_refused), None);
+        assert_eq!(trial.of(modules(), |_| panic!("a second trial beside the first")), None);
+        go_on.send(()).unwrap();
+        let since = Instant::now();
+        while !trial.0.as_ref().unwrap().is_finished() {
+            assert!(since.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(trial.of(modules(), |_| true), Some("/well.so".into()));
+        assert!(trial.0.is_none());
+    }
+}
