@@ -14,6 +14,7 @@
 
 mod door;
 mod near;
+mod pins;
 mod wire;
 
 pub use door::run;

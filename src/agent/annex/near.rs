@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::pins::PinsSeen;
 use super::wire::{Failed, LONGEST, News, Reply, Request, Seen};
 use crate::agent::act::Choice;
 use crate::agent::{AgentError, LogOff, Peer, Usage, frame, handed};
@@ -33,6 +34,7 @@ pub struct Annex {
     module: PathBuf,
     corridor: UnixStream,
     seen: RwLock<Told>,
+    pins: Mutex<PinsSeen>,
     idle: Mutex<Vec<UnixStream>>,
     // When it did not answer what others wait for.
     silent: Mutex<Option<Instant>>,
@@ -60,6 +62,7 @@ impl Annex {
             module,
             corridor,
             seen: RwLock::new(Told::Nothing),
+            pins: Mutex::default(),
             idle: Mutex::default(),
             silent: Mutex::default(),
             ended: AtomicU64::new(0),
@@ -100,8 +103,26 @@ impl Annex {
     /// Takes what it has told, as of its own module: it cannot speak for another's tokens. What is too much is not taken at
     /// all: a part of it must not pass for the whole.
     pub(in crate::agent) fn note(&self, seen: Seen) {
+        let mut seen = self.bounded(seen);
+        *self.silent() = None;
+        let mut pins = self.pins();
+        pins.correct(&mut seen.tokens);
+        *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Told::This(Arc::new(seen));
+    }
+
+    /// Takes only what its tokens say of their PINs: what else it tells with that is as old as the look took.
+    fn note_pins(&self, read: Seen) {
+        let read = self.bounded(read);
+        *self.silent() = None;
+        let mut pins = self.pins();
+        if let Told::This(seen) = &mut *self.seen.write().unwrap_or_else(PoisonError::into_inner) {
+            pins.take(&read.tokens, &mut Arc::make_mut(seen).tokens);
+        }
+    }
+
+    fn bounded(&self, seen: Seen) -> Seen {
         let locked = seen.locked;
-        let seen = seen.of_module(&self.module).bounded().unwrap_or_else(|what| {
+        seen.of_module(&self.module).bounded().unwrap_or_else(|what| {
             self.say_too_much(&what);
             let message = format!(
                 "cannot list the tokens of the module {}: its worker tells of {what}; take it out of agent.toml if it is \
@@ -109,15 +130,15 @@ impl Annex {
                 self.module.display()
             );
             Seen::nothing(keyset::ErrorKind::Refused, message, locked)
-        });
-        *self.silent() = None;
-        *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Told::This(Arc::new(seen));
+        })
     }
 
     /// Forgets what it has told: it has ended. The log-ins that are over with it.
     pub(in crate::agent) fn note_end(&self) -> Vec<TokenInfo> {
         self.ended.fetch_add(1, Ordering::SeqCst);
         self.idle().clear();
+        let mut pins = self.pins();
+        *pins = PinsSeen::default();
         let told = std::mem::replace(&mut *self.seen.write().unwrap_or_else(PoisonError::into_inner), Told::Ended);
         match told {
             Told::This(seen) => seen.logged_in.clone(),
@@ -137,17 +158,17 @@ impl Annex {
 
     /// Has it tell what is there; `again`: after having looked anew, also through readers if so.
     pub(in crate::agent) fn look(&self, again: Option<bool>) {
-        self.look_for(PATIENCE, &Request::Look { again, pins: false });
+        self.look_for(PATIENCE, &Request::Look { again, pins: false }, Self::note);
     }
 
     /// The same, with what its tokens say of their PINs now: for whoever lists tokens.
     pub(in crate::agent) fn look_at_pins(&self) {
         // One that does not answer at all is waited for no longer than by others.
         self.look(None);
-        self.look_for(PATIENCE_WITH_PINS, &Request::Look { again: None, pins: true });
+        self.look_for(PATIENCE_WITH_PINS, &Request::Look { again: None, pins: true }, Self::note_pins);
     }
 
-    fn look_for(&self, patience: Duration, request: &Request) {
+    fn look_for(&self, patience: Duration, request: &Request, note: impl FnOnce(&Self, Seen)) {
         // One that has ended tells by itself when there is another one.
         if matches!(*self.seen.read().unwrap_or_else(PoisonError::into_inner), Told::Ended | Told::GivenUp) {
             return;
@@ -158,7 +179,7 @@ impl Annex {
         }
         let ended = self.ended.load(Ordering::SeqCst);
         match self.ask_within(patience, "list the tokens", request) {
-            Ok(Reply::Told(seen)) if ended == self.ended.load(Ordering::SeqCst) => self.note(seen),
+            Ok(Reply::Told(seen)) if ended == self.ended.load(Ordering::SeqCst) => note(self, seen),
             Ok(_) => {}
             Err(error) => tracing::warn!("{error}"),
         }
@@ -271,6 +292,10 @@ impl Annex {
             Told::This(seen) => Some(Arc::clone(seen)),
             Told::Nothing | Told::Ended | Told::GivenUp => None,
         }
+    }
+
+    fn pins(&self) -> MutexGuard<'_, PinsSeen> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn silent(&self) -> MutexGuard<'_, Option<Instant>> {

@@ -112,6 +112,34 @@ fn what_an_honest_annex_tells_is_taken() {
 }
 
 #[test]
+fn what_a_pin_was_read_afresh_as_is_not_taken_back_by_what_is_told_by_the_way() {
+    let saying = |state: PinState| {
+        let tokens = vec![TokenInfo { pin_state: state, ..token(0, "card") }];
+        Seen::new(Ok(tokens), Vec::new(), false, (Vec::new(), Vec::new()))
+    };
+    let annex = annex(move |mut stream| {
+        let Ok((Request::Look { pins, .. }, _)) = frame::read::<Request>(&mut stream, MEBIBYTE) else { return };
+        let reply = Reply::Told(saying(if pins { PinState::FinalTry } else { PinState::Ok }));
+        let _ = frame::write(&mut stream, &reply, b"", MEBIBYTE);
+    });
+    let state = || annex.tokens().unwrap()[0].pin_state;
+    annex.look(None);
+    assert_eq!(state(), PinState::Ok);
+    for _ in 0..2 {
+        annex.look_at_pins();
+        assert_eq!(state(), PinState::FinalTry);
+    }
+    annex.look(None);
+    assert_eq!(state(), PinState::FinalTry, "another client's look");
+    annex.note(saying(PinState::Ok));
+    assert_eq!(state(), PinState::FinalTry, "its news");
+    // Another annex in its place has loaded the module now.
+    annex.note_end();
+    annex.note(saying(PinState::Ok));
+    assert_eq!(state(), PinState::Ok);
+}
+
+#[test]
 fn more_than_a_module_has_is_not_taken_at_all_and_that_is_said_once() {
     let many = || seen(257, Vec::new());
     let mut everywhere = seen(1, Vec::new());

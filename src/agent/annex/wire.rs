@@ -144,7 +144,7 @@ pub enum LogInChange {
 /// What is there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
-    tokens: Vec<TokenInfo>,
+    pub(super) tokens: Vec<TokenInfo>,
     /// why the module cannot say
     no_tokens: Option<Failed>,
     /// those to which a log-in stands

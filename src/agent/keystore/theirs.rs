@@ -53,7 +53,8 @@ impl Inner {
         drop(acting);
         let result = result.map_err(|error| of_client(&annex, request.operation(), error));
         if !request.changes_nothing() {
-            annex.look(None);
+            // It may have been an act on a PIN.
+            annex.look_at_pins();
             self.refresh_or_say();
         }
         Some(result)
