@@ -19,6 +19,9 @@ const OPENSC_CONF: &str = "/etc/opensc/opensc.conf";
 /// Where p11-kit has its own, and the directories in which a module is a file.
 const P11_KIT_CONF: [&str; 3] = ["/etc/pkcs11/pkcs11.conf", "/etc/pkcs11/modules", "/usr/share/p11-kit/modules"];
 
+/// The user's own of them, where configuration lies.
+const P11_KIT_OWN: [&str; 2] = ["pkcs11/pkcs11.conf", "pkcs11/modules"];
+
 /// A module's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Store {
@@ -56,7 +59,7 @@ impl Store {
             store.configuration.push(file);
         }
         if is("kryoptic") || unknown {
-            let usual = [config.map(|config| config.join("kryoptic/token.conf"))];
+            let usual = [config.as_ref().map(|config| config.join("kryoptic/token.conf"))];
             if let Some((file, text)) = first_of(variable("KRYOPTIC_CONF"), usual) {
                 let databases = kryoptic_databases(&text);
                 let mut directories: Vec<_> =
@@ -71,7 +74,8 @@ impl Store {
         }
         if is("p11-kit") {
             store.configuration.extend(P11_KIT_CONF.map(PathBuf::from));
-            store.configuration.extend(home.map(|home| home.join(".config/pkcs11/modules")));
+            let own = config.iter().flat_map(|config| P11_KIT_OWN.map(|name| config.join(name)));
+            store.configuration.extend(own);
         }
         store
     }
@@ -178,6 +182,7 @@ mod tests {
             Store::by(Path::new(module), |name| match name {
                 "SOFTHSM2_CONF" => Some(at("softhsm2.conf")),
                 "KRYOPTIC_CONF" => Some(at("kryoptic.conf")),
+                "HOME" => Some(at("home")),
                 _ => None,
             })
         };
@@ -189,6 +194,9 @@ mod tests {
         assert_eq!(store("/x/opensc-pkcs11.so").configuration, [Path::new(OPENSC_CONF)]);
         let proxy = store("/x/p11-kit-proxy.so").configuration;
         assert!(proxy.contains(&at("softhsm2.conf")) && proxy.contains(&P11_KIT_CONF[1].into()), "{proxy:?}");
+        for own in ["pkcs11.conf", "modules"] {
+            assert!(proxy.contains(&at("home/.config/pkcs11").join(own)), "{proxy:?}");
+        }
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn run(
 }
 
 /// Waits for its end, and listens meanwhile, so that nobody waits for somebody to listen; one that takes too long is ended,
-/// and nothing is known of it.
+/// and has no status: whether it was loading a module then is known by what it has said.
 fn wait(child: &mut Child, listened: &mut [Listened; 2], patience: Duration) -> std::io::Result<Option<ExitStatus>> {
     let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let end = Instant::now() + patience;

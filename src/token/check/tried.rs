@@ -27,6 +27,9 @@ const MOST: usize = 64;
 /// (a library, a device, a server of its own) may be there by then.
 const BAD_FOR: u64 = 10 * 60;
 
+/// So many seconds after that one that was not loaded in time: another program may just have had the card that it reads.
+const SLOW_FOR: u64 = 60;
+
 /// How often a module must have ended a process before it is said of it.
 const ROUNDS: usize = 2;
 
@@ -69,10 +72,14 @@ impl Tried {
     fn counts_at(&self, now: u64) -> bool {
         match self.end {
             End::Well | End::Said => true,
-            End::Died(_) | End::LoadTookTooLong(_) | End::TookTooLong => {
-                now.checked_sub(self.at).is_some_and(|age| age < BAD_FOR)
-            }
+            End::Died(_) | End::TookTooLong => self.is_younger_at(now, BAD_FOR),
+            // It was tried for so long.
+            End::LoadTookTooLong(seconds) => self.is_younger_at(now, SLOW_FOR.saturating_add(seconds)),
         }
+    }
+
+    fn is_younger_at(&self, now: u64, seconds: u64) -> bool {
+        now.checked_sub(self.at).is_some_and(|age| age < seconds)
     }
 }
 
@@ -164,12 +171,12 @@ fn refuse_by(module: &Path, end: &End, store: &Store) -> Result<(), TokenError> 
     match end {
         End::Died(how) => {
             let reason = format!("it ends the program that loads it ({how}), so it is not loaded");
-            Err(refused(module, reason, copied_token(store)))
+            Err(refused(module, reason, copied_token(store).unwrap_or_else(|| remedy("", "ten minutes"))))
         }
         End::LoadTookTooLong(seconds) => {
             let reason =
                 format!("a process that loads it still waits for it after {seconds} seconds, so it is not loaded");
-            Err(refused(module, reason, None))
+            Err(refused(module, reason, remedy("end the program that has the card, if one has it; or ", "a minute")))
         }
         End::Well | End::Said | End::TookTooLong => Ok(()),
     }
@@ -192,11 +199,18 @@ fn remember(file: &Path, mut modules: Vec<Tried>) {
     }
 }
 
-/// The module, then its configuration by name, then how that is now.
+/// The module, then its configuration by name, then how that is now: of a directory also each file in it.
 fn identity(module: &Path, store: &Store) -> String {
     let names: Vec<String> = store.configuration.iter().map(|path| path.display().to_string()).collect();
-    let files = store.configuration.iter().chain(&store.tokens);
-    let files: Vec<String> = files.map(|path| identity_of(path)).collect();
+    let mut files = Vec::new();
+    for path in &store.configuration {
+        files.push(identity_of(path));
+        let mut within: Vec<PathBuf> =
+            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        within.sort();
+        files.extend(within.iter().map(|path| identity_of(path)));
+    }
+    files.extend(store.tokens.iter().map(|path| identity_of(path)));
     format!("{}|{}|{}", identity_of(module), names.join(","), files.join(","))
 }
 
@@ -216,13 +230,15 @@ fn identity_of(path: &Path) -> String {
     }
 }
 
-fn refused(module: &Path, reason: String, remedy: Option<String>) -> TokenError {
-    let remedy = remedy.unwrap_or_else(|| {
-        "install it again, or leave it out (`modules` in agent.toml, or --module, names the others), and have `tokenkeep \
-         doctor` try it again at once, which other commands do after ten minutes or when its files change"
-            .to_owned()
-    });
+fn refused(module: &Path, reason: String, remedy: String) -> TokenError {
     TokenError::Module { path: module.to_owned(), reason, remedy }
+}
+
+fn remedy(first: &str, after: &str) -> String {
+    format!(
+        "{first}install it again, or leave it out (`modules` in agent.toml, or --module, names the others), and have \
+         `tokenkeep doctor` try it again at once, which other commands do after {after} or when its files change"
+    )
 }
 
 /// `SoftHSM` ends the process when two of its token directories hold the same token.
@@ -333,8 +349,10 @@ mod tests {
         let (result, asked) = trial.load_at(1000, &hangs);
         let error = result.unwrap_err().to_string();
         assert!(error.contains("after 30 seconds") && error.contains("doctor") && asked == 1, "{error}");
-        assert!(matches!(trial.load_at(1001, &well()), (Err(_), 0)), "thirty seconds again");
-        assert!(matches!(trial.load_at(1000 + BAD_FOR, &well()), (Ok(()), 1)), "it is refused for ever");
+        assert!(error.contains("end the program that has the card") && error.contains("after a minute"), "{error}");
+        // For a minute after the thirty seconds that it took.
+        assert!(matches!(trial.load_at(1089, &well()), (Err(_), 0)), "thirty seconds again");
+        assert!(matches!(trial.load_at(1090, &well()), (Ok(()), 1)), "it is refused for too long");
     }
 
     #[test]
@@ -365,6 +383,15 @@ mod tests {
         is_another("its inode");
         fs::create_dir(at("tokens")).unwrap();
         is_another("the token directory");
+        store.configuration.push(at("modules"));
+        let now = || identity(&trial.module, &store);
+        fs::create_dir(at("modules")).unwrap();
+        fs::write(at("modules/one.module"), "module: one.so").unwrap();
+        let before = now();
+        let directory = fs::metadata(at("modules")).unwrap().modified().unwrap();
+        fs::write(at("modules/one.module"), "module: another.so").unwrap();
+        assert_eq!(fs::metadata(at("modules")).unwrap().modified().unwrap(), directory);
+        assert_ne!(now(), before, "a file in a directory of modules");
         let mut other = store.clone();
         other.configuration = vec![at("three.conf")];
         assert!(!seen.contains(&identity(&trial.module, &other)), "its name");
