@@ -7,7 +7,9 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
+use super::answers;
 use super::keys::read_public_key;
+use super::log_in::LogIn;
 use super::mechanisms::oaep;
 use super::raw::WrapMechanism;
 use super::templates;
@@ -185,12 +187,24 @@ impl Token {
         let operation = "take a key out of the archive";
         let template = templates::archived_key(algorithm);
         let mechanism = WrapMechanism::KeyWrap(self.can_unwrap(wrapped.mechanism));
-        let archive = self.with_key(operation, ObjectClassKey::Secret, &archive.id, |_, handle| Ok(handle))?;
-        let (key, public_key) = self
-            .in_own_session(operation, |session| {
-                let key = self.raw().unwrap_key(session, &mechanism, archive, &wrapped.blob, &template)?;
-                Ok((key, read_public_key(session, key)?))
+        let unwrap = || {
+            self.looked_up(LogIn::There, operation, ObjectClassKey::Secret, &archive.id, |archive| {
+                self.make_in_own_session(|session| {
+                    let key = self.raw().unwrap_key(session, &mechanism, archive, &wrapped.blob, &template)?;
+                    Ok((key, read_public_key(session, key)?))
+                })
             })
+        };
+        let unwrapped = match unwrap()? {
+            // One session of the pool was gone; the next one may be there.
+            Err(error) if answers::is_session_gone(&error) => {
+                self.note(&error);
+                unwrap()?
+            }
+            unwrapped => unwrapped,
+        };
+        let (key, public_key) = unwrapped
+            .map_err(|error| self.explain(operation, &error))
             .map_err(|error| self.undeliverable(operation, error))?;
         Ok(DeliverableKey { algorithm, public_key, handle: key.0, session: key.1, _token: self.clone() })
     }
@@ -232,11 +246,17 @@ impl Token {
         act: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
     ) -> Result<((ObjectHandle, Mutex<Session>), T), TokenError> {
         let _shared = self.shared();
-        let made = self.sessions().open_another().and_then(|session| {
-            let (handle, value) = act(&session)?;
-            Ok(((handle, Mutex::new(session)), value))
-        });
-        made.map_err(|error| self.explain(operation, &error))
+        self.make_in_own_session(act).map_err(|error| self.explain(operation, &error))
+    }
+
+    /// The same while the token is held.
+    fn make_in_own_session<T>(
+        &self,
+        act: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
+    ) -> CkResult<((ObjectHandle, Mutex<Session>), T)> {
+        let session = self.sessions().open_another()?;
+        let (handle, value) = act(&session)?;
+        Ok(((handle, Mutex::new(session)), value))
     }
 }
 

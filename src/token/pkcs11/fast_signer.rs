@@ -112,7 +112,10 @@ impl FastSigner {
         let token = self.key.token();
         let _alone = token.exclusive();
         self.must_stand()?;
-        let original = token.look_up(OPERATION, ObjectClassKey::Private, self.key.id())?;
+        let original = match token.look_up(OPERATION, ObjectClassKey::Private, self.key.id())? {
+            Ok(handle) => handle,
+            Err(error) => return Ok(Err(error)),
+        };
         let session = match token.sessions().open_another() {
             Ok(session) => session,
             Err(error) if answers::is(&error, RvError::SessionCount) && self.lanes.do_without() => {

@@ -288,7 +288,7 @@ impl Token {
         self.inner.sessions.with(act).map_err(|error| self.explain(operation, &error))
     }
 
-    /// Uses a key by its identifier: beside other operations while its handle is known, else alone, until it is looked up.
+    /// Uses a key by its identifier: beside other operations while its handle is known, else looked up and used alone.
     pub(super) fn with_key<T>(
         &self,
         operation: &'static str,
@@ -315,10 +315,8 @@ impl Token {
             Ok::<_, TokenError>(known.map(|handle| self.inner.sessions.with(|session| act(session, handle))))
         };
         let looked_up = || {
-            let _alone = self.exclusive();
-            self.must_be_entitled(operation, entitled)?;
-            let handle = self.look_up(operation, class, id)?;
-            Ok::<_, TokenError>(self.inner.sessions.with(|session| act(session, handle)))
+            let with = |handle| self.inner.sessions.with(|session| act(session, handle));
+            self.looked_up(entitled, operation, class, id, with)
         };
         let first = match beside_others()? {
             Some(used) => used,
@@ -338,6 +336,20 @@ impl Token {
         .map_err(|error| self.explain(operation, &error))
     }
 
+    /// Looks up a key's handle and does something with it, and has the token alone for both.
+    pub(super) fn looked_up<T>(
+        &self,
+        entitled: LogIn<'_>,
+        operation: &'static str,
+        class: ObjectClassKey,
+        id: &KeyId,
+        act: impl FnOnce(ObjectHandle) -> CkResult<T>,
+    ) -> Result<CkResult<T>, TokenError> {
+        let _alone = self.exclusive();
+        self.must_be_entitled(operation, entitled)?;
+        Ok(self.look_up(operation, class, id)?.and_then(act))
+    }
+
     fn must_be_entitled(&self, operation: &'static str, entitled: LogIn<'_>) -> Result<(), TokenError> {
         match entitled {
             LogIn::Standing(number) if self.standing() != Some(number) => Err(self.nobody_is_logged_in(operation)),
@@ -346,23 +358,25 @@ impl Token {
     }
 
     /// Looks up the handle of a key. The token must be held alone until the handle has been used: a log-out in between
-    /// would end it.
+    /// would end it. What the module answers to the search is for the caller: it may be the session that is gone.
     pub(super) fn look_up(
         &self,
         operation: &'static str,
         class: ObjectClassKey,
         id: &KeyId,
-    ) -> Result<ObjectHandle, TokenError> {
+    ) -> Result<CkResult<ObjectHandle>, TokenError> {
         let template = [Attribute::Class(class.class()), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
-        let found = self.inner.sessions.with(|session| session.find_objects(&template));
-        let found = found.map_err(|error| self.explain(operation, &error))?;
+        let found = match self.inner.sessions.with(|session| session.find_objects(&template)) {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
+        };
         let Some(handle) = found.first() else {
             self.forget(class, id);
             self.must_be_logged_in(operation)?;
             return Err(TokenError::KeyAbsent { operation, token: self.info().name() });
         };
         self.remember(class, id, *handle);
-        Ok(*handle)
+        Ok(Ok(*handle))
     }
 
     pub(super) fn remember(&self, class: ObjectClassKey, id: &KeyId, handle: ObjectHandle) {
