@@ -348,7 +348,7 @@ pub enum TokenError {
     /// The system gives no random numbers.
     #[error("cannot make random bytes: {0}; try again, and look into the system's log if it stays so")]
     NoRandom(String),
-    /// The token's own policy refuses a new PIN, after the old one, or the SO PIN, was right.
+    /// The token's own policy refuses a new PIN: the SO PIN was right, or no wrong try of the old PIN was seen counted.
     #[error(
         "cannot {operation}: {token} does not take the new PIN ({code}); the PINs are as they were; choose another one"
     )]

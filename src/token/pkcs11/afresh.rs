@@ -74,6 +74,9 @@ impl Module {
     /// Does it go on saying of a PIN what it said when it was started, while other processes spend its tries? One that
     /// does not say what it is is taken for such a one.
     fn keeps_pin_state(&self) -> bool {
+        if self.known().has_readers() {
+            return false;
+        }
         if let Some(known) = self.known().keeps_pin_state.get() {
             return *known;
         }

@@ -108,13 +108,15 @@ impl Token {
         self.check_length(operation, old)?;
         self.check_length(operation, new)?;
         let _alone = self.exclusive();
-        self.check_pin_can_be_tried(WhichPin::User, operation, old)?;
+        let before = self.check_pin_can_be_tried(WhichPin::User, operation, old)?;
         self.must_have_room(operation)?;
         self.note_new_pin(false);
         let result = self.sessions().at_anchor(|anchor| anchor.set_pin(&auth_pin(old), &auth_pin(new)));
         let result = result.map_err(|error| match self.explain(operation, &error) {
-            // Of the old one it says that it is incorrect.
-            TokenError::PinIncorrect { operation, token, .. } if answers::is_of_a_new_pin(&error) => {
+            // Of an old PIN that is wrong a token says that it is incorrect; should it not, it counts the try.
+            TokenError::PinIncorrect { operation, token, .. }
+                if answers::is_of_a_new_pin(&error) && !self.counts_more_than(before) =>
+            {
                 answers::new_pin_refused(operation, token, &error)
             }
             error => error,
@@ -219,9 +221,15 @@ impl Token {
 
     /// What the token says now, right before the try: another program may have spent tries since the PIN was asked for.
     /// Where that cannot be known, nothing is tried.
-    fn check_pin_can_be_tried(&self, which: WhichPin, operation: &'static str, pin: &Pin) -> Result<(), TokenError> {
+    fn check_pin_can_be_tried(
+        &self,
+        which: WhichPin,
+        operation: &'static str,
+        pin: &Pin,
+    ) -> Result<PinState, TokenError> {
         let token = self.info().name();
-        match (self.pin_state_now(operation, which)?, which) {
+        let state = self.pin_state_now(operation, which)?;
+        match (state, which) {
             (PinState::Locked, WhichPin::User) => return Err(TokenError::PinLocked { operation, token }),
             (PinState::Locked, WhichPin::SecurityOfficer) => return Err(TokenError::SoPinLocked { operation, token }),
             (PinState::NotSet, WhichPin::User) => return Err(TokenError::PinNotSet { operation, token }),
@@ -230,7 +238,13 @@ impl Token {
             }
             _ => {}
         }
-        self.wrong_pins(which).refuse_unattended(pin, operation, self.info())
+        self.wrong_pins(which).refuse_unattended(pin, operation, self.info())?;
+        Ok(state)
+    }
+
+    /// Does the token say now that the PIN is nearer to being locked than this? Not where it does not say.
+    fn counts_more_than(&self, before: PinState) -> bool {
+        self.read_pin_states().is_ok_and(|states| is_nearer_to_locked(states.pin, before))
     }
 
     fn wrong_pins(&self, which: WhichPin) -> WrongPins {
@@ -254,6 +268,12 @@ impl Token {
     }
 }
 
+fn is_nearer_to_locked(now: PinState, before: PinState) -> bool {
+    let order = [PinState::Ok, PinState::CountLow, PinState::FinalTry, PinState::Locked];
+    let place = |state| order.iter().position(|other| *other == state);
+    place(now).zip(place(before)).is_some_and(|(now, before)| now > before)
+}
+
 /// The log-in that a key with `CKA_ALWAYS_AUTHENTICATE` wants between Init and the operation.
 pub(super) fn context_specific(session: &Session, pin: Option<&Pin>) -> cryptoki::error::Result<()> {
     match pin {
@@ -265,4 +285,18 @@ pub(super) fn context_specific(session: &Session, pin: Option<&Pin>) -> cryptoki
 /// The PIN as cryptoki takes it; it wipes its copy too.
 pub(super) fn auth_pin(pin: &Pin) -> AuthPin {
     AuthPin::new(pin.as_str().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_nearer_to_locked_or_not() {
+        assert!(is_nearer_to_locked(PinState::CountLow, PinState::Ok));
+        assert!(is_nearer_to_locked(PinState::Locked, PinState::FinalTry));
+        assert!(!is_nearer_to_locked(PinState::FinalTry, PinState::FinalTry));
+        assert!(!is_nearer_to_locked(PinState::Ok, PinState::CountLow));
+        assert!(!is_nearer_to_locked(PinState::NotSet, PinState::Ok));
+    }
 }
