@@ -60,6 +60,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long work on the token may still take after that. A kill would lose nothing, but cost someone a second try.
 const LAST_WORK: Duration = Duration::from_secs(30);
 
+/// How long the end of the process waits for what is still at work then.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// The doors that are open: for the one who started the service to announce.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenDoors {
@@ -112,8 +115,8 @@ pub fn serve(
         }
         run(Arc::new(authority), &listen, (http, https, control), tls, stop).await
     });
-    // What is still at work has had its time.
-    runtime.shutdown_background();
+    // The last of what is at work closes the database: else a part of it would be left in a file of its own beside it.
+    runtime.shutdown_timeout(CLOSING);
     result
 }
 

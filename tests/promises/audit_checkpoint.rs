@@ -39,9 +39,15 @@ fn entries(story: &Story) -> u64 {
     database(&story.machine, "SELECT max(number) FROM audit")[0].parse().unwrap()
 }
 
+/// Stops the authority: its database is one file then, which can be copied.
+fn stop(story: &mut Story) {
+    story.authority.stop();
+    assert!(!story.machine.file(&format!("{DATABASE}-wal")).exists(), "a part of the database is beside it");
+}
+
 /// Takes entries away at the log's end, while nobody serves: what is left is a log as it once was.
 fn cut(story: &mut Story, count: u64) {
-    story.authority.stop();
+    stop(story);
     database(&story.machine, &format!("DELETE FROM audit WHERE number > {}", entries(story) - count));
     story.authority.serve(&story.machine);
 }
@@ -122,12 +128,12 @@ fn a_log_that_was_cut_off_and_has_grown_again_is_noticed() {
 fn a_database_put_back_from_a_backup_is_noticed_until_a_person_accepts_it() {
     let mut story = Story::begin();
     story.issue("user@example.org", "user.letter").ok();
-    story.authority.stop();
+    stop(&mut story);
     let backup = story.machine.read(DATABASE);
     story.authority.serve(&story.machine);
     story.admin(&["list", "--statement-out", "list.statement"]).ok();
     list(&story).ok();
-    story.authority.stop();
+    stop(&mut story);
     for beside in ["-wal", "-shm"] {
         let _ = fs::remove_file(story.machine.file(&format!("{DATABASE}{beside}")));
     }
@@ -172,7 +178,7 @@ fn a_rewritten_last_entry_is_noticed() {
     // The running authority goes by its memory, and writes nothing after what it has not written. Who accepts the log
     // accepts it in vain: the entry's MAC cannot be computed.
     story.admin(&["list", "--accept-log"]).fails_with(5).says("see its log");
-    story.authority.stop();
+    stop(&mut story);
     let line = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     let entry = format!("its entry {number} has a MAC that does not fit");
     story.machine.tokenkeep(&line).fails_with(9).says(&entry).says("restore the database");
@@ -189,7 +195,7 @@ fn a_log_cut_off_while_the_authority_serves_is_not_gone_on_with() {
     alarmed(list(&story));
     assert_eq!(entries(&story), newest - 1, "nothing was written");
     // It is a log as it once was: only the administrator's checkpoint tells.
-    story.authority.stop();
+    stop(&mut story);
     story.authority.serve(&story.machine);
     alarmed(list(&story));
 }

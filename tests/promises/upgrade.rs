@@ -90,7 +90,7 @@ fn what_the_first_program_wrote_is_read_and_goes_on() {
     // What was used up stays used up.
     let answer = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     let again = [&answer[..], &["--in", "file.statement", "--out", "again.response"]].concat();
-    machine.tokenkeep(&again).fails_with(8);
+    machine.tokenkeep(&again).ok().says("an older version of tokenkeep made it");
     let opened = ["admin", "open", "again.response", "--statement", "file.statement", "--keyset", "admin"];
     let opened = machine.tokenkeep(&[&opened[..], &["--pin-source", "file:admin.pin"]].concat());
     assert_ne!(opened.code(), 0, "a statement that was carried out once before\n{opened}");
