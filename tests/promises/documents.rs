@@ -10,6 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 use tokenkeep::{authority, keyset};
 
+use crate::support::agent::Agent;
 use crate::support::machine::{Machine, run};
 use crate::support::office::wait_until_certificates_are_newer;
 use crate::support::story::Story;
@@ -204,6 +205,13 @@ const COMMANDS: &[(&str, How)] = &[
     ("git config --global user.signingkey user@example.org", Here),
     ("git commit -S -m 'A message'", Here),
     ("git log --show-signature", Shows("Signed by")),
+    ("mkdir -p ~/.ssh && ssh-add -L | grep ' default ' > ~/.ssh/tokenkeep.pub", Here),
+    ("git config --global gpg.format ssh", Here),
+    ("git config --global user.signingkey ~/.ssh/tokenkeep.pub", Here),
+    ("echo \"user@example.org namespaces=\\\"git\\\" $(cat ~/.ssh/tokenkeep.pub)\" >> ~/.ssh/allowed_signers", Here),
+    ("git config --global gpg.ssh.allowedSignersFile ~/.ssh/allowed_signers", Here),
+    ("git commit --allow-empty -S -m 'Another message'", Here),
+    ("git log --show-signature -1", Shows("Good \"git\" signature")),
     ("eval \"$(tokenkeep agent --env)\"", Here),
     ("tokenkeep agent status", Shows("(live)")),
     ("ssh-add -L", Shows("second ")),
@@ -386,6 +394,9 @@ fn what_the_document_on_git_says_works_for_a_committer() {
     ] {
         assert_eq!(terminal.runs(line, PIN).0, 0);
     }
+    // Over SSH it is the agent that asks, which has no terminal of its own here.
+    Agent::configure_with_pin_in(&story.machine, "pin1", "");
+    let _ended = AgentEnds(&story.machine);
     type_document(&story.machine, &mut terminal, GIT);
     assert!(story.machine.file("home/.gitconfig").exists());
     story.machine.run("git", &["-C", "repository", "verify-commit", "HEAD"], b"").ok();
