@@ -1,18 +1,26 @@
-//! tokenkeep: a keystore service whose private keys live on hardware tokens, and the authority that enrolls people into it.
+//! tokenkeep: a keystore service whose private keys live on hardware tokens, and the authority that
+//! enrolls people into it.
 //!
-//! The crate is a house of six floors. Arrows go down only, and rooms on one floor do not import each other
-//! (`tests/architecture.rs` reads every `use` line and fails on one that goes up or sideways):
+//! **This crate is not meant to be used as a library.** It is a program. The library target exists
+//! so that the program, the tests, the benchmarks and the fuzz targets share one build. Everything
+//! in it may change or go with any commit, `pub` or not; the version number speaks of the program.
+//! The crate is not published (`publish = false`). Other programs use the command line (`--json`,
+//! `docs/JSON.md`), the agent's API (`docs/agent-api.openapi.json`), the SSH agent protocol, or CMP.
 //!
-//! | floor | rooms |
+//! The crate has six layers. Imports go down only, and the modules of one layer do not import each
+//! other (`tests/architecture.rs` reads every path and fails on one that goes up or sideways):
+//!
+//! | layer | modules |
 //! |---|---|
-//! | 5 | [`cli`]: one file a verb; the only room that prints |
-//! | 4 | [`service`]: the authority's doors · [`agent`]: the user's keystore service |
+//! | 5 | [`cli`]: one file a command; the only module that prints |
+//! | 4 | [`service`]: the authority's listeners · [`agent`]: the user's keystore service |
 //! | 3 | [`authority`]: what the authority does · [`keyset`]: what the user does |
 //! | 2 | [`cmp`] · [`smime`] · [`statement`] · [`letter`] · [`carrier`] · [`store`] |
 //! | 1 | [`pki`] · [`prompter`] |
 //! | 0 | [`token`] · [`crash_point`] · [`characters`] |
 //!
-//! The authority's wing and the user's wing never meet but in a message. `docs/ARCHITECTURE.md` tells why.
+//! The authority's side and the user's side exchange messages and never call each other.
+//! `docs/ARCHITECTURE.md` is the map of the code, `docs/GLOSSARY.md` has the terms.
 
 pub mod agent;
 pub mod authority;
