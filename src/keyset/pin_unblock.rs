@@ -57,8 +57,8 @@ fn trouble_of(token: &TokenInfo, error: &KeysetError) -> TokenTrouble {
 }
 
 impl Tokens {
-    /// What the token that was named says about its PINs, else what all do, and those of which it cannot be known now. Tries
-    /// nothing.
+    /// What the token that was named says about its PINs, else what all do, and those of which it
+    /// cannot be known now. Tries nothing.
     ///
     /// # Errors
     /// It is not known of the one that was named, or of none.

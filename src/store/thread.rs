@@ -135,8 +135,8 @@ impl Database {
             .enable_time()
             .build()
             .map_err(|error| StoreError::Absent { path: path.clone(), reason: error.to_string() })?;
-        // No statement is kept from one use to the next: sqlx indexes past the end of a row when another program has added
-        // a column meanwhile (0.9.0).
+        // No statement is kept from one use to the next: sqlx indexes past the end of a row when
+        // another program has added a column meanwhile (0.9.0).
         let options = SqliteConnectOptions::new().statement_cache_capacity(0);
         let options = options.filename(&path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT);
         let options = match opening {

@@ -135,19 +135,11 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
+    use crate::token::test_support::a_card;
     use crate::token::{PinState, TokenName};
 
     fn token() -> TokenInfo {
-        TokenInfo {
-            label: "mine".into(),
-            serial: "4711/a b".into(),
-            manufacturer: String::new(),
-            model: String::new(),
-            module: "/m.so".into(),
-            pin_state: PinState::Ok,
-            write_protected: false,
-            not_text: Vec::new(),
-        }
+        TokenInfo { label: "mine".into(), serial: "4711/a b".into(), ..a_card() }
     }
 
     fn pin() -> Pin {

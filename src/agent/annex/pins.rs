@@ -1,7 +1,8 @@
 //! What an annex's tokens say of their PINs: read afresh when somebody lists, kept until it is known to be out of date.
 //!
-//! A module may go on telling what it read at its start, while other programs spend the tries of a PIN. So what it tells by
-//! the way takes nothing back that was read afresh, unless what it tells by the way has changed.
+//! A module may go on telling what it read at its start, while other programs spend the tries of a
+//! PIN. So what it tells by the way takes nothing back that was read afresh, unless what it tells
+//! by the way has changed.
 
 use std::collections::HashMap;
 

@@ -11,8 +11,9 @@ use crate::keyset::{FoundKeyset, KeysetChoice, TokenTrouble};
 use crate::token::TokenInfo;
 
 impl Keystore {
-    /// The signing keys of all active keysets, on all tokens, but of those that are hidden: known without a PIN. Read again
-    /// when the last reading is older than two seconds; empty while the keystore is locked.
+    /// The signing keys of all active keysets, on all tokens, but of those that are hidden: known
+    /// without a PIN. Read again when the last reading is older than two seconds; empty while the
+    /// keystore is locked.
     pub fn identities(&self) -> Vec<Arc<Identity>> {
         if self.inner.locked.is_locked() {
             return Vec::new();

@@ -9,8 +9,8 @@ use rustix::process::{Signal, getpid, kill_process};
 use super::Inner;
 use crate::token::check;
 
-/// Tries them in a thread of its own, one trial at a time: a module that hangs takes half a minute, in which nobody waits
-/// for it.
+/// Tries them in a thread of its own, one trial at a time: a module that hangs takes half a minute,
+/// in which nobody waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Trial(Option<JoinHandle<Option<PathBuf>>>);
 
@@ -31,7 +31,8 @@ impl Trial {
 }
 
 impl Inner {
-    /// A module that was left out can be loaded now: another worker does it. Not while anybody would lose a log-in or an act.
+    /// A module that was left out can be loaded now: another worker does it. Not while anybody
+    /// would lose a log-in or an act.
     pub fn end_for_a_module_that_is_well_again(&self, trial: &mut Trial) {
         let modules = if self.would_lose_something() { Vec::new() } else { self.tokens.refused_modules() };
         let Some(module) = trial.of(modules, check::is_refused) else { return };

@@ -57,8 +57,8 @@ impl Check<'_> {
         let (found, newest) = (self.report.schema, Store::newest_schema());
         if found < newest {
             return Some(format!(
-                "the database is an older version's (schema {found}; this one's is {newest}): `tokenkeep authority serve` \
-                 upgrades it, and seals its log, when it starts"
+                "the database is an older version's (schema {found}; this one's is {newest}): \
+                 `tokenkeep authority serve` upgrades it, and seals its log, when it starts"
             ));
         }
         let unsealed =

@@ -27,7 +27,8 @@ const MOST: usize = 64;
 /// (a library, a device, a server of its own) may be there by then.
 const BAD_FOR: u64 = 10 * 60;
 
-/// So many seconds after that one that was not loaded in time: another program may just have had the card that it reads.
+/// So many seconds after that one that was not loaded in time: another program may just have had
+/// the card that it reads.
 const SLOW_FOR: u64 = 60;
 
 /// How often a module must have ended a process before it is said of it.
@@ -87,7 +88,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Refuses a module that ends the process which loads it, or keeps it for ever. Asks a process of its own, unless it is known.
+/// Refuses a module that ends the process which loads it, or keeps it for ever. Asks a process of
+/// its own, unless it is known.
 pub(in crate::token) fn must_survive(module: &Path) -> Result<(), TokenError> {
     must_survive_by(module, &remembered_in(), now(), || {
         let request = CheckRequest { module: module.to_owned(), question: CheckQuestion::Load {} };
@@ -95,13 +97,15 @@ pub(in crate::token) fn must_survive(module: &Path) -> Result<(), TokenError> {
     })
 }
 
-/// Does it end each process that loads it, or keep it for ever? Asked of a process of its own when it, or its configuration, has changed.
+/// Does it end each process that loads it, or keep it for ever? Asked of a process of its own when
+/// it, or its configuration, has changed.
 pub fn is_refused(module: &Path) -> bool {
     must_survive(module).is_err()
 }
 
-/// Has a process of its own used this very file well once? No other process of ours need have had it loaded then, and its
-/// configuration and its tokens may have been others: it says only that the file as such can be used from a child.
+/// Has a process of its own used this very file well once? No other process of ours need have had
+/// it loaded then, and its configuration and its tokens may have been others: it says only that the
+/// file as such can be used from a child.
 pub(in crate::token) fn has_been_well(module: &Path) -> bool {
     has_been_well_by(module, &remembered_in())
 }

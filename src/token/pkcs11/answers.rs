@@ -48,8 +48,8 @@ pub(super) fn is_of_a_new_pin(error: &Error) -> bool {
     is(error, RvError::PinInvalid) || is(error, RvError::PinLenRange)
 }
 
-/// What is said of a PIN's change that failed though the PIN that entitles to it was right: by the token's own policy for
-/// new PINs, else a fault.
+/// What is said of a PIN's change that failed though the PIN that entitles to it was right: by the
+/// token's own policy for new PINs, else a fault.
 pub(super) fn new_pin_refused(operation: &'static str, token: TokenName, error: &Error) -> TokenError {
     let code = code_of(error);
     if is_of_a_new_pin(error) {

@@ -12,8 +12,8 @@ use crate::support::following::{Following, description};
 use crate::support::office::{Somebody, wait_until_certificates_are_newer};
 use crate::support::schema::{self, Description};
 
-/// Somebody with the keyset `default` at level Low and the keyset `strict` at High, whose agent is called with curl. The
-/// PIN that its prompter gives is in the file `given.pin`.
+/// Somebody with the keyset `default` at level Low and the keyset `strict` at High, whose agent is
+/// called with curl. The PIN that its prompter gives is in the file `given.pin`.
 pub(super) struct Caller {
     // Before the machine.
     pub(super) agent: Agent,
@@ -59,8 +59,8 @@ impl Caller {
         Brought { status: status.parse().unwrap(), kind: kind.to_owned(), body: output.stdout[..end].to_vec() }
     }
 
-    /// Calls a path of the description; `actual` is the path with its parameters. The answer must have this status and fit
-    /// its schema.
+    /// Calls a path of the description; `actual` is the path with its parameters. The answer must
+    /// have this status and fit its schema.
     #[track_caller]
     pub(super) fn calls(&self, method: &str, template: &str, actual: &str, body: Option<&Value>, status: u16) -> Value {
         let text = body.map(Value::to_string);

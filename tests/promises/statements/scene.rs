@@ -1,5 +1,5 @@
-//! Where statements are made: an authority, its administrator, and somebody who is none. Signing is on a token, in a process
-//! of its own.
+//! Where statements are made: an authority, its administrator, and somebody who is none. Signing is
+//! on a token, in a process of its own.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
