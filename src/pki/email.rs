@@ -25,8 +25,9 @@ impl EmailAddress {
     }
 }
 
-/// Are two addresses the same? Upper and lower case make no difference, before the @ neither: no two people of an
-/// authority are told apart by it. Domains are compared in their one spelling, local parts without quotation marks.
+/// Are two addresses the same? Upper and lower case of ASCII make no difference, before the @
+/// neither: no two people of an authority are told apart by it. Domains are compared in their one
+/// spelling, local parts without quotation marks.
 pub fn same_address(one: &str, other: &str) -> bool {
     if one.eq_ignore_ascii_case(other) {
         return true;

@@ -84,9 +84,12 @@ impl NameConstraints {
         if !subject.is_empty() {
             names.push(GeneralName::Directory(subject.clone()));
         }
-        let comparisons = (self.permitted.len() + self.excluded.len()).saturating_add(1).saturating_mul(names.len());
-        work.take_comparisons(comparisons).map_err(|error| Breach::Unchecked(error.to_string()))?;
-        names.iter().try_for_each(|name| self.check_name(name))
+        names.iter().try_for_each(|name| {
+            let comparisons =
+                self.permitted.iter().chain(&self.excluded).filter(|base| base.kind == name.kind()).count();
+            work.take_comparisons(comparisons + 1).map_err(|error| Breach::Unchecked(error.to_string()))?;
+            self.check_name(name)
+        })
     }
 
     fn check_name(&self, name: &GeneralName) -> Result<(), Breach> {

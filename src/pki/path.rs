@@ -245,7 +245,7 @@ impl<'a> Search<'a> {
         if constraints.path_len_constraint.is_some_and(|longest| between > usize::from(longest)) {
             return Err(not_authority("its path length constraint forbids authorities below it"));
         }
-        self.work.take_signature().map_err(|TooMuchWork| too_much_work(last))?;
+        self.work.take_signatures(1).map_err(|TooMuchWork| too_much_work(last))?;
         last.verify_signature(issuer).map_err(|error| match error {
             PkiError::WrongSignature(_) => PathProblem::WrongSignature { subject: last.subject() },
             PkiError::OtherKindOfKey => PathProblem::UnknownIssuer { issuer: last.issuer() },

@@ -40,9 +40,9 @@ impl WorkLeft {
         Self { signatures: Cell::new(signatures), comparisons: Cell::new(MOST_COMPARISONS), is_over: Cell::new(false) }
     }
 
-    /// Before a signature is verified.
-    pub(super) fn take_signature(&self) -> Result<(), TooMuchWork> {
-        self.take(&self.signatures, 1)
+    /// Before a signature is verified, which costs as much as so many ordinary ones.
+    pub(super) fn take_signatures(&self, count: usize) -> Result<(), TooMuchWork> {
+        self.take(&self.signatures, count)
     }
 
     /// Before so many names are read or compared.
@@ -76,12 +76,12 @@ mod tests {
     fn after_a_refusal_nothing_more_is_done() {
         let work = WorkLeft::for_search();
         for _ in 0..SIGNATURES_OF_A_SEARCH {
-            assert_eq!(work.take_signature(), Ok(()));
+            assert_eq!(work.take_signatures(1), Ok(()));
         }
         assert_eq!(work.take_comparisons(MOST_COMPARISONS), Ok(()));
         assert_eq!(work.state(), (0, 0, false));
         let work = WorkLeft::for_message();
         assert_eq!(work.take_comparisons(MOST_COMPARISONS + 1), Err(TooMuchWork));
-        assert_eq!((work.take_comparisons(1), work.take_signature()), (Err(TooMuchWork), Err(TooMuchWork)));
+        assert_eq!((work.take_comparisons(1), work.take_signatures(1)), (Err(TooMuchWork), Err(TooMuchWork)));
     }
 }

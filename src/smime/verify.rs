@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::entity::to_canonical_lines;
 use super::{Kind, Message, SmimeError};
-use crate::pki::cms::{SignatureCheck, SignedMessage};
+use crate::pki::cms::{SignatureCheck, SignedMessage, best_of};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, PathProblem, Purpose, WorkLeft, path};
 
@@ -161,22 +161,16 @@ struct Trust<'a> {
 /// authorities) the first that is believed, else the one that is believed most. A signature that is
 /// right for none is told by what is wrong, before what cannot be checked.
 fn best_report(checks: impl Iterator<Item = SignatureCheck>, trust: &Trust<'_>) -> Option<SignerReport> {
-    let rank = |report: &SignerReport| match report.verdict {
-        Verdict::SignatureWrong { .. } => 6,
-        Verdict::Unchecked { .. } | Verdict::NoCertificate => 7,
-        ref right => right.severity(),
-    };
-    let mut best: Option<SignerReport> = None;
-    for check in checks {
+    let ranked = checks.map(|check| {
+        let of_no_right_one = match &check {
+            SignatureCheck::Good { .. } => None,
+            SignatureCheck::Wrong { .. } => Some(6),
+            SignatureCheck::Unchecked { .. } | SignatureCheck::NoCertificate { .. } => Some(7),
+        };
         let report = report(check, trust);
-        if report.verdict == Verdict::Good {
-            return Some(report);
-        }
-        if best.as_ref().is_none_or(|best| rank(&report) < rank(best)) {
-            best = Some(report);
-        }
-    }
-    best
+        (of_no_right_one.unwrap_or_else(|| report.verdict.severity()), report)
+    });
+    best_of(ranked)
 }
 
 fn report(check: SignatureCheck, trust: &Trust<'_>) -> SignerReport {

@@ -2,7 +2,7 @@
 //! without an anchor, and nothing opens with a key that was not asked.
 use std::sync::LazyLock;
 
-use tokenkeep::pki::Certificate;
+use tokenkeep::pki::{Certificate, same_address};
 use tokenkeep::smime::{
     EncryptedMessage, KeyOperation, KeyResult, Message, from_entity, judge_sender, shown_fields, to_entity, verify,
 };
@@ -18,16 +18,15 @@ pub fn run(data: &[u8]) {
     let Ok(message) = Message::read(data) else { return };
     if let Ok(verified) = verify(&message, Some(b"content"), &[], &[], AUTHORITY.not_before()) {
         assert!(!verified.is_good());
-        let sender = judge_sender(&[&message.header], &message, &verified);
+        let headers: Vec<_> = message.headers().collect();
+        let sender = judge_sender(&headers, &message, &verified);
         // Who names a sender without a problem has named a signer.
         if let Some(sender) = sender.filter(|sender| sender.problem.is_none()) {
             let address = sender.address.expect("an address");
-            // A domain has several spellings.
-            let local = |email: &str| email.rsplit_once('@').map(|(local, _)| local.to_ascii_lowercase());
-            let is_it = |email: &String| local(email) == local(&address);
+            let is_it = |email: &String| same_address(email, &address);
             assert!(verified.signers.iter().flat_map(|signer| &signer.emails).any(is_it));
         }
-        let _ = shown_fields(&[&message.header], Some((&message, &verified)));
+        let _ = shown_fields(&headers, Some((&message, &verified)));
     }
     if let Ok(encrypted) = EncryptedMessage::parse(&message) {
         for place in 0..encrypted.recipients().len().min(4) {

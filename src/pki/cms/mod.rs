@@ -18,6 +18,7 @@ mod strict;
 mod triple_des_wrap;
 
 pub use recipient::{KeyOperation, KeyResult, Recipient, RecipientKind};
+pub(crate) use signed_data::best_of;
 pub use signed_data::{ContentToSign, PreparedSignature, SignedMessage, sign};
 pub use signer_info::SignatureCheck;
 pub use signing_certificate::SigningCertificate;

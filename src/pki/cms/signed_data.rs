@@ -259,19 +259,7 @@ impl SignedMessage {
         };
         let work = WorkLeft::for_message();
         let checks = self.verify_with_each(detached, known, &work)?.into_iter();
-        let best = |mut checks| -> Option<SignatureCheck> {
-            let mut best: Option<SignatureCheck> = None;
-            for check in &mut checks {
-                if best.as_ref().is_none_or(|best| rank(&check) < rank(best)) {
-                    best = Some(check);
-                }
-                if matches!(best, Some(SignatureCheck::Good { .. })) {
-                    break;
-                }
-            }
-            best
-        };
-        Ok(checks.filter_map(best).collect())
+        Ok(checks.filter_map(|checks| best_of(checks.map(|check| (rank(&check), check)))).collect())
     }
 
     /// The same with each certificate that fits a signer, at least one answer a signer, each worked
@@ -319,6 +307,20 @@ impl SignedMessage {
         };
         SignatureCheck::Unchecked { signer, certificate: None, reason }
     }
+}
+
+/// The first of the least rank; what comes after one of rank 0 is not asked for.
+pub(crate) fn best_of<T>(ranked: impl Iterator<Item = (u8, T)>) -> Option<T> {
+    let mut best: Option<(u8, T)> = None;
+    for (rank, item) in ranked {
+        if best.as_ref().is_none_or(|(least, _)| rank < *least) {
+            best = Some((rank, item));
+        }
+        if rank == 0 {
+            break;
+        }
+    }
+    best.map(|(_, item)| item)
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ impl SignerInfo {
             }
         }
         let nobody = fitting.is_empty().then(|| SignatureCheck::NoCertificate { signer: self.id.clone() });
-        let forms = self.signed(content_type, content);
+        let forms = if fitting.is_empty() { Ok(Vec::new()) } else { self.signed(content_type, content) };
         if forms.is_err() {
             // It is so with each certificate.
             fitting.truncate(1);
@@ -198,7 +198,7 @@ impl SignerInfo {
     ) -> Result<(), Doubt> {
         let key = certificate.verifying_key()?;
         for form in forms {
-            work.take_signature()?;
+            work.take_signatures(form.cost())?;
             match form.verify(WHAT, &key, &self.signature) {
                 Err(PkiError::WrongSignature(_)) => {}
                 other => return other.map_err(Doubt::from).and_then(|()| self.check_named(certificate)),

@@ -289,9 +289,9 @@ fn names_are_compared_only_so_often() {
     let (anchor_name, alice) = (name(&[(CN, UTF8, b"Quirk CA")]), name(&[(CN, UTF8, b"Alice")]));
     let mailboxes = |count: usize| (0..count).map(|number| email(format!("a{number}@example.org").as_bytes()));
     for (names, bases, comparisons) in [
-        (10, 20, Some(20 + 11 * 21)),
-        (100, 159, Some(159 + 101 * 160)),
-        (100, 160, None),
+        (10, 20, Some(20 + 10 * 21 + 1)),
+        (100, 160, Some(160 + 100 * 161 + 1)),
+        (100, 162, None),
         (200, 200, None),
         (1, 1 << 14, None),
         (1 << 14, 1, None),

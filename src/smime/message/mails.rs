@@ -213,6 +213,11 @@ fn a_signed_part_in_a_list_s_multipart_is_found_and_the_rest_is_named() {
         let inner = mixed(&[part, footer]).replace("list", "inner");
         assert_eq!(mails.is_good("nested", mixed(&[&inner, footer]).as_bytes()).outside.len(), 3);
         mails.is_refused("two signed parts", mixed(&[part, part]).as_bytes(), "several");
+        // A message that the writer passed on is not looked into beside what they signed.
+        let passed_on = format!("Content-Type: message/rfc822\n\n{part}");
+        let inner = mixed(&[footer, &passed_on]).replace("list", "inner");
+        let message = mails.is_good("nested, passed on", mixed(&[&inner, part]).as_bytes());
+        assert!(message.header_within.is_none() && message.outside.contains(&"a message/rfc822 part".to_owned()));
         let changed = mixed(&[part, footer]).replace("the contract", "no contract");
         if changed != mixed(&[part, footer]) {
             mails.is_refused("changed", changed.as_bytes(), "SignatureWrong");

@@ -148,8 +148,13 @@ impl Found {
 
 fn read_mail(entity: &Entity<'_>) -> Result<Message, SmimeError> {
     let mut outside = Vec::new();
-    let is_lists = ["List-Id", "List-Post"].iter().any(|field| entity.header.has(field));
-    if let Some(found) = find(entity, Place { depth: 0, is_lists }, &mut outside)? {
+    let mut found = find(entity, Place { depth: 0, is_lists: false }, &mut outside)?;
+    // Messages within are looked into only where the mail itself has nothing to read.
+    if found.is_none() && ["List-Id", "List-Post"].iter().any(|field| entity.header.has(field)) {
+        outside.clear();
+        found = find(entity, Place { depth: 0, is_lists: true }, &mut outside)?;
+    }
+    if let Some(found) = found {
         let message = message(Format::Smime, found, entity.header.clone(), outside);
         // The mail says that this is one.
         return message.map_err(|error| match error {
@@ -253,7 +258,8 @@ fn among_parts(
 
 /// Some lists put each mail whole into one of their own, as its only message. Neither header is
 /// signed, and both are judged: the list's, which is what people see, and that of the message. A
-/// message that is passed on by anybody else is not the mail's own, nor is one within this one.
+/// message that its writer forwarded, beside a list's footer, looks the same: so both must name a
+/// signer. A message within this one is not the mail's own.
 fn in_lists_message(part: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
     if !part.is_unencoded() {
         return Ok(None);
