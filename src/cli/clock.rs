@@ -6,7 +6,7 @@ use super::exit::{Exit, Failure};
 use crate::carrier::{Carrier as _, Http};
 use crate::keyset::UNLESS_THE_CLOCK_IS_WRONG;
 
-/// Clocks may differ by so much without anything failing.
+/// From so much on a clock is named as the cause.
 const TOLERATED: SignedDuration = SignedDuration::from_mins(5);
 
 /// The failure, with the clock before everything else if it is far from what the authority's answer said (HTTP `Date`).

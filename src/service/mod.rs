@@ -60,7 +60,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long work on the token may still take after that. A kill would lose nothing, but cost someone a second try.
 const LAST_WORK: Duration = Duration::from_secs(30);
 
-/// How long the end of the process waits for what is still at work then.
+/// How long it may take at the end to put the database into one file.
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// The doors that are open: for the one who started the service to announce.
@@ -115,8 +115,8 @@ pub fn serve(
         }
         run(Arc::new(authority), &listen, (http, https, control), tls, stop).await
     });
-    // The last of what is at work closes the database: else a part of it would be left in a file of its own beside it.
-    runtime.shutdown_timeout(CLOSING);
+    // What is still at work has had its time.
+    runtime.shutdown_background();
     result
 }
 
@@ -142,7 +142,7 @@ async fn run(
         tokio::spawn(control.accept(routes.control(), closed.clone())),
     ];
     let checking = fault_in_older_log(office.clone());
-    let sweeping = tokio::spawn(sweep(office, closed));
+    let sweeping = tokio::spawn(sweep(office.clone(), closed));
     let fault = tokio::select! {
         () = stop.requested() => None,
         fault = checking => Some(fault),
@@ -163,6 +163,11 @@ async fn run(
         () = stop.requested() => tracing::warn!("stopping at once"),
     }
     sweeping.abort();
+    match tokio::time::timeout(CLOSING, tokio::task::spawn_blocking(move || office.close())).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::warn!(%error, "a part of the database stays beside it"),
+        Ok(Err(_)) | Err(_) => tracing::warn!("a part of the database may stay beside it"),
+    }
     fault.map_or(Ok(()), Err)
 }
 

@@ -24,6 +24,8 @@ pub(super) trait Office: Send + Sync + 'static {
     fn check(&self) -> Result<CheckReport, AuthorityError>;
     /// Checks what the start has left of the log. May take minutes.
     fn check_older_log(&self) -> Result<(), AuthorityError>;
+    /// Puts all that was written into the database's own file. The last that is done.
+    fn close(&self) -> Result<(), AuthorityError>;
     /// Gives up what was not confirmed in time.
     fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError>;
 }
@@ -55,6 +57,10 @@ impl Office for Authority {
 
     fn check_older_log(&self) -> Result<(), AuthorityError> {
         Self::check_older_log(self)
+    }
+
+    fn close(&self) -> Result<(), AuthorityError> {
+        Self::close(self)
     }
 
     fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {

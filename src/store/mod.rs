@@ -65,4 +65,13 @@ impl Store {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Puts what is in SQLite's write-ahead log into the database file, and empties the log.
+    /// [`StoreError::Locked`] while somebody reads what is older.
+    pub fn put_into_one_file(&self) -> Result<(), StoreError> {
+        self.thread.outside_transactions(|database| {
+            let busy = database.one(sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)"), |row| row.get::<i64>("busy"))?;
+            if busy == Some(0) { Ok(()) } else { Err(StoreError::Locked(database.path().to_path_buf())) }
+        })
+    }
 }

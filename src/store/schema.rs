@@ -37,13 +37,16 @@ impl Store {
         })
     }
 
-    /// Values that are of another type than their column: SQLite keeps text in a column of bytes, and the other way round.
+    /// Values that are of another type than their column, in the tables that are there: SQLite keeps
+    /// text in a column of bytes, and the other way round.
     pub fn ill_typed_values(&self) -> Result<Vec<String>, StoreError> {
         self.beside(|database| {
             let mut fresh = Database::in_memory()?;
+            let found = database.form()?;
             let mut problems = Vec::new();
             for (kind, table) in fresh.form()?.into_keys() {
-                if kind != "table" || table == "_sqlx_migrations" {
+                let is_there = found.contains_key(&(kind.clone(), table.clone()));
+                if kind != "table" || table == "_sqlx_migrations" || !is_there {
                     continue;
                 }
                 let columns = fresh.columns(&table)?;

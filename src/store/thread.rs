@@ -103,9 +103,18 @@ impl StoreThread {
         T: Send + 'static,
         F: FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
     {
+        self.outside_transactions(move |database| database.in_transaction(begin, work))
+    }
+
+    /// Runs `work` where no transaction is open.
+    pub(super) fn outside_transactions<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    {
         let (answer, result) = mpsc::sync_channel(1);
         let job: Job = Box::new(move |database| {
-            let _ = answer.send(database.in_transaction(begin, work));
+            let _ = answer.send(work(database));
         });
         self.jobs.as_ref().ok_or(StoreError::Stopped)?.send(job).map_err(|_| StoreError::Stopped)?;
         result.recv().map_err(|_| StoreError::Stopped)?

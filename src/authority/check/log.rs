@@ -39,6 +39,10 @@ impl Check<'_> {
                 found(format!("entry {number} {reason}"));
                 false
             }
+            Err(error) if self.was_listed(&error) => {
+                found(format!("not all of it could be checked: {error}"));
+                false
+            }
             Err(error) => return Err(error),
         };
         if let Some(error) = unread {

@@ -4,7 +4,7 @@ use super::{Check, PAGE};
 use crate::authority::AuthorityError;
 use crate::authority::ended::Ended;
 use crate::store::{
-    CertificateKind, CertificateRecord, CertificateState, Role, Store, TransactionRecord, TransactionState,
+    CertificateKind, CertificateRecord, CertificateState, Role, Store, StoreError, TransactionRecord, TransactionState,
 };
 
 impl Check<'_> {
@@ -20,7 +20,9 @@ impl Check<'_> {
                 self.found("database", problem);
             }
             match self.store.ill_typed_values() {
-                Err(_) if !is_readable => {}
+                Err(error @ StoreError::Database { .. }) if !is_readable => {
+                    self.found("database", format!("not all values could be checked: {error}"));
+                }
                 problems => {
                     for problem in problems? {
                         self.found("database", problem);
@@ -30,7 +32,9 @@ impl Check<'_> {
         }
         match self.store.stray_log_rows() {
             Ok(0) => {}
-            Err(_) if !is_readable => {}
+            Err(error @ StoreError::Database { .. }) if !is_readable => {
+                self.found("log", format!("its rows could not be counted: {error}"));
+            }
             stray => {
                 let stray = stray?;
                 self.found("log", format!("{stray} of its rows have no number that an entry can have"));

@@ -178,9 +178,11 @@ fn a_check_lists_a_table_that_is_gone_and_checks_all_others() {
     office.close();
     office.tamper_running("DROP TABLE key_archive; UPDATE audit SET mac = zeroblob(32) WHERE number = 2");
     office.tamper_running("UPDATE users SET name = 'Changed' WHERE email = 'user@example.org'");
+    office.tamper_running("UPDATE temporary_keys SET key_id = 'text' WHERE rowid = 1");
     let report = Authority::check_stopped(&office.configuration, &pin(PIN)).unwrap();
     for (concern, expected) in [
         ("database", "the table key_archive is gone"),
+        ("database", "key_id is of another type than its column"),
         ("log", "entry 2 has a MAC that does not fit"),
         ("log", "not all that it tells of could be looked for"),
         ("archived-key", "not all of them could be checked"),

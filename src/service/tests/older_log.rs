@@ -33,6 +33,6 @@ fn the_unit_gives_the_last_work_its_time_and_does_not_restart_on_a_broken_log() 
     let unit = include_str!("../../../packaging/systemd/tokenkeep-authority.service");
     let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     let time = Duration::from_secs(value("TimeoutStopSec=").parse().unwrap());
-    assert!(time >= GRACE + LAST_WORK + Duration::from_secs(10), "{time:?}");
+    assert!(time >= GRACE + LAST_WORK + CLOSING + Duration::from_secs(5), "{time:?}");
     assert!(value("RestartPreventExitStatus=").split(' ').any(|code| code == "9"));
 }

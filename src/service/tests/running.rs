@@ -74,6 +74,10 @@ impl Office for StandIn {
         self.log_faults.lock().unwrap().pop().map_or(Ok(()), Err)
     }
 
+    fn close(&self) -> Result<(), AuthorityError> {
+        Ok(())
+    }
+
     fn sweep(&self, _now: Timestamp) -> Result<usize, AuthorityError> {
         Ok(0)
     }

@@ -102,6 +102,40 @@ fn a_database_that_is_only_read_keeps_the_form_of_its_version() {
 }
 
 #[test]
+fn after_the_end_a_copy_of_the_file_alone_is_whole() {
+    let (directory, store) = open();
+    let store = kept(store);
+    let copied = |name: &str| {
+        let copy = directory.path().join(name);
+        std::fs::copy(store.path(), &copy).unwrap();
+        Store::open_to_read(&copy).unwrap().user("late").is_ok_and(|user| user.is_some())
+    };
+    store.add_user(user("late"), entry("user.added")).unwrap();
+    assert!(!copied("before.db"), "it was in the write-ahead log");
+    store.put_into_one_file().unwrap();
+    assert!(copied("after.db"));
+    // Where somebody still reads what is older, it is said.
+    let (begun, has_begun) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let store = &store;
+        scope.spawn(move || {
+            store.beside(move |database| {
+                database.all(sqlx::query("SELECT id FROM users"), |row| row.get::<String>("id"))?;
+                begun.send(()).unwrap();
+                let _ = released.recv_timeout(Duration::from_secs(20));
+                Ok(())
+            })
+        });
+        has_begun.recv().unwrap();
+        store.add_user(user("later"), entry("user.added")).unwrap();
+        let busy = store.put_into_one_file();
+        release.send(()).unwrap();
+        assert!(matches!(busy, Err(StoreError::Locked(_))), "{busy:?}");
+    });
+}
+
+#[test]
 fn nothing_is_done_whose_entry_in_the_log_is_swallowed() {
     let (directory, store) = open();
     let store = kept(store);
