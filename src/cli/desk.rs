@@ -144,10 +144,9 @@ impl Desk {
 
     /// What tokens say about their PINs: the one that was named, or all; and those of which it is not known.
     pub fn pins(&self, token: Option<&TokenSelector>) -> Result<(Vec<TokenPins>, Vec<TokenTrouble>), Failure> {
-        match (self, token) {
-            (Self::Here(tokens), token) => Ok(tokens.pins(token)?),
-            (Self::There(agent), None) => Ok(agent.all_pins()?),
-            (Self::There(agent), Some(_)) => Ok((agent.pins(token)?, Vec::new())),
+        match self {
+            Self::Here(tokens) => Ok(tokens.pins(token)?),
+            Self::There(agent) => Ok(agent.pins(token)?),
         }
     }
 

@@ -194,13 +194,41 @@ impl Tokens {
     /// said when it was started.
     /// Where that cannot be known it is what was kept, and the log says so.
     pub fn list_as_of_now(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        let mut tokens = self.list()?;
-        for module in self.modules().iter().filter(|module| self.kept.is_some() && module.silent_for().is_none()) {
-            if let Err(error) = module.refresh_pin_states(tokens.iter_mut()) {
-                tracing::warn!("{error}");
+        Ok(self.list_and_read_pins()?.0)
+    }
+
+    /// The same, without those of which it cannot be known now.
+    pub fn list_with_pins_known(&self) -> Result<Vec<TokenInfo>, KeysetError> {
+        let (mut tokens, not_read) = self.list_and_read_pins()?;
+        tokens.retain(|token| !not_read.contains(&place(token)));
+        Ok(tokens)
+    }
+
+    /// All tokens, and those whose PIN's state is only what was kept.
+    fn list_and_read_pins(&self) -> Result<(Vec<TokenInfo>, HashSet<Place>), KeysetError> {
+        let (mut tokens, mut not_read) = (self.list()?, HashSet::new());
+        for module in self.modules().iter().filter(|_| self.kept.is_some()) {
+            let all = |tokens: &[TokenInfo]| -> Vec<Place> {
+                tokens.iter().filter(|token| token.module == module.path()).map(place).collect()
+            };
+            if module.silent_for().is_some() {
+                not_read.extend(all(&tokens));
+                continue;
+            }
+            match module.refresh_pin_states(tokens.iter_mut()) {
+                Ok(not_seen) => {
+                    for (serial, error) in not_seen {
+                        tracing::warn!("{error}");
+                        not_read.insert((module.path().to_owned(), serial));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    not_read.extend(all(&tokens));
+                }
             }
         }
-        Ok(tokens)
+        Ok((tokens, not_read))
     }
 
     /// Forgets what all public indexes said: they are read anew when next asked for.

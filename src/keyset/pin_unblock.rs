@@ -1,5 +1,6 @@
 //! A new PIN for a token whose PIN is locked or forgotten, set by its security officer.
 
+use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 
 use crate::token::{Pin, PinRule, PinState, TokenError, TokenFlags, TokenInfo};
@@ -63,6 +64,24 @@ impl Tokens {
     /// # Errors
     /// It is not known of the one that was named, or of none.
     pub fn pins(&self, selector: Option<&TokenSelector>) -> Result<(Vec<TokenPins>, Vec<TokenTrouble>), KeysetError> {
+        let (pins, mut troubles) = self.look_at_pins(selector)?;
+        match troubles.pop() {
+            Some(trouble) if pins.is_empty() => Err(trouble.error),
+            last => {
+                troubles.extend(last);
+                Ok((pins, troubles))
+            }
+        }
+    }
+
+    /// The same, where it may be known of none.
+    ///
+    /// # Errors
+    /// There is no such token.
+    pub fn look_at_pins(
+        &self,
+        selector: Option<&TokenSelector>,
+    ) -> Result<(Vec<TokenPins>, Vec<TokenTrouble>), KeysetError> {
         let tokens = match selector {
             Some(selector) => vec![self.token(selector)?],
             None => self.list()?,
@@ -78,20 +97,20 @@ impl Tokens {
         // The modules of a command were loaded just now; an agent's may keep what tokens said when it was started.
         for module in self.modules().iter().filter(|_| self.keeps_log_ins()) {
             let own = pins.iter_mut().filter(|(token, _)| token.module == module.path());
-            if let Err(error) = module.refresh_flags(own.map(|(token, flags)| (token, Some(flags)))) {
-                let error = KeysetError::from(error);
-                let of_module = |(token, _): &TokenPins| token.module == module.path();
-                troubles.extend(pins.iter().filter(|one| of_module(one)).map(|(token, _)| trouble_of(token, &error)));
-                pins.retain(|one| !of_module(one));
-            }
+            let refreshed = module.refresh_flags(own.map(|(token, flags)| (token, Some(flags))));
+            let (not_seen, of_all) = match refreshed {
+                Ok(not_seen) => (not_seen, None),
+                Err(error) => (Vec::new(), Some(KeysetError::from(error))),
+            };
+            let of_each: HashMap<String, KeysetError> =
+                not_seen.into_iter().map(|(serial, error)| (serial, error.into())).collect();
+            pins.retain(|(token, _)| {
+                let why = of_each.get(&token.serial).or(of_all.as_ref()).filter(|_| token.module == module.path());
+                troubles.extend(why.map(|error| trouble_of(token, error)));
+                why.is_none()
+            });
         }
-        match troubles.pop() {
-            Some(trouble) if pins.is_empty() => Err(trouble.error),
-            last => {
-                troubles.extend(last);
-                Ok((pins, troubles))
-            }
-        }
+        Ok((pins, troubles))
     }
 
     /// The token that was named, else the only one that is present.

@@ -84,6 +84,9 @@ impl WrongPins {
                 | TokenError::SoPinIncorrect { .. }
                 | TokenError::SoPinLocked { .. },
             ) => self.note_wrong(pin.is_attended()),
+            // It may be the old PIN after all that a token calls invalid, without counting its
+            // tries.
+            Err(TokenError::NewPinRefused { .. }) if !pin.is_attended() => self.note_wrong(false),
             Err(_) => {}
         }
     }
@@ -180,6 +183,16 @@ mod tests {
         record.note(&pin(), &Ok(()));
         assert!(!is_refused(&pin().unattended()));
         assert_eq!(record.in_a_row(), 0);
+        // A token that calls the new PIN invalid may mean the old one.
+        for _ in 0..MOST_UNATTENDED {
+            let (operation, token) = ("change the PIN", token().name());
+            let refused =
+                || Err::<(), _>(TokenError::NewPinRefused { operation, token: token.clone(), code: String::new() });
+            record.note(&pin(), &refused());
+            record.note(&pin().unattended(), &refused());
+        }
+        assert!(is_refused(&pin().unattended()) && !is_refused(&pin()));
+        assert_eq!(record.in_a_row(), MOST_UNATTENDED);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Bytes;
 use crate::keyset::{
     Answered, AuthorityAddress, Decrypted, Deleted, Enrolled, ErrorKind, FoundKeyset, Holder, KeysetError, LogAlarm,
-    OpenedAnswer, Standing, TokenTrouble,
+    OpenedAnswer, Standing, TokenPins, TokenTrouble,
 };
 use crate::statement::Answer;
 use crate::token::{KeyId, KeysetName, PinState, SecurityLevel, StoredCertificate, TokenFlags, TokenInfo};
@@ -55,7 +55,7 @@ pub enum ActAnswer {
     /// the PIN is changed
     PinChanged {},
     /// what tokens say about their PINs
-    Pins(Vec<PinsOnWire>),
+    Pins(FoundPins),
     /// the token whose PIN is a new one
     PinSet(TokenInfo),
     /// the keyset is gone
@@ -118,6 +118,32 @@ impl From<PinsOnWire> for (TokenInfo, TokenFlags) {
     fn from(pins: PinsOnWire) -> Self {
         let PinsOnWire { token, so_pin_state, pin_to_be_changed, pin_at_the_reader, login_required, broken } = pins;
         (token, TokenFlags { so_pin_state, pin_to_be_changed, pin_at_the_reader, login_required, broken })
+    }
+}
+
+/// What tokens say about their PINs, and those of which it is not known.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FoundPins {
+    /// what they say
+    pub pins: Vec<PinsOnWire>,
+    /// those of which it is not known
+    pub trouble: Vec<TroubleOnWire>,
+}
+
+impl FoundPins {
+    /// As [`crate::keyset::Tokens::pins`] answers.
+    pub fn new((pins, trouble): (Vec<TokenPins>, Vec<TokenTrouble>)) -> Self {
+        Self {
+            pins: pins.into_iter().map(PinsOnWire::from).collect(),
+            trouble: trouble.into_iter().map(TroubleOnWire::from).collect(),
+        }
+    }
+
+    /// The same as values.
+    pub fn read(self) -> (Vec<TokenPins>, Vec<TokenTrouble>) {
+        let trouble = self.trouble.into_iter().map(TokenTrouble::from).collect();
+        (self.pins.into_iter().map(TokenPins::from).collect(), trouble)
     }
 }
 

@@ -18,7 +18,7 @@ mod no_carrier;
 mod perform;
 mod request;
 
-pub use answer::{ActAnswer, EnrolledKeyset, FoundKeysets, KeysetOnWire, PinsOnWire, TroubleOnWire};
+pub use answer::{ActAnswer, EnrolledKeyset, FoundKeysets, FoundPins, KeysetOnWire, PinsOnWire, TroubleOnWire};
 pub use bytes::Bytes;
 pub use conversation::{Conversation, RemoteCarrier, RemotePerson};
 pub use line::{Asked, Errand, Line, Reply, ReplyTo};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::request::selector;
-use super::{ActAnswer, ActRequest, Choice, FoundKeysets, OnlineOrFile};
+use super::{ActAnswer, ActRequest, Choice, FoundKeysets, FoundPins, OnlineOrFile};
 use crate::carrier::Carrier;
 use crate::keyset::{self, Enrollment, ErrorKind, FoundKeyset, KeysetError, Person, SignOptions, Tokens};
 use crate::letter::Letter;
@@ -65,11 +65,7 @@ pub fn perform(
         }
         ActRequest::LookAtPins { token } => {
             let token = token.as_deref().map(selector).transpose().map_err(usage)?;
-            let (pins, troubles) = tokens.pins(token.as_ref())?;
-            for trouble in troubles {
-                tracing::warn!("{}", trouble.error);
-            }
-            ActAnswer::Pins(pins.into_iter().map(Into::into).collect())
+            ActAnswer::Pins(FoundPins::new(tokens.pins(token.as_ref())?))
         }
         ActRequest::UnblockPin { token } => {
             let token = token.as_deref().map(selector).transpose().map_err(usage)?;

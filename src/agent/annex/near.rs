@@ -111,7 +111,7 @@ impl Annex {
     }
 
     /// Takes only what its tokens say of their PINs: what else it tells with that is as old as the look took.
-    fn note_pins(&self, read: Seen) {
+    pub(super) fn note_pins(&self, read: Seen) {
         let read = self.bounded(read);
         *self.silent() = None;
         let mut pins = self.pins();
@@ -219,8 +219,21 @@ impl Annex {
         let mut stream = self.connect("log in")?;
         frame::write(&mut stream, &request, pin.as_bytes(), LONGEST).map_err(|_| self.ended("log in"))?;
         self.read_for("log in", &mut stream, &request)?;
+        self.forget_pin(&keyset.token);
         self.look(None);
         Ok(())
+    }
+
+    /// A PIN of this token was right: what was read of it before is out of date.
+    pub(in crate::agent) fn note_right_pin(&self, token: &TokenInfo) {
+        if self.forget_pin(token) {
+            self.look(None);
+        }
+    }
+
+    /// The same where it tells what is there next. Says whether anything was read before.
+    pub(in crate::agent) fn forget_pin(&self, token: &TokenInfo) -> bool {
+        self.pins().forget(token)
     }
 
     /// Lets a log-in stand no longer than this.

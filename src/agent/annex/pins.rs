@@ -42,6 +42,11 @@ impl PinsSeen {
             }
         }
     }
+
+    /// A right PIN came: what was read before is out of date. Says whether anything was.
+    pub fn forget(&mut self, token: &TokenInfo) -> bool {
+        self.0.get_mut(&token.serial).is_some_and(|seen| seen.afresh.take().is_some())
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +78,17 @@ mod tests {
         let mut told = saying(PinState::Ok);
         pins.correct(&mut told);
         assert_eq!(told, saying(PinState::Ok));
+        // A right PIN has set its count back; the module says what it has said all the time.
+        pins.take(&saying(PinState::FinalTry), &mut told);
+        assert!(pins.forget(&told[0]) && !pins.forget(&told[0]));
+        let mut told = saying(PinState::Ok);
+        pins.correct(&mut told);
+        assert_eq!(told, saying(PinState::Ok));
+        // Where it could not be read, what was read before stays.
+        pins.take(&saying(PinState::FinalTry), &mut told);
+        pins.take(&[], &mut told);
+        pins.correct(&mut told);
+        assert_eq!(told, saying(PinState::FinalTry));
         // One that went, and came again, is asked anew.
         pins.take(&saying(PinState::Locked), &mut told);
         pins.correct(&mut []);

@@ -133,6 +133,14 @@ fn what_a_pin_was_read_afresh_as_is_not_taken_back_by_what_is_told_by_the_way() 
     assert_eq!(state(), PinState::FinalTry, "another client's look");
     annex.note(saying(PinState::Ok));
     assert_eq!(state(), PinState::FinalTry, "its news");
+    // It could not be read: that is no news.
+    annex.note_pins(Seen::new(Ok(Vec::new()), Vec::new(), false, (Vec::new(), Vec::new())));
+    assert_eq!(state(), PinState::FinalTry, "a look that failed");
+    // A right PIN came.
+    annex.note_right_pin(&token(0, "card"));
+    assert_eq!(state(), PinState::Ok);
+    annex.look_at_pins();
+    assert_eq!(state(), PinState::FinalTry);
     // Another annex in its place has loaded the module now.
     annex.note_end();
     annex.note(saying(PinState::Ok));

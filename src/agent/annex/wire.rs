@@ -39,7 +39,8 @@ pub enum Request {
     Look {
         /// after having looked for tokens that other programs made, if nobody is logged in; also through readers?
         again: Option<bool>,
-        /// with what tokens say of their PINs now? That may take as long as another process.
+        /// with what tokens say of their PINs now, and without those of which it is not known? That
+        /// may take as long as another process.
         pins: bool,
     },
     /// a signature by the key with this `SubjectPublicKeyInfo` (DER), as its level wants it

@@ -32,6 +32,9 @@ impl Inner {
         if let Some(LogInChange::Ended(token, why)) = &news.log_in {
             self.events.tell(&Event::LoggedOff { token: token.clone(), why: *why });
         }
+        if let Some(LogInChange::Begun(token)) = &news.log_in {
+            annex.forget_pin(token);
+        }
         annex.note(news.seen);
         annex.lock(self.locked.is_locked());
         self.refresh_or_say();

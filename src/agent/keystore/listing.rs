@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::catalogue::is_at;
 use super::hidden::{is_among, shown};
+use super::rescan::Acting;
 use super::{Identity, Keystore, TokenState};
 use crate::agent::AgentError;
 use crate::keyset::{FoundKeyset, KeysetChoice, TokenTrouble};
@@ -59,6 +60,7 @@ impl Keystore {
     /// Locked, or no module works.
     pub fn tokens(&self) -> Result<Vec<TokenState>, AgentError> {
         self.inner.refuse_if_locked("list the tokens")?;
+        let _using = Acting::begin(&self.inner.uses);
         self.inner.see_new_tokens_now_and_then();
         self.inner.look_at_pins_elsewhere();
         let listed = self.inner.tokens.list_as_of_now()?;
@@ -76,6 +78,7 @@ impl Keystore {
     /// Locked, or no module works.
     pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), AgentError> {
         self.inner.refuse_if_locked("list the keysets")?;
+        let _using = Acting::begin(&self.inner.uses);
         self.inner.see_new_tokens_now_and_then();
         let (mut keysets, trouble) = self.inner.tokens.keysets()?;
         let hidden = self.inner.hidden_keysets();

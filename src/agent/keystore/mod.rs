@@ -98,7 +98,8 @@ struct Inner {
     acts: AtomicUsize,
     // Those that annexes do.
     acts_elsewhere: AtomicUsize,
-    // Log-ins and signatures, which are no acts.
+    // Log-ins, signatures and lists, which are no acts, and all that is asked of this worker as an
+    // act.
     uses: AtomicUsize,
     // What was said last of modules that cannot be started anew.
     said: Mutex<String>,
@@ -235,10 +236,11 @@ impl Keystore {
     }
 
     /// What is there as far as it is known, without looking for more; locked or not. For the worker whose annex this is.
-    /// `with_pins`: with what tokens say of their PINs now, which may take as long as another process.
+    /// `with_pins`: with what tokens say of their PINs now, which may take as long as another
+    /// process, and without those of which it cannot be known.
     pub(super) fn seen(&self, with_pins: bool) -> Seen {
         let tokens = &self.inner.tokens;
-        let listed = if with_pins { tokens.list_as_of_now() } else { tokens.list() };
+        let listed = if with_pins { tokens.list_with_pins_known() } else { tokens.list() };
         let keysets = tokens.keysets().unwrap_or_default();
         // Last: what takes a while must not tell of log-ins that are over by then.
         let logged_in = tokens.standing().iter().map(|token| token.info().clone()).collect();
@@ -349,6 +351,7 @@ impl Inner {
         carrier: &dyn Carrier,
         usage: &Usage,
     ) -> Result<ActAnswer, AgentError> {
+        let _using = Acting::begin(&self.uses);
         self.hide_from(&mut request);
         if let Some(choice) = wanted(&request) {
             self.make_sure_of(&choice);

@@ -31,7 +31,12 @@ impl Inner {
             }
         }
         if let Some(annex) = self.annex_of(&identity.keyset.token) {
-            return annex.sign(&identity.spki, hash, data, usage);
+            let signature = annex.sign(&identity.spki, hash, data, usage)?;
+            // The other levels' log-ins are told of.
+            if identity.keyset.level == SecurityLevel::High {
+                annex.note_right_pin(&identity.keyset.token);
+            }
+            return Ok(signature);
         }
         if !hash.fits(identity.algorithm) {
             return Err(AgentError::NoSuchHash { operation: usage.purpose.operation(), hash });

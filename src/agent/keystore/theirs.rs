@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::Inner;
 use super::of_module::OfModule;
 use super::rescan::Acting;
-use crate::agent::act::{ActAnswer, ActRequest, Choice, NewTokenIn};
+use crate::agent::act::{ActAnswer, ActRequest, Choice, FoundPins, NewTokenIn};
 use crate::agent::annex::Annex;
 use crate::agent::client::{Agent, ClientError};
 use crate::agent::{AgentError, Usage};
 use crate::carrier::Carrier;
-use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetChoice, KeysetError, Person, TokenSelector};
-use crate::token::{KeysetName, TokenError, TokenUri};
+use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetChoice, KeysetError, Person, TokenSelector, TokenTrouble};
+use crate::token::{KeysetName, SecurityLevel, TokenError, TokenUri};
 
 /// Whose act it is, and with which keyset, if it is one's.
 struct Theirs {
@@ -44,17 +44,33 @@ impl Inner {
             Ok(theirs) => theirs?,
             Err(error) => return Some(Err(error)),
         };
-        if let Some(keyset) = keyset {
-            person.concerns(&keyset);
+        if let Some(keyset) = &keyset {
+            person.concerns(keyset);
         }
         let acting = Acting::begin(&self.acts_elsewhere);
         let agent = Agent::in_annex(Arc::clone(&annex), usage.peer).for_client(usage.client.clone());
         let result = agent.act(request, &mut OfModule { person, module: annex.module() }, carrier);
         drop(acting);
         let result = result.map_err(|error| of_client(&annex, request.operation(), error));
+        let is_right = match (&result, &keyset) {
+            (Ok(ActAnswer::PinSet(token)), _) => Some(token),
+            // The log-ins of the other levels are told of.
+            (Ok(_), Some(keyset))
+                if keyset.level == SecurityLevel::High || matches!(request, ActRequest::ChangePin { .. }) =>
+            {
+                Some(&keyset.token)
+            }
+            _ => None,
+        };
+        if let Some(token) = is_right {
+            annex.note_right_pin(token);
+        }
         if !request.changes_nothing() {
-            // It may have been an act on a PIN.
-            annex.look_at_pins();
+            if matches!(request, ActRequest::ChangePin { .. } | ActRequest::UnblockPin { .. }) {
+                annex.look_at_pins();
+            } else {
+                annex.look(None);
+            }
             self.refresh_or_say();
         }
         Some(result)
@@ -172,32 +188,36 @@ impl Inner {
     }
 
     fn look_at_all_pins(&self, usage: &Usage) -> Result<ActAnswer, AgentError> {
-        let (mut all, mut failed) = (Vec::new(), None);
-        let mut leave_out = |error: AgentError| {
-            tracing::warn!("{error}");
-            failed.get_or_insert(error);
-        };
-        match self.tokens.here().pins(None) {
-            Ok((pins, troubles)) => {
-                all.extend(pins.into_iter().map(Into::into));
-                for trouble in troubles {
-                    leave_out(trouble.error.into());
-                }
-            }
-            Err(error) => leave_out(error.into()),
-        }
+        let (mut all, mut troubles) = self.tokens.here().look_at_pins(None)?;
         for annex in self.annexes.iter().filter(|annex| annex.is_there()) {
             let agent = Agent::in_annex(Arc::clone(annex), usage.peer);
             match agent.pins(None) {
-                Ok(pins) => all.extend(pins.into_iter().map(Into::into)),
-                Err(error) => leave_out(of_client(annex, "look at the PINs", error)),
+                Ok((pins, unknown)) => {
+                    all.extend(pins);
+                    troubles.extend(unknown);
+                }
+                Err(error) => troubles.extend(of_each_token(annex, &of_client(annex, "look at the PINs", error))),
             }
         }
-        match failed {
-            Some(error) if all.is_empty() => Err(error),
-            _ => Ok(ActAnswer::Pins(all)),
+        match troubles.pop() {
+            Some(trouble) if all.is_empty() => Err(trouble.error.into()),
+            last => {
+                troubles.extend(last);
+                Ok(ActAnswer::Pins(FoundPins::new((all, troubles))))
+            }
         }
     }
+}
+
+/// That nothing is known of the tokens of this annex.
+fn of_each_token(annex: &Annex, error: &AgentError) -> Vec<TokenTrouble> {
+    let tokens = annex.tokens().unwrap_or_default();
+    let mut places: Vec<_> = tokens.iter().map(|token| token.name().to_string()).collect();
+    if places.is_empty() {
+        places.push(annex.module().display().to_string());
+    }
+    let told = || KeysetError::Told { kind: error.kind(), message: error.to_string() };
+    places.into_iter().map(|place| TokenTrouble { place, error: told() }).collect()
 }
 
 fn of_client(annex: &Annex, operation: &'static str, error: ClientError) -> AgentError {

@@ -40,7 +40,7 @@ pub fn ask(around: &Surroundings<'_>) -> Told {
         return Told { findings, ..Told::default() };
     }
     // What it cannot say of the one is no reason not to hear the other.
-    let (tokens, unknown) = take_or_report(agent.all_pins(), &mut findings);
+    let (tokens, unknown) = take_or_report(agent.pins(None), &mut findings);
     findings.extend(unknown.iter().map(|trouble| Finding::of_error(CONCERN, &trouble.error.to_string())));
     let (keysets, troubles) = take_or_report(agent.keysets(), &mut findings);
     Told { tokens, keysets, troubles, findings }

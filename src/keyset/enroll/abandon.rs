@@ -76,7 +76,8 @@ pub(super) fn discard(
 ) -> Result<(), KeysetError> {
     let info = desk.token().info().clone();
     drop(desk);
-    if let Err(error) = module.discard_token(&info, &so_pin::of_letter(letter)?) {
+    // Nobody has typed it.
+    if let Err(error) = module.discard_token(&info, &so_pin::of_letter(letter)?.unattended()) {
         person.notice(Notice::TokenLeft { token: info.name().to_string(), reason: error.to_string() });
     }
     Ok(())

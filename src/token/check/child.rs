@@ -56,22 +56,50 @@ pub fn answer(request: &CheckRequest, pin: Option<&Pin>, stdout: &mut impl Write
     stdout.flush()
 }
 
-/// How far the child came, and its answer.
-pub(super) fn read(said: &str) -> (Progress, Option<CheckReport>) {
-    let has_said = |word| said.lines().any(|line| line == word);
-    let progress = match (has_said(BEGUN), has_said(LOADED)) {
-        (_, true) => Progress::Loaded,
-        (true, false) => Progress::Begun,
-        (false, false) => Progress::None,
-    };
+/// The child's answer, of the end of what it has said.
+pub(super) fn read(said: &str) -> Option<CheckReport> {
     let last = said.lines().rev().find(|line| !line.trim().is_empty());
-    (progress, last.and_then(|line| serde_json::from_str(line).ok()))
+    last.and_then(|line| serde_json::from_str(line).ok())
+}
+
+/// Notes how far the child came, while it says so: a module may print much before and after.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    progress: Progress,
+    // The beginning of the line that has no end yet: enough to tell that it is none of the words.
+    line: Vec<u8>,
+}
+
+impl Noted {
+    /// Takes what it says next.
+    pub fn take(&mut self, part: &[u8]) {
+        let enough = BEGUN.len().max(LOADED.len()) + 1;
+        let mut pieces = part.split(|byte| *byte == b'\n').peekable();
+        while let Some(piece) = pieces.next() {
+            let room = enough.saturating_sub(self.line.len());
+            self.line.extend(piece.iter().take(room));
+            if pieces.peek().is_some() {
+                self.progress = match self.progress {
+                    _ if self.line == LOADED.as_bytes() => Progress::Loaded,
+                    Progress::None if self.line == BEGUN.as_bytes() => Progress::Begun,
+                    progress => progress,
+                };
+                self.line.clear();
+            }
+        }
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
 }
 
 /// How far a child came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Progress {
     /// It did not come to the module.
+    #[default]
     None,
     /// It began to load the module.
     Begun,

@@ -15,7 +15,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zeroize::Zeroizing;
 
-use super::child::Progress;
+use super::child::{Noted, Progress};
 use super::{CHECK_VERB, CheckOutcome, CheckRequest, CheckRunner, child, one_line};
 use crate::token::Pin;
 
@@ -24,9 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The most that is kept of the end of what it says, bytes.
 const LONGEST: usize = 64 * 1024;
-
-/// And so much of its beginning.
-const FIRST: usize = 64;
 
 /// Of its last words so many characters are told.
 const LAST_WORDS: usize = 200;
@@ -66,8 +63,9 @@ fn run(
     let (said, last_words) = (Listened::to(child.stdout.take()), Listened::to(child.stderr.take()));
     let mut listened = [said, last_words];
     let status = wait(&mut child, &mut listened, patience)?;
-    let [said, last_words] = listened.map(Listened::into_text);
-    Ok(match (status, child::read(&said)) {
+    let [said, last_words] = listened;
+    let (progress, last_words) = (said.noted.progress(), last_words.into_text());
+    Ok(match (status, (progress, child::read(&said.into_text()))) {
         (None, (Progress::Begun, _)) => CheckOutcome::LoadTookTooLong(patience.as_secs()),
         (None, _) => CheckOutcome::TookTooLong(patience.as_secs()),
         (Some(_), (_, Some(report))) => CheckOutcome::Answered(report),
@@ -111,10 +109,11 @@ fn wait(child: &mut Child, listened: &mut [Listened; 2], patience: Duration) -> 
     }
 }
 
-/// One of a child's streams, and what came over it: its first line and its end. What is between is taken, and forgotten.
+/// One of a child's streams, and what came over it: its end, and which of the words that tell how
+/// far a child came. What else came is taken, and forgotten.
 struct Listened {
     open: Option<OwnedFd>,
-    first: Vec<u8>,
+    noted: Noted,
     last: Vec<u8>,
 }
 
@@ -129,7 +128,7 @@ impl Listened {
         {
             let _ = fcntl_setfl(stream, flags | OFlags::NONBLOCK);
         }
-        Self { open, first: Vec::new(), last: Vec::new() }
+        Self { open, noted: Noted::default(), last: Vec::new() }
     }
 
     /// Takes what is there.
@@ -153,17 +152,15 @@ impl Listened {
     }
 
     fn take(&mut self, part: &[u8]) {
-        let of_first = part.len().min(FIRST.saturating_sub(self.first.len()));
-        let (first, last) = part.split_at(of_first);
-        self.first.extend_from_slice(first);
-        self.last.extend_from_slice(last);
+        self.noted.take(part);
+        self.last.extend_from_slice(part);
         if let Some(surplus) = self.last.len().checked_sub(2 * LONGEST) {
             self.last.drain(..surplus + LONGEST);
         }
     }
 
     fn into_text(self) -> String {
-        String::from_utf8_lossy(&[self.first, self.last].concat()).into_owned()
+        String::from_utf8_lossy(&self.last).into_owned()
     }
 }
 
@@ -222,6 +219,9 @@ mod tests {
             outcome_within(second, "echo begun; echo; echo loaded; exec sleep 60"),
             CheckOutcome::TookTooLong(1)
         );
+        let talk = "head -c 300000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo";
+        let said = format!("echo begun; {talk}; echo loaded; {talk}; exec sleep 60");
+        assert_eq!(outcome_within(second * 2, &said), CheckOutcome::TookTooLong(2), "the word was lost");
     }
 
     #[test]

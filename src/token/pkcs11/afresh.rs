@@ -19,6 +19,12 @@ use crate::token::{Module, Pin, PinState, PinStates, Token, TokenError, TokenFla
 /// The library that is known to read what a token says from its files each time.
 const READS_AGAIN: &str = "SoftHSM";
 
+/// Why nothing is known of a token that such a process does not see.
+pub(super) const NOT_SEEN_AFRESH: &str = "the token is not there for a process that looks for it afresh";
+
+/// Tokens that such a process did not see, by serial number, each with what is to be said of it.
+pub type NotSeen = Vec<(String, TokenError)>;
+
 impl Module {
     /// What a process that loads the module afresh reads of its tokens' PINs, by serial number; none where this one reads
     /// as well, and where no such process is ever started: in one of those, and in unit tests.
@@ -34,11 +40,15 @@ impl Module {
         })
     }
 
-    /// Brings up to date what these tokens, of any modules, say about their PINs.
+    /// Brings up to date what these tokens, of any modules, say about their PINs. Gives those of
+    /// this module that were not seen, and stay as they were.
     ///
     /// # Errors
-    /// [`TokenError::PinStateUnknown`].
-    pub fn refresh_pin_states<'a>(&self, tokens: impl Iterator<Item = &'a mut TokenInfo>) -> Result<(), TokenError> {
+    /// [`TokenError::PinStateUnknown`]: it is known of none of them.
+    pub fn refresh_pin_states<'a>(
+        &self,
+        tokens: impl Iterator<Item = &'a mut TokenInfo>,
+    ) -> Result<NotSeen, TokenError> {
         let own = |info: &&mut TokenInfo| info.module == self.path();
         self.refresh_flags(tokens.filter(own).map(|info| (info, None)))
     }
@@ -50,25 +60,18 @@ impl Module {
     pub fn refresh_flags<'a>(
         &self,
         tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,
-    ) -> Result<(), TokenError> {
+    ) -> Result<NotSeen, TokenError> {
         let mut tokens = tokens.peekable();
-        let Some((first, _)) = tokens.peek() else { return Ok(()) };
+        let Some((first, _)) = tokens.peek() else { return Ok(Vec::new()) };
         let unknown = |token: TokenName, reason| {
             let (operation, which) = ("read the state of the PIN", WhichPin::User);
             TokenError::PinStateUnknown { operation, token, which, reason }
         };
         let seen = self.pin_states_seen_afresh().map_err(|reason| unknown(first.name(), reason))?;
-        let Some(seen) = seen else { return Ok(()) };
-        for (info, flags) in tokens {
-            let Some((_, states)) = seen.iter().find(|(serial, _)| *serial == info.serial) else {
-                return Err(unknown(info.name(), "it is not there for a process that looks for it afresh".to_owned()));
-            };
-            info.pin_state = states.pin;
-            if let Some(flags) = flags {
-                flags.so_pin_state = states.so_pin;
-            }
-        }
-        Ok(())
+        let Some(seen) = seen else { return Ok(Vec::new()) };
+        let not_seen = take(&seen, tokens);
+        let unknown = |name: TokenName| (name.serial.clone(), unknown(name, NOT_SEEN_AFRESH.to_owned()));
+        Ok(not_seen.into_iter().map(unknown).collect())
     }
 
     /// Does it go on saying of a PIN what it said when it was started, while other processes spend its tries? One that
@@ -196,6 +199,25 @@ impl Token {
     }
 }
 
+/// Takes what was seen of each of these tokens; gives those of which nothing was.
+fn take<'a>(
+    seen: &[(String, PinStates)],
+    tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,
+) -> Vec<TokenName> {
+    let mut not_seen = Vec::new();
+    for (info, flags) in tokens {
+        let Some((_, states)) = seen.iter().find(|(serial, _)| *serial == info.serial) else {
+            not_seen.push(info.name());
+            continue;
+        };
+        info.pin_state = states.pin;
+        if let Some(flags) = flags {
+            flags.so_pin_state = states.so_pin;
+        }
+    }
+    not_seen
+}
+
 /// Asks once more where the answer is none: another program may just write what is read. Not one that took too long.
 fn states_by(ask: impl Fn() -> Option<CheckOutcome>) -> Result<Option<Vec<(String, PinStates)>>, String> {
     let mut reason = String::new();
@@ -227,6 +249,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::token::test_support::a_card;
 
     type States = Result<Option<Vec<(String, PinStates)>>, String>;
 
@@ -238,6 +261,18 @@ mod tests {
             outcomes.get(number).or(outcomes.last()).cloned()
         });
         (states, asked.get())
+    }
+
+    #[test]
+    fn a_token_that_is_not_seen_keeps_no_other_from_being_brought_up_to_date() {
+        let token = |serial: &str| TokenInfo { serial: serial.into(), pin_state: PinState::Ok, ..a_card() };
+        let mut tokens = [token("1"), token("2"), token("3")];
+        let state = PinStates { pin: PinState::FinalTry, so_pin: PinState::Ok };
+        let seen = [("1".to_owned(), state), ("3".to_owned(), state)];
+        let not_seen = take(&seen, tokens.iter_mut().map(|info| (info, None)));
+        assert_eq!(not_seen.iter().map(|name| name.serial.as_str()).collect::<Vec<_>>(), ["2"]);
+        let states: Vec<_> = tokens.iter().map(|token| token.pin_state).collect();
+        assert_eq!(states, [PinState::FinalTry, PinState::Ok, PinState::FinalTry]);
     }
 
     #[test]

@@ -112,14 +112,22 @@ impl Token {
         self.must_have_room(operation)?;
         self.note_new_pin(false);
         let result = self.sessions().at_anchor(|anchor| anchor.set_pin(&auth_pin(old), &auth_pin(new)));
-        let result = result.map_err(|error| match self.explain(operation, &error) {
-            // Of an old PIN that is wrong a token says that it is incorrect; should it not, it counts the try.
-            TokenError::PinIncorrect { operation, token, .. }
-                if answers::is_of_a_new_pin(&error) && !self.counts_more_than(before) =>
-            {
-                answers::new_pin_refused(operation, token, &error)
+        let result = result.map_err(|error| {
+            let now = Cell::new(None);
+            let explained = self.explain_with(operation, &error, || {
+                now.set(self.read_pin_states().ok().map(|states| states.pin));
+                now.get().unwrap_or(PinState::CountLow)
+            });
+            match explained {
+                // Of an old PIN that is wrong a token says that it is incorrect; should it not, it
+                // counts the try.
+                TokenError::PinIncorrect { operation, token, .. }
+                    if answers::is_of_a_new_pin(&error) && counts_no_try(now.get(), before) =>
+                {
+                    answers::new_pin_refused(operation, token, &error)
+                }
+                explained => explained,
             }
-            error => error,
         });
         self.wrong_pins(WhichPin::User).note(old, &result);
         result
@@ -242,11 +250,6 @@ impl Token {
         Ok(state)
     }
 
-    /// Does the token say now that the PIN is nearer to being locked than this? Not where it does not say.
-    fn counts_more_than(&self, before: PinState) -> bool {
-        self.read_pin_states().is_ok_and(|states| is_nearer_to_locked(states.pin, before))
-    }
-
     fn wrong_pins(&self, which: WhichPin) -> WrongPins {
         WrongPins::of(which, self.info())
     }
@@ -266,6 +269,12 @@ impl Token {
         }
         self.note_logged_out();
     }
+}
+
+/// Does it say now that the PIN is no nearer to being locked than before? Not where it does not
+/// say.
+fn counts_no_try(now: Option<PinState>, before: PinState) -> bool {
+    now.is_some_and(|now| !is_nearer_to_locked(now, before))
 }
 
 fn is_nearer_to_locked(now: PinState, before: PinState) -> bool {
@@ -298,5 +307,13 @@ mod tests {
         assert!(!is_nearer_to_locked(PinState::FinalTry, PinState::FinalTry));
         assert!(!is_nearer_to_locked(PinState::Ok, PinState::CountLow));
         assert!(!is_nearer_to_locked(PinState::NotSet, PinState::Ok));
+    }
+
+    #[test]
+    fn where_it_is_not_known_now_nobody_says_that_no_try_was_counted() {
+        for before in [PinState::Ok, PinState::CountLow, PinState::FinalTry] {
+            assert!(counts_no_try(Some(before), before) && !counts_no_try(None, before), "{before:?}");
+        }
+        assert!(!counts_no_try(Some(PinState::FinalTry), PinState::CountLow));
     }
 }

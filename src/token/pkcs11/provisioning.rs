@@ -4,11 +4,13 @@ use std::sync::{Mutex, PoisonError};
 
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
+use super::afresh::NOT_SEEN_AFRESH;
 use super::log_in::auth_pin;
 use super::module::{EMPTY_LABEL, pin_bytes};
 use super::officer::pin_states_of;
 use crate::token::owner_lock::OwnerLock;
-use crate::token::{Module, Pin, PinState, Token, TokenError, TokenErrorKind, TokenInfo, TokenName};
+use crate::token::wrong_pins::WrongPins;
+use crate::token::{Module, Pin, PinState, Token, TokenError, TokenErrorKind, TokenInfo, TokenName, WhichPin};
 
 /// The SO PIN of a discarded token. It is no secret, for it guards nothing: it lets whoever comes next use the token.
 const EMPTY_SO_PIN: &str = "tokenkeep-empty-token";
@@ -97,7 +99,8 @@ impl Module {
     }
 
     /// Makes it an empty token again, which the next [`Module::create_token`] uses first. Everything on it is lost. No
-    /// clone of it may be open in this process ([`TokenError::Busy`]), because a token with sessions cannot be emptied.
+    /// clone of it may be open in this process ([`TokenError::Busy`]), because a token with
+    /// sessions cannot be emptied. One try of the SO PIN, and never the last one.
     pub fn discard_token(&self, token: &TokenInfo, so_pin: &Pin) -> Result<(), TokenError> {
         let operation = "empty the token";
         if self.has_open(token) {
@@ -106,9 +109,15 @@ impl Module {
         let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = OwnerLock::acquire(self.path(), &token.name())?;
         let (slot, _) = self.slot_of(operation, token)?;
-        self.pkcs11()
+        self.refuse_the_last_try(operation, token, slot)?;
+        let wrong_pins = WrongPins::of(WhichPin::SecurityOfficer, token);
+        wrong_pins.refuse_unattended(so_pin, operation, token)?;
+        let emptied = self
+            .pkcs11()
             .init_token(slot, &auth_pin(so_pin), EMPTY_LABEL)
-            .map_err(|error| self.explain(operation, &token.name(), &error, || PinState::CountLow))?;
+            .map_err(|error| self.explain(operation, &token.name(), &error, || PinState::CountLow));
+        wrong_pins.note(so_pin, &emptied);
+        emptied?;
         drop(owner);
         // Kryoptic gives it a new serial number with that.
         let empty = self.token_in(slot)?;
@@ -183,15 +192,27 @@ impl Module {
 
     /// Would one wrong SO PIN still not lock it? No where that cannot be known now.
     fn has_so_pin_tries_to_spare(&self, slot: Slot) -> bool {
-        let Ok(info) = self.look_into(slot) else { return false };
-        match self.pin_states_seen_afresh() {
-            Ok(None) => spares_a_try(&info),
-            Ok(Some(all)) => {
-                let serial = info.serial_number().trim_end();
-                all.iter().any(|(other, states)| other == serial && spares(states.so_pin))
-            }
-            Err(_) => false,
+        self.so_pin_state_in(slot).is_ok_and(spares)
+    }
+
+    /// Refuses where a wrong SO PIN could lock it.
+    fn refuse_the_last_try(&self, operation: &'static str, token: &TokenInfo, slot: Slot) -> Result<(), TokenError> {
+        let (token, which) = (token.name(), WhichPin::SecurityOfficer);
+        match self.so_pin_state_in(slot) {
+            Ok(PinState::Locked) => Err(TokenError::SoPinLocked { operation, token }),
+            Ok(PinState::FinalTry) => Err(TokenError::LastTry { operation, token, which }),
+            Ok(PinState::Ok | PinState::CountLow | PinState::NotSet) => Ok(()),
+            Err(reason) => Err(TokenError::PinStateUnknown { operation, token, which, reason }),
         }
+    }
+
+    /// What the token in this slot says of its SO PIN now; else why that is not known.
+    fn so_pin_state_in(&self, slot: Slot) -> Result<PinState, String> {
+        let info = self.look_into(slot).map_err(|error| error.to_string())?;
+        let Some(all) = self.pin_states_seen_afresh()? else { return Ok(pin_states_of(&info).so_pin) };
+        let serial = info.serial_number().trim_end();
+        let own = all.iter().find(|(other, _)| other == serial).map(|(_, states)| states.so_pin);
+        own.ok_or_else(|| NOT_SEEN_AFRESH.to_owned())
     }
 
     fn finish(&self, slot: Slot, so_pin: &Pin, pin: &Pin, mark: Option<&str>) -> Result<TokenInfo, TokenError> {

@@ -12,6 +12,7 @@ use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
+use super::afresh::NOT_SEEN_AFRESH;
 use super::answers;
 use super::lanes::AllLanes;
 use super::log_in::LogIn;
@@ -160,7 +161,7 @@ impl Token {
     pub(super) fn read_pin_states(&self) -> Result<PinStates, NotRead> {
         if let Some(all) = self.inner.module.pin_states_seen_afresh().map_err(NotRead::Unknown)? {
             let own = all.into_iter().find(|(serial, _)| *serial == self.inner.info.serial);
-            let gone = || NotRead::Unknown("the token is not there for a process that looks for it afresh".to_owned());
+            let gone = || NotRead::Unknown(NOT_SEEN_AFRESH.to_owned());
             return own.map(|(_, states)| states).ok_or_else(gone);
         }
         let said = pin_states_of(&self.inner.module.look_into(self.inner.slot).map_err(NotRead::Failed)?);
@@ -389,12 +390,21 @@ impl Token {
 
     /// What a module's answer means; notes what it says about the token's presence and log-in.
     pub(super) fn explain(&self, operation: &'static str, error: &Error) -> TokenError {
+        self.explain_with(operation, error, || self.read_pin_states().map_or(PinState::CountLow, |states| states.pin))
+    }
+
+    /// The same; this is asked what the token says of its PIN, where the answer is of that.
+    pub(super) fn explain_with(
+        &self,
+        operation: &'static str,
+        error: &Error,
+        pin_state: impl FnOnce() -> PinState,
+    ) -> TokenError {
         self.note(error);
         let name = self.inner.info.name();
         if self.presence().is_gone() {
             return TokenError::Absent { operation, token: name };
         }
-        let pin_state = || self.read_pin_states().map_or(PinState::CountLow, |states| states.pin);
         self.module().explain(operation, &name, error, pin_state)
     }
 }

@@ -1,7 +1,7 @@
 //! Tokens are made, resumed, emptied and made again.
 
 use super::super::test_support::{PIN, SO_PIN, fresh_label, kryoptic, modules, new_token, open_token, pin, softhsm};
-use crate::token::{PinState, TokenError};
+use crate::token::{PinState, TokenError, WhichPin};
 
 #[test]
 fn a_new_token_has_its_label_and_its_pin() {
@@ -151,6 +151,30 @@ fn a_discarded_token_holds_nothing_and_is_used_first() {
         }
     }
     let _ = reused;
+}
+
+#[test]
+fn the_last_try_of_an_so_pin_is_not_spent_to_empty_a_token() {
+    let Some(module) = kryoptic() else { return };
+    let info = new_token(&module);
+    let empty = |so_pin: &str| module.discard_token(&info, &pin(so_pin)).unwrap_err();
+    let refused =
+        (0..12).map(|_| empty("wrong so pin")).find(|error| !matches!(error, TokenError::PinIncorrect { .. }));
+    let refused = refused.expect("every try was taken");
+    assert!(matches!(refused, TokenError::LastTry { which: WhichPin::SecurityOfficer, .. }), "{refused}");
+    for so_pin in ["wrong so pin", SO_PIN] {
+        let refused = empty(so_pin);
+        assert!(matches!(refused, TokenError::LastTry { .. }), "{refused}");
+    }
+    assert_eq!(module.flags(&info).unwrap().so_pin_state, PinState::FinalTry);
+    // Nor are more than three tries taken of one that nobody typed.
+    let info = new_token(&module);
+    for _ in 0..3 {
+        let wrong = module.discard_token(&info, &pin("wrong so pin").unattended()).unwrap_err();
+        assert!(matches!(wrong, TokenError::PinIncorrect { .. }), "{wrong}");
+    }
+    let refused = module.discard_token(&info, &pin(SO_PIN).unattended()).unwrap_err();
+    assert!(matches!(refused, TokenError::TooManyUnattended { .. }), "{refused}");
 }
 
 #[test]
