@@ -1,12 +1,12 @@
-# `just` lists these; `just check` is what a change must pass before it is proposed.
+# `just` lists these recipes. A change must pass `just check` before it is proposed.
 
 default:
     @just --list
 
-# Everything below, in the order in which it fails fastest.
+# All checks, the fastest first.
 check: fmt lint test doc deny
 
-# Formatting, without changing anything.
+# Check the formatting without changing files.
 fmt:
     cargo fmt --check
 
@@ -14,7 +14,7 @@ fmt:
 lint:
     cargo clippy --all-targets -- -D warnings
 
-# All tests; makes ./.softhsm and, once, the second PKCS#11 module.
+# All tests. Makes ./.softhsm and, once, the second PKCS#11 module.
 test:
     ./softhsm-setup.sh
     cargo test
@@ -27,15 +27,15 @@ doc:
 deny:
     cargo deny check licenses bans sources
 
-# One fuzz target for so many seconds, on stable Rust.
+# One fuzz target for the given seconds, on stable Rust.
 fuzz target seconds="60":
     TOKENKEEP_FUZZ={{target}} cargo fuzz run -s none parsers fuzz/corpus/{{target}} -- -max_total_time={{seconds}}
 
-# The whole story on throw-away tokens.
+# The whole procedure on temporary tokens.
 demo:
     ./softhsm-setup.sh
     cargo run --release -- demo
 
-# What continuous integration runs.
+# The run of continuous integration.
 ci:
     .ci/run
