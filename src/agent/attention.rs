@@ -1,9 +1,9 @@
-//! Waits for a connection's next request: awake for a moment, then asleep.
+//! Waits for a connection's next request: polls briefly, then blocks.
 //!
-//! A client that has its answer mostly asks again at once. To fall asleep before that and be woken takes a core that was idle
-//! longer than a signature on a curve takes a token. So a connection that was just served is looked at for a moment, but only
-//! while no other is being served: with several of them there is no idle core to be had. An agent that nobody asks does
-//! nothing of this.
+//! A client usually sends its next request as soon as it has an answer. Blocking and waking an idle
+//! core takes longer than a token's elliptic curve signature. So a connection that was just served
+//! is polled briefly, but only while no other connection is being served, because otherwise no core
+//! is idle. An idle agent never polls.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -13,19 +13,19 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-/// How long it is looked for the next request: as long as a client needs to take an answer and ask again.
+/// Duration of polling: the time a client needs to read an answer and send the next request.
 const MOMENT: Duration = Duration::from_micros(100);
 
-/// Connections that are being served, or looked at, in this process.
+/// Number of connections in this process that are being served or polled.
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
-/// One connection's.
+/// The state of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Attention {
     at_work: Option<AtWork>,
 }
 
-/// Counted as long as it lives.
+/// Counts an active connection while it lives.
 #[derive(Debug)]
 struct AtWork;
 
@@ -43,13 +43,13 @@ impl Drop for AtWork {
 }
 
 impl Attention {
-    /// To read from this connection.
+    /// A reader of this connection.
     pub(super) fn of<'a>(&'a mut self, stream: &'a UnixStream) -> Attentive<'a> {
         Attentive { attention: self, stream }
     }
 }
 
-/// A connection that is read from.
+/// A connection being read.
 pub(super) struct Attentive<'a> {
     attention: &'a mut Attention,
     stream: &'a UnixStream,
@@ -71,7 +71,7 @@ impl Read for Attentive<'_> {
     }
 }
 
-/// What comes within a moment, if anything does; nobody else is kept from the core by it.
+/// Polls briefly; `None` if nothing arrives. It yields the core to other threads.
 fn at_once(stream: &UnixStream, place: &mut [u8]) -> io::Result<Option<usize>> {
     let until = Instant::now() + MOMENT;
     loop {
@@ -111,7 +111,7 @@ mod tests {
         }
         writing.join().unwrap();
         assert_eq!(all, b"onetwothree");
-        assert!(attention.of(&ours).read(&mut place).unwrap() == 0, "it is at its end, and stays there");
+        assert!(attention.of(&ours).read(&mut place).unwrap() == 0, "the stream has ended");
     }
 
     #[test]

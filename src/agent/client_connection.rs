@@ -1,10 +1,11 @@
-//! The connection on which somebody waits for an answer, watched while a person is asked: a prompt goes when nobody can be
-//! told the answer any more, though the program behind it may live on.
+//! The client's connection, watched while a person is asked: a prompt closes when its answer cannot
+//! be delivered any more, even if the client program is still running.
 //!
-//! A client that has only said that it will send nothing more (`shutdown(SHUT_WR)`, as `nc -N` and some HTTP clients do) still
-//! reads its answer, so its prompt stays. One that has closed the connection, or its reading side, has gone.
+//! A client that has only shut down its sending side (`shutdown(SHUT_WR)`, as `nc -N` and some HTTP
+//! clients do) still reads the answer, so its prompt stays. A client that has closed the connection
+//! or its reading side is gone.
 //!
-//! This must never read from the connection, nor send a byte over it.
+//! This must never read from the connection or send a byte over it.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -14,25 +15,25 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-/// How often a connection is looked at while its client waits.
+/// Interval at which a waiting client's connection is checked.
 pub(super) const LOOK: Duration = Duration::from_millis(200);
 
-/// A client's connection; none where nobody is known to wait, and then it never hangs up.
+/// A client's connection; without one, no client is known to wait and none can disconnect.
 #[derive(Clone, Debug, Default)]
 pub struct ClientConnection(Option<Arc<UnixStream>>);
 
 impl ClientConnection {
-    /// The connection over which the answer goes.
+    /// The connection over which the answer will be sent.
     pub fn of(stream: &Arc<UnixStream>) -> Self {
         Self(Some(Arc::clone(stream)))
     }
 
-    /// Is there a connection to watch?
+    /// Returns true if there is a connection to watch.
     pub(super) fn is_known(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Waits until something can be read from this stream; false when the client hangs up before.
+    /// Waits until `stream` is readable; returns false if the client disconnects first.
     pub(super) fn waits_for(&self, stream: &UnixStream) -> bool {
         if !self.is_known() {
             return true;
@@ -42,7 +43,7 @@ impl ClientConnection {
             let mut descriptors = [PollFd::new(stream, PollFlags::IN)];
             match poll(&mut descriptors, look.as_ref()) {
                 Ok(0) | Err(Errno::INTR) => {}
-                // What is wrong with it is found out by reading.
+                // Reading reports any error.
                 Ok(_) | Err(_) => return true,
             }
             if self.has_hung_up() {
@@ -51,20 +52,21 @@ impl ClientConnection {
         }
     }
 
-    /// Can no answer reach the client any more?
+    /// Returns true if no answer can reach the client any more.
     pub fn has_hung_up(&self) -> bool {
         self.0.as_deref().is_some_and(|stream| is_closed(stream) || takes_nothing(stream))
     }
 }
 
-/// Both directions have ended.
+/// Returns true if both directions are closed.
 fn is_closed(stream: &UnixStream) -> bool {
     let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut descriptors, Some(&now)).is_ok_and(|count| count > 0)
 }
 
-/// The client's reading side has ended, which poll does not tell: sending nothing at all fails then.
+/// Returns true if the client closed its reading side. poll(2) does not report that, but sending
+/// zero bytes then fails.
 fn takes_nothing(stream: &UnixStream) -> bool {
     matches!(send(stream, &[], SendFlags::DONTWAIT | SendFlags::NOSIGNAL), Err(Errno::PIPE | Errno::CONNRESET))
 }

@@ -1,71 +1,72 @@
-//! Why the keystore did not do what it was asked.
+//! Errors of the keystore.
 
 use std::path::PathBuf;
 
 use crate::keyset::{ErrorKind, KeysetError, NoPin};
 use crate::token::{SignatureHash, TokenError};
 
-/// A use of a key, or an act, that did not succeed. Each message completes "cannot …" and says the next step.
+/// A failed use of a key, or a failed operation. Each message completes "cannot …" and names the
+/// next step.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// What the act itself says.
+    /// The operation's own error.
     #[error(transparent)]
     Keyset(#[from] KeysetError),
     /// The keystore is locked with a pass phrase (`ssh-add -x`).
     #[error("cannot {operation}: the agent is locked; unlock it with `ssh-add -X`")]
     Locked {
-        /// what was asked for
+        /// the operation
         operation: &'static str,
     },
-    /// It is locked already, or not locked.
+    /// The agent is already locked, or not locked.
     #[error("cannot {operation} the agent: it is {state}")]
     LockState {
-        /// lock or unlock
+        /// "lock" or "unlock"
         operation: &'static str,
-        /// how it is
+        /// the present state
         state: &'static str,
     },
-    /// Not the pass phrase that it was locked with.
-    #[error("cannot unlock the agent: the pass phrase is not the one that it was locked with")]
+    /// The pass phrase differs from the one that locked the agent.
+    #[error("cannot unlock the agent: wrong pass phrase")]
     WrongPassPhrase,
-    /// No key on the tokens that are present.
+    /// The key is on no token that is present.
     #[error("cannot {operation}: this key is on none of the tokens that are present; insert its token")]
     NoSuchKey {
-        /// what was asked for
+        /// the operation
         operation: &'static str,
     },
-    /// The key cannot make this kind of signature.
-    #[error("cannot {operation}: this key does not sign with {hash}")]
+    /// The key does not support the hash.
+    #[error("cannot {operation}: this key cannot sign with {hash}")]
     NoSuchHash {
-        /// what was asked for
+        /// the operation
         operation: &'static str,
         /// the hash
         hash: SignatureHash,
     },
-    /// The worker of a module that has one of its own ended in the middle of it.
+    /// A module worker exited during the operation.
     #[error(
-        "cannot {operation}: the worker of the module {} ended before it was done; another one is started, which asks for \
-         the PIN anew: try again",
+        "cannot {operation}: the worker of the module {} ended during the operation; it is being restarted and will ask \
+         for the PIN again: try again",
         module.display()
     )]
     WorkerEnded {
-        /// what was asked for
+        /// the operation
         operation: &'static str,
-        /// the module
+        /// the PKCS#11 module
         module: PathBuf,
     },
-    /// The system cannot do it.
+    /// The operating system refused something.
     #[error("cannot {operation}: {reason}")]
     System {
-        /// what was tried
+        /// the operation
         operation: &'static str,
-        /// why it failed
+        /// the reason
         reason: String,
     },
 }
 
 impl AgentError {
-    /// Which of the program's ends (exit codes of the command line) this leads to.
+    /// The kind of error, which decides a command's exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Keyset(error) => error.kind(),
@@ -76,7 +77,7 @@ impl AgentError {
         }
     }
 
-    /// Did a person cancel, or say no, at the prompt; or did whoever asked go away?
+    /// Returns true if a person cancelled or declined at the prompt, or the client disconnected.
     pub fn is_cancelled(&self) -> bool {
         let Self::Keyset(KeysetError::NoPin { reason, .. }) = self else { return false };
         reason.is_a_no() || *reason == NoPin::Withdrawn

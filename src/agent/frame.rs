@@ -1,7 +1,8 @@
-//! Frames: what the agent's processes say to each other.
+//! Frames: the messages between the agent's processes.
 //!
-//! A frame is two lengths (four bytes each, big endian), that many bytes of JSON, and that many bytes of a secret: a PIN is
-//! never inside the JSON, whose reader keeps copies. Both lengths are bounded.
+//! A frame has two lengths (four bytes each, big endian), JSON of the first length, and a secret of
+//! the second length. A PIN is never part of the JSON, because JSON parsers keep copies. Both
+//! lengths are limited.
 
 use std::io::{self, Read, Write};
 
@@ -11,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::token::Pin;
 
-/// The longest secret of a frame, bytes.
+/// Maximum length of a secret in bytes.
 const LONGEST_SECRET: usize = Pin::MAX_BYTES;
 
 /// Sends a frame whose JSON has at most `longest` bytes.
@@ -20,7 +21,7 @@ pub(super) fn write(stream: &mut impl Write, head: &impl Serialize, secret: &[u8
     if head.len() > longest || secret.len() > LONGEST_SECRET {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // Made whole in one piece: it does not grow, so that no copy of the secret is left behind.
+    // Allocated at its full size: a growing buffer would leave copies of the secret behind.
     let mut frame = Zeroizing::new(Vec::with_capacity(8 + head.len() + secret.len()));
     for part in [&head[..], secret] {
         frame.extend_from_slice(&u32::try_from(part.len()).map_err(|_| io::ErrorKind::InvalidInput)?.to_be_bytes());
@@ -30,7 +31,8 @@ pub(super) fn write(stream: &mut impl Write, head: &impl Serialize, secret: &[u8
     stream.write_all(&frame)
 }
 
-/// Receives a frame whose JSON has at most `longest` bytes: the JSON's value and the secret.
+/// Receives a frame whose JSON has at most `longest` bytes; returns the decoded JSON and the
+/// secret.
 pub(super) fn read<T: DeserializeOwned>(stream: &mut impl Read, longest: usize) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
     let head = read_length(stream, longest)?;
     let secret = read_length(stream, LONGEST_SECRET)?;

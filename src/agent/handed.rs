@@ -1,4 +1,4 @@
-//! Sockets that one process of the agent hands to another (`SCM_RIGHTS`).
+//! Passes file descriptors between the agent's processes (`SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -10,10 +10,11 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
-/// The most sockets that are handed over at once: the two doors' and a corridor to each annex.
+/// Maximum number of descriptors in one message: the two listeners, and an fd channel for each
+/// module worker.
 pub(super) const MOST: usize = 34;
 
-/// Hands these over. It does not wait for room on the way.
+/// Sends these descriptors. Does not block if the socket buffer is full.
 pub(super) fn give(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -24,10 +25,10 @@ pub(super) fn give(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> io::Resul
     Ok(())
 }
 
-/// Takes what was handed over at once.
+/// Receives the descriptors of one message.
 ///
 /// # Errors
-/// The other end has gone ([`io::ErrorKind::UnexpectedEof`]), or has sent no socket.
+/// The other end has closed ([`io::ErrorKind::UnexpectedEof`]), or sent no descriptor.
 pub(super) fn take(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

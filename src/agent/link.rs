@@ -1,7 +1,8 @@
-//! The link between the agent's two processes: a socket pair on which the worker asks and the broker answers.
+//! The link between the agent's two processes: a socket pair on which the worker asks and the
+//! supervisor answers.
 //!
-//! It goes in frames ([`super::frame`]). Every question has a number, so that many can be open at once. When either process
-//! ends, the link does; a worker without a broker ends, too.
+//! Messages are frames ([`super::frame`]). Questions have numbers, so that several can be open. The
+//! link closes when either process exits; a worker without a supervisor exits, too.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -22,69 +23,72 @@ use crate::keyset::{KeysetOnToken, NoPin};
 use crate::token::Pin;
 use crate::token::check::{CheckOutcome, CheckRequest, CheckRunner};
 
-/// The longest JSON of a frame, bytes. A question has a few lines of text, or names what should be on a token.
+/// Maximum length of a frame's JSON in bytes. A question has a few lines of text, or lists the
+/// objects that a token should have.
 const LONGEST_HEAD: usize = 1024 * 1024;
 
-/// What the worker tells the broker.
+/// A message from the worker to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FromWorker {
-    /// It accepts connections.
+    /// The worker accepts connections.
     Ready {
-        /// how it is shut in
+        /// how it is sandboxed
         sandbox: String,
     },
-    /// It does not want to know it any more: whoever asked has gone.
+    /// The question is withdrawn, because the client disconnected.
     Withdrawn {
-        /// which question
+        /// the question's number
         number: u64,
     },
-    /// The use for which this dialog asked is over, and with it the dialog.
+    /// The use that this dialog asked for has ended; the dialog can close.
     DialogEnded {
-        /// which one
+        /// the dialog's number
         dialog: u64,
     },
-    /// It wants to know something.
+    /// A question.
     Question {
-        /// counts up
+        /// increasing
         number: u64,
-        /// what
+        /// the question
         what: Asked,
     },
 }
 
-/// What the worker may want to know.
+/// A question of the worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Asked {
     /// the PIN of a token
     Pin {
-        /// the question
+        /// the text to show
         words: Words,
-        /// all questions of one use have this number: the same dialog asks them
+        /// the use; all its questions are asked in the same dialog
         dialog: u64,
     },
     /// a new PIN for a token
     NewPin(Words),
-    /// yes or no
+    /// a confirmation
     Confirmation(Words),
     /// the name of the program with this process id
     Program(i32),
-    /// how a person would be asked now
+    /// the present prompt method
     Prompter,
-    /// whether a person types each PIN, so that they can be asked again after a wrong one, in this dialog if it is open
+    /// whether a person types each PIN and so can be asked again after a wrong one, in this dialog
+    /// if it is open
     WhetherTyped {
         /// the dialog that asked
         dialog: u64,
     },
-    /// the keysets that are hidden on this machine: their file is the user's, and the worker reads none of these
+    /// the keysets hidden on this machine; the worker cannot read their file in the user's home
     HiddenKeysets,
-    /// what a process with a module of its own says; the PIN that it needs is the frame's secret
+    /// the result of a check process with its own copy of a module; the frame's secret is the PIN
+    /// for it
     Check(CheckRequest),
 }
 
-/// What the broker tells the worker: the answer to a question.
+/// A message from the supervisor to the worker: the answer to a question.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FromBroker {
-    /// which question
+    /// the question's number
     pub(super) number: u64,
     /// the answer
     pub(super) answer: Answer,
@@ -95,7 +99,7 @@ pub(super) struct FromBroker {
 pub(super) enum Answer {
     /// the PIN is the frame's secret
     Pin {
-        /// did a person type it for this?
+        /// did a person type it for this use?
         attended: bool,
     },
     /// yes
@@ -104,17 +108,17 @@ pub(super) enum Answer {
     No,
     /// the person cancelled
     Cancelled,
-    /// whoever wanted to know has gone
+    /// the client disconnected
     Withdrawn,
-    /// nobody can be asked
+    /// no prompt is possible, with the reason
     Unavailable(String),
-    /// what is known of a program
+    /// the program's description, if known
     Program(Option<String>),
-    /// how a person is asked, or why nobody can be
+    /// the prompt method, or why there is none
     Prompter(Result<String, String>),
-    /// the keysets that are hidden
+    /// the hidden keysets
     Hidden(Vec<KeysetOnToken>),
-    /// what that process has said
+    /// the result of the check process
     Checked(CheckOutcome),
 }
 
@@ -127,10 +131,10 @@ pub struct Link {
     changed: Condvar,
 }
 
-/// An answer, and the secret that came with it.
+/// An answer and its secret.
 type Answered = (Answer, Zeroizing<Vec<u8>>);
 
-/// The questions that are not answered yet.
+/// The unanswered questions.
 #[derive(Debug, Default)]
 struct Open {
     last: u64,
@@ -139,35 +143,35 @@ struct Open {
 }
 
 impl Link {
-    /// The link that the broker has made this process's stdin, and what the broker hands over first: sockets.
+    /// Takes the link from this process's stdin, and the sockets that the supervisor sends first.
     ///
     /// # Errors
-    /// [`BrokerError::Link`] when nobody, or no broker, has started this process.
+    /// [`BrokerError::Link`] if the supervisor did not start this process.
     pub fn of_stdin() -> Result<(Self, Vec<OwnedFd>), BrokerError> {
-        let foreign = |_| BrokerError::Link("the worker is started by `tokenkeep agent`, and not by hand".to_owned());
+        let foreign = |_| BrokerError::Link("only `tokenkeep agent` can start the worker".to_owned());
         let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(foreign)?;
         let stream = UnixStream::from(stdin);
         let sockets = handed::take(&stream).map_err(foreign)?;
-        let writer = Mutex::new(stream.try_clone().map_err(BrokerError::system("copy a descriptor"))?);
+        let writer = Mutex::new(stream.try_clone().map_err(BrokerError::system("duplicate a descriptor"))?);
         Ok((Self { reader: stream, writer, open: Mutex::default(), changed: Condvar::new() }, sockets))
     }
 
-    /// Says that connections are accepted.
+    /// Reports that connections are accepted.
     pub(super) fn ready(&self, sandbox: String) -> io::Result<()> {
         self.tell(&FromWorker::Ready { sandbox }, b"")
     }
 
-    /// Hands answers to whoever waits for them, in a thread of its own.
+    /// Starts a thread that delivers answers to the threads that asked.
     ///
     /// # Errors
-    /// No thread can be started.
+    /// The thread cannot be started.
     pub fn listen(self: &Arc<Self>) -> Result<(), BrokerError> {
         let link = Arc::clone(self);
         let thread = std::thread::Builder::new().name("link".to_owned()).stack_size(256 * 1024);
         thread.spawn(move || link.read_answers()).map(drop).map_err(BrokerError::system("start a thread"))
     }
 
-    /// Waits until the broker ends.
+    /// Waits until the supervisor exits.
     pub(super) fn wait_for_its_end(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.changed.wait_while(open, |open| !open.ended).unwrap_or_else(PoisonError::into_inner));
@@ -178,13 +182,13 @@ impl Link {
         while let Ok((FromBroker { number, answer }, secret)) = read_frame(&mut reader) {
             let waiting = self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
             if let Some(waiting) = waiting {
-                // Whoever asked may have gone.
+                // The thread that asked may have given up.
                 let _ = waiting.send((answer, secret));
             }
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.ended = true;
-        // Those who wait see that nobody answers any more.
+        // Waiting threads see that no answer will come.
         open.waiting.clear();
         self.changed.notify_all();
     }
@@ -193,12 +197,12 @@ impl Link {
         write_frame(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner), message, secret)
     }
 
-    /// Asks, as long as somebody waits for the answer.
+    /// Asks and waits for the answer while the client is connected.
     fn ask(&self, what: Asked, client: &ClientConnection) -> Option<Answered> {
         self.ask_with(what, b"", client)
     }
 
-    /// The same; a PIN that is needed for it goes along.
+    /// Asks with a secret, the PIN that the question needs.
     fn ask_with(&self, what: Asked, secret: &[u8], client: &ClientConnection) -> Option<Answered> {
         let withdrawn = || Some((Answer::Withdrawn, Zeroizing::default()));
         if client.has_hung_up() {
@@ -226,7 +230,7 @@ impl Link {
                 answer.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
             match answered {
-                // An answer that came just before the client went is nobody's, too.
+                // An answer that arrives as the client disconnects is dropped, too.
                 Ok(_) | Err(RecvTimeoutError::Timeout) if client.has_hung_up() => {
                     self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
                     self.tell(&FromWorker::Withdrawn { number }, b"").ok()?;
@@ -242,7 +246,7 @@ impl Link {
     fn ask_for_pin(&self, what: Asked, client: &ClientConnection) -> Result<Pin, NoPin> {
         match self.ask(what, client) {
             Some((Answer::Pin { attended }, secret)) => {
-                let text = std::str::from_utf8(&secret).map_err(|_| unavailable("the answer is no text"))?;
+                let text = std::str::from_utf8(&secret).map_err(|_| unavailable("the answer is not UTF-8"))?;
                 let pin = Pin::new(text.to_owned()).map_err(|error| unavailable(&error.to_string()))?;
                 Ok(pin.attended_if(attended))
             }
@@ -273,14 +277,14 @@ impl Asks for Link {
     }
 
     fn end_dialog(&self, dialog: u64) {
-        // Without a broker there is no dialog.
+        // Without a supervisor there is no dialog.
         let _ = self.tell(&FromWorker::DialogEnded { dialog }, b"");
     }
 
     fn prompter(&self) -> Result<String, String> {
         match self.ask(Asked::Prompter, &ClientConnection::default()) {
             Some((Answer::Prompter(prompter), _)) => prompter,
-            _ => Err("the agent is ending".to_owned()),
+            _ => Err("the agent is shutting down".to_owned()),
         }
     }
 
@@ -299,14 +303,14 @@ impl Asks for Link {
     }
 }
 
-/// The worker can start no program: the broker has the question answered.
+/// The worker cannot start programs; the supervisor runs the check process.
 impl CheckRunner for Arc<Link> {
     fn run(&self, request: &CheckRequest, pin: Option<&Pin>) -> CheckOutcome {
         let secret = pin.map_or("", Pin::as_str).as_bytes();
         match self.ask_with(Asked::Check(request.clone()), secret, &ClientConnection::default()) {
             Some((Answer::Checked(outcome), _)) => outcome,
             Some((Answer::Unavailable(reason), _)) => CheckOutcome::Unknown(reason),
-            _ => CheckOutcome::Unknown("the agent is ending".to_owned()),
+            _ => CheckOutcome::Unknown("the agent is shutting down".to_owned()),
         }
     }
 }
@@ -317,8 +321,8 @@ fn no(answer: Option<Answered>) -> NoPin {
         Some((Answer::Cancelled, _)) => NoPin::Cancelled,
         Some((Answer::Withdrawn, _)) => NoPin::Withdrawn,
         Some((Answer::Unavailable(reason), _)) => NoPin::Unavailable(reason),
-        Some(_) => unavailable("the agent's broker answered another question"),
-        None => unavailable("the agent is ending"),
+        Some(_) => unavailable("the supervisor answered a different question"),
+        None => unavailable("the agent is shutting down"),
     }
 }
 
@@ -326,12 +330,12 @@ fn unavailable(reason: &str) -> NoPin {
     NoPin::Unavailable(reason.to_owned())
 }
 
-/// Sends a frame of the link.
+/// Sends a frame on the link.
 pub(super) fn write_frame(stream: &mut impl Write, head: &impl Serialize, secret: &[u8]) -> io::Result<()> {
     frame::write(stream, head, secret, LONGEST_HEAD)
 }
 
-/// Receives a frame of the link: the head and the secret.
+/// Receives a frame from the link: its head and its secret.
 pub(super) fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
     frame::read(stream, LONGEST_HEAD)
 }

@@ -1,9 +1,11 @@
-//! The code that only a start needs, given back once the process has started.
+//! Releases memory of code that only the startup needs.
 //!
-//! The kernel maps 64 KiB of a file around each place of it that is reached. To read a command line and a configuration, to link and to
-//! load the modules reaches so many that half of the program's code and of its libraries' is mapped for good, though an agent that waits
-//! needs little of it ([ADR 0011](../../docs/adr/0011-code-given-back.md)). What is reached again comes back by itself.
-#![allow(unsafe_code)] // one call, below: the kernel takes an address, and no library can say that nothing is lost by it
+//! The kernel maps 64 KiB of a file around each accessed page. Parsing the command line and the
+//! configuration, linking and loading modules touch so many pages that half of the program's and
+//! its libraries' code stays mapped, though an idle agent needs little of it ([ADR
+//! 0011](../../docs/adr/0011-code-given-back.md)). Code that is needed again is mapped again
+//! automatically.
+#![allow(unsafe_code)] // one madvise call; no safe wrapper can guarantee that no data is lost
 
 use std::fs::File;
 use std::io::Read;
@@ -11,42 +13,43 @@ use std::ops::Range;
 
 use rustix::mm::{Advice, madvise};
 
-/// The kernel's list of what is mapped into this process (proc(5), `smaps`). To be opened before a sandbox forbids it.
+/// The kernel's list of this process's mappings (proc(5), `smaps`). Open it before a sandbox
+/// forbids that.
 #[derive(Debug)]
 pub struct MappedCode(Option<File>);
 
 impl MappedCode {
-    /// Opens the list; what is in it is read when the code is given back.
+    /// Opens the list; [`Self::give_back`] reads it.
     pub fn of_this_process() -> Self {
         let list = File::open("/proc/self/smaps");
-        Self(list.inspect_err(|error| tracing::debug!(%error, "the code that only starting needed is kept")).ok())
+        Self(list.inspect_err(|error| tracing::debug!(%error, "cannot release the code needed for startup")).ok())
     }
 
-    /// Gives it back. No thread may load or unload libraries meanwhile.
+    /// Releases the memory. No thread may load or unload libraries meanwhile.
     pub fn give_back(self) {
         let mut list = String::new();
         let read = self.0.map(|mut file| file.read_to_string(&mut list));
         if let Some(Err(error)) = read {
-            tracing::debug!(%error, "the code that only starting needed is kept");
+            tracing::debug!(%error, "cannot release the code needed for startup");
             return;
         }
         for code in unchanged(&list) {
             let (start, length) = (std::ptr::without_provenance_mut(code.start), code.len());
-            // SAFETY: the kernel has just listed this range as a private mapping of a file that cannot be written to and of which
-            // no page, swapped out or not, differs from the file. Nobody unmaps it meanwhile. What is dropped is read from the file at its next use:
-            // the same bytes.
+            // SAFETY: the kernel has just listed this range as a private, read-only mapping of a
+            // file in which no page, swapped out or not, differs from the file. No thread unmaps it
+            // meanwhile. The next access reads dropped pages from the file again: the same bytes.
             if let Err(error) = unsafe { madvise(start, length, Advice::LinuxDontNeed) } {
-                tracing::debug!(%error, "a piece of code that only starting needed is kept");
+                tracing::debug!(%error, "cannot release a mapping needed for startup");
             }
         }
     }
 }
 
-/// The mappings of files, of code and of constants, in which nothing was changed: none can be written to, and none has a page of
-/// the process's own, in memory or swapped out, as those have that the linker has filled with addresses.
+/// The unchanged mappings of code and constants from files: read-only, and without private pages,
+/// in memory or swapped out. Mappings that the linker filled with addresses have private pages.
 fn unchanged(list: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    // A mapping, and how many of the lines have said that there are none.
+    // The current mapping, and how many of its lines have reported zero private pages.
     let mut current: Option<(Range<usize>, usize)> = None;
     for line in list.lines() {
         if let Some((range, is_code)) = mapping(line) {
@@ -65,11 +68,12 @@ fn unchanged(list: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The lines that tell of pages of the process's own. Both are looked for: a kernel without one is not believed.
+/// The lines that count private pages. Both are required: the list of a kernel without one of them
+/// is not used.
 const OF_ITS_OWN: [&str; 2] = ["Anonymous:", "Swap:"];
 
-/// What a mapping's first line says, `start-end rights offset device inode path`: its range, and whether it is of a file and
-/// read-only. None for other lines.
+/// Parses a mapping's first line, `start-end rights offset device inode path`: its range, and
+/// whether it is a read-only mapping of a file. `None` for other lines.
 fn mapping(line: &str) -> Option<(Range<usize>, bool)> {
     let mut words = line.split_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
@@ -162,7 +166,7 @@ VmFlags: rd mr mw me
             format!("10-10 r-xp 0 0:0 1 /x\n{CLEAN}"),
             format!("20-10 r-xp 0 0:0 1 /x\n{CLEAN}"),
             "1-2 r-xp\n".to_owned(),
-            // Of the one nothing is said, of the other not all.
+            // The first mapping has none of the two lines, the second has only one.
             format!("10-20 r-xp 0 0:0 1 /x\nRss: 0 kB\n30-40 rw-p 0 0:0 1 /x\n{CLEAN}"),
             format!("10-20 r-xp 0 0:0 1 /x\nAnonymous: 0 kB\n30-40 rw-p 0 0:0 1 /x\n{CLEAN}"),
         ] {

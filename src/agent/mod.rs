@@ -1,15 +1,18 @@
-//! The user's keystore service: one process owns the tokens, and ssh, git, mail tools, scripts and tokenkeep's own commands ask it.
+//! The user's keystore service: one process owns the tokens and serves ssh, git, mail programs,
+//! scripts and tokenkeep's own commands.
 //!
-//! Two doors: the SSH agent protocol ([`ssh`]) and an API of its own ([`api`]), each on a Unix socket for processes of
-//! the same user only. Two processes: the *broker* holds the sockets, knows who asks and starts the programs that ask a
-//! person; its *worker*, which can read no other process and start no program, loads the PKCS#11 modules, accepts
-//! connections and answers them, a thread a connection. A module may have a worker of its own, an [`annex`] behind the
-//! one that serves. Behind both doors stands the keystore: keysets, their
-//! security levels, log-ins.
+//! There are two endpoints: the SSH agent protocol ([`ssh`]) and an HTTP API ([`api`]), each on a
+//! Unix socket that only processes of the same user may use. There are two processes. The
+//! *supervisor* holds the sockets, identifies the clients and starts the programs that prompt a
+//! person. Its *worker* can neither read other processes nor start programs; it loads the PKCS#11
+//! modules, accepts connections and serves each in a thread. A module may have a worker of its own
+//! ([`annex`]) behind the main one. Both endpoints use the keystore: keysets, their security
+//! levels, and sessions.
 //!
-//! This room must never sign bytes without knowing what they are (an ordinary agent signs any; a set of CMS attributes
-//! among them), never keep a PIN beyond the one use it was typed for, never let one use pass for another's, never take a
-//! token that was removed for a wrong PIN, and never open an authority's token.
+//! This module must never sign bytes without knowing what they are (an ordinary agent signs any
+//! bytes, a set of CMS attributes among them), never keep a PIN beyond the one use it was typed
+//! for, never let one use pass for another, never take a token that was removed for a wrong PIN,
+//! and never open an authority's token.
 
 pub mod act;
 mod annex;

@@ -1,8 +1,9 @@
-//! The agent's two sockets: where they are, who may make them, and whether somebody listens.
+//! The agent's two sockets: their paths, their owner, and whether an agent listens.
 //!
-//! They lie in a directory that is the user's alone (0700, no link), are the user's alone themselves (0600), and belong to
-//! one agent: whoever holds the lock on the file `lock` beside them. A socket that nobody listens on any more, of an agent
-//! that was killed, is taken over; a live one never. Sockets that systemd made and hands over stay systemd's.
+//! They are in a directory that only the user can access (0700, not a link), only the user can
+//! access them (0600), and they belong to one agent: the process that holds the lock on the file
+//! `lock` in that directory. A stale socket, left by a killed agent, is replaced; a live one never.
+//! Sockets passed by systemd remain systemd's.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -18,26 +19,27 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::broker::BrokerError;
 use crate::token;
 
-/// `sun_path` of Linux has 108 bytes, its last one 0.
+/// `sun_path` has 108 bytes on Linux, including the final NUL.
 const LONGEST_PATH: usize = 107;
 
-/// How long the worker of an agent that was killed may take to notice it.
+/// Time that the worker of a killed agent gets to exit.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
-/// How long somebody may hold the lock only to look.
+/// Maximum time for which another process holds the lock only to probe it.
 const GLANCE: Duration = Duration::from_millis(200);
 
-/// How long to sleep between two attempts.
+/// Delay between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What helps where there is no socket to use, and where no directory: never to remove something beside a running agent.
-const REPLACE: &str = "end the agent (`tokenkeep agent stop`), remove that, and start the agent again";
-const GIVE_UP: &str = "see who made it; end the agent by its process id if one runs, then remove it";
+/// Remedies for an unusable socket and for an unusable directory. A user must not remove files
+/// while an agent is running.
+const REPLACE: &str = "stop the agent (`tokenkeep agent stop`), remove the file, and start the agent again";
+const GIVE_UP: &str = "check who created it; stop a running agent by its process id, then remove it";
 
-/// The file beside the sockets on which the running agent holds a lock.
+/// The file in the socket directory that the running agent locks.
 const LOCK: &str = "lock";
 
-/// One of the agent's two doors.
+/// One of the agent's two endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// the SSH agent protocol
@@ -47,7 +49,7 @@ pub enum Door {
 }
 
 impl Door {
-    /// Its name, also in `LISTEN_FDNAMES`.
+    /// The endpoint's name, as in `LISTEN_FDNAMES`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ssh => "ssh",
@@ -55,31 +57,31 @@ impl Door {
         }
     }
 
-    /// The one of this name.
+    /// The endpoint with this name.
     pub fn by_name(name: &str) -> Option<Self> {
         [Self::Ssh, Self::Api].into_iter().find(|door| door.name() == name)
     }
 }
 
-/// What is found where a socket belongs.
+/// The state of a socket's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// nothing: no agent runs
+    /// nothing exists: no agent is running
     Absent,
-    /// somebody listens
+    /// a process listens
     Live,
-    /// a socket that nobody listens on any more: the next agent takes it over
+    /// no process listens; the next agent replaces the socket
     Stale,
-    /// nothing to use
+    /// unusable
     Wrong(Trouble),
 }
 
-/// What is wrong with a socket or its directory.
+/// Why a socket or its directory is unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// why it cannot be used
+    /// the problem
     pub reason: String,
-    /// what to do about it, beside an agent that runs, too
+    /// the remedy, also valid while an agent is running
     pub remedy: String,
 }
 
@@ -94,23 +96,24 @@ impl Trouble {
 pub struct Directory(PathBuf);
 
 impl Directory {
-    /// `$XDG_RUNTIME_DIR/tokenkeep/agent`, else `agent` in the directory that [`token::lock_directory`] finds without it, beside
-    /// the locks of the tokens.
+    /// `$XDG_RUNTIME_DIR/tokenkeep/agent`, or `agent` in the directory that
+    /// [`token::lock_directory`] finds without it, which also has the tokens' locks.
     pub fn of_this_user() -> Self {
         Self(token::lock_directory().join("agent"))
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Where the socket of a door is.
+    /// The path of an endpoint's socket.
     pub fn socket(&self, door: Door) -> PathBuf {
         self.0.join(door.name()).with_extension("sock")
     }
 
-    /// Looks at the socket of a door, and knocks. (With socket activation, knocking starts the agent.)
+    /// Checks the socket of an endpoint and connects to it. (With socket activation, connecting
+    /// starts the agent.)
     pub fn state(&self, door: Door) -> State {
         if fs::symlink_metadata(&self.0).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             return State::Absent;
@@ -121,10 +124,10 @@ impl Directory {
         state_of(&self.socket(door))
     }
 
-    /// Makes the directory if need be.
+    /// Creates the directory if necessary.
     ///
     /// # Errors
-    /// [`BrokerError::Directory`] if others can use it.
+    /// [`BrokerError::Directory`] if other users can access it.
     pub fn prepare(&self) -> Result<&Path, BrokerError> {
         for directory in [self.0.parent(), Some(&*self.0)].into_iter().flatten() {
             let refuse = |Trouble { reason, .. }| BrokerError::Directory { path: directory.to_owned(), reason };
@@ -133,10 +136,11 @@ impl Directory {
         Ok(&self.0)
     }
 
-    /// Makes the directory if need be, and becomes the one agent of this user.
+    /// Creates the directory if necessary and takes the lock of this user's only agent.
     ///
     /// # Errors
-    /// [`BrokerError::Directory`] if others can use it, [`BrokerError::Running`] if there is another agent.
+    /// [`BrokerError::Directory`] if other users can access it, [`BrokerError::Running`] if another
+    /// agent is running.
     pub(super) fn claim(&self) -> Result<Claim, BrokerError> {
         let path = self.prepare()?.join(LOCK);
         let failed = |error: io::Error| BrokerError::Directory { path: path.clone(), reason: error.to_string() };
@@ -145,7 +149,7 @@ impl Directory {
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
-                // Somebody may only be looking whether an agent runs.
+                // Another process may hold the lock only to check whether an agent is running.
                 Err(TryLockError::WouldBlock) if started.elapsed() < GLANCE => std::thread::sleep(PAUSE),
                 Err(TryLockError::WouldBlock) => return Err(BrokerError::Running { holder: holder(&mut lock) }),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
@@ -156,7 +160,7 @@ impl Directory {
         Ok(Claim { directory: self.clone(), _lock: lock })
     }
 
-    /// The process id of the running agent, by the lock that it holds. None: no agent runs.
+    /// The process id of the running agent, from its lock; `None` if no agent is running.
     pub fn running(&self) -> Option<i32> {
         check_private(&self.0).ok()?;
         let mut lock = OpenOptions::new().read(true).write(true).open(self.0.join(LOCK)).ok()?;
@@ -167,7 +171,7 @@ impl Directory {
     }
 }
 
-/// The right to be this user's agent, as long as it lives.
+/// The lock of this user's only agent, held while this lives.
 #[derive(Debug)]
 pub(super) struct Claim {
     directory: Directory,
@@ -175,7 +179,7 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Makes the socket of a door, mode 0600. A stale one is taken over, a live one never.
+    /// Creates the socket of an endpoint with mode 0600. Replaces a stale socket, never a live one.
     ///
     /// # Errors
     /// [`BrokerError::Socket`]
@@ -188,14 +192,15 @@ impl Claim {
             match state_of(&path) {
                 State::Absent | State::Stale => break,
                 State::Wrong(Trouble { reason, remedy }) => return Err(refuse(format!("{reason}; {remedy}"))),
-                // An agent that was killed leaves a worker behind that ends as soon as it notices.
+                // A killed agent leaves a worker that exits as soon as it notices.
                 State::Live if started.elapsed() < LAST_BREATH => std::thread::sleep(PAUSE),
                 State::Live => {
-                    return Err(refuse("another program listens there (systemd, or an agent of another kind)".into()));
+                    return Err(refuse("another program listens on it (systemd or a different agent)".into()));
                 }
             }
         }
-        // Under another name until nobody else can open it; then in one stroke over what is there.
+        // Bind under a temporary name until the mode is set; then rename atomically over the old
+        // socket.
         let new = path.with_extension("new");
         match fs::remove_file(&new) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
@@ -209,7 +214,7 @@ impl Claim {
     }
 }
 
-/// A socket that is listened on.
+/// A listening socket.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) listener: UnixListener,
@@ -217,12 +222,12 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// One that systemd made: its file stays.
+    /// A socket passed by systemd: its file is kept.
     pub(super) fn inherited(listener: UnixListener) -> Self {
         Self { listener, file: None }
     }
 
-    /// Where it is; none if systemd knows better.
+    /// The socket's path; `None` if it has none.
     pub(super) fn path(&self) -> Option<PathBuf> {
         match &self.file {
             Some(file) => Some(file.path.clone()),
@@ -231,7 +236,7 @@ impl Socket {
     }
 }
 
-/// A socket's file, known by its inode: another process may have put its own there since.
+/// A socket's file. Its inode tells whether another process has replaced it since.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -241,7 +246,7 @@ struct SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
-            // One that stays is taken over by the next agent.
+            // If it cannot be removed, the next agent replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -257,19 +262,19 @@ fn state_of(path: &Path) -> State {
         Err(error) if error.kind() == ErrorKind::NotFound => return State::Absent,
         Err(error) => return wrong(error.to_string(), REPLACE),
         Ok(found) if !found.file_type().is_socket() => {
-            return wrong("something else than a socket is there".to_owned(), REPLACE);
+            return wrong("it is not a socket".to_owned(), REPLACE);
         }
         Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
-            return wrong("the socket belongs to somebody else".to_owned(), REPLACE);
+            return wrong("the socket belongs to another user".to_owned(), REPLACE);
         }
         Ok(found) if found.mode() & 0o077 != 0 => {
-            let reason = format!("others can use the socket (mode {:o})", found.mode() & 0o777);
+            let reason = format!("other users can access the socket (mode {:o})", found.mode() & 0o777);
             return wrong(reason, &format!("chmod 600 {}", path.display()));
         }
         Ok(_) => {}
     }
     match knock(path) {
-        // A full queue has somebody behind it, too.
+        // A full queue means that a process listens, too.
         Ok(()) | Err(Errno::AGAIN) => State::Live,
         Err(Errno::CONNREFUSED) => State::Stale,
         Err(Errno::NOENT) => State::Absent,
@@ -277,7 +282,7 @@ fn state_of(path: &Path) -> State {
     }
 }
 
-/// Connects without ever waiting, and hangs up.
+/// Connects without blocking and closes the connection.
 fn knock(path: &Path) -> Result<(), Errno> {
     if path.as_os_str().len() > LONGEST_PATH {
         return Err(Errno::NAMETOOLONG);
@@ -287,11 +292,11 @@ fn knock(path: &Path) -> Result<(), Errno> {
     rustix::net::connect(socket.as_fd(), &SocketAddrUnix::new(path)?)
 }
 
-/// Makes the directory if need be, and checks that nobody else can put files into it.
+/// Creates the directory if necessary and checks that no other user can write to it.
 fn make_private(directory: &Path) -> Result<(), Trouble> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(Trouble::new(error.to_string(), "see whether its parent directory is yours"))
+            Err(Trouble::new(error.to_string(), "check that you own its parent directory"))
         }
         _ => check_private(directory),
     }
@@ -301,18 +306,16 @@ fn check_private(directory: &Path) -> Result<(), Trouble> {
     let wrong = |reason: &str| Trouble::new(reason, GIVE_UP);
     let found = fs::symlink_metadata(directory).map_err(|error| wrong(&error.to_string()))?;
     if !found.is_dir() {
-        return Err(wrong("it is no directory"));
+        return Err(wrong("it is not a directory"));
     }
     if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(wrong("it belongs to somebody else"));
+        return Err(wrong("it belongs to another user"));
     }
     if found.mode() & 0o077 != 0 {
-        // Removed, it would leave an agent that runs with the tokens and without a way to it.
-        let remedy = format!(
-            "chmod 700 {}, after a look at who put what into it; an agent that runs goes on",
-            directory.display()
-        );
-        return Err(Trouble::new(format!("others can use it (mode {:o})", found.mode() & 0o777), remedy));
+        // Removing it would leave a running agent that holds the tokens and cannot be reached.
+        let remedy =
+            format!("chmod 700 {}, after checking its content; a running agent keeps working", directory.display());
+        return Err(Trouble::new(format!("other users can access it (mode {:o})", found.mode() & 0o777), remedy));
     }
     Ok(())
 }
@@ -326,7 +329,7 @@ fn holder(lock: &mut File) -> String {
     let read = lock.rewind().and_then(|()| lock.take(60).read_to_string(&mut text));
     match read {
         Ok(length) if length > 0 => text,
-        _ => "a process that starts just now".to_owned(),
+        _ => "a process that is starting".to_owned(),
     }
 }
 

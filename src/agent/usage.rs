@@ -1,88 +1,89 @@
-//! One use of a key, as a person is asked about it: who asks, and for what.
+//! One use of a key, as a prompt shows it: the client and the purpose.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ClientConnection, Peer};
 
-/// A few words that are in the program.
+/// Text that is part of the program.
 type Words = &'static str;
 
 /// One use of a key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Usage {
-    /// who asks
+    /// the client
     pub peer: Peer,
-    /// what for
+    /// the purpose
     pub purpose: Purpose,
-    /// where the answer goes: when that ends, nobody is asked any more. It never travels: whoever does this use for another
-    /// process watches the connection to that
+    /// the connection for the answer; when it closes, prompts are withdrawn. Not serialized: a
+    /// process that serves another process watches its own connection to it
     #[serde(skip)]
     pub client: ClientConnection,
 }
 
-/// What a key is to be used for. It is made by whoever has read and understood the bytes, and by nobody else.
+/// The purpose of a use. Only the code that has parsed and understood the bytes creates it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
-    /// RFC 4252 §7: to log in over SSH
+    /// a login over SSH (RFC 4252 §7)
     SshLogIn {
-        /// the user name on the other side
+        /// the user name on the host
         user: String,
-        /// the host, where `session-bind@openssh.com` told it: its key's fingerprint (`SHA256:…`)
+        /// the host key's fingerprint (`SHA256:…`), if `session-bind@openssh.com` named the host
         host_key: Option<String>,
-        /// by which host the connection is forwarded, if it is told to be: its key's fingerprint
+        /// fingerprints of the hosts that forward the connection, if the client announced
+        /// forwarding
         forwarded_by: Option<String>,
     },
     /// an `SSHSIG` signature (`ssh-keygen -Y sign`, git)
     SshSignature {
         /// the namespace (`git`, `file`, …)
         namespace: String,
-        /// the hash of what is signed: its algorithm's name and its bytes
+        /// the hash of the signed message: the algorithm's name and the bytes
         hash: (String, Vec<u8>),
-        /// as above
+        /// fingerprints of the hosts that forward the connection
         forwarded_by: Option<String>,
     },
-    /// a CMS signature over a content
+    /// a CMS signature over content
     SignContent {
         /// SHA-256 of the content
         sha256: [u8; 32],
-        /// what the content says that it is about
+        /// the content's subject, if it has one
         subject: Option<Subject>,
     },
-    /// opening a message that was encrypted to a keyset
+    /// decryption of a message
     Decrypt {
-        /// how many recipients it has
+        /// number of recipients; 0 if the message cannot be parsed
         recipients: usize,
     },
-    /// an administrator's statement, and what it orders
+    /// an administrator's statement
     Statement {
         /// the operation, e.g. `issue`
         operation: String,
-        /// whom it is about
+        /// the address or reference that it concerns
         target: Option<String>,
-        /// is the letter that answers it opened, too?
+        /// is the letter in the response opened, too?
         opens_letter: bool,
     },
-    /// logging in, so that later uses need no PIN (levels Medium and Low)
+    /// a session, so that later uses need no PIN (levels Medium and Low)
     LogIn,
-    /// another act with a keyset; completes "to …": `enroll`, `change the PIN`. It never travels: an annex that does an act
-    /// reads for itself what the act is
+    /// another operation on a keyset, completing "to …": `enroll`, `change the PIN`. Not
+    /// serialized: a module worker determines its operation itself
     #[serde(skip)]
     Act(Words),
 }
 
-/// What a content is, by its own bytes.
+/// The subject of content, from its own bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Subject {
-    /// a mail, by its subject
+    /// a mail: its subject
     Mail(String),
-    /// a commit of git's, by the first line of its message
+    /// a git commit: the first line of its message
     Commit(String),
-    /// a tag of git's, by its name
+    /// a git tag: its name
     Tag(String),
 }
 
 impl Purpose {
-    /// What is done, completing "cannot …" and "to …".
+    /// The operation, completing "cannot …" and "to …".
     pub fn operation(&self) -> &'static str {
         match self {
             Self::SshLogIn { .. } => "log in over SSH",

@@ -1,4 +1,5 @@
-//! A growing buffer that leaves nothing behind: requests and answers can hold PINs, letters and what was encrypted.
+//! A growing buffer that wipes its memory, because requests and answers can hold PINs, letters and
+//! decrypted content.
 
 use std::io::{self, Read, Write};
 
@@ -6,42 +7,42 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Bytes that are wiped when they are dropped, and also when the buffer grows and they move.
+/// Bytes that are wiped when dropped, and when the buffer grows and moves.
 #[derive(Debug, Default)]
 pub struct WipedBuffer {
     bytes: Zeroizing<Vec<u8>>,
 }
 
 impl WipedBuffer {
-    /// With room for so many bytes.
+    /// With capacity for this many bytes.
     pub fn with_capacity(capacity: usize) -> Self {
         Self { bytes: Zeroizing::new(Vec::with_capacity(capacity)) }
     }
 
-    /// What is in it.
+    /// The bytes written so far.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many bytes are in it.
-    #[allow(clippy::len_without_is_empty, reason = "nobody asks for that")]
+    /// The number of bytes written so far.
+    #[allow(clippy::len_without_is_empty, reason = "unused")]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// For how many bytes it has room.
+    /// The capacity in bytes.
     #[cfg(test)]
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Empties and wipes it; its room stays.
+    /// Wipes and empties the buffer; keeps its capacity.
     pub fn clear(&mut self) {
         self.bytes.as_mut_slice().zeroize();
         self.bytes.clear();
     }
 
-    /// Removes the first bytes; those after them move to the front.
+    /// Removes the first `count` bytes; moves the rest to the front and wipes the space behind it.
     pub fn consume(&mut self, count: usize) {
         let length = self.bytes.len();
         let count = count.min(length);
@@ -52,18 +53,18 @@ impl WipedBuffer {
         self.bytes.truncate(length - count);
     }
 
-    /// Makes room for so many bytes more.
+    /// Ensures capacity for this many more bytes.
     pub fn reserve(&mut self, more: usize) {
         let needed = self.bytes.len().saturating_add(more);
         if needed > self.bytes.capacity() {
             let mut larger = Vec::with_capacity(needed.max(self.bytes.capacity().saturating_mul(2)));
             larger.extend_from_slice(&self.bytes);
-            // What is replaced is wiped.
+            // The old buffer is wiped when dropped.
             self.bytes = Zeroizing::new(larger);
         }
     }
 
-    /// Takes this away from its end, if it is there.
+    /// Removes this suffix, if present.
     pub fn unwrite(&mut self, end: &[u8]) {
         if self.bytes.ends_with(end) {
             let length = self.bytes.len() - end.len();
@@ -71,20 +72,20 @@ impl WipedBuffer {
         }
     }
 
-    /// Appends these bytes in base64 (RFC 4648 §4).
+    /// Appends bytes as base64 (RFC 4648 §4).
     pub fn write_base64(&mut self, bytes: &[u8]) {
         let before = self.bytes.len();
         let length = bytes.len().div_ceil(3) * 4;
         self.reserve(length);
         self.bytes.resize(before + length, 0);
-        // The room is as long as it must be: nothing can fail.
+        // The space has the exact length, so encoding cannot fail.
         let _ = STANDARD.encode_slice(bytes, self.bytes.get_mut(before..).unwrap_or_default());
     }
 
-    /// Reads once, at most `limit` bytes, to its end; how many came.
+    /// Appends one read of at most `limit` bytes; returns the number read.
     ///
     /// # Errors
-    /// Those of the source.
+    /// The source's error.
     pub fn read_from(&mut self, source: &mut impl Read, limit: usize) -> io::Result<usize> {
         let before = self.bytes.len();
         self.reserve(limit);

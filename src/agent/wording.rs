@@ -1,27 +1,28 @@
-//! What a person reads who is asked about one use of a key.
+//! The text of the prompts for one use of a key.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Purpose, Question, Subject};
 use crate::token::PinState;
 
-/// A question in words; the prompter makes them showable. The worker leaves out the program that asks, which only the broker can look up.
+/// The text of one question; the prompter escapes it for display. The supervisor adds the client
+/// program, which the worker cannot look up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Words {
-    /// what it is about, a line
+    /// the subject, one line
     pub(super) title: String,
-    /// what for, with which keyset, on which token
+    /// the purpose, the keyset and the token
     pub(super) lines: Vec<String>,
-    /// what to type or answer
+    /// the label of the input
     pub(super) prompt: String,
-    /// what to be careful about
+    /// a warning, such as few tries left
     pub(super) warning: Option<String>,
-    /// the process that asks
+    /// the client's process id
     pub(super) pid: i32,
 }
 
 impl Words {
-    /// To ask for a PIN.
+    /// Asks for a PIN.
     pub(super) fn for_pin(question: &Question<'_>) -> Self {
         let warning = match question.token.pin_state {
             PinState::FinalTry if question.was_repeated => Some(
@@ -42,13 +43,13 @@ impl Words {
         Self::new(question, title, "PIN".to_owned(), warning)
     }
 
-    /// To ask for a new PIN.
+    /// Asks for a new PIN.
     pub(super) fn for_new_pin(question: &Question<'_>) -> Self {
         let title = format!("tokenkeep: a new PIN for the token {:?}", question.token.label);
         Self::new(question, title, "New PIN".to_owned(), None)
     }
 
-    /// To ask for yes or no.
+    /// Asks for a confirmation.
     pub(super) fn for_confirmation(question: &Question<'_>) -> Self {
         if question.last_try {
             let title = format!("tokenkeep: the last try of the token {:?}", question.token.label);
@@ -70,24 +71,24 @@ impl Words {
     }
 }
 
-/// The program that asks is then only the way on which somebody else does.
+/// With forwarding, the client program only relays the request of somebody at that host.
 fn forwarded(purpose: &Purpose) -> Option<String> {
     match purpose {
         Purpose::SshLogIn { forwarded_by: Some(way), .. } | Purpose::SshSignature { forwarded_by: Some(way), .. } => {
-            Some(format!("Forwarded: somebody at the host with the key {way} asks"))
+            Some(format!("Forwarded: requested from the host with the key {way}"))
         }
         _ => None,
     }
 }
 
-/// One line, beginning with "To".
+/// One line that begins with "To".
 fn purpose(purpose: &Purpose) -> String {
     match purpose {
         Purpose::SshLogIn { user, host_key: Some(host), .. } => {
             format!("To log in over SSH as {user:?} at the host with the key {host}")
         }
         Purpose::SshLogIn { user, host_key: None, .. } => {
-            format!("To log in over SSH as {user:?} (at which host was not told)")
+            format!("To log in over SSH as {user:?} (host unknown)")
         }
         Purpose::SshSignature { namespace, hash: (name, bytes), .. } => {
             format!("To sign in the namespace {namespace:?}: {name} {}", hex::encode(bytes))
@@ -101,13 +102,13 @@ fn purpose(purpose: &Purpose) -> String {
             format!("To sign the {what}: SHA-256 {}", hex::encode(sha256))
         }
         Purpose::SignContent { sha256, subject: None } => {
-            format!("To sign a content: SHA-256 {}", hex::encode(sha256))
+            format!("To sign content: SHA-256 {}", hex::encode(sha256))
         }
         Purpose::Decrypt { recipients: 1 } => "To open a message encrypted to this keyset only".to_owned(),
         Purpose::Decrypt { recipients } => format!("To open a message encrypted to {recipients} recipients"),
         Purpose::Statement { operation, target, opens_letter } => {
             let target = target.as_ref().map(|target| format!(" {target:?}")).unwrap_or_default();
-            let letter = if *opens_letter { ", and to open the letter that answers it" } else { "" };
+            let letter = if *opens_letter { ", and to open the letter in the response" } else { "" };
             format!("To sign the administrator's statement: {operation}{target}{letter}")
         }
         Purpose::LogIn => "To log in, so that later uses need no PIN".to_owned(),
@@ -158,7 +159,11 @@ mod tests {
         {
             let usage = usage(purpose);
             let all = Words::for_pin(&Question::without_a_keyset(&usage, &token)).lines.join("\n");
-            assert_eq!(all.contains("Forwarded: somebody at the host with the key SHA256:way"), is_forwarded, "{all}");
+            assert_eq!(
+                all.contains("Forwarded: requested from the host with the key SHA256:way"),
+                is_forwarded,
+                "{all}"
+            );
         }
     }
 
@@ -187,6 +192,6 @@ mod tests {
         };
         let statement = "To sign the administrator's statement: issue \"user@example.org\"";
         assert_eq!(words(false), statement);
-        assert_eq!(words(true), format!("{statement}, and to open the letter that answers it"));
+        assert_eq!(words(true), format!("{statement}, and to open the letter in the response"));
     }
 }

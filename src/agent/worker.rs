@@ -1,7 +1,8 @@
-//! The worker: the process that loads the modules, accepts connections and serves them.
+//! The worker: the process that loads the PKCS#11 modules, accepts connections and serves them.
 //!
-//! A thread accepts at each door, a thread serves each connection. Another user's process is hung up on at once. The worker
-//! lives as long as its link to the broker; then it logs off and ends.
+//! One thread accepts at each endpoint; one thread serves each connection. Connections from other
+//! users' processes are closed at once. The worker runs as long as its link to the supervisor; then
+//! it logs off and exits.
 
 use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,22 +18,23 @@ use super::link::Link;
 use super::sockets::Door;
 use super::{Keystore, MappedCode, Peer, scheduling};
 
-/// Connections at once, of both doors together.
+/// Maximum number of connections, both endpoints together.
 const CONNECTIONS: usize = 4096;
 
-/// Of a connection's thread. Only what is used of it is ever taken; a connection that waits uses some 10 KiB.
+/// Stack size of a connection's thread in bytes. Only used pages are allocated: an idle connection
+/// uses some 10 KiB.
 pub(super) const STACK: usize = 1024 * 1024;
 
-/// How long logging off may take at the end.
+/// Time limit for logging off at exit.
 const LOGGING_OFF: Duration = Duration::from_secs(2);
 
-/// What the kernel may refuse for a moment (descriptors, memory) is asked for again after this.
+/// Delay before a retry when the kernel temporarily refuses something (descriptors, memory).
 pub(super) const BREATHER: Duration = Duration::from_millis(50);
 
-/// Serves until the broker ends; then every log-in is over.
+/// Serves until the supervisor exits; then ends every session.
 ///
 /// # Errors
-/// [`BrokerError`]: the broker has gone already, or the system refuses threads.
+/// [`BrokerError`]: the supervisor has exited, or the system cannot start threads.
 pub fn run(
     link: &Link,
     listeners: [UnixListener; 2],
@@ -41,25 +43,26 @@ pub fn run(
     keystore: &Keystore,
 ) -> Result<(), BrokerError> {
     allow_descriptors();
-    // While no other thread asks a module: it might load a library.
+    // Before other threads use a module, because a module might load a library.
     code.give_back();
     let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
     let places = Places::default();
     let [ssh, api] = listeners;
     for (listener, door) in [(ssh, Door::Ssh), (api, Door::Api)] {
         let (places, keystore) = (places.clone(), keystore.clone());
-        let thread = std::thread::Builder::new().name(format!("{} door", door.name())).stack_size(STACK);
+        let thread = std::thread::Builder::new().name(format!("{} accept", door.name())).stack_size(STACK);
         thread
             .spawn(move || accept(&listener, door, &places, &keystore))
             .map_err(BrokerError::system("start a thread"))?;
     }
-    link.ready(sandbox).map_err(BrokerError::system("tell the broker"))?;
+    link.ready(sandbox).map_err(BrokerError::system("notify the supervisor"))?;
     link.wait_for_its_end();
     log_off(keystore);
     Ok(())
 }
 
-/// Ends the log-ins, unless a token does not answer: the process ends anyway, and with it what it was logged in to.
+/// Ends all sessions. If a token does not respond, the process exits without it, which ends its
+/// sessions, too.
 pub(super) fn log_off(keystore: &Keystore) {
     let (sender, done) = channel();
     let keystore = keystore.clone();
@@ -67,28 +70,30 @@ pub(super) fn log_off(keystore: &Keystore) {
         if let Err(error) = keystore.log_off(None) {
             tracing::warn!(%error, "cannot log off");
         }
-        // Nobody waits any more if it took too long.
+        // The receiver is gone if this took too long.
         let _ = sender.send(());
     });
     if started.is_ok() && done.recv_timeout(LOGGING_OFF).is_err() {
-        tracing::warn!("a token does not answer: ending without logging off");
-        // At once: whatever is given up on the way out would wait for the token, too.
+        tracing::warn!("a token does not respond: exiting without logging off");
+        // Kill at once: exit handlers would wait for the token, too.
         let _ = kill_process(getpid(), Signal::KILL);
     }
 }
 
-/// As many descriptors as this user may have: a thousand connections need a thousand.
+/// Raises the limit of open files to the user's maximum: a thousand connections need a thousand
+/// descriptors.
 pub(super) fn allow_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        tracing::info!(%error, "cannot raise the number of open files");
+        tracing::info!(%error, "cannot raise the limit of open files");
     }
 }
 
-/// Schedules this process as one that computes, and all threads that it starts afterwards: called before the first one.
+/// Schedules this process, and all threads that it starts later, as batch; call it before starting
+/// a thread.
 pub fn schedule_as_batch() {
     if let Err(error) = scheduling::as_batch() {
-        tracing::info!(%error, "cannot be scheduled as a process that computes");
+        tracing::info!(%error, "cannot set the batch scheduling policy");
     }
 }
 
@@ -104,11 +109,11 @@ fn accept(listener: &UnixListener, door: Door, places: &Places, keystore: &Keyst
             }
         };
         let Some(peer) = same_user(&stream) else {
-            tracing::warn!(door = door.name(), "another user's process connected: hung up");
+            tracing::warn!(door = door.name(), "connection from another user's process: closed");
             continue;
         };
         let Some(place) = places.take() else {
-            tracing::warn!(door = door.name(), peer.pid, "too many connections: one is refused");
+            tracing::warn!(door = door.name(), peer.pid, "too many connections: connection refused");
             refuse(&stream, door);
             continue;
         };
@@ -125,13 +130,13 @@ fn accept(listener: &UnixListener, door: Door, places: &Places, keystore: &Keyst
     }
 }
 
-/// The kernel's word (`SO_PEERCRED`) on who is at the other end. Not even root is the same user.
+/// The peer, if the kernel (`SO_PEERCRED`) reports this user. Even root counts as another user.
 fn same_user(stream: &UnixStream) -> Option<Peer> {
     let peer = Peer::of(stream)?;
     (peer.uid == geteuid().as_raw()).then_some(peer)
 }
 
-/// What the door's protocol has for "not now". It must not wait for a client that does not read.
+/// Sends the endpoint's "not now" without waiting for a client that does not read.
 fn refuse(mut stream: &UnixStream, door: Door) {
     let answer: &[u8] = match door {
         // SSH_AGENT_FAILURE
@@ -140,7 +145,7 @@ fn refuse(mut stream: &UnixStream, door: Door) {
             b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
         }
     };
-    // Whoever does not take even this is hung up on all the same.
+    // A client that does not read this is disconnected anyway.
     let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(answer));
 }
 
@@ -152,11 +157,11 @@ fn serve(stream: UnixStream, door: Door, peer: Peer, keystore: &Keystore) {
     }
 }
 
-/// How many connections there may still be.
+/// Counts connections up to the limit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places(Arc<AtomicUsize>);
 
-/// One of them, until it is dropped.
+/// One connection's share of the limit, released when dropped.
 #[derive(Debug)]
 pub(super) struct Place(Arc<AtomicUsize>);
 

@@ -219,7 +219,7 @@ fn the_units_are_ones_that_systemd_takes() {
 #[test]
 fn what_only_the_broker_starts_is_no_command_of_a_persons() {
     let machine = Machine::new();
-    machine.tokenkeep(&["agent-worker"]).fails_with(1).says("not by hand");
+    machine.tokenkeep(&["agent-worker"]).fails_with(1).says("only `tokenkeep agent` can start the worker");
     for arguments in [&["--help"][..], &["completions", "bash"], &["completions", "zsh"], &["man"]] {
         machine.tokenkeep(arguments).ok().does_not_say("agent-worker");
     }

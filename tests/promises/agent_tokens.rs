@@ -158,7 +158,7 @@ fn an_agent_whose_token_does_not_answer_ends_all_the_same() {
     machine.tokenkeep(&["agent", "stop"]).ok();
     wait_for("it has ended", || (!is_alive(worker)).then_some(()));
     let log = asked.agent().log();
-    assert!(log.contains("does not answer: ending without logging off"), "{log}");
+    assert!(log.contains("does not respond: exiting without logging off"), "{log}");
     assert!(asked.agent_mut().wait().success());
 }
 
@@ -219,7 +219,7 @@ fn a_keyset_that_is_named_is_found_on_a_new_token_though_somebody_is_logged_in()
     assert_eq!(asked.asked_for(), ["pin"]);
     let sign = ["sign", "--keyset", "second", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
     asked.somebody.tokenkeep(&sign).ok();
-    assert!(asked.agent().log().contains("log-ins end"), "{}", asked.agent().log());
+    assert!(asked.agent().log().contains("to look for a missing keyset; sessions end"), "{}", asked.agent().log());
     asked.will(&[PIN]);
     assert!(asked.signs("first", "three"));
     assert_eq!(asked.asked_for(), ["pin"], "what ended is asked for again");
@@ -283,7 +283,7 @@ fn a_module_that_hangs_keeps_nobody_waiting_for_others_and_is_loaded_anew_when_n
     assert!(!silence());
     assert!(asked.signs("x", "afterwards"));
     let log = asked.agent().log();
-    assert!(log.contains("does not answer any more"), "{log}");
+    assert!(log.contains("no longer responds"), "{log}");
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn a_token_that_is_made_anew_as_it_was_named_keeps_neither_log_in_nor_keys_eithe
         assert_eq!(asked.somebody.machine.listed_token("x").serial, before.serial, "it is to look as it did");
         wait_for("it is noticed", || (!offers(&asked, "x")).then_some(()));
         let log = asked.agent().log();
-        assert!(log.contains(&format!("{}) was made anew by another program", before.serial)), "{log}");
+        assert!(log.contains(&format!("{}) was reinitialized or changed by another program", before.serial)), "{log}");
         assert!(!asked.signs("x", "afterwards"), "a copy of its key was used");
         let sign = ["sign", "--keyset", "x", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
         asked.somebody.tokenkeep(&sign).fails_with(3).says("cannot find the keyset").does_not_say("wrong");

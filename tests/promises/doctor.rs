@@ -211,7 +211,12 @@ fn what_is_wrong_with_a_running_agents_sockets_is_mended_without_losing_it() {
     let directory = machine.file("runtime/tokenkeep/agent");
     let exposed = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
     exposed(0o755);
-    finds_wrong(&machine, "agent", "others can use it (mode 755)", &format!("chmod 700 {}", directory.display()));
+    finds_wrong(
+        &machine,
+        "agent",
+        "other users can access it (mode 755)",
+        &format!("chmod 700 {}", directory.display()),
+    );
     machine.tokenkeep(&["doctor"]).fails_with(1).does_not_say("remove");
     machine.tokenkeep(&["agent", "--env"]).fails_with(1).says("chmod 700");
     exposed(0o700);

@@ -232,7 +232,7 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
     asked.somebody.machine.write("m", "a message\n");
     for named in [&["--keyset", "soft"][..], &[]] {
         let sign = [&["sign", "--pin-source", "file:pin", "--in", "m", "--out", "m.p7m"][..], named].concat();
-        tokenkeep(&asked, &sign).says("its worker is being started").fails_with(3);
+        tokenkeep(&asked, &sign).says("its worker is starting").fails_with(3);
     }
     assert!(asked.signs("other", "one-more"), "{}", asked.agent().log());
     faulty.behaves();
@@ -337,7 +337,7 @@ fn a_person_is_told_who_asks_and_for_what() {
     let sign = ["sign", "--keyset", "soft", "--in", "one", "--out", "one.p7m"];
     asked.somebody.machine.tokenkeep_without_terminal(&sign).ok();
     let [question] = &asked.questions()[..] else { panic!("one question") };
-    for part in ["pin\n", "tokenkeep sign --keyset soft", "To sign a content", "Keyset: soft (level medium)"] {
+    for part in ["pin\n", "tokenkeep sign --keyset soft", "To sign content", "Keyset: soft (level medium)"] {
         assert!(question.contains(part), "{part}: {question}");
     }
 }
@@ -433,5 +433,5 @@ fn nobody_but_the_worker_can_reach_it() {
     assert!(asked.agent().log().matches("the worker accepts connections").count() == 1);
     // It is shut in as the worker is.
     let log = asked.agent().log();
-    assert!(log.contains("a module's worker has its module"), "{log}");
+    assert!(log.contains("a module worker is ready"), "{log}");
 }

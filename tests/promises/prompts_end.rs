@@ -152,7 +152,7 @@ fn a_commands_prompt_goes_with_the_agent_that_wanted_its_answer() {
     agent.kill();
     let (code, shown) = terminal.finish();
     assert!(
-        code == 1 && shown.contains("the agent ended before it was done; type the command again"),
+        code == 1 && shown.contains("the agent exited during the operation; run the command again"),
         "{code} {shown}"
     );
     assert!(!machine.file("mail.p7m").exists());

@@ -82,7 +82,7 @@ fn over_a_forwarded_connection_keys_are_used_and_nothing_else_is_done() {
     let host = Sshd::fingerprint(&machine);
     assert_eq!(asked.len(), 1, "{asked:?}");
     for part in
-        [format!("at the host with the key {host}"), format!("Forwarded: somebody at the host with the key {host}")]
+        [format!("at the host with the key {host}"), format!("Forwarded: requested from the host with the key {host}")]
     {
         assert!(asked[0].contains(&part), "{part} is missing: {}", asked[0]);
     }
@@ -197,7 +197,7 @@ fn what_a_client_is_refused_for_stands_in_the_log_without_being_asked_for() {
         (PIN, &["-c", "-s", "curve"], "that uses be confirmed"),
         (PIN, &["-t", "60", "-s", "strict"], "level high"),
         (PIN, &["-H", "known", "-h", "host.example.org", "-s", "curve"], "restrict-destination"),
-        ("", &["software"], "cannot take a private key from a file"),
+        ("", &["software"], "cannot add a private key from a file"),
         (wrong, &["-s", "curve"], "is wrong"),
         ("a pass phrase", &["-X"], "not locked"),
     ] {

@@ -171,7 +171,7 @@ fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
     for _ in 0..10 {
         refused(100);
     }
-    wait_for("the others' number", || agent.log().contains("more were refused").then_some(()));
+    wait_for("the others' number", || agent.log().contains("more refusals").then_some(()));
     // 20 lines and their sums in a minute; far more minutes than this takes.
     let lines = lines();
     assert!((21..100).contains(&lines.len()), "{lines:#?}");

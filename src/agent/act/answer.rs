@@ -1,4 +1,4 @@
-//! What comes of an act, and how keysets and tokens travel.
+//! The results of operations, and keysets and tokens in JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,62 +10,62 @@ use crate::keyset::{
 use crate::statement::Answer;
 use crate::token::{KeyId, KeysetName, PinState, SecurityLevel, StoredCertificate, TokenFlags, TokenInfo};
 
-/// What came of an act. In JSON an object with one member.
+/// The result of an operation. In JSON an object with one member.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ActAnswer {
-    /// the tokens that are there
+    /// the tokens that are present
     Tokens(Vec<TokenInfo>),
-    /// the keysets that are there
+    /// the keysets that are present
     Keysets(FoundKeysets),
-    /// the keyset that is meant
+    /// the selected keyset
     Keyset(Box<KeysetOnWire>),
-    /// the signed message, DER of a CMS `ContentInfo`; or a signed command
+    /// a signed message (DER of a CMS `ContentInfo`) or a signed command
     Signed(Bytes),
-    /// what was encrypted
+    /// a decrypted message
     Decrypted {
         /// the content
         content: Bytes,
         /// the keyset whose key opened it
         keyset: String,
-        /// was it encrypted with integrity protection?
+        /// was the content encrypted with integrity protection?
         integrity_protected: bool,
     },
-    /// a content key
+    /// a content key for the client to decrypt with
     ContentKey {
-        /// the key; a random one where it did not come out
+        /// the key; random bytes if decryption failed
         key: Bytes,
-        /// the keyset whose key it was encrypted to
+        /// the keyset of the recipient
         keyset: KeysetName,
     },
-    /// the authority's answer to a command: a letter
+    /// the authority's response to a command: a letter
     Letter {
         /// its text, which holds a secret
         text: Bytes,
-        /// why the authority's audit log is not to be believed
+        /// the mismatch found in the authority's audit log
         alarm: Option<Box<LogAlarm>>,
     },
-    /// the authority's answer to a command: any other
+    /// any other response of the authority to a command
     Answered {
-        /// the answer
+        /// the response
         answer: Answer,
-        /// why the authority's audit log is not to be believed
+        /// the mismatch found in the authority's audit log
         alarm: Option<Box<LogAlarm>>,
     },
-    /// the PIN is changed
+    /// the PIN was changed
     PinChanged {},
-    /// what tokens say about their PINs
+    /// the PIN states of tokens
     Pins(FoundPins),
-    /// the token whose PIN is a new one
+    /// the token whose PIN was set with the SO PIN
     PinSet(TokenInfo),
-    /// the keyset is gone
+    /// the keyset was deleted
     Deleted {
-        /// private keys destroyed
+        /// number of private keys destroyed
         keys: usize,
-        /// certificates removed
+        /// number of certificates removed
         certificates: usize,
     },
-    /// the keyset stands
+    /// the keyset is active
     Enrolled(Box<EnrolledKeyset>),
 }
 
@@ -94,7 +94,7 @@ impl From<Deleted> for ActAnswer {
     }
 }
 
-/// What a token says about its PINs.
+/// The PIN states that a token reports.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a token, each true or not by itself, as PKCS#11 has them")]
@@ -121,18 +121,18 @@ impl From<PinsOnWire> for (TokenInfo, TokenFlags) {
     }
 }
 
-/// What tokens say about their PINs, and those of which it is not known.
+/// PIN states of tokens, and the tokens that did not report them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FoundPins {
-    /// what they say
+    /// the PIN states
     pub pins: Vec<PinsOnWire>,
-    /// those of which it is not known
+    /// the tokens without a known state
     pub trouble: Vec<TroubleOnWire>,
 }
 
 impl FoundPins {
-    /// As [`crate::keyset::Tokens::pins`] answers.
+    /// From the result of [`crate::keyset::Tokens::pins`].
     pub fn new((pins, trouble): (Vec<TokenPins>, Vec<TokenTrouble>)) -> Self {
         Self {
             pins: pins.into_iter().map(PinsOnWire::from).collect(),
@@ -140,28 +140,28 @@ impl FoundPins {
         }
     }
 
-    /// The same as values.
+    /// The inverse of [`FoundPins::new`].
     pub fn read(self) -> (Vec<TokenPins>, Vec<TokenTrouble>) {
         let trouble = self.trouble.into_iter().map(TokenTrouble::from).collect();
         (self.pins.into_iter().map(TokenPins::from).collect(), trouble)
     }
 }
 
-/// A keyset that stands ([`Enrolled`]).
+/// An active keyset after an enrollment ([`Enrolled`]).
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnrolledKeyset {
     /// the keyset
     pub keyset: KeysetOnWire,
-    /// did it stand before?
+    /// did the keyset exist before?
     pub reenrolled: bool,
-    /// was an enrollment finished that had been cut off?
+    /// was an interrupted enrollment completed?
     pub resumed: bool,
-    /// encryption keys installed
+    /// number of encryption keys installed
     pub encryption_keys: usize,
-    /// the person whom the new certificates name
+    /// the person that the new certificates name
     pub holder: Option<Holder>,
-    /// the same person's other keysets, whose certificates are superseded
+    /// the same person's other keysets, whose certificates are now superseded
     pub supersedes: Vec<KeysetOnWire>,
 }
 
@@ -183,18 +183,18 @@ impl TryFrom<EnrolledKeyset> for Enrolled {
     }
 }
 
-/// The keysets on all tokens, and what could not be looked at.
+/// The keysets on all tokens, and the tokens that could not be read.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FoundKeysets {
     /// the keysets
     pub keysets: Vec<KeysetOnWire>,
-    /// what could not be looked at
+    /// the tokens that could not be read
     pub trouble: Vec<TroubleOnWire>,
 }
 
 impl FoundKeysets {
-    /// As [`crate::keyset::Tokens::keysets`] answers.
+    /// From the result of [`crate::keyset::Tokens::keysets`].
     pub fn new((keysets, trouble): (Vec<FoundKeyset>, Vec<TokenTrouble>)) -> Self {
         Self {
             keysets: keysets.into_iter().map(KeysetOnWire::from).collect(),
@@ -202,17 +202,17 @@ impl FoundKeysets {
         }
     }
 
-    /// The same as values.
+    /// The inverse of [`FoundKeysets::new`].
     ///
     /// # Errors
-    /// An identifier that is not hexadecimal.
+    /// An identifier is not hexadecimal.
     pub fn read(self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), hex::FromHexError> {
         let keysets = self.keysets.into_iter().map(FoundKeyset::try_from).collect::<Result<_, _>>()?;
         Ok((keysets, self.trouble.into_iter().map(TokenTrouble::from).collect()))
     }
 }
 
-/// A [`TokenTrouble`].
+/// A [`TokenTrouble`] in JSON; the error becomes its kind and message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TroubleOnWire {
@@ -234,7 +234,7 @@ impl From<TroubleOnWire> for TokenTrouble {
     }
 }
 
-/// A [`FoundKeyset`]. Identifiers are hexadecimal.
+/// A [`FoundKeyset`] in JSON. Identifiers are hexadecimal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysetOnWire {
@@ -250,17 +250,17 @@ pub struct KeysetOnWire {
 }
 
 impl KeysetOnWire {
-    /// The token it is on.
+    /// The keyset's token.
     pub fn token(&self) -> &TokenInfo {
         &self.token
     }
 
-    /// How many keys and certificates it has.
+    /// Number of encryption keys and certificates.
     pub fn objects(&self) -> usize {
         self.encryption.len() + self.certificates.len()
     }
 
-    /// The same, to be changed.
+    /// The keyset's token, mutable: the main worker replaces its module path.
     pub fn token_mut(&mut self) -> &mut TokenInfo {
         &mut self.token
     }

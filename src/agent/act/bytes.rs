@@ -1,4 +1,4 @@
-//! Bytes in JSON: base64, and wiped when they are dropped, for some of them are secrets.
+//! Bytes as base64 in JSON, wiped when dropped, because some are secrets.
 
 use std::fmt;
 
@@ -8,27 +8,27 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-/// Bytes that travel as base64 (RFC 4648 §4). `Debug` tells how many there are.
+/// Bytes, base64 in JSON (RFC 4648 §4). `Debug` shows only their number.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Bytes(Zeroizing<Vec<u8>>);
 
 impl Bytes {
-    /// The bytes, out of what wipes them.
+    /// Moves the bytes into a plain vector, which is not wiped.
     pub fn into_vec(mut self) -> Vec<u8> {
         std::mem::take(&mut *self.0)
     }
 
-    /// The bytes, still to be wiped.
+    /// Moves the bytes out; they are still wiped when dropped.
     pub fn into_secret(self) -> Zeroizing<Vec<u8>> {
         self.0
     }
 
-    /// The bytes.
+    /// Borrows the bytes.
     pub fn as_slice(&self) -> &[u8] {
         &self.0
     }
 
-    /// As text, when they are UTF-8.
+    /// The bytes as text; `None` if they are not UTF-8.
     pub fn into_text(self) -> Option<Zeroizing<String>> {
         std::str::from_utf8(&self.0).ok().map(|text| Zeroizing::new(text.to_owned()))
     }
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Bytes {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
-                // What does not decode is not repeated: it may be a secret.
+                // The error does not repeat the text: it may be a secret.
                 STANDARD.decode(text).map(Bytes::from).map_err(|_| E::custom("not base64"))
             }
         }

@@ -1,4 +1,5 @@
-//! The agent's end of an act's wire: lines to the command, answers from it, and whether it is still there.
+//! The agent's side of an operation's connection: sends events to the command, receives its
+//! replies, and notices when it disconnects.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -13,15 +14,16 @@ use crate::carrier::{Carrier, CarrierError};
 use crate::keyset::{NoPin, Notice, Person, PinRequest, SecurityOfficer, Step};
 use crate::token::{Pin, PinRule, TokenInfo};
 
-/// How long a command may take to answer: others wait for the token meanwhile. Its errands to an authority end sooner.
+/// Maximum time a command may take to reply, because others wait for the token. Its network
+/// requests time out sooner.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// An act's conversation with the command that asked for it. The stream's other direction carries nothing more: when it
-/// ends, the command is gone.
+/// An operation's session with the command that requested it. The client sends nothing more on this
+/// stream; its end means that the command has exited.
 #[derive(Debug)]
 pub struct Conversation {
     stream: Arc<UnixStream>,
-    /// how long the command has for each answer
+    /// time limit for each reply
     patience: Duration,
     state: Mutex<State>,
     changed: Condvar,
@@ -29,36 +31,36 @@ pub struct Conversation {
 
 #[derive(Debug, Default)]
 struct State {
-    /// how many questions and errands there were
+    /// number of questions and network requests so far
     number: u32,
-    /// Is the last of them not answered?
+    /// true until the last one has a reply
     open: bool,
     reply: Option<Reply>,
-    /// why it is not waited for any more
+    /// why the session has ended
     gone: Option<NoPin>,
 }
 
 impl Conversation {
-    /// Over the connection that brought the request. A thread of its own notices when the command goes away.
+    /// Uses the connection that brought the request. A thread notices when the command disconnects.
     ///
     /// # Errors
-    /// The connection cannot be doubled, or no thread started.
+    /// The connection cannot be duplicated, or no thread can be started.
     pub fn over(stream: Arc<UnixStream>) -> io::Result<Arc<Self>> {
         Self::with_patience(stream, PATIENCE)
     }
 
     fn with_patience(stream: Arc<UnixStream>, patience: Duration) -> io::Result<Arc<Self>> {
         let mut watched = stream.try_clone()?;
-        // One that does not even read what it is asked is not waited for, either.
+        // A command that does not read its questions times out, too.
         stream.set_write_timeout(Some(patience))?;
         let conversation = Arc::new(Self { stream, patience, state: Mutex::default(), changed: Condvar::new() });
         let here = Arc::clone(&conversation);
-        thread::Builder::new().name("act-watch".to_owned()).stack_size(64 * 1024).spawn(move || {
+        thread::Builder::new().name("op-watch".to_owned()).stack_size(64 * 1024).spawn(move || {
             let mut byte = [0; 1];
             loop {
                 match watched.read(&mut byte) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    // Whatever comes now is nothing that this protocol has.
+                    // The end of the stream, or bytes that the protocol does not allow.
                     _ => break here.went(NoPin::Withdrawn),
                 }
             }
@@ -66,17 +68,17 @@ impl Conversation {
         Ok(conversation)
     }
 
-    /// Takes the command's answer to the question that is open.
+    /// Takes the command's reply to the open question.
     ///
     /// # Errors
-    /// What is wrong with it, as a sentence.
+    /// A sentence that says why the reply was rejected.
     pub fn answer(&self, answer: ReplyTo) -> Result<(), &'static str> {
         let mut state = self.state();
         if state.gone.is_some() {
-            return Err("the command that asked for this act is gone");
+            return Err("the command that started this operation has exited");
         }
         if !state.open || state.number != answer.number {
-            return Err("no question of this number is open");
+            return Err("no question with this number is open");
         }
         state.open = false;
         state.reply = Some(answer.reply);
@@ -84,21 +86,21 @@ impl Conversation {
         Ok(())
     }
 
-    /// Says the last line and ends the connection.
+    /// Sends the last event and closes the connection.
     pub fn end(&self, line: &Line) {
         self.say(line);
-        // The watching thread ends with it.
+        // This also ends the watching thread.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Is the command still there?
+    /// Returns true while the command is connected.
     pub fn is_open(&self) -> bool {
         self.state().gone.is_none()
     }
 
-    /// Says a line.
+    /// Sends an event as one line of JSON.
     pub fn say(&self, line: &Line) {
-        // Questions and answers can hold secrets: what they were written in is wiped.
+        // Events can hold secrets, so the buffer is wiped.
         let mut text = WipedBuffer::with_capacity(512);
         let written = serde_json::to_writer(&mut text, line).map_err(io::Error::from).and_then(|()| {
             text.write_all(b"\n")?;
@@ -109,7 +111,7 @@ impl Conversation {
         }
     }
 
-    /// Asks, and waits for the answer; why there is none when the command is gone, or did not answer in time.
+    /// Asks and waits for the reply. Fails if the command disconnects or does not reply in time.
     fn ask(&self, line: impl FnOnce(u32) -> Line) -> Result<Reply, NoPin> {
         let number = {
             let mut state = self.state();
@@ -125,7 +127,8 @@ impl Conversation {
         let mut state = self.state();
         let asked = Instant::now();
         loop {
-            // An answer that came before the command went is one that it gave; but nobody waits for what comes of it.
+            // A reply that came before the command disconnected is valid, but nobody waits for the
+            // result.
             if let Some(why) = &state.gone {
                 return Err(why.clone());
             }
@@ -154,7 +157,7 @@ impl Conversation {
     }
 }
 
-/// The command as the [`Person`] of an act.
+/// The command as an operation's [`Person`].
 #[derive(Debug)]
 pub struct RemotePerson<'a>(pub &'a Conversation);
 
@@ -216,16 +219,16 @@ impl SecurityOfficer for RemotePerson<'_> {
 }
 
 fn taken(pin: Bytes) -> Result<Pin, NoPin> {
-    let no_pin = || NoPin::Unavailable("the command's answer is no PIN".to_owned());
+    let no_pin = || NoPin::Unavailable("the command's reply is not a PIN".to_owned());
     let mut text = pin.into_text().ok_or_else(no_pin)?;
     Pin::new(std::mem::take(&mut *text)).map_err(|error| NoPin::Unavailable(error.to_string()))
 }
 
 fn unfitting() -> NoPin {
-    NoPin::Unavailable("the command's answer does not fit the question".to_owned())
+    NoPin::Unavailable("the command's reply does not match the question".to_owned())
 }
 
-/// The command as the [`Carrier`] of an act.
+/// The command as an operation's [`Carrier`].
 #[derive(Debug)]
 pub struct RemoteCarrier<'a>(pub &'a Conversation);
 
@@ -234,10 +237,11 @@ impl RemoteCarrier<'_> {
         match self.0.ask(|number| Line::Carry { number, errand }) {
             Ok(Reply::NotCarried(error)) => Err(error),
             Ok(reply) => Ok(reply),
-            // As when the command is killed: the request may have arrived, and the same letter goes on with it.
+            // As when the command is killed: the request may have arrived, and the same letter
+            // resumes it.
             Err(_) => Err(CarrierError::Unreachable {
                 url: "the other end of the command's connection".to_owned(),
-                reason: "the command is gone".to_owned(),
+                reason: "the command has exited".to_owned(),
             }),
         }
     }
@@ -275,11 +279,11 @@ impl Carrier for RemoteCarrier<'_> {
     }
 }
 
-/// Interrupted and not refused: a letter is not given back for what only this wire has got wrong.
+/// Reported as an interruption, not a refusal: an error of this protocol must not discard a letter.
 fn not_an_answer() -> CarrierError {
     CarrierError::Unreachable {
         url: "the other end of the command's connection".to_owned(),
-        reason: "the command's answer does not fit the errand".to_owned(),
+        reason: "the command's reply does not match the network request".to_owned(),
     }
 }
 

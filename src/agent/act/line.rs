@@ -1,4 +1,4 @@
-//! What the two sides of an act say to each other: the agent in lines of JSON, the command in answers to them.
+//! The messages of an operation: the agent sends lines of JSON, the command posts replies.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,40 +7,41 @@ use crate::carrier::CarrierError;
 use crate::keyset::{ErrorKind, NoPin, Notice, PinRequest, Step};
 use crate::token::{PinRule, TokenInfo};
 
-/// One line from the agent. The last one is `done` or `failed`; without it the act did not come to its end.
+/// One line from the agent. The last line is `done` or `failed`; without it the operation was
+/// interrupted.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Line {
-    /// the act has begun; answers go to this name
+    /// the operation has started; replies go to this identifier
     Begun {
-        /// random, hexadecimal
+        /// random, in hexadecimal
         id: String,
     },
-    /// a question to the person; the act waits for the answer
+    /// a question to the person; the operation waits for the reply
     Ask {
-        /// counted from 1, errands included
+        /// counted from 1, together with network requests
         number: u32,
-        /// what
+        /// the question
         question: Asked,
     },
-    /// bytes to be taken to the authority; the act waits for the answer
+    /// a request to the authority; the operation waits for the reply
     Carry {
-        /// counted from 1, questions included
+        /// counted from 1, together with questions
         number: u32,
-        /// what
+        /// the request
         errand: Errand,
     },
-    /// how far the act is
+    /// the step that the operation has reached
     Progress(Step),
-    /// something to know
+    /// information for the user
     Notice(Notice),
-    /// it is done
+    /// the operation succeeded
     Done(Box<ActAnswer>),
-    /// it is not
+    /// the operation failed
     Failed {
-        /// the end that this leads to
+        /// the kind of error, which decides the exit code
         kind: ErrorKind,
-        /// the whole sentence
+        /// the complete sentence
         message: String,
     },
 }
@@ -49,51 +50,51 @@ pub enum Line {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Asked {
-    /// the PIN that the token has
+    /// the token's current PIN
     Existing {
-        /// what for, completing "to …"
+        /// the purpose, completing "to …"
         operation: String,
-        /// which token
+        /// the token
         token: TokenInfo,
     },
-    /// the PIN that was new when an enrollment began that was cut off
+    /// the PIN that was new when an interrupted enrollment began
     Resumed {
-        /// which token
+        /// the token
         token: TokenInfo,
     },
     /// a new PIN
     New {
-        /// for the token of this label
+        /// the label of the token
         label: String,
-        /// what it has to be, where that is known
+        /// the rule for the new PIN, if known
         #[serde(default)]
         rule: Option<PinRule>,
     },
     /// a new token's SO PIN
     NewSoPin {
-        /// for the token of this label
+        /// the label of the token
         label: String,
     },
-    /// the SO PIN that the token has
+    /// the token's current SO PIN
     SoPin {
-        /// which token
+        /// the token
         token: TokenInfo,
     },
-    /// a new PIN in the place of one that is locked or forgotten
+    /// a new PIN that replaces a locked or forgotten one
     NewInstead {
-        /// on which token
+        /// the token
         token: TokenInfo,
-        /// what it has to be
+        /// the rule for the new PIN
         rule: PinRule,
     },
     /// whether to risk the last try of the SO PIN
     LastSoTry {
-        /// which token
+        /// the token
         token: TokenInfo,
     },
-    /// whether to risk the token's last try
+    /// whether to risk the last try of the PIN
     LastTry {
-        /// which token
+        /// the token
         token: TokenInfo,
     },
 }
@@ -111,48 +112,48 @@ impl From<PinRequest<'_>> for Asked {
     }
 }
 
-/// Something to be taken to the authority ([`crate::carrier::Carrier`]).
+/// A request to the authority ([`crate::carrier::Carrier`]).
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Errand {
     /// a CMP message, DER
     Cmp(Bytes),
-    /// to fetch the CA certificate
+    /// fetch the CA certificate
     CaCertificate {},
-    /// to look for the certificates of an e-mail address
+    /// search the certificates of an e-mail address
     SearchCertificates(String),
-    /// to fetch the number of the authority's run
+    /// fetch the instance number of the running authority
     Instance {},
     /// a signed statement, DER
     Statement(Bytes),
 }
 
-/// The command's answer to a question or an errand.
+/// The command's reply to a question or a network request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplyTo {
-    /// the question's or errand's number
+    /// the number of the question or network request
     pub number: u32,
-    /// the answer
+    /// the reply
     pub reply: Reply,
 }
 
-/// What the command answers.
+/// The content of a reply.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Reply {
-    /// the PIN, UTF-8, as a person has typed it
+    /// the PIN, UTF-8, typed by a person
     Pin(Bytes),
     /// the PIN, UTF-8, from a file, a descriptor or a credential
     UnattendedPin(Bytes),
-    /// there is none, or no yes
+    /// no PIN, or no confirmation
     No(NoPin),
-    /// yes
+    /// confirmed
     Yes {},
-    /// what the authority answered
+    /// the authority's response
     Carried(Bytes),
-    /// the certificates found, DER
+    /// the certificates found, each in DER
     Certificates(Vec<Bytes>),
-    /// no answer came back
+    /// no response arrived
     NotCarried(CarrierError),
 }

@@ -1,14 +1,16 @@
-//! Acts that a command asks the agent to do: the same as the command would do itself, with the token's part done here.
+//! Operations that a command requests from the agent. They do the same as the command alone, but
+//! the token's part runs here.
 //!
-//! An [`ActRequest`] says what; [`perform`] does it with the acts of [`crate::keyset`]. What an act needs of a person or
-//! of the network it asks of the command, over the connection that brought the request: the command is its
-//! [`Person`](crate::keyset::Person) and its [`Carrier`](crate::carrier::Carrier), and [`Conversation`] is that wire. A
-//! command that says that nobody can be asked there leaves the PIN for a signature or a decryption to the agent's prompter.
-//! One that has gone away has cancelled: nothing that it would have been asked is tried, and an enrollment stays where the
-//! same letter finds it.
+//! An [`ActRequest`] describes the operation; [`perform`] runs it with the functions of
+//! [`crate::keyset`]. Questions to a person and requests to the network go back to the command over
+//! the same connection: the command is the operation's [`Person`](crate::keyset::Person) and
+//! [`Carrier`](crate::carrier::Carrier), and [`Conversation`] is the wire between them. If a
+//! command reports that it cannot ask anybody, the agent's prompter asks for the PIN of a signature
+//! or a decryption. A command that disconnects has cancelled: no further question is asked, and an
+//! enrollment stays where the same letter resumes it.
 //!
-//! This must never answer for a person, never send anything itself, never show a secret in `Debug`, and never leave one
-//! in a buffer that is not wiped.
+//! This must never answer for a person, never send anything to the network itself, never show a
+//! secret in `Debug`, and never leave a secret in a buffer that is not wiped.
 
 mod answer;
 mod bytes;

@@ -1,14 +1,14 @@
-//! The carrier of acts that send nothing: who has it is told so, and nothing leaves.
+//! The transport of operations that send nothing. It rejects every request.
 
 use crate::carrier::{Carrier, CarrierError};
 
-/// The carrier of an act that sends nothing.
+/// Rejects every request.
 #[derive(Clone, Copy, Debug)]
 pub struct NoCarrier;
 
 impl NoCarrier {
     fn refused<T>() -> Result<T, CarrierError> {
-        Err(CarrierError::Address { url: "anywhere".to_owned(), reason: "this act sends nothing".to_owned() })
+        Err(CarrierError::Address { url: "anywhere".to_owned(), reason: "this operation sends nothing".to_owned() })
     }
 }
 

@@ -1,4 +1,5 @@
-//! Does an act with the tokens at hand: the same functions that a command calls when there is no agent.
+//! Runs an operation on the local tokens, with the same functions that a command calls without an
+//! agent.
 
 use jiff::Timestamp;
 
@@ -9,10 +10,11 @@ use crate::keyset::{self, Enrollment, ErrorKind, FoundKeyset, KeysetError, Perso
 use crate::letter::Letter;
 use crate::statement::SignedStatement;
 
-/// Does it. `person` is asked and `carrier` sent as the act itself decides.
+/// Runs the operation. The operation decides when it asks `person` and sends with `carrier`.
 ///
 /// # Errors
-/// Those of the act, with the same sentences; an enrollment that ended without a keyset is [`KeysetError::Told`].
+/// The operation's own errors, unchanged; an enrollment that ended without a keyset is
+/// [`KeysetError::Told`].
 pub fn perform(
     request: ActRequest,
     tokens: &Tokens,
@@ -70,7 +72,7 @@ pub fn perform(
         ActRequest::UnblockPin { token } => {
             let token = token.as_deref().map(selector).transpose().map_err(usage)?;
             let token = tokens.token_or_only(token.as_ref())?;
-            let nobody = || usage("cannot set a new PIN: nobody here has the SO PIN".to_owned());
+            let nobody = || usage("cannot set a new PIN: no SO PIN is available here".to_owned());
             keyset::pin_unblock(tokens, &token, person.security_officer().ok_or_else(nobody)?)?;
             ActAnswer::PinSet(token)
         }

@@ -1,4 +1,4 @@
-//! What a command asks for.
+//! The requests for operations.
 
 use std::path::PathBuf;
 
@@ -9,81 +9,81 @@ use crate::keyset::{EnrollOptions, FoundKeyset, KeysetChoice, KeysetOnToken, Kno
 use crate::statement::Operation;
 use crate::token::{KeysetName, SecurityLevel, TokenUri};
 
-/// One act. In JSON an object with one member, named for the act.
+/// One operation. In JSON an object with one member, named for the operation.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ActRequest {
-    /// which tokens are there
+    /// list the tokens that are present
     ListTokens {},
-    /// which keysets are there, and what could not be looked at
+    /// list the keysets, and the tokens that could not be read
     ListKeysets {},
-    /// the one keyset that is meant
+    /// find the one keyset that the choice selects
     ChooseKeyset(Choice),
-    /// sign a content as data
+    /// sign content as CMS data
     Sign {
-        /// with which keyset
+        /// the keyset
         keyset: Choice,
-        /// what
+        /// the content
         content: Bytes,
-        /// leave it out of the signature
+        /// leave the content out of the signature
         detached: bool,
     },
-    /// open a message that was encrypted to a keyset
+    /// decrypt a message
     Decrypt {
-        /// where to look
+        /// the keysets to try
         keyset: Choice,
-        /// CMS: DER, PEM or S/MIME
+        /// CMS, as DER, PEM or S/MIME
         message: Bytes,
     },
-    /// open one recipient's content key
+    /// decrypt the content key for one recipient
     OpenRecipient {
-        /// where to look
+        /// the keysets to try
         keyset: Choice,
         /// DER of one CMS `RecipientInfo`
         recipient_info: Bytes,
-        /// how many bytes the content key has
+        /// length of the content key in bytes
         key_length: usize,
     },
-    /// sign an administrator's command: the only act that signs a statement
+    /// sign an administrator's command; no other operation signs a statement
     Administer {
-        /// with which keyset
+        /// the keyset
         keyset: Choice,
         /// the command
         order: Order,
-        /// how it travels
+        /// online or as a file
         way: OnlineOrFile,
-        /// how it takes the authority's audit log
+        /// how to treat the authority's audit log
         known_log: KnownLog,
     },
-    /// open the authority's response to a command that went as a file
+    /// open the authority's response to a command sent as a file
     OpenResponse {
-        /// with which keyset
+        /// the keyset
         keyset: Choice,
         /// the signed command, DER
         statement: Bytes,
         /// the response, DER
         response: Bytes,
-        /// how it takes the authority's audit log
+        /// how to treat the authority's audit log
         known_log: KnownLog,
     },
     /// change the PIN of a keyset's token
     ChangePin {
-        /// which one
+        /// the keyset
         keyset: Choice,
     },
-    /// what tokens say about their PINs
+    /// report the PIN states of tokens
     LookAtPins {
-        /// of this one: PKCS#11 URI, serial number or label; none: of all
+        /// PKCS#11 URI, serial number or label; none: all tokens
         token: Option<String>,
     },
-    /// set a new PIN by the SO PIN
+    /// set a new PIN with the SO PIN
     UnblockPin {
-        /// on this one: PKCS#11 URI, serial number or label; none: the only one
+        /// PKCS#11 URI, serial number or label; none: the only token
         token: Option<String>,
     },
     /// delete a keyset
     DeleteKeyset {
-        /// which one
+        /// the keyset
         keyset: Choice,
     },
     /// enroll with a letter
@@ -91,7 +91,7 @@ pub enum ActRequest {
 }
 
 impl ActRequest {
-    /// What it is, completing "to …".
+    /// The operation's name, completing "to …".
     pub fn operation(&self) -> &'static str {
         match self {
             Self::ListTokens {} => "list tokens",
@@ -112,7 +112,7 @@ impl ActRequest {
         }
     }
 
-    /// Which keyset it is about, where it chooses one.
+    /// The operation's keyset choice, if it has one.
     pub fn choice_mut(&mut self) -> Option<&mut Choice> {
         match self {
             Self::ChooseKeyset(keyset)
@@ -131,23 +131,23 @@ impl ActRequest {
         }
     }
 
-    /// Does it leave tokens and keysets as they are?
+    /// Returns true if the operation leaves tokens and keysets unchanged.
     pub fn changes_nothing(&self) -> bool {
         !matches!(self, Self::ChangePin { .. } | Self::UnblockPin { .. } | Self::DeleteKeyset { .. } | Self::Enroll(_))
     }
 }
 
-/// How the command's bytes reach the authority.
+/// How the command reaches the authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnlineOrFile {
-    /// the command takes them there
+    /// the command sends it
     Online,
-    /// somebody carries a file
+    /// a person carries a file
     File,
 }
 
-/// Which keyset is meant ([`KeysetChoice`]).
+/// Selects a keyset ([`KeysetChoice`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
@@ -157,22 +157,22 @@ pub struct Choice {
     /// its token: PKCS#11 URI, serial number or label
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// the one to take when there are several and none was named
+    /// the keyset to use if several match and none is named
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<KeysetName>,
-    /// keysets that are taken only by their name
+    /// keysets that only their name selects
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hidden: Vec<KeysetOnToken>,
 }
 
 impl Choice {
-    /// This very keyset.
+    /// Selects exactly this keyset.
     pub fn of(keyset: &FoundKeyset) -> Self {
         let token = Some(TokenUri::of(&keyset.token).to_string());
         Self { name: Some(keyset.name.clone()), token, ..Self::default() }
     }
 
-    /// What `keyset` takes; the error says what is wrong with the token's name.
+    /// The choice as a value; the error describes an invalid token name.
     pub fn to_choice(&self) -> Result<KeysetChoice, String> {
         let token = self.token.as_deref().map(selector).transpose()?;
         let (default, hidden) = (self.default.clone(), self.hidden.clone());
@@ -191,46 +191,46 @@ impl From<&KeysetChoice> for Choice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Order {
-    /// a letter to enroll
+    /// issue a letter to enroll
     Issue {
-        /// for whom
+        /// the user
         email: String,
-        /// the whole name
+        /// the full name
         name: Option<String>,
-        /// the levels it allows
+        /// the allowed levels
         levels: Option<Vec<SecurityLevel>>,
-        /// how long it is good
+        /// validity of the letter
         valid_for_seconds: Option<u64>,
     },
-    /// a letter to get all encryption keys back
+    /// issue a letter to recover all encryption keys
     Recover {
-        /// for whom
+        /// the user
         email: String,
-        /// may the old token be in others' hands?
+        /// may others have the old token?
         lost: bool,
-        /// how long it is good
+        /// validity of the letter
         valid_for_seconds: Option<u64>,
     },
-    /// the letter that an earlier command of the same administrator brought, once more
+    /// fetch the letter of an earlier command of the same administrator again
     Letter {
         /// the user's e-mail address, or the letter's reference
         letter: String,
     },
-    /// a page of all users
+    /// list one page of users
     List {
-        /// those after this address; none: from the first
+        /// start after this address; none: at the first user
         after: Option<String>,
-        /// at most so many; none: as many as the authority's pages have
+        /// maximum number of users; none: the authority's page size
         limit: Option<u32>,
     },
-    /// one user
+    /// show one user
     Show {
-        /// whom
+        /// the user
         email: String,
     },
-    /// an administrator who was added where the authority is, is known of
+    /// acknowledge an administrator who was added at the authority's machine
     Acknowledge {
-        /// the number of the log's entry
+        /// number of the audit log entry
         entry: u64,
     },
 }
@@ -248,7 +248,7 @@ impl Order {
         }
     }
 
-    /// What it is about.
+    /// The address or reference that the command concerns, if any.
     pub fn target(&self) -> Option<&str> {
         match self {
             Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
@@ -257,7 +257,7 @@ impl Order {
         }
     }
 
-    /// Whether the answer to it is a letter.
+    /// Returns true if the response is a letter.
     pub fn brings_letter(&self) -> bool {
         matches!(self, Self::Issue { .. } | Self::Recover { .. } | Self::Letter { .. })
     }
@@ -295,39 +295,39 @@ impl From<Order> for Operation {
     }
 }
 
-/// Where a new token is made ([`NewToken`]).
+/// Where to create a new token ([`NewToken`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NewTokenIn {
-    /// in the only module that can
+    /// in the only module that can create one
     Anywhere,
-    /// in this one
+    /// in this module
     Module(PathBuf),
 }
 
-/// An enrollment. Its letter holds a secret.
+/// An enrollment request. The letter holds a secret.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Enroll {
     /// the letter's text
     pub letter: Bytes,
-    /// into which keyset
+    /// the keyset's name
     pub keyset: KeysetName,
-    /// at which level; none: the keyset's, or the strictest that the letter allows
+    /// the level; none: the keyset's present level, or the strictest that the letter allows
     pub level: Option<SecurityLevel>,
-    /// on a new token
+    /// create a new token
     pub new_token: Option<NewTokenIn>,
-    /// on this token
+    /// use this token
     pub token: Option<String>,
     /// is there an SO PIN for the new token?
     pub so_pin: bool,
-    /// may the letter be another person's than the keyset?
+    /// may the letter name another person than the keyset?
     #[serde(default)]
     pub replace_person: bool,
 }
 
 impl Enroll {
-    /// With this letter's text.
+    /// From the text of a letter and the options.
     pub fn new(letter: Bytes, options: &EnrollOptions) -> Self {
         let new_token = options.new_token.as_ref().map(|new_token| match new_token {
             NewToken::Anywhere => NewTokenIn::Anywhere,
@@ -344,7 +344,7 @@ impl Enroll {
         }
     }
 
-    /// What `keyset` takes; the error says what is wrong with the token's name.
+    /// The options as values; the error describes an invalid token name.
     pub fn options(&self) -> Result<EnrollOptions, String> {
         Ok(EnrollOptions {
             keyset: self.keyset.clone(),
@@ -361,10 +361,10 @@ impl Enroll {
 }
 
 pub(super) fn selector(text: &str) -> Result<TokenSelector, String> {
-    text.parse().map_err(|error| format!("cannot use {text:?} as a token's name: {error}"))
+    text.parse().map_err(|error| format!("cannot use {text:?} as a token name: {error}"))
 }
 
-/// A token's name as it was typed.
+/// The token name as the user typed it.
 pub fn text_of(selector: &TokenSelector) -> String {
     match selector {
         TokenSelector::Uri(uri) => uri.to_string(),

@@ -1,4 +1,5 @@
-//! The annex's end: takes connections out of the corridor, and does with its one module what the worker asks.
+//! The server side: takes connections from the fd channel and serves the main worker's requests
+//! with its one module.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -11,13 +12,13 @@ use crate::agent::keystore::{Event, Keystore};
 use crate::agent::{AgentError, ClientConnection, Link, MappedCode, api, frame, handed, worker};
 use crate::token::Pin;
 
-/// How long it is waited for an event at a time.
+/// Timeout of each wait for an event.
 const GLANCE: Duration = Duration::from_mins(1);
 
-/// Serves the worker until the broker ends; then every log-in is over.
+/// Serves the main worker until the supervisor exits; then ends every session.
 ///
 /// # Errors
-/// [`BrokerError`]: the broker has gone already, or the system refuses threads.
+/// [`BrokerError`]: the supervisor has exited, or the system cannot start threads.
 pub fn run(
     link: &Link,
     corridor: UnixStream,
@@ -30,25 +31,25 @@ pub fn run(
     let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
     let served = keystore.clone();
     std::thread::Builder::new()
-        .name("corridor".to_owned())
+        .name("fd-channel".to_owned())
         .spawn(move || accept(&corridor, &served))
         .map_err(BrokerError::system("start a thread"))?;
-    link.ready(sandbox).map_err(BrokerError::system("tell the broker"))?;
+    link.ready(sandbox).map_err(BrokerError::system("notify the supervisor"))?;
     link.wait_for_its_end();
     worker::log_off(keystore);
     Ok(())
 }
 
 fn accept(corridor: &UnixStream, keystore: &Keystore) {
-    // As many as the worker has clients.
+    // The limit equals the main worker's limit for clients.
     let places = worker::Places::default();
     loop {
         let sockets = match handed::take(corridor) {
             Ok(sockets) => sockets,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // The broker has ended; the link says so, too.
+            // The supervisor has exited; the link reports it, too.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
-            // No descriptor was left for it, or no memory: for now.
+            // Temporarily out of descriptors or memory.
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
                 std::thread::sleep(worker::BREATHER);
@@ -57,13 +58,13 @@ fn accept(corridor: &UnixStream, keystore: &Keystore) {
         };
         for stream in sockets.into_iter().map(UnixStream::from) {
             let Some(place) = places.take() else {
-                tracing::warn!("too many connections: one is refused");
+                tracing::warn!("too many connections: connection refused");
                 continue;
             };
             let keystore = keystore.clone();
             let thread = std::thread::Builder::new().name("worker".to_owned()).stack_size(worker::STACK);
             let started = thread.spawn(move || {
-                // It ends when the worker closes it.
+                // Ends when the main worker closes the connection.
                 let _ = serve(stream, &keystore);
                 drop(place);
             });
@@ -80,7 +81,7 @@ fn serve(stream: UnixStream, keystore: &Keystore) -> io::Result<()> {
     loop {
         let (mut request, secret) = frame::read::<Request>(&mut stream, LONGEST)?;
         if let Request::Sign { usage, .. } | Request::LogIn { usage, .. } = &mut request {
-            // The worker hangs up when its client does.
+            // The main worker closes the connection when its client disconnects.
             usage.client = ClientConnection::of(&shared);
         }
         let reply = match request {
@@ -143,14 +144,14 @@ fn answer(request: Request, secret: &[u8], keystore: &Keystore) -> Result<Reply,
             Ok(Reply::Done {})
         }
         Request::Room {} => Ok(Reply::Room(keystore.has_room())),
-        // They take the connection with them, before this.
+        // The caller has handled these, because they take over the connection.
         Request::Watch {} | Request::Serve { .. } => {
-            Err(AgentError::System { operation: "answer", reason: "it is no request of its kind".to_owned() })
+            Err(AgentError::System { operation: "answer", reason: "unexpected request".to_owned() })
         }
     }
 }
 
-/// Tells what is there now, and after each event again.
+/// Sends the inventory now and after each event.
 fn tell(stream: &mut &UnixStream, keystore: &Keystore) -> io::Result<()> {
     let events = keystore.events();
     let mut log_in = None;
@@ -158,7 +159,7 @@ fn tell(stream: &mut &UnixStream, keystore: &Keystore) -> io::Result<()> {
         frame::write(stream, &News { seen: keystore.seen(false), log_in: log_in.take() }, b"", LONGEST)?;
         loop {
             match events.next(GLANCE) {
-                // What the worker knows by itself; or nothing has happened.
+                // No event, or one that the main worker detects itself.
                 Some(Event::Expiring { .. }) | None => continue,
                 Some(Event::LoggedIn(token)) => log_in = Some(LogInChange::Begun(token)),
                 Some(Event::LoggedOff { token, why }) => log_in = Some(LogInChange::Ended(token, why)),

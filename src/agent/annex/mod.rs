@@ -1,16 +1,17 @@
-//! Annexes: workers of their own for single modules (`isolate = true` in agent.toml).
+//! Module workers: one process for one PKCS#11 module (`isolate = true` in agent.toml).
 //!
-//! A module that crashes takes its process with it. An annex is a process with one module and a keystore of its own; it has
-//! no door. The worker stays the only one that clients meet: it lists what the annexes have told ([`Annex`]) among its own
-//! tokens, and hands each use, log-in and act over to the annex that has the token ([`wire`]), with who asks and for
-//! what. The PIN is asked for by the annex itself, through its own link to the broker.
+//! A module that crashes takes its process with it. A module worker has one module and its own
+//! keystore, but no endpoint. Clients only see the main worker: it lists the inventory of the
+//! module workers ([`Annex`]) with its own tokens, and forwards each use, login and operation to
+//! the module worker that has the token ([`wire`]), with the client and its purpose. The module
+//! worker asks for the PIN itself, through its own link to the supervisor.
 //!
-//! Worker and annex reach each other over a *corridor*, a socket pair that the broker has made for the two and through which
-//! the worker sends one end of each new connection. It has no name, so that no other process can speak to an annex, or
-//! claim to ask for somebody else.
+//! Main worker and module worker communicate over a socket pair that the supervisor creates, the
+//! *fd channel*: the main worker sends one end of each new connection through it. The channel has
+//! no name, so no other process can reach a module worker or claim to act for another client.
 //!
-//! This must never wait for an annex where another module is meant, never try a PIN again because an annex has ended, and
-//! never take the end of an annex for a wrong PIN.
+//! This must never wait for a module worker when another module is meant, never retry a PIN because
+//! a module worker exited, and never treat the exit of a module worker as a wrong PIN.
 
 mod door;
 mod near;

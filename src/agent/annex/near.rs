@@ -1,4 +1,4 @@
-//! The worker's end: what an annex has told last, and what it is asked.
+//! The client side, in the main worker: the last inventory of a module worker, and requests to it.
 
 use std::io::ErrorKind;
 use std::net::Shutdown;
@@ -16,19 +16,20 @@ use crate::agent::{AgentError, LogOff, Peer, Usage, frame, handed};
 use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetError, NoPin, TokenTrouble};
 use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
 
-/// How long an annex may take for what others wait for, too. One that has just been started loads its module first.
+/// Timeout for requests that block other clients. A module worker that has just started loads its
+/// module first.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The same where it has a process of its own look at its tokens, which may take half a minute.
+/// Timeout if it starts a process to read its tokens' PIN states, which may take half a minute.
 const PATIENCE_WITH_PINS: Duration = Duration::from_secs(40);
 
-/// One that did not answer is not waited for again before this.
+/// Time after a timeout in which a module worker is not asked again for a listing.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// Connections that are kept for the next signature.
+/// Maximum number of idle connections kept for later signatures.
 const KEPT: usize = 16;
 
-/// An annex, as the worker sees it.
+/// A module worker, as the main worker sees it.
 #[derive(Debug)]
 pub struct Annex {
     module: PathBuf,
@@ -36,27 +37,27 @@ pub struct Annex {
     seen: RwLock<Told>,
     pins: Mutex<PinsSeen>,
     idle: Mutex<Vec<UnixStream>>,
-    // When it did not answer what others wait for.
+    // The time of its last timeout.
     silent: Mutex<Option<Instant>>,
-    // How many have ended: what one has told is not believed of the next.
+    // The number of exits: an inventory from before an exit is not used after it.
     ended: AtomicU64,
-    // Was it said that it tells more than is taken?
+    // True once an oversized inventory was logged.
     said_too_much: AtomicBool,
 }
 
 #[derive(Debug)]
 enum Told {
-    /// Nothing yet: it is being started.
+    /// No inventory yet: the worker is starting.
     Nothing,
     This(Arc<Seen>),
-    /// It has ended; another one is being started.
+    /// The worker exited and is being restarted.
     Ended,
-    /// It has ended again and again; no other one is started.
+    /// The worker keeps exiting and is not restarted.
     GivenUp,
 }
 
 impl Annex {
-    /// The annex for this module (a path without links), at the other end of this corridor.
+    /// For this module (a canonical path), with the main worker's end of its fd channel.
     pub fn new(module: PathBuf, corridor: UnixStream) -> Self {
         Self {
             module,
@@ -70,16 +71,16 @@ impl Annex {
         }
     }
 
-    /// Does it have the tokens of this module?
+    /// Returns true if the token belongs to this module.
     pub fn has(&self, token: &TokenInfo) -> bool {
         self.module == token.module
     }
 
-    /// Follows what changes, until the annex ends. Says whether there will be another one.
+    /// Receives updates until the module worker exits. Returns false if it will not be restarted.
     pub(in crate::agent) fn follow(&self, mut told: impl FnMut(&Self, News)) -> bool {
         let mut stream = match self.new_connection() {
             Ok(stream) => stream,
-            // The broker has closed the corridor; anything else is only for now.
+            // The supervisor closed the fd channel; other errors are temporary.
             Err(error) => return !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
         };
         let watch = Request::Watch {};
@@ -100,8 +101,9 @@ impl Annex {
         true
     }
 
-    /// Takes what it has told, as of its own module: it cannot speak for another's tokens. What is too much is not taken at
-    /// all: a part of it must not pass for the whole.
+    /// Stores an inventory, with all tokens attributed to this module: a worker cannot report
+    /// another module's tokens. An oversized inventory is rejected entirely, because a part must
+    /// not pass for the whole.
     pub(in crate::agent) fn note(&self, seen: Seen) {
         let mut seen = self.bounded(seen);
         *self.silent() = None;
@@ -110,7 +112,7 @@ impl Annex {
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Told::This(Arc::new(seen));
     }
 
-    /// Takes only what its tokens say of their PINs: what else it tells with that is as old as the look took.
+    /// Stores only the PIN states; the rest of this inventory is as old as reading them took.
     pub(super) fn note_pins(&self, read: Seen) {
         let read = self.bounded(read);
         *self.silent() = None;
@@ -125,15 +127,16 @@ impl Annex {
         seen.of_module(&self.module).bounded().unwrap_or_else(|what| {
             self.say_too_much(&what);
             let message = format!(
-                "cannot list the tokens of the module {}: its worker tells of {what}; take it out of agent.toml if it is \
-                 not what it should be",
+                "cannot list the tokens of the module {}: its worker reported {what}; remove the module from agent.toml \
+                 if you do not trust it",
                 self.module.display()
             );
             Seen::nothing(keyset::ErrorKind::Refused, message, locked)
         })
     }
 
-    /// Forgets what it has told: it has ended. The log-ins that are over with it.
+    /// Discards the inventory after an exit. Returns the tokens whose sessions ended with the
+    /// worker.
     pub(in crate::agent) fn note_end(&self) -> Vec<TokenInfo> {
         self.ended.fetch_add(1, Ordering::SeqCst);
         self.idle().clear();
@@ -146,34 +149,35 @@ impl Annex {
         }
     }
 
-    /// No other one is started.
+    /// Records that the worker will not be restarted.
     pub(in crate::agent) fn note_given_up(&self) {
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = Told::GivenUp;
     }
 
-    /// Is it known what is there?
+    /// Returns true if an inventory is known.
     pub(in crate::agent) fn is_there(&self) -> bool {
         self.told().is_some()
     }
 
-    /// Has it tell what is there; `again`: after having looked anew, also through readers if so.
+    /// Requests an inventory. `again` requests a new search first, with `true` also of modules with
+    /// readers.
     pub(in crate::agent) fn look(&self, again: Option<bool>) {
         self.look_for(PATIENCE, &Request::Look { again, pins: false }, Self::note);
     }
 
-    /// The same, with what its tokens say of their PINs now: for whoever lists tokens.
+    /// Requests an inventory and then the current PIN states, for a listing of tokens.
     pub(in crate::agent) fn look_at_pins(&self) {
-        // One that does not answer at all is waited for no longer than by others.
+        // A worker that does not respond at all delays this by the shorter timeout only.
         self.look(None);
         self.look_for(PATIENCE_WITH_PINS, &Request::Look { again: None, pins: true }, Self::note_pins);
     }
 
     fn look_for(&self, patience: Duration, request: &Request, note: impl FnOnce(&Self, Seen)) {
-        // One that has ended tells by itself when there is another one.
+        // A restarted worker sends its inventory itself.
         if matches!(*self.seen.read().unwrap_or_else(PoisonError::into_inner), Told::Ended | Told::GivenUp) {
             return;
         }
-        // Nor is one that did not answer just now waited for by everybody who lists.
+        // After a timeout, do not delay every listing.
         if self.silent().is_some_and(|since| since.elapsed() < TRY_AGAIN_AFTER) {
             return;
         }
@@ -185,12 +189,12 @@ impl Annex {
         }
     }
 
-    /// The tokens to which a log-in stands.
+    /// The tokens with an active session.
     pub(in crate::agent) fn logged_in(&self) -> Vec<TokenInfo> {
         self.told().map(|seen| seen.logged_in.clone()).unwrap_or_default()
     }
 
-    /// Signs as the key's level wants it.
+    /// Signs as the key's level requires.
     pub(in crate::agent) fn sign(
         &self,
         spki: &[u8],
@@ -206,7 +210,7 @@ impl Annex {
         }
     }
 
-    /// Logs in for a keyset, with the PIN that somebody has typed for it, else one that the annex asks for.
+    /// Logs in for a keyset, with the given PIN or one that the module worker asks for.
     pub(in crate::agent) fn log_in(
         &self,
         keyset: &FoundKeyset,
@@ -224,25 +228,26 @@ impl Annex {
         Ok(())
     }
 
-    /// A PIN of this token was right: what was read of it before is out of date.
+    /// Records a correct PIN for this token, which makes the PIN state read before out of date.
     pub(in crate::agent) fn note_right_pin(&self, token: &TokenInfo) {
         if self.forget_pin(token) {
             self.look(None);
         }
     }
 
-    /// The same where it tells what is there next. Says whether anything was read before.
+    /// Discards the PIN state read before; returns true if there was one. The next inventory
+    /// supplies it.
     pub(in crate::agent) fn forget_pin(&self, token: &TokenInfo) -> bool {
         self.pins().forget(token)
     }
 
-    /// Lets a log-in stand no longer than this.
+    /// Limits a session to `longest` from now.
     pub(in crate::agent) fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
         let request = Request::Bound { token: token.clone(), seconds: longest.as_secs() };
-        or_say(self.ask_soon("end a log-in in time", &request));
+        or_say(self.ask_soon("limit the session", &request));
     }
 
-    /// Ends the log-in to this token, or all; says how many ended.
+    /// Ends the session on this token, or all; returns the number ended.
     pub(in crate::agent) fn log_off(&self, token: Option<&TokenInfo>, why: LogOff) -> usize {
         if self.told().is_none() {
             return 0;
@@ -253,50 +258,50 @@ impl Annex {
         ended
     }
 
-    /// Locks it, so that nothing is done there and an act that goes on stops; or unlocks it.
+    /// Locks the module worker, which stops its operations; or unlocks it.
     pub(in crate::agent) fn lock(&self, locked: bool) {
-        // One that has ended, or does not answer now, is told when it tells of itself.
+        // A worker that exited or does not respond is locked when it sends its next inventory.
         if self.told().is_some_and(|seen| seen.locked != locked) {
             or_say(self.ask_soon("lock the agent", &Request::Lock { locked }));
             self.look(None);
         }
     }
 
-    /// Can a token be made there?
+    /// Returns true if the module can create a token.
     ///
     /// # Errors
-    /// It does not say.
+    /// The module worker does not reply, or cannot list its tokens.
     pub(in crate::agent) fn has_room(&self) -> Result<bool, AgentError> {
         self.tokens()?;
-        Ok(matches!(self.ask_soon("look for room for a token", &Request::Room {})?, Reply::Room(true)))
+        Ok(matches!(self.ask_soon("check for a free slot", &Request::Room {})?, Reply::Room(true)))
     }
 
-    /// A connection on which acts are asked for as at the agent's own API, for this peer.
+    /// A connection for operations in the agent's HTTP API, on behalf of this peer.
     ///
     /// # Errors
-    /// The annex is given up.
+    /// The fd channel is closed because the worker is not restarted.
     pub(in crate::agent) fn door(&self, peer: Peer) -> Result<UnixStream, AgentError> {
-        const OPERATION: &str = "reach the module's worker";
+        const OPERATION: &str = "reach the module worker";
         let mut stream = self.connect(OPERATION)?;
         frame::write(&mut stream, &Request::Serve { peer }, b"", LONGEST).map_err(|_| self.ended(OPERATION))?;
         Ok(stream)
     }
 
-    /// It has ended before it answered.
+    /// The error for a worker that exited before it replied.
     pub(in crate::agent) fn ended(&self, operation: &'static str) -> AgentError {
         AgentError::WorkerEnded { operation, module: self.module.clone() }
     }
 
-    /// In the log, once.
+    /// Logs an oversized inventory once.
     fn say_too_much(&self, what: &str) {
         if !self.said_too_much.swap(true, Ordering::Relaxed) {
-            tracing::warn!(module = %self.module.display(), "a module's worker tells of {what}: nothing of it is taken");
+            tracing::warn!(module = %self.module.display(), "a module worker reported {what}: rejected");
         }
     }
 
     fn say_if_too_long(&self, error: &std::io::Error) {
         if error.kind() == ErrorKind::InvalidData {
-            self.say_too_much("more bytes than an answer may have, or what is none");
+            self.say_too_much("a reply that is too long or malformed");
         }
     }
 
@@ -322,18 +327,19 @@ impl Annex {
     fn connect(&self, operation: &'static str) -> Result<UnixStream, AgentError> {
         self.new_connection().map_err(|error| AgentError::System {
             operation,
-            reason: format!("the worker of the module {} does not run ({error})", self.module.display()),
+            reason: format!("the worker of the module {} is not running ({error})", self.module.display()),
         })
     }
 
-    /// A new connection. While the annex is started anew it waits in the corridor.
+    /// Opens a connection. While the module worker restarts, the connection waits in the fd
+    /// channel.
     fn new_connection(&self) -> std::io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         handed::give(&self.corridor, &[theirs.as_fd()])?;
         Ok(ours)
     }
 
-    /// Asks, and waits as long as a person may take to answer.
+    /// Sends a request and waits as long as a person may take to answer.
     fn ask(&self, operation: &'static str, request: &Request) -> Result<Reply, AgentError> {
         let kept = self.idle().pop();
         let (mut stream, is_new) = match kept {
@@ -342,7 +348,7 @@ impl Annex {
         };
         match frame::write(&mut stream, request, b"", LONGEST) {
             Ok(()) => {}
-            // Of the annex before this one: nothing of the request has been read.
+            // The connection belonged to the previous worker, which read nothing of this request.
             Err(error) if !is_new && error.kind() == ErrorKind::BrokenPipe => {
                 stream = self.connect(operation)?;
                 frame::write(&mut stream, request, b"", LONGEST).map_err(|_| self.ended(operation))?;
@@ -351,7 +357,7 @@ impl Annex {
         }
         let reply = self.read_for(operation, &mut stream, request);
         let mut idle = self.idle();
-        // One that a client was waited for no longer has its answer still to come.
+        // If the client stopped waiting, this connection's reply is still to come: drop it.
         if !matches!(reply, Err(AgentError::WorkerEnded { .. } | AgentError::Keyset(KeysetError::NoPin { .. })))
             && idle.len() < KEPT
         {
@@ -361,20 +367,20 @@ impl Annex {
         reply
     }
 
-    /// Asks for what an annex answers without a person.
+    /// Sends a request that needs no person.
     fn ask_soon(&self, operation: &'static str, request: &Request) -> Result<Reply, AgentError> {
         self.ask_within(PATIENCE, operation, request)
     }
 
     fn ask_within(&self, patience: Duration, operation: &'static str, request: &Request) -> Result<Reply, AgentError> {
         let mut stream = self.connect(operation)?;
-        // A socket takes it as long as it is open.
+        // Setting the timeout cannot fail on an open socket.
         let _ = stream.set_read_timeout(Some(patience));
         frame::write(&mut stream, request, b"", LONGEST).map_err(|_| self.ended(operation))?;
         self.read(operation, &mut stream, request)
     }
 
-    /// Reads the reply as long as the client waits for it.
+    /// Reads the reply while the client waits for it.
     fn read_for(
         &self,
         operation: &'static str,
@@ -384,7 +390,7 @@ impl Annex {
         if let Request::Sign { usage, .. } | Request::LogIn { usage, .. } = request
             && !usage.client.waits_for(stream)
         {
-            // The annex sees it, and asks nobody any more.
+            // The module worker sees this and withdraws its prompt.
             let _ = stream.shutdown(Shutdown::Both);
             return Err(KeysetError::NoPin { operation, token: None, reason: NoPin::Withdrawn }.into());
         }
@@ -397,7 +403,7 @@ impl Annex {
             Ok((reply, _)) => Ok(reply),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 *self.silent() = Some(Instant::now());
-                let reason = format!("the worker of the module {} does not answer", self.module.display());
+                let reason = format!("the worker of the module {} does not respond", self.module.display());
                 Err(AgentError::System { operation, reason })
             }
             Err(error) => {
@@ -420,10 +426,10 @@ impl Elsewhere for Annex {
     fn tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         let why = match &*self.seen.read().unwrap_or_else(PoisonError::into_inner) {
             Told::This(seen) => return seen.tokens(),
-            Told::Nothing | Told::Ended => "its worker is being started; try again in a moment",
+            Told::Nothing | Told::Ended => "its worker is starting; try again in a moment",
             Told::GivenUp => {
-                "its worker has ended again and again and is given up; `tokenkeep doctor` looks at the module, and \
-                 `tokenkeep agent stop` lets the agent start anew"
+                "its worker keeps exiting and is not restarted; check the module with `tokenkeep doctor`, then restart \
+                 the agent (`tokenkeep agent stop`)"
             }
         };
         let message = format!("cannot list the tokens of the module {}: {why}", self.module.display());

@@ -1,8 +1,9 @@
-//! What an annex's tokens say of their PINs: read afresh when somebody lists, kept until it is known to be out of date.
+//! The PIN states of a module worker's tokens: read fresh for a listing, and kept until known to be
+//! out of date.
 //!
-//! A module may go on telling what it read at its start, while other programs spend the tries of a
-//! PIN. So what it tells by the way takes nothing back that was read afresh, unless what it tells
-//! by the way has changed.
+//! A module may keep reporting what it read at its start while other programs use up PIN tries. So
+//! a state reported with an inventory does not override a fresh one, unless the reported state
+//! changes.
 
 use std::collections::HashMap;
 
@@ -14,13 +15,13 @@ pub(super) struct PinsSeen(HashMap<String, PinSeen>);
 
 #[derive(Debug, Default)]
 struct PinSeen {
-    // What was told by the way last.
+    // The state reported with the last inventory.
     by_the_way: Option<PinState>,
     afresh: Option<PinState>,
 }
 
 impl PinsSeen {
-    /// Takes what was told by the way, and corrects it.
+    /// Records the states reported with an inventory and replaces them by fresher ones.
     pub fn correct(&mut self, tokens: &mut [TokenInfo]) {
         self.0.retain(|serial, _| tokens.iter().any(|token| token.serial == *serial));
         for token in tokens {
@@ -33,7 +34,7 @@ impl PinsSeen {
         }
     }
 
-    /// Takes what these tokens said when they were read afresh, and brings those that are known up to date.
+    /// Records states that were read fresh and updates the known tokens.
     pub fn take(&mut self, afresh: &[TokenInfo], tokens: &mut [TokenInfo]) {
         for token in tokens {
             if let Some(read) = afresh.iter().find(|read| read.serial == token.serial && read.label == token.label) {
@@ -43,7 +44,7 @@ impl PinsSeen {
         }
     }
 
-    /// A right PIN came: what was read before is out of date. Says whether anything was.
+    /// Discards the fresh state after a correct PIN. Returns true if there was one.
     pub fn forget(&mut self, token: &TokenInfo) -> bool {
         self.0.get_mut(&token.serial).is_some_and(|seen| seen.afresh.take().is_some())
     }
@@ -71,25 +72,25 @@ mod tests {
             pins.correct(&mut told);
             assert_eq!(told, saying(PinState::FinalTry), "what the module kept took it back");
         }
-        // It has tried a PIN by itself: what it tells is newer.
+        // The module tried a PIN itself: its report is newer.
         let mut told = saying(PinState::Locked);
         pins.correct(&mut told);
         assert_eq!(told, saying(PinState::Locked));
         let mut told = saying(PinState::Ok);
         pins.correct(&mut told);
         assert_eq!(told, saying(PinState::Ok));
-        // A right PIN has set its count back; the module says what it has said all the time.
+        // A correct PIN reset the counter; the module's report is unchanged.
         pins.take(&saying(PinState::FinalTry), &mut told);
         assert!(pins.forget(&told[0]) && !pins.forget(&told[0]));
         let mut told = saying(PinState::Ok);
         pins.correct(&mut told);
         assert_eq!(told, saying(PinState::Ok));
-        // Where it could not be read, what was read before stays.
+        // Without a fresh reading the earlier one stays.
         pins.take(&saying(PinState::FinalTry), &mut told);
         pins.take(&[], &mut told);
         pins.correct(&mut told);
         assert_eq!(told, saying(PinState::FinalTry));
-        // One that went, and came again, is asked anew.
+        // A token that was removed and inserted again has no fresh state.
         pins.take(&saying(PinState::Locked), &mut told);
         pins.correct(&mut []);
         let mut told = saying(PinState::Ok);

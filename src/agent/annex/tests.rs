@@ -1,4 +1,5 @@
-//! An annex that means harm, at the other end of the corridor: what is taken from it has bounds.
+//! A compromised module worker at the other end of the fd channel: what is accepted from it is
+//! limited.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -54,7 +55,7 @@ fn seen(tokens: usize, keysets: Vec<FoundKeyset>) -> Seen {
     Seen::new(Ok((0..tokens).map(|number| token(number, "card")).collect()), Vec::new(), false, (keysets, Vec::new()))
 }
 
-/// An annex that answers each connection so.
+/// A module worker that handles each connection with `answer`.
 fn annex(answer: impl Fn(UnixStream) + Send + 'static) -> Annex {
     let (ours, theirs) = UnixStream::pair().unwrap();
     thread::spawn(move || {
@@ -67,12 +68,12 @@ fn annex(answer: impl Fn(UnixStream) + Send + 'static) -> Annex {
     Annex::new(MODULE.into(), ours)
 }
 
-/// One that says this, whatever it is asked.
+/// A module worker that replies with this JSON to every request.
 fn saying(json: Vec<u8>) -> Annex {
     annex(move |mut stream| {
         let _ = frame::read::<Request>(&mut stream, MEBIBYTE);
         let length = u32::try_from(json.len()).unwrap().to_be_bytes();
-        // Whoever does not want it hangs up.
+        // The client may have closed the connection.
         let _ = stream.write_all(&[&length[..], &[0; 4], &json].concat());
     })
 }
@@ -81,7 +82,7 @@ fn saying_that_there_is(seen: Seen) -> Annex {
     saying(serde_json::to_vec(&Reply::Told(seen)).unwrap())
 }
 
-/// What is logged in this thread meanwhile.
+/// Returns what `act` logs in this thread.
 fn logged(act: impl FnOnce()) -> String {
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
@@ -133,15 +134,15 @@ fn what_a_pin_was_read_afresh_as_is_not_taken_back_by_what_is_told_by_the_way() 
     assert_eq!(state(), PinState::FinalTry, "another client's look");
     annex.note(saying(PinState::Ok));
     assert_eq!(state(), PinState::FinalTry, "its news");
-    // It could not be read: that is no news.
+    // A failed reading of the PIN states changes nothing.
     annex.note_pins(Seen::new(Ok(Vec::new()), Vec::new(), false, (Vec::new(), Vec::new())));
     assert_eq!(state(), PinState::FinalTry, "a look that failed");
-    // A right PIN came.
+    // A correct PIN was entered.
     annex.note_right_pin(&token(0, "card"));
     assert_eq!(state(), PinState::Ok);
     annex.look_at_pins();
     assert_eq!(state(), PinState::FinalTry);
-    // Another annex in its place has loaded the module now.
+    // A restarted module worker has loaded the module.
     annex.note_end();
     annex.note(saying(PinState::Ok));
     assert_eq!(state(), PinState::Ok);
@@ -155,10 +156,10 @@ fn more_than_a_module_has_is_not_taken_at_all_and_that_is_said_once() {
     let wordy = || Seen::new(Ok(vec![token(0, &"x".repeat(129))]), Vec::new(), false, (Vec::new(), Vec::new()));
     for (lie, what) in [
         (many(), "257 tokens"),
-        (everywhere, "257 log-ins"),
+        (everywhere, "257 sessions"),
         (seen(1, vec![keyset(0, 1); 513]), "513 keysets"),
         (seen(1, vec![keyset(8 * 1024, 1)]), "8193 keys and certificates"),
-        (wordy(), "more than 128 bytes"),
+        (wordy(), "longer than 128 bytes"),
     ] {
         let annex = saying_that_there_is(lie);
         let log = logged(|| {
@@ -166,13 +167,13 @@ fn more_than_a_module_has_is_not_taken_at_all_and_that_is_said_once() {
             annex.look(None);
             annex.note(many());
         });
-        assert_eq!(log.matches("nothing of it is taken").count(), 1, "{log}");
+        assert_eq!(log.matches(": rejected").count(), 1, "{log}");
         assert!(log.contains(what), "{log}");
         let error = annex.tokens().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(error.to_string().contains("257 tokens") && error.to_string().contains("agent.toml"), "{error}");
         assert!(annex.keysets().0.is_empty() && annex.logged_in().is_empty());
-        // It is believed again when it tells what may be.
+        // A valid inventory is accepted again.
         annex.note(seen(1, vec![keyset(1, 1)]));
         assert_eq!((annex.tokens().unwrap().len(), annex.keysets().0.len()), (1, 1));
     }
@@ -182,7 +183,7 @@ fn more_than_a_module_has_is_not_taken_at_all_and_that_is_said_once() {
 fn an_answer_that_is_too_long_is_not_read() {
     let annex = saying_that_there_is(seen(1, vec![keyset(0, 4 * MEBIBYTE)]));
     let log = logged(|| (0..3).for_each(|_| annex.look(None)));
-    assert_eq!(log.matches("nothing of it is taken").count(), 1, "{log}");
+    assert_eq!(log.matches(": rejected").count(), 1, "{log}");
     assert!(annex.tokens().is_err());
 
     let annex = saying(serde_json::to_vec(&Reply::Signature(vec![0; 64 * 1024].into())).unwrap());
@@ -192,7 +193,7 @@ fn an_answer_that_is_too_long_is_not_read() {
     assert!(matches!(refused, AgentError::WorkerEnded { .. }), "{refused}");
 }
 
-/// Nobody.
+/// Answers no question.
 struct Away;
 
 impl Asks for Away {

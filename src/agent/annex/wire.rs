@@ -1,4 +1,5 @@
-//! What the worker asks an annex, and what it answers: frames ([`crate::agent::frame`]), in which a PIN is the secret.
+//! The protocol between main worker and module worker: frames ([`crate::agent::frame`]) whose
+//! secret is a PIN.
 
 use std::path::Path;
 
@@ -9,155 +10,158 @@ use crate::agent::{LogOff, Peer, Usage};
 use crate::keyset::{ErrorKind, FoundKeyset, KeysetError, TokenTrouble};
 use crate::token::{SignatureHash, TokenInfo};
 
-/// The longest JSON of a frame that an annex reads, bytes: data of an SSH client to be signed.
+/// Maximum length of a request's JSON in bytes: data of an SSH client to be signed.
 pub const LONGEST: usize = 16 * 1024 * 1024;
 
-/// The longest with which an annex tells what is there: the certificates on all tokens of a module.
+/// Maximum length of an inventory's JSON in bytes: the certificates on all tokens of a module.
 const LONGEST_TOLD: usize = 4 * 1024 * 1024;
 
-/// The longest of its other answers: a signature, a number, a sentence.
+/// Maximum length of any other reply's JSON in bytes: a signature, a number or a message.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// The most tokens that are taken from one annex.
+/// Maximum number of tokens accepted from one module worker.
 const MOST_TOKENS: usize = 256;
 
-/// The most keysets.
+/// Maximum number of keysets.
 const MOST_KEYSETS: usize = 512;
 
-/// The most keys and certificates of all its keysets together.
+/// Maximum number of keys and certificates in all keysets together.
 const MOST_OBJECTS: usize = 8 * 1024;
 
-/// The longest text that a token says of itself, bytes. PKCS#11 has room for 32; where they are not UTF-8 they become more.
+/// Maximum length of a token's texts in bytes. PKCS#11 has 32; replacing bytes that are not UTF-8
+/// lengthens them.
 const LONGEST_TEXT: usize = 128;
 
-/// What the worker wants of an annex. A connection serves one request after the other, but for the two that take it.
+/// A request of the main worker. A connection serves one request after another, except for the two
+/// that take it over.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// to be told what is there, and each time that it changes; takes the connection
+    /// send the inventory now and after each change; takes over the connection
     Watch {},
-    /// to be told what is there
+    /// send the inventory
     Look {
-        /// after having looked for tokens that other programs made, if nobody is logged in; also through readers?
+        /// first search for tokens that other programs created, unless a session is active; `true`
+        /// includes modules with readers
         again: Option<bool>,
-        /// with what tokens say of their PINs now, and without those of which it is not known? That
-        /// may take as long as another process.
+        /// include the current PIN states, and omit tokens without a known one; may take as long as
+        /// starting a process
         pins: bool,
     },
-    /// a signature by the key with this `SubjectPublicKeyInfo` (DER), as its level wants it
+    /// sign with the key of this `SubjectPublicKeyInfo` (DER), as its level requires
     Sign {
         /// the key
         spki: Bytes,
         /// the hash
         hash: SignatureHash,
-        /// what is signed; the worker has read it
+        /// the data to sign; the main worker has parsed it
         data: Bytes,
-        /// who asks, and for what
+        /// the client and its purpose
         usage: Usage,
     },
-    /// a log-in that stands; with the PIN that is the frame's secret, if that is not empty
+    /// start a session; the frame's secret is the PIN, unless empty
     LogIn {
-        /// for which keyset
+        /// the keyset to log in for
         keyset: Choice,
-        /// who asks
+        /// the client and its purpose
         usage: Usage,
         /// did a person type the PIN?
         attended: bool,
     },
-    /// that a log-in stands no longer than this
+    /// limit a session
     Bound {
         /// the token
         token: TokenInfo,
-        /// how long, however much it is used
+        /// time from now, however much the session is used
         seconds: u64,
     },
-    /// that a log-in ends, or all
+    /// end one session or all
     LogOff {
-        /// the one to this token
+        /// the token; none: all sessions
         token: Option<TokenInfo>,
-        /// why
+        /// the reason
         why: LogOff,
     },
-    /// that nothing is done until it is unlocked
+    /// lock or unlock
     Lock {
-        /// locked, or unlocked again?
+        /// true to lock
         locked: bool,
     },
-    /// whether a token can be made
+    /// ask whether a token can be created
     Room {},
-    /// acts, by HTTP as at the agent's own API; takes the connection
+    /// serve operations in HTTP, as the agent's API does; takes over the connection
     Serve {
-        /// who asks
+        /// the client
         peer: Peer,
     },
 }
 
 impl Request {
-    /// The longest JSON of an answer to it, bytes.
+    /// Maximum length of the reply's JSON in bytes.
     pub fn longest_answer(&self) -> usize {
         if matches!(self, Self::Watch {} | Self::Look { .. }) { LONGEST_TOLD } else { LONGEST_ANSWER }
     }
 }
 
-/// What an annex answers.
+/// A module worker's reply.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// what is there
+    /// the inventory
     Told(Seen),
-    /// the signature, in its algorithm's own form
+    /// the signature, in its algorithm's own encoding
     Signature(Bytes),
-    /// it is done
+    /// the request succeeded
     Done {},
-    /// how many log-ins ended
+    /// the number of sessions that ended
     Ended(usize),
-    /// whether there is room
+    /// whether a token can be created
     Room(bool),
-    /// it is not done
+    /// the request failed
     Failed(Failed),
 }
 
-/// Why something is not done.
+/// An error, as sent to the main worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failed {
-    /// the end that this leads to
+    /// the kind of error, which decides the exit code
     pub kind: ErrorKind,
-    /// the whole sentence
+    /// the complete sentence
     pub message: String,
 }
 
-/// Something has changed.
+/// An update of the inventory.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct News {
-    /// what is there now
+    /// the inventory after the change
     pub seen: Seen,
-    /// a log-in that begun or ended
+    /// the session that started or ended, if one did
     pub log_in: Option<LogInChange>,
 }
 
-/// A log-in begun or ended.
+/// A session started or ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum LogInChange {
-    /// it stands now
+    /// the session is active
     Begun(TokenInfo),
-    /// it is over
+    /// the session has ended
     Ended(TokenInfo, LogOff),
 }
 
-/// What is there.
+/// The inventory of a module worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
     pub(super) tokens: Vec<TokenInfo>,
-    /// why the module cannot say
+    /// why the module cannot list tokens
     no_tokens: Option<Failed>,
-    /// those to which a log-in stands
+    /// the tokens with an active session
     pub logged_in: Vec<TokenInfo>,
-    /// is it locked?
+    /// is the module worker locked?
     pub locked: bool,
     keysets: Vec<KeysetOnWire>,
     trouble: Vec<TroubleOnWire>,
 }
 
 impl Seen {
-    /// For the wire.
+    /// Converts the module worker's lists.
     pub fn new(
         tokens: Result<Vec<TokenInfo>, KeysetError>,
         logged_in: Vec<TokenInfo>,
@@ -176,7 +180,7 @@ impl Seen {
     /// The tokens.
     ///
     /// # Errors
-    /// The module cannot say.
+    /// The module cannot list its tokens.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         match &self.no_tokens {
             Some(Failed { kind, message }) => Err(KeysetError::Told { kind: *kind, message: message.clone() }),
@@ -184,39 +188,39 @@ impl Seen {
         }
     }
 
-    /// The same, if it is no more than is taken of one module: an annex that means harm could fill the worker's memory with
-    /// what it has made up.
+    /// Returns the inventory if it is within the limits: a compromised module worker could
+    /// otherwise exhaust the main worker's memory.
     ///
     /// # Errors
-    /// What is too much.
+    /// A description of what exceeds its limit.
     pub fn bounded(self) -> Result<Self, String> {
         let objects = self.keysets.iter().map(KeysetOnWire::objects).sum();
         let bounds = [
             ("tokens", self.tokens.len(), MOST_TOKENS),
-            ("log-ins", self.logged_in.len(), MOST_TOKENS),
+            ("sessions", self.logged_in.len(), MOST_TOKENS),
             ("keysets", self.keysets.len(), MOST_KEYSETS),
             ("keys and certificates", objects, MOST_OBJECTS),
             ("tokens that cannot be read", self.trouble.len(), MOST_TOKENS),
         ];
         if let Some((what, count, most)) = bounds.into_iter().find(|(_, count, most)| count > most) {
-            return Err(format!("{count} {what}, and no more than {most} are taken"));
+            return Err(format!("{count} {what}, more than the limit of {most}"));
         }
         let keysets = self.keysets.iter().map(KeysetOnWire::token);
         match self.tokens.iter().chain(&self.logged_in).chain(keysets).find(|token| !is_short(token)) {
-            Some(_) => Err(format!("a token that describes itself with more than {LONGEST_TEXT} bytes")),
+            Some(_) => Err(format!("a token description longer than {LONGEST_TEXT} bytes")),
             None => Ok(self),
         }
     }
 
-    /// In the place of what was too much: no token, and why.
+    /// Replaces an oversized inventory: no tokens, and the reason.
     pub fn nothing(kind: ErrorKind, message: String, locked: bool) -> Self {
         let no_tokens = Some(Failed { kind, message });
         let (logged_in, keysets, trouble) = (Vec::new(), Vec::new(), Vec::new());
         Self { tokens: Vec::new(), no_tokens, logged_in, locked, keysets, trouble }
     }
 
-    /// As of this module, by whatever path the annex has loaded it; a keyset, or a log-in, of a token that is not there is
-    /// none.
+    /// Attributes all tokens to this module, whatever path the module worker loaded. Drops keysets
+    /// and sessions of tokens that are not listed.
     pub fn of_module(mut self, module: &Path) -> Self {
         for token in self.tokens.iter_mut().chain(&mut self.logged_in) {
             module.clone_into(&mut token.module);
@@ -230,7 +234,7 @@ impl Seen {
         self
     }
 
-    /// The keysets, and what could not be looked at. One whose identifiers make no sense is none.
+    /// The keysets, and the tokens that could not be read. Drops keysets with invalid identifiers.
     pub fn keysets(&self) -> (Vec<FoundKeyset>, Vec<TokenTrouble>) {
         let keysets = self.keysets.iter().cloned().filter_map(|keyset| keyset.try_into().ok()).collect();
         (keysets, self.trouble.iter().cloned().map(TokenTrouble::from).collect())
@@ -238,7 +242,7 @@ impl Seen {
 }
 
 impl LogInChange {
-    /// As of this module; none when the token is described at too great length.
+    /// Attributes the token to this module; `None` if the token's texts are too long.
     pub fn of_module(self, module: &Path) -> Option<Self> {
         let own = |mut token: TokenInfo| {
             module.clone_into(&mut token.module);
@@ -251,7 +255,7 @@ impl LogInChange {
     }
 }
 
-/// The module's path is not the annex's to say.
+/// The main worker sets the module's path itself, so it needs no limit.
 fn is_short(token: &TokenInfo) -> bool {
     [&token.label, &token.serial, &token.manufacturer, &token.model].iter().all(|text| text.len() <= LONGEST_TEXT)
 }

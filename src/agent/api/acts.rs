@@ -1,4 +1,5 @@
-//! `/v1/acts`: tokenkeep's own commands have an act done here, and stay the person and the carrier of it.
+//! `/v1/acts`: runs an operation for one of tokenkeep's commands, which supplies PINs and network
+//! access.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -11,13 +12,13 @@ use crate::agent::act::{ActRequest, Conversation, Line, OnlineOrFile, RemoteCarr
 use crate::agent::{ClientConnection, Keystore, Peer, Purpose, Usage};
 use crate::keyset::ErrorKind;
 
-/// The acts that are going on in this process, by the names that their answers go to.
+/// The operations that run in this process, by the identifier that their replies name.
 static GOING_ON: Mutex<Option<HashMap<String, Arc<Conversation>>>> = Mutex::new(None);
 
 const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n";
 
-/// Does the act; the connection is its wire, and ends with it.
+/// Runs the operation over this connection, which closes with it.
 pub fn serve(stream: &Arc<UnixStream>, request: ActRequest, peer: Peer, keystore: &Keystore) {
     let begun = (&**stream).write_all(HEAD).and_then(|()| Conversation::over(Arc::clone(stream)));
     let Ok(conversation) = begun else { return };
@@ -41,7 +42,7 @@ pub fn serve(stream: &Arc<UnixStream>, request: ActRequest, peer: Peer, keystore
 /// `POST /v1/acts/{id}/answer`
 pub fn answer(id: &str, answer: ReplyTo) -> Result<Answer, ApiError> {
     let conversation = going_on().as_ref().and_then(|acts| acts.get(id).cloned()).ok_or_else(|| {
-        ApiError::new(Status::NOT_FOUND, ErrorKind::Absent, "cannot answer: no act of this name is going on")
+        ApiError::new(Status::NOT_FOUND, ErrorKind::Absent, "cannot answer: no such operation is running")
     })?;
     conversation
         .answer(answer)
@@ -49,7 +50,7 @@ pub fn answer(id: &str, answer: ReplyTo) -> Result<Answer, ApiError> {
     Ok(Answer::done())
 }
 
-/// What a person is told that the act is, should the agent ask one.
+/// The purpose that a prompt of the agent shows.
 fn purpose(request: &ActRequest) -> Purpose {
     match request {
         ActRequest::Sign { content, .. } => super::sign::purpose(content.as_slice()),
@@ -63,7 +64,7 @@ fn purpose(request: &ActRequest) -> Purpose {
     }
 }
 
-/// An act's name, as long as it goes on.
+/// Registers an operation while it runs.
 struct Named(String);
 
 impl Named {

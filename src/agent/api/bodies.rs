@@ -1,4 +1,4 @@
-//! What requests bring: strict JSON, bytes in base64.
+//! Request bodies: strict JSON, bytes in base64.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ pub struct Sign {
     pub token: Option<String>,
 }
 
-/// `POST /v1/decrypt`: a whole message, or one `RecipientInfo` and how long the content key is.
+/// `POST /v1/decrypt`: a whole message, or one `RecipientInfo` and the length of the content key.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decrypt {
@@ -38,7 +38,7 @@ pub struct LogIn {
     pub token: Option<String>,
 }
 
-/// `POST /v1/log-off`: all log-ins, or the one to a token.
+/// `POST /v1/log-off`: all sessions, or the one on a token.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogOff {
@@ -52,17 +52,17 @@ pub struct PassPhrase {
     pub pass_phrase: Bytes,
 }
 
-/// Reads a body.
+/// Parses a body.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("cannot read the request: {error}")))
 }
 
-/// Reads a body; none is like an empty object.
+/// Parses a body; an empty one counts as an empty object.
 pub fn read_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
     if body.is_empty() { Ok(T::default()) } else { read(body) }
 }
 
-/// Which keyset is meant.
+/// The keyset choice of a request.
 pub fn choice(keyset: Option<&KeysetName>, token: Option<&str>) -> Result<KeysetChoice, ApiError> {
     let choice = Choice { name: keyset.cloned(), token: token.map(str::to_owned), ..Choice::default() };
     choice.to_choice().map_err(ApiError::bad_request)

@@ -1,22 +1,22 @@
-//! Errors as every endpoint gives them: an HTTP status, and JSON with the end that it leads to and a sentence.
+//! Errors of all endpoints: an HTTP status, and JSON with the kind of error and a message.
 
 use serde::Serialize;
 
 use crate::agent::AgentError;
 use crate::keyset::{ErrorKind, KeysetError};
 
-/// An answer that is an error.
+/// An error response.
 #[derive(Debug)]
 pub struct ApiError {
     /// the HTTP status
     pub status: Status,
-    /// the end that a command would come to
+    /// the kind of error, as it decides a command's exit code
     pub kind: ErrorKind,
-    /// the whole sentence, with the next step
+    /// the complete sentence, with the next step
     pub message: String,
 }
 
-/// An HTTP status that this API gives.
+/// An HTTP status that this API uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub u16);
 
@@ -35,7 +35,7 @@ impl Status {
     pub const FAULT: Self = Self(500);
     pub const BAD_GATEWAY: Self = Self(502);
 
-    /// The words of RFC 9110.
+    /// The reason phrases of RFC 9110.
     pub fn reason(self) -> &'static str {
         match self.0 {
             200 => "OK",
@@ -60,7 +60,7 @@ impl ApiError {
         Self { status, kind, message: message.into() }
     }
 
-    /// A request that cannot be meant like this.
+    /// A malformed or contradictory request.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(Status::BAD_REQUEST, ErrorKind::Usage, message)
     }
@@ -70,11 +70,11 @@ impl ApiError {
     }
 
     pub fn no_such_path() -> Self {
-        let message = "cannot find this path; GET /v1/openapi.json says which there are";
+        let message = "cannot find this path; GET /v1/openapi.json lists the paths";
         Self::new(Status::NOT_FOUND, ErrorKind::Usage, message)
     }
 
-    /// Its JSON.
+    /// The error in JSON.
     pub fn body(&self) -> impl Serialize + '_ {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -105,15 +105,13 @@ impl From<KeysetError> for ApiError {
     }
 }
 
-/// A client has the members of its request, where a command has options.
+/// Replaces command options by the members of a request.
 fn for_a_client(error: KeysetError) -> KeysetError {
     match error {
         KeysetError::Ambiguous { what, candidates, .. } => {
             let remedy = match what {
                 "token" => "name it by its serial number (`token`)",
-                _ => {
-                    "name one of them (`keyset`), and where the name is not enough its token's serial number (`token`)"
-                }
+                _ => "name one of them (`keyset`); if the name is ambiguous, add its token's serial number (`token`)",
             };
             KeysetError::Ambiguous { what, candidates, remedy: remedy.to_owned() }
         }
@@ -122,7 +120,7 @@ fn for_a_client(error: KeysetError) -> KeysetError {
 }
 
 impl ApiError {
-    /// Each end has one status.
+    /// Each kind of error has one status.
     fn of(kind: ErrorKind, message: String) -> Self {
         let status = match kind {
             ErrorKind::Fault => Status::FAULT,

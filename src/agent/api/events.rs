@@ -1,4 +1,4 @@
-//! `/v1/events`: what happens to tokens and log-ins, as it happens (`text/event-stream`, WHATWG HTML §9.2).
+//! `/v1/events`: a stream of token and session events (`text/event-stream`, WHATWG HTML §9.2).
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 use super::keysets::name_of;
 use crate::agent::{Event, Keystore, LogOff};
 
-/// How long a listener that has gone may go unnoticed.
+/// Maximum time until a closed connection is noticed.
 const GLANCE: Duration = Duration::from_secs(1);
-/// A comment is sent so often when nothing happens, so that nobody takes silence for a dead agent.
+/// Number of idle intervals after which a comment is sent, to show that the agent is alive.
 const HEARTBEAT: u32 = 15;
 
 const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n";
 
-/// Tells what happens until the listener goes.
+/// Sends events until the listener disconnects.
 pub fn serve(mut stream: &UnixStream, keystore: &Keystore) {
     let events = keystore.events();
-    // The first comment says that from here on nothing is missed.
+    // The first comment marks the point after which no event is missed.
     if stream.write_all(HEAD).and_then(|()| stream.write_all(b": listening\n\n")).is_err() {
         return;
     }
@@ -47,7 +47,7 @@ pub fn serve(mut stream: &UnixStream, keystore: &Keystore) {
     }
 }
 
-/// A listener has nothing more to say: when its side can be read, that is its end.
+/// A listener sends nothing, so a readable stream means that it closed.
 fn is_there(stream: &UnixStream) -> bool {
     let mut descriptors = [PollFd::new(stream, PollFlags::IN | PollFlags::HUP)];
     poll(&mut descriptors, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready == 0)
@@ -58,7 +58,7 @@ fn tell(stream: &mut &UnixStream, event: &Event) -> io::Result<()> {
     stream.write_all(format!("event: {name}\ndata: {data}\n\n").as_bytes())
 }
 
-/// The event's name and its JSON, which has no line break.
+/// The event's name and its JSON, which contains no line break.
 fn written(event: &Event) -> (&'static str, Value) {
     match event {
         Event::Inserted(token) => ("inserted", json!({ "token": name_of(token) })),
@@ -90,7 +90,7 @@ fn reason(why: LogOff) -> &'static str {
 
 #[cfg(test)]
 #[path = "../../../tests/support/schema.rs"]
-#[allow(dead_code, reason = "it has more than is needed here")]
+#[allow(dead_code, reason = "only a part of it is used here")]
 mod schema;
 
 #[cfg(test)]
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::token::{KeysetName, PinState, TokenInfo};
 
-    /// Every event there is: one that comes later does not compile here until it is among them.
+    /// One event of each kind. A new kind does not compile until it is added here.
     fn all() -> Vec<Event> {
         let token = TokenInfo {
             label: "name, \"quoted\"\nand more".to_owned(),

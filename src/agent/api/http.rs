@@ -1,4 +1,5 @@
-//! HTTP/1.1 (RFC 9112) as far as this API needs it: one request after the other on a blocking connection.
+//! The part of HTTP/1.1 (RFC 9112) that this API needs: sequential requests on a blocking
+//! connection.
 
 use std::io::{self, ErrorKind as IoErrorKind, IoSlice, Write};
 use std::os::unix::net::UnixStream;
@@ -11,16 +12,16 @@ use crate::agent::attention::Attention;
 use crate::agent::wiped::WipedBuffer;
 use crate::keyset::ErrorKind;
 
-/// The most bytes of a head.
+/// Maximum length of a head in bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
-/// The most header fields.
+/// Maximum number of header fields.
 const MOST_FIELDS: usize = 64;
-/// How much is read at once while the head is not whole.
+/// Number of bytes read at once while the head is incomplete.
 const PIECE: usize = 4 * 1024;
-/// A buffer that has grown larger than this is let go of after the request it grew for.
+/// A buffer that grew beyond this number of bytes is freed after its request.
 const KEPT: usize = 64 * 1024;
 
-/// A request's head.
+/// The head of a request.
 #[derive(Debug)]
 pub struct Request {
     pub method: String,
@@ -32,18 +33,18 @@ pub struct Request {
     expects_continue: bool,
 }
 
-/// The parameters after the question mark, decoded.
+/// The decoded query parameters.
 #[derive(Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     status: Status,
     body: WipedBuffer,
 }
 
-/// One connection.
+/// A connection with its buffers.
 #[derive(Debug)]
 pub struct Connection {
     stream: Arc<UnixStream>,
@@ -58,7 +59,7 @@ impl Connection {
         Self { stream, attention: Attention::default(), buffer, out }
     }
 
-    /// The next request's head; none when the peer has ended the connection between two requests.
+    /// Reads the next request's head; `None` if the peer closed the connection between requests.
     pub fn head(&mut self) -> Result<Option<Request>, ApiError> {
         loop {
             if let Some(request) = parse(self.buffer.as_slice())? {
@@ -78,7 +79,7 @@ impl Connection {
         }
     }
 
-    /// Reads the request's body whole.
+    /// Reads the request's whole body.
     pub fn body(&mut self, request: &Request, longest: usize) -> Result<(), ApiError> {
         if request.length > longest {
             return Err(ApiError::new(
@@ -87,14 +88,14 @@ impl Connection {
                 format!("cannot read the request: its body is longer than {longest} bytes"),
             ));
         }
-        let broken = |_| ApiError::bad_request("cannot read the request: it is cut off");
+        let broken = |_| ApiError::bad_request("cannot read the request: its body is truncated");
         let whole = request.head + request.length;
         if self.buffer.len() < whole && request.expects_continue {
             (&*self.stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(broken)?;
         }
         while self.buffer.len() < whole {
             let missing = whole - self.buffer.len();
-            // In pieces: room is made for what has come, not for what was announced.
+            // Allocate for the bytes received, not for the announced length.
             if !self.more(missing.min(KEPT)).map_err(broken)? {
                 return Err(broken(io::ErrorKind::UnexpectedEof.into()));
             }
@@ -102,12 +103,12 @@ impl Connection {
         Ok(())
     }
 
-    /// The request's body, once it is read.
+    /// The body, after [`Self::body`] has read it.
     pub fn content(&self, request: &Request) -> &[u8] {
         self.buffer.as_slice().get(request.head..request.head + request.length).unwrap_or_default()
     }
 
-    /// Wipes the request.
+    /// Wipes the request from the buffer.
     pub fn end_of(&mut self, request: &Request) {
         let whole = request.head + request.length;
         if whole > KEPT && self.buffer.len() == whole {
@@ -117,12 +118,12 @@ impl Connection {
         }
     }
 
-    /// Sends an answer.
+    /// Sends a response.
     pub fn send(&mut self, answer: &Answer, keep_alive: bool) -> io::Result<()> {
         self.out.clear();
         write_head(&mut self.out, answer, keep_alive)?;
         let (head, body) = (self.out.as_slice(), answer.body.as_slice());
-        // Mostly both go in one piece.
+        // Usually one call sends both.
         let sent = loop {
             match (&*self.stream).write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
                 Err(error) if error.kind() == IoErrorKind::Interrupted => {}
@@ -133,14 +134,14 @@ impl Connection {
         (&*self.stream).write_all(body.get(sent.saturating_sub(head.len())..).unwrap_or_default())
     }
 
-    /// Says what is wrong with a request, and that the connection ends with it.
+    /// Sends an error and closes the connection.
     pub fn refuse(&mut self, error: &ApiError) {
-        // Whoever has gone already need not know.
+        // The peer may have disconnected already.
         let _ = self.send(&Answer::of_error(error), false);
         self.take_what_still_comes();
     }
 
-    /// The connection, for an answer that does not end like others. What was read beyond the request is no part of any.
+    /// The connection, for responses that are streams. Bytes read beyond the request are dropped.
     pub fn into_stream(self) -> Arc<UnixStream> {
         self.stream
     }
@@ -155,8 +156,8 @@ impl Connection {
         }
     }
 
-    /// A socket that is closed with bytes unread takes its last answer away from a peer that is still sending: a little of
-    /// that is read first.
+    /// Closing a socket with unread bytes discards the last response for a peer that is still
+    /// sending. So read a limited amount first.
     fn take_what_still_comes(&mut self) {
         let patience = std::time::Duration::from_millis(200);
         if self.stream.shutdown(std::net::Shutdown::Write).is_err()
@@ -174,33 +175,34 @@ impl Connection {
 }
 
 impl Answer {
-    /// JSON of a value.
+    /// Encodes a value as JSON.
     pub fn json(value: &impl Serialize) -> Result<Self, ApiError> {
         Self::with_status(Status::OK, value)
     }
 
-    /// JSON of an object that has members, with bytes as one more: base64, which goes straight to its place.
+    /// Encodes a non-empty object as JSON and appends bytes as one more member, base64-encoded in
+    /// place.
     pub fn json_and_bytes(object: &impl Serialize, name: &str, bytes: &[u8]) -> Result<Self, ApiError> {
         let mut answer = Self::json(object)?;
         let body = &mut answer.body;
         body.reserve(name.len() + bytes.len() / 3 * 4 + 16);
         body.unwrite(b"}");
-        // Into memory: nothing can fail.
+        // Writing to memory cannot fail.
         let _ = write!(body, ",\"{name}\":\"");
         body.write_base64(bytes);
         let _ = body.write_all(b"\"}");
         Ok(answer)
     }
 
-    /// JSON that is written already.
+    /// A response from text that is JSON already.
     pub fn json_text(text: &str) -> Self {
         let mut body = WipedBuffer::with_capacity(text.len());
-        // Into memory: nothing can fail.
+        // Writing to memory cannot fail.
         let _ = body.write_all(text.as_bytes());
         Self { status: Status::OK, body }
     }
 
-    /// Nothing to say but that it is done.
+    /// An empty response: success.
     pub fn done() -> Self {
         Self { status: Status::NO_CONTENT, body: WipedBuffer::default() }
     }
@@ -214,14 +216,14 @@ impl Answer {
     fn with_status(status: Status, value: &impl Serialize) -> Result<Self, ApiError> {
         let mut body = WipedBuffer::with_capacity(128);
         serde_json::to_writer(&mut body, value).map_err(|error| {
-            ApiError::new(Status::FAULT, ErrorKind::Fault, format!("cannot write the answer: {error}"))
+            ApiError::new(Status::FAULT, ErrorKind::Fault, format!("cannot encode the response: {error}"))
         })?;
         Ok(Self { status, body })
     }
 }
 
 impl Query {
-    /// The parameter of this name.
+    /// The value of the first parameter of this name.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
@@ -237,7 +239,7 @@ impl Query {
 
 /// Percent-decodes (RFC 3986 §2.1).
 pub fn decoded(text: &str) -> Result<String, ApiError> {
-    let wrong = || ApiError::bad_request("cannot read the request: its address is not percent-encoded UTF-8");
+    let wrong = || ApiError::bad_request("cannot read the request: its path or query is not percent-encoded UTF-8");
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -255,14 +257,14 @@ pub fn decoded(text: &str) -> Result<String, ApiError> {
 
 fn write_head(out: &mut WipedBuffer, answer: &Answer, keep_alive: bool) -> io::Result<()> {
     write!(out, "HTTP/1.1 {} {}\r\n", answer.status.0, answer.status.reason())?;
-    // RFC 9110 §8.6: an answer without content has no length.
+    // RFC 9110 §8.6: a 204 response has no Content-Length.
     if answer.status != Status::NO_CONTENT {
         write!(out, "Content-Type: application/json\r\nContent-Length: {}\r\n", answer.body.len())?;
     }
     out.write_all(if keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" })
 }
 
-/// The head, once it is whole.
+/// Parses the head; `None` while it is incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<Request>, ApiError> {
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -286,20 +288,20 @@ fn parse(bytes: &[u8]) -> Result<Option<Request>, ApiError> {
         if field.name.eq_ignore_ascii_case("content-length") {
             let value = std::str::from_utf8(field.value).ok().filter(|value| value.bytes().all(|b| b.is_ascii_digit()));
             let value = value.and_then(|value| value.parse::<usize>().ok());
-            let value =
-                value.ok_or_else(|| ApiError::bad_request("cannot read the request: its length is no number"))?;
+            let value = value
+                .ok_or_else(|| ApiError::bad_request("cannot read the request: its Content-Length is not a number"))?;
             if length.is_some_and(|other| other != value) {
-                return Err(ApiError::bad_request("cannot read the request: it has two lengths"));
+                return Err(ApiError::bad_request("cannot read the request: its Content-Length fields differ"));
             }
             length = Some(value);
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(ApiError::new(
                 Status::LENGTH_REQUIRED,
                 ErrorKind::Usage,
-                "cannot read the request: its body must come with a Content-Length",
+                "cannot read the request: send its body with a Content-Length",
             ));
         } else if field.name.eq_ignore_ascii_case("origin") {
-            // Only browsers say where a request comes from, and no page has anything to ask here.
+            // Only browsers send an Origin, and no web page may use this API.
             return Err(ApiError::new(
                 Status::FORBIDDEN,
                 ErrorKind::Refused,

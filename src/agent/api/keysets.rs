@@ -1,4 +1,4 @@
-//! `/v1/tokens`, `/v1/keysets` and what is below it, `/v1/public-keys`: what is there, without any PIN.
+//! `/v1/tokens`, `/v1/keysets` and below, `/v1/public-keys`: listings without a PIN.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -67,14 +67,14 @@ pub fn public_keys(keystore: &Keystore) -> Result<Answer, ApiError> {
     Answer::json(&json!({ "public_keys": keys }))
 }
 
-/// The keyset of this name; `?token=` says on which token.
+/// The keyset of this name; `?token=` selects its token.
 fn find(keystore: &Keystore, name: &str, query: &Query) -> Result<FoundKeyset, ApiError> {
     let name = name.parse::<KeysetName>().map_err(keyset::KeysetError::from)?;
     let choice = super::bodies::choice(Some(&name), query.value("token"))?;
     Ok(keystore.choose(&choice)?)
 }
 
-/// A token, as answers name it.
+/// A token's name in responses.
 pub fn name_of(token: &TokenInfo) -> TokenOnWire<'_> {
     TokenOnWire { label: &token.label, serial: &token.serial }
 }

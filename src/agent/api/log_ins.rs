@@ -1,4 +1,5 @@
-//! `/v1/log-in`, `/v1/log-off`, `/v1/lock`, `/v1/unlock`, and `/v1/status`, which says whether it is locked and how it asks.
+//! `/v1/log-in`, `/v1/log-off`, `/v1/lock`, `/v1/unlock`, and `/v1/status`, which reports the lock
+//! and the prompt method.
 
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use crate::agent::Purpose;
 use crate::keyset::TokenSelector;
 
 impl Desk<'_> {
-    /// Said also while the agent is locked: whoever wonders why nothing works must be able to learn it.
+    /// Works while the agent is locked, so that a user can learn why nothing else does.
     pub fn status(&self) -> Result<Answer, ApiError> {
         let (asks_by, cannot_ask) = match self.keystore.prompter() {
             Ok(way) => (Some(way), None),
@@ -21,7 +22,7 @@ impl Desk<'_> {
         Answer::json(&json!({ "locked": locked, "asks_by": asks_by, "cannot_ask": cannot_ask }))
     }
 
-    /// The agent's prompter asks for the PIN.
+    /// Starts a session; the agent's prompter asks for the PIN.
     pub fn log_in(&self, request: &LogIn) -> Result<Answer, ApiError> {
         let usage = self.usage(Purpose::LogIn);
         let choice = choice(request.keyset.as_ref(), request.token.as_deref())?;

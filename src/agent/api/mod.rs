@@ -1,13 +1,14 @@
-//! The agent's own API: HTTP/1.1 and JSON on a Unix socket, for programs and for tokenkeep's own commands.
+//! The agent's API: HTTP/1.1 and JSON on a Unix socket, for programs and for tokenkeep's own
+//! commands.
 //!
-//! Typed requests only: a content that becomes a signed CMS message, a message or a `RecipientInfo` that is opened. What is
-//! signed here is signed as data; an administrator's statement is signed by the act of that name alone, which asks the
-//! command that wants it for the PIN and says what it is for. `docs/agent-api.openapi.json` describes every path; it is
-//! served, too, at `/v1/openapi.json`.
+//! Requests are typed: content that becomes a signed CMS message, or a message or `RecipientInfo`
+//! to decrypt. `/v1/sign` signs content as data. Only the operation `administer` signs an
+//! administrator's statement; it asks the requesting command for the PIN and states its purpose.
+//! `docs/agent-api.openapi.json` describes every path; the agent serves it at `/v1/openapi.json`.
 //!
-//! This must never sign a digest or a content type that speaks for an administrator, never say why a content key did not
-//! come out, never serve a page's script (whatever brings an `Origin` is refused), never wait for a body without a
-//! bound, and never log what goes through it.
+//! This must never sign a digest or a content type that speaks for an administrator, never say why
+//! a content key did not decrypt, never serve a web page's script (any request with an `Origin` is
+//! refused), never read a body without a limit, and never log what passes through it.
 
 mod acts;
 mod bodies;
@@ -30,10 +31,10 @@ use http::{Answer, Connection};
 use routes::Route;
 use sign::Signatory;
 
-/// The description of all this.
+/// The OpenAPI description of this API.
 const OPENAPI: &str = include_str!("../../../docs/agent-api.openapi.json");
 
-/// Serves one connection to its end.
+/// Serves one connection until it closes.
 pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
     let stream = Arc::new(stream);
     let mut desk = Desk { keystore, peer, client: ClientConnection::of(&stream), signatory: None };
@@ -70,7 +71,7 @@ pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
     }
 }
 
-/// What one connection has: who is at its other end, and whatever was signed with last.
+/// The state of one connection: its client, and the signing data of the last key.
 struct Desk<'a> {
     keystore: &'a Keystore,
     peer: Peer,
@@ -79,7 +80,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// A use that whoever is at the other end asks for.
+    /// A use that this client requests.
     fn usage(&self, purpose: Purpose) -> Usage {
         Usage { peer: self.peer, purpose, client: self.client.clone() }
     }
@@ -100,7 +101,7 @@ impl Desk<'_> {
             Route::Lock => self.lock(&bodies::read(body)?),
             Route::Unlock => self.unlock(&bodies::read(body)?),
             Route::ActAnswer(id) => acts::answer(&id, bodies::read(body)?),
-            // They take the connection with them, before this.
+            // `serve` has handled these, because they take over the connection.
             Route::Events | Route::Acts => Err(ApiError::no_such_path()),
         }
     }

@@ -1,4 +1,4 @@
-//! `/v1/decrypt`: a message or one recipient's content key.
+//! `/v1/decrypt`: decrypts a message or one recipient's content key.
 
 use super::Desk;
 use super::bodies::{self, choice};
@@ -9,7 +9,7 @@ use crate::agent::act::{ActAnswer, ActRequest, Choice, NoCarrier};
 use crate::smime::{EncryptedMessage, Message};
 
 impl Desk<'_> {
-    /// Opens as the keyset's level wants it.
+    /// Decrypts as the keyset's level requires.
     pub fn decrypt(&self, request: bodies::Decrypt) -> Result<Answer, ApiError> {
         let keyset = Choice::from(&choice(request.keyset.as_ref(), request.token.as_deref())?);
         let (act, purpose) = match (request.message, request.recipient_info, request.key_length) {
@@ -22,7 +22,7 @@ impl Desk<'_> {
             }
             _ => {
                 return Err(ApiError::bad_request(
-                    "cannot decrypt: give either a message, or a recipient_info and the key_length",
+                    "cannot decrypt: give either `message`, or `recipient_info` and `key_length`",
                 ));
             }
         };
@@ -36,7 +36,7 @@ impl Desk<'_> {
                 let from = ContentKey { keyset: keyset.to_string() };
                 Answer::json_and_bytes(&from, "content_encryption_key", key.as_slice())
             }
-            other => Err(ApiError::fault(format!("cannot decrypt: an act answered {other:?}"))),
+            other => Err(ApiError::fault(format!("cannot decrypt: unexpected result {other:?}"))),
         }
     }
 }
@@ -52,7 +52,7 @@ struct ContentKey {
     keyset: String,
 }
 
-/// What a person is told about a message that is to be opened.
+/// The purpose that a prompt shows for a message to decrypt.
 pub fn purpose(message: &[u8]) -> Purpose {
     let read = Message::read(message).and_then(|message| EncryptedMessage::parse(&message));
     Purpose::Decrypt { recipients: read.map_or(0, |message| message.recipients().len()) }

@@ -1,4 +1,4 @@
-//! Which paths there are.
+//! The API's paths.
 
 use super::error::{ApiError, Status};
 use super::http::decoded;
@@ -25,15 +25,16 @@ pub enum Route {
     ActAnswer(String),
 }
 
-/// Bodies with contents and messages: 64 MiB of them in base64, and the JSON around.
+/// Maximum length in bytes of bodies with content or messages: 64 MiB in base64, and the JSON
+/// around it.
 const LONGEST_CONTENT: usize = 64 * 1024 * 1024 / 3 * 4 + LONGEST_OTHER;
-/// All other bodies.
+/// Maximum length of all other bodies, in bytes.
 const LONGEST_OTHER: usize = 64 * 1024;
-/// Bodies with what an authority answered, in base64.
+/// Maximum length of bodies with an authority's response in base64, in bytes.
 const LONGEST_REPLY: usize = 16 * 1024 * 1024;
 
 impl Route {
-    /// The route of a request.
+    /// Finds the route of a request.
     pub fn find(method: &str, path: &str) -> Result<Self, ApiError> {
         let rest = path.strip_prefix("/v1/").ok_or_else(ApiError::no_such_path)?;
         let parts: Vec<&str> = rest.split('/').collect();
@@ -62,11 +63,11 @@ impl Route {
         if method == needed {
             return Ok(route);
         }
-        let message = format!("cannot {method} this path: it takes {needed}");
+        let message = format!("cannot use {method} on this path: use {needed}");
         Err(ApiError::new(Status::METHOD_NOT_ALLOWED, ErrorKind::Usage, message))
     }
 
-    /// The most bytes of a body.
+    /// Maximum length of the body in bytes.
     pub fn longest_body(&self) -> usize {
         match self {
             Self::Sign | Self::Decrypt | Self::Acts => LONGEST_CONTENT,
@@ -81,7 +82,8 @@ mod tests {
     use super::Route;
     use crate::agent::api::OPENAPI;
 
-    /// There are as many routes as the description has, and each of them leads to a route of its own.
+    /// The description has as many paths as there are routes, and each path leads to a route of its
+    /// own.
     #[test]
     fn the_description_has_every_route() {
         let description: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
@@ -94,7 +96,7 @@ mod tests {
                 found.push(route);
             }
         }
-        // A new route needs a new place in this match, and in the description.
+        // A new route must be added to this match and to the description.
         let count = found
             .iter()
             .map(|route| match route {

@@ -1,4 +1,4 @@
-//! `/v1/sign`: a content in, a signed CMS message out. The hot path of this door.
+//! `/v1/sign`: content in, a signed CMS message out. This is the API's hot path.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use crate::pki::Certificate;
 use crate::smime::{self, Placement, SigningCertificate, SmimeError};
 use crate::token::{KeysetName, SignatureHash};
 
-/// What is the same for each signature with one key; kept for the next one on this connection.
+/// The data that all signatures of one key share; kept for the next signature on this connection.
 pub struct Signatory {
     keyset: Option<KeysetName>,
     token: Option<String>,
     identity: Arc<Identity>,
     certificate: Certificate,
     signing: SigningCertificate,
-    /// Was a signature by this key found good with this certificate?
+    /// true once a signature of this key was verified with this certificate
     proven: bool,
 }
 
@@ -35,9 +35,9 @@ impl Signatory {
         let Some(identity) = keystore.identity_of(&found) else {
             let described = format!("{:?} on {}", found.name.as_str(), found.token.name());
             let reason = if found.is_usable() {
-                "its signing certificate is gone from the token, or cannot be read"
+                "its signing certificate is missing from the token or cannot be read"
             } else {
-                "its enrollment is not finished; type the `enroll` command with its letter again"
+                "its enrollment is not finished; run the `enroll` command with its letter again"
             };
             return Err(KeysetError::Refused(format!("cannot use the keyset {described}: {reason}")).into());
         };
@@ -53,7 +53,7 @@ impl Signatory {
         })
     }
 
-    /// Is it what this request means, and still so?
+    /// Returns true if the request selects this key and the key is unchanged.
     fn is_for(&self, keystore: &Keystore, request: &bodies::Sign) -> bool {
         self.keyset == request.keyset
             && self.token == request.token
@@ -62,7 +62,8 @@ impl Signatory {
 }
 
 impl Desk<'_> {
-    /// Signs as the keyset's level wants it: at High, and without a log-in, the agent's prompter asks for the PIN.
+    /// Signs as the keyset's level requires: at level High, or without a session, the agent's
+    /// prompter asks for the PIN.
     pub fn sign(&mut self, request: &bodies::Sign) -> Result<Answer, ApiError> {
         let kept = self.signatory.take().filter(|signatory| signatory.is_for(self.keystore, request));
         let mut signatory = match kept {
@@ -79,7 +80,8 @@ impl Desk<'_> {
         let usage = self.usage(purpose(content));
         let hash = SignatureHash::usual_for(signatory.identity.algorithm);
         let signature = self.keystore.sign(&signatory.identity, hash, prepared.signed_attributes(), &usage)?;
-        // Once for each key and connection: that the key is the certificate's, and that the token computes.
+        // Verify once for each key and connection that the key matches the certificate and that the
+        // token signs correctly.
         if !signatory.proven {
             prepared.check(signature.as_bytes()).map_err(unsigned)?;
         }
@@ -99,7 +101,7 @@ struct SignedBy<'a> {
     token: TokenOnWire<'a>,
 }
 
-/// What a person is told about a content that is to be signed: its digest, and what it says that it is.
+/// The purpose that a prompt shows for content to sign: its digest, and its subject.
 pub fn purpose(content: &[u8]) -> Purpose {
     Purpose::SignContent { sha256: Sha256::digest(content).into(), subject: subject::of(content) }
 }

@@ -1,17 +1,17 @@
-//! What a content says that it is, for the person who is asked whether to sign it: a mail by its subject, a commit or a tag of
-//! git's. It is read from the very bytes that are signed.
+//! The subject of content, for the person who decides whether to sign it: a mail's subject, or a
+//! git commit or tag. It is parsed from the bytes that are signed.
 
 use crate::agent::Subject;
 
-/// How far a content is read.
+/// Number of bytes of content that are parsed.
 const LONGEST: usize = 16 * 1024;
 
-/// What it is about; none when it is neither.
+/// The subject; `None` if the content is neither a mail nor a git object.
 pub fn of(content: &[u8]) -> Option<Subject> {
     of_git(content).or_else(|| of_mail(content).map(Subject::Mail))
 }
 
-/// A commit or a tag, as `git cat-file` shows it: fields in their order, an empty line, the message.
+/// Parses a commit or tag as `git cat-file` shows it: fields in order, an empty line, the message.
 fn of_git(content: &[u8]) -> Option<Subject> {
     if !content.starts_with(b"tree ") && !content.starts_with(b"object ") {
         return None;
@@ -38,7 +38,8 @@ fn of_git(content: &[u8]) -> Option<Subject> {
     }
 }
 
-/// The `Subject:` of a mail (RFC 5322 §2.2), unfolded; none when the content does not begin with header fields.
+/// The `Subject:` of a mail (RFC 5322 §2.2), unfolded; `None` if the content does not begin with
+/// header fields.
 fn of_mail(content: &[u8]) -> Option<String> {
     let head = content.get(..content.len().min(LONGEST))?;
     let mut subject: Option<String> = None;

@@ -1,4 +1,4 @@
-//! The modules' own workers: started beside the worker, and each again when it has ended by itself.
+//! The module workers: started beside the main worker, and restarted when they exit.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,16 +12,16 @@ use super::questions::Questions;
 use super::running_worker::{News, RunningWorker};
 use super::{BrokerError, SETTLED, TIRES, pause_after};
 
-/// What a module's own worker is started with.
+/// The configuration of one module worker.
 #[derive(Clone, Debug)]
 pub struct AnnexSetup {
-    /// the module
+    /// the PKCS#11 module
     pub module: PathBuf,
-    /// the command line, without the program
+    /// arguments, without the program
     pub arguments: Vec<OsString>,
 }
 
-/// They all, as long as one worker lives.
+/// All module workers of one main worker.
 pub(super) struct Annexes<'a> {
     all: Vec<One<'a>>,
     questions: &'a Questions,
@@ -30,8 +30,9 @@ pub(super) struct Annexes<'a> {
 
 struct One<'a> {
     setup: &'a AnnexSetup,
-    /// The worker's end of the corridor, and the annex's. Both are kept here, too, so that what the worker sends while there
-    /// is no annex waits for the next one. None when it is given up.
+    /// Both ends of the fd channel: the main worker's and the module worker's. The supervisor keeps
+    /// them open, so that connections sent while no module worker runs wait for the next one.
+    /// `None` when it is not restarted any more.
     corridor: Option<(UnixStream, UnixStream)>,
     is: Is,
     failures: u32,
@@ -44,7 +45,7 @@ enum Is {
 }
 
 impl<'a> Annexes<'a> {
-    /// Starts them.
+    /// Starts all module workers.
     pub(super) fn begin(
         setups: &'a [AnnexSetup],
         questions: &'a Questions,
@@ -52,7 +53,7 @@ impl<'a> Annexes<'a> {
     ) -> Result<Self, BrokerError> {
         let now = Instant::now();
         let one = |setup| {
-            let corridor = UnixStream::pair().map_err(BrokerError::system("make a pair of sockets"))?;
+            let corridor = UnixStream::pair().map_err(BrokerError::system("create a socket pair"))?;
             Ok(One { setup, corridor: Some(corridor), is: Is::Due(now), failures: 0 })
         };
         let all = setups.iter().map(one).collect::<Result<_, BrokerError>>()?;
@@ -61,17 +62,17 @@ impl<'a> Annexes<'a> {
         Ok(annexes)
     }
 
-    /// The worker's ends of the corridors, in order.
+    /// The main worker's ends of the fd channels, in order.
     pub(super) fn corridors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.all.iter().filter_map(|one| one.corridor.as_ref().map(|(worker, _)| worker.as_fd()))
     }
 
-    /// When the next one is to be started.
+    /// The time at which the next module worker is due to start.
     pub(super) fn next_start(&self) -> Option<Instant> {
         self.all.iter().filter_map(|one| if let Is::Due(when) = one.is { Some(when) } else { None }).min()
     }
 
-    /// Starts those whose time has come.
+    /// Starts the module workers that are due.
     pub(super) fn start_those_due(&mut self) {
         let now = Instant::now();
         for one in &mut self.all {
@@ -84,14 +85,14 @@ impl<'a> Annexes<'a> {
             match started {
                 Ok(worker) => one.is = Is::Running(worker, now),
                 Err(error) => {
-                    tracing::warn!(%error, module = %one.setup.module.display(), "cannot start a module's worker");
+                    tracing::warn!(%error, module = %one.setup.module.display(), "cannot start a module worker");
                     one.failed();
                 }
             }
         }
     }
 
-    /// One has ended; it is started again, unless it does that always.
+    /// Handles the exit of a module worker and schedules its restart, unless it failed too often.
     pub(super) fn note_end(&mut self, worker: u32, status: ExitStatus) {
         let is_it = |one: &&mut One<'_>| matches!(&one.is, Is::Running(running, _) if running.id() == worker);
         let Some(one) = self.all.iter_mut().find(is_it) else { return };
@@ -99,13 +100,13 @@ impl<'a> Annexes<'a> {
             one.failures = 0;
         }
         tracing::warn!(
-            "the worker of the module {} ended ({status}): its log-ins are over; starting another one",
+            "the worker of the module {} exited ({status}): its sessions have ended; restarting it",
             one.setup.module.display()
         );
         one.failed();
     }
 
-    /// Those that run.
+    /// The module workers that are running.
     pub(super) fn running(&self) -> Vec<&RunningWorker> {
         self.all
             .iter()
@@ -113,7 +114,7 @@ impl<'a> Annexes<'a> {
             .collect()
     }
 
-    /// Those that run, and this one.
+    /// The module workers that are running, and the main worker.
     pub(super) fn and<'w>(&'w self, worker: &'w RunningWorker) -> Vec<&'w RunningWorker> {
         let mut all = self.running();
         all.push(worker);
@@ -129,13 +130,13 @@ impl One<'_> {
             return;
         }
         tracing::error!(
-            "the worker of the module {} ended {} times in a row and is given up; the agent goes on without it; -v tells \
-             more, and `tokenkeep doctor` looks at the module",
+            "the worker of the module {} exited {} times in a row and is not restarted; the agent continues without it; \
+             use -v for details and `tokenkeep doctor` to check the module",
             self.setup.module.display(),
             self.failures
         );
         self.is = Is::GivenUp;
-        // Whoever waits there for it is told by the end of the corridor.
+        // The end of the channel tells waiting threads of the main worker.
         self.corridor = None;
     }
 }
@@ -156,7 +157,7 @@ mod tests {
         let person = Prompting { way: Way::Auto, environment: Environment::new([]) };
         let questions = Questions::answered_by(person).unwrap();
         let (sender, news) = channel();
-        // This test program, which lists nothing and ends.
+        // Runs this test program, which lists no tests and exits.
         let arguments = ["--list", "--format=terse", "no such test"].map(OsString::from).to_vec();
         let setups = [AnnexSetup { module: "/m.so".into(), arguments }];
         let mut annexes = Annexes::begin(&setups, &questions, &sender).unwrap();
@@ -166,13 +167,13 @@ mod tests {
             let Ok(News::Gone { worker: id, status }) = news.recv_timeout(Duration::from_secs(20)) else {
                 panic!("it did not end");
             };
-            // What the worker sends meanwhile waits for the next one.
+            // A connection sent meanwhile waits for the next module worker.
             let (_, connection) = UnixStream::pair().unwrap();
             handed::give(&worker, &[connection.as_fd()]).unwrap();
             annexes.note_end(id + 1, status);
             assert_eq!(annexes.running().len(), 1, "another one ended");
             annexes.note_end(id, status);
-            let [one] = annexes.all.as_mut_slice() else { panic!("one annex") };
+            let [one] = annexes.all.as_mut_slice() else { panic!("one module worker") };
             assert_eq!(one.failures, failures);
             match &mut one.is {
                 Is::Due(when) => *when = Instant::now(),
@@ -182,6 +183,6 @@ mod tests {
         }
         assert!(annexes.next_start().is_none() && annexes.running().is_empty());
         let (_, connection) = UnixStream::pair().unwrap();
-        assert!(handed::give(&worker, &[connection.as_fd()]).is_err(), "the worker waits for nobody");
+        assert!(handed::give(&worker, &[connection.as_fd()]).is_err(), "the main worker waits in vain");
     }
 }

@@ -1,4 +1,4 @@
-//! Why the agent's processes cannot do what they must.
+//! Errors of the agent's processes.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,66 +7,66 @@ use std::process::ExitStatus;
 /// Each message completes "cannot …".
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// The directory of the sockets is not the user's alone.
-    #[error("cannot keep the agent's sockets in {}: {reason}; remedy: a directory of your own with mode 0700", path.display())]
+    /// The socket directory is accessible to others, or not the user's own.
+    #[error("cannot keep the agent's sockets in {}: {reason}; use a directory of your own with mode 0700", path.display())]
     Directory {
         /// the directory
         path: PathBuf,
-        /// what is wrong with it
+        /// the problem
         reason: String,
     },
-    /// A socket cannot be made.
-    #[error("cannot make the agent's socket {}: {reason}", path.display())]
+    /// A socket cannot be created.
+    #[error("cannot create the agent's socket {}: {reason}", path.display())]
     Socket {
         /// the socket
         path: PathBuf,
         /// why
         reason: String,
     },
-    /// Another agent of this user runs.
-    #[error("cannot start the agent: one runs already, {holder}; `tokenkeep agent stop` ends it")]
+    /// Another agent of this user is running.
+    #[error("cannot start the agent: another agent is already running ({holder}); stop it with `tokenkeep agent stop`")]
     Running {
-        /// program and process id, as it has written them down
+        /// program and process id from its lock file
         holder: String,
     },
-    /// No agent of this user runs.
-    #[error("cannot find a running agent; `tokenkeep agent` starts one")]
+    /// No agent of this user is running.
+    #[error("cannot find a running agent; start one with `tokenkeep agent`")]
     NotRunning,
-    /// The two processes do not understand each other.
-    #[error("cannot talk to the agent's other process: {0}")]
+    /// A message between the agent's processes is missing or malformed.
+    #[error("cannot communicate with the agent's other process: {0}")]
     Link(String),
-    /// The worker ended before it was ready; it has said why itself.
-    #[error("cannot serve: the agent's worker ended before it was ready ({status}); what it said stands above")]
+    /// The worker exited during startup; it has printed the reason itself.
+    #[error("cannot serve: the worker exited during startup ({status}); see its output above")]
     Worker {
-        /// how it ended
+        /// its exit status
         status: ExitStatus,
     },
-    /// The worker dies again and again.
+    /// The worker keeps exiting shortly after its start.
     #[error(
-        "cannot go on serving: the agent's worker ended {times} times in a row within a minute of its start, at last with \
-         {status}; -v tells more, and a module that does it is left out with `modules` in agent.toml"
+        "cannot keep serving: the worker exited {times} times in a row within a minute of its start, last with {status}; \
+         use -v for details; exclude a faulty module with `modules` in agent.toml"
     )]
     WorkerKeepsEnding {
-        /// how often
+        /// number of consecutive exits
         times: u32,
-        /// how it ended the last time
+        /// the last exit status
         status: ExitStatus,
     },
-    /// The worker cannot be shut in.
-    #[error("cannot shut the agent's worker in: {0}")]
+    /// The worker cannot be sandboxed.
+    #[error("cannot sandbox the worker: {0}")]
     Sandbox(String),
-    /// The system refused something.
+    /// A system call failed.
     #[error("cannot {operation}: {source}")]
     System {
-        /// what was to be done
+        /// the operation, completing "cannot …"
         operation: &'static str,
-        /// what the system said
+        /// the system's error
         source: io::Error,
     },
 }
 
 impl BrokerError {
-    /// The system's refusal of this operation.
+    /// Wraps an I/O error of this operation.
     pub(in crate::agent) fn system(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { operation, source }
     }

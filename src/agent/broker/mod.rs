@@ -1,8 +1,9 @@
-//! The broker: what a person starts as `tokenkeep agent`. It holds the sockets, says which program asks, asks the person,
-//! and keeps one worker running.
+//! The supervisor: the process that a user starts as `tokenkeep agent`. It holds the sockets,
+//! identifies the client programs, prompts the person, and keeps one worker running.
 //!
-//! It must never load a PKCS#11 module, never read what a client sends, and never keep a PIN: one goes from the person
-//! straight into the link. It ends on SIGTERM, SIGINT and SIGHUP, and with it the worker, which logs off first.
+//! It must never load a PKCS#11 module, never read what a client sends, and never keep a PIN: a PIN
+//! goes from the prompt straight into the link. It exits on SIGTERM, SIGINT and SIGHUP; the worker
+//! logs off first and exits with it.
 
 mod annexes;
 mod error;
@@ -33,63 +34,66 @@ use annexes::Annexes;
 use questions::Questions;
 use running_worker::{News, RunningWorker};
 
-/// How long the worker may take to log off when the agent ends.
+/// Time that the workers get to log off when the agent exits.
 const LOGGING_OFF: Duration = Duration::from_secs(3);
 
-/// A worker that ran so long has not died of its start.
+/// A worker that ran at least this long did not fail during startup.
 const SETTLED: Duration = Duration::from_mins(1);
 
-/// How often a worker may end in a row before it is given up.
+/// Number of consecutive failures after which a worker is not restarted.
 const TIRES: u32 = 12;
 
-/// The first pause before a worker is started again, and the longest; it doubles.
+/// First and longest delay before a worker is restarted; the delay doubles each time.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
-/// What is said to a worker that is started in the place of one that has served.
+/// Argument of a worker that replaces an earlier one.
 pub const AGAIN: &str = "--again";
 
-/// What the broker is started with.
+/// The supervisor's configuration.
 pub struct Setup {
-    /// where the sockets lie
+    /// the directory of the sockets
     pub directory: Directory,
-    /// the listeners for SSH and for the API, if systemd has made them
+    /// the listeners for SSH and for the API that systemd passed, if any
     pub inherited: [Option<UnixListener>; 2],
-    /// the command line of the worker, without the program
+    /// arguments of the worker, without the program
     pub worker: Vec<OsString>,
-    /// the modules that the workers load
+    /// the PKCS#11 modules that the workers load
     pub modules: Vec<PathBuf>,
-    /// the command line of each module's own worker, in the order in which the worker's names the modules
+    /// arguments of each module worker, in the order in which the worker's arguments name the
+    /// modules
     pub annexes: Vec<AnnexSetup>,
-    /// how the person is asked
+    /// how to prompt the person
     pub person: Prompting,
-    /// the file that names the keysets that are hidden on this machine
+    /// the file that lists the keysets hidden on this machine
     pub hidden: Option<PathBuf>,
 }
 
-/// What whoever started the agent may want to know when it is ready.
+/// What the program that started the agent is told when the agent is ready.
 #[derive(Clone, Debug)]
 pub struct Open {
-    /// the SSH agent's socket
+    /// path of the SSH agent's socket
     pub ssh: Option<PathBuf>,
-    /// the API's socket
+    /// path of the API's socket
     pub api: Option<PathBuf>,
-    /// how the worker is shut in
+    /// how the worker is sandboxed
     pub sandbox: String,
 }
 
-/// Serves until a signal ends it; `announce` is called once, when connections are accepted for the first time.
+/// Serves until a signal arrives; calls `announce` once, when connections are accepted for the
+/// first time.
 ///
 /// # Errors
-/// [`BrokerError`]: another agent runs, the sockets cannot be made, or no worker can be kept running.
+/// [`BrokerError`]: another agent is running, the sockets cannot be created, or no worker stays up.
 pub fn run(setup: Setup, announce: impl FnOnce(&Open)) -> Result<(), BrokerError> {
     let (sender, news) = channel();
     watch_signals(sender.clone())?;
     rustix::thread::set_no_new_privs(true)
-        .map_err(|error| BrokerError::System { operation: "give up new privileges", source: error.into() })?;
+        .map_err(|error| BrokerError::System { operation: "set no_new_privs", source: error.into() })?;
     let claim = setup.directory.claim()?;
     let [ssh, api] = setup.inherited;
     let sockets = [socket(&claim, Door::Ssh, ssh)?, socket(&claim, Door::Api, api)?];
-    // Whoever starts an agent may have typed the wrong PINs before: they no longer count against its prompts.
+    // A user who restarts the agent may have typed wrong PINs before: do not count them for its
+    // prompts.
     token::forget_wrong_pins_in_a_row();
     let questions = Questions::answered_by(setup.person)?.about_modules(&setup.modules);
     let questions = questions.hiding_what_is_in(setup.hidden);
@@ -133,18 +137,18 @@ impl Broker {
                         if let Some(announce) = announce.take() {
                             announce(&self.open(sandbox));
                             notify(&[NotifyState::Ready]);
-                            // This process loads no libraries.
+                            // This process loads no further libraries.
                             MappedCode::of_this_process().give_back();
                         }
                     }
                     News::Gone { worker: id, status } if id == worker.id() => break status,
                     News::Ready { worker: id, sandbox } => {
-                        tracing::info!(worker = id, sandbox, "a module's worker has its module");
+                        tracing::info!(worker = id, sandbox, "a module worker is ready");
                     }
                     News::Gone { worker: id, status } => annexes.note_end(id, status),
                 }
             };
-            // Who serves next is another one, and begins with no log-in anywhere.
+            // The next worker begins without any session, so the module workers restart, too.
             if let Some(signal) = end(&annexes.running(), all_news) {
                 say_end(signal);
                 return Ok(());
@@ -158,8 +162,7 @@ impl Broker {
             }
             let pause = pause_after(failures);
             tracing::warn!(
-                "the agent's worker ended ({status}): all connections are closed, and PINs are asked for again; starting \
-                 another one"
+                "the worker exited ({status}): all connections are closed, and PINs must be entered again; restarting it"
             );
             if let Some(News::Signal(signal)) = within(all_news, pause, |news| matches!(news, News::Signal(_))) {
                 say_end(signal);
@@ -168,7 +171,8 @@ impl Broker {
         }
     }
 
-    /// `again`: one has served before; what its modules have become since is no reason to end the agent.
+    /// `again` is true for a replacement: it must not end the agent because its modules have failed
+    /// since.
     fn start_worker(&self, annexes: &Annexes<'_>, again: bool) -> Result<RunningWorker, BrokerError> {
         let [ssh, api] = &self.sockets;
         let doors = [ssh.listener.as_fd(), api.listener.as_fd()];
@@ -185,17 +189,18 @@ impl Broker {
 }
 
 fn say_end(signal: i32) {
-    tracing::info!(signal, "ending");
+    tracing::info!(signal, "shutting down");
     notify(&[NotifyState::Stopping]);
 }
 
-/// How long nothing is done after so many failures in a row.
+/// Delay after this many consecutive failures.
 fn pause_after(failures: u32) -> Duration {
     let (first, longest) = PAUSES;
     first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(longest)
 }
 
-/// Has these workers log off, and ends those that do not; the signal that came meanwhile.
+/// Tells these workers to log off and kills those that do not exit in time. Returns a signal that
+/// arrived meanwhile.
 fn end(workers: &[&RunningWorker], news: &Receiver<News>) -> Option<i32> {
     let mut signaled = None;
     for worker in workers {
@@ -208,7 +213,7 @@ fn end(workers: &[&RunningWorker], news: &Receiver<News>) -> Option<i32> {
             match within(news, until.saturating_duration_since(Instant::now()), |_| true) {
                 Some(News::Gone { worker, status }) => {
                     if !status.success() {
-                        tracing::warn!(worker, "a worker did not end well: {status}");
+                        tracing::warn!(worker, "a worker exited with an error: {status}");
                     }
                     left.retain(|one| one.id() != worker);
                 }
@@ -218,14 +223,14 @@ fn end(workers: &[&RunningWorker], news: &Receiver<News>) -> Option<i32> {
             }
         }
         for worker in left.iter().filter(|_| !is_last) {
-            tracing::warn!(worker = worker.id(), "a worker does not end by itself: killed");
+            tracing::warn!(worker = worker.id(), "a worker did not exit in time: killed");
             worker.kill();
         }
     }
     signaled
 }
 
-/// Waits, until then if it is said; the sender is never dropped before the receiver.
+/// Waits for the next event, at most until the given instant. The sender outlives the receiver.
 fn next(news: &Receiver<News>, until: Option<Instant>) -> Option<News> {
     let Some(until) = until else { return Some(news.recv().unwrap_or(News::Signal(SIGTERM))) };
     match news.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -235,7 +240,7 @@ fn next(news: &Receiver<News>, until: Option<Instant>) -> Option<News> {
     }
 }
 
-/// The first news of this kind within the time; others are dropped.
+/// The first wanted event within the time; drops other events.
 fn within(news: &Receiver<News>, time: Duration, wanted: impl Fn(&News) -> bool) -> Option<News> {
     let end = Instant::now() + time;
     loop {
@@ -258,20 +263,20 @@ fn watch_signals(sender: Sender<News>) -> Result<(), BrokerError> {
     })
 }
 
-/// Starts a thread whose stack need not be large.
+/// Starts a thread with a small stack.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), BrokerError> {
     let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(256 * 1024);
     thread.spawn(work).map(drop).map_err(BrokerError::system("start a thread"))
 }
 
-/// Tells the service manager, where there is one.
+/// Notifies the service manager, if there is one.
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "cannot tell the service manager");
+        tracing::warn!(%error, "cannot notify the service manager");
     }
 }
 
-/// Where the worker's side of things fails in this process, too.
+/// The error for a thread of this process that has exited.
 fn broken_pipe(operation: &'static str) -> BrokerError {
     BrokerError::System { operation, source: io::ErrorKind::BrokenPipe.into() }
 }

@@ -1,15 +1,16 @@
-//! Which program is behind a process id: advice for a person. A process chooses its own command line, and can have run
-//! another program before.
+//! Describes the program behind a process id, as advice for a person. A process chooses its own
+//! command line and may have run another program before.
 
 use std::fs;
 use std::path::Path;
 
 use crate::prompter::showable;
 
-/// The longest command line that is shown, in characters.
+/// Maximum length of the command line shown, in characters.
 const LONGEST: usize = 120;
 
-/// `/usr/bin/ssh (process 4711: ssh git@example.org)`, as far as it can be known.
+/// For example `/usr/bin/ssh (process 4711: ssh git@example.org)`; `None` if the process is
+/// unknown.
 pub(super) fn describe(pid: i32) -> Option<String> {
     describe_in(Path::new("/proc"), pid)
 }
@@ -20,7 +21,7 @@ fn describe_in(proc: &Path, pid: i32) -> Option<String> {
     }
     let directory = proc.join(pid.to_string());
     let program = fs::read_link(directory.join("exe")).ok().map(|path| path.to_string_lossy().into_owned());
-    // A process that hides its program (ssh-agent does) still has a name.
+    // A process whose program is unreadable (ssh-agent is one) still has a name.
     let program = program.or_else(|| Some(fs::read_to_string(directory.join("comm")).ok()?.trim_end().to_owned()))?;
     let words = fs::read(directory.join("cmdline")).unwrap_or_default();
     let words: Vec<_> =

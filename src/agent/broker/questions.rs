@@ -1,5 +1,6 @@
-//! The worker's questions and their answers: names of programs at once, questions to the person one at a time, in order. A
-//! question that is withdrawn goes from the screen, or is never asked.
+//! The worker's questions and their answers. Questions about programs are answered at once,
+//! questions to the person one at a time, in order. A withdrawn question disappears from the screen
+//! or is never asked.
 
 use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter};
@@ -20,12 +21,12 @@ use crate::prompter::{Ask, Dialog, Environment, PrompterError, Way};
 use crate::token::Pin;
 use crate::token::check::{CheckOutcome, CheckProcess, CheckRequest, CheckRunner};
 
-/// How the person is asked.
+/// How to prompt the person.
 #[derive(Clone, Debug)]
 pub struct Prompting {
-    /// by which way (`prompter` in agent.toml)
+    /// the prompt method (`prompter` in agent.toml)
     pub way: Way,
-    /// variables and terminals that the way needs
+    /// the variables and terminals that the method needs
     pub environment: Environment,
 }
 
@@ -35,26 +36,27 @@ pub(super) struct Questions {
     person: Arc<Prompting>,
     queue: Sender<Waiting>,
     of_link: Arc<OfLink>,
-    /// The modules that a process may be started for: no worker chooses what this process starts. By the paths by which they
-    /// were named, and the files to which these led then: an upgrade has them lead elsewhere, and each worker has those that
-    /// were there when it was started.
+    /// The modules that a check process may be started for, so that no worker can choose what this
+    /// process starts. Each has its configured path and the file it led to at startup: after an
+    /// upgrade the path leads elsewhere, but each worker has the files of its own start.
     modules: Arc<[(PathBuf, Option<PathBuf>)]>,
-    /// Names the keysets that are hidden on this machine.
+    /// The file that lists the keysets hidden on this machine.
     hidden: Option<Arc<Path>>,
 }
 
-/// What is known of the questions that came over one link.
+/// The state of the questions from one link.
 #[derive(Default)]
 struct OfLink {
-    /// Answers come from several threads: one frame at a time over a link.
+    /// Answers come from several threads; this serializes the frames of a link.
     writing: Mutex<()>,
-    /// By its number, what ends a question that is waiting or being asked: it is withdrawn when this is dropped.
+    /// By question number: dropping the pipe withdraws the question, waiting or asked.
     open: Mutex<HashMap<u64, PipeWriter>>,
-    /// By the number of the use, dialogs that have given its PIN: they ask again if it was wrong.
+    /// By use: dialogs that have given a PIN and ask again if it was wrong.
     dialogs: Mutex<HashMap<u64, Dialog>>,
 }
 
-/// So many dialogs of one link wait at once to hear whether their PIN was right; more are not kept.
+/// Maximum number of dialogs of one link that wait to learn whether their PIN was right. Further
+/// dialogs are closed.
 const MOST_DIALOGS: usize = 16;
 
 impl OfLink {
@@ -66,7 +68,8 @@ impl OfLink {
         self.dialogs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The question is answered. Its dialog is kept unless it was withdrawn meanwhile: then its use is over, too.
+    /// Closes an answered question. Keeps its dialog unless the question was withdrawn, because
+    /// then the use has ended.
     fn close(&self, number: u64, kept: Option<(u64, Dialog)>) {
         let surplus = {
             let mut open = self.open();
@@ -79,7 +82,7 @@ impl OfLink {
                 dialogs.insert(of_use, dialog)
             })
         };
-        // That takes a moment, in which nobody waits for the locks.
+        // Ending a dialog takes a moment; do it without the locks.
         end(surplus.into_iter().collect());
     }
 }
@@ -89,12 +92,12 @@ struct Waiting {
     what: Asked,
     link: UnixStream,
     of_link: Arc<OfLink>,
-    /// It ends when the question is withdrawn.
+    /// Readable when the question is withdrawn.
     withdrawn: PipeReader,
 }
 
 impl Questions {
-    /// Starts whoever asks the person.
+    /// Starts the thread that asks the person.
     pub(super) fn answered_by(person: Prompting) -> Result<Self, BrokerError> {
         let (queue, asked): (_, Receiver<Waiting>) = channel();
         let person = Arc::new(person);
@@ -102,7 +105,7 @@ impl Questions {
             Self { person: Arc::clone(&person), queue, of_link: Arc::default(), modules: Arc::from([]), hidden: None };
         spawn("prompter", move || {
             for Waiting { number, what, link, of_link, withdrawn } in asked {
-                // Nobody is bothered with what a worker that died wanted to know, nor with what a client did that has gone.
+                // Skip questions of workers that exited and of clients that disconnected.
                 if has_ended(&link) || has_ended(&withdrawn) {
                     continue;
                 }
@@ -114,19 +117,19 @@ impl Questions {
         Ok(questions)
     }
 
-    /// And who has questions about these modules, and no others, answered.
+    /// Allows check processes for these modules and for no others.
     pub(super) fn about_modules(mut self, modules: &[PathBuf]) -> Self {
         self.modules = modules.iter().map(|module| (module.clone(), module.canonicalize().ok())).collect();
         self
     }
 
-    /// And where the file is that names the keysets that are hidden on this machine.
+    /// Sets the file that lists the hidden keysets.
     pub(super) fn hiding_what_is_in(mut self, file: Option<PathBuf>) -> Self {
         self.hidden = file.map(Arc::from);
         self
     }
 
-    /// For another link: the questions are the same queue's, and whoever does not read its answers keeps nobody else waiting.
+    /// For another link: it shares the queue, but an unread answer blocks no other link.
     pub(super) fn of_another_link(&self) -> Self {
         Self {
             person: self.person.clone(),
@@ -137,7 +140,8 @@ impl Questions {
         }
     }
 
-    /// Has a question about a module answered by a process of its own; the answer goes to this link.
+    /// Answers a question about a module with a process of its own; sends the answer over this
+    /// link.
     pub(super) fn check(&self, number: u64, request: CheckRequest, secret: Zeroizing<Vec<u8>>, link: &UnixStream) {
         let of_link = self.of_link.clone();
         let is_known = self.is_known(&request.module);
@@ -147,7 +151,7 @@ impl Questions {
                 let outcome = if is_known {
                     CheckProcess.run(&request, pin.as_ref())
                 } else {
-                    CheckOutcome::Unknown("it is none of the agent's modules".to_owned())
+                    CheckOutcome::Unknown("not one of the agent's modules".to_owned())
                 };
                 tell(&of_link, &link, number, Answer::Checked(outcome), None);
             })
@@ -157,30 +161,30 @@ impl Questions {
         }
     }
 
-    /// Is it one of the agent's modules, as they lie there now or lay there when the agent was started?
+    /// Returns true if the file is one of the agent's modules, now or when the agent started.
     fn is_known(&self, file: &Path) -> bool {
         let mut modules = self.modules.iter();
         modules.any(|(named, then)| then.as_deref() == Some(file) || named.canonicalize().is_ok_and(|now| now == file))
     }
 
-    /// Takes a question that came over this link; the answer goes there.
+    /// Accepts a question from this link; the answer goes back over it.
     pub(super) fn take(&self, number: u64, what: Asked, link: &UnixStream) {
         let taken = link.try_clone().map_err(BrokerError::system("copy a descriptor")).and_then(|link| match what {
-            // Reading about a process can hang as long as that process does.
+            // Reading another process's files can hang as long as that process does.
             Asked::Program(pid) => {
                 let of_link = self.of_link.clone();
                 spawn("program", move || {
                     tell(&of_link, &link, number, Answer::Program(programs::describe(pid)), None);
                 })
             }
-            // So can a program that is to say which kind of pinentry it is.
+            // A pinentry that is asked for its flavor can hang, too.
             Asked::Prompter => {
                 let (of_link, person) = (self.of_link.clone(), self.person.clone());
-                spawn("way", move || tell(&of_link, &link, number, Answer::Prompter(prompter(&person)), None))
+                spawn("prompt-method", move || tell(&of_link, &link, number, Answer::Prompter(prompter(&person)), None))
             }
             Asked::WhetherTyped { dialog } => {
                 let (of_link, person) = (self.of_link.clone(), self.person.clone());
-                spawn("way", move || {
+                spawn("prompt-method", move || {
                     let is_open = of_link.dialogs().contains_key(&dialog);
                     let answer = if is_open { Answer::Yes } else { whether_typed(&person) };
                     tell(&of_link, &link, number, answer, None);
@@ -191,7 +195,7 @@ impl Questions {
                 spawn("hidden", move || tell(&of_link, &link, number, hidden(file.as_deref()), None))
             }
             what => {
-                let (withdrawn, open) = io::pipe().map_err(BrokerError::system("make a pipe"))?;
+                let (withdrawn, open) = io::pipe().map_err(BrokerError::system("create a pipe"))?;
                 let of_link = self.of_link.clone();
                 of_link.open().insert(number, open);
                 self.queue
@@ -205,35 +209,35 @@ impl Questions {
         }
     }
 
-    /// Nobody wants to know this any more: a dialog that asks it goes.
+    /// Withdraws a question; its dialog closes.
     pub(super) fn withdraw(&self, number: u64) {
         self.of_link.open().remove(&number);
     }
 
-    /// Nor anything else that came over this link: it has ended.
+    /// Withdraws all questions of this link, because it has closed.
     pub(super) fn withdraw_all(&self) {
         self.of_link.open().clear();
         let dialogs: Vec<_> = self.of_link.dialogs().drain().map(|(_, dialog)| dialog).collect();
         end(dialogs);
     }
 
-    /// The use is over for which this dialog asked.
+    /// Ends the dialog of a use that has ended.
     pub(super) fn end_dialog(&self, dialog: u64) {
         let ended = self.of_link.dialogs().remove(&dialog);
         end(ended.into_iter().collect());
     }
 }
 
-/// Ends programs that asked. Each has a moment for it, for which nobody waits.
+/// Ends prompt programs. They get a moment to exit, in a thread of its own.
 fn end(dialogs: Vec<Dialog>) {
     if !dialogs.is_empty()
         && let Err(error) = spawn("dialog", move || drop(dialogs))
     {
-        tracing::debug!(%error, "dialogs are ended at once");
+        tracing::debug!(%error, "cannot start a thread to end dialogs; they were ended at once");
     }
 }
 
-/// Has the other end hung up?
+/// Returns true if the other end has closed.
 fn has_ended(end: &impl AsFd) -> bool {
     let mut descriptors = [PollFd::new(end, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -243,17 +247,17 @@ fn has_ended(end: &impl AsFd) -> bool {
 fn tell(of_link: &OfLink, mut link: &UnixStream, number: u64, answer: Answer, pin: Option<&Pin>) {
     let _one_at_a_time = of_link.writing.lock().unwrap_or_else(PoisonError::into_inner);
     let secret = pin.map_or("", Pin::as_str).as_bytes();
-    // The worker that asked may be gone.
+    // The worker that asked may have exited.
     if let Err(error) = write_frame(&mut link, &FromBroker { number, answer }, secret) {
-        tracing::debug!(%error, "an answer came too late");
+        tracing::debug!(%error, "cannot send an answer to the worker");
     }
 }
 
-/// What a question has led to.
+/// The result of a question.
 struct Told {
     answer: Answer,
     pin: Option<Pin>,
-    /// by the number of the use, the dialog that can go on if the PIN is wrong
+    /// by use, the dialog that can ask again if the PIN is wrong
     kept: Option<(u64, Dialog)>,
 }
 
@@ -263,8 +267,8 @@ impl Told {
     }
 }
 
-/// The way is looked for at each question: a terminal or a display may have come or gone. Only the dialog that has asked for
-/// the same use before goes on, where it still can.
+/// Chooses the prompt method for each question, because a terminal or display may come or go. Only
+/// a dialog that has asked for the same use is reused, if it still can be.
 fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader, of_link: &OfLink) -> Told {
     let dialog = |kept: Option<Dialog>, words: &Words| {
         let dialog = match kept.filter(Dialog::can_go_on) {
@@ -300,33 +304,34 @@ fn ask(person: &Prompting, what: Asked, withdrawn: PipeReader, of_link: &OfLink)
         Asked::Program(pid) => Answer::Program(programs::describe(pid)),
         Asked::Prompter => Answer::Prompter(prompter(person)),
         Asked::WhetherTyped { .. } => whether_typed(person),
-        // Asked of a process or of a file, and of no person.
-        Asked::Check(_) | Asked::HiddenKeysets => Answer::Unavailable("no person can answer that".to_owned()),
+        // These questions concern a process or a file, not a person.
+        Asked::Check(_) | Asked::HiddenKeysets => Answer::Unavailable("no person can answer this question".to_owned()),
     };
     Told { answer, pin: None, kept: None }
 }
 
-/// Does a person type each answer? What gives PINs by itself would give the same again.
+/// Returns true if a person types each answer. A program would give the same PIN again.
 fn whether_typed(person: &Prompting) -> Answer {
     let is_typed = Dialog::choose(&person.way, &person.environment).is_ok_and(|dialog| dialog.is_typed_into());
     if is_typed { Answer::Yes } else { Answer::No }
 }
 
-/// The keysets that this file names. What cannot be read is said here, and no reason to show any of them again.
+/// The keysets that this file lists. An unreadable file is logged here and must not unhide any
+/// keyset.
 fn hidden(file: Option<&Path>) -> Answer {
     match file.map_or(Ok(Vec::new()), KeysetOnToken::read_hidden) {
         Ok(hidden) => Answer::Hidden(hidden),
         Err(reason) => {
             let file = file.map(|file| file.display().to_string()).unwrap_or_default();
             let reason =
-                format!("cannot read the list of hidden keysets {file}: {reason}; if it is removed, all are shown");
+                format!("cannot read the list of hidden keysets {file}: {reason}; remove the file to show all keysets");
             tracing::warn!("{reason}");
             Answer::Unavailable(reason)
         }
     }
 }
 
-/// How the person would be asked now.
+/// Describes the present prompt method.
 fn prompter(person: &Prompting) -> Result<String, String> {
     let dialog = Dialog::choose(&person.way, &person.environment);
     dialog.map(|dialog| dialog.describe()).map_err(|error| error.to_string())
@@ -340,9 +345,10 @@ fn no(error: &PrompterError) -> Answer {
     }
 }
 
-/// With the program that asks in the first line.
+/// Adds a first line that names the client program.
 fn with_program(words: Words) -> Ask {
-    let program = programs::describe(words.pid).unwrap_or_else(|| format!("a program unknown (process {})", words.pid));
+    let program =
+        programs::describe(words.pid).unwrap_or_else(|| format!("an unknown program (process {})", words.pid));
     let mut lines = vec![format!("Asked by: {program}")];
     lines.extend(words.lines);
     Ask { title: words.title, lines, prompt: words.prompt, warning: words.warning }

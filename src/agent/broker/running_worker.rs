@@ -1,4 +1,4 @@
-//! One life of the worker: started, listened to, ended.
+//! One run of a worker process: started, followed, ended.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,13 +18,14 @@ use crate::agent::handed;
 use crate::agent::link::{Asked, FromWorker, read_frame};
 use crate::token::check::this_program;
 
-/// How glibc's allocator is set for the worker (`mallopt(3)`, "GNU C library tunables"), where the user has not set it.
+/// Settings of glibc's allocator for the worker (`mallopt(3)`, "GNU C library tunables"), unless
+/// the user has set them.
 ///
-/// - Heaps: by default it makes one for nearly each of a thousand connections' threads. With two, four connections wait
-///   for each other in the module's allocations.
-/// - Thresholds: by default both grow with the largest block that was given back, so that after one large request some
-///   hundred MiB of later ones stay with the process. Set, they stay what they are.
-/// - Stacks of threads that have ended: by default 40 MiB of them are kept for later ones.
+/// - Arenas: by default glibc creates one for nearly each of a thousand connection threads. With
+/// two arenas, four connections wait for each other in the module's allocations.
+/// - Thresholds: by default both grow with the largest freed block, so that after one large request
+/// some hundred MiB of later ones stay with the process. Fixed thresholds do not grow.
+/// - Stacks of exited threads: by default glibc keeps 40 MiB of them for reuse.
 const ALLOCATOR: [(&str, &str); 4] = [
     ("MALLOC_ARENA_MAX", "4"),
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
@@ -32,31 +33,31 @@ const ALLOCATOR: [(&str, &str); 4] = [
     ("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=2097152"),
 ];
 
-/// How long a worker may take to take an answer.
+/// Time that a worker may take to accept an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What happens to the broker.
+/// An event for the supervisor.
 #[derive(Debug)]
 pub(super) enum News {
-    /// It shall end.
+    /// The supervisor must exit.
     Signal(i32),
     /// A worker accepts connections.
     Ready {
         /// its process id
         worker: u32,
-        /// how it is shut in
+        /// how it is sandboxed
         sandbox: String,
     },
-    /// A worker has ended.
+    /// A worker exited.
     Gone {
         /// its process id
         worker: u32,
-        /// how
+        /// its exit status
         status: ExitStatus,
     },
 }
 
-/// A worker that was started.
+/// A worker process.
 #[derive(Debug)]
 pub(super) struct RunningWorker {
     id: u32,
@@ -65,18 +66,20 @@ pub(super) struct RunningWorker {
 }
 
 impl RunningWorker {
-    /// Starts it: this very program again, the link as its stdin, and these sockets over the link.
+    /// Starts the worker: the same program, with the link as stdin; passes these sockets over the
+    /// link.
     pub(super) fn start(
         arguments: &[OsString],
         sockets: &[BorrowedFd<'_>],
         questions: &Questions,
         news: Sender<News>,
     ) -> Result<Self, BrokerError> {
-        let failed = || BrokerError::system("start the agent's worker");
+        let failed = || BrokerError::system("start the worker");
         let (link, theirs) = UnixStream::pair().map_err(failed())?;
         let mut command = Command::new(this_program());
         command.args(arguments).stdin(Stdio::from(OwnedFd::from(theirs)));
-        // What is meant for this process only. And a group of its own: Ctrl-C at a terminal is the broker's business.
+        // These variables are for this process only. The process group keeps Ctrl-C at a terminal
+        // from the worker: the supervisor handles it.
         for variable in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
             command.env_remove(variable);
         }
@@ -87,35 +90,35 @@ impl RunningWorker {
         let id = child.id();
         let process =
             pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed()(error.into()))?;
-        // A worker that has ended already says so at the other end of the link.
+        // If the worker has exited already, the link's end reports it.
         let _ = handed::give(&link, sockets);
         let ours = link.try_clone().map_err(failed())?;
-        // A worker that does not read its answers does not get them.
+        // A worker that does not read its answers loses them.
         ours.set_write_timeout(Some(PATIENCE)).map_err(failed())?;
         let questions = questions.of_another_link();
         spawn("link", move || listen(ours, child, &questions, &news))?;
         Ok(Self { id, process, link })
     }
 
-    /// Its process id.
+    /// The process id.
     pub(super) fn id(&self) -> u32 {
         self.id
     }
 
-    /// Ends the link: a worker that is well logs off and ends.
+    /// Closes the link; a working worker then logs off and exits.
     pub(super) fn hang_up(&self) {
-        // It may have done so itself.
+        // The worker may have closed it first.
         let _ = self.link.shutdown(Shutdown::Both);
     }
 
-    /// Ends it at once.
+    /// Kills the worker.
     pub(super) fn kill(&self) {
-        // It may have ended meanwhile.
+        // It may have exited meanwhile.
         let _ = pidfd_send_signal(&self.process, Signal::KILL);
     }
 }
 
-/// Takes what the worker says until it ends.
+/// Handles the worker's messages until it exits.
 fn listen(mut link: UnixStream, mut child: Child, questions: &Questions, news: &Sender<News>) {
     let worker = child.id();
     loop {
@@ -130,15 +133,16 @@ fn listen(mut link: UnixStream, mut child: Child, questions: &Questions, news: &
             }
             Ok((FromWorker::Question { number, what }, _)) => questions.take(number, what, &link),
             Err(error) => {
-                tracing::debug!(%error, worker, "the link ended");
+                tracing::debug!(%error, worker, "the link to a worker closed");
                 break;
             }
         }
     }
     questions.withdraw_all();
-    // The broker hangs up when it ends and kills it if need be; a worker that hung up itself has no reason to live on.
+    // The supervisor hangs up when it exits, and kills the worker if necessary; a worker that
+    // closed the link itself is about to exit.
     if let Ok(status) = child.wait() {
-        // Nobody listens when the broker ends.
+        // Nobody receives this when the supervisor exits.
         let _ = news.send(News::Gone { worker, status });
     }
 }

@@ -1,18 +1,18 @@
-//! Why the agent did not do an act for a command.
+//! Why the agent did not run an operation for a command.
 
 use std::path::PathBuf;
 
 use crate::keyset::{ErrorKind, KeysetError};
 
-/// An act that the agent did not do. Each message completes "cannot …", with the next step.
+/// A failed operation in the agent. Each message completes "cannot …", with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// What the act itself says.
+    /// The operation's own error.
     #[error(transparent)]
     Act(#[from] KeysetError),
-    /// The socket is there and cannot be used.
+    /// The socket exists but cannot be used.
     #[error(
-        "cannot use the agent at {}: {reason}; start `tokenkeep agent` anew, or add --no-agent",
+        "cannot use the agent at {}: {reason}; restart `tokenkeep agent`, or add --no-agent",
         socket.display()
     )]
     Unusable {
@@ -21,9 +21,9 @@ pub enum ClientError {
         /// why
         reason: String,
     },
-    /// Another user's process listens there.
+    /// Another user's process listens on the socket.
     #[error(
-        "cannot use the agent at {}: it belongs to another user; nothing was sent to it; see who made that socket, \
+        "cannot use the agent at {}: it belongs to another user; nothing was sent to it; check who created the socket, \
          or add --no-agent",
         socket.display()
     )]
@@ -31,19 +31,19 @@ pub enum ClientError {
         /// the socket
         socket: PathBuf,
     },
-    /// It ended, or hung up, before it said how the act ended.
-    #[error("cannot {operation}: the agent ended before it was done; type the command again")]
+    /// The agent exited or closed the connection before the operation was complete.
+    #[error("cannot {operation}: the agent exited during the operation; run the command again")]
     Ended {
-        /// what was asked for
+        /// the operation's name
         operation: &'static str,
     },
-    /// It said something that does not fit.
-    #[error("cannot use the agent's answer: it is of another version than this command; start `tokenkeep agent` anew")]
+    /// The agent sent an unexpected message.
+    #[error("cannot use the agent's answer: its version differs from this command's; restart `tokenkeep agent`")]
     Unfitting,
 }
 
 impl ClientError {
-    /// Which of the program's ends this leads to.
+    /// The kind of error, which decides the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Act(error) => error.kind(),

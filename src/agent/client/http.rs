@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as a command needs to speak to the agent.
+//! The part of HTTP/1.1 that a command needs to use the agent's API.
 
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 use super::super::ClientConnection;
 use super::super::wiped::WipedBuffer;
 
-/// The most bytes a head has.
+/// Maximum length of a response head in bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
-/// The most bytes of an error's body.
+/// Maximum length of an error's body in bytes.
 const LONGEST_ERROR: usize = 64 * 1024;
-/// The most bytes of an answer that is got whole.
+/// Maximum length of a response to GET in bytes.
 const LONGEST_GOT: usize = 64 * 1024;
-/// The most bytes of a line: what is decrypted is no longer than the 64 MiB that a request brings, and a signed content by
-/// its certificates only; in base64.
+/// Maximum length of a line in bytes: decrypted content is no longer than the 64 MiB of a request,
+/// and signed content exceeds it only by its certificates; in base64.
 const LONGEST_LINE: usize = 96 * 1024 * 1024;
-/// How much is read at once.
+/// Number of bytes read at once.
 const PIECE: usize = 16 * 1024;
 
-/// A request whose answer is lines of JSON until the connection ends.
+/// A request whose response is lines of JSON until the connection closes.
 #[derive(Debug)]
 pub struct Exchange {
     stream: UnixStream,
@@ -31,10 +31,10 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Sends the request, and reads the head of its answer.
+    /// Sends the request and reads the head of its response.
     ///
     /// # Errors
-    /// The connection broke, or the agent refused the request: then its sentence.
+    /// The connection failed, or the agent refused the request; then the agent's message.
     pub fn begin(
         mut stream: UnixStream,
         client: &ClientConnection,
@@ -50,16 +50,16 @@ impl Exchange {
         Ok(Self { stream, buffer, client: client.clone() })
     }
 
-    /// How long the next line may take; none: as long as it takes.
+    /// Sets the timeout for the next line; `None` waits without a limit.
     pub fn wait_for(&self, patience: Option<Duration>) -> io::Result<()> {
         self.stream.set_read_timeout(patience)
     }
 
-    /// The next line.
+    /// Reads the next line.
     ///
     /// # Errors
-    /// The connection ended before it, or it is none; [`ErrorKind::ConnectionAborted`] when the client went for whom this is
-    /// asked.
+    /// The connection closed before it, or it is malformed; [`ErrorKind::ConnectionAborted`] if the
+    /// client on whose behalf this runs disconnected.
     pub fn line<T: DeserializeOwned>(&mut self) -> io::Result<T> {
         let mut looked = 0;
         loop {
@@ -72,7 +72,7 @@ impl Exchange {
             }
             looked = self.buffer.len();
             if looked > LONGEST_LINE {
-                return Err(io::Error::new(ErrorKind::InvalidData, "a line of its answer has no end"));
+                return Err(io::Error::new(ErrorKind::InvalidData, "its response has an overlong line"));
             }
             if !self.client.waits_for(&self.stream) {
                 return Err(ErrorKind::ConnectionAborted.into());
@@ -81,16 +81,17 @@ impl Exchange {
         }
     }
 
-    /// The connection: while a question is answered nothing comes over it but its end.
+    /// The connection. While a question is open, only its end can arrive.
     pub fn connection(&self) -> &UnixStream {
         &self.stream
     }
 }
 
-/// Sends one request and reads its answer, which has no body when all is well; the connection for the next one.
+/// Sends one request and reads its response, which has no body on success. Returns the connection
+/// for the next request.
 ///
 /// # Errors
-/// The connection broke, or the agent refused the request: then its sentence.
+/// The connection failed, or the agent refused the request; then the agent's message.
 pub fn post(mut stream: UnixStream, path: &str, body: &impl Serialize) -> io::Result<UnixStream> {
     send(&mut stream, path, body)?;
     let mut buffer = WipedBuffer::default();
@@ -98,10 +99,10 @@ pub fn post(mut stream: UnixStream, path: &str, body: &impl Serialize) -> io::Re
     if head.status == 204 { Ok(stream) } else { Err(read_error(&mut stream, &mut buffer, &head)) }
 }
 
-/// Asks for something that changes nothing, and reads the answer, which is JSON.
+/// Sends a GET request and reads the JSON response.
 ///
 /// # Errors
-/// The connection broke, or the agent refused the request: then its sentence.
+/// The connection failed, or the agent refused the request; then the agent's message.
 pub fn get<T: DeserializeOwned>(mut stream: UnixStream, path: &str) -> io::Result<T> {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
     let mut buffer = WipedBuffer::default();
@@ -117,10 +118,10 @@ pub fn get<T: DeserializeOwned>(mut stream: UnixStream, path: &str) -> io::Resul
     serde_json::from_slice(body).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
-/// Is somebody there who speaks HTTP? Asks for what no agent gives; any answer will do.
+/// Checks that an HTTP server responds. Uses a GET that no agent supports; any response will do.
 ///
 /// # Errors
-/// The connection broke.
+/// The connection failed.
 pub fn knock(mut stream: UnixStream) -> io::Result<()> {
     stream.write_all(b"GET /v1/acts HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
     read_head(&mut stream, &mut WipedBuffer::default()).map(drop)
@@ -134,7 +135,8 @@ fn send(stream: &mut UnixStream, path: &str, body: &impl Serialize) -> io::Resul
         "POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes())?;
-    // An agent that refuses by the head alone has answered, and closed: its answer is what counts.
+    // An agent that refuses by the head alone has responded and closed the connection: read its
+    // response.
     match stream.write_all(json.as_slice()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
@@ -160,7 +162,7 @@ fn read_head(stream: &mut UnixStream, buffer: &mut WipedBuffer) -> io::Result<He
             return Ok(head);
         }
         if buffer.len() > LONGEST_HEAD {
-            return Err(io::Error::new(ErrorKind::InvalidData, "its answer has no end of its head"));
+            return Err(io::Error::new(ErrorKind::InvalidData, "the head of its response is too long"));
         }
         more(stream, buffer)?;
     }
@@ -173,14 +175,14 @@ fn more(stream: &mut UnixStream, buffer: &mut WipedBuffer) -> io::Result<()> {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                return Err(io::Error::new(ErrorKind::TimedOut, "it does not answer"));
+                return Err(io::Error::new(ErrorKind::TimedOut, "it does not respond"));
             }
             Err(error) => return Err(error),
         }
     }
 }
 
-/// The agent's own sentence where it sent one.
+/// The agent's own message, if it sent one.
 fn read_error(stream: &mut UnixStream, buffer: &mut WipedBuffer, head: &Head) -> io::Error {
     #[derive(Deserialize)]
     struct Body {
@@ -194,6 +196,6 @@ fn read_error(stream: &mut UnixStream, buffer: &mut WipedBuffer, head: &Head) ->
     while buffer.len() < length && more(stream, buffer).is_ok() {}
     match serde_json::from_slice::<Body>(buffer.as_slice()) {
         Ok(body) => io::Error::other(body.error.message),
-        Err(_) => io::Error::other(format!("it answered with status {}", head.status)),
+        Err(_) => io::Error::other(format!("it responded with status {}", head.status)),
     }
 }

@@ -1,10 +1,12 @@
-//! The command's end of the agent's API: how tokenkeep's own commands have the agent do an act.
+//! The client side of the agent's API, with which tokenkeep's own commands run operations in the
+//! agent.
 //!
-//! The command stays the [`Person`] and the [`Carrier`] of the act: it gives PINs from where it was told to take them, and
-//! takes bytes to the authority. Sentences and ends are those of the act, as if it were done here.
+//! The command stays the operation's [`Person`] and [`Carrier`]: it supplies PINs from its
+//! configured source and sends requests to the authority. Messages and exit codes are those of the
+//! operation, as without an agent.
 //!
-//! This must never speak to an agent of another user, never try anything twice, and never take an agent that has ended
-//! for one that has refused.
+//! This must never talk to another user's agent, never retry anything, and never mistake an agent
+//! that exited for one that refused.
 
 mod error;
 mod http;
@@ -35,36 +37,38 @@ use crate::letter::Letter;
 use crate::statement::{Operation, SignedStatement};
 use crate::token::{Pin, TokenInfo};
 
-/// How long an agent may take to take a request, which it does before anything else.
+/// Timeout for sending a request to the agent.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long an agent that ends may take to be gone, or its new worker to begin.
+/// Time that an exiting agent may take to close its socket, or that its new worker may take to
+/// start.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
-/// How long to sleep between two knocks.
+/// Delay between two probes.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The agent that runs on this machine for this user.
+/// The running agent of this user.
 #[derive(Clone, Debug)]
 pub struct Agent {
     way: Way,
-    /// for whom an annex is asked
+    /// the client on whose behalf a module worker is asked
     client: ClientConnection,
 }
 
-/// How it is reached.
+/// The agent's address.
 #[derive(Clone, Debug)]
 enum Way {
     Socket(PathBuf),
-    /// From within the agent: one of its annexes, for this peer.
+    /// Within the agent: a module worker, on behalf of this peer.
     Annex(Arc<Annex>, Peer),
 }
 
 impl Agent {
-    /// The agent behind this socket; none when nobody listens there.
+    /// Connects to the agent at this socket; `None` if nothing listens there.
     ///
     /// # Errors
-    /// [`ClientError::AnotherUsers`]; [`ClientError::Unusable`] when the socket is there and cannot be used.
+    /// [`ClientError::AnotherUsers`]; [`ClientError::Unusable`] if the socket exists but cannot be
+    /// used.
     pub fn at(socket: &Path) -> Result<Option<Self>, ClientError> {
         let agent = Self { way: Way::Socket(socket.to_owned()), client: ClientConnection::default() };
         let started = Instant::now();
@@ -79,35 +83,37 @@ impl Agent {
             same_user(&stream, socket)?;
             match bounded(&stream).and_then(|()| http::knock(stream)) {
                 Ok(()) => return Ok(Some(agent)),
-                // One that is ending hangs up, and is gone in a moment; or another worker begins.
+                // An agent that is exiting closes the connection and is gone soon; or its new
+                // worker starts.
                 Err(error) if is_hung_up(&error) && started.elapsed() < LAST_BREATH => thread::sleep(PAUSE),
                 Err(error) => return Err(agent.unusable(&error)),
             }
         }
     }
 
-    /// An annex of the agent that this is a part of, which is told that this peer asks.
+    /// A module worker of this agent, asked on behalf of the peer.
     pub(super) fn in_annex(annex: Arc<Annex>, peer: Peer) -> Self {
         Self { way: Way::Annex(annex, peer), client: ClientConnection::default() }
     }
 
-    /// As long as this client waits.
+    /// Limits requests to the lifetime of this client's connection.
     pub(super) fn for_client(self, client: ClientConnection) -> Self {
         Self { client, ..self }
     }
 
-    /// How it is.
+    /// The agent's status.
     ///
     /// # Errors
-    /// [`ClientError::Unusable`], also where an agent of an older version does not say.
+    /// [`ClientError::Unusable`], also if an older agent has no status.
     pub fn status(&self) -> Result<AgentStatus, ClientError> {
         http::get(self.connect()?, "/v1/status").map_err(|error| self.unusable(&error))
     }
 
-    /// The tokens that are there.
+    /// The tokens that are present.
     ///
     /// # Errors
-    /// As all that follow: the act's own, and those of the way to the agent.
+    /// As for all following functions: the operation's own error, or an error of the connection to
+    /// the agent.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, ClientError> {
         match self.simple(&ActRequest::ListTokens {})? {
             ActAnswer::Tokens(tokens) => Ok(tokens),
@@ -115,7 +121,7 @@ impl Agent {
         }
     }
 
-    /// The keysets that are there, and what could not be looked at.
+    /// The keysets that are present, and the tokens that could not be read.
     pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), ClientError> {
         match self.simple(&ActRequest::ListKeysets {})? {
             ActAnswer::Keysets(found) => found.read().map_err(|_| ClientError::Unfitting),
@@ -123,7 +129,7 @@ impl Agent {
         }
     }
 
-    /// The one keyset that is meant.
+    /// The one keyset that the choice selects.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, ClientError> {
         match self.simple(&ActRequest::ChooseKeyset(choice.into()))? {
             ActAnswer::Keyset(keyset) => (*keyset).try_into().map_err(|_| ClientError::Unfitting),
@@ -131,7 +137,7 @@ impl Agent {
         }
     }
 
-    /// Signs: DER of a CMS `ContentInfo`.
+    /// Signs `content`; returns a CMS `ContentInfo` in DER.
     pub fn sign(
         &self,
         keyset: &FoundKeyset,
@@ -146,7 +152,7 @@ impl Agent {
         }
     }
 
-    /// Decrypts.
+    /// Decrypts a CMS message (DER, PEM or S/MIME).
     pub fn decrypt(
         &self,
         choice: &KeysetChoice,
@@ -162,7 +168,7 @@ impl Agent {
         }
     }
 
-    /// Signs an administrator's command, takes it to the authority, and gives the answer.
+    /// Signs an administrator's command, sends it to the authority and returns the response.
     pub fn administer(
         &self,
         keyset: &FoundKeyset,
@@ -176,7 +182,7 @@ impl Agent {
         answered(self.act(&request, person, carrier)?)
     }
 
-    /// Signs an administrator's command that goes as a file.
+    /// Signs an administrator's command that travels as a file.
     pub fn sign_for_a_file(
         &self,
         keyset: &FoundKeyset,
@@ -194,7 +200,7 @@ impl Agent {
         }
     }
 
-    /// Opens the authority's response to a command that went as a file.
+    /// Opens the authority's response to a command that was sent as a file.
     pub fn open_response(
         &self,
         keyset: &FoundKeyset,
@@ -216,7 +222,7 @@ impl Agent {
         }
     }
 
-    /// Sets a new PIN by the SO PIN; answers on which token.
+    /// Sets a new PIN with the SO PIN; returns the token.
     pub fn pin_unblock(
         &self,
         token: Option<&TokenSelector>,
@@ -236,7 +242,8 @@ impl Agent {
         }
     }
 
-    /// Enrolls. An enrollment that ended without a keyset is an error here: its sentence and its end.
+    /// Enrolls. An enrollment that ended without a keyset is an error here, with its message and
+    /// kind.
     pub fn enroll(
         &self,
         carrier: &dyn Carrier,
@@ -255,7 +262,8 @@ impl Agent {
         self.act(request, &mut Nobody, &NoCarrier)
     }
 
-    /// Has one act done. Each question comes here, and each errand is run from here.
+    /// Runs one operation. Answers its questions with `person` and its network requests with
+    /// `carrier`.
     pub(super) fn act(
         &self,
         request: &ActRequest,
@@ -267,7 +275,7 @@ impl Agent {
             if error.kind() == ErrorKind::ConnectionAborted {
                 return KeysetError::NoPin { operation, token: None, reason: NoPin::Withdrawn }.into();
             }
-            tracing::debug!(%error, "the connection to the agent broke");
+            tracing::debug!(%error, "the connection to the agent was lost");
             ClientError::Ended { operation }
         };
         let stream = self.connect()?;
@@ -337,10 +345,11 @@ fn is_hung_up(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
 }
 
-/// PINs go to a process of this user, and to no other.
+/// A PIN may only go to a process of this user.
 fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
     let unusable = |reason: String| ClientError::Unusable { socket: socket.to_owned(), reason };
-    let peer = Peer::of(stream).ok_or_else(|| unusable("the kernel does not say whose process it is".to_owned()))?;
+    let peer = Peer::of(stream)
+        .ok_or_else(|| unusable("the kernel does not report the owner of the peer process".to_owned()))?;
     if peer.uid == rustix::process::geteuid().as_raw() {
         Ok(())
     } else {
@@ -359,7 +368,7 @@ fn answered(answer: ActAnswer) -> Result<Answered, ClientError> {
     }
 }
 
-/// Puts a question to the person here. The act's own word stands for what it is for: it is what was typed.
+/// Asks the person. Uses the command's own name of the operation, which is what the user typed.
 fn asked(question: &Asked, operation: &'static str, person: &mut dyn Person) -> Reply {
     let pin = match question {
         Asked::Existing { token, .. } => person.pin(PinRequest::Existing { operation, token }),
@@ -386,7 +395,7 @@ fn yes(answer: Result<(), NoPin>) -> Reply {
 }
 
 fn officer(person: &mut dyn Person) -> Result<&mut dyn SecurityOfficer, NoPin> {
-    person.security_officer().ok_or_else(|| NoPin::Unavailable("nobody here has the SO PIN".to_owned()))
+    person.security_officer().ok_or_else(|| NoPin::Unavailable("no SO PIN is available here".to_owned()))
 }
 
 fn carried(errand: Errand, carrier: &dyn Carrier) -> Reply {
@@ -408,12 +417,12 @@ fn carried(errand: Errand, carrier: &dyn Carrier) -> Reply {
     }
 }
 
-/// For the act that asks for the SO PIN and for no other.
+/// For the operation that asks only for the SO PIN.
 struct OnlyOfficer<'a>(&'a mut dyn SecurityOfficer);
 
 impl Person for OnlyOfficer<'_> {
     fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        Err(NoPin::Unavailable("only the SO PIN is asked for".to_owned()))
+        Err(NoPin::Unavailable("this operation asks only for the SO PIN".to_owned()))
     }
 
     fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
@@ -429,12 +438,12 @@ impl Person for OnlyOfficer<'_> {
     }
 }
 
-/// For acts that ask nobody.
+/// For operations that ask nothing.
 struct Nobody;
 
 impl Person for Nobody {
     fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        Err(NoPin::Unavailable("nobody is asked for this".to_owned()))
+        Err(NoPin::Unavailable("this operation does not ask for a PIN".to_owned()))
     }
 
     fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {

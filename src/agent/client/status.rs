@@ -1,16 +1,16 @@
-//! What an agent says of itself (`/v1/status`). An older one says less: that is no error.
+//! The agent's status (`/v1/status`). An older agent reports less, which is not an error.
 
 use serde::Deserialize;
 
-/// How an agent is.
+/// An agent's status.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct AgentStatus {
-    /// `ssh-add -x`
+    /// locked with `ssh-add -x`
     pub locked: bool,
-    /// how its prompter asks a person
+    /// its prompt method
     #[serde(default)]
     pub asks_by: Option<String>,
-    /// why it cannot ask one, with the remedy
+    /// why it cannot prompt, with the remedy
     #[serde(default)]
     pub cannot_ask: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! The modules that have workers of their own: what they tell is listed and told on, and the lock holds there, too.
+//! The modules with workers of their own: lists their tokens, forwards their events, and locks
+//! them.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -9,20 +10,20 @@ use super::{Event, Inner, LogOff};
 use crate::agent::annex::{Annex, LogInChange, News};
 use crate::token::TokenInfo;
 
-/// Before it is looked for the next annex when one has ended at once.
+/// Delay before the next module worker is followed when one exited at once.
 const BREATHER: Duration = Duration::from_millis(50);
 
 impl Inner {
-    /// The annex that has this token.
+    /// The module worker that has this token.
     pub fn annex_of(&self, token: &TokenInfo) -> Option<&Arc<Annex>> {
         self.annexes.iter().find(|annex| annex.has(token))
     }
 
-    /// Follows each annex, a thread each, as long as the keystore is there.
+    /// Starts a thread for each module worker; it follows the worker while the keystore exists.
     pub fn follow_annexes(inner: &Arc<Self>) -> std::io::Result<()> {
         for annex in &inner.annexes {
             let (annex, inner) = (Arc::clone(annex), Arc::downgrade(inner));
-            let thread = std::thread::Builder::new().name("annex".to_owned()).stack_size(256 * 1024);
+            let thread = std::thread::Builder::new().name("module-worker".to_owned()).stack_size(256 * 1024);
             thread.spawn(move || follow(&inner, &annex))?;
         }
         Ok(())
@@ -50,31 +51,32 @@ impl Inner {
         self.refresh_or_say();
     }
 
-    /// Has the annexes be locked as this is: what goes on there stops, too. The pass phrase stays here.
+    /// Locks or unlocks the module workers like this keystore; locking stops their operations. The
+    /// pass phrase stays in this process.
     pub fn tell_annexes_whether_locked(&self) {
         for annex in &self.annexes {
             annex.lock(self.locked.is_locked());
         }
     }
 
-    /// Has the annexes tell what their tokens say of their PINs now.
+    /// Makes the module workers report the current PIN states of their tokens.
     pub fn look_at_pins_elsewhere(&self) {
         for annex in &self.annexes {
             annex.look_at_pins();
         }
     }
 
-    /// Does a log-in stand in any annex?
+    /// Returns true if any module worker has an active session.
     pub fn stands_in_an_annex(&self) -> bool {
         self.annexes.iter().any(|annex| !annex.logged_in().is_empty())
     }
 
-    /// Does a log-in stand in an annex, to this token?
+    /// Returns true if a module worker has an active session on this token.
     pub fn stands_elsewhere(&self, token: &TokenInfo) -> bool {
         self.annex_of(token).is_some_and(|annex| annex.logged_in().iter().any(|other| is_at(other, token)))
     }
 
-    /// Is an act going on here, or does a log-in stand?
+    /// Returns true if an operation or session is active in this process.
     pub fn is_in_use(&self) -> bool {
         self.acts.load(Ordering::SeqCst) > 0 || !self.tokens.standing().is_empty()
     }

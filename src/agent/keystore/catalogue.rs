@@ -1,4 +1,4 @@
-//! Which keys can be offered: what the tokens' public indexes and certificates said when they were last read.
+//! The keys that can be offered, from the tokens' public indexes and certificates as last read.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -12,25 +12,25 @@ use crate::keyset::{FoundKeyset, KeysetError, TokenTrouble};
 use crate::pki::Certificate;
 use crate::token::{PinState, TokenError, TokenInfo};
 
-/// A listing that is younger than this is believed when somebody lists again.
+/// Maximum age of a listing that the next listing reuses.
 const FRESH: Duration = Duration::from_secs(2);
-/// A certificate that ends within this time is told about, once.
+/// A certificate that expires within this time is reported once.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(60 * 24);
 
-/// Certificates that are remembered as told about.
+/// Maximum number of certificates remembered as reported.
 const TOLD: usize = 1024;
 
-/// What was seen.
+/// The last listing, and what has been reported about it.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     seen: RwLock<Seen>,
-    // One reads the tokens at a time; the others then have what it found.
+    // One thread reads the tokens at a time; the others then use its result.
     reading: Mutex<()>,
-    // Of each public key that is there, or that somebody holds.
+    // By public key: keys that are present or whose identity is held.
     ready: Mutex<HashMap<Vec<u8>, Arc<Ready>>>,
-    // The certificates whose end was told.
+    // The certificates whose expiry was reported.
     told: Mutex<VecDeque<Vec<u8>>>,
-    // What is in the way of reading some token, and was said.
+    // The logged reasons why tokens cannot be read.
     said: Mutex<Vec<String>>,
 }
 
@@ -65,12 +65,12 @@ impl Catalogue {
         at.is_some_and(|at| now.saturating_sub(at) < FRESH)
     }
 
-    /// Was a token passed over because another program has it?
+    /// Returns true if a token was skipped because another program owns it.
     pub fn held_by_others(&self) -> bool {
         self.seen.read().unwrap_or_else(PoisonError::into_inner).held_by_others
     }
 
-    /// The keys on this token that are ready under a log-in.
+    /// The cached signers of this token's active session.
     pub fn ready_on(&self, token: &TokenInfo) -> Vec<Arc<Ready>> {
         let on = |ready: &&Arc<Ready>| ready.signer().is_some_and(|signer| is_at(signer.key().token().info(), token));
         lock(&self.ready).values().filter(on).map(Arc::clone).collect()
@@ -85,18 +85,20 @@ impl Catalogue {
         lock(&self.ready).len()
     }
 
-    /// Forgets what nobody holds, and nobody else can get hold of: keys come and go without end.
+    /// Drops entries without a signer that nobody else holds; otherwise the map would grow without
+    /// limit.
     fn forget_unheld(&self) {
         lock(&self.ready).retain(|_, ready| Arc::strong_count(ready) > 1 || ready.signer().is_some());
     }
 }
 
 impl Inner {
-    /// Reads the tokens anew and says what has changed. What is unchanged on a token that is kept open is not read again.
+    /// Reads the tokens and reports changes. Unchanged objects on a token that is kept open are not
+    /// read again.
     pub fn refresh(&self) -> Result<Vec<TokenTrouble>, KeysetError> {
         let _reading = lock(&self.catalogue.reading);
         let tokens = match self.tokens.list() {
-            // Where all are in annexes, and these are gone, so is what they had.
+            // All modules may be in module workers; when these exit, their tokens are absent.
             Err(_) if self.tokens.modules().is_empty() => Vec::new(),
             listed => listed?,
         };
@@ -104,7 +106,8 @@ impl Inner {
         self.forget_what_changed(&before, &tokens);
         let (keysets, trouble) = self.tokens.keysets()?;
         let list: Vec<Arc<Identity>> = keysets.iter().filter_map(|keyset| self.identity(keyset)).collect();
-        // Of two keysets that claim the same key the first one counts; a use asks the private index anyhow.
+        // If two keysets claim the same key, the first one counts; each use checks the private
+        // index anyway.
         let mut by_key = HashMap::new();
         for identity in &list {
             by_key.entry(identity.spki.clone()).or_insert_with(|| Arc::clone(identity));
@@ -120,7 +123,7 @@ impl Inner {
         for token in tokens.iter().filter(|token| !before.iter().any(|other| is_at(other, token))) {
             self.events.tell(&Event::Inserted(token.clone()));
         }
-        // What came or went is told as that.
+        // Inserted and removed tokens have events of their own.
         let stayed = |token: &TokenInfo| [&before, &tokens].iter().all(|all| all.iter().any(|one| is_at(one, token)));
         for token in changed.into_iter().filter(stayed) {
             self.events.tell(&Event::Changed(token));
@@ -129,7 +132,8 @@ impl Inner {
         Ok(trouble)
     }
 
-    /// The same identity as before where nothing of it has changed: whoever holds it holds the current one.
+    /// Reuses the previous identity if it is unchanged, so that whoever holds it holds the current
+    /// one.
     fn identity(&self, keyset: &FoundKeyset) -> Option<Arc<Identity>> {
         let identity = Identity::of(keyset, |spki| self.catalogue.ready(spki))?;
         let before = self.catalogue.find(&identity.spki);
@@ -150,7 +154,7 @@ impl Inner {
                     self.events.tell(&Event::Changed(other.clone()));
                 }
                 Some(other) if other.pin_state == PinState::Locked && token.pin_state != PinState::Locked => {
-                    // Nothing can be done with it here until somebody with the SO PIN has had it.
+                    // The token is unusable until the PIN is unblocked with the SO PIN.
                     self.tokens.forget(token);
                     self.events.tell(&Event::PinLocked(other.clone()));
                 }
@@ -159,14 +163,14 @@ impl Inner {
         }
     }
 
-    /// An annex has ended its own by itself.
+    /// A module worker ends its sessions itself.
     fn end_log_in_here(&self, token: &TokenInfo, why: LogOff) {
         if self.annex_of(token).is_none() {
             self.end_log_in(token, why);
         }
     }
 
-    /// In the log, once each: to whoever asks for keys it is only that one is not there.
+    /// Logs each problem once. A client that lists keys only sees that a key is missing.
     fn say_what_is_in_the_way(&self, trouble: &[TokenTrouble]) {
         let now: Vec<String> = trouble.iter().map(|trouble| trouble.error.to_string()).collect();
         let mut said = lock(&self.catalogue.said);
@@ -194,19 +198,19 @@ impl Inner {
                 told.push_back(stored.der.clone());
                 drop(told);
                 let (keyset, token) = (keyset.name.clone(), keyset.token.clone());
-                tracing::warn!(keyset = keyset.as_str(), token = %token.name(), %not_after, "a certificate in use ends soon");
+                tracing::warn!(keyset = keyset.as_str(), token = %token.name(), %not_after, "a certificate in use expires soon");
                 self.events.tell(&Event::Expiring { keyset, token, not_after });
             }
         }
     }
 }
 
-/// Is it in the same place: the same serial number, through the same module?
+/// Compares serial number and module.
 pub(super) fn is_at(one: &TokenInfo, other: &TokenInfo) -> bool {
     one.serial == other.serial && one.module == other.module
 }
 
-/// A token that was initialized anew has another label, or no PIN for a while.
+/// A token that was reinitialized has another label, or no PIN for a while.
 pub(super) fn is_another(before: &TokenInfo, now: &TokenInfo) -> bool {
     let lost_its_pin = now.pin_state == PinState::NotSet && before.pin_state != PinState::NotSet;
     before.label != now.label || lost_its_pin
@@ -221,7 +225,7 @@ fn is_same(one: &Identity, other: &Identity) -> bool {
         && is_at(&one.keyset.token, &other.keyset.token)
 }
 
-/// The tokens on which there are other identities than before.
+/// The tokens whose identities differ.
 fn changed_keysets(before: &[Arc<Identity>], now: &[Arc<Identity>]) -> Vec<TokenInfo> {
     let mut changed: Vec<TokenInfo> = Vec::new();
     let missing = |one: &[Arc<Identity>], other: &Arc<Identity>| !one.iter().any(|same| Arc::ptr_eq(same, other));

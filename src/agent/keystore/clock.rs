@@ -1,23 +1,24 @@
-//! What time it is, and whether the machine slept: passed in, so that tests can let hours go by.
+//! The time, and how long the machine slept: passed in, so that tests can advance the clocks.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
-/// The clocks that the keystore looks at.
+/// The clocks that the keystore reads.
 pub trait Clock: Send + Sync {
-    /// The time of day: certificates end by it.
+    /// The time of day, which decides whether certificates have expired.
     fn now(&self) -> Timestamp;
 
-    /// Since some moment in the past, not counting while the machine slept.
+    /// Time since an arbitrary start, excluding sleep.
     fn awake(&self) -> Duration;
 
-    /// Since some moment in the past, counting while the machine slept. It runs ahead of [`Clock::awake`] by each sleep.
+    /// Time since an arbitrary start, including sleep. Each sleep increases its lead over
+    /// [`Clock::awake`].
     fn elapsed(&self) -> Duration;
 }
 
-/// The machine's own clocks.
+/// The clocks of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -37,7 +38,7 @@ impl Clock for SystemClock {
 
 fn read(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
-    // Neither is ever negative: both count from the machine's start.
+    // Neither clock is negative: both count from boot.
     let whole = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default());
     whole + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
 }

@@ -1,7 +1,7 @@
-//! What happens to tokens and log-ins, told to whoever listens.
+//! Events of tokens and sessions, delivered to listeners.
 //!
-//! A listener that does not read loses the oldest events, and is told how many: nobody slow stops the keystore, and
-//! nobody takes a gap for silence.
+//! A listener that does not read loses the oldest events and receives their number. A slow listener
+//! therefore never blocks the keystore, and a gap never looks like silence.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,66 +12,67 @@ use serde::{Deserialize, Serialize};
 
 use crate::token::{KeysetName, TokenInfo};
 
-/// Events that wait for one listener at most.
+/// Maximum number of events queued for one listener.
 const KEPT: usize = 256;
 
-/// Something that happened.
+/// A change of a token, a session or the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A token is there that was not: inserted, made, or no longer held by another program.
+    /// A token is newly present: inserted, created, or released by another program.
     Inserted(TokenInfo),
-    /// A token is gone: removed, or its module sees it no more. Its log-in is over.
+    /// A token is absent: removed, or no longer reported by its module. Its session has ended.
     Removed(TokenInfo),
     /// The PIN of a token is locked.
     PinLocked(TokenInfo),
-    /// Somebody logged in, and the log-in stands.
+    /// A login started a session.
     LoggedIn(TokenInfo),
-    /// A log-in that stood is over.
+    /// A session ended.
     LoggedOff {
-        /// where
+        /// the token
         token: TokenInfo,
-        /// why
+        /// the reason
         why: LogOff,
     },
     /// The keystore is locked with a pass phrase.
     Locked,
-    /// It is unlocked again.
+    /// The keystore is unlocked.
     Unlocked,
-    /// A certificate in use ends within 60 days. Told once a start of the keystore for each.
+    /// A certificate in use expires within 60 days. Sent once for each certificate and keystore
+    /// start.
     Expiring {
-        /// whose
+        /// the keyset
         keyset: KeysetName,
-        /// on which token
+        /// its token
         token: TokenInfo,
-        /// when
+        /// end of the certificate's validity
         not_after: Timestamp,
     },
-    /// The keysets on a token are not what they were.
+    /// The keysets on a token changed.
     Changed(TokenInfo),
-    /// The listener was too slow: so many events before the next one are lost.
+    /// The listener was too slow: this many events before the next one were dropped.
     Missed(u64),
 }
 
-/// Why a log-in ended.
+/// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogOff {
-    /// Somebody asked for it.
+    /// A client requested it.
     Asked,
-    /// Nobody used it for long, or it was to last no longer.
+    /// The session was unused for too long, or its time limit passed.
     Idle,
-    /// The token went away.
+    /// The token was removed.
     Removed,
     /// The machine slept.
     Suspend,
     /// The keystore was locked.
     Locked,
-    /// The token is not what it was: initialized anew, its PIN taken away, or its log-in ended from elsewhere.
+    /// The token was reinitialized, its PIN removed, or its session ended by another program.
     Changed,
-    /// The module was started anew, to see tokens that another program made.
+    /// The module was restarted to find tokens that another program created.
     Rescan,
 }
 
-/// Where events come from.
+/// The registered listeners.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     listeners: Mutex<Vec<Weak<Queue>>>,
@@ -89,7 +90,7 @@ struct Waiting {
     missed: u64,
 }
 
-/// One who listens, from the moment of asking on. Dropping it ends that.
+/// A listener; it receives the events after its creation and is removed when dropped.
 #[derive(Debug)]
 pub struct EventReceiver {
     queue: Arc<Queue>,
@@ -120,7 +121,7 @@ impl Events {
 }
 
 impl EventReceiver {
-    /// The next event; `None` when there is none within this time.
+    /// The next event; `None` if none arrives within `patience`.
     pub fn next(&self, patience: Duration) -> Option<Event> {
         let deadline = Instant::now() + patience;
         let mut waiting = lock(&self.queue.waiting);

@@ -1,8 +1,9 @@
-//! The keysets that are hidden on this machine (`keyset forget`): no client is offered one, and one is used only where it is
-//! named.
+//! The keysets hidden on this machine (`keyset forget`). Clients are not offered them; a hidden
+//! keyset can only be used by name.
 //!
-//! Their file is in the user's home, which the worker may not read. It may see whether the file is another one than before,
-//! and then asks the broker for what is in it: a keyset is hidden, or shown again, from the next request on.
+//! The list is a file in the user's home, which the worker may not read. The worker may see that
+//! the file has changed, and then asks the supervisor for its content. So a change takes effect
+//! with the next request.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +14,7 @@ use super::{Identity, Inner, Keystore};
 use crate::agent::act::ActRequest;
 use crate::keyset::{FoundKeyset, KeysetChoice, KeysetOnToken};
 
-/// What is known of them.
+/// The hidden keysets, as last read.
 #[derive(Debug, Default)]
 pub(super) struct HiddenKeysets {
     file: OnceLock<PathBuf>,
@@ -26,7 +27,8 @@ struct Known {
     list: Arc<[KeysetOnToken]>,
 }
 
-/// By which a file is known to be the same: device, inode, size, and the time of its last change (seconds, nanoseconds).
+/// Identifies one version of a file: device, inode, size, and the time of the last status change
+/// (seconds, nanoseconds).
 type FileState = (u64, u64, u64, i64, i64);
 
 impl HiddenKeysets {
@@ -37,13 +39,13 @@ impl HiddenKeysets {
 }
 
 impl Inner {
-    /// Those that are hidden now.
+    /// The keysets that are hidden now.
     pub fn hidden_keysets(&self) -> Arc<[KeysetOnToken]> {
         let now = self.hidden.file_state();
         let mut known = self.hidden.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.file != now {
             let list = if now.is_some() { self.asks.hidden_keysets() } else { Some(Vec::new()) };
-            // What cannot be read stays as it was, until the file is another one.
+            // If the file cannot be read, the list stays until the file changes again.
             if let Some(list) = list {
                 known.list = list.into();
             }
@@ -52,14 +54,14 @@ impl Inner {
         Arc::clone(&known.list)
     }
 
-    /// The choice with what is hidden here, besides what the client has hidden.
+    /// Adds the keysets hidden on this machine to those the client has hidden.
     pub fn with_hidden(&self, choice: &KeysetChoice) -> KeysetChoice {
         let mut choice = choice.clone();
         choice.hidden.extend(self.hidden_keysets().iter().cloned());
         choice
     }
 
-    /// The same of an act's choice.
+    /// Adds the hidden keysets to an operation's choice.
     pub fn hide_from(&self, request: &mut ActRequest) {
         if let Some(choice) = request.choice_mut() {
             choice.hidden.extend(self.hidden_keysets().iter().cloned());
@@ -68,19 +70,19 @@ impl Inner {
 }
 
 impl Keystore {
-    /// Hides from clients the keysets that this file names, now and whenever it changes.
+    /// Hides the keysets that this file names, now and after each change.
     pub fn hide_what_is_in(&self, file: PathBuf) {
-        // It is said once, at the start.
+        // Set once, at startup.
         let _ = self.inner.hidden.file.set(file);
     }
 }
 
-/// Is the keyset among these?
+/// Returns true if the keyset is in the list.
 pub(super) fn is_among(hidden: &[KeysetOnToken], keyset: &FoundKeyset) -> bool {
     hidden.iter().any(|hidden| hidden.is(keyset))
 }
 
-/// Those that are not hidden.
+/// Removes hidden keysets.
 pub(super) fn shown(mut identities: Vec<Arc<Identity>>, hidden: &[KeysetOnToken]) -> Vec<Arc<Identity>> {
     identities.retain(|identity| !is_among(hidden, &identity.keyset));
     identities

@@ -1,4 +1,5 @@
-//! A signing key that can be offered: known from its token's public index and its certificate, without any PIN.
+//! A signing key that can be offered, known without a PIN from its token's public index and its
+//! certificate.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,25 +8,25 @@ use crate::keyset::FoundKeyset;
 use crate::pki::Certificate;
 use crate::token::{FastSigner, KeyAlgorithm, StoredCertificate};
 
-/// The signing key of a keyset that stands. What it says comes from what anybody can write to the token: good for
-/// offering it, and believed no further. When it is used the private index is asked.
+/// The signing key of an active keyset. Anybody can write these values to the token: they are good
+/// for offering the key, and nothing else. A use checks the private index.
 #[derive(Debug)]
 pub struct Identity {
     /// the keyset
     pub keyset: FoundKeyset,
     /// the public key, DER of its `SubjectPublicKeyInfo`
     pub spki: Vec<u8>,
-    /// its kind
+    /// its algorithm
     pub algorithm: KeyAlgorithm,
-    /// whose it is: the certificate's first e-mail address, else its subject
+    /// its owner: the certificate's first e-mail address, or its subject
     pub user: String,
     /// its certificate, DER
     pub certificate: Vec<u8>,
     pub(super) ready: Arc<Ready>,
 }
 
-/// What a key at level Low needs to sign under the log-in that stands; empty when none does. One for each public key, as
-/// long as the key is there or anybody holds its identity.
+/// A level Low key's signer in the active session; empty without a session. One for each public key
+/// while the key is present or its identity is held.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     signer: RwLock<Option<Arc<FastSigner>>>,
@@ -38,14 +39,15 @@ impl Ready {
     }
 
     pub fn set(&self, signer: Option<FastSigner>) {
-        // What is replaced is dropped outside the lock: it may talk to its module.
+        // Drop the old signer outside the lock: it may call its module.
         let new = signer.map(Arc::new);
         let old = std::mem::replace(&mut *self.signer.write().unwrap_or_else(PoisonError::into_inner), new);
         drop(old);
     }
 
     pub fn note_use(&self) {
-        // Mostly it is set already; a store would take the cache line from the other threads each time.
+        // The flag is usually set; storing it each time would take the cache line from other
+        // threads.
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
@@ -57,7 +59,8 @@ impl Ready {
 }
 
 impl Identity {
-    /// The keyset's signing key; `None` when it does not stand, or its certificate is gone or none that we know.
+    /// The keyset's signing key; `None` if the keyset is not active, or its certificate is missing
+    /// or unsupported.
     pub(super) fn of(keyset: &FoundKeyset, ready: impl FnOnce(&[u8]) -> Arc<Ready>) -> Option<Self> {
         let stored = signing_certificate(keyset)?;
         let certificate = Certificate::from_der(&stored.der).ok()?;

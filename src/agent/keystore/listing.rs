@@ -1,4 +1,4 @@
-//! What is there, as clients may know it: without any PIN, without what is hidden on this machine, and nothing while the
+//! Listings for clients: without a PIN, without keysets hidden on this machine, and empty while the
 //! keystore is locked.
 
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::keyset::{FoundKeyset, KeysetChoice, TokenTrouble};
 use crate::token::TokenInfo;
 
 impl Keystore {
-    /// The signing keys of all active keysets, on all tokens, but of those that are hidden: known
-    /// without a PIN. Read again when the last reading is older than two seconds; empty while the
+    /// The signing keys of all active keysets that are not hidden, on all tokens, without a PIN.
+    /// Reads the tokens again if the last listing is older than two seconds. Empty while the
     /// keystore is locked.
     pub fn identities(&self) -> Vec<Arc<Identity>> {
         if self.inner.locked.is_locked() {
@@ -23,7 +23,8 @@ impl Keystore {
         shown(self.inner.catalogue.list(), &self.inner.hidden_keysets())
     }
 
-    /// The identity of a keyset that was found; also of one that is hidden, which was named then.
+    /// The identity of a keyset that was found; also of a hidden one, which was then named. `None`
+    /// while locked.
     pub fn identity_of(&self, keyset: &FoundKeyset) -> Option<Arc<Identity>> {
         if self.inner.locked.is_locked() {
             return None;
@@ -36,13 +37,13 @@ impl Keystore {
         self.inner.catalogue.list().into_iter().find(is_meant)
     }
 
-    /// The identity with this public key (DER `SubjectPublicKeyInfo`); none while the keystore is locked.
+    /// The identity with this public key (DER `SubjectPublicKeyInfo`); `None` while locked.
     pub fn find(&self, spki: &[u8]) -> Option<Arc<Identity>> {
         if self.inner.locked.is_locked() {
             return None;
         }
         let hidden = self.inner.hidden_keysets();
-        // Where the key is known of one that is hidden, another with the same key may not be.
+        // A hidden keyset may share its key with one that is not hidden.
         let find = || match self.inner.catalogue.find(spki)? {
             identity if !is_among(&hidden, &identity.keyset) => Some(identity),
             _ => shown(self.inner.catalogue.list(), &hidden).into_iter().find(|identity| identity.spki == spki),
@@ -54,17 +55,17 @@ impl Keystore {
         find()
     }
 
-    /// The tokens that are there; an authority's among them, though it is never used.
+    /// The tokens that are present, including an authority's, which is never used.
     ///
     /// # Errors
-    /// Locked, or no module works.
+    /// The keystore is locked, or no module works.
     pub fn tokens(&self) -> Result<Vec<TokenState>, AgentError> {
         self.inner.refuse_if_locked("list the tokens")?;
         let _using = Acting::begin(&self.inner.uses);
         self.inner.see_new_tokens_now_and_then();
         self.inner.look_at_pins_elsewhere();
         let listed = self.inner.tokens.list_as_of_now()?;
-        // Afterwards: to list takes a while, in which log-ins end.
+        // Read the sessions afterwards: listing takes a while, and a session may end meanwhile.
         let standing = self.inner.tokens.standing();
         let stands = |info: &TokenInfo| {
             standing.iter().any(|token| is_at(token.info(), info)) || self.inner.stands_elsewhere(info)
@@ -72,10 +73,10 @@ impl Keystore {
         Ok(listed.into_iter().map(|info| TokenState { logged_in: stands(&info), info }).collect())
     }
 
-    /// The keysets that are there but those that are hidden, and what could not be looked at.
+    /// The keysets that are present and not hidden, and the tokens that could not be read.
     ///
     /// # Errors
-    /// Locked, or no module works.
+    /// The keystore is locked, or no module works.
     pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), AgentError> {
         self.inner.refuse_if_locked("list the keysets")?;
         let _using = Acting::begin(&self.inner.uses);
@@ -86,10 +87,10 @@ impl Keystore {
         Ok((keysets, trouble))
     }
 
-    /// The one keyset that is meant.
+    /// The one keyset that the choice selects.
     ///
     /// # Errors
-    /// Locked, none, or several.
+    /// The keystore is locked, or no keyset or several match.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("find the keyset")?;
         let choice = self.inner.with_hidden(choice);

@@ -1,6 +1,7 @@
-//! Log-ins that stand: begun by a PIN, ended by log-off, idleness, removal, sleep and lock.
+//! Sessions: started by a PIN, ended by log-off, idleness, removal, sleep or lock.
 //!
-//! The log-in itself is the token's; this knows since when nobody used it, and tells.
+//! The session itself belongs to the token; this module tracks its last use and reports its start
+//! and end.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -9,17 +10,18 @@ use super::catalogue::is_at;
 use super::{Event, Inner, LogOff};
 use crate::token::{Token, TokenInfo};
 
-/// A log-in that stands.
+/// An active session.
 #[derive(Debug)]
 pub(super) struct LoggedIn {
     token: TokenInfo,
     used: Duration,
-    // However much it is used.
+    // The time limit, however much the session is used.
     ends: Option<Duration>,
 }
 
 impl Inner {
-    /// Looks which log-ins stand, and tells what is new: after whatever may have begun or ended one.
+    /// Compares the recorded sessions with the tokens' and reports changes. Call it after anything
+    /// that may start or end a session.
     pub fn note_log_ins(&self) {
         let standing: Vec<TokenInfo> = self.tokens.standing().iter().map(|token| token.info().clone()).collect();
         let now = self.clock.elapsed();
@@ -47,13 +49,13 @@ impl Inner {
         for token in begun {
             self.events.tell(&Event::LoggedIn(token));
         }
-        // What was locked or sent to sleep while a person typed is not open afterwards.
+        // A lock or sleep may have happened while a person typed.
         if self.locked.is_locked() {
             self.end_all_log_ins_here(LogOff::Locked);
         }
     }
 
-    /// Notes that somebody used a token.
+    /// Records a use of the token's session.
     pub fn note_use(&self, token: &TokenInfo) {
         let now = self.clock.elapsed();
         let mut log_ins = self.log_ins.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,8 +64,9 @@ impl Inner {
         }
     }
 
-    /// Ends the log-in to this token after so long, however much it is used. An earlier end stays: nobody makes a log-in
-    /// last longer than the one who gave the PIN for it wanted.
+    /// Limits the session on this token to `longest` from now, however much it is used. An earlier
+    /// limit stays: no client can extend a session beyond the wish of the client that supplied the
+    /// PIN.
     pub fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
         let ends = self.clock.elapsed().saturating_add(longest);
         let mut log_ins = self.log_ins.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +75,7 @@ impl Inner {
         }
     }
 
-    /// Ends the log-ins that nobody has used for long, and those whose time is over.
+    /// Ends the sessions that are idle or past their limit.
     pub fn end_idle_log_ins(&self) {
         let now = self.clock.elapsed();
         let mut idle = Vec::new();
@@ -91,8 +94,8 @@ impl Inner {
         }
     }
 
-    /// Ends the log-in to this token, if one stands; says how many ended in an annex. An act that has the token unlocked ends
-    /// with it.
+    /// Ends the session on this token, if one is active; returns the number ended in a module
+    /// worker. An operation that has the token unlocked ends with it.
     pub fn end_log_in(&self, token: &TokenInfo, why: LogOff) -> usize {
         if let Some(annex) = self.annex_of(token) {
             return annex.log_off(Some(token), why);
@@ -113,7 +116,7 @@ impl Inner {
         0
     }
 
-    /// Ends all; says how many ended in annexes.
+    /// Ends all sessions; returns the number ended in module workers.
     pub fn end_all_log_ins(&self, why: LogOff) -> usize {
         self.end_all_log_ins_here(why);
         self.annexes.iter().map(|annex| annex.log_off(None, why)).sum()
@@ -142,9 +145,9 @@ impl Inner {
     }
 }
 
-/// A token that is gone is logged out already.
+/// Logs the token out. An absent token is logged out already.
 fn log_out(token: &Token) {
     if let Err(error) = token.log_out() {
-        tracing::debug!(token = %token.info().name(), %error, "log-out failed");
+        tracing::debug!(token = %token.info().name(), %error, "cannot log out");
     }
 }

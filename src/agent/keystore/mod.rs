@@ -1,16 +1,18 @@
-//! The keystore behind the agent's doors: keysets and their signing keys, log-ins that stand, and who is asked what.
+//! The keystore behind the agent's endpoints: keysets, signing keys, active sessions, and prompts.
 //!
-//! | level | a use |
+//! | level | each use requires |
 //! |---|---|
-//! | High | asks for the PIN, each for itself, in the order of arrival; nothing stands afterwards |
-//! | Medium | under a log-in that stands a confirmation; the PIN that begins the log-in confirms its own use |
-//! | Low | nothing, as long as the log-in stands |
+//! | High | the PIN, one use at a time in order of arrival; no session stays open |
+//! | Medium | a confirmation in an active session; the PIN that starts the session confirms its own
+//! use |
+//! | Low | nothing, while the session is active |
 //!
-//! A log-in ends by log-off, when nobody used it for [`Settings::idle_timeout`], when the token goes, when the machine
-//! sleeps, and when the keystore is locked. All of it is decided here and on the token; the doors only bring requests.
+//! A session ends on log-off, after [`Settings::idle_timeout`] without use, when the token is
+//! removed, when the machine sleeps, and when the keystore is locked. The keystore and the token
+//! decide all of this; the endpoints only deliver requests.
 //!
-//! This must never keep a PIN, never believe a public index after log-in, never try a PIN that nobody typed for it, and
-//! never let a confirmation count for more than one use.
+//! This must never keep a PIN, never believe a public index after login, never try a PIN that
+//! nobody typed for that use, and never let a confirmation count for more than one use.
 
 mod annexes;
 mod catalogue;
@@ -56,10 +58,10 @@ use pass_phrase::PassPhraseLock;
 use person::Confirmed;
 use rescan::{Acting, wanted};
 
-/// What can be set about the keystore.
+/// The keystore's settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// how long a log-in stands that nobody uses
+    /// time without use after which a session ends; default 30 minutes
     pub idle_timeout: Duration,
 }
 
@@ -69,16 +71,16 @@ impl Default for Settings {
     }
 }
 
-/// A token, and whether somebody is logged in to it so that it stands.
+/// A token, and whether it has an active session.
 #[derive(Clone, Debug)]
 pub struct TokenState {
-    /// what it says about itself
+    /// what the token reports about itself
     pub info: TokenInfo,
-    /// does a log-in stand?
+    /// true if the token has an active session
     pub logged_in: bool,
 }
 
-/// The keystore. Clones are the same one.
+/// The keystore. Clones share the same state.
 #[derive(Clone)]
 pub struct Keystore {
     inner: Arc<Inner>,
@@ -93,27 +95,27 @@ struct Inner {
     events: Events,
     locked: PassPhraseLock,
     log_ins: Mutex<Vec<LoggedIn>>,
-    // How long the machine has slept, as far as it is known.
+    // The time the machine has slept, as last measured.
     asleep: Mutex<Duration>,
     acts: AtomicUsize,
-    // Those that annexes do.
+    // Operations that module workers run.
     acts_elsewhere: AtomicUsize,
-    // Log-ins, signatures and lists, which are no acts, and all that is asked of this worker as an
-    // act.
+    // Logins, signatures and listings, which are not operations, and every operation requested from
+    // this worker.
     uses: AtomicUsize,
-    // What was said last of modules that cannot be started anew.
+    // The last warning about modules that cannot be restarted.
     said: Mutex<String>,
     annexes: Vec<Arc<Annex>>,
     hidden: HiddenKeysets,
 }
 
 impl Keystore {
-    /// Over these tokens, whose log-ins it keeps. Nothing is opened yet.
+    /// Creates a keystore for these tokens. It opens no token yet.
     pub fn new(tokens: Tokens, asks: Arc<dyn Asks>, settings: Settings, clock: Arc<dyn Clock>) -> Self {
         Self::with_annexes(tokens, Vec::new(), asks, settings, clock)
     }
 
-    /// The same, and over the tokens of modules that have workers of their own.
+    /// Creates a keystore for these tokens and those of the module workers.
     pub fn with_annexes(
         tokens: Tokens,
         annexes: Vec<Arc<Annex>>,
@@ -143,21 +145,23 @@ impl Keystore {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Starts to look which tokens come and go, how long nobody has used a log-in, and whether the machine slept, until
-    /// what this gives is dropped.
+    /// Starts the thread that polls for inserted and removed tokens, idle sessions and sleep, and
+    /// the threads that follow the module workers. Polling stops when the returned value is
+    /// dropped.
     ///
     /// # Errors
-    /// No thread can be started.
+    /// Fails if a thread cannot be started.
     pub fn watch(&self) -> std::io::Result<Watching> {
         Inner::follow_annexes(&self.inner)?;
         Watching::begin(&self.inner)
     }
 
-    /// Signs `data`, hashed so, with the identity's key, as its level wants it. Whoever calls has read `data` and says in
-    /// `usage` what it is.
+    /// Hashes `data` with `hash` and signs it with the identity's key, as its level requires. The
+    /// caller has parsed `data` and describes it in `usage`.
     ///
     /// # Errors
-    /// Locked, cancelled, a wrong PIN, a token that is gone; or a hash that such a key does not sign with.
+    /// The keystore is locked, the prompt was cancelled, the PIN is wrong, the token is absent, or
+    /// the key does not support the hash.
     pub fn sign(
         &self,
         identity: &Identity,
@@ -168,16 +172,16 @@ impl Keystore {
         self.inner.sign(identity, hash, data, usage)
     }
 
-    /// Now.
+    /// The current time of day, from the keystore's clock.
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
     }
 
-    /// Logs in to a keyset's token, so that the uses of its keysets at levels Medium and Low need no PIN. Does nothing
-    /// where a log-in stands already.
+    /// Logs in to a keyset's token, so that uses at levels Medium and Low need no PIN. Does nothing
+    /// if the token has an active session.
     ///
     /// # Errors
-    /// Locked, level High, no PIN, a wrong one.
+    /// The keystore is locked, the keyset has level High, or no PIN or a wrong PIN was entered.
     pub fn log_in(&self, choice: &KeysetChoice, usage: &Usage) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
         let _using = Acting::begin(&self.inner.uses);
@@ -191,10 +195,12 @@ impl Keystore {
         Ok(keyset)
     }
 
-    /// The same with a PIN that somebody has typed for it; it is verified even where a log-in stands.
+    /// Logs in with a PIN that the caller supplies. The PIN is verified even if a session is
+    /// active.
     ///
     /// # Errors
-    /// As [`Keystore::log_in`]; and when several keysets, or none, are on the token, none of them below level High.
+    /// As [`Keystore::log_in`]; also if the token has no keyset below level High and its keysets
+    /// are none or several.
     pub fn log_in_with(&self, token: &TokenSelector, pin: Pin, usage: &Usage) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
         let _using = Acting::begin(&self.inner.uses);
@@ -208,7 +214,7 @@ impl Keystore {
         Ok(keyset)
     }
 
-    /// Lets the log-in that stands to this token last no longer than this from now on, however much it is used.
+    /// Limits the token's active session to `longest` from now, however much it is used.
     pub fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
         match self.inner.annex_of(token) {
             Some(annex) => annex.bound_log_in(token, longest),
@@ -216,16 +222,16 @@ impl Keystore {
         }
     }
 
-    /// Ends the log-ins: all of them, or the one to this token. Says how many stood.
+    /// Ends all sessions, or the session on this token. Returns the number of sessions ended.
     ///
     /// # Errors
-    /// No such token.
+    /// No token matches the selector.
     pub fn log_off(&self, token: Option<&TokenSelector>) -> Result<usize, AgentError> {
         let token = token.map(|selector| self.inner.tokens.token(selector)).transpose()?;
         Ok(self.end_log_ins(token.as_ref(), LogOff::Asked))
     }
 
-    /// The same, of a token that is known, and why. Says how many stood.
+    /// Ends all sessions, or the session on this token, for the reason `why`. Returns their number.
     pub(super) fn end_log_ins(&self, token: Option<&TokenInfo>, why: LogOff) -> usize {
         let before = self.inner.tokens.standing().len();
         let elsewhere = match token {
@@ -235,9 +241,9 @@ impl Keystore {
         elsewhere + before.saturating_sub(self.inner.tokens.standing().len())
     }
 
-    /// What is there as far as it is known, without looking for more; locked or not. For the worker whose annex this is.
-    /// `with_pins`: with what tokens say of their PINs now, which may take as long as another
-    /// process, and without those of which it cannot be known.
+    /// The inventory of this module worker, for the main worker, without a new search; also while
+    /// locked. `with_pins` adds the current PIN states, which may take as long as starting a
+    /// process, and omits tokens whose state is unknown.
     pub(super) fn seen(&self, with_pins: bool) -> Seen {
         let tokens = &self.inner.tokens;
         let listed = if with_pins { tokens.list_with_pins_known() } else { tokens.list() };
@@ -247,18 +253,18 @@ impl Keystore {
         Seen::new(listed, logged_in, self.is_locked(), keysets)
     }
 
-    /// This token, as it is known here: the worker may know its module by another path.
+    /// Finds this token by serial number; the main worker may know its module by another path.
     pub(super) fn own(&self, token: &TokenInfo) -> Option<TokenInfo> {
         self.inner.catalogue.tokens().into_iter().find(|own| own.serial == token.serial)
     }
 
-    /// Looks for tokens that other programs made, if nobody is logged in; `with_readers`: also for those that readers tell
-    /// of by themselves.
+    /// Searches for tokens that other programs created, unless a session is active. `with_readers`
+    /// includes modules that report insertions and removals themselves.
     pub(super) fn look_again(&self, with_readers: bool) {
         self.inner.look_again(with_readers);
     }
 
-    /// Is locked or not as the worker is whose annex this is.
+    /// Locks or unlocks this module worker together with the main worker.
     pub(super) fn follow_lock(&self, locked: bool) {
         self.inner.locked.follow(locked);
         if locked {
@@ -266,15 +272,16 @@ impl Keystore {
         }
     }
 
-    /// Can a token be made?
+    /// Returns true if a module can create a token.
     pub(super) fn has_room(&self) -> bool {
         self.inner.tokens.modules_with_room().is_ok_and(|modules| !modules.is_empty())
     }
 
-    /// Locks with a pass phrase: no identities, no use, no act, and every log-in is over.
+    /// Locks with a pass phrase: it offers no identities, refuses uses and operations, and ends all
+    /// sessions.
     ///
     /// # Errors
-    /// It is locked already.
+    /// The keystore is already locked.
     pub fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.lock(pass_phrase)?;
         self.inner.tell_annexes_whether_locked();
@@ -283,10 +290,10 @@ impl Keystore {
         Ok(())
     }
 
-    /// Unlocks with the pass phrase it was locked with. Each guess takes as long as a slow hash.
+    /// Unlocks with the pass phrase it was locked with. Each attempt costs a slow hash.
     ///
     /// # Errors
-    /// Another pass phrase, or it is not locked.
+    /// The pass phrase is wrong, or the keystore is not locked.
     pub fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.unlock(pass_phrase)?;
         self.inner.tell_annexes_whether_locked();
@@ -294,26 +301,27 @@ impl Keystore {
         Ok(())
     }
 
-    /// Is it locked?
+    /// Returns true while the keystore is locked.
     pub fn is_locked(&self) -> bool {
         self.inner.locked.is_locked()
     }
 
-    /// The machine goes to sleep, or has slept: every log-in is over.
+    /// Ends all sessions because the machine goes to sleep or has slept.
     pub fn suspend(&self) {
         self.inner.end_all_log_ins(LogOff::Suspend);
     }
 
-    /// What happens from now on.
+    /// Subscribes to the events that happen from now on.
     pub fn events(&self) -> EventReceiver {
         self.inner.events.listen()
     }
 
-    /// Does an act with the keystore's tokens: `person` is asked for PINs, `carrier` takes what goes to an authority. A
-    /// confirmation (level Medium) is asked through the agent's own prompter, with `usage`.
+    /// Runs an operation on the keystore's tokens. `person` supplies PINs, `carrier` sends requests
+    /// to an authority. Confirmations (level Medium) go through the agent's own prompter, with
+    /// `usage`.
     ///
     /// # Errors
-    /// Locked; else those of the act.
+    /// The keystore is locked, or the operation's own errors.
     pub fn act(
         &self,
         request: ActRequest,
@@ -325,15 +333,15 @@ impl Keystore {
         self.inner.act(request, person, carrier, usage)
     }
 
-    /// How a person is asked, in a line; else why nobody can be, with the remedy.
+    /// Describes the prompt method in one line, or says why none is available, with the remedy.
     ///
     /// # Errors
-    /// The sentence.
+    /// A sentence for the user.
     pub fn prompter(&self) -> Result<String, String> {
         self.inner.asks.prompter()
     }
 
-    /// The person behind a use, asked through the agent's prompter.
+    /// A [`Person`] for this use, asked through the agent's prompter.
     pub fn person<'a>(&'a self, usage: &'a Usage) -> AskedPerson<'a> {
         AskedPerson::new(&*self.inner.asks, usage)
     }
@@ -387,7 +395,7 @@ impl Inner {
         Ok(result?)
     }
 
-    /// Of the keysets on a token the one for which a log-in is good for most.
+    /// On the selected token, chooses the keyset with the lowest level: a session serves it best.
     fn least_strict(&self, choice: &KeysetChoice) -> Result<FoundKeyset, AgentError> {
         let Some(selector) = &choice.token else { return Ok(self.tokens.choose(choice)?) };
         let token = self.tokens.token(selector)?;

@@ -1,25 +1,26 @@
-//! The person behind an act of an annex: asked for what belongs to its own module, and for nothing else.
+//! Prompts for an operation of a module worker: only for tokens of its own module.
 
 use std::path::Path;
 
 use crate::keyset::{FoundKeyset, NoPin, Notice, Person, PinRequest, SecurityOfficer, Step};
 use crate::token::{Pin, PinRule, TokenInfo};
 
-/// Whoever is asked for PINs while an annex does an act. An annex whose module has taken it over may ask for any token's.
+/// The person whom a module worker's operation asks for PINs. A module that has taken over its
+/// worker may ask for any token's PIN.
 pub(super) struct OfModule<'a> {
     pub person: &'a mut dyn Person,
     pub module: &'a Path,
 }
 
 impl OfModule<'_> {
-    /// The annex may have loaded its module by another path that leads to the same file.
+    /// The worker may have loaded its module through another path to the same file.
     fn refuse_another(&self, token: &TokenInfo) -> Result<(), NoPin> {
         if token.module == self.module || token.module.canonicalize().is_ok_and(|path| path == self.module) {
             return Ok(());
         }
         let (module, token) = (self.module.display(), token.name());
         Err(NoPin::Unavailable(format!(
-            "the worker of the module {module} has asked for the PIN of another's token, {token}"
+            "the worker of the module {module} asked for the PIN of another module's token, {token}"
         )))
     }
 }
@@ -62,7 +63,7 @@ impl Person for OfModule<'_> {
 impl OfModule<'_> {
     fn officer(&mut self, token: &TokenInfo) -> Result<&mut dyn SecurityOfficer, NoPin> {
         self.refuse_another(token)?;
-        let nobody = || NoPin::Unavailable("nobody here has the SO PIN".to_owned());
+        let nobody = || NoPin::Unavailable("no SO PIN is available here".to_owned());
         self.person.security_officer().ok_or_else(nobody)
     }
 }
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
     use crate::token::PinState;
 
-    /// Gives a PIN to whoever asks, and counts.
+    /// Supplies a PIN for each question and counts the questions.
     #[derive(Default)]
     struct Giving(usize);
 
@@ -134,7 +135,7 @@ mod tests {
         }
     }
 
-    /// Everything that an annex can ask of the person about one token.
+    /// Everything that a module worker can ask the person about one token.
     fn asked(person: &mut OfModule<'_>, token: &TokenInfo) -> Vec<bool> {
         let mut given = vec![
             person.pin(PinRequest::Existing { operation: "sign", token }).is_ok(),

@@ -1,4 +1,4 @@
-//! The keystore's own lock (`ssh-add -x`, `-X`): a pass phrase that is kept only as a salted, slow hash.
+//! The keystore's lock (`ssh-add -x`, `-X`). It keeps the pass phrase only as a salted, slow hash.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,16 +9,17 @@ use subtle::ConstantTimeEq;
 
 use super::super::AgentError;
 
-/// PBKDF2-HMAC-SHA-256 (RFC 8018 §5.2), as often as OWASP asks for in 2025; under a second on anything.
+/// PBKDF2-HMAC-SHA-256 (RFC 8018 §5.2) iterations: OWASP's number of 2025, under a second on any
+/// machine.
 #[cfg(not(test))]
 const ROUNDS: u32 = 600_000;
 #[cfg(test)]
 const ROUNDS: u32 = 1_000;
 
-/// Locked or not, and by what.
+/// The lock's state, and the hash of its pass phrase.
 #[derive(Default)]
 pub(super) struct PassPhraseLock {
-    // Read at every signature, so it stands beside the mutex.
+    // Every signature reads it, so it is outside the mutex.
     locked: AtomicBool,
     by: Mutex<Option<Salted>>,
 }
@@ -33,7 +34,7 @@ impl PassPhraseLock {
         self.locked.load(Ordering::Acquire)
     }
 
-    /// Locks; refused when it is locked already, because then the first pass phrase would be lost.
+    /// Locks. Refuses if already locked, because the first pass phrase would be lost.
     pub fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
         if by.is_some() {
@@ -47,12 +48,12 @@ impl PassPhraseLock {
         Ok(())
     }
 
-    /// Locks or unlocks without a pass phrase: an annex, whose worker has asked for it and been told it.
+    /// Locks or unlocks a module worker without a pass phrase: the main worker has checked it.
     pub fn follow(&self, locked: bool) {
         self.locked.store(locked, Ordering::Release);
     }
 
-    /// Unlocks. One guess at a time: whoever tries many waits for each.
+    /// Unlocks. Attempts run one at a time, so guessing many pass phrases is slow.
     pub fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(salted) = by.as_ref() else {

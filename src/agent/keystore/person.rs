@@ -1,4 +1,4 @@
-//! The person behind a use, as the acts of keysets know one: by the way that the agent has to them.
+//! The [`Person`] behind a use, asked through the agent's prompter.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,20 +11,20 @@ use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
 use super::super::{Asks, Purpose, Question, Usage};
 use super::pass_phrase::PassPhraseLock;
 
-/// Asked through the agent's own prompter, and told who asks for what.
+/// Asks through the agent's own prompter and names the client and its purpose.
 pub struct AskedPerson<'a> {
     asks: &'a dyn Asks,
     usage: &'a Usage,
     keyset: Option<(KeysetName, SecurityLevel)>,
-    // One that was given along (ssh-add -s asks for it itself), for the first question.
+    // A PIN that the client supplied (`ssh-add -s` asks for it itself), for the first question.
     given: Option<Pin>,
     last_try: bool,
-    /// what was typed for this use at the prompter
+    /// the PINs typed at the prompter for this use
     typed: TypedPins,
     dialog: UseDialog<'a>,
 }
 
-/// The dialog that asks for the PIN of one use, and again after a wrong one; it ends with the use.
+/// The dialog that asks for the PIN of one use, and again after a wrong one. It ends with the use.
 struct UseDialog<'a> {
     asks: &'a dyn Asks,
     number: u64,
@@ -46,7 +46,8 @@ impl Drop for UseDialog<'_> {
     }
 }
 
-/// PINs that were typed for one use: how many, and the last one as a hash under a key of its own, which goes with the use.
+/// The PINs typed for one use: their number, and a hash of the last one under a random key. Both
+/// are dropped with the use.
 #[derive(Default)]
 struct TypedPins {
     count: usize,
@@ -55,14 +56,14 @@ struct TypedPins {
     was_repeated: bool,
 }
 
-/// The last wrong PIN once more.
+/// The last wrong PIN was typed again.
 struct Repeated;
 
-/// So often a person is asked for the PIN of one use.
+/// Maximum number of PINs that a person is asked for in one use.
 const MOST_PINS: usize = 3;
 
 impl TypedPins {
-    /// Takes one that was typed; not the same once more: that one was wrong.
+    /// Accepts a typed PIN unless it equals the last one, which was wrong.
     fn take(&mut self, pin: Pin) -> Result<Pin, Repeated> {
         self.was_repeated = false;
         if let Some([key, hash]) = &self.last
@@ -73,7 +74,8 @@ impl TypedPins {
             return Err(Repeated);
         }
         let mut key = Zeroizing::new([0; 32]);
-        // Without randomness the same one is not recognized, and that it is asked once more is not worth a try.
+        // Without randomness a repeated PIN cannot be detected; then ask no more, to spare the
+        // token's tries.
         let random = getrandom::fill(key.as_mut_slice()).is_ok();
         self.count = if random { self.count + 1 } else { MOST_PINS };
         self.last = random.then(|| {
@@ -89,19 +91,19 @@ fn hash_of(key: &[u8; 32], pin: &Pin) -> Zeroizing<[u8; 32]> {
 }
 
 impl<'a> AskedPerson<'a> {
-    /// For this use.
+    /// For this use, without a PIN.
     pub fn new(asks: &'a dyn Asks, usage: &'a Usage) -> Self {
         let (typed, dialog) = (TypedPins::default(), UseDialog::new(asks));
         Self { asks, usage, keyset: None, given: None, last_try: false, typed, dialog }
     }
 
-    /// With a PIN that was typed elsewhere for this very use.
+    /// With a PIN that was typed elsewhere for this use.
     pub fn with_pin(asks: &'a dyn Asks, usage: &'a Usage, pin: Pin) -> Self {
         Self { given: Some(pin), ..Self::new(asks, usage) }
     }
 
-    /// Asks until another PIN is typed than the one that was just wrong, as often as a person is asked. A program may have
-    /// given it: that is not asked once more for the same.
+    /// Asks until the PIN differs from the wrong one, within the limit. A prompter that is a
+    /// program would give the same PIN again and is not asked again.
     fn typed_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
         loop {
             let pin = self.asks.pin(&self.question(token))?;
@@ -109,7 +111,7 @@ impl<'a> AskedPerson<'a> {
                 return Ok(pin);
             }
             if self.typed.count >= MOST_PINS || !self.asks.can_ask_again(self.dialog.number) {
-                let same = "the same wrong PIN was given again; it was not tried again";
+                let same = "the same wrong PIN was entered again and was not tried";
                 return Err(NoPin::Unavailable(same.to_owned()));
             }
         }
@@ -139,7 +141,7 @@ impl Person for AskedPerson<'_> {
                 self.typed_pin(token)
             }
             PinRequest::New { .. } | PinRequest::NewSoPin { .. } => Err(NoPin::Unavailable(
-                "a new PIN is asked for by the command that sets it: type `tokenkeep` for this".to_owned(),
+                "the agent does not ask for a new PIN: set it with a `tokenkeep` command".to_owned(),
             )),
         }
     }
@@ -168,17 +170,17 @@ impl Person for AskedPerson<'_> {
     }
 }
 
-/// A command that the agent acts for: it is asked for PINs itself, and the agent's prompter only where the command has no
-/// way to a person. A use under a log-in that stands is confirmed through that prompter alone: whoever asks for a use must
-/// not be the one who says yes to it.
+/// The command that requested an operation. It supplies PINs; the agent's prompter is used only
+/// where the command cannot ask a person. A use in an active session is confirmed through that
+/// prompter alone: a client must not confirm its own request.
 pub(super) struct Confirmed<'a> {
     command: &'a mut dyn Person,
     by_prompter: AskedPerson<'a>,
-    /// Was it the prompter that gave the last PIN?
+    /// true if the prompter supplied the last PIN
     is_by_prompter: bool,
-    /// An act that began before the keystore was locked goes no further than to its next question.
+    /// Locking the keystore stops a running operation at its next question.
     locked: &'a PassPhraseLock,
-    /// The token that the act was about.
+    /// the token of the operation
     pub token: Option<TokenInfo>,
 }
 
@@ -189,13 +191,16 @@ impl<'a> Confirmed<'a> {
 
     fn unless_locked<T>(&self, given: T) -> Result<T, NoPin> {
         if self.locked.is_locked() {
-            return Err(NoPin::Unavailable("the agent was locked meanwhile; `ssh-add -X` unlocks it".to_owned()));
+            return Err(NoPin::Unavailable(
+                "the agent was locked in the meantime; unlock it with `ssh-add -X`".to_owned(),
+            ));
         }
         Ok(given)
     }
 
-    /// What the command has said, or, where nobody could be asked there, the person at the agent's prompter. That is so for a
-    /// use that the prompt describes whole, and that other programs may ask for, too; for nothing else.
+    /// Returns the command's answer. If the command cannot ask a person, asks with the agent's
+    /// prompter, but only for uses that the prompt describes completely and that other programs may
+    /// request, too.
     fn or_by_prompter<T>(
         &mut self,
         said: Result<T, NoPin>,
@@ -204,7 +209,9 @@ impl<'a> Confirmed<'a> {
         let is_a_use = matches!(self.by_prompter.usage.purpose, Purpose::SignContent { .. } | Purpose::Decrypt { .. });
         match said {
             Err(NoPin::NobodyHere(here)) if is_a_use => ask(&mut self.by_prompter).map_err(|there| match there {
-                NoPin::Unavailable(there) => NoPin::Unavailable(format!("{here}; nor can the agent ask: {there}")),
+                NoPin::Unavailable(there) => {
+                    NoPin::Unavailable(format!("{here}; the agent cannot ask either: {there}"))
+                }
                 no => no,
             }),
             said => said,
@@ -212,11 +219,11 @@ impl<'a> Confirmed<'a> {
     }
 }
 
-/// Whoever typed the command has it, and perhaps a `--pin-source`, and does not see why that is not enough.
+/// Users who typed the command, perhaps with `--pin-source`, do not see why a PIN is not enough.
 fn with_remedy(no_yes: NoPin) -> NoPin {
     match no_yes {
         NoPin::Unavailable(reason) => NoPin::Unavailable(format!(
-            "at level medium it is the agent that asks for a yes, by its own prompter: {reason}; or end the agent \
+            "at level medium the agent asks for the confirmation with its own prompter: {reason}; or stop the agent \
              (`tokenkeep agent stop`), and the command asks for the PIN and opens the token itself"
         )),
         other => other,

@@ -1,4 +1,4 @@
-//! Tokens come and go: a thread that looks, without a PIN and without reading what is on them, and reads only what is new.
+//! Polls for inserted and removed tokens without a PIN, and reads only tokens that changed.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -12,18 +12,20 @@ use super::well_again::Trial;
 use super::{Inner, LogOff};
 use crate::token::{Module, PinState, TokenInfo};
 
-/// How often is looked.
+/// Interval between polls.
 const EVERY: Duration = Duration::from_secs(1);
-/// Of so many looks one is thorough: it also reads tokens that another program had, or may have changed.
+/// Every so many polls, one is thorough: it also reads tokens that another program held or may have
+/// changed.
 const THOROUGH_EVERY: u32 = 5;
-/// The clocks differ by this much more than before: the machine slept.
+/// The machine slept if the difference between the clocks grew by more than this.
 const SLEPT: Duration = Duration::from_secs(2);
-/// A module that has not answered for so long is given up.
+/// A module call without a return for this long makes the module count as hung.
 const HUNG: Duration = Duration::from_secs(15);
-/// After so long an act that goes on is taken to hang with it. A card may make a key for minutes, and answers nobody meanwhile.
+/// After this time a running operation counts as hung, too. A card may generate a key for minutes
+/// and return from no other call meanwhile.
 const LOST: Duration = Duration::from_mins(10);
 
-/// The thread; it ends when this is dropped.
+/// The polling thread; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Watching {
     ended: Arc<(Mutex<bool>, Condvar)>,
@@ -71,13 +73,13 @@ fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
 }
 
 impl Inner {
-    /// Looks once.
+    /// Polls once.
     pub fn look(&self, thorough: bool) {
         self.end_log_ins_after_sleep();
         self.end_idle_log_ins();
         let now = match self.tokens.glance() {
             Ok(now) => now,
-            // None of the modules works: whatever was there is gone, until one does again.
+            // No module works: all tokens count as absent until one does.
             Err(error) => {
                 tracing::debug!(%error, "cannot list the tokens");
                 Vec::new()
@@ -99,30 +101,27 @@ impl Inner {
         self.note_log_ins();
     }
 
-    /// Another program has made a token anew, or has taken keysets from it: what was logged in for is no more, and the copies
-    /// of its keys that a log-in has must not outlive them.
+    /// Handles tokens that another program reinitialized or removed keysets from: their sessions
+    /// end, because a session's copies of keys must not outlive the keys.
     fn forget_what_changed_behind(&self) {
-        // An act that goes on may be what changes them.
+        // A running operation may itself be what changes them.
         if self.acts.load(Ordering::SeqCst) > 0 {
             return;
         }
         let changed = self.tokens.changed_behind();
-        // Nor may one have begun, and changed them, meanwhile.
+        // An operation may have started, and changed them, in the meantime.
         if changed.is_empty() || self.acts.load(Ordering::SeqCst) > 0 {
             return;
         }
         for token in changed {
-            tracing::warn!(
-                "{} was made anew by another program, or its keysets were changed by one; a log-in to it is over",
-                token.name()
-            );
+            tracing::warn!("{} was reinitialized or changed by another program; its session has ended", token.name());
             self.end_log_in(&token, LogOff::Changed);
             self.tokens.forget(&token);
         }
         self.refresh_or_say();
     }
 
-    /// A token did not answer as one that is there: its log-in is over, and it is looked for anew.
+    /// Ends the session of a token that does not respond as present, and reads the tokens again.
     pub fn lost(&self, token: &TokenInfo) {
         self.end_log_in(token, LogOff::Removed);
         self.tokens.forget(token);
@@ -131,9 +130,10 @@ impl Inner {
         }
     }
 
-    /// A module that hangs (OpenSC 0.23 does, when a card is pulled out while it speaks to it) can be had back only with the
-    /// process, which the broker starts anew. Not while anybody would lose a log-in or an act by it; and once: a module that
-    /// has never answered in this process may be kept waiting by another program, which starting anew does not change.
+    /// A hung module (OpenSC 0.23 hangs if a card is pulled out during a call) can be recovered
+    /// only by restarting the process, which the supervisor does. Not while a session or operation
+    /// would be lost. A module that has never returned in this process does not count: another
+    /// program may block it, and a restart does not change that.
     fn end_with_a_hung_module(&self) {
         let Some(module) = self.tokens.modules().iter().find(|module| module.is_hung(HUNG)) else { return };
         let acts = self.acts.load(Ordering::SeqCst) + self.acts_elsewhere.load(Ordering::SeqCst);
@@ -141,8 +141,8 @@ impl Inner {
         if acting || !self.tokens.standing().is_empty() || self.stands_in_an_annex() {
             return;
         }
-        tracing::warn!(module = %module.path().display(), "the module does not answer any more: the worker ends, to load it anew");
-        // At once: what runs at an orderly end would wait for the module.
+        tracing::warn!(module = %module.path().display(), "the module no longer responds: restarting the worker to reload it");
+        // Kill at once: exit handlers would wait for the module.
         let _ = kill_process(getpid(), Signal::KILL);
     }
 

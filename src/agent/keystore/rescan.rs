@@ -1,9 +1,10 @@
-//! Tokens that another process made: some modules (SoftHSM, Kryoptic) see them only when they are started anew, and that
-//! ends every log-in to their tokens.
+//! Finds tokens that another process created. Some modules (SoftHSM, Kryoptic) see them only after
+//! a restart, which ends every session on their tokens.
 //!
-//! So such a module is started anew when somebody lists or looks for something and nobody is logged in; and where somebody
-//! is, only when a keyset or token is asked for by name that is not there, and no act is going on. Modules with readers see by
-//! themselves what comes and goes; they are started anew only for something that was named and is not there.
+//! Without an active session such a module is restarted for any listing or search. With one, only
+//! if a keyset or token is requested by name and missing, and no operation is running. Modules with
+//! readers report insertions and removals themselves; they are restarted only to find a named
+//! object that is missing.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use super::{Inner, LogOff};
 use crate::agent::act::{ActRequest, Choice};
 use crate::keyset::{ErrorKind, KeysetChoice, KeysetError, NewToken};
 
-/// An act that is going on; counted as long as it lives.
+/// Counts a running operation while it lives.
 pub(super) struct Acting<'a>(&'a AtomicUsize);
 
 impl<'a> Acting<'a> {
@@ -28,7 +29,7 @@ impl Drop for Acting<'_> {
     }
 }
 
-/// What an act needs to be there: a keyset, or a token.
+/// The keyset or token that an operation requires.
 pub(super) fn wanted(request: &ActRequest) -> Option<KeysetChoice> {
     let choice = match request {
         ActRequest::ListTokens {} | ActRequest::ListKeysets {} => return Some(KeysetChoice::default()),
@@ -46,7 +47,7 @@ pub(super) fn wanted(request: &ActRequest) -> Option<KeysetChoice> {
         ActRequest::Enroll(enroll) => {
             let options = enroll.options().ok()?;
             let makes_a_token = options.new_token.as_ref().is_some_and(|_: &NewToken| true);
-            // Of a token that is to be made nothing is there yet; of one that was begun the label is the keyset's name.
+            // A new token has no objects yet; an unfinished one has the keyset's name as its label.
             let name = (options.token.is_none() && !makes_a_token).then(|| options.keyset.clone());
             KeysetChoice { name, token: options.token, ..KeysetChoice::default() }
         }
@@ -55,19 +56,19 @@ pub(super) fn wanted(request: &ActRequest) -> Option<KeysetChoice> {
 }
 
 impl Inner {
-    /// Reads what is there, tokens of other processes among it where nobody is logged in.
+    /// Reads the tokens; without an active session also those that other processes created.
     pub fn see_new_tokens(&self) {
         self.look_again(false);
     }
 
-    /// The same, unless it was done a moment ago.
+    /// Reads the tokens unless the last reading is fresh.
     pub fn see_new_tokens_now_and_then(&self) {
         if !self.catalogue.is_fresh(self.clock.elapsed()) {
             self.see_new_tokens();
         }
     }
 
-    /// Looks for tokens that other processes made, unless somebody is logged in or an act is going on.
+    /// Searches for tokens that other processes created, unless a session or operation is active.
     pub fn look_again(&self, with_readers: bool) {
         for annex in &self.annexes {
             annex.look(Some(with_readers));
@@ -81,20 +82,20 @@ impl Inner {
         self.refresh_or_say();
     }
 
-    /// The same is wrong at each look, until somebody mends it.
+    /// Every poll fails the same way until somebody fixes the cause: warn once.
     fn warn_once(&self, error: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if *said != error {
-            tracing::warn!(error, "a module is not started anew");
+            tracing::warn!(error, "cannot restart a module");
             error.clone_into(&mut said);
         }
     }
 
-    /// If what is wanted is not there, looks for it among the tokens that other processes made.
+    /// If the wanted keyset or token is missing, searches the tokens that other processes created.
     pub fn make_sure_of(&self, choice: &KeysetChoice) {
         let named = choice.name.is_some() || choice.token.is_some();
         if !named {
-            // A list, or a message's recipients, may mean any.
+            // A listing or a message's recipients may mean any keyset.
             return self.see_new_tokens_now_and_then();
         }
         if !self.is_missing(choice) {
@@ -102,12 +103,13 @@ impl Inner {
         }
         self.look_again(true);
         let acting = self.acts.load(Ordering::SeqCst) + self.acts_elsewhere.load(Ordering::SeqCst) > 0;
-        // What is missing may be in an annex that is being started anew: no log-in of others ends for that.
+        // The missing object may be in a module worker that is restarting: do not end other
+        // sessions for it.
         if !self.is_missing(choice) || acting || !self.annexes.iter().all(|annex| annex.is_there()) {
             return;
         }
         if !self.tokens.standing().is_empty() || self.stands_in_an_annex() {
-            tracing::info!("the modules are started anew to look for a keyset that is not there; log-ins end");
+            tracing::info!("restarting the modules to look for a missing keyset; sessions end");
             self.end_all_log_ins(LogOff::Rescan);
             self.look_again(true);
         }
@@ -121,7 +123,7 @@ impl Inner {
         }
     }
 
-    /// After an act that may have changed any keyset.
+    /// Called after an operation that may have changed any keyset.
     pub fn forget_keysets(&self) {
         self.tokens.forget_all_keysets();
     }

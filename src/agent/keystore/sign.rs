@@ -1,4 +1,4 @@
-//! A use of a signing key, by its keyset's level.
+//! Uses a signing key as its keyset's level requires.
 
 use super::identity::Identity;
 use super::rescan::Acting;
@@ -25,14 +25,14 @@ impl Inner {
                     identity.ready.note_use();
                     return Ok(signature);
                 }
-                // The log-in is over: whoever asks begins again with the PIN.
+                // The session has ended: continue with the PIN below.
                 Err(TokenError::NotLoggedIn { .. }) => identity.ready.set(None),
                 Err(error) => return Err(self.failed(identity, error.into())),
             }
         }
         if let Some(annex) = self.annex_of(&identity.keyset.token) {
             let signature = annex.sign(&identity.spki, hash, data, usage)?;
-            // The other levels' log-ins are told of.
+            // The module worker reports the sessions of the other levels itself.
             if identity.keyset.level == SecurityLevel::High {
                 annex.note_right_pin(&identity.keyset.token);
             }
@@ -46,7 +46,7 @@ impl Inner {
         result.map_err(|error| self.failed(identity, error))
     }
 
-    /// The PIN, or the confirmation, as the level wants it.
+    /// Asks for the PIN or the confirmation, as the level requires, and signs.
     fn sign_asking(
         &self,
         identity: &Identity,
@@ -79,7 +79,8 @@ impl Inner {
         Ok(signature)
     }
 
-    /// What a failure says about the token: one that is gone is looked for anew, and its log-in is over.
+    /// Updates the keystore after a failure: an absent token loses its session and is searched for
+    /// again.
     fn failed(&self, identity: &Identity, error: AgentError) -> AgentError {
         let gone = match &error {
             AgentError::Keyset(error) if error.is_token_absent() => true,

@@ -1,4 +1,5 @@
-//! Which acts are an annex's: found out as the act itself would, and handed over whole, narrowed to that very token.
+//! Finds the module worker that has to run an operation, by the operation's own rules, and hands
+//! the operation over, narrowed to the token found.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::carrier::Carrier;
 use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetChoice, KeysetError, Person, TokenSelector, TokenTrouble};
 use crate::token::{KeysetName, SecurityLevel, TokenError, TokenUri};
 
-/// Whose act it is, and with which keyset, if it is one's.
+/// The module worker that owns an operation, and its keyset, if it has one.
 struct Theirs {
     annex: Arc<Annex>,
     keyset: Option<FoundKeyset>,
@@ -26,7 +27,8 @@ impl Theirs {
 }
 
 impl Inner {
-    /// Does the act in the annex that has the token; none when it is done here.
+    /// Runs the operation in the module worker that has the token; `None` if it belongs to this
+    /// process.
     pub fn act_elsewhere(
         &self,
         request: &mut ActRequest,
@@ -54,7 +56,7 @@ impl Inner {
         let result = result.map_err(|error| of_client(&annex, request.operation(), error));
         let is_right = match (&result, &keyset) {
             (Ok(ActAnswer::PinSet(token)), _) => Some(token),
-            // The log-ins of the other levels are told of.
+            // At the other levels the worker reports the session that the PIN started.
             (Ok(_), Some(keyset))
                 if keyset.level == SecurityLevel::High || matches!(request, ActRequest::ChangePin { .. }) =>
             {
@@ -76,7 +78,7 @@ impl Inner {
         Some(result)
     }
 
-    /// Whose act it is, and with which keyset; the request then names that very token.
+    /// Finds the owner and the keyset, and narrows the request to that token.
     fn theirs(&self, request: &mut ActRequest) -> Result<Option<Theirs>, AgentError> {
         let found = match request {
             ActRequest::ListTokens {} | ActRequest::ListKeysets {} | ActRequest::ChooseKeyset(_) => return Ok(None),
@@ -110,7 +112,7 @@ impl Inner {
                 if let Some(new_token) = &mut enroll.new_token {
                     return self.new_token_there(new_token, &options.keyset);
                 }
-                // Several of one name are refused, with the list.
+                // Several keysets of one name are refused, with the list.
                 let choice = KeysetChoice { name: Some(options.keyset), ..KeysetChoice::default() };
                 let place = match &options.token {
                     Some(selector) => self.tokens.token(selector),
@@ -124,7 +126,7 @@ impl Inner {
         Ok(self.annex_of(&found).map(Theirs::annex))
     }
 
-    /// An error is the act's own, found again where it is done.
+    /// Ignores errors: the operation meets them again where it runs.
     fn theirs_if(&self, choice: &mut Choice, found: Result<FoundKeyset, KeysetError>) -> Option<Theirs> {
         let found = found.ok()?;
         let annex = Arc::clone(self.annex_of(&found.token)?);
@@ -132,8 +134,9 @@ impl Inner {
         Some(Theirs { annex, keyset: Some(found) })
     }
 
-    /// In which annex a new token is to be made: the one that has begun it, the one that was named, else the only place. A
-    /// name or a label that is taken in another module is refused, as if all were one.
+    /// Chooses the module worker for a new token: the one with the unfinished token, the one named,
+    /// or the only candidate. A name or label that another module uses is refused, as within one
+    /// module.
     fn new_token_there(&self, new_token: &mut NewTokenIn, name: &KeysetName) -> Result<Option<Theirs>, AgentError> {
         let (keysets, _) = self.tokens.keysets()?;
         let taken = keysets.into_iter().find(|keyset| keyset.name == *name);
@@ -146,7 +149,7 @@ impl Inner {
             NewTokenIn::Anywhere => None,
         };
         let annex = match (taken, begun, named) {
-            // There it is gone on with, or refused.
+            // The owner resumes the enrollment or refuses it.
             (Some(keyset), _, _) => self.annex_of(&keyset.token),
             (None, Some(begun), Some(Some(annex))) if !annex.has(&begun) => {
                 let (label, serial) = (begun.label, begun.serial);
@@ -162,7 +165,7 @@ impl Inner {
         }))
     }
 
-    /// The annex in which a token can be made, if it can be made nowhere else.
+    /// The module worker that can create a token, if no other module can.
     fn only_room(&self) -> Result<Option<&Arc<Annex>>, AgentError> {
         let here = self.tokens.modules_with_room()?;
         let mut there: Vec<&Arc<Annex>> = Vec::new();
@@ -180,7 +183,7 @@ impl Inner {
                 Err(KeysetError::Ambiguous {
                     what: "module",
                     candidates: all.join(", "),
-                    remedy: "name the one that is to hold the token, `--new-token=MODULE`".to_owned(),
+                    remedy: "name the module for the token with `--new-token=MODULE`".to_owned(),
                 }
                 .into())
             }
@@ -209,7 +212,7 @@ impl Inner {
     }
 }
 
-/// That nothing is known of the tokens of this annex.
+/// Reports each token of this module worker as unreadable.
 fn of_each_token(annex: &Annex, error: &AgentError) -> Vec<TokenTrouble> {
     let tokens = annex.tokens().unwrap_or_default();
     let mut places: Vec<_> = tokens.iter().map(|token| token.name().to_string()).collect();
@@ -224,7 +227,7 @@ fn of_client(annex: &Annex, operation: &'static str, error: ClientError) -> Agen
     match error {
         ClientError::Act(error) => error.into(),
         error => {
-            tracing::debug!(%error, "an annex did not do an act");
+            tracing::debug!(%error, "a module worker did not complete an operation");
             annex.ended(operation)
         }
     }

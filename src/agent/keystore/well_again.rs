@@ -1,4 +1,5 @@
-//! Modules that were left out are tried again: one that can be loaded now is loaded by another worker.
+//! Retries modules that failed to load. If one can be loaded now, the worker is restarted to load
+//! it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -9,13 +10,13 @@ use rustix::process::{Signal, getpid, kill_process};
 use super::Inner;
 use crate::token::check;
 
-/// Tries them in a thread of its own, one trial at a time: a module that hangs takes half a minute,
-/// in which nobody waits for it.
+/// Tries the modules in a thread of its own, one trial at a time: a hung module takes half a
+/// minute, and nothing waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Trial(Option<JoinHandle<Option<PathBuf>>>);
 
 impl Trial {
-    /// Which of these can be loaded now, as far as that is known by now; begins to find out, unless a trial goes on.
+    /// Returns the module that the last trial found loadable. Starts a trial if none is running.
     fn of(&mut self, modules: Vec<PathBuf>, is_refused: impl Fn(&Path) -> bool + Send + 'static) -> Option<PathBuf> {
         match self.0.take_if(|trial| trial.is_finished()) {
             Some(ended) => return ended.join().ok().flatten(),
@@ -24,27 +25,28 @@ impl Trial {
         }
         let run = move || modules.into_iter().find(|module| !is_refused(module));
         let thread = std::thread::Builder::new().name("trial".to_owned()).stack_size(256 * 1024).spawn(run);
-        // Without a thread it is tried the next time.
-        self.0 = thread.inspect_err(|error| tracing::debug!(%error, "cannot try the modules that were left out")).ok();
+        // If no thread can be started, the next poll tries again.
+        self.0 = thread.inspect_err(|error| tracing::debug!(%error, "cannot retry the excluded modules")).ok();
         None
     }
 }
 
 impl Inner {
-    /// A module that was left out can be loaded now: another worker does it. Not while anybody
-    /// would lose a log-in or an act.
+    /// Restarts the worker if an excluded module can be loaded now, unless a session or operation
+    /// would be lost.
     pub fn end_for_a_module_that_is_well_again(&self, trial: &mut Trial) {
         let modules = if self.would_lose_something() { Vec::new() } else { self.tokens.refused_modules() };
         let Some(module) = trial.of(modules, check::is_refused) else { return };
-        // Asked again: something may have begun while the trial went on.
+        // Check again: something may have started during the trial.
         if self.would_lose_something() {
             return;
         }
-        tracing::warn!(module = %module.display(), "the module can be used again: the worker ends, to load it");
+        tracing::warn!(module = %module.display(), "the module can be loaded again: restarting the worker to load it");
         let _ = kill_process(getpid(), Signal::KILL);
     }
 
-    /// Does a log-in stand, or an act, a log-in or a signature go on, here or through this worker?
+    /// Returns true if a session is active, or an operation, a login or a signature is running, in
+    /// this process or in module workers.
     pub fn would_lose_something(&self) -> bool {
         self.is_in_use()
             || [&self.acts_elsewhere, &self.uses].iter().any(|count| count.load(Ordering::SeqCst) > 0)

@@ -1,4 +1,4 @@
-//! The two ends of the link, without the two processes.
+//! Both ends of the link in one process.
 
 use std::sync::Arc;
 use std::thread;
@@ -9,7 +9,7 @@ use super::*;
 use crate::agent::{Purpose, Usage};
 use crate::token::test_support::a_card;
 
-/// A worker's end whose broker is the test.
+/// A worker's end; the test is the supervisor.
 fn pair() -> (Arc<Link>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let writer = Mutex::new(ours.try_clone().unwrap());
@@ -141,7 +141,7 @@ fn a_question_is_withdrawn_when_its_client_hangs_up() {
         other => panic!("{other:?}"),
     }
     assert_eq!(asking.join().unwrap().unwrap_err(), NoPin::Withdrawn);
-    // An answer that comes too late is nobody's, and the next question is not even put.
+    // A late answer is dropped, and the next question is not even sent.
     write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin { attended: true } }, b"geheim-4711").unwrap();
     assert_eq!(with_question_of(client, |question| link.confirm(question)).unwrap_err(), NoPin::Withdrawn);
     broker.set_nonblocking(true).unwrap();
@@ -157,7 +157,7 @@ fn what_is_too_long_is_neither_sent_nor_taken() {
     for lengths in [[u32::MAX, 0], [2, u32::MAX], [u32::try_from(LONGEST_HEAD).unwrap() + 1, 0]] {
         let frame = [&lengths[0].to_be_bytes()[..], &lengths[1].to_be_bytes(), b"\"\""].concat();
         let error = read_frame::<String>(&mut &frame[..]).unwrap_err();
-        // Refused by its length, and not only because so much never came.
+        // Rejected by its length, not because bytes are missing.
         assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{lengths:?}");
     }
 }

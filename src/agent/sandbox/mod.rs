@@ -1,11 +1,13 @@
-//! Shuts the worker in (Landlock): PKCS#11 modules are other people's code, and clients' bytes come from anywhere.
+//! Sandboxes the worker with Landlock, because PKCS#11 modules are third-party code and clients
+//! send arbitrary bytes.
 //!
-//! It is entered before any module is loaded, so that threads that modules start are inside, too. From then on nothing is
-//! executed, no other process is looked at (`/proc` is not readable), no home directory is read but for what the modules
-//! need there, nothing is written but where tokens, their locks and these sockets lie, no TCP connection is made, and no
-//! process outside gets a signal or is spoken to over an abstract socket. What it does not stop (Linux before 7.1 cannot):
-//! connecting to a socket that has a name in the file system; pcscd's must be reached. An older kernel can do less; what it
-//! can is done, and said.
+//! The sandbox is entered before any module is loaded, so that threads started by modules are
+//! inside, too. Inside it, no program is executed, other processes cannot be inspected (`/proc` is
+//! unreadable), home directories cannot be read except for what modules need, and only the
+//! locations of tokens, their locks and the agent's sockets can be written. TCP connections,
+//! signals to other processes and connections to outside abstract sockets are blocked. The sandbox
+//! cannot block connections to named Unix sockets (Linux before 7.1 cannot); pcscd's must stay
+//! reachable. An older kernel enforces less: the agent enforces what it can and reports it.
 
 mod places;
 
@@ -19,26 +21,28 @@ use landlock::{
 use super::broker::BrokerError;
 use places::Places;
 
-/// The newest kernel interface that this was tried on.
+/// The newest Landlock ABI that was tested.
 const TRIED: ABI = ABI::V7;
 
-/// What differs between users and configurations.
+/// The inputs that depend on the user and the configuration.
 #[derive(Debug, Default)]
 pub struct Shelter {
-    /// the modules that will be loaded
+    /// the PKCS#11 modules that will be loaded
     pub modules: Vec<PathBuf>,
-    /// what the modules need besides (`allow` in agent.toml): read and written
+    /// further paths that the modules need (`allow` in agent.toml), readable and writable
     pub allow: Vec<PathBuf>,
     /// the user's home directory
     pub home: Option<PathBuf>,
 }
 
-/// Shuts this thread in, and all that it starts; to be called while it is the only one. Says what was achieved.
+/// Sandboxes the calling thread and all threads it starts later; call it while this is the only
+/// thread. Returns a description of what is enforced.
 ///
-/// `variable` reads the environment, in which modules are told where their configuration is.
+/// `variable` reads the environment, which tells modules where their configuration is.
 ///
 /// # Errors
-/// [`BrokerError::Sandbox`] if the kernel has Landlock and refuses; not if it has none.
+/// [`BrokerError::Sandbox`] if the kernel has Landlock and refuses; a kernel without Landlock is no
+/// error.
 pub fn enter(shelter: &Shelter, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<String, BrokerError> {
     let places = Places::new(shelter, variable);
     restrict(&places).map(|status| describe(&status)).map_err(|error| BrokerError::Sandbox(error.to_string()))
@@ -46,7 +50,7 @@ pub fn enter(shelter: &Shelter, variable: impl Fn(&str) -> Option<PathBuf>) -> R
 
 fn restrict(places: &Places) -> Result<RestrictionStatus, RulesetError> {
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
-    // Everything but running programs and making devices and sockets.
+    // Everything except executing programs and creating devices and sockets.
     let write: BitFlags<AccessFs> =
         AccessFs::from_all(TRIED) & !make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock | MakeSock | IoctlDev});
     let device = make_bitflags!(AccessFs::{ReadFile | WriteFile | IoctlDev});
@@ -64,13 +68,13 @@ fn restrict(places: &Places) -> Result<RestrictionStatus, RulesetError> {
 fn describe(status: &RestrictionStatus) -> String {
     let kernel = match status.landlock {
         LandlockStatus::Available { effective_abi, .. } => format!("Landlock {}", effective_abi as i32),
-        LandlockStatus::NotEnabled => "the kernel's Landlock is switched off".to_owned(),
+        LandlockStatus::NotEnabled => "Landlock is disabled in the kernel".to_owned(),
         LandlockStatus::NotImplemented => "the kernel has no Landlock".to_owned(),
     };
     match status.ruleset {
         RulesetStatus::FullyEnforced => kernel,
-        RulesetStatus::PartiallyEnforced => format!("{kernel}, which can only do a part"),
-        RulesetStatus::NotEnforced => format!("not shut in: {kernel}"),
+        RulesetStatus::PartiallyEnforced => format!("{kernel}, partially enforced"),
+        RulesetStatus::NotEnforced => format!("not sandboxed: {kernel}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which files the worker may read and write, by what is known of PKCS#11 modules.
+//! The files that the worker may read and write, from what is known of PKCS#11 modules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use super::Shelter;
 use crate::token;
 
-/// Where people's own things lie, and other processes': not to be read.
+/// Private data of users and of other processes: not readable.
 const PRIVATE: [&str; 5] = ["/proc", "/home", "/root", "/run/user", "/dev"];
 
-/// Devices that modules use: no terminal, and nobody's keyboard.
+/// Devices that modules use: no terminals, no keyboards.
 const DEVICES: [&str; 7] =
     ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/tpm0", "/dev/tpmrm0", "/dev/bus/usb"];
 
-/// What may be touched. Files that do not exist are of no consequence.
+/// The allowed paths. Paths that do not exist have no effect.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     pub(super) read: Vec<PathBuf>,
-    /// read and written
+    /// readable and writable
     pub(super) write: Vec<PathBuf>,
     pub(super) devices: Vec<PathBuf>,
 }
@@ -25,7 +25,7 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn new(shelter: &Shelter, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
         let mut private: Vec<_> = PRIVATE.iter().map(PathBuf::from).chain(shelter.home.clone()).collect();
-        // A home may be a link to elsewhere, and what it leads to is as private.
+        // A home may be a link; its target is as private.
         let leads_to: Vec<_> = private.iter().filter_map(|path| path.canonicalize().ok()).collect();
         private.extend(leads_to);
         let mut places = Self {
@@ -48,7 +48,7 @@ impl Places {
         places
     }
 
-    /// softhsm2.conf(5)
+    /// Paths from softhsm2.conf(5).
     fn softhsm(&mut self, variable: &impl Fn(&str) -> Option<PathBuf>, home: &Home) {
         let files = [
             variable("SOFTHSM2_CONF"),
@@ -63,7 +63,7 @@ impl Places {
         }
     }
 
-    /// A slot's database is a file; SQLite writes its journal beside it.
+    /// A slot's database is a file; SQLite writes its journal into the same directory.
     fn kryoptic(&mut self, variable: &impl Fn(&str) -> Option<PathBuf>, home: &Home) {
         let files = [
             variable("KRYOPTIC_CONF"),
@@ -78,7 +78,7 @@ impl Places {
         }
     }
 
-    /// opensc.conf(5)
+    /// Paths from opensc.conf(5).
     fn opensc(&mut self, variable: &impl Fn(&str) -> Option<PathBuf>, home: &Home) {
         self.read.extend(variable("OPENSC_CONF"));
         self.read.extend(home.config.as_ref().map(|config| config.join("opensc")));
@@ -101,8 +101,8 @@ fn in_home(shelter: &Shelter, name: &str) -> Option<PathBuf> {
     Some(shelter.home.as_ref()?.join(name))
 }
 
-/// Rules only add: to leave out a directory, everything beside it and beside its parents is named. A symbolic link is never
-/// followed; what it leads to is named for itself.
+/// Landlock rules only allow. So to exclude a directory, this lists its siblings and its parents'
+/// siblings. It does not follow symbolic links; their targets are listed themselves.
 fn all_but(directory: &Path, private: &[PathBuf], found: &mut Vec<PathBuf>) {
     if private.iter().any(|private| private == directory) {
         return;

@@ -1,4 +1,4 @@
-//! What the worker cannot do once it is shut in, tried in a process of its own: this test binary again.
+//! What the sandboxed worker cannot do, tested in a process of its own: this test binary again.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
-/// Tells the process that it is the one to be shut in, in this directory, with this home in it.
+/// Tells the process to sandbox itself, with this directory and this home in it.
 const ORDER: &str = "TOKENKEEP_TEST_SHUT_IN";
 const HOME: &str = "TOKENKEEP_TEST_HOME";
 const TEST: &str = "agent::sandbox::tests::what_is_shut_in_does_no_harm";
@@ -28,7 +28,7 @@ fn what_is_shut_in_does_no_harm() {
     if let Some(directory) = std::env::var_os(ORDER) {
         return shut_in(Path::new(&directory), &std::env::var(HOME).unwrap());
     }
-    // The second is a link to elsewhere, as homes on a server can be.
+    // The second home is a link, as on some servers.
     for home in ["home", "linked"] {
         in_a_process_with(home);
     }
@@ -54,9 +54,9 @@ fn in_a_process_with(home: &str) {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("shut in by: "), "the process did not run: {said}");
-    if said.contains("not shut in") {
-        // Not `eprintln!`: the test harness captures that and shows it only of tests that fail.
+    assert!(said.contains("sandboxed by: "), "the process did not run: {said}");
+    if said.contains("not sandboxed") {
+        // Not `eprintln!`: the test harness captures it and shows it only for failed tests.
         let _ = writeln!(io::stderr(), "SKIPPED: {TEST}: this kernel has no Landlock");
     }
 }
@@ -65,11 +65,11 @@ fn shut_in(directory: &Path, home: &str) {
     let at = |name: &str| directory.join(name);
     let home = at(home);
     let leads_to = home.canonicalize().unwrap();
-    // Each of these is possible before, so that what forbids it later is the sandbox.
+    // Everything tried below works before the sandbox, so only the sandbox can forbid it.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     TcpStream::connect(address).unwrap();
-    // It ends with its stdin: from inside it can be neither ended nor waited for.
+    // It exits with its stdin: the sandboxed process can neither signal it nor wait for it.
     #[allow(clippy::zombie_processes, reason = "this process ends at once")]
     let other = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let id = Pid::from_child(&other);
@@ -86,8 +86,8 @@ fn shut_in(directory: &Path, home: &str) {
 
     let shelter = Shelter { home: Some(home.clone()), allow: vec![home.join("allowed")], ..Shelter::default() };
     let status = enter(&shelter, |name| std::env::var_os(name).map(PathBuf::from)).unwrap();
-    println!("shut in by: {status}");
-    if status.contains("not shut in") {
+    println!("sandboxed by: {status}");
+    if status.contains("not sandboxed") {
         return;
     }
     denied("exec", Command::new("/bin/true").status());
@@ -110,7 +110,7 @@ fn shut_in(directory: &Path, home: &str) {
         denied("listening on TCP", TcpListener::bind("127.0.0.1:0"));
         denied("a signal", kill_process(id, Signal::TERM).map_err(io::Error::from));
     }
-    // And what modules need is there.
+    // What modules need is allowed.
     fs::read_dir("/usr/lib").unwrap();
     fs::create_dir(at("tokens/new")).unwrap();
     fs::write(at("tokens/new/token.object"), "object").unwrap();
@@ -121,7 +121,7 @@ fn shut_in(directory: &Path, home: &str) {
     assert_eq!(fs::read_to_string(at("homes/all/file")).unwrap(), "for everybody", "only the home is private");
     fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
     getrandom::u64().unwrap();
-    // Threads that are started later are inside, too.
+    // Threads started later are sandboxed, too.
     let inside = std::thread::spawn(|| fs::read_to_string("/proc/1/comm").is_err()).join().unwrap();
     assert!(inside);
 }

@@ -1,4 +1,4 @@
-//! What the sockets promise about who makes them, and over what.
+//! Who may create the sockets, and what they may replace.
 
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A directory of one's own, as a user's.
+/// A new directory, like a user's.
 fn directory() -> (TempDir, Directory) {
     let home = tempfile::tempdir().unwrap();
     let directory = Directory(home.path().join("tokenkeep/agent"));
@@ -47,7 +47,7 @@ fn there_is_one_agent() {
     let error = directory.claim().unwrap_err();
     assert!(error.to_string().contains(&format!("process {own}")), "{error}");
     drop(claim);
-    assert_eq!(directory.running(), None, "the number in the file alone says nothing");
+    assert_eq!(directory.running(), None, "the process id in the file alone proves nothing");
     directory.claim().unwrap();
 }
 
@@ -72,7 +72,7 @@ fn a_live_socket_is_never_taken_over() {
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     let before = inode(&path).unwrap();
     let error = claim.bind(Door::Ssh).unwrap_err();
-    assert!(error.to_string().contains("another program listens there"), "{error}");
+    assert!(error.to_string().contains("another program listens on it"), "{error}");
     assert_eq!(inode(&path).unwrap(), before);
     drop(others);
 }
@@ -121,7 +121,7 @@ fn a_link_in_place_of_the_directory_is_refused() {
     }
     symlink(home.path().join("elsewhere"), home.path().join("tokenkeep")).unwrap();
     let error = directory.claim().unwrap_err();
-    assert!(error.to_string().contains("it is no directory"), "{error}");
+    assert!(error.to_string().contains("it is not a directory"), "{error}");
     assert!(!home.path().join("elsewhere/agent/lock").exists());
 }
 

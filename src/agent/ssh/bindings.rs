@@ -1,19 +1,21 @@
-//! To which sessions a connection is bound, and what that admits.
+//! The sessions that a connection is bound to, and the requests that they allow.
 
 use super::session_bind::{Proof, SessionBind, fingerprint};
 use super::{Refusal, UserAuth};
 
-/// As many sessions as OpenSSH's agent takes on one connection: one for each host on the way.
+/// Maximum number of sessions on one connection, one for each host on the path, as in OpenSSH's
+/// agent.
 const MOST: usize = 16;
 
-/// The longest session identifier that is kept, in bytes; a key exchange has no longer hash.
+/// Maximum length of a session identifier in bytes; no key exchange has a longer hash.
 const LONGEST_SESSION_ID: usize = 64;
 
-/// The sessions that a client has told of, in their order: hosts on the way (`forwarding`), at last one to log in to.
+/// The sessions that a client announced, in order: hosts that forward the connection, and last the
+/// host to log in to.
 #[derive(Debug, Default)]
 pub(super) struct Bindings {
     sessions: Vec<Session>,
-    /// A binding was tried and failed: who is at the other end is less known than if none had been tried.
+    /// A binding failed: less is known about the peer than without any attempt.
     has_failed: bool,
 }
 
@@ -21,13 +23,14 @@ pub(super) struct Bindings {
 struct Session {
     id: Vec<u8>,
     host_key: Vec<u8>,
-    /// for people
+    /// the host key's fingerprint, for display
     host: String,
     is_forwarding: bool,
 }
 
 impl Bindings {
-    /// Adds one. One that cannot be verified is kept too, because it admits less than none, but it is an error.
+    /// Adds a binding. An unverifiable binding is an error, but is kept, because it allows less
+    /// than none.
     pub(super) fn add(&mut self, bind: &SessionBind<'_>) -> Result<(), Refusal> {
         let added = self.try_add(bind);
         self.has_failed |= added.is_err();
@@ -37,7 +40,7 @@ impl Bindings {
     fn try_add(&mut self, bind: &SessionBind<'_>) -> Result<(), Refusal> {
         let refused = |why| Err(Refusal::Bound { what: "bind this connection", why });
         if bind.session_id.is_empty() || bind.session_id.len() > LONGEST_SESSION_ID {
-            return refused("its session identifier is none");
+            return refused("its session identifier is invalid");
         }
         if self.sessions.len() >= MOST {
             return refused("it is bound to too many sessions");
@@ -46,11 +49,11 @@ impl Bindings {
             return if known.host_key == bind.host_key && known.is_forwarding == bind.is_forwarding {
                 Ok(())
             } else {
-                refused("the same session was bound to another host, or otherwise")
+                refused("the same session is bound to another host or with another forwarding flag")
             };
         }
         if self.sessions.iter().any(|session| !session.is_forwarding) {
-            return refused("it was bound to log in already");
+            return refused("it is already bound to a login session");
         }
         let proof = bind.verify()?;
         let fingerprint = fingerprint(bind.host_key);
@@ -66,34 +69,36 @@ impl Bindings {
         });
         match proof {
             Proof::Verified => Ok(()),
-            Proof::Unverified => refused("host keys of this kind cannot be verified here; it is kept as not verified"),
+            Proof::Unverified => {
+                refused("host keys of this type cannot be verified; the binding is kept as unverified")
+            }
         }
     }
 
-    /// Is this log-in for the session that was bound last? A connection that was not bound may log in anywhere: clients
-    /// before OpenSSH 8.9 bind nothing.
+    /// Checks that a login is for the session bound last. A connection without bindings may log in
+    /// anywhere, because clients before OpenSSH 8.9 bind nothing.
     pub(super) fn must_admit(&self, log_in: &UserAuth<'_>) -> Result<(), Refusal> {
-        let refused = |why| Err(Refusal::Bound { what: "sign this log-in", why });
+        let refused = |why| Err(Refusal::Bound { what: "sign this login", why });
         let Some(session) = self.sessions.last() else {
             return Ok(());
         };
         if session.is_forwarding {
             return refused(
-                "the connection is forwarded and the client at its other end did not say to which host it logs in; \
-                 OpenSSH 8.9 and newer say so",
+                "the connection is forwarded and the remote client did not name the host of the login; \
+                 OpenSSH 8.9 and newer do",
             );
         }
         if session.id != log_in.session_id {
-            return refused("it is for another session than the one that the connection is bound to");
+            return refused("it is for a session other than the one the connection is bound to");
         }
         if log_in.host_key.is_some_and(|key| key != session.host_key) {
-            return refused("it names another host than the one that the connection is bound to");
+            return refused("it names a host other than the one the connection is bound to");
         }
         Ok(())
     }
 
-    /// Does somebody on another host stand at the other end, or may they? From there keys are listed and used, and
-    /// nothing else is done.
+    /// Checks that the client is not on another host. A forwarded connection may only list and use
+    /// keys.
     pub(super) fn must_be_here(&self, what: &'static str) -> Result<(), Refusal> {
         if self.has_failed || self.is_forwarded() {
             return Err(Refusal::Bound { what, why: "the connection is forwarded, or may be; do it on this machine" });
@@ -101,12 +106,12 @@ impl Bindings {
         Ok(())
     }
 
-    /// For people: the host that is logged in to.
+    /// The fingerprint of the login's host, for display.
     pub(super) fn host(&self) -> Option<String> {
         Some(self.sessions.last()?.host.clone())
     }
 
-    /// For people: the hosts from which a forwarded connection comes.
+    /// The fingerprints of the hosts that forward the connection, for display.
     pub(super) fn way(&self) -> Option<String> {
         let hosts = self.sessions.iter().filter(|session| session.is_forwarding).map(|session| session.host.as_str());
         self.is_forwarded().then(|| hosts.collect::<Vec<_>>().join(", "))

@@ -1,4 +1,5 @@
-//! What `ssh-add -s` and `-e` send (draft-miller-ssh-agent §4.3, §4.4), with constraints (§4.7).
+//! The messages of `ssh-add -s` and `-e` (draft-miller-ssh-agent §4.3, §4.4), with constraints
+//! (§4.7).
 
 use std::fmt;
 use std::time::Duration;
@@ -6,21 +7,21 @@ use std::time::Duration;
 use super::Refusal;
 use super::wire::Reader;
 
-/// A token as a client names it, and the PIN that came with it.
+/// A token as the client names it, and the PIN sent with it.
 #[derive(Clone, Copy)]
 pub struct Card<'a> {
     /// a module's path, a token's URI, or a keyset's name
     pub provider: &'a str,
-    /// the PIN; empty when nothing was typed
+    /// the PIN; empty if the user typed none
     pub(super) pin: &'a str,
 }
 
-/// What a client asks to be kept of a log-in.
+/// Constraints that a client requests for a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Constraints {
-    /// no longer than this (`ssh-add -t`)
+    /// time limit of the session (`ssh-add -t`)
     pub lifetime: Option<Duration>,
-    /// every use to be confirmed (`ssh-add -c`)
+    /// confirm every use (`ssh-add -c`)
     pub confirm: bool,
 }
 
@@ -36,7 +37,7 @@ impl<'a> Card<'a> {
 }
 
 impl Constraints {
-    /// Reads them to the end. One that is not known, or cannot be kept here, is refused, and the request with it.
+    /// Parses all constraints. An unknown or unsupported one rejects the request.
     pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, Refusal> {
         let malformed = || Refusal::Malformed("a constraint");
         let mut read = Self::default();
@@ -51,9 +52,9 @@ impl Constraints {
                 EXTENSION => {
                     let name = reader.text().ok_or_else(malformed)?;
                     let name: String = name.chars().take(80).collect();
-                    return Err(Refusal::Constraint(format!("{name:?}, which is not known here")));
+                    return Err(Refusal::Constraint(format!("{name:?}, which is unsupported")));
                 }
-                other => return Err(Refusal::Constraint(format!("of type {other}, which is not known here"))),
+                other => return Err(Refusal::Constraint(format!("of type {other}, which is unsupported"))),
             }
         }
         Ok(read)

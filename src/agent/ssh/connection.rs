@@ -1,4 +1,4 @@
-//! One connection: reads a request, answers it, reads the next.
+//! One connection: reads requests and answers each in turn.
 
 use std::os::unix::net::UnixStream;
 
@@ -20,13 +20,13 @@ const SIGN_RESPONSE: u8 = 14;
 const EXTENSION_FAILURE: u8 = 28;
 const EXTENSION_RESPONSE: u8 = 29;
 
-/// A client's connection and what it has told of itself.
+/// A client's connection and its session bindings.
 pub(super) struct Connection<'k, K: Keys> {
     keys: &'k K,
     peer: Peer,
     client: ClientConnection,
     bindings: Bindings,
-    /// The key blob of the last signature, and the key's DER: most clients sign with one key.
+    /// The last signing key: its blob and its DER. Most clients use one key.
     last_key: (Vec<u8>, Vec<u8>),
 }
 
@@ -35,7 +35,7 @@ impl<'k, K: Keys> Connection<'k, K> {
         Self { keys, peer, client, bindings: Bindings::default(), last_key: (Vec::new(), Vec::new()) }
     }
 
-    /// Serves until the client goes, or sends what cannot be told apart.
+    /// Serves until the client disconnects or breaks the framing.
     pub(super) fn serve(&mut self, stream: &UnixStream) -> std::io::Result<()> {
         let (mut incoming, mut outgoing) = (Incoming::new(), Outgoing::new());
         let mut attention = Attention::default();
@@ -93,7 +93,7 @@ impl<'k, K: Keys> Connection<'k, K> {
             }
             Request::AddCard(card, constraints) => {
                 self.must_be_open("log in")?;
-                // Who types nothing at ssh-add's prompt is asked by the agent's own.
+                // With an empty PIN, the agent's own prompter asks.
                 let pin = Some(card.pin).filter(|pin| !pin.is_empty());
                 let pin = pin.map(|pin| Pin::new(pin.to_owned())).transpose()?;
                 let usage = self.usage(Purpose::LogIn);
@@ -129,7 +129,7 @@ impl<'k, K: Keys> Connection<'k, K> {
     }
 
     fn sign(&mut self, request: &SignRequest<'_>, answer: &mut Writer<'_>) -> Result<(), Refusal> {
-        // What is to be signed comes before which key there is: nobody learns anything for free bytes.
+        // Parse the data before looking up the key: junk data must not reveal which keys exist.
         let data = SignedData::read(request.data)?;
         if self.last_key.0 != request.key_blob {
             self.last_key = (request.key_blob.to_vec(), KeyBlob::read(request.key_blob)?.to_spki_der()?);
@@ -150,7 +150,7 @@ impl<'k, K: Keys> Connection<'k, K> {
         Usage { peer: self.peer, purpose, client: self.client.clone() }
     }
 
-    /// What the key is used for, for a person, if what the connection is bound to admits it.
+    /// The purpose to show to a person, if the bindings allow the use.
     fn purpose(&self, data: &SignedData<'_>) -> Result<Purpose, Refusal> {
         match data {
             SignedData::UserAuth(log_in) => {
@@ -166,7 +166,7 @@ impl<'k, K: Keys> Connection<'k, K> {
         }
     }
 
-    /// Not locked, and nobody on another host at the other end.
+    /// Checks that the agent is unlocked and the connection is not forwarded.
     fn must_be_open(&self, what: &'static str) -> Result<(), Refusal> {
         self.bindings.must_be_here(what)?;
         if self.keys.is_locked() { Err(AgentError::Locked { operation: what }.into()) } else { Ok(()) }

@@ -1,24 +1,24 @@
-//! One message after another over a socket, in buffers that are used again.
+//! Length-prefixed messages over a socket, in reusable buffers.
 
 use std::io::{self, Read, Write};
 
 use zeroize::{Zeroize, Zeroizing};
 
-/// The longest message that is taken or sent, in bytes, without its length: as long as OpenSSH's.
+/// Maximum message length in bytes, without its length field: the same as OpenSSH's.
 pub(super) const LONGEST: usize = 256 * 1024;
 
-/// Room for every usual message; a connection that waits holds no more.
+/// Size of the buffer in bytes, enough for usual messages; an idle connection holds no more.
 const USUAL: usize = 4 * 1024;
 
-/// Bytes of a message's length.
+/// Length of the length field in bytes.
 const LENGTH: usize = 4;
 
-/// Messages that come in. The buffer is wiped at its end: PINs and pass phrases go through it.
+/// Reads messages. Its buffer is wiped when dropped, because PINs and pass phrases pass through it.
 pub(super) struct Incoming {
     buffer: Zeroizing<Vec<u8>>,
-    /// Where the message begins that was given out last, and where it ends.
+    /// Start and end of the last message returned.
     message: (usize, usize),
-    /// How far there are bytes that came.
+    /// Number of bytes received.
     filled: usize,
 }
 
@@ -27,8 +27,8 @@ impl Incoming {
         Self { buffer: Zeroizing::new(vec![0; USUAL]), message: (0, 0), filled: 0 }
     }
 
-    /// The next message; `None` when the peer is done. A message of no bytes or too many is an error: whatever follows
-    /// cannot be told apart any more.
+    /// The next message; `None` if the peer closed the connection. An empty or overlong message is
+    /// an error, because the following message boundaries are then unknown.
     pub(super) fn next(&mut self, stream: &mut impl Read) -> io::Result<Option<&[u8]>> {
         self.forget_message();
         let Some(length) = self.length(stream)? else {
@@ -45,7 +45,7 @@ impl Incoming {
         Ok(self.buffer.get(LENGTH..whole))
     }
 
-    /// Wipes the message that was given out last: it held a secret.
+    /// Wipes the last message returned, which held a secret.
     pub(super) fn wipe_message(&mut self) {
         let (start, end) = self.message;
         if let Some(message) = self.buffer.get_mut(start..end) {
@@ -58,7 +58,10 @@ impl Incoming {
             if let Some(length) = self.buffer.get(..self.filled).and_then(|bytes| bytes.first_chunk::<LENGTH>()) {
                 let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
                 if length == 0 || length > LONGEST {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a message of no bytes, or of too many"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "message length is zero or above the limit",
+                    ));
                 }
                 return Ok(Some(length));
             }
@@ -82,7 +85,8 @@ impl Incoming {
         }
     }
 
-    /// Moves what came behind the last message to the front (nothing, unless a client does not wait for answers).
+    /// Moves bytes after the last message to the front (none, unless a client does not wait for
+    /// answers).
     fn forget_message(&mut self) {
         let (_, end) = std::mem::take(&mut self.message);
         self.buffer.copy_within(end..self.filled, 0);
@@ -98,7 +102,7 @@ impl Incoming {
         }
     }
 
-    /// Into a new buffer, so that the old one is wiped.
+    /// Moves to a new buffer, so that the old one is wiped.
     fn resize(&mut self, size: usize) {
         let mut larger = Zeroizing::new(vec![0; size]);
         for (place, byte) in larger.iter_mut().zip(self.buffer.iter().take(self.filled)) {
@@ -108,7 +112,7 @@ impl Incoming {
     }
 }
 
-/// The answer that goes out.
+/// Writes answers.
 pub(super) struct Outgoing {
     buffer: Vec<u8>,
 }
@@ -118,18 +122,19 @@ impl Outgoing {
         Self { buffer: Vec::with_capacity(USUAL) }
     }
 
-    /// An empty answer to write into, behind the place of its length.
+    /// Starts an empty answer, after space for its length.
     pub(super) fn begin(&mut self) -> &mut Vec<u8> {
         self.buffer.clear();
         self.buffer.extend_from_slice(&[0; LENGTH]);
         &mut self.buffer
     }
 
-    /// Sends it, in one piece. An answer that is too long (a token with thousands of keys) is an error.
+    /// Sends the answer in one write. An overlong answer (a token with thousands of keys) is an
+    /// error.
     pub(super) fn send(&mut self, stream: &mut impl Write) -> io::Result<()> {
         let length = self.buffer.len().saturating_sub(LENGTH);
         if length > LONGEST {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer of too many bytes"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "answer length is above the limit"));
         }
         if let (Some(place), Ok(length)) = (self.buffer.get_mut(..LENGTH), u32::try_from(length)) {
             place.copy_from_slice(&length.to_be_bytes());
@@ -147,7 +152,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Gives what it has in pieces of one size, as a socket may.
+    /// Returns its bytes in pieces of one size, as a socket may.
     struct Pieces<'a>(&'a [u8], usize);
 
     impl Read for Pieces<'_> {

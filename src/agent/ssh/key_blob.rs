@@ -1,5 +1,5 @@
-//! Public keys as SSH writes them: RFC 4253 §6.6 (RSA), RFC 5656 §3.1 (curves), RFC 8709 (Ed25519, host keys only), and
-//! OpenSSH's certificates of them (PROTOCOL.certkeys).
+//! Public keys in SSH's encoding: RFC 4253 §6.6 (RSA), RFC 5656 §3.1 (elliptic curves), RFC 8709
+//! (Ed25519, host keys only), and OpenSSH's certificates of them (PROTOCOL.certkeys).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,10 +12,10 @@ use super::verification::has_signed;
 use super::wire::{Reader, Writer};
 use crate::pki::public_key::PublicKey;
 
-/// What a certificate's name has behind the key's.
+/// The suffix of a certificate's key type name.
 pub(super) const CERTIFICATE_SUFFIX: &str = "-cert-v01@openssh.com";
 
-/// A key, by reference to the blob it was read from. Equal to another of the same key, certified or not.
+/// A key that borrows the blob it was parsed from. Keys are equal regardless of certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key<'a> {
     /// big-endian magnitudes
@@ -29,17 +29,18 @@ pub(super) enum Key<'a> {
     Ed25519(&'a [u8]),
 }
 
-/// What makes a key's blob a certificate. Nobody here believes what it says: it is passed through to whoever does.
+/// The certificate part of a key blob. The agent does not trust its content; it passes the
+/// certificate on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Certificate<'a> {
-    /// for a user, not a host
+    /// a user certificate, not a host certificate
     pub(super) is_users: bool,
     signed: &'a [u8],
     authority: &'a [u8],
     signature: &'a [u8],
 }
 
-/// A key blob that was read to its end.
+/// A completely parsed key blob.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyBlob<'a> {
     pub(super) key: Key<'a>,
@@ -47,7 +48,7 @@ pub(super) struct KeyBlob<'a> {
 }
 
 impl<'a> KeyBlob<'a> {
-    /// Reads a blob; other kinds of keys than these are refused, and so are bytes behind it.
+    /// Parses a blob; rejects other key types and trailing bytes.
     pub(super) fn read(blob: &'a [u8]) -> Result<Self, Refusal> {
         let mut reader = Reader::new(blob);
         let name = reader.text().ok_or(Refusal::Malformed("a public key"))?;
@@ -57,7 +58,7 @@ impl<'a> KeyBlob<'a> {
             "ecdsa-sha2-nistp256" => read_p256,
             "ecdsa-sha2-nistp384" => read_p384,
             "ssh-ed25519" => read_ed25519,
-            _ => return Err(Refusal::Key("it is of a kind that is not used here; RSA, P-256 and P-384 are")),
+            _ => return Err(Refusal::Key("unsupported key type; RSA, P-256 and P-384 are supported")),
         };
         let mut parts = || {
             let (key, certificate) = if plain.is_some() {
@@ -73,14 +74,14 @@ impl<'a> KeyBlob<'a> {
         parts().ok_or(Refusal::Malformed("a public key"))
     }
 
-    /// DER of its `SubjectPublicKeyInfo`, as certificates and tokens have it.
+    /// The `SubjectPublicKeyInfo` in DER, as in certificates and on tokens.
     pub(super) fn to_spki_der(self) -> Result<Vec<u8>, Refusal> {
         let document = match self.key.to_public_key()? {
             PublicKey::Rsa(key) => key.to_public_key_der(),
             PublicKey::P256(key) => key.to_public_key_der(),
             PublicKey::P384(key) => key.to_public_key_der(),
         };
-        Ok(document.map_err(|_| Refusal::Key("it cannot be written as X.509 writes it"))?.into_vec())
+        Ok(document.map_err(|_| Refusal::Key("it cannot be encoded as a SubjectPublicKeyInfo"))?.into_vec())
     }
 }
 
@@ -108,7 +109,7 @@ fn read_ed25519<'a>(reader: &mut Reader<'a>) -> Option<Key<'a>> {
 }
 
 impl<'a> Certificate<'a> {
-    /// What follows the key.
+    /// Parses the fields after the key.
     fn read(blob: &'a [u8], reader: &mut Reader<'a>) -> Option<Self> {
         reader.uint64()?; // serial number
         let is_users = match reader.uint32()? {
@@ -128,8 +129,8 @@ impl<'a> Certificate<'a> {
         Some(Self { is_users, signed, authority, signature: reader.string()? })
     }
 
-    /// Has the authority that it names, whoever that is, signed it? An unsigned one could end in any bytes, another
-    /// protocol's message among them.
+    /// Verifies the signature of the authority that the certificate names. An unsigned certificate
+    /// could end in arbitrary bytes, such as another protocol's message.
     pub(super) fn is_signed(&self) -> bool {
         KeyBlob::read(self.authority).is_ok_and(|authority| {
             authority.certificate.is_none() && has_signed(authority.key, self.signed, self.signature)
@@ -138,7 +139,7 @@ impl<'a> Certificate<'a> {
 }
 
 impl Key<'_> {
-    /// The name of such keys.
+    /// The key type name.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Rsa { .. } => "ssh-rsa",
@@ -148,7 +149,7 @@ impl Key<'_> {
         }
     }
 
-    /// For verifying. Ed25519 has no place there.
+    /// Converts for verification; Ed25519 is not supported there.
     pub(super) fn to_public_key(self) -> Result<PublicKey, Refusal> {
         let off_curve = |_| Refusal::Key("its point is not on the curve");
         match self {
@@ -156,11 +157,11 @@ impl Key<'_> {
                 let integer = |bytes: &[u8]| rsa::BoxedUint::from_be_slice_vartime(bytes);
                 rsa::RsaPublicKey::new_with_max_size(integer(modulus), integer(exponent), 8192)
                     .map(PublicKey::Rsa)
-                    .map_err(|_| Refusal::Key("its modulus or exponent is none"))
+                    .map_err(|_| Refusal::Key("its modulus or exponent is invalid"))
             }
             Self::P256(point) => p256::PublicKey::from_sec1_bytes(point).map(PublicKey::P256).map_err(off_curve),
             Self::P384(point) => p384::PublicKey::from_sec1_bytes(point).map(PublicKey::P384).map_err(off_curve),
-            Self::Ed25519(_) => Err(Refusal::Key("it is an Ed25519 key; RSA, P-256 and P-384 are used here")),
+            Self::Ed25519(_) => Err(Refusal::Key("it is an Ed25519 key; RSA, P-256 and P-384 are supported")),
         }
     }
 
@@ -184,8 +185,8 @@ impl Key<'_> {
     }
 }
 
-/// A signing key's line as OpenSSH's `authorized_keys` and `allowed_signers` have it, from its DER `SubjectPublicKeyInfo`; `None`
-/// for a kind of key that SSH does not have.
+/// The key's line for OpenSSH's `authorized_keys` and `allowed_signers`, from its DER
+/// `SubjectPublicKeyInfo`; `None` for a key type that SSH does not have.
 pub fn public_key_line(spki_der: &[u8], comment: &str) -> Option<String> {
     let mut blob = Vec::new();
     write_blob(spki_der, &mut Writer::new(&mut blob))?;
@@ -193,7 +194,8 @@ pub fn public_key_line(spki_der: &[u8], comment: &str) -> Option<String> {
     Some(format!("{kind} {} {comment}", STANDARD.encode(&blob)).trim_end().to_owned())
 }
 
-/// Appends the key of a DER `SubjectPublicKeyInfo` as a blob; `None`, and nothing, when it is of no kind that tokens have.
+/// Appends the key of a DER `SubjectPublicKeyInfo` as a blob; writes nothing and returns `None` for
+/// an unsupported key type.
 pub(super) fn write_blob(spki_der: &[u8], writer: &mut Writer<'_>) -> Option<()> {
     let spki = SubjectPublicKeyInfoRef::from_der(spki_der).ok()?;
     let bits = spki.subject_public_key.as_bytes()?;
@@ -267,7 +269,7 @@ mod tests {
                 assert!(!signed, "{authority:?} {at}");
             }
         }
-        // Its signature cannot be checked here.
+        // P-521 signatures are not supported.
         let blob = KeyFile::of(&key).with_authority(&["ecdsa", "-b", "521"]).certificate(&[]);
         assert!(!KeyBlob::read(&blob).unwrap().certificate.unwrap().is_signed());
     }
@@ -281,7 +283,7 @@ mod tests {
         *bent.last_mut().unwrap() ^= 1;
         assert!(KeyBlob::read(&bent).unwrap().to_spki_der().is_err());
         let mut other_curve = blob.clone();
-        other_curve[30] = b'3'; // the curve's own name no longer is the key's
+        other_curve[30] = b'3'; // the curve name no longer matches the key type
         assert!(KeyBlob::read(&other_curve).is_err());
         let mut security_key = Vec::new();
         Writer::new(&mut security_key).string(b"sk-ssh-ed25519@openssh.com");

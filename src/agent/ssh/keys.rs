@@ -1,29 +1,30 @@
-//! What the door needs of the keystore behind it. Tests put keys in software there.
+//! The interface between the SSH endpoint and the keystore. Tests implement it with software keys.
 
 use super::card::Constraints;
 use super::{AgentError, Refusal, Usage};
 use crate::token::{KeyAlgorithm, Pin, Signature, SignatureHash};
 
-/// A keystore, as seen through this door.
+/// A keystore as the SSH endpoint uses it.
 pub(super) trait Keys {
-    /// A signing key that was found.
+    /// A signing key found by [`Keys::find`].
     type Key;
 
-    /// All that can sign; none while the agent is locked.
+    /// Calls `each` for every signing key; for none while the agent is locked.
     fn list(&self, each: &mut dyn FnMut(Listed<'_>));
 
-    /// The key of this DER `SubjectPublicKeyInfo`.
+    /// The key with this DER `SubjectPublicKeyInfo`.
     fn find(&self, spki_der: &[u8]) -> Option<Self::Key>;
 
     fn algorithm(key: &Self::Key) -> KeyAlgorithm;
 
-    /// Signs under the security level of the key's keyset.
+    /// Signs as the level of the key's keyset requires.
     fn sign(&self, key: &Self::Key, hash: SignatureHash, data: &[u8], usage: &Usage) -> Result<Signature, AgentError>;
 
-    /// Logs in to the one token that `provider` means: one try of this PIN, or of the one that a person is asked for.
+    /// Logs in to the one token that `provider` selects: one try of this PIN, or of a PIN that a
+    /// person is asked for.
     fn log_in(&self, provider: &str, pin: Option<Pin>, constraints: Constraints, usage: &Usage) -> Result<(), Refusal>;
 
-    /// Logs off from the one token that `provider` means.
+    /// Logs off from the one token that `provider` selects.
     fn log_off(&self, provider: &str) -> Result<(), Refusal>;
 
     /// Logs off from the token of a key.
@@ -39,7 +40,7 @@ pub(super) trait Keys {
     fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError>;
 }
 
-/// A key in a list.
+/// A key in a listing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listed<'a> {
     pub(super) spki_der: &'a [u8],

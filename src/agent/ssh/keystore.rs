@@ -1,4 +1,4 @@
-//! The keystore, seen through this door; and which token `ssh-add -s` means.
+//! The keystore behind the SSH endpoint, and the token that `ssh-add -s` selects.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Keys for Keystore {
     fn log_in(&self, provider: &str, pin: Option<Pin>, constraints: Constraints, usage: &Usage) -> Result<(), Refusal> {
         let identities = self.identities();
         let meant = meant(&identities, provider)?;
-        // What is confirmed is a property of the keyset since its birth: a log-in can rely on it, not add it.
+        // Confirmation is a fixed property of the keyset: a session cannot add it.
         if constraints.confirm && meant.keyset.level == SecurityLevel::Low {
             return Err(Refusal::Constraint(
                 "that uses be confirmed: the keyset's level is low, not medium".to_owned(),
@@ -85,14 +85,14 @@ fn selector(token: &TokenInfo) -> TokenSelector {
     TokenSelector::Uri(Box::new(TokenUri::of(token)))
 }
 
-/// The keyset that gets most from a log-in to the one token that is meant: by a module's path (what `ssh-add -s` is
-/// usually given), by a token's URI, by a keyset's name, else by a token's label or serial number. A PIN goes to one
-/// token only, so several are refused.
+/// Selects the keyset with the lowest level on one token: by a module's path (the usual argument of
+/// `ssh-add -s`), a token's URI, a keyset's name, or a token's label or serial number. A PIN goes
+/// to one token only, so several matches are refused.
 fn meant<'i>(identities: &'i [Arc<Identity>], provider: &str) -> Result<&'i Identity, Refusal> {
     let refused = |why| Err(Refusal::Provider { provider: provider.chars().take(200).collect(), why });
     let uri: Option<TokenUri> = match provider.strip_prefix("pkcs11:").map(|_| provider.parse()) {
         Some(Ok(uri)) => Some(uri),
-        Some(Err(_)) => return refused("it is no PKCS#11 URI"),
+        Some(Err(_)) => return refused("it is not a valid PKCS#11 URI"),
         None => None,
     };
     let is_meant = |identity: &Identity| {
@@ -105,19 +105,20 @@ fn meant<'i>(identities: &'i [Arc<Identity>], provider: &str) -> Result<&'i Iden
     };
     let fitting: Vec<&Identity> = identities.iter().map(Arc::as_ref).filter(|identity| is_meant(identity)).collect();
     let Some(first) = fitting.first() else {
-        return refused("there is no token with a usable keyset that this means");
+        return refused("no token with a usable keyset matches");
     };
     let is_elsewhere = |identity: &&Identity| {
         let (one, other) = (&identity.keyset.token, &first.keyset.token);
         (&one.serial, &one.module) != (&other.serial, &other.module)
     };
     if fitting.iter().any(is_elsewhere) {
-        return refused("there are several; name one keyset, or one token by its URI (`tokenkeep token list`)");
+        return refused("several tokens match; name one keyset, or one token by its URI (`tokenkeep token list`)");
     }
     fitting.into_iter().min_by_key(|identity| identity.keyset.level).ok_or(Refusal::NoSuchKey)
 }
 
-/// Modules are named through links, too (`/usr/lib/x86_64-linux-gnu/…`).
+/// Compares canonical paths, because modules are often named through links
+/// (`/usr/lib/x86_64-linux-gnu/…`).
 fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }

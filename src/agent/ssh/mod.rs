@@ -1,12 +1,15 @@
-//! The SSH agent protocol's door: draft-miller-ssh-agent as OpenSSH's clients speak it, on the agent's first socket.
+//! The SSH agent protocol endpoint: draft-miller-ssh-agent as OpenSSH's clients use it, on the
+//! agent's first socket.
 //!
-//! A client lists keys, has them sign, logs in to a token (`ssh-add -s`), logs off (`-D`, `-e`), locks and unlocks.
-//! [`Request`] is what it may say, [`SignedData`] what it may have signed: a log-in over SSH that names the very key, or
-//! an SSHSIG blob; the connection's bindings hold it to the session that its client has told of.
+//! A client lists keys, requests signatures, logs in to a token (`ssh-add -s`), logs off (`-D`,
+//! `-e`), locks and unlocks. [`Request`] is the set of messages, [`SignedData`] the data that may
+//! be signed: an SSH login that names the signing key, or an SSHSIG blob. The session bindings tie
+//! the connection to the session that its client announced.
 //!
-//! This door must never sign bytes that it has not read to their end as one of these two, never sign with SHA-1, never
-//! take a private key, never let somebody behind a forwarded connection log in, lock or unlock, and never let a request
-//! that it cannot keep (a constraint) pass as kept. It decides nothing about levels and PINs: the keystore does.
+//! This endpoint must never sign bytes that it has not parsed completely as one of these two, never
+//! sign with SHA-1, never accept a private key, never let a client behind a forwarded connection
+//! log in, lock or unlock, and never accept a constraint that it cannot enforce. It decides nothing
+//! about levels and PINs: the keystore does.
 
 mod bindings;
 mod card;
@@ -42,13 +45,13 @@ use std::sync::Arc;
 use super::{AgentError, ClientConnection, Identity, Keystore, Peer, Purpose, Usage};
 use connection::Connection;
 
-/// Serves a client until it goes. It blocks; the connection ends with it.
+/// Serves a client until it disconnects; blocks meanwhile.
 pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
     let stream = Arc::new(stream);
     if let Err(error) = Connection::new(keystore, peer, ClientConnection::of(&stream)).serve(&stream) {
         tracing::debug!(peer.pid, %error, "an SSH client's connection ended");
     }
     refusal_log::sum_up();
-    // Dropped here, not by the caller: a client that waits for its end must not wait for more.
+    // Close the stream here, not in the caller: the client may wait for it.
     drop(stream);
 }

@@ -1,68 +1,69 @@
-//! Why the door said no. The protocol has one number for all of these; the words are for the log.
+//! Why the SSH endpoint refused a request. The protocol has one failure code for all; the messages
+//! are for the log.
 
 use crate::agent::AgentError;
 
-/// A request that is answered with `SSH_AGENT_FAILURE`. Completes "refused an SSH client: ".
+/// A request answered with `SSH_AGENT_FAILURE`. Each message completes "refused an SSH client: ".
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The bytes are no message of the agent protocol.
-    #[error("cannot read {0}: it is malformed, or something follows it")]
+    /// The message is malformed.
+    #[error("cannot read {0}: it is malformed or has trailing bytes")]
     Malformed(&'static str),
-    /// A message that this door does not serve.
-    #[error("cannot serve a message of type {0}: there is none, or it belongs to SSH 1")]
+    /// An unsupported message type.
+    #[error("cannot serve message type {0}: it is unknown or belongs to SSH 1")]
     UnknownMessage(u8),
-    /// An extension of the protocol that this door does not know.
-    #[error("cannot serve the extension {0:?}: it is not known here")]
+    /// An unsupported protocol extension.
+    #[error("cannot serve the extension {0:?}: it is unsupported")]
     UnknownExtension(String),
-    /// What is to be signed is neither of the two things that are signed here.
+    /// The data to sign is neither of the two supported kinds.
     #[error(
-        "cannot sign this: it is neither a log-in over SSH (RFC 4252 §7) nor an SSHSIG blob; \
-         `tokenkeep sign` signs contents"
+        "cannot sign this: it is neither an SSH login (RFC 4252 §7) nor an SSHSIG blob; \
+         `tokenkeep sign` signs other content"
     )]
     NotForSsh,
-    /// It begins as one of the two, and is wrong.
+    /// The data begins as one of the two kinds, and is malformed.
     #[error("cannot sign this {what}: {why}")]
     NotWellFormed {
-        /// which of the two
+        /// the kind of data
         what: &'static str,
-        /// what is wrong with it
+        /// the defect
         why: &'static str,
     },
-    /// The hash or the kind of signature that was asked for.
+    /// The hash or signature algorithm is unsupported.
     #[error("cannot sign: {0}")]
     Algorithm(&'static str),
-    /// A key of a kind that no token of ours has.
+    /// A key type that no token supports.
     #[error("cannot use this public key: {0}")]
     Key(&'static str),
     /// The key is on no token that is present.
     #[error("cannot sign: this key is on none of the tokens that are present; insert its token, see `ssh-add -l`")]
     NoSuchKey,
-    /// What the connection was bound to (`session-bind@openssh.com`) does not admit it.
+    /// The session bindings (`session-bind@openssh.com`) forbid the request.
     #[error("cannot {what}: {why}")]
     Bound {
-        /// what was asked for
+        /// the request
         what: &'static str,
-        /// why the binding does not admit it
+        /// why the bindings forbid it
         why: &'static str,
     },
-    /// Private keys come onto a token by enrollment, and by nothing else.
-    #[error("cannot take a private key from a file: keys live on tokens; `tokenkeep enroll` makes them there")]
+    /// Private keys reach a token only by enrollment.
+    #[error("cannot add a private key from a file: keys are created on tokens with `tokenkeep enroll`")]
     KeysLiveOnTokens,
-    /// A constraint that cannot be kept must not be taken.
-    #[error("cannot keep the constraint {0}; nobody is logged in")]
+    /// A constraint that cannot be enforced must not be accepted.
+    #[error("cannot apply the constraint {0}; not logged in")]
     Constraint(String),
-    /// `ssh-add -s` and `-e` name one token.
+    /// `ssh-add -s` and `-e` must select one token.
     #[error("cannot tell which token {provider:?} means: {why}")]
     Provider {
-        /// what was given
+        /// the client's argument
         provider: String,
-        /// why it names none, or more than one
+        /// why it selects no token or several
         why: &'static str,
     },
-    /// The PIN that came with the request is none.
+    /// The PIN in the request is invalid.
     #[error("cannot log in: {0}")]
     Pin(#[from] crate::token::PinError),
-    /// What the keystore says.
+    /// An error of the keystore.
     #[error(transparent)]
     Keystore(#[from] AgentError),
 }

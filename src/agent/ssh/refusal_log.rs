@@ -1,34 +1,35 @@
-//! The log's lines about refusals, of which a client can cause as many as it likes: a few in a minute are written, and the
-//! others counted.
+//! Logs refusals. A client can cause any number of them, so only some lines a minute are written
+//! and the others counted.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Peer, Refusal};
 
-/// How many are written within [`WHILE`], of all clients together: one that is refused often connects anew for each.
+/// Maximum number of lines within [`WHILE`], for all clients together, because a client may
+/// reconnect for each request.
 const MOST: u32 = 20;
 
 const WHILE: Duration = Duration::from_mins(1);
 
-/// The most characters of a sentence: some repeat what the client has said.
+/// Maximum length of a message in characters, because some repeat what the client sent.
 const LONGEST: usize = 500;
 
-/// This process's.
+/// The counter of this process.
 static TALLY: Mutex<Tally> = Mutex::new(Tally { began: None, written: 0, summed_up: false, untold: 0 });
 
-/// What was written since a while began.
+/// Counts the lines of the current interval.
 #[derive(Debug, Default)]
 struct Tally {
     began: Option<Instant>,
     written: u32,
     summed_up: bool,
-    /// refused, and not in the log in any way
+    /// refusals that were neither logged nor counted in a line
     untold: u64,
 }
 
 impl Tally {
-    /// Is one more written? And how many before it were refused, and are to be told of first.
+    /// Returns whether to write a line, and how many earlier refusals to report first.
     fn admits(&mut self, now: Instant) -> (bool, u64) {
         let mut untold = 0;
         if self.began.is_none_or(|began| now.saturating_duration_since(began) >= WHILE) {
@@ -44,7 +45,7 @@ impl Tally {
         (is_written, untold)
     }
 
-    /// How many are to be told of when a connection has ended: once in a while, too.
+    /// The number to report when a connection closes, once in an interval.
     fn sum_up(&mut self) -> u64 {
         if self.untold == 0 || self.summed_up {
             return 0;
@@ -54,14 +55,15 @@ impl Tally {
     }
 }
 
-/// One line, where somebody finds it who wonders why their program was refused: that program cannot say it.
+/// Logs one line for users whose program was refused, because the program itself cannot report the
+/// reason.
 pub(super) fn note(refusal: &Refusal, peer: Peer) {
     match refusal {
-        // Clients try what an agent may know, and go on without it.
+        // Clients probe for extensions and continue without them.
         Refusal::UnknownMessage(_) | Refusal::UnknownExtension(_) => {
             tracing::debug!(peer.pid, "refused an SSH client: {}", shortened(refusal));
         }
-        // Whoever said no knows it.
+        // The person who declined already knows.
         Refusal::Keystore(error) if error.is_cancelled() => {
             if tracing::enabled!(tracing::Level::INFO) && is_written() {
                 tracing::info!(peer.pid, "refused an SSH client: {}", shortened(refusal));
@@ -75,7 +77,7 @@ pub(super) fn note(refusal: &Refusal, peer: Peer) {
     }
 }
 
-/// A connection has ended: says how many were refused without a line.
+/// Reports the suppressed refusals when a connection closes.
 pub(super) fn sum_up() {
     let untold = tally().sum_up();
     say(untold);
@@ -89,7 +91,7 @@ fn is_written() -> bool {
 
 fn say(untold: u64) {
     if untold > 0 {
-        tracing::warn!("… and {untold} more were refused: no more than {MOST} in a minute have lines of their own");
+        tracing::warn!("… and {untold} more refusals: at most {MOST} lines a minute are written");
     }
 }
 
@@ -119,15 +121,15 @@ mod tests {
             (written, told.iter().map(|(_, untold)| untold).sum::<u64>())
         };
         assert_eq!(refused(&mut tally, 0, 5), (5, 0));
-        assert_eq!(tally.sum_up(), 0, "all of them have their lines");
+        assert_eq!(tally.sum_up(), 0, "all of them were logged");
         assert_eq!(refused(&mut tally, 59, 100), (15, 0));
         assert_eq!(tally.sum_up(), 85);
-        // Connections that end are as cheap as refusals.
+        // Closed connections are as cheap for a client as refusals.
         for _ in 0..3 {
             assert_eq!(refused(&mut tally, 59, 1), (0, 0));
             assert_eq!(tally.sum_up(), 0);
         }
-        assert_eq!(refused(&mut tally, 60, 21), (20, 3), "of the while before");
+        assert_eq!(refused(&mut tally, 60, 21), (20, 3), "of the interval before");
         assert_eq!(refused(&mut tally, 200, 1), (1, 1));
         assert_eq!(tally.sum_up(), 0);
     }

@@ -1,18 +1,18 @@
-//! The messages of a client (draft-miller-ssh-agent §4, §7): bytes in, values out.
+//! Client messages (draft-miller-ssh-agent §4, §7).
 
 use super::Refusal;
 use super::card::{Card, Constraints};
 use super::session_bind::SessionBind;
 use super::wire::Reader;
 
-/// One message of a client. The numbers of SSH 1 and of others are not served.
+/// A client message. Message types of SSH 1 are not supported.
 #[derive(Debug)]
 pub enum Request<'a> {
     /// `SSH_AGENTC_REQUEST_IDENTITIES`
     Identities,
     /// `SSH_AGENTC_SIGN_REQUEST`
     Sign(SignRequest<'a>),
-    /// `SSH_AGENTC_ADD_IDENTITY` or `SSH_AGENTC_ADD_ID_CONSTRAINED`: the private key in it is not even read
+    /// `SSH_AGENTC_ADD_IDENTITY` or `SSH_AGENTC_ADD_ID_CONSTRAINED`; its private key is not parsed
     AddIdentity,
     /// `SSH_AGENTC_REMOVE_IDENTITY`: a key blob
     RemoveIdentity(&'a [u8]),
@@ -37,17 +37,17 @@ pub enum Request<'a> {
 pub struct SignRequest<'a> {
     /// the public key, or a certificate of it
     pub key_blob: &'a [u8],
-    /// what is to be signed, as the client gives it
+    /// the data to sign, as received
     pub data: &'a [u8],
-    /// which hash with RSA
+    /// selects the hash for RSA keys
     pub flags: u32,
 }
 
-/// A request to bind the connection, opaque to other rooms.
+/// A request to bind the connection; opaque outside this module.
 #[derive(Clone, Copy, Debug)]
 pub struct BindRequest<'a>(pub(super) SessionBind<'a>);
 
-/// A secret of a request.
+/// The secret of a request.
 #[derive(Clone, Copy)]
 pub struct PassPhrase<'a>(pub(super) &'a [u8]);
 
@@ -70,11 +70,11 @@ const ADD_ID_CONSTRAINED: u8 = 25;
 const ADD_SMARTCARD_KEY_CONSTRAINED: u8 = 26;
 const EXTENSION: u8 = 27;
 
-/// Extensions that are served, as `query` names them.
+/// The supported extensions, as `query` lists them.
 pub(super) const EXTENSIONS: [&str; 2] = ["query", "session-bind@openssh.com"];
 
 impl<'a> Request<'a> {
-    /// Reads a message to its end.
+    /// Parses a whole message.
     pub fn read(message: &'a [u8]) -> Result<Self, Refusal> {
         let mut reader = Reader::new(message);
         let kind = reader.byte().ok_or(Refusal::Malformed("a message"))?;
@@ -113,8 +113,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Was a secret in its message, so that it must be wiped? Asked before the message is read: a malformed one has a
-    /// secret, too.
+    /// Returns true if messages of this type contain a secret and must be wiped. It needs no
+    /// parsing, because a malformed message has a secret, too.
     pub(super) fn has_secret(message: &[u8]) -> bool {
         let kinds = [
             ADD_IDENTITY,
@@ -128,7 +128,7 @@ impl<'a> Request<'a> {
         message.first().is_some_and(|kind| kinds.contains(kind))
     }
 
-    /// Is it an extension's? Its failures have a number of their own.
+    /// Returns true for a supported extension, whose failures have a code of their own.
     pub(super) fn is_known_extension(message: &[u8]) -> bool {
         let mut reader = Reader::new(message);
         reader.byte() == Some(EXTENSION) && reader.text().is_some_and(|name| EXTENSIONS.contains(&name))

@@ -1,4 +1,5 @@
-//! `session-bind@openssh.com` (OpenSSH's PROTOCOL.agent §1): a client tells to which session, with which host, it will log in.
+//! `session-bind@openssh.com` (OpenSSH's PROTOCOL.agent §1): a client announces the session and
+//! host of its next login.
 
 use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine};
 use sha2::{Digest, Sha256};
@@ -8,22 +9,22 @@ use super::key_blob::KeyBlob;
 use super::verification::has_signed;
 use super::wire::Reader;
 
-/// What follows the extension's name.
+/// The fields after the extension's name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SessionBind<'a> {
     pub(super) host_key: &'a [u8],
     pub(super) session_id: &'a [u8],
     signature: &'a [u8],
-    /// Will the connection serve somebody at the host, rather than log in there?
+    /// true if the connection will be forwarded to the host instead of logging in there
     pub(super) is_forwarding: bool,
 }
 
-/// How much of a binding is proved.
+/// The result of verifying a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// The host's key has signed the session identifier.
+    /// The host key signed the session identifier.
     Verified,
-    /// The host's key is of a kind that cannot be verified here.
+    /// The host key's type cannot be verified.
     Unverified,
 }
 
@@ -37,8 +38,8 @@ impl<'a> SessionBind<'a> {
         Some(read)
     }
 
-    /// Has the host's key signed the session identifier (RFC 4253 §8: as the hash of the key exchange)? An error when
-    /// it has not; a key that cannot be verified with here proves nothing.
+    /// Verifies the host key's signature over the session identifier (the exchange hash, RFC 4253
+    /// §8). A wrong signature is an error; a key of an unsupported type proves nothing.
     pub(super) fn verify(&self) -> Result<Proof, Refusal> {
         let Ok(KeyBlob { key, .. }) = KeyBlob::read(self.host_key) else {
             return Ok(Proof::Unverified);
@@ -46,12 +47,15 @@ impl<'a> SessionBind<'a> {
         if has_signed(key, self.session_id, self.signature) {
             Ok(Proof::Verified)
         } else {
-            Err(Refusal::Bound { what: "bind this connection", why: "the host's key has not signed its session" })
+            Err(Refusal::Bound {
+                what: "bind this connection",
+                why: "the host key's signature over the session is invalid",
+            })
         }
     }
 }
 
-/// A host key's fingerprint as OpenSSH shows it.
+/// The fingerprint of a host key in OpenSSH's format.
 pub(super) fn fingerprint(blob: &[u8]) -> String {
     format!("SHA256:{}", BASE64_STANDARD_NO_PAD.encode(Sha256::digest(blob)))
 }

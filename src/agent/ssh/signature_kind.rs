@@ -1,4 +1,4 @@
-//! Kinds of signatures, by SSH's names: RFC 5656 §3.1.2 (curves), RFC 8332 §3 (RSA).
+//! SSH signature algorithms: RFC 5656 §3.1.2 (elliptic curves), RFC 8332 §3 (RSA).
 
 use der::asn1::UintRef;
 use der::{Decode, Sequence};
@@ -13,7 +13,7 @@ const RSA_SHA2_256: u32 = 2;
 /// `SSH_AGENT_RSA_SHA2_512`
 const RSA_SHA2_512: u32 = 4;
 
-/// A kind of signature that is made here.
+/// A supported signature algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SignatureKind {
     pub(super) hash: SignatureHash,
@@ -21,7 +21,7 @@ pub(super) struct SignatureKind {
     is_rsa: bool,
 }
 
-/// `Ecdsa-Sig-Value` (RFC 3279 §2.2.3), as tokens' signatures come to us.
+/// `Ecdsa-Sig-Value` (RFC 3279 §2.2.3), the encoding of [`Signature`].
 #[derive(Sequence)]
 struct EcdsaSignature<'a> {
     r: UintRef<'a>,
@@ -34,7 +34,7 @@ impl SignatureKind {
     const RSA_SHA256: Self = Self { hash: SignatureHash::Sha256, name: "rsa-sha2-256", is_rsa: true };
     const RSA_SHA512: Self = Self { hash: SignatureHash::Sha512, name: "rsa-sha2-512", is_rsa: true };
 
-    /// What the flags of a request ask of such a key.
+    /// The algorithm that a request's flags select for a key.
     pub(super) fn asked_for(key: KeyAlgorithm, flags: u32) -> Result<Self, Refusal> {
         match (key, flags) {
             (KeyAlgorithm::P256, 0) => Ok(Self::P256),
@@ -44,11 +44,11 @@ impl SignatureKind {
             (KeyAlgorithm::Rsa(_), 0) => Err(Refusal::Algorithm(
                 "ssh-rsa means SHA-1, which is broken; ask for rsa-sha2-256 or rsa-sha2-512 (OpenSSH 7.2 and newer do)",
             )),
-            _ => Err(Refusal::Algorithm("the flags of the request do not fit the key, or are not known here")),
+            _ => Err(Refusal::Algorithm("the request's flags are unknown or do not match the key")),
         }
     }
 
-    /// Does this algorithm's name, as a log-in has it, mean this kind?
+    /// Returns true if this is the algorithm's name in a login.
     pub(super) fn is_named(self, algorithm: &str, with_certificate: bool) -> bool {
         if with_certificate {
             algorithm.strip_suffix(CERTIFICATE_SUFFIX) == Some(self.name)
@@ -57,7 +57,7 @@ impl SignatureKind {
         }
     }
 
-    /// Appends a token's signature as SSH has it.
+    /// Appends a token's signature in SSH's encoding.
     pub(super) fn write(self, signature: &Signature, writer: &mut Writer<'_>) -> Result<(), Refusal> {
         if self.is_rsa {
             writer.nested(|blob| {
@@ -67,7 +67,7 @@ impl SignatureKind {
             return Ok(());
         }
         let EcdsaSignature { r, s } = EcdsaSignature::from_der(signature.as_bytes())
-            .map_err(|_| Refusal::Algorithm("the token gave a signature that is none"))?;
+            .map_err(|_| Refusal::Algorithm("the token returned an invalid signature"))?;
         writer.nested(|blob| {
             blob.string(self.name.as_bytes());
             blob.nested(|pair| {

@@ -1,23 +1,24 @@
-//! What is to be signed: one of two things, told apart by how they begin, or nothing that is signed here.
+//! The data to sign: one of two supported kinds, told apart by their first bytes.
 //!
-//! An SSHSIG blob begins with `SSHSIG`; a log-in with the length of a session identifier (three zero bytes and one of
-//! four others). DER (CMS attributes, certificates, our statements) begins with its tag, TLS 1.3 with 64 spaces, text with text.
+//! An SSHSIG blob begins with `SSHSIG`, a login with the length of a session identifier (three zero
+//! bytes and one of four others). Other data begins differently: DER (CMS attributes, certificates,
+//! statements) with its tag, TLS 1.3 with 64 spaces, text with text.
 
 use super::key_blob::KeyBlob;
 use super::signature_kind::SignatureKind;
 use super::{Refusal, SshSig, UserAuth};
 
-/// What is to be signed, understood.
+/// Parsed data to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignedData<'a> {
-    /// RFC 4252 §7: to log in
+    /// a login (RFC 4252 §7)
     UserAuth(UserAuth<'a>),
-    /// PROTOCOL.sshsig: over a file, a commit, …
+    /// a signature of a file, a commit, … (PROTOCOL.sshsig)
     SshSig(SshSig<'a>),
 }
 
 impl<'a> SignedData<'a> {
-    /// Reads one of the two to its end. All else is refused.
+    /// Parses one of the two kinds completely; rejects all other data.
     pub fn read(data: &'a [u8]) -> Result<Self, Refusal> {
         if SshSig::begins(data) {
             SshSig::read(data).map(Self::SshSig)
@@ -28,23 +29,25 @@ impl<'a> SignedData<'a> {
         }
     }
 
-    /// Is it for this key, which was asked to sign it, and for this kind of signature? An SSHSIG blob names neither.
+    /// Checks that a login names the signing key and the requested algorithm. An SSHSIG blob names
+    /// neither.
     pub(super) fn must_fit(&self, requested_key: &[u8], kind: SignatureKind) -> Result<(), Refusal> {
         let Self::UserAuth(log_in) = self else {
             return Ok(());
         };
-        let wrong = |why| Refusal::NotWellFormed { what: "log-in over SSH", why };
-        // The usual case first: both are the same bytes. A client with a certificate asks for the key and embeds the
-        // certificate; all its checks are the host's, ours is that the key is the same.
+        let wrong = |why| Refusal::NotWellFormed { what: "SSH login", why };
+        // Usually both are the same bytes. A client with a certificate requests the key and embeds
+        // the certificate: the host checks the certificate, and the agent checks that the key is
+        // the same.
         let embedded = KeyBlob::read(log_in.key_blob)?;
         if log_in.key_blob != requested_key && KeyBlob::read(requested_key)?.key != embedded.key {
-            return Err(wrong("it is for another key than the one that is to sign it"));
+            return Err(wrong("it names a key other than the signing key"));
         }
         if embedded.certificate.is_some_and(|certificate| !certificate.is_users || !certificate.is_signed()) {
-            return Err(wrong("its certificate is a host's, or not signed by the authority that it names"));
+            return Err(wrong("its certificate is a host certificate or is not signed by the authority it names"));
         }
         if !kind.is_named(log_in.algorithm, embedded.certificate.is_some()) {
-            return Err(wrong("it names another algorithm than the one that it is to be signed with"));
+            return Err(wrong("it names an algorithm other than the requested one"));
         }
         Ok(())
     }
@@ -81,14 +84,17 @@ mod tests {
         let log_in = |algorithm, key_blob: &[u8]| LogIn { algorithm, key_blob: key_blob.into(), ..LogIn::default() };
         assert!(fits(&log_in(name, &certificate), &key, P256));
         assert!(fits(&log_in(name, &certificate), &certificate, P256));
-        assert!(!fits(&log_in("ecdsa-sha2-nistp256", &certificate), &key, P256), "the certificate's name is another");
+        assert!(
+            !fits(&log_in("ecdsa-sha2-nistp256", &certificate), &key, P256),
+            "the certificate has another algorithm name"
+        );
         assert!(!fits(&log_in(name, &key), &key, P256), "there is no certificate");
         let other = blob_of(&SoftwareKey::p256().public_key_der());
-        assert!(!fits(&log_in(name, &certificate), &other, P256), "it is of another key");
-        assert!(!fits(&log_in(name, &file.certificate(&["-h"])), &key, P256), "it is a host's");
+        assert!(!fits(&log_in(name, &certificate), &other, P256), "the certificate is for another key");
+        assert!(!fits(&log_in(name, &file.certificate(&["-h"])), &key, P256), "it is a host certificate");
         let mut unsigned = certificate.clone();
         *unsigned.last_mut().unwrap() ^= 1;
-        assert!(!fits(&log_in(name, &unsigned), &key, P256), "nobody has signed it");
+        assert!(!fits(&log_in(name, &unsigned), &key, P256), "the signature is invalid");
     }
 
     #[test]

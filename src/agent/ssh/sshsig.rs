@@ -1,41 +1,40 @@
-//! What `ssh-keygen -Y sign` and git sign: OpenSSH's PROTOCOL.sshsig.
+//! The data that `ssh-keygen -Y sign` and git sign: OpenSSH's PROTOCOL.sshsig.
 
 use super::Refusal;
 use super::wire::Reader;
 
-/// What the signed data begins with. (The file that holds a signature begins so, too, with a version behind it.)
+/// The prefix of the signed data. (A signature file has the same prefix, followed by a version.)
 const MAGIC: &[u8] = b"SSHSIG";
 
-/// The longest namespace that is taken, in bytes.
+/// Maximum length of a namespace in bytes.
 const LONGEST_NAMESPACE: usize = 128;
 
-/// Data of an SSHSIG signature that is to be signed, read to its end. What was hashed is not seen here.
+/// The signed data of an SSHSIG signature. It contains the hash of the message, not the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SshSig<'a> {
-    /// what the signature is good for (`git`, `file`, …)
+    /// the signature's purpose (`git`, `file`, …)
     pub namespace: &'a str,
-    /// the hash: `sha256` or `sha512`
+    /// the hash algorithm: `sha256` or `sha512`
     pub hash_name: &'a str,
-    /// the hash's bytes: as many as it has
+    /// the hash, with the algorithm's length
     pub hash: &'a [u8],
 }
 
 impl<'a> SshSig<'a> {
-    /// Does it begin like one? Then it can be nothing else that is signed here.
+    /// Checks for the prefix; no other supported data has it.
     pub(super) fn begins(data: &[u8]) -> bool {
         data.starts_with(MAGIC)
     }
 
-    /// Reads one.
+    /// Parses an SSHSIG blob.
     pub(super) fn read(data: &'a [u8]) -> Result<Self, Refusal> {
         let wrong = |why| Refusal::NotWellFormed { what: "SSHSIG blob", why };
         let mut reader = Reader::new(data.strip_prefix(MAGIC).ok_or_else(|| wrong("it does not begin with SSHSIG"))?);
         let mut fields = || Some((reader.text()?, reader.string()?, reader.text()?, reader.string()?));
-        let (namespace, reserved, hash_name, hash) =
-            fields().ok_or_else(|| wrong("it is cut off, or its fields are others"))?;
-        reader.end().ok_or_else(|| wrong("something follows it"))?;
-        // All but the hash stands in clear in what is signed. Printable text without spaces leaves no room for a mail or
-        // another program's message in it.
+        let (namespace, reserved, hash_name, hash) = fields().ok_or_else(|| wrong("it is truncated or malformed"))?;
+        reader.end().ok_or_else(|| wrong("it has trailing bytes"))?;
+        // All fields except the hash are plain text in the signed data. Printable text without
+        // spaces cannot contain a mail or another program's message.
         let is_plain = |byte: u8| byte.is_ascii_graphic();
         if namespace.is_empty() || namespace.len() > LONGEST_NAMESPACE || !namespace.bytes().all(is_plain) {
             return Err(wrong("its namespace is empty, too long, or not printable ASCII without spaces"));
@@ -49,7 +48,7 @@ impl<'a> SshSig<'a> {
             _ => return Err(wrong("its hash is neither sha256 nor sha512")),
         };
         if hash.len() != length {
-            return Err(wrong("its hash is not as long as such hashes are"));
+            return Err(wrong("its hash has the wrong length"));
         }
         Ok(Self { namespace, hash_name, hash })
     }

@@ -1,4 +1,4 @@
-//! What a client signs to log in: RFC 4252 §7, and OpenSSH's form of it that names the host's key, too
+//! The data that a client signs to log in: RFC 4252 §7, and OpenSSH's variant with the host key
 //! (PROTOCOL §1.2, `publickey-hostbound-v00@openssh.com`).
 
 use super::Refusal;
@@ -7,38 +7,39 @@ use super::wire::Reader;
 /// `SSH_MSG_USERAUTH_REQUEST`
 const USERAUTH_REQUEST: u8 = 50;
 
-/// The lengths that a session identifier can have: it is the hash of a key exchange (SHA-1 of the old ones, SHA-2).
+/// The possible lengths of a session identifier in bytes: it is an exchange hash (SHA-1 in old key
+/// exchanges, or SHA-2).
 const SESSION_ID_LENGTHS: [usize; 4] = [20, 32, 48, 64];
 
-/// The longest user name that is taken, in bytes.
+/// Maximum length of a user name in bytes.
 const LONGEST_USER: usize = 255;
 
-/// A log-in that is to be signed, read to its end.
+/// A completely parsed login to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserAuth<'a> {
-    /// which session it is for, and no other
+    /// the session that the login is for
     pub session_id: &'a [u8],
-    /// who logs in, on the other side
+    /// the user name on the host
     pub user: &'a str,
-    /// the name of the signature's algorithm
+    /// the name of the signature algorithm
     pub algorithm: &'a str,
-    /// the public key, or a certificate of it, with which the other side verifies
+    /// the public key, or a certificate of it, with which the host verifies
     pub key_blob: &'a [u8],
-    /// the host's key, when the client names it
+    /// the host's key, if the client names it
     pub host_key: Option<&'a [u8]>,
 }
 
 impl<'a> UserAuth<'a> {
-    /// Does it begin like one? Then it can be nothing else that is signed here.
+    /// Checks the first bytes; no other supported data begins like this.
     pub(super) fn begins(data: &[u8]) -> bool {
         let mut reader = Reader::new(data);
         let session_id = reader.string();
         session_id.is_some_and(|id| SESSION_ID_LENGTHS.contains(&id.len())) && reader.byte() == Some(USERAUTH_REQUEST)
     }
 
-    /// Reads one.
+    /// Parses a login.
     pub(super) fn read(data: &'a [u8]) -> Result<Self, Refusal> {
-        let wrong = |why| Refusal::NotWellFormed { what: "log-in over SSH", why };
+        let wrong = |why| Refusal::NotWellFormed { what: "SSH login", why };
         let mut reader = Reader::new(data);
         let mut fields = || {
             let session_id = reader.string().filter(|id| SESSION_ID_LENGTHS.contains(&id.len()))?;
@@ -55,7 +56,7 @@ impl<'a> UserAuth<'a> {
                 Self { session_id, user, algorithm, key_blob, host_key: None },
             ))
         };
-        let (service, method, mut read) = fields().ok_or_else(|| wrong("it is cut off, or its fields are others"))?;
+        let (service, method, mut read) = fields().ok_or_else(|| wrong("it is truncated or malformed"))?;
         match method {
             b"publickey" => {}
             b"publickey-hostbound-v00@openssh.com" => {
@@ -63,12 +64,12 @@ impl<'a> UserAuth<'a> {
             }
             _ => return Err(wrong("its method is not publickey")),
         }
-        reader.end().ok_or_else(|| wrong("something follows it"))?;
+        reader.end().ok_or_else(|| wrong("it has trailing bytes"))?;
         if service != b"ssh-connection" {
             return Err(wrong("its service is not ssh-connection"));
         }
         if read.user.len() > LONGEST_USER || read.user.chars().any(char::is_control) {
-            return Err(wrong("its user name is too long or has control characters in it"));
+            return Err(wrong("its user name is too long or contains control characters"));
         }
         Ok(read)
     }

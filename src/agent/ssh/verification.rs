@@ -1,4 +1,4 @@
-//! Checking others' signatures as SSH writes them: of hosts over their sessions, of authorities over certificates.
+//! Verifies SSH signatures of others: hosts sign sessions, authorities sign certificates.
 
 use der::asn1::UintRef;
 use der::{Encode, Sequence};
@@ -14,7 +14,8 @@ struct EcdsaSignature<'a> {
     s: UintRef<'a>,
 }
 
-/// Is this blob (the algorithm's name, the signature, nothing behind) the key's signature over `data`? SHA-1 never is.
+/// Returns true if this blob (algorithm name and signature, no trailing bytes) is the key's
+/// signature over `data`. SHA-1 signatures are invalid.
 pub(super) fn has_signed(key: Key<'_>, data: &[u8], blob: &[u8]) -> bool {
     let mut reader = Reader::new(blob);
     let (Some(name), Some(signature), true) = (reader.text(), reader.string(), reader.is_at_end()) else {

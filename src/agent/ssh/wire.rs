@@ -1,7 +1,7 @@
-//! The data types of RFC 4251 §5: a reader that copies nothing, a writer into a buffer that is used again.
+//! The data types of RFC 4251 §5: a reader without copies, and a writer into a reusable buffer.
 
-/// Reads a message from front to back. Each read gives `None` where the bytes are not what they should be; what was read
-/// before then means nothing.
+/// Reads a message in order. A read returns `None` for malformed data; discard the fields read
+/// before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -18,7 +18,8 @@ impl<'a> Reader<'a> {
         Some(*byte)
     }
 
-    /// RFC 4251 lets a reader take any byte but 0 for true; no program writes another than 1, so no other is taken.
+    /// RFC 4251 allows any byte but 0 for true. All known programs write 1, so other values are
+    /// rejected.
     pub(super) fn boolean(&mut self) -> Option<bool> {
         match self.byte()? {
             0 => Some(false),
@@ -46,12 +47,13 @@ impl<'a> Reader<'a> {
         Some(string)
     }
 
-    /// A `string` of UTF-8.
+    /// A `string` that is UTF-8.
     pub(super) fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.string()?).ok()
     }
 
-    /// The magnitude of a positive `mpint`, in its one encoding: no zero byte in front but the one that keeps it positive.
+    /// The magnitude of a positive `mpint` in its only encoding: a leading zero byte only where the
+    /// sign bit requires it.
     pub(super) fn positive_mpint(&mut self) -> Option<&'a [u8]> {
         match self.string()? {
             [0, magnitude @ ..] => magnitude.first().is_some_and(|first| first & 0x80 != 0).then_some(magnitude),
@@ -59,7 +61,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How many bytes follow.
+    /// The number of bytes left.
     pub(super) fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -68,7 +70,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// Nothing may follow.
+    /// Checks that no bytes are left.
     pub(super) fn end(self) -> Option<()> {
         self.is_at_end().then_some(())
     }
@@ -93,7 +95,7 @@ impl<'a> Writer<'a> {
         self.bytes.extend_from_slice(&value.to_be_bytes());
     }
 
-    /// Bytes as they are, without their length.
+    /// Appends bytes without their length.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -102,7 +104,7 @@ impl<'a> Writer<'a> {
         self.nested(|inner| inner.bytes(bytes));
     }
 
-    /// A positive `mpint` of this big-endian magnitude; zeros in front do not count.
+    /// Appends a positive `mpint` from a big-endian magnitude; ignores leading zeros.
     pub(super) fn positive_mpint(&mut self, magnitude: &[u8]) {
         let zeros = magnitude.iter().take_while(|byte| **byte == 0).count();
         let magnitude = magnitude.get(zeros..).unwrap_or_default();
@@ -114,13 +116,13 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// A `string` of what is written inside.
+    /// Appends a `string` with the content that `write` appends.
     pub(super) fn nested(&mut self, write: impl FnOnce(&mut Writer<'_>)) {
         let start = self.bytes.len();
         self.uint32(0);
         let inside = self.bytes.len();
         write(&mut Writer { bytes: self.bytes });
-        // Longer than 4 GiB it is never: no reply is, and what would be is not sent (see `framing`).
+        // It never exceeds 4 GiB: an overlong reply is not sent (see `framing`).
         let length = u32::try_from(self.bytes.len() - inside).unwrap_or(u32::MAX);
         if let Some(place) = self.bytes.get_mut(start..inside) {
             place.copy_from_slice(&length.to_be_bytes());

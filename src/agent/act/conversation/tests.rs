@@ -1,4 +1,4 @@
-//! How long a command may leave its act waiting. Whoever waits for the token behind it waits as long.
+//! How long a command may leave its operation waiting; others wait for the token meanwhile.
 
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::keyset::ErrorKind;
 
-/// The agent's end with this patience, and the command's.
+/// The agent's end with this timeout, and the command's end.
 fn pair(patience: Duration) -> (Arc<Conversation>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     (Conversation::with_patience(Arc::new(ours), patience).unwrap(), theirs)
@@ -32,7 +32,7 @@ fn whoever_does_not_answer_has_cancelled_and_is_waited_for_once() {
     let (conversation, theirs) = pair(SHORT);
     assert_eq!(asks(&conversation).unwrap_err(), NoPin::Cancelled);
     assert!(!conversation.is_open());
-    // Neither for the next question nor for an errand, and what comes now comes too late.
+    // Later questions and network requests fail at once, and late replies are rejected.
     for _ in 0..100 {
         assert_eq!(asks(&conversation).unwrap_err(), NoPin::Cancelled);
         assert!(RemoteCarrier(&conversation).ca_certificate().is_err());
@@ -62,7 +62,7 @@ fn an_answer_to_another_question_gives_no_more_time() {
 #[test]
 fn whoever_does_not_read_is_not_waited_for_either() {
     let (conversation, theirs) = pair(SHORT);
-    // More than a socket holds.
+    // More than a socket buffers.
     let errand = RemoteCarrier(&conversation).cmp(&vec![0; 16 * 1024 * 1024]);
     assert!(errand.is_err() && !conversation.is_open());
     drop(theirs);

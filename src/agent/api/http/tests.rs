@@ -1,4 +1,4 @@
-//! Requests as programs, and attackers, send them.
+//! Requests as programs and attackers send them.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -40,7 +40,7 @@ fn a_body_without_a_length_and_with_two_is_refused() {
     assert_eq!(
         refused("POST / HTTP/1.1\nContent-Length: 3\nTransfer-Encoding: chunked\n\n"),
         Status::LENGTH_REQUIRED,
-        "a request is not smuggled in"
+        "request smuggling"
     );
     for lengths in ["3\nContent-Length: 4", "+3", "-1", "", "3, 3", "99999999999999999999999"] {
         assert_eq!(
@@ -67,7 +67,7 @@ fn what_is_no_http_is_refused() {
 fn requests_follow_each_other_on_one_connection() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let peer = thread::spawn(move || {
-        // The second one comes in pieces, and waits to be told to go on.
+        // The second request comes in pieces and waits for 100 Continue.
         theirs.write_all(b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nonePOST /b HTTP/1.1\r\nExpe").unwrap();
         theirs.write_all(b"ct: 100-continue\r\nContent-Length: 5\r\n\r\n").unwrap();
         let mut said = vec![0; 25];
@@ -132,8 +132,8 @@ fn a_request_that_is_cut_off_is_no_request() {
     assert!(Connection::new(Arc::new(ours)).head().unwrap().is_none());
 }
 
-/// Whoever announces 64 MiB gets no room for them before they are there: many such connections at once would be enough
-/// to end the agent.
+/// Buffers grow with the bytes received, not with the announced length: otherwise many connections
+/// that announce 64 MiB could exhaust the agent's memory.
 #[test]
 fn a_body_gets_room_as_it_comes_and_not_as_it_is_announced() {
     const ANNOUNCED: usize = 64 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! Questions to scripts, over a link whose other end is the test.
+//! Questions answered by scripts, over a link whose other end is the test.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ fn own() -> i32 {
     i32::try_from(std::process::id()).unwrap()
 }
 
-/// Questions to a script, and the worker's end of the link.
+/// A queue that asks a script, and the worker's end of the link.
 fn asked_by(script: &str) -> (tempfile::TempDir, Questions, UnixStream, UnixStream) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("prompter");
@@ -41,13 +41,13 @@ fn the_person_reads_which_program_asks_and_the_pin_goes_back() {
 
 #[test]
 fn one_person_is_asked_one_question_at_a_time_in_order() {
-    // Fails when another one is at it, and writes down in which order they came.
+    // Fails if another question is open; records the order.
     let script = "mkdir busy || exit 9; sed -n 2p >> order; sleep 0.05; rmdir busy; echo yes";
     let (directory, questions, ours, mut theirs) = asked_by(script);
     for number in 1..=5 {
         questions.take(number, Asked::Confirmation(words(&format!("question {number}"))), &ours);
     }
-    // Names of programs do not wait behind the person.
+    // Names of programs do not wait for the person.
     questions.take(6, Asked::Program(own()), &ours);
     let answers: Vec<(FromBroker, _)> = (0..6).map(|_| read_frame(&mut theirs).unwrap()).collect();
     assert_eq!(answers[0].0.number, 6);
@@ -60,7 +60,7 @@ fn one_person_is_asked_one_question_at_a_time_in_order() {
     assert_eq!(order, "question 1\nquestion 2\nquestion 3\nquestion 4\nquestion 5\n");
 }
 
-/// The dialog of one use, kept until it is over; the number of the process that asked is the PIN.
+/// The dialog of one use stays open until the use ends. The PIN is the process id of the pinentry.
 #[test]
 fn one_use_is_asked_for_its_pin_by_one_pinentry_which_ends_with_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -85,13 +85,13 @@ fn one_use_is_asked_for_its_pin_by_one_pinentry_which_ends_with_it() {
     let ends = |process: &str| {
         let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while Path::new("/proc").join(process).exists() {
-            assert!(std::time::Instant::now() < end, "{process} runs on");
+            assert!(std::time::Instant::now() < end, "{process} is still running");
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     };
     questions.end_dialog(7);
     ends(&first);
-    assert!(Path::new("/proc").join(&another).exists(), "the other use's was ended, too");
+    assert!(Path::new("/proc").join(&another).exists(), "the other use's dialog was ended, too");
     assert_ne!(asked(4, 7), first);
     questions.withdraw_all();
     ends(&another);
@@ -141,7 +141,7 @@ fn a_module_that_was_upgraded_is_still_one_of_the_agents_and_no_other_is() {
     assert!(questions.is_known(&at("module.so.1")) && !questions.is_known(&at("module.so.2")));
     fs::remove_file(at("module.so")).unwrap();
     std::os::unix::fs::symlink(at("module.so.2"), at("module.so")).unwrap();
-    // A worker that was started before has the one, and one that was started after that has the other.
+    // Workers started before the upgrade use one file, later workers the other.
     assert!(questions.is_known(&at("module.so.1")) && questions.is_known(&at("module.so.2")));
     assert!(!questions.is_known(&at("another.so")));
 }

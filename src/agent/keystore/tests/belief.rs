@@ -1,12 +1,12 @@
-//! The public index is anybody's to write: what it may bring about, and what not.
+//! Anybody can write the public index: what a forged one can cause, and what not.
 
 use super::*;
 use crate::keyset::ErrorKind;
 
 const APPLICATION: &str = "tokenkeep keyset";
 
-/// Somebody changes the public index of this keyset. (Here with the PIN, for which it is not needed: `SoftHSM` lets anybody
-/// write public objects.)
+/// Changes the public index of this keyset. (The PIN used here is not necessary: `SoftHSM` lets
+/// anybody write public objects.)
 fn forge(home: &Home, name: &str, from: &str, to: &str) {
     let tokens = home.wallet.tokens.list().unwrap();
     let label = home.wallet.name(name);
@@ -30,8 +30,8 @@ fn a_public_index_that_lowers_the_level_gets_no_signature_and_no_log_in() {
         let refused = home.sign("x", "one").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
         assert!(refused.to_string().contains("was written anew"), "{refused}");
-        assert!(home.keystore.inner.tokens.standing().is_empty(), "the log-in stands");
-        // From then on it is what it was.
+        assert!(home.keystore.inner.tokens.standing().is_empty(), "the session is active");
+        // From now on the index is correct again.
         home.person.asked();
         home.person.will([Answer::Pin(PIN)]);
         home.sign("x", "two").unwrap();
@@ -54,7 +54,7 @@ fn a_keyset_that_only_the_public_index_has_signs_nothing() {
     home.person.will([Answer::Pin(PIN)]);
     let refused = home.sign("f", "one").unwrap_err();
     assert!(refused.to_string().contains("no private one"), "{refused}");
-    assert!(home.keystore.inner.tokens.standing().is_empty(), "the log-in stands");
+    assert!(home.keystore.inner.tokens.standing().is_empty(), "the session is active");
 }
 
 #[test]
@@ -63,10 +63,10 @@ fn the_key_is_the_one_that_the_private_index_names() {
     let keyset = home.identity("x").keyset.clone();
     let (signing, encryption) = (keyset.signing.clone().unwrap().to_string(), keyset.encryption[0].to_string());
     home.keystore.inner.tokens.forget_all_keysets();
-    // The certificate of another key is offered as the signing one.
+    // Offer the certificate of another key as the signing certificate.
     forge(&home, "x", &format!("\"signing\":\"{signing}\""), &format!("\"signing\":\"{encryption}\""));
     home.hands.pass(SignedDuration::from_secs(10));
-    assert_eq!(home.identity("x").keyset.signing.as_ref().unwrap().to_string(), encryption, "nothing is forged");
+    assert_eq!(home.identity("x").keyset.signing.as_ref().unwrap().to_string(), encryption, "the forgery failed");
     home.person.will([Answer::Pin(PIN)]);
     let refused = home.sign("x", "one").unwrap_err();
     assert!(refused.to_string().contains("nothing was signed"), "{refused}");

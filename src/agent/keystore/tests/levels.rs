@@ -1,4 +1,4 @@
-//! What a use asks for at each level.
+//! The prompts for a use at each level.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn at_high_every_use_asks_for_its_own_pin_and_nothing_stands() {
     home.sign("h", "two").unwrap();
     assert_eq!(home.person.asked(), ["pin one h high", "pin two h high"]);
     assert!(!home.stands("h"));
-    // Nobody can make it stand, either.
+    // Nobody can start a session, either.
     let refused = home.keystore.log_in(&home.choice("h"), &usage("login")).unwrap_err();
     assert_eq!(refused.kind(), keyset::ErrorKind::Refused);
     assert_eq!(home.person.asked(), [""; 0]);
@@ -44,14 +44,14 @@ fn two_at_once_are_two_prompts_in_order_each_for_its_own_use() {
         if number == 0 {
             home.person.until_asked();
         }
-        // The next one comes when this one waits for its turn: there is nothing to look at but time.
+        // The next request must come after this one waits for its turn, which only time can ensure.
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(home.person.asked(), ["pin first h high"], "only one prompt is open");
     drop(door);
     let results: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
-    assert!(results[1].as_ref().unwrap_err().is_cancelled(), "one who says no says it for one use: {results:?}");
+    assert!(results[1].as_ref().unwrap_err().is_cancelled(), "declining counts for one use: {results:?}");
     assert_eq!(home.person.asked(), ["pin second h high", "pin third h high"]);
 }
 
@@ -92,7 +92,7 @@ fn one_token_may_hold_keysets_of_every_level() {
     home.sign("h", "three").unwrap();
     home.sign("l", "four").unwrap();
     assert_eq!(home.person.asked(), ["pin one l low", "confirm two m medium", "pin three h high"]);
-    // A wrong PIN is found out by logging out: what stood is over, for all of them.
+    // Checking a wrong PIN logs the token out: the session ends for all keysets.
     is_wrong_pin(&home.sign("h", "five"));
     assert!(!home.stands("l"));
     home.sign("l", "six").unwrap();
@@ -145,7 +145,7 @@ fn a_wrong_pin_is_one_try_and_is_not_kept() {
         let home = home(&[("x", level)]);
         home.person.will([Answer::Pin("00000000"), Answer::Pin(PIN)]);
         is_wrong_pin(&home.sign("x", "one"));
-        assert_eq!(home.person.asked().len(), 1, "it was asked for again by itself");
+        assert_eq!(home.person.asked().len(), 1, "the PIN was asked for again automatically");
         home.sign("x", "two").unwrap();
         assert_eq!(home.person.asked(), [format!("pin two x {level}")]);
     }
@@ -158,7 +158,7 @@ fn guesses_are_bounded_though_the_token_never_locks() {
         home.person.will([Answer::Pin("00000000")]);
         home.sign("x", "guess")
     };
-    // A right one in between begins the count anew.
+    // A correct PIN resets the count.
     for _ in 0..5 {
         is_wrong_pin(&wrong());
     }
@@ -172,8 +172,8 @@ fn guesses_are_bounded_though_the_token_never_locks() {
     let refused = home.sign("x", "once more").unwrap_err();
     assert!(refused.to_string().contains("10 wrong PINs in a row"), "{refused}");
     assert_eq!(refused.kind(), keyset::ErrorKind::Pin);
-    assert_eq!(home.person.asked(), [""; 0], "somebody was asked in vain");
-    // An agent that is started is a new beginning.
+    assert_eq!(home.person.asked(), [""; 0], "the person was asked in vain");
+    // A restarted agent resets the count.
     crate::token::forget_wrong_pins_in_a_row();
     home.person.will([Answer::Pin(PIN)]);
     home.sign("x", "again").unwrap();

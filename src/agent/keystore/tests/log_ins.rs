@@ -1,4 +1,4 @@
-//! How log-ins begin and end, and what is told of it.
+//! The start and end of sessions, and their events.
 
 use super::*;
 use crate::agent::act::{ActRequest, Choice, OnlineOrFile, Order};
@@ -95,7 +95,7 @@ fn locked_there_are_no_keys_and_no_uses_and_afterwards_no_log_in() {
     assert!(matches!(home.keystore.unlock(b"another"), Err(AgentError::WrongPassPhrase)));
     assert!(matches!(sign(), Err(AgentError::Locked { .. })));
     home.keystore.unlock(b"pass phrase").unwrap();
-    assert!(!home.stands("l"), "the log-in outlived the lock");
+    assert!(!home.stands("l"), "the session outlived the lock");
     let told = heard(&events);
     assert!(
         matches!(&told[..], [Event::LoggedOff { why: LogOff::Locked, .. }, Event::Locked, Event::Unlocked]),
@@ -129,15 +129,15 @@ fn a_pin_that_is_given_along_is_verified_even_where_a_log_in_stands() {
     let token = TokenSelector::SerialOrLabel(home.identity("l").keyset.token.serial.clone());
     let wrong = home.keystore.log_in_with(&token, pin("00000000"), &usage("login")).map(|_| ());
     is_wrong_pin(&wrong);
-    assert!(!home.stands("l"), "a wrong PIN left the log-in");
+    assert!(!home.stands("l"), "a wrong PIN left the session active");
     home.keystore.log_in_with(&token, pin(PIN), &usage("login")).unwrap();
     assert!(home.stands("l"));
     assert_eq!(home.person.asked(), [""; 0]);
     home.keystore.log_in(&home.choice("l"), &usage("login")).unwrap();
-    assert_eq!(home.person.asked(), [""; 0], "one who is logged in is asked again");
+    assert_eq!(home.person.asked(), [""; 0], "the person was asked again in an active session");
 }
 
-/// Nothing is sent anywhere.
+/// Fails the test if anything is sent.
 struct NoCarrier;
 
 impl Carrier for NoCarrier {
@@ -209,7 +209,7 @@ fn the_agents_prompter_asks_for_a_use_where_nobody_can_be_asked_at_the_command_a
     sign("h", nobody_here()).unwrap();
     assert!(sign("h", nobody_here()).unwrap_err().is_cancelled());
     let away = sign("h", nobody_here()).unwrap_err().to_string();
-    assert!(away.contains("no terminal; nor can the agent ask: nobody is there"), "{away}");
+    assert!(away.contains("no terminal; the agent cannot ask either: nobody is there"), "{away}");
     sign("l", nobody_here()).unwrap();
     sign("l", Script::with(PIN)).unwrap();
     assert_eq!(
@@ -217,11 +217,11 @@ fn the_agents_prompter_asks_for_a_use_where_nobody_can_be_asked_at_the_command_a
         ["pin sign h high", "pin sign h high", "pin sign h high", "pin sign l low"],
         "once each"
     );
-    // Whoever can be asked there has the last word there.
+    // A command that can ask a person decides itself.
     for no in [NoPin::Cancelled, NoPin::LastTry, NoPin::Unavailable("no file".to_owned())] {
         sign("h", Script::without(no)).unwrap_err();
     }
-    // What no other program may ask for stays with the command.
+    // Operations that no other program may request stay with the command.
     let delete = ActRequest::DeleteKeyset { keyset: choice(&home, "l") };
     let refused = act(&home, delete, &mut nobody_here()).unwrap_err().to_string();
     assert!(refused.contains("no terminal") && !refused.contains("agent"), "{refused}");
@@ -265,7 +265,7 @@ fn an_administrators_statement_asks_for_the_pin_whatever_stands() {
     let mut command = Script::with(PIN);
     act(&home, state(), &mut command).unwrap();
     assert_eq!(command.asked, ["existing to sign the command"]);
-    assert!(home.stands("l"), "what stood stands on");
+    assert!(home.stands("l"), "the session must stay active");
 }
 
 #[test]
@@ -279,10 +279,10 @@ fn a_log_in_lasts_no_longer_than_the_one_who_gave_the_pin_wanted() {
     assert!(home.stands("l"));
     home.hands.pass(SignedDuration::from_secs(2));
     home.keystore.inner.look(false);
-    assert!(!home.stands("l"), "somebody made it last longer");
+    assert!(!home.stands("l"), "the limit was extended");
 }
 
-/// Types the PIN, and locks the keystore before it is given.
+/// Locks the keystore before it returns the PIN.
 struct Locking<'a>(&'a Home);
 
 impl Person for Locking<'_> {
@@ -312,13 +312,13 @@ fn a_log_off_does_not_miss_a_log_in_that_is_just_being_verified() {
         home.person.will([Answer::Pin(PIN), Answer::Pin(PIN)]);
         home.sign("l", "one").unwrap();
         std::thread::scope(|scope| {
-            // It may fail: who logs off ends what is going on.
+            // It may fail, because a log-off ends running uses.
             let high = scope.spawn(|| home.sign("h", "two"));
             std::thread::sleep(Duration::from_micros(round * 50));
             home.keystore.log_off(None).unwrap();
             drop(high.join());
         });
-        assert!(!home.stands("l"), "a log-off was lost");
+        assert!(!home.stands("l"), "a log-off was missed");
         home.person.asked();
     }
 }

@@ -1,4 +1,4 @@
-//! The keystore on SoftHSM, in process, with a person who answers as it is written down.
+//! Tests of the keystore with SoftHSM in this process and a scripted person.
 
 mod belief;
 mod levels;
@@ -21,7 +21,7 @@ use crate::letter::{Letter, Purpose as LetterPurpose};
 use crate::token::test_support::{PIN, pin};
 use crate::token::{SecurityLevel, TokenError};
 
-/// What a person answers to one question.
+/// A person's scripted answer to one question.
 pub enum Answer {
     Pin(&'static str),
     Yes,
@@ -29,12 +29,12 @@ pub enum Answer {
     Away,
 }
 
-/// Answers as it is written down, and remembers every question.
+/// Answers from a script and records every question.
 #[derive(Default)]
 pub struct Scripted {
     answers: Mutex<VecDeque<Answer>>,
     asked: Mutex<Vec<String>>,
-    // Held by a test to keep a question open.
+    // A test holds it to keep a question open.
     pub door: Mutex<()>,
     waiting: Mutex<usize>,
 }
@@ -44,12 +44,12 @@ impl Scripted {
         self.answers.lock().unwrap().extend(answers);
     }
 
-    /// What was asked since this was last asked for.
+    /// The questions since the last call.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
-    /// Waits until somebody is being asked.
+    /// Waits until a question is open.
     pub fn until_asked(&self) {
         until("nobody is asked", || *self.waiting.lock().unwrap() > 0);
     }
@@ -96,7 +96,7 @@ impl Asks for Scripted {
     }
 }
 
-/// A clock that goes when it is told to.
+/// A clock that tests advance.
 #[derive(Default)]
 pub struct Hands {
     awake: AtomicI64,
@@ -127,7 +127,7 @@ impl Clock for Hands {
     }
 }
 
-/// Somebody's tokens, and the keystore over them.
+/// A user's tokens and the keystore on them.
 pub struct Home {
     pub wallet: Wallet,
     pub keystore: Keystore,
@@ -140,7 +140,8 @@ fn authority() -> &'static Double {
     AUTHORITY.get_or_init(Double::new)
 }
 
-/// Keysets with these names (a letter each) and levels, each on a token of its own with [`PIN`].
+/// Creates keysets with these names (one letter each) and levels, each on its own token with
+/// [`PIN`].
 pub fn home(keysets: &[(&str, SecurityLevel)]) -> Home {
     let wallet = Wallet::new();
     for (name, level) in keysets {
@@ -150,7 +151,7 @@ pub fn home(keysets: &[(&str, SecurityLevel)]) -> Home {
     open(wallet)
 }
 
-/// Keysets on one token.
+/// Creates the keysets on one token.
 pub fn home_on_one_token(keysets: &[(&str, SecurityLevel)]) -> Home {
     let wallet = Wallet::new();
     let token = wallet.token("t");
@@ -180,7 +181,7 @@ impl Home {
         self.keystore.identities().into_iter().find(|identity| identity.keyset.name == name).expect("no such identity")
     }
 
-    /// A signature for this use; one that does not verify fails the test.
+    /// Signs with this keyset; fails the test if the signature is invalid.
     pub fn sign(&self, name: &str, namespace: &str) -> Result<(), AgentError> {
         let identity = self.identity(name);
         let data = namespace.as_bytes();

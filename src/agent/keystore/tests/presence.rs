@@ -1,4 +1,4 @@
-//! Tokens that come and go, as the thread that looks sees them.
+//! Inserted and removed tokens, as the polling thread sees them.
 
 use std::os::unix::net::UnixStream;
 
@@ -12,7 +12,7 @@ fn a_new_keyset_is_told_and_offered() {
     let told = heard(&events);
     assert!(matches!(&told[..], [Event::Inserted(_)]), "{told:?}");
     home.keystore.inner.look(false);
-    assert_eq!(heard(&events), [], "nothing has changed");
+    assert_eq!(heard(&events), [], "unexpected events");
     let options = keyset::EnrollOptions { level: Some(SecurityLevel::Low), ..home.wallet.on_new_token("b") };
     enrolled(run(authority(), &home.wallet, &letter(), &options, &mut Script::with(PIN)));
     home.keystore.inner.look(false);
@@ -48,7 +48,7 @@ fn a_certificate_that_ends_soon_is_told_once() {
     };
     let day = SignedDuration::from_hours(24);
     assert_eq!(told_at(end - day * 61), 0);
-    assert_eq!(told_at(end - day * 59), 2, "the signing and the encryption key's, once each");
+    assert_eq!(told_at(end - day * 59), 2, "one for the signing and one for the encryption certificate");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn the_thread_that_looks_ends_with_what_began_it() {
     drop(watching);
     let weak = Arc::downgrade(&home.keystore.inner);
     drop(home);
-    assert!(weak.upgrade().is_none(), "something holds the keystore");
+    assert!(weak.upgrade().is_none(), "the keystore is still referenced");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn keys_that_an_annex_tells_of_and_takes_back_are_forgotten() {
         keystore.inner.refresh().unwrap();
         let listed = keystore.inner.catalogue.list();
         assert_eq!(listed.len(), 1);
-        // The first one is held by a client.
+        // A client holds the first identity.
         assert_eq!(keystore.inner.catalogue.remembered_keys(), if number == 0 { 1 } else { 2 });
         if number == 0 {
             held = listed;

@@ -1,4 +1,4 @@
-//! What each message is answered with, and what it does.
+//! The answer to each message, and its effect.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,7 +15,7 @@ use crate::pki::software_keys::SoftwareKey;
 const FAILURE: &[u8] = &[5];
 const SUCCESS: &[u8] = &[6];
 
-/// The three kinds of keys with the flags, names and schemes of their signatures.
+/// The three key types with the flags, names and schemes of their signatures.
 fn kinds() -> Vec<(SoftwareKey, u32, &'static str, Scheme)> {
     vec![
         (SoftwareKey::p256(), 0, "ecdsa-sha2-nistp256", Scheme::Ecdsa(Hash::Sha256)),
@@ -25,7 +25,7 @@ fn kinds() -> Vec<(SoftwareKey, u32, &'static str, Scheme)> {
     ]
 }
 
-/// Reads `SSH_AGENT_SIGN_RESPONSE` and checks the signature in it.
+/// Parses `SSH_AGENT_SIGN_RESPONSE` and verifies its signature.
 fn verify(answer: &[u8], name: &str, key: &SoftwareKey, scheme: Scheme, data: &[u8]) {
     let mut reader = Reader::new(answer);
     assert_eq!(reader.byte(), Some(14), "{answer:?}");
@@ -288,7 +288,7 @@ fn a_refusal_says_why_and_tells_no_secret() {
     }
 }
 
-/// A key's blob is turned into what tokens have once, not at each signature.
+/// A key blob is converted once, not for each signature.
 #[test]
 fn the_second_signature_with_a_key_does_not_read_its_blob_again() {
     let key = SoftwareKey::p256();
@@ -298,8 +298,8 @@ fn the_second_signature_with_a_key_does_not_read_its_blob_again() {
     for _ in 0..3 {
         assert_eq!(answer(&mut connection, &request)[0], 14);
     }
-    assert_eq!(keys.found.get(), 3, "the keystore is asked each time: the key may be gone");
-    // A key that is none must not be taken for the one before.
+    assert_eq!(keys.found.get(), 3, "the keystore is asked each time, because the key may be absent");
+    // An invalid blob must not match the previous key.
     let none = sign_request(b"none", &sshsig("git", b"", "sha256", &[9; 32]), 0);
     assert_eq!(answer(&mut connection, &none), FAILURE);
     assert_eq!(answer(&mut connection, &none), FAILURE);

@@ -1,4 +1,5 @@
-//! Conversations of real clients with OpenSSH's agent, kept in `tests/corpus/ssh`, said again to this door.
+//! Sessions of real clients with OpenSSH's agent, recorded in `tests/corpus/ssh` and replayed to
+//! this endpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -15,22 +16,22 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
 }
 
-/// The keys that the clients used, in the order in which they were added.
+/// The keys of the clients, in the order in which they were added.
 fn keys() -> SoftwareKeys {
     let key = |name| SoftwareKey::from_pem(&std::fs::read(directory().join(format!("cms/keys/{name}.key"))).unwrap());
     SoftwareKeys::new(&[&key("rsa"), &key("p256"), &key("p384")])
 }
 
-/// What a client said on one connection, and what it was answered.
+/// The messages of a client on one connection, each with the agent's answer.
 type Conversation = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The recorded connections whose names begin so.
+/// The recorded connections whose names have this prefix.
 fn conversations(prefix: &str) -> Vec<(String, Conversation)> {
     let entries = std::fs::read_dir(directory().join("ssh/openssh")).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|name| name.starts_with(prefix));
     names.sort();
-    assert!(!names.is_empty(), "{prefix} is gone");
+    assert!(!names.is_empty(), "no recordings of {prefix}");
     names.into_iter().map(|name| (name.clone(), conversation(&name))).collect()
 }
 
@@ -41,7 +42,7 @@ fn conversation(name: &str) -> Conversation {
     std::iter::from_fn(|| Some((next()?, next().unwrap()))).collect()
 }
 
-/// Is the answer to a request to sign a good one?
+/// Returns true if the answer to a request to sign is valid.
 fn is_signed(message: &[u8], answer: &[u8]) -> bool {
     let Request::Sign(request) = Request::read(message).unwrap() else { panic!() };
     let key = KeyBlob::read(request.key_blob).unwrap().key;
@@ -64,7 +65,7 @@ fn every_log_in_is_signed_for_the_host_that_the_client_has_bound() {
                 13 => {
                     assert!(is_signed(&message, &ours), "{name}");
                     assert!(is_signed(&message, &theirs), "{name}");
-                    // RSA signs the same data always the same way.
+                    // RSA signatures (PKCS #1 v1.5) are deterministic.
                     assert!(!name.contains("rsa-") || name.contains("p256-to") || ours == theirs, "{name}");
                     signed += 1;
                 }
@@ -164,7 +165,8 @@ fn ssh_add_logs_in_logs_off_locks_and_unlocks() {
         ("add-card-c", &[6], Some("log in /usr/lib/softhsm/libsofthsm2.so Some(\"a-pass-phrase\") Some(60s) true")),
         ("remove-card", &[6], Some("log off /usr/lib/softhsm/libsofthsm2.so")),
         ("remove-key", &[6], Some("log off from p256")),
-        // A private key is not taken; SSH 1's message, which follows the one for all keys, is not known.
+        // A private key is rejected; the SSH 1 message that follows the removal of all keys is
+        // unknown.
         ("add-key", &[5], None),
         ("remove-all", &[6, 5], Some("log off from all")),
         ("lock-1", &[6], None),
@@ -180,7 +182,7 @@ fn ssh_add_logs_in_logs_off_locks_and_unlocks() {
     }
 }
 
-/// A recorded request is signed because of what it is, not because it was recorded.
+/// A recorded request is signed for its content, not because it was recorded.
 #[test]
 fn a_recorded_request_changed_anywhere_in_its_frame_is_another_or_none() {
     for (name, messages) in ["log-in-", "sshsig-"].into_iter().flat_map(conversations) {

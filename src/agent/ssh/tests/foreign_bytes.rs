@@ -1,4 +1,4 @@
-//! What other programs have signed, held against the two things that are signed here: nothing of it may pass for one.
+//! Data that other programs sign: none of it may pass as one of the two supported kinds.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,8 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Certificates, CMS messages with all that is signed in them (attributes, contents, TBS parts), CMP messages: from
-/// whichever byte a signer might begin.
+/// Certificates, CMS messages with all their signed parts (attributes, contents, TBS structures),
+/// and CMP messages, starting at every byte.
 #[test]
 fn nothing_in_the_corpora_of_other_protocols_is_one() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
@@ -26,10 +26,10 @@ fn nothing_in_the_corpora_of_other_protocols_is_one() {
             seen += 1;
         }
     }
-    assert!(seen > 10_000, "the corpora are gone");
+    assert!(seen > 10_000, "the corpora are missing");
 }
 
-/// What an ordinary agent signs as readily as a log-in.
+/// Data that an ordinary agent would sign like a login.
 #[test]
 fn what_other_protocols_sign_is_refused() {
     let key = SoftwareKey::p256();
@@ -38,7 +38,7 @@ fn what_other_protocols_sign_is_refused() {
     let tls13 = [&[0x20; 64][..], b"TLS 1.3, client CertificateVerify", &[0], &digest].concat();
     let tls12 = [&b"\x01\x00\x00\x46\x03\x03"[..], &[0; 200]].concat();
     let hostbased = LogIn { method: Some("hostbased"), ..LogIn::with(&key) }.to_bytes();
-    // A certificate's name can be as long as a session identifier.
+    // A certificate's type name can be as long as a session identifier.
     let certificate = KeyFile::of(&SoftwareKey::p384()).certificate(&[]);
     let ed25519_certificate = written(|to_be_signed| {
         to_be_signed.string(b"ssh-ed25519-cert-v01@openssh.com");
@@ -72,8 +72,9 @@ fn what_other_protocols_sign_is_refused() {
     }
 }
 
-/// A log-in ends with a key's blob, an SSHSIG blob with a hash: there is no room behind, where others (`OpenPGP`, IKE)
-/// have what makes a signed message theirs; a certificate, which could end in anything, must be signed.
+/// A login ends with a key blob, an SSHSIG blob with a hash. So neither has space for the trailer
+/// that identifies signed data of other protocols (`OpenPGP`, IKE). A certificate, which could end
+/// in any bytes, must have a valid signature.
 #[test]
 fn a_log_in_has_no_room_for_anothers_end() {
     let key = SoftwareKey::p256();
@@ -106,7 +107,7 @@ proptest! {
         prop_assert!(SignedData::read(&data).is_err());
     }
 
-    /// Changing any one byte of what frames a log-in refuses it; changing a value leaves a log-in of the same shape.
+    /// Changing a framing byte makes a login invalid; changing a value keeps the login's structure.
     #[test]
     fn one_wrong_byte_never_makes_a_log_in_of_another_shape(at in 0..200_usize, byte in any::<u8>()) {
         let log_in = LogIn::default();

@@ -1,4 +1,4 @@
-//! Binding a connection to a session: what a host's key must have signed, and what a binding admits.
+//! Session bindings: what a host key must have signed, and what a binding allows.
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
@@ -12,11 +12,11 @@ const FAILURE: &[u8] = &[5];
 const SUCCESS: &[u8] = &[6];
 const EXTENSION_FAILURE: &[u8] = &[28];
 
-/// A host with a key of some kind.
+/// A host with a key of some type.
 enum Host {
     Software(SoftwareKey),
     Ed25519(Ed25519KeyPair),
-    /// Of a kind that nobody here verifies with.
+    /// A key type that cannot be verified.
     Unknown,
 }
 
@@ -79,7 +79,7 @@ fn bind(host_key: &[u8], session_id: &[u8], signature: &[u8], is_forwarding: u8)
     })
 }
 
-/// A key, and a client that asks it to sign log-ins.
+/// A client that requests signatures of logins with a key.
 struct Client<'k> {
     key: &'k SoftwareKey,
     keys: &'k SoftwareKeys,
@@ -103,7 +103,7 @@ impl<'k> Client<'k> {
         answer != FAILURE
     }
 
-    /// What a person was told of the host at the last log-in.
+    /// The host shown to the person at the last login.
     fn told(&self) -> Option<String> {
         match self.keys.purposes.borrow().last() {
             Some(Purpose::SshLogIn { host_key, .. }) => host_key.clone(),
@@ -111,7 +111,7 @@ impl<'k> Client<'k> {
         }
     }
 
-    /// And of the host that forwards.
+    /// The forwarding hosts shown at the last login.
     fn told_way(&self) -> Option<String> {
         match self.keys.purposes.borrow().last() {
             Some(Purpose::SshLogIn { forwarded_by, .. }) => forwarded_by.clone(),
@@ -157,7 +157,7 @@ fn a_signature_of_something_else_or_of_somebody_else_binds_nothing() {
         ] {
             assert_eq!(client.says(&wrong), EXTENSION_FAILURE);
         }
-        // As if it had not been tried: clients that cannot bind may log in.
+        // As without a binding: clients that cannot bind may log in.
         assert!(client.logs_in(&[9; 32], None));
         assert_eq!(client.told(), None);
     }
@@ -194,14 +194,14 @@ fn a_forwarded_connection_must_say_where_it_logs_in() {
     let (way, target) = (Host::ed25519(), Host::Software(SoftwareKey::p256()));
     let mut client = Client::new(&key, &keys);
     assert_eq!(client.says(&way.bind(&[1; 32], true)), SUCCESS);
-    assert!(!client.logs_in(&[1; 32], None), "the forwarding session's own");
-    assert!(!client.logs_in(&[2; 32], None), "one that was not told");
+    assert!(!client.logs_in(&[1; 32], None), "the forwarding session itself");
+    assert!(!client.logs_in(&[2; 32], None), "a session that was not announced");
     assert_eq!(client.says(&target.bind(&[2; 32], false)), SUCCESS);
     assert!(client.logs_in(&[2; 32], Some(target.blob())));
     assert!(client.told_way().unwrap().starts_with("SHA256:"));
     assert_ne!(client.told(), client.told_way());
     assert!(!client.logs_in(&[1; 32], None));
-    // Nothing is added behind a log-in.
+    // No session can be bound after a login session.
     assert_eq!(client.says(&way.bind(&[3; 32], false)), EXTENSION_FAILURE);
     assert!(client.logs_in(&[2; 32], None) && !client.logs_in(&[3; 32], None));
 }
@@ -213,7 +213,7 @@ fn a_session_is_bound_once_and_no_more_than_sixteen_are() {
     let mut connection = connection(&keys);
     assert_eq!(answer(&mut connection, &host.bind(&[0; 32], true)), SUCCESS);
     assert_eq!(answer(&mut connection, &host.bind(&[0; 32], true)), SUCCESS, "the same again");
-    assert_eq!(answer(&mut connection, &host.bind(&[0; 32], false)), EXTENSION_FAILURE, "otherwise");
+    assert_eq!(answer(&mut connection, &host.bind(&[0; 32], false)), EXTENSION_FAILURE, "another forwarding flag");
     assert_eq!(answer(&mut connection, &Host::ed25519().bind(&[0; 32], true)), EXTENSION_FAILURE, "another host");
     for number in 1..20 {
         let expected = if number < 16 { SUCCESS } else { EXTENSION_FAILURE };

@@ -1,4 +1,5 @@
-//! The door with keys in software behind it, and what clients send as tests need it. `ssh-keygen` and `ssh-agent` are witnesses.
+//! The SSH endpoint with software keys, and client messages for tests. `ssh-keygen` and `ssh-agent`
+//! serve as references.
 
 mod answers;
 mod corpus;
@@ -22,14 +23,14 @@ use super::{AgentError, ClientConnection, Peer, Purpose, Refusal, Usage};
 use crate::pki::software_keys::SoftwareKey;
 use crate::token::{KeyAlgorithm, Pin, Signature, SignatureHash};
 
-/// A log-in to be signed, as RFC 4252 §7 has it unless a test changes it.
+/// A login to sign, as in RFC 4252 §7 unless a test changes a field.
 #[derive(Clone, Debug)]
 pub(super) struct LogIn {
     pub session_id: Vec<u8>,
     pub message: u8,
     pub user: String,
     pub service: &'static str,
-    /// none: the one that goes with the host's key
+    /// none: the method that matches `host_key`
     pub method: Option<&'static str>,
     pub has_signature: u8,
     pub algorithm: &'static str,
@@ -54,7 +55,7 @@ impl Default for LogIn {
 }
 
 impl LogIn {
-    /// For a key on P-256.
+    /// For a P-256 key.
     pub fn with(key: &SoftwareKey) -> Self {
         Self { key_blob: blob_of(&key.public_key_der()), ..Self::default() }
     }
@@ -77,7 +78,7 @@ impl LogIn {
     }
 }
 
-/// An SSHSIG blob to be signed.
+/// Builds an SSHSIG blob to sign.
 pub(super) fn sshsig(namespace: &str, reserved: &[u8], hash_name: &str, hash: &[u8]) -> Vec<u8> {
     written(|writer| {
         writer.bytes(b"SSHSIG");
@@ -98,7 +99,7 @@ pub(super) fn blob_of(spki_der: &[u8]) -> Vec<u8> {
     written(|writer| write_blob(spki_der, writer).unwrap())
 }
 
-/// A request to sign.
+/// Builds a request to sign.
 pub(super) fn sign_request(key_blob: &[u8], data: &[u8], flags: u32) -> Vec<u8> {
     written(|writer| {
         writer.byte(13);
@@ -108,7 +109,7 @@ pub(super) fn sign_request(key_blob: &[u8], data: &[u8], flags: u32) -> Vec<u8> 
     })
 }
 
-/// A key as OpenSSH has it in files.
+/// A key in OpenSSH's files.
 pub(super) struct KeyFile {
     directory: TempDir,
 }
@@ -124,7 +125,7 @@ impl KeyFile {
         file
     }
 
-    /// Certified by a CA of this kind; an Ed25519 one otherwise.
+    /// Uses a CA key of this type; the default is Ed25519.
     pub fn with_authority(self, kind: &[&str]) -> Self {
         self.run("ssh-keygen", &[&["-q", "-N", "", "-f", "ca", "-t"], kind].concat());
         self
@@ -138,7 +139,7 @@ impl KeyFile {
         self.blob_in("key.pub")
     }
 
-    /// A certificate of it, as `ssh-keygen -s` makes it.
+    /// A certificate of the key, made by `ssh-keygen -s`.
     pub fn certificate(&self, options: &[&str]) -> Vec<u8> {
         if !self.path("ca").exists() {
             self.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "ca"]);
@@ -161,14 +162,14 @@ impl KeyFile {
     }
 }
 
-/// Keys in software, and what was asked of them.
+/// Software keys that record their calls.
 #[derive(Default)]
 pub(super) struct SoftwareKeys {
     pub keys: Vec<SoftwareKey>,
     pub asked: RefCell<Vec<String>>,
     pub purposes: RefCell<Vec<Purpose>>,
     locked_with: Mutex<Option<Vec<u8>>>,
-    /// How often a key was looked for.
+    /// How often a key was looked up.
     pub found: Cell<usize>,
 }
 
