@@ -4,8 +4,8 @@ use super::{Peer, Usage};
 use crate::keyset::{KeysetOnToken, NoPin};
 use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
 
-/// Asks a person about one use of a key. The worker asks through the supervisor; tests use a
-/// script.
+/// Prompts a person about one use of a key. The worker sends prompts through the supervisor; tests
+/// use a script.
 ///
 /// Each call is one question about one use. The caller holds the token's lease, so questions about
 /// a token are already in order.

@@ -1,8 +1,8 @@
 //! The link between the agent's two processes: a socket pair on which the worker asks and the
 //! supervisor answers.
 //!
-//! Messages are frames ([`super::frame`]). Questions have numbers, so that several can be open. The
-//! link closes when either process exits; a worker without a supervisor exits, too.
+//! Messages are frames ([`super::frame`]). Each question has a number, so that several can be open.
+//! The link closes when either process exits; a worker without a supervisor exits, too.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -102,9 +102,9 @@ pub(super) enum Answer {
         /// did a person type it for this use?
         attended: bool,
     },
-    /// yes
+    /// the person confirmed
     Yes,
-    /// no
+    /// the person declined
     No,
     /// the person cancelled
     Cancelled,
@@ -197,12 +197,12 @@ impl Link {
         write_frame(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner), message, secret)
     }
 
-    /// Asks and waits for the answer while the client is connected.
+    /// Sends a question and waits for the answer while the client is connected.
     fn ask(&self, what: Asked, client: &ClientConnection) -> Option<Answered> {
         self.ask_with(what, b"", client)
     }
 
-    /// Asks with a secret, the PIN that the question needs.
+    /// Sends a question with a secret, the PIN that it needs.
     fn ask_with(&self, what: Asked, secret: &[u8], client: &ClientConnection) -> Option<Answered> {
         let withdrawn = || Some((Answer::Withdrawn, Zeroizing::default()));
         if client.has_hung_up() {

@@ -22,7 +22,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// Asks for a PIN.
+    /// The prompt for a PIN.
     pub(super) fn for_pin(question: &Question<'_>) -> Self {
         let warning = match question.token.pin_state {
             PinState::FinalTry if question.was_repeated => Some(
@@ -43,20 +43,20 @@ impl Words {
         Self::new(question, title, "PIN".to_owned(), warning)
     }
 
-    /// Asks for a new PIN.
+    /// The prompt for a new PIN.
     pub(super) fn for_new_pin(question: &Question<'_>) -> Self {
         let title = format!("tokenkeep: a new PIN for the token {:?}", question.token.label);
         Self::new(question, title, "New PIN".to_owned(), None)
     }
 
-    /// Asks for a confirmation.
+    /// The prompt for a confirmation.
     pub(super) fn for_confirmation(question: &Question<'_>) -> Self {
         if question.last_try {
             let title = format!("tokenkeep: the last try of the token {:?}", question.token.label);
             let warning = "The next wrong PIN locks this token.";
             return Self::new(question, title, "Risk it?".to_owned(), Some(warning));
         }
-        let title = format!("tokenkeep: a key on the token {:?} is to be used", question.token.label);
+        let title = format!("tokenkeep: use of a key on the token {:?}", question.token.label);
         Self::new(question, title, "Allow this once?".to_owned(), None)
     }
 

@@ -111,7 +111,8 @@ impl Conversation {
         }
     }
 
-    /// Asks and waits for the reply. Fails if the command disconnects or does not reply in time.
+    /// Sends a question or network request and waits for the reply. Fails if the command
+    /// disconnects or does not reply in time.
     fn ask(&self, line: impl FnOnce(u32) -> Line) -> Result<Reply, NoPin> {
         let number = {
             let mut state = self.state();

@@ -2,8 +2,8 @@
 //! the token's part runs here.
 //!
 //! An [`ActRequest`] describes the operation; [`perform`] runs it with the functions of
-//! [`crate::keyset`]. Questions to a person and requests to the network go back to the command over
-//! the same connection: the command is the operation's [`Person`](crate::keyset::Person) and
+//! [`crate::keyset`]. The operation sends questions to a person and requests to the network back to
+//! the command over the same connection: the command is its [`Person`](crate::keyset::Person) and
 //! [`Carrier`](crate::carrier::Carrier), and [`Conversation`] is the wire between them. If a
 //! command reports that it cannot ask anybody, the agent's prompter asks for the PIN of a signature
 //! or a decryption. A command that disconnects has cancelled: no further question is asked, and an

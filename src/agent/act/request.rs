@@ -105,7 +105,7 @@ impl ActRequest {
             Self::Administer { .. } => "sign the command",
             Self::OpenResponse { .. } => "open the response",
             Self::ChangePin { .. } => "change the PIN",
-            Self::LookAtPins { .. } => "look at the PINs",
+            Self::LookAtPins { .. } => "check the PINs",
             Self::UnblockPin { .. } => "set a new PIN",
             Self::DeleteKeyset { .. } => "delete the keyset",
             Self::Enroll(_) => "enroll",

@@ -1,4 +1,4 @@
-//! Request bodies: strict JSON, bytes in base64.
+//! Bodies of requests: strict JSON, bytes in base64.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -10,7 +10,7 @@ pub enum BrokerError {
     /// The socket directory is accessible to others, or not the user's own.
     #[error("cannot keep the agent's sockets in {}: {reason}; use a directory of your own with mode 0700", path.display())]
     Directory {
-        /// the directory
+        /// the socket directory
         path: PathBuf,
         /// the problem
         reason: String,
@@ -18,9 +18,9 @@ pub enum BrokerError {
     /// A socket cannot be created.
     #[error("cannot create the agent's socket {}: {reason}", path.display())]
     Socket {
-        /// the socket
+        /// the socket's path
         path: PathBuf,
-        /// why
+        /// the reason
         reason: String,
     },
     /// Another agent of this user is running.

@@ -18,7 +18,7 @@ pub enum ClientError {
     Unusable {
         /// the socket
         socket: PathBuf,
-        /// why
+        /// the reason
         reason: String,
     },
     /// Another user's process listens on the socket.
@@ -38,7 +38,7 @@ pub enum ClientError {
         operation: &'static str,
     },
     /// The agent sent an unexpected message.
-    #[error("cannot use the agent's answer: its version differs from this command's; restart `tokenkeep agent`")]
+    #[error("cannot use the agent's answer: agent and command have different versions; restart `tokenkeep agent`")]
     Unfitting,
 }
 

@@ -368,7 +368,8 @@ fn answered(answer: ActAnswer) -> Result<Answered, ClientError> {
     }
 }
 
-/// Asks the person. Uses the command's own name of the operation, which is what the user typed.
+/// Passes a question to the person. It uses the command's own name of the operation, which is what
+/// the user typed.
 fn asked(question: &Asked, operation: &'static str, person: &mut dyn Person) -> Reply {
     let pin = match question {
         Asked::Existing { token, .. } => person.pin(PinRequest::Existing { operation, token }),

@@ -22,7 +22,7 @@ pub enum Event {
     Inserted(TokenInfo),
     /// A token is absent: removed, or no longer reported by its module. Its session has ended.
     Removed(TokenInfo),
-    /// The PIN of a token is locked.
+    /// The PIN of a token was locked.
     PinLocked(TokenInfo),
     /// A login started a session.
     LoggedIn(TokenInfo),

@@ -248,7 +248,8 @@ impl Keystore {
         let tokens = &self.inner.tokens;
         let listed = if with_pins { tokens.list_with_pins_known() } else { tokens.list() };
         let keysets = tokens.keysets().unwrap_or_default();
-        // Last: what takes a while must not tell of log-ins that are over by then.
+        // Read the sessions last: reading the PIN states takes a while, and sessions may end
+        // meanwhile.
         let logged_in = tokens.standing().iter().map(|token| token.info().clone()).collect();
         Seen::new(listed, logged_in, self.is_locked(), keysets)
     }

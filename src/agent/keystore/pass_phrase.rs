@@ -38,7 +38,7 @@ impl PassPhraseLock {
     pub fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
         if by.is_some() {
-            return Err(AgentError::LockState { operation: "lock", state: "locked already" });
+            return Err(AgentError::LockState { operation: "lock", state: "already locked" });
         }
         let mut salt = [0; 16];
         getrandom::fill(&mut salt)

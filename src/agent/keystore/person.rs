@@ -11,7 +11,7 @@ use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
 use super::super::{Asks, Purpose, Question, Usage};
 use super::pass_phrase::PassPhraseLock;
 
-/// Asks through the agent's own prompter and names the client and its purpose.
+/// Prompts through the agent's own prompter, with the client and its purpose.
 pub struct AskedPerson<'a> {
     asks: &'a dyn Asks,
     usage: &'a Usage,
@@ -102,7 +102,7 @@ impl<'a> AskedPerson<'a> {
         Self { given: Some(pin), ..Self::new(asks, usage) }
     }
 
-    /// Asks until the PIN differs from the wrong one, within the limit. A prompter that is a
+    /// Prompts until the PIN differs from the wrong one, within the limit. A prompter that is a
     /// program would give the same PIN again and is not asked again.
     fn typed_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
         loop {

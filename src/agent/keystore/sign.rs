@@ -46,7 +46,7 @@ impl Inner {
         result.map_err(|error| self.failed(identity, error))
     }
 
-    /// Asks for the PIN or the confirmation, as the level requires, and signs.
+    /// Prompts for the PIN or the confirmation, as the level requires, and signs.
     fn sign_asking(
         &self,
         identity: &Identity,
@@ -62,7 +62,7 @@ impl Inner {
         }
         if used.key.public_key_der() != identity.spki {
             return Err(KeysetError::Refused(format!(
-                "cannot {operation}: the key that was offered for the keyset {:?} on {} is not the one that its private \
+                "cannot {operation}: the key offered for the keyset {:?} on {} is not the key that its private \
                  index names; nothing was signed",
                 identity.keyset.name.as_str(),
                 identity.keyset.token.name()

@@ -199,7 +199,7 @@ impl Inner {
                     all.extend(pins);
                     troubles.extend(unknown);
                 }
-                Err(error) => troubles.extend(of_each_token(annex, &of_client(annex, "look at the PINs", error))),
+                Err(error) => troubles.extend(of_each_token(annex, &of_client(annex, "check the PINs", error))),
             }
         }
         match troubles.pop() {

@@ -15,7 +15,7 @@ use crate::pki::public_key::PublicKey;
 /// The suffix of a certificate's key type name.
 pub(super) const CERTIFICATE_SUFFIX: &str = "-cert-v01@openssh.com";
 
-/// A key that borrows the blob it was parsed from. Keys are equal regardless of certificates.
+/// A key that borrows the blob it was parsed from. Equality ignores certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key<'a> {
     /// big-endian magnitudes

@@ -1,4 +1,4 @@
-//! Questions answered by scripts, over a link whose other end is the test.
+//! Tests with scripts as the person, over a link whose other end is the test.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
