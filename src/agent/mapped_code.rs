@@ -2,8 +2,8 @@
 //!
 //! The kernel maps 64 KiB of a file around each accessed page. Parsing the command line and the
 //! configuration, linking and loading modules touch so many pages that half of the program's and
-//! its libraries' code stays mapped, though an idle agent needs little of it ([ADR
-//! 0011](../../docs/adr/0011-code-given-back.md)). Code that is needed again is mapped again
+//! its libraries' code stays mapped, though an idle agent needs little of it
+//! ([ADR 0011](../../docs/adr/0011-code-given-back.md)). Code that is needed again is mapped again
 //! automatically.
 #![allow(unsafe_code)] // one madvise call; no safe wrapper can guarantee that no data is lost
 

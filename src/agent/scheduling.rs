@@ -3,9 +3,9 @@
 //!
 //! Otherwise a thread woken by a request would preempt the thread that computes another
 //! connection's signature on that core, at the cost of two more context switches. With four
-//! connections on two cores this cost one signature in thirty ([ADR
-//! 0010](../../docs/adr/0010-scheduled-as-batch.md)). The process keeps its share of the processor
-//! and its nice value.
+//! connections on two cores this cost one signature in thirty
+//! ([ADR 0010](../../docs/adr/0010-scheduled-as-batch.md)). The process keeps its share of the
+//! processor and its nice value.
 #![allow(unsafe_code)] // one call; no maintained library makes it without changing the nice value
 
 use std::io;

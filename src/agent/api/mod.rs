@@ -31,7 +31,7 @@ use http::{Answer, Connection};
 use routes::Route;
 use sign::Signatory;
 
-/// The OpenAPI description of this API.
+/// The description that `/v1/openapi.json` returns.
 const OPENAPI: &str = include_str!("../../../docs/agent-api.openapi.json");
 
 /// Serves one connection until it closes.

@@ -22,9 +22,9 @@ use crate::token::check::this_program;
 /// the user has set them.
 ///
 /// - Arenas: by default glibc creates one for nearly each of a thousand connection threads. With
-/// two arenas, four connections wait for each other in the module's allocations.
+///   two arenas, four connections wait for each other in the module's allocations.
 /// - Thresholds: by default both grow with the largest freed block, so that after one large request
-/// some hundred MiB of later ones stay with the process. Fixed thresholds do not grow.
+///   some hundred MiB of later ones stay with the process. Fixed thresholds do not grow.
 /// - Stacks of exited threads: by default glibc keeps 40 MiB of them for reuse.
 const ALLOCATOR: [(&str, &str); 4] = [
     ("MALLOC_ARENA_MAX", "4"),

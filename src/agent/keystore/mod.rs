@@ -3,8 +3,7 @@
 //! | level | each use requires |
 //! |---|---|
 //! | High | the PIN, one use at a time in order of arrival; no session stays open |
-//! | Medium | a confirmation in an active session; the PIN that starts the session confirms its own
-//! use |
+//! | Medium | a confirmation; the PIN that starts the session confirms its own use |
 //! | Low | nothing, while the session is active |
 //!
 //! A session ends on log-off, after [`Settings::idle_timeout`] without use, when the token is
@@ -110,7 +109,7 @@ struct Inner {
 }
 
 impl Keystore {
-    /// Creates a keystore for these tokens. It opens no token yet.
+    /// Creates a keystore that keeps sessions on these tokens. It opens no token yet.
     pub fn new(tokens: Tokens, asks: Arc<dyn Asks>, settings: Settings, clock: Arc<dyn Clock>) -> Self {
         Self::with_annexes(tokens, Vec::new(), asks, settings, clock)
     }
