@@ -153,7 +153,7 @@ impl FoundPins {
 pub struct EnrolledKeyset {
     /// the keyset
     pub keyset: KeysetOnWire,
-    /// did the keyset exist before?
+    /// was the keyset enrolled before?
     pub reenrolled: bool,
     /// was an interrupted enrollment completed?
     pub resumed: bool,

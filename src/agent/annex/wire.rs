@@ -276,7 +276,7 @@ mod tests {
         let seen = Seen::new(Ok(tokens), logged_in, false, (Vec::new(), Vec::new()));
         let seen = seen.of_module(Path::new("/own.so"));
         assert_eq!(seen.tokens().unwrap(), [token("/own.so", "1")], "it spoke for another module's token");
-        assert_eq!(seen.logged_in, [token("/own.so", "1")], "a log-in to a token that is not there");
+        assert_eq!(seen.logged_in, [token("/own.so", "1")], "a session on an absent token");
     }
 
     #[test]

@@ -198,8 +198,7 @@ impl Keystore {
     /// active.
     ///
     /// # Errors
-    /// As [`Keystore::log_in`]; also if the token has no keyset below level High and its keysets
-    /// are none or several.
+    /// As [`Keystore::log_in`]; also if no usable keyset is on the token.
     pub fn log_in_with(&self, token: &TokenSelector, pin: Pin, usage: &Usage) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
         let _using = Acting::begin(&self.inner.uses);

@@ -73,7 +73,7 @@ fn a_pin_goes_beside_the_json_and_arrives() {
     let answer = Answer::Pin { attended: false };
     write_frame(&mut broker, &FromBroker { number, answer }, b"a-new-one").unwrap();
     let pin = asking.join().unwrap().unwrap();
-    assert!(pin.as_str() == "a-new-one" && !pin.is_attended(), "nobody has typed it");
+    assert!(pin.as_str() == "a-new-one" && !pin.is_attended(), "no person typed it");
     let mut frame = Vec::new();
     write_frame(&mut frame, &FromBroker { number: 1, answer: Answer::Pin { attended: true } }, b"geheim-4711").unwrap();
     assert!(frame.ends_with(b"}geheim-4711"), "{}", String::from_utf8_lossy(&frame));

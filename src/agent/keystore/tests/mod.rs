@@ -51,7 +51,7 @@ impl Scripted {
 
     /// Waits until a question is open.
     pub fn until_asked(&self) {
-        until("nobody is asked", || *self.waiting.lock().unwrap() > 0);
+        until("no question was asked", || *self.waiting.lock().unwrap() > 0);
     }
 
     fn answer(&self, kind: &str, question: &Question<'_>) -> Answer {

@@ -57,7 +57,7 @@ fn what_other_protocols_sign_is_refused() {
         ("a JSON web signature", b"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1c2VyIn0"),
         ("a mail", b"Content-Type: text/plain\r\n\r\nI owe you.\r\n"),
         ("git's commit, for gpg", b"tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\nauthor"),
-        ("a host's log-in", &hostbased),
+        ("a host-based login", &hostbased),
         ("an SSH certificate", &certificate),
         ("an SSH certificate as it is signed", &ed25519_certificate),
         ("a revocation list of SSH", b"SSHKRL\n\0\0\0\0\x01"),
