@@ -152,7 +152,7 @@ impl Link {
         let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(foreign)?;
         let stream = UnixStream::from(stdin);
         let sockets = handed::take(&stream).map_err(foreign)?;
-        let writer = Mutex::new(stream.try_clone().map_err(BrokerError::system("duplicate a descriptor"))?);
+        let writer = Mutex::new(stream.try_clone().map_err(BrokerError::system("copy a descriptor"))?);
         Ok((Self { reader: stream, writer, open: Mutex::default(), changed: Condvar::new() }, sockets))
     }
 

@@ -144,7 +144,7 @@ impl Questions {
     pub(super) fn check(&self, number: u64, request: CheckRequest, secret: Zeroizing<Vec<u8>>, link: &UnixStream) {
         let of_link = self.of_link.clone();
         let is_known = self.is_known(&request.module);
-        let taken = link.try_clone().map_err(BrokerError::system("duplicate a descriptor")).and_then(|link| {
+        let taken = link.try_clone().map_err(BrokerError::system("copy a descriptor")).and_then(|link| {
             spawn("check", move || {
                 let pin = std::str::from_utf8(&secret).ok().and_then(|pin| Pin::new(pin.to_owned()).ok());
                 let outcome = if is_known {
@@ -168,43 +168,40 @@ impl Questions {
 
     /// Accepts a question from this link; the answer goes back over it.
     pub(super) fn take(&self, number: u64, what: Asked, link: &UnixStream) {
-        let taken =
-            link.try_clone().map_err(BrokerError::system("duplicate a descriptor")).and_then(|link| match what {
-                // Reading another process's files can hang as long as that process does.
-                Asked::Program(pid) => {
-                    let of_link = self.of_link.clone();
-                    spawn("program", move || {
-                        tell(&of_link, &link, number, Answer::Program(programs::describe(pid)), None);
-                    })
-                }
-                // A pinentry that is asked for its flavor can hang, too.
-                Asked::Prompter => {
-                    let (of_link, person) = (self.of_link.clone(), self.person.clone());
-                    spawn("prompt-method", move || {
-                        tell(&of_link, &link, number, Answer::Prompter(prompter(&person)), None)
-                    })
-                }
-                Asked::WhetherTyped { dialog } => {
-                    let (of_link, person) = (self.of_link.clone(), self.person.clone());
-                    spawn("prompt-method", move || {
-                        let is_open = of_link.dialogs().contains_key(&dialog);
-                        let answer = if is_open { Answer::Yes } else { whether_typed(&person) };
-                        tell(&of_link, &link, number, answer, None);
-                    })
-                }
-                Asked::HiddenKeysets => {
-                    let (of_link, file) = (self.of_link.clone(), self.hidden.clone());
-                    spawn("hidden", move || tell(&of_link, &link, number, hidden(file.as_deref()), None))
-                }
-                what => {
-                    let (withdrawn, open) = io::pipe().map_err(BrokerError::system("create a pipe"))?;
-                    let of_link = self.of_link.clone();
-                    of_link.open().insert(number, open);
-                    self.queue
-                        .send(Waiting { number, what, link, of_link, withdrawn })
-                        .map_err(|_| broken_pipe("ask the person"))
-                }
-            });
+        let taken = link.try_clone().map_err(BrokerError::system("copy a descriptor")).and_then(|link| match what {
+            // Reading another process's files can hang as long as that process does.
+            Asked::Program(pid) => {
+                let of_link = self.of_link.clone();
+                spawn("program", move || {
+                    tell(&of_link, &link, number, Answer::Program(programs::describe(pid)), None);
+                })
+            }
+            // A pinentry that is asked for its flavor can hang, too.
+            Asked::Prompter => {
+                let (of_link, person) = (self.of_link.clone(), self.person.clone());
+                spawn("prompt-method", move || tell(&of_link, &link, number, Answer::Prompter(prompter(&person)), None))
+            }
+            Asked::WhetherTyped { dialog } => {
+                let (of_link, person) = (self.of_link.clone(), self.person.clone());
+                spawn("prompt-method", move || {
+                    let is_open = of_link.dialogs().contains_key(&dialog);
+                    let answer = if is_open { Answer::Yes } else { whether_typed(&person) };
+                    tell(&of_link, &link, number, answer, None);
+                })
+            }
+            Asked::HiddenKeysets => {
+                let (of_link, file) = (self.of_link.clone(), self.hidden.clone());
+                spawn("hidden", move || tell(&of_link, &link, number, hidden(file.as_deref()), None))
+            }
+            what => {
+                let (withdrawn, open) = io::pipe().map_err(BrokerError::system("create a pipe"))?;
+                let of_link = self.of_link.clone();
+                of_link.open().insert(number, open);
+                self.queue
+                    .send(Waiting { number, what, link, of_link, withdrawn })
+                    .map_err(|_| broken_pipe("ask the person"))
+            }
+        });
         if let Err(error) = taken {
             self.withdraw(number);
             tell(&self.of_link, link, number, Answer::Unavailable(error.to_string()), None);

@@ -1,9 +1,8 @@
-//! The client side of the agent's API, with which tokenkeep's own commands run operations in the
-//! agent.
+//! The client side of the agent's API: runs operations in the agent for tokenkeep's commands.
 //!
-//! The command stays the operation's [`Person`] and [`Carrier`]: it supplies PINs from its
-//! configured source and sends requests to the authority. Messages and exit codes are those of the
-//! operation, as without an agent.
+//! The command stays the operation's [`Person`] and [`Carrier`]: it supplies PINs and sends
+//! requests to the authority. Messages and exit codes are those of the operation, as without an
+//! agent.
 //!
 //! This must never talk to another user's agent, never retry anything, and never mistake an agent
 //! that exited for one that refused.
@@ -37,11 +36,10 @@ use crate::letter::Letter;
 use crate::statement::{Operation, SignedStatement};
 use crate::token::{Pin, TokenInfo};
 
-/// Timeout for sending a request to the agent.
+/// Timeout for each read and write until the agent has accepted a request.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Time that an exiting agent may take to close its socket, or that its new worker may take to
-/// start.
+/// Time that an exiting agent or a starting worker may take.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// Delay between two probes.
@@ -67,8 +65,7 @@ impl Agent {
     /// Connects to the agent at this socket; `None` if nothing listens there.
     ///
     /// # Errors
-    /// [`ClientError::AnotherUsers`]; [`ClientError::Unusable`] if the socket exists but cannot be
-    /// used.
+    /// [`ClientError::AnotherUsers`]; [`ClientError::Unusable`] if the socket is unusable.
     pub fn at(socket: &Path) -> Result<Option<Self>, ClientError> {
         let agent = Self { way: Way::Socket(socket.to_owned()), client: ClientConnection::default() };
         let started = Instant::now();
@@ -83,8 +80,8 @@ impl Agent {
             same_user(&stream, socket)?;
             match bounded(&stream).and_then(|()| http::knock(stream)) {
                 Ok(()) => return Ok(Some(agent)),
-                // An agent that is exiting closes the connection and is gone soon; or its new
-                // worker starts.
+                // An exiting agent closes the connection and is gone soon; or its new worker
+                // starts.
                 Err(error) if is_hung_up(&error) && started.elapsed() < LAST_BREATH => thread::sleep(PAUSE),
                 Err(error) => return Err(agent.unusable(&error)),
             }
@@ -112,8 +109,7 @@ impl Agent {
     /// The tokens that are present.
     ///
     /// # Errors
-    /// As for all following functions: the operation's own error, or an error of the connection to
-    /// the agent.
+    /// As for all functions below: the error of the operation or of the connection to the agent.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, ClientError> {
         match self.simple(&ActRequest::ListTokens {})? {
             ActAnswer::Tokens(tokens) => Ok(tokens),
@@ -242,8 +238,7 @@ impl Agent {
         }
     }
 
-    /// Enrolls. An enrollment that ended without a keyset is an error here, with its message and
-    /// kind.
+    /// Enrolls. An enrollment without a keyset is an error here, with its message and kind.
     pub fn enroll(
         &self,
         carrier: &dyn Carrier,
@@ -262,8 +257,7 @@ impl Agent {
         self.act(request, &mut Nobody, &NoCarrier)
     }
 
-    /// Runs one operation. Answers its questions with `person` and its network requests with
-    /// `carrier`.
+    /// Runs one operation; `person` answers its questions, `carrier` its network requests.
     pub(super) fn act(
         &self,
         request: &ActRequest,
@@ -368,8 +362,7 @@ fn answered(answer: ActAnswer) -> Result<Answered, ClientError> {
     }
 }
 
-/// Passes a question to the person. It uses the command's own name of the operation, which is what
-/// the user typed.
+/// Passes a question to the person, with the name of the operation that the user typed.
 fn asked(question: &Asked, operation: &'static str, person: &mut dyn Person) -> Reply {
     let pin = match question {
         Asked::Existing { token, .. } => person.pin(PinRequest::Existing { operation, token }),

@@ -1,4 +1,4 @@
-//! The agent's status (`/v1/status`). An older agent reports less, which is not an error.
+//! An agent's status (`/v1/status`). An older agent reports less, which is not an error.
 
 use serde::Deserialize;
 
