@@ -45,8 +45,8 @@ pub enum AgentError {
     },
     /// A module worker exited during the operation.
     #[error(
-        "cannot {operation}: the worker of the module {} ended during the operation; it is being restarted and will ask \
-         for the PIN again: try again",
+        "cannot {operation}: the worker of the module {} ended during the operation; it is being restarted and will \
+         ask for the PIN again: try again",
         module.display()
     )]
     WorkerEnded {

@@ -127,8 +127,8 @@ impl Annex {
         seen.of_module(&self.module).bounded().unwrap_or_else(|what| {
             self.say_too_much(&what);
             let message = format!(
-                "cannot list the tokens of the module {}: its worker reported {what}; remove the module from agent.toml \
-                 if you do not trust it",
+                "cannot list the tokens of the module {}: its worker reported {what}; remove the module from \
+                 agent.toml if you do not trust it",
                 self.module.display()
             );
             Seen::nothing(keyset::ErrorKind::Refused, message, locked)

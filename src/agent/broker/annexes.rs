@@ -130,8 +130,8 @@ impl One<'_> {
             return;
         }
         tracing::error!(
-            "the worker of the module {} exited {} times in a row and is not restarted; the agent continues without it; \
-             use -v for details and `tokenkeep doctor` to check the module",
+            "the worker of the module {} exited {} times in a row and is not restarted; the agent continues \
+             without it; use -v for details and `tokenkeep doctor` to check the module",
             self.setup.module.display(),
             self.failures
         );

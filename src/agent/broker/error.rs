@@ -8,7 +8,10 @@ use std::process::ExitStatus;
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// The socket directory is accessible to others, or not the user's own.
-    #[error("cannot keep the agent's sockets in {}: {reason}; use a directory of your own with mode 0700", path.display())]
+    #[error(
+        "cannot keep the agent's sockets in {}: {reason}; use a directory of your own with mode 0700",
+        path.display()
+    )]
     Directory {
         /// the socket directory
         path: PathBuf,
@@ -43,8 +46,8 @@ pub enum BrokerError {
     },
     /// The worker keeps exiting shortly after its start.
     #[error(
-        "cannot keep serving: the worker exited {times} times in a row within a minute of its start, last with {status}; \
-         use -v for details; exclude a faulty module with `modules` in agent.toml"
+        "cannot keep serving: the worker exited {times} times in a row within a minute of its start, last with \
+         {status}; use -v for details; exclude a faulty module with `modules` in agent.toml"
     )]
     WorkerKeepsEnding {
         /// number of consecutive exits

@@ -162,7 +162,8 @@ impl Broker {
             }
             let pause = pause_after(failures);
             tracing::warn!(
-                "the worker exited ({status}): all connections are closed, and PINs must be entered again; restarting it"
+                "the worker exited ({status}): all connections are closed, and PINs must be entered again; \
+                 restarting it"
             );
             if let Some(News::Signal(signal)) = within(all_news, pause, |news| matches!(news, News::Signal(_))) {
                 say_end(signal);

@@ -198,7 +198,12 @@ impl Inner {
                 told.push_back(stored.der.clone());
                 drop(told);
                 let (keyset, token) = (keyset.name.clone(), keyset.token.clone());
-                tracing::warn!(keyset = keyset.as_str(), token = %token.name(), %not_after, "a certificate in use expires soon");
+                tracing::warn!(
+                    keyset = keyset.as_str(),
+                    token = %token.name(),
+                    %not_after,
+                    "a certificate in use expires soon"
+                );
                 self.events.tell(&Event::Expiring { keyset, token, not_after });
             }
         }

@@ -141,7 +141,10 @@ impl Inner {
         if acting || !self.tokens.standing().is_empty() || self.stands_in_an_annex() {
             return;
         }
-        tracing::warn!(module = %module.path().display(), "the module no longer responds: restarting the worker to reload it");
+        tracing::warn!(
+            module = %module.path().display(),
+            "the module no longer responds: restarting the worker to reload it"
+        );
         // Kill at once: exit handlers would wait for the module.
         let _ = kill_process(getpid(), Signal::KILL);
     }
