@@ -18,8 +18,8 @@ use crate::token::{Pin, PinRule, TokenInfo};
 /// requests time out sooner.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// An operation's session with the command that requested it. The client sends nothing more on this
-/// stream; its end means that the command has exited.
+/// An operation's session with the command that requested it. The command sends nothing more on
+/// this stream; the stream's end means that the command has exited.
 #[derive(Debug)]
 pub struct Conversation {
     stream: Arc<UnixStream>,

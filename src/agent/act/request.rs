@@ -197,9 +197,9 @@ pub enum Order {
         email: String,
         /// the full name
         name: Option<String>,
-        /// the allowed levels
+        /// the allowed levels; none: those of the profile
         levels: Option<Vec<SecurityLevel>>,
-        /// validity of the letter
+        /// validity of the letter in seconds; none: the authority's configured default
         valid_for_seconds: Option<u64>,
     },
     /// issue a letter to recover all encryption keys
@@ -208,7 +208,7 @@ pub enum Order {
         email: String,
         /// may others have the old token?
         lost: bool,
-        /// validity of the letter
+        /// validity of the letter in seconds; none: the authority's configured default
         valid_for_seconds: Option<u64>,
     },
     /// fetch the letter of an earlier command of the same administrator again

@@ -14,7 +14,7 @@ use crate::token::{Module, PinState, TokenInfo};
 
 /// Interval between polls.
 const EVERY: Duration = Duration::from_secs(1);
-/// Every so many polls, one is thorough: it also reads tokens that another program held or may have
+/// One poll in this many is thorough: it also reads tokens that another program held or may have
 /// changed.
 const THOROUGH_EVERY: u32 = 5;
 /// The machine slept if the difference between the clocks grew by more than this.
