@@ -1,4 +1,4 @@
-//! What kinds of keys there are, and how strictly a keyset's keys ask for the PIN.
+//! Key algorithms and the security levels of keysets.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,12 +20,12 @@ pub enum RsaSize {
 }
 
 impl RsaSize {
-    /// The size of so many bits; `None` when it is none of these.
+    /// The size with this number of bits; `None` for any other number than 2048, 3072 and 4096.
     pub fn of_bits(bits: u16) -> Option<Self> {
         [Self::Bits2048, Self::Bits3072, Self::Bits4096].into_iter().find(|size| size.bits() == bits)
     }
 
-    /// The modulus' length in bits.
+    /// Length of the modulus in bits.
     pub fn bits(self) -> u16 {
         match self {
             Self::Bits2048 => 2048,
@@ -35,7 +35,8 @@ impl RsaSize {
     }
 }
 
-/// A kind of key pair. Written `rsa-2048`, `rsa-3072`, `rsa-4096`, `p256`, `p384`, also in configuration files.
+/// An algorithm for key pairs. Text and configuration files write it `rsa-2048`, `rsa-3072`,
+/// `rsa-4096`, `p256` or `p384`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum KeyAlgorithm {
@@ -48,7 +49,7 @@ pub enum KeyAlgorithm {
 }
 
 impl KeyAlgorithm {
-    /// All that there are, the ones that make sense by default first.
+    /// All algorithms, the recommended ones first.
     pub const ALL: [Self; 5] = [
         Self::P256,
         Self::P384,
@@ -57,18 +58,20 @@ impl KeyAlgorithm {
         Self::Rsa(RsaSize::Bits4096),
     ];
 
-    /// Is it an elliptic-curve key (which agrees on keys, where an RSA key decrypts them)?
+    /// Whether it is an elliptic-curve algorithm. Such a key does key agreement where an RSA key
+    /// decrypts.
     pub fn is_elliptic_curve(self) -> bool {
         matches!(self, Self::P256 | Self::P384)
     }
 
-    /// The kind of key in a DER `SubjectPublicKeyInfo`; `None` when it is none of ours.
+    /// The algorithm of a DER `SubjectPublicKeyInfo`; `None` for an unsupported one.
     pub fn of_public_key(spki_der: &[u8]) -> Option<Self> {
         super::PublicKey::from_der(spki_der).ok().map(|key| key.algorithm())
     }
 
-    /// The algorithm with which tokenkeep signs by such a key: ecdsa-with-SHA256 (P-256), ecdsa-with-SHA384 (P-384)
-    /// (RFC 5758 §3.2: parameters absent), sha256WithRSAEncryption (RFC 4055 §5: parameters NULL).
+    /// The signature algorithm that tokenkeep uses with such a key: ecdsa-with-SHA256 (P-256) or
+    /// ecdsa-with-SHA384 (P-384) with absent parameters (RFC 5758 §3.2), or sha256WithRSAEncryption
+    /// with NULL parameters (RFC 4055 §5).
     pub fn signature_algorithm(self) -> AlgorithmIdentifierOwned {
         let (oid, parameters) = match self {
             Self::Rsa(_) => (rfc5912::SHA_256_WITH_RSA_ENCRYPTION, Some(Any::null())),
@@ -78,7 +81,8 @@ impl KeyAlgorithm {
         AlgorithmIdentifierOwned { oid, parameters }
     }
 
-    /// Length in bytes of a coordinate on the curve, and of what a key agreement gives; `None` for RSA.
+    /// Length in bytes of a coordinate on the curve and of a key agreement's result; `None` for
+    /// RSA.
     pub fn field_bytes(self) -> Option<usize> {
         match self {
             Self::Rsa(_) => None,
@@ -87,7 +91,7 @@ impl KeyAlgorithm {
         }
     }
 
-    /// The curve's name as in `ECParameters` (RFC 5480 §2.1.1.1); `None` for RSA.
+    /// The named curve of `ECParameters` (RFC 5480 §2.1.1.1); `None` for RSA.
     pub fn curve(self) -> Option<ObjectIdentifier> {
         match self {
             Self::Rsa(_) => None,
@@ -133,15 +137,16 @@ impl From<KeyAlgorithm> for String {
     }
 }
 
-/// How often the keys of a keyset ask for the PIN: a property of each key from its birth. Ordered by strictness.
+/// When the keys of a keyset require the PIN. Each key gets its level at creation and keeps it.
+/// Ordered from lenient to strict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecurityLevel {
-    /// The PIN once a session.
+    /// The PIN once per session.
     Low,
-    /// The PIN once, then a confirmation for every use.
+    /// The PIN once per session, and a confirmation for each later use.
     Medium,
-    /// The PIN for every single use.
+    /// The PIN for every use.
     High,
 }
 
@@ -166,9 +171,9 @@ impl FromStr for SecurityLevel {
     }
 }
 
-/// A name that is none of the few known ones.
+/// A name outside a fixed set of known names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is no {what}: it is one of {known}")]
+#[error("{name:?} is not a {what}; expected one of {known}")]
 pub struct UnknownName {
     what: &'static str,
     name: String,

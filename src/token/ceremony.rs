@@ -1,4 +1,4 @@
-//! An enrollment on the user's token: the few acts that one PIN entry is good for.
+//! An enrollment on the user's token: the operations that one PIN entry covers.
 
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
@@ -12,14 +12,15 @@ use super::{
     TokenError, TokenKey, Unlock,
 };
 
-/// An unlocked token during an enrollment. Reads and writes objects as the [`Token`] it is; dropping it logs out.
+/// A token unlocked for one enrollment. It derefs to its [`Token`]. Dropping it logs out.
 #[derive(Debug)]
 pub struct Ceremony {
     unlock: Unlock,
 }
 
-/// The key pair made on the user's token for one enrollment, to which the authority's token wraps: RSA-2048, a token
-/// object so that a killed enrollment can be resumed, good for unwrapping an AES key and for nothing else.
+/// The key pair that a user's token makes for one enrollment, and to which the authority's token
+/// wraps keys: RSA-2048, usable only to unwrap an AES key. It is a token object, so that a killed
+/// enrollment can be resumed.
 #[derive(Clone, Debug)]
 pub struct TransportKey {
     id: KeyId,
@@ -38,7 +39,7 @@ impl TransportKey {
         self.public_key.as_der()
     }
 
-    /// The hash of RSA-OAEP that this token can do: SHA-256 where possible, else SHA-1.
+    /// The hash of RSA-OAEP: SHA-256 if the token supports it, else SHA-1.
     pub fn oaep(&self) -> OaepHash {
         self.oaep
     }
@@ -57,7 +58,7 @@ impl Ceremony {
         Self { unlock }
     }
 
-    /// Makes a signing key pair that can only sign, its level fixed for ever.
+    /// Generates a key pair that can only sign. Its security level is permanent.
     pub fn generate_signing_key(
         &self,
         label: &str,
@@ -68,26 +69,28 @@ impl Ceremony {
         self.generate_signing_key_of(label, id, algorithm, Some(level))
     }
 
-    /// Makes the transport key pair of this enrollment.
+    /// Generates the transport key pair of this enrollment.
     pub fn generate_transport_key(&self, label: &str, id: &KeyId) -> Result<TransportKey, TokenError> {
         let (public_key, oaep) = self.generate_transport_key_pair(label, id)?;
         Ok(TransportKey { id: id.clone(), public_key, oaep })
     }
 
-    /// The transport key that an enrollment begun earlier has made; `None` when there is none.
+    /// The transport key of an enrollment that began earlier; `None` if there is none.
     pub fn find_transport_key(&self, id: &KeyId) -> Result<Option<TransportKey>, TokenError> {
         let found = self.find_transport_key_pair(id)?;
         Ok(found.map(|(public_key, oaep)| TransportKey { id: id.clone(), public_key, oaep }))
     }
 
-    /// Destroys both halves of the transport key; it is no error when they are gone.
+    /// Destroys both halves of the transport key. A missing half is not an error.
     pub fn destroy_transport_key(&self, id: &KeyId) -> Result<(), TokenError> {
         self.destroy_key_pair("destroy the transport key", id)
     }
 
-    /// Unwraps a delivered private key into the token, where it can only decrypt (or, on a curve, derive), together
-    /// with its public key. Nothing is left on the token when it fails.
-    // One delivered key is described by just these; a struct for one call would only hide them.
+    /// Unwraps a delivered private key into the token and stores its public key with it. The
+    /// private key can only decrypt (RSA) or derive (elliptic curve). A failure leaves nothing on
+    /// the token.
+    // A delivered key has exactly these properties; a struct for a single call would only hide
+    // them.
     #[allow(clippy::too_many_arguments)]
     pub fn install_private_key(
         &self,
@@ -103,12 +106,12 @@ impl Ceremony {
         self.install(&transport.id, delivery, &key)
     }
 
-    /// Signs, as [`Unlock::sign`] does, without ending the ceremony.
+    /// Signs like [`Unlock::sign`], and keeps the enrollment open.
     pub fn sign(&self, key: &TokenKey, message: &[u8]) -> Result<Signature, TokenError> {
         self.sign_with_key(key, SignatureHash::usual_for(key.algorithm()), message, self.unlock.entitled())
     }
 
-    /// Decrypts, as [`Unlock::decrypt`] does, without ending the ceremony.
+    /// Decrypts like [`Unlock::decrypt`], and keeps the enrollment open.
     pub fn decrypt(
         &self,
         key: &TokenKey,
@@ -118,16 +121,17 @@ impl Ceremony {
         self.decrypt_with_key(key, transport, ciphertext, self.unlock.entitled())
     }
 
-    /// Agrees on a secret, as [`Unlock::agree`] does, without ending the ceremony.
+    /// Agrees on a secret like [`Unlock::agree`], and keeps the enrollment open.
     pub fn agree(&self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         self.agree_with_key(key, peer_spki_der, self.unlock.entitled())
     }
 
-    /// Has a process that loads the module afresh look whether all of this is on the token, with the PIN that was typed for
-    /// this ceremony. It spends no try. Gives why it is not known where that process could not look.
+    /// Checks in a new process, which loads the module again, that all `objects` are on the token.
+    /// The process logs in with the PIN of this enrollment and spends no try. If the process could
+    /// not check, the result is the reason.
     ///
     /// # Errors
-    /// [`TokenError::NotStored`], with what is missing.
+    /// [`TokenError::NotStored`], with the missing objects.
     pub fn must_be_stored(
         &self,
         operation: &'static str,
@@ -136,13 +140,13 @@ impl Ceremony {
         self.unlock.token().must_be_stored(operation, objects, self.unlock.entitled().pin())
     }
 
-    /// A signer for code that wants the `signature` crate's traits, for as long as the ceremony lasts.
+    /// A signer with the `signature` crate's traits. It borrows the enrollment.
     pub fn signer<'a>(&'a self, key: &'a TokenKey) -> CeremonySigner<'a> {
         CeremonySigner { ceremony: self, key, error: Mutex::new(None) }
     }
 }
 
-/// Signs within a ceremony.
+/// Signs during an enrollment.
 #[derive(Debug)]
 pub struct CeremonySigner<'a> {
     ceremony: &'a Ceremony,
@@ -151,7 +155,7 @@ pub struct CeremonySigner<'a> {
 }
 
 impl CeremonySigner<'_> {
-    /// Why the last signature that failed did: code that signs through the `signature` crate's traits loses that.
+    /// The error of the last failed signature, which the `signature` crate's traits do not carry.
     pub fn take_error(&self) -> Option<TokenError> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

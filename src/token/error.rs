@@ -1,4 +1,4 @@
-//! What can go wrong with a token: each error names the operation, the token, and the next step to take.
+//! Errors of tokens. Each names the operation, the token, and the next step.
 
 mod remedies;
 
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::{PinState, WhichPin};
 use remedies::{AFTER_LOCKED_PIN, AFTER_UNKNOWN_STATE, after_wrong_pin};
 
-/// How a person tells one token from another: the label they know it by and the serial number that is unique.
+/// Identifies a token to a person: the label that they know and the unique serial number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenName {
     /// the token's label
@@ -23,39 +23,39 @@ impl fmt::Display for TokenName {
     }
 }
 
-/// The operation of a log-in whose purpose is not known on this floor.
+/// The operation of a login whose purpose this module does not know.
 pub(super) const LOG_IN: &str = "log in";
 
-/// Which of the program's ends an error leads to.
+/// The exit code category of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenErrorKind {
-    /// The token, module or key is not there.
+    /// The token, module or key is not present.
     Absent,
-    /// The PIN: wrong, locked, not set, of a wrong length.
+    /// The PIN is wrong, locked, not set, or has a wrong length.
     Pin,
-    /// What was asked is not allowed or not possible, and asking again changes nothing.
+    /// The request is not allowed or not possible; a repetition fails too.
     Refused,
-    /// Something broke.
+    /// A fault.
     Fault,
 }
 
-/// An operation on a token that did not succeed.
+/// A failed operation on a token.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
-    /// The PKCS#11 module cannot be loaded or started.
+    /// The PKCS#11 module cannot be loaded or initialized.
     #[error("cannot use the PKCS#11 module {}: {reason}; {remedy}", path.display())]
     Module {
         /// the shared library
         path: PathBuf,
-        /// what it said
+        /// what the module reported
         reason: String,
-        /// what to do
+        /// the next step
         remedy: String,
     },
-    /// The token is not there, or no longer.
-    #[error("cannot {operation}: {token} is not there; insert it, or see `tokenkeep tokens`")]
+    /// The token is not present, or was removed.
+    #[error("cannot {operation}: {token} is not present; insert it, or see `tokenkeep tokens`")]
     Absent {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
@@ -67,83 +67,88 @@ pub enum TokenError {
         token: TokenName,
         /// program and process id
         holder: String,
-        /// what to do, as the holder says
+        /// the next step, as the owner gives it
         remedy: String,
     },
-    /// An act on the token is going on in this process.
-    #[error("cannot unlock {token}: it is unlocked for another act; end that one first")]
+    /// Another operation of this process has the token unlocked.
+    #[error("cannot unlock {token}: it is in use by another operation; finish that first")]
     Busy {
         /// the token
         token: TokenName,
     },
     /// The PIN was tried once and is wrong.
-    #[error("cannot {operation}: the PIN of {token} is wrong ({pin_state}); {}{}", after_wrong_pin(*pin_state), if *log_in_ended { LOG_IN_ENDED } else { "" })]
+    #[error(
+        "cannot {operation}: the PIN of {token} is wrong ({pin_state}); {}{}",
+        after_wrong_pin(*pin_state),
+        if *log_in_ended { LOG_IN_ENDED } else { "" }
+    )]
     PinIncorrect {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
-        /// what the token says now
+        /// the state of the PIN after the try
         pin_state: PinState,
-        /// did a log-in stand before, which is over now?
+        /// whether a session was active and has ended with this try
         log_in_ended: bool,
     },
-    /// A key that asks for the PIN at each use, and a log-in that stands.
-    #[error("cannot {operation}: the key on {token} asks for the PIN at every use; type it for this one")]
+    /// The key requires the PIN at every use, and there is only an active session.
+    #[error("cannot {operation}: the key on {token} requires the PIN for every use; type it for this one")]
     PinEachUse {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
     },
-    /// One try is left, and whoever gave the PIN was not warned of it; nothing was tried.
+    /// One try is left, and the source of the PIN could not be warned. No try was spent.
     #[error(
-        "cannot {operation}: one try of the {which} of {token} is left, and the next wrong one locks it; nothing was tried; \
-         type the command at a terminal, where it asks before it takes the last try"
+        "cannot {operation}: one try of the {which} of {token} is left, and the next wrong one locks it; nothing was \
+         tried; run the command at a terminal, where it asks before it uses the last try"
     )]
     LastTry {
-        /// what was to be done
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
         /// which PIN
         which: WhichPin,
     },
-    /// What the token says about its PIN now cannot be known; nothing was tried.
+    /// The current state of the PIN is unknown. No try was spent.
     #[error(
-        "cannot {operation}: whether tries of the {which} of {token} are left cannot be read ({reason}); nothing was tried; \
-         {AFTER_UNKNOWN_STATE}"
+        "cannot {operation}: cannot read how many tries of the {which} of {token} are left ({reason}); nothing was \
+         tried; {AFTER_UNKNOWN_STATE}"
     )]
     PinStateUnknown {
-        /// what was to be done
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
         /// which PIN
         which: WhichPin,
-        /// why
+        /// the reason
         reason: String,
     },
-    /// So many wrong PINs came from files, descriptors and credentials that no more are tried from there.
+    /// Too many wrong PINs in a row came from unattended sources (files, descriptors, credentials).
+    /// No try was spent.
     #[error(
-        "cannot {operation}: {wrong} wrong {which}s of {token} in a row came from where no person types them; nothing was \
-         tried; correct its source, then type the {which} once at a prompt (without `--{}pin-source`)",
+        "cannot {operation}: {wrong} wrong {which}s of {token} in a row came from unattended sources; nothing was \
+         tried; correct the source, then type the {which} once at a prompt (without `--{}pin-source`)",
         if *which == WhichPin::User { "" } else { "so-" }
     )]
     TooManyUnattended {
-        /// what was to be done
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
         /// which PIN
         which: WhichPin,
-        /// how many
+        /// number of wrong PINs in a row
         wrong: u32,
     },
-    /// The PIN is locked; it was not tried, or locked by this try.
+    /// The PIN is locked, or this try locked it.
     #[error("cannot {operation}: the PIN of {token} is locked; {AFTER_LOCKED_PIN}")]
     PinLocked {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
@@ -151,59 +156,63 @@ pub enum TokenError {
     /// The SO PIN was tried once and is wrong.
     #[error(
         "cannot {operation}: the SO PIN of {token} is wrong ({so_pin_state}); {}",
-        if *so_pin_state == PinState::FinalTry { "the next wrong one locks it for good" } else { "nothing was changed" }
+        if *so_pin_state == PinState::FinalTry {
+            "the next wrong one locks it permanently"
+        } else {
+            "nothing was changed"
+        }
     )]
     SoPinIncorrect {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
-        /// what the token says of the SO PIN now
+        /// the state of the SO PIN after the try
         so_pin_state: PinState,
     },
-    /// The SO PIN is locked; it was not tried, or locked by this try.
+    /// The SO PIN is locked, or this try locked it.
     #[error(
-        "cannot {operation}: the SO PIN of {token} is locked, so nobody can set a PIN on it; get a recovery letter and enroll into \
-         another token"
+        "cannot {operation}: the SO PIN of {token} is locked, so no PIN can be set on it; get a recovery letter and \
+         enroll into another token"
     )]
     SoPinLocked {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
     },
     /// The token has no user PIN.
-    #[error("cannot {operation}: {token} has no PIN yet; set one by the SO PIN (`tokenkeep pin unblock`)")]
+    #[error("cannot {operation}: {token} has no PIN yet; set one with the SO PIN (`tokenkeep pin unblock`)")]
     PinNotSet {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
     },
-    /// The PIN is too short or too long for this token. Found out without a try.
-    #[error("cannot {operation}: a PIN of {token} has {min} to {max} bytes; choose another")]
+    /// The PIN is too short or too long for this token. No try was spent.
+    #[error("cannot {operation}: a PIN of {token} must have {min} to {max} bytes; choose another one")]
     PinLength {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
-        /// the shortest, in bytes
+        /// minimum length in bytes
         min: usize,
-        /// the longest, in bytes
+        /// maximum length in bytes
         max: usize,
     },
-    /// The operation needs a log-in and there is none.
-    #[error("cannot {operation}: nobody is logged in to {token}; its PIN is needed")]
+    /// The operation needs a login.
+    #[error("cannot {operation}: {token} is not logged in; enter its PIN")]
     NotLoggedIn {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
     },
-    /// A token with this label exists already and holds something.
+    /// A token with this label exists already and holds objects.
     #[error(
-        "cannot create a token labelled {label:?}: there is one (serial {serial}); choose another name (a keyset \
-         may also go on that token: `--token {serial}`)"
+        "cannot create a token labelled {label:?}: a token with this label exists (serial {serial}); choose another \
+         name, or put the keyset on that token with `--token {serial}`"
     )]
     LabelTaken {
         /// the label
@@ -211,161 +220,164 @@ pub enum TokenError {
         /// the serial number of the token that has it
         serial: String,
     },
-    /// A label that a token cannot have.
-    #[error("cannot create a token labelled {label:?}: a label has 1 to 32 bytes and no control characters")]
+    /// The label is not allowed for a token.
+    #[error("cannot create a token labelled {label:?}: a label must have 1 to 32 bytes and no control characters")]
     LabelUnfit {
         /// the label
         label: String,
     },
     /// The module has no free slot.
-    #[error("cannot create a token: {} has no free slot; use a token that exists (`--token`)", module.display())]
+    #[error("cannot create a token: {} has no free slot; use an existing token (`--token`)", module.display())]
     NoFreeSlot {
         /// the module
         module: PathBuf,
     },
     /// The key is not on the token.
     #[error(
-        "cannot {operation}: no such key on {token}; if it was never there, see `tokenkeep tokens` for the right token; if \
-         another program deleted it, enroll again"
+        "cannot {operation}: no such key on {token}; if it was never there, find the right token with `tokenkeep \
+         tokens`; if another program deleted it, enroll again"
     )]
     KeyAbsent {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
     },
-    /// There is no room on the token for what was to be written.
+    /// The token has no space for the new object.
     #[error(
-        "cannot {operation}: {token} is full; delete what is no longer needed (`tokenkeep keyset delete`), or use another \
-         token"
+        "cannot {operation}: {token} is full; delete what is no longer needed (`tokenkeep keyset delete`), or use \
+         another token"
     )]
     Full {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
     },
-    /// Where the module keeps its tokens nothing more can be written; nothing was tried.
-    #[error("cannot {operation}: nothing more can be stored on {token}: {condition}; make room there, or mend that")]
+    /// The module's token directory accepts no more data. Nothing was tried.
+    #[error("cannot {operation}: nothing more can be stored on {token}: {condition}; free space there, or fix that")]
     NoRoom {
-        /// what was to be done
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
         /// free space and permissions of the token directory
         condition: String,
     },
-    /// The module said that it was stored, and a process that looks anew does not find it.
+    /// The module reported success, and a new process does not find the objects.
     #[error(
-        "cannot {operation}: the module of {token} said that all was stored, and for a program that looks anew it is not \
-         there ({missing}): {condition}; make room there, or mend that, and type the same command again"
+        "cannot {operation}: the module of {token} reported success, but a new process does not find everything \
+         ({missing}): {condition}; free space there or fix that, then run the same command again"
     )]
     NotStored {
-        /// what was to be done
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
-        /// what is missing
+        /// the missing objects
         missing: String,
         /// free space and permissions of the token directory
         condition: String,
     },
-    /// Nothing can be written to the token.
-    #[error("cannot {operation}: {token} is write-protected; lift that, or use another token")]
+    /// The token is write-protected.
+    #[error("cannot {operation}: {token} is write-protected; remove the protection, or use another token")]
     WriteProtected {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
     },
-    /// The token cannot do this at all.
-    #[error(
-        "cannot {operation}: {token} does not support {what}; use another token, or another module for it that does"
-    )]
+    /// The token does not support the operation.
+    #[error("cannot {operation}: {token} does not support {what}; use another token, or another module for it")]
     Unsupported {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
-        /// what it lacks
+        /// the missing feature
         what: String,
     },
-    /// The key that arrived is damaged, for another token, or not what it was said to be.
+    /// The delivered key is damaged, encrypted to another token, or not the expected one.
     #[error(
-        "cannot {operation} on {token}: the key that was delivered does not open ({reason}); type the same command again, \
-         and tell the authority's administrator if it stays so"
+        "cannot {operation} on {token}: the delivered key does not open ({reason}); run the same command again, and \
+         tell the authority's administrator if it fails again"
     )]
     BadDelivery {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
-        /// what the token said
+        /// what the token reported
         reason: String,
     },
-    /// The token refused the data: padding, length or content.
+    /// The token refused the data because of its padding, length or content.
     #[error(
-        "cannot {operation}: {token} refused the data ({reason}); it is damaged, or meant for another key: get it once more"
+        "cannot {operation}: {token} refused the data ({reason}); it is damaged or meant for another key: get it again"
     )]
     BadData {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
-        /// what the token said
+        /// what the token reported
         reason: String,
     },
-    /// The one use that a PIN was typed for is over.
+    /// The PIN was typed for one use, and that use is over.
     #[error("cannot sign with a key on {token} a second time: the PIN was for one use; type it again for the next")]
     Spent {
         /// the token
         token: TokenName,
     },
-    /// The directory of the lock files that say who owns a token cannot be trusted: no token can be used at all.
+    /// The directory of the owner locks cannot be trusted. No token can be used.
     #[error(
-        "cannot use any token: the directory {path}, where who uses one says so, {reason}; make it a directory of \
-         your own (`chmod 700`), or set XDG_RUNTIME_DIR to one", path = path.display()
+        "cannot use any token: the lock directory {path} {reason}; make it a directory of your own (`chmod 700`), \
+         or set XDG_RUNTIME_DIR to one",
+        path = path.display()
     )]
     LockDirectory {
         /// the directory
         path: PathBuf,
-        /// what is wrong with it: "is no directory"
+        /// the fault as a predicate, such as "is no directory"
         reason: String,
     },
-    /// The lock file that says who owns a token cannot be used.
-    #[error("cannot lock {token}: {path}: {reason}; the file must belong to you, and can be removed", path = path.display())]
+    /// The owner lock file of a token cannot be used.
+    #[error(
+        "cannot lock {token}: {path}: {reason}; the file must belong to you and can be removed",
+        path = path.display()
+    )]
     LockFile {
         /// the token
         token: TokenName,
         /// the file
         path: PathBuf,
-        /// what is wrong with it
+        /// the fault
         reason: String,
     },
     /// A key or certificate cannot be encoded or decoded.
-    #[error("cannot encode or decode a key or certificate: {0}; get it once more from where it came from, in DER")]
+    #[error("cannot encode or decode a key or certificate: {0}; get it again from its source, in DER")]
     Encoding(String),
-    /// The system gives no random numbers.
-    #[error("cannot make random bytes: {0}; try again, and look into the system's log if it stays so")]
+    /// The system provides no random numbers.
+    #[error("cannot make random bytes: {0}; try again, and check the system log if it fails again")]
     NoRandom(String),
-    /// The token's own policy refuses a new PIN: the SO PIN was right, or no wrong try of the old PIN was seen counted.
+    /// The token's policy refuses the new PIN. The SO PIN was right, or no wrong try of the old PIN
+    /// was counted.
     #[error(
-        "cannot {operation}: {token} does not take the new PIN ({code}); the PINs are as they were; choose another one"
+        "cannot {operation}: {token} does not take the new PIN ({code}); the PINs are unchanged; choose another one"
     )]
     NewPinRefused {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
         /// the return value's name (`CKR_…`)
         code: String,
     },
-    /// Anything else a module can say.
+    /// Any other error of the module.
     #[error(
-        "cannot {operation}: {token} answered {code}; try again, and look into the log of its module if it stays so"
+        "cannot {operation}: {token} answered {code}; try again, and check the log of its module if it fails again"
     )]
     Fault {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// the token
         token: TokenName,
@@ -374,11 +386,11 @@ pub enum TokenError {
     },
 }
 
-/// A wrong PIN is found out by logging out first.
-const LOG_IN_ENDED: &str = "; the log-in that stood on this token is over";
+/// Wrong PINs are detected by logging out first.
+const LOG_IN_ENDED: &str = "; the active session on this token has ended";
 
 impl TokenError {
-    /// Adds that a log-in stood, and ended with this try.
+    /// Adds that a session was active and ended with this try.
     pub(super) fn and_a_log_in_ended(self) -> Self {
         match self {
             Self::PinIncorrect { operation, token, pin_state, .. } => {
@@ -388,7 +400,8 @@ impl TokenError {
         }
     }
 
-    /// The same, of the act that a log-in was for: whoever wanted to sign is told that they cannot sign.
+    /// Replaces the operation "log in" by the operation that the login was for, so that a user who
+    /// wanted to sign reads that they cannot sign.
     #[must_use]
     pub fn of_act(mut self, act: &'static str) -> Self {
         if let Self::PinIncorrect { operation, .. }
@@ -407,7 +420,7 @@ impl TokenError {
         self
     }
 
-    /// Which of the program's ends (exit codes) this error leads to.
+    /// The exit code category of this error.
     pub fn kind(&self) -> TokenErrorKind {
         match self {
             Self::Module { .. } | Self::Absent { .. } | Self::KeyAbsent { .. } => TokenErrorKind::Absent,

@@ -1,10 +1,11 @@
-//! The identifier (`CKA_ID`) that ties a private key, its public key and its certificate together on a token.
+//! The identifier (`CKA_ID`) that links a private key, its public key and its certificate on a
+//! token.
 
 use std::fmt;
 
 use super::TokenError;
 
-/// A `CKA_ID`: bytes without meaning, shown in hexadecimal.
+/// A `CKA_ID`: opaque bytes, displayed in hexadecimal.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(Vec<u8>);
 
@@ -12,7 +13,8 @@ impl KeyId {
     /// Length in bytes of an identifier made by [`KeyId::random`].
     pub const RANDOM_LENGTH: usize = 20;
 
-    /// A fresh identifier of 20 random bytes, as long as the usual SHA-1 of a public key, but made before there is a key.
+    /// A fresh identifier of 20 random bytes. That is the length of the usual SHA-1 of a public
+    /// key, but this identifier exists before the key.
     pub fn random() -> Result<Self, TokenError> {
         let mut bytes = vec![0; Self::RANDOM_LENGTH];
         getrandom::fill(&mut bytes).map_err(|error| TokenError::NoRandom(error.to_string()))?;

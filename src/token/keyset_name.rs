@@ -1,4 +1,4 @@
-//! A keyset's name: what a person calls the keys on a token, and the label of the token made for them.
+//! The name of a keyset, which is also the label of the token made for it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,16 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::characters;
 
-/// 1 to 32 bytes of UTF-8 without control characters and without space at either end.
+/// A keyset name: 1 to 32 bytes of UTF-8, without control characters and without space at either
+/// end.
 ///
-/// 32 bytes because that is the length of a token's label (PKCS#11 `CK_TOKEN_INFO`), and a new keyset's token is
-/// labelled with the keyset's name.
+/// A new keyset's token gets the name as its label, and a token label has 32 bytes (PKCS#11
+/// `CK_TOKEN_INFO`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeysetName(String);
 
 impl KeysetName {
-    /// The longest name, in bytes of UTF-8.
+    /// Maximum length in bytes of UTF-8.
     pub const MAX_BYTES: usize = 32;
 
     /// The name as text.
@@ -24,8 +25,8 @@ impl KeysetName {
         &self.0
     }
 
-    /// Refuses what a new keyset may not be called, though one from an earlier version may be: a
-    /// name with any character that is not seen.
+    /// Refuses a name with an invisible character for a new keyset. Keysets of earlier versions may
+    /// have such a name.
     pub fn check_new(&self) -> Result<(), KeysetNameError> {
         if self.0.chars().any(characters::is_invisible) { Err(KeysetNameError::ControlCharacter) } else { Ok(()) }
     }
@@ -51,9 +52,9 @@ impl FromStr for KeysetName {
     }
 }
 
-/// Control characters, and those that turn the direction of writing or take no room: two names must
-/// not look alike. It stays as it is: what it lets pass is on tokens, which are to be read. New
-/// names are held to [`KeysetName::check_new`] too.
+/// Whether a character is refused in every name: control characters, and characters that change the
+/// writing direction or have no width, because two names must not look alike. Do not extend this
+/// set: names on existing tokens must stay readable. New names also pass [`KeysetName::check_new`].
 fn is_never_taken(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -79,23 +80,23 @@ impl fmt::Display for KeysetName {
     }
 }
 
-/// Why a text is no keyset name.
+/// Why a text is not a keyset name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysetNameError {
-    /// It has no characters.
-    #[error("a keyset name has at least one character")]
+    /// The name is empty.
+    #[error("a keyset name must have at least one character")]
     Empty,
-    /// It is longer than a token's label.
-    #[error("a keyset name has at most 32 bytes of UTF-8, this one has {bytes}")]
+    /// The name is longer than a token label.
+    #[error("a keyset name has at most 32 bytes of UTF-8; this one has {bytes}")]
     TooLong {
         /// its length in bytes
         bytes: usize,
     },
-    /// It has a character that nobody can see.
-    #[error("a keyset name has no control or invisible characters")]
+    /// The name has a control or invisible character.
+    #[error("a keyset name must not have control or invisible characters")]
     ControlCharacter,
-    /// It begins or ends with space, which a token's label would lose.
-    #[error("a keyset name neither begins nor ends with space")]
+    /// The name begins or ends with space, which a token label would lose.
+    #[error("a keyset name must not begin or end with space")]
     SpaceAtAnEnd,
 }
 

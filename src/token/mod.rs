@@ -1,15 +1,17 @@
-//! Tokens: the PKCS#11 modules, tokens, keys and objects on which everything that is secret in tokenkeep lives.
+//! PKCS#11 modules, tokens, keys and objects. All secrets of tokenkeep are on tokens.
 //!
-//! The rooms above see keys, certificates, data objects, PINs and acts; they see no mechanism, no `CKA_`, no session.
-//! Whatever differs between modules is probed here, and whatever a token does not enforce is written shut in the key's
-//! template here.
+//! Higher layers see keys, certificates, data objects, PINs and operations. They see no mechanism,
+//! no `CKA_` attribute and no PKCS#11 session. This layer probes the differences between modules,
+//! and puts restrictions that a token does not enforce into the key's template.
 //!
-//! This room must never let a private key leave a token in clear, never try a PIN that nobody typed for this very act,
-//! never try one twice, and never log one. It knows nothing of certificates' contents, of CMP, or of who is asking.
+//! This layer must never let a private key leave a token in clear, never try a PIN that nobody
+//! typed for this very operation, never try a PIN twice, and never log one. It knows nothing of the
+//! contents of certificates, of CMP, or of the requester.
 //!
-//! The way in: [`Module::load`] → [`Module::tokens`] → [`Module::open`] gives a [`Token`], whose owner this process then
-//! is. The user's side moves a typed [`Pin`] into [`Token::unlock`] and gets an [`Unlock`], good for *one* act; the
-//! authority's side calls [`Token::log_in`] and stays logged in.
+//! Entry points: [`Module::load`] → [`Module::tokens`] → [`Module::open`] gives a [`Token`], which
+//! this process then owns. The user's side moves a typed [`Pin`] into [`Token::unlock`] and gets an
+//! [`Unlock`], valid for *one* operation. The authority's side calls [`Token::log_in`] and stays
+//! logged in.
 
 mod algorithm;
 mod ceremony;

@@ -1,8 +1,8 @@
-//! Removing the padding of RSA-OAEP (RFC 8017 §7.1.2, step 3), for tokens that know fewer hashes than the mail that
-//! people get. The private-key operation itself stays on the token.
+//! Removes RSA-OAEP padding (RFC 8017 §7.1.2, step 3) in software, for tokens that support fewer
+//! hashes than received mail uses. The private-key operation stays on the token.
 //!
-//! There is one answer to every bad padding, and the same work is done before each (Manger's attack lives from a
-//! difference).
+//! Every bad padding gets the same answer after the same work: Manger's attack exploits a
+//! difference.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -11,18 +11,18 @@ use zeroize::Zeroizing;
 
 use super::OaepHash;
 
-/// What a padding was made with.
+/// The parameters of a padding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OaepPadding<'a> {
-    /// of the label
+    /// the hash of the label
     pub(super) hash: OaepHash,
-    /// of MGF1
+    /// the hash of MGF1
     pub(super) mask_hash: OaepHash,
     pub(super) label: &'a [u8],
 }
 
 impl OaepPadding<'_> {
-    /// Removes it from a block as long as the modulus; `None` when it is not there.
+    /// Removes the padding from a block of `modulus_bytes`; `None` if the padding is invalid.
     pub(super) fn remove(self, block: &[u8], modulus_bytes: usize) -> Option<Zeroizing<Vec<u8>>> {
         let unmask = match self.mask_hash {
             OaepHash::Sha1 => unmask::<Sha1>,
@@ -45,7 +45,7 @@ fn remove<D: Digest>(
     block: &[u8],
     modulus_bytes: usize,
 ) -> Option<Zeroizing<Vec<u8>>> {
-    // These lengths are public. Some modules leave leading zeros out.
+    // These lengths are public. Some modules omit leading zeros.
     let missing = modulus_bytes.checked_sub(block.len())?;
     let mut whole = Zeroizing::new(vec![0; missing]);
     whole.extend_from_slice(block);
@@ -60,7 +60,7 @@ fn remove<D: Digest>(
     let (label_hash, padded) = data.split_at_checked(digest_length)?;
 
     let mut good = first.ct_eq(&0) & label_hash.ct_eq(&D::digest(label));
-    // Zeros, a one, the message: find where it begins without stopping on the way.
+    // Zeros, a one, the message: find its start in constant time.
     let mut looking = Choice::from(1);
     let mut begin = 0_u32;
     for (position, byte) in (1_u32..).zip(padded) {
@@ -121,7 +121,7 @@ mod tests {
             let block = pad(message, 256);
             assert_eq!(block.len(), 256);
             assert_eq!(*remove_oaep(OaepHash::Sha256, &block, 256).unwrap(), message);
-            // A module that leaves the leading zero out.
+            // Some modules omit the leading zero.
             assert_eq!(*remove_oaep(OaepHash::Sha256, &block[1..], 256).unwrap(), message);
         }
     }

@@ -1,8 +1,9 @@
-//! One process owns a token: a lock on a file named by module and serial number says which.
+//! The owner lock: one process owns a token, and a lock file named for the module and the serial
+//! number tells which.
 //!
-//! Two processes that log in to one token at once fail with `CKR_GENERAL_ERROR` most of the time, so they take turns.
-//! The lock belongs to the open file and ends with the process, however it ends; what is written in the file only
-//! tells others whom they wait for.
+//! Two processes that log in to one token at the same time mostly fail with `CKR_GENERAL_ERROR`, so
+//! they take turns. The lock belongs to the open file, so it ends with the process in every case.
+//! The content of the file only tells others which process they wait for.
 
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
@@ -14,36 +15,37 @@ use std::time::{Duration, Instant};
 use super::private_file::{self, lock_directory, make_private};
 use super::{TokenError, TokenName};
 
-/// How long to wait for another owner to end.
+/// How long to wait until another owner ends.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long to sleep between two attempts.
+/// Delay between two attempts.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// The most that is read of what an owner has written about itself.
+/// Maximum number of bytes read from a lock file.
 const LONGEST: u64 = 400;
 
-/// What others are told who wait for this process, if it is not a program like any other.
+/// The owner information that other processes see; unset for an ordinary program.
 static OWNER: OnceLock<Owner> = OnceLock::new();
 
-/// Whom others wait for, and what they can do about it; each is one line.
+/// The owner of a token, and what a waiting process can do. Each text is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// program and process id
     pub name: String,
-    /// the next step of who is refused: completes "it is in use by …; "
+    /// the next step for a refused process: completes "it is in use by …; "
     pub remedy: String,
-    /// is it an authority, which has its own token? No user's command can mean that one
+    /// whether the owner is an authority, which has a token of its own that no user's command can
+    /// mean
     pub is_authority: bool,
 }
 
-/// The third line of an authority's lock.
+/// The third line of an authority's lock file.
 const AUTHORITY: &str = "authority";
 
 impl Owner {
-    /// From now on others are told this. Once a process, before it owns a token.
+    /// Sets the owner information of this process. Call it once, before the first token is owned.
     pub fn introduce(self) {
-        // What it said first stays true.
+        // The first setting wins.
         let _ = OWNER.set(self);
     }
 
@@ -59,7 +61,8 @@ impl Owner {
         })
     }
 
-    /// This process is an authority: users' commands pass over the tokens that it has, and do not wait for them.
+    /// Registers this process as an authority: users' commands skip its tokens and do not wait for
+    /// them.
     pub fn introduce_authority() {
         Self { is_authority: true, ..Self::of_this_process() }.introduce();
     }
@@ -72,27 +75,27 @@ impl Owner {
     }
 }
 
-/// What is done about a program that has a token while it does something.
-const WAIT: &str = "wait until that ends, or stop it";
+/// The next step while a program holds a token for one operation.
+const WAIT: &str = "wait until it ends, or stop it";
 
-/// Held as long as this process owns the token.
+/// Ownership of a token; dropping it releases the token.
 #[derive(Debug)]
 pub(super) struct OwnerLock {
     _file: Option<File>,
 }
 
 impl OwnerLock {
-    /// Becomes the owner, waiting up to 5 s for another to end.
+    /// Takes ownership, and waits up to 5 s for another owner to end.
     pub(super) fn acquire(module: &Path, token: &TokenName) -> Result<Self, TokenError> {
         Self::acquire_within(module, token, PATIENCE)
     }
 
-    /// What the parent of this process holds for it: a child that only looks is no second owner.
+    /// For a child that only reads: its parent holds the lock, so the child takes none.
     pub(super) fn held_by_the_parent() -> Self {
         Self { _file: None }
     }
 
-    /// The same, waiting only so long.
+    /// Like [`Self::acquire`], with this timeout.
     pub(super) fn acquire_within(module: &Path, token: &TokenName, patience: Duration) -> Result<Self, TokenError> {
         Self::acquire_in(&lock_directory(), module, token, patience)
     }
@@ -119,18 +122,19 @@ impl OwnerLock {
     }
 }
 
-/// Has an authority this token now? It is not waited for, and nothing is written.
+/// Whether an authority owns this token now. It does not wait and writes nothing.
 pub(super) fn is_in_use_by_an_authority(module: &Path, token: &TokenName) -> bool {
     is_an_authoritys_in(&lock_directory(), module, token)
 }
 
 fn is_an_authoritys_in(directory: &Path, module: &Path, token: &TokenName) -> bool {
     let Ok(mut file) = File::open(directory.join(file_name(module, &token.serial))) else { return false };
-    // A lock that nobody holds says nothing, whatever stands in its file.
+    // The content of the file counts only while the lock is held.
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) && owner(&mut file).is_authority
 }
 
-/// `libsofthsm2.so-1a2b3c4d.lock`; what is no letter, digit, dot, hyphen or underscore becomes hexadecimal.
+/// For example `libsofthsm2.so-1a2b3c4d.lock`. Bytes other than letters, digits, dot, hyphen and
+/// underscore become `%` and two hexadecimal digits.
 fn file_name(module: &Path, serial: &str) -> String {
     let module = module.file_name().unwrap_or(OsStr::new("module")).to_string_lossy();
     let mut name = String::new();
@@ -149,14 +153,14 @@ fn sign_in(file: &mut File) -> std::io::Result<()> {
     let Owner { name, remedy, is_authority } = Owner::of_this_process();
     file.set_len(0)?;
     file.rewind()?;
-    // In one piece: others may read it at any moment.
+    // One write: others may read the file at any moment.
     let kind = if is_authority { AUTHORITY } else { "" };
     file.write_all(format!("{name}\n{remedy}\n{kind}\n").as_bytes())
 }
 
 fn owner(file: &mut File) -> Owner {
     let mut text = String::new();
-    // What cannot be read says nothing.
+    // An unreadable file gives the defaults.
     let _ = file.rewind().and_then(|()| file.take(LONGEST).read_to_string(&mut text));
     Owner::read(&text)
 }
@@ -236,7 +240,7 @@ mod tests {
         drop(users);
         let path = directory.join(file_name(module, "7"));
         std::fs::write(&path, "tokenkeep (process 42)\nwait\nauthority\n").unwrap();
-        assert!(!is_an_authoritys(), "nobody has it");
+        assert!(!is_an_authoritys(), "nobody holds the lock");
         let held = File::open(&path).unwrap();
         held.lock().unwrap();
         assert!(is_an_authoritys());

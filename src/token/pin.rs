@@ -1,4 +1,4 @@
-//! The PIN of a token, and what the token says about the tries that are left.
+//! The PIN of a token, and what the token reports about the remaining tries.
 
 use std::fmt;
 
@@ -7,26 +7,27 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::characters::is_invisible;
 
-/// A PIN as it was typed, for one act. Wiped when dropped, never shown, not `Clone`: a second act needs a second PIN. It
-/// is not swapped out where the process may lock memory (`RLIMIT_MEMLOCK`).
+/// A PIN as it was typed, for one operation. It is wiped when dropped, never displayed, and not
+/// `Clone`: a second operation needs a second PIN. It is not swapped out if the process may lock
+/// memory (`RLIMIT_MEMLOCK`).
 pub struct Pin {
-    // Unlocked after the wiping (`Drop for Pin`), before the memory is given back.
+    // Unlocked after the wipe (`Drop for Pin`) and before the memory is freed.
     _locked: Option<region::LockGuard>,
-    // Two pages, of which the PIN has one to itself: locks are by page and do not count, so that the end of one PIN's lock
-    // would end another's on the same page.
+    // Two pages, so that the PIN has one to itself. Memory locks are per page and are not counted:
+    // unlocking one PIN would unlock another one on the same page.
     memory: Box<[u8]>,
     place: std::ops::Range<usize>,
-    // Did a person type it for this?
+    // Whether a person typed it for this operation.
     attended: bool,
-    // Has that person been warned that a wrong one would be the last?
+    // Whether that person was warned that a wrong PIN would be the last one.
     may_be_the_last: bool,
 }
 
 impl Pin {
-    /// The longest PIN that is taken, in bytes of UTF-8.
+    /// Maximum length in bytes of UTF-8.
     pub const MAX_BYTES: usize = 255;
 
-    /// Takes what was typed. Whether it is long enough for a token is that token's to say, without a try.
+    /// Takes the typed text. The length limits of a token are checked later, without a try.
     pub fn new(text: String) -> Result<Self, PinError> {
         let text = Zeroizing::new(text);
         if text.is_empty() {
@@ -50,7 +51,7 @@ impl Pin {
         let start = memory.as_ptr().align_offset(page);
         let locked = region::lock(memory.as_ptr().wrapping_add(start), page);
         if let Err(error) = &locked {
-            tracing::debug!(%error, "a PIN's memory is not locked");
+            tracing::debug!(%error, "cannot lock the memory of a PIN");
         }
         let place = start..start + text.len();
         if let Some(place) = memory.get_mut(place.clone()) {
@@ -59,26 +60,26 @@ impl Pin {
         Self { _locked: locked.ok(), memory, place, attended: true, may_be_the_last: false }
     }
 
-    /// It came from a file, a descriptor or a credential, and nobody typed it for this: three wrong ones in a row end such
-    /// tries, and the last try is never taken by one.
+    /// Marks a PIN that came from a file, a descriptor or a credential. Three wrong ones in a row
+    /// block further unattended tries, and an unattended PIN never takes the last try.
     #[must_use]
     pub fn unattended(mut self) -> Self {
         self.attended = false;
         self
     }
 
-    /// One that arrived from another process, which said whether a person had typed it.
+    /// For a PIN from another process, which tells whether a person typed it.
     #[must_use]
     pub fn attended_if(self, attended: bool) -> Self {
         if attended { self } else { self.unattended() }
     }
 
-    /// Did a person type it?
+    /// Whether a person typed it.
     pub fn is_attended(&self) -> bool {
         self.attended
     }
 
-    /// A person was warned that the token has one try left, and wants to take it with this PIN.
+    /// Marks that a person was warned that one try is left, and takes it with this PIN.
     #[must_use]
     pub fn taking_the_last_try(mut self) -> Self {
         self.may_be_the_last = true;
@@ -89,15 +90,15 @@ impl Pin {
         self.may_be_the_last && self.attended
     }
 
-    /// The PIN's text.
+    /// The text of the PIN.
     pub fn as_str(&self) -> &str {
-        // It was a `str` when it came, so that the empty one, which no PIN is, stands here for nothing that happens.
+        // It was made from a `str`, so the empty default never occurs.
         self.memory.get(self.place.clone()).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 }
 
-/// The first character that nobody sees or types on purpose: it came from the file or the page that the PIN was copied
-/// from, and a try with it would be lost.
+/// The first character that nobody sees or types on purpose. It comes from the file or page that
+/// the PIN was copied from, and would waste a try.
 fn unseen(text: &str) -> Option<PinError> {
     let before = [None].into_iter().chain(text.chars().map(Some));
     let is_unseen = |character, before| is_unseen(character) || is_idle_selector(character, before);
@@ -108,7 +109,7 @@ fn unseen(text: &str) -> Option<PinError> {
     let what = match character {
         '\u{feff}' => "a byte order mark",
         '\u{a0}' | '\u{202f}' => "a no-break space",
-        character if character.is_whitespace() => "a space that is no ordinary one",
+        character if character.is_whitespace() => "an unusual space",
         _ => "an invisible character",
     };
     let place = match at {
@@ -121,13 +122,13 @@ fn unseen(text: &str) -> Option<PinError> {
     Some(PinError::Unseen { what, place, code: u32::from(character) })
 }
 
-/// White space other than the ordinary space, and what is not seen at all.
+/// White space other than the ordinary space, and invisible characters.
 fn is_unseen(character: char) -> bool {
     character.is_whitespace() && character != ' ' || is_invisible(character)
 }
 
-/// A variation selector that nobody typed with the character before it: keyboards put one after a symbol, to have it in
-/// colour, and none after a letter or a digit.
+/// A variation selector that was not typed with the preceding character. Keyboards add one after a
+/// symbol to select the colored form, but not after a letter or a digit.
 fn is_idle_selector(character: char, before: Option<char>) -> bool {
     matches!(character, '\u{fe00}'..='\u{fe0f}')
         && before.is_none_or(|before| before.is_ascii() || before.is_alphanumeric() || is_unseen(before))
@@ -145,18 +146,18 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// The lengths of PINs that a token takes, in bytes of UTF-8: of plain letters and digits each is one.
+/// The PIN lengths that a token accepts, in bytes of UTF-8. Each ASCII letter or digit is one byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PinRule {
-    /// the shortest
+    /// minimum length
     pub min: usize,
-    /// the longest
+    /// maximum length
     pub max: usize,
 }
 
 impl PinRule {
-    /// Is this one long enough, and not too long? It costs no try.
+    /// Checks the length of a PIN without a try.
     pub fn check(self, pin: &Pin) -> Result<(), PinError> {
         if (self.min..=self.max).contains(&pin.as_str().len()) { Ok(()) } else { Err(PinError::Length(self)) }
     }
@@ -168,39 +169,39 @@ impl fmt::Display for PinRule {
     }
 }
 
-/// Why a text is no PIN.
+/// Why a text is not a valid PIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinError {
-    /// Nothing was typed.
+    /// The PIN is empty.
     #[error("the PIN is empty")]
     Empty,
-    /// Longer than any token takes.
+    /// The PIN is longer than any token accepts.
     #[error("the PIN is longer than 255 bytes")]
     TooLong,
-    /// A line break or another control character got into it.
-    #[error("the PIN has a control character in it")]
+    /// The PIN contains a line break or another control character.
+    #[error("the PIN contains a control character")]
     ControlCharacter,
-    /// Shorter or longer than the token takes.
-    #[error("this token takes PINs of {0} (beyond ASCII a character counts as two or more)")]
+    /// The PIN is shorter or longer than the token accepts.
+    #[error("this token accepts PINs of {0} (a non-ASCII character counts as two or more)")]
     Length(PinRule),
-    /// A character got into it that is not seen, as files and web pages bring them along.
-    #[error("there is {what} (U+{code:04X}) {place}, which nobody sees or types; take it out")]
+    /// The PIN contains an invisible character, as copied from a file or a web page.
+    #[error("the PIN contains {what} (U+{code:04X}) {place}, which nobody sees or types; remove it")]
     Unseen {
-        /// what kind of character
+        /// the kind of character
         what: &'static str,
-        /// at its beginning, at its end or inside it
+        /// at the beginning, at the end or inside
         place: &'static str,
-        /// its code point
+        /// the code point
         code: u32,
     },
 }
 
-/// Which PIN of a token.
+/// One of the two PINs of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhichPin {
-    /// its user's
+    /// the user's PIN
     User,
-    /// its security officer's
+    /// the security officer's PIN
     SecurityOfficer,
 }
 
@@ -213,18 +214,18 @@ impl fmt::Display for WhichPin {
     }
 }
 
-/// What a token says about both its PINs.
+/// What a token reports about its two PINs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PinStates {
-    /// the user's
+    /// state of the user PIN
     pub pin: PinState,
-    /// the security officer's
+    /// state of the SO PIN
     pub so_pin: PinState,
 }
 
 impl PinStates {
-    /// That of one of them.
+    /// The state of one of them.
     pub fn of(self, which: WhichPin) -> PinState {
         match which {
             WhichPin::User => self.pin,
@@ -233,17 +234,18 @@ impl PinStates {
     }
 }
 
-/// What a token says about its user PIN (`CKF_USER_PIN_*`). PKCS#11 tells no numbers.
+/// What a token reports about a PIN (`CKF_USER_PIN_*`, `CKF_SO_PIN_*`). PKCS#11 gives no number of
+/// tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PinState {
-    /// It warns of nothing. Some tokens warn only after several wrong tries (Kryoptic after seven of ten).
+    /// No warning. Some tokens warn only after several wrong tries (Kryoptic after seven of ten).
     Ok,
-    /// At least one wrong try since the last right one.
+    /// At least one wrong try since the last correct PIN.
     CountLow,
     /// One more wrong try locks the PIN.
     FinalTry,
-    /// Locked: only the security officer (or the PUK) can set a new one.
+    /// Locked: only the security officer (or the PUK) can set a new PIN.
     Locked,
     /// The token has no user PIN yet.
     NotSet,
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::used_underscore_binding, reason = "nothing but its end matters, except here")]
+    #[allow(clippy::used_underscore_binding, reason = "the guard is only dropped, except here")]
     fn a_pin_has_a_page_to_itself_which_is_locked() {
         let locked = || {
             let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -286,7 +288,7 @@ mod tests {
             assert_eq!(pin.memory.as_ptr().wrapping_add(pin.place.start).align_offset(page), 0);
             assert_eq!(pin.as_str().len(), Pin::MAX_BYTES);
         }
-        // Other tests in this process have PINs too, and a limit of no memory at all is a limit.
+        // Other tests of this process hold PINs too, and the limit of locked memory may be zero.
         if pins.iter().all(|pin| pin._locked.is_some()) {
             assert!(locked() >= 4 * page / 1024, "{} kB are locked", locked());
         }
@@ -305,8 +307,8 @@ mod tests {
             ('\u{feff}', "a byte order mark (U+FEFF)"),
             ('\u{a0}', "a no-break space (U+00A0)"),
             ('\u{202f}', "a no-break space (U+202F)"),
-            ('\u{3000}', "a space that is no ordinary one (U+3000)"),
-            ('\u{2028}', "a space that is no ordinary one (U+2028)"),
+            ('\u{3000}', "an unusual space (U+3000)"),
+            ('\u{2028}', "an unusual space (U+2028)"),
             ('\u{200b}', "an invisible character (U+200B)"),
             ('\u{200c}', "an invisible character (U+200C)"),
             ('\u{200d}', "an invisible character (U+200D)"),

@@ -1,5 +1,6 @@
-//! Small files in the directory of locks ([`super::lock_directory`]): who owns a token, how many wrong PINs it was given,
-//! which modules were tried. None is believed, or written to, that somebody else could have put there.
+//! Small files in the lock directory ([`super::lock_directory`]): token owners, counts of wrong
+//! PINs, tried modules. A file that another user could have put there is neither trusted nor
+//! written.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -11,12 +12,13 @@ use nix::unistd::{Gid, Group, Uid, User};
 use rustix::fs::OFlags;
 use rustix::process::{geteuid, getpid};
 
-/// The most that is read of such a file, bytes.
+/// Maximum number of bytes read from such a file.
 const LONGEST: u64 = 256 * 1024;
 
-/// Where these files lie: `$XDG_RUNTIME_DIR/tokenkeep`; where that is not set (cron, `su`), `tokenkeep` in the directory that
-/// a login shell of this user has there; else `/tmp/tokenkeep-UID`, whatever `TMPDIR` says: programs that have different
-/// ones must find each other. It may not exist yet.
+/// The directory of these files: `$XDG_RUNTIME_DIR/tokenkeep`; if that is not set (cron, `su`),
+/// `tokenkeep` in the runtime directory of this user's login shells; else `/tmp/tokenkeep-UID`. It
+/// ignores `TMPDIR`, because programs with different values must find each other. It may not exist
+/// yet.
 pub fn lock_directory() -> PathBuf {
     lock_directory_by(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from), Path::new("/run/user"))
 }
@@ -34,7 +36,8 @@ fn lock_directory_by(named: Option<PathBuf>, of_users: &Path) -> PathBuf {
     PathBuf::from(format!("/tmp/tokenkeep-{user}"))
 }
 
-/// Makes the directory if need be, and checks that nobody else can put files into it. An error says what is wrong with it.
+/// Creates the directory if needed, and checks that no other user can put files into it. The error
+/// is a predicate ("is not a directory").
 pub(super) fn make_private(directory: &Path) -> Result<(), String> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot_be_had(&error)),
@@ -42,10 +45,10 @@ pub(super) fn make_private(directory: &Path) -> Result<(), String> {
     }
     let found = fs::symlink_metadata(directory).map_err(|error| cannot_be_had(&error))?;
     if !found.is_dir() {
-        return Err("is no directory".to_owned());
+        return Err("is not a directory".to_owned());
     }
     if found.uid() != geteuid().as_raw() {
-        return Err("belongs to somebody else".to_owned());
+        return Err("belongs to another user".to_owned());
     }
     if found.mode() & 0o077 != 0 {
         return Err("can be used by others".to_owned());
@@ -54,11 +57,11 @@ pub(super) fn make_private(directory: &Path) -> Result<(), String> {
 }
 
 fn cannot_be_had(error: &std::io::Error) -> String {
-    format!("cannot be made or read ({error})")
+    format!("cannot be created or read ({error})")
 }
 
-/// Opens a file to read and to write it, and makes it if need be. It is never reached through a link, must be an ordinary
-/// file of this user's, and nobody else may write to it.
+/// Opens a file for reading and writing, and creates it if needed. It must be a regular file of
+/// this user, not a symbolic link, and not writable by others.
 pub(super) fn open(path: &Path) -> Result<File, String> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -74,10 +77,10 @@ fn open_with(path: &Path, options: &mut OpenOptions) -> Result<File, String> {
         })?;
     let found = file.metadata().map_err(|error| error.to_string())?;
     if !found.is_file() {
-        return Err("it is no ordinary file".to_owned());
+        return Err("it is not a regular file".to_owned());
     }
     if found.uid() != geteuid().as_raw() {
-        return Err("it belongs to somebody else".to_owned());
+        return Err("it belongs to another user".to_owned());
     }
     if found.mode() & 0o022 != 0 {
         return Err("others can write to it".to_owned());
@@ -85,7 +88,7 @@ fn open_with(path: &Path, options: &mut OpenOptions) -> Result<File, String> {
     Ok(file)
 }
 
-/// The file's text; none when it is not there, or not to be believed.
+/// The text of the file; `None` if it does not exist or cannot be trusted.
 pub(super) fn read(path: &Path) -> Option<String> {
     let directory = path.parent()?;
     make_private(directory).ok()?;
@@ -95,13 +98,13 @@ pub(super) fn read(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Writes the file anew, whole or not at all.
+/// Replaces the file atomically.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
-    let directory = path.parent().ok_or("it lies in no directory")?;
+    let directory = path.parent().ok_or("it has no parent directory")?;
     make_private(directory)?;
     let name = path.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
     let new = directory.join(format!("{name}.{}.new", getpid().as_raw_nonzero()));
-    // What a process of this number has left there is nobody's any more.
+    // A leftover of an earlier process with the same ID.
     let _ = fs::remove_file(&new);
     let written = open_with(&new, OpenOptions::new().write(true).create_new(true))
         .and_then(|mut file| file.write_all(text.as_bytes()).map_err(|error| error.to_string()))
@@ -112,21 +115,24 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
     written
 }
 
-/// What makes a file that this user did not choose to trust somebody else's word: it, or the directory that it lies in,
-/// belongs to somebody who is neither this user nor root, or can be written to by others. None where nothing does.
+/// Why another user controls this file: it or its directory belongs to a user other than this one
+/// and root, or others can write to it. `None` if no other user does. The text is the reason and,
+/// after `; `, the next step.
 ///
-/// In a directory with the sticky bit (as `/tmp`) others cannot exchange what is not theirs. A group that is the user's own
-/// (Debian's and Fedora's user private groups, with which goes the umask 002) is nobody else.
+/// In a directory with the sticky bit (such as `/tmp`) others cannot replace this user's files. A
+/// group of this user alone (the user private groups of Debian and Fedora, with umask 002) does not
+/// count as others.
 pub fn written_by_others(path: &Path) -> Option<String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for (path, is_directory) in [(path, false), (directory, true)] {
-        // One that is not there is another's to tell.
+        // Loading a missing file reports it.
         let Ok(found) = fs::metadata(path) else { continue };
-        let what = if is_directory { "the directory it lies in" } else { "it" };
+        let what = if is_directory { "its directory" } else { "it" };
         if found.uid() != geteuid().as_raw() && found.uid() != 0 {
             let owner = found.uid();
             return Some(format!(
-                "{what} belongs to somebody else (user {owner}); use it as that user, or copy it to a place of your own"
+                "{what} belongs to another user (user {owner}); use it as that user, or copy it to a directory of \
+                 your own"
             ));
         }
         let is_sticky = is_directory && found.mode() & 0o1000 != 0;
@@ -175,7 +181,7 @@ mod tests {
             assert_eq!(read(&path).as_deref(), Some(text));
         }
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "nothing else is left");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "a temporary file is left");
     }
 
     #[test]
@@ -224,8 +230,8 @@ mod tests {
             is_private_group(&user, &group)
         };
         assert!(group("ada", 1000, &[]) && group("ada", 1000, &["ada"]));
-        assert!(!group("users", 1000, &[]), "a group of all users");
-        assert!(!group("ada", 1000, &["ada", "bob"]), "somebody else is in it");
+        assert!(!group("users", 1000, &[]), "a shared group");
+        assert!(!group("ada", 1000, &["ada", "bob"]), "another member");
         assert!(!group("ada", 1001, &[]), "it is not the primary one");
     }
 
@@ -242,7 +248,7 @@ mod tests {
         mode(0o700);
         assert_eq!(found(None), own.join("tokenkeep"));
         assert_eq!(found(Some(&own)), found(None), "a login shell and a cron job");
-        assert_eq!(found(Some(home.path())), home.path().join("tokenkeep"), "what is named comes first");
+        assert_eq!(found(Some(home.path())), home.path().join("tokenkeep"), "XDG_RUNTIME_DIR comes first");
         for named in ["", "/no/such/directory"] {
             assert_eq!(found(Some(Path::new(named))), own.join("tokenkeep"), "{named:?}");
         }

@@ -1,4 +1,4 @@
-//! Public keys as they are on a token, and as the rest of the world writes them (`SubjectPublicKeyInfo`, RFC 5280 §4.1).
+//! Public keys in their PKCS#11 form and as `SubjectPublicKeyInfo` (RFC 5280 §4.1).
 
 use const_oid::db::rfc5912;
 use cryptoki::object::Attribute;
@@ -8,7 +8,7 @@ use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned, SubjectPublicKey
 
 use super::{KeyAlgorithm, RsaSize, Signature, TokenError};
 
-/// A public key of a kind we know, in the form in which certificates carry it.
+/// A public key of a supported algorithm, as `SubjectPublicKeyInfo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     algorithm: KeyAlgorithm,
@@ -30,7 +30,8 @@ struct EcdsaSignature<'a> {
 }
 
 impl PublicKey {
-    /// Reads a DER `SubjectPublicKeyInfo`; [`TokenError::Encoding`] when it is malformed or of another kind.
+    /// Reads a DER `SubjectPublicKeyInfo`. [`TokenError::Encoding`] if it is malformed or its
+    /// algorithm is not supported.
     pub fn from_der(spki_der: &[u8]) -> Result<Self, TokenError> {
         let spki = SubjectPublicKeyInfoRef::from_der(spki_der).map_err(encoding)?;
         let unknown =
@@ -48,7 +49,7 @@ impl PublicKey {
         Ok(Self { algorithm: algorithm.ok_or_else(unknown)?, der: spki_der.to_vec() })
     }
 
-    /// An RSA key of big-endian modulus and exponent; `None` when its size is none of ours.
+    /// An RSA key from its big-endian modulus and exponent; `None` if its size is not supported.
     pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
         let modulus = UintRef::new(modulus).ok()?;
         let algorithm = KeyAlgorithm::Rsa(rsa_size(modulus.as_bytes())?);
@@ -57,12 +58,13 @@ impl PublicKey {
         Self::assemble(algorithm, identifier, &key)
     }
 
-    /// A key on a curve, from `CKA_EC_PARAMS` (a curve's name) and `CKA_EC_POINT` (an uncompressed point in a DER OCTET
-    /// STRING; some tokens leave the wrapping out).
+    /// An elliptic-curve key from `CKA_EC_PARAMS` (a named curve) and `CKA_EC_POINT` (an
+    /// uncompressed point in a DER OCTET STRING; some tokens omit the wrapping). `None` if the
+    /// curve is not supported or the point is malformed.
     pub(super) fn elliptic_curve(parameters: &[u8], point: &[u8]) -> Option<Self> {
         let curve = der::asn1::ObjectIdentifier::from_der(parameters).ok()?;
         let algorithm = KeyAlgorithm::ALL.into_iter().find(|known| known.curve() == Some(curve))?;
-        // A point that is not wrapped can look as if it were: both begin with 4.
+        // A point without wrapping can look wrapped: both begin with 4.
         let wrapped = <&OctetStringRef>::from_der(point).ok().map(OctetStringRef::as_bytes);
         let point = wrapped.filter(|inner| is_point(algorithm, inner)).unwrap_or(point);
         if !is_point(algorithm, point) {
@@ -79,7 +81,7 @@ impl PublicKey {
         Some(Self { algorithm, der })
     }
 
-    /// Its kind.
+    /// The algorithm of the key.
     pub fn algorithm(&self) -> KeyAlgorithm {
         self.algorithm
     }
@@ -89,7 +91,7 @@ impl PublicKey {
         &self.der
     }
 
-    /// The uncompressed point of a key on a curve (04 ‖ X ‖ Y); `None` for RSA.
+    /// The uncompressed point of an elliptic-curve key (04 ‖ X ‖ Y); `None` for RSA.
     pub(super) fn point(&self) -> Option<Vec<u8>> {
         if !self.algorithm.is_elliptic_curve() {
             return None;
@@ -124,9 +126,10 @@ impl spki::EncodePublicKey for PublicKey {
     }
 }
 
-/// Turns what a token's ECDSA gives (r ‖ s, each as long as the curve's order) into what X.509 wants.
+/// Converts a PKCS#11 ECDSA signature (r ‖ s, each as long as the curve's order) into the X.509
+/// form.
 pub(super) fn ecdsa_signature(raw: &[u8]) -> Result<Signature, TokenError> {
-    let malformed = || TokenError::Encoding("the token gave an ECDSA signature of an odd length".to_owned());
+    let malformed = || TokenError::Encoding("the token returned an ECDSA signature of odd length".to_owned());
     if raw.is_empty() || !raw.len().is_multiple_of(2) {
         return Err(malformed());
     }
@@ -136,7 +139,7 @@ pub(super) fn ecdsa_signature(raw: &[u8]) -> Result<Signature, TokenError> {
 }
 
 fn rsa_size(modulus: &[u8]) -> Option<RsaSize> {
-    // The modulus has no leading zero here, and all sizes of ours have their highest bit set.
+    // The modulus has no leading zero here, and every supported size has its highest bit set.
     [RsaSize::Bits2048, RsaSize::Bits3072, RsaSize::Bits4096].into_iter().find(|size| {
         modulus.len() * 8 == usize::from(size.bits()) && modulus.first().is_some_and(|first| first & 0x80 != 0)
     })
@@ -155,7 +158,7 @@ mod tests {
     use super::*;
     use crate::token::test_support::run;
 
-    /// A public key that OpenSSL has made, as DER `SubjectPublicKeyInfo`.
+    /// A public key made by OpenSSL, as DER `SubjectPublicKeyInfo`.
     fn made_by_openssl(options: &[&str]) -> Vec<u8> {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name).to_string_lossy().into_owned();
@@ -173,7 +176,7 @@ mod tests {
         made_by_openssl(&["-algorithm", "RSA", "-pkeyopt", &format!("rsa_keygen_bits:{bits}")])
     }
 
-    /// To the attributes of a token's object and back.
+    /// Converts the key to the attributes of a token object and back.
     fn by_way_of_a_token(key: &PublicKey) -> PublicKey {
         let (mut modulus, mut exponent, mut parameters, mut point) = (vec![], vec![], vec![], vec![]);
         for attribute in key.to_attributes().unwrap() {
@@ -218,7 +221,7 @@ mod tests {
         let key = PublicKey::from_der(&curve("P-256")).unwrap();
         let parameters = key.algorithm().curve().unwrap().to_der().unwrap();
         assert_eq!(PublicKey::elliptic_curve(&parameters, &key.point().unwrap()), Some(key));
-        // One of 256 keys has a point that reads as an OCTET STRING of 63 bytes.
+        // One in 256 keys has a point that decodes as an OCTET STRING of 63 bytes.
         let looks_wrapped = [&[4, 63][..], &[1; 63]].concat();
         let key = PublicKey::elliptic_curve(&parameters, &looks_wrapped).unwrap();
         assert_eq!(key.point(), Some(looks_wrapped));

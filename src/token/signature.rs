@@ -1,4 +1,4 @@
-//! A signature in the form in which X.509 and CMS carry it, and the hashes it may be made with.
+//! A signature in the form of X.509 and CMS, and its hash algorithms.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::KeyAlgorithm;
 
-/// The hash with which a message is signed. RSA keys take each of them, keys on curves only the one of their curve.
+/// The hash of a signed message. RSA keys support all; an elliptic-curve key supports only the hash
+/// of its curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SignatureHash {
     /// SHA-256: RSA (`rsa-sha2-256`, sha256WithRSAEncryption) and P-256
@@ -20,7 +21,7 @@ pub enum SignatureHash {
 }
 
 impl SignatureHash {
-    /// The hash with which tokenkeep signs by such a key when nobody asks for another.
+    /// The default hash for such a key.
     pub fn usual_for(algorithm: KeyAlgorithm) -> Self {
         match algorithm {
             KeyAlgorithm::Rsa(_) | KeyAlgorithm::P256 => Self::Sha256,
@@ -28,14 +29,14 @@ impl SignatureHash {
         }
     }
 
-    /// Can such a key sign with it?
+    /// Whether such a key can sign with this hash.
     pub fn fits(self, algorithm: KeyAlgorithm) -> bool {
         matches!(algorithm, KeyAlgorithm::Rsa(_)) || self == Self::usual_for(algorithm)
     }
 }
 
 impl SignatureHash {
-    /// `DigestInfo` up to the digest itself (RFC 8017 §9.2, note 1), which an RSA signature pads.
+    /// The `DigestInfo` prefix before the digest (RFC 8017 §9.2, note 1).
     fn digest_info(self) -> &'static [u8; 19] {
         match self {
             Self::Sha256 => b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20",
@@ -45,8 +46,8 @@ impl SignatureHash {
     }
 }
 
-/// What a token's mechanism is given to sign: the digest for ECDSA, a `DigestInfo` for RSA. No longer than 83 bytes, and
-/// not on the heap, because it is made for every signature.
+/// The input of the token's mechanism: the digest for ECDSA, a `DigestInfo` for RSA. At most 83
+/// bytes, on the stack because it is made for every signature.
 pub(super) struct SignatureInput {
     bytes: [u8; 83],
     length: usize,
@@ -74,7 +75,7 @@ impl SignatureInput {
         self.length += part.len();
     }
 
-    /// What the mechanism is given.
+    /// The bytes for the mechanism.
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
@@ -95,12 +96,12 @@ impl fmt::Display for SignatureHash {
 pub struct Signature(Vec<u8>);
 
 impl Signature {
-    /// Takes the bytes of a signature in the form above.
+    /// Wraps signature bytes of that form.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// The signature's bytes.
+    /// The bytes of the signature.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

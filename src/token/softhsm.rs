@@ -1,7 +1,7 @@
-//! SoftHSM's configuration and its tokens' directories, for what PKCS#11 does not tell: why it cannot start, and where a
-//! token lies that is to be removed.
+//! SoftHSM's configuration and token directories, for what PKCS#11 does not report: why SoftHSM
+//! cannot start, and which directory belongs to a token that is to be removed.
 //!
-//! SoftHSM says `CKR_GENERAL_ERROR` whatever is wrong with its configuration.
+//! SoftHSM returns `CKR_GENERAL_ERROR` for every fault of its configuration.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,38 +13,40 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access};
 
-/// What to type for tokens of one's own, with nothing but SoftHSM installed: the directory is the README's, and no file
-/// that is there is written over.
-const OWN_TOKENS: &str = "`mkdir -p ~/.config/softhsm2 && mkdir -p -m 700 ~/.local/share/softhsm2/tokens && (set -C && echo \
-                          \"directories.tokendir = $HOME/.local/share/softhsm2/tokens\" > ~/.config/softhsm2/softhsm2.conf) \
-                          && unset SOFTHSM2_CONF` makes a place for tokens of your own";
+/// The commands that make a token directory for a user who has only SoftHSM installed. The
+/// directory is the README's. They overwrite no existing file.
+const OWN_TOKENS: &str = "`mkdir -p ~/.config/softhsm2 && mkdir -p -m 700 ~/.local/share/softhsm2/tokens && (set -C \
+                          && echo \"directories.tokendir = $HOME/.local/share/softhsm2/tokens\" > \
+                          ~/.config/softhsm2/softhsm2.conf) && unset SOFTHSM2_CONF` creates a directory for tokens of \
+                          your own";
 
-/// Where SoftHSM looks in a home.
+/// The user's configuration file, relative to the home directory.
 const IN_HOME: &str = ".config/softhsm2/softhsm2.conf";
 
-/// How it is said that the variable names the file.
+/// The origin of a configuration file that the variable names.
 const NAMED: &str = "SOFTHSM2_CONF";
 
 /// A configuration that SoftHSM can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SoftHsmConfiguration {
-    /// the file, and how SoftHSM comes to take it
+    /// the path of the file and its origin
     pub described: String,
-    /// where the tokens are, a directory each
+    /// the token directory, which has one subdirectory per token
     pub token_directory: PathBuf,
 }
 
 /// Why SoftHSM cannot start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SoftHsmProblem {
-    /// what is wrong, in one sentence
+    /// the fault, in one sentence
     pub what: String,
-    /// what to do
+    /// the next step
     pub remedy: String,
 }
 
 impl SoftHsmConfiguration {
-    /// The one that SoftHSM takes in this process: `$SOFTHSM2_CONF`, even if it is empty; else one's own; else the system's.
+    /// The configuration that SoftHSM uses in this process: `$SOFTHSM2_CONF`, even if it is empty;
+    /// else the user's; else the system's.
     pub fn of_this_process() -> Result<Self, SoftHsmProblem> {
         Self::find(env::var_os("SOFTHSM2_CONF"), env::var_os("HOME").map(PathBuf::from).as_deref())
     }
@@ -52,17 +54,17 @@ impl SoftHsmConfiguration {
     fn find(named: Option<OsString>, home: Option<&Path>) -> Result<Self, SoftHsmProblem> {
         let origin = match &named {
             Some(named) if named.is_empty() => {
-                let what = "SOFTHSM2_CONF is set to nothing, so SoftHSM has no configuration".to_owned();
+                let what = "SOFTHSM2_CONF is empty, so SoftHSM has no configuration".to_owned();
                 return Err(SoftHsmProblem { what, remedy: own_configuration(home) });
             }
             Some(_) => NAMED,
-            None => "its usual place; SOFTHSM2_CONF is not set",
+            None => "its default location; SOFTHSM2_CONF is not set",
         };
         match configuration_file(named, home) {
             Some(path) => Self::read(&path, origin, home),
             None => Err(SoftHsmProblem {
-                what: "SoftHSM has no configuration: SOFTHSM2_CONF is not set, and neither ~/.config/softhsm2/softhsm2.conf \
-                       nor /etc/softhsm/softhsm2.conf can be seen"
+                what: "SoftHSM has no configuration: SOFTHSM2_CONF is not set, and neither \
+                       ~/.config/softhsm2/softhsm2.conf nor /etc/softhsm/softhsm2.conf is accessible"
                     .to_owned(),
                 remedy: OWN_TOKENS.to_owned(),
             }),
@@ -79,9 +81,9 @@ impl SoftHsmConfiguration {
                 ErrorKind::PermissionDenied => {
                     format!("make it readable for you; or {}", own_configuration(home))
                 }
-                ErrorKind::IsADirectory => "name the file, not the directory that it lies in".to_owned(),
-                _ if path.is_relative() => "name the file by its whole path: a relative one is looked for in the \
-                                            directory from which each program was started"
+                ErrorKind::IsADirectory => "name the file, not its directory".to_owned(),
+                _ if path.is_relative() => "name the file by its absolute path: a relative one depends on the current \
+                                            directory of each program"
                     .to_owned(),
                 _ => own_configuration(home),
             },
@@ -89,12 +91,12 @@ impl SoftHsmConfiguration {
         let Some(tokens) = softhsm_token_directory(&String::from_utf8_lossy(&text)) else {
             return Err(SoftHsmProblem {
                 what: format!(
-                    "SoftHSM's configuration {described} has no directories.tokendir, so SoftHSM takes the directory that it \
-                     was built with"
+                    "SoftHSM's configuration {described} has no directories.tokendir, so SoftHSM uses its built-in \
+                     directory"
                 ),
                 remedy: format!(
-                    "write the line `directories.tokendir = DIRECTORY` into {shown}, with the whole path of a directory of \
-                     yours"
+                    "add the line `directories.tokendir = DIRECTORY` to {shown}, with the absolute path of a \
+                     directory of your own"
                 ),
             });
         };
@@ -104,28 +106,27 @@ impl SoftHsmConfiguration {
         };
         if let Err(error) = fs::read_dir(&tokens) {
             return Err(SoftHsmProblem {
-                what: format!(
-                    "SoftHSM's token directory {directory}, which {described} names, cannot be read: {error}"
-                ),
+                what: format!("SoftHSM's token directory {directory}, named in {described}, cannot be read: {error}"),
                 remedy: match error.kind() {
                     _ if tokens.is_relative() => format!(
-                        "name it by its whole path in {shown}: a relative one is looked for in the directory from which each \
-                         program was started"
+                        "name it by its absolute path in {shown}: a relative one depends on the current directory of \
+                         each program"
                     ),
-                    ErrorKind::NotFound => format!("`mkdir -p -m 700 {}` makes it", quoted(&tokens)),
+                    ErrorKind::NotFound => format!("create it with `mkdir -p -m 700 {}`", quoted(&tokens)),
                     ErrorKind::NotADirectory => format!("name a directory in {shown}"),
                     _ => not_ones_own(),
                 },
             });
         }
         if access(&tokens, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
-            let what = format!("you may not write to SoftHSM's token directory {directory}, which {described} names");
+            let what = format!("you may not write to SoftHSM's token directory {directory}, named in {described}");
             return Err(SoftHsmProblem { what, remedy: not_ones_own() });
         }
         Ok(Self { described, token_directory: tokens })
     }
 
-    /// The directory of the token with this serial number, if exactly one has it. (A copied directory is a second one.)
+    /// The directory of the token with this serial number. An error if there is none or more than
+    /// one (a copied directory is a second one).
     pub fn directory_of(&self, serial: &str) -> Result<PathBuf, String> {
         let shown = self.token_directory.display();
         let entries =
@@ -138,28 +139,30 @@ impl SoftHsmConfiguration {
         }
         match (found.pop(), found.is_empty()) {
             (Some(directory), true) => Ok(directory),
-            (Some(_), false) => Err(format!("two directories in {shown} are of a token with this serial number")),
-            (None, _) => Err(format!("no directory in {shown} is of a token with this serial number")),
+            (Some(_), false) => Err(format!("two directories in {shown} hold a token with this serial number")),
+            (None, _) => Err(format!("no directory in {shown} holds a token with this serial number")),
         }
     }
 }
 
-/// A configuration of one's own is there, or is made. That of the system is mostly not for ordinary users.
+/// The remedy that leads to the user's own configuration, which may exist already. Ordinary users
+/// mostly cannot use the system's.
 fn own_configuration(home: Option<&Path>) -> String {
     match home.map(|home| home.join(IN_HOME)).filter(|own| own.exists()) {
-        Some(own) => format!("`unset SOFTHSM2_CONF` lets SoftHSM take {}, which is there", own.display()),
+        Some(own) => format!("`unset SOFTHSM2_CONF` lets SoftHSM use {}, which exists", own.display()),
         None => OWN_TOKENS.to_owned(),
     }
 }
 
-/// As a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
     if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// The file that SoftHSM takes: the one that is named, whatever it is, else the first of the usual ones that is there.
+/// The file that SoftHSM uses: the named one, whatever it is, else the first default one that
+/// exists.
 pub(super) fn configuration_file(named: Option<OsString>, home: Option<&Path>) -> Option<PathBuf> {
     if let Some(named) = named {
         return (!named.is_empty()).then(|| named.into());
@@ -169,8 +172,8 @@ pub(super) fn configuration_file(named: Option<OsString>, home: Option<&Path>) -
     usual.into_iter().flatten().find(|path| path.exists())
 }
 
-/// `directories.tokendir` of softhsm2.conf(5), as SoftHSM reads it: a line ends at `#`, a value at the next `=`, and the last
-/// one counts.
+/// `directories.tokendir` of softhsm2.conf(5), parsed like SoftHSM: a line ends at `#`, a value
+/// ends at the next `=`, and the last one counts.
 pub fn softhsm_token_directory(configuration: &str) -> Option<PathBuf> {
     let value = |line: &str| {
         let line = line.split(['#', '\r']).next()?;
@@ -181,16 +184,17 @@ pub fn softhsm_token_directory(configuration: &str) -> Option<PathBuf> {
     configuration.lines().filter_map(value).next_back()
 }
 
-/// The file of a token's own attributes, in its directory.
+/// The file with the token's own attributes, in its directory.
 pub(super) const OBJECT: &str = "token.object";
 
-/// The serial number in a token's own object.
+/// The serial number in a token's own object file.
 pub(super) fn softhsm_serial(object: &Path) -> Option<Vec<u8>> {
     serial_in(&fs::read(object).ok()?)
 }
 
-/// Attributes of a type, a kind (3: bytes), a length (each 8 bytes, big endian) and a value, of which `CKA_OS_TOKENSERIAL`
-/// (0x8000534a) is one. It is looked for, not parsed: whatever else is there does not matter here.
+/// The value of `CKA_OS_TOKENSERIAL` (0x8000534a). An object file is a list of attributes: type,
+/// kind (3: bytes), length (8 bytes each, big endian) and value. This searches for the attribute
+/// without parsing the others.
 fn serial_in(bytes: &[u8]) -> Option<Vec<u8>> {
     const SERIAL: [u8; 16] = [0, 0, 0, 0, 0x80, 0, 0x53, 0x4a, 0, 0, 0, 0, 0, 0, 0, 3];
     let at = bytes.windows(SERIAL.len()).position(|window| window == SERIAL)? + SERIAL.len();
@@ -199,21 +203,21 @@ fn serial_in(bytes: &[u8]) -> Option<Vec<u8>> {
     bytes.get(at + 8..at + 8 + length).map(<[u8]>::to_vec)
 }
 
-/// A token that lies in a token directory, and that its module passes over in silence.
+/// A token in a token directory that its module skips silently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableToken {
-    /// where it lies
+    /// its directory
     pub directory: PathBuf,
-    /// what is wrong with it
+    /// the fault
     pub why: String,
-    /// what to do
+    /// the next step
     pub remedy: String,
 }
 
-/// How long a token may be half there, because another program just makes it.
+/// How long a token may be incomplete because another program is making it.
 const MAKING: Duration = Duration::from_millis(100);
 
-/// Those of this token directory.
+/// The unreadable tokens of this token directory.
 pub(super) fn unreadable_in(directory: &Path) -> Vec<UnreadableToken> {
     let mut tokens = tokens_in(directory);
     tokens.retain(|token| unreadable(token).is_some());
@@ -232,21 +236,19 @@ fn tokens_in(directory: &Path) -> Vec<PathBuf> {
 }
 
 fn unreadable(token: &Path) -> Option<UnreadableToken> {
-    let restore = || {
-        "put its files back from a backup, or move the directory to a place outside of the token directory".to_owned()
-    };
+    let restore = || "restore its files from a backup, or move the directory out of the token directory".to_owned();
     let (why, remedy) = match fs::read(token.join(OBJECT)) {
         Ok(bytes) if serial_in(&bytes).is_some() => return None,
         Ok(bytes) if bytes.is_empty() => (format!("its {OBJECT} is empty, as after a full disk"), restore()),
-        Ok(_) => (format!("its {OBJECT} has no serial number in it"), restore()),
+        Ok(_) => (format!("its {OBJECT} contains no serial number"), restore()),
         Err(error) if error.kind() == ErrorKind::NotFound && !is_named_as_a_token(token) => return None,
         Err(error) if error.kind() == ErrorKind::NotFound => (format!("it has no {OBJECT}"), restore()),
         Err(error) => {
             let owner = fs::metadata(token)
-                .map_or_else(|_| " nobody known".to_owned(), |found| format!(" user {}", found.uid()));
+                .map_or_else(|_| " an unknown user".to_owned(), |found| format!(" user {}", found.uid()));
             let shown = quoted(token);
             (
-                format!("its {OBJECT} cannot be read ({error}; the directory is of{owner})"),
+                format!("its {OBJECT} cannot be read ({error}; the directory belongs to{owner})"),
                 format!("`chmod -R u+rwX {shown}`, or, if another user made it, `sudo chown -R \"$USER\" {shown}`"),
             )
         }
@@ -254,7 +256,7 @@ fn unreadable(token: &Path) -> Option<UnreadableToken> {
     Some(UnreadableToken { directory: token.to_owned(), why, remedy })
 }
 
-/// A UUID, as SoftHSM names them.
+/// Whether the name is a UUID, as SoftHSM names token directories.
 fn is_named_as_a_token(directory: &Path) -> bool {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     let parts: Vec<usize> = name.split('-').map(str::len).collect();
@@ -286,13 +288,13 @@ mod tests {
         fs::create_dir(&tokens).unwrap();
         assert_eq!(find().unwrap().token_directory, tokens);
 
-        assert!(SoftHsmConfiguration::find(Some(OsString::new()), None).unwrap_err().what.contains("nothing"));
+        assert!(SoftHsmConfiguration::find(Some(OsString::new()), None).unwrap_err().what.contains("is empty"));
         fs::create_dir_all(home.path().join(".config/softhsm2")).unwrap();
         fs::rename(&path, home.path().join(".config/softhsm2/softhsm2.conf")).unwrap();
         assert_eq!(SoftHsmConfiguration::find(None, Some(home.path())).unwrap().token_directory, tokens);
     }
 
-    /// A token's own object, as far as it is looked into.
+    /// A token's own object file, reduced to the parts that are read.
     fn object(serial: &[u8]) -> Vec<u8> {
         let head = b"\0\0\0\0\x80\0SI\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04mine".as_slice();
         let of_serial = b"\0\0\0\0\x80\0SJ\0\0\0\0\0\0\0\x03".as_slice();
@@ -314,7 +316,7 @@ mod tests {
             let remedy = find(named).remedy;
             assert!(remedy.starts_with("`unset SOFTHSM2_CONF` lets") && !remedy.contains('>'), "{remedy}");
         }
-        assert!(find("softhsm2.conf").remedy.contains("whole path"), "a relative one");
+        assert!(find("softhsm2.conf").remedy.contains("absolute path"), "a relative one");
         assert!(find(home.path().to_str().unwrap()).remedy.contains("name the file"), "a directory");
         let file = home.path().join("its.conf");
         let of_text = |text: String| {
@@ -323,9 +325,9 @@ mod tests {
         };
         let none = of_text("# directories.tokendir = /srv\n".to_owned());
         assert!(none.what.contains("no directories.tokendir") && none.remedy.contains("its.conf"), "{none:?}");
-        assert!(of_text("directories.tokendir = tokens\n".to_owned()).remedy.contains("whole path"));
+        assert!(of_text("directories.tokendir = tokens\n".to_owned()).remedy.contains("absolute path"));
         let apart = of_text(format!("directories.tokendir = {}/it's here\n", home.path().display()));
-        assert!(apart.remedy.contains("/it'\\''s here'` makes it"), "{apart:?}");
+        assert!(apart.remedy.contains("/it'\\''s here'`"), "{apart:?}");
     }
 
     #[test]
@@ -359,7 +361,7 @@ mod tests {
             assert!(said.is_none_or(|said| why()[0].contains(said)), "{:?}", why());
         }
         fs::set_permissions(at(token), fs::Permissions::from_mode(0o000)).unwrap();
-        // Root reads it all the same.
+        // Root can read it anyway.
         if !rustix::process::geteuid().is_root() {
             let found = unreadable_in(tokens.path());
             assert!(found[0].remedy.contains("chmod -R u+rwX"), "{found:?}");
@@ -377,7 +379,7 @@ mod tests {
             fs::create_dir(tokens.path().join(name)).unwrap();
         }
         fs::write(tokens.path().join("one/token.object"), object(b"0123456789abcdef")).unwrap();
-        assert!(configuration.directory_of("456789abcdef").is_err(), "a part of it is another");
+        assert!(configuration.directory_of("456789abcdef").is_err(), "a part of the serial number matched");
         assert_eq!(configuration.directory_of("0123456789abcdef").unwrap(), tokens.path().join("one"));
         assert!(configuration.directory_of("").is_err());
         fs::copy(tokens.path().join("one/token.object"), tokens.path().join("other/token.object")).unwrap();

@@ -1,5 +1,6 @@
-//! Where software modules keep their configuration and their tokens, as far as it is known: what a module was tried with
-//! ([`super::check`]), and what is said of a disk when a module says only that something failed.
+//! The configuration files and token directories of known software modules: the key under which the
+//! result of a try is remembered ([`super::check`]), and the disk state that explains an unspecific
+//! failure.
 
 use std::env;
 use std::fs;
@@ -10,33 +11,34 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::softhsm::{self, UnreadableToken};
 
-/// So many bytes must be free where something is to be stored: more than any object has, its directory and a copy of it.
+/// Minimum free space in bytes for a write: more than any object with its directory and a copy.
 const LEAST_ROOM: u64 = 64 * 1024;
 
-/// Where `OpenSC` has its configuration when the environment does not say.
+/// `OpenSC`'s configuration file if the environment names none.
 const OPENSC_CONF: &str = "/etc/opensc/opensc.conf";
 
-/// Where p11-kit has its own, and the directories in which a module is a file.
+/// p11-kit's configuration file, and the directories with one file per module.
 const P11_KIT_CONF: [&str; 3] = ["/etc/pkcs11/pkcs11.conf", "/etc/pkcs11/modules", "/usr/share/p11-kit/modules"];
 
-/// The user's own of them, where configuration lies.
+/// The user's own p11-kit configuration, relative to the configuration directory.
 const P11_KIT_OWN: [&str; 2] = ["pkcs11/pkcs11.conf", "pkcs11/modules"];
 
-/// A module's files.
+/// The files of a module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Store {
-    /// its configuration: files, there or not, and directories of them
+    /// its configuration: files, existing or not, and directories of files
     pub configuration: Vec<PathBuf>,
-    /// the directories in which a token is a directory
+    /// directories with one subdirectory per token
     pub tokens: Vec<PathBuf>,
-    /// the directories in which a token is a file
+    /// directories with one file per token
     pub databases: Vec<PathBuf>,
-    /// Are these the module's own, and not only what it may lead to?
+    /// whether these are the module's own files, and not only those of a module that it may load
     is_its_own: bool,
 }
 
 impl Store {
-    /// That of the module in this file, by the environment. A module of an unknown name may lead to one that is known.
+    /// The files of this module, according to the environment. A module with an unknown name may
+    /// load a known one.
     pub fn of(module: &Path) -> Self {
         Self::by(module, |name| env::var_os(name).map(PathBuf::from))
     }
@@ -44,7 +46,7 @@ impl Store {
     fn by(module: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
         let name = module.to_string_lossy().to_lowercase();
         let is = |part: &str| name.contains(part);
-        // SoftHSM alone takes one that is set to nothing for one that names a file.
+        // SoftHSM alone treats an empty variable as a file name.
         let softhsm_conf = variable("SOFTHSM2_CONF").map(PathBuf::into_os_string);
         let variable = |name| variable(name).filter(|value| !value.as_os_str().is_empty());
         let home = variable("HOME");
@@ -80,7 +82,7 @@ impl Store {
         store
     }
 
-    /// What is in the way of storing anything; none where nothing is, or where it is not known where that is.
+    /// Why nothing can be stored; `None` if nothing is known to prevent it.
     pub fn lack(&self) -> Option<String> {
         let directories = self.own_directories();
         let lacking = |directory: &&PathBuf| {
@@ -96,34 +98,36 @@ impl Store {
         self.tokens.iter().chain(&self.databases).filter(|_| self.is_its_own)
     }
 
-    /// What can be known of why nothing could be stored: free space and permissions of where the tokens lie. None where it
-    /// is not known where that is.
+    /// Free space and permissions of the token directories, which may explain a failed write.
+    /// `None` if the directories are unknown.
     pub fn condition(&self) -> Option<String> {
         let said: Vec<String> = self.own_directories().map(|directory| condition_of(directory)).collect();
         (!said.is_empty()).then(|| said.join("; "))
     }
 }
 
-/// The tokens that lie where this module keeps its own, and that it passes over in silence.
+/// The tokens in the module's own token directories that it skips silently.
 pub fn unreadable_tokens(module: &Path) -> Vec<UnreadableToken> {
     let store = Store::of(module);
     let directories = store.tokens.iter().filter(|_| store.is_its_own);
     directories.flat_map(|directory| softhsm::unreadable_in(directory)).collect()
 }
 
-/// What is in the way of storing anything where this module keeps its tokens; none where nothing is known to be.
+/// Why nothing can be stored in this module's token directories; `None` if nothing is known to
+/// prevent it.
 pub fn lack_of_room(module: &Path) -> Option<String> {
     Store::of(module).lack()
 }
 
-/// Kryoptic's slots, a database each.
+/// Kryoptic's databases, one per slot.
 pub fn kryoptic_databases(configuration: &str) -> Vec<PathBuf> {
     let configuration: toml::Table = configuration.parse().unwrap_or_default();
     let slots = configuration.get("slots").and_then(toml::Value::as_array).cloned().unwrap_or_default();
     slots.iter().filter_map(|slot| slot.get("dbargs")?.as_str()).map(PathBuf::from).collect()
 }
 
-/// Pairs of directories that hold the same token: copies, which end the process that starts `SoftHSM`.
+/// Pairs of directories that hold the same token. `SoftHSM` ends the process that initializes it
+/// with such copies.
 pub(super) fn copied_tokens(store: &Store) -> Vec<(PathBuf, PathBuf)> {
     let mut known: Vec<(PathBuf, Vec<u8>)> = Vec::new();
     let mut copies = Vec::new();
@@ -142,7 +146,7 @@ pub(super) fn copied_tokens(store: &Store) -> Vec<(PathBuf, PathBuf)> {
     copies
 }
 
-/// The file that was named, else the first of the usual ones that is there; with its text.
+/// The named file, else the first default one that exists, and its text.
 fn first_of(named: Option<PathBuf>, usual: impl IntoIterator<Item = Option<PathBuf>>) -> Option<(PathBuf, String)> {
     let file = named.or_else(|| usual.into_iter().flatten().find(|path| path.exists()))?;
     let text = fs::read_to_string(&file).unwrap_or_default();
@@ -158,7 +162,7 @@ fn condition_of(directory: &Path) -> String {
     let space = match statvfs(directory) {
         Ok(space) => {
             let free = space.f_bavail.saturating_mul(space.f_frsize) / 1024;
-            let no_files = if space.f_files > 0 && space.f_favail == 0 { " and no more files" } else { "" };
+            let no_files = if space.f_files > 0 && space.f_favail == 0 { " and no free inodes" } else { "" };
             format!("{free} KiB free{no_files}")
         }
         Err(error) => format!("free space unknown ({error})"),

@@ -1,7 +1,7 @@
 //! Real tokens for tests: SoftHSM, and Kryoptic, which locks a PIN after ten wrong tries.
 //!
-//! Both modules read their configuration from the environment of the process, which `.cargo/config.toml` sets. Each
-//! test makes tokens of its own, with labels of their own, and never touches another's.
+//! Both modules read their configuration from environment variables that `.cargo/config.toml` sets.
+//! Each test makes its own tokens with its own labels, and never touches those of another test.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,27 +10,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Module, Pin, PinState, Token, TokenInfo};
 
-#[allow(dead_code)] // the story tests use the rest of it
+#[allow(dead_code)] // the integration tests use the rest
 #[path = "../../tests/support/kryoptic.rs"]
 mod kryoptic_build;
 
-/// The user PIN of every test token. Kryoptic wants eight characters.
+/// The user PIN of every test token. Kryoptic requires eight characters.
 pub(crate) const PIN: &str = "12345678";
 
 /// The SO PIN of every test token.
 pub(crate) const SO_PIN: &str = "87654321";
 
-/// How the label of every test token begins.
+/// The prefix of every test token's label.
 const LABEL: &str = "testing ";
 
-/// Slots that Kryoptic is configured with: each new token takes one.
+/// Number of configured Kryoptic slots: each new token takes one.
 const KRYOPTIC_SLOTS: usize = 96;
 
 pub(crate) fn pin(text: &str) -> Pin {
     Pin::new(text.to_owned()).unwrap()
 }
 
-/// What a card says about itself that is in no reader.
+/// The information of a card that is in no reader.
 pub(crate) fn a_card() -> TokenInfo {
     TokenInfo {
         label: "card".into(),
@@ -44,10 +44,10 @@ pub(crate) fn a_card() -> TokenInfo {
     }
 }
 
-/// Old tokens are swept away once a process, before the module is started.
+/// Removes old tokens once per process, before the module is loaded.
 static SWEPT: OnceLock<()> = OnceLock::new();
 
-/// The SoftHSM module, in the store that `./softhsm-setup.sh` made.
+/// The SoftHSM module with the configuration that `./softhsm-setup.sh` made.
 pub(crate) fn softhsm() -> Module {
     let places = [
         "/usr/lib/softhsm",
@@ -61,7 +61,7 @@ pub(crate) fn softhsm() -> Module {
     Module::load(&file.expect("SoftHSM is not installed: run ./softhsm-setup.sh")).unwrap()
 }
 
-/// Where SoftHSM keeps its tokens, a directory each.
+/// SoftHSM's token directory, which has one subdirectory per token.
 pub(crate) fn softhsm_tokens() -> PathBuf {
     let configuration = std::env::var_os("SOFTHSM2_CONF").expect("SOFTHSM2_CONF: run by cargo");
     let text = std::fs::read_to_string(configuration).expect("no SoftHSM configuration: run ./softhsm-setup.sh");
@@ -69,7 +69,8 @@ pub(crate) fn softhsm_tokens() -> PathBuf {
     PathBuf::from(line.trim_start_matches([' ', '=']).trim())
 }
 
-/// Removes what tests of an hour ago left, because PKCS#11 cannot: with hundreds of tokens SoftHSM becomes slow.
+/// Removes test tokens older than an hour, which PKCS#11 cannot do: with hundreds of tokens SoftHSM
+/// becomes slow.
 fn sweep() {
     for directory in std::fs::read_dir(softhsm_tokens()).unwrap().flatten().map(|entry| entry.path()) {
         let token = directory.join("token.object");
@@ -81,13 +82,13 @@ fn sweep() {
     }
 }
 
-/// Is `part` somewhere in `whole`?
+/// Whether `whole` contains `part`.
 pub(crate) fn contains(whole: &[u8], part: &[u8]) -> bool {
     whole.windows(part.len()).any(|window| window == part)
 }
 
-/// The Kryoptic module with a fresh set of slots; `None`, and a line that says so, only when the tests were told that
-/// it may be missing.
+/// The Kryoptic module with a fresh set of slots. `None` only if the environment permits skipping
+/// it, which is reported on stderr.
 pub(crate) fn kryoptic() -> Option<Module> {
     static MODULE: OnceLock<Option<Module>> = OnceLock::new();
     MODULE.get_or_init(load_kryoptic).clone()
@@ -95,11 +96,12 @@ pub(crate) fn kryoptic() -> Option<Module> {
 
 fn load_kryoptic() -> Option<Module> {
     if std::env::var_os("TOKENKEEP_SKIP_KRYOPTIC").is_some_and(|skip| skip == "1") {
-        // Not `eprintln!`: the test harness captures that and shows it only of tests that fail.
+        // Not `eprintln!`: the test harness captures it and prints it only for failed tests.
         let _ = writeln!(std::io::stderr(), "SKIPPED: on Kryoptic, because TOKENKEEP_SKIP_KRYOPTIC=1");
         return None;
     }
-    // If this fails: cargo build --release --locked --manifest-path tests/kryoptic/Cargo.toml --target-dir target/kryoptic
+    // If this fails: cargo build --release --locked --manifest-path tests/kryoptic/Cargo.toml
+    // --target-dir target/kryoptic
     let file = kryoptic_build::module();
     let configuration = PathBuf::from(std::env::var_os("KRYOPTIC_CONF").expect("KRYOPTIC_CONF: run by cargo"));
     let home = configuration.parent().unwrap().join("test-tokens");
@@ -114,12 +116,12 @@ fn load_kryoptic() -> Option<Module> {
     Some(Module::load(&file).unwrap())
 }
 
-/// Every module there is to test on.
+/// All modules to test with.
 pub(crate) fn modules() -> Vec<Module> {
     std::iter::once(softhsm()).chain(kryoptic()).collect()
 }
 
-/// A label that no other test has, in this run or an earlier one.
+/// A label that no other test uses, in this run or an earlier one.
 pub(crate) fn fresh_label(what: &str) -> String {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -132,24 +134,24 @@ pub(crate) fn new_token(module: &Module) -> TokenInfo {
     module.create_token(&fresh_label("t"), &pin(SO_PIN), &pin(PIN)).unwrap()
 }
 
-/// The same, open.
+/// A new open token.
 pub(crate) fn open_token(module: &Module) -> Token {
     module.open(&new_token(module)).unwrap()
 }
 
-/// The same, logged in as the authority's is.
+/// A new token, logged in as the authority's is.
 pub(crate) fn authority_token(module: &Module) -> Token {
     let token = open_token(module);
     token.log_in(&pin(PIN)).unwrap();
     token
 }
 
-/// Runs a program and returns what it prints; the test fails when the program does.
+/// Runs a program and returns its output; fails the test if the program fails.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     finish(std::process::Command::new(program).args(arguments))
 }
 
-/// The same for a command with an environment of its own.
+/// Like [`run`], for a prepared command.
 pub(crate) fn finish(command: &mut std::process::Command) -> String {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().unwrap_or_else(|error| {

@@ -1,4 +1,4 @@
-//! One PIN, one act: what the user's side may do with a PIN that was just typed.
+//! One PIN, one operation: the operations that a user's typed PIN permits.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,11 +7,12 @@ use zeroize::Zeroizing;
 use super::pkcs11::{LogIn, Place};
 use super::{Ceremony, KeyTransport, Pin, PublicKey, Signature, SignatureHash, Token, TokenError, TokenKey};
 
-/// A log-in for *one* act, which consumes it. Dropping it logs out, unless a log-in stands
-/// ([`super::Turn::log_in_standing`]). Under one that stands there is no PIN in it. At level High, where the token enforces it, the
-/// same PIN is given once more in the act (context-specific log-in); the first failure ends everything.
+/// The authorization for *one* operation, which consumes it. Dropping it logs out, unless a session
+/// is active ([`super::Turn::log_in_standing`]); during a session it holds no PIN. At level High,
+/// if the token enforces it, the same PIN is given a second time during the operation
+/// (context-specific login); the first failure ends everything.
 ///
-/// A second act without a second PIN does not compile:
+/// A second operation without a second PIN does not compile:
 ///
 /// ```compile_fail,E0382
 /// # use tokenkeep::token::{TokenKey, Unlock};
@@ -26,27 +27,27 @@ pub struct Unlock {
     by: By,
 }
 
-/// By what a token is unlocked.
+/// What a token is unlocked with.
 #[derive(Debug)]
 enum By {
-    /// A PIN that was typed for this act, at the head of the token's queue.
+    /// A PIN that was typed for this operation, at the head of the token's queue.
     Pin { pin: Pin, _place: Place },
-    /// The standing log-in of this number.
+    /// The active session with this number.
     Standing(u64),
 }
 
 impl Unlock {
-    /// Only a log-in that has just succeeded makes one.
+    /// For a login that has just succeeded.
     pub(super) fn by_pin(place: Place, pin: Pin) -> Self {
         Self { token: place.token().clone(), by: By::Pin { pin, _place: place } }
     }
 
-    /// The same under a log-in that stands.
+    /// For an active session.
     pub(super) fn standing(token: Token, number: u64) -> Self {
         Self { token, by: By::Standing(number) }
     }
 
-    /// What entitles the act to use keys.
+    /// What authorizes the operation to use keys.
     pub(super) fn entitled(&self) -> LogIn<'_> {
         match &self.by {
             By::Pin { pin, .. } => LogIn::ByPin(pin),
@@ -54,22 +55,24 @@ impl Unlock {
         }
     }
 
-    /// The token that is unlocked: its objects can be read as long as this lives.
+    /// The unlocked token. Its objects are readable while this lives.
     pub fn token(&self) -> &Token {
         &self.token
     }
 
-    /// Signs `message` (hashed as [`super::KeyAlgorithm::signature_algorithm`] says) and logs out.
+    /// Signs `message` (with the hash of [`super::KeyAlgorithm::signature_algorithm`]) and logs
+    /// out.
     pub fn sign(self, key: &TokenKey, message: &[u8]) -> Result<Signature, TokenError> {
         self.sign_hashed(key, SignatureHash::usual_for(key.algorithm()), message)
     }
 
-    /// The same with a hash of choice: RSA keys take each, keys on curves only their own ([`TokenError::Unsupported`]).
+    /// Signs with the given hash. RSA keys support all; an elliptic-curve key only that of its
+    /// curve ([`TokenError::Unsupported`]).
     pub fn sign_hashed(self, key: &TokenKey, hash: SignatureHash, message: &[u8]) -> Result<Signature, TokenError> {
         self.token.sign_with_key(key, hash, message, self.entitled())
     }
 
-    /// A signer for code that wants the `signature` crate's traits: it signs once, a second time is an error.
+    /// A signer with the `signature` crate's traits. It signs once; a second signature is an error.
     pub fn sign_with(self, key: &TokenKey) -> OneSignature {
         OneSignature { key: key.clone(), unlock: Mutex::new(Some(self)), error: Mutex::new(None) }
     }
@@ -84,13 +87,14 @@ impl Unlock {
         self.token.decrypt_with_key(key, transport, ciphertext, self.entitled())
     }
 
-    /// ECDH with the public key of a peer (DER `SubjectPublicKeyInfo` on the key's curve), and logs out. The answer is
-    /// the shared secret Z: the x coordinate, as long as the curve's field (32 or 48 bytes), not yet through any KDF.
+    /// Does ECDH with a peer's public key (DER `SubjectPublicKeyInfo` on the key's curve), and logs
+    /// out. Returns the shared secret Z: the x coordinate, as long as the curve's field (32 or 48
+    /// bytes), before any KDF.
     pub fn agree(self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         self.token.agree_with_key(key, peer_spki_der, self.entitled())
     }
 
-    /// The few acts that one enrollment is made of.
+    /// Starts an enrollment, which consists of several operations.
     pub fn ceremony(self) -> Ceremony {
         Ceremony::new(self)
     }
@@ -113,7 +117,7 @@ pub struct OneSignature {
 }
 
 impl OneSignature {
-    /// Why the signature failed: code that signs through the `signature` crate's traits loses that.
+    /// The error of a failed signature, which the `signature` crate's traits do not carry.
     pub fn take_error(&self) -> Option<TokenError> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

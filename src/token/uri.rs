@@ -1,11 +1,11 @@
-//! PKCS#11 URIs (RFC 7512): how a person or a program names a token and an object on it.
+//! PKCS#11 URIs (RFC 7512), which name a token and an object on it.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{KeyId, NotText, TokenInfo};
 
-/// A parsed `pkcs11:` URI. Attributes that are absent match everything (RFC 7512 §2.6).
+/// A parsed `pkcs11:` URI. Absent attributes match everything (RFC 7512 §2.6).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenUri {
     /// `token`: the label
@@ -28,12 +28,13 @@ pub struct TokenUri {
     pub module_name: Option<String>,
     /// `pin-source`
     pub pin_source: Option<String>,
-    /// `token`, `serial`, `manufacturer` and `model` where they are not UTF-8, as a token's names need not be
+    /// the values of `token`, `serial`, `manufacturer` and `model` that are not UTF-8; a token's
+    /// names need not be
     pub not_text: Vec<NotText>,
 }
 
-/// The attributes of RFC 7512 that narrow down a slot or a library; we choose tokens, so they are refused rather than
-/// overlooked.
+/// The RFC 7512 attributes that select a slot or a library. This program selects tokens, so it
+/// refuses them instead of ignoring them.
 const OF_SLOT_OR_LIBRARY: [&str; 6] = [
     "slot-manufacturer",
     "slot-description",
@@ -43,11 +44,11 @@ const OF_SLOT_OR_LIBRARY: [&str; 6] = [
     "library-version",
 ];
 
-/// What `type` can be (RFC 7512 §2.3).
+/// The values of `type` (RFC 7512 §2.3).
 const OBJECT_TYPES: [&str; 5] = ["public", "private", "cert", "secret-key", "data"];
 
 impl TokenUri {
-    /// Does it name this token? Only what the URI gives is compared, exactly.
+    /// Whether the URI names this token. The URI's attributes are compared exactly.
     pub fn matches(&self, info: &TokenInfo) -> bool {
         let names = [
             ("token", &self.token, &info.label),
@@ -57,13 +58,13 @@ impl TokenUri {
         ];
         names.into_iter().all(|(attribute, wanted, is)| match bytes_of(&self.not_text, attribute) {
             Some(bytes) => bytes_of(&info.not_text, attribute) == Some(bytes),
-            // What only looks like it as text is another name.
+            // A name that is only similar as text is a different one.
             None => wanted.as_ref().is_none_or(|wanted| wanted == is && bytes_of(&info.not_text, attribute).is_none()),
         }) && self.module_path.as_deref().is_none_or(|path| info.module.as_os_str() == path)
             && self.module_name.as_deref().is_none_or(|name| is_module_name(&info.module, name))
     }
 
-    /// The URI that names this token and no other.
+    /// The URI that names exactly this token.
     pub fn of(info: &TokenInfo) -> Self {
         let some = |attribute: &str, text: &str| {
             Some(text.to_owned()).filter(|text| !text.is_empty() && bytes_of(&info.not_text, attribute).is_none())
@@ -119,7 +120,8 @@ impl TokenUri {
             "module-name" => &mut self.module_name,
             "pin-source" => &mut self.pin_source,
             "pin-value" => return Err(TokenUriError::PinValue),
-            // Vendor attributes may be ignored (§2.3); other unknown ones may narrow the choice, so they may not.
+            // Vendor attributes may be ignored (§2.3). Other unknown attributes may restrict the
+            // choice and must not be ignored.
             vendor if vendor.starts_with("x-") => return Ok(()),
             _ => return Err(TokenUriError::Unsupported { attribute: attribute() }),
         };
@@ -150,7 +152,8 @@ fn text(text: Option<&String>) -> Option<&[u8]> {
     text.map(String::as_bytes)
 }
 
-/// `module-name` is the file's name without `lib` before and `.so` behind (RFC 7512 §2.4).
+/// Whether `name` is the module's `module-name`: its file name without a `lib` prefix and `.so`
+/// (RFC 7512 §2.4).
 fn is_module_name(module: &std::path::Path, name: &str) -> bool {
     let stem = module.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     stem == name || stem.strip_prefix("lib") == Some(name)
@@ -160,7 +163,7 @@ impl FromStr for TokenUri {
     type Err = TokenUriError;
 
     fn from_str(text: &str) -> Result<Self, TokenUriError> {
-        // A scheme is not case-sensitive (RFC 3986 §3.1).
+        // Schemes are case-insensitive (RFC 3986 §3.1).
         let (scheme, rest) = text.split_once(':').ok_or(TokenUriError::Scheme)?;
         if !scheme.eq_ignore_ascii_case("pkcs11") {
             return Err(TokenUriError::Scheme);
@@ -186,8 +189,8 @@ impl FromStr for TokenUri {
     }
 }
 
-/// `name=value`, the value percent-decoded. `also` are the characters that stand for themselves beside the unreserved
-/// ones of RFC 3986.
+/// Splits `name=value` and percent-decodes the value. `also` are the characters that need no
+/// encoding besides the unreserved ones of RFC 3986.
 fn attribute<'a>(part: &'a str, also: &[u8]) -> Result<(&'a str, Vec<u8>), TokenUriError> {
     let malformed = || TokenUriError::Malformed { part: part.to_owned() };
     let (name, value) = part.split_once('=').ok_or_else(malformed)?;
@@ -240,7 +243,7 @@ fn write_attributes(
         write!(formatter, "{separator}{name}=")?;
         separator = between;
         for byte in *value {
-            // An id is written in hexadecimal throughout (§2.3 recommends it).
+            // An id is percent-encoded throughout (recommended in §2.3).
             if is_unreserved(*byte) && *name != "id" {
                 write!(formatter, "{}", char::from(*byte))?;
             } else {
@@ -251,14 +254,14 @@ fn write_attributes(
     Ok(())
 }
 
-/// Why a text is no PKCS#11 URI, or one that is refused.
+/// Why a text is not a PKCS#11 URI, or is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenUriError {
-    /// It does not begin with `pkcs11:`.
+    /// The text does not begin with `pkcs11:`.
     #[error("a PKCS#11 URI begins with `pkcs11:`")]
     Scheme,
     /// A `%` is not followed by two hexadecimal digits.
-    #[error("a PKCS#11 URI has a bad percent-encoding in its attribute {attribute:?}")]
+    #[error("a PKCS#11 URI has an invalid percent-encoding in the attribute {attribute:?}")]
     PercentEncoding {
         /// the attribute's name
         attribute: String,
@@ -269,8 +272,8 @@ pub enum TokenUriError {
         /// the attribute's name
         attribute: String,
     },
-    /// An attribute stands twice.
-    #[error("the attribute {attribute:?} stands twice in a PKCS#11 URI")]
+    /// An attribute appears twice.
+    #[error("the attribute {attribute:?} appears twice in a PKCS#11 URI")]
     Twice {
         /// the attribute's name
         attribute: String,
@@ -281,15 +284,15 @@ pub enum TokenUriError {
         /// the part
         part: String,
     },
-    /// An attribute that we do not know, or that stands in the wrong half of the URI.
+    /// An unsupported attribute, or one in the wrong component (path or query) of the URI.
     #[error("the attribute {attribute:?} of a PKCS#11 URI is not supported here")]
     Unsupported {
         /// the attribute's name
         attribute: String,
     },
-    /// `pin-value`: a PIN in a command line can be read by every process.
+    /// `pin-value`: every process can read a PIN in a command line.
     #[error(
-        "a PKCS#11 URI with pin-value is refused: other programs can read it; leave it out, and the PIN is asked for"
+        "a PKCS#11 URI with pin-value is refused: other programs can read it; leave it out to be asked for the PIN"
     )]
     PinValue,
 }

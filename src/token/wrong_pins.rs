@@ -1,9 +1,10 @@
-//! How many wrong PINs in a row a token was given, by any process of this user: a file for each token in the directory of
-//! locks, named by the SHA-256 of its serial number. There are two counts and a time in it, and nothing of a PIN.
+//! Counts the wrong PINs in a row that processes of this user gave to a token. The lock directory
+//! has one file per token, named by the SHA-256 of its serial number. It contains two counts and a
+//! time, and nothing of a PIN.
 //!
-//! It bounds what a token need not bound itself (`SoftHSM` takes wrong PINs for ever), and what several commands would do
-//! together: twenty that start at once with a wrong PIN in a file lock a token that locks after ten. It is written and
-//! read by whoever owns the token.
+//! The counts limit what a token need not limit (`SoftHSM` accepts wrong PINs forever), and the
+//! effect of concurrent commands: twenty that start at once with a wrong PIN in a file would lock a
+//! token that locks after ten. Only the owner of the token reads and writes the file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,19 +16,19 @@ use sha2::{Digest, Sha256};
 use super::private_file::{self, lock_directory};
 use super::{Pin, TokenError, TokenInfo, WhichPin};
 
-/// After so many wrong ones that nobody typed, no more of these are tried.
+/// Number of wrong unattended PINs after which no more are tried.
 const MOST_UNATTENDED: u32 = 3;
 
-/// How the files' names begin.
+/// File name prefix for user PINs.
 const PREFIX: &str = "wrong-pins-";
 
-/// The same of SO PINs.
+/// File name prefix for SO PINs.
 const SO_PREFIX: &str = "wrong-so-pins-";
 
-/// The form of the file.
+/// Format version of the file.
 const VERSION: u32 = 1;
 
-/// A token's record.
+/// The record of one PIN of a token.
 #[derive(Debug)]
 pub(super) struct WrongPins {
     file: PathBuf,
@@ -38,11 +39,11 @@ pub(super) struct WrongPins {
 #[serde(deny_unknown_fields)]
 struct Record {
     version: u32,
-    /// since the last right one, or since an agent was started
+    /// wrong PINs since the last correct one, or since an agent was started
     in_a_row: u32,
-    /// of those that nobody typed, since the last right one, or since a person typed one
+    /// wrong unattended PINs since the last correct one, or since a person typed one
     unattended: u32,
-    /// seconds since 1970 when the last one came
+    /// time of the last wrong one, in seconds since 1970
     last: u64,
 }
 
@@ -60,12 +61,12 @@ impl WrongPins {
         Self { file: directory.join(format!("{prefix}{name}")), which }
     }
 
-    /// How many in a row.
+    /// The number of wrong PINs in a row.
     pub fn in_a_row(&self) -> u32 {
         self.read().in_a_row
     }
 
-    /// Refuses a PIN that nobody typed when too many of these were wrong. Costs no try.
+    /// Refuses an unattended PIN after too many wrong ones. Costs no try.
     pub fn refuse_unattended(&self, pin: &Pin, operation: &'static str, token: &TokenInfo) -> Result<(), TokenError> {
         let wrong = self.read().unattended;
         if pin.is_attended() || wrong < MOST_UNATTENDED {
@@ -74,7 +75,7 @@ impl WrongPins {
         Err(TokenError::TooManyUnattended { operation, token: token.name(), which: self.which, wrong })
     }
 
-    /// Notes how a try ended.
+    /// Records the result of a try.
     pub fn note<T>(&self, pin: &Pin, result: &Result<T, TokenError>) {
         match result {
             Ok(_) => self.forget(),
@@ -84,16 +85,16 @@ impl WrongPins {
                 | TokenError::SoPinIncorrect { .. }
                 | TokenError::SoPinLocked { .. },
             ) => self.note_wrong(pin.is_attended()),
-            // It may be the old PIN after all that a token calls invalid, without counting its
-            // tries.
+            // The old PIN may be wrong after all: some tokens call it invalid without counting the
+            // try.
             Err(TokenError::NewPinRefused { .. }) if !pin.is_attended() => self.note_wrong(false),
             Err(_) => {}
         }
     }
 
-    /// A right one came, or a new one was set.
+    /// Resets the counts after a correct or a new PIN.
     pub fn forget(&self) {
-        // Most tokens have none.
+        // Most tokens have no record.
         let _ = fs::remove_file(&self.file);
     }
 
@@ -114,13 +115,14 @@ impl WrongPins {
     fn write(&self, record: Record) {
         let written = serde_json::to_string(&record).map_err(|error| error.to_string());
         if let Err(reason) = written.and_then(|text| private_file::write(&self.file, &text)) {
-            tracing::warn!(reason, file = %self.file.display(), "cannot write down that a PIN was wrong");
+            tracing::warn!(reason, file = %self.file.display(), "cannot record a wrong PIN");
         }
     }
 }
 
-/// Whoever starts an agent may have typed the wrong ones: they no longer count against its prompts. What came from files
-/// still counts against files.
+/// Resets the counts of all tokens for a new agent. The person who starts it may have typed the
+/// wrong PINs, so these no longer count against its prompts. PINs from files still count against
+/// files.
 pub fn forget_wrong_pins_in_a_row() {
     for entry in fs::read_dir(lock_directory()).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
@@ -166,11 +168,11 @@ mod tests {
         }
         assert!(is_refused(&pin().unattended()) && !is_refused(&pin()));
         assert_eq!(record.in_a_row(), 3);
-        // What is no answer to whether a PIN is right counts for nothing.
+        // A result that does not tell whether the PIN is right does not count.
         record.note(&pin(), &Err::<(), _>(TokenError::Busy { token: token().name() }));
         assert!(is_refused(&pin().unattended()));
         record.note(&pin(), &wrong());
-        assert!(!is_refused(&pin().unattended()), "somebody was there");
+        assert!(!is_refused(&pin().unattended()), "a person typed one");
         assert_eq!(record.in_a_row(), 4);
         for _ in 0..MOST_UNATTENDED {
             record.note(&pin().unattended(), &wrong());
@@ -179,7 +181,7 @@ mod tests {
         let of_officer = WrongPins::in_directory(home.path(), WhichPin::SecurityOfficer, "4711/a b");
         assert_eq!(of_officer.in_a_row(), 0, "the SO PIN has a count of its own");
         of_officer.note(&pin(), &Ok(()));
-        assert!(is_refused(&pin().unattended()), "a right SO PIN is no right PIN");
+        assert!(is_refused(&pin().unattended()), "a correct SO PIN reset the count of the user PIN");
         record.note(&pin(), &Ok(()));
         assert!(!is_refused(&pin().unattended()));
         assert_eq!(record.in_a_row(), 0);
@@ -206,7 +208,7 @@ mod tests {
         let text = fs::read_to_string(&record.file).unwrap();
         assert!(!text.contains("geheim") && !text.contains("4711"), "{text}");
         assert_eq!(fs::metadata(&record.file).unwrap().mode() & 0o777, 0o600);
-        // A record that is none counts for nothing.
+        // An invalid record counts as none.
         fs::write(&record.file, "{\"version\":2}").unwrap();
         assert_eq!(record.in_a_row(), 0);
     }

@@ -1,5 +1,5 @@
-//! The child's side: reads the question, loads the module, answers in one line. It must never log in without the PIN that
-//! came along, and never write to a token.
+//! The child process: it reads the question, loads the module and answers in one line. It must
+//! never log in without the PIN that it was given, and never write to a token.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -10,23 +10,24 @@ use zeroize::Zeroizing;
 use super::{CheckQuestion, CheckReport, CheckRequest, StoredObject, one_line};
 use crate::token::{AUTHORITY_MARK, KeyId, Module, Pin, Token, TokenError, TokenInfo};
 
-/// Said before the module is loaded: whoever ends after it was ended by the module.
+/// Printed before the module is loaded: if the process ends after this word, the module ended it.
 const BEGUN: &str = "begun";
 
-/// Said when the module is loaded and started.
+/// Printed once the module is loaded and initialized.
 const LOADED: &str = "loaded";
 
-/// The most that a question has, bytes.
+/// Maximum size of a question in bytes.
 const LONGEST: u64 = 1024 * 1024;
 
-/// Another process that logs in to the same token may have it fail for a moment (SoftHSM: `CKR_GENERAL_ERROR`).
+/// Another process that logs in to the same token can make a login fail for a moment (SoftHSM:
+/// `CKR_GENERAL_ERROR`).
 const ROUNDS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// Reads the question, and the PIN that came with it.
+/// Reads the question and the PIN that follows it.
 ///
 /// # Errors
-/// It is none.
+/// The input cannot be read, or is not a question.
 pub fn take_request(stdin: &mut impl Read) -> std::io::Result<(CheckRequest, Option<Pin>)> {
     let mut text = Zeroizing::new(Vec::with_capacity(8 * 1024));
     stdin.take(LONGEST).read_to_end(&mut text)?;
@@ -36,10 +37,10 @@ pub fn take_request(stdin: &mut impl Read) -> std::io::Result<(CheckRequest, Opt
     Ok((request, Pin::new(pin.to_owned()).ok()))
 }
 
-/// Answers it on `stdout`.
+/// Writes the answer to `request` to `stdout`.
 ///
 /// # Errors
-/// Nobody reads the answer.
+/// `stdout` cannot be written.
 pub fn answer(request: &CheckRequest, pin: Option<&Pin>, stdout: &mut impl Write) -> std::io::Result<()> {
     writeln!(stdout, "{BEGUN}")?;
     stdout.flush()?;
@@ -51,27 +52,27 @@ pub fn answer(request: &CheckRequest, pin: Option<&Pin>, stdout: &mut impl Write
         }
         Err(error) => failed(&error),
     };
-    // On a line of its own, whatever the module has printed.
+    // Start a new line: the module may have printed something.
     writeln!(stdout, "\n{}", serde_json::to_string(&report)?)?;
     stdout.flush()
 }
 
-/// The child's answer, of the end of what it has said.
+/// The child's answer, from the last line of its output.
 pub(super) fn read(said: &str) -> Option<CheckReport> {
     let last = said.lines().rev().find(|line| !line.trim().is_empty());
     last.and_then(|line| serde_json::from_str(line).ok())
 }
 
-/// Notes how far the child came, while it says so: a module may print much before and after.
+/// Follows the progress words in the child's output. A module may print much before and after them.
 #[derive(Debug, Default)]
 pub(super) struct Noted {
     progress: Progress,
-    // The beginning of the line that has no end yet: enough to tell that it is none of the words.
+    // The start of the unfinished line, up to one byte more than the longest progress word.
     line: Vec<u8>,
 }
 
 impl Noted {
-    /// Takes what it says next.
+    /// Processes the next part of the output.
     pub fn take(&mut self, part: &[u8]) {
         let enough = BEGUN.len().max(LOADED.len()) + 1;
         let mut pieces = part.split(|byte| *byte == b'\n').peekable();
@@ -89,21 +90,21 @@ impl Noted {
         }
     }
 
-    /// How far it has come.
+    /// The progress so far.
     pub fn progress(&self) -> Progress {
         self.progress
     }
 }
 
-/// How far a child came.
+/// The progress of a child.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It did not come to the module.
+    /// It has not reached the module.
     #[default]
     None,
-    /// It began to load the module.
+    /// It has begun to load the module.
     Begun,
-    /// The module was loaded and started.
+    /// The module is loaded and initialized.
     Loaded,
 }
 
@@ -118,7 +119,7 @@ fn report(module: &Module, request: &CheckRequest, pin: Option<&Pin>) -> CheckRe
         Err(error) => return failed(error),
     };
     let of = |serial: &str| tokens.iter().find(|token| token.serial == serial);
-    let gone = || CheckReport::TokenFailed("the token is not there for a process that looks for it anew".to_owned());
+    let gone = || CheckReport::TokenFailed("a new process does not find the token".to_owned());
     match &request.question {
         CheckQuestion::Load {} => module.stop().map_or_else(failed, |()| CheckReport::Well {}),
         CheckQuestion::PinStates {} => module.pin_states().map_or_else(failed, CheckReport::PinStates),
@@ -148,7 +149,7 @@ fn missing(
     Ok(if missing.is_empty() { CheckReport::Well {} } else { CheckReport::Missing(missing) })
 }
 
-/// By the PIN that the parent is logged in with.
+/// Logs in with the PIN that the parent has logged in with.
 fn log_in(token: &Token, pin: &Pin) -> Result<(), TokenError> {
     let mut round = 1;
     loop {
@@ -233,7 +234,7 @@ mod tests {
             ];
             let not_there = vec![
                 StoredObject::Key { id: "00".into(), sha256: None },
-                // The one with this number is another kind of key.
+                // The key with this ID is of another kind.
                 StoredObject::SecretKey { id: hex::encode(id.as_bytes()) },
                 StoredObject::Certificate { id: hex::encode(id.as_bytes()), sha256: Some(digest(b"")) },
                 StoredObject::Data {

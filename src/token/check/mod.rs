@@ -1,13 +1,15 @@
-//! Questions that only a process with a module of its own can answer: does the module end the process that loads it, what
-//! does a token say about its PIN now, is what was stored really there?
+//! Checks that need a process of their own: whether a module ends the process that loads it, what a
+//! token reports about its PINs now, and whether objects were really stored.
 //!
-//! A module that crashes takes its process with it; many keep what a token says from `C_Initialize` on; and SoftHSM on a
-//! full disk shows objects to the process that wrote them, and to no other. So each question goes to a child that loads
-//! the module afresh, answers and ends ([`answer`]). Who starts it is said once a process ([`run_checks_by`]): a command
-//! starts it itself ([`CheckProcess`]), the agent's worker, which can start no program, has the broker do it. Where nobody
-//! was named (in unit tests, and in the child itself), nothing is asked.
+//! A module that crashes takes its process with it. Many modules keep what a token reported at
+//! `C_Initialize`. SoftHSM on a full disk shows new objects only to the process that wrote them.
+//! Therefore each question goes to a child process, which loads the module, answers and exits
+//! ([`answer`]). Each process sets once how children are started ([`run_checks_by`]): a command
+//! starts them itself ([`CheckProcess`]); the agent's worker, which cannot start programs, asks the
+//! supervisor. Without a setting (in unit tests and in the child itself) no check runs.
 //!
-//! A PIN goes along by a descriptor, and only one that has just been found right: no try is spent here.
+//! The child gets a PIN over a descriptor, and only a PIN that was just verified: a check spends no
+//! try.
 
 mod child;
 mod process;
@@ -25,45 +27,45 @@ pub use process::{CheckProcess, this_program};
 pub use tried::{forget as forget_tried_module, is_refused};
 pub(super) use tried::{has_been_well, must_survive};
 
-/// The verb by which this program answers; no person types it.
+/// The hidden command with which this program runs as the child.
 pub const CHECK_VERB: &str = "token-check";
 
-/// What is asked of a child.
+/// The request to a child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckRequest {
-    /// the module, which the child loads
+    /// the module that the child loads
     pub module: PathBuf,
-    /// what is asked
+    /// the question
     pub question: CheckQuestion,
 }
 
-/// One question.
+/// A question to a child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CheckQuestion {
-    /// Can the module be loaded, started, asked for its tokens, and stopped?
+    /// Can the module be loaded, initialized, asked for its tokens, and finalized?
     Load {},
-    /// What do the module's tokens say about their PINs?
+    /// What do the module's tokens report about their PINs?
     PinStates {},
-    /// Which of these objects are missing on the token of this serial number? Private ones are seen with its PIN alone.
+    /// Which of these objects are missing on the token? Private objects need its PIN.
     Stored {
-        /// its serial number
+        /// the token's serial number
         serial: String,
-        /// what should be there
+        /// the expected objects
         objects: Vec<StoredObject>,
     },
 }
 
-/// Something that was stored on a token.
+/// An object that was stored on a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum StoredObject {
-    /// a private key, with its public one
+    /// a private key and its public key
     Key {
         /// `CKA_ID`, hexadecimal
         id: String,
-        /// SHA-256 of its `SubjectPublicKeyInfo`, hexadecimal; none: any
+        /// SHA-256 of its `SubjectPublicKeyInfo`, hexadecimal; `None` accepts any
         sha256: Option<String>,
     },
     /// a secret key
@@ -75,90 +77,90 @@ pub enum StoredObject {
     Certificate {
         /// `CKA_ID`, hexadecimal
         id: String,
-        /// SHA-256 of its DER, hexadecimal; none: any
+        /// SHA-256 of its DER, hexadecimal; `None` accepts any
         sha256: Option<String>,
     },
     /// a data object
     Data {
         /// `CKA_APPLICATION`
         application: String,
-        /// its label
+        /// `CKA_LABEL`
         label: String,
-        /// seen only after log-in?
+        /// whether it is visible only after login (`CKA_PRIVATE`)
         private: bool,
         /// SHA-256 of its value, hexadecimal
         sha256: String,
     },
 }
 
-/// What a child answers.
+/// The answer of a child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CheckReport {
-    /// The module can be used; or all of what was asked for is there.
+    /// The module can be used, or all objects are present.
     Well {},
-    /// What each token says about its PINs, by its serial number.
+    /// The PIN states of each token, by serial number.
     PinStates(Vec<(String, PinStates)>),
-    /// These are missing, in words.
+    /// The missing objects, described for the user.
     Missing(Vec<String>),
-    /// The module was loaded, and the token is not as it should be.
+    /// The module was loaded, but the token failed; the reason.
     TokenFailed(String),
-    /// The module cannot be loaded or started; it says so, and ends nobody.
+    /// The module reported that it cannot be loaded or initialized; the process survived.
     ModuleFailed(String),
 }
 
-/// How a question ended.
+/// The outcome of a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CheckOutcome {
-    /// The child has answered.
+    /// The child answered.
     Answered(CheckReport),
-    /// The child began with the module, and ended without an answer: how.
+    /// The child began to load the module and ended without an answer; how it ended.
     Died(String),
-    /// Nothing is known: no child could be started.
+    /// The result is unknown because the child did not reach the module; the reason.
     Unknown(String),
-    /// After so many seconds the module was not loaded yet, and the child was ended.
+    /// The module was not loaded after this number of seconds, and the child was killed.
     LoadTookTooLong(u64),
-    /// Nothing is known: after so many seconds it had not ended, and was ended.
+    /// The result is unknown: the child was killed after this number of seconds.
     TookTooLong(u64),
 }
 
 impl CheckOutcome {
-    /// Why what was asked for is not known.
+    /// Why the answer to the question is unknown.
     pub(super) fn why_unknown(&self) -> String {
         match self {
             Self::Answered(CheckReport::ModuleFailed(reason) | CheckReport::TokenFailed(reason))
             | Self::Unknown(reason) => reason.clone(),
-            Self::Answered(_) => "the process that looked has answered something else".to_owned(),
-            Self::Died(how) => format!("the process that looked ended {how}"),
+            Self::Answered(_) => "the check process gave an unexpected answer".to_owned(),
+            Self::Died(how) => format!("the check process ended {how}"),
             Self::LoadTookTooLong(seconds) => format!("the module was not loaded after {seconds} seconds"),
-            Self::TookTooLong(seconds) => format!("the process that looked took longer than {seconds} seconds"),
+            Self::TookTooLong(seconds) => format!("the check process took longer than {seconds} seconds"),
         }
     }
 }
 
-/// Starts the children.
+/// Starts child processes.
 pub trait CheckRunner: Send + Sync {
-    /// Has one child answer one question. The PIN goes to it by a descriptor.
+    /// Has one child answer one question. The child gets the PIN over a descriptor.
     fn run(&self, request: &CheckRequest, pin: Option<&Pin>) -> CheckOutcome;
 }
 
 static RUNNER: OnceLock<Box<dyn CheckRunner>> = OnceLock::new();
 
-/// From now on this process has its questions answered so. Once a process, before it loads a module.
+/// Sets how this process runs its checks. Call it once, before the first module is loaded.
 pub fn run_checks_by(runner: impl CheckRunner + 'static) {
-    // Who was named first stays it.
+    // The first setting wins.
     let _ = RUNNER.set(Box::new(runner));
 }
 
-/// Asks; none where nobody was named who starts children.
+/// Runs the check; `None` if this process has no runner.
 pub(super) fn ask(request: &CheckRequest, pin: Option<&Pin>) -> Option<CheckOutcome> {
     let outcome = RUNNER.get()?.run(request, pin);
-    tracing::debug!(module = %request.module.display(), ?outcome, "asked a process of its own");
+    tracing::debug!(module = %request.module.display(), ?outcome, "ran a check in a child process");
     Some(outcome)
 }
 
-/// Text of a module's or of a token's, as one short line.
+/// A text from a module or a token as one line of at most `longest` characters.
 fn one_line(text: &str, longest: usize) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.trim().chars().map(plain).take(longest).collect()

@@ -1,4 +1,4 @@
-//! Starts the child: this very program again, the question on its stdin, the answer on its stdout.
+//! Starts the child: this program again, with the question on stdin and the answer on stdout.
 
 use std::env;
 use std::fs;
@@ -19,13 +19,13 @@ use super::child::{Noted, Progress};
 use super::{CHECK_VERB, CheckOutcome, CheckRequest, CheckRunner, child, one_line};
 use crate::token::Pin;
 
-/// How long a child may take: a module with readers reads every card at its start.
+/// Time limit of a child: a module with card readers reads every card when it is initialized.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The most that is kept of the end of what it says, bytes.
+/// How many bytes of the end of the child's output are kept.
 const LONGEST: usize = 64 * 1024;
 
-/// Of its last words so many characters are told.
+/// Maximum length in characters of the quoted line of the child's stderr.
 const LAST_WORDS: usize = 200;
 
 /// Starts a child for each question.
@@ -45,19 +45,19 @@ fn run(
     pin: Option<&Pin>,
     patience: Duration,
 ) -> std::io::Result<CheckOutcome> {
-    // What is meant for this process only.
+    // These variables are meant for this process only.
     for variable in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
         command.env_remove(variable);
     }
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let head = serde_json::to_vec(request)?;
-    // Made whole in one piece: it does not grow, so that no copy of the PIN is left behind.
+    // Allocated at full size: it never grows, so no copy of the PIN is left in freed memory.
     let mut question = Zeroizing::new(Vec::with_capacity(head.len() + 1 + Pin::MAX_BYTES));
     question.extend_from_slice(&head);
     question.push(b'\n');
     question.extend_from_slice(pin.map(Pin::as_str).unwrap_or_default().as_bytes());
     if let Some(mut stdin) = child.stdin.take() {
-        // One that has ended already says so below.
+        // If the child has already ended, the result below says so.
         let _ = stdin.write_all(&question);
     }
     let (said, last_words) = (Listened::to(child.stdout.take()), Listened::to(child.stderr.take()));
@@ -74,15 +74,16 @@ fn run(
     })
 }
 
-/// Waits for its end, and listens meanwhile, so that nobody waits for somebody to listen; one that takes too long is ended,
-/// and has no status: whether it was loading a module then is known by what it has said.
+/// Waits for the child to end, and reads its streams meanwhile so that it never blocks on a full
+/// pipe. Kills it at the time limit, and returns no status then; the child's progress words tell
+/// whether it was loading the module.
 fn wait(child: &mut Child, listened: &mut [Listened; 2], patience: Duration) -> std::io::Result<Option<ExitStatus>> {
     let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let end = Instant::now() + patience;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            // It may have ended meanwhile.
+            // It may have ended in the meantime.
             let _ = child.kill();
             child.wait()?;
             return Ok(None);
@@ -100,7 +101,8 @@ fn wait(child: &mut Child, listened: &mut [Listened; 2], patience: Duration) -> 
             stream.listen();
         }
         if has_ended {
-            // What it said last. Something that a module has started may still have the other end: it is not waited for.
+            // Read the rest. A process that the module started may still hold the write end: do not
+            // wait for it.
             for stream in &mut *listened {
                 stream.listen();
             }
@@ -109,15 +111,15 @@ fn wait(child: &mut Child, listened: &mut [Listened; 2], patience: Duration) -> 
     }
 }
 
-/// One of a child's streams, and what came over it: its end, and which of the words that tell how
-/// far a child came. What else came is taken, and forgotten.
+/// One stream of a child: the end of its output and the progress words in it. The rest is
+/// discarded.
 struct Listened {
     open: Option<OwnedFd>,
     noted: Noted,
     last: Vec<u8>,
 }
 
-/// So much is taken at once of a stream, before anything else is looked at.
+/// Maximum number of bytes read from one stream before the others are looked at.
 const AT_ONCE: usize = 1024 * 1024;
 
 impl Listened {
@@ -131,7 +133,7 @@ impl Listened {
         Self { open, noted: Noted::default(), last: Vec::new() }
     }
 
-    /// Takes what is there.
+    /// Reads what is available.
     fn listen(&mut self) {
         let mut taken = 0;
         let mut part = [0; 16 * 1024];
@@ -188,7 +190,7 @@ fn name_of(signal: i32) -> &'static str {
     }
 }
 
-/// This program's file; if another one lies there by now (an upgrade), the one that runs.
+/// The file of this program, or `/proc/self/exe` if that file was replaced (by an upgrade).
 pub fn this_program() -> PathBuf {
     let running = PathBuf::from("/proc/self/exe");
     let inode = |path: &PathBuf| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
@@ -221,7 +223,7 @@ mod tests {
         );
         let talk = "head -c 300000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo";
         let said = format!("echo begun; {talk}; echo loaded; {talk}; exec sleep 60");
-        assert_eq!(outcome_within(second * 2, &said), CheckOutcome::TookTooLong(2), "the word was lost");
+        assert_eq!(outcome_within(second * 2, &said), CheckOutcome::TookTooLong(2), "the progress word was lost");
     }
 
     #[test]
@@ -231,9 +233,9 @@ mod tests {
         assert_eq!(outcome("echo begun; exit 0"), died("with exit code 0"));
         let assertion = outcome("echo begun; echo 'Assertion failed' >&2; kill -ABRT $$");
         assert_eq!(assertion, died("by signal 6 (SIGABRT), saying \"Assertion failed\""));
-        // Where it never came to the module, nothing is said of the module.
+        // If the child never reached the module, the module is not blamed.
         assert!(matches!(outcome("exit 1"), CheckOutcome::Unknown(_)));
-        // What a module prints is no answer.
+        // Text that a module prints is not an answer.
         assert_eq!(
             outcome("echo begun; echo a module was here; echo '{\"well\":{}}'"),
             outcome("echo begun; echo '{\"well\":{}}'")
@@ -251,10 +253,10 @@ mod tests {
             panic!("it did not die");
         };
         assert!(how.ends_with("exit code 3, saying \"at last\""), "{how}");
-        assert!(started.elapsed() < PATIENCE, "nobody listened");
-        // What a module has started goes on with its stderr: it is not waited for.
+        assert!(started.elapsed() < PATIENCE, "the output was not read");
+        // A process that the module started keeps stderr open: it is not waited for.
         assert_eq!(outcome("echo begun; sleep 20 & echo '{\"well\":{}}'"), well);
-        assert!(started.elapsed() < PATIENCE / 2, "it was waited for what a module has started");
+        assert!(started.elapsed() < PATIENCE / 2, "it waited for a process that the module started");
     }
 
     #[test]

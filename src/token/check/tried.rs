@@ -1,8 +1,9 @@
-//! Which modules were tried: each once, in a process of its own, for a file and a configuration; remembered in the
-//! directory of locks, so that later commands only look whether both are still the same.
+//! Remembers the modules that were tried. Each module is tried once in a process of its own, per
+//! module file and configuration. The result is stored in the lock directory; later commands only
+//! compare file and configuration.
 //!
-//! Only a module that *ends* the process which loads it, or that is never done with being loaded, is refused here. What
-//! else is wrong with one it says itself when it is loaded.
+//! Only a module that *ends* the process that loads it, or never finishes loading, is refused here.
+//! Every other fault appears when the module is loaded.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,21 +18,21 @@ use crate::token::TokenError;
 use crate::token::private_file::{self, lock_directory};
 use crate::token::stores::Store;
 
-/// The form of the file.
+/// Format version of the file.
 const VERSION: u32 = 2;
 
-/// Of so many modules and configurations it is remembered.
+/// Maximum number of remembered results.
 const MOST: usize = 64;
 
-/// So many seconds a module is remembered as one that ends its process, or that takes too long: what it stumbled on
-/// (a library, a device, a server of its own) may be there by then.
+/// Seconds for which a crash or a timeout is remembered. The cause (a library, a device, a server
+/// of the module) may be gone afterwards.
 const BAD_FOR: u64 = 10 * 60;
 
-/// So many seconds after that one that was not loaded in time: another program may just have had
-/// the card that it reads.
+/// Seconds for which a module that did not load in time is remembered, after the time limit:
+/// another program may have held the card.
 const SLOW_FOR: u64 = 60;
 
-/// How often a module must have ended a process before it is said of it.
+/// How many times a module must end a process before it is refused.
 const ROUNDS: usize = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,36 +46,36 @@ struct Remembered {
 #[serde(deny_unknown_fields)]
 struct Tried {
     module: PathBuf,
-    /// the module's files: device, inode, size and time of change of each
+    /// device, inode, size and modification time of each of the module's files
     identity: String,
-    /// what became of the process that loaded it
+    /// the end of the process that loaded it
     end: End,
-    /// seconds since 1970 when it was tried
+    /// time of the try, in seconds since 1970
     at: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum End {
-    /// it could use the module
+    /// the process could use the module
     Well,
-    /// the module said itself what was wrong
+    /// the module reported an error
     Said,
-    /// it was ended by the module: how
+    /// the module ended the process; how
     Died(String),
-    /// after so many seconds it was not loaded
+    /// the module was not loaded after this number of seconds
     LoadTookTooLong(u64),
-    /// it did not come to an end
+    /// the process did not end
     TookTooLong,
 }
 
 impl Tried {
-    /// Does what is remembered still count?
+    /// Whether this result is still valid.
     fn counts_at(&self, now: u64) -> bool {
         match self.end {
             End::Well | End::Said => true,
             End::Died(_) | End::TookTooLong => self.is_younger_at(now, BAD_FOR),
-            // It was tried for so long.
+            // The try itself took that long.
             End::LoadTookTooLong(seconds) => self.is_younger_at(now, SLOW_FOR.saturating_add(seconds)),
         }
     }
@@ -88,8 +89,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Refuses a module that ends the process which loads it, or keeps it for ever. Asks a process of
-/// its own, unless it is known.
+/// Refuses a module that ends the process that loads it, or never finishes loading. Tries it in a
+/// process of its own unless the result is remembered.
 pub(in crate::token) fn must_survive(module: &Path) -> Result<(), TokenError> {
     must_survive_by(module, &remembered_in(), now(), || {
         let request = CheckRequest { module: module.to_owned(), question: CheckQuestion::Load {} };
@@ -97,15 +98,15 @@ pub(in crate::token) fn must_survive(module: &Path) -> Result<(), TokenError> {
     })
 }
 
-/// Does it end each process that loads it, or keep it for ever? Asked of a process of its own when
-/// it, or its configuration, has changed.
+/// Whether the module ends each process that loads it, or never finishes loading. It is tried in a
+/// process of its own if it or its configuration has changed.
 pub fn is_refused(module: &Path) -> bool {
     must_survive(module).is_err()
 }
 
-/// Has a process of its own used this very file well once? No other process of ours need have had
-/// it loaded then, and its configuration and its tokens may have been others: it says only that the
-/// file as such can be used from a child.
+/// Whether a process has used this very module file successfully before. The configuration and the
+/// tokens may have been different then, so the result only says that a child can use the file as
+/// such.
 pub(in crate::token) fn has_been_well(module: &Path) -> bool {
     has_been_well_by(module, &remembered_in())
 }
@@ -116,7 +117,7 @@ fn has_been_well_by(module: &Path, file: &Path) -> bool {
     read(file).iter().any(|tried| is_it(tried) && tried.end == End::Well)
 }
 
-/// Forgets what is known of it: it is tried again when it is loaded next.
+/// Forgets the result for this module: the next load tries it again.
 pub fn forget(module: &Path) {
     let file = remembered_in();
     let mut known = read(&file);
@@ -152,14 +153,14 @@ fn must_survive_by(
             Some(CheckOutcome::Died(how)) => End::Died(how),
             Some(CheckOutcome::LoadTookTooLong(seconds)) => End::LoadTookTooLong(seconds),
             Some(CheckOutcome::TookTooLong(_)) => End::TookTooLong,
-            // Nothing is known of it, and nothing is said.
+            // The result is unknown: accept the module.
             Some(CheckOutcome::Unknown(_)) | None => return Ok(()),
         };
         if !matches!(end, End::Died(_)) {
             break;
         }
     }
-    // What was changed while it was tried may be what ended it, or not any more.
+    // A change during the try may have caused or removed the fault: do not remember the result.
     if identity(module, &store) == before {
         let is_of_now =
             |tried: &Tried| tried.module != module || tried.identity.split('|').nth(1) != before.split('|').nth(1);
@@ -170,17 +171,16 @@ fn must_survive_by(
     refuse_by(module, &end, &store)
 }
 
-/// Of one that was loaded and took too long then nothing is known, and nothing is said.
+/// A module that was loaded and took too long afterwards is not refused: its state is unknown.
 fn refuse_by(module: &Path, end: &End, store: &Store) -> Result<(), TokenError> {
     match end {
         End::Died(how) => {
-            let reason = format!("it ends the program that loads it ({how}), so it is not loaded");
+            let reason = format!("it ends the program that loads it ({how}) and is therefore not loaded");
             Err(refused(module, reason, copied_token(store).unwrap_or_else(|| remedy("", "ten minutes"))))
         }
         End::LoadTookTooLong(seconds) => {
-            let reason =
-                format!("a process that loads it still waits for it after {seconds} seconds, so it is not loaded");
-            Err(refused(module, reason, remedy("end the program that has the card, if one has it; or ", "a minute")))
+            let reason = format!("it was not loaded after {seconds} seconds in a check process and is not used");
+            Err(refused(module, reason, remedy("end the program that has the card, if there is one; or ", "a minute")))
         }
         End::Well | End::Said | End::TookTooLong => Ok(()),
     }
@@ -198,12 +198,13 @@ fn remember(file: &Path, mut modules: Vec<Tried>) {
     let known = Remembered { version: VERSION, modules };
     let written = serde_json::to_string(&known).map_err(|error| error.to_string());
     if let Err(reason) = written.and_then(|text| private_file::write(file, &text)) {
-        // Then it is tried again the next time.
+        // The module is then tried again next time.
         tracing::debug!(reason, file = %file.display(), "cannot remember which modules were tried");
     }
 }
 
-/// The module, then its configuration by name, then how that is now: of a directory also each file in it.
+/// The module, the names of its configuration files, and the state of these files; for a directory
+/// also of each file in it.
 fn identity(module: &Path, store: &Store) -> String {
     let names: Vec<String> = store.configuration.iter().map(|path| path.display().to_string()).collect();
     let mut files = Vec::new();
@@ -224,7 +225,7 @@ fn identity_of(path: &Path) -> String {
             "{}:{}:{}:{}.{:09}",
             found.dev(),
             found.ino(),
-            // A directory's size says nothing that its time does not.
+            // The modification time of a directory covers its size.
             if found.is_dir() { 0 } else { found.size() },
             found.mtime(),
             found.mtime_nsec()
@@ -240,17 +241,17 @@ fn refused(module: &Path, reason: String, remedy: String) -> TokenError {
 
 fn remedy(first: &str, after: &str) -> String {
     format!(
-        "{first}install it again, or leave it out (`modules` in agent.toml, or --module, names the others), and have \
-         `tokenkeep doctor` try it again at once, which other commands do after {after} or when its files change"
+        "{first}reinstall it, or leave it out (list the others as `modules` in agent.toml or with --module); \
+         then run `tokenkeep doctor` to try it again (other commands retry after {after} or when its files change)"
     )
 }
 
-/// `SoftHSM` ends the process when two of its token directories hold the same token.
+/// `SoftHSM` ends the process if two of its token directories hold the same token.
 fn copied_token(store: &Store) -> Option<String> {
     let copies = super::super::stores::copied_tokens(store);
     let (first, second) = copies.into_iter().next()?;
     Some(format!(
-        "two directories hold the same token, {} and {}: move the copy to a place outside of the token directory",
+        "two directories hold the same token, {} and {}: move the copy out of the token directory",
         first.display(),
         second.display()
     ))
@@ -313,11 +314,11 @@ mod tests {
         let (result, asked) = trial.load(&died());
         let error = result.unwrap_err().to_string();
         assert!(error.contains("opensc-of-a-test.so") && error.contains("SIGABRT") && asked == ROUNDS, "{error}");
-        assert!(matches!(trial.load(&well()), (Err(_), 0)), "that it ends its process is remembered, too");
-        // A corrupt record is none.
+        assert!(matches!(trial.load(&well()), (Err(_), 0)), "the crash was not remembered");
+        // A corrupt record is ignored.
         fs::write(trial.file(), "{").unwrap();
         assert!(matches!(trial.load(&well()), (Ok(()), 1)));
-        // Nor is one that others could have written.
+        // So is a record that others could have written.
         fs::set_permissions(trial.file(), fs::Permissions::from_mode(0o666)).unwrap();
         assert!(matches!(trial.load(&well()), (Ok(()), 1)));
     }
@@ -335,14 +336,14 @@ mod tests {
         let (result, _) = trial.load_at(1000, &died());
         assert!(result.unwrap_err().to_string().contains("`tokenkeep doctor` try it again"));
         assert!(matches!(trial.load_at(1000 + BAD_FOR - 1, &well()), (Err(_), 0)));
-        assert!(matches!(trial.load_at(1000 + BAD_FOR, &well()), (Ok(()), 1)), "it is refused for ever");
-        assert!(matches!(trial.load_at(999, &well()), (Ok(()), 0)), "one that was well");
+        assert!(matches!(trial.load_at(1000 + BAD_FOR, &well()), (Ok(()), 1)), "it is refused forever");
+        assert!(matches!(trial.load_at(999, &well()), (Ok(()), 0)), "a good result was not remembered");
 
         let trial = Trial::new();
         assert!(matches!(trial.load_at(1000, &CheckOutcome::TookTooLong(30)), (Ok(()), 1)));
-        assert!(matches!(trial.load_at(1001, &well()), (Ok(()), 0)), "thirty seconds again");
+        assert!(matches!(trial.load_at(1001, &well()), (Ok(()), 0)), "it waited thirty seconds again");
         assert!(matches!(trial.load_at(1000 + BAD_FOR, &well()), (Ok(()), 1)));
-        // A clock that was put back is no reason to believe it for longer.
+        // A clock that was set back does not extend the validity.
         assert!(matches!(trial.load_at(1000, &died()), (Ok(()), 0)));
     }
 
@@ -354,9 +355,9 @@ mod tests {
         let error = result.unwrap_err().to_string();
         assert!(error.contains("after 30 seconds") && error.contains("doctor") && asked == 1, "{error}");
         assert!(error.contains("end the program that has the card") && error.contains("after a minute"), "{error}");
-        // For a minute after the thirty seconds that it took.
-        assert!(matches!(trial.load_at(1089, &well()), (Err(_), 0)), "thirty seconds again");
-        assert!(matches!(trial.load_at(1090, &well()), (Ok(()), 1)), "it is refused for too long");
+        // One minute after the thirty seconds that the try took.
+        assert!(matches!(trial.load_at(1089, &well()), (Err(_), 0)), "it waited thirty seconds again");
+        assert!(matches!(trial.load_at(1090, &well()), (Ok(()), 1)), "it is refused too long");
     }
 
     #[test]

@@ -1,17 +1,18 @@
-//! The next step after a PIN was wrong, is locked, or cannot be tried.
+//! The next step when a PIN is wrong, locked, or cannot be tried.
 
 use crate::token::PinState;
 
-/// Nobody knows the SO PIN of most tokens: `enroll` makes it at random, unless somebody wants to keep one.
-pub(super) const AFTER_LOCKED_PIN: &str = "get a recovery letter from an administrator (`tokenkeep admin recover`) and enroll with it \
-                                into another token, or, if you keep the token's SO PIN, set a new PIN by it (`tokenkeep \
-                                pin unblock`)";
+/// The recovery letter comes first because most people do not know their token's SO PIN: `enroll`
+/// makes it at random unless told to keep one.
+pub(super) const AFTER_LOCKED_PIN: &str = "get a recovery letter from an administrator (`tokenkeep admin recover`) and \
+                                           enroll with it into another token, or, if you have the token's SO PIN, \
+                                           set a new PIN with it (`tokenkeep pin unblock`)";
 
-/// Where the module goes on saying what it said at its start.
-pub(super) const AFTER_UNKNOWN_STATE: &str = "try again, and if it stays so, see `tokenkeep doctor`, and let an agent that runs begin \
-                                   again (`tokenkeep agent stop`), which loads the module as it is now";
+/// For modules that keep reporting the state from their initialization.
+pub(super) const AFTER_UNKNOWN_STATE: &str = "try again; if it fails again, see `tokenkeep doctor` and stop a running \
+                                              agent (`tokenkeep agent stop`): its next start reloads the module";
 
-/// By what the token says now.
+/// The next step for the state that the token reports after the wrong PIN.
 pub(super) fn after_wrong_pin(pin_state: PinState) -> &'static str {
     match pin_state {
         PinState::FinalTry => "the next wrong one locks it",

@@ -1,4 +1,4 @@
-//! Each error is a sentence with the next step.
+//! Every error is a complete sentence and gives the next step.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn errors_complete_a_sentence_and_end_with_a_remedy() {
          locks it"
     );
     let ended = wrong(PinState::Ok).and_a_log_in_ended().to_string();
-    assert!(ended.ends_with("nothing was changed; the log-in that stood on this token is over"), "{ended}");
+    assert!(ended.ends_with("nothing was changed; the active session on this token has ended"), "{ended}");
     let locked = wrong(PinState::Locked).to_string();
     let (letter, so_pin) = (locked.find("recovery letter").unwrap(), locked.find("SO PIN").unwrap());
     assert!(letter < so_pin, "most people have no SO PIN: {locked}");

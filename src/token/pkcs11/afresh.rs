@@ -1,11 +1,11 @@
-//! What this process' own module cannot be believed about, and where its tokens lie: what a token says about its PIN, and
-//! whether what was stored is there.
+//! Checks in a new process what this process' module may report wrongly: PIN states, and whether
+//! objects were stored. Also checks the storage of the module's tokens.
 //!
-//! | module | what it says about a PIN | what it says is stored |
+//! | module | PIN state | stored objects |
 //! |---|---|---|
-//! | one with readers | the card is asked each time | is on the card |
-//! | `SoftHSM` | its files are read each time | may be lost on a full disk, and is still shown to this process |
-//! | any other in software (Kryoptic, NSS) | taken for as old as its start | taken for what `SoftHSM` says |
+//! | with card readers | read from the card each time | on the card |
+//! | `SoftHSM` | read from its files each time | may be lost on a full disk and are still shown to this process |
+//! | other software tokens (Kryoptic, NSS) | assumed to be as old as initialization | assumed to be as with `SoftHSM` |
 
 use std::path::Path;
 
@@ -16,35 +16,37 @@ use crate::token::check::{self, CheckOutcome, CheckQuestion, CheckReport, CheckR
 use crate::token::stores::Store;
 use crate::token::{Module, Pin, PinState, PinStates, Token, TokenError, TokenFlags, TokenInfo, TokenName, WhichPin};
 
-/// The library that is known to read what a token says from its files each time.
+/// The manufacturer ID of the library that is known to read its files each time.
 const READS_AGAIN: &str = "SoftHSM";
 
-/// Why nothing is known of a token that such a process does not see.
-pub(super) const NOT_SEEN_AFRESH: &str = "the token is not there for a process that looks for it afresh";
+/// The reason for a token that the new process did not find.
+pub(super) const NOT_SEEN_AFRESH: &str = "a new process does not find the token";
 
-/// Tokens that such a process did not see, by serial number, each with what is to be said of it.
+/// Tokens that the new process did not find: serial number and error of each.
 pub type NotSeen = Vec<(String, TokenError)>;
 
 impl Module {
-    /// What a process that loads the module afresh reads of its tokens' PINs, by serial number; none where this one reads
-    /// as well, and where no such process is ever started: in one of those, and in unit tests.
+    /// The PIN states that a new process reads, by serial number. `None` if this process reads them
+    /// just as well, or if it starts no check process (in a check process itself and in unit
+    /// tests).
     ///
     /// # Errors
-    /// Why nothing is known: then what this process has kept is no answer either.
+    /// The reason why the states are unknown. The cached states of this process are then unknown
+    /// too.
     pub(super) fn pin_states_seen_afresh(&self) -> Result<Option<Vec<(String, PinStates)>>, String> {
         if !self.keeps_pin_state() {
             return Ok(None);
         }
         states_by(|| self.ask_afresh(CheckQuestion::PinStates {}, None)).inspect_err(|reason| {
-            tracing::warn!(module = %self.path().display(), reason, "cannot read the states of PINs afresh");
+            tracing::warn!(module = %self.path().display(), reason, "cannot read the PIN states in a new process");
         })
     }
 
-    /// Brings up to date what these tokens, of any modules, say about their PINs. Gives those of
-    /// this module that were not seen, and stay as they were.
+    /// Updates the PIN states of the tokens of this module. `tokens` may include tokens of other
+    /// modules. Returns the tokens that were not found; their states are unchanged.
     ///
     /// # Errors
-    /// [`TokenError::PinStateUnknown`]: it is known of none of them.
+    /// [`TokenError::PinStateUnknown`] if no state could be read.
     pub fn refresh_pin_states<'a>(
         &self,
         tokens: impl Iterator<Item = &'a mut TokenInfo>,
@@ -53,10 +55,10 @@ impl Module {
         self.refresh_flags(tokens.filter(own).map(|info| (info, None)))
     }
 
-    /// The same, also of their SO PINs; all are of this module.
+    /// Like [`Module::refresh_pin_states`], for the SO PINs too. All tokens must be of this module.
     ///
     /// # Errors
-    /// As [`Module::refresh_pin_states`].
+    /// Those of [`Module::refresh_pin_states`].
     pub fn refresh_flags<'a>(
         &self,
         tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,
@@ -74,8 +76,8 @@ impl Module {
         Ok(not_seen.into_iter().map(unknown).collect())
     }
 
-    /// Does it go on saying of a PIN what it said when it was started, while other processes spend its tries? One that
-    /// does not say what it is is taken for such a one.
+    /// Whether the module keeps reporting the PIN states of its initialization while other
+    /// processes spend tries. Assumed of a module that does not identify itself.
     fn keeps_pin_state(&self) -> bool {
         if self.known().has_readers() {
             return false;
@@ -83,7 +85,7 @@ impl Module {
         if let Some(known) = self.known().keeps_pin_state.get() {
             return *known;
         }
-        // A module that does not answer keeps nobody waiting for that.
+        // A module that does not respond must not block this.
         let asked = self.clone();
         match self.ask(move || asked.is_known_to_read_again()) {
             Ok(Some(reads)) => *self.known().keeps_pin_state.get_or_init(|| !reads),
@@ -111,7 +113,8 @@ impl Module {
         check::ask(&CheckRequest { module: self.path().to_owned(), question }, pin)
     }
 
-    /// A module's answer, and where it is only that something failed, what is known of the place where its tokens lie.
+    /// Explains a module's error. For an unspecific failure it adds what is known about the storage
+    /// of its tokens.
     pub(super) fn explain(
         &self,
         operation: &'static str,
@@ -143,8 +146,8 @@ impl Module {
         }
     }
 
-    /// Refuses what would store something where there is no room for it: `SoftHSM` says that it was stored all the same,
-    /// and destroys what was there before.
+    /// Refuses to write to a full token directory: `SoftHSM` reports success there, and destroys
+    /// what was stored before.
     pub(super) fn must_have_room(&self, operation: &'static str, token: &TokenName) -> Result<(), TokenError> {
         if self.known().has_readers() {
             return Ok(());
@@ -157,17 +160,18 @@ impl Module {
 }
 
 impl Token {
-    /// The same, of this token's module.
+    /// Like [`Module::must_have_room`], for this token's module.
     pub(super) fn must_have_room(&self, operation: &'static str) -> Result<(), TokenError> {
         self.module().must_have_room(operation, &self.info().name())
     }
 
-    /// Has a process with a module of its own look whether all this is there. The PIN is the one that this process is
-    /// logged in with. A module with readers is not asked: the card is its store, and a second process would take it away.
-    /// Gives why it is not known where that process could not look.
+    /// Checks in a new process that all `objects` are stored. `pin` is the PIN that this process is
+    /// logged in with. A module with card readers is not checked: it stores on the card, and a
+    /// second process would take the card away. If the process could not check, the result is the
+    /// reason.
     ///
     /// # Errors
-    /// [`TokenError::NotStored`] names what is missing.
+    /// [`TokenError::NotStored`] with the missing objects.
     pub fn must_be_stored(
         &self,
         operation: &'static str,
@@ -178,7 +182,7 @@ impl Token {
         if module.has_readers()? {
             return Ok(None);
         }
-        // Nobody else of this process logs in or out, or writes, while the child does.
+        // No other thread may log in or out, or write, during the check.
         let _alone = self.exclusive();
         let serial = self.info().serial.clone();
         let missing = match module.ask_afresh(CheckQuestion::Stored { serial, objects }, pin) {
@@ -186,12 +190,13 @@ impl Token {
             Some(CheckOutcome::Answered(CheckReport::TokenFailed(reason))) => reason,
             Some(outcome @ CheckOutcome::Died(_)) => outcome.why_unknown(),
             Some(CheckOutcome::Answered(CheckReport::Well {})) | None => return Ok(None),
-            // It could be loaded by itself; that it can be beside this process the log-in before has shown, or it is
-            // SoftHSM: what has come since, a full disk among it, is in the way.
+            // The module was usable by itself before. The preceding login has shown that it is
+            // usable beside this process, or it is SoftHSM. So the failure is new: a full disk, for
+            // example.
             Some(CheckOutcome::Answered(CheckReport::ModuleFailed(reason))) if check::has_been_well(module.path()) => {
                 reason
             }
-            // A module that cannot be loaded twice, or not shut in, is no worse for that.
+            // Not an error: some modules cannot be loaded twice, or not in a sandbox.
             Some(outcome) => return Ok(Some(outcome.why_unknown())),
         };
         let condition = Store::of(module.path()).condition().unwrap_or_else(|| "the disk may be full".to_owned());
@@ -199,7 +204,7 @@ impl Token {
     }
 }
 
-/// Takes what was seen of each of these tokens; gives those of which nothing was.
+/// Copies the read states to the tokens. Returns the tokens that were not found.
 fn take<'a>(
     seen: &[(String, PinStates)],
     tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,
@@ -218,7 +223,8 @@ fn take<'a>(
     not_seen
 }
 
-/// Asks once more where the answer is none: another program may just write what is read. Not one that took too long.
+/// Asks a second time after a failure, because another program may have been writing. Does not
+/// repeat after a timeout.
 fn states_by(ask: impl Fn() -> Option<CheckOutcome>) -> Result<Option<Vec<(String, PinStates)>>, String> {
     let mut reason = String::new();
     for _ in 0..2 {
@@ -234,10 +240,10 @@ fn states_by(ask: impl Fn() -> Option<CheckOutcome>) -> Result<Option<Vec<(Strin
     Err(reason)
 }
 
-/// What may help where a module cannot be started.
+/// The next step when a module cannot be initialized.
 pub(super) fn start_remedy(path: &Path) -> String {
     if path.to_string_lossy().contains("softhsm") {
-        "check that SOFTHSM2_CONF names a configuration that you can read, and that its token directory is there"
+        "check that SOFTHSM2_CONF names a configuration that you can read, and that its token directory exists"
             .to_owned()
     } else {
         "see the module's own documentation for its configuration".to_owned()
@@ -284,9 +290,9 @@ mod tests {
         assert!(ask(std::slice::from_ref(&failed)).0.unwrap_err().contains("locked"));
         let well = CheckOutcome::Answered(CheckReport::PinStates(Vec::new()));
         assert_eq!(ask(&[failed, well]), (Ok(Some(Vec::new())), 2));
-        // Thirty seconds are waited once.
+        // A timeout of thirty seconds occurs only once.
         let (states, asked) = ask(&[CheckOutcome::TookTooLong(30)]);
         assert!(states.unwrap_err().contains("30 seconds") && asked == 1);
-        assert_eq!(ask(&[]), (Ok(None), 1), "there is nobody to be asked");
+        assert_eq!(ask(&[]), (Ok(None), 1), "there is no runner");
     }
 }

@@ -1,12 +1,13 @@
-//! Modules that keep one waiting: looked at no more than needed, and never waited for without end.
+//! Handles modules that respond slowly or not at all.
 //!
-//! What a token says about itself, a card has to be asked for by commands. To do so every second keeps other programs from the
-//! card, and one that is pulled out in the middle of it has hung OpenSC (0.23) for good. So a module with readers is asked
-//! every second only whether something came or went ([`Module::glance`]).
+//! Reading a card's token information takes several card commands. Doing that every second keeps
+//! other programs from the card, and a removal in the middle has hung OpenSC (0.23) permanently. So
+//! a module with readers is only asked every second whether a card was inserted or removed
+//! ([`Module::glance`]).
 //!
-//! A module answers nobody while another program has its card for itself (`SCardBeginTransaction`), and there is no telling
-//! how long. So whoever looks at all modules, for others too, asks each in a thread that can be left behind
-//! ([`Module::ask`]).
+//! A module blocks while another program has exclusive access to its card
+//! (`SCardBeginTransaction`), for an unknown time. So code that asks all modules asks each in a
+//! thread that can be abandoned ([`Module::ask`]).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -18,16 +19,16 @@ use cryptoki::slot::Slot;
 use super::module::{Module, TokenInfo};
 use crate::token::TokenError;
 
-/// How long a module may take for an answer. To read a card that was just put in takes seconds.
+/// Time limit for an answer. Reading a newly inserted card takes seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it is waited for one that has already taken too long.
+/// Time limit for a module that has already exceeded [`PATIENCE`].
 const MOMENT: Duration = Duration::from_secs(1);
-/// How often it is looked whether it answers.
+/// Polling interval while waiting for a late answer.
 const GLANCE: Duration = Duration::from_millis(5);
-/// Of events that a module has to tell so many are taken at once.
+/// Maximum number of slot events taken at once.
 const EVENTS: usize = 64;
 
-/// What is known of a module without asking it.
+/// What is known about a module without calling it.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     seen: Mutex<Option<Seen>>,
@@ -38,14 +39,14 @@ pub(super) struct Known {
     next: AtomicU64,
 }
 
-/// What was in the slots when they were last looked into.
+/// The content of the slots when they were last read.
 #[derive(Debug)]
 struct Seen {
     slots: Vec<Slot>,
     tokens: Vec<TokenInfo>,
 }
 
-/// A question without an answer yet.
+/// A call that has not returned yet.
 #[derive(Debug)]
 struct Waiting {
     number: u64,
@@ -57,7 +58,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Known {
-    /// That it has readers is so for good; that it has none may change.
+    /// Readers that were seen once remain; a module without readers may get some later.
     pub(super) fn has_readers(&self) -> bool {
         self.readers.load(Ordering::Relaxed)
     }
@@ -66,20 +67,21 @@ impl Known {
         self.readers.store(has, Ordering::Relaxed);
     }
 
-    /// Remembers whether there is a card that cannot be reached.
+    /// Records whether a card is present that cannot be accessed.
     pub(super) fn note_taken(&self, taken: bool) {
         self.taken.store(taken, Ordering::Relaxed);
     }
 
-    /// Remembers what was seen; not where a slot could not be looked into: it is looked into again.
+    /// Records the content of the slots. `None` if a slot could not be read: the slots are then
+    /// read again.
     pub(super) fn note_seen(&self, slots: Option<Vec<Slot>>, tokens: &[TokenInfo]) {
         *lock(&self.seen) = slots.map(|slots| Seen { slots, tokens: tokens.to_vec() });
     }
 }
 
 impl Module {
-    /// The tokens that are present, as [`Module::tokens`] gives them; asked of a module with readers only when something has
-    /// come or gone since they were last asked for.
+    /// The present tokens, like [`Module::tokens`]. A module with readers reads them again only
+    /// after a card was inserted or removed.
     pub fn glance(&self) -> Result<Vec<TokenInfo>, TokenError> {
         if !self.has_readers()? {
             return self.tokens();
@@ -92,8 +94,8 @@ impl Module {
         self.tokens()
     }
 
-    /// The slots with a token in them; none is looked into. If one was changed for another meanwhile, what was seen is
-    /// forgotten.
+    /// The slots that hold a token. No slot is read. Slot events discard the snapshot, because a
+    /// card may have been swapped.
     fn slots_with_tokens(&self) -> Result<Vec<Slot>, TokenError> {
         let _running = self.running();
         let slots = self.list_slots()?;
@@ -104,34 +106,34 @@ impl Module {
         Ok(slots)
     }
 
-    /// The tokens that were seen last, without asking the module.
+    /// The tokens of the last snapshot; does not call the module.
     pub fn last_seen(&self) -> Vec<TokenInfo> {
         lock(&self.known().seen).as_ref().map(|seen| seen.tokens.clone()).unwrap_or_default()
     }
 
-    /// What is in the way of a card that is there, and that was passed over when the tokens were last asked for.
+    /// Why a present card was skipped when the tokens were last listed.
     pub fn taken(&self) -> Option<TokenError> {
         self.known().taken.load(Ordering::Relaxed).then(|| TokenError::Module {
             path: self.path().to_owned(),
-            reason: "a card in one of its readers cannot be reached: another program has it for itself".to_owned(),
-            remedy: "end that program (of GnuPG: `gpgconf --kill scdaemon`), or take the card out and put it in again"
+            reason: "a card in one of its readers cannot be accessed: another program has exclusive access".to_owned(),
+            remedy: "end that program (GnuPG: `gpgconf --kill scdaemon`), or remove the card and insert it again"
                 .to_owned(),
         })
     }
 
-    /// For how long the module has not answered, if it is longer than it may take.
+    /// How long the module has not answered, if that is longer than the time limit.
     pub fn silent_for(&self) -> Option<Duration> {
         let longest = lock(&self.known().waiting).iter().map(|waiting| waiting.since.elapsed()).max()?;
         Some(longest).filter(|longest| *longest >= PATIENCE)
     }
 
-    /// Has it answered before, and not now for so long that it will not any more?
+    /// Whether the module has answered before, and has not answered for at least `longest`.
     pub fn is_hung(&self, longest: Duration) -> bool {
         lock(&self.known().seen).is_some() && self.silent_for().is_some_and(|silent| silent >= longest)
     }
 
-    /// Refuses what would wait for a module that does not answer. One that may just have been busy, with making a key for the
-    /// same caller perhaps, has a moment more.
+    /// Refuses to wait for a module that does not respond. A module that may only be busy, perhaps
+    /// with a key generation for the same caller, gets one more second.
     pub fn must_answer(&self) -> Result<(), TokenError> {
         let asked = Instant::now();
         while self.silent_for().is_some() {
@@ -143,8 +145,8 @@ impl Module {
         Ok(())
     }
 
-    /// Does something that asks this module, in a thread of its own, and leaves it behind when it takes too long. Until that
-    /// one has its answer, no other is begun.
+    /// Runs a call to this module in a thread of its own, and abandons the thread at the time
+    /// limit. No other call starts until an abandoned one has returned.
     pub fn ask<T: Send + 'static>(&self, ask: impl FnOnce() -> T + Send + 'static) -> Result<T, TokenError> {
         if self.silent_for().is_some() {
             return Err(self.silence());
@@ -155,7 +157,7 @@ impl Module {
         let module = self.clone();
         let asking = move || {
             let _answered = Answered { module, number };
-            // Nobody waits any more if it took too long.
+            // After a timeout nobody receives this.
             let _ = sender.send(ask());
         };
         if std::thread::Builder::new().name("asking".to_owned()).spawn(asking).is_err() {
@@ -176,10 +178,11 @@ impl Module {
 
     fn silence(&self) -> TokenError {
         let reason =
-            "it does not answer: another program has the card for itself, or it is busy, or it hangs".to_owned();
+            "it does not respond: another program has exclusive access to the card, or the module is busy or hangs"
+                .to_owned();
         let remedy =
-            "wait until that program is done, or end it; if that does not help, log off (`tokenkeep agent log-off`): \
-                      then the agent loads the module anew"
+            "wait until that program is done, or end it; if that does not help, log off (`tokenkeep agent log-off`), \
+             and the agent reloads the module"
                 .to_owned();
         TokenError::Module { path: self.path().to_owned(), reason, remedy }
     }
@@ -189,12 +192,12 @@ impl Module {
         let since = waiting.iter().find(|waiting| waiting.number == number).map(|waiting| waiting.since);
         waiting.retain(|waiting| waiting.number != number);
         if since.is_some_and(|since| since.elapsed() >= PATIENCE) {
-            tracing::info!(module = %self.path().display(), "the module answers again");
+            tracing::info!(module = %self.path().display(), "the module responds again");
         }
     }
 }
 
-/// Counts a question as answered, also when asking it panics.
+/// Marks a call as returned, even if it panics.
 struct Answered {
     module: Module,
     number: u64,

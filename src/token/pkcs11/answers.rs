@@ -1,4 +1,4 @@
-//! What a module's answers (`CKR_…`) mean to us.
+//! Interprets PKCS#11 return values (`CKR_…`).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use cryptoki::error::{Error, Result, RvError};
 
 use crate::token::{PinState, TokenError, TokenName};
 
-/// Turns a module's answer into an error of ours. `pin_state` is asked only when the PIN was wrong.
+/// Converts a return value into a [`TokenError`]. `pin_state` is called only if the PIN was wrong.
 pub(super) fn explain(
     operation: &'static str,
     token: &TokenName,
@@ -43,13 +43,13 @@ pub(super) fn explain(
     }
 }
 
-/// Does the answer to a change of a PIN say that the new one is not as the token wants PINs?
+/// Whether a PIN change failed because the token does not accept the new PIN.
 pub(super) fn is_of_a_new_pin(error: &Error) -> bool {
     is(error, RvError::PinInvalid) || is(error, RvError::PinLenRange)
 }
 
-/// What is said of a PIN's change that failed though the PIN that entitles to it was right: by the
-/// token's own policy for new PINs, else a fault.
+/// The error for a PIN change that failed although the authorizing PIN was right: the token's
+/// policy for new PINs, or else a fault.
 pub(super) fn new_pin_refused(operation: &'static str, token: TokenName, error: &Error) -> TokenError {
     let code = code_of(error);
     if is_of_a_new_pin(error) {
@@ -59,7 +59,7 @@ pub(super) fn new_pin_refused(operation: &'static str, token: TokenName, error: 
     }
 }
 
-/// The return value's name (`CKR_…`), or what else went wrong.
+/// The name of the return value (`CKR_…`), or the text of another error.
 pub(super) fn code_of(error: &Error) -> String {
     match error {
         Error::Pkcs11(code, _) => name_of(*code),
@@ -74,27 +74,28 @@ fn says_removed(code: RvError) -> bool {
     )
 }
 
-/// Does the answer say that the token is not there any more?
+/// Whether the token was removed.
 pub(super) fn is_removed(error: &Error) -> bool {
     matches!(error, Error::Pkcs11(code, _) if says_removed(*code))
 }
 
-/// Does it say that the session is no more? A module closes all sessions of a token that is pulled out.
+/// Whether the session is closed. A module closes all sessions of a removed token.
 pub(super) fn is_session_gone(error: &Error) -> bool {
     matches!(error, Error::Pkcs11(RvError::SessionHandleInvalid | RvError::SessionClosed, _))
 }
 
-/// Does it say that the token takes nothing more?
+/// Whether the token cannot store anything more.
 pub(super) fn is_no_room(error: &Error) -> bool {
     is(error, RvError::DeviceMemory) || is(error, RvError::TokenWriteProtected)
 }
 
-/// Does it say that nobody is logged in?
+/// Whether the user is not logged in.
 pub(super) fn is_not_logged_in(error: &Error) -> bool {
     is(error, RvError::UserNotLoggedIn)
 }
 
-/// Does the module not take an attribute of a template? Each has its own answer to one that it does not know.
+/// Whether the module refuses an attribute of a template. Modules return different values for
+/// unknown attributes.
 pub(super) fn refuses_an_attribute(error: &Error) -> bool {
     matches!(
         error,
@@ -108,13 +109,14 @@ pub(super) fn refuses_an_attribute(error: &Error) -> bool {
     )
 }
 
-/// Did it fail in the log-in that a key asks for at each use, or after it?
+/// Whether the failure occurred in the context-specific login of an always-authenticate key, or
+/// after it.
 pub(super) fn is_after_init(error: &Error) -> bool {
     matches!(error, Error::Pkcs11(_, Function::Login | Function::Sign | Function::Decrypt))
 }
 
-/// Asks a question again, a few times, that a module answers with `CKR_GENERAL_ERROR`: SoftHSM does so when another
-/// process is just writing what it reads. Only for what costs no try of a PIN.
+/// Retries a call that fails with `CKR_GENERAL_ERROR`: SoftHSM returns it while another process
+/// writes the file that it reads. Use it only for calls that cost no PIN try.
 pub(super) fn patiently<T>(ask: impl Fn() -> Result<T>) -> Result<T> {
     for _ in 0..5 {
         match ask() {
@@ -125,19 +127,20 @@ pub(super) fn patiently<T>(ask: impl Fn() -> Result<T>) -> Result<T> {
     ask()
 }
 
-/// Has the handle become invalid, so that the object must be looked up again?
+/// Whether the handle is stale, so that the object must be looked up again.
 pub(super) fn is_stale_handle(error: &Error) -> bool {
     matches!(error, Error::Pkcs11(RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid, _))
 }
 
-/// Does the module refuse a mechanism's parameters (`SoftHSM` calls them bad arguments)?
+/// Whether the module refuses the mechanism parameters (`SoftHSM` returns `CKR_ARGUMENTS_BAD`).
 pub(super) fn blames_the_parameters(error: &Error) -> bool {
     matches!(error, Error::Pkcs11(RvError::MechanismParamInvalid | RvError::ArgumentsBad, _))
 }
 
-/// Did `C_Decrypt` fail because of the ciphertext? A module says so in its own way (`SoftHSM`
-/// `CKR_ENCRYPTED_DATA_INVALID` or `CKR_GENERAL_ERROR`, Kryoptic `CKR_DEVICE_ERROR`), and nobody may learn which:
-/// whatever does not blame token, session, key or PIN, blames the ciphertext.
+/// Whether `C_Decrypt` failed because of the ciphertext. Modules report that differently (`SoftHSM`
+/// `CKR_ENCRYPTED_DATA_INVALID` or `CKR_GENERAL_ERROR`, Kryoptic `CKR_DEVICE_ERROR`), and nobody
+/// may learn which. So every value that does not blame token, session, key or PIN blames the
+/// ciphertext.
 pub(super) fn blames_the_ciphertext(error: &Error) -> bool {
     let Error::Pkcs11(code, _) = error else { return false };
     !matches!(
@@ -165,12 +168,12 @@ pub(super) fn blames_the_ciphertext(error: &Error) -> bool {
     )
 }
 
-/// Is it exactly this answer?
+/// Whether the error is exactly this return value.
 pub(super) fn is(error: &Error, code: RvError) -> bool {
     matches!(error, Error::Pkcs11(other, _) if *other == code)
 }
 
-/// The name that PKCS#11 gives a return value: `CKR_PIN_INCORRECT` for `PinIncorrect`.
+/// The PKCS#11 name of a return value: `CKR_PIN_INCORRECT` for `PinIncorrect`.
 pub(super) fn name_of(code: RvError) -> String {
     let mut name = String::from("CKR");
     for character in format!("{code:?}").chars() {
@@ -214,7 +217,7 @@ mod tests {
         assert!(said(RvError::DeviceMemory).contains("is full"));
         assert!(said(RvError::TokenWriteProtected).contains("write-protected"));
         assert!(said(RvError::SessionReadOnly).contains("write-protected"));
-        assert!(said(RvError::HostMemory).contains("CKR_HOST_MEMORY"), "that is not the token's");
+        assert!(said(RvError::HostMemory).contains("CKR_HOST_MEMORY"), "host memory is not the token's");
     }
 
     #[test]

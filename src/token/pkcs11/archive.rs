@@ -1,4 +1,5 @@
-//! The authority's side: secret keys that stay, and encryption key pairs that are archived and delivered.
+//! Keys of the authority: permanent secret keys, and encryption key pairs that are archived and
+//! delivered.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,7 +17,7 @@ use super::templates;
 use super::token::ObjectClassKey;
 use crate::token::{Delivery, KeyAlgorithm, KeyId, OaepHash, PublicKey, Token, TokenError, Wrapped};
 
-/// A secret key on the authority's token: for MACs, or for wrapping into the archive. It never leaves.
+/// A secret key on the authority's token, for MACs or for the archive. It never leaves the token.
 #[derive(Clone, Debug)]
 pub struct SecretKey {
     id: KeyId,
@@ -35,27 +36,27 @@ impl SecretKey {
     }
 }
 
-/// A user's encryption key pair while it passes over the authority's token: a session object, never on disk, gone when
-/// this is dropped or the token is logged out.
+/// A user's encryption key pair while it is on the authority's token. It is a session object: never
+/// on disk, destroyed when this is dropped or the token is logged out.
 #[derive(Debug)]
 pub struct DeliverableKey {
     algorithm: KeyAlgorithm,
     public_key: Option<PublicKey>,
     handle: ObjectHandle,
-    // The session that the object lives in; closing it destroys the object.
+    // The session that owns the object; closing it destroys the object.
     session: Mutex<Session>,
-    // The token stays ours as long as the key is on it.
+    // Keeps ownership of the token while the key exists.
     _token: Token,
 }
 
 impl DeliverableKey {
-    /// Its kind.
+    /// The algorithm of the key.
     pub fn algorithm(&self) -> KeyAlgorithm {
         self.algorithm
     }
 
-    /// DER of the public half's `SubjectPublicKeyInfo`; `None` for a key on a curve that comes out of the archive: the
-    /// certificate has it.
+    /// DER of the public key's `SubjectPublicKeyInfo`. `None` for an elliptic-curve key from the
+    /// archive: its certificate has the public key.
     pub fn public_key_der(&self) -> Option<&[u8]> {
         self.public_key.as_ref().map(PublicKey::as_der)
     }
@@ -69,13 +70,13 @@ impl DeliverableKey {
 }
 
 impl Token {
-    /// Makes a 32-byte key for HMAC-SHA-256, good for nothing else.
+    /// Generates a 32-byte key for HMAC-SHA-256, usable for nothing else.
     pub fn generate_mac_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {
         let template = templates::mac_key(label, id);
         self.generate_secret_key("make a MAC key", label, id, &Mechanism::GenericSecretKeyGen, &template)
     }
 
-    /// Makes the AES-256 key of the archive: wraps and unwraps, nothing else.
+    /// Generates the AES-256 key of the archive, usable only to wrap and unwrap.
     pub fn generate_archive_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {
         let template = templates::archive_key(label, id);
         self.generate_secret_key("make an archive key", label, id, &Mechanism::AesKeyGen, &template)
@@ -93,7 +94,7 @@ impl Token {
         let handle = match made {
             Ok(handle) => handle,
             Err(error) => {
-                // SoftHSM can leave half an object behind.
+                // SoftHSM can leave an incomplete object behind.
                 let half = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Id(id.as_bytes().to_vec())];
                 let _ = self.alone(operation, |session| {
                     session.find_objects(&half)?.into_iter().try_for_each(|left| session.destroy_object(left))
@@ -105,7 +106,7 @@ impl Token {
         Ok(SecretKey { id: id.clone(), label: label.to_owned() })
     }
 
-    /// The secret key of this label; `None` when there is none.
+    /// The secret key with this label; `None` if there is none.
     pub fn find_secret_key(&self, label: &str) -> Result<Option<SecretKey>, TokenError> {
         Ok(self.secret_keys()?.into_iter().find(|key| key.label == label))
     }
@@ -150,7 +151,7 @@ impl Token {
         })
     }
 
-    /// Makes an encryption key pair that can be archived and delivered.
+    /// Generates an encryption key pair that can be archived and delivered.
     pub fn generate_deliverable_key(&self, algorithm: KeyAlgorithm) -> Result<DeliverableKey, TokenError> {
         let operation = "make an encryption key";
         let (private, public) = templates::deliverable_key_pair(algorithm)?;
@@ -161,13 +162,13 @@ impl Token {
             Ok((private, read_public_key(session, public)?))
         })?;
         if public_key.is_none() {
-            let what = "reading the public half of the key it has just made".to_owned();
+            let what = "reading the public key of a key pair that it generated".to_owned();
             return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
         }
         Ok(DeliverableKey { algorithm, public_key, handle: key.0, session: key.1, _token: self.clone() })
     }
 
-    /// Wraps a key for the archive, by the best mechanism the token has.
+    /// Wraps a key for the archive with the best mechanism of the token.
     pub fn wrap_for_archive(&self, archive: &SecretKey, key: &DeliverableKey) -> Result<Wrapped, TokenError> {
         let operation = "wrap a key for the archive";
         let mechanism = self.must_wrap(operation)?;
@@ -177,7 +178,8 @@ impl Token {
         Ok(Wrapped { mechanism, blob })
     }
 
-    /// Takes a key out of the archive, to deliver it. [`TokenError::BadDelivery`] when the blob was changed.
+    /// Unwraps a key from the archive for delivery. [`TokenError::BadDelivery`] if the blob was
+    /// changed.
     pub fn unwrap_from_archive(
         &self,
         archive: &SecretKey,
@@ -196,7 +198,7 @@ impl Token {
             })
         };
         let unwrapped = match unwrap()? {
-            // One session of the pool was gone; the next one may be there.
+            // One session of the pool was closed; the next one may be open.
             Err(error) if answers::is_session_gone(&error) => {
                 self.note(&error);
                 unwrap()?
@@ -209,9 +211,10 @@ impl Token {
         Ok(DeliverableKey { algorithm, public_key, handle: key.0, session: key.1, _token: self.clone() })
     }
 
-    /// Wraps a key for a user's token: under a fresh AES-256 key, and that under the user's transport key (DER
-    /// `SubjectPublicKeyInfo`, RSA). RSA-OAEP uses the wanted hash where this token can (`SoftHSM` cannot), else SHA-1,
-    /// which every token can; [`Delivery::oaep`] says which it was.
+    /// Wraps a key for a user's token: with a fresh AES-256 key, which is encrypted to the user's
+    /// transport key (DER `SubjectPublicKeyInfo`, RSA). RSA-OAEP uses the wanted hash if this token
+    /// supports it (`SoftHSM` does not), else SHA-1, which every token supports. [`Delivery::oaep`]
+    /// names the hash.
     pub fn wrap_for_token(
         &self,
         key: &DeliverableKey,
@@ -221,7 +224,7 @@ impl Token {
         let operation = "wrap a key for another token";
         let transport = PublicKey::from_der(transport_spki_der)?;
         if transport.algorithm().is_elliptic_curve() {
-            let reason = "the transport key is no RSA key".to_owned();
+            let reason = "the transport key is not an RSA key".to_owned();
             return Err(TokenError::BadData { operation, token: self.info().name(), reason });
         }
         let transport = templates::foreign_transport_key(&transport)?;
@@ -239,7 +242,7 @@ impl Token {
         })
     }
 
-    /// Makes a session object in a session of its own, which keeps it alive.
+    /// Makes a session object in a new session, which keeps the object alive.
     fn in_own_session<T>(
         &self,
         operation: &'static str,
@@ -249,7 +252,7 @@ impl Token {
         self.make_in_own_session(act).map_err(|error| self.explain(operation, &error))
     }
 
-    /// The same while the token is held.
+    /// Like `in_own_session`; the caller holds the token's lock.
     fn make_in_own_session<T>(
         &self,
         act: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
@@ -262,7 +265,7 @@ impl Token {
 
 impl Drop for DeliverableKey {
     fn drop(&mut self) {
-        // Closing the session would do; a module that is slow to notice gets it said.
+        // Closing the session is enough, but some modules notice that late.
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = session.destroy_object(self.handle);
     }

@@ -1,5 +1,5 @@
-//! What a holder of the PIN tries beside the rules: each attempt is made with a session of its own, as any other
-//! PKCS#11 program would make it.
+//! Attacks by a holder of the PIN. Each attempt uses a PKCS#11 session of its own, like any other
+//! program.
 
 use cryptoki::error::Result as CkResult;
 use cryptoki::mechanism::Mechanism;
@@ -20,7 +20,7 @@ use crate::token::{
 
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
 
-/// Does something to a key in a session beside the rules.
+/// Uses a key in a session of its own, around the checks of [`Token`].
 fn attempt<T>(token: &Token, key: &KeyId, act: impl Fn(&Session, ObjectHandle) -> CkResult<T>) -> CkResult<T> {
     let handle = token.with_key("try", ObjectClassKey::Private, key, |_, handle| Ok(handle)).unwrap();
     let session = token.sessions().open_another().unwrap();
@@ -32,7 +32,7 @@ fn signing_key(ceremony: &Ceremony, algorithm: KeyAlgorithm) -> TokenKey {
     ceremony.generate_signing_key("signing", &id, algorithm, SecurityLevel::High).unwrap()
 }
 
-/// An encryption key as an enrollment leaves it.
+/// An encryption key as an enrollment installs it.
 fn encryption_key(authority: &Token, ceremony: &Ceremony, algorithm: KeyAlgorithm, level: SecurityLevel) -> TokenKey {
     let key = authority.generate_deliverable_key(algorithm).unwrap();
     let transport = ceremony.generate_transport_key("transport", &KeyId::random().unwrap()).unwrap();
@@ -87,7 +87,7 @@ fn a_key_at_high_for_which_the_token_does_not_ask_is_used_with_a_pin_of_its_own_
         let fast = token.fast_signer(&key).sign(SignatureHash::Sha256, b"m").unwrap_err();
         assert!(matches!(fast, TokenError::PinEachUse { .. }), "{fast}");
         assert!(verifies(&key, b"two", &token.unlock(pin(PIN)).unwrap().sign(&key, b"two").unwrap()));
-        assert!(token.stands(), "the log-in of another level");
+        assert!(token.stands(), "the session of another level ended");
     }
 }
 
@@ -101,10 +101,10 @@ fn a_wrong_pin_in_the_act_ends_it() {
         let wrong = super::log_in::auth_pin(&pin("wrong-pin"));
         attempt(&token, key.id(), |session, handle| {
             session.sign_init(&Mechanism::Ecdsa, handle)?;
-            session.login(UserType::ContextSpecific, Some(&wrong)).expect_err("a wrong PIN was taken");
+            session.login(UserType::ContextSpecific, Some(&wrong)).expect_err("a wrong PIN was accepted");
             token.raw().sign(session, &[7; 32])
         })
-        .expect_err("the act went on after a wrong PIN");
+        .expect_err("the operation continued after a wrong PIN");
     }
 }
 
@@ -140,8 +140,8 @@ fn a_key_at_high_cannot_be_made_laxer() {
     }
 }
 
-/// Wraps a known AES key to an RSA key in software, and tries to unwrap it with that key: readable, it would give away
-/// every content-encryption key without the PIN.
+/// Wraps a known AES key to an RSA key in software, and tries to unwrap it on the token as a
+/// readable key: that would reveal every content-encryption key without the PIN.
 #[test]
 fn no_key_of_a_user_unwraps() {
     use rsa::pkcs8::DecodePublicKey;
@@ -170,7 +170,7 @@ fn no_key_of_a_user_unwraps() {
     }
 }
 
-/// A key as another program makes it, that may do everything: the attempt itself must be sound.
+/// A key with all permissions, as another program makes it. It shows that the attempt itself works.
 fn lax_rsa_key(token: &Token) -> TokenKey {
     let id = KeyId::random().unwrap();
     let common = [Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec()), Attribute::Label(b"lax".to_vec())];
@@ -182,8 +182,8 @@ fn lax_rsa_key(token: &Token) -> TokenKey {
     token.find_key(&id).unwrap().unwrap()
 }
 
-/// `C_DeriveKey` has no Init at which a PIN could be asked for: a signing key refuses it altogether, an encryption key
-/// on a curve allows it after the log-in. SECURITY.md says so.
+/// `C_DeriveKey` has no init call at which a PIN could be required. A signing key refuses
+/// derivation; an encryption key on a curve allows it after login, as SECURITY.md says.
 #[test]
 fn derive_is_guarded_by_the_log_in_alone() {
     for module in modules() {
@@ -197,11 +197,11 @@ fn derive_is_guarded_by_the_log_in_alone() {
             session.derive_key(&mechanism, handle, &templates::agreed_secret(32))
         };
         attempt(&token, signing.id(), derive).expect_err("a signing key derived");
-        attempt(&token, encryption.id(), derive).expect("an encryption key derives after the log-in");
+        attempt(&token, encryption.id(), derive).expect("an encryption key derives after login");
         let handle = token.with_key("t", ObjectClassKey::Private, encryption.id(), |_, handle| Ok(handle)).unwrap();
         drop(ceremony);
         let session = token.sessions().open_another().unwrap();
-        derive(&session, handle).expect_err("it derived without a log-in");
+        derive(&session, handle).expect_err("it derived without a login");
     }
 }
 
@@ -221,15 +221,16 @@ fn the_private_key_cannot_be_read_from_either_token() {
         let archive = authority.generate_archive_key("archive", &KeyId::random().unwrap()).unwrap();
         let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
         for algorithm in [RSA_2048, KeyAlgorithm::P256] {
-            // On the user's token: neither read nor wrapped by a key of the attacker's.
+            // On the user's token: it can be neither read nor wrapped with a key of the attacker.
             for level in [SecurityLevel::High, SecurityLevel::Low] {
                 let key = encryption_key(&authority, &ceremony, algorithm, level);
                 let read = attempt(&token, key.id(), |session, handle| session.get_attributes(handle, &secret_parts));
                 assert!(read.is_err() || read.unwrap().is_empty());
                 attempt(&token, key.id(), |session, handle| wrap_with_own_key(&token, session, handle))
-                    .expect_err("it was wrapped by somebody's key");
+                    .expect_err("it was wrapped with a foreign key");
             }
-            // On the authority's: not even while it is a session object that may be wrapped.
+            // On the authority's token: it cannot be read even while it is a session object that
+            // may be wrapped.
             let key = authority.generate_deliverable_key(algorithm).unwrap();
             let wrapped = authority.wrap_for_archive(&archive, &key).unwrap();
             let again = authority.unwrap_from_archive(&archive, &wrapped, algorithm).unwrap();
@@ -238,9 +239,9 @@ fn the_private_key_cannot_be_read_from_either_token() {
                 let read = session.get_attributes(key.handle(), &secret_parts);
                 assert!(read.is_err() || read.unwrap().is_empty());
             }
-            wrap_with_own_key(&authority, &session, key.handle()).expect("the attempt itself is sound");
+            wrap_with_own_key(&authority, &session, key.handle()).expect("the attempt itself works");
         }
-        // Neither does the archive key leave, by reading or by wrapping, nor open a blob in clear.
+        // The archive key can be neither read nor wrapped, and does not decrypt a blob in clear.
         let handle = authority.with_key("t", ObjectClassKey::Secret, archive.id(), |_, handle| Ok(handle)).unwrap();
         let session = authority.sessions().open_another().unwrap();
         let read = session.get_attributes(handle, &[AttributeType::Value]);
@@ -258,7 +259,7 @@ fn wrap_with_own_key(token: &Token, session: &Session, key: ObjectHandle) -> CkR
     token.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), own, key)
 }
 
-/// The AES key under which a key was delivered: whoever could unwrap it as readable would read the private key.
+/// The AES key that wraps a delivered key: unwrapped as readable, it would reveal the private key.
 #[test]
 fn the_transport_key_unwraps_only_into_a_key_that_stays() {
     for module in modules() {
@@ -287,7 +288,7 @@ fn the_transport_key_unwraps_only_into_a_key_that_stays() {
     }
 }
 
-/// A signing key of the lower levels may be copied, so it may be changed; what is secret in it stays so.
+/// A signing key of a lower level may be copied and changed, but it stays sensitive.
 #[test]
 fn a_signing_key_of_a_lower_level_can_be_copied_but_not_read() {
     for module in modules() {
@@ -310,7 +311,7 @@ fn a_signing_key_of_a_lower_level_can_be_copied_but_not_read() {
             });
             assert!(read.expect("it may be copied").is_empty(), "a copy was read");
             attempt(&token, &id, |session, handle| wrap_with_own_key(&token, session, handle))
-                .expect_err("it was wrapped by somebody's key");
+                .expect_err("it was wrapped with a foreign key");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Who asks for the PIN at each use of a key that is made at level High: the token where it can, else we alone.
+//! Enforces the PIN for each use of a key of level High: by the token if it can
+//! (`CKA_ALWAYS_AUTHENTICATE`), else by tokenkeep alone.
 
 use cryptoki::error::Result as CkResult;
 use cryptoki::object::Attribute;
@@ -9,8 +10,8 @@ use super::keys::{TokenKey, destroy_both_halves};
 use super::templates;
 use crate::token::{KeyId, SecurityLevel};
 
-/// Makes a private key that stays, of this template: at level High one for which the token itself asks for the PIN at
-/// each use, or, where the module does not take that, one for which only we do.
+/// Makes a permanent private key from this template. At level High the token enforces the PIN for
+/// each use; if the module refuses the attribute, only tokenkeep does.
 pub(super) fn asking_where_it_can<T>(
     session: &Session,
     id: &KeyId,
@@ -27,12 +28,12 @@ pub(super) fn asking_where_it_can<T>(
 }
 
 impl TokenKey {
-    /// Says so where a key was to be guarded by the token at each use and is not: some modules take the attribute and forget
-    /// it, others refuse it.
+    /// Logs a warning if the token should enforce the PIN for each use of this key and does not.
+    /// Some modules accept the attribute and ignore it, others refuse it.
     pub(super) fn say_who_asks(&self, level: Option<SecurityLevel>) {
         if level == Some(SecurityLevel::High) && !self.requires_pin_each_use() {
             let (token, key) = (self.token().info().name(), self.label());
-            tracing::warn!(%token, key, "the token itself does not ask for the PIN at each use of this key: tokenkeep does");
+            tracing::warn!(%token, key, "the token does not enforce the PIN for each use of this key; tokenkeep does");
         }
     }
 }

@@ -1,11 +1,13 @@
-//! Signing often under a log-in that stands, at nearly the token's own speed.
+//! Signs repeatedly during an active session, at nearly the token's own speed.
 //!
-//! What an ordinary signature looks up each time is kept here, in a few *lanes*: a session and, where the module can copy
-//! the key (`C_CopyObject`) and the key may be copied (levels Medium and Low), a copy of it that lives in that session.
-//! SoftHSM signs with a copy by a fifth faster, because each use of a token object opens, locks and reads two files.
+//! An ordinary signature looks up the key each time. This signer keeps a small pool of *signing
+//! sessions*. Each has, if the module can copy keys (`C_CopyObject`) and this key may be copied
+//! (levels Medium and Low), a copy of the key that belongs to that PKCS#11 session. SoftHSM signs a
+//! fifth faster with a copy, because each use of a token object opens, locks and reads two files.
 //!
-//! Whatever ends the log-in empties the lanes, so that no copy outlives it; so does the destruction of a key. Keys that
-//! ask for the PIN at each use (level High) are neither kept nor copied: their signer only refuses.
+//! The end of the active session empties the pool, so no copy outlives it; so does the destruction
+//! of a key. Keys of level High, which require the PIN for each use, are neither kept nor copied:
+//! their signer only refuses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,33 +26,35 @@ use crate::token::{Signature, SignatureHash, Token, TokenError};
 
 const OPERATION: &str = "sign";
 
-/// No signature of ours is longer (RSA-4096).
+/// The longest signature of a supported key, in bytes (RSA-4096).
 const LONGEST_SIGNATURE: usize = 512;
 
-/// Signs with one key as long as a log-in stands on its token. To be shared among threads; clones share the lanes.
+/// Signs with one key during the active session of its token. Threads may share it; clones share
+/// the pool.
 #[derive(Clone, Debug)]
 pub struct FastSigner {
-    // First, so that sessions are closed before the token is given up.
+    // First, so that its PKCS#11 sessions close before the token is released.
     lanes: Arc<Lanes>,
     key: TokenKey,
-    // The module has refused to copy this key once, and would again.
+    // The module has refused to copy this key; do not try again.
     refuses_copies: Arc<AtomicBool>,
 }
 
 impl Token {
-    /// A signer for a key of this token, for use under the log-in that stands.
+    /// A signer for a key of this token, for use during the active session.
     pub fn fast_signer(&self, key: &TokenKey) -> FastSigner {
         FastSigner { key: key.clone(), lanes: self.lanes().of_another_signer(), refuses_copies: Arc::default() }
     }
 }
 
 impl FastSigner {
-    /// The key that it signs with.
+    /// The signing key.
     pub fn key(&self) -> &TokenKey {
         &self.key
     }
 
-    /// Signs. [`TokenError::NotLoggedIn`] when no log-in stands, [`TokenError::PinEachUse`] for a key of level High.
+    /// Signs. [`TokenError::NotLoggedIn`] without an active session, [`TokenError::PinEachUse`] for
+    /// a key of level High.
     pub fn sign(&self, hash: SignatureHash, message: &[u8]) -> Result<Signature, TokenError> {
         let token = self.key.token();
         if self.key.is_for_one_use_a_pin() {
@@ -74,7 +78,8 @@ impl FastSigner {
         }
     }
 
-    /// Signs in a lane, furnishing it first if need be. A lane in which something failed is closed.
+    /// Signs in a pooled session, opening one if needed. A session in which a call failed is
+    /// closed.
     fn sign_in_lane(
         &self,
         mechanism: &Mechanism<'_>,
@@ -107,7 +112,7 @@ impl FastSigner {
         }
     }
 
-    /// Opens a session for a lane and copies the key into it.
+    /// Opens a session for the pool and copies the key into it.
     fn furnish(&self, mut place: Place<'_>) -> Result<CkResult<()>, TokenError> {
         let token = self.key.token();
         let _alone = token.exclusive();
@@ -128,12 +133,12 @@ impl FastSigner {
             Err(error) => return Ok(Err(error)),
         };
         place.lane = Some(Lane { session, key });
-        // Put back while the token is still held alone.
+        // Return it to the pool while the exclusive lock is still held.
         drop(place);
         Ok(Ok(()))
     }
 
-    /// A copy of the key in this session; the key itself where the module makes none.
+    /// A copy of the key in this session, or the key itself if the module refuses to copy it.
     fn copied(&self, session: &Session, original: ObjectHandle) -> CkResult<ObjectHandle> {
         if self.refuses_copies.load(Ordering::Relaxed) {
             return Ok(original);
@@ -141,7 +146,7 @@ impl FastSigner {
         match session.copy_object(original, &[Attribute::Token(false)]) {
             Err(error) if is_about_the_token(&error) => Err(error),
             Err(error) => {
-                tracing::debug!(%error, "this key is not copied into the session");
+                tracing::debug!(%error, "the module does not copy this key");
                 self.refuses_copies.store(true, Ordering::Relaxed);
                 Ok(original)
             }
@@ -155,7 +160,7 @@ impl FastSigner {
     }
 }
 
-/// Would the key itself be of no use either?
+/// Whether the key itself would be unusable too.
 fn is_about_the_token(error: &Error) -> bool {
     answers::is_removed(error)
         || answers::is_session_gone(error)
@@ -187,7 +192,7 @@ mod tests {
         SignatureHash::usual_for(signer.key().algorithm())
     }
 
-    /// Copies of private keys that live in sessions, as a session of its own sees them.
+    /// The session objects that are copies of private keys, as another session sees them.
     fn copies(token: &Token) -> Vec<ObjectHandle> {
         let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(false)];
         token.alone("count the copies", |session| session.find_objects(&template)).unwrap()
@@ -205,7 +210,7 @@ mod tests {
                     log_in(&token);
                     assert!(crate::token::tests::verifies(signer.key(), b"message", &sign().unwrap()));
                     assert_eq!(copies(&token).len(), 1);
-                    // An act with a PIN logs out and in: the copies are made anew.
+                    // An operation with a PIN logs out and in: the copies are made again.
                     drop(token.unlock(pin(PIN)).unwrap());
                     assert_eq!(copies(&token).len(), 0);
                     assert!(crate::token::tests::verifies(signer.key(), b"message", &sign().unwrap()));
@@ -215,7 +220,7 @@ mod tests {
                     assert_eq!(copies(&token).len(), 0);
                     assert!(
                         matches!(sign().unwrap_err(), TokenError::NotLoggedIn { .. }),
-                        "logged in, but none stands"
+                        "logged in, but no session is active"
                     );
                     token.log_out().unwrap();
                 }
@@ -248,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_key_that_the_module_does_not_copy_signs_itself() {
-        // SoftHSM copies no key into a session that cannot be changed.
+        // SoftHSM does not copy a key that is not modifiable.
         let token = open_token(&crate::token::test_support::softhsm());
         log_in(&token);
         let id = KeyId::random().unwrap();

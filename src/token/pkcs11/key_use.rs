@@ -1,5 +1,5 @@
-//! Using a private key: sign, decrypt, agree. Where a key asks for the PIN at each use, it is given between Init and
-//! the operation, once; a wrong one ends the operation.
+//! Uses a private key: sign, decrypt, agree. A key that requires the PIN for each use gets it once,
+//! between the init call and the operation. A wrong PIN ends the operation.
 
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
@@ -18,7 +18,7 @@ use crate::token::signature::SignatureInput;
 use crate::token::{KeyAlgorithm, KeyTransport, OaepHash, Pin, PublicKey, Signature, SignatureHash, Token, TokenError};
 
 impl Token {
-    /// Signs. The hash is made here, so that one mechanism does on every token and card.
+    /// Signs. The hash is computed here, so that one mechanism works on every token and card.
     pub(in crate::token) fn sign_with_key(
         &self,
         key: &TokenKey,
@@ -38,7 +38,8 @@ impl Token {
         if key.algorithm().is_elliptic_curve() { ecdsa_signature(&bytes) } else { Ok(Signature::from_bytes(bytes)) }
     }
 
-    /// The mechanism, and what it is given; [`TokenError::Unsupported`] when the key is on a curve that has another hash.
+    /// The mechanism and its input. [`TokenError::Unsupported`] if the curve of the key requires
+    /// another hash.
     pub(super) fn signing_input(
         &self,
         operation: &'static str,
@@ -54,8 +55,9 @@ impl Token {
         Ok((mechanism, SignatureInput::of(algorithm, hash, message)))
     }
 
-    /// The PIN for the token's own question at each use. A key of level High is refused under a log-in that stands, which
-    /// has no PIN to give, also where the token does not ask: there the log-in for this act is what each use is asked for.
+    /// The PIN for the token's context-specific login. A key of level High is refused during an
+    /// active session, which has no PIN, even if the token does not require one: the login for a
+    /// single operation then takes its place.
     fn pin_for<'a>(
         &self,
         operation: &'static str,
@@ -80,7 +82,7 @@ impl Token {
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         let operation = "decrypt";
         if key.algorithm().is_elliptic_curve() {
-            let what = "decrypting with a key on an elliptic curve".to_owned();
+            let what = "decryption with an elliptic-curve key".to_owned();
             return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
         }
         let in_software = self.oaep_in_software(transport)?;
@@ -100,7 +102,7 @@ impl Token {
                 }
             })?;
         let Some(decrypted) = decrypted else {
-            let what = "RSA-OAEP with a label, or with another hash for its mask".to_owned();
+            let what = "RSA-OAEP with a label or with a different mask hash".to_owned();
             return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
         };
         let opened = match (decrypted, in_software) {
@@ -114,16 +116,17 @@ impl Token {
         })
     }
 
-    /// An RSA-OAEP padding that the token cannot remove itself: SoftHSM knows SHA-1 only, and no label. What is in the
-    /// padding is a content-encryption key, which this process is given in any case.
+    /// The RSA-OAEP padding if the token cannot remove it: SoftHSM supports only SHA-1, and no
+    /// label. The padded content is a content-encryption key, which this process receives in any
+    /// case.
     fn oaep_in_software<'t>(&self, transport: &'t KeyTransport) -> Result<Option<OaepPadding<'t>>, TokenError> {
         let unusual = oaep_padding(transport).filter(|_| *transport != KeyTransport::Oaep(OaepHash::Sha1));
         let Some(padding) = unusual else { return Ok(None) };
         Ok((self.oaep_hash()? == Some(OaepHash::Sha1)).then_some(padding))
     }
 
-    /// Agrees on a secret with the owner of another key on the same curve. No token asks for the PIN here
-    /// (`C_DeriveKey` has no Init), so that the log-in is all that guards it.
+    /// Derives a shared secret with the owner of another key on the same curve (ECDH). No token
+    /// requires a PIN here (`C_DeriveKey` has no init call): only the login protects it.
     pub(in crate::token) fn agree_with_key(
         &self,
         key: &TokenKey,
@@ -134,11 +137,11 @@ impl Token {
         let token = self.info().name();
         let peer = PublicKey::from_der(peer_spki_der)?;
         let (Some(point), Some(length)) = (peer.point(), key.algorithm().field_bytes()) else {
-            let what = "agreeing on a key with RSA".to_owned();
+            let what = "key agreement with RSA".to_owned();
             return Err(TokenError::Unsupported { operation, token, what });
         };
         if peer.algorithm() != key.algorithm() {
-            let reason = format!("the other key is on {}, ours on {}", peer.algorithm(), key.algorithm());
+            let reason = format!("the peer's key is on {}, this key on {}", peer.algorithm(), key.algorithm());
             return Err(TokenError::BadData { operation, token, reason });
         }
         self.pin_for(operation, key, entitled)?;
@@ -157,7 +160,7 @@ impl Token {
         secret.filter(|secret| secret.len() == length).ok_or_else(|| TokenError::Fault {
             operation,
             token,
-            code: "a secret that cannot be read or has another length".to_owned(),
+            code: "a secret that cannot be read or has the wrong length".to_owned(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Private keys on a token, and the public keys beside them.
+//! Private keys on a token, and their public keys.
 
 use cryptoki::error::Result as CkResult;
 use cryptoki::mechanism::Mechanism;
@@ -12,7 +12,7 @@ use super::templates;
 use super::token::ObjectClassKey;
 use crate::token::{KeyAlgorithm, KeyId, PublicKey, SecurityLevel, Signature, SignatureHash, Token, TokenError};
 
-/// A private key on a token: found by its `CKA_ID`, looked up once more when its handle is no longer valid.
+/// A private key on a token, identified by its `CKA_ID`. A stale handle is looked up again.
 #[derive(Clone, Debug)]
 pub struct TokenKey {
     token: Token,
@@ -24,17 +24,17 @@ pub struct TokenKey {
     reads: bool,
 }
 
-/// Who asks for the PIN at each use of a key, by its own attributes.
+/// Who enforces the PIN for each use of a key, according to its attributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Asks {
-    // CKA_ALWAYS_AUTHENTICATE: the token, between Init and the operation.
+    // CKA_ALWAYS_AUTHENTICATE: the token, between the init call and the operation.
     token: bool,
-    // CKA_COPYABLE is false: it is a key of level High (or an authority's, which needs no level). If the token does not
-    // ask, a log-in for the one use is all there is.
+    // CKA_COPYABLE is false: it is a key of level High (or the authority's, which has no level). If
+    // the token does not enforce the PIN, a login for the one operation is the only protection.
     we: bool,
 }
 
-/// A public key object on a token, readable without log-in.
+/// A public key object on a token, readable without login.
 #[derive(Clone, Debug)]
 pub struct PublicKeyObject {
     /// its `CKA_ID`
@@ -43,7 +43,7 @@ pub struct PublicKeyObject {
     pub label: String,
     /// the key
     pub public_key: PublicKey,
-    /// its kind
+    /// its algorithm
     pub algorithm: KeyAlgorithm,
 }
 
@@ -58,53 +58,55 @@ impl TokenKey {
         &self.label
     }
 
-    /// Its kind.
+    /// Its algorithm.
     pub fn algorithm(&self) -> KeyAlgorithm {
         self.public_key.algorithm()
     }
 
-    /// The public half.
+    /// The public key.
     pub fn public_key(&self) -> &PublicKey {
         &self.public_key
     }
 
-    /// DER of the public half's `SubjectPublicKeyInfo`.
+    /// DER of the `SubjectPublicKeyInfo`.
     pub fn public_key_der(&self) -> &[u8] {
         self.public_key.as_der()
     }
 
-    /// Does the token itself ask for the PIN at every use (`CKA_ALWAYS_AUTHENTICATE`)?
+    /// Whether the token enforces the PIN for every use (`CKA_ALWAYS_AUTHENTICATE`).
     pub fn requires_pin_each_use(&self) -> bool {
         self.asks.token
     }
 
-    /// Is it never to be used under a log-in that stands, whether the token itself asks or not? So is every key of level
-    /// High.
+    /// Whether the key must not be used during an active session, even if the token does not
+    /// enforce that. True for every key of level High.
     pub fn is_for_one_use_a_pin(&self) -> bool {
         self.asks.token || self.asks.we
     }
 
-    /// May it sign?
+    /// Whether it may sign.
     pub fn can_sign(&self) -> bool {
         self.signs
     }
 
-    /// May it decrypt (RSA) or derive (elliptic curves), so that mail can be read with it?
+    /// Whether it may decrypt (RSA) or derive (elliptic curves), and so read mail.
     pub fn can_decrypt(&self) -> bool {
         self.reads
     }
 
-    /// The token it is on.
+    /// The token that holds it.
     pub fn token(&self) -> &Token {
         &self.token
     }
 
-    /// Signs with a key whose token is logged in and that asks for no PIN at each use (the authority's keys).
+    /// Signs with a key that requires no PIN for each use (the authority's keys). Its token must be
+    /// logged in.
     pub fn sign(&self, message: &[u8]) -> Result<Signature, TokenError> {
         self.sign_hashed(SignatureHash::usual_for(self.algorithm()), message)
     }
 
-    /// The same with a hash of choice; [`TokenError::Unsupported`] when the key is on a curve that has another.
+    /// Signs with the given hash. [`TokenError::Unsupported`] if the curve of the key requires
+    /// another.
     pub fn sign_hashed(&self, hash: SignatureHash, message: &[u8]) -> Result<Signature, TokenError> {
         self.token.sign_with_key(self, hash, message, LogIn::There)
     }
@@ -131,12 +133,13 @@ impl spki::DynSignatureAlgorithmIdentifier for TokenKey {
 }
 
 impl Token {
-    /// All private keys of kinds we know, except transport keys of enrollments; the token must be logged in.
+    /// All private keys of supported algorithms, except transport keys of enrollments. The token
+    /// must be logged in.
     pub fn keys(&self) -> Result<Vec<TokenKey>, TokenError> {
         self.find_keys("list the keys", &[])
     }
 
-    /// The private key of this `CKA_ID`; the token must be logged in.
+    /// The private key with this `CKA_ID`. The token must be logged in.
     pub fn find_key(&self, id: &KeyId) -> Result<Option<TokenKey>, TokenError> {
         let found = self.find_keys("find the key", &[Attribute::Id(id.as_bytes().to_vec())])?;
         Ok(found.into_iter().next())
@@ -165,7 +168,7 @@ impl Token {
         Ok(keys)
     }
 
-    /// All public keys of kinds we know; needs no log-in.
+    /// All public keys of supported algorithms; needs no login.
     pub fn public_keys(&self) -> Result<Vec<PublicKeyObject>, TokenError> {
         self.alone("list the public keys", |session| {
             let mut keys = Vec::new();
@@ -180,23 +183,24 @@ impl Token {
         })
     }
 
-    /// Destroys a private key and the public key of the same `CKA_ID`; certificates stay.
+    /// Destroys a private key and the public key with the same `CKA_ID`. Certificates stay.
     pub fn destroy(&self, key: &TokenKey) -> Result<(), TokenError> {
         self.destroy_key_pair("destroy the key", &key.id)
     }
 
-    /// Destroys both halves of a key pair; it is no error when they are gone.
+    /// Destroys both halves of a key pair. A missing half is not an error.
     pub(in crate::token) fn destroy_key_pair(&self, operation: &'static str, id: &KeyId) -> Result<(), TokenError> {
         self.must_be_logged_in(operation)?;
         self.forget(ObjectClassKey::Private, id);
         self.alone(operation, |session| {
-            // Copies of a key that is destroyed would go on signing.
+            // Copies of a destroyed key would still sign.
             self.drop_copies();
             destroy_both_halves(session, id)
         })
     }
 
-    /// The authority's side: a signing key pair that can only sign and can neither leave nor be copied or changed.
+    /// Generates the authority's signing key pair, which can only sign and can neither leave the
+    /// token nor be copied or changed.
     pub fn generate_signing_key(
         &self,
         label: &str,
@@ -206,7 +210,7 @@ impl Token {
         self.generate_signing_key_of(label, id, algorithm, None)
     }
 
-    /// A signing key pair of a level, or the authority's.
+    /// Generates a signing key pair of this level; `None` is the authority's.
     pub(in crate::token) fn generate_signing_key_of(
         &self,
         label: &str,
@@ -231,7 +235,7 @@ impl Token {
         Ok(key)
     }
 
-    /// Remembers a key that was just made; when it is not as it should be, nothing of it is left on the token.
+    /// Records a newly made key. If it is not as expected, removes everything of it from the token.
     pub(super) fn whole_or_nothing(
         &self,
         operation: &'static str,
@@ -246,12 +250,12 @@ impl Token {
             Ok((_, None)) => TokenError::Unsupported {
                 operation,
                 token: self.info().name(),
-                what: "reading the public half of the key it has just made".to_owned(),
+                what: "reading the public key of a key pair that it generated".to_owned(),
             },
             Err(error) => error,
         };
         if let Err(left) = self.destroy_key_pair(operation, id) {
-            tracing::warn!(token = %self.info().name(), error = %left, "what a failed operation left cannot be removed");
+            tracing::warn!(token = %self.info().name(), error = %left, "cannot clean up after a failed operation");
         }
         Err(error)
     }
@@ -260,7 +264,7 @@ impl Token {
         if self.is_logged_in() { Ok(()) } else { Err(self.nobody_is_logged_in(operation)) }
     }
 
-    /// Why nobody is logged in: a token that is gone would ask for a PIN that cannot help.
+    /// The error for a missing login. For a removed token it is `Absent`: a PIN could not help.
     pub(super) fn nobody_is_logged_in(&self, operation: &'static str) -> TokenError {
         let token = self.info().name();
         if self.presence().is_gone() {
@@ -271,7 +275,7 @@ impl Token {
     }
 }
 
-/// Destroys what there is of a key pair on the token. The token must be held alone.
+/// Destroys what exists of a key pair. The caller holds the token exclusively.
 pub(super) fn destroy_both_halves(session: &Session, id: &KeyId) -> CkResult<()> {
     for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
         let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
@@ -282,7 +286,7 @@ pub(super) fn destroy_both_halves(session: &Session, id: &KeyId) -> CkResult<()>
     Ok(())
 }
 
-/// A private key as it was read from a token, not yet tied to it.
+/// A private key as read from a token, without the token.
 pub(super) struct KeyDescription {
     id: KeyId,
     label: String,
@@ -303,8 +307,9 @@ impl KeyDescription {
     }
 }
 
-/// Reads what a private key is; `None` when it is of a kind we do not know. An RSA private key shows its public half,
-/// one on a curve has it only in the public key object of the same `CKA_ID`.
+/// Reads a private key; `None` if its algorithm is not supported. An RSA private key contains its
+/// public key. An elliptic-curve one does not: it is in the public key object with the same
+/// `CKA_ID`.
 pub(super) fn describe_private_key(session: &Session, handle: ObjectHandle) -> CkResult<Option<KeyDescription>> {
     let described = Described::read(session, handle)?;
     let mut public_key = described.public_key();
@@ -324,12 +329,12 @@ pub(super) fn describe_private_key(session: &Session, handle: ObjectHandle) -> C
     }))
 }
 
-/// Reads a public key object; `None` when it is of a kind we do not know.
+/// Reads a public key object; `None` if its algorithm is not supported.
 pub(super) fn read_public_key(session: &Session, handle: ObjectHandle) -> CkResult<Option<PublicKey>> {
     Ok(Described::read(session, handle)?.public_key())
 }
 
-/// The attributes of a key object that we look at.
+/// The attributes of a key object that are read.
 #[derive(Default)]
 struct Described {
     id: KeyId,

@@ -1,7 +1,9 @@
-//! Lanes: a session and what a key is called in it, for one signature at a time ([`super::fast_signer`]).
+//! The pool of signing sessions: a PKCS#11 session and the key's handle in it, for one signature at
+//! a time ([`super::fast_signer`]).
 //!
-//! They are taken, furnished and put back while the token is shared, or held alone: whoever holds it alone and closes the lanes
-//! finds all of them here. So nobody may wait for a lane while he shares the token, and no lane may leave this room.
+//! Sessions are taken, opened and returned under the token's shared or exclusive lock, so a thread
+//! that holds it exclusively and closes the pool finds all of them here. Therefore no thread may
+//! wait for a session while it holds the shared lock, and no session may leave this module.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLockReadGuard, Weak};
 
@@ -10,18 +12,18 @@ use cryptoki::session::Session;
 
 use crate::token::Token;
 
-/// Lanes of one signer. More than there are cores: whoever is interrupted in the middle of a signature keeps nobody waiting.
-/// But a token has only so many sessions.
+/// Maximum number of sessions of one signer. It exceeds the number of cores so that a preempted
+/// signature delays no other. A token has only a limited number of sessions.
 const MOST: usize = 8;
 
-/// A session, and what the key is called in it.
+/// A PKCS#11 session and the handle of the key in it.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) session: Session,
     pub(super) key: ObjectHandle,
 }
 
-/// The lanes of one signer. Whoever signs has one to himself.
+/// The sessions of one signer. Each signature uses one exclusively.
 #[derive(Debug)]
 pub(super) struct Lanes {
     room: Mutex<Room>,
@@ -30,35 +32,38 @@ pub(super) struct Lanes {
 
 #[derive(Debug)]
 struct Room {
-    // The last one first: what it needs is still in the processor's caches.
+    // Last in, first out: the most recently used one is still in the processor's caches.
     idle: Vec<Lane>,
-    // Idle, taken, or being furnished.
+    // Idle, in use, or being opened.
     count: usize,
     limit: usize,
 }
 
-/// How one comes to a lane.
+/// The result of a checkout.
 pub(super) enum Way<'a> {
-    /// This one is free; the token is shared until it is put back (a pattern's last name is dropped first).
+    /// This session is free. The token stays shared until the session is returned (a pattern's last
+    /// name is dropped first).
     Take(RwLockReadGuard<'a, ()>, Place<'a>),
-    /// There may be one more: this is its place.
+    /// The pool may open one more session, and this lease is for it.
     Furnish(Place<'a>),
-    /// All were taken: one has been put back meanwhile.
+    /// All sessions were in use, and one has been returned since.
     Again,
 }
 
-/// A lane that is taken, or the place of one. Dropping it puts the lane back, or gives the place up.
+/// The lease of a session, or of the right to open one. Dropping it returns the session or the
+/// right.
 pub(super) struct Place<'a> {
     lanes: &'a Lanes,
     pub(super) lane: Option<Lane>,
 }
 
-/// The lanes of all signers of a token.
+/// The pools of all signers of a token.
 #[derive(Debug, Default)]
 pub(super) struct AllLanes(Mutex<Vec<Weak<Lanes>>>);
 
 impl Token {
-    /// Closes all lanes, and with them the copies of keys. The token must be held alone.
+    /// Closes all signing sessions, and with them the copies of keys. The caller holds the token
+    /// exclusively.
     pub(super) fn drop_copies(&self) {
         for lanes in self.lanes().0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
             lanes.close();
@@ -67,7 +72,7 @@ impl Token {
 }
 
 impl AllLanes {
-    /// One more signer's; none is furnished yet.
+    /// An empty pool for a new signer.
     pub(super) fn of_another_signer(&self) -> Arc<Lanes> {
         let room = Room { idle: Vec::new(), count: 0, limit: MOST };
         let lanes = Arc::new(Lanes { room: Mutex::new(room), returned: Condvar::new() });
@@ -83,7 +88,7 @@ impl Lanes {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To a lane. Where all are taken, this waits, without sharing the token.
+    /// Checks out a session. If all are in use, it releases the shared lock and waits.
     pub(super) fn way<'a>(&'a self, shared: RwLockReadGuard<'a, ()>) -> Way<'a> {
         let mut room = self.room();
         if let Some(lane) = room.idle.pop() {
@@ -98,14 +103,15 @@ impl Lanes {
         Way::Again
     }
 
-    /// The token has no session for a lane whose place is counted already: the others have to do, if there are any.
+    /// Lowers the limit after the token refused a session that is counted already. Returns whether
+    /// other sessions remain.
     pub(super) fn do_without(&self) -> bool {
         let mut room = self.room();
         room.limit = (room.count - 1).max(1);
         room.count > 1
     }
 
-    /// Closes all that are not taken.
+    /// Closes all idle sessions.
     fn close(&self) {
         let idle = {
             let mut room = self.room();

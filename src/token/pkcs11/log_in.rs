@@ -1,4 +1,5 @@
-//! Log-in and PINs. One PIN handed to a function here costs at most one try, and none when it cannot be right.
+//! Login and PINs. Each function here spends at most one try of the PIN it gets, and none if the
+//! PIN cannot be right.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,19 +14,19 @@ use super::provisioning::IN_THE_MAKING;
 use crate::token::wrong_pins::WrongPins;
 use crate::token::{Pin, PinState, Token, TokenError, WhichPin};
 
-/// What entitles an operation to use a key.
+/// What authorizes an operation to use a key.
 #[derive(Clone, Copy)]
 pub(in crate::token) enum LogIn<'a> {
-    /// That the token is logged in, as the authority's is.
+    /// The token is logged in, as the authority's is.
     There,
-    /// The PIN that was typed for this act.
+    /// The PIN that was typed for this operation.
     ByPin(&'a Pin),
-    /// The standing log-in of this number.
+    /// The active session with this number.
     Standing(u64),
 }
 
 impl<'a> LogIn<'a> {
-    /// The PIN, for a key that asks for it at each use.
+    /// The PIN, for a key that requires it for each use.
     pub(in crate::token) fn pin(self) -> Option<&'a Pin> {
         match self {
             Self::ByPin(pin) => Some(pin),
@@ -34,29 +35,29 @@ impl<'a> LogIn<'a> {
     }
 }
 
-/// What a log-in is for.
+/// The purpose of a login.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To stay logged in, as the authority does.
+    /// Stay logged in, as the authority does.
     ToStay,
-    /// One act; a log-in that stands is carried on.
+    /// One operation; an active session continues.
     OneAct,
-    /// To stand until log-out.
+    /// A session, active until logout.
     Standing,
 }
 
-/// The next number of a standing log-in, of any token.
+/// The next session number, for all tokens.
 static NEXT_STANDING: AtomicU64 = AtomicU64::new(1);
 
 impl Token {
-    /// Really verifies the PIN: waits for running operations, logs out, logs in. (While someone is logged in, a module
-    /// answers `CKR_USER_ALREADY_LOGGED_IN` to any PIN.) One call is at most one try, and none when the PIN is locked,
-    /// not set, or of a length that the token does not take.
+    /// Really verifies the PIN: waits for running operations, logs out and logs in. (During a login
+    /// a module answers `CKR_USER_ALREADY_LOGGED_IN` to any PIN.) A call spends at most one try,
+    /// and none if the PIN is locked, not set, or has a length that the token does not accept.
     pub fn log_in(&self, pin: &Pin) -> Result<(), TokenError> {
         self.log_in_for(Purpose::ToStay, pin).map(|_| ())
     }
 
-    /// The same for any purpose; gives the number of the log-in that stands then (0: none).
+    /// Logs in for any purpose. Returns the number of the session that is active then (0: none).
     pub(super) fn log_in_for(&self, purpose: Purpose, pin: &Pin) -> Result<u64, TokenError> {
         let operation = "log in";
         self.check_length(operation, pin)?;
@@ -83,26 +84,27 @@ impl Token {
         Ok(stands.unwrap_or(0))
     }
 
-    /// Logs out, and ends a log-in that stands; no error when nobody is logged in.
+    /// Logs out and ends an active session. It is not an error if the token is not logged in.
     pub fn log_out(&self) -> Result<(), TokenError> {
         let _alone = self.exclusive();
         self.log_out_alone();
         Ok(())
     }
 
-    /// Verifies the PIN, and leaves the token as it was: one try, as of any log-in, and a log-in that stands is carried on.
+    /// Verifies the PIN and leaves the token as it was. It spends one try, as every login, and an
+    /// active session continues.
     pub fn verify_pin(&self, pin: &Pin) -> Result<(), TokenError> {
         self.log_in_for(Purpose::OneAct, pin)?;
         self.lock_again();
         Ok(())
     }
 
-    /// Verifies the SO PIN; one try of it. Logs the user out.
+    /// Verifies the SO PIN with one try. Logs the user out.
     pub(super) fn verify_as_so(&self, so_pin: &Pin) -> Result<(), TokenError> {
         self.as_security_officer("set a new PIN", so_pin, |_| Ok(()))
     }
 
-    /// Changes the user PIN; one try of the old one.
+    /// Changes the user PIN. It spends one try of the old PIN.
     pub fn change_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
         let operation = "change the PIN";
         self.check_length(operation, old)?;
@@ -119,8 +121,8 @@ impl Token {
                 now.get().unwrap_or(PinState::CountLow)
             });
             match explained {
-                // Of an old PIN that is wrong a token says that it is incorrect; should it not, it
-                // counts the try.
+                // For a wrong old PIN a token returns CKR_PIN_INCORRECT. A token that returns
+                // another value still counts the try.
                 TokenError::PinIncorrect { operation, token, .. }
                     if answers::is_of_a_new_pin(&error) && counts_no_try(now.get(), before) =>
                 {
@@ -133,19 +135,20 @@ impl Token {
         result
     }
 
-    /// Changes the SO PIN; one try of the old one. Logs the user out.
+    /// Changes the SO PIN. It spends one try of the old SO PIN. Logs the user out.
     pub fn set_so_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
         let operation = "change the SO PIN";
         self.check_length(operation, new)?;
         self.as_security_officer(operation, old, |session| session.set_pin(&auth_pin(old), &auth_pin(new)))
     }
 
-    /// Sets a new user PIN as security officer, whatever the old one was; one try of the SO PIN. Logs the user out.
+    /// Sets a new user PIN as security officer, regardless of the old one. It spends one try of the
+    /// SO PIN. Logs the user out.
     pub fn init_pin_as_so(&self, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
         self.init_pin_and_mark(so_pin, pin, None)
     }
 
-    /// The same, and with this mark on the token before it has the PIN.
+    /// Like `init_pin_as_so`; sets this mark on the token before the PIN.
     pub(super) fn init_pin_and_mark(&self, so_pin: &Pin, pin: &Pin, mark: Option<&str>) -> Result<(), TokenError> {
         let operation = "set a new PIN";
         self.check_length(operation, pin)?;
@@ -178,7 +181,7 @@ impl Token {
             result
         });
         let result = result.map_err(|error| match self.explain(operation, &error) {
-            // It let the security officer in: what it refuses is the new PIN.
+            // The SO login succeeded: the token refuses the new PIN.
             TokenError::PinIncorrect { operation, token, .. } if is_right.get() => {
                 answers::new_pin_refused(operation, token, &error)
             }
@@ -201,7 +204,7 @@ impl Token {
         result
     }
 
-    /// Ends an act that had the token unlocked by a PIN: logs out, unless a log-in stands.
+    /// Ends an operation that unlocked the token with a PIN: logs out unless a session is active.
     pub(in crate::token) fn lock_again(&self) {
         let _alone = self.exclusive();
         if !self.stands() {
@@ -209,7 +212,7 @@ impl Token {
         }
     }
 
-    /// Logs out while the token is held alone.
+    /// Logs out. The caller holds the token exclusively.
     fn log_out_alone(&self) {
         let _ = self.sessions().at_anchor(|anchor| {
             self.log_out_session(anchor);
@@ -217,7 +220,7 @@ impl Token {
         });
     }
 
-    /// A PIN that is too short or too long is not tried: it would cost a try for nothing.
+    /// Refuses a PIN that is too short or too long before a try.
     fn check_length(&self, operation: &'static str, pin: &Pin) -> Result<(), TokenError> {
         let allowed = self.pin_bytes();
         if allowed.contains(&pin.as_str().len()) {
@@ -227,8 +230,8 @@ impl Token {
         Err(TokenError::PinLength { operation, token: self.info().name(), min, max })
     }
 
-    /// What the token says now, right before the try: another program may have spent tries since the PIN was asked for.
-    /// Where that cannot be known, nothing is tried.
+    /// Reads the PIN state right before the try: another program may have spent tries since the
+    /// prompt. Refuses the try if the state is unknown.
     fn check_pin_can_be_tried(
         &self,
         which: WhichPin,
@@ -254,8 +257,8 @@ impl Token {
         WrongPins::of(which, self.info())
     }
 
-    /// How many wrong PINs in a row it was given, by any process of this user, since the last right one or since an agent
-    /// was started.
+    /// Number of wrong PINs in a row, given by any process of this user, since the last correct one
+    /// or the last start of an agent.
     pub fn wrong_pins_in_a_row(&self) -> u32 {
         self.wrong_pins(WhichPin::User).in_a_row()
     }
@@ -265,14 +268,13 @@ impl Token {
         if let Err(error) = session.logout()
             && !answers::is(&error, RvError::UserNotLoggedIn)
         {
-            tracing::debug!(token = %self.info().name(), %error, "log-out failed");
+            tracing::debug!(token = %self.info().name(), %error, "logout failed");
         }
         self.note_logged_out();
     }
 }
 
-/// Does it say now that the PIN is no nearer to being locked than before? Not where it does not
-/// say.
+/// Whether the token now reports that no try was counted. False if its state is unknown.
 fn counts_no_try(now: Option<PinState>, before: PinState) -> bool {
     now.is_some_and(|now| !is_nearer_to_locked(now, before))
 }
@@ -283,7 +285,8 @@ fn is_nearer_to_locked(now: PinState, before: PinState) -> bool {
     place(now).zip(place(before)).is_some_and(|(now, before)| now > before)
 }
 
-/// The log-in that a key with `CKA_ALWAYS_AUTHENTICATE` wants between Init and the operation.
+/// The context-specific login that a key with `CKA_ALWAYS_AUTHENTICATE` requires between the init
+/// call and the operation.
 pub(super) fn context_specific(session: &Session, pin: Option<&Pin>) -> cryptoki::error::Result<()> {
     match pin {
         Some(pin) => session.login(UserType::ContextSpecific, Some(&auth_pin(pin))),
@@ -291,7 +294,7 @@ pub(super) fn context_specific(session: &Session, pin: Option<&Pin>) -> cryptoki
     }
 }
 
-/// The PIN as cryptoki takes it; it wipes its copy too.
+/// The PIN in cryptoki's form, which is wiped too.
 pub(super) fn auth_pin(pin: &Pin) -> AuthPin {
     AuthPin::new(pin.as_str().into())
 }

@@ -1,4 +1,4 @@
-//! What a token can do, found out by asking it and by beginning operations, not by its name.
+//! The capabilities of a token, found by probing it and not by its name.
 
 use cryptoki::error::Result as CkResult;
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
@@ -12,7 +12,7 @@ use super::sessions::Sessions;
 use crate::token::oaep::OaepPadding;
 use crate::token::{KeyTransport, KeyWrapMechanism, OaepHash, Token, TokenError};
 
-/// What was found out about a token.
+/// The capabilities that were found.
 #[derive(Debug)]
 pub(super) struct Mechanisms {
     key_wrap: Option<KeyWrapMechanism>,
@@ -34,9 +34,10 @@ impl Mechanisms {
     }
 }
 
-/// No question tells which hashes RSA-OAEP takes; beginning to encrypt to a public key does. The key is a session
-/// object with a made-up modulus, and the operation ends with its session. An error is a fault that says nothing of what
-/// the token can do: it is gone, or has no room for the session object.
+/// No PKCS#11 function tells which hashes RSA-OAEP accepts, but the start of an encryption with a
+/// public key does. The key is a session object with an arbitrary modulus, and the operation ends
+/// with its session. An error means that the token was removed or has no space for the session
+/// object; it says nothing about its capabilities.
 fn can_begin_oaep(sessions: &Sessions, hash: OaepHash) -> CkResult<bool> {
     let template = [
         Attribute::Class(ObjectClass::PUBLIC_KEY),
@@ -59,18 +60,20 @@ fn can_begin_oaep(sessions: &Sessions, hash: OaepHash) -> CkResult<bool> {
 }
 
 impl Token {
-    /// The AES key wrap this token does; `None` when it can do neither, and so can take no delivered key.
+    /// The AES key wrap that this token supports. `None` if it supports neither, and so cannot
+    /// receive a delivered key.
     pub fn aes_key_wrap_mechanism(&self) -> Result<Option<KeyWrapMechanism>, TokenError> {
         Ok(self.mechanisms()?.key_wrap)
     }
 
-    /// The best RSA-OAEP this token does for unwrapping, SHA-256 before SHA-1; `None` when it does none.
+    /// The RSA-OAEP hash of this token for unwrapping, SHA-256 preferred over SHA-1; `None` without
+    /// RSA-OAEP.
     pub fn oaep_hash(&self) -> Result<Option<OaepHash>, TokenError> {
         Ok(self.mechanisms()?.oaep)
     }
 }
 
-/// RSA-OAEP with an empty label, and the same hash for both uses.
+/// RSA-OAEP with an empty label, and the same hash for label and mask.
 pub(super) fn oaep(hash: OaepHash) -> Mechanism<'static> {
     oaep_with(OaepPadding { hash, mask_hash: hash, label: &[] })
 }
@@ -95,12 +98,12 @@ fn oaep_with(padding: OaepPadding<'_>) -> Mechanism<'_> {
     Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mask, source))
 }
 
-/// How a content-encryption key is decrypted.
+/// The mechanism that decrypts a content-encryption key.
 pub(super) fn key_transport(transport: &KeyTransport) -> Mechanism<'_> {
     oaep_padding(transport).map_or(Mechanism::RsaPkcs, oaep_with)
 }
 
-/// The padding of RSA-OAEP, if it is that.
+/// The RSA-OAEP padding; `None` for PKCS #1 v1.5.
 pub(super) fn oaep_padding(transport: &KeyTransport) -> Option<OaepPadding<'_>> {
     match transport {
         KeyTransport::Pkcs1v15 => None,

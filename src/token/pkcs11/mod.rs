@@ -1,12 +1,22 @@
 //! Tokens behind a PKCS#11 module.
 //!
-//! `module` lists and opens (`answering` knows when it keeps one waiting), `provisioning` makes tokens, `token` shares one among operations, `log_in` knows PINs,
-//! `turns` whose turn it is to use one, `keys` finds and makes keys (`each_use` at level High) and `key_use` uses them
-//! (`fast_signer` those that sign often), `presence` knows whether a token is still there, `archive` wraps on the
-//! authority's side, `transfer` installs on the user's, `objects` keeps data and certificates. `templates` says what each kind of key may do. `raw` is the only unsafe code.
+//! | file | content |
+//! |---|---|
+//! | `module` | loads a module, lists and opens tokens |
+//! | `answering` | handles modules that respond slowly |
+//! | `provisioning` | makes and empties tokens |
+//! | `token` | shares a token among operations |
+//! | `log_in`, `turns` | login, and the queue for PINs |
+//! | `keys`, `each_use` | find and make keys, also of level High |
+//! | `key_use`, `fast_signer` | use keys, once or repeatedly |
+//! | `presence` | detects removed tokens |
+//! | `archive`, `transfer` | wrap on the authority's side, install on the user's |
+//! | `objects` | data objects and certificates |
+//! | `templates` | the permissions of each kind of key |
+//! | `raw` | the only unsafe code |
 //!
-//! It must never be used around these files: a session of its own, beside the pool and the lock, would break the rules
-//! that keep a token whole.
+//! No code may bypass these files: a session of its own, outside the pool and the lock, would break
+//! the rules that keep a token consistent.
 
 mod afresh;
 mod answering;

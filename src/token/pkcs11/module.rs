@@ -21,10 +21,11 @@ use crate::token::check;
 use crate::token::owner_lock::{OwnerLock, PATIENCE};
 use crate::token::{PinState, SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenName, written_by_others};
 
-/// The label of a token that was discarded: it holds nothing, and the next new token is made of it.
+/// The label of an emptied token. The next new token reuses it.
 pub(super) const EMPTY_LABEL: &str = "tokenkeep empty";
 
-/// A loaded PKCS#11 module. Loading the same file twice in a process gives the same module; it stays loaded.
+/// A loaded PKCS#11 module. A second load of the same file in a process returns the same module; it
+/// stays loaded.
 #[derive(Clone, Debug)]
 pub struct Module {
     inner: Arc<Loaded>,
@@ -37,12 +38,12 @@ struct Loaded {
     raw: RawFunctions,
     // Open tokens by serial number: a token is opened once in a process.
     open: Mutex<HashMap<String, Opened>>,
-    // Held for reading by whatever calls the module without an open token, for writing while it is started anew.
+    // Held shared by calls without an open token, exclusively while the module is restarted.
     running: RwLock<()>,
-    // SoftHSM adds a free slot while it is asked for its slots, where the last one has just become a token; asked by two threads
-    // at once, it adds two of one number, and aborts the process.
+    // SoftHSM adds a free slot during a slot list call after the last one became a token. Two
+    // concurrent calls add two slots with the same number and abort the process.
     listing: Mutex<()>,
-    // It was ended and could not be started again, so that it answers nothing until it can be.
+    // The module was finalized and could not be initialized again, so every call to it fails.
     stopped: AtomicBool,
     known: Known,
 }
@@ -51,7 +52,7 @@ struct Loaded {
 #[derive(Debug)]
 struct Opened {
     token: Weak<OpenToken>,
-    // It is gone before its sessions are closed; this, after.
+    // This ends before the sessions are closed; `in_use` ends afterwards.
     in_use: Weak<()>,
 }
 
@@ -64,31 +65,32 @@ impl Opened {
         self.token.upgrade().map(Token::from_shared)
     }
 
-    /// May sessions of it be open, or just being closed?
+    /// Whether sessions of the token may be open or closing.
     fn has_sessions(&self) -> bool {
         self.token().map_or(self.in_use.strong_count() > 0, |token| !token.is_buried())
     }
 }
 
-/// What a token says about itself; no log-in is needed for it.
+/// What a token reports about itself; needs no login.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenInfo {
-    /// label, without the padding
+    /// label, without padding
     pub label: String,
-    /// serial number, unique for a manufacturer and model
+    /// serial number, unique per manufacturer and model
     pub serial: String,
-    /// who made it
+    /// manufacturer
     pub manufacturer: String,
-    /// its model
+    /// model
     pub model: String,
-    /// the module it was found through
+    /// the module through which it was found
     pub module: PathBuf,
-    /// what it says about its user PIN
+    /// state of the user PIN
     pub pin_state: PinState,
-    /// can nothing be written to it?
+    /// whether it is write-protected
     pub write_protected: bool,
-    /// what of label, serial number, manufacturer and model is not UTF-8, and therefore only similar as text
+    /// the names (label, serial number, manufacturer, model) that are not UTF-8; their text above
+    /// is only similar
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_text: Vec<NotText>,
 }
@@ -110,7 +112,8 @@ impl TokenInfo {
     }
 }
 
-/// The lengths of PINs, in bytes, that a token takes. A maximum of 0 or beyond all measure means that there is none.
+/// The PIN lengths in bytes that a token accepts. A maximum of 0, or above
+/// [`Pin::MAX_BYTES`](crate::token::Pin::MAX_BYTES), means no limit.
 pub(super) fn pin_bytes(info: &CkTokenInfo) -> std::ops::RangeInclusive<usize> {
     let longest = crate::token::Pin::MAX_BYTES;
     let max = match info.max_pin_length() {
@@ -120,19 +123,19 @@ pub(super) fn pin_bytes(info: &CkTokenInfo) -> std::ops::RangeInclusive<usize> {
     info.min_pin_length()..=max
 }
 
-/// A token in a slot, and what it says.
+/// A slot and the information of its token.
 type InSlot = (Slot, CkTokenInfo);
 
-/// All modules that this process has loaded: `C_Initialize` counts for the process.
+/// All modules of this process: `C_Initialize` counts per process.
 static LOADED: Mutex<Vec<Module>> = Mutex::new(Vec::new());
 
 impl Module {
-    /// Loads and starts the module, once a process.
+    /// Loads and initializes the module, once per process.
     pub fn load(path: &Path) -> Result<Self, TokenError> {
         let unusable = |reason: String, remedy: String| TokenError::Module { path: path.to_owned(), reason, remedy };
         let canonical = path
             .canonicalize()
-            .map_err(|error| unusable(error.to_string(), "name another with --module, or install it".to_owned()))?;
+            .map_err(|error| unusable(error.to_string(), "name another one with --module, or install it".to_owned()))?;
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(module) = loaded.iter().find(|module| module.inner.path == canonical) {
             return Ok(module.clone());
@@ -165,12 +168,12 @@ impl Module {
         Ok(module)
     }
 
-    /// The file it was loaded from.
+    /// The file of the module.
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
 
-    /// All initialized tokens that are present, except those that were discarded.
+    /// All present initialized tokens, except emptied ones.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, TokenError> {
         let (slots, listed) = self.look_into_slots()?;
         let in_use = |info: &CkTokenInfo| info.token_initialized() && info.label().trim_end() != EMPTY_LABEL;
@@ -180,8 +183,9 @@ impl Module {
         Ok(tokens)
     }
 
-    /// Has it readers, so that it sees by itself what comes and goes? One whose slots are all in software (SoftHSM,
-    /// Kryoptic) sees tokens that other processes made only after [`Module::rescan`].
+    /// Whether the module has card readers, and so notices insertions and removals itself. A module
+    /// with software slots only (SoftHSM, Kryoptic) sees tokens of other processes only after
+    /// [`Module::rescan`].
     pub fn has_readers(&self) -> Result<bool, TokenError> {
         if self.known().has_readers() {
             return Ok(true);
@@ -191,14 +195,15 @@ impl Module {
         let is_reader = |slot: &Slot| {
             self.inner.pkcs11.get_slot_info(*slot).is_ok_and(|info| info.hardware_slot() || info.removable_device())
         };
-        // One that has no slot at all waits for a reader.
+        // A module without any slot may wait for a reader.
         let has = slots.is_empty() || slots.iter().any(is_reader);
         self.known().note_readers(has);
         Ok(has)
     }
 
-    /// Starts the module anew, so that tokens made by other processes are seen. Does nothing while this process has a
-    /// token of this module open, because that would end its sessions; says whether it was done.
+    /// Restarts the module (`C_Finalize`, `C_Initialize`), so that it sees tokens made by other
+    /// processes. Does nothing while this process has a token of the module open, because that
+    /// would end its sessions. Returns whether it restarted the module.
     pub fn rescan(&self) -> Result<bool, TokenError> {
         let mut open = self.open_tokens();
         let _stopped = self.inner.running.write().unwrap_or_else(PoisonError::into_inner);
@@ -206,12 +211,13 @@ impl Module {
         if !open.is_empty() {
             return Ok(false);
         }
-        // What has come into its configuration since may be the end of whoever starts it.
+        // A changed configuration may make the module end the process that initializes it.
         check::must_survive(self.path())?;
-        // One that could not be started before cannot be ended either: that is no reason not to start it now.
+        // A module that failed to initialize before cannot be finalized either: initialize it
+        // anyway.
         let ended = self.inner.pkcs11.clone().finalize();
         let result = match start(&self.inner.pkcs11) {
-            // It goes on as it was, and was not started anew.
+            // It was not finalized and runs on as before.
             Err(error) if answers::is(&error, RvError::CryptokiAlreadyInitialized) => ended,
             started => started,
         };
@@ -220,36 +226,37 @@ impl Module {
         Ok(true)
     }
 
-    /// Was it ended by [`Module::rescan`] and could not be started again? What it needs (its configuration, its token
-    /// directory) may be there again by now.
+    /// Whether [`Module::rescan`] finalized the module and could not initialize it again. The
+    /// missing part (its configuration, its token directory) may be back by now.
     pub fn is_stopped(&self) -> bool {
         self.inner.stopped.load(Ordering::SeqCst)
     }
 
-    /// Stops it, for a process that has asked what it wanted to know.
+    /// Finalizes the module in a process that needs it no more.
     pub(in crate::token) fn stop(&self) -> Result<(), TokenError> {
         let _stopped = self.inner.running.write().unwrap_or_else(PoisonError::into_inner);
         self.inner.pkcs11.clone().finalize().map_err(|error| self.not_started(&error))
     }
 
-    /// Opens the token and becomes its owner. Waits up to 5 s for another owner to end, then names it in the error.
-    /// Opening a token that this process has open already gives the same one, unless that one was removed meanwhile, or
-    /// is not what it was: then the token is opened anew, and nobody is logged in.
+    /// Opens the token and takes ownership. Waits up to 5 s for another owner to end; the error
+    /// then names that owner. A token that is already open in this process is returned again. If
+    /// that one was removed or reinitialized, the token is opened again and is not logged in.
     pub fn open(&self, token: &TokenInfo) -> Result<Token, TokenError> {
         self.open_within(token, PATIENCE)
     }
 
-    /// The same, waiting only so long: to look at all tokens, of which some are others'.
+    /// Like [`Module::open`], with this timeout: for listing all tokens, some of which others own.
     pub fn open_within(&self, token: &TokenInfo, patience: Duration) -> Result<Token, TokenError> {
         let operation = "open the token";
         let (mut open, owner) = loop {
             let open = self.open_tokens();
             match open.get(&token.serial).and_then(Opened::token) {
                 None => break (open, Arc::new(OwnerLock::acquire_within(self.path(), &token.name(), patience)?)),
-                // The lock is this process's already.
+                // This process holds the lock already.
                 Some(gone) if gone.is_gone() => break (open, gone.owner()),
                 Some(there) => {
-                    // Others open other tokens meanwhile: this may have to wait for an operation to end.
+                    // This may wait for an operation to end; let other threads open other tokens
+                    // meanwhile.
                     drop(open);
                     if there.is_present() {
                         return Ok(there);
@@ -262,7 +269,7 @@ impl Module {
         Ok(opened)
     }
 
-    /// Opens it in a child of its owner, which waits for the child's answer.
+    /// Opens the token in a child of its owner, which waits for the child.
     pub(in crate::token) fn open_beside_the_parent(&self, token: &TokenInfo) -> Result<Token, TokenError> {
         self.open_owned("open the token", token, Arc::new(OwnerLock::held_by_the_parent()))
     }
@@ -278,7 +285,7 @@ impl Module {
             .map_err(|error| self.explain(operation, &token.name(), &error, || token.pin_state))
     }
 
-    /// Has this process the token open?
+    /// Whether this process has the token open.
     pub(super) fn has_open(&self, token: &TokenInfo) -> bool {
         self.open_tokens().get(&token.serial).is_some_and(|opened| opened.token.strong_count() > 0)
     }
@@ -319,24 +326,25 @@ impl Module {
         &self.inner.raw
     }
 
-    /// What the token in a slot says about itself now.
+    /// What the token in a slot reports now.
     pub(super) fn look_into(&self, slot: Slot) -> CkResult<CkTokenInfo> {
         answers::patiently(|| self.inner.pkcs11.get_token_info(slot))
     }
 
-    /// The slots with a token in them, initialized or not, and what each says.
+    /// The slots with a token, initialized or not, and the information of each token.
     pub(super) fn slots(&self) -> Result<Vec<InSlot>, TokenError> {
         Ok(self.look_into_slots()?.0)
     }
 
-    /// The same, and which slots there were to look into.
+    /// Like `slots`, with all slots that hold a token, including unreadable ones.
     fn look_into_slots(&self) -> Result<(Vec<InSlot>, Vec<Slot>), TokenError> {
         let _running = self.running();
         let slots = self.list_slots()?;
-        // A token that is pulled out between the two questions is simply not there.
+        // A token that is removed between the two calls is skipped.
         let found = slots.iter().filter_map(|slot| self.look_into(*slot).ok().map(|info| (*slot, info))).collect();
         if self.known().has_readers() {
-            // OpenSC does not list a card that another program has connected to exclusively: to be asked, it says so.
+            // OpenSC does not list a card to which another program is connected exclusively. Asked
+            // for that slot, it returns CKR_DEVICE_ERROR.
             let all = self.all_slots().unwrap_or_default();
             let is_taken = |slot: &Slot| {
                 !slots.contains(slot)
@@ -351,13 +359,13 @@ impl Module {
         let failed = |error: Error| TokenError::Module {
             path: self.path().to_owned(),
             reason: error.to_string(),
-            remedy: "check that its configuration is still there".to_owned(),
+            remedy: "check that its configuration still exists".to_owned(),
         };
         let _alone = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
         answers::patiently(|| self.inner.pkcs11.get_slots_with_token()).map_err(failed)
     }
 
-    /// Those without a token among them.
+    /// All slots, including those without a token.
     pub(super) fn all_slots(&self) -> CkResult<Vec<Slot>> {
         let _alone = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
         answers::patiently(|| self.inner.pkcs11.get_all_slots())
@@ -377,7 +385,7 @@ impl Module {
         let slots = self.slots()?;
         let found = slots.iter().find(|(other, _)| *other == slot);
         found.map(|(_, info)| self.token_info(slot, info)).ok_or_else(|| TokenError::Absent {
-            operation: "look into the slot",
+            operation: "read the slot",
             token: TokenName { label: "new".to_owned(), serial: "unknown".to_owned() },
         })
     }
@@ -405,7 +413,8 @@ fn start(pkcs11: &Pkcs11) -> CkResult<()> {
     pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
 }
 
-/// Why SoftHSM does not start, which it does not say itself. `None` for other modules, and where its configuration is good.
+/// Why SoftHSM does not initialize, which it does not report itself. `None` for other modules and
+/// for a valid configuration.
 fn softhsm_problem(path: &Path) -> Option<SoftHsmProblem> {
     let is_softhsm = path.to_string_lossy().contains("softhsm");
     is_softhsm.then(|| SoftHsmConfiguration::of_this_process().err()).flatten()

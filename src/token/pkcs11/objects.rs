@@ -27,7 +27,7 @@ impl std::fmt::Debug for DataObject {
 /// A certificate object (`CKO_CERTIFICATE`, X.509).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCertificate {
-    /// the `CKA_ID` of the key it is for
+    /// the `CKA_ID` of its key
     pub id: KeyId,
     /// its label
     pub label: String,
@@ -35,19 +35,20 @@ pub struct StoredCertificate {
     pub der: Vec<u8>,
 }
 
-/// A data object together with where it is, and which edition of its label it is.
+/// A data object, its handle, and its edition number.
 struct Edition {
     handle: ObjectHandle,
     number: u32,
     object: DataObject,
 }
 
-/// `CKA_APPLICATION` of the public data object by which an authority marks its token: no user's command chooses it.
+/// `CKA_APPLICATION` of the public data object that marks the token of an authority. Users'
+/// commands never choose such a token.
 pub const AUTHORITY_MARK: &str = "tokenkeep-authority";
 
 impl Token {
-    /// The data objects of this `CKA_APPLICATION`: the private ones (after log-in), or the public ones. Where a kill
-    /// left two editions under one label, the newer one.
+    /// The data objects with this `CKA_APPLICATION`: the private ones (after login) or the public
+    /// ones. If a kill left two editions with the same label, only the newer one.
     pub fn data_objects(&self, application: &str, private: bool) -> Result<Vec<DataObject>, TokenError> {
         let operation = "read the data objects";
         if private {
@@ -59,14 +60,16 @@ impl Token {
         Ok(editions.into_iter().map(|edition| edition.object).collect())
     }
 
-    /// Does an authority mark this token as its own ([`AUTHORITY_MARK`])? Then it holds nobody's keysets.
+    /// Whether the token carries an authority's mark ([`AUTHORITY_MARK`]). It then holds no
+    /// keysets.
     pub fn is_an_authoritys(&self) -> Result<bool, TokenError> {
         Ok(!self.data_objects(AUTHORITY_MARK, false)?.is_empty())
     }
 
-    /// Writes a data object in place of the one (or several) of the same application, label and privacy. PKCS#11 knows
-    /// no transactions: the new one is written before the old ones are destroyed, and numbered (`CKA_OBJECT_ID`), so
-    /// that a kill between leaves both and the newer one counts.
+    /// Writes a data object in place of all others with the same application, label and privacy.
+    /// PKCS#11 has no transactions: the new object is written before the old ones are destroyed,
+    /// and it is numbered (`CKA_OBJECT_ID`). After a kill in between both exist and the newer one
+    /// counts.
     pub fn put_data(&self, application: &str, label: &str, value: &[u8], private: bool) -> Result<(), TokenError> {
         let operation = "write a data object";
         self.must_be_logged_in(operation)?;
@@ -92,7 +95,8 @@ impl Token {
         })
     }
 
-    /// Destroys the data objects of this application, label and privacy; says whether there was one.
+    /// Destroys the data objects with this application, label and privacy. Returns whether there
+    /// was one.
     pub fn delete_data(&self, application: &str, label: &str, private: bool) -> Result<bool, TokenError> {
         let operation = "delete a data object";
         self.must_be_logged_in(operation)?;
@@ -106,13 +110,13 @@ impl Token {
         })
     }
 
-    /// All X.509 certificates; needs no log-in.
+    /// All X.509 certificates; needs no login.
     pub fn certificates(&self) -> Result<Vec<StoredCertificate>, TokenError> {
         let found = self.alone("read the certificates", certificates)?;
         Ok(found.into_iter().map(|(_, certificate)| certificate).collect())
     }
 
-    /// Writes a certificate; the same one under the same `CKA_ID` is not written twice.
+    /// Writes a certificate, unless the same one exists with the same `CKA_ID`.
     pub fn put_certificate(&self, id: &KeyId, label: &str, der: &[u8]) -> Result<(), TokenError> {
         let operation = "write a certificate";
         self.must_be_logged_in(operation)?;
@@ -140,7 +144,7 @@ impl Token {
         })
     }
 
-    /// Destroys this certificate; no error when it is gone.
+    /// Destroys this certificate. It is not an error if it is gone.
     pub fn delete_certificate(&self, certificate: &StoredCertificate) -> Result<(), TokenError> {
         let operation = "delete a certificate";
         self.must_be_logged_in(operation)?;
@@ -154,20 +158,21 @@ impl Token {
         })
     }
 
-    /// Does the token hold no object that can be seen now (private ones only after log-in)?
+    /// Whether the token holds no visible object (private ones are visible only after login).
     pub fn is_empty(&self) -> Result<bool, TokenError> {
         let template = [Attribute::Token(true)];
         Ok(self.alone("look for objects", |session| session.find_objects(&template))?.is_empty())
     }
 
-    /// Does it hold just so many?
+    /// Whether it holds exactly this number of visible objects.
     pub(super) fn holds_as_many(&self, count: usize) -> Result<bool, TokenError> {
         let template = [Attribute::Token(true)];
         Ok(self.alone("look for objects", |session| session.find_objects(&template))?.len() == count)
     }
 }
 
-/// Writes the public data object by which a token that is being made says what for, unless it is there.
+/// Writes the mark of a token that is being made: a public data object with its purpose. Keeps an
+/// existing one.
 pub(super) fn put_mark(session: &Session, application: &str, purpose: &str) -> CkResult<()> {
     if editions(session, application, false)?.iter().any(|edition| edition.object.label == purpose) {
         return Ok(());
@@ -231,8 +236,8 @@ fn certificates(session: &Session) -> CkResult<Vec<(ObjectHandle, StoredCertific
     Ok(found)
 }
 
-/// The number of an edition as an object identifier, for `CKA_OBJECT_ID` takes nothing else: 2.25.*number* (the arc of
-/// identifiers that nobody hands out, ITU-T X.667).
+/// An edition number as an object identifier, because `CKA_OBJECT_ID` accepts nothing else:
+/// 2.25.*number* (the arc for UUIDs, which needs no registration, ITU-T X.667).
 fn edition_oid(number: u32) -> Vec<u8> {
     ObjectIdentifier::new(&format!("2.25.{number}")).ok().and_then(|oid| oid.to_der().ok()).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! The security officer's side of a token: what it says about the SO PIN, and a new user PIN in place of one that is locked.
+//! Security officer operations: the state of the SO PIN, and a new user PIN in place of a locked
+//! one.
 
 use std::path::Path;
 
@@ -7,40 +8,40 @@ use cryptoki::slot::TokenInfo as CkTokenInfo;
 use super::module::pin_bytes;
 use crate::token::{Module, Pin, PinRule, PinState, PinStates, Token, TokenError, TokenInfo};
 
-/// What a token says about itself besides [`TokenInfo`], for who looks whether all is well. No log-in is needed for it.
+/// Further information of a token besides [`TokenInfo`], for diagnosis. Needs no login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "PKCS#11's flags, each by itself")]
+#[allow(clippy::struct_excessive_bools, reason = "independent PKCS#11 flags")]
 pub struct TokenFlags {
-    /// what it says about its SO PIN
+    /// state of the SO PIN
     pub so_pin_state: PinState,
-    /// a PIN must be changed before the token can be used
+    /// a PIN must be changed before the token can be used (`CKF_*_PIN_TO_BE_CHANGED`)
     pub pin_to_be_changed: bool,
-    /// the PIN is typed at the reader
+    /// the PIN is typed at the reader (`CKF_PROTECTED_AUTHENTICATION_PATH`)
     pub pin_at_the_reader: bool,
-    /// nothing private can be had without a log-in, as it should be
+    /// private objects need a login, as they should (`CKF_LOGIN_REQUIRED`)
     pub login_required: bool,
-    /// it failed its self-test
+    /// the token failed its self-test (`CKF_ERROR_STATE`)
     pub broken: bool,
 }
 
-/// The slots of a module.
+/// Slot counts of a module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotCount {
-    /// all of them
+    /// all slots
     pub slots: usize,
-    /// those with a token in them
+    /// slots with a token
     pub with_token: usize,
-    /// those whose token is not initialized: a new token can be made there
+    /// slots whose token is not initialized: a new token can be made there
     pub free: usize,
 }
 
 impl Module {
-    /// What a token says about itself now. It is not opened, so whoever owns it is not disturbed.
+    /// The current flags of a token. The token is not opened, so its owner is not disturbed.
     pub fn flags(&self, token: &TokenInfo) -> Result<TokenFlags, TokenError> {
         Ok(TokenFlags::of(&self.slot_of("look at the token", token)?.1))
     }
 
-    /// What a PIN has to be for a token that is made here, as the free slot says it; none where it does not say.
+    /// The PIN lengths for a new token, as the free slot reports them; `None` if it does not.
     pub fn rule_for_new_pins(&self) -> Option<PinRule> {
         let slots = self.slots().ok()?;
         let (_, info) = slots.iter().find(|(_, info)| !info.token_initialized())?;
@@ -48,7 +49,7 @@ impl Module {
         Some(PinRule { min: *allowed.start(), max: *allowed.end() })
     }
 
-    /// How many slots there are, and what is in them.
+    /// Counts the slots by their content.
     pub fn count_slots(&self) -> Result<SlotCount, TokenError> {
         let with_token = self.slots()?;
         let _running = self.running();
@@ -60,7 +61,7 @@ impl Module {
         })
     }
 
-    /// What all its tokens say about their PINs to this process, by serial number.
+    /// The PIN states of all tokens as this process reads them, by serial number.
     pub(in crate::token) fn pin_states(&self) -> Result<Vec<(String, PinStates)>, TokenError> {
         let slots = self.slots()?;
         let tokens = slots.iter().filter(|(_, info)| info.token_initialized());
@@ -69,14 +70,14 @@ impl Module {
 }
 
 impl Token {
-    /// What a new PIN has to be.
+    /// The PIN lengths that this token accepts.
     pub fn pin_rule(&self) -> PinRule {
         let allowed = self.pin_bytes();
         PinRule { min: *allowed.start(), max: *allowed.end() }
     }
 
-    /// Sets a new user PIN, whatever became of the old one, by the SO PIN: one try of that, and none when it is locked. Ends
-    /// every log-in on this token.
+    /// Sets a new user PIN with the SO PIN, regardless of the old one. It spends one try of the SO
+    /// PIN, and none if that is locked. Ends every login on this token.
     ///
     /// # Errors
     /// [`TokenError::SoPinIncorrect`], [`TokenError::SoPinLocked`], [`TokenError::LastTry`],
@@ -85,10 +86,11 @@ impl Token {
         self.init_pin_as_so(so_pin, pin)
     }
 
-    /// Verifies the SO PIN: one try, and none when it is locked. Ends every log-in on this token.
+    /// Verifies the SO PIN. It spends one try, and none if the SO PIN is locked. Ends every login
+    /// on this token.
     ///
     /// # Errors
-    /// As [`Token::unblock_pin`].
+    /// Those of [`Token::unblock_pin`].
     pub fn verify_so_pin(&self, so_pin: &Pin) -> Result<(), TokenError> {
         self.verify_as_so(so_pin)
     }
@@ -106,7 +108,7 @@ impl TokenFlags {
     }
 }
 
-/// What it says about both PINs.
+/// The state of both PINs.
 pub(super) fn pin_states_of(info: &CkTokenInfo) -> PinStates {
     let so_pin = state_of(info.so_pin_locked(), info.so_pin_final_try(), info.so_pin_count_low());
     let pin = if info.user_pin_initialized() {
@@ -130,7 +132,7 @@ fn unusable(path: &Path, error: &cryptoki::error::Error) -> TokenError {
     TokenError::Module {
         path: path.to_owned(),
         reason: error.to_string(),
-        remedy: "check that its configuration is still there".to_owned(),
+        remedy: "check that its configuration still exists".to_owned(),
     }
 }
 

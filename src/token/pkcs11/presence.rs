@@ -1,8 +1,9 @@
-//! Tokens come and go: whether an open token is still the one that was opened.
+//! Detects whether an open token is still present and still the one that was opened.
 //!
-//! A token that was pulled out is gone for good, also when it is put back: its sessions and its log-in went with it.
-//! [`crate::token::Module::open`] then opens it anew. The same holds for one that was made anew behind our back, which
-//! shows by another serial number in its slot, or by its PIN not being set any more.
+//! A removed token stays gone for this process, even if it is inserted again: its sessions and its
+//! login ended with the removal. [`crate::token::Module::open`] then opens it again. The same holds
+//! for a token that was reinitialized by another program, which shows in another serial number in
+//! its slot, or in a user PIN that is no longer set.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,15 +27,17 @@ impl Presence {
 }
 
 impl Module {
-    /// Has an authority this token now, another process or this one? It is neither waited for nor opened.
+    /// Whether an authority owns this token now, in another process or in this one. It neither
+    /// waits nor opens the token.
     pub fn is_in_use_by_an_authority(&self, token: &TokenInfo) -> bool {
         is_in_use_by_an_authority(self.path(), &token.name())
     }
 }
 
 impl Token {
-    /// Is the token still there, and still the one that was opened? Costs no try of a PIN. [`TokenError::Absent`] when it
-    /// is not, for good; any other error leaves it open.
+    /// Checks that the token is still present and still the one that was opened. It spends no PIN
+    /// try. [`TokenError::Absent`] means that it is gone permanently; any other error leaves it
+    /// open.
     pub fn check(&self) -> Result<(), TokenError> {
         let operation = "reach the token";
         let looked = {
@@ -47,17 +50,18 @@ impl Token {
         looked.map_err(|error| self.explain(operation, &error))
     }
 
-    /// Is it still there, as far as can be told? See [`Token::check`].
+    /// Whether the token is still present, as far as [`Token::check`] can tell.
     pub fn is_present(&self) -> bool {
         !matches!(self.check(), Err(TokenError::Absent { .. }))
     }
 
-    /// Has it been found to be gone?
+    /// Whether the token was found to be gone.
     pub(super) fn is_gone(&self) -> bool {
         self.presence().is_gone()
     }
 
-    /// The same; then its sessions are closed, because what they are called, the module may call others' next.
+    /// Like `is_gone`, and closes the sessions of a gone token: the module may reuse their handles
+    /// for others.
     pub(super) fn is_buried(&self) -> bool {
         if self.is_gone() {
             let _alone = self.exclusive();
@@ -82,8 +86,8 @@ impl Token {
         Ok(())
     }
 
-    /// Notes what an answer of the module says about the token's presence and its log-in. A session may end alone; what
-    /// the anchor says counts for the token.
+    /// Records what a module's return value says about the token's presence and login. A single
+    /// session may end; the login session decides for the token.
     pub(super) fn note(&self, error: &Error) {
         if answers::is_removed(error) {
             self.note_gone();
@@ -92,13 +96,14 @@ impl Token {
         }
     }
 
-    /// Asks the anchor, unless it is in use: whoever uses it learns it first.
+    /// Asks the login session, unless it is in use: its user notices a change first.
     fn look_at_sessions(&self) {
         match self.sessions().at_free_anchor(cryptoki::session::Session::get_session_info) {
             Some(Err(error)) if answers::is_removed(&error) || answers::is_session_gone(&error) => self.note_gone(),
-            // The log-in may end without the token: a card that was reset, another program that logged it out.
+            // The login may end without a removal: after a card reset, or a logout by another
+            // program.
             Some(Ok(info)) if self.is_logged_in() && !is_users(info.session_state()) => {
-                tracing::info!(token = %self.info().name(), "the token has logged out by itself");
+                tracing::info!(token = %self.info().name(), "the token logged out on its own");
                 self.note_logged_out();
             }
             _ => {}
@@ -119,12 +124,12 @@ fn is_users(state: SessionState) -> bool {
 
 #[cfg(test)]
 impl Token {
-    /// What a module's answer says happens in a test.
+    /// Simulates a return value of the module.
     pub(in crate::token) fn hears(&self, code: cryptoki::error::RvError) -> TokenError {
         self.explain("test", &Error::Pkcs11(code, cryptoki::context::Function::Sign))
     }
 
-    /// Logs out as something that is not this process' code would.
+    /// Logs out as another program would.
     pub(in crate::token) fn log_out_behind_its_back(&self) {
         self.sessions().at_anchor(cryptoki::session::Session::logout).unwrap();
     }

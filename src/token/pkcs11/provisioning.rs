@@ -1,4 +1,4 @@
-//! Making a token in a free slot, and making one empty again: PKCS#11 knows no deleting.
+//! Makes a token in a free slot, and empties a token, because PKCS#11 cannot delete one.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,29 +12,35 @@ use crate::token::owner_lock::OwnerLock;
 use crate::token::wrong_pins::WrongPins;
 use crate::token::{Module, Pin, PinState, Token, TokenError, TokenErrorKind, TokenInfo, TokenName, WhichPin};
 
-/// The SO PIN of a discarded token. It is no secret, for it guards nothing: it lets whoever comes next use the token.
+/// The SO PIN of an emptied token. It is not secret and protects nothing: it lets the next caller
+/// use the token.
 const EMPTY_SO_PIN: &str = "tokenkeep-empty-token";
 
-/// The longest label of a token, in bytes (PKCS#11 `CK_TOKEN_INFO`); SoftHSM refuses a longer one.
+/// Maximum length of a token label in bytes (PKCS#11 `CK_TOKEN_INFO`); SoftHSM refuses a longer
+/// one.
 const LABEL_BYTES: usize = 32;
 
-/// `CKA_APPLICATION` of the public data object that says what a token is being made for, which is its label.
+/// `CKA_APPLICATION` of the public data object that marks an unfinished token. Its label is the
+/// purpose of the token.
 pub(super) const IN_THE_MAKING: &str = "tokenkeep token in the making";
 
-/// Two threads that make tokens at once destroy each other's (SoftHSM), so making one is done by one at a time.
+/// Two threads that make tokens concurrently destroy each other's tokens (SoftHSM): only one may
+/// run at a time.
 static MAKING: Mutex<()> = Mutex::new(());
 
 impl Module {
-    /// Has it a slot in which a new token can be made, an empty discarded one included?
+    /// Whether the module has a slot for a new token. An emptied token counts.
     pub fn can_create_tokens(&self) -> Result<bool, TokenError> {
         let is_room = |info: &CkTokenInfo| !info.token_initialized() || (is_discarded(info) && spares_a_try(info));
         let has_room = || Ok(self.slots()?.iter().any(|(_, info)| is_room(info)));
-        // Asked twice: what one thread takes for the free slot another may just have taken (SoftHSM then has a new one).
+        // Checked twice: another thread may just have taken the free slot (SoftHSM then adds a new
+        // one).
         Ok(has_room()? || has_room()?)
     }
 
-    /// Is a token of this label there that [`Module::create_token`] would not take for the rest of an earlier call? Told
-    /// without any PIN; another process that makes one meanwhile is found only then.
+    /// Refuses a label of an existing token that [`Module::create_token`] would not resume. It
+    /// tries no PIN. Does not see a token that another process makes meanwhile; `create_token`
+    /// does.
     ///
     /// # Errors
     /// [`TokenError::LabelTaken`].
@@ -45,18 +51,20 @@ impl Module {
         }
     }
 
-    /// Makes a token of this label (1 to 32 bytes), SO PIN and user PIN.
+    /// Makes a token with this label (1 to 32 bytes), SO PIN and user PIN.
     ///
-    /// Resumes what an earlier call with the same label and SO PIN left behind: a token of that label that has no user
-    /// PIN, or holds no object, is finished with one try of the SO PIN. Any other token of that label is
-    /// [`TokenError::LabelTaken`]. A token emptied by [`Module::discard_token`] is used before a free slot.
+    /// Resumes an interrupted earlier call with the same label and SO PIN: a token with that label
+    /// that has no user PIN, or no object, is finished with one try of the SO PIN. Any other token
+    /// with that label is [`TokenError::LabelTaken`]. A token emptied by [`Module::discard_token`]
+    /// is used before a free slot.
     pub fn create_token(&self, label: &str, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
         self.create(label, so_pin, pin, None)
     }
 
-    /// The same, with a mark on the token that says what it is being made for, until [`Token::is_made`]. An earlier call's
-    /// token that has a user PIN is finished only if it carries this very mark and nothing else: whoever has emptied a
-    /// token whose SO PIN nobody knows has not lost a try of it.
+    /// Like [`Module::create_token`], with a mark on the token that tells its purpose until
+    /// [`Token::is_made`]. A token of an earlier call that has a user PIN is resumed only if it
+    /// carries exactly this mark and nothing else, so that an emptied token with an unknown SO PIN
+    /// loses no try.
     pub fn create_token_for(
         &self,
         purpose: &str,
@@ -98,9 +106,10 @@ impl Module {
         self.finish(*slot, so_pin, pin, mark)
     }
 
-    /// Makes it an empty token again, which the next [`Module::create_token`] uses first. Everything on it is lost. No
-    /// clone of it may be open in this process ([`TokenError::Busy`]), because a token with
-    /// sessions cannot be emptied. One try of the SO PIN, and never the last one.
+    /// Empties the token, so that the next [`Module::create_token`] uses it first. All its objects
+    /// are lost. No clone of it may be open in this process ([`TokenError::Busy`]), because a token
+    /// with sessions cannot be initialized. It spends one try of the SO PIN, and never the last
+    /// one.
     pub fn discard_token(&self, token: &TokenInfo, so_pin: &Pin) -> Result<(), TokenError> {
         let operation = "empty the token";
         if self.has_open(token) {
@@ -119,12 +128,12 @@ impl Module {
         wrong_pins.note(so_pin, &emptied);
         emptied?;
         drop(owner);
-        // Kryoptic gives it a new serial number with that.
+        // Kryoptic assigns a new serial number here.
         let empty = self.token_in(slot)?;
         self.open(&empty)?.set_so_pin(so_pin, &empty_so_pin()?)
     }
 
-    /// Finishes a token of the wanted label, if it is one that an earlier call left behind.
+    /// Finishes a token with the wanted label that an earlier call left unfinished.
     fn resume(
         &self,
         existing: &TokenInfo,
@@ -135,7 +144,7 @@ impl Module {
         let refusal = || label_taken(existing);
         let (token, without_pin) = self.left_behind(existing, mark)?;
         match token.init_pin_and_mark(so_pin, pin, mark) {
-            // Made of a discarded token, and interrupted before it had its own SO PIN.
+            // Made from an emptied token, and interrupted before it had its own SO PIN.
             Err(TokenError::SoPinIncorrect { .. }) if without_pin => {
                 token.set_so_pin(&empty_so_pin()?, so_pin).map_err(|_| refusal())?;
                 token.init_pin_and_mark(so_pin, pin, mark)?;
@@ -148,7 +157,8 @@ impl Module {
         Ok(TokenInfo { pin_state: PinState::Ok, ..existing.clone() })
     }
 
-    /// A token of the wanted label, and whether it has no PIN yet, if an earlier call can have left it behind. No PIN is tried.
+    /// Opens an unfinished token with the wanted label, and returns whether it has no user PIN yet.
+    /// [`TokenError::LabelTaken`] for a finished token. It tries no PIN.
     fn left_behind(&self, existing: &TokenInfo, mark: Option<&str>) -> Result<(Token, bool), TokenError> {
         let token = match self.open(existing) {
             Err(TokenError::Owned { .. }) => return Err(label_taken(existing)),
@@ -162,8 +172,8 @@ impl Module {
         if without_pin || is_left_behind { Ok((token, without_pin)) } else { Err(label_taken(existing)) }
     }
 
-    /// Makes a token of a discarded one; `None` when that does not open with the SO PIN of discarded ones, nor with
-    /// ours (which it has when it was being discarded, and that was interrupted).
+    /// Makes a token from an emptied one. `None` if the token accepts neither the SO PIN of emptied
+    /// tokens nor `so_pin` (the SO PIN of a token whose emptying was interrupted).
     fn reuse(
         &self,
         (slot, info): (Slot, &CkTokenInfo),
@@ -174,28 +184,28 @@ impl Module {
     ) -> Result<Option<TokenInfo>, TokenError> {
         Self::check_lengths(info, label, so_pin, pin)?;
         let left_alone = |why: &str| {
-            tracing::warn!(serial = info.serial_number(), "a discarded token {why}; leaving it alone");
+            tracing::warn!(serial = info.serial_number(), "not using an emptied token: it {why}");
             Ok(None)
         };
         let old = empty_so_pin()?;
         if !self.has_so_pin_tries_to_spare(slot) {
-            return left_alone("may have no try of its SO PIN to spare");
+            return left_alone("may have only one try of its SO PIN left");
         }
         if self.initialize_token(slot, &old, label).is_ok() {
             let token = self.open(&self.token_in(slot)?)?;
             token.set_so_pin(&old, so_pin)?;
         } else if !self.has_so_pin_tries_to_spare(slot) || self.initialize_token(slot, so_pin, label).is_err() {
-            return left_alone("does not open");
+            return left_alone("accepts no known SO PIN");
         }
         self.finish(slot, so_pin, pin, mark).map(Some)
     }
 
-    /// Would one wrong SO PIN still not lock it? No where that cannot be known now.
+    /// Whether one wrong SO PIN would not lock the token; false if that is unknown.
     fn has_so_pin_tries_to_spare(&self, slot: Slot) -> bool {
         self.so_pin_state_in(slot).is_ok_and(spares)
     }
 
-    /// Refuses where a wrong SO PIN could lock it.
+    /// Refuses if a wrong SO PIN could lock the token.
     fn refuse_the_last_try(&self, operation: &'static str, token: &TokenInfo, slot: Slot) -> Result<(), TokenError> {
         let (token, which) = (token.name(), WhichPin::SecurityOfficer);
         match self.so_pin_state_in(slot) {
@@ -206,7 +216,7 @@ impl Module {
         }
     }
 
-    /// What the token in this slot says of its SO PIN now; else why that is not known.
+    /// The current SO PIN state of the token in this slot, or the reason why it is unknown.
     fn so_pin_state_in(&self, slot: Slot) -> Result<PinState, String> {
         let info = self.look_into(slot).map_err(|error| error.to_string())?;
         let Some(all) = self.pin_states_seen_afresh()? else { return Ok(pin_states_of(&info).so_pin) };
@@ -240,14 +250,15 @@ impl Module {
 }
 
 impl Token {
-    /// Is it being made for this ([`Module::create_token_for`]), and holds nothing else that can be seen now?
+    /// Whether the token is being made for this purpose ([`Module::create_token_for`]) and holds no
+    /// other visible object.
     pub fn is_being_made_for(&self, purpose: &str) -> Result<bool, TokenError> {
         let marks = self.data_objects(IN_THE_MAKING, false)?;
         let is_marked = marks.iter().any(|mark| mark.label == purpose);
         Ok(is_marked && self.holds_as_many(marks.len())?)
     }
 
-    /// Takes the mark of [`Module::create_token_for`] away. The token must be unlocked.
+    /// Removes the mark of [`Module::create_token_for`]. The token must be unlocked.
     pub fn is_made(&self, purpose: &str) -> Result<(), TokenError> {
         self.delete_data(IN_THE_MAKING, purpose, false).map(|_| ())
     }
@@ -257,7 +268,7 @@ fn label_taken(existing: &TokenInfo) -> TokenError {
     TokenError::LabelTaken { label: existing.label.clone(), serial: existing.serial.clone() }
 }
 
-/// Would one wrong SO PIN still not lock it, as far as this process' own module says?
+/// Whether one wrong SO PIN would not lock the token, as this process' module reports.
 fn spares_a_try(info: &CkTokenInfo) -> bool {
     spares(pin_states_of(info).so_pin)
 }
@@ -271,7 +282,7 @@ fn is_discarded(info: &CkTokenInfo) -> bool {
 }
 
 fn empty_so_pin() -> Result<Pin, TokenError> {
-    // The constant is a PIN; the error is here only because there is no other way to say so without a panic.
+    // The constant is a valid PIN; this error only avoids a panic.
     Pin::new(EMPTY_SO_PIN.to_owned()).map_err(|error| TokenError::NoRandom(error.to_string()))
 }
 
@@ -280,7 +291,7 @@ mod tests {
     use super::*;
     use crate::token::test_support::{PIN, SO_PIN, fresh_label, modules, pin};
 
-    /// Leaves a token as a process does that is killed before it has set the user PIN.
+    /// Leaves a token as a process that is killed before it sets the user PIN.
     fn interrupted(module: &Module, so_pin: &str) -> String {
         let _making = MAKING.lock().unwrap();
         let label = fresh_label("killed");
@@ -293,7 +304,7 @@ mod tests {
     #[test]
     fn a_token_without_pin_is_finished_by_the_same_call() {
         for module in modules() {
-            // New, or made of a discarded one that did not have its own SO PIN yet.
+            // A new token, or one made from an emptied token without its own SO PIN.
             for so_pin in [SO_PIN, EMPTY_SO_PIN] {
                 let label = interrupted(&module, so_pin);
                 let before = module.tokens().unwrap().into_iter().find(|token| token.label == label).unwrap();

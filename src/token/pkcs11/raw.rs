@@ -1,15 +1,17 @@
-//! The calls that cryptoki 0.12.1 cannot make: the only `unsafe` code of the crate, but for two calls to the kernel
-//! (`agent/scheduling.rs`, `agent/mapped_code.rs`).
+//! The calls that cryptoki 0.12.1 cannot make. This is the only `unsafe` code of the crate besides
+//! two system calls (`agent/scheduling.rs`, `agent/mapped_code.rs`).
 //!
-//! - **Single-part `C_Sign` and `C_Decrypt` apart from their Init**, because a key with `CKA_ALWAYS_AUTHENTICATE` wants
-//!   the context-specific log-in exactly between the two (PKCS#11 v2.40 §4.9).
-//! - **`C_WrapKey` with the length that it returns**: cryptoki keeps the length of the first, estimating call.
-//! - **`CKM_AES_KEY_WRAP_KWP` (0x210B)**, for which cryptoki has no name and takes no number.
-//! - **`C_GetTokenInfo` byte for byte**: a label need not be UTF-8.
+//! - **Single-part `C_Sign` and `C_Decrypt` separate from their init calls**, because a key with
+//!   `CKA_ALWAYS_AUTHENTICATE` requires the context-specific login exactly between the two (PKCS#11
+//!   v2.40 §4.9).
+//! - **`C_WrapKey` with the returned length**: cryptoki keeps the length of the first, estimating
+//!   call.
+//! - **`CKM_AES_KEY_WRAP_KWP` (0x210B)**, for which cryptoki has no name and accepts no number.
+//! - **`C_GetTokenInfo` as bytes**: a label need not be UTF-8.
 //! - **`CKA_UNWRAP_TEMPLATE`**, an attribute whose value is a template.
 //!
-//! It must never be given anything but sessions and objects of the module that it was loaded from. Each function takes
-//! borrowed Rust values, builds the C structures from them and keeps none after the call.
+//! It must only be given sessions and objects of the module that it was loaded from. Each function
+//! borrows Rust values, builds the C structures from them, and keeps none after the call.
 #![allow(unsafe_code)] // the reason is above; everywhere else it is denied
 
 use std::path::Path;
@@ -28,14 +30,15 @@ use zeroize::Zeroizing;
 
 use crate::token::KeyWrapMechanism;
 
-/// Longer than any signature, decrypted block or wrapped key that we ask for (RSA-4096 in PKCS#8: about 2,400 bytes).
+/// Exceeds every signature, decrypted block and wrapped key used here, in bytes (RSA-4096 in
+/// PKCS#8: about 2,400).
 const LONGEST_OUTPUT: usize = 8192;
 
 /// A mechanism for wrapping and unwrapping.
 pub(super) enum WrapMechanism<'a> {
-    /// An AES key wrap, in whose parameter there is nothing.
+    /// An AES key wrap, which has no parameter.
     KeyWrap(KeyWrapMechanism),
-    /// One that cryptoki can express.
+    /// A mechanism that cryptoki can express.
     Other(Mechanism<'a>),
 }
 
@@ -50,15 +53,16 @@ impl WrapMechanism<'_> {
     }
 }
 
-/// The module's table of functions.
+/// The module's function list.
 pub(super) struct RawFunctions {
     functions: CK_FUNCTION_LIST,
-    // The library stays loaded as long as its functions can be called.
+    // Keeps the library loaded as long as its functions can be called.
     _library: cryptoki_sys::Pkcs11,
 }
 
 impl RawFunctions {
-    /// Looks up the table of functions in a library that cryptoki has loaded: the loader gives the same instance.
+    /// Gets the function list of a library that cryptoki has loaded: the loader returns the same
+    /// instance.
     pub(super) fn load(path: &Path) -> Result<Self> {
         // SAFETY: loading runs the library's initializers; cryptoki has just run them for the same file.
         let library = unsafe { cryptoki_sys::Pkcs11::new(path) }.map_err(Error::LibraryLoading)?;
@@ -76,8 +80,8 @@ impl RawFunctions {
         Ok(Self { functions, _library: library })
     }
 
-    /// What the token in this slot says about itself, byte for byte and without the padding, by the attributes of a PKCS#11
-    /// URI. (cryptoki makes text of it, in which bytes that are not UTF-8 are lost.)
+    /// Label, manufacturer, model and serial number as bytes without padding, each with its PKCS#11
+    /// URI attribute. (cryptoki converts them to text, which loses bytes that are not UTF-8.)
     pub(super) fn token_names(&self, slot: Slot) -> Result<[(&'static str, Vec<u8>); 4]> {
         let function = self.functions.C_GetTokenInfo.ok_or(Error::NullFunctionPointer)?;
         let mut info = CK_TOKEN_INFO::default();
@@ -94,7 +98,7 @@ impl RawFunctions {
         ])
     }
 
-    /// Can the token in this slot wrap and unwrap with it?
+    /// Whether the token in this slot can wrap and unwrap with this mechanism.
     pub(super) fn can_wrap(&self, slot: Slot, mechanism: KeyWrapMechanism) -> bool {
         let Some(get_mechanism_info) = self.functions.C_GetMechanismInfo else { return false };
         let mut info = CK_MECHANISM_INFO::default();
@@ -104,7 +108,8 @@ impl RawFunctions {
         result(answer, Function::GetMechanismInfo).is_ok() && info.flags & (CKF_WRAP | CKF_UNWRAP) != 0
     }
 
-    /// `C_Sign`, after `sign_init` (and, where it is asked for, the context-specific log-in) on the same session.
+    /// `C_Sign`, after `sign_init` (and, if required, the context-specific login) on the same
+    /// session.
     pub(super) fn sign(&self, session: &Session, data: &[u8]) -> Result<Vec<u8>> {
         let mut output = vec![0_u8; LONGEST_OUTPUT];
         let length = self.sign_into(session, data, &mut output)?;
@@ -112,7 +117,7 @@ impl RawFunctions {
         Ok(output)
     }
 
-    /// The same into a buffer of the caller's; the length of what was written there.
+    /// Like `sign`, into the caller's buffer. Returns the number of bytes written.
     pub(super) fn sign_into(&self, session: &Session, data: &[u8], output: &mut [u8]) -> Result<usize> {
         let function = self.functions.C_Sign.ok_or(Error::NullFunctionPointer)?;
         let mut length = c_length(output)?;
@@ -125,7 +130,8 @@ impl RawFunctions {
         Ok(usize::try_from(length)?)
     }
 
-    /// `C_Decrypt`, after `decrypt_init` (and the context-specific log-in) on the same session.
+    /// `C_Decrypt`, after `decrypt_init` (and, if required, the context-specific login) on the same
+    /// session.
     pub(super) fn decrypt(&self, session: &Session, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         let function = self.functions.C_Decrypt.ok_or(Error::NullFunctionPointer)?;
         let mut output = Zeroizing::new(vec![0_u8; LONGEST_OUTPUT]);
@@ -140,7 +146,7 @@ impl RawFunctions {
         Ok(output)
     }
 
-    /// `C_WrapKey`, cut to the length that the module returns.
+    /// `C_WrapKey`, truncated to the returned length.
     pub(super) fn wrap_key(
         &self,
         session: &Session,
@@ -203,7 +209,7 @@ impl RawFunctions {
         Ok(unsafe { ObjectHandle::new_from_raw(handle) })
     }
 
-    /// `C_GenerateKeyPair` for a private key that unwraps only into keys of the given template
+    /// `C_GenerateKeyPair` for a private key that only unwraps keys with the given template
     /// (`CKA_UNWRAP_TEMPLATE`). Returns the public and the private key.
     pub(super) fn generate_unwrapping_key_pair(
         &self,

@@ -1,4 +1,5 @@
-//! The sessions of one token: an anchor that keeps the log-in alive, and a few for the work.
+//! The PKCS#11 sessions of one token: a login session that keeps the login alive, and a pool for
+//! operations.
 
 use std::sync::{Condvar, Mutex, PoisonError, TryLockError};
 
@@ -9,14 +10,16 @@ use cryptoki::slot::Slot;
 
 use super::answers;
 
-/// Opens sessions and lends them out, about as many as there are cores: more would not make a token faster.
+/// Opens sessions and lends them out. The limit is about the number of cores: more would not make a
+/// token faster.
 #[derive(Debug)]
 pub(super) struct Sessions {
     module: Pkcs11,
     slot: Slot,
     read_only: bool,
     limit: usize,
-    // Closing the last session of a token logs out (PKCS#11 v2.40 §5.6): this one stays, until the token is gone.
+    // Closing the last session of a token logs out (PKCS#11 v2.40 §5.6): this one stays open until
+    // the token is gone.
     anchor: Mutex<Option<Session>>,
     work: Mutex<Work>,
     returned: Condvar,
@@ -30,7 +33,7 @@ struct Work {
 }
 
 impl Sessions {
-    /// Opens the anchor.
+    /// Opens the login session.
     pub(super) fn open(module: &Pkcs11, slot: Slot, read_only: bool) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
         Ok(Self {
@@ -44,13 +47,13 @@ impl Sessions {
         })
     }
 
-    /// Does something in the session on which log-in and log-out happen.
+    /// Runs a closure in the session that logs in and out.
     pub(super) fn at_anchor<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
         let anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         act(anchor.as_ref().ok_or_else(ended)?)
     }
 
-    /// The same; `None` while something else is done there.
+    /// Like `at_anchor`; `None` while that session is in use.
     pub(super) fn at_free_anchor<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Option<Result<T>> {
         let anchor = match self.anchor.try_lock() {
             Ok(anchor) => anchor,
@@ -60,8 +63,8 @@ impl Sessions {
         Some(anchor.as_ref().ok_or_else(ended).and_then(act))
     }
 
-    /// Closes all sessions and opens none any more: the token is gone, and a module may give the handles of its sessions
-    /// to others.
+    /// Closes all sessions and opens no more. The token is gone, and a module may reuse its session
+    /// handles for others.
     pub(super) fn end(&self) {
         let idle = {
             let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,8 +75,8 @@ impl Sessions {
         *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Does something in a session, waiting for one if all are lent. A session in which something failed is closed,
-    /// so that no half-begun operation outlives its failure.
+    /// Runs a closure in a pooled session, and waits if all are in use. A session in which a call
+    /// failed is closed, so that no unfinished operation remains.
     pub(super) fn with<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
         let idle = {
             let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,12 +114,12 @@ impl Sessions {
     }
 }
 
-/// What a module answers to a session that is no more.
+/// The error that a module returns for a closed session.
 fn ended() -> Error {
     Error::Pkcs11(RvError::SessionClosed, Function::GetSessionInfo)
 }
 
-/// Counts a lent session down, also when the work in it panics.
+/// Returns a session to the count, even if its user panics.
 struct Lent<'a>(&'a Sessions);
 
 impl Drop for Lent<'_> {
@@ -126,7 +129,8 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// Read-write where possible: the security officer cannot log in while a read-only session is open.
+/// Opens a read-write session if possible: the security officer cannot log in while a read-only
+/// session is open.
 fn open_session(module: &Pkcs11, slot: Slot, read_only: bool) -> Result<Session> {
     answers::patiently(|| if read_only { module.open_ro_session(slot) } else { module.open_rw_session(slot) })
 }

@@ -1,5 +1,5 @@
-//! What each kind of key may do, written out: a usage that is not named in a template is whatever the module likes
-//! (SoftHSM lets keys unwrap unless they are told not to).
+//! The templates of all kinds of keys. Every usage is written out: the module decides about an
+//! omitted one (SoftHSM lets keys unwrap unless told otherwise).
 
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use der::Encode;
@@ -16,7 +16,7 @@ enum Use {
     Unwrap,
 }
 
-/// What a private key may be used for; the rest is written out as false.
+/// The usages of a private key; all others are false.
 fn private_key_for(uses: &[Use]) -> [Attribute; 5] {
     [
         Attribute::Sign(uses.contains(&Use::Sign)),
@@ -27,7 +27,7 @@ fn private_key_for(uses: &[Use]) -> [Attribute; 5] {
     ]
 }
 
-/// What a secret key may be used for; the rest is written out as false.
+/// The usages of a secret key; all others are false.
 fn secret_key_for(uses: &[Use]) -> [Attribute; 7] {
     [
         Attribute::Sign(uses.contains(&Use::Sign)),
@@ -40,7 +40,7 @@ fn secret_key_for(uses: &[Use]) -> [Attribute; 7] {
     ]
 }
 
-/// A key that stays on the token for good: not to be read, not to leave; and, by [`unchangeable`], not to be changed.
+/// A permanent token key: sensitive, not extractable and, with [`unchangeable`], not modifiable.
 fn lasting(label: &str, id: &KeyId) -> Vec<Attribute> {
     vec![
         Attribute::Token(true),
@@ -52,21 +52,21 @@ fn lasting(label: &str, id: &KeyId) -> Vec<Attribute> {
     ]
 }
 
-/// Ends the template of a lasting key. It must come last: when SoftHSM unwraps, it takes the attributes one by one, and
-/// after this one no more.
+/// Completes the template of a permanent key. It must come last: SoftHSM applies the attributes of
+/// an unwrapped key one by one, and accepts none after this one.
 fn unchangeable(mut template: Vec<Attribute>) -> Vec<Attribute> {
     template.push(Attribute::Modifiable(false));
     template
 }
 
-/// A key that lives in one session and may be wrapped, but not read.
+/// A session key that can be wrapped but not read.
 fn passing() -> Vec<Attribute> {
     vec![Attribute::Token(false), Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(true)]
 }
 
-/// At High the token asks for the PIN at every use, and the key cannot be copied into one that does not; at Medium and
-/// Low the agent makes session copies of it. So where the token cannot ask ([`without_pin_each_use`]), `CKA_COPYABLE`
-/// still tells the levels apart.
+/// At High the token requires the PIN for every use, and the key cannot be copied into one without
+/// that. At Medium and Low the agent makes session copies. So `CKA_COPYABLE` distinguishes the
+/// levels even if the token cannot require the PIN ([`without_pin_each_use`]).
 fn level(level: SecurityLevel) -> Vec<Attribute> {
     match level {
         SecurityLevel::High => vec![Attribute::AlwaysAuthenticate(true), Attribute::Copyable(false)],
@@ -74,19 +74,21 @@ fn level(level: SecurityLevel) -> Vec<Attribute> {
     }
 }
 
-/// The same key for a module that does not take `CKA_ALWAYS_AUTHENTICATE`; `None` when the template does without it anyway.
+/// The template for a module that refuses `CKA_ALWAYS_AUTHENTICATE`; `None` if the template does
+/// not have it.
 pub(super) fn without_pin_each_use(template: &[Attribute]) -> Option<Vec<Attribute>> {
     let asks = |attribute: &Attribute| *attribute == Attribute::AlwaysAuthenticate(true);
     let rest = || template.iter().filter(|attribute| !asks(attribute)).cloned().collect();
     template.iter().any(asks).then(rest)
 }
 
-/// A signing key: signs and nothing else. Without a level it is the authority's, which nobody copies.
+/// A signing key: it can only sign. Without a level it is the authority's, which is not copied.
 ///
-/// At Medium and Low it is not [`unchangeable`]: SoftHSM refuses to copy such a key into a session (whatever the template
-/// says, `CKA_TOKEN` too: `CKR_ATTRIBUTE_READ_ONLY`), and the agent signs with such copies. What could be changed by
-/// somebody who is logged in, and so can sign with it anyway, is what else it is used for; it can no more be read than
-/// before (`CKA_SENSITIVE` and `CKA_EXTRACTABLE` go one way only).
+/// At Medium and Low it is not [`unchangeable`]: SoftHSM refuses to copy such a key into a session
+/// (whatever the template says, even with `CKA_TOKEN`: `CKR_ATTRIBUTE_READ_ONLY`), and the agent
+/// signs with such copies. A logged-in program could therefore change the other usages of the key,
+/// but it can sign with it anyway. The key stays unreadable (`CKA_SENSITIVE` and `CKA_EXTRACTABLE`
+/// change in one direction only).
 pub(super) fn signing_key(label: &str, id: &KeyId, of: Option<SecurityLevel>) -> Vec<Attribute> {
     let mut template = lasting(label, id);
     template.extend(private_key_for(&[Use::Sign]));
@@ -97,7 +99,7 @@ pub(super) fn signing_key(label: &str, id: &KeyId, of: Option<SecurityLevel>) ->
     }
 }
 
-/// The public half of a signing key, as it is made with it.
+/// The public key generated with a signing key.
 pub(super) fn signing_public_key(
     label: &str,
     id: &KeyId,
@@ -106,7 +108,8 @@ pub(super) fn signing_public_key(
     lasting_public_key(label, id, algorithm, PublicUse::Verify)
 }
 
-/// The transport key of an enrollment: unwraps and nothing else. Into what, its unwrap template says.
+/// The transport key of an enrollment: it can only unwrap, and only into keys of its unwrap
+/// template.
 pub(super) fn transport_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     let mut template = lasting(label, id);
     template.extend(private_key_for(&[Use::Unwrap]));
@@ -114,7 +117,7 @@ pub(super) fn transport_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     unchangeable(template)
 }
 
-/// The public half of the transport key. Nobody encrypts to it on this token.
+/// The public key of the transport key. It is not used for encryption on this token.
 pub(super) fn transport_public_key(
     label: &str,
     id: &KeyId,
@@ -123,7 +126,8 @@ pub(super) fn transport_public_key(
     lasting_public_key(label, id, algorithm, PublicUse::Wrap)
 }
 
-/// What the transport key unwraps: the AES key that unwraps the delivered key, which can neither leave nor decrypt.
+/// The unwrap template of the transport key: the AES key that unwraps the delivered key. It can
+/// neither leave the token nor decrypt.
 pub(super) fn unwrapped_by_transport_key() -> Vec<Attribute> {
     vec![
         Attribute::Token(false),
@@ -136,8 +140,8 @@ pub(super) fn unwrapped_by_transport_key() -> Vec<Attribute> {
     ]
 }
 
-/// The same as the template of the unwrapping call, which must agree with the key's own. No `CKA_VALUE_LEN`: SoftHSM
-/// refuses it here.
+/// The template of the unwrap call, which must agree with the transport key's. It has no
+/// `CKA_VALUE_LEN`: SoftHSM refuses that here.
 pub(super) fn delivered_aes_key() -> Vec<Attribute> {
     let mut template = vec![
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -151,7 +155,7 @@ pub(super) fn delivered_aes_key() -> Vec<Attribute> {
     template
 }
 
-/// A delivered encryption key: decrypts (RSA) or derives (elliptic curves) and nothing else.
+/// A delivered encryption key: it can only decrypt (RSA) or derive (elliptic curves).
 pub(super) fn delivered_key(label: &str, id: &KeyId, algorithm: KeyAlgorithm, of: SecurityLevel) -> Vec<Attribute> {
     let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(key_type(algorithm))];
     template.extend(lasting(label, id));
@@ -160,7 +164,7 @@ pub(super) fn delivered_key(label: &str, id: &KeyId, algorithm: KeyAlgorithm, of
     unchangeable(template)
 }
 
-/// The public half of a delivered key, written beside it so that other programs see what it is.
+/// The public key of a delivered key, stored so that other programs can identify it.
 pub(super) fn delivered_public_key(
     label: &str,
     id: &KeyId,
@@ -181,7 +185,7 @@ pub(super) fn delivered_public_key(
     Ok(template)
 }
 
-/// A user's encryption key pair while it passes over the authority's token, made there: private and public template.
+/// A user's encryption key pair while it is on the authority's token: private and public template.
 pub(super) fn deliverable_key_pair(algorithm: KeyAlgorithm) -> Result<(Vec<Attribute>, Vec<Attribute>), TokenError> {
     let mut private = passing();
     private.extend(private_key_for(&[reading(algorithm)]));
@@ -195,7 +199,7 @@ pub(super) fn deliverable_key_pair(algorithm: KeyAlgorithm) -> Result<(Vec<Attri
     Ok((private, public))
 }
 
-/// The same, unwrapped from the archive.
+/// A deliverable private key that is unwrapped from the archive.
 pub(super) fn archived_key(algorithm: KeyAlgorithm) -> Vec<Attribute> {
     let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(key_type(algorithm))];
     template.extend(passing());
@@ -203,7 +207,7 @@ pub(super) fn archived_key(algorithm: KeyAlgorithm) -> Vec<Attribute> {
     template
 }
 
-/// The archive's AES-256 key: wraps and unwraps, and nothing else.
+/// The AES-256 key of the archive: it can only wrap and unwrap.
 pub(super) fn archive_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     let mut template = lasting(label, id);
     template.extend(secret_key_for(&[Use::Wrap, Use::Unwrap]));
@@ -211,7 +215,7 @@ pub(super) fn archive_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     unchangeable(template)
 }
 
-/// A key for HMAC-SHA-256: computes MACs, and nothing else.
+/// A key for HMAC-SHA-256: it can only compute MACs.
 pub(super) fn mac_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     let mut template = vec![Attribute::KeyType(KeyType::GENERIC_SECRET)];
     template.extend(lasting(label, id));
@@ -220,7 +224,7 @@ pub(super) fn mac_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     unchangeable(template)
 }
 
-/// The fresh AES-256 key under which one key is delivered.
+/// The fresh AES-256 key that wraps one delivered key.
 pub(super) fn delivery_aes_key() -> Vec<Attribute> {
     let mut template = passing();
     template.extend(secret_key_for(&[Use::Wrap]));
@@ -228,7 +232,7 @@ pub(super) fn delivery_aes_key() -> Vec<Attribute> {
     template
 }
 
-/// Somebody's transport public key, for wrapping to it once.
+/// A user's transport public key, imported to wrap to it once.
 pub(super) fn foreign_transport_key(key: &PublicKey) -> Result<Vec<Attribute>, TokenError> {
     let mut template = existing_public_key(key)?;
     template.extend([
@@ -241,7 +245,7 @@ pub(super) fn foreign_transport_key(key: &PublicKey) -> Result<Vec<Attribute>, T
     Ok(template)
 }
 
-/// The secret that a key agreement gives: it is a content-encryption key's key and is read out at once.
+/// The secret of a key agreement. It derives a key-encryption key, and is read out immediately.
 pub(super) fn agreed_secret(length: usize) -> Vec<Attribute> {
     let mut template = vec![
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -256,14 +260,15 @@ pub(super) fn agreed_secret(length: usize) -> Vec<Attribute> {
     template
 }
 
-/// A use of a public key that stays beside its private half.
+/// The usage of a permanent public key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PublicUse {
     Verify,
     Wrap,
 }
 
-/// The public half of a pair that is made on the token and stays there: for one thing, the rest is written out as false.
+/// The public key of a permanent pair that is generated on the token: one usage, all others are
+/// false.
 fn lasting_public_key(
     label: &str,
     id: &KeyId,
@@ -282,17 +287,17 @@ fn lasting_public_key(
     Ok(template)
 }
 
-/// How mail is read with it.
+/// The usage that decrypts mail.
 fn reading(algorithm: KeyAlgorithm) -> Use {
     if algorithm.is_elliptic_curve() { Use::Derive } else { Use::Decrypt }
 }
 
-/// The type of key as PKCS#11 names it.
+/// The PKCS#11 key type.
 pub(super) fn key_type(algorithm: KeyAlgorithm) -> KeyType {
     if algorithm.is_elliptic_curve() { KeyType::EC } else { KeyType::RSA }
 }
 
-/// What a public key is made from: modulus length and exponent, or the curve.
+/// The input of a generated public key: modulus length and exponent, or the curve.
 fn made_public_key(algorithm: KeyAlgorithm) -> Result<Vec<Attribute>, TokenError> {
     let mut template = vec![Attribute::Private(false)];
     match (algorithm, algorithm.curve()) {
@@ -309,7 +314,7 @@ fn made_public_key(algorithm: KeyAlgorithm) -> Result<Vec<Attribute>, TokenError
     Ok(template)
 }
 
-/// What a public key that exists is written as.
+/// The attributes of an existing public key.
 fn existing_public_key(key: &PublicKey) -> Result<Vec<Attribute>, TokenError> {
     let mut template = vec![Attribute::Class(ObjectClass::PUBLIC_KEY)];
     template.extend(key.to_attributes()?);

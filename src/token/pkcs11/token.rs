@@ -1,7 +1,8 @@
-//! An open token: who is logged in, how operations share it, and where the handles of its objects are kept.
+//! An open token: its login state, its lock, and the cache of object handles.
 //!
-//! Operations that only use keys share the token; whatever finds, makes or destroys objects, or changes the log-in, has
-//! it alone. (On SoftHSM a `C_FindObjects` in one thread makes key generation in another fail.)
+//! Operations that only use keys hold the lock shared. Operations that find, make or destroy
+//! objects, or change the login, hold it exclusively. (On SoftHSM a `C_FindObjects` in one thread
+//! makes a key generation in another fail.)
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,13 +27,14 @@ use super::turns::Turns;
 use crate::token::owner_lock::OwnerLock;
 use crate::token::{KeyId, PinState, PinStates, TokenError, TokenInfo, WhichPin};
 
-/// An open token, owned by this process as long as a clone of it (or a key on it) lives.
+/// An open token. This process owns it as long as a clone of it (or a key on it) lives.
 #[derive(Clone, Debug)]
 pub struct Token {
     inner: Arc<OpenToken>,
 }
 
-/// What all clones of a [`Token`] share. Fields are dropped in this order: sessions close before the lock is given up.
+/// The state shared by all clones of a [`Token`]. Fields drop in this order: sessions close before
+/// the owner lock is released.
 #[derive(Debug)]
 pub(super) struct OpenToken {
     sessions: Sessions,
@@ -42,31 +44,33 @@ pub(super) struct OpenToken {
     pin_bytes: std::ops::RangeInclusive<usize>,
     guard: RwLock<()>,
     logged_in: AtomicBool,
-    // The number of the log-in that stands; 0 when none does. It changes only while the token is held alone.
+    // The number of the active session; 0 without one. It changes only under the exclusive lock.
     standing: AtomicU64,
     turns: Turns,
     presence: Presence,
     lanes: AllLanes,
-    // The SO has set a new PIN that nobody has tried yet. Kryoptic goes on saying that the old one is locked.
+    // The SO has set a new PIN that was not tried yet. Kryoptic still reports the old one as
+    // locked.
     pin_is_new: AtomicBool,
     handles: Mutex<HashMap<(ObjectClassKey, KeyId), ObjectHandle>>,
     mechanisms: OnceLock<Mechanisms>,
-    // Shared with the token that is opened anew in this one's place.
+    // Shared with the token that replaces this one after a removal.
     owner: Arc<OwnerLock>,
-    // As long as it lives, sessions may be open, or just being closed.
+    // While it lives, sessions may be open or closing.
     in_use: Arc<()>,
 }
 
-/// Why it is not known what a token says about its PINs.
+/// Why the PIN states are unknown.
 #[derive(Debug)]
 pub(super) enum NotRead {
     /// The module failed.
     Failed(Error),
-    /// The module goes on saying what it said at its start, and no process that loads it afresh could say.
+    /// The module keeps reporting the states of its initialization, and no new process could read
+    /// them.
     Unknown(String),
 }
 
-/// The classes of objects whose handles are kept, as something that can be hashed.
+/// The object classes whose handles are cached, as a hash key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ObjectClassKey {
     Private,
@@ -121,28 +125,29 @@ impl Token {
         &self.inner
     }
 
-    /// Outlives the last clone until its sessions are closed.
+    /// Outlives the last clone until the sessions are closed.
     pub(super) fn in_use(&self) -> &Arc<()> {
         &self.inner.in_use
     }
 
-    /// What the token said about itself when it was opened.
+    /// What the token reported when it was opened.
     pub fn info(&self) -> &TokenInfo {
         &self.inner.info
     }
 
-    /// Asks the token what it says about its PIN now. Costs no try.
+    /// Reads the current state of the user PIN. It spends no try.
     ///
     /// # Errors
-    /// [`TokenError::PinStateUnknown`] where its module does not know, and no process that loads it afresh could say.
+    /// [`TokenError::PinStateUnknown`] if the module does not know the state and no new process
+    /// could read it.
     pub fn refresh_pin_state(&self) -> Result<PinState, TokenError> {
         self.pin_state_now("read the state of the PIN", WhichPin::User)
     }
 
-    /// The same of its SO PIN.
+    /// Reads the current state of the SO PIN. It spends no try.
     ///
     /// # Errors
-    /// As [`Token::refresh_pin_state`].
+    /// Those of [`Token::refresh_pin_state`].
     pub fn refresh_so_pin_state(&self) -> Result<PinState, TokenError> {
         self.pin_state_now("read the state of the SO PIN", WhichPin::SecurityOfficer)
     }
@@ -157,7 +162,7 @@ impl Token {
         }
     }
 
-    /// What a process that loads the module afresh says counts before anything that is known here.
+    /// The states that a new process reads take precedence over everything known here.
     pub(super) fn read_pin_states(&self) -> Result<PinStates, NotRead> {
         if let Some(all) = self.inner.module.pin_states_seen_afresh().map_err(NotRead::Unknown)? {
             let own = all.into_iter().find(|(serial, _)| *serial == self.inner.info.serial);
@@ -169,12 +174,12 @@ impl Token {
         Ok(if is_new { PinStates { pin: PinState::Ok, ..said } } else { said })
     }
 
-    /// Notes that the SO has set a new PIN, or that it was tried.
+    /// Records that the SO has set a new PIN, or that it was tried.
     pub(super) fn note_new_pin(&self, new: bool) {
         self.inner.pin_is_new.store(new, Ordering::SeqCst);
     }
 
-    /// Is the user logged in through this process?
+    /// Whether this process has logged in the user.
     pub fn is_logged_in(&self) -> bool {
         self.inner.logged_in.load(Ordering::SeqCst)
     }
@@ -183,29 +188,29 @@ impl Token {
         self.inner.logged_in.store(true, Ordering::SeqCst);
     }
 
-    /// Notes that nobody is logged in any more: nothing stands, and handles of private objects are dead.
+    /// Records a logout: it ends an active session, and handles of private objects become invalid.
     pub(super) fn note_logged_out(&self) {
         self.note_standing(None);
         self.inner.logged_in.store(false, Ordering::SeqCst);
         self.handles().clear();
     }
 
-    /// The number of the log-in that stands.
+    /// The number of the active session.
     pub(super) fn standing(&self) -> Option<u64> {
         Some(self.inner.standing.load(Ordering::SeqCst)).filter(|number| *number != 0)
     }
 
-    /// Notes which log-in stands from now on.
+    /// Sets the active session.
     pub(super) fn note_standing(&self, standing: Option<u64>) {
         self.inner.standing.store(standing.unwrap_or(0), Ordering::SeqCst);
     }
 
-    /// Those who want to use a PIN.
+    /// The queue for PINs.
     pub(super) fn turns(&self) -> &Turns {
         &self.inner.turns
     }
 
-    /// How long a PIN of this token may be, in bytes.
+    /// The PIN lengths in bytes that this token accepts.
     pub(super) fn pin_bytes(&self) -> &std::ops::RangeInclusive<usize> {
         &self.inner.pin_bytes
     }
@@ -223,7 +228,7 @@ impl Token {
             return Ok(known);
         }
         let found = Mechanisms::probe(self.raw(), self.inner.slot, &self.inner.sessions)
-            .map_err(|error| self.explain("find out what the token can do", &error))?;
+            .map_err(|error| self.explain("probe the token's mechanisms", &error))?;
         Ok(self.inner.mechanisms.get_or_init(|| found))
     }
 
@@ -231,7 +236,7 @@ impl Token {
         self.inner.guard.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same; none while somebody has the token alone.
+    /// Like `shared`; `None` while the lock is held exclusively.
     pub(super) fn shared_at_once(&self) -> Option<RwLockReadGuard<'_, ()>> {
         match self.inner.guard.try_read() {
             Ok(guard) => Some(guard),
@@ -252,7 +257,7 @@ impl Token {
         &self.inner.module
     }
 
-    /// Those who sign fast: what they keep dies with the log-in.
+    /// The pools of the fast signers. Their content ends with the login.
     pub(super) fn lanes(&self) -> &AllLanes {
         &self.inner.lanes
     }
@@ -269,7 +274,7 @@ impl Token {
         self.inner.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something that has the token alone, in a session of the pool.
+    /// Runs a closure in a pooled session under the exclusive lock.
     pub(super) fn alone<T>(
         &self,
         operation: &'static str,
@@ -279,7 +284,7 @@ impl Token {
         self.inner.sessions.with(act).map_err(|error| self.explain(operation, &error))
     }
 
-    /// Does something that other operations may go on beside, in a session of the pool.
+    /// Runs a closure in a pooled session under the shared lock.
     pub(super) fn beside_others<T>(
         &self,
         operation: &'static str,
@@ -289,7 +294,8 @@ impl Token {
         self.inner.sessions.with(act).map_err(|error| self.explain(operation, &error))
     }
 
-    /// Uses a key by its identifier: beside other operations while its handle is known, else looked up and used alone.
+    /// Uses a key by its identifier: under the shared lock if its handle is cached, else looked up
+    /// and used under the exclusive lock.
     pub(super) fn with_key<T>(
         &self,
         operation: &'static str,
@@ -300,7 +306,7 @@ impl Token {
         self.with_key_under(LogIn::There, operation, class, id, act)
     }
 
-    /// The same, as long as the log-in is there that entitles to it.
+    /// Like `with_key`, and checks this authorization under the lock.
     pub(super) fn with_key_under<T>(
         &self,
         entitled: LogIn<'_>,
@@ -324,10 +330,10 @@ impl Token {
             None => looked_up()?,
         };
         match first {
-            // What was begun with a PIN is not begun again: that would be a second try of it.
+            // Do not repeat a call after a login with the PIN: that would be a second try.
             Err(error) if entitled.pin().is_some() && answers::is_after_init(&error) => Err(error),
             Err(error) if answers::is_stale_handle(&error) => looked_up()?,
-            // The pool has closed the session; if that was all that is gone, the next one does it.
+            // The pool has closed the session. If nothing else is gone, a new one works.
             Err(error) if answers::is_session_gone(&error) => {
                 self.note(&error);
                 looked_up()?
@@ -337,7 +343,7 @@ impl Token {
         .map_err(|error| self.explain(operation, &error))
     }
 
-    /// Looks up a key's handle and does something with it, and has the token alone for both.
+    /// Looks up a key's handle and uses it, both under the exclusive lock.
     pub(super) fn looked_up<T>(
         &self,
         entitled: LogIn<'_>,
@@ -358,8 +364,9 @@ impl Token {
         }
     }
 
-    /// Looks up the handle of a key. The token must be held alone until the handle has been used: a log-out in between
-    /// would end it. What the module answers to the search is for the caller: it may be the session that is gone.
+    /// Looks up the handle of a key. The caller holds the token exclusively until it has used the
+    /// handle: a logout in between would invalidate it. The caller handles errors of the search,
+    /// because only the session may be gone.
     pub(super) fn look_up(
         &self,
         operation: &'static str,
@@ -388,12 +395,12 @@ impl Token {
         self.handles().remove(&(class, id.clone()));
     }
 
-    /// What a module's answer means; notes what it says about the token's presence and log-in.
+    /// Explains a module's error, and records what it says about the token's presence and login.
     pub(super) fn explain(&self, operation: &'static str, error: &Error) -> TokenError {
         self.explain_with(operation, error, || self.read_pin_states().map_or(PinState::CountLow, |states| states.pin))
     }
 
-    /// The same; this is asked what the token says of its PIN, where the answer is of that.
+    /// Like `explain`; `pin_state` is called if the error is about the PIN.
     pub(super) fn explain_with(
         &self,
         operation: &'static str,

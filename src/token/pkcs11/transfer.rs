@@ -1,4 +1,5 @@
-//! The user's side of a delivery: a transport key, and the delivered private key unwrapped into the token.
+//! The user's side of a delivery: makes the transport key, and unwraps the delivered private key
+//! into the token.
 
 use cryptoki::error::Result as CkResult;
 use cryptoki::mechanism::Mechanism;
@@ -16,10 +17,11 @@ use crate::token::{
     TokenKey,
 };
 
-/// The kind of every transport key: long enough for the minutes it lives, and quick to make.
+/// The algorithm of every transport key: strong enough for the minutes of its life, and fast to
+/// generate.
 const TRANSPORT: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
 
-/// What a delivered key becomes on the token.
+/// The properties of the installed key.
 pub(in crate::token) struct Installation<'a> {
     pub(in crate::token) label: &'a str,
     pub(in crate::token) id: &'a KeyId,
@@ -29,7 +31,8 @@ pub(in crate::token) struct Installation<'a> {
 }
 
 impl Token {
-    /// Makes a transport key pair; its public half, and the hash of RSA-OAEP that this token can do.
+    /// Generates a transport key pair. Returns the public key and the RSA-OAEP hash that this token
+    /// supports.
     pub(in crate::token) fn generate_transport_key_pair(
         &self,
         label: &str,
@@ -52,7 +55,7 @@ impl Token {
         Ok((key.public_key().clone(), oaep))
     }
 
-    /// The transport key pair of this `CKA_ID`, made earlier.
+    /// The transport key pair with this `CKA_ID`, made earlier.
     pub(in crate::token) fn find_transport_key_pair(
         &self,
         id: &KeyId,
@@ -62,7 +65,7 @@ impl Token {
         Ok(Some((key.into_public_key(), self.must_do_oaep(operation)?)))
     }
 
-    /// Unwraps a delivered key into the token and writes its public half beside it; all or nothing.
+    /// Unwraps a delivered key into the token and stores its public key; all or nothing.
     pub(in crate::token) fn install(
         &self,
         transport: &KeyId,
@@ -74,7 +77,7 @@ impl Token {
         self.must_have_room(operation)?;
         let public_key = PublicKey::from_der(key.public_spki_der)?;
         if public_key.algorithm() != key.algorithm {
-            return Err(self.misfit(operation, "its certificate is for a key of another kind"));
+            return Err(self.misfit(operation, "its certificate is for a key of another algorithm"));
         }
         let public = templates::delivered_public_key(key.label, key.id, key.algorithm, &public_key)?;
         let transport = self.with_key(operation, ObjectClassKey::Private, transport, |_, handle| Ok(handle))?;
@@ -118,7 +121,7 @@ impl Token {
         Ok(private)
     }
 
-    /// The AES key wrap of this token, or why it can neither deliver nor take a key.
+    /// The AES key wrap of this token, or an error if it can neither deliver nor receive keys.
     pub(super) fn must_wrap(&self, operation: &'static str) -> Result<KeyWrapMechanism, TokenError> {
         self.aes_key_wrap_mechanism()?.ok_or_else(|| TokenError::Unsupported {
             operation,
@@ -127,8 +130,8 @@ impl Token {
         })
     }
 
-    /// The mechanism by which to open what was wrapped by `wrapped_by`: the two open each other's blobs, and a token
-    /// mostly has one of them.
+    /// The mechanism to unwrap a blob that `wrapped_by` made. Each of the two opens the other's
+    /// blobs, and most tokens have only one.
     pub(super) fn can_unwrap(&self, wrapped_by: KeyWrapMechanism) -> KeyWrapMechanism {
         self.aes_key_wrap_mechanism().ok().flatten().unwrap_or(wrapped_by)
     }
@@ -145,7 +148,8 @@ impl Token {
         TokenError::BadDelivery { operation, token: self.info().name(), reason: reason.to_owned() }
     }
 
-    /// Modules have many answers to a blob that does not open; here each of them means that.
+    /// Modules return many different errors for a blob that does not open; all become the same
+    /// error.
     pub(super) fn undeliverable(&self, operation: &'static str, error: TokenError) -> TokenError {
         match error {
             TokenError::BadData { reason, .. } | TokenError::Fault { code: reason, .. } => {

@@ -1,16 +1,20 @@
-//! Turns: whoever needs a PIN waits until the acts with a PIN that came before are over, first come, first served.
+//! The queue for PINs: an operation that needs a PIN waits for the earlier ones, first come, first
+//! served.
 //!
-//! A turn covers the question as well as the try: two programs that ask at once make two prompts in order, each for its
-//! own use. What stands after [`Turn::log_in_standing`] is used without a turn ([`Token::under_standing_log_in`]).
+//! A lease of the queue covers the prompt as well as the try: two programs that ask at the same
+//! time show two prompts in order, each for its own use. The session of [`Turn::log_in_standing`]
+//! is used without a lease ([`Token::under_standing_log_in`]).
 //!
-//! | log-in | what it does | afterwards |
-//! |---|---|---|
-//! | [`Turn::unlock`] | logs out, logs in: the PIN is verified also where a log-in stands | logged out; a log-in that stood stands on |
-//! | the same, PIN wrong | one try | nobody is logged in; a log-in that stood is over, and the error says so |
-//! | [`Turn::log_in_standing`] | the same verification; the PIN is wiped at once | the log-in stands until [`Token::log_out`], removal, or a wrong PIN |
+//! - [`Turn::unlock`] logs out and in, which verifies the PIN even during an active session.
+//!   Afterwards it logs out, or an active session continues.
+//! - [`Turn::unlock`] with a wrong PIN spends one try. The token is then logged out; if a session was
+//!   active, it has ended and the error says so.
+//! - [`Turn::log_in_standing`] verifies the PIN in the same way, then wipes it. The session is active
+//!   until [`Token::log_out`], removal, or a wrong PIN.
 //!
-//! A log-in that stood is carried on by the log-in that verified the new PIN (it is the same user's), so no PIN is kept
-//! to restore it. For the moment between the log-out and the log-in the token is held alone: other operations wait.
+//! The login that verified the new PIN continues an active session (it is the same user), so no PIN
+//! is kept to restore it. Between logout and login the token is held exclusively: other operations
+//! wait.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,10 +22,10 @@ use std::time::Duration;
 use super::log_in::Purpose;
 use crate::token::{Pin, Token, TokenError, Unlock};
 
-/// How often it is looked whether a log-in has been verified.
+/// Polling interval while a login is being verified.
 const GLANCE: Duration = Duration::from_millis(2);
 
-/// The right to use a PIN on a token now. Dropping it lets the next one in.
+/// The right to use a PIN on a token now. Dropping it passes the right to the next caller.
 #[derive(Debug)]
 pub struct Turn {
     place: Place,
@@ -29,13 +33,13 @@ pub struct Turn {
     declined_seen: u64,
 }
 
-/// A place at the head of a token's queue, given up when dropped.
+/// The head position in a token's queue. Dropping it releases the position.
 #[derive(Debug)]
 pub(in crate::token) struct Place {
     token: Token,
 }
 
-/// A token's queue of those who want to use a PIN.
+/// A token's queue for the use of PINs.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     queue: Mutex<Queue>,
@@ -44,10 +48,10 @@ pub(super) struct Turns {
 
 #[derive(Debug, Default)]
 struct Queue {
-    // Tickets: the next to be given out, and the one whose turn it is.
+    // Tickets: the next one to issue, and the one being served.
     next: u64,
     serving: u64,
-    // How many standing log-ins have failed, and how the last one did.
+    // Number of failed session logins, and the last failure.
     failures: u64,
     last_failure: Option<TokenError>,
     declined: u64,
@@ -60,8 +64,8 @@ impl Turns {
 }
 
 impl Token {
-    /// Waits until it is this caller's turn to use a PIN on this token: while another [`Turn`], or an [`Unlock`] that
-    /// was made with a PIN, lives. First come, first served; other tokens are not waited for.
+    /// Waits for the right to use a PIN on this token. It waits while another [`Turn`] lives, or an
+    /// [`Unlock`] that was made with a PIN. First come, first served; other tokens do not delay it.
     pub fn wait_for_turn(&self) -> Turn {
         let turns = self.turns();
         let mut queue = turns.queue();
@@ -74,7 +78,8 @@ impl Token {
         Turn { place: Place { token: self.clone() }, failures_seen, declined_seen }
     }
 
-    /// The same without waiting: [`TokenError::Busy`] when it is another's turn.
+    /// Like [`Token::wait_for_turn`] without waiting: [`TokenError::Busy`] if another caller has
+    /// the right.
     fn turn_at_once(&self) -> Result<Turn, TokenError> {
         let mut queue = self.turns().queue();
         if queue.next != queue.serving {
@@ -85,20 +90,22 @@ impl Token {
         Ok(Turn { place: Place { token: self.clone() }, failures_seen, declined_seen })
     }
 
-    /// Logs in for one act, as [`Turn::unlock`] does. [`TokenError::Busy`] when it is another's turn.
+    /// Logs in for one operation, like [`Turn::unlock`]. [`TokenError::Busy`] if another caller
+    /// uses a PIN.
     pub fn unlock(&self, pin: Pin) -> Result<Unlock, TokenError> {
         self.turn_at_once()?.unlock(pin)
     }
 
-    /// Does a log-in stand, so that [`Token::under_standing_log_in`] gives something?
+    /// Whether a session is active, so that [`Token::under_standing_log_in`] succeeds.
     pub fn stands(&self) -> bool {
         self.standing().is_some()
     }
 
-    /// The same, waiting for a log-in that is just being verified: while that goes on nobody is logged in, and a log-in
-    /// that stood stands again afterwards. Whoever ends log-ins asks this, or would miss that one.
+    /// Like [`Token::stands`], but waits for a running login. During one the token is logged out,
+    /// and an active session continues afterwards. Code that ends sessions must use this function,
+    /// or it would miss such a session.
     ///
-    /// A module that does not answer is not waited for.
+    /// Does not wait for a module that does not respond.
     pub fn stands_after_all(&self) -> bool {
         loop {
             match self.shared_at_once() {
@@ -109,9 +116,10 @@ impl Token {
         }
     }
 
-    /// An [`Unlock`] under the log-in that stands; `None` when none does. There may be several at once; dropping one
-    /// logs nobody out. It holds no PIN, so a key that asks for it at each use is refused, and it is worth nothing once
-    /// the log-in that stood is over, even while another act has the token unlocked.
+    /// An [`Unlock`] under the active session; `None` without one. There may be several at once,
+    /// and dropping one does not log out. It holds no PIN, so a key that requires the PIN for each
+    /// use is refused. It is invalid once that session has ended, even while another operation has
+    /// the token unlocked.
     pub fn under_standing_log_in(&self) -> Option<Unlock> {
         self.standing().map(|standing| Unlock::standing(self.clone(), standing))
     }
@@ -119,7 +127,7 @@ impl Token {
 
 #[cfg(test)]
 impl Token {
-    /// How many wait behind the one whose turn it is.
+    /// Number of callers waiting for the current one.
     pub(in crate::token) fn waiting(&self) -> usize {
         let queue = self.turns().queue();
         usize::try_from((queue.next - queue.serving).saturating_sub(1)).unwrap()
@@ -127,21 +135,23 @@ impl Token {
 }
 
 impl Turn {
-    /// The token whose turn it is.
+    /// The token of this lease.
     pub fn token(&self) -> &Token {
         &self.place.token
     }
 
-    /// Logs in for one act: really verifies the PIN, by logging out and in. One try, and none when the PIN is locked,
-    /// not set or of a length that the token does not take. The turn ends with the [`Unlock`]; then the token is logged
-    /// out, unless a log-in stood before: that one stands on. A wrong PIN ends it ([`TokenError::PinIncorrect`] says so).
+    /// Logs in for one operation. It really verifies the PIN by logging out and in. It spends one
+    /// try, and none if the PIN is locked, not set, or has a length that the token does not accept.
+    /// The lease ends with the [`Unlock`]; the token is then logged out, unless a session was
+    /// active: that one continues. A wrong PIN ends it ([`TokenError::PinIncorrect`] says so).
     pub fn unlock(self, pin: Pin) -> Result<Unlock, TokenError> {
         self.token().log_in_for(Purpose::OneAct, &pin)?;
         Ok(Unlock::by_pin(self.place, pin))
     }
 
-    /// Logs in so that the log-in stands, until [`Token::log_out`]: one try, really verified, as above. The PIN is wiped
-    /// and the turn ends at once; those who waited find that the log-in stands.
+    /// Logs in for a session that is active until [`Token::log_out`]. It verifies the PIN as
+    /// [`Turn::unlock`] does, with one try. The PIN is wiped and the lease ends immediately;
+    /// waiting callers then find the active session.
     // Taken by value: nobody may have this PIN afterwards.
     #[allow(clippy::needless_pass_by_value)]
     pub fn log_in_standing(self, pin: Pin) -> Result<Unlock, TokenError> {
@@ -156,20 +166,20 @@ impl Turn {
         }
     }
 
-    /// How a standing log-in failed that somebody tried since this turn began to wait: those who wait behind one wrong
-    /// PIN share its failure, instead of each trying again.
+    /// The failure of a session login that occurred while this caller waited. Callers that wait
+    /// behind one wrong PIN share its failure and do not each try again.
     pub fn failed_meanwhile(&self) -> Option<TokenError> {
         let queue = self.token().turns().queue();
         queue.last_failure.clone().filter(|_| queue.failures > self.failures_seen)
     }
 
-    /// Ends the turn because the person did not want to give a PIN for a log-in that stands; those who wait see it by
-    /// [`Turn::declined_meanwhile`] and need not ask again.
+    /// Ends the lease because the person declined to enter a PIN for a session. Waiting callers see
+    /// that in [`Turn::declined_meanwhile`] and need not ask again.
     pub fn decline(self) {
         self.token().turns().queue().declined += 1;
     }
 
-    /// Has somebody been asked for a standing log-in and declined since this turn began to wait?
+    /// Whether a person declined a session login while this caller waited.
     pub fn declined_meanwhile(&self) -> bool {
         self.token().turns().queue().declined > self.declined_seen
     }

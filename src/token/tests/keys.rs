@@ -1,4 +1,4 @@
-//! Keys sign, are found again, and do only what they are for.
+//! Keys sign, are found again, and have only their own usages.
 
 use rsa::pkcs8::DecodePublicKey;
 use signature::{Signer, Verifier};
@@ -57,7 +57,7 @@ fn many_threads_sign_at_once() {
                     }
                 });
             }
-            // Objects come and go beside them.
+            // Objects are made and destroyed meanwhile.
             for _ in 0..5 {
                 let made = token.generate_signing_key("x", &KeyId::random().unwrap(), KeyAlgorithm::P256).unwrap();
                 token.destroy(&made).unwrap();
@@ -125,7 +125,7 @@ fn keys_are_listed_found_and_destroyed() {
         assert!(matches!(token.keys().unwrap_err(), TokenError::NotLoggedIn { .. }));
         assert_eq!(token.public_keys().unwrap().len(), 3);
         token.log_in(&pin(PIN)).unwrap();
-        // Handles died with the log-out; the key finds its object again.
+        // The logout invalidated the handles; the key looks up its object again.
         assert!(verifies(&made[0], b"again", &made[0].sign(b"again").unwrap()));
         for key in &made {
             token.destroy(key).unwrap();
@@ -157,7 +157,8 @@ fn macs_are_made_on_the_token_by_mac_keys_only() {
 
 #[test]
 fn a_mac_is_the_hmac_that_everybody_knows() {
-    // The key cannot be read, so a MAC of known key is not to be had; its length, and that the whole message counts.
+    // The key cannot be read, so the MAC cannot be compared with a known one. Check its length, and
+    // that the whole message counts.
     for module in modules() {
         let token = authority_token(&module);
         let key = token.generate_mac_key("letters", &KeyId::random().unwrap()).unwrap();

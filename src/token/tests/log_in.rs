@@ -1,9 +1,9 @@
-//! One typed PIN costs at most one try.
+//! A typed PIN costs at most one try.
 
 use crate::token::test_support::{PIN, SO_PIN, kryoptic, modules, open_token, pin};
 use crate::token::{KeyAlgorithm, KeyId, PinState, SecurityLevel, TokenError, TokenErrorKind};
 
-/// Wrong tries after which Kryoptic locks a PIN.
+/// Number of wrong tries after which Kryoptic locks a PIN.
 const KRYOPTIC_TRIES: usize = 10;
 
 #[test]
@@ -11,7 +11,7 @@ fn a_wrong_pin_costs_exactly_one_try_and_nothing_else_does() {
     let Some(module) = kryoptic() else { return };
     let token = open_token(&module);
     for number in 1..=KRYOPTIC_TRIES {
-        // None of these is a try.
+        // None of these spends a try.
         for _ in 0..KRYOPTIC_TRIES {
             let error = token.log_in(&pin("short")).unwrap_err();
             assert!(matches!(error, TokenError::PinLength { min: 8, .. }), "{error}");
@@ -20,7 +20,11 @@ fn a_wrong_pin_costs_exactly_one_try_and_nothing_else_does() {
         if number == KRYOPTIC_TRIES {
             let error = token.log_in(&pin("wrong-pin")).unwrap_err();
             assert!(matches!(error, TokenError::LastTry { .. }), "{error}");
-            assert_eq!(token.refresh_pin_state().unwrap(), PinState::FinalTry, "the last try was taken unasked");
+            assert_eq!(
+                token.refresh_pin_state().unwrap(),
+                PinState::FinalTry,
+                "the last try was spent without a warning"
+            );
         }
         let error = token.log_in(&pin("wrong-pin").taking_the_last_try()).unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Pin);

@@ -1,5 +1,5 @@
-//! Tests of the room on real tokens, through its public surface. What tries to get round a key's limits needs sessions
-//! of its own and is in `pkcs11::bypass_tests`.
+//! Tests of this module on real tokens, through its public interface. Attacks on key restrictions
+//! need PKCS#11 sessions of their own and are in `pkcs11::bypass_tests`.
 
 mod keys;
 mod log_in;

@@ -1,4 +1,5 @@
-//! Tokens come and go: what was opened before is gone for good, and what is opened then is opened anew.
+//! Removal of tokens: what was opened before a removal stays unusable, and a new open starts
+//! afresh.
 
 use cryptoki::error::RvError;
 
@@ -21,7 +22,7 @@ fn a_token_that_came_back_is_opened_anew_and_nobody_is_logged_in() {
         let said = token.hears(RvError::DeviceRemoved);
         assert!(matches!(said, TokenError::Absent { .. }), "{said}");
         assert!(!token.is_present() && !token.stands() && !token.is_logged_in());
-        // Whatever is tried with what was opened before: absent, never a wrong PIN.
+        // Every use of the earlier objects reports an absent token, never a wrong PIN.
         for error in [
             token.check().unwrap_err(),
             key.sign(b"m").unwrap_err(),
@@ -39,12 +40,12 @@ fn a_token_that_came_back_is_opened_anew_and_nobody_is_logged_in() {
         assert!(again.is_present() && !again.is_logged_in());
         assert!(!token.is_present(), "the old one stays gone");
         drop(again.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
-        // The sessions of the old one are not closed a second time.
+        // Dropping the old token does not close sessions a second time.
         drop((token, signer, key));
         let key = again.keys().unwrap().remove(0);
         let signature = again.fast_signer(&key).sign(SignatureHash::Sha256, b"m").unwrap();
         assert!(verifies(&key, b"m", &signature));
-        assert!(module.open(again.info()).unwrap().is_logged_in(), "and it is one token in the process again");
+        assert!(module.open(again.info()).unwrap().is_logged_in(), "it is opened only once per process");
     }
 }
 
@@ -58,7 +59,7 @@ fn a_session_that_ends_alone_is_no_removal() {
             assert!(matches!(said, TokenError::Fault { .. }), "{said}");
         }
         assert!(matches!(token.hears(RvError::UserNotLoggedIn), TokenError::NotLoggedIn { .. }));
-        assert!(token.is_present() && token.is_logged_in(), "the module says that it is");
+        assert!(token.is_present() && token.is_logged_in(), "the module reports a login");
     }
 }
 
@@ -68,7 +69,7 @@ fn a_log_in_that_ended_without_us_is_noticed() {
         let token = open_token(&module);
         drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
         token.log_out_behind_its_back();
-        assert!(token.stands(), "nobody has noticed yet");
+        assert!(token.stands(), "it was noticed too early");
         token.check().unwrap();
         assert!(!token.stands() && !token.is_logged_in());
     }
@@ -80,7 +81,7 @@ fn a_token_made_anew_behind_our_back_is_not_the_one_that_was_opened() {
     let info = new_token(&module);
     let token = module.open(&info).unwrap();
     drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
-    // Another program's process; its SO PIN is right.
+    // A process of another program, with the right SO PIN.
     let slots = ["--module", module.path().to_str().unwrap(), "--token-label", &info.label];
     run("pkcs11-tool", &[&slots[..], &["--init-token", "--label", "made anew", "--so-pin", SO_PIN]].concat());
     let error = token.check().unwrap_err();

@@ -1,4 +1,4 @@
-//! Tokens are made, resumed, emptied and made again.
+//! Tokens are made, resumed, emptied and reused.
 
 use super::super::test_support::{PIN, SO_PIN, fresh_label, kryoptic, modules, new_token, open_token, pin, softhsm};
 use crate::token::{PinState, TokenError, WhichPin};
@@ -98,7 +98,8 @@ fn a_token_is_finished_for_what_it_is_being_made_for_and_only_until_it_is_made()
     }
 }
 
-/// SoftHSM aborts the process where two threads ask it for its slots just when the last free one has become a token.
+/// SoftHSM aborts the process if two threads list its slots just when the last free one has become
+/// a token.
 #[test]
 fn tokens_are_listed_by_many_threads_while_others_are_made() {
     let module = softhsm();
@@ -121,7 +122,7 @@ fn tokens_are_listed_by_many_threads_while_others_are_made() {
 
 #[test]
 fn a_discarded_token_holds_nothing_and_is_used_first() {
-    // On a module of its own, as it were: no other test discards on Kryoptic.
+    // Kryoptic only, because no other test empties tokens there.
     let Some(module) = kryoptic() else { return };
     let token = open_token(&module);
     let info = token.info().clone();
@@ -136,7 +137,7 @@ fn a_discarded_token_holds_nothing_and_is_used_first() {
 
     let mut reused = None;
     for _ in 0..4 {
-        // Another test may take the empty one first; then it has shown what this one wants to see.
+        // Another test may take the emptied one first; it has then shown the reuse.
         let made = module.create_token(&fresh_label("again"), &pin("its own so pin"), &pin("its own pin")).unwrap();
         let opened = module.open(&made).unwrap();
         assert!(opened.is_empty().unwrap());
@@ -160,14 +161,14 @@ fn the_last_try_of_an_so_pin_is_not_spent_to_empty_a_token() {
     let empty = |so_pin: &str| module.discard_token(&info, &pin(so_pin)).unwrap_err();
     let refused =
         (0..12).map(|_| empty("wrong so pin")).find(|error| !matches!(error, TokenError::PinIncorrect { .. }));
-    let refused = refused.expect("every try was taken");
+    let refused = refused.expect("every try was spent");
     assert!(matches!(refused, TokenError::LastTry { which: WhichPin::SecurityOfficer, .. }), "{refused}");
     for so_pin in ["wrong so pin", SO_PIN] {
         let refused = empty(so_pin);
         assert!(matches!(refused, TokenError::LastTry { .. }), "{refused}");
     }
     assert_eq!(module.flags(&info).unwrap().so_pin_state, PinState::FinalTry);
-    // Nor are more than three tries taken of one that nobody typed.
+    // An unattended SO PIN gets at most three tries.
     let info = new_token(&module);
     for _ in 0..3 {
         let wrong = module.discard_token(&info, &pin("wrong so pin").unattended()).unwrap_err();

@@ -1,4 +1,4 @@
-//! A private key travels from token to token, and cannot be read from either.
+//! A private key moves from token to token, and cannot be read on either.
 
 use rsa::pkcs8::DecodePublicKey;
 
@@ -11,7 +11,7 @@ use crate::token::{
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
 const RSA_3072: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits3072);
 
-/// The authority's token, its archive key, and the user's token in the middle of an enrollment.
+/// The authority's token, its archive key, and the user's token during an enrollment.
 struct Stage {
     authority: Token,
     archive: SecretKey,
@@ -29,7 +29,7 @@ impl Stage {
         self.user.unlock(pin(PIN)).unwrap().ceremony()
     }
 
-    /// Makes a key, archives it, takes it out again, delivers it and installs it.
+    /// Generates, archives, unwraps, delivers and installs a key.
     fn transfer(&self, ceremony: &Ceremony, algorithm: KeyAlgorithm, level: SecurityLevel) -> TokenKey {
         let made = self.authority.generate_deliverable_key(algorithm).unwrap();
         let public = made.public_key_der().unwrap().to_vec();
@@ -82,7 +82,7 @@ fn every_kind_of_key_travels_between_every_pair_of_modules() {
         let stage = Stage::new(&authority, &user);
         let ceremony = stage.ceremony();
         let ours = authority.path() == user.path();
-        let rsa = if ours { RSA_3072 } else { RSA_2048 }; // an RSA key takes a second to make
+        let rsa = if ours { RSA_3072 } else { RSA_2048 }; // generating an RSA key takes a second
         for algorithm in [rsa, KeyAlgorithm::P256, KeyAlgorithm::P384] {
             let key = stage.transfer(&ceremony, algorithm, SecurityLevel::High);
             assert_eq!(key.algorithm(), algorithm);
@@ -92,7 +92,8 @@ fn every_kind_of_key_travels_between_every_pair_of_modules() {
     }
 }
 
-/// Encrypts to the key (RSA) or agrees with it (curves) in software, and does the other half on the token.
+/// Encrypts to the key (RSA) or agrees with it (curves) in software, and does the counterpart on
+/// the token.
 fn opens_what_is_encrypted_to_it(ceremony: &Ceremony, key: &TokenKey) {
     if key.algorithm().is_elliptic_curve() {
         let (ephemeral, shared) = agree_in_software(key.public_key());
@@ -242,13 +243,14 @@ fn every_padding_that_people_use_is_read() {
         }
         ceremony.decrypt(&key, &KeyTransport::Pkcs1v15, &[1; 255]).unwrap_err();
 
-        // Bad padding is one answer, whatever the module calls it, so that upper floors can go on with a random key.
+        // Every bad padding gives the same error, whatever the module returns, so that higher
+        // layers can continue with a random key.
         for at in [0, 100, 255] {
             let mut ciphertext = public.encrypt(&mut random, rsa::Pkcs1v15Encrypt, b"secret").unwrap();
             assert_eq!(*ceremony.decrypt(&key, &KeyTransport::Pkcs1v15, &ciphertext).unwrap(), b"secret");
             ciphertext[at] ^= 1;
             match ceremony.decrypt(&key, &KeyTransport::Pkcs1v15, &ciphertext) {
-                Ok(other) => assert_ne!(*other, b"secret", "a module that answers with random bytes of its own"),
+                Ok(other) => assert_ne!(*other, b"secret", "the module returned the secret for a bad padding"),
                 Err(error) => assert!(matches!(error, TokenError::BadData { .. }), "{error}"),
             }
         }

@@ -1,4 +1,4 @@
-//! Turns, log-ins that stand, and what one entry of a PIN costs where many wait behind it.
+//! The PIN queue, active sessions, and the cost of one PIN entry for many waiting callers.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use super::verifies;
 use crate::token::test_support::{PIN, kryoptic, modules, open_token, pin, softhsm};
 use crate::token::{KeyAlgorithm, KeyId, PinState, SecurityLevel, Token, TokenError, TokenKey};
 
-/// A key of this level that signs.
+/// A signing key of this level.
 fn signing_key(token: &Token, level: SecurityLevel) -> TokenKey {
     let ceremony = token.wait_for_turn().unlock(pin(PIN)).unwrap().ceremony();
     ceremony.generate_signing_key("s", &KeyId::random().unwrap(), KeyAlgorithm::P256, level).unwrap()
@@ -23,7 +23,7 @@ fn a_log_in_stands_until_log_out_and_several_use_it_at_once() {
         let unlock = token.wait_for_turn().log_in_standing(pin(PIN)).unwrap();
         let other = token.under_standing_log_in().unwrap();
         assert!(verifies(&key, b"one", &unlock.sign(&key, b"one").unwrap()));
-        assert!(token.stands(), "the end of an act does not end what stands");
+        assert!(token.stands(), "the end of an operation ended the session");
         assert!(verifies(&key, b"two", &other.sign(&key, b"two").unwrap()));
         let late = token.under_standing_log_in().unwrap();
         token.log_out().unwrap();
@@ -74,14 +74,15 @@ fn an_act_with_a_pin_verifies_it_really_and_leaves_standing_what_stood() {
         let (low, high) = (signing_key(&token, SecurityLevel::Low), signing_key(&token, SecurityLevel::High));
         let before = token.wait_for_turn().log_in_standing(pin(PIN)).unwrap();
         let act = token.wait_for_turn().unlock(pin(PIN)).unwrap();
-        assert!(token.stands(), "also while the act goes on");
+        assert!(token.stands(), "the session is not active during the operation");
         assert!(verifies(&high, b"high", &act.sign(&high, b"high").unwrap()));
         assert!(token.stands() && token.is_logged_in());
         assert!(verifies(&low, b"low", &before.sign(&low, b"low").unwrap()));
-        // While somebody is logged in, a module answers CKR_USER_ALREADY_LOGGED_IN to any PIN: never a correct one.
+        // During a login, a module answers CKR_USER_ALREADY_LOGGED_IN to any PIN; that must not
+        // count as a correct PIN.
         let error = token.wait_for_turn().unlock(pin("wrong-pin")).unwrap_err();
         assert!(matches!(error, TokenError::PinIncorrect { log_in_ended: true, .. }), "{error}");
-        assert!(error.to_string().contains("the log-in that stood on this token is over"), "{error}");
+        assert!(error.to_string().contains("the active session on this token has ended"), "{error}");
         assert!(!token.stands() && !token.is_logged_in());
     }
 }
@@ -101,7 +102,7 @@ fn what_is_no_try_leaves_standing_what_stood() {
 fn fifty_who_wait_behind_one_wrong_pin_cost_one_try() {
     let Some(module) = kryoptic() else { return };
     let token = open_token(&module);
-    // Nine wrong tries are left before the last: one more than these two and the state would tell.
+    // Two wrong tries more than these seven, and the state would be FinalTry.
     for _ in 0..7 {
         token.log_in(&pin("wrong-pin")).unwrap_err();
     }
@@ -129,11 +130,11 @@ fn fifty_who_wait_behind_one_wrong_pin_cost_one_try() {
         }
     });
     assert_eq!(tries.load(Ordering::SeqCst), 0);
-    // One try: after two the last would be announced.
+    // One try: after two it would be FinalTry.
     assert_eq!(token.refresh_pin_state().unwrap(), PinState::CountLow);
     token.log_in(&pin("wrong-pin")).unwrap_err();
     assert_eq!(token.refresh_pin_state().unwrap(), PinState::FinalTry);
-    assert!(token.wait_for_turn().failed_meanwhile().is_none(), "who comes later may try");
+    assert!(token.wait_for_turn().failed_meanwhile().is_none(), "a later caller may try");
 }
 
 #[test]
@@ -177,7 +178,10 @@ fn a_turn_blocks_an_unlock_of_the_same_token_and_no_other() {
     assert!(matches!(token.unlock(pin(PIN)).unwrap_err(), TokenError::Busy { .. }));
     drop(other.unlock(pin(PIN)).unwrap());
     let unlock = turn.unlock(pin(PIN)).unwrap();
-    assert!(matches!(token.unlock(pin(PIN)).unwrap_err(), TokenError::Busy { .. }), "the turn lasts with the unlock");
+    assert!(
+        matches!(token.unlock(pin(PIN)).unwrap_err(), TokenError::Busy { .. }),
+        "the lease lasts as long as the unlock"
+    );
     drop(unlock);
     drop(token.unlock(pin(PIN)).unwrap());
     assert!(!token.is_logged_in());

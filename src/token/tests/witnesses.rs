@@ -1,4 +1,4 @@
-//! Other programs see our objects and check our signatures.
+//! Other programs read our objects and verify our signatures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +16,7 @@ fn pkcs11_tool_and_p11tool_see_keys_and_data() {
     ceremony.put_data("tokenkeep test", "index", b"value", false).unwrap();
     drop(ceremony);
     let info = token.info().clone();
-    drop(token); // its owner must let go of it first
+    drop(token); // its owner must release it first
 
     let path = module.path().to_string_lossy().into_owned();
     let login = ["--module", &path, "--token-label", &info.label, "--login", "--pin", PIN];
@@ -28,7 +28,7 @@ fn pkcs11_tool_and_p11tool_see_keys_and_data() {
     }
     assert!(seen.contains("tokenkeep test") && seen.contains("index"), "{seen}");
 
-    // p11tool gives up when there are more than 48 tokens: it gets a store with this one alone.
+    // p11tool fails with more than 48 tokens: it gets a token directory with only this one.
     let home = tempfile::tempdir().unwrap();
     let configuration = store_with_only(&info.label, home.path());
     let uri = TokenUri::of(&info).to_string();
@@ -45,7 +45,8 @@ fn pkcs11_tool_and_p11tool_see_keys_and_data() {
     assert!(seen.contains(&TokenUri { id: Some(id), ..TokenUri::default() }.to_string()["pkcs11:".len()..]), "{seen}");
 }
 
-/// Copies the token of this label into a SoftHSM store of its own, and returns its configuration.
+/// Copies the token with this label into a SoftHSM directory of its own, and returns its
+/// configuration file.
 fn store_with_only(label: &str, home: &Path) -> PathBuf {
     let mut tokens = std::fs::read_dir(softhsm_tokens()).unwrap().flatten().map(|entry| entry.path());
     let is_it = |directory: &PathBuf| {

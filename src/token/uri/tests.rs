@@ -1,4 +1,4 @@
-//! URIs of RFC 7512, also as other programs write them.
+//! URIs of RFC 7512, and URIs that other programs write.
 
 use proptest::prelude::*;
 
@@ -56,7 +56,7 @@ fn a_label_that_is_not_utf_8_is_percent_encoded_byte_for_byte() {
     let uri = TokenUri::of(&odd);
     assert!(uri.to_string().contains("token=Gr%FC%DFe") && uri.matches(&odd), "{uri}");
     assert_eq!(parse(&uri.to_string()).unwrap(), uri);
-    // What looks the same as text is another token, both ways.
+    // A label that looks the same as text names a different token, in both directions.
     let similar = TokenInfo { not_text: Vec::new(), ..odd.clone() };
     assert!(!uri.matches(&similar) && !TokenUri::of(&similar).matches(&odd));
     assert!(matches!(parse("pkcs11:token=%ff;token=a").unwrap_err(), TokenUriError::Twice { .. }));
