@@ -115,8 +115,8 @@ pub enum TokenError {
     },
     /// The current state of the PIN is unknown. No try was spent.
     #[error(
-        "cannot {operation}: cannot read how many tries of the {which} of {token} are left ({reason}); nothing was \
-         tried; {AFTER_UNKNOWN_STATE}"
+        "cannot {operation}: the state of the {which} of {token} cannot be read ({reason}); nothing was tried; \
+         {AFTER_UNKNOWN_STATE}"
     )]
     PinStateUnknown {
         /// the operation

@@ -148,7 +148,8 @@ pub fn written_by_others(path: &Path) -> Option<String> {
     None
 }
 
-/// Is this group the user's own: their primary one, of their name, and nobody else is in it?
+/// Whether this is the user's private group: the primary one, with the user's name and no other
+/// member.
 fn is_of_this_user_alone(group: u32) -> bool {
     let user = User::from_uid(Uid::effective()).ok().flatten();
     let group = Group::from_gid(Gid::from_raw(group)).ok().flatten();
@@ -204,7 +205,7 @@ mod tests {
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         let is_told = || written_by_others(&path).is_some();
         mode(home.path(), 0o755);
-        // The group is whoever's: of a user who has it alone it is nobody else.
+        // A group of this user alone does not count as others.
         let by_group = !is_of_this_user_alone(fs::metadata(home.path()).unwrap().gid());
         for (file, told) in [(0o644, false), (0o664, by_group), (0o646, true), (0o666, true), (0o755, false)] {
             mode(&path, file);

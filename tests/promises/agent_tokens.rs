@@ -41,7 +41,7 @@ fn a_token_that_is_removed_during_a_signature_is_said_to_be_gone_and_its_pin_is_
         asked.will(if level == "medium" { &["yes"] } else { &[PIN] });
         assert!(!asked.signs("x", "during"));
         let log = asked.agent().log();
-        assert!(log.contains("is not there"), "{level}: {log}");
+        assert!(log.contains("is not present"), "{level}: {log}");
         assert!(!log.contains("is wrong") && faulty.wrong_tries() == 0, "{level}: {log}");
         assert!(!offers(&asked, "x"), "{level}: it is offered all the same");
         // Put back: it is seen, and its log-in is over.
@@ -100,7 +100,7 @@ fn a_token_that_is_removed_while_it_reads_is_gone_for_a_command_and_for_the_api(
         for rule in ["remove C_DecryptInit", "remove C_Decrypt"] {
             faulty.forget();
             faulty.does(rule);
-            command().fails_with(3).says("is not there").does_not_say("wrong").does_not_say("does not open");
+            command().fails_with(3).says("is not present").does_not_say("wrong").does_not_say("does not open");
             assert!(!machine.file("read.txt").exists());
             faulty.behaves();
             wait_for("the token is seen again", || offers(&asked, "x").then_some(()));
@@ -111,7 +111,7 @@ fn a_token_that_is_removed_while_it_reads_is_gone_for_a_command_and_for_the_api(
             faulty.does(rule);
             let (status, answer) = api();
             assert_eq!((status.as_str(), &answer["error"]["kind"]), ("404", &"absent".into()), "{level}: {answer}");
-            assert!(answer["error"]["message"].as_str().unwrap().contains("is not there"), "{answer}");
+            assert!(answer["error"]["message"].as_str().unwrap().contains("is not present"), "{answer}");
             faulty.behaves();
             wait_for("the token is seen again", || offers(&asked, "x").then_some(()));
             let (status, answer) = api();

@@ -63,7 +63,7 @@ fn a_token_removed_in_the_middle_is_said_to_be_removed() {
         "remove C_SignInit",
         "remove C_Sign",
     ] {
-        let words = if rules == "removed" { "on the tokens that are present" } else { "is not there" };
+        let words = if rules == "removed" { "on the tokens that are present" } else { "is not present" };
         fails_without_blaming_the_pin(&somebody, &faulty, rules, ABSENT, words);
     }
 }
@@ -84,7 +84,7 @@ fn a_token_removed_while_it_reads_is_said_to_be_removed() {
                 let output = story.tokenkeep(&read);
                 faulty.behaves();
                 // Nor is the message blamed, as it is for whatever else goes wrong there.
-                output.fails_with(ABSENT).says("is not there").does_not_say("wrong").does_not_say("does not open");
+                output.fails_with(ABSENT).says("is not present").does_not_say("wrong").does_not_say("does not open");
                 assert_eq!(faulty.wrong_tries(), 0, "{rule}");
                 faulty.forget();
                 assert_eq!(story.tokenkeep(&read).ok().out(), "a message\n", "{rule}");
@@ -121,7 +121,7 @@ fn a_fault_while_a_token_is_made_is_said_and_the_same_letter_finishes_it() {
         ("CKR_GENERAL_ERROR", FAULT, "CKR_GENERAL_ERROR"),
         ("CKR_DEVICE_MEMORY", FAULT, "is full"),
         ("CKR_TOKEN_WRITE_PROTECTED", FAULT, "is write-protected"),
-        ("CKR_DEVICE_REMOVED", ABSENT, "is not there"),
+        ("CKR_DEVICE_REMOVED", ABSENT, "is not present"),
     ] {
         for function in ["C_InitToken", "C_InitPIN"] {
             making_a_token_meets(&format!("{function} {code}"), exit, words);
@@ -132,7 +132,7 @@ fn a_fault_while_a_token_is_made_is_said_and_the_same_letter_finishes_it() {
         making_a_token_meets(rule, REFUSED, "does not take the new PIN (CKR_PIN_");
     }
     for function in ["C_InitToken", "C_InitPIN"] {
-        making_a_token_meets(&format!("remove {function}"), ABSENT, "is not there");
+        making_a_token_meets(&format!("remove {function}"), ABSENT, "is not present");
     }
 }
 
@@ -142,14 +142,14 @@ fn what_a_module_says_of_a_removed_token_is_understood() {
     for code in ["CKR_DEVICE_REMOVED", "CKR_TOKEN_NOT_PRESENT"] {
         for function in ["C_Login", "C_SignInit", "C_Sign"] {
             let rule = format!("{function} {code}");
-            fails_without_blaming_the_pin(&somebody, &faulty, &rule, ABSENT, "is not there");
+            fails_without_blaming_the_pin(&somebody, &faulty, &rule, ABSENT, "is not present");
         }
     }
     for code in ["CKR_SESSION_HANDLE_INVALID", "CKR_SESSION_CLOSED"] {
         // The session alone: the token is there, and says so.
         fails_without_blaming_the_pin(&somebody, &faulty, &format!("C_Sign {code}"), FAULT, code);
         let gone = format!("C_Sign {code}\nC_GetSessionInfo {code}");
-        fails_without_blaming_the_pin(&somebody, &faulty, &gone, ABSENT, "is not there");
+        fails_without_blaming_the_pin(&somebody, &faulty, &gone, ABSENT, "is not present");
     }
 }
 

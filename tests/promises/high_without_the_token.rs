@@ -22,7 +22,7 @@ fn enrolled(rule: &str) -> (Somebody, Faulty) {
     let faulty = Faulty::in_front_of(&mut somebody.machine);
     faulty.does(rule);
     somebody.issue("first.letter");
-    somebody.enroll_new("first.letter", "default").ok().says("does not ask for the PIN at each use");
+    somebody.enroll_new("first.letter", "default").ok().says("does not enforce the PIN for each use");
     faulty.behaves();
     somebody.machine.write("message.txt", "a message\n");
     somebody.encrypts("a secret\n", "secret.p7m");

@@ -222,11 +222,11 @@ fn a_card_that_another_program_has_for_itself_keeps_nobody_waiting_for_other_tok
     desk.insert();
     let holder = Holder::holds(&desk.asked.somebody.machine, "transaction");
     // It is not gone: it is listed as it was, and said that it cannot be reached.
-    desk.tokens().says(LABEL).says("opensc-pkcs11.so").says("does not answer: another program has the card");
+    desk.tokens().says(LABEL).says("opensc-pkcs11.so").says("does not answer: another program has exclusive access");
     desk.x_is_served();
     desk.pin_status_of_the_card().fails_with(ABSENT).says("does not answer").does_not_say("wrong");
     let log = desk.asked.agent().log();
-    assert!(log.contains("does not answer: another program has the card"), "{log}");
+    assert!(log.contains("does not answer: another program has exclusive access"), "{log}");
     drop(holder);
     wait_for("the card can be reached", || desk.pin_status_of_the_card().out().contains("ok").then_some(()));
     desk.tokens().says(LABEL).does_not_say("does not answer");
@@ -243,15 +243,15 @@ fn a_card_that_another_program_has_taken_exclusively_is_seen_when_it_is_let_go()
     desk.reader.insert(&desk.card);
     let holder = Holder::holds(&desk.asked.somebody.machine, "exclusive");
     desk.start();
-    desk.tokens().does_not_say(LABEL).says("opensc-pkcs11.so").says("another program has it for itself");
+    desk.tokens().does_not_say(LABEL).says("opensc-pkcs11.so").says("another program has exclusive access");
     let log = desk.asked.agent().log();
-    assert!(log.contains("another program has it for itself"), "{log}");
+    assert!(log.contains("another program has exclusive access"), "{log}");
     desk.pin_status_of_the_card().fails_with(ABSENT).does_not_say("wrong");
     desk.asked.will(&[PIN]);
     assert!(desk.asked.signs("x", "meanwhile"));
     drop(holder);
     wait_for("the card is listed", || desk.tokens().out().contains(LABEL).then_some(()));
-    desk.tokens().does_not_say("has it for itself");
+    desk.tokens().does_not_say("has exclusive access");
     assert!(desk.asked.signs("x", "afterwards"));
     desk.the_card_is_untouched();
 }

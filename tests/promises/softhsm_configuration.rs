@@ -24,7 +24,7 @@ fn whatever_is_wrong_with_softhsms_configuration_is_told_with_what_to_type() {
     machine.set_environment("SOFTHSM2_CONF", "/no/such/softhsm2.conf");
     told(&machine, "/no/such/softhsm2.conf (SOFTHSM2_CONF) cannot be read");
     machine.set_environment("SOFTHSM2_CONF", "");
-    let said = told(&machine, "SOFTHSM2_CONF is set to nothing");
+    let said = told(&machine, "SOFTHSM2_CONF is empty");
     // What it says to type helps.
     let command = said.split('`').nth(1).unwrap_or_else(|| panic!("no command: {said}"));
     machine.shell(command).ok();
@@ -36,7 +36,7 @@ fn whatever_is_wrong_with_softhsms_configuration_is_told_with_what_to_type() {
     let own = machine.file("home/.config/softhsm2/softhsm2.conf");
     fs::write(&own, format!("directories.tokendir = {tokens}\n")).unwrap();
     machine.set_environment("SOFTHSM2_CONF", "/no/such/softhsm2.conf");
-    assert!(told(&machine, "cannot be read").contains("`unset SOFTHSM2_CONF` lets SoftHSM take"));
+    assert!(told(&machine, "cannot be read").contains("`unset SOFTHSM2_CONF` lets SoftHSM use"));
     assert_ne!(machine.shell(command).code(), 0);
     assert_eq!(fs::read_to_string(&own).unwrap(), format!("directories.tokendir = {tokens}\n"));
 }

@@ -43,7 +43,7 @@ fn what_was_not_really_stored_makes_no_authority_and_the_same_command_goes_on() 
     let told = machine.tokenkeep(&Authority::INIT).fails_with(1);
     told.says("cannot make the authority")
         .says("a certificate")
-        .says("type the same command again")
+        .says("run the same command again")
         .does_not_say("CKR_");
     assert!(!machine.file("admin.letter").exists(), "a letter of an authority that is none");
     faulty.behaves();

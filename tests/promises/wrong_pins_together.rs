@@ -53,7 +53,7 @@ fn twenty_commands_at_once_with_a_wrong_pin_do_not_lock_the_token() {
     let wrong = outcomes.iter().filter(|output| output.err().contains("is wrong")).count();
     assert_eq!(wrong, 3, "{}", outcomes.iter().map(ToString::to_string).collect::<String>());
     assert!(outcomes.iter().all(|output| output.code() != 0));
-    signing(&somebody, "wrong.pin").fails_with(4).says("no person types them").says("at a prompt");
+    signing(&somebody, "wrong.pin").fails_with(4).says("unattended sources").says("at a prompt");
     // The right one in a file is no exception: nobody says that it is the right one.
     signing(&somebody, "pin").fails_with(4).says("nothing was tried");
     assert_eq!(pin_state(&somebody), "ok");
@@ -209,7 +209,7 @@ fn what_a_program_gives_the_agent_is_typed_by_nobody_and_ends_at_three_too() {
         assert!(answer.contains("is wrong"), "{answer}");
     }
     let answer = sign_by_api(&somebody.machine, &agent).out();
-    assert!(answer.contains("3 wrong PINs") && answer.contains("no person types them"), "{answer}");
+    assert!(answer.contains("3 wrong PINs") && answer.contains("unattended sources"), "{answer}");
     // It counts with the commands' files, and through the agent a person's PIN ends it.
     signing(&somebody, "pin").fails_with(4).says("3 wrong PINs");
     let _ = fs::remove_file(somebody.machine.file("signed.p7m"));

@@ -175,11 +175,11 @@ fn must_survive_by(
 fn refuse_by(module: &Path, end: &End, store: &Store) -> Result<(), TokenError> {
     match end {
         End::Died(how) => {
-            let reason = format!("it ends the program that loads it ({how}) and is therefore not loaded");
+            let reason = format!("it ends the program that loads it ({how}), so it is not loaded");
             Err(refused(module, reason, copied_token(store).unwrap_or_else(|| remedy("", "ten minutes"))))
         }
         End::LoadTookTooLong(seconds) => {
-            let reason = format!("it was not loaded after {seconds} seconds in a check process and is not used");
+            let reason = format!("a check process still waited for it after {seconds} seconds, so it is not loaded");
             Err(refused(module, reason, remedy("end the program that has the card, if there is one; or ", "a minute")))
         }
         End::Well | End::Said | End::TookTooLong => Ok(()),
@@ -334,7 +334,7 @@ mod tests {
     fn one_that_died_or_took_too_long_is_tried_again_after_a_while_and_meanwhile_not_waited_for() {
         let trial = Trial::new();
         let (result, _) = trial.load_at(1000, &died());
-        assert!(result.unwrap_err().to_string().contains("`tokenkeep doctor` try it again"));
+        assert!(result.unwrap_err().to_string().contains("`tokenkeep doctor` to try it again"));
         assert!(matches!(trial.load_at(1000 + BAD_FOR - 1, &well()), (Err(_), 0)));
         assert!(matches!(trial.load_at(1000 + BAD_FOR, &well()), (Ok(()), 1)), "it is refused forever");
         assert!(matches!(trial.load_at(999, &well()), (Ok(()), 0)), "a good result was not remembered");

@@ -52,7 +52,7 @@ fn every_error_says_the_next_step() {
         TokenError::NotStored { operation, token: token(), missing: reason(), condition: reason() },
         TokenError::Encoding(reason()),
         TokenError::NoRandom(reason()),
-        TokenError::LockDirectory { path: "/run/x".into(), reason: "is no directory".into() },
+        TokenError::LockDirectory { path: "/run/x".into(), reason: "is not a directory".into() },
         TokenError::LockFile { token: token(), path: "/run/x/y".into(), reason: reason() },
     ] {
         let text = error.to_string();

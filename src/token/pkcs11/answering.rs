@@ -178,7 +178,7 @@ impl Module {
 
     fn silence(&self) -> TokenError {
         let reason =
-            "it does not respond: another program has exclusive access to the card, or the module is busy or hangs"
+            "it does not answer: another program has exclusive access to the card, or the module is busy or hangs"
                 .to_owned();
         let remedy =
             "wait until that program is done, or end it; if that does not help, log off (`tokenkeep agent log-off`), \
@@ -192,7 +192,7 @@ impl Module {
         let since = waiting.iter().find(|waiting| waiting.number == number).map(|waiting| waiting.since);
         waiting.retain(|waiting| waiting.number != number);
         if since.is_some_and(|since| since.elapsed() >= PATIENCE) {
-            tracing::info!(module = %self.path().display(), "the module responds again");
+            tracing::info!(module = %self.path().display(), "the module answers again");
         }
     }
 }
