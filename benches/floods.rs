@@ -1,14 +1,16 @@
-//! What a flood costs somebody else: `cargo bench --bench floods`.
+//! The effect of a flood on other users: `cargo bench --bench floods`.
 //!
-//! An authority serves on SoftHSM tokens in a directory of its own. People enroll there, each with a letter and a new
-//! token, one after the other: alone, and under a flood from 1, 3 and 8 other addresses of the loopback network. Pairs
-//! are interleaved, so that a machine that is busy for a while is busy for both. Prints a line for each flood:
-//! `hashing addresses=8 ALONE FLOODED RATIO REQUESTS`, the medians in milliseconds, how much longer it took, and how
-//! many requests (or connections) the flood sent in all. Aimed at: a ratio of 2.5 at most.
+//! An authority runs on SoftHSM tokens in a directory of its own. Users enroll there one after the
+//! other, each with a letter and a new token: without a flood, and during a flood from 1, 3 and 8
+//! other addresses of the loopback network. The pairs are interleaved, so that other load on the
+//! machine affects both. Prints one line per flood: `hashing addresses=8 ALONE FLOODED RATIO
+//! REQUESTS`, with the medians in milliseconds, their ratio, and the total number of requests (or
+//! connections) of the flood. The goal is a ratio of at most 2.5.
 //!
-//! Then the ratio of a wrong temporary key under a reference that is known to one under a reference that is not, which
-//! should be 1. `TOKENKEEP_BENCH_PAIRS` (3) makes it longer; with 3 it takes some two minutes. The floods are bounded
-//! in rate (at most 100 requests a second and address), and nothing leaves the machine.
+//! Then prints the ratio of the times for a wrong temporary key with a known and an unknown
+//! reference, which should be 1. `TOKENKEEP_BENCH_PAIRS` (3) makes the run longer; with 3 it takes
+//! about two minutes. The floods are limited (at most 100 requests per second and address), and
+//! nothing leaves the machine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,7 +37,9 @@ use tokenkeep::letter::{Letter, TemporaryKey};
 fn main() {
     let pairs = std::env::var("TOKENKEEP_BENCH_PAIRS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let story = Story::begin();
-    println!("# flood, addresses, alone and under it in ms (medians), ratio, requests or connections of the flood");
+    println!(
+        "# flood, addresses, ms without and during the flood (medians), ratio, requests or connections of the flood"
+    );
     let mut people = 0;
     for kind in Kind::ALL {
         for addresses in [1, 3, 8] {
@@ -57,10 +61,10 @@ fn main() {
     references(&story, pairs);
 }
 
-/// Has a letter issued, and measures how long its person takes to enroll.
+/// Has a letter issued, and measures the time of the enrollment.
 fn enrollment(story: &Story, people: &mut usize) -> Duration {
     *people += 1;
-    // A machine of their own: the more tokens there are in a directory, the longer SoftHSM takes.
+    // A machine of its own: SoftHSM becomes slower with the number of tokens in its directory.
     let person = Machine::new();
     person.write_secret("pin", "person-1234");
     let letter = person.file("letter").display().to_string();
@@ -71,8 +75,9 @@ fn enrollment(story: &Story, people: &mut usize) -> Duration {
     begin.elapsed()
 }
 
-/// How long an answer takes to a wrong temporary key: where the reference is known, and where it is not. Each failure
-/// is answered later than the one before it; the first of an address is measured, and each has an address of its own.
+/// The response time to a wrong temporary key, with a known and with an unknown reference. Each
+/// failure delays the next response, so only the first of an address is measured, and each request
+/// has an address of its own.
 fn references(story: &Story, pairs: usize) {
     story.issue("known@example.org", "known.letter").ok();
     let letter = Letter::read_file(&story.machine.file("known.letter")).unwrap();

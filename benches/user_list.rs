@@ -1,6 +1,7 @@
-//! What a page of the list of users costs the database, among 1,000 users and among 1,000,000: `cargo bench --bench user_list`.
+//! The database time of a page of the user list, with 1,000 and with 1,000,000 users: `cargo bench
+//! --bench user_list`.
 //!
-//! All that `admin list` does beside this is the same for each page: the seals and signatures of its own users.
+//! The rest of `admin list` is the same for each page: the seals and signatures of its own users.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement may panic, and prints what it measured")]
 
 use std::path::Path;
@@ -22,13 +23,14 @@ fn main() {
         fill(&path, users);
         let store = Store::open(&path).unwrap();
         let time = page_time(&store, users);
-        println!("{users:>9} users: {} us a page of {USERS_A_PAGE}", time.as_micros());
+        println!("{users:>9} users: {} us per page of {USERS_A_PAGE}", time.as_micros());
         time.as_secs_f64()
     });
     println!("     page time at {MANY} users / at {FEW}: {:.2}", many / few);
 }
 
-/// Users as the authority has them: each with a signing and an encryption certificate, a used and an unused letter.
+/// Fills the database with users as an authority does: each has a signing and an encryption
+/// certificate, a used and an unused letter.
 fn fill(path: &Path, users: u32) {
     let sql = format!(
         "PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF;
@@ -48,10 +50,10 @@ fn fill(path: &Path, users: u32) {
            FROM n, (SELECT 0 AS k UNION SELECT 1);
          COMMIT;"
     );
-    assert!(Command::new("sqlite3").arg(path).arg(sql).status().unwrap().success(), "sqlite3 is needed");
+    assert!(Command::new("sqlite3").arg(path).arg(sql).status().unwrap().success(), "sqlite3 failed");
 }
 
-/// The median over pages from all over the list.
+/// The median time over pages from all parts of the list.
 fn page_time(store: &Store, users: u32) -> Duration {
     let mut times: Vec<Duration> = (0..ROUNDS)
         .map(|round| {
@@ -60,7 +62,7 @@ fn page_time(store: &Store, users: u32) -> Duration {
             let begin = Instant::now();
             let page = store.user_page(after.as_bytes(), USERS_A_PAGE).unwrap();
             let time = begin.elapsed();
-            // A signing certificate each, and two letters.
+            // A signing certificate and two letters for each user.
             assert_eq!((page.users.len(), page.certificates.len(), page.letters.len()), (500, 500, 1000));
             time
         })

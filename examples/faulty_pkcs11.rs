@@ -1,35 +1,41 @@
-//! A PKCS#11 module for tests: SoftHSM (or another), with the faults of real tokens on demand.
+//! A PKCS#11 module for tests: SoftHSM (or another module) with the faults of real tokens on
+//! demand.
 //!
-//! Built as a shared library (`libfaulty_pkcs11.so`). It hands each call on to the module named by `FAULTY_WRAPS`, unless
-//! the file named by `FAULTY_CONTROL`, which is read again at each call, says otherwise, a rule a line:
+//! It is built as a shared library (`libfaulty_pkcs11.so`). It forwards each call to the module
+//! named by `FAULTY_WRAPS`, unless a rule in the file named by `FAULTY_CONTROL` applies. The file
+//! is read at each call and has one rule per line:
 //!
-//! - `C_Sign CKR_DEVICE_REMOVED [after N] [times N]`: answers so, after N calls that went through, N times (else always)
+//! - `C_Sign CKR_DEVICE_REMOVED [after N] [times N]`: returns this value, after N forwarded calls,
+//!   N times (default: always)
 //! - `delay C_Sign 200ms`: waits before the call
-//! - `die C_Sign [after N]`: the process ends there, as when a module crashes
-//! - `remove C_Sign [after N]`: at that call the token is pulled out, and stays so until the file is changed
-//! - `removed`: the token is out
-//! - `flags FINAL_TRY` (or `COUNT_LOW`, `LOCKED`, `WRITE_PROTECTED`): what the token says about itself besides
-//! - `refuse CKA_ALWAYS_AUTHENTICATE CKR_ATTRIBUTE_TYPE_INVALID`: answers so when a private key is to be made with it
-//! - `ignore CKA_ALWAYS_AUTHENTICATE`: makes the private key without it
-//! - `lose certificates`: says that a certificate is stored, and keeps it for the session alone, as on a full disk
-//! - `die at the end`: the process ends by SIGABRT when it ends by what was registered for its orderly end, as when a thread is still
-//!   in a module that clears up
-//! - `escape PORT PROCESS`: does what a module has no business to do, when it is loaded and in `C_Initialize`, and writes to
-//!   the file named by `FAULTY_ESCAPES` how that went
+//! - `die C_Sign [after N]`: aborts the process at the call, like a crashing module
+//! - `remove C_Sign [after N]`: removes the token at the call, until the file is changed
+//! - `removed`: the token is removed
+//! - `flags FINAL_TRY` (or `COUNT_LOW`, `LOCKED`, `WRITE_PROTECTED`): adds flags to the token
+//!   information
+//! - `refuse CKA_ALWAYS_AUTHENTICATE CKR_ATTRIBUTE_TYPE_INVALID`: returns this value if a private
+//!   key is to be made with the attribute
+//! - `ignore CKA_ALWAYS_AUTHENTICATE`: makes the private key without the attribute
+//! - `lose certificates`: reports that a certificate is stored, but makes a session object, as on a
+//!   full disk
+//! - `die at the end`: aborts with SIGABRT in a destructor at process exit, like a module that
+//!   cleans up while a thread still uses it
+//! - `escape PORT PROCESS`: tries forbidden actions when it is loaded and in `C_Initialize`, and
+//!   writes the results to the file named by `FAULTY_ESCAPES`
 //!
-//! A token that is out is gone with its sessions and its log-in, as with a real one; what is put back is the same token.
-//! N counts calls in one process since the file was changed.
+//! A removed token loses its sessions and its login, like a real one; the same token comes back. N
+//! counts the calls in one process since the file was changed.
 //!
-//! Every call that takes a PIN is written to the file named by `FAULTY_COUNTS`, a line each: `C_Login user
-//! CKR_PIN_INCORRECT`; one that was answered here and never reached the token ends with `unasked`. Nothing else is
-//! written there, least of all the PIN.
+//! Every call with a PIN is written to the file named by `FAULTY_COUNTS`, one per line: `C_Login
+//! user CKR_PIN_INCORRECT`. A line ends with `unasked` if a rule answered the call and it never
+//! reached the token. Nothing else is written there, in particular no PIN.
 //!
-//! Only the interface of PKCS#11 leads here: the program under test knows nothing of it.
+//! The program under test uses only the PKCS#11 interface and does not know this module.
 #![allow(
     unsafe_code,
-    reason = "PKCS#11 is a C interface, and this is its other side: it takes and passes on raw pointers"
+    reason = "this is the module side of PKCS#11, a C interface: it receives and forwards raw pointers"
 )]
-#![allow(non_snake_case, reason = "the functions have the names that PKCS#11 gives them")]
+#![allow(non_snake_case, reason = "PKCS#11 defines the names of the functions")]
 
 #[path = "faulty_pkcs11/at_the_end.rs"]
 mod at_the_end;
@@ -44,34 +50,34 @@ use std::io::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-#[allow(clippy::wildcard_imports, reason = "half of what PKCS#11 has; the names say where they are from")]
+#[allow(clippy::wildcard_imports, reason = "uses half of PKCS#11; the prefixes show the origin")]
 use cryptoki_sys::*;
 
-/// The wrapped module's functions; the library stays loaded for good.
+/// The wrapped module's functions. The library stays loaded.
 static WRAPPED: OnceLock<Option<CK_FUNCTION_LIST>> = OnceLock::new();
 
-/// The same with ours in their place.
+/// The function list of this module.
 static OURS: OnceLock<CK_FUNCTION_LIST> = OnceLock::new();
 
-/// What was counted since the control file was changed.
+/// The state since the last change of the control file.
 static SEEN: Mutex<Option<Seen>> = Mutex::new(None);
 
 #[derive(Default)]
 struct Seen {
     control: String,
-    // Calls that a rule has looked at, by the rule's line.
+    // Number of matching calls, by the line of the rule.
     calls: HashMap<String, u64>,
     out: bool,
     closed: bool,
 }
 
-/// What is to happen in a call.
+/// The result of the rules for a call.
 enum Fate {
     GoOn,
     Answer(CK_RV),
 }
 
-/// Hands out the functions. A module that cannot be wrapped is said to be broken, by the answer.
+/// Returns the function list. `CKR_GENERAL_ERROR` if the wrapped module cannot be loaded.
 ///
 /// # Safety
 /// As PKCS#11 has it: `list` is null or valid for writing a pointer.
@@ -82,7 +88,7 @@ pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> 
     }
     let Some(wrapped) = wrapped() else { return CKR_GENERAL_ERROR };
     let ours = OURS.get_or_init(|| replaced(*wrapped));
-    // SAFETY: not null, and the caller's to write to. Nobody writes through the pointer that is given out.
+    // SAFETY: not null, and the caller owns it. Nothing writes through the returned pointer.
     unsafe { *list = std::ptr::from_ref(ours).cast_mut() };
     CKR_OK
 }
@@ -101,7 +107,7 @@ fn load() -> Option<CK_FUNCTION_LIST> {
     (unsafe { get(&raw mut list) } == CKR_OK && !list.is_null()).then(|| unsafe { *list })
 }
 
-/// What the rules say about this call.
+/// Applies the rules to this call.
 fn fate(function: &str) -> Fate {
     let control = std::env::var_os("FAULTY_CONTROL").and_then(|path| std::fs::read_to_string(path).ok());
     let control = control.unwrap_or_default();
@@ -128,7 +134,7 @@ fn fate(function: &str) -> Fate {
         close_all_sessions();
     }
     let out = seen.out;
-    // Other calls need not wait with this one.
+    // Do not block other calls during the delay.
     drop(guard);
     if let Some(wait) = wait {
         std::thread::sleep(Duration::from_millis(wait));
@@ -141,7 +147,7 @@ fn fate(function: &str) -> Fate {
 }
 
 impl Seen {
-    /// Counts a call that a rule is about; is it one that the rule is for?
+    /// Counts a call that matches a rule. Returns whether the rule applies to it.
     fn is_due(&mut self, line: &str, rest: &[&str]) -> bool {
         let number = |name: &str| {
             let at = rest.iter().position(|word| *word == name)?;
@@ -154,7 +160,8 @@ impl Seen {
     }
 }
 
-/// What a module answers when the token is out. Slots are still there, and what needs no token goes on.
+/// The return value while the token is removed. Slots still exist, and calls without a token
+/// succeed.
 fn when_out(function: &str) -> Option<CK_RV> {
     match function {
         "C_Initialize" | "C_Finalize" | "C_GetSlotList" => None,
@@ -164,13 +171,13 @@ fn when_out(function: &str) -> Option<CK_RV> {
     }
 }
 
-/// With a token its sessions go, and its log-in.
+/// Closes all sessions, and with them the login, of the removed token.
 fn close_all_sessions() {
     let Some(wrapped) = wrapped() else { return };
     let (Some(slots_of), Some(close)) = (wrapped.C_GetSlotList, wrapped.C_CloseAllSessions) else { return };
     let mut slots = [0; 64];
     let mut count = 64;
-    // SAFETY: the buffer has the length that is given; C_CloseAllSessions takes a number.
+    // SAFETY: the buffer has the given length; C_CloseAllSessions takes a number.
     unsafe {
         if slots_of(CK_TRUE, slots.as_mut_ptr(), &raw mut count) == CKR_OK {
             for slot in slots.into_iter().take(usize::try_from(count).unwrap_or(0)) {
@@ -184,13 +191,13 @@ fn is_out() -> bool {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|seen| seen.out)
 }
 
-/// The rules as they were read at the last call.
+/// The rules as read at the last call.
 fn rules() -> String {
     let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
     seen.as_ref().map(|seen| seen.control.clone()).unwrap_or_default()
 }
 
-/// The flags that the token is to have besides its own.
+/// The additional flags of the token.
 fn more_flags() -> CK_FLAGS {
     let control = rules();
     let named = control.lines().filter_map(|line| line.strip_prefix("flags ")).flat_map(str::split_whitespace);
@@ -206,7 +213,7 @@ fn more_flags() -> CK_FLAGS {
     })
 }
 
-/// Answers that can be asked for, by name.
+/// Return values that rules can name.
 const CODES: &[(&str, CK_RV)] = &[
     ("CKR_OK", CKR_OK),
     ("CKR_HOST_MEMORY", CKR_HOST_MEMORY),
@@ -237,7 +244,7 @@ const CODES: &[(&str, CK_RV)] = &[
     ("CKR_TEMPLATE_INCONSISTENT", CKR_TEMPLATE_INCONSISTENT),
 ];
 
-/// A rule with a name that is none of these would be taken for one that never fires: it ends the process instead.
+/// A rule with an unknown name would never apply: abort instead.
 fn code_of(name: &str) -> CK_RV {
     match CODES.iter().find(|(known, _)| *known == name) {
         Some((_, code)) => *code,
@@ -245,20 +252,22 @@ fn code_of(name: &str) -> CK_RV {
     }
 }
 
-/// Writes down a call that took a PIN. One write of one line: several processes may share the file.
+/// Records a call with a PIN. It writes one line at once, because several processes may share the
+/// file.
 fn count(function: &str, user: &str, answer: CK_RV, reached_the_token: bool) {
     let Some(path) = std::env::var_os("FAULTY_COUNTS") else { return };
     let name = CODES.iter().find(|(_, code)| *code == answer).map_or("another", |(name, _)| *name);
     let line = format!("{function} {user} {name}{}\n", if reached_the_token { "" } else { " unasked" });
     let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
     let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
-    // A child that only looks is shut in. Of others whoever reads the counts would miss a line without this.
+    // The check child is sandboxed and cannot write. In any other process a missing line would
+    // falsify the counts.
     if written.is_err() && std::env::args().nth(1).is_none_or(|verb| verb != "token-check") {
         std::process::abort();
     }
 }
 
-/// Functions that go on to the wrapped module unless a rule is against it.
+/// Functions that are forwarded unless a rule applies.
 macro_rules! passed_on {
     ($($name:ident($($argument:ident: $type:ty),*);)*) => {
         $(unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
@@ -348,7 +357,7 @@ unsafe extern "C" fn C_Initialize(arguments: *mut c_void) -> CK_RV {
     }
 }
 
-/// The slots stay when the token is out, but there is none in them.
+/// While the token is removed, the slots exist without a token.
 unsafe extern "C" fn C_GetSlotList(with_token: CK_BBOOL, slots: *mut CK_SLOT_ID, count: *mut CK_ULONG) -> CK_RV {
     if let Fate::Answer(code) = fate("C_GetSlotList") {
         return code;

@@ -1,5 +1,5 @@
-//! The agent's own API on a connection that is kept: `POST /v1/sign`, a content in, a signed CMS message out; and
-//! `POST /v1/decrypt`, an encrypted message in, its content out.
+//! The agent's API over a persistent connection: `POST /v1/sign` takes a content and returns a
+//! signed CMS message; `POST /v1/decrypt` takes an encrypted message and returns its content.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,24 +11,24 @@ use base64::prelude::BASE64_STANDARD;
 use crate::direct::MESSAGE;
 use crate::measure::Contender;
 
-/// One request again and again, a connection a thread.
+/// Repeats one request, with one connection per thread.
 pub struct Asking {
     socket: PathBuf,
     request: Vec<u8>,
-    /// What is in every right answer's body.
+    /// A text that every correct response body contains.
     expected: String,
 }
 
 impl Asking {
-    /// Signs by a keyset.
+    /// Signs with a keyset.
     pub fn to_sign(socket: &Path, keyset: &str) -> Self {
         let content = BASE64_STANDARD.encode(MESSAGE);
         let body = format!("{{\"content\":\"{content}\",\"detached\":true,\"keyset\":\"{keyset}\"}}");
-        // A SEQUENCE of more than 255 bytes.
+        // The base64 of a SEQUENCE of more than 255 bytes begins with MII.
         Self::new(socket, "sign", &body, "\"cms\":\"MII".to_owned())
     }
 
-    /// Decrypts what was encrypted to a keyset; `content` is what comes out.
+    /// Decrypts `message`, which was encrypted to a keyset; `content` is the expected result.
     pub fn to_decrypt(socket: &Path, keyset: &str, message: &[u8], content: &[u8]) -> Self {
         let message = BASE64_STANDARD.encode(message);
         let body = format!("{{\"message\":\"{message}\",\"keyset\":\"{keyset}\"}}");
@@ -63,7 +63,7 @@ impl Contender for Asking {
     }
 }
 
-/// The body of an answer, as soon as all of it has come that its head announces.
+/// The body of a response; `None` until the number of bytes in its `Content-Length` has arrived.
 fn body(answer: &[u8]) -> Option<&[u8]> {
     let mut fields = [httparse::EMPTY_HEADER; 16];
     let mut response = httparse::Response::new(&mut fields);

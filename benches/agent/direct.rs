@@ -1,4 +1,4 @@
-//! The keystore's own ways to a key, in this process: what the doors add to is measured here.
+//! Direct use of the keystore's keys in this process: the baseline for the endpoints.
 
 use tokenkeep::token::{FastSigner, KeyTransport, SignatureHash, TokenKey};
 
@@ -6,10 +6,10 @@ use crate::measure::Contender;
 use crate::raw::Given;
 use crate::stage::Stage;
 
-/// What is signed: about as long as what an SSH client has its agent sign.
+/// The signed message, about as long as the data that an SSH client has its agent sign.
 pub const MESSAGE: [u8; 200] = [7; 200];
 
-/// The signer for a log-in that stands.
+/// The signer for an active session.
 pub struct Signing {
     signer: FastSigner,
 }
@@ -27,7 +27,7 @@ impl Contender for Signing {
     }
 }
 
-/// Decrypting and agreeing, an unlock each.
+/// Decrypts or agrees, with one unlock per operation.
 pub struct Reading {
     key: TokenKey,
     given: Given,

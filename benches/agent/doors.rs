@@ -1,4 +1,5 @@
-//! Through the agent, as another program's process: keysets of a real enrollment at level Low, RSA-2048 and P-256.
+//! Through the agent, as another process: keysets of a real enrollment at level Low, RSA-2048 and
+//! P-256.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -22,18 +23,18 @@ use crate::support::machine::{TokenKind, softhsm_module};
 use crate::support::story::Story;
 use crate::{THREADS, api, raw};
 
-/// The token that both keysets are on.
+/// The label of the token with both keysets.
 const LABEL: &str = "elliptic";
 const PIN: &str = Story::USER_PIN;
 
-/// Enrolls, starts the agent, and runs this program beside it.
+/// Enrolls, starts the agent, and runs this program again as its client.
 pub fn set_up_and_run() {
     let mut story = Story::begin_with_keys(TokenKind::SoftHsm, "p256", "p256");
     story.machine.write_secret("pin1", PIN);
     story.issue("elliptic@example.org", "elliptic.letter").ok();
     let new = ["--level", "low", "--new-token", "--new-pin-source", "file:pin1"];
     story.tokenkeep(&[&["enroll", "--letter", "elliptic.letter", "--keyset", LABEL], &new[..]].concat()).ok();
-    // What keys there are, the authority's profiles say.
+    // The authority's profiles determine the key algorithms.
     for profile in ["profiles/signing.toml", "profiles/encryption.toml"] {
         let text = story.machine.read_text(profile).replace("\"p256\"", "\"rsa-2048\"");
         story.machine.write(profile, text);
@@ -60,10 +61,10 @@ pub fn set_up_and_run() {
     drop((agent, p11_kit));
 }
 
-/// Where the agent's socket is, in the process that measures.
+/// The variable with the agent's socket, for the measuring process.
 const AGENT: &str = "BENCH_AGENT_SOCKET";
 
-/// A process that ends with this.
+/// A child process that is terminated when this is dropped.
 pub struct Ended(pub Child);
 
 impl Drop for Ended {
@@ -74,25 +75,25 @@ impl Drop for Ended {
     }
 }
 
-/// Waits until somebody listens there.
+/// Waits until a process listens on the socket.
 pub fn wait_for(socket: &Path) {
     let end = Instant::now() + Duration::from_secs(20);
     while std::os::unix::net::UnixStream::connect(socket).is_err() {
-        assert!(Instant::now() < end, "nobody listens at {}", socket.display());
+        assert!(Instant::now() < end, "no process listens at {}", socket.display());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// The keysets' token, seen by this process without the agent.
+/// The keysets' token, used by this process without the agent.
 pub struct Token {
     pkcs11: Pkcs11,
     slot: Slot,
-    // Keeps the log-in.
+    // Keeps the login.
     session: Session,
 }
 
 impl Token {
-    /// Logs in.
+    /// Opens the token and logs in.
     pub fn open(module: &Path) -> Self {
         let pkcs11 = Pkcs11::new(module).unwrap();
         pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
@@ -104,13 +105,13 @@ impl Token {
         Self { pkcs11, slot, session }
     }
 
-    /// The signing key of this kind.
+    /// The signing key of this algorithm.
     pub fn signing(&self, elliptic: bool) -> raw::Signing {
         let handle = self.key(elliptic, Attribute::Sign(true));
         raw::Signing::new(self.pkcs11.clone(), self.slot, self.bytes(handle, AttributeType::Id), elliptic)
     }
 
-    /// The key of this kind that decrypts or agrees.
+    /// The key of this algorithm that decrypts or agrees.
     pub fn reading(&self, elliptic: bool) -> raw::Reading {
         let handle = self.key(elliptic, if elliptic { Attribute::Derive(true) } else { Attribute::Decrypt(true) });
         let given = if elliptic {

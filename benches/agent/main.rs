@@ -1,19 +1,22 @@
-//! How much of a token's own speed is left: `cargo bench --bench agent`.
+//! How much of a token's own speed remains: `cargo bench --bench agent`.
 //!
-//! On one SoftHSM token in a directory of its own, in one run and interleaved (a slice of each, round after round, so that
-//! a machine that is busy for a while is busy for all): signing by the module itself (`raw`: `C_SignInit` and `C_Sign`, a
-//! session a thread), by the keystore's signer in this process (`signer`), through the agent's doors (`agent-ssh`,
-//! `agent-api`: the built program, a connection a thread), and by what people use today, where it is installed
-//! (`peer ssh-agent`, `peer p11-kit`).
+//! Uses one SoftHSM token in a directory of its own. All contenders run interleaved in one run (a
+//! slice of each, round after round), so that other load on the machine affects all of them. They
+//! sign with the module itself (`raw`: `C_SignInit` and `C_Sign`, one session per thread), with the
+//! keystore's signer in this process (`signer`), through the agent's endpoints (`agent-ssh`,
+//! `agent-api`: the built program, one connection per thread), and with the existing alternatives,
+//! if installed (`peer ssh-agent`, `peer p11-kit`).
 //!
-//! Prints a line each, `RSA-2048 signer threads=2 OPS RATIO p50 p99`: signatures in a second (the median of the rounds),
-//! their share of raw, and how long half and 99 of 100 of them took, in microseconds.
+//! Prints one line per measurement, `RSA-2048 signer threads=2 OPS RATIO p50 p99`: signatures per
+//! second (the median of the rounds), their ratio to raw, and the median and 99th percentile of the
+//! time of one signature, in microseconds.
 //!
-//! Quick by default (about a minute and a half). `TOKENKEEP_BENCH_ROUNDS` (3) and `TOKENKEEP_BENCH_SLICE_MS` (250) make it
-//! longer; `TOKENKEEP_BENCH_ONLY=P-256` measures what contains that text, `TOKENKEEP_BENCH_THREADS=4` so many
-//! threads alone. `TOKENKEEP_BENCH_SIGNATURES=1000000` looks at the
-//! agent's memory instead: `P-256 agent-ssh signatures=10000 broker RSS PSS worker RSS PSS MICROS`, in KiB, and the time
-//! that a signature took the worker.
+//! The default is short (about a minute and a half). `TOKENKEEP_BENCH_ROUNDS` (3) and
+//! `TOKENKEEP_BENCH_SLICE_MS` (250) make it longer. `TOKENKEEP_BENCH_ONLY=P-256` selects
+//! measurements whose name contains that text, `TOKENKEEP_BENCH_THREADS=4` one number of threads.
+//! `TOKENKEEP_BENCH_SIGNATURES=1000000` measures the agent's memory instead: `P-256 agent-ssh
+//! signatures=10000 supervisor RSS PSS worker RSS PSS MICROS`, in KiB, and the worker's CPU time
+//! per signature.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -40,7 +43,7 @@ mod stage;
 use measure::{Plan, measure};
 use stage::Stage;
 
-/// Connections, or threads, that sign at once.
+/// Numbers of concurrent connections or threads.
 const THREADS: [usize; 4] = [1, 2, 4, 8];
 
 fn main() {
@@ -50,10 +53,12 @@ fn main() {
         Ok(_) => doors::measure_all(&plan),
         Err(_) => {
             if memory::signatures().is_some() {
-                println!("# what, by whom, how many, VmRSS and Pss of both processes in KiB, the worker's us for each");
+                println!(
+                    "# algorithm, contender, signatures, VmRSS and Pss of both processes in KiB, worker us per signature"
+                );
                 return doors::set_up_and_run();
             }
-            println!("# what, by whom, threads, operations/s, share of raw, p50 and p99 in microseconds");
+            println!("# operation, contender, threads, operations/s, ratio to raw, p50 and p99 in microseconds");
             stage::set_up_and_run();
             doors::set_up_and_run();
         }

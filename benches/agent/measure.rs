@@ -1,15 +1,16 @@
-//! Slices of work, interleaved, and what they say.
+//! Interleaved time slices, and their statistics.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// Somebody who does the same operation again and again, each thread by itself.
+/// Repeats one operation, in each thread separately.
 pub trait Contender: Sync {
-    /// What one thread does; what it needs for that (a session, a connection) it opens now.
+    /// The operation of one thread. Opens what the thread needs (a session, a connection) before it
+    /// returns.
     fn worker(&self) -> Box<dyn FnMut() + '_>;
 }
 
-/// How long to measure, and what.
+/// The duration and selection of the measurements.
 pub struct Plan {
     rounds: usize,
     slice: Duration,
@@ -20,7 +21,7 @@ pub struct Plan {
 impl Plan {
     pub fn from_environment() -> Self {
         let given = |name: &str| -> Option<u64> {
-            std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: no number")))
+            std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: not a number")))
         };
         Self {
             rounds: usize::try_from(given("TOKENKEEP_BENCH_ROUNDS").unwrap_or(3)).unwrap().max(1),
@@ -31,15 +32,15 @@ impl Plan {
     }
 }
 
-/// What all rounds of one contender gave.
+/// The results of all rounds of one contender.
 #[derive(Default)]
 struct Found {
     per_second: Vec<f64>,
     micros: Vec<u32>,
 }
 
-/// Measures the contenders in turns, round after round, and prints a line each. The first is what the others are
-/// compared with.
+/// Measures the contenders alternately, round after round, and prints one line each. The first one
+/// is the reference for the ratios.
 pub fn measure(plan: &Plan, name: &str, threads: usize, contenders: &[(&str, &dyn Contender)]) {
     let is_left_out = plan.only.as_ref().is_some_and(|only| !name.contains(only.as_str()))
         || plan.threads.is_some_and(|only| threads != only);
@@ -70,7 +71,7 @@ fn slice(length: Duration, threads: usize, contender: &dyn Contender, found: &mu
             .map(|_| {
                 scope.spawn(|| {
                     let mut work = contender.worker();
-                    // The first one opens and looks up what the others do not need to.
+                    // The first operation opens and looks up things for the later ones: do not measure it.
                     work();
                     ready.wait();
                     let mut micros = Vec::with_capacity(1 << 14);

@@ -1,7 +1,8 @@
-//! Whether the agent's memory stays what it is: many signatures at each door, and what both processes hold meanwhile.
+//! Checks that the agent's memory stays constant: makes many signatures at each endpoint, and
+//! prints the memory of both processes in between.
 //!
-//! Also tells what a signature costs the worker: its time on a core depends less on what else the machine does than the
-//! signatures in a second do.
+//! Also prints the worker's CPU time per signature, which depends less on other load on the machine
+//! than the signatures per second.
 
 use std::fs;
 use std::path::Path;
@@ -9,30 +10,31 @@ use std::path::Path;
 use crate::measure::Contender;
 use crate::support::agent::workers_of;
 
-/// How many signatures, if memory is to be looked at, and not speed.
+/// The number of signatures, if memory is to be measured instead of speed.
 pub fn signatures() -> Option<usize> {
     let text = std::env::var("TOKENKEEP_BENCH_SIGNATURES").ok()?;
-    Some(text.parse().expect("TOKENKEEP_BENCH_SIGNATURES: no number"))
+    Some(text.parse().expect("TOKENKEEP_BENCH_SIGNATURES: not a number"))
 }
 
-/// Connections that sign at once.
+/// Number of concurrent connections.
 const THREADS: usize = 4;
 
-/// The agent's two processes.
+/// The two processes of the agent.
 pub struct Processes {
     broker: u32,
     worker: u32,
 }
 
 impl Processes {
-    /// Of the agent whose sockets lie there.
+    /// The processes of the agent whose sockets are in this directory.
     pub fn of(directory: &Path) -> Self {
         let lock = fs::read_to_string(directory.join("lock")).unwrap();
         let broker = lock.trim_start_matches("process ").trim().parse().unwrap();
         Self { broker, worker: workers_of(broker)[0] }
     }
 
-    /// Signs so often, and prints a line before, and after one, ten, fifty and a hundred of a hundred.
+    /// Makes this number of signatures. Prints a line before, and after 1, 10, 50 and 100 percent
+    /// of them.
     pub fn watch(&self, name: &str, who: &str, contender: &dyn Contender, signatures: usize) {
         let (mut done, mut spent) = (0, 0.0);
         for until in [0, signatures / 100, signatures / 10, signatures / 2, signatures] {
@@ -42,11 +44,11 @@ impl Processes {
             done = until;
             let each = spent / f64::from(u32::try_from(done.max(1)).unwrap());
             let (broker, worker) = (memory(self.broker), memory(self.worker));
-            println!("{name} {who} signatures={done} broker {broker} worker {worker} {each:.1}");
+            println!("{name} {who} signatures={done} supervisor {broker} worker {worker} {each:.1}");
         }
     }
 
-    /// The time that the worker has spent on a core, in microseconds.
+    /// The CPU time of the worker in microseconds.
     fn worker_micros(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.worker)).unwrap();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -68,7 +70,7 @@ fn sign(contender: &dyn Contender, times: usize) {
     });
 }
 
-/// `VmRSS` and `Pss`, in KiB; the second one only where we may read it.
+/// `VmRSS` and `Pss` in KiB; a dash for `Pss` if it is not readable.
 fn memory(process: u32) -> String {
     let field = |file: &str, name: &str| {
         let text = fs::read_to_string(format!("/proc/{process}/{file}")).ok()?;

@@ -1,4 +1,5 @@
-//! What people use today, where it is installed: OpenSSH's agent with its PKCS#11 helper, and p11-kit's server.
+//! The existing alternatives, if installed: OpenSSH's agent with its PKCS#11 helper, and p11-kit's
+//! server.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use crate::doors::{Ended, wait_for};
 use crate::ssh::{Connection, ListedKey};
 use crate::support::machine::{Machine, softhsm_module};
 
-/// Where p11-kit's client finds its server.
+/// The variable in which p11-kit's client finds its server.
 const P11_KIT_ADDRESS: &str = "P11_KIT_SERVER_ADDRESS";
 
 /// `ssh-agent` with the token's keys.
@@ -18,7 +19,7 @@ pub struct SshAgent {
 }
 
 impl SshAgent {
-    /// `None` when it is not installed, or does not take the token.
+    /// `None` if it is not installed or does not accept the token.
     pub fn start(pin: &str) -> Option<Self> {
         let socket = std::env::current_dir().unwrap().join("ssh-agent.sock");
         let mut agent = Command::new("ssh-agent");
@@ -38,7 +39,7 @@ impl SshAgent {
             .output()
             .ok()?;
         if !added.status.success() {
-            println!("# ssh-agent is left out: {}", String::from_utf8_lossy(&added.stderr).trim());
+            println!("# skipping ssh-agent: {}", String::from_utf8_lossy(&added.stderr).trim());
             return None;
         }
         Some(Self { socket, _process: process })
@@ -49,7 +50,7 @@ impl SshAgent {
     }
 }
 
-/// `p11-kit server` for the token; `None` when it is not installed.
+/// `p11-kit server` for the token; `None` if it is not installed.
 pub fn p11_kit_server(machine: &mut Machine, label: &str) -> Option<Ended> {
     client_module()?;
     let mut server = machine.command("p11-kit");
@@ -62,7 +63,7 @@ pub fn p11_kit_server(machine: &mut Machine, label: &str) -> Option<Ended> {
     Some(process)
 }
 
-/// The module that leads to it, when there is a server.
+/// The client module of the running server; `None` without a server.
 pub fn p11_kit_client() -> Option<PathBuf> {
     std::env::var_os(P11_KIT_ADDRESS)?;
     client_module()

@@ -1,6 +1,6 @@
-//! The module itself: a session a thread, the key's handle looked up once.
+//! The module itself: one session per thread, and one lookup of the key's handle.
 //!
-//! cryptoki's one-call functions ask for the length of what comes before they fetch it: one short call more than
+//! cryptoki's one-call functions ask for the output length first. That is one short call more than
 //! `C_SignInit` and `C_Sign`, under 1 % of the fastest operation here.
 
 use cryptoki::context::Pkcs11;
@@ -14,7 +14,7 @@ use tokenkeep::token::TokenKey;
 use crate::measure::Contender;
 use crate::stage::{Stage, agreed_secret};
 
-/// `C_SignInit` and `C_Sign`, by any module.
+/// `C_SignInit` and `C_Sign` of any module.
 pub struct Signing {
     pkcs11: Pkcs11,
     slot: Slot,
@@ -28,7 +28,7 @@ impl Signing {
         Self::new(stage.pkcs11.clone(), stage.slot, key.id().as_bytes().to_vec(), elliptic)
     }
 
-    /// With the key of this `CKA_ID`, which is on a curve or RSA. Somebody is logged in.
+    /// Uses the key with this `CKA_ID`, elliptic-curve or RSA. The token must be logged in.
     pub fn new(pkcs11: Pkcs11, slot: Slot, id: Vec<u8>, elliptic: bool) -> Self {
         Self { pkcs11, slot, id, elliptic }
     }
@@ -44,7 +44,7 @@ impl Contender for Signing {
     }
 }
 
-/// `C_DecryptInit` and `C_Decrypt` (RSA), or `C_DeriveKey` and what follows it (ECDH).
+/// `C_DecryptInit` and `C_Decrypt` (RSA), or `C_DeriveKey`, read and destroy (ECDH).
 pub struct Reading {
     pkcs11: Pkcs11,
     slot: Slot,
@@ -52,11 +52,11 @@ pub struct Reading {
     given: Given,
 }
 
-/// What a key that reads is given.
+/// The input of a decryption or key agreement.
 pub enum Given {
-    /// RSA: what was encrypted to it
+    /// RSA: a ciphertext for the key
     Ciphertext(Vec<u8>),
-    /// ECDH: the other side's point
+    /// ECDH: the peer's point
     Point(Vec<u8>),
 }
 
@@ -65,7 +65,7 @@ impl Reading {
         Self::new(stage.pkcs11.clone(), stage.slot, key.id().as_bytes().to_vec(), Stage::given_to(key))
     }
 
-    /// With the key of this `CKA_ID`. Somebody is logged in.
+    /// Uses the key with this `CKA_ID`. The token must be logged in.
     pub fn new(pkcs11: Pkcs11, slot: Slot, id: Vec<u8>, given: Given) -> Self {
         Self { pkcs11, slot, id, given }
     }

@@ -1,4 +1,5 @@
-//! The protocol of SSH agents, as its clients speak it: enough to list, to log in to a token and to sign a log-in.
+//! A client of the SSH agent protocol: lists keys, logs in to a token, and signs an SSH
+//! authentication.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -23,7 +24,7 @@ pub struct ListedKey {
 }
 
 impl ListedKey {
-    /// `ssh-rsa`, `ecdsa-sha2-nistp256`
+    /// the key type, `ssh-rsa` or `ecdsa-sha2-nistp256`
     pub fn kind(&self) -> String {
         String::from_utf8(take_string(&mut self.blob.as_slice()).to_vec()).unwrap()
     }
@@ -38,7 +39,7 @@ impl Connection {
 
     pub fn keys(&mut self) -> Vec<ListedKey> {
         let answer = self.ask(&[REQUEST_IDENTITIES]);
-        let mut rest = answer.strip_prefix(&[IDENTITIES_ANSWER]).expect("the agent lists its keys");
+        let mut rest = answer.strip_prefix(&[IDENTITIES_ANSWER]).expect("a list of keys");
         let count = take_number(&mut rest);
         (0..count)
             .map(|_| ListedKey {
@@ -48,7 +49,7 @@ impl Connection {
             .collect()
     }
 
-    /// `ssh-add -s`; says whether it was taken.
+    /// `ssh-add -s`; returns whether the agent accepted it.
     pub fn log_in(&mut self, provider: &str, pin: &str) -> bool {
         let mut message = vec![ADD_SMARTCARD_KEY];
         put_string(&mut message, provider.as_bytes());
@@ -73,7 +74,7 @@ impl Connection {
     }
 }
 
-/// Signs log-ins over SSH, a connection a thread.
+/// Signs SSH authentications, with one connection per thread.
 pub struct Signing {
     socket: PathBuf,
     request: Vec<u8>,

@@ -1,4 +1,4 @@
-//! A token on a machine of its own, with the keys that are measured, and a log-in that stands.
+//! A token on a test machine of its own, with the measured keys and an active session.
 
 use crate::support::machine::{Machine, softhsm_module};
 use cryptoki::context::Pkcs11;
@@ -11,15 +11,15 @@ use tokenkeep::token::{KeyAlgorithm, KeyId, Module, Pin, RsaSize, SecurityLevel,
 
 use crate::raw::Given;
 
-/// Set, to what is measured, in the process that measures: SoftHSM reads its configuration from the environment of its
-/// process.
+/// The variable that tells the measuring process what to measure. A process of its own is needed
+/// because SoftHSM reads its configuration from the process environment.
 pub const ON_STAGE: &str = "TOKENKEEP_BENCH_STAGE";
 
 pub const PIN: &str = "12345678";
 const LABEL: &str = "bench";
 const RSA: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
 
-/// Runs this program on a machine of its own, for what is measured in one process.
+/// Runs this program on a machine of its own, for the in-process measurements.
 pub fn set_up_and_run() {
     let machine = Machine::new();
     run_on(&machine, "direct");
@@ -35,7 +35,7 @@ pub fn run_on(machine: &Machine, part: &str) {
     assert!(status.success(), "the benchmark ended with {status}");
 }
 
-/// The token, open and logged in, and the module it is behind.
+/// The open, logged-in token and its module.
 pub struct Stage {
     pub pkcs11: Pkcs11,
     pub slot: Slot,
@@ -48,7 +48,7 @@ impl Stage {
         let module = Module::load(&file).unwrap();
         let info = module.create_token(LABEL, &pin("87654321"), &pin(PIN)).unwrap();
         let token = module.open(&info).unwrap();
-        // The same library: it is initialized already.
+        // This is the same library, which is initialized already.
         let pkcs11 = Pkcs11::new(&file).unwrap();
         let slots = pkcs11.get_slots_with_initialized_token().unwrap();
         let is_ours = |slot: &Slot| pkcs11.get_token_info(*slot).unwrap().label().trim_end() == LABEL;
@@ -58,12 +58,12 @@ impl Stage {
         stage
     }
 
-    /// A session beside the keystore's: the log-in is the process's.
+    /// A PKCS#11 session besides the keystore's; the login is per process.
     pub fn session(&self) -> Session {
         self.pkcs11.open_rw_session(self.slot).unwrap()
     }
 
-    /// Keys of level Low that sign.
+    /// Signing keys of level Low.
     pub fn signing_keys(&self) -> Vec<(String, TokenKey)> {
         let made = |(name, algorithm): (&str, KeyAlgorithm)| {
             let ceremony = self.token.wait_for_turn().unlock(pin(PIN)).unwrap().ceremony();
@@ -73,7 +73,7 @@ impl Stage {
         [("RSA-2048", RSA), ("P-256", KeyAlgorithm::P256)].map(made).to_vec()
     }
 
-    /// Keys that decrypt or agree, made here as a delivery leaves them.
+    /// Keys that decrypt or agree, with the attributes of delivered keys.
     pub fn reading_keys(&self) -> Vec<(String, TokenKey)> {
         [("RSA-2048-decrypt", RSA), ("P-256-ecdh", KeyAlgorithm::P256)]
             .map(|(name, kind)| (name.to_owned(), self.reading_key(kind)))
@@ -108,7 +108,8 @@ impl Stage {
         self.token.find_key(&id).unwrap().unwrap()
     }
 
-    /// A content-encryption key encrypted to this one; the point of a key on a curve, which agrees with itself.
+    /// An encrypted content-encryption key for an RSA key, or the key's own point for an
+    /// elliptic-curve key.
     pub fn given_to(key: &TokenKey) -> Given {
         let spki = SubjectPublicKeyInfoRef::from_der(key.public_key_der()).unwrap();
         if key.algorithm().is_elliptic_curve() {
@@ -118,13 +119,13 @@ impl Stage {
     }
 }
 
-/// A content-encryption key encrypted to this one.
+/// A content-encryption key encrypted to this key.
 pub fn encrypted_to(key: &rsa::RsaPublicKey) -> Vec<u8> {
     let mut random = rsa::rand_core::UnwrapErr(getrandom::SysRng);
     key.encrypt(&mut random, rsa::Pkcs1v15Encrypt, &[7; 32]).unwrap()
 }
 
-/// A secret that can be read out.
+/// The template of a readable secret.
 pub fn agreed_secret() -> [Attribute; 6] {
     [
         Attribute::Class(ObjectClass::SECRET_KEY),

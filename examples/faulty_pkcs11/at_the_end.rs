@@ -1,6 +1,7 @@
-//! A module that cannot stand its own end: many clear up, in their destructors, what another thread may still be using.
+//! A module that fails at process exit: many modules destroy, in their destructors, objects that
+//! another thread may still use.
 
-/// Runs when the process ends in its orderly way, by `exit`.
+/// Runs at process exit, by `exit`.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static AT_THE_END: extern "C" fn() = at_the_end;

@@ -1,6 +1,8 @@
-//! A module that means harm: what it can do in the process that loads it, tried and written down.
+//! A malicious module: tries what a module can do in the process that loads it, and records the
+//! results.
 //!
-//! It is tried when the library is loaded, which is the first moment that is a module's, and in `C_Initialize`.
+//! It acts when the library is loaded, which is the earliest opportunity of a module, and in
+//! `C_Initialize`.
 
 use std::io::{ErrorKind, Result, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -9,7 +11,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs as the library is loaded, before `dlopen` returns.
+/// Runs while the library is loaded, before `dlopen` returns.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_LOADING: extern "C" fn() = at_loading;
@@ -18,7 +20,8 @@ extern "C" fn at_loading() {
     attempt("loading");
 }
 
-/// Does as the rule `escape PORT PROCESS` says, if there is one: a line an attempt, to the file named by `FAULTY_ESCAPES`.
+/// Carries out the rule `escape PORT PROCESS`, if present. Writes one line per attempt to the file
+/// named by `FAULTY_ESCAPES`.
 pub(super) fn attempt(when: &str) {
     let Some(file) = std::env::var_os("FAULTY_ESCAPES") else { return };
     let rules = std::env::var_os("FAULTY_CONTROL").and_then(|path| std::fs::read_to_string(path).ok());
@@ -41,13 +44,13 @@ pub(super) fn attempt(when: &str) {
     let lines: Vec<_> =
         attempts.iter().map(|(what, result)| format!("{when}: {what}: {}\n", outcome(result))).collect();
     let file = std::fs::OpenOptions::new().append(true).open(file);
-    // As with the counts: whoever reads them would miss a line without this.
+    // A missing line would falsify the results.
     if file.and_then(|mut file| file.write_all(lines.concat().as_bytes())).is_err() {
         std::process::abort();
     }
 }
 
-/// One that harms nobody.
+/// Sends a harmless signal.
 fn signal(process: i32) -> Result<()> {
     let process = Pid::from_raw(process).ok_or(ErrorKind::InvalidInput)?;
     Ok(kill_process(process, Signal::CONT)?)

@@ -1,14 +1,15 @@
-//! Private keys that are made: modules differ in which attributes they take. And certificates that are stored, and lost.
+//! Calls that make private keys, because modules differ in the accepted attributes, and calls that
+//! store certificates.
 
-#[allow(clippy::wildcard_imports, reason = "as in the file above")]
+#[allow(clippy::wildcard_imports, reason = "as in faulty_pkcs11.rs")]
 use cryptoki_sys::*;
 
 use super::{Fate, code_of, fate, rules, wrapped};
 
-/// Attributes that a rule can be about, by name.
+/// Attributes that rules can name.
 const ATTRIBUTES: &[(&str, CK_ATTRIBUTE_TYPE)] = &[("CKA_ALWAYS_AUTHENTICATE", CKA_ALWAYS_AUTHENTICATE)];
 
-/// As for answers: a rule about an attribute that is none of these would never fire.
+/// A rule with an unknown attribute would never apply: abort instead.
 fn attribute_of(name: &str) -> CK_ATTRIBUTE_TYPE {
     match ATTRIBUTES.iter().find(|(known, _)| *known == name) {
         Some((_, attribute)) => *attribute,
@@ -16,7 +17,8 @@ fn attribute_of(name: &str) -> CK_ATTRIBUTE_TYPE {
     }
 }
 
-/// The template that the wrapped module is to get, or the answer to give in its place. The values stay the caller's.
+/// The template for the wrapped module, or the return value of a `refuse` rule. The values remain
+/// the caller's.
 ///
 /// # Safety
 /// As PKCS#11 has it: `template` points to `count` attributes.
@@ -25,7 +27,7 @@ unsafe fn taken(template: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Result<Vec<CK_A
     let mut attributes = if template.is_null() || length == 0 {
         Vec::new()
     } else {
-        // SAFETY: not null, and so many are there.
+        // SAFETY: not null, and the array has this length.
         unsafe { std::slice::from_raw_parts(template, length) }.to_vec()
     };
     for rule in rules().lines() {
@@ -45,7 +47,7 @@ unsafe fn taken(template: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Result<Vec<CK_A
     Ok(attributes)
 }
 
-/// What is made with this for `CKA_TOKEN` is gone with its session.
+/// The replacement value of `CKA_TOKEN`: the object ends with its session.
 static NOT_FOR_GOOD: CK_BBOOL = CK_FALSE;
 
 fn is_certificate(attributes: &[CK_ATTRIBUTE]) -> bool {

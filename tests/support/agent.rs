@@ -1,4 +1,5 @@
-//! The keystore service as a child process on a machine: started, waited for, ended by its id.
+//! The agent as a child process on a test machine: starts it, waits for it, and ends it by process
+//! ID.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,13 +13,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::machine::Machine;
 use super::output::Output;
 
-/// How long anything may take; far more than it does.
+/// Timeout of every wait, far longer than needed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The type of an SSH agent's answer with its keys.
+/// The message type of an SSH agent's list of keys (`SSH_AGENT_IDENTITIES_ANSWER`).
 pub const LIST: u8 = 12;
 
-/// Waits until this gives something; fails the test after [`PATIENCE`].
+/// Polls until the closure returns a value; fails the test after [`PATIENCE`].
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
@@ -26,32 +27,33 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < end, "waited in vain: {what}");
+        assert!(Instant::now() < end, "timeout: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// A running agent. What it says is in the machine's file `agent.log`. Ended when dropped.
+/// A running agent. It logs to the machine's file `agent.log`, and is killed when dropped.
 ///
-/// The worker is shut in: files of a test's own that a module is to write (a control file's counts) must be named in
-/// `agent.toml`, which [`Agent::configure`] does.
+/// The worker is sandboxed: files of a test that a module writes (such as the counts of the faulty
+/// module) must be named in `agent.toml`, which [`Agent::configure`] does.
 pub struct Agent {
     child: Child,
     log: PathBuf,
-    // What agents before this one have said.
+    // Length of the log of earlier agents, in bytes.
     said_before: usize,
     directory: PathBuf,
 }
 
 impl Agent {
-    /// Writes `agent.toml`: the machine's module, and these lines, e.g. `prompter = "command:/…"`.
+    /// Writes `agent.toml` with the machine's module and these lines, such as `prompter =
+    /// "command:/…"`.
     pub fn configure(machine: &Machine, lines: &str) {
         let text = format!("modules = [\"{}\"]\n{lines}\n", machine.module().display());
         machine.write("config/tokenkeep/agent.toml", text);
     }
 
-    /// Has PINs given by a command that prints this file's first line and says yes to every confirmation. What it is asked
-    /// is appended to the machine's file `questions`.
+    /// Configures a prompter command that prints the first line of this file as the PIN and
+    /// confirms everything. It appends the questions to the machine's file `questions`.
     pub fn configure_with_pin_in(machine: &Machine, file: &str, more: &str) {
         let script = format!(
             "#!/bin/sh\nread -r what\n{{ echo \"$what\"; cat; echo; echo ---; }} >> {questions}\n\
@@ -64,14 +66,14 @@ impl Agent {
         Self::configure(machine, &format!("prompter = \"command:{}\"\n{more}", path.display()));
     }
 
-    /// `tokenkeep agent -v` with these options, until it accepts connections.
+    /// Starts `tokenkeep agent -v` with these options, and waits until it accepts connections.
     pub fn start(machine: &Machine, options: &[&str]) -> Self {
         let mut agent = Self::begin(machine, options);
         agent.wait_until_ready(machine);
         agent
     }
 
-    /// The same, not waited for.
+    /// Like [`Self::start`], without waiting.
     pub fn begin(machine: &Machine, options: &[&str]) -> Self {
         let log = machine.file("agent.log");
         let said_before = fs::read(&log).map_or(0, |said| said.len());
@@ -85,7 +87,7 @@ impl Agent {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the agent ended: {status}\n{}", self.log());
             }
-            // Its line on stdout comes after its log's.
+            // Its line on stdout follows its log.
             let running = fs::read_to_string(machine.file("runtime/tokenkeep/agent/lock")).unwrap_or_default();
             let said = fs::read(&self.log).unwrap_or_default();
             let said = String::from_utf8_lossy(said.get(self.said_before..).unwrap_or_default());
@@ -93,48 +95,48 @@ impl Agent {
         });
     }
 
-    /// The broker's process id.
+    /// The supervisor's process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The worker's process id, as soon as it has one.
+    /// The worker's process ID; waits until there is one.
     pub fn worker(&self) -> u32 {
         wait_for("a worker", || workers_of(self.id()).first().copied())
     }
 
-    /// What it has said until now.
+    /// The log so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The SSH agent's socket.
+    /// The socket of the SSH endpoint.
     pub fn ssh_socket(&self) -> PathBuf {
         self.directory.join("ssh.sock")
     }
 
-    /// The API's socket.
+    /// The socket of the API endpoint.
     pub fn api_socket(&self) -> PathBuf {
         self.directory.join("api.sock")
     }
 
-    /// A signal to the broker.
+    /// Sends a signal to the supervisor.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.id().try_into().unwrap()).unwrap(), signal).unwrap();
     }
 
-    /// SIGTERM, and waits for its orderly end.
+    /// Sends SIGTERM and waits for the exit.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait()
     }
 
-    /// Waits until it has ended.
+    /// Waits for the exit.
     pub fn wait(&mut self) -> ExitStatus {
         wait_for("the agent ends", || self.child.try_wait().unwrap())
     }
 
-    /// SIGKILL to the broker.
+    /// Sends SIGKILL to the supervisor.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -147,7 +149,7 @@ impl Drop for Agent {
     }
 }
 
-/// Ends an agent in the background, however the test ends.
+/// Stops a background agent when dropped.
 pub struct InTheBackground<'a>(pub &'a Machine);
 
 impl Drop for InTheBackground<'_> {
@@ -156,7 +158,7 @@ impl Drop for InTheBackground<'_> {
     }
 }
 
-/// The processes that a process has started, its agent's workers among them.
+/// The worker processes that this process has started.
 pub fn workers_of(id: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{id}/task")) else { return Vec::new() };
     let children = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
@@ -169,7 +171,7 @@ pub fn workers_of(id: u32) -> Vec<u32> {
     all.into_iter().filter(is_worker).collect()
 }
 
-/// Asks an SSH agent for its keys; the type of its answer, if it answers. 12 is the list.
+/// Requests the keys of an SSH agent. Returns the type of its response; 12 is the list.
 pub fn knock(stream: &mut UnixStream) -> std::io::Result<u8> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&[0, 0, 0, 1, 11])?;
@@ -180,13 +182,14 @@ pub fn knock(stream: &mut UnixStream) -> std::io::Result<u8> {
     Ok(head[4])
 }
 
-/// Starts an agent that must not come to stand: were it to serve, it would be ended, and the test fails.
+/// Starts an agent that must refuse to start. An agent that serves is killed after 20 s, and the
+/// test fails.
 pub fn refused(machine: &Machine, arguments: &[&str]) -> Output {
     machine.run("timeout", &[&["20", "tokenkeep", "agent"], arguments].concat(), b"")
 }
 
-/// Does the process live?
+/// Whether the process is alive.
 pub fn is_alive(id: u32) -> bool {
-    // One that ended and that its new parent has not noticed yet is no process any more.
+    // A zombie counts as dead.
     fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }

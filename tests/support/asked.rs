@@ -1,5 +1,5 @@
-//! A machine with an agent, keysets at the levels a test wants, and a person at its prompter who answers as it is written
-//! down: one line a question.
+//! A machine with an agent, keysets at the levels of a test, and a person at its prompter. The
+//! answers are in a file, one line per question.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,17 +13,17 @@ use super::office::{Somebody, clear_up_at_the_end};
 use super::output::Output;
 use super::prompting::script;
 
-/// Somebody whose agent asks through a prompter of the test's.
+/// A user whose agent asks through a prompter of the test.
 pub struct Asked {
     pub somebody: Somebody,
-    /// By which the office knows the owners of the keysets that were there from the beginning.
+    /// The address prefix under which the authority knows the owners of the initial keysets.
     first_address: String,
     agent: Option<Agent>,
 }
 
 impl Asked {
-    /// With keysets of these names and levels, each on a token of its own that is named like it, whose PIN is
-    /// [`Somebody::PIN`]. The agent is not started yet.
+    /// Makes keysets with these names and levels. Each is on a token of its own with the same name,
+    /// whose PIN is [`Somebody::PIN`]. The agent is not started.
     pub fn with(kind: TokenKind, keysets: &[(&str, &str)]) -> Self {
         let (somebody, first_address) = Self::enrolled_before(kind, keysets);
         let script = format!(
@@ -39,13 +39,13 @@ impl Asked {
         Self { somebody, first_address, agent: None }
     }
 
-    /// The address of the owner of a keyset that was there from the beginning.
+    /// The address of the owner of an initial keyset.
     pub fn address(&self, keyset: &str) -> String {
         format!("{keyset}.{}", self.first_address)
     }
 
-    /// Somebody with a copy of a machine on which these keysets are, and by what the office knows the keysets' owners.
-    /// Whom somebody enrolls later, it knows by an address that only this copy has.
+    /// A user with a copy of a machine that has these keysets, and the address prefix of the
+    /// keysets' owners. Users enrolled later get an address that only this copy has.
     fn enrolled_before(kind: TokenKind, keysets: &[(&str, &str)]) -> (Somebody, String) {
         static ORIGINALS: Mutex<BTreeMap<String, Arc<OnceLock<Somebody>>>> = Mutex::new(BTreeMap::new());
         let original = ORIGINALS.lock().unwrap().entry(format!("{kind:?} {keysets:?}")).or_default().clone();
@@ -61,7 +61,8 @@ impl Asked {
         (Somebody::at(original.machine.copy()), original.email.clone())
     }
 
-    /// The office knows each keyset's owner by an address of its own: a second letter for one would need approvals.
+    /// Each keyset's owner gets an address of its own, because a second letter for one address
+    /// would need approvals.
     pub fn enroll(&self, name: &str, level: &str, more: &[&str]) {
         let letter = self.letter(name, level);
         let enroll = ["enroll", "--letter", &letter, "--keyset", name, "--level", level];
@@ -69,7 +70,7 @@ impl Asked {
         self.somebody.tokenkeep(&[&enroll[..], &rest, more].concat()).ok();
     }
 
-    /// A letter for a keyset of this name.
+    /// A letter for a keyset with this name.
     pub fn letter(&self, name: &str, level: &str) -> String {
         let machine = &self.somebody.machine;
         let letter = machine.file(&format!("{name}.letter")).display().to_string();
@@ -79,14 +80,15 @@ impl Asked {
         letter
     }
 
-    /// Starts the agent, with these lines more in `agent.toml`. Its prompter is a command, of which nobody knows whether a
-    /// person typed what it gives.
+    /// Starts the agent with these additional lines in `agent.toml`. Its prompter is a command, so
+    /// its PINs count as unattended.
     pub fn start(&mut self, more: &str) -> &Agent {
         let prompter = format!("command:{}", self.somebody.machine.file("bin/prompter").display());
         self.start_asking_by(&prompter, more)
     }
 
-    /// The same with a prompter into which a person types: one by OpenSSH's convention, that has the other put the question.
+    /// Like [`Self::start`], with a prompter in which a person types: an askpass of OpenSSH's
+    /// convention that calls the other one.
     pub fn start_typed(&mut self, more: &str) -> &Agent {
         let body = "what=pin; [ \"$SSH_ASKPASS_PROMPT\" = confirm ] && what=confirm\n\
                     printf '%s\\n%s\\n' \"$what\" \"$1\" | $HERE/bin/prompter";
@@ -110,12 +112,13 @@ impl Asked {
         self.agent.as_mut().expect("the agent is not started")
     }
 
-    /// What the person will answer: a PIN, `yes`, or `no`, which cancels where a PIN was wanted. One line a question, in their order.
+    /// Sets the answers: a PIN, `yes`, or `no`, which cancels a PIN prompt. One line per question,
+    /// in order.
     pub fn will(&self, answers: &[&str]) {
         self.somebody.machine.write("answers", answers.join("\n") + "\n");
     }
 
-    /// The questions that were asked since this was last asked for: what was wanted, then the text.
+    /// The questions since the last call: the kind, then the text.
     pub fn questions(&self) -> Vec<String> {
         let path = self.somebody.machine.file("questions");
         let text = fs::read_to_string(&path).unwrap_or_default();
@@ -123,7 +126,7 @@ impl Asked {
         text.split("---\n").filter(|question| !question.trim().is_empty()).map(str::to_owned).collect()
     }
 
-    /// How each question begins: `pin` or `confirm`.
+    /// The kind of each question: `pin` or `confirm`.
     pub fn asked_for(&self) -> Vec<String> {
         self.questions().iter().map(|question| question.lines().next().unwrap_or_default().to_owned()).collect()
     }
@@ -134,7 +137,7 @@ impl Asked {
         Hold(path)
     }
 
-    /// Waits until so many questions were asked.
+    /// Waits until this number of questions was asked.
     pub fn until_asked(&self, number: usize) {
         let path = self.somebody.machine.file("questions");
         wait_for("a question", || {
@@ -143,12 +146,12 @@ impl Asked {
         });
     }
 
-    /// The public keys that the agent offers, as `ssh-add -L` prints them.
+    /// The public keys that the agent offers, in the format of `ssh-add -L`.
     pub fn offered(&self) -> String {
         self.ssh("ssh-add", &["-L"], b"").out()
     }
 
-    /// Has `ssh-keygen -Y sign` make a signature with a keyset's key; the child, to be waited for.
+    /// Starts `ssh-keygen -Y sign` with a keyset's key; returns the child.
     pub fn begin_signing(&self, keyset: &str, file: &str) -> Child {
         let machine = &self.somebody.machine;
         let public = format!("{keyset}.pub");
@@ -166,7 +169,8 @@ impl Asked {
         command.spawn().unwrap()
     }
 
-    /// The same, waited for: whether there is a signature; one that does not verify fails the test.
+    /// Signs with a keyset's key. Returns whether there is a signature; an invalid one fails the
+    /// test.
     #[track_caller]
     pub fn signs(&self, keyset: &str, file: &str) -> bool {
         self.has_signed(self.begin_signing(keyset, file), file)
@@ -178,7 +182,7 @@ impl Asked {
         let machine = &self.somebody.machine;
         let signature = machine.file(&format!("{file}.sig"));
         if !status.success() {
-            assert!(!signature.exists(), "there is a signature all the same");
+            assert!(!signature.exists(), "there is a signature in spite of the failure");
             return false;
         }
         let (namespace, signature) = (format!("namespace-of-{file}"), signature.display().to_string());
@@ -188,7 +192,7 @@ impl Asked {
         true
     }
 
-    /// A program that finds the agent's socket in its environment.
+    /// Runs a program with the agent's socket in its environment.
     pub fn ssh(&self, program: &str, arguments: &[&str], input: &[u8]) -> Output {
         let mut command = self.somebody.machine.command(program);
         command.env("SSH_AUTH_SOCK", self.agent().ssh_socket()).args(arguments);
@@ -196,7 +200,7 @@ impl Asked {
     }
 }
 
-/// As long as this lives, the person thinks.
+/// While this lives, the prompter does not answer.
 pub struct Hold(std::path::PathBuf);
 
 impl Drop for Hold {

@@ -1,4 +1,5 @@
-//! An authority as a child process: made, served, killed at a crash point, started again on the same addresses.
+//! An authority as a child process: initialized, served, killed at a crash point, and restarted on
+//! the same addresses.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::machine::Machine;
 
-/// How long an authority may take to open its doors.
+/// Maximum time until an authority serves.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// An authority on a machine. Its files there: `authority.toml`, `authority.pin`, `admin.letter`, `state/`, and what it
-/// says in `authority.log`. Killed when dropped.
+/// An authority on a machine. Its files are `authority.toml`, `authority.pin`, `admin.letter` and
+/// `state/`; it logs to `authority.log`. It is killed when dropped.
 pub struct Authority {
     http_port: u16,
     https_port: u16,
@@ -24,19 +25,20 @@ impl Authority {
     /// The PIN in `authority.pin`.
     pub const PIN: &str = "authority-4711";
 
-    /// `authority init`, with the first administrator's letter in `admin.letter`. Not yet serving.
+    /// Runs `authority init`; the first administrator's letter is `admin.letter`. Does not serve.
     pub fn init(machine: &Machine) -> Self {
         Self::init_with(machine, "")
     }
 
-    /// The same with more lines of configuration (top-level keys first, then tables but `token` and `listen`).
+    /// Like [`Self::init`], with more lines of configuration (top-level keys first, then tables
+    /// except `token` and `listen`).
     pub fn init_with(machine: &Machine, configuration: &str) -> Self {
         let authority = Self::prepared_with(machine, configuration);
         machine.tokenkeep(&Self::INIT).ok();
         authority
     }
 
-    /// Ready for [`Self::INIT`].
+    /// Prepared for [`Self::INIT`].
     pub fn prepared(machine: &Machine) -> Self {
         Self::prepared_with(machine, "")
     }
@@ -48,7 +50,7 @@ impl Authority {
         authority
     }
 
-    /// One that was made on this machine before.
+    /// An authority that exists on this machine already.
     pub fn again(machine: &Machine) -> Self {
         let text = machine.read_text("authority.toml");
         let port = |key: &str| {
@@ -58,7 +60,7 @@ impl Authority {
         Self { http_port: port("http"), https_port: port("https"), child: None }
     }
 
-    /// The command that makes it.
+    /// The command that initializes it.
     pub const INIT: [&str; 10] = [
         "authority",
         "init",
@@ -72,8 +74,8 @@ impl Authority {
         "admin.letter",
     ];
 
-    /// Writes `authority.toml`, with `more` in it, and beside it the shipped profiles, but that users' encryption keys
-    /// are P-256: they are made at once, and the RSA-3072 that is shipped takes a second.
+    /// Writes `authority.toml` with `more`, and a copy of the shipped profiles in which users'
+    /// encryption keys are P-256. These are generated at once; the shipped RSA-3072 takes a second.
     pub fn configure(&self, machine: &Machine, more: &str) {
         let profiles = "[enrollment]\nprofiles = \"profiles\"\n";
         let more = if more.contains("[enrollment]\n") {
@@ -102,7 +104,8 @@ impl Authority {
         }
     }
 
-    /// Has users' keys for this (`signing`, `encryption`) be of one kind, from the next start on.
+    /// Restricts the keys of this profile (`signing`, `encryption`) to one algorithm, from the next
+    /// start on.
     pub fn takes_only(machine: &Machine, profile: &str, kind: &str) {
         let profile = format!("profiles/{profile}.toml");
         let text = machine.read_text(&profile);
@@ -112,38 +115,38 @@ impl Authority {
         machine.write(&profile, lines.collect::<Vec<_>>().join("\n"));
     }
 
-    /// `authority serve`, until its doors are open.
+    /// Runs `authority serve`, and waits until it listens.
     pub fn serve(&mut self, machine: &Machine) {
         self.serve_with(machine, &[]);
     }
 
-    /// The same in a process that dies at a crash point (`name` or `name:N`).
+    /// Serves in a process that dies at a crash point (`name` or `name:N`).
     pub fn serve_crashing_at(&mut self, machine: &Machine, point: &str) {
         self.serve_with(machine, &[("TOKENKEEP_CRASH_AT", point)]);
     }
 
-    /// The same with these variables in its environment.
+    /// Serves with these variables in the environment.
     pub fn serve_with(&mut self, machine: &Machine, environment: &[(&str, &str)]) {
-        assert!(self.child.is_none(), "it serves already");
+        assert!(self.child.is_none(), "it already serves");
         let arguments =
             ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin", "-vv"];
         let said = Self::log(machine).len();
         self.child = Some(machine.start_tokenkeep(&arguments, "authority.log", environment));
         let end = Instant::now() + PATIENCE;
-        // The ports are bound before the token is opened; what it says comes after that.
+        // The ports are bound before the token is opened; this line of the log follows.
         while !Self::log(machine)[said..].contains("Serving on") {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 self.child = None;
-                // A crash point on the way up is what some tests want.
+                // Some tests set a crash point in the startup.
                 assert_eq!(status.signal(), Some(9), "the authority ended: {status}\n{}", Self::log(machine));
                 return;
             }
-            assert!(Instant::now() < end, "the authority does not open its doors\n{}", Self::log(machine));
+            assert!(Instant::now() < end, "the authority does not serve\n{}", Self::log(machine));
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Waits until it has died by itself.
+    /// Waits until the process has crashed.
     pub fn wait_for_crash(&mut self) -> ExitStatus {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -156,7 +159,7 @@ impl Authority {
         }
     }
 
-    /// Whether it dies within a moment, as after a crash point that its client has met.
+    /// Whether it dies within five seconds, for example after its client reached a crash point.
     pub fn is_dead_soon(&mut self) -> bool {
         let end = Instant::now() + Duration::from_secs(5);
         while self.is_running() && Instant::now() < end {
@@ -173,7 +176,7 @@ impl Authority {
         self.child.as_ref().map(Child::id)
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -181,7 +184,7 @@ impl Authority {
         }
     }
 
-    /// SIGTERM, and waits for an orderly end.
+    /// Sends SIGTERM and waits for the exit.
     pub fn stop(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         let id = rustix::process::Pid::from_child(&child);
@@ -189,7 +192,7 @@ impl Authority {
         child.wait().unwrap()
     }
 
-    /// Host and port of the door for enrollment, as `127.0.0.1:20017`.
+    /// Host and port of the HTTP listener (enrollment), such as `127.0.0.1:20017`.
     pub fn http_address(&self) -> String {
         format!("127.0.0.1:{}", self.http_port)
     }
@@ -198,7 +201,7 @@ impl Authority {
         format!("http://{}", self.http_address())
     }
 
-    /// Host and port of the door for administration.
+    /// Host and port of the HTTPS listener (administration).
     pub fn https_address(&self) -> String {
         format!("127.0.0.1:{}", self.https_port)
     }
@@ -207,7 +210,7 @@ impl Authority {
         format!("https://{}", self.https_address())
     }
 
-    /// What all its processes have said until now.
+    /// The log of all its processes so far.
     pub fn log(machine: &Machine) -> String {
         String::from_utf8_lossy(&fs::read(machine.file("authority.log")).unwrap_or_default()).into_owned()
     }
@@ -219,8 +222,8 @@ impl Drop for Authority {
     }
 }
 
-/// A port that nobody uses now and that the kernel gives to no outgoing connection, so that an authority can come back
-/// on it after it was killed.
+/// A free port that the kernel gives to no outgoing connection, so that a restarted authority can
+/// bind it again.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {

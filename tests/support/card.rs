@@ -1,18 +1,18 @@
-//! A PIV card in software (NIST SP 800-73): enough of its applet that OpenSC shows a token with a key, a certificate and a
-//! PIN that locks. The key is made by `openssl`, who certifies it, too.
+//! A software PIV card (NIST SP 800-73), complete enough that OpenSC shows a token with a key, a
+//! certificate and a PIN that locks. `openssl` generates the key and its certificate.
 
 use p256::ecdsa::{Signature, SigningKey};
 use signature::hazmat::PrehashSigner;
 
 use super::machine::Machine;
 
-/// The tries of a PIN; the third wrong one in a row locks it.
+/// Number of PIN tries; the third wrong PIN in a row locks it.
 pub const TRIES: u8 = 3;
 
-/// T=1, and in the historical bytes the name of the PIV applet.
+/// T=1, with the name of the PIV applet in the historical bytes.
 pub const ATR: [u8; 15] = [0x3b, 0x8b, 0x01, 0x80, 0xf9, 0xa0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00, TCK];
 const TCK: u8 = 0x8b ^ 0x01 ^ 0x80 ^ 0xf9 ^ 0xa0 ^ 0x03 ^ 0x08 ^ 0x10;
-/// The applet's name: its registered part, and its version.
+/// The application identifier: registered part and version.
 const NAME: [u8; 11] = [0xa0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00, 0x01, 0x00];
 
 /// Status words (ISO/IEC 7816-4).
@@ -26,25 +26,25 @@ const NOT_FOUND: u16 = 0x6a82;
 const NO_SUCH_KEY: u16 = 0x6a88;
 const NO_SUCH_COMMAND: u16 = 0x6d00;
 
-/// The card. What a reader sends it, it answers.
+/// The card; it answers the commands of a reader.
 #[derive(Debug)]
 pub struct PivCard {
     key: SigningKey,
     certificate: Vec<u8>,
-    // The card's UUID; OpenSC makes the token's serial number of it.
+    // The card's UUID, from which OpenSC derives the token's serial number.
     uuid: [u8; 16],
     pin: [u8; 8],
     tries: u8,
     verifications: usize,
     signatures: usize,
     verified: bool,
-    // Of a command that comes in parts, and of an answer that goes in parts.
+    // The data of a chained command so far, and the rest of a chained response.
     begun: Vec<u8>,
     left: Vec<u8>,
 }
 
 impl PivCard {
-    /// Whom its certificate names. OpenSC takes that for the token's label.
+    /// The common name of its certificate, which OpenSC uses as the token's label.
     pub const LABEL: &str = "A Card";
 
     /// A new card with this PIN. Its certificate is in the machine's file `card.pem`.
@@ -55,7 +55,7 @@ impl PivCard {
         let arguments = ["req", "-x509", "-key", "card.key", "-subj", &subject, "-days", "30"];
         machine.openssl(&[&arguments[..], &["-out", "card.pem"]].concat()).ok();
         machine.openssl(&["x509", "-in", "card.pem", "-outform", "DER", "-out", "card.der"]).ok();
-        // RFC 5915: SEQUENCE, version, then the number as an octet string of 32.
+        // RFC 5915: SEQUENCE, version, then the private key as an OCTET STRING of 32 bytes.
         let key = SigningKey::from_slice(&machine.read("card.key")[7..39]).unwrap();
         let mut padded = [0xff; 8];
         padded[..pin.len()].copy_from_slice(pin.as_bytes());
@@ -77,29 +77,29 @@ impl PivCard {
         }
     }
 
-    /// How many tries of the PIN are left.
+    /// Number of remaining PIN tries.
     pub fn tries(&self) -> u8 {
         self.tries
     }
 
-    /// How often a PIN was tried.
+    /// Number of PIN verifications.
     pub fn verifications(&self) -> usize {
         self.verifications
     }
 
-    /// How many signatures it has made.
+    /// Number of signatures.
     pub fn signatures(&self) -> usize {
         self.signatures
     }
 
-    /// Power on, power off and reset are the same to it: nobody is logged in.
+    /// Power on, power off and reset have the same effect: the PIN is no longer verified.
     pub fn reset(&mut self) {
         self.verified = false;
         self.begun.clear();
         self.left.clear();
     }
 
-    /// The answer to a command (APDU), with its status.
+    /// The response to a command APDU, with its status word.
     pub fn answer(&mut self, command: &[u8]) -> Vec<u8> {
         let (mut data, status) = self.respond(command);
         let mut status = status;
@@ -128,7 +128,7 @@ impl PivCard {
             (0xc0, ..) => (std::mem::take(&mut self.left), OK),
             (0xcb, 0x3f, 0xff) => self.object(&data),
             (0x20, 0x00, 0x80) => (Vec::new(), self.verify(&data)),
-            // GENERAL AUTHENTICATE with the key for authentication, P-256.
+            // GENERAL AUTHENTICATE with the PIV authentication key, P-256.
             (0x87, 0x11, 0x9a) => self.sign(&data),
             (0x87, ..) => (Vec::new(), NO_SUCH_KEY),
             _ => (Vec::new(), NO_SUCH_COMMAND),
@@ -146,16 +146,16 @@ impl PivCard {
 
     fn object(&self, wanted: &[u8]) -> (Vec<u8>, u16) {
         let content = match wanted {
-            // Discovery: the PIN of the application, and no other.
+            // Discovery object: only the application PIN.
             [0x5c, 0x01, 0x7e] => {
                 let inside = [element(0x4f, &NAME), vec![0x5f, 0x2f, 0x02, 0x40, 0x00]].concat();
                 return (element(0x7e, &inside), OK);
             }
-            // CCC: that it is one, by its version.
+            // Card capability container, reduced to its version.
             [0x5c, 0x03, 0x5f, 0xc1, 0x07] => {
                 [element(0xf0, &[0; 21]), element(0xf1, &[0x21]), element(0xf2, &[0x21]), element(0xfe, &[])].concat()
             }
-            // CHUID: of no federal agency (9999…), so the UUID counts.
+            // CHUID without a federal agency (9999…), so the UUID identifies the card.
             [0x5c, 0x03, 0x5f, 0xc1, 0x02] => {
                 let mut agency = [0; 25];
                 agency[..6].copy_from_slice(&[0xd4, 0xe7, 0x39, 0xda, 0x73, 0x9c]);
@@ -163,7 +163,7 @@ impl PivCard {
                 let end = element(0x35, b"20991231");
                 [element(0x30, &agency), uuid, end, element(0x3e, &[]), element(0xfe, &[])].concat()
             }
-            // The certificate of the key for authentication.
+            // The certificate of the PIV authentication key.
             [0x5c, 0x03, 0x5f, 0xc1, 0x05] => {
                 [element(0x70, &self.certificate), element(0x71, &[0]), element(0xfe, &[])].concat()
             }
@@ -172,7 +172,7 @@ impl PivCard {
         (element(0x53, &content), OK)
     }
 
-    /// Without a PIN it only says how many tries are left.
+    /// Without data it only returns the remaining tries.
     fn verify(&mut self, pin: &[u8]) -> u16 {
         if pin.is_empty() {
             return if self.verified { OK } else { TRIES_LEFT | u16::from(self.tries) };
@@ -190,7 +190,7 @@ impl PivCard {
         if !self.verified {
             return (Vec::new(), PIN_NEEDED);
         }
-        // Dynamic authentication template: an empty response, and the challenge, which is the digest.
+        // Dynamic authentication template: an empty response, and the digest as the challenge.
         let Some(digest) = template.strip_prefix(&[0x7c, 0x24, 0x82, 0x00, 0x81, 0x20]) else {
             return (Vec::new(), WRONG_LENGTH);
         };
@@ -200,7 +200,7 @@ impl PivCard {
     }
 }
 
-/// Tag, length, content (BER-TLV).
+/// A BER-TLV element: tag, length, content.
 fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap();
     let [high, low] = length.to_be_bytes();

@@ -1,12 +1,12 @@
-//! Takes DER apart where a test must know which bytes are which. It trusts what it is given: a test made it.
+//! Splits DER for tests that need the position of bytes. It trusts its input, which tests make.
 
-/// What is in a DER element.
+/// The content of a DER element.
 pub fn inside(element: &[u8]) -> &[u8] {
     let (header, length) = header(element);
     &element[header..header + length]
 }
 
-/// The DER elements that follow each other here.
+/// The consecutive DER elements.
 pub fn parts(mut rest: &[u8]) -> Vec<&[u8]> {
     let mut parts = Vec::new();
     while !rest.is_empty() {

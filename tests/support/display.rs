@@ -1,4 +1,4 @@
-//! A display of one's own, on which nobody looks, and hands at its keyboard.
+//! A virtual display, and simulated keyboard input.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -8,15 +8,15 @@ use super::machine::Machine;
 use super::output::Output;
 use super::witness::present;
 
-/// An X server without a screen (Xvfb). Ended when dropped.
+/// An X server without a screen (Xvfb). It is killed when dropped.
 pub struct Display {
     server: Child,
-    /// What `DISPLAY` is.
+    /// The value of `DISPLAY`.
     pub name: String,
 }
 
 impl Display {
-    /// None, and a line that says so, where a program for it is missing.
+    /// `None`, and a visible line, if a needed program is missing.
     pub fn open(machine: &Machine) -> Option<Self> {
         if !present("Xvfb") || !present("xdotool") {
             return None;
@@ -41,7 +41,8 @@ impl Display {
         found.lines().last().map(str::to_owned)
     }
 
-    /// Waits until a program of this class shows a window, and types into it. What is pressed last ends it.
+    /// Waits for a window of a program of this class, types the text and presses the last key,
+    /// which closes the window.
     pub fn type_into(&self, machine: &Machine, class: &str, text: &str, last: &str) {
         let window = wait_for("a window", || self.window(machine, class));
         self.xdotool(machine, &["windowfocus", "--sync", &window]).ok();

@@ -1,12 +1,13 @@
-//! Other envelopes around the same signed content: what somebody makes of a statement who has its bytes and no key.
+//! Other CMS messages around the same signed content, as somebody can make them without a key.
 
 use super::der::{inside, parts};
 
-/// The order of the curve P-256.
+/// The order of P-256.
 const P256_ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
 
-/// Every other message with the same content and a signature that holds, each with what was done to it. `message` is a CMS
-/// `SignedData` by a P-256 key as `tokenkeep` writes it.
+/// All variants of the message with the same content and a valid signature, each with a description
+/// of the change. `message` is a CMS `SignedData` by a P-256 key in the form that `tokenkeep`
+/// writes.
 pub fn others_of(message: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let envelope = Envelope::of(message);
     let mut others = vec![("trailing bytes", [message, &[5, 0]].concat())];
@@ -44,7 +45,7 @@ pub fn others_of(message: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     others
 }
 
-/// The parts of a message, as they stand in it.
+/// The parts of a message in their order.
 #[derive(Clone)]
 struct Envelope {
     kind: Vec<u8>,
@@ -82,7 +83,7 @@ impl Envelope {
     }
 }
 
-/// The ECDSA signature with n - s in the place of s: it holds as well.
+/// The ECDSA signature with n - s in place of s, which is valid too.
 fn negated(signature: &[u8]) -> Vec<u8> {
     let numbers = parts(inside(signature));
     let order = hex::decode(P256_ORDER).unwrap();
@@ -104,7 +105,7 @@ fn negated(signature: &[u8]) -> Vec<u8> {
     element(0x30, &[numbers[0].to_vec(), element(2, &number)].concat())
 }
 
-/// The same element with a length of four octets.
+/// The same element with a length of four bytes.
 fn padded(element: &[u8]) -> Vec<u8> {
     let value = inside(element);
     [&element[..1], &[0x84], &u32::try_from(value.len()).unwrap().to_be_bytes(), value].concat()

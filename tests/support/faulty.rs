@@ -1,5 +1,5 @@
-//! The module with faults (`examples/faulty_pkcs11.rs`) in front of a machine's SoftHSM: what it is told to answer, and the
-//! calls with a PIN that it counted.
+//! The faulty module (`examples/faulty_pkcs11.rs`) in front of a machine's SoftHSM: sets its rules,
+//! and reads the calls with a PIN that it recorded.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,25 +9,27 @@ use std::sync::OnceLock;
 use super::kryoptic;
 use super::machine::Machine;
 
-/// A machine's tokens from now on, to `tokenkeep`. Foreign programs still see them through SoftHSM itself.
+/// Replaces a machine's module for `tokenkeep`. Other programs still use SoftHSM itself.
 pub struct Faulty {
     control: PathBuf,
     counts: PathBuf,
 }
 
 impl Faulty {
-    /// Puts it in front of the machine's module. It has no faults until it is told some.
+    /// Puts the faulty module in front of the machine's module. It has no faults before
+    /// [`Self::does`].
     pub fn in_front_of(machine: &mut Machine) -> Self {
         let wrapped = machine.module().to_owned();
         let faulty = Self::wrapping(machine, &wrapped);
         let configuration = machine.read_text("config/tokenkeep/agent.toml");
         let (real, ours) = (wrapped.display().to_string(), module().display().to_string());
-        assert!(configuration.contains(&real), "the module is named in agent.toml");
+        assert!(configuration.contains(&real), "agent.toml does not name the module");
         machine.write("config/tokenkeep/agent.toml", configuration.replace(&real, &ours));
         faulty
     }
 
-    /// Puts it beside the machine's module, SoftHSM, with Kryoptic behind it, on which there is no token.
+    /// Adds the faulty module to the machine's module (SoftHSM); it wraps Kryoptic, which has no
+    /// token.
     pub fn beside(machine: &mut Machine) -> Self {
         let faulty = Self::wrapping(machine, &kryoptic::module());
         let modules = format!("modules = [\"{}\", \"{}\"]\n", machine.module().display(), module().display());
@@ -43,36 +45,37 @@ impl Faulty {
         faulty
     }
 
-    /// From the next call on it does as these rules say (see the module), and as no others.
+    /// Sets the rules for the next calls (see the module), and removes all others.
     pub fn does(&self, rules: &str) {
-        // At once: it may be read at any time.
+        // Atomically: it may be read at any time.
         let new = self.control.with_extension("new");
         fs::write(&new, rules).unwrap();
         fs::rename(new, &self.control).unwrap();
     }
 
-    /// From now on it has no faults.
+    /// Removes all rules.
     pub fn behaves(&self) {
         self.does("");
     }
 
-    /// The calls with a PIN since the last [`Self::forget`], a line each.
+    /// The calls with a PIN since the last [`Self::forget`], one line each.
     pub fn calls(&self) -> Vec<String> {
         fs::read_to_string(&self.counts).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    /// How often a token was given a wrong PIN: what is counted against the person.
+    /// Number of wrong PINs that a token received.
     pub fn wrong_tries(&self) -> usize {
         self.calls().iter().filter(|call| call.ends_with("CKR_PIN_INCORRECT")).count()
     }
 
-    /// Begins to count anew.
+    /// Resets the recorded calls.
     pub fn forget(&self) {
         let _ = fs::remove_file(&self.counts);
     }
 }
 
-/// The built module. `cargo test` builds it with everything else; asked for alone, the tests build it.
+/// The built module. `cargo test` builds it with everything else; a single test binary builds it
+/// itself.
 pub fn module() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     MODULE.get_or_init(|| {

@@ -1,5 +1,5 @@
-//! Strangers who ask an authority for more than it should give them, each from an address of the loopback network:
-//! bounded in rate and in time, and only on this machine.
+//! Floods an authority with requests, each from an address of the loopback network. The floods are
+//! limited in rate and time and stay on this machine.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -15,14 +15,16 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use spki::AlgorithmIdentifierOwned;
 use tokenkeep::cmp::{PkiHeader, Pvno, general_request, oid};
 
-/// What a flood does.
+/// The kind of a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// CMP messages that ask for as much hashing as is taken: PBMAC1 with 262,144 rounds of HMAC-SHA-512.
+    /// CMP messages with the highest accepted hashing cost: PBMAC1 with 262,144 rounds of
+    /// HMAC-SHA-512.
     Hashing,
-    /// Five bytes to `/statements`, each over a TLS connection of its own.
+    /// Five bytes to `/statements`, each over a new TLS connection.
     Statements,
-    /// As many connections as an address may have, to both listeners, that begin a request and never end it.
+    /// As many connections per address and listener as allowed, which begin a request and never
+    /// finish it.
     Slow,
 }
 
@@ -30,23 +32,23 @@ impl Kind {
     pub const ALL: [Self; 3] = [Self::Hashing, Self::Statements, Self::Slow];
 }
 
-/// Between two requests of a connection's thread.
+/// Delay between two requests of a thread.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How many threads ask for one address.
+/// Number of threads per address.
 const THREADS: usize = 2;
-/// How many connections one address holds to each listener.
+/// Number of held connections per address and listener.
 const HELD: usize = 32;
 
-/// A flood; it ends when this is dropped.
+/// A running flood; dropping it ends it.
 pub struct Flood {
     ended: Arc<AtomicBool>,
-    /// How many requests were begun, or connections opened.
+    /// Number of started requests or opened connections.
     pub sent: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Flood {
-    /// From so many addresses: 127.0.0.11 and the following.
+    /// Starts a flood from this number of addresses: 127.0.0.11 and the following.
     pub fn begin(kind: Kind, addresses: u8, http: &str, https: &str) -> Self {
         let (http, https): (SocketAddr, SocketAddr) = (http.parse().unwrap(), https.parse().unwrap());
         let (ended, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -84,13 +86,13 @@ impl Drop for Flood {
 fn repeat(ended: &AtomicBool, sent: &AtomicU64, mut request: impl FnMut() -> Option<()>) {
     while !ended.load(Ordering::Relaxed) {
         sent.fetch_add(1, Ordering::Relaxed);
-        // Refused, cut or answered: a flood does not care.
+        // Whether the request is refused, cut or answered does not matter.
         let _ = request();
         std::thread::sleep(PAUSE);
     }
 }
 
-/// Holds connections, and opens others for those that are closed.
+/// Holds connections, and replaces those that are closed.
 fn hold(address: u8, listeners: [SocketAddr; 2], ended: &AtomicBool, sent: &AtomicU64) {
     let mut held: Vec<Option<TcpStream>> = (0..2 * HELD).map(|_| None).collect();
     while !ended.load(Ordering::Relaxed) {
@@ -134,7 +136,7 @@ fn post(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Trusts the authority's CA certificate, whose name in the TLS certificate is its address.
+/// Trusts the authority's CA certificate. The TLS certificate names the address.
 fn tls_config(http: SocketAddr) -> rustls::ClientConfig {
     let mut stream = TcpStream::connect(http).unwrap();
     stream.write_all(b"GET /ca.cer HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
@@ -148,7 +150,7 @@ fn tls_config(http: SocketAddr) -> rustls::ClientConfig {
     builder.with_root_certificates(roots).with_no_client_auth()
 }
 
-/// A message under a MAC that nobody can have made, of an unknown reference, and dear to verify.
+/// A message with an unknown reference and an invalid MAC that is expensive to verify.
 pub fn expensive_message() -> Vec<u8> {
     let hmac = AlgorithmIdentifierOwned { oid: oid::HMAC_SHA512, parameters: None };
     let derivation = [
@@ -165,13 +167,13 @@ pub fn expensive_message() -> Vec<u8> {
     draft.header.protection_alg = Some(AlgorithmIdentifierOwned { oid: oid::PBMAC1, parameters: Some(parameters) });
     let protection = BitString::from_bytes(&[0; 64]).unwrap().to_der().unwrap();
     let mut message = [draft.header.to_der().unwrap(), draft.body.to_der().unwrap()].concat();
-    // protection is [0] EXPLICIT, and shorter than 128 bytes.
+    // `protection` is [0] EXPLICIT, and shorter than 128 bytes.
     message.extend([0xa0, u8::try_from(protection.len()).unwrap()]);
     message.extend(protection);
     Any::new(Tag::Sequence, message).unwrap().to_der().unwrap()
 }
 
-/// Posts a CMP message from 127.0.0.`address`, and waits for the answer.
+/// Posts a CMP message from 127.0.0.`address`, and waits for the response.
 pub fn post_from(address: u8, http: &str, message: &[u8]) {
     let stream = connect_from(address, http.parse().unwrap()).unwrap();
     exchange(stream, &post("/.well-known/cmp", "application/pkixcmp", message)).unwrap();

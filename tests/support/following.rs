@@ -1,4 +1,4 @@
-//! An answer of the agent's API that goes on, read line by line with curl: events, and acts.
+//! Streams of the agent's API (events and operations), read line by line with curl.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Stdio};
@@ -14,14 +14,14 @@ pub fn description() -> Description {
     Description::new(serde_json::from_str(include_str!("../../docs/agent-api.openapi.json")).unwrap())
 }
 
-/// A running curl. Ended when dropped.
+/// A running curl. It is killed when dropped.
 pub struct Following {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl Following {
-    /// A path, with a body if one is given.
+    /// Requests a path, with a body if one is given.
     pub fn begin(machine: &Machine, agent: &Agent, path: &str, body: Option<&Value>) -> Self {
         let socket = agent.api_socket().display().to_string();
         let mut command = machine.command("curl");
@@ -34,7 +34,7 @@ impl Following {
         Self { child, lines }
     }
 
-    /// `/v1/events`, from which nothing is missed any more.
+    /// Subscribes to `/v1/events`; later events are not missed.
     pub fn events(machine: &Machine, agent: &Agent) -> Self {
         let mut events = Self::begin(machine, agent, "/v1/events", None);
         assert_eq!(events.line(), ": listening");
@@ -47,7 +47,7 @@ impl Following {
         line.trim_end().to_owned()
     }
 
-    /// The next event's data; it must have this name, and be as described.
+    /// The data of the next event, which must have this name and match its schema.
     #[track_caller]
     pub fn event(&mut self, expected: &str) -> Value {
         loop {
@@ -67,7 +67,7 @@ impl Following {
         }
     }
 
-    /// What comes until its end.
+    /// The rest of the stream.
     pub fn rest(&mut self) -> String {
         let mut rest = String::new();
         self.lines.read_to_string(&mut rest).unwrap();

@@ -1,7 +1,8 @@
-//! Another program that has a PIN: PKCS#11 calls beside the rules, as a person's other programs can make them.
+//! Another program that knows a PIN: PKCS#11 calls around tokenkeep, as a user's other programs can
+//! make them.
 //!
-//! A module finds its tokens by the environment of its whole process, so the calls are made in a process of their own: this
-//! test binary again, asked for the one test that wants them.
+//! A module finds its tokens through the process environment, so the calls run in a process of
+//! their own: this test binary again, restricted to the calling test.
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::Result as CkResult;
@@ -14,10 +15,10 @@ use serde_json::{Value, json};
 
 use super::machine::{Machine, run};
 
-/// Tells the process that it is the other program, and what it is to do.
+/// The variable that tells the process that it is the other program, and holds its order.
 const ORDER: &str = "TOKENKEEP_TEST_ORDER";
 
-/// What the process is to know.
+/// The parameters of the process.
 pub struct Order {
     pub module: String,
     /// The token's label.
@@ -27,7 +28,8 @@ pub struct Order {
 }
 
 impl Machine {
-    /// Runs `test` (as `module::function`) in a process of its own, with an order about this token; what it answers.
+    /// Runs `test` (as `module::function`) in a process of its own, with an order for this token.
+    /// Returns its answer.
     #[track_caller]
     pub fn order(&self, test: &str, token: &str, pin: &str, input: &Value) -> Value {
         let answer = self.file("tmp/order.answer");
@@ -42,7 +44,8 @@ impl Machine {
 }
 
 impl Order {
-    /// In the process that [`Machine::order`] has started: acts, and returns true. Else nothing is done.
+    /// In the process started by [`Machine::order`]: runs the closure and returns true. Otherwise
+    /// does nothing.
     pub fn carried_out(act: impl FnOnce(&Self) -> Value) -> bool {
         let Ok(order) = std::env::var(ORDER) else { return false };
         let order: Value = serde_json::from_str(&order).unwrap();
@@ -54,7 +57,7 @@ impl Order {
     }
 }
 
-/// A program with a log-in on one token, and with sessions.
+/// A program with PKCS#11 sessions that is logged in to one token.
 pub struct Intruder {
     pub session: Session,
     pub pin: AuthPin,
@@ -64,7 +67,8 @@ pub struct Intruder {
 }
 
 impl Intruder {
-    /// In the process that [`Machine::order`] has started: logs in and acts, and returns true. Else nothing is done.
+    /// In the process started by [`Machine::order`]: logs in, runs the closure and returns true.
+    /// Otherwise does nothing.
     pub fn acted(act: impl FnOnce(&Self) -> Value) -> bool {
         Order::carried_out(|order| {
             let module = Pkcs11::new(&order.module).unwrap();
@@ -78,17 +82,17 @@ impl Intruder {
         })
     }
 
-    /// One more session, in which nothing has been begun.
+    /// A new session without an active operation.
     pub fn another_session(&self) -> Session {
         self.module.open_rw_session(self.slot).unwrap()
     }
 
-    /// All objects of a class that lie on the token.
+    /// All token objects of a class.
     pub fn objects(&self, class: ObjectClass) -> Vec<ObjectHandle> {
         self.session.find_objects(&[Attribute::Class(class), Attribute::Token(true)]).unwrap()
     }
 
-    /// What the token says about an object's attribute; none if it does not say.
+    /// An attribute of an object; `None` if the token does not reveal it.
     pub fn attribute(&self, object: ObjectHandle, kind: AttributeType) -> Option<Attribute> {
         self.session.get_attributes(object, &[kind]).ok()?.pop()
     }
@@ -108,7 +112,8 @@ impl Intruder {
         }
     }
 
-    /// A key pair of the intruder's own, to which everything is allowed: what fails with a user's key must succeed with it.
+    /// A key pair of this program with all permissions: what fails with a user's key must succeed
+    /// with this one.
     pub fn own_key_pair(&self, kind: KeyType) -> OwnKeyPair {
         let mut private = vec![Attribute::Token(false), Attribute::Sensitive(false), Attribute::Extractable(true)];
         private.push(Attribute::Sign(true));
@@ -129,7 +134,8 @@ impl Intruder {
     }
 }
 
-/// Thirty-two bytes of seven, encrypted to an RSA key, whose public half every private one tells.
+/// Thirty-two bytes of value 7, encrypted to an RSA key. Every RSA private key reveals its public
+/// key.
 pub fn encrypted(session: &Session, key: ObjectHandle) -> Vec<u8> {
     let mut template = session.get_attributes(key, &[AttributeType::Modulus]).unwrap();
     template.extend([
@@ -144,7 +150,7 @@ pub fn encrypted(session: &Session, key: ObjectHandle) -> Vec<u8> {
     session.encrypt(&Mechanism::RsaPkcs, public, &[7; 32]).unwrap()
 }
 
-/// The value of a secret key that can be read.
+/// The value of a readable secret key.
 pub fn value(session: &Session, secret: ObjectHandle) -> CkResult<Vec<u8>> {
     match session.get_attributes(secret, &[AttributeType::Value])?.pop() {
         Some(Attribute::Value(value)) => Ok(value),

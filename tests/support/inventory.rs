@@ -1,10 +1,11 @@
-//! What is on a machine's tokens, as `pkcs11-tool` sees it: to say that nothing was made, and that nothing was left.
+//! The objects on a machine's tokens, as `pkcs11-tool` lists them: shows that a command made or
+//! left nothing.
 
 use std::collections::BTreeMap;
 
 use super::machine::Machine;
 
-/// A token as a foreign program lists it.
+/// A token as another program lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedToken {
     pub slot: String,
@@ -15,12 +16,12 @@ pub struct ListedToken {
 }
 
 impl ListedToken {
-    /// Wrong PINs were tried since the last right one.
+    /// Whether wrong PINs were tried since the last correct one.
     pub fn count_is_low(&self) -> bool {
         self.flags.contains("user PIN count low")
     }
 
-    /// The next wrong PIN locks it.
+    /// Whether the next wrong PIN locks the token.
     pub fn is_at_final_try(&self) -> bool {
         self.flags.contains("final user PIN try")
     }
@@ -30,7 +31,7 @@ impl ListedToken {
     }
 }
 
-/// The tokens of a machine, by label and serial number, and on each its objects.
+/// The tokens of a machine, by label and serial number, with the objects of each.
 pub type Inventory = BTreeMap<(String, String), Vec<String>>;
 
 impl Machine {
@@ -59,7 +60,7 @@ impl Machine {
         tokens
     }
 
-    /// The one token of this label.
+    /// The only token with this label.
     #[track_caller]
     pub fn listed_token(&self, label: &str) -> ListedToken {
         let found: Vec<_> = self.listed_tokens().into_iter().filter(|token| token.label == label).collect();
@@ -67,8 +68,8 @@ impl Machine {
         found.into_iter().next().unwrap()
     }
 
-    /// Everything on every token. For tokens whose label is in `pins` private objects too; a PIN that does not work
-    /// fails the test.
+    /// All objects on all tokens, with the private ones of tokens whose label is in `pins`. A PIN
+    /// that does not work fails the test.
     #[track_caller]
     pub fn inventory(&self, pins: &[(&str, &str)]) -> Inventory {
         let mut inventory = Inventory::new();
@@ -80,7 +81,7 @@ impl Machine {
         inventory
     }
 
-    /// The objects on the one token of this label, each as `pkcs11-tool` describes it, in order.
+    /// The objects on the only token with this label, as `pkcs11-tool` describes them, sorted.
     #[track_caller]
     pub fn objects(&self, label: &str, pin: Option<&str>) -> Vec<String> {
         self.objects_in(&self.listed_token(label).slot, pin)
@@ -100,7 +101,7 @@ impl Machine {
                 objects.push(String::new());
             }
             if let Some(object) = objects.last_mut() {
-                // Behind "Data object" stands its handle, which is another each time.
+                // The handle after "Data object" differs each time.
                 object.push_str(if line.starts_with("Data object") { "Data object" } else { line });
                 object.push('\n');
             }
@@ -109,14 +110,15 @@ impl Machine {
         objects
     }
 
-    /// Tries a PIN on the one token of this label with a foreign program; true if it was right.
+    /// Tries a PIN on the only token with this label with another program; returns whether it is
+    /// right.
     pub fn pin_is_right(&self, label: &str, pin: &str) -> bool {
         let (module, slot) = (self.module().display().to_string(), self.listed_token(label).slot);
         let arguments = ["--module", &module, "--slot", &slot, "--login", "--pin", pin, "-O"];
         self.run("pkcs11-tool", &arguments, b"").code() == 0
     }
 
-    /// Makes a token with a foreign program.
+    /// Makes a token with another program.
     pub fn make_token(&self, label: &str, pin: &str) -> ListedToken {
         let module = self.module().display().to_string();
         let before = self.listed_tokens();

@@ -1,13 +1,14 @@
-//! Kryoptic, the second PKCS#11 module: built once, on the first test run that asks for it.
+//! Kryoptic, the second PKCS#11 module: built once, by the first test that needs it.
 //!
-//! It stands alone (only `std`), so that unit tests beside the code can include it by its path.
+//! It uses only `std`, so that unit tests can include it by its path.
 
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The module, built now if it is missing (about a minute; other processes that ask wait for the one that builds).
+/// The path of the module. Builds it if it is missing (about a minute; other processes wait for the
+/// build).
 pub fn module() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = root.join("target/kryoptic");
@@ -29,7 +30,8 @@ pub fn module() -> PathBuf {
     built().expect("the build left the module in release/deps")
 }
 
-/// Writes a configuration with this many slots, each one SQLite file beside it. Slots with a token stay as they are.
+/// Writes a configuration with this many slots, each with an SQLite file beside it. Slots with a
+/// token are unchanged.
 pub fn configure(configuration: &Path, slots: u32) {
     let directory = configuration.parent().unwrap();
     fs::create_dir_all(directory).unwrap();

@@ -1,4 +1,4 @@
-//! What is left on a token: whether there is one whole keyset and nothing else, whether there is nothing at all.
+//! Checks the objects on a token: exactly one complete keyset, or nothing.
 
 use std::fs;
 
@@ -6,7 +6,8 @@ use super::inventory::of_kind;
 use super::machine::Machine;
 
 impl Machine {
-    /// How many objects each of `SoftHSM`'s tokens has, private ones without a PIN too: it keeps each in a file.
+    /// The number of objects on each of `SoftHSM`'s tokens, without a PIN and including private
+    /// ones: it keeps each object in a file.
     pub fn object_files(&self) -> Vec<usize> {
         let mut counts: Vec<usize> = fs::read_dir(self.file("tokens"))
             .unwrap()
@@ -21,7 +22,8 @@ impl Machine {
         counts
     }
 
-    /// Fails the test unless the token of this label holds one keyset with so many encryption keys, and nothing else.
+    /// Fails the test unless the token with this label holds one keyset with this number of
+    /// encryption keys, and nothing else.
     #[track_caller]
     pub fn holds_one_keyset(&self, label: &str, pin: &str, encryption_keys: usize) {
         let objects = self.objects(label, Some(pin));
@@ -36,7 +38,7 @@ impl Machine {
             ("indexes", count("Data object", "")),
             ("all", objects.len()),
         ];
-        let certificates = encryption_keys + 2; // and the signing key's, and the authority's
+        let certificates = encryption_keys + 2; // plus the signing key's and the authority's
         let keys = encryption_keys + 1;
         let expected = [
             ("signing keys", 1),

@@ -1,5 +1,5 @@
-//! A machine of one's own: a directory with its own tokens, home and runtime directory, in which the built binary and
-//! foreign programs run as children.
+//! A test machine: a directory with its own tokens, home and runtime directory, in which the built
+//! binary and other programs run as children.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::kryoptic;
 use super::output::Output;
 
-/// Which PKCS#11 module the machine's tokens come from.
+/// The PKCS#11 module of the machine's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     SoftHsm,
@@ -21,8 +21,9 @@ pub enum TokenKind {
     Kryoptic,
 }
 
-/// A directory, the tokens in it, and the environment of everything started there. Gone when dropped, unless the test
-/// is failing or `TOKENKEEP_TEST_KEEP` is set: then it stays and its path is printed.
+/// A directory with tokens, and the environment of all processes started there. It is removed when
+/// dropped, unless the test fails or `TOKENKEEP_TEST_KEEP` is set: then it stays and its path is
+/// printed.
 pub struct Machine {
     directory: Option<TempDir>,
     path: PathBuf,
@@ -32,7 +33,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// With SoftHSM, found as a user's is: no option names the module.
+    /// A machine with SoftHSM, found as for a user: no option names the module.
     pub fn new() -> Self {
         Self::with(TokenKind::SoftHsm)
     }
@@ -41,8 +42,8 @@ impl Machine {
         Self::in_directory(kind, new_directory())
     }
 
-    /// Another machine with the files that this one has now, so with its tokens, their keysets and their PINs. Nothing may
-    /// run here meanwhile.
+    /// Another machine with a copy of all files of this one, including its tokens, keysets and
+    /// PINs. No process may run here meanwhile.
     pub fn copy(&self) -> Self {
         let directory = new_directory();
         let (from, to) = (format!("{}/.", self.path.display()), directory.path().display().to_string());
@@ -68,7 +69,7 @@ impl Machine {
             TokenKind::SoftHsm => softhsm_module(),
             TokenKind::Kryoptic => kryoptic::module(),
         };
-        // One module only: a reader of the tester's own must not take part.
+        // One module only: a card reader of the tester must not take part.
         fs::write(path.join("config/tokenkeep/agent.toml"), format!("modules = [\"{}\"]\n", module.display())).unwrap();
         let at = |name: &str| path.join(name).display().to_string();
         let environment = [
@@ -86,7 +87,7 @@ impl Machine {
         Self { directory: Some(directory), path, kind, module, environment }
     }
 
-    /// Where everything of this machine lies; also the current directory of what is started here.
+    /// The directory of this machine, and the current directory of the processes started here.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -113,7 +114,7 @@ impl Machine {
         String::from_utf8(self.read(name)).unwrap()
     }
 
-    /// Writes a file that only its owner can read, as a PIN file must be.
+    /// Writes a file that only its owner can read, as required of a PIN file.
     pub fn write_secret(&self, name: &str, secret: &str) {
         let path = self.file(name);
         let _ = fs::remove_file(&path);
@@ -121,32 +122,33 @@ impl Machine {
         writeln!(file, "{secret}").unwrap();
     }
 
-    /// Sets a variable for everything started here from now on.
+    /// Sets a variable for all processes started here from now on.
     pub fn set_environment(&mut self, name: &str, value: &str) {
         self.environment.retain(|(other, _)| other != name);
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Has everything started here from now on lack a variable.
+    /// Removes a variable for all processes started here from now on.
     pub fn unset_environment(&mut self, name: &str) {
         self.environment.retain(|(other, _)| other != name);
     }
 
-    /// `program` in this machine: its directory, its environment and nothing of the tester's.
+    /// A command for `program` with this machine's directory and environment, and nothing of the
+    /// tester's.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.path).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
-    /// The binary under test.
+    /// A command for the binary under test.
     pub fn tokenkeep_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(env!("CARGO_BIN_EXE_tokenkeep"));
         command.args(arguments);
         command
     }
 
-    /// Runs `tokenkeep` to its end, with nothing on stdin.
+    /// Runs `tokenkeep` to its end, with empty stdin.
     pub fn tokenkeep(&self, arguments: &[&str]) -> Output {
         self.tokenkeep_with_input(arguments, b"")
     }
@@ -155,27 +157,28 @@ impl Machine {
         run(self.tokenkeep_command(arguments), input)
     }
 
-    /// Runs `tokenkeep` where nobody can be asked: in a session of its own, without a terminal.
+    /// Runs `tokenkeep` in a session of its own without a terminal, so that no person can be asked.
     pub fn tokenkeep_without_terminal(&self, arguments: &[&str]) -> Output {
         let mut command = self.command("setsid");
         command.args(["--wait", env!("CARGO_BIN_EXE_tokenkeep")]).args(arguments);
         run(command, b"")
     }
 
-    /// Runs `tokenkeep` until it dies at a crash point (`name` or `name:N`); fails if it ends otherwise.
+    /// Runs `tokenkeep` until it dies at a crash point (`name` or `name:N`); fails if it ends
+    /// otherwise.
     pub fn tokenkeep_crashing_at(&self, point: &str, arguments: &[&str]) {
         let output = self.tokenkeep_dying_at(point, arguments);
         assert!(output.was_killed(), "{point} was not reached\n{output}");
     }
 
-    /// Runs `tokenkeep` with a crash point set; it may or may not be reached.
+    /// Runs `tokenkeep` with a crash point that may or may not be reached.
     pub fn tokenkeep_dying_at(&self, point: &str, arguments: &[&str]) -> Output {
         let mut command = self.tokenkeep_command(arguments);
         command.env("TOKENKEEP_CRASH_AT", point);
         run(command, b"")
     }
 
-    /// Starts `tokenkeep` and lets it run; its output is in the machine's file `log`.
+    /// Starts `tokenkeep` in the background; its output goes to the machine's file `log`.
     pub fn start_tokenkeep(&self, arguments: &[&str], log: &str, extra: &[(&str, &str)]) -> Child {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.file(log)).unwrap();
         self.tokenkeep_command(arguments)
@@ -187,12 +190,12 @@ impl Machine {
             .unwrap()
     }
 
-    /// Runs a line as a person types it into a shell, where `tokenkeep` is installed.
+    /// Runs a shell command line, with `tokenkeep` in the path.
     pub fn shell(&self, line: &str) -> Output {
         self.run("sh", &["-c", line], b"")
     }
 
-    /// Runs a foreign program to its end; `input` goes to its stdin.
+    /// Runs another program to its end, with this `input` on stdin.
     pub fn run(&self, program: &str, arguments: &[&str], input: &[u8]) -> Output {
         let mut command = self.command(program);
         command.args(arguments);
@@ -224,14 +227,14 @@ pub fn run(mut command: Command, input: &[u8]) -> Output {
         .unwrap_or_else(|error| panic!("starting {shown}: {error}"));
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
-    // In a thread of its own: a child that writes before it has read all must not wait for us.
+    // In a thread: a child that writes before it has read everything must not block.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     Output::new(shown, output)
 }
 
-/// SoftHSM where Debian and others put it.
+/// The SoftHSM module at the usual paths of Debian and others.
 pub fn softhsm_module() -> PathBuf {
     let places = [
         "/usr/lib/softhsm/libsofthsm2.so",
@@ -242,5 +245,5 @@ pub fn softhsm_module() -> PathBuf {
         "/usr/local/lib/softhsm/libsofthsm2.so",
     ];
     let found = places.iter().map(PathBuf::from).find(|path| path.exists());
-    found.expect("SoftHSM is not installed; ./softhsm-setup.sh does it")
+    found.expect("SoftHSM is not installed; ./softhsm-setup.sh installs it")
 }

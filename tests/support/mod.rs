@@ -1,6 +1,6 @@
-//! What the promises' tests stand on: a machine of one's own with soft tokens, an authority, a person at a terminal,
-//! somebody on the wire, and foreign programs as witnesses. No promise is tested here.
-#![allow(dead_code)] // each test takes what it needs
+//! The environment of the integration tests: a test machine with soft tokens, an authority, a
+//! person at a terminal, a network attacker, and other programs. It contains no tests.
+#![allow(dead_code)] // each test binary uses a part of it
 
 pub mod agent;
 pub mod asked;

@@ -1,5 +1,5 @@
-//! One authority for many tests: begun by the first that asks, ended with the test run. Each test comes with a machine
-//! and people of its own, and leaves the authority as it found it.
+//! One authority shared by many tests: the first test that needs it starts it, and it ends with the
+//! test run. Each test uses its own machine and users, and leaves the authority unchanged.
 
 use std::fs;
 use std::io::Write;
@@ -14,23 +14,24 @@ use super::output::Output;
 use super::proxy::Proxy;
 use super::story::Story;
 
-/// The authority and its administrator's desk. For tests that do nothing to the authority but enroll at it.
+/// The shared authority and its administrator's session. For tests that only enroll at the
+/// authority.
 pub struct Office {
-    /// One administrator, one token: one command at a time.
+    /// One administrator with one token: one command at a time.
     desk: Mutex<Story>,
     http_address: String,
     https_address: String,
 }
 
 impl Office {
-    /// The office, opened when it is not yet.
+    /// The shared authority; starts it if needed.
     pub fn get() -> &'static Self {
         static OFFICE: OnceLock<Office> = OnceLock::new();
         OFFICE.get_or_init(Self::open)
     }
 
     fn open() -> Self {
-        // RSA, for the tests of a story's own have curves.
+        // RSA, because tests with their own authority use curves.
         let story = Story::begin_with_encryption_keys("rsa-2048");
         end_at_the_end(&story);
         Self {
@@ -41,11 +42,11 @@ impl Office {
     }
 
     fn desk(&self) -> MutexGuard<'_, Story> {
-        // Another test's failure is not ours.
+        // A failure in another test does not matter here.
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Host and port of the door for enrollment.
+    /// Host and port of the HTTP listener (enrollment).
     pub fn http_address(&self) -> &str {
         &self.http_address
     }
@@ -58,32 +59,33 @@ impl Office {
         format!("https://{}", self.https_address)
     }
 
-    /// An administrator's command at the desk.
+    /// Runs an administrator's command.
     pub fn admin(&self, arguments: &[&str]) -> Output {
         self.desk().admin(arguments)
     }
 
-    /// What the authority has said until now.
+    /// The authority's log so far.
     pub fn log(&self) -> String {
         super::authority::Authority::log(&self.desk().machine)
     }
 }
 
-/// Has a story that several tests share end with the test run: its authority, as it runs now, and its machine.
+/// Ends a shared deployment with the test run: the running authority and its machine.
 pub fn end_at_the_end(story: &Story) {
     Leash::get().says(&format!("end {}", story.authority.process_id().unwrap()));
     clear_up_at_the_end(&story.machine);
 }
 
-/// Has a machine that several tests share removed with the test run.
+/// Removes a shared machine at the end of the test run.
 pub fn clear_up_at_the_end(machine: &Machine) {
     if std::env::var_os("TOKENKEEP_TEST_KEEP").is_none() {
         Leash::get().says(&format!("remove {}", machine.path().display()));
     }
 }
 
-/// Tidies up when this process ends, however it ends: what is static in a test binary is never dropped. It is a shell
-/// that reads process ids to end and directories to remove, and acts when its stdin ends.
+/// Cleans up when this process ends in any way, because statics in a test binary are never dropped.
+/// A shell reads the process IDs to kill and the directories to remove, and acts when its stdin is
+/// closed.
 struct Leash(Mutex<ChildStdin>);
 
 impl Leash {
@@ -110,7 +112,8 @@ impl Leash {
     }
 }
 
-/// Somebody with a machine and tokens of their own, whom the office knows (or will) by an e-mail address of their own.
+/// A user with their own machine and tokens, whom the authority knows (or will know) by a unique
+/// email address.
 pub struct Somebody {
     pub machine: Machine,
     pub email: String,
@@ -122,7 +125,7 @@ impl Somebody {
     pub const PIN: &str = "somebody-1234";
     /// The PIN in the file `other.pin`.
     pub const OTHER_PIN: &str = "another-56789";
-    /// A PIN in the file `wrong.pin`; no token has it.
+    /// A PIN in the file `wrong.pin`, which no token has.
     pub const WRONG_PIN: &str = "wrong-000000";
 
     pub fn new() -> Self {
@@ -133,7 +136,7 @@ impl Somebody {
         Self::at(Machine::with(kind))
     }
 
-    /// Somebody whom the office does not know, at this machine.
+    /// A new user on this machine, unknown to the authority.
     pub fn at(machine: Machine) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         for (name, pin) in [("pin", Self::PIN), ("other.pin", Self::OTHER_PIN), ("wrong.pin", Self::WRONG_PIN)] {
@@ -143,8 +146,9 @@ impl Somebody {
         Self { machine, email, office: Office::get() }
     }
 
-    /// One who has the keyset `default` on a token of that name. To the office all who are made so are one person, and
-    /// their keys are the same: who asks it for something takes [`Self::enrolled`].
+    /// A user with the keyset `default` on a token of that name. All users made this way are one
+    /// person to the authority and have the same keys; a test that asks the authority for something
+    /// uses [`Self::enrolled`].
     pub fn with_keyset() -> Self {
         Self::with_keyset_on(TokenKind::SoftHsm)
     }
@@ -165,7 +169,7 @@ impl Somebody {
         Self { machine: original.machine.copy(), email: original.email.clone(), office: original.office }
     }
 
-    /// Somebody with the keyset `default` on a token of that name, whom nobody else is.
+    /// A unique user with the keyset `default` on a token of that name.
     pub fn enrolled() -> Self {
         Self::enrolled_with(TokenKind::SoftHsm)
     }
@@ -177,17 +181,17 @@ impl Somebody {
         somebody
     }
 
-    /// Has the office issue a letter; it is in this machine's file `letter`.
+    /// Has the authority issue a letter into this machine's file `letter`.
     pub fn issue(&self, letter: &str) {
         self.issue_with(letter, &[]).ok();
     }
 
-    /// The same with more options.
+    /// Like [`Self::issue`], with more options.
     pub fn issue_with(&self, letter: &str, more: &[&str]) -> Output {
         self.ask("issue", letter, &[&["--name", "Example, Somebody"], more].concat())
     }
 
-    /// Has the office write a recovery letter.
+    /// Has the authority issue a recovery letter.
     pub fn recover(&self, letter: &str) {
         self.ask("recover", letter, &[]).ok();
     }
@@ -202,12 +206,12 @@ impl Somebody {
         self.machine.tokenkeep(arguments)
     }
 
-    /// `enroll` into a token that is to be made, with the PIN in `pin`, at level High.
+    /// Runs `enroll` into a new token, with the PIN in `pin`, at level High.
     pub fn enroll_new(&self, letter: &str, keyset: &str) -> Output {
         self.enroll_new_with(letter, keyset, &[])
     }
 
-    /// The same with more options.
+    /// Like [`Self::enroll_new`], with more options.
     pub fn enroll_new_with(&self, letter: &str, keyset: &str, more: &[&str]) -> Output {
         let arguments = ["enroll", "--letter", letter, "--keyset", keyset, "--level", "high"];
         let rest = ["--new-token", "--new-pin-source", "file:pin"];
@@ -220,17 +224,17 @@ impl Somebody {
         self.tokenkeep(&[&re_enroll_arguments(letter)[..], &["--pin-source", source.as_str()], more].concat())
     }
 
-    /// Somebody on the wire between this machine and the office.
+    /// A proxy between this machine and the authority.
     pub fn wire(&self) -> Proxy {
         Proxy::listening(self.office.http_address())
     }
 
-    /// What a person can see of a keyset without a PIN; changes when it is re-enrolled.
+    /// The information about a keyset that needs no PIN; it changes with a re-enrollment.
     pub fn shown(&self, keyset: &str) -> serde_json::Value {
         self.tokenkeep(&["keyset", "show", keyset, "--json"]).ok().json()
     }
 
-    /// Signs with a keyset; fails the test unless that works and `verify` agrees.
+    /// Signs with a keyset; fails the test unless that succeeds and `verify` accepts the signature.
     #[track_caller]
     pub fn signs_with(&self, keyset: &str, pin: &str) {
         let source = format!("file:{pin}");
@@ -245,12 +249,12 @@ impl Somebody {
         }
     }
 
-    /// Encrypts to this person by their e-mail address.
+    /// Encrypts to this user by their email address.
     pub fn encrypts(&self, text: &str, out: &str) {
         self.tokenkeep_with_input(&["encrypt", "--to", &self.email, "--out", out], text).ok();
     }
 
-    /// What a keyset reads in a message.
+    /// Decrypts a message with a keyset.
     #[track_caller]
     pub fn reads(&self, keyset: &str, pin: &str, message: &str) -> String {
         let source = format!("file:{pin}");
@@ -263,13 +267,14 @@ impl Somebody {
     }
 }
 
-/// `enroll` into the keyset `default`, the PIN's source still to be said.
+/// `enroll` into the keyset `default`, without a PIN source.
 pub fn re_enroll_arguments(letter: &str) -> [&str; 7] {
     ["enroll", "--letter", letter, "--keyset", "default", "--level", "high"]
 }
 
-/// Waits for the clock's next second, so that what is certified from now on is newer than what was before. The newest of
-/// one person's keysets is known by the date in its certificate, which has whole seconds; of two with one date none is.
+/// Waits for the clock's next second, so that later certificates are newer than earlier ones. The
+/// newest keyset of a person is determined by the date in its certificate, in whole seconds; with
+/// equal dates it is undetermined.
 pub fn wait_until_certificates_are_newer() {
     let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let now = second();

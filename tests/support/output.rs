@@ -1,10 +1,10 @@
-//! What a program said and how it ended, with the questions that tests ask of it.
+//! The output and exit status of a program, with assertions.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-/// A program's end. Its `Display` shows everything, for a failing test.
+/// A finished program. Its `Display` shows everything, for a failed test.
 #[derive(Clone, Debug)]
 pub struct Output {
     command: String,
@@ -18,7 +18,7 @@ impl Output {
         Self { command, status: output.status, stdout: output.stdout, stderr: output.stderr }
     }
 
-    /// The exit code; a program that a signal ended has none, and the test fails.
+    /// The exit code; fails the test if a signal ended the program.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("ended by a signal\n{self}"))
     }
@@ -27,22 +27,23 @@ impl Output {
         self.status.signal() == Some(9)
     }
 
-    /// Fails the test unless the program ended with 0.
+    /// Fails the test unless the exit code is 0.
     #[track_caller]
     pub fn ok(self) -> Self {
         assert!(self.status.success(), "should have succeeded\n{self}");
         self
     }
 
-    /// Fails the test unless the program ended with this code and said something on stderr.
+    /// Fails the test unless the exit code is `code` and stderr is not empty.
     #[track_caller]
     pub fn fails_with(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "should have ended with {code}\n{self}");
-        assert!(code == 0 || !self.stderr.is_empty(), "ended with {code} without a word\n{self}");
+        assert!(code == 0 || !self.stderr.is_empty(), "ended with {code} and an empty stderr\n{self}");
         self
     }
 
-    /// Fails the test unless stdout or stderr contain the text; a line may end where it has a space.
+    /// Fails the test unless stdout or stderr contain the text, possibly with line breaks in place
+    /// of spaces.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
         let one_line = |said: String| said.split_whitespace().collect::<Vec<_>>().join(" ");

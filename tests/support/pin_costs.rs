@@ -1,9 +1,9 @@
-//! How many tries of a PIN an act costs, and the commands that take one.
+//! The number of PIN tries that an operation costs, and the commands that need a PIN.
 
 use super::faulty::Faulty;
 use super::office::{Somebody, re_enroll_arguments};
 
-/// Somebody with the keyset `default` at level High, and what each command that takes a PIN needs.
+/// A user with the keyset `default` at level High, and the input of each command that needs a PIN.
 pub fn somebody() -> (Somebody, Faulty) {
     let mut somebody = Somebody::enrolled();
     let faulty = Faulty::in_front_of(&mut somebody.machine);
@@ -14,7 +14,7 @@ pub fn somebody() -> (Somebody, Faulty) {
     (somebody, faulty)
 }
 
-/// The commands of a user that ask for the PIN of a token that is there, without the PIN's source.
+/// The user commands that need the PIN of an existing token, without the PIN source.
 pub fn commands() -> Vec<(&'static str, Vec<&'static str>)> {
     let beside = ["enroll", "--letter", "beside.letter", "--keyset", "beside", "--token", "default", "--level", "high"];
     vec![
@@ -33,6 +33,6 @@ pub fn costs(faulty: &Faulty, what: &str, tries: usize, act: impl FnOnce()) {
     act();
     let calls = faulty.calls();
     assert_eq!(faulty.wrong_tries(), tries, "{what}: {calls:#?}");
-    // A try that is not answered with "wrong" is one all the same.
+    // A try that is not answered with `CKR_PIN_INCORRECT` counts too.
     assert_eq!(calls.len(), tries, "{what}: {calls:#?}");
 }

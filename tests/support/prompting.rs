@@ -1,4 +1,5 @@
-//! A person behind an agent, asked by a program of their own, and OpenSSH's client who has them asked.
+//! A person behind an agent, asked by a program of the test, and OpenSSH's client, which triggers
+//! the prompts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +9,8 @@ use super::machine::Machine;
 use super::office::Somebody;
 use super::output::Output;
 
-/// A program of the person's own; what it is asked stands in the machine's file `asked`.
+/// Writes a program of the test. `$HERE` in the body becomes the machine's directory. Returns its
+/// path.
 pub fn script(machine: &Machine, name: &str, body: &str) -> String {
     let text = format!("#!/bin/sh\n{}\n", body.replace("$HERE", machine.path().to_str().unwrap()));
     let path = machine.write(&format!("bin/{name}"), text);
@@ -16,7 +18,8 @@ pub fn script(machine: &Machine, name: &str, body: &str) -> String {
     path.display().to_string()
 }
 
-/// An askpass that gives the right PIN, and this answer to a confirmation.
+/// An askpass that gives the right PIN, runs `confirmation` for a confirmation, and appends each
+/// question to the machine's file `asked`.
 pub fn askpass(machine: &Machine, confirmation: &str) -> String {
     let body = format!(
         "printf '%s|%s\\n---\\n' \"$SSH_ASKPASS_PROMPT\" \"$1\" >> $HERE/asked\n\
@@ -25,12 +28,12 @@ pub fn askpass(machine: &Machine, confirmation: &str) -> String {
     script(machine, "askpass", &body)
 }
 
-/// What was asked so far.
+/// The questions so far.
 pub fn asked(machine: &Machine) -> String {
     fs::read_to_string(machine.file("asked")).unwrap_or_default()
 }
 
-/// An agent of somebody's, asking by this way, whose key is in the file `key.pub`.
+/// Starts a user's agent with this prompter. The key that it offers is in the file `key.pub`.
 pub fn agent(somebody: &mut Somebody, way: &str, variables: &[(&str, &str)]) -> Agent {
     for (name, value) in variables {
         somebody.machine.set_environment(name, value);
@@ -47,12 +50,12 @@ pub fn offer(machine: &mut Machine, agent: &Agent) {
     machine.write("key.pub", keys.lines().next().unwrap());
 }
 
-/// OpenSSH's own client signs through the agent.
+/// Signs through the agent with OpenSSH's client.
 pub fn sign(machine: &Machine, namespace: &str) -> Output {
     machine.run("ssh-keygen", &["-Y", "sign", "-n", namespace, "-f", "key.pub"], b"a message\n")
 }
 
-/// … and it verifies.
+/// Signs through the agent, and verifies the signature.
 pub fn signs(machine: &Machine, namespace: &str) {
     let signature = sign(machine, namespace).ok().out();
     let file = format!("{namespace}.sig");
@@ -60,7 +63,7 @@ pub fn signs(machine: &Machine, namespace: &str) {
     machine.run("ssh-keygen", &["-Y", "check-novalidate", "-n", namespace, "-s", &file], b"a message\n").ok();
 }
 
-/// The same through the agent's own API; what it answers.
+/// Signs through the agent's API; returns the response.
 pub fn sign_by_api(machine: &Machine, agent: &Agent) -> Output {
     let socket = agent.api_socket().display().to_string();
     let body = r#"{"content":"YSBtZXNzYWdlCg=="}"#;
@@ -70,11 +73,11 @@ pub fn sign_by_api(machine: &Machine, agent: &Agent) -> Output {
 #[track_caller]
 pub fn says_all(text: &str, parts: &[&str]) {
     for part in parts {
-        assert!(text.contains(part), "{part:?} is not said in\n{text}");
+        assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
 }
 
-/// What the token itself remembers of wrong PINs.
+/// The PIN state that the token reports.
 pub fn pin_state(machine: &Machine) -> String {
     machine.tokenkeep(&["tokens", "--json", "--no-agent"]).ok().json()[0]["pin_state"].as_str().unwrap().to_owned()
 }

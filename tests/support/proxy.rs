@@ -1,4 +1,5 @@
-//! Somebody on the wire: stands between client and authority, sees every message, and may change or swallow it.
+//! A network attacker: sits between client and authority, sees every message, and may change or
+//! drop it.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,27 +9,27 @@ use std::time::Duration;
 
 use super::wire::connect_from;
 
-/// One request and its answer, as they passed (before any change).
+/// One request and its response, before any change.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// Method and path, as `POST /.well-known/cmp`.
+    /// Method and path, such as `POST /.well-known/cmp`.
     pub target: String,
     pub request: Vec<u8>,
     pub response: Vec<u8>,
 }
 
-/// What to do with a body.
+/// What happens to a body.
 #[derive(Clone, Debug)]
 pub enum Verdict {
     Pass,
     Replace(Vec<u8>),
-    /// Announce the whole body, send this many bytes of it, hang up.
+    /// Announce the whole body, send this many bytes of it, and close the connection.
     CutAfter(usize),
-    /// Hang up without a word.
+    /// Close the connection without a response.
     Swallow,
 }
 
-/// Which way a body goes.
+/// The direction of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     ToAuthority,
@@ -37,8 +38,9 @@ pub enum Direction {
 
 type Judge = dyn FnMut(Direction, &str, &[u8]) -> Verdict + Send;
 
-/// An HTTP proxy on the loopback that hands every body to a judge. Stops when dropped. It comes to the authority from an
-/// address of its own, so that nobody waits for what another test has guessed wrongly.
+/// An HTTP proxy on the loopback network that passes every body to a callback. It stops when
+/// dropped. It connects from an address of its own, so that wrong guesses of another test cause no
+/// delay here.
 pub struct Proxy {
     address: SocketAddr,
     exchanges: Arc<Mutex<Vec<Exchange>>>,
@@ -46,17 +48,18 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Passes everything on to `authority` (host and port) unchanged, and remembers it.
+    /// Forwards everything to `authority` (host and port) unchanged, and records it.
     pub fn listening(authority: &str) -> Self {
         Self::tampering(authority, |_, _, _| Verdict::Pass)
     }
 
-    /// Passes everything on, with another date in the answers' heads.
+    /// Forwards everything, with another date in the response headers.
     pub fn dating(authority: &str, date: &str) -> Self {
         Self::with(authority, Some(format!("date: {date}")), |_, _, _| Verdict::Pass)
     }
 
-    /// Asks `judge` about every body: its direction, its request's method and path, its bytes.
+    /// Calls `judge` for every body with its direction, the request's method and path, and its
+    /// bytes.
     pub fn tampering(authority: &str, judge: impl FnMut(Direction, &str, &[u8]) -> Verdict + Send + 'static) -> Self {
         Self::with(authority, None, judge)
     }
@@ -80,19 +83,19 @@ impl Proxy {
                 }
                 let Ok(client) = client else { continue };
                 let (authority, judge, seen, date) = (authority.clone(), judge.clone(), seen.clone(), date.clone());
-                // A broken connection is the client's to notice.
+                // The client notices a broken connection.
                 std::thread::spawn(move || drop(carry(client, source, &authority, date, &judge, &seen)));
             }
         });
         Self { address, exchanges, stopped }
     }
 
-    /// For `--authority`.
+    /// The URL for `--authority`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Everything that passed until now.
+    /// The exchanges so far.
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.exchanges.lock().unwrap().clone()
     }
@@ -101,12 +104,13 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
-        // Wakes the listener, which then sees that it is to stop.
+        // Wakes the listener, which then stops.
         drop(TcpStream::connect(self.address));
     }
 }
 
-/// Carries one request and its answer; then the connection ends, so that every exchange is seen by itself.
+/// Forwards one request and its response. Then it closes the connection, so that every exchange is
+/// separate.
 fn carry(
     client: TcpStream,
     source: Ipv4Addr,
@@ -139,7 +143,7 @@ fn carry(
     client.shutdown(Shutdown::Both)
 }
 
-/// An address of the loopback network that no other proxy of this run has.
+/// An address of the loopback network that no other proxy of this run uses.
 fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -148,7 +152,7 @@ fn own_address() -> Ipv4Addr {
 
 struct Message {
     first_line: String,
-    /// All headers but those that say how long the body is and whether the connection stays.
+    /// All headers except those for the body length and the connection's persistence.
     headers: Vec<String>,
     body: Vec<u8>,
 }
@@ -184,7 +188,7 @@ impl Message {
         Ok(Self { first_line: first_line.trim_end().to_owned(), headers, body })
     }
 
-    /// Sends it as the verdict says; false if the connection is to be hung up.
+    /// Sends the message as decided. Returns false if the connection is to be closed.
     fn send(&self, to: &mut TcpStream, verdict: &Verdict) -> io::Result<bool> {
         let (announced, sent) = match verdict {
             Verdict::Pass => (self.body.len(), &self.body[..]),

@@ -1,7 +1,9 @@
-//! A real pcscd with a reader in software (vsmartcard's), into which a test puts a card and from which it takes it.
+//! A real pcscd with a virtual reader (of vsmartcard), into which tests insert a card and from
+//! which they remove it.
 //!
-//! It disturbs no other: it runs in namespaces of its own for mounts, where `/run/pcscd` is a directory of the test's, and
-//! for the network, where the reader's port is. What comes and goes between the two is a Unix socket of the test's.
+//! It runs in its own mount namespace, where `/run/pcscd` is a directory of the test, and in its
+//! own network namespace, where the reader's port is. So it affects no other pcscd. A Unix socket
+//! of the test connects the two sides.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
@@ -18,11 +20,11 @@ use super::card::{ATR, PivCard};
 use super::machine::Machine;
 use super::witness;
 
-/// The reader's driver for pcscd.
+/// The pcscd driver of the reader.
 const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
 
-/// Brings up pcscd in the namespaces that it was started in, and leads each connection to the socket `card` to the reader.
-/// Ends with its stdin, and pcscd with it.
+/// Starts pcscd in the current namespaces, and forwards each connection to the socket `card` to the
+/// reader. It ends when its stdin is closed, and terminates pcscd.
 const BRING_UP: &str = r#"
 import fcntl, os, shutil, socket, struct, subprocess, sys, threading
 
@@ -51,7 +53,7 @@ def pump(source, sink):
         except OSError:
             pass
 
-def lead(card):
+def forward(card):
     while True:
         try:
             reader = socket.create_connection(("127.0.0.1", 35963))
@@ -63,25 +65,25 @@ def lead(card):
     threading.Thread(target=pump, args=(card, reader), daemon=True).start()
     threading.Thread(target=pump, args=(reader, card), daemon=True).start()
 
-def lead_all(door):
+def forward_all(listener):
     while True:
-        lead(door.accept()[0])
+        forward(listener.accept()[0])
 
-door = socket.socket(socket.AF_UNIX)
+listener = socket.socket(socket.AF_UNIX)
 if os.path.exists(directory + "/card"):
     os.unlink(directory + "/card")
-door.bind(directory + "/card")
-door.listen()
+listener.bind(directory + "/card")
+listener.listen()
 threading.Thread(target=end_with_the_test, daemon=True).start()
-threading.Thread(target=lead_all, args=(door,), daemon=True).start()
+threading.Thread(target=forward_all, args=(listener,), daemon=True).start()
 print(pcscd.pid, flush=True)
 pcscd.wait()
 "#;
 
-/// What a reader is registered with at pcscd.
+/// The registration of the reader with pcscd.
 const REGISTERED: &str = "FRIENDLYNAME \"Virtual\"\nDEVICENAME /dev/null:0x8C7B\nCHANNELID 0x8C7B\nLIBPATH ";
 
-/// A reader at a pcscd. Ended when dropped.
+/// A reader with its pcscd. It is stopped when dropped.
 pub struct Reader {
     directory: PathBuf,
     path: String,
@@ -89,37 +91,37 @@ pub struct Reader {
     card: Option<Inserted>,
 }
 
-/// The running daemon, and what started it.
+/// The running daemon and the process that started it.
 struct Pcscd {
     child: Child,
     id: i32,
 }
 
-/// A card in the reader: the thread that answers for it.
+/// An inserted card: the thread that answers for it.
 struct Inserted {
     line: Arc<Mutex<Line>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The connection on which a card answers; none any more when it was taken out.
+/// The connection of a card; none after the removal.
 #[derive(Default)]
 struct Line {
     is_out: bool,
     stream: Option<UnixStream>,
 }
 
-/// A card that several hold: the reader it is in, and the test.
+/// A card shared by the reader and the test.
 pub type Card = Arc<Mutex<PivCard>>;
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
 
-/// True if a reader can be had here; else says visibly that the test is skipped.
+/// Whether a reader is possible here; if not, reports the skipped test visibly.
 pub fn can_be_had() -> bool {
     for file in [DRIVER, "/usr/sbin/pcscd"] {
         if !Path::new(file).exists() {
-            witness::skipped(&format!("{file} is not there; ./softhsm-setup.sh installs it"));
+            witness::skipped(&format!("{file} is missing; ./softhsm-setup.sh installs it"));
             return false;
         }
     }
@@ -127,17 +129,17 @@ pub fn can_be_had() -> bool {
     let may =
         command.args(namespaces()).arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if !may {
-        witness::skipped("this system gives no namespaces for a pcscd of one's own");
+        witness::skipped("this system does not permit the namespaces for a separate pcscd");
     }
     may
 }
 
-/// For who is not root a user namespace is needed to have the others.
+/// Users other than root need a user namespace to create the others.
 fn namespaces() -> &'static [&'static str] {
     if geteuid().is_root() { &["--mount", "--net"] } else { &["--user", "--map-root-user", "--mount", "--net"] }
 }
 
-/// OpenSC's PKCS#11 module where Debian puts it.
+/// OpenSC's PKCS#11 module at the usual paths.
 pub fn opensc() -> PathBuf {
     let places = [
         "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so",
@@ -146,11 +148,11 @@ pub fn opensc() -> PathBuf {
         "/usr/lib/opensc-pkcs11.so",
     ];
     let found = places.iter().map(PathBuf::from).find(|path| path.exists());
-    found.expect("OpenSC is not installed; ./softhsm-setup.sh does it")
+    found.expect("OpenSC is not installed; ./softhsm-setup.sh installs it")
 }
 
 impl Reader {
-    /// An empty one at this machine: whatever is started there finds it. pcscd is not started yet.
+    /// An empty reader for this machine; programs started there find it. pcscd is not started yet.
     pub fn at(machine: &mut Machine) -> Self {
         for name in ["pcscd", "reader"] {
             std::fs::create_dir(machine.file(name)).unwrap();
@@ -162,7 +164,7 @@ impl Reader {
         Self { directory: machine.path().to_owned(), path, pcscd: None, card: None }
     }
 
-    /// Starts pcscd, until it listens. A card that is in the reader is there again.
+    /// Starts pcscd and waits until it listens. A card in the reader is connected again.
     pub fn start(&mut self) {
         let log = self.directory.join("pcscd.log");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
@@ -178,14 +180,14 @@ impl Reader {
         wait_for("pcscd listens", || UnixStream::connect(&socket).ok());
     }
 
-    /// pcscd dies.
+    /// Kills pcscd with SIGKILL.
     pub fn kill(&mut self) {
         let mut pcscd = self.pcscd.take().expect("pcscd does not run");
         kill_process(Pid::from_raw(pcscd.id).unwrap(), Signal::KILL).unwrap();
         pcscd.child.wait().unwrap();
     }
 
-    /// pcscd is ended in order.
+    /// Terminates pcscd regularly.
     pub fn stop(&mut self) {
         if let Some(mut pcscd) = self.pcscd.take() {
             drop(pcscd.child.stdin.take());
@@ -193,7 +195,7 @@ impl Reader {
         }
     }
 
-    /// Puts a card in.
+    /// Inserts a card.
     pub fn insert(&mut self, card: &Card) {
         assert!(self.card.is_none(), "there is a card in the reader");
         let line: Arc<Mutex<Line>> = Arc::default();
@@ -202,7 +204,7 @@ impl Reader {
         self.card = Some(Inserted { line, thread: Some(thread) });
     }
 
-    /// Takes the card out.
+    /// Removes the card.
     pub fn remove(&mut self) {
         drop(self.card.take().expect("there is no card in the reader"));
     }
@@ -228,7 +230,7 @@ impl Drop for Inserted {
     }
 }
 
-/// The card answers its reader, and the next one when pcscd was started anew, until it is taken out.
+/// Answers the reader, and after a restart of pcscd the next one, until the card is removed.
 fn stay_in(card: &Card, socket: &Path, line: &Mutex<Line>) {
     loop {
         let mut stream = {
@@ -250,7 +252,7 @@ fn stay_in(card: &Card, socket: &Path, line: &Mutex<Line>) {
     }
 }
 
-/// One message of the reader: two bytes length, then an order to the card (one byte) or a command for it.
+/// Handles one message of the reader: two bytes of length, then a control byte or a command APDU.
 fn serve(card: &Card, stream: &mut UnixStream) -> std::io::Result<()> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
@@ -267,7 +269,7 @@ fn serve(card: &Card, stream: &mut UnixStream) -> std::io::Result<()> {
         _ => card.answer(&message),
     };
     drop(card);
-    // At once: in two parts it would wait for an acknowledgment in between.
+    // In one write: two parts would wait for an acknowledgment in between.
     let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
     stream.write_all(&[&length[..], &answer].concat())
 }

@@ -1,5 +1,5 @@
-//! An `OpenAPI` description, and whether JSON fits it: strictly, and only as much of JSON Schema as our description uses.
-//! Whatever keyword it does not know fails the test.
+//! An `OpenAPI` description, and a strict check of JSON against it. It supports only the part of
+//! JSON Schema that our description uses; an unknown keyword fails the test.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,7 +26,7 @@ impl Description {
         self.0["paths"][path].get(method.to_lowercase()).is_some()
     }
 
-    /// Every method with its path, as `GET /v1/tokens`.
+    /// Every method with its path, such as `GET /v1/tokens`.
     pub fn operations(&self) -> Vec<String> {
         let mut operations = Vec::new();
         for (path, item) in self.0["paths"].as_object().unwrap() {
@@ -45,7 +45,7 @@ impl Description {
         schema
     }
 
-    /// The schema of a request's body.
+    /// The schema of a request body.
     #[track_caller]
     pub fn request(&self, method: &str, path: &str) -> &Value {
         let schema = &self.operation(method, path)["requestBody"]["content"]["application/json"]["schema"];
@@ -53,7 +53,8 @@ impl Description {
         schema
     }
 
-    /// The schema of an answer's body; none when it has none. A status or a media type that is not described fails the test.
+    /// The schema of a response body; `None` if it has none. An undescribed status or media type
+    /// fails the test.
     #[track_caller]
     pub fn response(&self, method: &str, path: &str, status: u16, media_type: &str) -> Option<&Value> {
         let response = &self.operation(method, path)["responses"][status.to_string()];
@@ -72,7 +73,7 @@ impl Description {
     }
 }
 
-/// Fails the test unless the value fits.
+/// Fails the test unless the value matches the schema.
 #[track_caller]
 pub fn fits(description: &Description, schema: &Value, value: &Value) {
     if let Err(complaint) = check(description, schema, value) {
@@ -80,13 +81,13 @@ pub fn fits(description: &Description, schema: &Value, value: &Value) {
     }
 }
 
-/// What does not fit.
+/// Checks the value; the error describes the mismatch.
 pub fn check(description: &Description, schema: &Value, value: &Value) -> Result<(), String> {
     let keywords = schema.as_object().unwrap_or_else(|| panic!("no schema: {schema}"));
     for (keyword, argument) in keywords {
         let no = |what: String| Err(format!("{what}: {value} for {schema}"));
         match keyword.as_str() {
-            // required is looked at with the properties, additionalProperties too.
+            // `properties` checks `required` and `additionalProperties` too.
             "description" | "required" | "additionalProperties" => {}
             "$ref" => {
                 let name = argument.as_str().unwrap().strip_prefix("#/components/schemas/").unwrap();
@@ -98,17 +99,17 @@ pub fn check(description: &Description, schema: &Value, value: &Value) -> Result
                     several => several.as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect(),
                 };
                 if !types.iter().any(|name| is_of(name, value)) {
-                    return no(format!("it is no {types:?}"));
+                    return no(format!("its type is not {types:?}"));
                 }
             }
             "enum" => {
                 if !argument.as_array().unwrap().contains(value) {
-                    return no("it is none of these".to_owned());
+                    return no("it is not one of these".to_owned());
                 }
             }
             "const" => {
                 if argument != value {
-                    return no("it is another value".to_owned());
+                    return no("it is a different value".to_owned());
                 }
             }
             "minimum" => {
@@ -119,17 +120,17 @@ pub fn check(description: &Description, schema: &Value, value: &Value) -> Result
             "contentEncoding" => {
                 assert_eq!(argument, "base64");
                 if value.as_str().is_some_and(|text| STANDARD.decode(text).is_err()) {
-                    return no("it is no base64".to_owned());
+                    return no("it is not base64".to_owned());
                 }
             }
             "format" => {
                 assert_eq!(argument, "date-time");
                 if value.as_str().is_some_and(|text| text.parse::<jiff::Timestamp>().is_err()) {
-                    return no("it is no time".to_owned());
+                    return no("it is not a time".to_owned());
                 }
             }
             "pattern" => {
-                // Only `^[0-9a-f]{N}$`.
+                // Only `^[0-9a-f]{N}$` is supported.
                 let length = argument.as_str().unwrap().strip_prefix("^[0-9a-f]{").unwrap().strip_suffix("}$").unwrap();
                 let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
                 let good = |text: &str| text.len() == length.parse::<usize>().unwrap() && text.bytes().all(is_digit);
@@ -150,7 +151,7 @@ pub fn check(description: &Description, schema: &Value, value: &Value) -> Result
                     return no(format!("it fits {} of these, not one ({bad:?})", good.len()));
                 }
             }
-            unknown => panic!("the schema has {unknown:?}, which nobody here understands"),
+            unknown => panic!("the schema has the unsupported keyword {unknown:?}"),
         }
     }
     Ok(())
@@ -181,6 +182,6 @@ fn is_of(name: &str, value: &Value) -> bool {
         "boolean" => value.is_boolean(),
         "integer" => value.is_i64() || value.is_u64(),
         "null" => value.is_null(),
-        other => panic!("the schema has the type {other:?}"),
+        other => panic!("the schema has the unsupported type {other:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Searching for secrets: in every spelling in which they might have been written down, through everything that is left.
+//! Searches files for secrets, in every encoding in which they might have been written.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -10,14 +10,14 @@ use tokenkeep::letter::Letter;
 
 use super::machine::Machine;
 
-/// A secret, and everything that would give it away.
+/// A secret, and all encodings that would reveal it.
 pub struct Secret {
     pub name: String,
     pub spellings: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Secret {
-    /// Every way in which these bytes might have been written.
+    /// All encodings of these bytes.
     pub fn bytes(name: impl Into<String>, bytes: &[u8]) -> Self {
         let lower = hex::encode(bytes);
         let decimal = bytes.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -31,7 +31,8 @@ impl Secret {
             ("hexadecimal", lower.into_bytes()),
             ("escaped", bytes.escape_ascii().to_string().into_bytes()),
         ];
-        // Wherever in a longer text it stands: without the characters that hold a neighbor's bits, too.
+        // Base64 at any offset in a longer text, without the characters that share bits with
+        // neighbors.
         for skipped in 0..3 {
             let text = STANDARD_NO_PAD.encode(&bytes[skipped..]);
             spellings.push(("base64", text.as_bytes()[..text.len() - 2].to_vec()));
@@ -39,20 +40,21 @@ impl Secret {
         Self { name: name.into(), spellings }
     }
 
-    /// The same, and in the ways a person writes it.
+    /// Like [`Self::bytes`], and also in lower case.
     pub fn text(name: impl Into<String>, text: &str) -> Self {
         let mut secret = Self::bytes(name, text.as_bytes());
         secret.spellings.push(("lower case", text.to_lowercase().into_bytes()));
         secret
     }
 
-    /// A letter's temporary key: grouped, in one word, and what the word stands for.
+    /// A letter's temporary key: grouped, as one word, and decoded.
     pub fn temporary_key(machine: &Machine, letter: &str) -> Vec<Self> {
         let key = Letter::parse(&machine.read_text(letter)).unwrap().temporary_key;
         let grouped = key.grouped().to_string();
         let word = grouped.replace('-', "");
         assert_eq!(key.cmp_secret(), word.as_bytes());
-        // Five bits a character; of the twenty-sixth, the two that do not fit into sixteen bytes are left out.
+        // Five bits per character; of the twenty-sixth, the two bits beyond sixteen bytes are
+        // dropped.
         let number = word.bytes().take(26).zip([5; 25].into_iter().chain([3])).fold(0_u128, |number, (c, bits)| {
             let digit = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".iter().position(|digit| *digit == c).unwrap();
             (number << bits) | u128::try_from(digit >> (5 - bits)).unwrap()
@@ -70,10 +72,10 @@ impl Secret {
     }
 }
 
-/// A secret's name, how it is spelled, and the spelling.
+/// A secret's name, the name of the encoding, and the encoded bytes.
 type Entry<'a> = (&'a str, &'a str, &'a [u8]);
 
-/// Looks for every spelling of many secrets at once: by its first eight bytes.
+/// Searches for all encodings of many secrets at once, by their first eight bytes.
 pub struct Search<'a> {
     beginnings: HashMap<[u8; 8], Vec<Entry<'a>>>,
 }
@@ -90,7 +92,7 @@ impl<'a> Search<'a> {
         Self { beginnings }
     }
 
-    /// Which are in it, and how.
+    /// The secrets found in the content, with their encodings.
     pub fn through(&self, content: &[u8]) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for (at, window) in content.windows(8).enumerate() {
@@ -108,7 +110,7 @@ pub fn contains(content: &[u8], part: &[u8]) -> bool {
     content.windows(part.len()).any(|window| window == part)
 }
 
-/// Every file below a directory.
+/// All files below a directory.
 pub fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     let below = entries.flat_map(|entry| match entry.file_type().unwrap() {

@@ -1,4 +1,4 @@
-//! SSH on a machine: keysets for the agent, an sshd of one's own, and somebody who speaks the agent's protocol by hand.
+//! SSH on a test machine: keysets for the agent, an sshd, and a raw client of the agent protocol.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,8 +16,9 @@ use super::story::Story;
 /// The PIN of every keyset here, in the file `pin`.
 pub const PIN: &str = "user-123456";
 
-/// A machine on which people have enrolled: a keyset's name, which is its token's and before the `@example.org` its user's; its
-/// level; its kind of signing key. The authority has stopped.
+/// A machine with enrolled users. Each entry is a keyset's name, which is also the name of its
+/// token and the local part of its user's address `@example.org`; its level; and its signing
+/// algorithm. The authority has stopped.
 pub fn enrolled(keysets: &[(&str, &str, &str)]) -> Machine {
     let Story { mut authority, machine } = Story::begin();
     machine.write_secret("pin", PIN);
@@ -44,8 +45,8 @@ pub fn enrolled(keysets: &[(&str, &str, &str)]) -> Machine {
     machine
 }
 
-/// Starts the agent, which gets PINs from the file `pin`, for the clients of this machine; writes each keyset's public key
-/// into a file named for it.
+/// Starts the agent, which gets PINs from the file `pin`, for the clients of this machine. Writes
+/// each keyset's public key to a file with the keyset's name.
 pub fn start_agent(machine: &mut Machine) -> Agent {
     Agent::configure_with_pin_in(machine, "pin", "");
     let agent = Agent::start(machine, &[]);
@@ -58,7 +59,7 @@ pub fn start_agent(machine: &mut Machine) -> Agent {
     agent
 }
 
-/// What the person was asked since the last time.
+/// The questions since the last call.
 pub fn questions(machine: &Machine) -> Vec<String> {
     let path = machine.file("questions");
     let text = fs::read_to_string(&path).unwrap_or_default();
@@ -66,7 +67,7 @@ pub fn questions(machine: &Machine) -> Vec<String> {
     text.split_terminator("---\n").map(str::to_owned).collect()
 }
 
-/// Runs `ssh-add`, which is given this at its own prompt.
+/// Runs `ssh-add` with this input at its prompt.
 pub fn ssh_add(machine: &Machine, typed: &str, arguments: &[&str]) -> Output {
     let askpass = machine.write("bin/askpass", format!("#!/bin/sh\necho '{typed}'\n"));
     fs::set_permissions(&askpass, fs::Permissions::from_mode(0o700)).unwrap();
@@ -75,7 +76,8 @@ pub fn ssh_add(machine: &Machine, typed: &str, arguments: &[&str]) -> Output {
     run(command, b"")
 }
 
-/// `ssh-keygen -Y sign` over the file `message`, with the public key of a keyset; its signature is in `message.sig`.
+/// Runs `ssh-keygen -Y sign` on the file `message` with a keyset's public key; the signature is in
+/// `message.sig`.
 pub fn sign_file(machine: &Machine, keyset: &str) -> Output {
     let _ = fs::remove_file(machine.file("message.sig"));
     machine.write("message", "a message\n");
@@ -83,7 +85,7 @@ pub fn sign_file(machine: &Machine, keyset: &str) -> Output {
     machine.run("ssh-keygen", &line, b"")
 }
 
-/// An sshd on a port of its own, into which the user of this process may log in. Ended when dropped.
+/// An sshd on a port of its own; the user of this process may log in. It is killed when dropped.
 pub struct Sshd {
     child: Child,
     port: u16,
@@ -91,11 +93,11 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// With the host key `host_key`, which it makes, of a kind that `ssh-keygen -t` knows.
+    /// Starts it with a new host key, `host_key`, of a type of `ssh-keygen -t`.
     pub fn start(machine: &Machine, host_key: &[&str]) -> Self {
         machine.run("ssh-keygen", &[&["-q", "-N", "", "-f", "host_key", "-t"], host_key].concat(), b"").ok();
         if rustix::process::geteuid().is_root() {
-            // Only root's sshd wants it; where systemd runs it is there.
+            // Only root's sshd needs it; under systemd it exists.
             fs::create_dir_all("/run/sshd").unwrap();
         }
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
@@ -121,7 +123,7 @@ impl Sshd {
         Self { child, port, user }
     }
 
-    /// The command line that logs in with the key of a keyset and nothing else, up to the destination.
+    /// The command line that logs in with only the key of a keyset, up to the destination.
     pub fn ssh(&self, machine: &Machine, keyset: &str, options: &[&str]) -> Vec<String> {
         let at = |name: &str| machine.file(name).display().to_string();
         let (key, known) = (at(&format!("{keyset}.pub")), format!("UserKnownHostsFile={}", at("known_hosts")));
@@ -154,14 +156,14 @@ impl Drop for Sshd {
     }
 }
 
-/// OpenSSH's own agent. Ended when dropped.
+/// OpenSSH's own agent. It is killed when dropped.
 pub struct OrdinaryAgent {
     child: Child,
     pub socket: std::path::PathBuf,
 }
 
 impl OrdinaryAgent {
-    /// With these private keys from files.
+    /// Starts it with these private keys from files.
     pub fn start(machine: &Machine, keys: &[&str]) -> Self {
         let socket = machine.file("ordinary.sock");
         let mut command = machine.command("ssh-agent");
@@ -192,13 +194,13 @@ pub fn string(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
 
-/// The `string` at the front, and what follows.
+/// The first `string`, and the rest.
 pub fn split_string(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (length, rest) = bytes.split_first_chunk().unwrap();
     rest.split_at(u32::from_be_bytes(*length) as usize)
 }
 
-/// Somebody who speaks the agent's protocol by hand.
+/// A raw client of the agent protocol.
 pub struct Speaker(UnixStream);
 
 impl Speaker {
@@ -208,7 +210,7 @@ impl Speaker {
         Self(stream)
     }
 
-    /// The answer to a message.
+    /// Sends a message; returns the response.
     pub fn says(&mut self, message: &[u8]) -> Vec<u8> {
         self.0.write_all(&string(message)).unwrap();
         let mut length = [0; 4];
@@ -218,7 +220,7 @@ impl Speaker {
         answer
     }
 
-    /// The signature that a key makes over these bytes: its algorithm's name and its bytes; none when it is refused.
+    /// The signature of a key over these bytes: algorithm name and bytes; `None` if it is refused.
     pub fn signs(&mut self, key_blob: &[u8], data: &[u8], flags: u32) -> Option<(String, Vec<u8>)> {
         let request = [&[13], &string(key_blob)[..], &string(data), &flags.to_be_bytes()].concat();
         let answer = self.says(&request);
@@ -230,7 +232,7 @@ impl Speaker {
         Some((String::from_utf8(name.to_vec()).unwrap(), split_string(signature).0.to_vec()))
     }
 
-    /// The first key that is listed with a comment that begins so.
+    /// The first listed key whose comment has this prefix.
     pub fn key(&mut self, comment: &str) -> Vec<u8> {
         let answer = self.says(&[11]);
         let mut rest = &answer[5..];

@@ -1,4 +1,5 @@
-//! The story's beginning, which most promises start from: an authority that serves, and its first administrator enrolled.
+//! A deployment, from which most tests start: a serving authority with an enrolled first
+//! administrator.
 
 use super::authority::Authority;
 use super::machine::{Machine, TokenKind};
@@ -7,7 +8,7 @@ use super::proxy::Proxy;
 
 /// A machine with a serving authority and the administrator `admin@example.org` in keyset `admin`.
 pub struct Story {
-    // Before the machine: an authority must be gone before its directory is.
+    // Before the machine: the authority must end before its directory is removed.
     pub authority: Authority,
     pub machine: Machine,
 }
@@ -24,17 +25,18 @@ impl Story {
         Self::begin_on(Machine::with(kind))
     }
 
-    /// With users' encryption keys of another kind than a test's usual P-256: `p384`, `rsa-2048`, `rsa-3072` …
+    /// With another algorithm for users' encryption keys than the P-256 of most tests: `p384`,
+    /// `rsa-2048`, `rsa-3072` …
     pub fn begin_with_encryption_keys(kind: &str) -> Self {
         Self::begin_with_keys(TokenKind::SoftHsm, "p256", kind)
     }
 
-    /// With users' signing and encryption keys of these kinds.
+    /// With these algorithms for users' signing and encryption keys.
     pub fn begin_with_keys(kind: TokenKind, signing: &str, encryption: &str) -> Self {
         Self::begin_with_ca_and_keys(kind, "p256", signing, encryption)
     }
 
-    /// With a CA key of this kind, too.
+    /// With this algorithm for the CA key, too.
     pub fn begin_with_ca_and_keys(kind: TokenKind, ca: &str, signing: &str, encryption: &str) -> Self {
         let machine = Machine::with(kind);
         let authority = Authority::init_with(&machine, &format!("[ca]\nkey = \"{ca}\"\n"));
@@ -60,17 +62,17 @@ impl Story {
         self.machine.tokenkeep(arguments)
     }
 
-    /// `admin issue` for somebody: writes the letter.
+    /// Runs `admin issue` for this address; writes the letter.
     pub fn issue(&self, email: &str, letter: &str) -> Output {
         self.admin(&["issue", email, "--name", "Example, User", "--letter-out", letter])
     }
 
-    /// `admin recover` for somebody: writes the letter.
+    /// Runs `admin recover` for this address; writes the letter.
     pub fn recover(&self, email: &str, letter: &str) -> Output {
         self.admin(&["recover", email, "--letter-out", letter])
     }
 
-    /// An administrator's command, with keyset and PIN.
+    /// Runs an administrator's command, with keyset and PIN.
     pub fn admin(&self, arguments: &[&str]) -> Output {
         let mut all = vec!["admin"];
         all.extend(arguments);
@@ -78,12 +80,12 @@ impl Story {
         self.tokenkeep(&all)
     }
 
-    /// `enroll` into a new token whose PIN is in the file `pin`, at level High.
+    /// Runs `enroll` into a new token whose PIN is in the file `pin`, at level High.
     pub fn enroll_new(&self, letter: &str, keyset: &str, pin: &str) -> Output {
         self.tokenkeep(&enroll_new_arguments(letter, keyset, &format!("file:{pin}")))
     }
 
-    /// The same through somebody on the wire.
+    /// Like [`Self::enroll_new`], through a proxy.
     pub fn enroll_new_through(&self, proxy: &Proxy, letter: &str, keyset: &str, pin: &str) -> Output {
         let (url, source) = (proxy.url(), format!("file:{pin}"));
         let mut arguments = enroll_new_arguments(letter, keyset, &source).to_vec();
@@ -91,7 +93,7 @@ impl Story {
         self.tokenkeep(&arguments)
     }
 
-    /// A user with keyset `default`, PIN [`Self::USER_PIN`] in the file `pin1`.
+    /// Enrolls a user with keyset `default` and the PIN [`Self::USER_PIN`] in the file `pin1`.
     pub fn enroll_user(&self) {
         self.machine.write_secret("pin1", Self::USER_PIN);
         self.issue("user@example.org", "user.letter").ok();

@@ -1,5 +1,5 @@
-//! A person at a terminal: `tokenkeep` on a pseudo-terminal of its own (by `script`, which Debian always has), prompts
-//! read and answered.
+//! A person at a terminal: `tokenkeep` on a pseudo-terminal (made by `script`, which Debian always
+//! has); reads and answers its prompts.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use super::machine::Machine;
 
-/// How long a prompt may take to appear.
+/// Maximum time until a prompt appears.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A running `tokenkeep` with a person before it.
+/// A running `tokenkeep` on a terminal.
 pub struct Terminal {
     child: Child,
     keyboard: Option<ChildStdin>,
     screen: Receiver<Vec<u8>>,
     /// Everything shown so far.
     shown: String,
-    /// How much of it has been waited for.
+    /// The position in `shown` up to which text was expected.
     read: usize,
 }
 
@@ -32,7 +32,7 @@ impl Terminal {
         Self::shell(machine, &line)
     }
 
-    /// A shell's line, where `tokenkeep` is installed.
+    /// A shell command line, with `tokenkeep` in the path.
     pub fn shell(machine: &Machine, line: &str) -> Self {
         let mut child = machine
             .command("script")
@@ -58,7 +58,7 @@ impl Terminal {
         Self { child, keyboard, screen, shown: String::new(), read: 0 }
     }
 
-    /// Waits until this text appears after what was waited for before.
+    /// Waits until this text appears after the previously expected text.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> &mut Self {
         let end = Instant::now() + PATIENCE;
@@ -71,7 +71,7 @@ impl Terminal {
         }
     }
 
-    /// Types this PIN at every prompt for one, until the program ends.
+    /// Types this PIN at every PIN prompt, until the program ends.
     pub fn answering_pins(mut self, pin: &str) -> Self {
         let end = Instant::now() + PATIENCE;
         while self.sees_more(end) {
@@ -80,13 +80,13 @@ impl Terminal {
         self
     }
 
-    /// Types a line into the shell that runs here, and this PIN at every prompt for one, until the line has ended: its
-    /// exit code, and what was shown meanwhile.
+    /// Types a line into the running shell, and this PIN at every PIN prompt, until the line has
+    /// ended. Returns its exit code and the text shown meanwhile.
     #[track_caller]
     pub fn runs(&mut self, line: &str, pin: &str) -> (i32, String) {
         let end = Instant::now() + PATIENCE;
         let begin = self.shown.len();
-        // What is typed is shown, too: there `ended` has no number behind it.
+        // The echo of the typed line has no number after `ended`.
         self.type_line(&format!("{line}; printf '\\nended %s\\n' \"$?\""));
         loop {
             let code = |line: &str| line.strip_prefix("ended ")?.strip_suffix("\r\n")?.parse().ok();
@@ -99,7 +99,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until more is shown; false when nothing more comes.
+    /// Waits for more output; false if no more comes.
     fn sees_more(&mut self, end: Instant) -> bool {
         let left = end.saturating_duration_since(Instant::now());
         let Ok(bytes) = self.screen.recv_timeout(left) else { return false };
@@ -107,7 +107,7 @@ impl Terminal {
         true
     }
 
-    /// Types the PIN if it is asked for now.
+    /// Types the PIN if the last line is a PIN prompt.
     fn answer_pin(&mut self, pin: &str) {
         let line = self.shown[self.read..].rsplit('\n').next().unwrap_or_default();
         if line.contains("PIN") && line.trim_end().ends_with(':') {
@@ -121,19 +121,19 @@ impl Terminal {
         self.press(&format!("{line}\n"))
     }
 
-    /// Ctrl-C.
+    /// Presses Ctrl-C.
     pub fn interrupt(&mut self) -> &mut Self {
         self.press("\x03")
     }
 
-    /// Ctrl-D at the beginning of a line.
+    /// Presses Ctrl-D at the beginning of a line.
     pub fn end_of_input(&mut self) -> &mut Self {
         self.press("\x04")
     }
 
-    /// Presses these keys; Enter is `\r` to a program that reads keys and not lines.
+    /// Presses these keys. Enter is `\r` for a program that reads keys instead of lines.
     pub fn press(&mut self, keys: &str) -> &mut Self {
-        // The prompt is shown a moment before the program switches the echo off and reads.
+        // The prompt appears a moment before the program switches off the echo and reads.
         std::thread::sleep(Duration::from_millis(150));
         let keyboard = self.keyboard.as_mut().unwrap();
         keyboard.write_all(keys.as_bytes()).unwrap();
@@ -141,7 +141,7 @@ impl Terminal {
         self
     }
 
-    /// Waits for the end: the exit code, and everything that was shown.
+    /// Waits for the end. Returns the exit code and everything that was shown.
     pub fn finish(mut self) -> (i32, String) {
         let status = self.child.wait().unwrap();
         drop(self.keyboard.take());

@@ -1,5 +1,5 @@
-//! Whoever writes CMP messages by hand and puts them on the wire: another client than ours, with the letter's secret or
-//! without it.
+//! Makes raw CMP messages and sends them: a client other than ours, with or without the letter's
+//! secret.
 
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
@@ -26,7 +26,7 @@ pub fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket.into())
 }
 
-/// Posts a body to `host:port` and returns the status and the answer's body.
+/// Posts a body to `host:port`; returns the status and the response body.
 pub fn post(address: &str, path: &str, content_type: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
@@ -38,19 +38,20 @@ pub fn post(address: &str, path: &str, content_type: &str, body: &[u8]) -> (u16,
     stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no HTTP answer"));
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no HTTP response"));
     let status = String::from_utf8_lossy(&answer[..end]).split_whitespace().nth(1).unwrap().parse().unwrap();
     (status, answer[end + 4..].to_vec())
 }
 
-/// Posts a CMP message.
+/// Posts a CMP message; returns the response.
 pub fn post_cmp(address: &str, message: &[u8]) -> PkiMessage {
     let (_, answer) = post(address, "/.well-known/cmp", "application/pkixcmp", message);
-    PkiMessage::from_der(&answer).unwrap_or_else(|error| panic!("no CMP answer: {error}"))
+    PkiMessage::from_der(&answer).unwrap_or_else(|error| panic!("no CMP response: {error}"))
 }
 
-/// An enrollment request of a client without any token, as an `ir` or a `krr`, under the letter's secret. Its transport
-/// key is the RSA key in the machine's file `transport.pem`, made when it is not there.
+/// An enrollment request of a client without a token, as `ir` or `krr`, protected with the letter's
+/// secret. Its transport key is the RSA key in the machine's file `transport.pem`, which is
+/// generated if missing.
 pub fn request_by_hand(machine: &Machine, letter: &Letter, recovery: bool) -> Vec<u8> {
     if !machine.file("transport.pem").exists() {
         let line = ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "transport.pem"];

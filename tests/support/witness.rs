@@ -1,4 +1,4 @@
-//! Foreign programs as witnesses: what they say counts, not what our own code says of itself.
+//! Other programs as independent verifiers of what our code does.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ impl Machine {
         self.run("openssl", arguments, b"")
     }
 
-    /// `pkcs11-tool` on this machine's module, with the PIN if one is given.
+    /// Runs `pkcs11-tool` with this machine's module, and with the PIN if one is given.
     pub fn pkcs11_tool(&self, token: &str, pin: Option<&str>, arguments: &[&str]) -> Output {
         let module = self.module().display().to_string();
         let mut all = vec!["--module", &module, "--token-label", token];
@@ -21,7 +21,7 @@ impl Machine {
         self.run("pkcs11-tool", &all, b"")
     }
 
-    /// `p11tool` (of GNU TLS) on this machine's module.
+    /// Runs `p11tool` (of GnuTLS) with this machine's module.
     pub fn p11tool(&self, pin: Option<&str>, arguments: &[&str]) -> Output {
         let module = self.module().display().to_string();
         let mut command = self.command("p11tool");
@@ -32,14 +32,15 @@ impl Machine {
         super::machine::run(command, b"")
     }
 
-    /// Whether DER parses to its end, by `openssl asn1parse`.
+    /// Whether the bytes are completely parsed by `openssl asn1parse`.
     pub fn is_der(&self, der: &[u8]) -> bool {
         let output = self.run("openssl", &["asn1parse", "-inform", "DER"], der);
         output.code() == 0 && !output.err().contains("rror")
     }
 }
 
-/// True if the program is there; else says visibly that the test is skipped, past the test harness's capture.
+/// Whether the program is installed; if not, reports the skipped test visibly, outside the test
+/// harness's capture.
 pub fn present(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|directory| directory.join(program).exists());
@@ -49,9 +50,9 @@ pub fn present(program: &str) -> bool {
     found
 }
 
-/// Says visibly why a test is skipped. Continuous integration fails on this line.
+/// Reports visibly why a test is skipped. Continuous integration fails on this line.
 pub fn skipped(reason: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    // Not `eprintln!`: the test harness captures that and shows it only of tests that fail.
+    // Not `eprintln!`: the test harness captures it and prints it only for failed tests.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: {reason}");
 }
