@@ -99,11 +99,12 @@ fn wrapped() -> Option<&'static CK_FUNCTION_LIST> {
 
 fn load() -> Option<CK_FUNCTION_LIST> {
     let path = std::env::var_os("FAULTY_WRAPS")?;
-    // SAFETY: loading runs the library's initializers; it is the PKCS#11 module that the tests use anyway.
+    // SAFETY: loading runs the library's initializers; the tests use this PKCS#11 module anyway.
     let library = Box::leak(Box::new(unsafe { Pkcs11::new(path) }.ok()?));
     let mut list: *mut CK_FUNCTION_LIST = std::ptr::null_mut();
     let get = library.C_GetFunctionList.as_ref().ok()?;
-    // SAFETY: `list` is valid for writing a pointer; what it then points to is static in a library that stays loaded.
+    // SAFETY: `list` is valid for writing a pointer. It then points to static data of a library
+    // that stays loaded.
     (unsafe { get(&raw mut list) } == CKR_OK && !list.is_null()).then(|| unsafe { *list })
 }
 
@@ -392,8 +393,8 @@ unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
     let Some(function) = wrapped().and_then(|wrapped| wrapped.C_GetTokenInfo) else {
         return CKR_FUNCTION_NOT_SUPPORTED;
     };
-    // SAFETY: the caller's own arguments go to the function that they were for; where that has filled the structure,
-    // it is there to be changed.
+    // SAFETY: the caller's own arguments go to the function that they were for. After success it has
+    // filled `info`, which may then be changed.
     unsafe {
         let answer = function(slot, info);
         if answer == CKR_OK {

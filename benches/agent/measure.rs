@@ -71,7 +71,7 @@ fn slice(length: Duration, threads: usize, contender: &dyn Contender, found: &mu
             .map(|_| {
                 scope.spawn(|| {
                     let mut work = contender.worker();
-                    // The first operation opens and looks up things for the later ones: do not measure it.
+                    // Unmeasured: the first operation also opens and looks things up.
                     work();
                     ready.wait();
                     let mut micros = Vec::with_capacity(1 << 14);

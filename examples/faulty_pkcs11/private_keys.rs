@@ -62,7 +62,8 @@ pub(super) unsafe extern "C" fn C_CreateObject(
     count: CK_ULONG,
     object: *mut CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    // SAFETY: the caller's own arguments go to the function that they were for, and the template to what reads it.
+    // SAFETY: the caller's own arguments go to the function that they were for; the template is
+    // only read.
     unsafe {
         with_template("C_CreateObject", template, count, |template, count| {
             let function = wrapped()?.C_CreateObject?;
@@ -81,7 +82,8 @@ pub(super) unsafe extern "C" fn C_GenerateKeyPair(
     public_key: *mut CK_OBJECT_HANDLE,
     private_key: *mut CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    // SAFETY: the caller's own arguments go to the function that they were for, and the template to what reads it.
+    // SAFETY: the caller's own arguments go to the function that they were for; the template is
+    // only read.
     unsafe {
         with_template("C_GenerateKeyPair", private, private_count, |private, private_count| {
             let function = wrapped()?.C_GenerateKeyPair?;

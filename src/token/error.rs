@@ -211,7 +211,7 @@ pub enum TokenError {
     },
     /// A token with this label exists already and holds objects.
     #[error(
-        "cannot create a token labelled {label:?}: a token with this label exists (serial {serial}); choose another \
+        "cannot create a token labeled {label:?}: a token with this label exists (serial {serial}); choose another \
          name, or put the keyset on that token with `--token {serial}`"
     )]
     LabelTaken {
@@ -221,7 +221,7 @@ pub enum TokenError {
         serial: String,
     },
     /// The label is not allowed for a token.
-    #[error("cannot create a token labelled {label:?}: a label must have 1 to 32 bytes and no control characters")]
+    #[error("cannot create a token labeled {label:?}: a label must have 1 to 32 bytes and no control characters")]
     LabelUnfit {
         /// the label
         label: String,
@@ -337,7 +337,7 @@ pub enum TokenError {
     LockDirectory {
         /// the directory
         path: PathBuf,
-        /// the fault as a predicate, such as "is no directory"
+        /// the fault as a predicate, such as "is not a directory"
         reason: String,
     },
     /// The owner lock file of a token cannot be used.

@@ -182,7 +182,7 @@ pub enum PinError {
     #[error("the PIN contains a control character")]
     ControlCharacter,
     /// The PIN is shorter or longer than the token accepts.
-    #[error("this token accepts PINs of {0} (a non-ASCII character counts as two or more)")]
+    #[error("this token takes PINs of {0} (a non-ASCII character counts as two or more)")]
     Length(PinRule),
     /// The PIN contains an invisible character, as copied from a file or a web page.
     #[error("the PIN contains {what} (U+{code:04X}) {place}, which nobody sees or types; remove it")]

@@ -91,7 +91,8 @@ impl fmt::Display for SignatureHash {
     }
 }
 
-/// A DER `Ecdsa-Sig-Value` (RFC 3279 §2.2.3), or the bytes of an RSASSA-PKCS1-v1_5 signature (RFC 8017 §8.2).
+/// A DER `Ecdsa-Sig-Value` (RFC 3279 §2.2.3), or the bytes of an RSASSA-PKCS1-v1_5 signature (RFC
+/// 8017 §8.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature(Vec<u8>);
 

@@ -140,7 +140,7 @@ fn what_others_can_write_is_not_loaded() {
     machine.tokenkeep(&["doctor"]).fails_with(1).says("others can write to it");
     mode(&module, 0o644);
     mode(machine.path(), 0o777);
-    machine.tokenkeep(&["tokens"]).ok().says("others can write to the directory");
+    machine.tokenkeep(&["tokens"]).ok().says("others can write to its directory");
     mode(machine.path(), 0o700);
     machine.tokenkeep(&["tokens"]).ok().does_not_say("others can write");
 

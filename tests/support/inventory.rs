@@ -64,7 +64,7 @@ impl Machine {
     #[track_caller]
     pub fn listed_token(&self, label: &str) -> ListedToken {
         let found: Vec<_> = self.listed_tokens().into_iter().filter(|token| token.label == label).collect();
-        assert_eq!(found.len(), 1, "tokens labelled {label:?}: {:?}", self.listed_tokens());
+        assert_eq!(found.len(), 1, "tokens labeled {label:?}: {:?}", self.listed_tokens());
         found.into_iter().next().unwrap()
     }
 

@@ -21,7 +21,7 @@ impl Machine {
         self.run("pkcs11-tool", &all, b"")
     }
 
-    /// Runs `p11tool` (of GnuTLS) with this machine's module.
+    /// Runs `p11tool` (of `GnuTLS`) with this machine's module.
     pub fn p11tool(&self, pin: Option<&str>, arguments: &[&str]) -> Output {
         let module = self.module().display().to_string();
         let mut command = self.command("p11tool");

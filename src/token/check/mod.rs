@@ -117,7 +117,7 @@ pub enum CheckOutcome {
     Answered(CheckReport),
     /// The child began to load the module and ended without an answer; how it ended.
     Died(String),
-    /// The result is unknown because the child did not reach the module; the reason.
+    /// The result is unknown because no child reached the module; the reason.
     Unknown(String),
     /// The module was not loaded after this number of seconds, and the child was killed.
     LoadTookTooLong(u64),

@@ -1,11 +1,12 @@
 //! Checks in a new process what this process' module may report wrongly: PIN states, and whether
 //! objects were stored. Also checks the storage of the module's tokens.
 //!
-//! | module | PIN state | stored objects |
-//! |---|---|---|
-//! | with card readers | read from the card each time | on the card |
-//! | `SoftHSM` | read from its files each time | may be lost on a full disk and are still shown to this process |
-//! | other software tokens (Kryoptic, NSS) | assumed to be as old as initialization | assumed to be as with `SoftHSM` |
+//! - A module with card readers reads the PIN state from the card each time, and stores objects on
+//!   the card.
+//! - `SoftHSM` reads the PIN state from its files each time. On a full disk it may lose objects and
+//!   still show them to this process.
+//! - Other software modules (Kryoptic, NSS) are assumed to keep the PIN state of their
+//!   initialization, and to store objects like `SoftHSM`.
 
 use std::path::Path;
 

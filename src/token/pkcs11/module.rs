@@ -232,7 +232,7 @@ impl Module {
         self.inner.stopped.load(Ordering::SeqCst)
     }
 
-    /// Finalizes the module in a process that needs it no more.
+    /// Finalizes the module in a process that no longer needs it.
     pub(in crate::token) fn stop(&self) -> Result<(), TokenError> {
         let _stopped = self.inner.running.write().unwrap_or_else(PoisonError::into_inner);
         self.inner.pkcs11.clone().finalize().map_err(|error| self.not_started(&error))

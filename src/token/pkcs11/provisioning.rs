@@ -189,7 +189,7 @@ impl Module {
         };
         let old = empty_so_pin()?;
         if !self.has_so_pin_tries_to_spare(slot) {
-            return left_alone("may have only one try of its SO PIN left");
+            return left_alone("may have at most one try of its SO PIN left");
         }
         if self.initialize_token(slot, &old, label).is_ok() {
             let token = self.open(&self.token_in(slot)?)?;

@@ -64,18 +64,19 @@ impl RawFunctions {
     /// Gets the function list of a library that cryptoki has loaded: the loader returns the same
     /// instance.
     pub(super) fn load(path: &Path) -> Result<Self> {
-        // SAFETY: loading runs the library's initializers; cryptoki has just run them for the same file.
+        // SAFETY: loading runs the library's initializers, which cryptoki has just run for this file.
         let library = unsafe { cryptoki_sys::Pkcs11::new(path) }.map_err(Error::LibraryLoading)?;
         let Ok(get_function_list) = library.C_GetFunctionList.as_ref() else {
             return Err(Error::MissingSymbol("C_GetFunctionList"));
         };
         let mut list: *mut CK_FUNCTION_LIST = std::ptr::null_mut();
-        // SAFETY: `list` is valid for writing one pointer, which is all that C_GetFunctionList does.
+        // SAFETY: `list` is valid for writing one pointer; C_GetFunctionList writes nothing else.
         result(unsafe { get_function_list(&raw mut list) }, Function::GetFunctionList)?;
         if list.is_null() {
             return Err(Error::NullFunctionPointer);
         }
-        // SAFETY: not null, and PKCS#11 (§5.4) has it point to a static structure of this layout, version 2.x.
+        // SAFETY: not null; by PKCS#11 (§5.4) it points to a static structure of this layout,
+        // version 2.x.
         let functions = unsafe { *list };
         Ok(Self { functions, _library: library })
     }
@@ -85,7 +86,7 @@ impl RawFunctions {
     pub(super) fn token_names(&self, slot: Slot) -> Result<[(&'static str, Vec<u8>); 4]> {
         let function = self.functions.C_GetTokenInfo.ok_or(Error::NullFunctionPointer)?;
         let mut info = CK_TOKEN_INFO::default();
-        // SAFETY: `info` is a token info structure of our own; the slot's number is checked by the module.
+        // SAFETY: `info` is our own token info structure; the module checks the slot number.
         result(unsafe { function(slot.into(), &raw mut info) }, Function::GetTokenInfo)?;
         // Copies: the structure is packed on some platforms.
         let (label, manufacturer, model, serial) = (info.label, info.manufacturerID, info.model, info.serialNumber);
@@ -103,7 +104,7 @@ impl RawFunctions {
         let Some(get_mechanism_info) = self.functions.C_GetMechanismInfo else { return false };
         let mut info = CK_MECHANISM_INFO::default();
         let kind = WrapMechanism::KeyWrap(mechanism).to_c().mechanism;
-        // SAFETY: `info` is a mechanism info structure of our own; the slot's number is checked by the module.
+        // SAFETY: `info` is our own mechanism info structure; the module checks the slot number.
         let answer = unsafe { get_mechanism_info(slot.into(), kind, &raw mut info) };
         result(answer, Function::GetMechanismInfo).is_ok() && info.flags & (CKF_WRAP | CKF_UNWRAP) != 0
     }
@@ -122,7 +123,8 @@ impl RawFunctions {
         let function = self.functions.C_Sign.ok_or(Error::NullFunctionPointer)?;
         let mut length = c_length(output)?;
         let data_length = c_length(data)?;
-        // SAFETY: both buffers live through the call, with their true lengths; the module only reads `data`.
+        // SAFETY: both buffers live through the call and have these lengths; the module only reads
+        // `data`.
         let answer = unsafe {
             function(session.handle(), data.as_ptr().cast_mut(), data_length, output.as_mut_ptr(), &raw mut length)
         };
@@ -137,7 +139,8 @@ impl RawFunctions {
         let mut output = Zeroizing::new(vec![0_u8; LONGEST_OUTPUT]);
         let mut length = c_length(&output)?;
         let data_length = c_length(data)?;
-        // SAFETY: both buffers live through the call, with their true lengths; the module only reads `data`.
+        // SAFETY: both buffers live through the call and have these lengths; the module only reads
+        // `data`.
         let answer = unsafe {
             function(session.handle(), data.as_ptr().cast_mut(), data_length, output.as_mut_ptr(), &raw mut length)
         };
@@ -158,8 +161,8 @@ impl RawFunctions {
         let mut mechanism = mechanism.to_c();
         let mut output = vec![0_u8; LONGEST_OUTPUT];
         let mut length = c_length(&output)?;
-        // SAFETY: the mechanism's parameter, if any, is borrowed by `mechanism`'s origin through the call; the output
-        // buffer has the length that is given.
+        // SAFETY: the origin of `mechanism` borrows its parameter, if any, through the call; the
+        // output buffer has the given length.
         let answer = unsafe {
             function(
                 session.handle(),
@@ -190,8 +193,8 @@ impl RawFunctions {
         let mut handle = 0;
         let wrapped_length = c_length(wrapped)?;
         let attribute_count = c_length(&attributes)?;
-        // SAFETY: the attributes point into `template`, which lives through the call; the module only reads it and
-        // `wrapped`.
+        // SAFETY: the attributes point into `template`, which lives through the call; the module only
+        // reads it and `wrapped`.
         let answer = unsafe {
             function(
                 session.handle(),
@@ -232,7 +235,7 @@ impl RawFunctions {
         });
         let (mut public_handle, mut private_handle) = (0, 0);
         let (public_count, private_count) = (c_length(&public)?, c_length(&private)?);
-        // SAFETY: all three arrays and what they point to live through the call; the module only reads them.
+        // SAFETY: all three arrays and their values live through the call; the module only reads them.
         let answer = unsafe {
             function(
                 session.handle(),

@@ -7,10 +7,10 @@
 //!
 //! - [`Turn::unlock`] logs out and in, which verifies the PIN even during an active session.
 //!   Afterwards it logs out, or an active session continues.
-//! - [`Turn::unlock`] with a wrong PIN spends one try. The token is then logged out; if a session was
-//!   active, it has ended and the error says so.
-//! - [`Turn::log_in_standing`] verifies the PIN in the same way, then wipes it. The session is active
-//!   until [`Token::log_out`], removal, or a wrong PIN.
+//! - [`Turn::unlock`] with a wrong PIN spends one try. The token is then logged out; if a session
+//!   was active, it has ended and the error says so.
+//! - [`Turn::log_in_standing`] verifies the PIN in the same way, then wipes it. The session is
+//!   active until [`Token::log_out`], removal, or a wrong PIN.
 //!
 //! The login that verified the new PIN continues an active session (it is the same user), so no PIN
 //! is kept to restore it. Between logout and login the token is held exclusively: other operations
