@@ -80,7 +80,7 @@ enum Fate {
 /// Returns the function list. `CKR_GENERAL_ERROR` if the wrapped module cannot be loaded.
 ///
 /// # Safety
-/// As PKCS#11 has it: `list` is null or valid for writing a pointer.
+/// By PKCS#11, `list` is null or valid for writing a pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> CK_RV {
     if list.is_null() {

@@ -21,7 +21,7 @@ fn attribute_of(name: &str) -> CK_ATTRIBUTE_TYPE {
 /// the caller's.
 ///
 /// # Safety
-/// As PKCS#11 has it: `template` points to `count` attributes.
+/// By PKCS#11, `template` points to `count` attributes.
 unsafe fn taken(template: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Result<Vec<CK_ATTRIBUTE>, CK_RV> {
     let length = usize::try_from(count).map_err(|_| CKR_ARGUMENTS_BAD)?;
     let mut attributes = if template.is_null() || length == 0 {
@@ -112,7 +112,7 @@ pub(super) unsafe extern "C" fn C_UnwrapKey(
 }
 
 /// # Safety
-/// As for [`taken`].
+/// Those of [`taken`].
 unsafe fn with_template(
     name: &str,
     template: *mut CK_ATTRIBUTE,

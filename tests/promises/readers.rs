@@ -243,7 +243,10 @@ fn a_card_that_another_program_has_taken_exclusively_is_seen_when_it_is_let_go()
     desk.reader.insert(&desk.card);
     let holder = Holder::holds(&desk.asked.somebody.machine, "exclusive");
     desk.start();
-    desk.tokens().does_not_say(LABEL).says("opensc-pkcs11.so").says("cannot be accessed: another program has exclusive access");
+    desk.tokens()
+        .does_not_say(LABEL)
+        .says("opensc-pkcs11.so")
+        .says("cannot be accessed: another program has exclusive access");
     let log = desk.asked.agent().log();
     assert!(log.contains("cannot be accessed: another program has exclusive access"), "{log}");
     desk.pin_status_of_the_card().fails_with(ABSENT).does_not_say("wrong");
