@@ -224,7 +224,7 @@ fn take<'a>(
     not_seen
 }
 
-/// Asks a second time after a failure, because another program may have been writing. Does not
+/// Retries once after a failure, because another program may have been writing. Does not
 /// repeat after a timeout.
 fn states_by(ask: impl Fn() -> Option<CheckOutcome>) -> Result<Option<Vec<(String, PinStates)>>, String> {
     let mut reason = String::new();

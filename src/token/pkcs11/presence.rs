@@ -96,7 +96,7 @@ impl Token {
         }
     }
 
-    /// Asks the login session, unless it is in use: its user notices a change first.
+    /// Queries the login session, unless it is in use: its user notices a change first.
     fn look_at_sessions(&self) {
         match self.sessions().at_free_anchor(cryptoki::session::Session::get_session_info) {
             Some(Err(error)) if answers::is_removed(&error) || answers::is_session_gone(&error) => self.note_gone(),

@@ -116,7 +116,7 @@ impl Token {
         }
     }
 
-    /// An [`Unlock`] under the active session; `None` without one. There may be several at once,
+    /// An [`Unlock`] under the active session; `None` without one. Several may exist at once,
     /// and dropping one does not log out. It holds no PIN, so a key that requires the PIN for each
     /// use is refused. It is invalid once that session has ended, even while another operation has
     /// the token unlocked.
