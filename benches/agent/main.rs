@@ -53,9 +53,7 @@ fn main() {
         Ok(_) => doors::measure_all(&plan),
         Err(_) => {
             if memory::signatures().is_some() {
-                println!(
-                    "# algorithm, contender, signatures, VmRSS and Pss of both processes in KiB, worker us per signature"
-                );
+                println!("# algorithm, contender, signatures, VmRSS and Pss of both processes (KiB), worker us each");
                 return doors::set_up_and_run();
             }
             println!("# operation, contender, threads, operations/s, ratio to raw, p50 and p99 in microseconds");
