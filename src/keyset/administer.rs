@@ -1,8 +1,10 @@
-//! An administrator's command: a statement signed with a keyset's signing key, one use, one PIN, and the response checked.
+//! An administrator's command: a statement signed with a keyset's signing key, sent to the
+//! authority, and the verified response.
 //!
-//! The log-in lasts over the exchange, which the carrier bounds in time: the letter in the response is opened, and what it
-//! says of the audit log is kept in the private index. One prompt names both uses of keys (signing the command, opening its
-//! letter): an administrator's command is one act, at every level.
+//! The login lasts for the whole exchange, which the transport limits in time: it is needed to open
+//! the letter in the response and to store the checkpoint in the private index. One prompt covers
+//! both key uses (signing the command and opening its letter), because a command is one operation
+//! at every level.
 
 use jiff::Timestamp;
 
@@ -19,12 +21,14 @@ use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usab
 use super::{FoundKeyset, KeysetError, Person, Tokens};
 use crate::crash_point;
 
-/// Signs the command, takes it to the authority, and checks that the response is this authority's and answers this
-/// statement, opens the letter in it, and checks that the authority's audit log is the one that the keyset knows. A refusal by the authority is in
-/// [`Answered::answer`], a log that is another one in [`Answered::alarm`].
+/// Signs the command, sends it to the authority and processes the response: verifies that this
+/// authority signed it for this statement, opens its letter, and compares the authority's audit log
+/// with the stored checkpoint. [`Answered::answer`] holds a refusal by the authority,
+/// [`Answered::alarm`] a mismatch of the log.
 ///
-/// `carrier` leads to [`FoundKeyset::authority`], with [`FoundKeyset::authority_sha256`] as its pin; both come from the
-/// public index, so nothing is sent when the private one, read after log-in, says otherwise.
+/// `carrier` must lead to [`FoundKeyset::authority`], pinned to [`FoundKeyset::authority_sha256`].
+/// Both come from the public index, so nothing is sent if the private index, read after login,
+/// differs.
 pub fn administer(
     tokens: &Tokens,
     keyset: &FoundKeyset,
@@ -36,14 +40,15 @@ pub fn administer(
 ) -> Result<Answered, KeysetError> {
     must_be_usable(keyset)?;
     refuse_expired_administrator(keyset, now)?;
-    // Before the PIN: an authority that cannot be reached costs nobody a PIN, and what is signed is for this run of it.
+    // Before the PIN: an unreachable authority must not cost a PIN entry, and the statement is
+    // bound to the authority's running instance.
     let instance = Instance::parse(&carrier.instance()?).map_err(message)?;
     let next = if_outcome_unknown(&operation);
     let Signed { ceremony, index, authority, statement, stated } =
         sign(tokens, keyset, (operation, Some(instance), known_log), person, now)?;
     let unknown = |source| KeysetError::OutcomeUnknown { source: Box::new(source), next: next.clone() };
     let response = carrier.statement(statement.as_der()).map_err(|error| match error {
-        // Turned away before it was read, or never sent. A refusal that is not signed is nobody's word.
+        // Rejected before it was read, or never sent. An unsigned refusal proves nothing.
         CarrierError::Busy { .. } | CarrierError::Address { .. } | CarrierError::OtherAuthority { .. } => error.into(),
         error => unknown(error.into()),
     })?;
@@ -53,7 +58,7 @@ pub fn administer(
     response.open(&ceremony, &index, stated, known_log, person)
 }
 
-/// What to type when nobody knows whether the authority has done it.
+/// The next step for the user when it is unknown whether the authority executed the command.
 fn if_outcome_unknown(operation: &Operation) -> String {
     match operation {
         Operation::Issue { email, .. } | Operation::Recover { email, .. } => {
@@ -63,12 +68,12 @@ fn if_outcome_unknown(operation: &Operation) -> String {
         | Operation::List
         | Operation::ListPage { .. }
         | Operation::Show { .. }
-        | Operation::Acknowledge { .. } => "it changes nothing; type it again".to_owned(),
+        | Operation::Acknowledge { .. } => "it changes nothing; run it again".to_owned(),
     }
 }
 
-/// Signs the command, to be carried to the authority as a file; nothing is sent. [`super::open_response()`] opens what
-/// comes back.
+/// Signs the command for file transport and sends nothing. [`super::open_response()`] opens the
+/// response.
 pub fn sign_for_a_file(
     tokens: &Tokens,
     keyset: &FoundKeyset,
@@ -82,14 +87,14 @@ pub fn sign_for_a_file(
     sign(tokens, keyset, (operation, None, known_log), person, now).map(|signed| signed.statement)
 }
 
-/// A signed command on a token that is still unlocked.
+/// A signed command, with its token still unlocked.
 struct Signed {
     ceremony: Ceremony,
     index: PrivateIndex,
-    /// The CA certificate of the authority it is for.
+    /// The CA certificate of the authority that the statement addresses.
     authority: Certificate,
     statement: SignedStatement,
-    /// What it says of the audit log.
+    /// The log position that the statement names.
     stated: Option<LogPosition>,
 }
 
@@ -102,11 +107,12 @@ fn sign(
 ) -> Result<Signed, KeysetError> {
     if operation.brings_letter() && keyset.encryption.is_empty() {
         return Err(KeysetError::Refused(format!(
-            "cannot order a letter: it would be encrypted to its administrator, and the keyset {} has no encryption key",
+            "cannot order a letter: it is encrypted to the administrator, and the keyset {} has no encryption key",
             keyset.described()
         )));
     }
-    // The PIN at every level, and whoever is logged in: what speaks for an administrator is no use like others.
+    // The PIN is asked for at every level, even in an active session: an administrator's command is
+    // never an ordinary key use.
     let unlock = unlock(tokens, keyset, purpose(&operation, instance.is_some()), person)?;
     let index = believed_for_use(tokens, &unlock, keyset, person)?;
     let ceremony = unlock.ceremony();
@@ -122,7 +128,7 @@ fn sign(
     let letter_to = if operation.brings_letter() {
         let current = keys.encryption.first();
         let current =
-            current.ok_or_else(|| damaged(token, &keyset.name, "its encryption key is gone from its index"))?;
+            current.ok_or_else(|| damaged(token, &keyset.name, "its index names no encryption key"))?;
         Some(Fingerprint::of(&key_and_certificate(token, &keyset.name, current)?.1.der))
     } else {
         None
@@ -141,7 +147,7 @@ fn sign(
     Ok(Signed { ceremony, index, authority, statement, stated })
 }
 
-/// What the PIN is for, completing "to …".
+/// What the PIN is for; completes "to …".
 fn purpose(operation: &Operation, is_answered_at_once: bool) -> &'static str {
     if is_answered_at_once && operation.brings_letter() {
         "sign the command and open its letter"
@@ -150,7 +156,8 @@ fn purpose(operation: &Operation, is_answered_at_once: bool) -> &'static str {
     }
 }
 
-/// The authority that the private index names, if the public one led to the same.
+/// Returns the CA certificate that the private index names, if the public index led to the same
+/// one.
 fn same_authority(
     token: &Token,
     keyset: &FoundKeyset,
@@ -163,14 +170,14 @@ fn same_authority(
             (certificate.fingerprint().as_bytes().as_slice() == index.ca_sha256.0).then_some(certificate)
         });
     let certificate = certificate
-        .ok_or_else(|| damaged(token, &keyset.name, "its authority's certificate is gone from the token"))?;
+        .ok_or_else(|| damaged(token, &keyset.name, "its authority's certificate is missing from the token"))?;
     let pinned = keyset.authority_sha256().map(Fingerprint::from_bytes);
     if pinned == Some(certificate.fingerprint()) && index.keyset.authority == keyset.authority {
         return Ok(certificate);
     }
     Err(KeysetError::Refused(format!(
-        "cannot send the command: the public index of the keyset {} led to another authority than its private one; it \
-         was written anew, and nothing was sent; type the command again",
+        "cannot send the command: the public index of the keyset {} named another authority than the private one; \
+         the public index was rewritten, and nothing was sent; run the command again",
         keyset.described()
     )))
 }

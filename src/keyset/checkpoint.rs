@@ -1,8 +1,9 @@
-//! What has become of the authority's audit log since it last answered a command of this keyset's: the checkpoint in a
-//! response is judged by the one that was kept, and kept in its place.
+//! Compares the checkpoint in a response with the one stored in the keyset, to detect changes of
+//! the authority's audit log, and stores the newer one.
 //!
-//! Nothing here is proof against an authority that lies with its own keys: it is proof against whoever changes its
-//! database, or puts an old one back, and against a lie that does not fit the ones before.
+//! This does not protect against an authority that lies with its own keys. It detects anyone who
+//! changes the authority's database or restores an old one, and a lie that contradicts earlier
+//! checkpoints.
 
 use std::fmt;
 
@@ -17,32 +18,32 @@ use crate::token::{KeysetName, Token};
 use super::index::{self, PrivateIndex};
 use super::{KeysetError, Notice, Person};
 
-/// How a command takes the authority's audit log.
+/// How a command treats a mismatch of the authority's audit log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KnownLog {
-    /// It must be the one that the keyset knows, gone on.
+    /// The log must continue the one that the keyset knows. The default.
     #[default]
     Compare,
-    /// As it is now, whatever the keyset knew: for a person who was told that the authority's database was put back.
+    /// Accept any log: for a user who was told that the authority's database was restored.
     Accept,
 }
 
-/// The authority's answer to a command, and whether its audit log is still the one that the keyset knew.
+/// The authority's answer to a command, and the result of the audit log check.
 #[derive(Debug, PartialEq)]
 pub struct Answered {
-    /// what came of the command
+    /// the outcome of the command
     pub answer: OpenedAnswer,
-    /// why the log is not to be believed; the answer is the authority's all the same
+    /// why the log cannot be trusted; the answer is authentic nevertheless
     pub alarm: Option<Box<LogAlarm>>,
 }
 
-/// What came of a command, its letter opened.
+/// The outcome of a command, its letter opened.
 #[derive(PartialEq)]
 pub enum OpenedAnswer {
     /// the text of a letter, with the temporary key in it
     Letter(Zeroizing<String>),
-    /// any other answer, as it is in the response
+    /// any other answer, as received
     Other(Answer),
 }
 
@@ -55,50 +56,53 @@ impl fmt::Debug for OpenedAnswer {
     }
 }
 
-/// The audit log is not the one that the keyset knew. What the keyset knew, it goes on knowing: the next command says so again.
+/// The audit log is not the one that the keyset knows. The stored checkpoint stays, so the next
+/// command reports the mismatch again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[error(
-    "the authority's audit log was cut off or rewritten: {finding}; known here: {}; told now: {}",
+    "the authority's audit log was truncated or rewritten: {finding}; known here: {}; reported now: {}",
     described(.known.as_ref()), described(Some(.told))
 )]
 pub struct LogAlarm {
-    /// What does not fit.
+    /// The mismatch.
     pub finding: Finding,
-    /// What was kept; none, where nothing was.
+    /// The stored checkpoint, if there was one.
     pub known: Option<Checkpoint>,
-    /// What the response says.
+    /// The checkpoint in the response.
     pub told: Checkpoint,
 }
 
-/// What does not fit.
+/// How the log differs from the stored checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finding {
-    /// The log has fewer entries than it had.
-    #[error("it has fewer entries than it had")]
+    /// The log has fewer entries than before.
+    #[error("it has fewer entries than before")]
     Shorter,
-    /// As many, and another end.
-    #[error("its last entry is another one")]
+    /// The same number of entries, but a different last entry.
+    #[error("its last entry has changed")]
     OtherEnd,
-    /// The authority found it out by itself.
-    #[error("it does not have the entry {0} that is known here, says the authority itself")]
+    /// The authority itself reports that its log lacks the known entry.
+    #[error("the authority itself reports that it lacks the entry {0} that is known here")]
     Contradicted(u64),
-    /// The authority was asked, and did not say.
+    /// The statement named a position, and the response does not say whether the log still has it.
     #[error("the authority does not say whether it still has the entry {0} that is known here")]
     NotSaid(u64),
-    /// The checkpoint is signed with another audit key.
-    #[error("its checkpoint is signed with another audit key than before")]
+    /// A different audit key signed the checkpoint.
+    #[error("a different audit key signed its checkpoint")]
     OtherKey,
-    /// The checkpoint is not signed by the key that it names.
-    #[error("its checkpoint is not signed as it must be ({0})")]
+    /// The checkpoint's signature does not verify with the key that it names.
+    #[error("its checkpoint has an invalid signature ({0})")]
     Signature(String),
 }
 
-/// Judges the checkpoint of a verified response to a statement that said `stated`. Answers what is to be kept from now
-/// on, if anything; what was kept stays until something is proven to go on from it.
+/// Compares the checkpoint of a verified response with the stored one; `stated` is the position
+/// that the statement named. Returns the checkpoint to store, or `None` to keep the stored one:
+/// that one stays until a newer one is proven to continue it.
 ///
-/// A response that came as a file may be older than what was kept since: then its log is shorter, and rightly so.
+/// A response that came as a file may be older than the stored checkpoint. Its log is then rightly
+/// shorter.
 pub(super) fn judge(
     kept: Option<&Checkpoint>,
     stated: Option<LogPosition>,
@@ -120,7 +124,8 @@ pub(super) fn judge(
         (None, _) => false,
         (Some(_), Some(LogVerdict::Continued)) => true,
         (Some(stated), Some(LogVerdict::Contradicted)) => return alarm(Finding::Contradicted(stated.sequence)),
-        // Whoever is refused before anybody looks into the log learns nothing of it.
+        // The authority refuses some statements before it reads the log, so a refusal may carry no
+        // verdict.
         (Some(_), None) if matches!(response.answer, Answer::Refused(_)) => false,
         (Some(stated), None) => return alarm(Finding::NotSaid(stated.sequence)),
     };
@@ -133,7 +138,7 @@ pub(super) fn judge(
     }
 }
 
-/// Keeps what is to be kept, and answers.
+/// Stores the new checkpoint, if there is one, and builds the result.
 pub(super) fn answered(
     token: &Token,
     index: &PrivateIndex,
@@ -153,8 +158,8 @@ pub(super) fn answered(
     Answered { answer, alarm }
 }
 
-/// Keeps the checkpoint on the token, which is unlocked, in the place of the one that it was judged by. That it cannot
-/// be written is said, and stops nothing: the next command compares with the older one.
+/// Replaces the checkpoint on the unlocked token that `judged_by` carries. A failure is only a
+/// notice: the next command compares with the older checkpoint.
 fn keep(token: &Token, judged_by: &PrivateIndex, checkpoint: Checkpoint, person: &mut dyn Person) {
     let name = &judged_by.keyset.name;
     if let Err(error) = write(token, name, judged_by.audit.as_ref(), checkpoint) {
@@ -166,7 +171,7 @@ fn keep(token: &Token, judged_by: &PrivateIndex, checkpoint: Checkpoint, person:
     }
 }
 
-/// Into the index as it is now: an agent may have done something else with the keyset during the exchange.
+/// Reads the index again before writing: an agent may have used the keyset during the exchange.
 fn write(
     token: &Token,
     name: &KeysetName,

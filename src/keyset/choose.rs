@@ -1,4 +1,5 @@
-//! Which keyset is meant, and which token: chosen before any log-in; what is ambiguous is refused with the list.
+//! Selects the keyset and token of an operation, before any login. Ambiguous choices are refused
+//! with a list of the candidates.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,12 +11,12 @@ use crate::token::{KeysetName, TokenError, TokenInfo, TokenUri, TokenUriError};
 use super::holder::newest_of_one_person;
 use super::{FoundKeyset, KeysetError, TokenTrouble, Tokens};
 
-/// How a person names a token: PKCS#11 URI, serial number, or label.
+/// How a user names a token: PKCS#11 URI, serial number, or label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSelector {
     /// `pkcs11:…` (RFC 7512)
     Uri(Box<TokenUri>),
-    /// a serial number or a label, exactly
+    /// a serial number or a label; must match exactly
     SerialOrLabel(String),
 }
 
@@ -31,20 +32,21 @@ impl FromStr for TokenSelector {
     }
 }
 
-/// What was said about which keyset is meant.
+/// How the user selected a keyset, and the configured defaults.
 #[derive(Clone, Debug, Default)]
 pub struct KeysetChoice {
     /// `--keyset`
     pub name: Option<KeysetName>,
     /// `--token`
     pub token: Option<TokenSelector>,
-    /// `$TOKENKEEP_KEYSET`, else the one in agent.toml: taken when there are several and no name was given
+    /// `$TOKENKEEP_KEYSET`, else the default in agent.toml: used if several keysets exist and
+    /// `name` is `None`
     pub default: Option<KeysetName>,
-    /// keysets that were hidden on this machine (`keyset forget`): taken only by their name
+    /// keysets hidden on this machine (`keyset forget`): selected only by name
     pub hidden: Vec<KeysetOnToken>,
 }
 
-/// A keyset by its name and its token's serial number.
+/// A keyset, identified by its name and its token's serial number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysetOnToken {
@@ -55,22 +57,22 @@ pub struct KeysetOnToken {
 }
 
 impl KeysetOnToken {
-    /// This keyset.
+    /// The identifier of this keyset.
     pub fn of(keyset: &FoundKeyset) -> Self {
         Self { keyset: keyset.name.clone(), serial: keyset.token.serial.clone() }
     }
 }
 
 impl KeysetChoice {
-    /// Is the keyset hidden, and not the one that is named?
+    /// Returns whether the keyset is hidden and `name` does not select it.
     pub(super) fn hides(&self, keyset: &FoundKeyset) -> bool {
         self.name.is_none() && self.hidden.iter().any(|hidden| hidden.is(keyset))
     }
 }
 
 impl Tokens {
-    /// The one keyset that is meant: by name; else the only one there is; else the default; else the newest, where all are
-    /// one person's at one authority; else refused with the list.
+    /// Selects one keyset: the named one; else the only one; else the default; else the newest, if
+    /// all belong to one person at one authority. Refuses any other case with a list.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, KeysetError> {
         if choice.name.is_none() && choice.token.is_none() {
             self.refuse_unless_all_are_there()?;
@@ -79,7 +81,7 @@ impl Tokens {
         pick(keysets, choice, &trouble)
     }
 
-    /// The keysets on the tokens that are meant, and what could not be looked at.
+    /// Reads the keysets on the selected tokens. Returns also the tokens that could not be read.
     pub(super) fn look(&self, choice: &KeysetChoice) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
         match &choice.token {
             Some(selector) => self.keysets_on(&self.token(selector)?),
@@ -87,7 +89,7 @@ impl Tokens {
         }
     }
 
-    /// The one token that is meant.
+    /// The one token that the selector matches.
     pub fn token(&self, selector: &TokenSelector) -> Result<TokenInfo, KeysetError> {
         one_token(self.list()?, selector)
     }
@@ -111,7 +113,8 @@ impl fmt::Display for TokenSelector {
     }
 }
 
-/// What is ambiguous is refused: a label is anybody's to give, and a PIN tried on the wrong token is a try lost.
+/// Refuses an ambiguous selector: anyone can choose a token's label, and a PIN tried on the wrong
+/// token costs a try.
 pub(super) fn one_token(tokens: Vec<TokenInfo>, selector: &TokenSelector) -> Result<TokenInfo, KeysetError> {
     let present = list_or(&tokens, |token| token.name().to_string(), "no token is present");
     let mut fitting: Vec<TokenInfo> = tokens.into_iter().filter(|token| selector.matches(token)).collect();
@@ -146,8 +149,8 @@ fn pick(
         None if choice.hidden.is_empty() => KeysetError::NoKeyset { found: found.clone() },
         None => KeysetError::NoKeyset {
             found: format!(
-                "{found}; hidden ones are taken only by name: `tokenkeep keysets --all` lists them, `tokenkeep \
-                            keyset forget --undo NAME` shows one again"
+                "{found}; hidden keysets are selected only by name: `tokenkeep keysets --all` lists them, `tokenkeep \
+                 keyset forget --undo NAME` shows one again"
             ),
         },
     };
@@ -167,13 +170,13 @@ fn pick(
     }
 }
 
-/// Without those that were hidden, but where the token is named on which there are no others.
+/// Removes hidden keysets, unless a token was named that has no others.
 fn without_hidden(keysets: Vec<FoundKeyset>, choice: &KeysetChoice) -> Vec<FoundKeyset> {
     let (hidden, shown): (Vec<_>, Vec<_>) = keysets.into_iter().partition(|keyset| choice.hides(keyset));
     if shown.is_empty() && choice.token.is_some() { hidden } else { shown }
 }
 
-/// Of one person's keysets at one authority the newest; others as they are.
+/// Reduces the keysets of one person at one authority to the newest; other lists stay as they are.
 fn newest_alone(mut keysets: Vec<FoundKeyset>) -> Vec<FoundKeyset> {
     match newest_of_one_person(keysets.iter()) {
         Some(place) if keysets.len() > 1 => vec![keysets.swap_remove(place)],
@@ -181,7 +184,8 @@ fn newest_alone(mut keysets: Vec<FoundKeyset>) -> Vec<FoundKeyset> {
     }
 }
 
-/// The token that was made for a keyset of this name is in use by another program: so the keyset is not absent.
+/// Reports that another program uses the token made for a keyset of this name: the keyset exists,
+/// but cannot be read.
 pub(super) fn in_use(name: &KeysetName, trouble: &[TokenTrouble]) -> Option<KeysetError> {
     trouble.iter().find_map(|trouble| match &trouble.error {
         KeysetError::Token(error @ TokenError::Owned { token, .. }) if token.label == name.as_str() => {
@@ -191,14 +195,14 @@ pub(super) fn in_use(name: &KeysetName, trouble: &[TokenTrouble]) -> Option<Keys
     })
 }
 
-/// What there is instead of what was looked for, and what could not be looked at.
+/// Lists the keysets found and the tokens that could not be read, for an error message.
 pub(super) fn seen(keysets: &[FoundKeyset], trouble: &[TokenTrouble]) -> String {
     let mut text = match keysets {
         [] => "there is no keyset on the tokens that are present".to_owned(),
-        some => format!("there is {}", list_or(some, FoundKeyset::described, "")),
+        some => format!("found {}", list_or(some, FoundKeyset::described, "")),
     };
     for trouble in trouble {
-        text.push_str("; not looked at: ");
+        text.push_str("; not read: ");
         text.push_str(&trouble.error.to_string());
     }
     text

@@ -1,7 +1,8 @@
-//! The authority's response to a command, whichever way it came: verified, its letter opened, its checkpoint judged.
+//! Processes the authority's response to a command, from any transport: verifies it, opens its
+//! letter, compares its checkpoint.
 //!
-//! No letter is in clear in a response: it is encrypted to the keyset, and opened with the key that the response was asked
-//! for. What is not the authority's answer to this very statement never gets as far as the key.
+//! A response never contains a letter in clear: the letter is encrypted to the keyset's encryption
+//! key that the statement named. Only a verified answer to this statement reaches the key.
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -16,7 +17,7 @@ use super::decrypt::{Way, key_of, open_with, way_of};
 use super::index::PrivateIndex;
 use super::{FoundKeyset, KeysetError, Notice, Person};
 
-/// A response whose signature and statement are right, and whose letter, if it has one, is for this keyset.
+/// A response with a valid signature, bound to the statement; a letter in it is for this keyset.
 pub(super) struct VerifiedResponse {
     operation: &'static str,
     authority: Fingerprint,
@@ -26,7 +27,8 @@ pub(super) struct VerifiedResponse {
 }
 
 impl VerifiedResponse {
-    /// Checks that `response` is this authority's and answers `statement`. `operation` is what is being done, for errors.
+    /// Verifies that `response` comes from this authority and answers `statement`. `operation`
+    /// completes "cannot …" in errors.
     pub(super) fn read(
         operation: &'static str,
         response: Vec<u8>,
@@ -45,7 +47,8 @@ impl VerifiedResponse {
         Ok(Self { operation, authority: authority.fingerprint(), response, letter, read_at: now })
     }
 
-    /// Opens the letter, and judges and keeps the checkpoint by what the statement `stated` of the log.
+    /// Opens the letter, then compares and stores the checkpoint; `stated` is the log position that
+    /// the statement named.
     pub(super) fn open(
         self,
         ceremony: &Ceremony,
@@ -65,7 +68,7 @@ impl VerifiedResponse {
     }
 }
 
-/// Says which administrators were added behind the back of the one who asks.
+/// Reports administrators that someone at the authority's machine added without a statement.
 fn notice_added(response: &Response, now: Timestamp, person: &mut dyn Person) {
     for added in &response.added {
         person.notice(Notice::AdministratorAdded {
@@ -91,7 +94,7 @@ impl EncryptedLetter {
             Message::read(encrypted).and_then(|message| EncryptedMessage::parse(&message)).map_err(unreadable)?;
         let way = way_of(keyset.clone(), message.recipients()).ok_or_else(|| {
             KeysetError::NotARecipient(format!(
-                "the letter is encrypted to another keyset than {}; name the one that signed the statement (--keyset)",
+                "the letter is encrypted to another keyset than {}; select the statement's keyset (--keyset)",
                 keyset.described()
             ))
         })?;
@@ -110,7 +113,7 @@ impl EncryptedLetter {
             KeyOperation::Agree { peer_public_key } => ceremony.agree(&key, peer_public_key),
         })?;
         let text =
-            std::str::from_utf8(&opened.content).map_err(|_| not_verified(operation, "its letter is not text"))?;
+            std::str::from_utf8(&opened.content).map_err(|_| not_verified(operation, "its letter is not UTF-8 text"))?;
         Ok(Zeroizing::new(text.to_owned()))
     }
 }

@@ -1,4 +1,5 @@
-//! Reads an encrypted message: the keyset and key are chosen by the message's recipients, through the whole history.
+//! Decrypts a message. The message's recipients select keyset and key, among all keys of the
+//! history.
 
 use std::fmt;
 
@@ -17,13 +18,14 @@ use super::index::{Hex, PrivateIndex};
 use super::unlock::{believed_for_use, damaged, key_and_certificate, unlock_for_use};
 use super::{FoundKeyset, KeysetChoice, KeysetError, Person, Tokens};
 
-/// A message that was read. Its `Debug` does not show it.
+/// A decrypted message. `Debug` omits the content.
 pub struct Decrypted {
-    /// what was encrypted
+    /// the plaintext
     pub content: Zeroizing<Vec<u8>>,
     /// the name of the keyset whose key opened it
     pub keyset: String,
-    /// Was the content encrypted with integrity protection (AES-GCM)? With AES-CBC it is as good as the signature inside.
+    /// Was the content encrypted with integrity protection (AES-GCM)? With AES-CBC, only a
+    /// signature inside proves integrity.
     pub integrity_protected: bool,
 }
 
@@ -33,11 +35,12 @@ impl fmt::Debug for Decrypted {
     }
 }
 
-/// Decrypts a CMS message (DER, PEM or S/MIME) with `EnvelopedData` or `AuthEnvelopedData`. `choice` narrows where to
-/// look; among what is left, the recipients named in the message choose keyset and key. One PIN.
+/// Decrypts a CMS message (DER, PEM or S/MIME) with `EnvelopedData` or `AuthEnvelopedData`, with
+/// one PIN. `choice` narrows the keysets; the message's recipients select keyset and key among the
+/// rest.
 ///
-/// The token's errors come as they are, except those about the message: of a message that does not open nobody learns
-/// why.
+/// Token errors are returned unchanged, except those about the ciphertext: the error must not
+/// reveal why a message does not decrypt.
 pub fn decrypt(
     tokens: &Tokens,
     choice: &KeysetChoice,
@@ -55,10 +58,12 @@ pub fn decrypt(
     })
 }
 
-/// Opens one recipient's content key, of `length` bytes: one PIN. `recipient_info` is DER of a CMS `RecipientInfo` (RFC 5652
-/// §6.2); `choice` narrows where to look, as for [`decrypt()`]. Answers the name of the keyset, too.
+/// Decrypts the content key of one recipient, `length` bytes long, with one PIN. `recipient_info`
+/// is a DER-encoded CMS `RecipientInfo` (RFC 5652 §6.2); `choice` narrows the keysets as in
+/// [`decrypt()`]. Also returns the keyset's name.
 ///
-/// Of a content key that does not come out nobody learns it: a random one comes in its place.
+/// If the content key does not decrypt, a random one is returned, so that the caller learns nothing
+/// about the failure.
 pub fn open_recipient(
     tokens: &Tokens,
     choice: &KeysetChoice,
@@ -73,10 +78,10 @@ pub fn open_recipient(
     Ok((opened.map_err(not_opened)?, way.keyset.name))
 }
 
-/// The keyset that would read this message: the one that [`decrypt()`] takes.
+/// Finds the keyset that [`decrypt()`] would use for this message.
 ///
 /// # Errors
-/// Those of [`decrypt()`] before anybody is asked for a PIN.
+/// Those of [`decrypt()`] up to the PIN prompt.
 pub fn reader_of(tokens: &Tokens, choice: &KeysetChoice, message: &[u8]) -> Result<FoundKeyset, KeysetError> {
     find_way(tokens, choice, encrypted(message)?.recipients()).map(|way| way.keyset)
 }
@@ -86,10 +91,10 @@ fn encrypted(message: &[u8]) -> Result<EncryptedMessage, KeysetError> {
     read.map_err(|error| unreadable(&error))
 }
 
-/// The keyset that would open this content key: the one that [`open_recipient()`] takes.
+/// Finds the keyset that [`open_recipient()`] would use for this content key.
 ///
 /// # Errors
-/// Those of [`open_recipient()`] before anybody is asked for a PIN.
+/// Those of [`open_recipient()`] up to the PIN prompt.
 pub fn reader_of_recipient(
     tokens: &Tokens,
     choice: &KeysetChoice,
@@ -100,7 +105,7 @@ pub fn reader_of_recipient(
     find_way(tokens, choice, encrypted.recipients()).map(|way| way.keyset)
 }
 
-/// The log-in, and the key that was chosen: one PIN.
+/// Logs in with one PIN and returns the selected key.
 fn unlock_key(tokens: &Tokens, way: &Way, person: &mut dyn Person) -> Result<(Unlock, TokenKey), KeysetError> {
     let unlock = unlock_for_use(tokens, &way.keyset, "decrypt", person)?;
     let index = believed_for_use(tokens, &unlock, &way.keyset, person)?;
@@ -108,7 +113,7 @@ fn unlock_key(tokens: &Tokens, way: &Way, person: &mut dyn Person) -> Result<(Un
     Ok((unlock, key))
 }
 
-/// The one use of the key.
+/// Uses the key once.
 fn operate(unlock: Unlock, key: &TokenKey, operation: &KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     match operation {
         KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(key, transport, ciphertext),
@@ -116,20 +121,20 @@ fn operate(unlock: Unlock, key: &TokenKey, operation: &KeyOperation<'_>) -> Resu
     }
 }
 
-/// The chosen key, on the unlocked token, if the private index knows it.
+/// Returns the selected key on the unlocked token, if the private index names it.
 pub(super) fn key_of(token: &Token, index: &PrivateIndex, way: &Way) -> Result<TokenKey, KeysetError> {
     let id = Hex::from(&way.key);
     if !index.keyset.keys.as_ref().is_some_and(|keys| keys.encryption.contains(&id)) {
         return Err(damaged(
             token,
             &way.keyset.name,
-            "its private index does not know the key that the public one names",
+            "its private index does not contain the key that the public index names",
         ));
     }
     key_and_certificate(token, &way.keyset.name, &id).map(|(key, _)| key)
 }
 
-/// Opens the message by what the key does.
+/// Decrypts the message; `key` performs the private-key operation.
 pub(super) fn open_with(
     way: &Way,
     message: &EncryptedMessage,
@@ -138,7 +143,7 @@ pub(super) fn open_with(
     message.open(way.recipient, |operation| judged(key(operation))).map_err(not_opened)
 }
 
-/// What the token has against the ciphertext stays here.
+/// Hides the token's verdict on the ciphertext (see [`decrypt()`]).
 fn judged(secret: Result<Zeroizing<Vec<u8>>, TokenError>) -> Result<KeyResult, TokenError> {
     match secret {
         Ok(secret) => Ok(KeyResult::Secret(secret)),
@@ -154,7 +159,7 @@ fn not_opened(error: OpenError<TokenError>) -> KeysetError {
     }
 }
 
-/// Which key, of which keyset, for which of the message's recipients.
+/// A keyset, one of its keys, and the position of the message recipient that the key matches.
 pub(super) struct Way {
     keyset: FoundKeyset,
     key: KeyId,
@@ -177,8 +182,7 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
     let (hidden, shown): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|way| choice.hides(&way.keyset));
     if let (true, Some(way)) = (shown.is_empty(), hidden.first()) {
         return Err(KeysetError::NotARecipient(format!(
-            "none of the keysets' keys is among the message's recipients but those of {}, which is hidden here; add \
-             `--keyset {}`",
+            "only {}, which is hidden here, has a key among the message's recipients; add `--keyset {}`",
             way.keyset.described(),
             way.keyset.name
         )));
@@ -200,7 +204,7 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
             })
         }
         (None, _) if !unsupported.is_empty() => Err(KeysetError::NotARecipient(format!(
-            "you are a recipient, with a key of {}, but by {}, which this program does not do; ask the sender for another way",
+            "you are a recipient, with a key of {}, but by {}, which is not supported; ask the sender for another one",
             list_or(&unsupported, |(keyset, _)| keyset.described(), ""),
             list_or(&unsupported, |(_, reason)| reason.clone(), ""),
         ))),
@@ -208,17 +212,17 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
             let (count, narrowed) = (recipients.len(), choice.name.is_some() || choice.token.is_some());
             Err(KeysetError::NotARecipient(if narrowed && !described.is_empty() {
                 format!(
-                    "the message's {count} recipients have none of the keys of {described}; leave `keyset` and `token` out to \
-                     look at all keysets"
+                    "no key of {described} matches any of the message's {count} recipients; omit `keyset` and `token` \
+                     to search all keysets"
                 )
             } else {
-                format!("none of the keysets' keys is among the message's {count} recipients; {found}")
+                format!("no keyset has a key that matches any of the message's {count} recipients; {found}")
             }))
         }
     }
 }
 
-/// The first recipient of the message that this keyset has the key of; its keys are tried from the newest to the oldest.
+/// Matches the message's recipients with the keyset's keys, newest key first.
 pub(super) fn way_of(keyset: FoundKeyset, recipients: &[Recipient]) -> Option<Way> {
     let (key, recipient) = keyset.encryption.iter().find_map(|id| {
         let certificate = Certificate::from_der(&keyset.certificate_of(id)?.der).ok()?;
@@ -230,7 +234,7 @@ pub(super) fn way_of(keyset: FoundKeyset, recipients: &[Recipient]) -> Option<Wa
     Some(Way { keyset, key, recipient })
 }
 
-/// By what this keyset is a recipient, where it is one and this program does not do that.
+/// The unsupported recipient type of the message that names this keyset, if there is one.
 fn unsupported_way(keyset: &FoundKeyset, recipients: &[Recipient]) -> Option<String> {
     keyset.encryption.iter().find_map(|id| {
         let certificate = Certificate::from_der(&keyset.certificate_of(id)?.der).ok()?;

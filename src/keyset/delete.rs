@@ -9,7 +9,7 @@ use super::index::{self, Hex, Keys, Pending, PrivateIndex};
 use super::unlock::{tell_mismatch, unlock};
 use super::{FoundKeyset, KeysetError, Person, Tokens};
 
-/// What a deletion removed.
+/// The number of objects that a deletion removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
     /// private keys destroyed
@@ -18,11 +18,12 @@ pub struct Deleted {
     pub certificates: usize,
 }
 
-/// Deletes the keyset after its PIN. What is encrypted to its keys can then be read only after a `recover`. Objects that
-/// are not the keyset's, the authority's certificate among them where another keyset needs it, are left alone.
+/// Deletes the keyset after a PIN check. Mail encrypted to its keys is readable again only after a
+/// `recover`. Objects of other keysets stay, including an authority's certificate that another
+/// keyset needs.
 ///
-/// The indexes go last: a deletion that was cut off is finished by another one. Nothing is stored, so that no disk is too
-/// full for it; what is still there afterwards is not lost.
+/// The indexes are deleted last, so that a second deletion can finish an interrupted one. Nothing
+/// is written: a full disk cannot prevent a deletion, and a failed one loses nothing that remains.
 pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<Deleted, KeysetError> {
     let operation = "delete the keyset";
     let unlock = unlock(tokens, keyset, operation, person)?;
@@ -33,12 +34,13 @@ pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) ->
     for private in &own {
         tell_mismatch(&token, private, person)?;
     }
-    // Without a private index nobody with the PIN has ever said what is this keyset's: only its name is taken back.
+    // Without a private index, nothing that needed the PIN proves which objects are the keyset's:
+    // only the name is removed.
     let mut doomed: BTreeSet<Hex> = own.iter().flat_map(objects_of).collect();
     for other in others.iter().flat_map(objects_of) {
         doomed.remove(&other);
     }
-    // What cannot be read here may be a keyset that needs the authority's certificate, too.
+    // An unreadable index may belong to a keyset that needs the same authority's certificate.
     if !unreadable.is_empty() {
         for keys in own.iter().filter_map(|index| index.keyset.keys.as_ref()) {
             doomed.remove(&keys.authority);
@@ -50,15 +52,15 @@ pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) ->
     Ok(deleted)
 }
 
-/// Every identifier that a keyset's index names, unfinished enrollments included.
+/// All identifiers that a keyset's index names, including those of an unfinished enrollment.
 pub(super) fn objects_of(index: &PrivateIndex) -> Vec<Hex> {
     let mut ids = index.keyset.keys.iter().flat_map(Keys::objects).collect::<Vec<_>>();
     ids.extend(index.pending.iter().flat_map(Pending::made));
     ids
 }
 
-/// Destroys keys and certificates with these identifiers, transport keys and halves of pairs among them. What is gone
-/// already is not missed.
+/// Destroys all keys and certificates with these identifiers, including transport keys and single
+/// halves of key pairs. Missing objects are skipped.
 pub(super) fn remove(token: &Ceremony, doomed: &BTreeSet<Hex>) -> Result<Deleted, KeysetError> {
     let is_doomed = |id: &KeyId| doomed.contains(&Hex::from(id));
     let keys = token.keys()?.iter().filter(|key| is_doomed(key.id())).count();

@@ -1,5 +1,5 @@
-//! Tokens that another process of the agent has: they are listed, and chosen from, among those that are here; an act with
-//! one of them is done there.
+//! Tokens held by another process of the agent. They are listed and selected together with local
+//! ones; operations on them run in that process.
 
 use std::fmt;
 use std::path::Path;
@@ -7,18 +7,18 @@ use std::path::Path;
 use super::{FoundKeyset, KeysetError, TokenTrouble};
 use crate::token::TokenInfo;
 
-/// The tokens of one module that another process has loaded. What it answers is what that process has told last: nobody
-/// waits for it.
+/// The tokens of one module that another process has loaded. Returns the last state which that
+/// process reported, without waiting for it.
 pub trait Elsewhere: fmt::Debug + Send + Sync {
-    /// The module.
+    /// The path of the module.
     fn module(&self) -> &Path;
 
-    /// The tokens that are there.
+    /// The tokens present in that process.
     ///
     /// # Errors
     /// The other process does not run.
     fn tokens(&self) -> Result<Vec<TokenInfo>, KeysetError>;
 
-    /// The keysets on them, and what could not be looked at.
+    /// The keysets on these tokens, and the tokens that could not be read.
     fn keysets(&self) -> (Vec<FoundKeyset>, Vec<TokenTrouble>);
 }

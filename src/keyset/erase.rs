@@ -1,7 +1,8 @@
-//! Removes a soft token whose PIN nobody has, with everything on it.
+//! Erases a soft token whose PIN is lost, with everything on it.
 //!
-//! PKCS#11 cannot delete a token, and a token whose SO PIN is random and forgotten cannot be initialized again. SoftHSM's
-//! tokens are directories: the one of this token is removed while this process is the token's owner.
+//! PKCS#11 cannot delete a token, and C_InitToken needs the SO PIN, which is random and not stored.
+//! SoftHSM stores each token in a directory: the directory is removed while this process owns the
+//! token.
 
 use std::fs;
 
@@ -9,23 +10,23 @@ use crate::token::{SoftHsmConfiguration, Token, TokenInfo};
 
 use super::{FoundKeyset, KeysetError, Tokens};
 
-/// A token that may be erased, held by this process until it is.
+/// A token that may be erased. This process owns it until the end.
 #[derive(Debug)]
 pub struct Erasure {
     info: TokenInfo,
-    /// dropped last: nobody else opens the token meanwhile
+    /// dropped last, so that no other process opens the token before
     token: Token,
     keysets: Vec<FoundKeyset>,
 }
 
 impl Erasure {
-    /// Becomes the token's owner, and refuses one that is an authority's, that another process holds, or that cannot be
-    /// erased.
+    /// Takes ownership of the token. Refuses an authority's token, a token in use by another
+    /// process, and one that cannot be erased.
     pub fn begin(tokens: &Tokens, info: &TokenInfo) -> Result<Self, KeysetError> {
         if !info.manufacturer.starts_with("SoftHSM") {
             return Err(KeysetError::Refused(format!(
-                "cannot erase {}: only SoftHSM's tokens are files that can be removed; whoever has its SO PIN (PUK) can \
-                 initialize this one again, with its maker's tool or `pkcs11-tool --module {} --init-token`",
+                "cannot erase {}: only SoftHSM tokens are files that can be removed; with its SO PIN (PUK), initialize \
+                 this one again, using its vendor's tool or `pkcs11-tool --module {} --init-token`",
                 info.name(),
                 info.module.display()
             )));
@@ -35,7 +36,7 @@ impl Erasure {
         Ok(Self { info: info.clone(), token, keysets })
     }
 
-    /// The token.
+    /// The token to erase.
     pub fn token(&self) -> &TokenInfo {
         &self.info
     }
@@ -45,14 +46,14 @@ impl Erasure {
         &self.keysets
     }
 
-    /// Removes the token and everything on it, for good.
+    /// Removes the token and everything on it. This cannot be undone.
     pub fn erase(self) -> Result<(), KeysetError> {
         let failed = |reason: String| KeysetError::Refused(format!("cannot erase {}: {reason}", self.info.name()));
         let configuration = SoftHsmConfiguration::of_this_process()
             .map_err(|problem| failed(format!("{}; {}", problem.what, problem.remedy)))?;
         let directory = configuration.directory_of(&self.info.serial).map_err(&failed)?;
         fs::remove_dir_all(&directory).map_err(|error| {
-            failed(format!("{} cannot be removed: {error}; what is left of it is no whole token", directory.display()))
+            failed(format!("cannot remove {}: {error}; the rest is not a complete token", directory.display()))
         })?;
         drop(self.token);
         Ok(())

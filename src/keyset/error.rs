@@ -1,4 +1,4 @@
-//! Why an act with a keyset did not succeed, each told apart by the end that the program comes to.
+//! Errors of keyset operations, grouped by the exit code that they lead to.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,21 +7,21 @@ use crate::token::{KeysetNameError, TokenError, TokenErrorKind, TokenName};
 
 use super::NoPin;
 
-/// Which of the program's ends (exit codes of the command line) a failure leads to.
+/// The class of a failure; determines the exit code of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
-    /// Something broke (1).
+    /// An internal or token fault (1).
     Fault,
-    /// The command cannot be meant like this (2).
+    /// The command is malformed (2).
     Usage,
-    /// The token or keyset is not there (3).
+    /// The token or keyset is not present (3).
     Absent,
-    /// The PIN: none given, cancelled, wrong, locked (4).
+    /// No PIN, or it was cancelled, wrong or locked (4).
     Pin,
     /// Ctrl-C at a prompt (130).
     Interrupted,
-    /// Refused: by a rule here, or by the authority (5).
+    /// Refused by a local rule or by the authority (5).
     Refused,
     /// The authority cannot be reached (6).
     Unreachable,
@@ -29,106 +29,108 @@ pub enum ErrorKind {
     NotVerified,
 }
 
-/// An act with a keyset that did not succeed. Each message completes "cannot …" or says what is in the way, with a remedy.
+/// A failed keyset operation. Each message completes "cannot …" or names the obstacle, with a
+/// remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysetError {
-    /// The token could not do it.
+    /// A token error.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The way to the authority.
+    /// An error of the transport to the authority.
     #[error(transparent)]
     Carrier(#[from] CarrierError),
-    /// No PIN was given; nothing was tried.
+    /// No PIN was given; none was tried.
     #[error("cannot {operation}: {reason}; {}", untouched(reason, token.as_ref()))]
     NoPin {
-        /// what was to be done
+        /// the operation
         operation: &'static str,
-        /// the token whose PIN it is; none if it is still to be made
+        /// the token that needs the PIN; `None` for a token still to be created
         token: Option<TokenName>,
-        /// why there is none
+        /// why there is no PIN
         reason: NoPin,
     },
-    /// No new PIN was given; the one that the token has is as it was.
-    #[error("cannot {operation}: {reason}; the PIN of {token} is as it was")]
+    /// No new PIN was given; the present one is unchanged.
+    #[error("cannot {operation}: {reason}; the PIN of {token} is unchanged")]
     NoNewPin {
-        /// what was to be done
+        /// the operation
         operation: &'static str,
-        /// whose PIN
+        /// the token
         token: TokenName,
-        /// why there is none
+        /// why there is no PIN
         reason: NoPin,
     },
-    /// So many wrong PINs in a row that no more are asked for; nothing was tried.
+    /// Too many consecutive wrong PINs: no further one is asked for or tried.
     #[error(
-        "cannot {operation}: {wrong} wrong PINs in a row were given for {token}; set a new PIN with its SO PIN, or start \
-         the agent anew, if it was you who typed them"
+        "cannot {operation}: {wrong} wrong PINs in a row were given for {token}; set a new PIN with its SO PIN, or \
+         restart the agent if you typed them yourself"
     )]
     TooManyWrongPins {
-        /// what was to be done
+        /// the operation
         operation: &'static str,
-        /// whose PIN
+        /// the token
         token: TokenName,
-        /// how many
+        /// the number of wrong PINs
         wrong: u32,
     },
-    /// A name that no keyset can have.
+    /// An invalid keyset name.
     #[error("cannot use this keyset name: {0}")]
     Name(#[from] KeysetNameError),
     /// No keyset of this name on the tokens that are present.
     #[error("cannot find the keyset {name:?}: {found}")]
     NoSuchKeyset {
-        /// the name that was asked for
+        /// the requested name
         name: String,
-        /// what there is instead, and what could not be looked at
+        /// the keysets found, and the tokens that could not be read
         found: String,
     },
-    /// There is no keyset at all.
+    /// No keyset exists.
     #[error("cannot find a keyset: {found}")]
     NoKeyset {
-        /// which tokens there are, and what could not be looked at
+        /// the keysets found, and the tokens that could not be read
         found: String,
     },
-    /// Several could be meant.
+    /// The selection matches several candidates.
     #[error("cannot tell which {what} is meant: {candidates}; {remedy}")]
     Ambiguous {
         /// keyset, token or authority
         what: &'static str,
-        /// those that fit, each with what tells it from the others
+        /// the matching candidates, each with a distinguishing property
         candidates: String,
         /// what to type
         remedy: String,
     },
-    /// The token that was named is not present.
+    /// The selected token is not present.
     #[error("cannot find the token {selector}: {found}")]
     NoSuchToken {
-        /// how it was named
+        /// the selector as typed
         selector: String,
-        /// which there are
+        /// the tokens present
         found: String,
     },
-    /// The token is an authority's: no user's key goes there, and no user's command opens it.
-    #[error("cannot use {token}: it is an authority's; choose another one")]
+    /// The token belongs to an authority: no user's key is stored there, and no user's command
+    /// opens it.
+    #[error("cannot use {token}: it belongs to an authority; choose another token")]
     Authoritys {
         /// the token's label and serial number
         token: String,
     },
-    /// A rule of keysets is against it.
+    /// A rule forbids the operation; the text is the whole message.
     #[error("{0}")]
     Refused(String),
-    /// What is on the token contradicts itself or cannot be read.
+    /// The data on the token is contradictory or unreadable.
     #[error("cannot use the keyset {keyset:?} on {token}: {reason}")]
     Damaged {
         /// the keyset's name
         keyset: String,
         /// the token's label and serial number
         token: String,
-        /// what is wrong
+        /// the fault
         reason: String,
     },
-    /// A newer tokenkeep wrote the keyset's record.
+    /// A newer tokenkeep wrote the keyset's index.
     #[error(
-        "cannot use the keyset {keyset:?} on {token}: a newer tokenkeep wrote its record (version {version}; tokenkeep {} \
-         reads up to {reads}); upgrade tokenkeep on this machine",
+        "cannot use the keyset {keyset:?} on {token}: a newer tokenkeep wrote its index (version {version}; \
+         tokenkeep {} reads up to {reads}); upgrade tokenkeep on this machine",
         env!("CARGO_PKG_VERSION")
     )]
     Newer {
@@ -136,55 +138,55 @@ pub enum KeysetError {
         keyset: String,
         /// the token's label and serial number
         token: String,
-        /// the record's version
+        /// the version of the index
         version: u32,
         /// the newest version that this program reads
         reads: u32,
     },
-    /// A message, certificate or statement could not be made or read.
+    /// A message, certificate or statement could not be created or parsed.
     #[error("cannot {operation}: {reason}")]
     Message {
-        /// what was tried
+        /// the operation
         operation: &'static str,
         /// why it failed
         reason: String,
     },
-    /// A message is not what it claims to be: another's signature, changed, an answer to something else.
+    /// A message is not authentic: wrong signer, modified, or an answer to something else.
     #[error("cannot {operation}: {reason}")]
     NotVerified {
-        /// what was tried
+        /// the operation
         operation: &'static str,
-        /// what does not fit
+        /// the mismatch
         reason: String,
     },
-    /// Nobody here can read this message.
+    /// No keyset can decrypt this message.
     #[error("cannot decrypt: {0}")]
     NotARecipient(String),
-    /// A command was sent, and no answer came back that can be believed.
-    #[error("{source}; it is unknown whether the command was done; {next}")]
+    /// A command was sent, and no verifiable answer arrived.
+    #[error("{source}; it is unknown whether the command was executed; {next}")]
     OutcomeUnknown {
-        /// what went wrong
+        /// the error
         source: Box<KeysetError>,
         /// what to type
         next: String,
     },
-    /// What another process said that acted for this one: its whole sentence, and the end that it leads to.
+    /// An error of another process that ran the operation: its message and class.
     #[error("{message}")]
     Told {
-        /// the end
+        /// its class
         kind: ErrorKind,
-        /// the sentence
+        /// its whole message
         message: String,
     },
 }
 
 impl KeysetError {
-    /// Was a token removed, or did it not answer as one that is there?
+    /// Returns whether a token was removed or no longer responds as present.
     pub fn is_token_absent(&self) -> bool {
         matches!(self, Self::Token(TokenError::Absent { .. }))
     }
 
-    /// Which of the program's ends this leads to.
+    /// The class of this failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Token(error) => match error.kind() {
@@ -212,7 +214,7 @@ impl KeysetError {
         }
     }
 
-    /// Which end what the network did leads to.
+    /// The class of a transport error.
     pub fn carrier_kind(error: &CarrierError) -> ErrorKind {
         match error {
             CarrierError::Unreachable { .. } | CarrierError::Busy { .. } => ErrorKind::Unreachable,
@@ -223,7 +225,7 @@ impl KeysetError {
     }
 }
 
-/// What did not happen. Whoever said no was asked for a yes, and often for no PIN at all.
+/// States that nothing happened. A declined prompt often asked for a confirmation, not for a PIN.
 fn untouched(reason: &NoPin, token: Option<&TokenName>) -> String {
     match (reason, token) {
         (NoPin::Declined, Some(token)) => format!("nothing was done with {token}"),

@@ -1,12 +1,15 @@
-//! What the user does with keysets: find one, enroll, sign, decrypt, change the PIN, show, delete.
+//! The user's operations on keysets: find, enroll, sign, decrypt, change the PIN, show, delete.
 //!
-//! A keyset lives on its token and nowhere else: keys, certificates and two data objects. The public index (no PIN)
-//! only helps to choose the token; the private one alone is believed after log-in. Every act takes one PIN from the
-//! [`Person`] it is told to ask, after everything that can be refused without a PIN has been refused.
+//! A keyset is stored on its token and nowhere else: keys, certificates and two data objects. The
+//! public index is readable without a PIN and only helps to choose the token; after login, only the
+//! private index is trusted. Every operation takes one PIN from its [`Person`], after all checks
+//! that need no PIN.
 //!
-//! This room must never try a PIN twice, never keep one beyond the act it was typed for, never make anything on a token
-//! before the authority has said that the letter is good, never leave half a keyset behind that the same letter cannot
-//! finish or clean up, and never know the authority otherwise than by its messages.
+//! This module must never:
+//! - try a PIN twice, or keep one after the operation for which it was typed;
+//! - create anything on a token before the authority has accepted the letter;
+//! - leave a partial keyset that the same letter can neither finish nor remove;
+//! - use anything of the authority but its messages.
 
 mod administer;
 mod checkpoint;
@@ -55,9 +58,9 @@ pub use show::{CertificateSummary, KeyUse, KeysetDetails, show};
 pub use sign::{SignOptions, SigningUse, UNLESS_THE_CLOCK_IS_WRONG, refuse_expired, sign, use_signing_key};
 pub use trust::{Trust, trust};
 
-/// The places between two steps of an act that changes something lasting; tests kill the
-/// program at each (see [`crate::crash_point`]). In the order of an enrollment that succeeds, then of one that is undone, then
-/// of a deletion, then of an administrator's command.
+/// The crash points between two steps of an operation with lasting effects; tests kill the program
+/// at each (see [`crate::crash_point`]). Order: a successful enrollment, a rolled-back one, a
+/// deletion, an administrator's command.
 pub const CRASH_POINTS: &[&str] = &[
     "keyset.token_made",
     "keyset.announced",

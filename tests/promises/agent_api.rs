@@ -258,7 +258,7 @@ fn a_client_is_told_what_to_change_in_its_request_and_nothing_about_a_command_li
     caller.refused("/v1/log-off", &json!({ "token": "nowhere" }), 404);
     // Encrypted to the newer keyset's key, which the older one does not have.
     let told = caller.refused("/v1/decrypt", &json!({ "message": message, "keyset": "default" }), 409);
-    assert!(told.contains("leave `keyset` and `token` out"), "{told}");
+    assert!(told.contains("omit `keyset` and `token`"), "{told}");
 
     // Two tokens of one label, and a prompter that has nobody to ask: no source of PINs could be named to that.
     caller.agent.signal(Signal::TERM);

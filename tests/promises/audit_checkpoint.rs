@@ -20,7 +20,7 @@ const DATABASE: &str = "state/tokenkeep/authority/authority.db";
 /// What the alarm says, whatever has happened to the log.
 #[track_caller]
 fn alarmed(output: Output) -> Output {
-    output.fails_with(8).says("cut off or rewritten").says("known here: entry").says("--accept-log")
+    output.fails_with(8).says("truncated or rewritten").says("known here: entry").says("--accept-log")
 }
 
 fn list(story: &Story) -> Output {
@@ -65,7 +65,7 @@ fn an_administrators_day_is_quiet() {
     story.issue("user@example.org", "user.letter").ok().does_not_say("log");
     grow(&story);
     list(&story).ok().does_not_say("log");
-    story.admin(&["show", "nobody@example.org"]).fails_with(5).does_not_say("cut off");
+    story.admin(&["show", "nobody@example.org"]).fails_with(5).does_not_say("truncated");
     story.recover("user@example.org", "recovered.letter").ok().does_not_say("log");
     story.authority.kill();
     story.authority.serve(&story.machine);
@@ -73,7 +73,7 @@ fn an_administrators_day_is_quiet() {
     // Who is refused unheard learns nothing of the log, and is not alarmed.
     let line = ["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"];
     for _ in 0..2 {
-        story.tokenkeep(&line).fails_with(5).does_not_say("cut off");
+        story.tokenkeep(&line).fails_with(5).does_not_say("truncated");
     }
     // Commands as files, opened later than others were answered.
     for name in ["one", "two"] {
@@ -86,7 +86,7 @@ fn an_administrators_day_is_quiet() {
     };
     let open = |name: &str| {
         let (statement, response) = (format!("{name}.statement"), format!("{name}.response"));
-        story.admin(&["open", &response, "--statement", &statement]).ok().does_not_say("cut off");
+        story.admin(&["open", &response, "--statement", &statement]).ok().does_not_say("truncated");
     };
     answer("one");
     list(&story).ok();
@@ -94,7 +94,7 @@ fn an_administrators_day_is_quiet() {
     open("two");
     list(&story).ok();
     open("one");
-    list(&story).ok().does_not_say("cut off");
+    list(&story).ok().does_not_say("truncated");
 }
 
 #[test]
@@ -146,10 +146,10 @@ fn a_database_put_back_from_a_backup_is_noticed_until_a_person_accepts_it() {
     // A statement by file knows what its signer knew then, which the backup has; its signer has learned more since.
     let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     story.tokenkeep(&[&line[..], &["--in", "list.statement", "--out", "list.response"]].concat()).ok();
-    story.admin(&["open", "list.response", "--statement", "list.statement"]).ok().does_not_say("cut off");
+    story.admin(&["open", "list.response", "--statement", "list.statement"]).ok().does_not_say("truncated");
     alarmed(list(&story));
-    story.admin(&["list", "--accept-log"]).ok().does_not_say("cut off");
-    list(&story).ok().does_not_say("cut off");
+    story.admin(&["list", "--accept-log"]).ok().does_not_say("truncated");
+    list(&story).ok().does_not_say("truncated");
     cut(&mut story, 1);
     alarmed(list(&story));
 }
@@ -228,7 +228,7 @@ fn an_index_from_before_checkpoints_were_kept_works() {
     assert_eq!(order(&story, &json!("look")), Value::Null);
     cut(&mut story, 1);
     // What nobody knows nobody misses.
-    list(&story).ok().does_not_say("cut off");
+    list(&story).ok().does_not_say("truncated");
     assert_eq!(order(&story, &json!("look"))["sequence"], entries(&story));
     cut(&mut story, 1);
     alarmed(list(&story));
@@ -261,7 +261,7 @@ fn a_token_that_takes_nothing_more_gives_the_answer_with_a_warning() {
     for (fault, letter) in [("CKR_DEVICE_MEMORY", "one.letter"), ("CKR_TOKEN_WRITE_PROTECTED", "two.letter")] {
         faulty.does(&format!("C_CreateObject {fault}"));
         let issued = story.issue("user@example.org", letter).ok();
-        issued.says("warning").says("could not be kept").does_not_say("cut off");
+        issued.says("warning").says("could not be kept").does_not_say("truncated");
         assert!(story.machine.file(letter).exists());
     }
     // What was kept before still counts.
@@ -276,12 +276,12 @@ fn through_the_agent_it_is_kept_and_said_too() {
     let mut story = Story::begin();
     Agent::configure(&story.machine, "");
     let agent = Agent::start(&story.machine, &[]);
-    list(&story).ok().does_not_say("cut off");
-    story.issue("user@example.org", "user.letter").ok().does_not_say("cut off");
+    list(&story).ok().does_not_say("truncated");
+    story.issue("user@example.org", "user.letter").ok().does_not_say("truncated");
     cut(&mut story, 1);
     alarmed(list(&story)).says("nothing was done");
     story.admin(&["list", "--accept-log"]).ok();
-    list(&story).ok().does_not_say("cut off");
+    list(&story).ok().does_not_say("truncated");
     // It was the agent's doing, which has the token open; and without it the same is known, for it is on the token.
     story.admin(&["list", "--no-agent"]).fails_with(1).says("in use");
     agent.stop();
@@ -298,9 +298,9 @@ fn a_command_killed_before_it_kept_the_checkpoint_loses_only_its_answer() {
     story.machine.tokenkeep_crashing_at("keyset.statement_answered", &command);
     assert!(!story.machine.file("lost.letter").exists());
     // The letter is good, and whoever ordered it fetches it. Made again, the older one is void.
-    story.admin(&["letter", "user@example.org", "--letter-out", "lost.letter"]).ok().does_not_say("cut off");
+    story.admin(&["letter", "user@example.org", "--letter-out", "lost.letter"]).ok().does_not_say("truncated");
     fs::remove_file(story.machine.file("lost.letter")).unwrap();
-    story.issue("user@example.org", "user.letter").ok().does_not_say("cut off");
+    story.issue("user@example.org", "user.letter").ok().does_not_say("truncated");
     let shown = story.admin(&["show", "user@example.org", "--json"]).ok().json();
     let states: Vec<&str> =
         shown["letters"].as_array().unwrap().iter().map(|letter| letter["state"].as_str().unwrap()).collect();

@@ -54,6 +54,6 @@ fn an_authoritys_token_and_one_that_is_no_file_are_never_erased() {
     let machine = Machine::with(TokenKind::Kryoptic);
     let serial = machine.make_token("card", Somebody::PIN).serial;
     let refused = machine.tokenkeep(&["token", "erase", "card", "--yes-erase", &serial]).fails_with(5);
-    refused.says("only SoftHSM's").says("SO PIN");
+    refused.says("only SoftHSM tokens").says("SO PIN");
     assert_eq!(machine.listed_token("card").serial, serial);
 }

@@ -162,7 +162,7 @@ fn an_old_pin_is_verified_before_a_new_one_is_asked_for() {
         terminal.expect("New PIN for").expect("(4 to 255 characters): ").type_line("123");
         terminal.expect("takes PINs of 4 to 255 characters").expect("New PIN for").expect(": ").interrupt();
         let (code, shown) = terminal.finish();
-        assert!(code == 130 && shown.contains("is as it was"), "{code} {shown}");
+        assert!(code == 130 && shown.contains("is unchanged"), "{code} {shown}");
     }
     assert_eq!((faulty.wrong_tries(), faulty.calls().len()), (0, 1), "a right one, given once: {:#?}", faulty.calls());
     somebody.signs_with("default", "pin");

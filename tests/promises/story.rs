@@ -320,7 +320,7 @@ fn decrypt_chooses_the_keyset_by_recipient() {
 
     // Named wrongly, or nobody's: refused without a try.
     let wrong = ["decrypt", "other.p7m", "--keyset", "default", "--pin-source", "file:wrong.pin"];
-    somebody.tokenkeep(&wrong).fails_with(5).says("have none of the keys of \"default\"");
+    somebody.tokenkeep(&wrong).fails_with(5).says("no key of \"default\"");
     let third = Somebody::enrolled();
     third.encrypts("to a third\n", "third.p7m");
     somebody.machine.write("third.p7m", third.machine.read("third.p7m"));

@@ -73,7 +73,7 @@ fn a_token_that_is_marked_as_an_authoritys_is_never_chosen() {
     somebody.machine.run("pkcs11-tool", &[&written[..], &object, &file].concat(), b"").ok();
     let wire = somebody.wire();
     let more = ["--pin-source", "file:no-such-file", "--authority", &wire.url()];
-    enroll_on(&somebody, "an office", &more).fails_with(5).says("authority's").says(&token.serial);
+    enroll_on(&somebody, "an office", &more).fails_with(5).says("belongs to an authority").says(&token.serial);
     assert!(wire.exchanges().is_empty(), "something was sent");
 }
 

@@ -130,7 +130,7 @@ fn the_alarm_names_both_places_in_full() {
     let (kept, told) = (log.checkpoint(80, 0xab, 0), log.checkpoint(60, 0xcd, 5));
     let alarm = judge(Some(&kept), Some(kept.position()), &done(&told, CONTINUED), authority(), KnownLog::Compare);
     let text = alarm.unwrap_err().to_string();
-    let expected = ["cut off or rewritten", "entry 80", &"ab".repeat(32), "entry 60", &"cd".repeat(32)];
+    let expected = ["truncated or rewritten", "entry 80", &"ab".repeat(32), "entry 60", &"cd".repeat(32)];
     for part in expected.into_iter().chain([at(0).to_string().as_str(), at(5).to_string().as_str()]) {
         assert!(text.contains(part), "{part}: {text}");
     }

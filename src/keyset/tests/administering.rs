@@ -181,7 +181,7 @@ fn whose_connection_breaks_is_told_what_to_type() {
     let error = administer(&wallet.tokens, &keyset, &door, recover, KnownLog::Compare, script, now).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
     let text = error.to_string();
-    assert!(text.contains("it is unknown whether the command was done"), "{text}");
+    assert!(text.contains("it is unknown whether the command was executed"), "{text}");
     assert!(text.contains("`tokenkeep admin letter user@example.org --letter-out FILE` fetches the letter"), "{text}");
 }
 
