@@ -127,8 +127,7 @@ fn sign(
     let stated = kept.map(Checkpoint::position);
     let letter_to = if operation.brings_letter() {
         let current = keys.encryption.first();
-        let current =
-            current.ok_or_else(|| damaged(token, &keyset.name, "its index names no encryption key"))?;
+        let current = current.ok_or_else(|| damaged(token, &keyset.name, "its index names no encryption key"))?;
         Some(Fingerprint::of(&key_and_certificate(token, &keyset.name, current)?.1.der))
     } else {
         None

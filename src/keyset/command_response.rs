@@ -112,8 +112,8 @@ impl EncryptedLetter {
             KeyOperation::Decrypt { transport, ciphertext } => ceremony.decrypt(&key, &transport, ciphertext),
             KeyOperation::Agree { peer_public_key } => ceremony.agree(&key, peer_public_key),
         })?;
-        let text =
-            std::str::from_utf8(&opened.content).map_err(|_| not_verified(operation, "its letter is not UTF-8 text"))?;
+        let text = std::str::from_utf8(&opened.content)
+            .map_err(|_| not_verified(operation, "its letter is not UTF-8 text"))?;
         Ok(Zeroizing::new(text.to_owned()))
     }
 }

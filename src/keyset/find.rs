@@ -1,4 +1,4 @@
-//! Which tokens and keysets are there: modules → tokens → public indexes, without any PIN.
+//! Discovers tokens and keysets without a PIN: modules → tokens → public indexes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,76 +14,76 @@ use super::kept::Kept;
 use super::left_out::LeftOut;
 use super::{AuthorityAddress, Elsewhere, KeysetError};
 
-/// How long to wait for a token that another program uses, when it is only looked at: as long as a listing takes.
+/// How long a listing of all tokens waits for a token that another program uses.
 const GLANCE: Duration = Duration::from_millis(300);
 
-/// The PKCS#11 modules to look through.
+/// The PKCS#11 modules and remote tokens that are searched.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     modules: Vec<Module>,
     elsewhere: Vec<Arc<dyn Elsewhere>>,
-    /// Modules that cannot be used.
+    /// Configured modules that cannot be used.
     pub(super) left_out: Vec<LeftOut>,
-    /// What is kept between acts; the agent's alone.
+    /// State kept between operations; only the agent has it.
     pub(super) kept: Option<Arc<Kept>>,
-    /// Tests that share a module look at their own tokens alone.
+    /// Tests that share a module see only the tokens with this label prefix.
     #[cfg(test)]
     prefix: String,
 }
 
-/// How far a keyset is.
+/// The enrollment state of a keyset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Standing {
-    /// Enrolled; usable.
+    /// Enrolled and usable.
     Enrolled,
-    /// Its first enrollment is not finished; the same letter finishes it.
+    /// The first enrollment is not finished; the same letter finishes it.
     Pending {
-        /// the reference of the letter it was begun with
+        /// the reference of the letter with which it began
         reference: String,
     },
-    /// Enrolled and usable; a re-enrollment is not finished.
+    /// Enrolled and usable, but a re-enrollment is not finished.
     ReenrollmentPending {
-        /// the reference of the letter it was begun with
+        /// the reference of the letter with which it began
         reference: String,
     },
 }
 
-/// A keyset as its token's public index has it. Anybody who can write to the token may have changed it: good for
-/// choosing a token, and believed no further.
+/// A keyset as described by its token's public index. Anyone who can write to the token may have
+/// changed it, so it only serves to choose a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundKeyset {
-    /// its name
+    /// the name
     pub name: KeysetName,
-    /// its level
+    /// the security level
     pub level: SecurityLevel,
-    /// where its authority is
+    /// the addresses of its authority
     pub authority: AuthorityAddress,
-    /// how far it is
+    /// the enrollment state
     pub standing: Standing,
-    /// the token it is on
+    /// the token that stores it
     pub token: TokenInfo,
-    /// `CKA_ID` of its signing key
+    /// `CKA_ID` of the signing key; `None` before the first enrollment is finished
     pub signing: Option<KeyId>,
-    /// `CKA_ID`s of its encryption keys, the current one first
+    /// `CKA_ID`s of the encryption keys, current key first
     pub encryption: Vec<KeyId>,
-    /// `CKA_ID` under which the authority's CA certificate is
+    /// `CKA_ID` of the authority's CA certificate
     pub authority_certificate: Option<KeyId>,
-    /// its certificates that are there: signing, encryption in the order of the keys, authority
+    /// the certificates found on the token: signing, encryption (in key order), authority
     pub certificates: Vec<StoredCertificate>,
 }
 
-/// A token that could not be looked at, and why.
+/// A token or module that could not be read.
 #[derive(Debug)]
 pub struct TokenTrouble {
-    /// the token, or the module if it is that
+    /// label and serial number of the token, or the path of the module
     pub place: String,
-    /// why
+    /// the reason
     pub error: KeysetError,
 }
 
 impl Tokens {
-    /// Looks through these modules.
+    /// Searches these modules.
     pub fn new(modules: Vec<Module>) -> Self {
         Self {
             modules,
@@ -95,14 +95,14 @@ impl Tokens {
         }
     }
 
-    /// Also lists what other processes have, after what is here, and chooses among all.
+    /// Adds the tokens of other processes; lists name them after the local ones.
     #[must_use]
     pub fn and_elsewhere(mut self, elsewhere: Vec<Arc<dyn Elsewhere>>) -> Self {
         self.elsewhere = elsewhere;
         self
     }
 
-    /// Those that are here, alone.
+    /// Only the local modules, without the tokens of other processes.
     #[must_use]
     pub fn here(&self) -> Self {
         Self { elsewhere: Vec::new(), ..self.clone() }
@@ -114,13 +114,13 @@ impl Tokens {
         self
     }
 
-    /// The modules.
+    /// The local modules.
     pub fn modules(&self) -> &[Module] {
         &self.modules
     }
 
-    /// Whoever names nothing may mean what another process has, and that one is being started: what is left must not be
-    /// taken for it.
+    /// Refuses an operation without a selector while a remote process is starting: it may hold the
+    /// intended token, and the remaining ones must not be taken for it.
     pub(super) fn refuse_unless_all_are_there(&self) -> Result<(), KeysetError> {
         let gone = self.elsewhere.iter().find_map(|elsewhere| elsewhere.tokens().err());
         gone.map_or(Ok(()), |error| {
@@ -131,10 +131,10 @@ impl Tokens {
         })
     }
 
-    /// The modules here in which a token can be made.
+    /// The paths of the local modules in which a token can be created.
     ///
     /// # Errors
-    /// A module does not answer.
+    /// A module does not respond.
     pub fn modules_with_room(&self) -> Result<Vec<PathBuf>, KeysetError> {
         let mut found = Vec::new();
         for module in &self.modules {
@@ -145,13 +145,14 @@ impl Tokens {
         Ok(found)
     }
 
-    /// All initialized tokens that are present, in the modules' order; one that two modules show is listed once.
+    /// Lists all initialized tokens present, in the order of the modules. A token shown by two
+    /// modules is listed once.
     pub fn list(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         self.list_by(Module::tokens)
     }
 
-    /// The same as far as it costs no card an answer: what a token says about itself is what it said when it came, or was last
-    /// listed.
+    /// As [`Tokens::list`], but without a request to any card: the token information dates from the
+    /// insertion or the last listing.
     pub fn glance(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         self.list_by(Module::glance)
     }
@@ -159,18 +160,18 @@ impl Tokens {
     fn list_by(&self, look: Look) -> Result<Vec<TokenInfo>, KeysetError> {
         let (tokens, trouble) = self.list_each(look);
         match trouble.into_iter().next() {
-            // The agent goes on with the modules that work.
+            // The agent continues with the modules that work.
             Some(trouble) if self.kept.is_none() || tokens.is_empty() => Err(trouble.error),
             _ => Ok(tokens),
         }
     }
 
-    /// The tokens of each module, and the modules that cannot say.
+    /// Lists the tokens of each module, and the modules that failed.
     fn list_each(&self, look: Look) -> Seen<TokenInfo> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
         let mut trouble = Vec::new();
         let here = self.modules.iter().map(|module| {
-            // Where a module only does not answer, its tokens are not gone.
+            // A module that only does not respond still has its tokens.
             let last_seen = || if module.silent_for().is_some() { module.last_seen() } else { Vec::new() };
             (module.path(), self.asked(module, look).map_err(|error| (KeysetError::from(error), last_seen())))
         });
@@ -194,7 +195,8 @@ impl Tokens {
         (tokens, trouble)
     }
 
-    /// Asks a module. The agent serves others meanwhile, so it waits for none without end.
+    /// Queries a module. In the agent the query has a time limit, because other requests must not
+    /// wait for one module.
     pub(super) fn asked<T: Send + 'static>(
         &self,
         module: &Module,
@@ -207,13 +209,14 @@ impl Tokens {
         module.ask(move || ask(&of_thread))?
     }
 
-    /// All keysets on all tokens, and what could not be looked at. A token in use by another program is trouble, not an
-    /// error.
+    /// Reads all keysets on all tokens. Returns also the tokens that could not be read, among them
+    /// those in use by another program.
     pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
         self.keysets_and(None)
     }
 
-    /// The same, but for a token in use by another program whose label is this name it waits as long as for any act.
+    /// As [`Tokens::keysets`], but a token whose label is `name` gets the full waiting time when
+    /// another program uses it.
     pub(super) fn keysets_and(
         &self,
         name: Option<&KeysetName>,
@@ -236,10 +239,10 @@ impl Tokens {
                     found.extend(keysets);
                     trouble.extend(unreadable);
                 }
-                // Not this token's trouble alone.
+                // This error concerns every token.
                 Err(error @ KeysetError::Token(TokenError::LockDirectory { .. })) => return Err(error),
                 Err(error) => {
-                    // That a module does not answer is said once, not of each of its tokens.
+                    // Report an unresponsive module once, not for each of its tokens.
                     let text = error.to_string();
                     if !trouble.iter().any(|trouble| trouble.error.to_string() == text) {
                         trouble.push(TokenTrouble { place: token.name().to_string(), error });
@@ -250,7 +253,7 @@ impl Tokens {
         Ok((found, trouble))
     }
 
-    /// The keysets on one token, and those whose index cannot be read.
+    /// Reads the keysets on one token. Returns also the keysets whose index is unreadable.
     pub(super) fn keysets_on(&self, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
         self.look_at(info, None)
     }
@@ -260,8 +263,8 @@ impl Tokens {
         self.open_within(info, None)
     }
 
-    /// With a patience, to look at all tokens: one that another program has for long, as an authority has its own, is
-    /// passed over.
+    /// Opens a token, waiting no longer than `patience` for another program to release it. A
+    /// program such as an authority may own its token permanently.
     fn open_within(&self, info: &TokenInfo, patience: Option<Duration>) -> Result<Token, KeysetError> {
         if let Some(kept) = &self.kept {
             if kept.is_an_authoritys(info) {
@@ -299,7 +302,7 @@ impl Tokens {
         self.elsewhere.iter().any(|elsewhere| elsewhere.module() == info.module)
     }
 
-    /// Looks at a token among others: it is not waited for long.
+    /// Reads the keysets of one token among many, with the short waiting time [`GLANCE`].
     fn glance_at(&self, info: &TokenInfo) -> Result<Seen<FoundKeyset>, KeysetError> {
         if self.is_elsewhere(info) {
             return self.look_at(info, None);
@@ -312,7 +315,7 @@ impl Tokens {
         self.module_of(info)?.ask(move || tokens.look_at(&of_thread, Some(GLANCE)))?
     }
 
-    /// Reads a token's public indexes, or remembers what they said.
+    /// Returns a token's keysets from the cache, or reads its public indexes.
     fn look_at(&self, info: &TokenInfo, patience: Option<Duration>) -> Result<Seen<FoundKeyset>, KeysetError> {
         if let Some(elsewhere) = self.elsewhere.iter().find(|elsewhere| elsewhere.module() == info.module) {
             return Ok(only_on(info, elsewhere.keysets()));
@@ -328,14 +331,14 @@ impl Tokens {
         }
         let token = self.open_within(info, patience)?;
         let (keysets, trouble) = keysets_of(&token, info)?;
-        // What could not be read is read again each time, until it can be.
+        // Incomplete results are not cached, so that the next call reads again.
         if trouble.is_empty() {
             kept.keep_keysets(info, &token, &keysets);
         }
         Ok((keysets, trouble))
     }
 
-    /// The module that a token was found through.
+    /// The module through which the token was found.
     pub fn module_of(&self, info: &TokenInfo) -> Result<&Module, KeysetError> {
         self.modules.iter().find(|module| module.path() == info.module).ok_or_else(|| KeysetError::NoSuchToken {
             selector: info.name().to_string(),
@@ -344,20 +347,20 @@ impl Tokens {
     }
 }
 
-/// How a module is asked for its tokens.
+/// Lists the tokens of a module.
 type Look = fn(&Module) -> Result<Vec<TokenInfo>, TokenError>;
 
-/// What is there, and what could not be looked at.
+/// The items found, and the tokens that could not be read.
 type Seen<T> = (Vec<T>, Vec<TokenTrouble>);
 
-/// Of what another process has told what is about this token.
+/// Filters another process's report for one token.
 fn only_on(info: &TokenInfo, (keysets, trouble): Seen<FoundKeyset>) -> Seen<FoundKeyset> {
     let name = info.name().to_string();
     let keysets = keysets.into_iter().filter(|keyset| keyset.token.serial == info.serial).collect();
     (keysets, trouble.into_iter().filter(|trouble| trouble.place == name).collect())
 }
 
-/// No user's act opens an authority's token.
+/// The error for a token that belongs to an authority.
 fn authoritys(info: &TokenInfo) -> KeysetError {
     KeysetError::Authoritys { token: info.name().to_string() }
 }
@@ -387,7 +390,7 @@ impl FoundKeyset {
             None => (None, Vec::new(), None),
         };
         let named: Vec<KeyId> = signing.iter().chain(&encryption).chain(&authority).map(Hex::key_id).collect();
-        // In the order in which the index names them: signing, encryption with the current one first, authority.
+        // In the order of the index: signing, encryption with the current key first, authority.
         let certificates = named
             .iter()
             .filter_map(|id| certificates.iter().find(|certificate| certificate.id == *id).cloned())
@@ -405,12 +408,12 @@ impl FoundKeyset {
         }
     }
 
-    /// Does it stand, so that it can sign and decrypt?
+    /// Returns whether an enrollment is finished, so that the keyset can sign and decrypt.
     pub fn is_usable(&self) -> bool {
         self.signing.is_some()
     }
 
-    /// The reference of the letter whose enrollment is not finished.
+    /// The reference of the letter of an unfinished enrollment.
     pub fn pending_reference(&self) -> Option<&str> {
         match &self.standing {
             Standing::Enrolled => None,
@@ -418,28 +421,29 @@ impl FoundKeyset {
         }
     }
 
-    /// The stored certificate of this key.
+    /// The stored certificate with this `CKA_ID`.
     pub fn certificate_of(&self, id: &KeyId) -> Option<&StoredCertificate> {
         self.certificates.iter().find(|certificate| certificate.id == *id)
     }
 
-    /// The authority's CA certificate, DER.
+    /// The authority's CA certificate in DER.
     pub fn authority_certificate(&self) -> Option<&[u8]> {
         self.certificate_of(self.authority_certificate.as_ref()?).map(|certificate| certificate.der.as_slice())
     }
 
-    /// SHA-256 of the authority's CA certificate: the pin of a carrier to it.
+    /// SHA-256 of the authority's CA certificate, the pin of connections to it.
     pub fn authority_sha256(&self) -> Option<[u8; 32]> {
         self.authority_certificate().map(|der| *Fingerprint::of(der).as_bytes())
     }
 
-    /// Name and token, for messages.
+    /// Keyset name, token label and serial number, for messages.
     pub fn described(&self) -> String {
         format!("{:?} on {}", self.name.as_str(), self.token.name())
     }
 }
 
-/// Two modules may show one token; serial numbers are unique for a manufacturer and model.
+/// Returns whether two entries show the same token. Serial numbers are unique per manufacturer and
+/// model.
 fn is_same(one: &TokenInfo, other: &TokenInfo) -> bool {
     one.serial == other.serial
         && one.label == other.label

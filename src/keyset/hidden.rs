@@ -1,4 +1,4 @@
-//! The keysets that are hidden on this machine (`keyset forget`), as their file names them.
+//! Reads the list of keysets that are hidden on this machine (`keyset forget`).
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,10 +7,10 @@ use std::path::Path;
 use super::{FoundKeyset, KeysetOnToken};
 
 impl KeysetOnToken {
-    /// The keysets that this file names; none where there is no file.
+    /// Reads the hidden keysets from a JSON file. A missing file is an empty list.
     ///
     /// # Errors
-    /// The reason why it cannot be read.
+    /// The reason why the file cannot be read or parsed.
     pub fn read_hidden(file: &Path) -> Result<Vec<Self>, String> {
         match fs::read(file) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
@@ -19,7 +19,7 @@ impl KeysetOnToken {
         }
     }
 
-    /// Is it this keyset?
+    /// Returns whether this identifies the given keyset.
     pub fn is(&self, keyset: &FoundKeyset) -> bool {
         self.keyset == keyset.name && self.serial == keyset.token.serial
     }

@@ -1,4 +1,5 @@
-//! The person a keyset belongs to, as letters and certificates name them; and the newest of one person's keysets.
+//! The person to whom a keyset belongs, as letters and certificates name them, and the newest
+//! keyset of one person.
 
 use std::fmt;
 
@@ -8,29 +9,30 @@ use super::FoundKeyset;
 use crate::letter::Letter;
 use crate::pki::{Certificate, same_address};
 
-/// A person, by name and e-mail addresses.
+/// A person, identified by name and e-mail addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Holder {
-    /// the name to show
+    /// the display name
     pub name: String,
     /// the e-mail addresses
     pub emails: Vec<String>,
 }
 
 impl Holder {
-    /// The person whom a letter is for, by its words.
+    /// The person that the letter names.
     pub fn of_letter(letter: &Letter) -> Self {
         Self { name: letter.user_name.clone(), emails: vec![letter.email.clone()] }
     }
 
-    /// The person whom a certificate names.
+    /// The subject of the certificate.
     pub fn of_certificate(certificate: &Certificate) -> Self {
         Self { name: certificate.display_name(), emails: certificate.emails() }
     }
 
-    /// Is it the same person? An address decides, in upper or lower case, since a name may change and two people may
-    /// share one; the name counts only where one of the two has no address.
+    /// Returns whether both are the same person. A common address decides (letter case ignored),
+    /// because names change and two people may share one. The name decides only if one side has no
+    /// address.
     pub fn is_same_person(&self, other: &Self) -> bool {
         if self.emails.is_empty() || other.emails.is_empty() {
             return self.name == other.name;
@@ -47,27 +49,28 @@ impl fmt::Display for Holder {
 }
 
 impl FoundKeyset {
-    /// Its person, by the signing certificate, else by the current encryption certificate. Anybody who can write to the
-    /// token may have put another one there.
+    /// The keyset's holder according to its signing certificate, else its current encryption
+    /// certificate. Anyone who can write to the token may have replaced the certificate.
     pub fn holder(&self) -> Option<Holder> {
         let ids = self.signing.iter().chain(self.encryption.first());
         let mut certificates = ids.filter_map(|id| Certificate::from_der(&self.certificate_of(id)?.der).ok());
         certificates.next().map(|certificate| Holder::of_certificate(&certificate))
     }
 
-    /// Is it the keyset of that name on that token?
+    /// Returns whether both have the same name on the same token.
     pub(super) fn is_at_the_place_of(&self, other: &Self) -> bool {
         self.name == other.name && self.token.serial == other.token.serial && self.token.label == other.token.label
     }
 
-    /// Do both belong to the same person at the same authority, as far as their certificates say?
+    /// Returns whether both belong to the same person at the same authority, according to their
+    /// certificates.
     pub fn is_same_persons(&self, other: &Self) -> bool {
         let same_authority = self.authority_sha256().is_some_and(|one| Some(one) == other.authority_sha256());
         let holders = self.holder().zip(other.holder());
         same_authority && holders.is_some_and(|(one, other)| one.is_same_person(&other))
     }
 
-    /// The signing certificate, if the authority's certificate of this keyset verifies it.
+    /// The signing certificate, if the keyset's authority certificate verifies it.
     fn certified_signing(&self) -> Option<Certificate> {
         let authority = Certificate::from_der(self.authority_certificate()?).ok()?;
         let signing = Certificate::from_der(&self.certificate_of(self.signing.as_ref()?)?.der).ok()?;
@@ -75,10 +78,11 @@ impl FoundKeyset {
     }
 }
 
-/// The place in the list of the newest enrolled keyset, by the date that the authority put into its signing certificate.
+/// The position of the newest enrolled keyset, by the `notBefore` of its signing certificate.
 ///
-/// `None` where the list has none, where two have the same date, and where not all that are enrolled belong to one person
-/// at one authority: then somebody has to say which is meant. Keysets whose first enrollment is not finished do not count.
+/// `None` if no keyset is enrolled, if two share the newest date, or if not all enrolled keysets
+/// belong to one person at one authority: then the user has to choose. Keysets whose first
+/// enrollment is unfinished do not count.
 pub fn newest_of_one_person<'a>(keysets: impl Iterator<Item = &'a FoundKeyset>) -> Option<usize> {
     let enrolled: Vec<_> = keysets.enumerate().filter(|(_, keyset)| keyset.is_usable()).collect();
     let mut dated = Vec::new();

@@ -1,10 +1,11 @@
-//! The two data objects that make some keys and certificates on a token a keyset.
+//! The two data objects that turn keys and certificates on a token into a keyset.
 //!
-//! Both are JSON under [`APPLICATION`], labelled with the keyset's name. Anybody who can write to the token can change
-//! the *public index*: it chooses the token before log-in and is good for nothing else. The *private index* says the
-//! same again, and with it what an enrollment that is under way needs to be finished after any kill; after log-in it
-//! alone is believed. A token cannot replace an object in one step, so each carries a revision, and where a kill left
-//! two the later one counts.
+//! Both are JSON with `CKA_APPLICATION` [`APPLICATION`], labelled with the keyset's name. Anyone
+//! who can write to the token can change the *public index*, so it only serves to choose the token
+//! before login. The *private index* repeats its content and adds what is needed to finish an
+//! enrollment after a crash at any point; after login only this one is trusted. A token cannot
+//! replace an object atomically, so each index carries a revision: if a crash leaves two, the
+//! higher one counts.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,44 +19,44 @@ use super::KeysetError;
 
 /// `CKA_APPLICATION` of both indexes.
 pub(super) const APPLICATION: &str = "tokenkeep keyset";
-/// The form of both indexes that this program writes; it reads no other.
+/// The format version of both indexes; no other version is read.
 const VERSION: u32 = 1;
 
-/// Where a keyset's authority is, as the letter said.
+/// The addresses of a keyset's authority, copied from the letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorityAddress {
     /// the authority's name
     pub name: String,
-    /// its `http` address: CMP, CA certificate, certificate search
+    /// its `http` URL: CMP, CA certificate, certificate search
     pub http: String,
-    /// its `https` address: administration
+    /// its `https` URL: administration
     pub https: String,
 }
 
-/// What both indexes say of a keyset.
+/// The content that both indexes share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Card {
     pub name: KeysetName,
     pub level: SecurityLevel,
     pub authority: AuthorityAddress,
-    /// None until the first enrollment is confirmed.
+    /// `None` until the first enrollment is confirmed.
     pub keys: Option<Keys>,
 }
 
-/// The keys of a keyset that stands, by `CKA_ID`; each has its certificate under the same identifier.
+/// The keys of an enrolled keyset, by `CKA_ID`; each key and its certificate share the identifier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Keys {
     pub signing: Hex,
-    /// The current one first. Empty when the authority certifies signing keys alone.
+    /// Current key first. Empty if the authority certifies signing keys only.
     pub encryption: Vec<Hex>,
-    /// The CA certificate's; there is no key to it here.
+    /// The identifier of the CA certificate; it has no key here.
     pub authority: Hex,
 }
 
-/// The public index.
+/// The public index, readable without a PIN.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PublicIndex {
@@ -65,7 +66,7 @@ pub(super) struct PublicIndex {
     pub pending: Option<PublicPending>,
 }
 
-/// That an enrollment is under way, and by which letter: enough to go on with it, or to refuse, before any PIN.
+/// The unfinished enrollment and its letter: enough to continue or refuse it before any PIN.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PublicPending {
@@ -73,55 +74,59 @@ pub(super) struct PublicPending {
     pub reference: String,
 }
 
-/// The private index.
+/// The private index, readable after login.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PrivateIndex {
     version: u32,
     revision: u64,
     pub keyset: Card,
-    /// SHA-256 of the CA certificate: whose replies are believed.
+    /// SHA-256 of the CA certificate; only this authority's replies are accepted.
     pub ca_sha256: Hex,
-    /// The reference of the letter that it stands by.
+    /// The reference of the letter that led to the current keys.
     pub enrolled_with: Option<String>,
     pub pending: Option<Pending>,
-    /// How far the authority's audit log had got when it last answered a command of this keyset's. Indexes that were
-    /// written before this was kept have none.
+    /// The authority's newest known audit checkpoint. Indexes of older versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Checkpoint>,
 }
 
-/// An enrollment that is under way.
+/// An unfinished enrollment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pending {
     pub transaction_id: Hex,
     pub reference: String,
-    /// Was the token made for this keyset? Then it is emptied when the enrollment fails, and its SO PIN is still the
-    /// one derived from the letter.
+    /// Was the token created for this keyset? Then a failed enrollment empties it, and its SO PIN
+    /// is still the one derived from the letter.
     pub new_token: bool,
-    /// The keys that the request names. Chosen before they are made, so that a kill leaves no key that nobody knows.
+    /// The keys that the request names. Their identifiers are chosen before the keys are generated,
+    /// so that a crash leaves no unknown key.
     pub signing: Hex,
     pub signing_algorithm: KeyAlgorithm,
     pub transport: Hex,
     pub stage: Stage,
 }
 
-/// How far an enrollment is. What a stage names may or may not be on the token yet; what it does not name is not.
+/// The progress of an enrollment. Objects that a stage names may or may not exist yet; no other
+/// objects exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "at")]
 pub(super) enum Stage {
-    /// The token's keys are being made; nothing was sent.
+    /// The keys are being generated on the token; nothing was sent.
     Making,
-    /// The request is made, and perhaps sent: these bytes and no others.
+    /// The request is complete and possibly sent. A retry sends exactly these bytes.
     Requested { request: Base64 },
-    /// A good reply is here and is being installed. `made` are the keys and certificates that were not on the token before.
+    /// A verified reply is being installed. `made` lists keys and certificates that were not on the
+    /// token before.
     Installing { request: Base64, keys: Keys, made: Vec<Hex> },
-    /// All is installed and fits; the confirmation (`certConf`) is perhaps sent: these bytes and no others.
+    /// Everything is installed and consistent; the confirmation (`certConf`) is possibly sent. A
+    /// retry sends exactly these bytes.
     Installed { request: Base64, keys: Keys, made: Vec<Hex>, confirmation: Base64 },
-    /// The authority has confirmed; what is left is to put away what is no longer needed.
+    /// The authority has confirmed; obsolete objects are being removed.
     Confirmed { keys: Keys },
-    /// It failed: the authority is told about `request`, if that was sent, and `made` is being removed.
+    /// The enrollment failed: the authority is notified about `request`, if it was sent, and `made`
+    /// is being removed.
     Abandoned { request: Option<Base64>, made: Vec<Hex> },
 }
 
@@ -139,7 +144,7 @@ impl PublicIndex {
         write(token, &self.keyset.name, self, false)
     }
 
-    /// What an index without a PIN says differently; `None` when it says the same.
+    /// The part in which the public index differs from the private one; `None` if they agree.
     pub fn differs_from(&self, private: &PrivateIndex) -> Option<&'static str> {
         let (public, private_card) = (&self.keyset, &private.keyset);
         if public.level != private_card.level {
@@ -162,7 +167,7 @@ impl PrivateIndex {
         Self { version: VERSION, revision: 0, keyset, ca_sha256, enrolled_with: None, pending: None, audit: None }
     }
 
-    /// Writes it in place of the one before; it is the later one from now on, whatever else is found.
+    /// Increments the revision and replaces the stored index.
     pub fn write(&mut self, token: &Token) -> Result<(), KeysetError> {
         self.revision += 1;
         let name = self.keyset.name.clone();
@@ -171,14 +176,14 @@ impl PrivateIndex {
 }
 
 impl Keys {
-    /// Every identifier.
+    /// All identifiers.
     pub fn objects(&self) -> Vec<Hex> {
         [&self.signing, &self.authority].into_iter().chain(&self.encryption).cloned().collect()
     }
 }
 
 impl Pending {
-    /// Every identifier under which this enrollment has made something, or may have.
+    /// All identifiers under which this enrollment may have created objects.
     pub fn made(&self) -> Vec<Hex> {
         let mut ids = vec![self.signing.clone(), self.transport.clone()];
         match &self.stage {
@@ -196,28 +201,28 @@ impl Pending {
     }
 }
 
-/// What can be read, and what cannot.
+/// The indexes that can be read, and those that cannot.
 pub(super) type Indexes<T> = (Vec<T>, Vec<Unreadable>);
 
-/// An index that cannot be read.
+/// An unreadable index.
 pub(super) struct Unreadable {
-    /// Its label: the keyset's name.
+    /// Its label, which is the keyset's name.
     pub keyset: String,
-    /// Why not.
+    /// The reason.
     pub reason: Unread,
 }
 
 /// Why an index cannot be read.
 #[derive(Debug)]
 pub(super) enum Unread {
-    /// A newer program wrote it.
+    /// A newer tokenkeep wrote it.
     Newer { version: u32 },
-    /// It is damaged, or none.
+    /// It is damaged or not an index.
     Damaged { reason: String },
 }
 
 impl Unreadable {
-    /// The same as an error; `token` is the token's label and serial number.
+    /// Converts into an error; `token` is the token's label and serial number.
     pub fn into_error(self, token: &str) -> KeysetError {
         let (keyset, token) = (self.keyset, token.to_owned());
         match self.reason {
@@ -227,7 +232,8 @@ impl Unreadable {
     }
 }
 
-/// All public indexes on the token, the later one of each name, and the labels of those that cannot be read, with why.
+/// Reads all public indexes on the token, the highest revision of each name, and reports unreadable
+/// ones.
 pub(super) fn public_indexes(token: &Token) -> Result<Indexes<PublicIndex>, KeysetError> {
     let (found, unreadable) = latest::<PublicIndex>(token.data_objects(APPLICATION, false)?, |index| index.revision);
     Ok((
@@ -240,7 +246,8 @@ pub(super) fn public_indexes(token: &Token) -> Result<Indexes<PublicIndex>, Keys
     ))
 }
 
-/// The private index of this name; the token must be unlocked. `None` when there is none.
+/// Reads the private index of this name, or `None` if it does not exist; the token must be
+/// unlocked.
 pub(super) fn private_index(token: &Token, name: &KeysetName) -> Result<Option<PrivateIndex>, KeysetError> {
     let (found, unreadable) = private_indexes(token)?;
     if let Some(unreadable) = unreadable.into_iter().find(|unreadable| unreadable.keyset == name.as_str()) {
@@ -249,7 +256,7 @@ pub(super) fn private_index(token: &Token, name: &KeysetName) -> Result<Option<P
     Ok(found.into_iter().find(|index| index.keyset.name == *name))
 }
 
-/// All private indexes on the token, which must be unlocked, and the labels of those that cannot be read.
+/// Reads all private indexes on the token and reports unreadable ones; the token must be unlocked.
 pub(super) fn private_indexes(token: &Token) -> Result<Indexes<PrivateIndex>, KeysetError> {
     let (found, unreadable) = latest::<PrivateIndex>(token.data_objects(APPLICATION, true)?, |index| index.revision);
     Ok((
@@ -262,7 +269,8 @@ pub(super) fn private_indexes(token: &Token) -> Result<Indexes<PrivateIndex>, Ke
     ))
 }
 
-/// Removes both indexes of this name, the public one last: as long as it stands, the name leads to this token.
+/// Removes both indexes of this name. The public one is removed last: until then, the name leads to
+/// this token.
 pub(super) fn remove(token: &Token, name: &KeysetName) -> Result<(), KeysetError> {
     token.delete_data(APPLICATION, name.as_str(), true)?;
     token.delete_data(APPLICATION, name.as_str(), false)?;
@@ -275,7 +283,7 @@ fn write<T: Serialize>(token: &Token, name: &KeysetName, index: &T, private: boo
     Ok(token.put_data(APPLICATION, name.as_str(), &value, private)?)
 }
 
-/// Of each label the index with the highest revision, and those labels under which nothing can be read.
+/// Selects the highest revision for each label, and reports labels without a readable index.
 fn latest<T: DeserializeOwned>(objects: Vec<DataObject>, revision: impl Fn(&T) -> u64) -> Indexes<(String, T)> {
     let mut found: Vec<(String, T)> = Vec::new();
     let mut unreadable = Vec::new();
@@ -298,7 +306,7 @@ fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unread> {
     struct Version {
         version: u32,
     }
-    // SoftHSM gives values as they are; some cards pad them with zeros.
+    // SoftHSM returns values unchanged; some cards pad them with zeros.
     let end = value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let value = value.get(..end).unwrap_or_default();
     let damaged = |error: serde_json::Error| Unread::Damaged { reason: format!("its index cannot be read: {error}") };
@@ -307,12 +315,12 @@ fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unread> {
         return Err(Unread::Newer { version });
     }
     if version < VERSION {
-        return Err(Unread::Damaged { reason: format!("its index has the version {version}, which there never was") });
+        return Err(Unread::Damaged { reason: format!("its index has the invalid version {version}") });
     }
     serde_json::from_slice(value).map_err(damaged)
 }
 
-/// Bytes that are hexadecimal in JSON.
+/// Bytes, encoded as hexadecimal in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Hex(pub Vec<u8>);
 
@@ -340,7 +348,7 @@ impl<'de> Deserialize<'de> for Hex {
     }
 }
 
-/// Bytes that are base64 in JSON.
+/// Bytes, encoded as base64 in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Base64(pub Vec<u8>);
 

@@ -1,6 +1,6 @@
-//! What the agent keeps between acts, beside the log-ins themselves: open tokens, and what their public indexes said.
+//! The agent's cache between operations: open tokens and the content of their public indexes.
 //!
-//! No PIN is among it: a log-in that stands is the token's own.
+//! It holds no PIN. An active session belongs to the open token itself.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -13,33 +13,34 @@ use crate::token::{Pin, PinState, Token, TokenError, TokenInfo, Turn, Unlock};
 use super::find::keysets_of;
 use super::{FoundKeyset, KeysetError, Tokens};
 
-/// Wrong PINs in a row after which the next one has to wait.
+/// Number of consecutive wrong PINs from which the next prompt is delayed.
 const PATIENT_AFTER: u32 = 3;
-/// Wrong PINs in a row after which no more are taken.
+/// Number of consecutive wrong PINs from which no further one is accepted.
 const REFUSED_AFTER: u32 = 10;
-/// The longest wait before another PIN is asked for.
+/// The longest delay before a prompt.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The wait after [`PATIENT_AFTER`] wrong PINs; it doubles with each further one.
+/// The delay after [`PATIENT_AFTER`] wrong PINs; it doubles with each further one.
 #[cfg(not(test))]
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 #[cfg(test)]
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 
-/// Which token: module and serial number.
+/// A token, identified by module path and serial number.
 type Place = (PathBuf, String);
 
-/// What is kept of each token.
+/// The cache: one entry per token.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     tokens: Mutex<HashMap<Place, KeptToken>>,
-    // Tokens that another program had when they were last looked at: it is not waited for again.
+    // Tokens that another program owned at the last attempt: the next listing does not wait for
+    // them.
     held: Mutex<HashSet<Place>>,
 }
 
 #[derive(Debug)]
 struct KeptToken {
     label: String,
-    // None of an authority's token: it is looked at once, and never kept open.
+    // `None` for an authority's token: it is opened once for inspection, and never kept open.
     open: Option<Token>,
     keysets: Option<Vec<FoundKeyset>>,
 }
@@ -53,7 +54,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Kept {
-    /// The token, if it is kept open and still there.
+    /// Returns the token if it is open and still present.
     pub fn open(&self, info: &TokenInfo) -> Option<Token> {
         let token = lock(&self.tokens).get(&place(info))?.open.clone()?;
         if token.is_present() {
@@ -63,12 +64,12 @@ impl Kept {
         None
     }
 
-    /// How long to wait for a token that is only looked at.
+    /// How long a listing waits for this token.
     pub fn patience(&self, info: &TokenInfo, usual: Duration) -> Duration {
         if lock(&self.held).contains(&place(info)) { Duration::ZERO } else { usual }
     }
 
-    /// Remembers whether another program has it.
+    /// Records whether another program owns the token.
     pub fn note_held<T>(&self, info: &TokenInfo, result: &Result<T, TokenError>) {
         let mut held = lock(&self.held);
         match result {
@@ -77,12 +78,12 @@ impl Kept {
         };
     }
 
-    /// Is it known to be an authority's?
+    /// Returns whether the token is known to belong to an authority.
     pub fn is_an_authoritys(&self, info: &TokenInfo) -> bool {
         lock(&self.tokens).get(&place(info)).is_some_and(|kept| kept.open.is_none() && kept.label == info.label)
     }
 
-    /// What its public indexes said when they were last read.
+    /// The keysets found when the public indexes were last read.
     pub fn keysets(&self, info: &TokenInfo) -> Option<Vec<FoundKeyset>> {
         let tokens = lock(&self.tokens);
         let kept = tokens.get(&place(info)).filter(|kept| kept.label == info.label)?;
@@ -95,8 +96,9 @@ impl Kept {
         tokens.insert(place(info), KeptToken { label: info.label.clone(), open: Some(token.clone()), keysets });
     }
 
-    /// Keeps a token on which keysets were found. One without is let go, so that others can enroll on it; and one whose PIN
-    /// is locked, so that `pin unblock` can have it.
+    /// Caches a token on which keysets were found. A token without keysets is released, so that
+    /// other programs can enroll on it; so is a token with a locked PIN, so that `pin unblock` can
+    /// open it.
     pub fn keep_keysets(&self, info: &TokenInfo, token: &Token, keysets: &[FoundKeyset]) {
         let of_no_use = keysets.is_empty() || matches!(info.pin_state, PinState::Locked | PinState::NotSet);
         if of_no_use && !token.stands() {
@@ -120,7 +122,7 @@ impl Kept {
     }
 
     pub fn forget(&self, info: &TokenInfo) {
-        // Dropped outside the lock: closing a token talks to its module.
+        // Dropped outside the lock: closing a token calls its module.
         let kept = lock(&self.tokens).remove(&place(info));
         drop(kept);
     }
@@ -129,18 +131,18 @@ impl Kept {
         lock(&self.tokens).values().filter_map(|kept| kept.open.clone()).collect()
     }
 
-    /// The open tokens of this module, with what their public indexes said.
+    /// The open tokens of this module, with the keysets found on them.
     fn read_tokens(&self, module: &Path) -> Vec<(Token, Vec<FoundKeyset>)> {
         let tokens = lock(&self.tokens);
         let of_module = tokens.iter().filter(|((path, _), _)| path == module);
         of_module.filter_map(|(_, kept)| Some((kept.open.clone()?, kept.keysets.clone()?))).collect()
     }
 
-    /// Lets go of every token of this module to which nobody is logged in.
+    /// Releases every token of this module that has no active session.
     fn let_go_of_idle_ones(&self, module: &Path) {
         let mut idle = Vec::new();
         lock(&self.tokens).retain(|(path, _), kept| {
-            // That one is an authority's stays known: it is not opened for that again.
+            // Authority tokens stay recorded, so that they are not opened again for inspection.
             let stays = path != module || kept.open.as_ref().is_none_or(Token::stands);
             if !stays {
                 idle.extend(kept.open.take());
@@ -150,7 +152,8 @@ impl Kept {
         drop(idle);
     }
 
-    /// A bound of our own: some tokens (SoftHSM among them) take wrong PINs for ever. It spends no try.
+    /// Limits guessing independently of the token, because some tokens (such as SoftHSM) accept any
+    /// number of wrong PINs. Costs no try.
     fn bound_guesses(token: &Token, operation: &'static str) -> Result<(), KeysetError> {
         let wrong = token.wrong_pins_in_a_row();
         if wrong >= REFUSED_AFTER {
@@ -163,18 +166,19 @@ impl Kept {
     }
 }
 
-/// The right to ask for a token's PIN and to try it: others wait, where acts can be several at once.
+/// The exclusive right to ask for a token's PIN and to try it. In the agent, concurrent operations
+/// wait for it.
 pub(super) struct MyTurn {
     token: Token,
     turn: Option<Turn>,
     kept: Option<Arc<Kept>>,
-    // A person was warned that one try is left, and wants to take it.
+    // The user was warned that one try is left, and accepted the risk.
     takes_the_last_try: Cell<bool>,
 }
 
 impl Tokens {
-    /// Keeps log-ins of levels Medium and Low between acts, and the tokens open: the agent's way. Without it every act
-    /// asks for the PIN, and nothing of it outlasts the act.
+    /// Keeps tokens open and sessions of levels Medium and Low active between operations, as the
+    /// agent does. Without this, every operation asks for the PIN and ends its login.
     #[must_use]
     pub fn keeping_log_ins(mut self) -> Self {
         self.kept = Some(Arc::default());
@@ -185,26 +189,26 @@ impl Tokens {
         self.kept.is_some()
     }
 
-    /// The open tokens to which a log-in stands.
+    /// The open tokens with an active session.
     pub fn standing(&self) -> Vec<Token> {
         self.kept.iter().flat_map(|kept| kept.tokens()).filter(Token::stands_after_all).collect()
     }
 
-    /// All tokens as [`Tokens::list`] gives them, with what each says of its PIN now: an agent's modules may keep what tokens
-    /// said when it was started.
-    /// Where that cannot be known it is what was kept, and the log says so.
+    /// Lists all tokens as [`Tokens::list`] does, with a fresh PIN state: modules of an agent may
+    /// cache what tokens reported at its start. If a state cannot be refreshed, the cached one is
+    /// returned and a warning is logged.
     pub fn list_as_of_now(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         Ok(self.list_and_read_pins()?.0)
     }
 
-    /// The same, without those of which it cannot be known now.
+    /// As [`Tokens::list_as_of_now`], but without tokens whose PIN state could not be refreshed.
     pub fn list_with_pins_known(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         let (mut tokens, not_read) = self.list_and_read_pins()?;
         tokens.retain(|token| !not_read.contains(&place(token)));
         Ok(tokens)
     }
 
-    /// All tokens, and those whose PIN's state is only what was kept.
+    /// Lists all tokens, and those whose PIN state is only the cached one.
     fn list_and_read_pins(&self) -> Result<(Vec<TokenInfo>, HashSet<Place>), KeysetError> {
         let (mut tokens, mut not_read) = (self.list()?, HashSet::new());
         for module in self.modules().iter().filter(|_| self.kept.is_some()) {
@@ -231,36 +235,38 @@ impl Tokens {
         Ok((tokens, not_read))
     }
 
-    /// Forgets what all public indexes said: they are read anew when next asked for.
+    /// Discards all cached keysets; the next listing reads the public indexes again.
     pub fn forget_all_keysets(&self) {
         for token in self.kept.iter().flat_map(|kept| kept.tokens()) {
             self.forget_keysets(token.info());
         }
     }
 
-    /// Forgets what the public indexes on this token said.
+    /// Discards the cached keysets of this token.
     pub fn forget_keysets(&self, info: &TokenInfo) {
         if let Some(kept) = &self.kept {
             kept.forget_keysets(info);
         }
     }
 
-    /// Forgets a token that is gone, or no longer what it was. Its log-in is over with that.
+    /// Removes a token that is absent or has been replaced. Its session ends.
     pub fn forget(&self, info: &TokenInfo) {
         if let Some(kept) = &self.kept {
             kept.forget(info);
         }
     }
 
-    /// Starts modules anew so that tokens are seen that other processes made: those with nothing but slots in software
-    /// (a reader tells by itself, and to start its module anew takes long), or, `with_readers`, all. Tokens to which nobody is
-    /// logged in are let go for it; a module that has a token in use stays as it is.
+    /// Restarts modules, so that they show tokens created by other processes. Without
+    /// `with_readers`, only modules without card readers are restarted: a reader reports insertions
+    /// itself, and restarting its module is slow. Tokens without an active session are released
+    /// first; a module with a token in use is not restarted.
     pub fn rescan(&self, with_readers: bool) -> Result<(), KeysetError> {
         let mut failed = None;
         for module in self.modules() {
-            // One that is stopped cannot say what it has, and has no card that could be kept from others.
+            // A stopped module cannot report its readers, and owns no card that other programs
+            // need.
             if !module.is_stopped() {
-                // A module that does not answer is left as it is: whoever lists tokens is told so there.
+                // Skip an unresponsive module: listing its tokens reports the error.
                 let asked = module.clone();
                 let Ok(has_readers) = module.ask(move || asked.has_readers()) else { continue };
                 let is_left_alone = match has_readers {
@@ -277,7 +283,7 @@ impl Tokens {
             if let Some(kept) = &self.kept {
                 kept.let_go_of_idle_ones(module.path());
             }
-            // The other modules are started anew all the same.
+            // Continue with the other modules.
             if let Err(error) = module.rescan() {
                 failed.get_or_insert(error);
             }
@@ -285,9 +291,9 @@ impl Tokens {
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// The tokens that are kept open whose keysets are not what was read, though nothing here has changed them: another program
-    /// has, or it has made the token anew, with the serial number and the label that it had. A module with readers is not asked:
-    /// it says by itself when a card is another one.
+    /// The open tokens whose keysets were changed by another program, which may even have
+    /// reinitialized the token with the same serial number and label. Modules with readers are
+    /// skipped: they report a replaced card themselves.
     pub fn changed_behind(&self) -> Vec<TokenInfo> {
         let mut changed = Vec::new();
         for module in self.modules() {
@@ -298,7 +304,7 @@ impl Tokens {
             for (token, before) in kept.read_tokens(module.path()) {
                 let info = token.info().clone();
                 let now = self.asked(module, move |_| Ok(keysets_of(&token, token.info())));
-                // What cannot be read is another's to find out.
+                // Other code reports unreadable tokens.
                 if let Ok(Ok((now, trouble))) = now
                     && (now != before || !trouble.is_empty())
                 {
@@ -309,7 +315,7 @@ impl Tokens {
         changed
     }
 
-    /// Waits until no other act with a PIN is going on on this token.
+    /// Waits until no other operation uses a PIN of this token.
     pub(super) fn turn(&self, token: &Token) -> MyTurn {
         let turn = self.kept.is_some().then(|| token.wait_for_turn());
         let takes_the_last_try = Cell::new(false);
@@ -318,12 +324,12 @@ impl Tokens {
 }
 
 impl MyTurn {
-    /// Whose PIN.
+    /// The token whose PIN may be tried.
     pub fn token(&self) -> &Token {
         &self.token
     }
 
-    /// Before anybody is asked: have there been too many wrong ones?
+    /// Enforces the limit of wrong PINs before the prompt.
     pub fn bound_guesses(&self, operation: &'static str) -> Result<(), KeysetError> {
         if self.kept.is_none() {
             return Ok(());
@@ -331,7 +337,7 @@ impl MyTurn {
         Kept::bound_guesses(&self.token, operation)
     }
 
-    /// The person was warned, and risks the token's last try.
+    /// Records that the user accepted to risk the token's last try.
     pub fn take_the_last_try(&self) {
         self.takes_the_last_try.set(true);
     }
@@ -340,24 +346,26 @@ impl MyTurn {
         if self.takes_the_last_try.get() { pin.taking_the_last_try() } else { pin }
     }
 
-    /// A log-in that somebody before in the row failed at: whoever waited behind it shares its end, at no further try.
+    /// The error of the preceding operation's failed login, if this operation waited for it: it
+    /// shares the result at no further try.
     pub fn failed_meanwhile(&self) -> Option<TokenError> {
         self.turn.as_ref().and_then(Turn::failed_meanwhile)
     }
 
-    /// Did somebody before in the row say no to such a log-in? Whoever waited behind that is not asked again.
+    /// Returns whether the user declined the preceding operation's login while this one waited; the
+    /// user is not asked again.
     pub fn declined_meanwhile(&self) -> bool {
         self.turn.as_ref().is_some_and(Turn::declined_meanwhile)
     }
 
-    /// Ends the turn because the person said no.
+    /// Ends the lease because the user declined.
     pub fn decline(self) {
         if let Some(turn) = self.turn {
             turn.decline();
         }
     }
 
-    /// One try, for one act.
+    /// Logs in for one operation, with one try.
     pub fn unlock(self, pin: Pin) -> Result<Unlock, TokenError> {
         let pin = self.as_agreed(pin);
         match self.turn {
@@ -366,7 +374,7 @@ impl MyTurn {
         }
     }
 
-    /// One try; the log-in stays when the act is over.
+    /// Logs in with one try; the session stays active after the operation.
     pub fn log_in_standing(self, pin: Pin) -> Result<Unlock, TokenError> {
         let pin = self.as_agreed(pin);
         let Some(turn) = self.turn else { return self.token.unlock(pin) };
@@ -377,14 +385,15 @@ impl MyTurn {
         result
     }
 
-    /// One try; nobody is logged in afterwards by it, and the turn goes on. Gives the PIN back, which is right.
+    /// Verifies the PIN with one try and logs out again; the lease continues. Returns the correct
+    /// PIN.
     pub fn verify(&self, pin: Pin) -> Result<Pin, TokenError> {
         let pin = self.as_agreed(pin);
         self.token.verify_pin(&pin)?;
         Ok(pin)
     }
 
-    /// One try of the old PIN.
+    /// Changes the PIN; costs one try of the old one.
     pub fn change_pin(self, old: Pin, new: &Pin) -> Result<(), TokenError> {
         let old = self.as_agreed(old);
         self.token.change_pin(&old, new)

@@ -1,21 +1,22 @@
-//! Modules that were named and cannot be used: the others are, and these are told of wherever keysets are listed.
+//! Configured modules that cannot be used. Other modules work; listings of keysets report these
+//! ones.
 
 use std::path::PathBuf;
 
 use super::{TokenTrouble, Tokens};
 use crate::token::{TokenError, check};
 
-/// A module that is not looked through.
+/// A module that is not searched.
 #[derive(Clone, Debug)]
 pub(super) struct LeftOut {
     module: PathBuf,
     error: TokenError,
-    /// Is it refused: did it end the process that loaded it, or was it not loaded in time? Else it only failed.
+    /// Did loading crash the process or time out? Otherwise loading only failed.
     is_refused: bool,
 }
 
 impl Tokens {
-    /// Without these modules, each of which has said why it cannot be loaded.
+    /// Excludes the modules of these load errors.
     #[must_use]
     pub fn leaving_out(mut self, errors: Vec<TokenError>) -> Self {
         let left_out = |error: TokenError| {
@@ -28,7 +29,8 @@ impl Tokens {
         self
     }
 
-    /// What is wrong with them. The agent alone says it with each list; a command has said it when it loaded them.
+    /// The reasons, for the agent's listings only: a command reports them once, when it loads the
+    /// modules.
     pub(super) fn modules_left_out(&self) -> Vec<TokenTrouble> {
         if !self.keeps_log_ins() {
             return Vec::new();
@@ -40,7 +42,7 @@ impl Tokens {
         self.left_out.iter().map(trouble).collect()
     }
 
-    /// Those that ended the process that loaded them, or were not loaded in time: to be tried again.
+    /// The modules whose loading crashed the process or timed out, to be retried.
     pub fn refused_modules(&self) -> Vec<PathBuf> {
         self.left_out.iter().filter(|left_out| left_out.is_refused).map(|left_out| left_out.module.clone()).collect()
     }

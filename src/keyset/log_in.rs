@@ -1,13 +1,13 @@
-//! Logging in ahead of any use, so that the uses of keysets at levels Medium and Low need no PIN.
+//! Starts a session ahead of any use, so that uses of keysets at levels Medium and Low need no PIN.
 
 use crate::token::SecurityLevel;
 
 use super::unlock::{believed_for_use, must_be_usable, stand};
 use super::{FoundKeyset, KeysetError, Person, Tokens};
 
-/// Logs in to the keyset's token so that it stands, where [`Tokens::keeping_log_ins`] keeps log-ins. Refused at level
-/// High before anybody is asked. `anew`: the person has a PIN in hand, which is verified even where a log-in stands: that
-/// somebody is logged in is no answer to whether a PIN is right.
+/// Starts a session on the keyset's token, if [`Tokens::keeping_log_ins`] keeps sessions. Refuses
+/// level High before any prompt. With `anew`, the user supplies a PIN that is verified even in an
+/// active session, because an active session does not prove that this PIN is correct.
 pub fn log_in(tokens: &Tokens, keyset: &FoundKeyset, anew: bool, person: &mut dyn Person) -> Result<(), KeysetError> {
     must_be_usable(keyset)?;
     if !tokens.keeps_log_ins() || keyset.level == SecurityLevel::High {

@@ -1,4 +1,4 @@
-//! Opens the authority's response to a statement that travelled as a file.
+//! Opens the authority's response to a statement that was transported as a file.
 
 use jiff::Timestamp;
 
@@ -12,13 +12,15 @@ use super::{FoundKeyset, KeysetError, Person, Tokens};
 
 const OPERATION: &str = "open the response";
 
-/// Checks that the response is the keyset's authority's and answers this statement, and that the authority's audit log is
-/// the one that the keyset knows: one PIN, whatever is in it. A letter is opened with the keyset's encryption key and
-/// given as [`super::OpenedAnswer::Letter`]. A refusal by the authority is in [`Answered::answer`], a log that is another one in
-/// [`Answered::alarm`].
+/// Verifies that the response comes from the keyset's authority and answers this statement, and
+/// compares the authority's audit log with the stored checkpoint. Always asks for one PIN. A letter
+/// is decrypted with the keyset's encryption key and returned as [`super::OpenedAnswer::Letter`].
+/// [`Answered::answer`] holds a refusal by the authority, [`Answered::alarm`] a mismatch of the
+/// log.
 ///
-/// What is not this authority's by the public index is refused before the PIN. It is given only if the private index
-/// names the same: whoever changed the public one must not choose what an administrator reads, or hands over.
+/// A response from an authority other than the public index names is refused before the PIN. The
+/// content is returned only if the private index names the same authority: whoever changed the
+/// public one must not choose what an administrator reads or passes on.
 pub fn open_response(
     tokens: &Tokens,
     keyset: &FoundKeyset,
@@ -33,21 +35,21 @@ pub fn open_response(
     let authority = authority.ok_or_else(|| KeysetError::Damaged {
         keyset: keyset.name.to_string(),
         token: keyset.token.name().to_string(),
-        reason: "its authority's certificate is gone from the token".to_owned(),
+        reason: "its authority's certificate is missing from the token".to_owned(),
     })?;
     let verified = VerifiedResponse::read(OPERATION, response, statement, &authority, keyset, now)?;
     let stated = statement
         .claimed_statement()
         .map_err(|error| KeysetError::NotVerified { operation: OPERATION, reason: error.to_string() })?;
 
-    // The PIN at every level: with it, what was kept of the authority's log is compared, or given up.
+    // The PIN is required at every level, because the stored checkpoint is compared or discarded.
     let unlock = unlock(tokens, keyset, OPERATION, person)?;
     let index = believed_for_use(tokens, &unlock, keyset, person)?;
     let ceremony = unlock.ceremony();
     if authority.fingerprint().as_bytes().as_slice() != index.ca_sha256.0 {
         return Err(KeysetError::Refused(format!(
-            "cannot use the response: the public index of the keyset {} named another authority than its private one; it \
-             was written anew; type the command again",
+            "cannot use the response: the public index of the keyset {} named another authority than the private one; \
+             the public index was rewritten; run the command again",
             keyset.described()
         )));
     }

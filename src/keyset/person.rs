@@ -1,6 +1,8 @@
-//! The person behind an act: who is asked for PINs, warned, and told how far it is.
+//! The user interface of an operation: asks for PINs and confirmations, shows warnings and
+//! progress.
 //!
-//! The command line puts the prompter behind this; tests put a script. Nothing here speaks to a terminal.
+//! The command line implements it with the prompter, tests with a script. Nothing here uses a
+//! terminal.
 
 use std::os::unix::net::UnixStream;
 
@@ -10,191 +12,194 @@ use crate::token::{KeysetName, Pin, PinRule, TokenInfo};
 
 use super::{FoundKeyset, SecurityOfficer};
 
-/// Which PIN is asked for, and why.
+/// Which PIN is requested, and its purpose.
 #[derive(Clone, Copy, Debug)]
 pub enum PinRequest<'a> {
-    /// The PIN that the token has: tried once, right after this.
+    /// The token's present PIN; it is tried once, immediately afterwards.
     Existing {
-        /// the act it is for, completing "to …"
+        /// the operation, completing "to …"
         operation: &'static str,
-        /// the token, chosen before anybody is asked
+        /// the token, chosen before any prompt
         token: &'a TokenInfo,
     },
-    /// The PIN that was chosen when an enrollment into a new token began that was cut off since: with the same command,
-    /// the new PIN's source again. At a terminal it is asked once; tried once, right after this.
+    /// The PIN chosen when an interrupted enrollment into a new token began. The same command reads
+    /// the new PIN's source again; a terminal asks once. It is tried once, immediately afterwards.
     Resumed {
-        /// the token that was made then
+        /// the token created by that enrollment
         token: &'a TokenInfo,
     },
-    /// A new PIN for a token that is to be made, or (`pin change`) in place of the old one. At a terminal it is asked twice.
+    /// A new PIN, for a token still to be created or as a replacement (`pin change`). A terminal
+    /// asks twice.
     New {
-        /// the label of the token it will belong to
+        /// the label of the token
         label: &'a str,
-        /// what it has to be, where that is known
+        /// the token's length and character rule, if known
         rule: Option<PinRule>,
     },
-    /// The SO PIN that a new token is to keep; asked only when the options say that there is one.
+    /// The SO PIN for a new token; requested only if the options ask for it.
     NewSoPin {
-        /// the label of the token it will belong to
+        /// the label of the token
         label: &'a str,
     },
 }
 
-/// Why there is no PIN. Nothing was tried.
+/// Why no PIN was given. No try was used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoPin {
-    /// The person cancelled: a closed window, end of input, an empty line.
+    /// The user cancelled: closed the window, ended the input, or entered an empty line.
     #[error("cancelled at the prompt")]
     Cancelled,
-    /// The person pressed Ctrl-C at the command's prompt, and so does not want the command.
+    /// The user pressed Ctrl-C at the command's prompt, which cancels the command.
     #[error("interrupted at the prompt")]
     Interrupted,
-    /// Whoever wanted this has gone: the question went with it.
-    #[error("the program that asked has gone")]
+    /// The requesting program exited, so the prompt was closed.
+    #[error("the requesting program has exited")]
     Withdrawn,
-    /// The person was asked whether to go on, and said no.
+    /// The user was asked for a confirmation and refused it.
     #[error("declined at the prompt")]
     Declined,
-    /// There is no way to ask, or the source cannot be used; the text says why and what to do.
+    /// No prompt is possible, or the PIN source is unusable; the text says why and what to do.
     #[error("{0}")]
     Unavailable(String),
-    /// The same, where it is only that nobody can be asked here: whoever does the act may ask a person elsewhere.
+    /// As [`NoPin::Unavailable`], but only because this process cannot prompt: the caller may
+    /// prompt elsewhere.
     #[error("{0}")]
     NobodyHere(String),
-    /// One try is left, and nobody at a terminal agreed to risk it.
-    #[error("one try is left on this token and nobody is there to warn; run it at a terminal")]
+    /// One try is left, and no user at a terminal accepted the risk.
+    #[error("one try is left on this token, and no user can be warned; run this at a terminal")]
     LastTry,
 }
 
 impl NoPin {
-    /// Did the person not want to? Then nobody who waited behind the same question is asked it again.
+    /// Returns whether the user refused. Operations that waited for the same prompt are then not
+    /// asked again.
     pub fn is_a_no(&self) -> bool {
         matches!(self, Self::Cancelled | Self::Interrupted | Self::Declined)
     }
 }
 
-/// How far an act is.
+/// The progress of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Step {
-    /// The authority is asked whether the letter is good.
+    /// Asking the authority whether it accepts the letter.
     CheckingLetter,
-    /// A new token is made.
+    /// Creating a new token.
     CreatingToken,
-    /// Keys are made on the token.
+    /// Generating keys on the token.
     MakingKeys,
-    /// The request is with the authority.
+    /// Waiting for the authority's reply.
     AwaitingReply,
-    /// An encryption key is installed.
+    /// Installing an encryption key.
     InstallingKey {
-        /// which one, from 1
+        /// its position, from 1
         number: usize,
-        /// of how many
+        /// the number of keys
         of: usize,
     },
-    /// The authority is told that all fits.
+    /// Confirming the certificates to the authority.
     Confirming,
-    /// Everything made by an attempt that failed is removed.
+    /// Removing everything that a failed attempt created.
     CleaningUp,
 }
 
-/// Something a person should know that stops nothing.
+/// Information for the user that does not stop the operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Notice {
-    /// An enrollment that was cut off is continued.
-    #[error("an enrollment into the keyset {:?} was cut off; going on with it", keyset.as_str())]
+    /// An interrupted enrollment continues.
+    #[error("continuing an interrupted enrollment into the keyset {:?}", keyset.as_str())]
     Resuming {
-        /// its name
+        /// the keyset's name
         keyset: KeysetName,
     },
-    /// What an enrollment that was cut off had made is removed first.
-    #[error("an unfinished enrollment into the keyset {:?} is removed", keyset.as_str())]
+    /// The objects of an interrupted enrollment are removed first.
+    #[error("removing an unfinished enrollment into the keyset {:?}", keyset.as_str())]
     Abandoning {
-        /// its name
+        /// the keyset's name
         keyset: KeysetName,
     },
-    /// The public index on the token does not say what the private one says.
+    /// The public index differs from the private one.
     #[error(
-        "the public index of the keyset {:?} on {token} was changed by somebody without the PIN ({what}); \
-         the private one is believed, and the public one replaced",
+        "the public index of the keyset {:?} on {token} was changed without the PIN ({what}); \
+         the private index is used and the public one is replaced",
         keyset.as_str()
     )]
     IndexMismatch {
-        /// its name
+        /// the keyset's name
         keyset: KeysetName,
         /// the token's label and serial number
         token: String,
-        /// which part differs
+        /// the part that differs
         what: String,
     },
-    /// A new token could not be made empty again.
+    /// A newly created token could not be emptied again.
     #[error("the new {token} could not be emptied: {reason}")]
     TokenLeft {
         /// the token's label and serial number
         token: String,
-        /// why
+        /// the reason
         reason: String,
     },
-    /// The authority has a new administrator, and no administrator's statement made them one.
+    /// A new administrator exists without a statement by another administrator.
     #[error(
-        "{email} was made an administrator on {at} where the authority is, with the authority's PIN, and {}; if you do: \
-         `tokenkeep admin acknowledge {entry}`",
+        "{email} was added as an administrator on {at} on the authority's machine, with the authority's PIN, and {}; \
+         if you do: `tokenkeep admin acknowledge {entry}`",
         when_it_counts(*counts, counts_from)
     )]
     AdministratorAdded {
-        /// the new administrator's address
+        /// the address of the new administrator
         email: String,
-        /// when that was
+        /// the time of the addition
         at: String,
-        /// from when it counts
+        /// the time from which it counts
         counts_from: String,
-        /// does it count by now?
+        /// does it count already?
         counts: bool,
-        /// the number of the log's entry
+        /// the sequence number of the log entry
         entry: u64,
     },
-    /// A certificate in use at the authority ends soon; its own signed words.
+    /// A certificate in use at the authority expires soon; the text is part of its signed response.
     #[error("the authority says: {told}")]
     CertificateEnding {
-        /// which, when, and what to do
+        /// the certificate, its expiry, and the remedy
         told: String,
     },
-    /// The authority's audit checkpoint could not be written onto the token; the one before is still known.
+    /// The authority's audit checkpoint could not be stored on the token; the previous one stays.
     #[error(
-        "how far the authority's audit log has got could not be kept in the keyset {:?} on {token} ({reason}); the next \
-         command compares with what was kept before",
+        "the authority's audit checkpoint could not be kept in the keyset {:?} on {token} ({reason}); the next command \
+         compares with the previous checkpoint",
         keyset.as_str()
     )]
     CheckpointNotKept {
-        /// its name
+        /// the keyset's name
         keyset: KeysetName,
         /// the token's label and serial number
         token: String,
-        /// why
+        /// the reason
         reason: String,
     },
-    /// Whether all that was installed is really stored could not be looked at.
+    /// The check that all installed objects are stored could not run.
     #[error(
-        "whether all of it is stored on {token} could not be looked at by a program that loads its module afresh ({reason}); \
-         the module says that it is; `tokenkeep doctor` looks at the module"
+        "a new process could not verify that everything is stored on {token} ({reason}); the module reports success; \
+         `tokenkeep doctor` checks the module"
     )]
     NotReadBack {
         /// the token's label and serial number
         token: String,
-        /// why
+        /// the reason
         reason: String,
     },
-    /// Other keysets have the same PIN, because they are on the same token.
-    #[error("this PIN is also the one of {others}, on the same token")]
+    /// Other keysets share the PIN because they are on the same token.
+    #[error("this PIN is also the PIN of {others}, on the same token")]
     SharedPin {
-        /// the other keysets' names
+        /// the names of the other keysets
         others: String,
     },
 }
 
-/// From when an administrator counts who was added, and what is to be done by whoever did not know.
+/// States from when an added administrator counts, and what to do about an unexpected one.
 fn when_it_counts(counts: bool, from: &str) -> String {
     if counts {
         format!("has counted since {from}; if you do not know why, have the authority's machine examined now")
@@ -203,51 +208,53 @@ fn when_it_counts(counts: bool, from: &str) -> String {
     }
 }
 
-/// Who acts. Called only when everything that can be refused without a PIN has been refused.
+/// The user of an operation. Called only after all checks that need no PIN.
 pub trait Person {
-    /// Gives the PIN that is asked for, or says why there is none. It is called once for each PIN of an act, and
-    /// once more after a wrong one where [`Person::is_asked_again`].
+    /// Returns the requested PIN, or the reason why there is none. Called once for each PIN of an
+    /// operation, and again after a wrong one if [`Person::is_asked_again`].
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin>;
 
-    /// One more wrong PIN locks this token. Warns, and says whether to go on; who is not at a terminal must not go on
-    /// ([`NoPin::LastTry`], [`NoPin::NobodyHere`]). Called before [`Person::pin`].
+    /// Warns that one more wrong PIN locks this token, and asks whether to continue. Without a user
+    /// at a terminal the result must be an error ([`NoPin::LastTry`], [`NoPin::NobodyHere`]).
+    /// Called before [`Person::pin`].
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
 
-    /// Which keyset the next question is about. Called before it, where a keyset is known.
+    /// Names the keyset of the next prompt. Called before it if the keyset is known.
     fn concerns(&mut self, keyset: &FoundKeyset) {
         let _ = keyset;
     }
 
-    /// Yes to this one use of a keyset at level Medium, to which a log-in stands; asked in place of the PIN. An error is
-    /// no yes: [`NoPin::Declined`] when the person said no. Who cannot be asked does not agree.
+    /// Asks for a confirmation of one use of a keyset at level Medium in an active session, instead
+    /// of the PIN. Every error denies the use; [`NoPin::Declined`] means that the user refused.
+    /// Denies by default.
     fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
         let _ = (operation, keyset);
-        Err(NoPin::Unavailable("there is no way to ask for a confirmation here".to_owned()))
+        Err(NoPin::Unavailable("cannot ask for a confirmation here".to_owned()))
     }
 
-    /// The PIN that this person gave last was wrong: are they asked for it once more? Not where nobody typed it, and not
-    /// without end.
+    /// Returns whether to prompt again after a wrong PIN. False if no user typed it, and after a
+    /// limited number of attempts.
     fn is_asked_again(&mut self) -> bool {
         false
     }
 
-    /// Over which connection the next question came, where it came over one: when that can be read or ends, whoever wants
-    /// the answer has gone, and the question with them.
+    /// Sets the connection over which the next prompt was requested. If it becomes readable or
+    /// closes, the requester has gone, and the prompt is closed.
     fn is_asked_over(&mut self, connection: &UnixStream) {
         let _ = connection;
     }
 
-    /// Who has the SO PIN, for the one act that needs it; none where nobody does.
+    /// The holder of the SO PIN, for the operation that needs it; `None` by default.
     fn security_officer(&mut self) -> Option<&mut dyn SecurityOfficer> {
         None
     }
 
-    /// How far the act is.
+    /// Reports the progress.
     fn progress(&mut self, step: Step) {
         let _ = step;
     }
 
-    /// Something to know that stops nothing.
+    /// Shows a notice.
     fn notice(&mut self, notice: Notice) {
         let _ = notice;
     }

@@ -1,4 +1,5 @@
-//! Changes the PIN of the token a keyset is on: the old one is verified before a new one is asked for; one try.
+//! Changes the PIN of the token that holds a keyset. The old PIN is verified before the new one is
+//! requested; one try.
 
 use crate::token::TokenInfo;
 
@@ -6,8 +7,8 @@ use super::choose::list_or;
 use super::unlock::refuse_without_try;
 use super::{FoundKeyset, KeysetError, NoPin, Notice, Person, PinRequest, Tokens};
 
-/// Asks for the old PIN and for a new one and changes it. Other keysets on the token get the new PIN too, and a notice
-/// says so.
+/// Asks for the old PIN and a new one, and changes it. The new PIN also applies to other keysets on
+/// the token; a notice says so.
 pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<(), KeysetError> {
     let operation = "change the PIN";
     let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(keyset.token.name()), reason };
@@ -22,13 +23,13 @@ pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person
     }
     let info = TokenInfo { pin_state, ..keyset.token.clone() };
     let old = person.pin(PinRequest::Existing { operation, token: &info }).map_err(no_pin)?;
-    // Nobody thinks of a new PIN, and types it twice, to hear then that the old one is wrong. It is right when it is given
-    // again to be changed: that is no other try.
+    // Verify the old PIN first, so that nobody invents a new one and types it twice before learning
+    // of a wrong old one. Giving the correct PIN again to change it costs no further try.
     let old = turn.verify(old).map_err(|error| error.of_act(operation))?;
     let no_new_pin = |reason: NoPin| KeysetError::NoNewPin { operation, token: keyset.token.name(), reason };
     let new =
         person.pin(PinRequest::New { label: &keyset.token.label, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
-    // Whether another process finds the new PIN set is not asked: one that did not would spend a try to say so. Where a full
-    // disk has swallowed it the old PIN is the PIN still, and nothing is lost.
+    // Do not verify the new PIN in another process: if it failed, that would cost a try. If a full
+    // disk lost the change, the old PIN still works and nothing is lost.
     Ok(turn.change_pin(old, &new)?)
 }

@@ -1,4 +1,4 @@
-//! A new PIN for a token whose PIN is locked or forgotten, set by its security officer.
+//! Sets a new PIN with the SO PIN, for a token whose PIN is locked or forgotten.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
@@ -10,25 +10,26 @@ use super::{KeysetError, NoPin, TokenSelector, TokenTrouble, Tokens};
 
 const OPERATION: &str = "set a new PIN";
 
-/// Who knows the SO PIN. Asked only when everything that can be refused without it has been refused.
+/// Asks for the SO PIN. Called only after all checks that need no SO PIN.
 pub trait SecurityOfficer {
-    /// One more wrong SO PIN locks it, and then nobody can help this token. Warns, and says whether to go on; who is not at
-    /// a terminal must not go on ([`NoPin::LastTry`]). Called before [`SecurityOfficer::so_pin`].
+    /// Warns that one more wrong SO PIN locks it for good, after which nothing can unblock the
+    /// token, and asks whether to continue. Without a user at a terminal the result must be
+    /// [`NoPin::LastTry`]. Called before [`SecurityOfficer::so_pin`].
     fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
 
-    /// Gives the SO PIN.
+    /// Returns the SO PIN.
     fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin>;
 
-    /// Gives the new PIN, which has to be so.
+    /// Returns a new PIN that satisfies `rule`.
     fn new_pin(&mut self, token: &TokenInfo, rule: PinRule) -> Result<Pin, NoPin>;
 
-    /// As [`super::Person::is_asked_over`].
+    /// See [`super::Person::is_asked_over`].
     fn is_asked_over(&mut self, connection: &UnixStream) {
         let _ = connection;
     }
 }
 
-/// Sets a new PIN on a token, an authority's included: what is on it stays. One try of the SO PIN.
+/// Sets a new PIN on a token, also an authority's; its content stays. Costs one try of the SO PIN.
 pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn SecurityOfficer) -> Result<(), KeysetError> {
     let name = info.name();
     let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token: Some(name.clone()), reason };
@@ -39,8 +40,8 @@ pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn Security
         PinState::FinalTry => officer.risks_last_try(info).map_err(no_pin)?,
         PinState::Ok | PinState::CountLow | PinState::NotSet => {}
     }
-    // Nobody thinks of a new PIN, and types it twice, to hear then that the SO PIN is wrong. It is right when it is given
-    // again to set the new one: that is no other try.
+    // Verify the SO PIN first, so that nobody invents a new PIN and types it twice before learning
+    // of a wrong SO PIN. Giving the correct SO PIN again costs no further try.
     let so_pin = officer.so_pin(info).map_err(no_pin)?;
     let so_pin = if state == PinState::FinalTry { so_pin.taking_the_last_try() } else { so_pin };
     token.verify_so_pin(&so_pin)?;
@@ -49,7 +50,7 @@ pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn Security
     Ok(token.unblock_pin(&so_pin, &new)?)
 }
 
-/// What a token says about its PINs.
+/// A token, with the PIN flags that it reports.
 pub type TokenPins = (TokenInfo, TokenFlags);
 
 fn trouble_of(token: &TokenInfo, error: &KeysetError) -> TokenTrouble {
@@ -58,11 +59,11 @@ fn trouble_of(token: &TokenInfo, error: &KeysetError) -> TokenTrouble {
 }
 
 impl Tokens {
-    /// What the token that was named says about its PINs, else what all do, and those of which it
-    /// cannot be known now. Tries nothing.
+    /// The PIN flags of the selected token, else of all tokens, and the tokens whose flags cannot
+    /// be read now. Tries no PIN.
     ///
     /// # Errors
-    /// It is not known of the one that was named, or of none.
+    /// The flags of the selected token, or of every token, cannot be read.
     pub fn pins(&self, selector: Option<&TokenSelector>) -> Result<(Vec<TokenPins>, Vec<TokenTrouble>), KeysetError> {
         let (pins, mut troubles) = self.look_at_pins(selector)?;
         match troubles.pop() {
@@ -74,10 +75,10 @@ impl Tokens {
         }
     }
 
-    /// The same, where it may be known of none.
+    /// As [`Tokens::pins`], but an empty result is not an error.
     ///
     /// # Errors
-    /// There is no such token.
+    /// The selected token does not exist.
     pub fn look_at_pins(
         &self,
         selector: Option<&TokenSelector>,
@@ -94,7 +95,8 @@ impl Tokens {
                 Err(error) => troubles.push(trouble_of(&token, &error.into())),
             }
         }
-        // The modules of a command were loaded just now; an agent's may keep what tokens said when it was started.
+        // A command loads its modules just before; the modules of an agent may cache what tokens
+        // reported at its start.
         for module in self.modules().iter().filter(|_| self.keeps_log_ins()) {
             let own = pins.iter_mut().filter(|(token, _)| token.module == module.path());
             let refreshed = module.refresh_flags(own.map(|(token, flags)| (token, Some(flags))));
@@ -113,7 +115,7 @@ impl Tokens {
         Ok((pins, troubles))
     }
 
-    /// The token that was named, else the only one that is present.
+    /// The selected token, else the only one present.
     pub fn token_or_only(&self, selector: Option<&TokenSelector>) -> Result<TokenInfo, KeysetError> {
         if let Some(selector) = selector {
             return self.token(selector);
@@ -123,7 +125,7 @@ impl Tokens {
         match (tokens.pop(), tokens.is_empty()) {
             (Some(token), true) => Ok(token),
             (None, _) => Err(KeysetError::NoSuchToken {
-                selector: "whose PIN it is".to_owned(),
+                selector: "whose PIN is meant".to_owned(),
                 found: "no token is present".to_owned(),
             }),
             (Some(token), false) => {

@@ -1,4 +1,4 @@
-//! What a keyset consists of, without a PIN.
+//! The content of a keyset, readable without a PIN.
 
 use jiff::Timestamp;
 
@@ -7,25 +7,25 @@ use crate::token::{KeyAlgorithm, KeyId, StoredCertificate};
 
 use super::{FoundKeyset, KeysetError};
 
-/// What a certificate of a keyset is for.
+/// The purpose of a certificate in a keyset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyUse {
     /// signing
     Signing,
-    /// encryption, the one that others encrypt to now
+    /// encryption; senders encrypt to this key
     Encryption,
-    /// encryption, kept to read what was encrypted before
+    /// encryption; an older key, needed to read older messages
     OlderEncryption,
-    /// the authority's own
+    /// the authority's CA certificate
     Authority,
 }
 
-/// A certificate, in what a person wants to know of it.
+/// The properties of a certificate, for display.
 #[derive(Clone, Debug)]
 pub struct CertificateSummary {
-    /// what its key is for
+    /// the purpose of its key
     pub key_use: KeyUse,
-    /// the key's kind; `None` when it is none of ours
+    /// the key's algorithm; `None` if unsupported
     pub algorithm: Option<KeyAlgorithm>,
     /// `CKA_ID` of key and certificate
     pub id: KeyId,
@@ -54,7 +54,8 @@ pub struct KeysetDetails {
     pub certificates: Vec<CertificateSummary>,
 }
 
-/// Reads the keyset's certificates, in the order signing, encryption, older encryption (newest first), authority.
+/// Parses the keyset's certificates, in the order signing, encryption, older encryption (newest
+/// first), authority.
 pub fn show(keyset: &FoundKeyset) -> Result<KeysetDetails, KeysetError> {
     let signing = keyset.signing.iter().map(|id| (KeyUse::Signing, id));
     let encryption = keyset.encryption.iter().enumerate().map(|(place, id)| match place {

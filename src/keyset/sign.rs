@@ -11,18 +11,19 @@ use super::index::Keys;
 use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usable, unlock_for_use};
 use super::{FoundKeyset, KeysetError, Person, Tokens};
 
-/// How to sign.
+/// Options for a signature.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SignOptions {
-    /// leave the content out of the signature (CMS detached)
+    /// omit the content from the message (detached CMS signature)
     pub detached: bool,
 }
 
-/// Signs `content` with the keyset's signing key. Returns DER of a CMS `ContentInfo` with `SignedData`, the signer's and
-/// the authority's certificates included.
+/// Signs `content` with the keyset's signing key. Returns a CMS `ContentInfo` with `SignedData` in
+/// DER, including the certificates of the signer and the authority.
 ///
-/// The content is signed as data, whatever it is: what speaks for an administrator has a content type of its own, which
-/// only [`super::administer()`] signs. At level Medium the PIN, typed for this one use, is the confirmation of it too.
+/// The content always has the content type *data*, whatever it contains; administrators' statements
+/// have their own type, which only [`super::administer()`] signs. At level Medium, a PIN typed for
+/// this use also counts as its confirmation.
 pub fn sign(
     tokens: &Tokens,
     keyset: &FoundKeyset,
@@ -55,17 +56,18 @@ pub fn sign(
     })
 }
 
-/// One use of a keyset's signing key, or, where a log-in stands, of what it entitles to: for who signs something else
-/// than CMS, and has read and understood what. The key is the one that the private index names.
+/// One use of a keyset's signing key, or the uses that an active session permits, for callers that
+/// sign other formats than CMS and have validated the content. The private index names the key.
 #[derive(Debug)]
 pub struct SigningUse {
-    /// the log-in
+    /// the login
     pub unlock: Unlock,
-    /// the key
+    /// the signing key
     pub key: TokenKey,
 }
 
-/// Unlocks the keyset's signing key for one use, by its level; `operation` completes "cannot …".
+/// Unlocks the keyset's signing key for one use, according to its level; `operation` completes
+/// "cannot …".
 pub fn use_signing_key(
     tokens: &Tokens,
     keyset: &FoundKeyset,
@@ -78,7 +80,7 @@ pub fn use_signing_key(
     Ok(SigningUse { unlock, key })
 }
 
-/// Key and certificate by the index that is believed.
+/// Reads the signing key and certificate that the private index names.
 fn signing_key(
     tokens: &Tokens,
     unlock: &Unlock,
@@ -100,18 +102,21 @@ fn authority_certificate(certificates: Vec<StoredCertificate>, id: &KeyId) -> Ve
         .collect()
 }
 
-/// How advice begins that is none where the clock is wrong: a sentence that names the clock first leaves it out.
+/// Introduces advice that applies only if the clock is right; text that already names the clock
+/// omits it.
 pub const UNLESS_THE_CLOCK_IS_WRONG: &str = "; if that clock is right, ";
 
-/// A signature under a certificate that is over would be refused by everybody; said before any PIN.
+/// Refuses to sign with an expired certificate before any PIN: every recipient would reject the
+/// signature.
 pub fn refuse_expired(keyset: &FoundKeyset, now: Timestamp) -> Result<(), KeysetError> {
     refuse_expired_but(keyset, now, "ask an administrator for a letter")
 }
 
-/// The same of an administrator's command, where there may be no other administrator to ask.
+/// As [`refuse_expired`], for an administrator's command: there may be no other administrator to
+/// ask.
 pub(super) fn refuse_expired_administrator(keyset: &FoundKeyset, now: Timestamp) -> Result<(), KeysetError> {
-    let advice = "ask another administrator for a letter, or, where there is none, have `tokenkeep authority \
-                  administrator add` typed on the authority's machine, which writes one";
+    let advice = "ask another administrator for a letter, or, if there is none, have `tokenkeep authority \
+                  administrator add` run on the authority's machine, which writes one";
     refuse_expired_but(keyset, now, advice)
 }
 
@@ -124,15 +129,16 @@ fn refuse_expired_but(keyset: &FoundKeyset, now: Timestamp, advice: &str) -> Res
         return Ok(());
     }
     let (begin, end) = (certificate.not_before(), certificate.not_after());
-    // No authority has said what time it is: all that is known is that clock and certificate do not fit.
+    // No authority confirmed the time: only the contradiction between clock and certificate is
+    // known.
     let where_it_is = if now < begin {
-        "before its begin: set the clock first".to_owned()
+        "before that period: set the clock first".to_owned()
     } else {
-        format!("after its end{UNLESS_THE_CLOCK_IS_WRONG}{advice}")
+        format!("after that period{UNLESS_THE_CLOCK_IS_WRONG}{advice}")
     };
     Err(KeysetError::Refused(format!(
-        "cannot sign with the keyset {}: its certificate is valid from {begin} to {end}, and this machine's clock, which \
-         may be wrong, says {}: {where_it_is}",
+        "cannot sign with the keyset {}: its certificate is valid from {begin} to {end}, and this machine's clock, \
+         which may be wrong, says {}: {where_it_is}",
         keyset.described(),
         now.round(jiff::Unit::Second).unwrap_or(now),
     )))

@@ -1,4 +1,4 @@
-//! Whom to trust and whom to ask without a PIN: the authorities of all keysets found.
+//! The authorities of all keysets found: trust anchors and addresses, readable without a PIN.
 
 use jiff::Timestamp;
 
@@ -7,8 +7,8 @@ use crate::pki::Certificate;
 use super::choose::{list_or, seen};
 use super::{AuthorityAddress, FoundKeyset, KeysetError, TokenTrouble, Tokens};
 
-/// The authorities of all keysets found. They come from what anybody who can write to a token can write: what decides is
-/// who has that access, as with every list of trusted authorities.
+/// The authorities of all keysets found. They come from public data on the tokens, so trust rests
+/// on who can write to a token, as with any store of trusted CAs.
 #[derive(Clone, Debug)]
 pub struct Trust {
     authorities: Vec<Authority>,
@@ -19,11 +19,12 @@ pub struct Trust {
 struct Authority {
     address: AuthorityAddress,
     certificate: Certificate,
-    /// When the keyset that names this address got its certificate: of two addresses the later one counts.
+    /// When the keyset that names this address got its certificate; the later of two addresses
+    /// counts.
     since: Option<Timestamp>,
 }
 
-/// Gathers the authorities of all keysets found, each once.
+/// Collects the authorities of all keysets found, each once.
 pub fn trust(tokens: &Tokens) -> Result<Trust, KeysetError> {
     let (keysets, trouble) = tokens.keysets()?;
     Ok(Trust::of(&keysets, &trouble))
@@ -49,19 +50,20 @@ fn gather(keysets: &[FoundKeyset]) -> Vec<Authority> {
 }
 
 impl Trust {
-    /// The authorities of these keysets, each once; `trouble` is for the sentence when there is none.
+    /// The authorities of these keysets, each once. `trouble` appears in the error if there are
+    /// none.
     pub fn of(keysets: &[FoundKeyset], trouble: &[TokenTrouble]) -> Self {
         Self { authorities: gather(keysets), found: seen(keysets, trouble) }
     }
 
-    /// The CA certificates, DER: trust anchors for `verify`. None when there is no keyset.
+    /// The CA certificates in DER, the trust anchors for `verify`. Empty if there is no keyset.
     pub fn anchors(&self) -> Vec<Vec<u8>> {
         self.authorities.iter().map(|authority| authority.certificate.as_der().to_vec()).collect()
     }
 
-    /// The one authority to ask for certificates, with its CA certificate's SHA-256. `url` is `--authority`: it says which
-    /// of several is meant, or, when there is only one, that its `http` address is now this one. Several and no `url`:
-    /// refused with the list.
+    /// The authority to ask for certificates, with SHA-256 of its CA certificate. `url` is
+    /// `--authority`: it selects one of several authorities, or replaces the `http` address of the
+    /// only one. Several authorities without a matching `url` are refused with a list.
     pub fn authority(&self, url: Option<&str>) -> Result<(AuthorityAddress, [u8; 32]), KeysetError> {
         let named = url.and_then(|url| {
             self.authorities.iter().find(|authority| authority.address.http == url.trim_end_matches('/'))

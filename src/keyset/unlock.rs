@@ -1,5 +1,5 @@
-//! From a chosen token to a log-in: everything that can be refused without a PIN, then the PIN, then its one try; and
-//! from there to the index that is believed.
+//! Logs in to a chosen token: all checks that need no PIN, then the prompt, then one try. After
+//! login, reads the trusted index.
 
 use crate::token::{
     KeysetName, Pin, PinState, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo, TokenKey, Unlock,
@@ -9,7 +9,8 @@ use super::index::{self, Hex, PrivateIndex, PublicIndex};
 use super::kept::MyTurn;
 use super::{FoundKeyset, KeysetError, NoPin, Notice, Person, PinRequest, Tokens};
 
-/// A log-in for an act that asks for the PIN at every level: one try, and none unless the PIN was typed for this.
+/// Logs in for an operation that asks for the PIN at every level. One try, with a PIN typed for
+/// this operation.
 pub(super) fn unlock(
     tokens: &Tokens,
     keyset: &FoundKeyset,
@@ -25,8 +26,8 @@ pub(super) fn unlock(
     })
 }
 
-/// Asks once more after a wrong PIN, where the person wants to be asked: each PIN that is typed is one try, with all that
-/// is refused and warned of before any. Whoever then gives none is told of the wrong one.
+/// Repeats a login after a wrong PIN, if the user is asked again. Each PIN typed is one try, after
+/// the same checks and warnings. If the user then gives no PIN, the error is that of the wrong one.
 fn while_tries_allow(
     person: &mut dyn Person,
     mut attempt: impl FnMut(&mut dyn Person) -> Result<Unlock, KeysetError>,
@@ -45,9 +46,10 @@ fn while_tries_allow(
     }
 }
 
-/// A log-in for one use of a keyset's keys, by its level. Where log-ins are kept: at Low the one that stands, at Medium
-/// the same after a confirmation, and if none stands the PIN, which is then the confirmation of this use too. At High,
-/// and everywhere else, the PIN for this one use.
+/// Logs in for one use of a keyset's keys, according to its level. If sessions are kept, level Low
+/// uses the active session, and Medium too, after a confirmation; without an active session, the
+/// PIN starts one and also confirms this use. At High, or if no sessions are kept, the PIN is
+/// required for this use only.
 pub(super) fn unlock_for_use(
     tokens: &Tokens,
     keyset: &FoundKeyset,
@@ -64,7 +66,7 @@ pub(super) fn unlock_for_use(
     {
         return Ok(unlock);
     }
-    // Confirmations wait for their turn too: one question at a time, in the order in which they came.
+    // Confirmations also wait for the lease: one prompt at a time, in order of arrival.
     let turn = tokens.turn(&token);
     if token.stands() {
         let no_yes = |reason| KeysetError::NoPin { operation, token: Some(keyset.token.name()), reason };
@@ -78,8 +80,8 @@ pub(super) fn unlock_for_use(
     stand(tokens, turn, operation, person)
 }
 
-/// A log-in that stands, by a PIN that is asked for now. Those who have waited behind somebody who gave a wrong one, or
-/// none, share that end: one prompt, one try.
+/// Starts a session with a PIN. Operations that waited while another one failed, or was declined,
+/// share its result: one prompt, one try.
 pub(super) fn stand(
     tokens: &Tokens,
     turn: MyTurn,
@@ -113,7 +115,7 @@ fn stand_by_one_pin(turn: MyTurn, operation: &'static str, person: &mut dyn Pers
     }
 }
 
-/// Asks for the PIN that the token has, after everything that can be refused without it.
+/// Asks for the token's PIN, after all checks that need none.
 fn ask(turn: &MyTurn, operation: &'static str, person: &mut dyn Person) -> Result<Pin, KeysetError> {
     let pin_state = refuse_without_try(turn, operation, person)?;
     let info = TokenInfo { pin_state, ..turn.token().info().clone() };
@@ -124,8 +126,8 @@ fn ask(turn: &MyTurn, operation: &'static str, person: &mut dyn Person) -> Resul
     })
 }
 
-/// What needs no PIN to be known: that none is set, that it is locked, that too many wrong ones came, and that the next
-/// wrong one locks it. Gives what the token says about its PIN.
+/// Checks everything that needs no PIN: no PIN set, PIN locked, too many wrong PINs, last try.
+/// Returns the token's PIN state.
 pub(super) fn refuse_without_try(
     turn: &MyTurn,
     operation: &'static str,
@@ -148,8 +150,9 @@ pub(super) fn refuse_without_try(
     }
 }
 
-/// The private index of a keyset that is used under `unlock`, when the level at which it was unlocked is not too low for
-/// it: whoever changed the public index must not get the uses of a key at level High for one PIN.
+/// Reads the private index of a keyset used under `unlock`, and refuses if the keyset was unlocked
+/// at too low a level: whoever changed the public index must not get several uses of a High key for
+/// one PIN.
 pub(super) fn believed_for_use(
     tokens: &Tokens,
     unlock: &Unlock,
@@ -159,7 +162,7 @@ pub(super) fn believed_for_use(
     let index = believed(unlock.token(), &keyset.name, person);
     let misled = index.as_ref().map_or(true, |index| index.keyset.level > keyset.level);
     if misled && tokens.keeps_log_ins() {
-        // No log-in stands that a public index brought about which does not hold.
+        // End the session: a false public index caused it.
         tokens.forget_keysets(&keyset.token);
         unlock.token().log_out()?;
     }
@@ -169,8 +172,8 @@ pub(super) fn believed_for_use(
     }
     if misled && tokens.keeps_log_ins() {
         return Err(KeysetError::Refused(format!(
-            "cannot use the keyset {}: its public index gave the level {}, and it is at {}; the public one was written \
-             anew, nothing was done, and the log-in is over; do it again",
+            "cannot use the keyset {}: its public index named the level {}, but the level is {}; the public index was \
+             rewritten, nothing was done, and the session has ended; try again",
             keyset.described(),
             keyset.level,
             index.keyset.level
@@ -179,27 +182,27 @@ pub(super) fn believed_for_use(
     Ok(index)
 }
 
-/// The private index of a keyset that was chosen by its public one. Says so when the two differ, and writes the public
-/// one anew: it is the private one's shadow.
+/// Reads the private index of a keyset that was chosen by its public index. If the two differ,
+/// notifies the user and rewrites the public one, which is only a copy.
 pub(super) fn believed(token: &Token, name: &KeysetName, person: &mut dyn Person) -> Result<PrivateIndex, KeysetError> {
     let Some(private) = index::private_index(token, name)? else {
         return Err(damaged(
             token,
             name,
-            "there is a public index and no private one, so it was not made by somebody with the PIN, or its first \
-             enrollment was cut off at once; `tokenkeep keyset delete` removes it, `enroll` makes it anew",
+            "it has a public index and no private one, so it was created without the PIN, or its first enrollment was \
+             interrupted at the start; `tokenkeep keyset delete` removes it, `enroll` creates it again",
         ));
     };
     if tell_mismatch(token, &private, person)?
-        // A token that takes nothing more is still good for what it has.
+        // A full or write-protected token can still be used.
         && let Err(error) = PublicIndex::of(&private).write(token)
     {
-        tracing::info!(%error, "could not write the public index anew");
+        tracing::info!(%error, "cannot rewrite the public index");
     }
     Ok(private)
 }
 
-/// Says so when a keyset's public index is not what its private one says. Was it so?
+/// Notifies the user if the public index differs from the private one. Returns whether it does.
 pub(super) fn tell_mismatch(
     token: &Token,
     private: &PrivateIndex,
@@ -209,7 +212,7 @@ pub(super) fn tell_mismatch(
     let (publics, _) = index::public_indexes(token)?;
     let what = match publics.iter().find(|public| public.keyset.name == *name) {
         Some(public) => public.differs_from(private),
-        None => Some("all of it"),
+        None => Some("everything"),
     };
     if let Some(what) = what {
         person.notice(Notice::IndexMismatch {
@@ -229,14 +232,14 @@ fn says_the_same(index: &PrivateIndex, keyset: &FoundKeyset) -> bool {
         && encryption.unwrap_or_default() == keyset.encryption
 }
 
-/// The key under this identifier, together with its certificate, which must be for this very key.
+/// The key with this identifier and its certificate, which must contain the key's public key.
 pub(super) fn key_and_certificate(
     token: &Token,
     name: &KeysetName,
     id: &Hex,
 ) -> Result<(TokenKey, StoredCertificate), KeysetError> {
     let id = id.key_id();
-    let key = token.find_key(&id)?.ok_or_else(|| damaged(token, name, "one of its keys is gone from the token"))?;
+    let key = token.find_key(&id)?.ok_or_else(|| damaged(token, name, "one of its keys is missing from the token"))?;
     let certificate = token.certificates()?.into_iter().find(|certificate| {
         certificate.id == id
             && crate::pki::Certificate::from_der(&certificate.der)
@@ -244,7 +247,7 @@ pub(super) fn key_and_certificate(
                 .is_ok_and(|public_key| public_key == key.public_key_der())
     });
     let certificate = certificate.ok_or_else(|| {
-        damaged(token, name, "the certificate of one of its keys is gone from the token, or was exchanged")
+        damaged(token, name, "the certificate of one of its keys is missing from the token, or was replaced")
     })?;
     Ok((key, certificate))
 }
@@ -253,14 +256,15 @@ pub(super) fn damaged(token: &Token, name: &KeysetName, reason: &str) -> KeysetE
     KeysetError::Damaged { keyset: name.to_string(), token: token.info().name().to_string(), reason: reason.to_owned() }
 }
 
-/// Only a keyset that stands can sign and decrypt.
+/// Refuses a keyset that is not enrolled, because it cannot sign or decrypt.
 pub(super) fn must_be_usable(keyset: &FoundKeyset) -> Result<(), KeysetError> {
     if keyset.is_usable() {
         return Ok(());
     }
     let reference = keyset.pending_reference().unwrap_or_default();
     Err(KeysetError::Refused(format!(
-        "cannot use the keyset {}: its enrollment is not finished; type the `enroll` command with the letter {reference} again",
+        "cannot use the keyset {}: its enrollment is not finished; run the `enroll` command with the letter \
+         {reference} again",
         keyset.described()
     )))
 }

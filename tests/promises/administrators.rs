@@ -36,11 +36,11 @@ fn an_administrator_is_added_only_while_nobody_serves_and_the_others_are_told() 
     story.enroll_new("new.letter", "new", "new.pin").says("is good from");
     for _ in 0..2 {
         let output = story.admin(&["list"]);
-        output.says("new@example.org was made an administrator").says(&format!("admin acknowledge {entry}"));
+        output.says("new@example.org was added as an administrator").says(&format!("admin acknowledge {entry}"));
     }
     story.admin(&["acknowledge", &entry]).ok();
     story.admin(&["list"]).ok();
-    story.admin(&["list"]).does_not_say("was made an administrator");
+    story.admin(&["list"]).does_not_say("was added as an administrator");
 }
 
 #[test]

@@ -224,7 +224,7 @@ fn before_the_last_try_a_person_is_warned_and_may_keep_it() {
     assert_eq!(asked(machine).matches("---").count(), 1, "the PIN is not asked for after a no");
     // So they are where a command has no terminal; a source of PINs is no person.
     let command = ["sign", "--in", "mail", "--out", "mail.p7m", "--pin-source", "file:pin"];
-    machine.tokenkeep_without_terminal(&command).fails_with(4).says("nobody is there to warn");
+    machine.tokenkeep_without_terminal(&command).fails_with(4).says("no user can be warned");
     machine.tokenkeep_without_terminal(&command[..5]).fails_with(4).says("declined at the prompt");
     assert_eq!(asked(machine).matches("confirm|").count(), 2, "{}", asked(machine));
     assert_eq!(asked(machine).matches("---").count(), 2, "{}", asked(machine));

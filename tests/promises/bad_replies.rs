@@ -200,7 +200,7 @@ fn a_reply_of_another_authority_leaves_the_token_as_it_was() {
     attempt.refuses("not proven", |reply| {
         Verdict::Replace(Draft::new(reply.header().clone(), reply.body().clone()).unprotected().unwrap())
     });
-    attempt.refuses("nobody vouches for", |reply| {
+    attempt.refuses("unauthenticated error", |reply| {
         let status = PkiStatusInfo::rejection(PkiFailureInfo::SYSTEM_FAILURE, "go away");
         let body = PkiBody::Error(ErrorMsgContent { status, error_code: None, error_details: None });
         Verdict::Replace(Draft::new(reply.header().clone(), body).unprotected().unwrap())
@@ -263,8 +263,8 @@ fn a_key_that_does_not_fit_its_certificate_leaves_the_token_as_it_was() {
         move |_: &mut PkiHeader, body: &mut PkiBody| brought(body, request).cert_or_enc_cert = certificate.clone()
     };
     attempt.refuses_rewritten("not the key of its certificate", swapped(EnrollmentRequest::ENCRYPTION));
-    attempt.refuses_rewritten("not for the key that was made", swapped(EnrollmentRequest::SIGNING));
-    attempt.refuses_rewritten("not for encryption", |_, body| {
+    attempt.refuses_rewritten("not for the requested key", swapped(EnrollmentRequest::SIGNING));
+    attempt.refuses_rewritten("does not permit encryption", |_, body| {
         let signing = brought(body, EnrollmentRequest::SIGNING).cert_or_enc_cert.clone();
         brought(body, EnrollmentRequest::ENCRYPTION).cert_or_enc_cert = signing;
     });

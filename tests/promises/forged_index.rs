@@ -123,7 +123,7 @@ fn a_forged_pending_enrollment_empties_no_token_on_which_a_keyset_stands() {
         }
         Verdict::Pass
     });
-    command(&damaging, "pin").fails_with(5).says("was changed by somebody without the PIN").does_not_say("emptied");
+    command(&damaging, "pin").fails_with(5).says("was changed without the PIN").does_not_say("emptied");
     assert!(!so_tries(), "it tried to empty the token");
     machine.holds_one_keyset("default", Somebody::PIN, 1);
     somebody.signs_with("default", "pin");

@@ -333,7 +333,7 @@ fn what_is_not_known_of_a_letter_is_not_said() {
     let somebody = Somebody::enrolled();
     // It is used up, and nobody asks the authority while there is no PIN.
     let refused = somebody.re_enroll("first.letter", "no-such-file", &[]).fails_with(4);
-    refused.does_not_say("still good").says("not used up by this");
+    refused.does_not_say("still good").says("did not use up the temporary key");
     somebody.tokenkeep(&["enroll", "--letter", "first.letter", "--new-token"]).fails_with(5).does_not_say("still good");
 }
 

@@ -1,4 +1,4 @@
-//! The end of an enrollment that failed: the authority is told, and the token is as it was before.
+//! Rolls back a failed enrollment: notifies the authority and restores the token's previous state.
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ use super::super::{KeysetError, Notice, Person};
 use super::desk::Desk;
 use super::so_pin;
 
-/// Whom to tell that the request came to nothing, and about which reply.
+/// Where to send the rejection of a reply, and the reply that it concerns.
 pub(super) struct Rejection<'a> {
     pub carrier: &'a dyn Carrier,
     pub letter: &'a Letter,
@@ -21,11 +21,11 @@ pub(super) struct Rejection<'a> {
     pub now: Timestamp,
 }
 
-/// Removes everything that the pending enrollment made. The keyset, if it stood before, stands as before; otherwise
-/// nothing of it is left on the token.
+/// Removes everything that the pending enrollment created. A keyset that was enrolled before
+/// remains as it was; otherwise nothing of it remains on the token.
 ///
-/// The authority is told once what is to be undone is written down, and as well as may be: if it cannot be reached, it
-/// gives the letter back by itself after its waiting time.
+/// The authority is notified once the list of objects to remove is stored, on a best-effort basis:
+/// if it is unreachable, it releases the letter by itself after its waiting time.
 pub(super) fn clean(desk: &mut Desk, rejection: Option<&Rejection<'_>>) -> Result<(), KeysetError> {
     let Some(pending) = desk.index.pending.clone() else { return Ok(()) };
     let request = match &pending.stage {
@@ -52,22 +52,23 @@ pub(super) fn clean(desk: &mut Desk, rejection: Option<&Rejection<'_>>) -> Resul
     }
 }
 
-/// Sends an `error` in the transaction, by which the authority gives the letter back. Its answer changes nothing.
+/// Sends an `error` in the transaction, upon which the authority releases the letter. Its response
+/// changes nothing.
 fn tell(request: &Base64, rejection: &Rejection<'_>) {
-    let why = PkiStatusInfo::rejection(PkiFailureInfo::INCORRECT_DATA, "the reply could not be used");
+    let why = PkiStatusInfo::rejection(PkiFailureInfo::INCORRECT_DATA, "the reply is unusable");
     let message = PkiMessage::from_der(&request.0)
         .and_then(|request| reject(&request, rejection.reply, why, rejection.now))
         .and_then(|draft| draft.protect_with_mac(rejection.letter.temporary_key.cmp_secret(), &MacProtection::pbm()?));
     match message {
         Ok(message) => match rejection.carrier.cmp(&message) {
-            Ok(_) => tracing::debug!("told the authority that the reply was refused"),
-            Err(error) => tracing::info!(%error, "could not tell the authority that the reply was refused"),
+            Ok(_) => tracing::debug!("sent the rejection of the reply to the authority"),
+            Err(error) => tracing::info!(%error, "cannot send the rejection of the reply to the authority"),
         },
-        Err(error) => tracing::warn!(%error, "could not write that the reply was refused"),
+        Err(error) => tracing::warn!(%error, "cannot encode the rejection of the reply"),
     }
 }
 
-/// Makes a token that was made for the keyset an empty one again, to be used first the next time.
+/// Empties a token that was created for the keyset. The next enrollment uses it first.
 pub(super) fn discard(
     desk: Desk,
     module: &Module,
@@ -76,7 +77,7 @@ pub(super) fn discard(
 ) -> Result<(), KeysetError> {
     let info = desk.token().info().clone();
     drop(desk);
-    // Nobody has typed it.
+    // Marked as unattended, because no user typed it.
     if let Err(error) = module.discard_token(&info, &so_pin::of_letter(letter)?.unattended()) {
         person.notice(Notice::TokenLeft { token: info.name().to_string(), reason: error.to_string() });
     }

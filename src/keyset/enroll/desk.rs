@@ -1,5 +1,5 @@
-//! The unlocked token during an enrollment, and what its indexes say. Every step is written down here before it is taken,
-//! so that the same letter can go on after any kill.
+//! The unlocked token during an enrollment, with its indexes. Every step is recorded here before it
+//! is taken, so that the same letter can continue after a crash at any point.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,15 @@ use super::super::KeysetError;
 use super::super::delete;
 use super::super::index::{self, Hex, Pending, PrivateIndex, PublicIndex, Stage};
 
-/// Where an enrollment is worked on.
+/// The unlocked token and the private index of an enrollment.
 pub(super) struct Desk {
     pub ceremony: Ceremony,
     pub index: PrivateIndex,
 }
 
 impl Desk {
-    /// Begins an enrollment: the public index first, so that the next run finds the way here before it has a PIN.
+    /// Records the start of an enrollment, in the public index first: the next run then finds this
+    /// token before it has a PIN.
     pub fn begin(&mut self, pending: Pending) -> Result<(), KeysetError> {
         self.index.pending = Some(pending);
         PublicIndex::of(&self.index).write(&self.ceremony)?;
@@ -25,7 +26,7 @@ impl Desk {
         self.index.write(&self.ceremony)
     }
 
-    /// Writes down how far it is.
+    /// Records the stage.
     pub fn reach(&mut self, stage: Stage) -> Result<(), KeysetError> {
         if let Some(pending) = &mut self.index.pending {
             pending.stage = stage;
@@ -33,7 +34,7 @@ impl Desk {
         self.index.write(&self.ceremony)
     }
 
-    /// The enrollment that is under way.
+    /// The unfinished enrollment.
     pub fn pending(&self) -> Result<&Pending, KeysetError> {
         self.index.pending.as_ref().ok_or_else(|| KeysetError::Damaged {
             keyset: self.index.keyset.name.to_string(),
@@ -42,7 +43,7 @@ impl Desk {
         })
     }
 
-    /// No enrollment is under way any more: the private index says so first, since it is the one that is believed.
+    /// Records the end of the enrollment, in the private index first, because that one is trusted.
     pub fn end(&mut self) -> Result<(), KeysetError> {
         self.index.pending = None;
         self.index.write(&self.ceremony)?;
@@ -50,7 +51,8 @@ impl Desk {
         PublicIndex::of(&self.index).write(&self.ceremony)
     }
 
-    /// Destroys keys and certificates under these identifiers, except what a keyset on this token is made of.
+    /// Destroys keys and certificates with these identifiers, except those that a keyset on this
+    /// token uses.
     pub fn destroy(&self, ids: &[Hex]) -> Result<(), KeysetError> {
         let mut doomed: BTreeSet<Hex> = ids.iter().cloned().collect();
         for kept in self.kept()? {
@@ -60,7 +62,8 @@ impl Desk {
         Ok(())
     }
 
-    /// What stands on this token: the objects of this keyset before the enrollment, and all of the others'.
+    /// The objects to preserve: those of this keyset before the enrollment, and those of all other
+    /// keysets.
     fn kept(&self) -> Result<Vec<Hex>, KeysetError> {
         let (indexes, _) = index::private_indexes(&self.ceremony)?;
         let others = indexes.iter().filter(|other| other.keyset.name != self.index.keyset.name);
@@ -69,7 +72,7 @@ impl Desk {
         Ok(kept)
     }
 
-    /// Is a certificate under this identifier on the token?
+    /// Returns whether the token stores a certificate with this identifier.
     pub fn has_certificate(&self, id: &KeyId) -> Result<bool, KeysetError> {
         Ok(self.ceremony.certificates()?.iter().any(|certificate| certificate.id == *id))
     }

@@ -1,4 +1,4 @@
-//! The end of a good enrollment: the authority confirms, and what is no longer needed is put away.
+//! Finishes a successful enrollment: the authority confirms, and obsolete objects are removed.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,11 @@ use super::super::{AuthorityAddress, KeysetError, delete};
 use super::desk::Desk;
 use super::{NotEnrolledReason, Trouble, so_pin};
 
-/// Sends the confirmation that is written down, and writes down that the authority has it.
+/// Sends the stored confirmation and records that the authority has accepted it.
 ///
-/// Only the authority's own refusal undoes anything now. If its answer is lost or cannot be believed, it may well have
-/// confirmed: then all stays as it is, and the same bytes are sent again the next time.
+/// From here on, only an authenticated refusal rolls back. If the response is lost or not
+/// verifiable, the authority may have confirmed: everything stays, and the next run sends the same
+/// bytes.
 pub(super) fn confirm(desk: &mut Desk, carrier: &dyn Carrier, letter: &Letter) -> Result<(), Trouble> {
     let Stage::Installed { keys, confirmation, .. } = desk.pending()?.stage.clone() else { return Ok(()) };
     let unsure = |error: KeysetError| Trouble::from(NotEnrolledReason::Interrupted(error));
@@ -30,29 +31,31 @@ pub(super) fn confirm(desk: &mut Desk, carrier: &dyn Carrier, letter: &Letter) -
                 crash_point::reached("keyset.confirmed");
                 Ok(())
             }
-            PkiBody::Error(error) => Err(Trouble::Rejected(format!("the authority took it back: {}", error.status))),
+            PkiBody::Error(error) => {
+                Err(Trouble::Rejected(format!("the authority revoked the enrollment: {}", error.status)))
+            }
             other => Err(unsure(message(format!("the authority answered it with {}", other.name())))),
         },
         Ok(Reply::UnprovenError(error)) => {
-            Err(unsure(message(format!("the answer is an error that nobody vouches for ({})", error.status))))
+            Err(unsure(message(format!("the response is an unauthenticated error ({})", error.status))))
         }
         Err(refusal) => Err(unsure(message(refusal.to_string()))),
     }
 }
 
-/// What a new token's end needs: its PIN once more, since the SO PIN can be changed only while the user is logged out, and
-/// the SO PIN that its owner wants it to have.
+/// The PINs for the last steps on a new token: its user PIN, because the SO PIN can be changed only
+/// while the user is logged out, and the SO PIN that the owner chose.
 pub(super) struct NewTokenPins {
     pub pin: Pin,
     pub so_pin: Option<Pin>,
 }
 
-/// Puts away the transport key, the old signing key and the provisional SO PIN, and lets the keyset stand. Every step can
-/// be taken twice.
+/// Removes the transport key, the old signing key and the provisional SO PIN, and marks the keyset
+/// as enrolled. Every step can be repeated.
 pub(super) fn finish(mut desk: Desk, letter: &Letter, pins: Option<NewTokenPins>) -> Result<(), KeysetError> {
     let pending = desk.pending()?.clone();
     let Stage::Confirmed { keys } = pending.stage else {
-        return Err(message("it is not confirmed".to_owned()));
+        return Err(message("the enrollment is not confirmed".to_owned()));
     };
     desk.ceremony.destroy_transport_key(&pending.transport.key_id())?;
     crash_point::reached("keyset.transport_key_destroyed");
@@ -75,7 +78,8 @@ fn stand(desk: &mut Desk, letter: &Letter, keys: Keys) -> Result<(), KeysetError
     desk.end()
 }
 
-/// The SO PIN derived from the letter is wrong only when an earlier run, cut off since, has changed it already.
+/// Replaces the SO PIN derived from the letter. A wrong SO PIN means that an earlier, interrupted
+/// run has already changed it.
 fn randomize_so_pin(desk: Desk, letter: &Letter, pins: NewTokenPins) -> Result<Desk, KeysetError> {
     let Desk { ceremony, index } = desk;
     let token = ceremony.clone();
@@ -84,7 +88,8 @@ fn randomize_so_pin(desk: Desk, letter: &Letter, pins: NewTokenPins) -> Result<D
         Some(so_pin) => so_pin,
         None => so_pin::random()?,
     };
-    // Others may be waiting for this token's PIN by now: they wait until the enrollment is over.
+    // Other operations may already wait for this token's PIN; they wait until the enrollment has
+    // ended.
     let turn = token.wait_for_turn();
     match token.set_so_pin(&so_pin::of_letter(letter)?, &new) {
         Ok(()) | Err(TokenError::SoPinIncorrect { .. }) => {}

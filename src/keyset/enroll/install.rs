@@ -1,5 +1,5 @@
-//! Puts a good reply on the token: every private key by unwrapping, tried out against its certificate before anything is
-//! confirmed.
+//! Installs a verified reply on the token. Every private key is unwrapped and tested against its
+//! certificate before anything is confirmed.
 
 use sha2::{Digest, Sha256};
 
@@ -18,8 +18,8 @@ use super::reply::{Delivered, GoodReply};
 
 pub(super) const OPERATION: &str = "install the reply";
 
-/// Installs the reply and writes the confirmation down. What fails because of the reply is the reply's fault; what fails
-/// because of the token is a fault, and the same letter goes on.
+/// Installs the reply and stores the confirmation. An unusable reply is rejected; a token error is
+/// a fault, and the same letter continues.
 pub(super) fn install(
     desk: &mut Desk,
     letter: &Letter,
@@ -77,7 +77,7 @@ fn install_key(
     let bad = |reason: String| Trouble::bad(reason, Some(reply.message.clone()));
     let public_key = delivered.certificate.public_key_der().map_err(|error| bad(error.to_string()))?;
     let algorithm = KeyAlgorithm::of_public_key(&public_key)
-        .ok_or_else(|| bad("it brings an encryption key of a kind that is not known here".to_owned()))?;
+        .ok_or_else(|| bad("it contains an encryption key of an unsupported type".to_owned()))?;
     let card = &desk.index.keyset;
     let label = format!("{} encryption", card.name);
     let key = desk
@@ -85,13 +85,13 @@ fn install_key(
         .install_private_key(transport, &delivered.delivery, &label, id, algorithm, &public_key, card.level)
         .map_err(|error| blame(error, reply))?;
     if !fits(desk, &key, &delivered.certificate).map_err(|error| blame(error, reply))? {
-        return Err(bad("it brings a key that does not fit its certificate".to_owned()));
+        return Err(bad("it contains a key that does not match its certificate".to_owned()));
     }
     desk.ceremony.put_certificate(id, &label, delivered.certificate.as_der())?;
     Ok(())
 }
 
-/// Encrypts something to the certificate, as a stranger would, and reads it with the key on the token.
+/// Tests the key on the token: decrypts a random message encrypted to the certificate.
 fn fits(desk: &Desk, key: &TokenKey, certificate: &Certificate) -> Result<bool, TokenError> {
     let mut content = [0; 32];
     getrandom::fill(&mut content).map_err(|error| TokenError::NoRandom(error.to_string()))?;
@@ -119,7 +119,8 @@ fn fits(desk: &Desk, key: &TokenKey, certificate: &Certificate) -> Result<bool, 
     }
 }
 
-/// A token that cannot use what came says nothing against the token.
+/// Classifies a token error: if the token refuses the delivered key, the reply is at fault, not the
+/// token.
 fn blame(error: TokenError, reply: &GoodReply) -> Trouble {
     match error.kind() {
         TokenErrorKind::Refused => Trouble::bad(error.to_string(), Some(reply.message.clone())),
@@ -148,8 +149,9 @@ fn confirmation(
         .map_err(fault)
 }
 
-/// Twenty bytes that are the same each time the same thing is installed, so that a second try finds what the first made;
-/// different in each transaction, since two keysets on one token may hold the same encryption key.
+/// A deterministic `CKA_ID` of 20 bytes, so that a retry finds what the first attempt created. It
+/// depends on the transaction, because two keysets on one token may contain the same encryption
+/// key.
 fn key_id(parts: &[&[u8]]) -> Hex {
     let mut digest = Sha256::new();
     for part in parts {

@@ -1,4 +1,5 @@
-//! Asks the authority whether it and the letter are good (`genm`), which uses nothing up, before anything is made.
+//! Asks the authority with a `genm` whether it accepts the letter, before anything is created. The
+//! request does not use the letter up.
 
 use der::asn1::ObjectIdentifier;
 use jiff::Timestamp;
@@ -15,19 +16,20 @@ use crate::token::{KeyAlgorithm, RsaSize};
 use super::super::KeysetError;
 use super::{NotEnrolledReason, Stop};
 
-/// A letter that the authority says is good. Only [`check`] makes one.
+/// A letter that the authority accepts. Only [`check`] creates one.
 pub(super) struct CheckedLetter {
     signing_algorithm: KeyAlgorithm,
 }
 
 impl CheckedLetter {
-    /// The kind of signing key that the authority wants.
+    /// The signing key algorithm that the authority requests.
     pub fn signing_algorithm(&self) -> KeyAlgorithm {
         self.signing_algorithm
     }
 }
 
-/// Asks. The answer is believed because of its MAC; it must name the CA whose fingerprint is in the letter.
+/// Sends the request. The response must carry a valid MAC and name the CA whose fingerprint is in
+/// the letter.
 pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> Result<CheckedLetter, Stop> {
     let secret = letter.temporary_key.cmp_secret();
     let header = PkiHeader::request(Pvno::CMP2000, letter.reference.as_str(), None, now).map_err(fault)?;
@@ -41,31 +43,29 @@ pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> R
     let question = PkiMessage::from_der(&question).map_err(fault)?;
     let message = match check_reply(&question, &answer, secret) {
         Ok(Reply::Proven(message)) => message,
-        // What the authority says to a reference that it does not have and to a wrong key alike. Nothing was undone for it.
+        // The authority sends this error for an unknown reference and for a wrong key alike; it has
+        // changed nothing.
         Ok(Reply::UnprovenError(error)) if error.status.reasons().contains(PkiFailureInfo::SYSTEM_FAILURE) => {
             return Err(rejected(format!(
-                "the authority says that it cannot answer now ({}); type the same command again later",
+                "the authority cannot answer now ({}); run the same command again later",
                 error.status
             )));
         }
         Ok(Reply::UnprovenError(error)) => {
             return Err(rejected(format!(
-                "the authority does not know this letter ({}); compare reference, temporary key and address with the letter",
+                "the authority does not know this letter ({}); check reference, temporary key and address",
                 error.status
             )));
         }
-        Err(refusal) => return Err(rejected(format!("cannot believe the answer about the letter: {refusal}"))),
+        Err(refusal) => return Err(rejected(format!("cannot verify the response about the letter: {refusal}"))),
     };
     let answer = match message.body() {
         PkiBody::Genp(answer) => answer,
         PkiBody::Error(error) => {
-            return Err(rejected(format!("the authority does not take the letter: {}", error.status)));
+            return Err(rejected(format!("the authority does not accept the letter: {}", error.status)));
         }
         other => {
-            return Err(rejected(format!(
-                "the authority answered the question about the letter with {}",
-                other.name()
-            )));
+            return Err(rejected(format!("unexpected response to the letter check: {}", other.name())));
         }
     };
     let authorities = answer.ca_certs().map_err(fault)?.unwrap_or_default();
@@ -74,15 +74,15 @@ pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> R
         authorities.iter().any(|certificate| certificate.to_vec().is_ok_and(|der| Fingerprint::of(&der) == known));
     if !names_it {
         return Err(rejected(
-            "the authority has a certificate with another fingerprint than the one in the letter; it may not be the one \
-             that wrote it"
+            "the fingerprint of the authority's certificate differs from the one in the letter; a different authority \
+             may have issued the letter"
                 .to_owned(),
         ));
     }
     let rsa_size = match answer.rsa_key_length().map_err(fault)? {
         None => RsaSize::Bits3072,
         Some(bits) => RsaSize::of_bits(bits).ok_or_else(|| {
-            rejected(format!("the authority wants an RSA key of {bits} bits; 2048, 3072 and 4096 are known here"))
+            rejected(format!("the authority requests an RSA key of {bits} bits; 2048, 3072 and 4096 are supported"))
         })?,
     };
     let types = answer.sign_key_pair_types().map_err(fault)?.unwrap_or_default();
@@ -91,8 +91,9 @@ pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> R
     Ok(CheckedLetter { signing_algorithm })
 }
 
-/// signKeyPairTypes names keys or signatures, after RFC 9810 §5.3.19.2 either will do. It has no place for the size of an
-/// RSA key, which comes in certReqTemplate.
+/// Maps one entry of signKeyPairTypes to an algorithm. The entries name key or signature
+/// algorithms; RFC 9810 §5.3.19.2 permits both. They cannot carry the size of an RSA key, which
+/// certReqTemplate does.
 fn key_algorithm(algorithm: &spki::AlgorithmIdentifierOwned, rsa_size: RsaSize) -> Option<KeyAlgorithm> {
     use const_oid::db::rfc5912;
 

@@ -1,9 +1,10 @@
-//! Enrollment on the user's token: letter → place → PIN → letter checked → keys → request → reply → installed → confirmed.
-
+//! Enrollment on the user's token: letter → target token → PIN → letter check → keys → request →
+//! reply → installation → confirmation.
 //!
-//! Each step takes the last one's result, which only that one can make: a place, a log-in, a letter that was checked, a
-//! request that is written down, a good reply. [`enroll`] conducts; where a step ends the whole, it decides whether what
-//! was made stays for the same letter to go on, or is removed.
+//! Each step takes the result of the previous one, which no other code can create: a target, a
+//! login, a checked letter, a stored request, a verified reply. [`enroll`] runs the steps. When one
+//! fails, it decides whether the created objects stay, so that the same letter can continue, or are
+//! removed.
 
 mod abandon;
 mod desk;
@@ -30,11 +31,11 @@ use crate::token::{KeysetName, SecurityLevel, TokenError};
 
 use super::{AuthorityAddress, ErrorKind, FoundKeyset, Holder, KeysetError, Person, TokenSelector, Tokens};
 
-/// Enrolls with this letter: an `ir` or, with a recovery letter, a `krr`. What an enrollment with the same letter that
-/// was cut off has left is finished or cleaned up first.
+/// Enrolls with this letter: an `ir`, or a `krr` with a recovery letter. First finishes or rolls
+/// back an interrupted enrollment with the same letter.
 ///
-/// `carrier` leads to the letter's authority ([`crate::carrier::Http::new`] of the letter's addresses, or of those given
-/// in their place). `now` goes into the messages' headers.
+/// `carrier` must lead to the letter's authority: [`crate::carrier::Http::new`] with the addresses
+/// of the letter, or with those that replace them. `now` is the time in the messages' headers.
 pub fn enroll(
     tokens: &Tokens,
     carrier: &dyn Carrier,
@@ -57,7 +58,7 @@ pub fn enroll(
         }
     };
     let (reenrollment, resumed) = (place.reenrolls(), place.is_resumed());
-    // What was begun in time goes on: the authority alone knows how far it had got.
+    // An enrollment that began in time may continue: only the authority knows how far it got.
     if !resumed && now >= letter.expires {
         let reason = NotEnrolledReason::Expired { good_until: letter.expires, now };
         return Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, resumed, reason }));
@@ -72,121 +73,125 @@ pub fn enroll(
 /// `--new-token[=MODULE]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewToken {
-    /// in the only module that can make tokens
+    /// in the only module that can create tokens
     Anywhere,
-    /// in this module
+    /// in the module at this path
     Module(PathBuf),
 }
 
-/// What the person chose.
+/// The user's choices.
 #[derive(Clone, Debug)]
 pub struct EnrollOptions {
     /// the keyset's name (`--keyset`, else `default`)
     pub keyset: KeysetName,
-    /// `--level`; `None`: the keyset's when re-enrolling, else the strictest that the letter allows
+    /// `--level`; `None`: the present level when re-enrolling, else the strictest level that the
+    /// letter allows
     pub level: Option<SecurityLevel>,
     /// `--new-token`
     pub new_token: Option<NewToken>,
     /// `--token`
     pub token: Option<TokenSelector>,
-    /// is there an SO PIN for the new token (`--so-pin-source`)? Then [`super::PinRequest::NewSoPin`] is asked.
+    /// is there an SO PIN for the new token (`--so-pin-source`)? It is requested with
+    /// [`super::PinRequest::NewSoPin`]
     pub so_pin: bool,
-    /// `--replace-person`: may the letter be another person's than the keyset that it is enrolled into?
+    /// `--replace-person`: may letter and keyset belong to different persons?
     pub replace_person: bool,
 }
 
-/// How an enrollment ended. Faults of this machine are errors, not ends.
+/// The outcome of an enrollment. Faults of this machine are errors instead.
 #[derive(Debug)]
 pub enum Enrollment {
-    /// The keyset stands.
+    /// The keyset is enrolled.
     Enrolled(Box<Enrolled>),
-    /// It does not, or not anew; what was there before still works.
+    /// The keyset was not enrolled or re-enrolled; a previous one still works.
     NotEnrolled(NotEnrolled),
 }
 
-/// A keyset that stands.
+/// An enrolled keyset.
 #[derive(Debug)]
 pub struct Enrolled {
-    /// the keyset as it is now on its token
+    /// the keyset as stored on its token
     pub keyset: FoundKeyset,
-    /// did it stand before?
+    /// was it enrolled before?
     pub reenrolled: bool,
-    /// was an enrollment finished that had been cut off?
+    /// did this finish an interrupted enrollment?
     pub resumed: bool,
-    /// encryption keys installed, the history included
+    /// the number of installed encryption keys, including the history
     pub encryption_keys: usize,
-    /// the person whom the new certificates name
+    /// the subject of the new certificates
     pub holder: Option<Holder>,
-    /// the same person's other keysets at this authority, as far as they are present: their certificates are superseded
+    /// keysets present of the same person at this authority; their certificates are now superseded
     pub supersedes: Vec<FoundKeyset>,
 }
 
-/// Why the keyset was not (re-)enrolled. `Display` is the whole sentence: "not re-enrolled: …".
+/// Why the keyset was not (re-)enrolled. `Display` gives the whole sentence: "not re-enrolled: …".
 #[derive(Debug)]
 pub struct NotEnrolled {
-    /// was it to be re-enrolled?
+    /// was this a re-enrollment?
     pub reenrollment: bool,
-    /// was an enrollment to go on that had been cut off?
+    /// was this the continuation of an interrupted enrollment?
     pub resumed: bool,
-    /// why not
+    /// the reason
     pub reason: NotEnrolledReason,
 }
 
 /// Why the keyset was not enrolled.
 #[derive(Debug, thiserror::Error)]
 pub enum NotEnrolledReason {
-    /// A rule was against it; nothing was made.
+    /// A rule forbids it; nothing was created.
     #[error("{0}")]
     Refused(KeysetError),
-    /// The date in the letter has passed, by this machine's clock; nobody was asked for anything.
+    /// The letter has expired according to this machine's clock; no PIN was requested.
     #[error(
-        "the letter was good until {good_until}, and this machine's clock says {}; correct the clock if it is wrong, else ask \
-         your administrator for a new one; nothing was sent or made",
+        "the letter was good until {good_until}, and this machine's clock says {}; correct the clock if it is wrong, \
+         else ask your administrator for a new letter; nothing was sent or created",
         now.round(jiff::Unit::Second).unwrap_or(*now)
     )]
     Expired {
-        /// the date in the letter
+        /// the expiry date in the letter
         good_until: Timestamp,
-        /// what the clock said
+        /// the time of this machine's clock
         now: Timestamp,
     },
-    /// No PIN, a cancelled prompt, a wrong or locked PIN; nothing was sent.
+    /// The PIN is missing, cancelled, wrong or locked; nothing was sent.
     #[error("{0}")]
     Pin(KeysetError),
-    /// The authority did not answer when it was asked about the letter; nothing was made.
+    /// The authority did not answer the letter check; nothing was created.
     #[error("{0}")]
     Unreachable(KeysetError),
-    /// The authority did not answer the request or the confirmation; the same command goes on where this one stopped.
-    #[error("{0}; type the same command with the same letter again to go on")]
+    /// The authority did not answer the request or the confirmation; the same command continues at
+    /// that point.
+    #[error("{0}; run the same command with the same letter again to continue")]
     Interrupted(KeysetError),
-    /// The authority does not take the letter, or refused the request.
+    /// The authority does not accept the letter, or refused the request.
     #[error("{0}; nothing was left on the token")]
     Rejected(String),
-    /// The reply is not one: tampered with, for another transaction, from another authority, or with a key that does
-    /// not fit its certificate. Everything made for it was removed.
-    #[error("the reply was refused: {0}; everything made for it was removed")]
+    /// The reply is invalid: modified, for another transaction, from another authority, or with a
+    /// key that does not match its certificate. Everything created for it was removed.
+    #[error("the reply was refused: {0}; everything created for it was removed")]
     BadReply(String),
-    /// What was installed is not on the token for a process that looks anew. The authority was told, and the letter is good
-    /// again.
-    #[error("{0}; what was made was removed, and the temporary key is still good")]
+    /// A new process does not find the installed objects on the token. The authority was notified,
+    /// and the letter remains valid.
+    #[error("{0}; everything created was removed, and the temporary key is still good")]
     NotStored(TokenError),
 }
 
 impl NotEnrolled {
-    /// What has not happened. Whether the temporary key is good the authority alone knows, and it was not asked, or not
-    /// reached; what was begun earlier may have claimed it.
+    /// States what did not happen. Only the authority knows whether the temporary key is still
+    /// valid, and it was not asked or not reached; an earlier, interrupted run may have used the
+    /// key.
     fn untouched(&self) -> &'static str {
         match (&self.reason, self.resumed) {
-            (_, true) => "; nothing was changed now, and the same command with the same letter goes on",
+            (_, true) => "; nothing was changed, and the same command with the same letter continues",
             (NotEnrolledReason::Refused(_), false) => {
-                "; nothing was sent or made, so the temporary key is not used up by this"
+                "; nothing was sent or created, so this did not use up the temporary key"
             }
-            (NotEnrolledReason::Pin(_), false) => "; nothing was sent, so the temporary key is not used up by this",
-            (_, false) => "; nothing was made, and the temporary key is not used up by this",
+            (NotEnrolledReason::Pin(_), false) => "; nothing was sent, so this did not use up the temporary key",
+            (_, false) => "; nothing was created, and this did not use up the temporary key",
         }
     }
 
-    /// Which of the program's ends this leads to.
+    /// The exit code class of this outcome.
     pub fn kind(&self) -> ErrorKind {
         match &self.reason {
             NotEnrolledReason::Refused(error) => error.kind(),
@@ -215,23 +220,23 @@ impl fmt::Display for NotEnrolled {
     }
 }
 
-/// Why an enrollment stops: it has ended for a reason that a person is told, or something broke.
+/// Why an enrollment stops: an outcome to report, or a fault.
 #[derive(Debug)]
 enum Stop {
     Ended(NotEnrolledReason),
     Fault(KeysetError),
 }
 
-/// What can be wrong with an exchange with the authority, told apart by what has to be done about it.
+/// A failed exchange with the authority, by the required reaction.
 #[derive(Debug)]
 enum Trouble {
-    /// What was made stays; see [`Stop`].
+    /// Keep everything created; see [`Stop`].
     Stop(Stop),
-    /// The authority itself refused, and its MAC proves that: what was made is removed.
+    /// The authority refused, with a valid MAC: remove everything created.
     Rejected(String),
-    /// What was installed is lost: the authority is told, and what is left of it is removed.
+    /// The installed objects are lost: notify the authority and remove the rest.
     NotStored(TokenError),
-    /// The reply is not to be used: the authority is told, and what was made is removed.
+    /// The reply is unusable: notify the authority and remove everything created.
     Bad { reason: String, reply: Option<Box<PkiMessage>> },
 }
 

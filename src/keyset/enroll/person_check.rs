@@ -1,4 +1,5 @@
-//! Refuses another person's letter, and a reply with another person's certificates, unless that is what is wanted.
+//! Refuses a letter or certificates for another person than the keyset's, unless the user permits
+//! it.
 
 use crate::letter::Letter;
 use crate::pki::Certificate;
@@ -9,14 +10,14 @@ use super::EnrollOptions;
 use super::desk::Desk;
 use super::reply::GoodReply;
 
-/// Whose a keyset is.
+/// To whom a keyset belongs.
 #[derive(Debug)]
 pub(super) enum Whose {
-    /// There are no keys: nobody loses anything.
+    /// It has no keys, so replacing it takes nothing from anyone.
     Nobodys,
-    /// This person's, by its certificates.
+    /// Its certificates name this person.
     Of(Holder),
-    /// There are keys, and none of their certificates can be read: it may be anybody's.
+    /// It has keys, but none of their certificates is readable: it may belong to anyone.
     Unknown,
 }
 
@@ -25,14 +26,15 @@ impl Whose {
         holder.map_or(Self::Unknown, Self::Of)
     }
 
-    /// By what is seen without the PIN. Where that says nothing, somebody may have changed it: the private index decides.
+    /// According to the data readable without a PIN. Missing certificates count as no keys here,
+    /// because anyone may have changed this data: the private index is checked later.
     pub fn of_found(keyset: &FoundKeyset) -> Self {
         keyset.holder().map_or(Self::Nobodys, Self::Of)
     }
 }
 
-/// Refuses a letter whose words name another person than the keyset's certificates do, and any letter where those do not
-/// say whose the keyset is. `described` names the keyset.
+/// Refuses a letter for another person than the keyset's certificates name, and any letter if these
+/// are unreadable. `described` names the keyset in errors.
 pub(super) fn check_letter(
     letter: &Letter,
     options: &EnrollOptions,
@@ -44,16 +46,16 @@ pub(super) fn check_letter(
         _ if options.replace_person => return Ok(()),
         Whose::Nobodys => return Ok(()),
         Whose::Of(holder) if holder.is_same_person(&meant) => return Ok(()),
-        Whose::Of(holder) => format!("it is {holder}'s, and the letter is for {meant}"),
-        Whose::Unknown => "none of its certificates can be read, so nobody can tell whose it is".to_owned(),
+        Whose::Of(holder) => format!("it belongs to {holder}, and the letter is for {meant}"),
+        Whose::Unknown => "none of its certificates can be read, so its holder is unknown".to_owned(),
     };
     Err(KeysetError::Refused(format!(
-        "cannot re-enroll the keyset {described}: {why}; choose another name, `--keyset NAME --new-token`, or say with \
-         `--replace-person` that the keyset is to become {meant}'s"
+        "cannot re-enroll the keyset {described}: {why}; choose another name, `--keyset NAME --new-token`, or add \
+         `--replace-person` to give the keyset to {meant}"
     )))
 }
 
-/// Whose the keyset is on the unlocked token, where the private index says which certificates are its own.
+/// Determines the holder on the unlocked token, from the certificates that the private index names.
 pub(super) fn whose_on_token(desk: &Desk, card: &Card) -> Result<Whose, KeysetError> {
     let Some(Keys { signing, encryption, .. }) = &card.keys else { return Ok(Whose::Nobodys) };
     let stored = desk.token().certificates()?;
@@ -65,8 +67,9 @@ pub(super) fn whose_on_token(desk: &Desk, card: &Card) -> Result<Whose, KeysetEr
     Ok(Whose::of_keys(certificates.next().map(|certificate| Holder::of_certificate(&certificate))))
 }
 
-/// Compares the person whom the authority certified with the letter's words and with the keyset's person. The words may
-/// have been changed on their way; what is certified is what everybody will see. The error completes "the reply was refused".
+/// Compares the certified person with the letter's and with the keyset's. The letter's text may
+/// have been modified in transit; the certificates are what others will see. The error completes
+/// "the reply was refused".
 pub(super) fn check_reply(
     reply: &GoodReply,
     letter: &Letter,
@@ -80,13 +83,13 @@ pub(super) fn check_reply(
         Whose::Nobodys => None,
         Whose::Of(holder) => Some(holder),
         Whose::Unknown => {
-            return Err("none of the keyset's certificates can be read, so nobody can tell whose it is; \
-                        `--replace-person` says that this is meant"
+            return Err("none of the keyset's certificates can be read, so its holder is unknown; \
+                        add `--replace-person` if this is intended"
                 .to_owned());
         }
     };
     let meant = Holder::of_letter(letter);
-    // Older encryption keys may be from before an address changed.
+    // Certificates of older encryption keys may carry a previous address.
     let new = reply.encryption.iter().filter(|delivered| delivered.answers.is_some());
     for certificate in new.map(|delivered| &delivered.certificate).chain([&reply.signing]) {
         let certified = Holder::of_certificate(certificate);
@@ -95,7 +98,7 @@ pub(super) fn check_reply(
         }
         if let Some(holder) = holder.filter(|holder| !holder.is_same_person(&certified)) {
             return Err(format!(
-                "it certifies {certified}, and the keyset is {holder}'s; `--replace-person` says that this is meant"
+                "it certifies {certified}, and the keyset belongs to {holder}; add `--replace-person` if intended"
             ));
         }
     }

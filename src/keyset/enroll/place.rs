@@ -1,4 +1,4 @@
-//! Where the keyset will live, decided before anybody is asked for a PIN and before anything is sent.
+//! Selects the token for the keyset, before any PIN prompt and before anything is sent.
 
 use crate::letter::{Letter, Purpose};
 use crate::token::{Module, PinState, TokenError, TokenInfo};
@@ -7,42 +7,44 @@ use super::super::choose::{in_use, list_or, one_token, seen};
 use super::super::{FoundKeyset, KeysetError, TokenTrouble, Tokens};
 use super::{EnrollOptions, NewToken, person_check};
 
-/// The place of a keyset that is to be enrolled.
+/// The target of an enrollment.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// A token that is to be made, or whose making was cut off: its new PIN is asked.
+    /// A token that is still to be created, or whose creation was interrupted: its new PIN is
+    /// requested.
     New {
-        /// where it is made
+        /// the module that creates it
         module: Module,
     },
-    /// A token that is there: its PIN is asked.
+    /// An existing token: its PIN is requested.
     Existing {
         /// the token
         token: TokenInfo,
-        /// the keyset of this name on it, enrolled or begun
+        /// the keyset of this name on it, enrolled or unfinished
         keyset: Option<Box<FoundKeyset>>,
     },
-    /// A token on which an enrollment with this very letter was cut off.
+    /// A token with an interrupted enrollment by this letter.
     Resumed {
         /// the token
         token: TokenInfo,
-        /// Does the keyset stand, so that it was being re-enrolled?
+        /// Is the keyset enrolled, so that this was a re-enrollment?
         stands: bool,
     },
 }
 
 impl Place {
-    /// Has an enrollment with this very letter begun here, as far as is seen without a PIN?
+    /// Returns whether an enrollment with this letter has begun here, according to the public
+    /// index.
     pub fn is_resumed(&self) -> bool {
         matches!(self, Self::Resumed { .. })
     }
 
-    /// Is a keyset to be made where none of its name has begun?
+    /// Returns whether the target has no keyset of this name yet.
     pub fn is_for_a_new_keyset(&self) -> bool {
         matches!(self, Self::New { .. } | Self::Existing { keyset: None, .. })
     }
 
-    /// Is a keyset that stands to be enrolled anew?
+    /// Returns whether the target has an enrolled keyset of this name.
     pub fn reenrolls(&self) -> bool {
         match self {
             Self::New { .. } => false,
@@ -52,7 +54,7 @@ impl Place {
     }
 }
 
-/// Chooses the place, or says what is against it.
+/// Selects the target, or refuses with the reason.
 pub(super) fn choose(tokens: &Tokens, letter: &Letter, options: &EnrollOptions) -> Result<Place, KeysetError> {
     if let Some(level) = options.level.filter(|level| !letter.levels.contains(level)) {
         let allowed = list_or(&letter.levels, ToString::to_string, "none");
@@ -108,9 +110,10 @@ pub(super) fn choose(tokens: &Tokens, letter: &Letter, options: &EnrollOptions) 
     Ok(place)
 }
 
-/// A new token carries the keyset's name as its label. One of that label that is there already is taken for the rest of
-/// an enrollment that was cut off before there was an index, if it has no PIN, or the mark of this very letter; the module
-/// tells by the SO PIN whether it is. Any other, also one that was emptied since, costs no try.
+/// Selects a module for a new token, whose label will be the keyset's name. An existing token with
+/// this label may be the rest of an enrollment interrupted before it had an index: it is reused if
+/// it has no PIN or carries the mark of this letter, which the module verifies with the SO PIN. Any
+/// other token, even an empty one, is refused without a try.
 fn new_place(
     tokens: &Tokens,
     all: &[TokenInfo],
@@ -140,20 +143,20 @@ fn new_place(
     match modules.as_slice() {
         [module] => Ok(Place::New { module: (*module).clone() }),
         [] => Err(refused(format!(
-            "cannot create a token: no free slot in {}; use a token that exists, `--token`",
+            "cannot create a token: no free slot in {}; select an existing token with `--token`",
             list_or(tokens.modules(), |module| module.path().display().to_string(), "any module")
         ))),
         several => Err(KeysetError::Ambiguous {
             what: "module",
             candidates: list_or(several, |module| module.path().display().to_string(), ""),
-            remedy: "name the one that is to hold the token, `--new-token=MODULE`".to_owned(),
+            remedy: "select the module for the token with `--new-token=MODULE`".to_owned(),
         }),
     }
 }
 
 fn may_be_enrolled_again(keyset: &FoundKeyset, letter: &Letter, options: &EnrollOptions) -> Result<(), KeysetError> {
     if !keyset.is_usable() {
-        return Ok(()); // begun with another letter, and never finished: nothing of it is kept
+        return Ok(()); // begun with another letter and never finished: nothing of it is kept
     }
     if letter.purpose() == Purpose::Recover {
         return Err(refused(format!(
@@ -173,16 +176,17 @@ fn may_be_enrolled_again(keyset: &FoundKeyset, letter: &Letter, options: &Enroll
     same_level(keyset, options)
 }
 
-/// A keyset that stands is one person's.
+/// Refuses a letter for another person than the keyset's.
 fn same_person(keyset: &FoundKeyset, letter: &Letter, options: &EnrollOptions) -> Result<(), KeysetError> {
     person_check::check_letter(letter, options, &person_check::Whose::of_found(keyset), &keyset.described())
 }
 
-/// A keyset has one level, and what is on the token already keeps the one it was born with.
+/// Refuses a different level: a keyset has one, and existing keys keep the level with which they
+/// were created.
 fn same_level(keyset: &FoundKeyset, options: &EnrollOptions) -> Result<(), KeysetError> {
     match options.level {
         Some(level) if level != keyset.level => Err(refused(format!(
-            "cannot enroll the keyset {} at the level {level}: it is at {}; a keyset of another level needs another name",
+            "cannot enroll the keyset {} at the level {level}: its level is {}; choose another name for another level",
             keyset.described(),
             keyset.level
         ))),
@@ -190,7 +194,7 @@ fn same_level(keyset: &FoundKeyset, options: &EnrollOptions) -> Result<(), Keyse
     }
 }
 
-/// An existing token must be able to unwrap what the authority sends; asked before its PIN is.
+/// Refuses an existing token that cannot unwrap the authority's keys, before its PIN is requested.
 fn can_take_keys(tokens: &Tokens, info: &TokenInfo) -> Result<(), KeysetError> {
     if info.write_protected {
         return Err(refused(format!("cannot enroll on {}: it is write-protected", info.name())));
@@ -208,13 +212,13 @@ fn name_taken(keyset: &FoundKeyset) -> KeysetError {
     let described = keyset.described();
     refused(match keyset.pending_reference() {
         Some(reference) if !keyset.is_usable() => format!(
-            "cannot make a new token for the keyset {described}: its enrollment with the letter {reference} is not \
-             finished; type that command again, or `tokenkeep keyset delete {}`",
+            "cannot create a new token for the keyset {described}: its enrollment with the letter {reference} is not \
+             finished; run that command again, or `tokenkeep keyset delete {}`",
             keyset.name
         ),
         _ => format!(
-            "cannot make a new token for the keyset {described}: the name is taken; to re-enroll it leave `--new-token` \
-             out, else choose another name, `--keyset NAME`"
+            "cannot create a new token for the keyset {described}: the name is taken; to re-enroll it, omit \
+             `--new-token`, else choose another name, `--keyset NAME`"
         ),
     })
 }
@@ -223,7 +227,7 @@ fn no_place(options: &EnrollOptions, others: &[FoundKeyset], trouble: &[TokenTro
     in_use(&options.keyset, trouble).unwrap_or_else(|| KeysetError::NoSuchKeyset {
         name: options.keyset.to_string(),
         found: format!(
-            "{}; for a new one add `--new-token`, or `--token SERIAL` of one that exists",
+            "{}; for a new keyset, add `--new-token`, or `--token SERIAL` to use an existing token",
             seen(others, trouble)
         ),
     })

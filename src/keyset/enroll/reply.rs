@@ -1,4 +1,4 @@
-//! Sends the request and judges what comes back: a reply is taken whole or not at all.
+//! Sends the request and verifies the reply, which is accepted as a whole or not at all.
 
 use crate::carrier::{Carrier, CarrierError};
 use crate::cmp::{CertRepMessage, CertificateDer, KeyRecRepContent};
@@ -12,26 +12,26 @@ use crate::token::Delivery;
 use super::super::KeysetError;
 use super::{NotEnrolledReason, Trouble};
 
-/// A reply that is the authority's, answers the request, and brings certificates of this authority for the right keys.
-/// Only [`exchange`] makes one.
+/// A verified reply: authenticated, answering the request, with certificates of this authority for
+/// the right keys. Only [`exchange`] creates one.
 pub(super) struct GoodReply {
     pub message: PkiMessage,
     pub authority: Certificate,
     pub signing: Certificate,
-    /// The current one first.
+    /// Current key first.
     pub encryption: Vec<Delivered>,
 }
 
-/// An encryption key on its way to the token.
+/// An encryption key to be installed on the token.
 pub(super) struct Delivered {
     pub certificate: Certificate,
     pub delivery: Delivery,
-    /// The request it answers; `None` for one out of the history.
+    /// The `certReqId` that it answers; `None` for a key of the history.
     pub answers: Option<i64>,
 }
 
-/// Sends these bytes and judges the reply. `signing_spki` is the public half of the key that was requested a certificate
-/// for.
+/// Sends these bytes and verifies the reply. `signing_spki` is the public key in the request, as
+/// DER of a `SubjectPublicKeyInfo`.
 pub(super) fn exchange(
     carrier: &dyn Carrier,
     letter: &Letter,
@@ -43,14 +43,14 @@ pub(super) fn exchange(
     let message = match check_reply(&request, &reply, letter.temporary_key.cmp_secret()) {
         Ok(Reply::Proven(message)) => message,
         Ok(Reply::UnprovenError(error)) => {
-            return Err(Trouble::bad(format!("it is an error that nobody vouches for ({})", error.status), None));
+            return Err(Trouble::bad(format!("it is an unauthenticated error ({})", error.status), None));
         }
         Err(refusal) => return Err(Trouble::bad(refusal.to_string(), PkiMessage::from_der(&reply).ok())),
     };
     judge(message, letter, signing_spki)
 }
 
-/// No answer: the same bytes can be sent again. An answer that is none: given up.
+/// Without a response, the same bytes can be sent again; an invalid response is rejected.
 fn lost(error: CarrierError) -> Trouble {
     match error {
         CarrierError::BadAnswer { .. } => Trouble::bad(error.to_string(), None),
@@ -64,25 +64,25 @@ fn judge(message: PkiMessage, letter: &Letter, signing_spki: &[u8]) -> Result<Go
         PkiBody::Error(error) => return Err(Trouble::Rejected(format!("the authority refused: {}", error.status))),
         PkiBody::Ip(reply) => parts_of_ip(reply)?,
         PkiBody::Krp(reply) => parts_of_krp(reply)?,
-        other => return Err(bad(format!("it is a {}, which was not asked for", other.name()))),
+        other => return Err(bad(format!("it is an unexpected {}", other.name()))),
     };
-    let parts = parts.ok_or_else(|| bad("a certificate that it must bring is missing".to_owned()))?;
+    let parts = parts.ok_or_else(|| bad("a required certificate is missing".to_owned()))?;
     let known = Fingerprint::from_bytes(letter.ca_fingerprint);
     let authority = parts.authorities.iter().filter_map(read).find(|certificate| certificate.fingerprint() == known);
-    let authority = authority
-        .ok_or_else(|| bad("it is from an authority with another fingerprint than the one in the letter".to_owned()))?;
+    let authority =
+        authority.ok_or_else(|| bad("the authority's fingerprint differs from the one in the letter".to_owned()))?;
 
     let signing = read(&parts.signing).ok_or_else(|| bad("its signing certificate cannot be read".to_owned()))?;
     issued_by(&authority, &signing).map_err(&bad)?;
     if !signing.public_key_der().is_ok_and(|public_key| public_key == signing_spki) || !signing.can_sign() {
-        return Err(bad("its signing certificate is not for the key that was made".to_owned()));
+        return Err(bad("its signing certificate is not for the requested key".to_owned()));
     }
     let mut encryption: Vec<Delivered> = Vec::new();
     for (key_pair, answers) in parts.encryption {
         let delivered = delivered(&key_pair, answers).map_err(&bad)?;
         issued_by(&authority, &delivered.certificate).map_err(&bad)?;
         if !delivered.certificate.can_encrypt() {
-            return Err(bad("one of its encryption certificates is not for encryption".to_owned()));
+            return Err(bad("one of its encryption certificates does not permit encryption".to_owned()));
         }
         if !encryption.iter().any(|known| known.certificate == delivered.certificate) {
             encryption.push(delivered);
@@ -92,14 +92,14 @@ fn judge(message: PkiMessage, letter: &Letter, signing_spki: &[u8]) -> Result<Go
     Ok(GoodReply { message, authority, signing, encryption })
 }
 
-/// What a reply brings, whichever of the two it is.
+/// The content common to `ip` and `krp`.
 struct Parts {
     authorities: Vec<CertificateDer>,
     signing: CertificateDer,
     encryption: Vec<(CertifiedKeyPair, Option<i64>)>,
 }
 
-/// `None`: something is missing.
+/// `None` if a required part is missing.
 fn parts_of_ip(reply: &CertRepMessage) -> Result<Option<Parts>, Trouble> {
     for response in &reply.response {
         granted(&response.status)?;
@@ -128,7 +128,7 @@ fn granted(status: &PkiStatusInfo) -> Result<(), Trouble> {
     match status.status {
         granted if granted.is_granted() => Ok(()),
         PkiStatus::Waiting => {
-            Err(Trouble::bad("the authority wants to decide later, which is not possible yet".to_owned(), None))
+            Err(Trouble::bad("the authority postponed its decision, which is not supported".to_owned(), None))
         }
         _ => Err(Trouble::Rejected(format!("the authority refused: {status}"))),
     }
@@ -137,7 +137,7 @@ fn granted(status: &PkiStatusInfo) -> Result<(), Trouble> {
 fn delivered(key_pair: &CertifiedKeyPair, answers: Option<i64>) -> Result<Delivered, String> {
     let certificate =
         key_pair.plain_certificate().and_then(read).ok_or("one of its encryption certificates cannot be read")?;
-    let private_key = key_pair.private_key.as_ref().ok_or("it brings an encryption certificate without its key")?;
+    let private_key = key_pair.private_key.as_ref().ok_or("it contains an encryption certificate without its key")?;
     let delivery = private_key.to_delivery().map_err(|error| error.to_string())?;
     Ok(Delivered { certificate, delivery, answers })
 }

@@ -1,4 +1,5 @@
-//! Makes the two keys of an enrollment on the token and the request for them, and writes down its exact bytes.
+//! Generates the two keys of an enrollment on the token, builds the request and stores its exact
+//! bytes.
 
 use jiff::Timestamp;
 
@@ -14,12 +15,13 @@ use super::super::index::{Base64, Hex, Pending, Stage};
 use super::desk::Desk;
 use super::letter_check::CheckedLetter;
 
-/// A request whose bytes are on the token. They, and no others, are sent until there is an answer.
+/// A request that is stored on the token. Exactly these bytes are sent until a response arrives.
 pub(super) struct Request {
     pub message: Vec<u8>,
 }
 
-/// Makes keys and request. The letter must have been checked: before that nothing is made.
+/// Generates the keys and builds the request. Takes a checked letter, because nothing may be
+/// created before the check.
 pub(super) fn make(
     desk: &mut Desk,
     checked: &CheckedLetter,

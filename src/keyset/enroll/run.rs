@@ -1,5 +1,5 @@
-//! Conducts one enrollment from the chosen place on: PIN, letter, keys, request, reply, confirmation; or goes on with one
-//! that was cut off.
+//! Runs one enrollment on the selected target: PIN, letter check, keys, request, reply,
+//! confirmation. Also continues an interrupted one.
 
 use jiff::Timestamp;
 
@@ -21,7 +21,7 @@ use super::{
 
 const OPERATION: &str = "enroll";
 
-/// One enrollment.
+/// One run of an enrollment.
 pub(super) struct Act<'a> {
     pub tokens: &'a Tokens,
     pub carrier: &'a dyn Carrier,
@@ -31,13 +31,13 @@ pub(super) struct Act<'a> {
     pub now: Timestamp,
 }
 
-/// What is known of the token apart from what is on it.
+/// The token's properties that its indexes do not contain.
 struct Ground {
     module: Module,
     info: TokenInfo,
     pins: Option<NewTokenPins>,
     resumed: bool,
-    /// Is the token one that this letter's enrollment has made?
+    /// Did the enrollment with this letter create the token?
     new_token: bool,
 }
 
@@ -78,7 +78,7 @@ impl Act<'_> {
             return Err(damaged(
                 desk.token(),
                 name,
-                "its public index says that it is enrolled, its private one does not",
+                "its public index says that it is enrolled, and its private index does not",
             )
             .into());
         }
@@ -93,7 +93,7 @@ impl Act<'_> {
         self.request(desk, Ground { module, info, pins: None, resumed: false, new_token: false }, &checked)
     }
 
-    /// Goes on with what this very letter has begun.
+    /// Continues an enrollment with this letter.
     fn resume(&mut self, info: TokenInfo, stands: bool) -> Result<Enrolled, Stop> {
         let new_token = self.options.new_token.is_some();
         let request = if new_token {
@@ -104,7 +104,7 @@ impl Act<'_> {
         let so_pin = self.ask_so_pin(&info.label)?;
         let (mut desk, pin) = self.unlock(&info, request)?;
         if desk.index.enrolled_with.as_deref() == Some(self.letter.reference.as_str()) && desk.index.pending.is_none() {
-            // Cut off between the two last writes: unlocking has made the public index say it too.
+            // Interrupted between the two last writes: unlocking has just updated the public index.
             drop(desk);
             return self.enrolled(&info, stands, true);
         }
@@ -113,7 +113,7 @@ impl Act<'_> {
         let pins = Some(NewTokenPins { pin, so_pin });
         let module = self.tokens.module_of(&info)?.clone();
         let ours = desk.index.pending.clone().filter(|pending| pending.reference == self.letter.reference.as_str());
-        // A token on which a keyset stands is never one that may be emptied, whatever its public index says.
+        // Never empty a token with an enrolled keyset, whatever its public index claims.
         let new_token =
             desk.index.keyset.keys.is_none() && ours.as_ref().map_or(new_token, |pending| pending.new_token);
         let ground = Ground { module, info, pins, resumed: true, new_token };
@@ -126,7 +126,7 @@ impl Act<'_> {
             }
             Some(Stage::Installed { .. }) => self.confirm(desk, ground),
             Some(Stage::Confirmed { .. }) => self.finish(desk, ground),
-            // Nothing was sent, or what was is to be taken back: then it begins anew, on the same token.
+            // Nothing was sent, or the enrollment was rolled back: start over on the same token.
             Some(Stage::Making | Stage::Abandoned { .. }) | None => {
                 let rejection = Rejection { carrier: self.carrier, letter: self.letter, reply: None, now: self.now };
                 abandon::clean(&mut desk, Some(&rejection))?;
@@ -147,9 +147,9 @@ impl Act<'_> {
         match request::make(&mut desk, checked, self.letter, ground.new_token, self.now) {
             Ok(request) => self.send(desk, ground, &request.message),
             Err(error) => {
-                // What broke is what is told; what it left is found again by the same letter.
+                // Report the original error; the same letter finds what it left.
                 if let Err(Stop::Fault(left)) = self.undo(desk, &ground, None) {
-                    tracing::warn!(%left, "could not remove what an enrollment that failed has made");
+                    tracing::warn!(%left, "cannot remove the objects of a failed enrollment");
                 }
                 Err(error.into())
             }
@@ -188,7 +188,7 @@ impl Act<'_> {
     }
 
     fn enrolled(&self, info: &TokenInfo, reenrolled: bool, resumed: bool) -> Result<Enrolled, Stop> {
-        // What was known of the token before is what it was before.
+        // The cached content of the token is outdated.
         self.tokens.forget_keysets(info);
         let (keysets, _) = self.tokens.keysets_on(info)?;
         let keyset = keysets.into_iter().find(|keyset| keyset.name == self.options.keyset);
@@ -202,7 +202,7 @@ impl Act<'_> {
         Ok(Enrolled { keyset, reenrolled, resumed, encryption_keys, holder, supersedes })
     }
 
-    /// The same person's other keysets at this authority that can be seen.
+    /// The keysets present of the same person at this authority.
     fn superseded_by(&self, keyset: &FoundKeyset) -> Vec<FoundKeyset> {
         match self.tokens.keysets() {
             Ok((mut others, _)) => {
@@ -211,14 +211,14 @@ impl Act<'_> {
                 others
             }
             Err(error) => {
-                tracing::debug!(%error, "could not look for other keysets of this person");
+                tracing::debug!(%error, "cannot search for other keysets of this person");
                 Vec::new()
             }
         }
     }
 
-    /// The authority is told in either case: if it has refused, that changes nothing; if it has failed, it gives the letter
-    /// back.
+    /// Rolls back after a failed exchange. The authority is notified in either case: after a
+    /// refusal this has no effect, after a failure it releases the letter.
     fn give_up<T>(&mut self, desk: Desk, ground: &Ground, trouble: Trouble) -> Result<T, Stop> {
         let (reason, reply) = match trouble {
             Trouble::Stop(stop) => return Err(stop),
@@ -232,7 +232,7 @@ impl Act<'_> {
         Err(reason.into())
     }
 
-    /// Removes what was made.
+    /// Removes everything created.
     fn undo(&mut self, mut desk: Desk, ground: &Ground, rejection: Option<&Rejection<'_>>) -> Result<(), Stop> {
         self.person.progress(Step::CleaningUp);
         abandon::clean(&mut desk, rejection)?;
@@ -266,7 +266,7 @@ impl Act<'_> {
         if self.options.so_pin { self.ask(PinRequest::NewSoPin { label }).map(Some) } else { Ok(None) }
     }
 
-    /// The PIN's one try. The index that is believed comes with it.
+    /// Logs in with one try and reads the trusted index.
     fn unlock(&mut self, info: &TokenInfo, request: PinRequest<'_>) -> Result<(Desk, Pin), Stop> {
         let turn = self.tokens.turn(&self.tokens.open(info)?);
         refuse_without_try(&turn, OPERATION, self.person).map_err(pin_or_fault)?;
@@ -281,7 +281,7 @@ impl Act<'_> {
         Ok((Desk { ceremony, index }, again))
     }
 
-    /// What was judged by the public index is judged once more by the private one.
+    /// Repeats with the private index the checks that were made with the public one.
     fn index_allows(&self, desk: &Desk) -> Result<(), Stop> {
         let card = &desk.index.keyset;
         if card.keys.is_none() {
@@ -292,11 +292,11 @@ impl Act<'_> {
         person_check::check_letter(self.letter, self.options, &whose, &described)
             .map_err(NotEnrolledReason::Refused)?;
         let against = if desk.index.ca_sha256.0 != self.letter.ca_fingerprint {
-            format!("cannot re-enroll the keyset {described}: it belongs to another authority than the letter")
+            format!("cannot re-enroll the keyset {described}: the letter is from another authority")
         } else if self.letter.purpose() == Purpose::Recover {
             format!("cannot recover into the keyset {described}: it exists; choose another name, `--keyset NAME`")
         } else if self.options.level.is_some_and(|level| level != card.level) {
-            format!("cannot re-enroll the keyset {described}: it is at the level {}", card.level)
+            format!("cannot re-enroll the keyset {described}: its level is {}", card.level)
         } else {
             return Ok(());
         };
@@ -318,13 +318,14 @@ impl Act<'_> {
         PrivateIndex::new(card, self.letter.ca_fingerprint)
     }
 
-    /// After something unfinished was removed: a keyset that stands keeps what it is, another begins anew.
+    /// The index after an unfinished enrollment was removed: an enrolled keyset keeps its own, any
+    /// other gets a new one.
     fn renewed_index(&self, index: PrivateIndex) -> PrivateIndex {
         if index.keyset.keys.is_some() { index } else { self.new_index() }
     }
 }
 
-/// The public half of the key that the request is for.
+/// The public key that the request certifies, as DER of a `SubjectPublicKeyInfo`.
 fn signing_spki(desk: &Desk) -> Result<Vec<u8>, Trouble> {
     let id = desk.pending()?.signing.key_id();
     let key = desk.ceremony.find_key(&id)?;
@@ -332,7 +333,8 @@ fn signing_spki(desk: &Desk) -> Result<Vec<u8>, Trouble> {
     Ok(key.public_key_der().to_vec())
 }
 
-/// A wrong or locked PIN ends the enrollment before anything was sent; what broke is a fault.
+/// Classifies a login error: a wrong or locked PIN ends the enrollment before anything was sent,
+/// everything else is a fault.
 fn pin_or_fault(error: KeysetError) -> Stop {
     match error.kind() {
         super::ErrorKind::Pin | super::ErrorKind::Interrupted => NotEnrolledReason::Pin(error).into(),
@@ -340,7 +342,7 @@ fn pin_or_fault(error: KeysetError) -> Stop {
     }
 }
 
-/// A new token was not made: for its PIN, for its name, or because something broke.
+/// Classifies a failed token creation: an invalid PIN, a refused label, or a fault.
 fn not_made(error: TokenError) -> Stop {
     match error.kind() {
         TokenErrorKind::Pin => NotEnrolledReason::Pin(error.into()).into(),
@@ -349,8 +351,8 @@ fn not_made(error: TokenError) -> Stop {
     }
 }
 
-/// The enrollment is one act with one PIN entry, and the only one with two log-ins: around the change of a new token's SO
-/// PIN.
+/// Copies the PIN. An enrollment asks once but logs in twice, because the SO PIN of a new token is
+/// changed in between.
 fn copy(pin: &Pin) -> Result<Pin, KeysetError> {
     let copy = Pin::new(pin.as_str().to_owned())
         .map_err(|error| KeysetError::Message { operation: OPERATION, reason: error.to_string() })?;

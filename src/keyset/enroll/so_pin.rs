@@ -1,7 +1,8 @@
-//! The SO PIN of a token that is made for a keyset.
+//! The SO PIN of a token created for a keyset.
 //!
-//! Until the keyset stands it is derived from the temporary key, so that the same letter, and nothing else, finishes or
-//! empties the token after a kill. Then it becomes random and is forgotten: who finds the letter later can do nothing.
+//! Until the keyset is enrolled, the SO PIN is derived from the temporary key: after a crash, only
+//! the same letter can finish or empty the token. Then it is replaced by random bits that are not
+//! stored, so that a letter found later is useless.
 
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -12,10 +13,12 @@ use crate::token::{Pin, TokenError};
 
 use super::super::KeysetError;
 
-/// 32 characters: as many as the smallest tokens take, and 128 bits.
+/// 16 bytes (128 bits) make 32 hexadecimal characters, the longest PIN that all supported tokens
+/// accept.
 const BYTES: usize = 16;
 
-/// HKDF-SHA-256 (RFC 5869) of the temporary key, for this reference alone; 32 hexadecimal characters.
+/// Derives the SO PIN from the temporary key with HKDF-SHA-256 (RFC 5869), bound to this reference;
+/// 32 hexadecimal characters.
 pub(super) fn of_letter(letter: &Letter) -> Result<Pin, KeysetError> {
     let info = [b"tokenkeep SO PIN ".as_slice(), letter.reference.as_str().as_bytes()].concat();
     let mut bytes = Zeroizing::new([0; BYTES]);
@@ -25,7 +28,7 @@ pub(super) fn of_letter(letter: &Letter) -> Result<Pin, KeysetError> {
     pin(&bytes)
 }
 
-/// 128 random bits, which nobody will know.
+/// 128 random bits, not stored anywhere.
 pub(super) fn random() -> Result<Pin, KeysetError> {
     let mut bytes = Zeroizing::new([0; BYTES]);
     getrandom::fill(bytes.as_mut_slice()).map_err(|error| TokenError::NoRandom(error.to_string()))?;

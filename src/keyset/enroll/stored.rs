@@ -1,8 +1,9 @@
-//! Before the authority hears that all is well: is all that was installed really on the token?
+//! Verifies, before the confirmation, that the token really stores everything installed.
 //!
-//! `SoftHSM` on a full disk says that it stored an object, and shows it to the process that stored it; for the next one it
-//! is gone, and the letter would be used up. So a process that loads the module afresh looks for everything that this one
-//! sees: keys, certificates and both indexes.
+//! On a full disk, `SoftHSM` reports that it stored an object and shows it to the same process; a
+//! new process does not find it, and the letter would be used up. Therefore a new process, which
+//! loads the module again, looks for everything that this one sees: keys, certificates and both
+//! indexes.
 
 use sha2::{Digest, Sha256};
 
@@ -13,8 +14,9 @@ use super::{Trouble, install};
 use crate::token::TokenError;
 use crate::token::check::StoredObject;
 
-/// Looks for what the confirmation would confirm. What is missing is no fault of the reply's: the authority gives the
-/// letter back, and the same letter does it again where there is room. Where nobody could look, the person is told so.
+/// Looks for the objects that the confirmation would confirm. A missing object is not the reply's
+/// fault: the authority releases the letter, which can be used again on a token with free space. If
+/// the check cannot run, the user is notified.
 pub(super) fn read_back(desk: &Desk, person: &mut dyn Person) -> Result<(), Trouble> {
     let Stage::Installed { keys, .. } = &desk.pending()?.stage else { return Ok(()) };
     let objects = objects(desk, keys)?;
@@ -37,7 +39,7 @@ fn objects(desk: &Desk, keys: &Keys) -> Result<Vec<StoredObject>, KeysetError> {
         let sha256 = key.map(|key| digest(key.public_key_der()));
         objects.push(StoredObject::Key { id: hex::encode(&id.0), sha256 });
     }
-    // What even this process does not see any more is missing all the same.
+    // An object that even this process no longer sees is also missing.
     for id in keys.objects() {
         let found = certificates.iter().find(|found| found.id == id.key_id());
         objects

@@ -99,7 +99,7 @@ fn keys_without_a_certificate_that_can_be_read_are_nobodys_to_replace() {
         let letter = Letter { email: email.into(), ..double.letter(Purpose::Enroll) };
         let not = not_enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
         let text = not.to_string();
-        assert!(text.contains("nobody can tell whose it is") && text.contains("--replace-person"), "{text}");
+        assert!(text.contains("its holder is unknown") && text.contains("--replace-person"), "{text}");
         assert!(double.seen().is_empty(), "{text}");
     }
     let options = EnrollOptions { replace_person: true, ..wallet.again("a") };
@@ -183,7 +183,7 @@ fn nothing_is_made_until_the_letter_is_known_to_be_good() {
 
     double.bend(|_, _, _| Err(unreachable()));
     let text = by_the_letter(&double, &wallet, &letter, ErrorKind::Unreachable);
-    assert!(text.contains("not used up by this"), "{text}");
+    assert!(text.contains("did not use up the temporary key"), "{text}");
     double.bend(|_, _, mut reply| {
         let last = reply.len() - 1;
         reply[last] ^= 1;
