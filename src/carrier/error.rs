@@ -1,64 +1,68 @@
-//! What can go wrong on the way, told apart by what the sender can do about it.
+//! Transport errors, grouped by what the sender can do about them.
 
 use serde::{Deserialize, Serialize};
 
-/// Why no answer, or no usable one, came back. Each message completes "cannot …".
+/// Why no usable response arrived. Each message completes "cannot …".
 #[derive(Debug, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CarrierError {
-    /// Nobody answered: no such host, no connection, or no answer in time. The request may or may not have arrived.
-    #[error("cannot reach the authority at {url}: {reason}; is it running, and is this its address?")]
+    /// No response: unknown host, no connection, or a timeout. The request may or may not have
+    /// arrived.
+    #[error("cannot reach the authority at {url}: {reason}; check that it is running and that this is its address")]
     Unreachable {
-        /// The address that was tried.
+        /// The requested URL.
         url: String,
-        /// What the network said.
+        /// The network's error.
         reason: String,
     },
-    /// Somebody answered, but not as an authority does: wrong status, wrong kind of content, too long, not HTTP.
+    /// Something responded, but not as an authority: wrong status or content type, too long, not
+    /// HTTP.
     #[error(
-        "cannot use the answer from {url}: {reason}; check that this is the authority's address and no proxy's, and try again"
+        "cannot use the response from {url}: {reason}; check that this is the authority's address, not a proxy's, and \
+         try again"
     )]
     BadAnswer {
-        /// The address that answered.
+        /// The requested URL.
         url: String,
-        /// What was wrong with the answer.
+        /// The fault of the response.
         reason: String,
     },
-    /// The authority answered that it does not do this (HTTP 4xx): the search door is closed, too many requests.
-    #[error("cannot get this from {url}: {reason}; the authority's administrator decides what it answers")]
+    /// The authority refused (HTTP 4xx): the search is disabled, or there were too many requests.
+    #[error("cannot get this from {url}: {reason}; the authority's administrator configures what it permits")]
     Refused {
-        /// The address that refused.
+        /// The requested URL.
         url: String,
-        /// The status and, when it sent one, the authority's sentence.
+        /// The status and the authority's text, if it sent one.
         reason: String,
     },
-    /// The authority answered that it has too much to do (HTTP 503), and went on so. It did nothing for this request.
-    #[error("cannot get an answer from {url}: {reason}, and waiting did not help; nothing was done, try again later")]
+    /// The authority kept responding that it is busy (HTTP 503). It did not process the request.
+    #[error("cannot get a response from {url}: {reason}, and retrying did not help; nothing was done; try again later")]
     Busy {
-        /// The address that was asked.
+        /// The requested URL.
         url: String,
-        /// The status and, when it sent one, the authority's sentence.
+        /// The status and the authority's text, if it sent one.
         reason: String,
     },
-    /// The CA certificate at this address is not the one whose fingerprint is known: another authority, or a forgery.
+    /// The CA certificate at this URL does not have the pinned fingerprint: another authority, or a
+    /// forgery.
     #[error(
-        "cannot trust the authority at {url}: its certificate has the fingerprint {found}, and the one known is {known}; \
+        "cannot trust the authority at {url}: its certificate has the fingerprint {found}, expected {known}; \
          check the address, and the fingerprint in the letter"
     )]
     OtherAuthority {
-        /// The address that served the certificate.
+        /// The URL of the certificate.
         url: String,
-        /// SHA-256 of the served certificate, hexadecimal.
+        /// SHA-256 of the received certificate, hexadecimal.
         found: String,
-        /// SHA-256 of the certificate that is known, hexadecimal.
+        /// SHA-256 of the pinned certificate, hexadecimal.
         known: String,
     },
-    /// The address itself cannot be used.
-    #[error("cannot use the address {url}: {reason}; the letter has the right one, or give it by `--authority`")]
+    /// The URL is invalid.
+    #[error("cannot use the address {url}: {reason}; use the address in the letter, or set one with `--authority`")]
     Address {
-        /// The address as given.
+        /// The URL as given.
         url: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 }

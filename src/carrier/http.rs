@@ -1,4 +1,5 @@
-//! HTTP: CMP (RFC 9811), the CA certificate and the certificate search over `http`, statements over `https` with the CA pinned.
+//! HTTP transport: CMP (RFC 9811), the CA certificate and the certificate search over `http`,
+//! statements over `https` with the CA pinned.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,35 +13,36 @@ use ureq::{Agent, Body};
 use super::multipart;
 use super::{Carrier, CarrierError};
 
-/// A whole encryption history is a few hundred kilobytes; nothing an authority says is longer than this.
+/// Maximum size of a response in bytes. A whole encryption history takes a few hundred kilobytes.
 const LONGEST_ANSWER: u64 = 8 * 1024 * 1024;
-/// Error pages are shown to a person, in one line.
+/// Maximum number of characters of an authority's error text, which is shown in one line.
 const LONGEST_SENTENCE: usize = 200;
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long an authority may go on answering that it has too much to do.
+/// How long requests are retried while the authority responds that it is busy.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// The bounds of what it may ask for between two tries.
+/// The limits for the delay between two tries that the authority may request.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
-/// The authority makes an RSA key and some signatures before it answers; slow tokens take seconds for that.
+/// Maximum time of one exchange. The authority generates an RSA key and several signatures before
+/// it responds, which takes seconds on slow tokens.
 const WHOLE_EXCHANGE: Duration = Duration::from_mins(2);
 
-/// One authority, reached at its two addresses.
+/// The transport to one authority, with its two addresses.
 #[derive(Debug, Clone)]
 pub struct Http {
     plain: String,
     secure: String,
     ca_sha256: [u8; 32],
     agent: Agent,
-    /// How far the authority's clock was ahead of this machine's when it last answered, in seconds.
+    /// How far the authority's clock was ahead of this machine's at its last response, in seconds.
     clock_offset: Arc<Mutex<Option<i64>>>,
-    /// How long it may take until an authority that has too much to do answers.
+    /// How long requests are retried while the authority is busy.
     patience: Duration,
 }
 
 impl Http {
-    /// A carrier to the authority at `http` and `https` (`http://host:port`, with or without a path), whose CA
-    /// certificate has the SHA-256 `ca_sha256`. Nothing is sent yet.
+    /// Creates a transport to the authority at `http` and `https` (`http://host:port`, with or
+    /// without a path), whose CA certificate has the SHA-256 `ca_sha256`. Sends nothing yet.
     pub fn new(http: &str, https: &str, ca_sha256: [u8; 32]) -> Result<Self, CarrierError> {
         Ok(Self {
             plain: base_address(http, &["http://", "https://"])?,
@@ -52,14 +54,15 @@ impl Http {
         })
     }
 
-    /// How far the authority's clock is ahead of this machine's (negative: behind), by the `Date` of its last answer.
-    /// Nobody vouches for it over plain HTTP: it is a hint, and nothing is decided by it.
+    /// How far the authority's clock is ahead of this machine's (negative: behind), according to
+    /// the `Date` of its last response. Unauthenticated over plain HTTP: a hint only, on which no
+    /// decision may rest.
     pub fn clock_offset(&self) -> Option<SignedDuration> {
         let offset = *self.clock_offset.lock().unwrap_or_else(PoisonError::into_inner);
         offset.map(SignedDuration::from_secs)
     }
 
-    /// Sends again, after the time that the answer names, while that is 503.
+    /// Repeats the request while the response is 503, after the delay that the response names.
     fn until_not_busy(
         &self,
         url: &str,
@@ -69,7 +72,7 @@ impl Http {
         loop {
             let answer = send()?;
             self.note_clock(&answer);
-            // RFC 9811 §3.2 lets a CMP message come with any status; that is an answer.
+            // RFC 9811 §3.2 permits a CMP message with any status; such a message is a response.
             if answer.status().as_u16() != 503 || media_type(&answer) == "application/pkixcmp" {
                 return Ok(answer);
             }
@@ -86,7 +89,7 @@ impl Http {
 
     fn note_clock(&self, answer: &Response<Body>) {
         let date = answer.headers().get("date").and_then(|value| value.to_str().ok());
-        // RFC 9110 §5.6.7: the one form that is sent.
+        // RFC 9110 §5.6.7: the only format that senders generate.
         let date = date.and_then(|date| jiff::fmt::strtime::parse("%a, %d %b %Y %H:%M:%S GMT", date).ok());
         let date = date.and_then(|date| date.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok());
         if let Some(date) = date {
@@ -95,14 +98,14 @@ impl Http {
         }
     }
 
-    /// What speaks TLS with the pinned authority only.
+    /// An HTTP client that accepts only the pinned authority.
     fn pinned_agent(&self) -> Result<Agent, CarrierError> {
         let root = Certificate::from_der(&self.pinned_ca()?).to_owned();
         let roots = RootCerts::Specific(Arc::new(vec![root]));
         Ok(agent(TlsConfig::builder().provider(TlsProvider::Rustls).root_certs(roots).build()))
     }
 
-    /// The CA certificate, fetched over `http` and believed only because its SHA-256 is the one that is known.
+    /// Fetches the CA certificate over `http`; it is trusted only if its SHA-256 is the pinned one.
     fn pinned_ca(&self) -> Result<Vec<u8>, CarrierError> {
         let certificate = self.ca_certificate()?;
         let found: [u8; 32] = Sha256::digest(&certificate).into();
@@ -120,12 +123,13 @@ impl Http {
 impl Carrier for Http {
     fn cmp(&self, message: &[u8]) -> Result<Vec<u8>, CarrierError> {
         let url = format!("{}/.well-known/cmp", self.plain);
-        // The same bytes again: the authority answers them as it did before.
+        // Repeating the same bytes is safe: the authority responds to them as before.
         let answer = self.until_not_busy(&url, || {
             let request = self.agent.post(&url).header("content-type", "application/pkixcmp");
             request.header("accept", "application/pkixcmp").send(message).map_err(|error| failure(&url, error))
         })?;
-        // RFC 9811 §3.2: a CMP error may travel under a 4xx or 5xx status; what counts is that it is a CMP message.
+        // RFC 9811 §3.2: a CMP error may come with a 4xx or 5xx status; only the content type
+        // counts.
         if media_type(&answer) == "application/pkixcmp" { read(&url, answer) } else { Err(unusable(&url, answer)) }
     }
 
@@ -167,7 +171,7 @@ impl Carrier for Http {
     fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
         let url = format!("{}/statements", self.secure);
         let agent = self.pinned_agent()?;
-        // Who answers 503 has not read the statement: it may come again.
+        // Repeating is safe: an authority that responds 503 has not read the statement.
         let answer = self.until_not_busy(&url, || {
             let request = agent.post(&url).header("content-type", "application/pkcs7-mime");
             request.send(statement).map_err(|error| failure(&url, error))
@@ -176,8 +180,8 @@ impl Carrier for Http {
     }
 }
 
-/// No redirect is followed: the address in the letter is the authority's, and the next one would be somebody's guess.
-/// No proxy is taken from the environment: floors below the command line do not read it.
+/// Follows no redirect: the letter names the authority's address, and a redirect target is not
+/// authenticated. Ignores proxies in the environment: layers below the command line do not read it.
 fn agent(tls: TlsConfig) -> Agent {
     Agent::config_builder()
         .tls_config(tls)
@@ -198,7 +202,7 @@ fn base_address(url: &str, schemes: &[&str]) -> Result<String, CarrierError> {
     };
     let parsed: ureq::http::Uri = url.parse().map_err(|error: ureq::http::uri::InvalidUri| wrong(error.to_string()))?;
     if parsed.host().is_none_or(str::is_empty) || parsed.query().is_some() || rest.contains('@') {
-        return Err(wrong("an authority's address is a host, a port and at most a path".to_owned()));
+        return Err(wrong("an authority's address consists of a host, a port and an optional path".to_owned()));
     }
     Ok(url.trim_end_matches('/').to_owned())
 }
@@ -213,15 +217,15 @@ fn media_type(answer: &Response<Body>) -> String {
 
 fn read(url: &str, mut answer: Response<Body>) -> Result<Vec<u8>, CarrierError> {
     answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec().map_err(|error| match error {
-        // Something has answered, and then broke off: that is no silence.
+        // A response that ends early is not the same as no response.
         ureq::Error::Io(error) => {
-            CarrierError::BadAnswer { url: url.to_owned(), reason: format!("it is cut off ({error})") }
+            CarrierError::BadAnswer { url: url.to_owned(), reason: format!("it is truncated ({error})") }
         }
         error => failure(url, error),
     })
 }
 
-/// The sentence that came with an answer, after a colon; nothing, if none came.
+/// The text of a response, after a colon; empty if there is none.
 fn sentence(mut answer: Response<Body>) -> String {
     let media = media_type(&answer);
     if media != "text/plain" && media != "application/json" {
@@ -232,7 +236,7 @@ fn sentence(mut answer: Response<Body>) -> String {
     format!(": {line}")
 }
 
-/// What to say about an answer that is not what was asked for: the status, and the sentence that came with it.
+/// Describes an unexpected response: its status, and its text.
 fn unusable(url: &str, answer: Response<Body>) -> CarrierError {
     let status = answer.status();
     let media = media_type(&answer);
@@ -243,15 +247,12 @@ fn unusable(url: &str, answer: Response<Body>) -> CarrierError {
     } else if status.is_server_error() {
         CarrierError::BadAnswer { url, reason: format!("it answered {status}{sentence}") }
     } else {
-        CarrierError::BadAnswer {
-            url,
-            reason: format!("it answered {status} with {media:?}, which is no authority's answer{sentence}"),
-        }
+        CarrierError::BadAnswer { url, reason: format!("unexpected response {status} ({media:?}){sentence}") }
     }
 }
 
-/// A host that is not there, a connection that breaks and a clock that runs out are all "unreachable": the request may
-/// have arrived, and sending the same bytes again is safe. Everything else was an answer.
+/// Maps missing hosts, broken connections and timeouts to "unreachable": the request may have
+/// arrived, and repeating the same bytes is safe. Everything else was a response.
 fn failure(url: &str, error: ureq::Error) -> CarrierError {
     let reason = error.to_string();
     let url = url.to_owned();
@@ -267,7 +268,7 @@ fn failure(url: &str, error: ureq::Error) -> CarrierError {
     }
 }
 
-/// RFC 3986 §2.1: everything but the unreserved characters.
+/// Percent-encodes everything but the unreserved characters (RFC 3986 §2.1).
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,9 +1,10 @@
-//! Takes bytes to the authority and brings its answer back: today over HTTP, later as files, by mail and through the agent's socket.
+//! Transports requests to the authority and returns its responses. HTTP is the only transport so
+//! far; files, mail and the agent's socket may follow.
 //!
-//! A carrier never looks into what it carries and never judges it: CMP messages protect themselves, statements are
-//! signed, and whoever opens a reply checks it. It must never follow a redirect, never wait or read without a bound,
-//! and never take an authority that it could not reach for one that answered badly: after the one the same request is
-//! sent again, after the other it is given up.
+//! A transport neither reads nor judges its payload: CMP messages are protected, statements are
+//! signed, and the receiver verifies each response. A transport must never follow a redirect, never
+//! wait or read without a limit, and never confuse an unreachable authority with a bad response:
+//! after the former, the same request is sent again; after the latter, the exchange is abandoned.
 
 mod error;
 mod http;
@@ -12,23 +13,26 @@ mod multipart;
 pub use error::CarrierError;
 pub use http::Http;
 
-/// Something that takes a request to the authority and brings back what came as the answer.
+/// Sends requests to the authority and returns the responses.
 ///
-/// [`Http`] is the carrier of every online command; tests put themselves in its place to lose, cut and tamper.
+/// [`Http`] is the transport of all online commands; tests use their own, which lose, truncate or
+/// modify messages.
 pub trait Carrier {
-    /// Takes one DER `PKIMessage` there (RFC 9811) and brings the answer's bytes back, unread and unjudged.
+    /// Sends one `PKIMessage` in DER (RFC 9811) and returns the response's bytes unverified.
     fn cmp(&self, message: &[u8]) -> Result<Vec<u8>, CarrierError>;
 
-    /// Brings the authority's CA certificate, DER. Who calls compares it with the fingerprint it knows.
+    /// Fetches the authority's CA certificate in DER. The caller must compare its fingerprint.
     fn ca_certificate(&self) -> Result<Vec<u8>, CarrierError>;
 
-    /// Brings the certificates (DER) found under exactly this e-mail address (RFC 4387); none is an empty list.
+    /// Searches for the certificates (DER) of exactly this e-mail address (RFC 4387). No match is
+    /// an empty list.
     fn search_certificates(&self, email: &str) -> Result<Vec<Vec<u8>>, CarrierError>;
 
-    /// Brings the number of the authority's run, which a statement names, over a connection to the pinned authority and to no
-    /// other.
+    /// Fetches the number of the authority's running instance, which a statement names. Connects
+    /// only to the pinned authority.
     fn instance(&self) -> Result<Vec<u8>, CarrierError>;
 
-    /// Takes an administrator's signed statement there, over a connection to the pinned authority and to no other.
+    /// Sends an administrator's signed statement and returns the response. Connects only to the
+    /// pinned authority.
     fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError>;
 }

@@ -1,20 +1,20 @@
-//! Reads the `multipart/mixed` in which several certificates arrive (RFC 4387 §2.2, RFC 2046 §5.1).
+//! Parses the `multipart/mixed` response with several certificates (RFC 4387 §2.2, RFC 2046 §5.1).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// What was wrong with the answer; completes "cannot use the answer …:".
+/// The fault of a multipart response; completes "cannot use the response …:".
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum MultipartError {
     #[error("its content type names no boundary")]
     NoBoundary,
-    #[error("it is cut off before its closing boundary")]
+    #[error("it ends before its closing boundary")]
     CutOff,
-    #[error("one of its parts is no certificate")]
+    #[error("one of its parts is not a certificate")]
     NotACertificate,
 }
 
-/// The DER certificates in `body`, in the order in which they came.
+/// The DER certificates in `body`, in order of appearance.
 pub(super) fn certificates(content_type: &str, body: &[u8]) -> Result<Vec<Vec<u8>>, MultipartError> {
     let delimiter = [b"--", boundary(content_type).ok_or(MultipartError::NoBoundary)?.as_bytes()].concat();
     let mut parts = split_at_lines(body, &delimiter).into_iter();
@@ -37,7 +37,8 @@ fn boundary(content_type: &str) -> Option<String> {
     })
 }
 
-/// Splits where a line begins with the delimiter; the line break before a delimiter belongs to it, not to the part.
+/// Splits at lines that begin with the delimiter. The line break before a delimiter belongs to the
+/// delimiter, not to the part.
 fn split_at_lines<'a>(body: &'a [u8], delimiter: &[u8]) -> Vec<&'a [u8]> {
     let mut parts = Vec::new();
     let mut rest = body;
@@ -57,7 +58,7 @@ fn split_at_lines<'a>(body: &'a [u8], delimiter: &[u8]) -> Vec<&'a [u8]> {
     parts
 }
 
-/// One part: headers, an empty line, and a certificate as it is or in base64.
+/// Parses one part: headers, an empty line, and a certificate in DER or base64.
 fn certificate(part: &[u8]) -> Result<Vec<u8>, MultipartError> {
     let (head, body) = [b"\r\n\r\n".as_slice(), b"\n\n"]
         .iter()
@@ -88,7 +89,8 @@ mod tests {
     #[test]
     fn several_certificates_come_in_order_binary_and_base64() {
         let body = b"preamble\r\n--b0\r\nContent-Type: application/pkix-cert\r\n\r\n0\x82\r\n--b\x00\r\n--b0\r\n\
-            Content-Type: application/pkix-cert; x=y\r\nContent-Transfer-Encoding: base64\r\n\r\nMIIB\r\nAA==\r\n--b0--\r\n";
+            Content-Type: application/pkix-cert; x=y\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+            MIIB\r\nAA==\r\n--b0--\r\n";
         let found = certificates(TYPE, body).unwrap();
         assert_eq!(found, vec![b"0\x82\r\n--b\x00".to_vec(), vec![0x30, 0x82, 0x01, 0x00]]);
     }

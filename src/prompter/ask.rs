@@ -1,28 +1,32 @@
-//! What a person is asked: plain text, made showable, and bounded so that no part can push another out of sight.
+//! The text of a prompt: plain, without control characters, and limited so that no part can push
+//! another out of view.
 
 use super::showable;
 
-/// The most lines of a question; an agent's has about eight.
+/// Maximum number of lines; the agent's prompts have about eight.
 const MOST_LINES: usize = 16;
 
-/// The most characters of one line: a SHA-512 in hexadecimal has room. A program's name, a host or a mail subject is chosen by somebody else.
+/// Maximum number of characters in a line. Long enough for a SHA-512 in hexadecimal. Program names,
+/// hosts and mail subjects are chosen by others and may be long.
 const LONGEST_LINE: usize = 200;
 
-/// One question to a person. It says nothing secret: some prompters show it in the list of processes.
+/// The text of one prompt. It must contain no secret: some prompters pass it on a command line,
+/// which other processes can read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
-    /// what it is about, in one line: `Use of a signing key`
+    /// the subject, in one line: `Use of a signing key`
     pub title: String,
-    /// who asks, for what, with which keyset, on which token; one line each
+    /// the requester, its purpose, the keyset and the token; one line each
     pub lines: Vec<String>,
-    /// what is to be typed, without a colon: `PIN`. Of a confirmation: the question, with its question mark
+    /// the name of the input, without a colon: `PIN`; for a confirmation, the question with its
+    /// question mark
     pub prompt: String,
-    /// what can go wrong: the last try, after which the token is locked
+    /// a warning, such as that the next wrong PIN locks the token
     pub warning: Option<String>,
 }
 
 impl Ask {
-    /// The title and the lines, as they may be shown.
+    /// The title and the lines, safe to display.
     pub(super) fn text(&self) -> Vec<String> {
         let lines = std::iter::once(&self.title).chain(&self.lines);
         let mut text: Vec<_> = lines.take(MOST_LINES).map(|line| cut(&showable(line), LONGEST_LINE)).collect();
@@ -32,28 +36,29 @@ impl Ask {
         text
     }
 
-    /// The prompt as it may be shown.
+    /// The prompt, safe to display.
     pub(super) fn prompt(&self) -> String {
         cut(&showable(&self.prompt), LONGEST_LINE)
     }
 
-    /// The warning as it may be shown.
+    /// The warning, safe to display.
     pub(super) fn warning(&self) -> Option<String> {
         self.warning.as_ref().map(|warning| cut(&showable(warning), LONGEST_LINE))
     }
 
-    /// Everything in one text, the prompt last.
+    /// The whole text, with the prompt last.
     pub(super) fn whole(&self) -> String {
         self.text().into_iter().chain(self.warning()).chain([self.prompt()]).collect::<Vec<_>>().join("\n")
     }
 
-    /// What an error says was asked for.
+    /// Names the missing answer in errors.
     pub(super) fn what(&self) -> String {
         cut(&showable(&format!("an answer to {:?}", self.title)), LONGEST_LINE)
     }
 }
 
-/// At most so many characters; of a longer text the beginning and the end, since both can matter.
+/// Shortens a text to at most `longest` characters. Keeps its beginning and end, because both can
+/// matter.
 pub(super) fn cut(text: &str, longest: usize) -> String {
     let length = text.chars().count();
     if length <= longest {

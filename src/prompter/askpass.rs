@@ -1,6 +1,6 @@
-//! A program by OpenSSH's convention (ssh(1), `SSH_ASKPASS`): the question is its argument, what was typed is the line
-//! that it prints, and a person who cancelled is an exit code other than 0. With `SSH_ASKPASS_PROMPT=confirm` it asks for
-//! yes or no.
+//! Askpass programs (ssh(1), `SSH_ASKPASS`): the argument is the prompt, the first line of output
+//! is the input, and an exit code other than 0 means cancelled. With `SSH_ASKPASS_PROMPT=confirm`,
+//! the program asks for yes or no.
 
 use std::path::{Path, PathBuf};
 
@@ -12,18 +12,19 @@ use super::pinentry::into_pin;
 use super::{Environment, NEW_PIN_ROUNDS, PrompterError};
 use crate::token::Pin;
 
-/// The longest line that is read: longer than any PIN, so that one that is too long is told apart from garbage.
+/// Maximum line length in bytes. More than any PIN, so that a PIN that is too long is told apart
+/// from garbage.
 const LONGEST_LINE: usize = 1_024;
 
-/// A shell's exit codes when what it was to run could not be run: nobody was asked.
+/// Exit codes of a shell that could not run the command: no prompt was shown.
 const NOT_RUN: [i32; 2] = [126, 127];
 
-/// An askpass that can ask here.
+/// An askpass program that can prompt here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Askpass(PathBuf);
 
 impl Askpass {
-    /// Looks whether there is one, and whether it may be used: says why not.
+    /// Finds the program and checks that it is usable; otherwise returns the reason.
     pub(super) fn find(named: Option<&Path>, environment: &Environment) -> Result<Self, String> {
         let variable = environment.variable("SSH_ASKPASS").map(Path::new);
         let name = named.or(variable).ok_or("SSH_ASKPASS is not set")?;
@@ -32,7 +33,8 @@ impl Askpass {
         match required {
             Some("force") => Ok(Self(program)),
             Some("never") if named.is_none() => Err("SSH_ASKPASS_REQUIRE is never".to_owned()),
-            // Who names the program knows what it needs.
+            // A program configured by path needs no display check: its owner knows its
+            // requirements.
             _ if named.is_some() || environment.has_display() => Ok(Self(program)),
             _ => Err("SSH_ASKPASS needs DISPLAY, WAYLAND_DISPLAY or SSH_ASKPASS_REQUIRE=force".to_owned()),
         }
@@ -59,7 +61,8 @@ impl Askpass {
         Err(PrompterError::Differ)
     }
 
-    /// As ssh-agent takes it: done with nothing typed or `yes` is a yes, and another exit code than 0 a no.
+    /// Follows ssh-agent: exit code 0 with empty output or `yes` means yes, every other exit code
+    /// means no.
     pub(super) fn confirm(&self, ask: &Ask, environment: &Environment) -> Result<bool, PrompterError> {
         let mut running = self.start(&ask.whole(), &[("SSH_ASKPASS_PROMPT", "confirm")], ask, environment)?;
         let yes = |typed: &Zeroizing<Vec<u8>>| typed.is_empty() || typed.eq_ignore_ascii_case(b"yes");
@@ -85,7 +88,8 @@ impl Askpass {
     }
 }
 
-/// Of a question for a yes: these programs have one exit code for a no and for a window that was closed.
+/// Maps a cancelled confirmation to no: these programs use one exit code for a no and a closed
+/// window.
 pub(super) fn no_if_cancelled(answer: Result<bool, PrompterError>) -> Result<bool, PrompterError> {
     match answer {
         Err(PrompterError::Cancelled { .. }) => Ok(false),
@@ -93,14 +97,14 @@ pub(super) fn no_if_cancelled(answer: Result<bool, PrompterError>) -> Result<boo
     }
 }
 
-/// The first line of a program that then ends with 0; any other code is a person who cancelled.
+/// Reads the first line and requires exit code 0; other exit codes mean cancelled.
 pub(super) fn answer(running: &mut Running) -> Result<Option<Zeroizing<Vec<u8>>>, PrompterError> {
     let line = running.line(LONGEST_LINE)?;
     let status = running.status()?;
     match status.code() {
         Some(0) => Ok(line),
         Some(code) if NOT_RUN.contains(&code) => {
-            Err(running.fails(format!("it could not run what it is to run ({code})")))
+            Err(running.fails(format!("it could not run its command (exit code {code})")))
         }
         Some(_) => Err(running.cancelled()),
         None => Err(running.fails(status.to_string())),

@@ -1,26 +1,27 @@
-//! Assuan, the protocol of pinentry: a command a line, answered by lines of which the last is `OK` or `ERR` (libassuan's
-//! manual, "Client requests" and "Server responses").
+//! Assuan, pinentry's protocol: each command is a line, and each response is a series of lines that
+//! ends with `OK` or `ERR` (libassuan manual, "Client requests" and "Server responses").
 //!
-//! Not the crate `pinentry`: it reads lines without a bound, waits without one, leaves copies of the PIN in buffers, panics at a
-//! long text, and passes over an `INQUIRE`, which waits for ever.
+//! The crate `pinentry` is not used: it reads lines and waits without a limit, leaves copies of the
+//! PIN in buffers, panics on a long text, and ignores an `INQUIRE`, which then blocks forever.
 
 use zeroize::Zeroizing;
 
 use super::PrompterError;
 use super::child::Running;
 
-/// The longest line, without its end.
+/// Maximum line length in bytes, without the line end.
 pub(super) const LONGEST_LINE: usize = 1_000;
 
-/// The most lines that answer one command.
+/// Maximum number of lines in one response.
 const MOST_LINES: usize = 64;
 
-/// The most bytes that an answer carries. A PIN has at most 255, each of which may be written as three.
+/// Maximum number of data bytes in one response. A PIN has at most 255 bytes, each of which may be
+/// encoded as three.
 const MOST_DATA: usize = 1_024;
 
-/// A command line; none if it would be too long.
+/// Encodes a command line; `None` if it would be too long.
 pub(super) fn command(name: &str, text: &str) -> Option<String> {
-    // A trailing backslash would continue the line, in the implementations that know that.
+    // Some implementations treat a trailing backslash as a line continuation.
     let text: String = text
         .chars()
         .map(|character| match character {
@@ -32,23 +33,23 @@ pub(super) fn command(name: &str, text: &str) -> Option<String> {
     (line.len() <= LONGEST_LINE).then_some(line)
 }
 
-/// One line of an answer.
+/// One line of a response.
 #[derive(PartialEq, Eq)]
 pub(super) enum Line {
-    /// The command is done.
+    /// The command succeeded.
     Ok,
-    /// The command is refused: libgpg-error's code without the source of the error, and its text.
+    /// The command failed: libgpg-error's code without the error source, and its text.
     Err(u32, String),
     /// A part of the data.
     Data(Zeroizing<Vec<u8>>),
-    /// How it goes, and its keyword.
+    /// The keyword of a status line.
     Status(String),
-    /// For whoever reads along.
+    /// A comment, to be ignored.
     Comment,
 }
 
-/// Reads one line. Nothing is guessed: what is no line of an answer is none (`INQUIRE` among it: nothing was offered to be
-/// inquired after).
+/// Parses one line strictly. Returns `None` for anything that is not part of a response, including
+/// `INQUIRE`: this client never offers data.
 pub(super) fn line(bytes: &[u8]) -> Option<Line> {
     if bytes.first() == Some(&b'#') {
         return Some(Line::Comment);
@@ -83,24 +84,24 @@ fn decode(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(data)
 }
 
-/// What a command was answered.
+/// The response to a command.
 pub(super) enum Answer {
-    /// Done: the data, and the keywords of how it went.
+    /// Success, with the data and the status keywords.
     Done {
-        /// what was asked for; empty if there was none
+        /// the data; empty if the command returns none
         data: Zeroizing<Vec<u8>>,
-        /// keywords of the status lines
+        /// the keywords of the status lines
         status: Vec<String>,
     },
-    /// Refused, with libgpg-error's code and text.
+    /// Failure, with libgpg-error's code and text.
     Refused(u32, String),
 }
 
-/// A conversation with a program that has been started.
+/// A connection to a running program.
 pub(super) struct Conversation(pub(super) Running);
 
 impl Conversation {
-    /// Begins: the program says `OK` first.
+    /// Reads the greeting: the program sends `OK` first.
     pub(super) fn begin(running: Running) -> Result<Self, PrompterError> {
         let mut this = Self(running);
         match this.answer()? {
@@ -109,14 +110,14 @@ impl Conversation {
         }
     }
 
-    /// Sends a command and reads its answer.
+    /// Sends a command and reads the response.
     pub(super) fn ask(&mut self, name: &str, text: &str) -> Result<Answer, PrompterError> {
         let line = command(name, text).ok_or_else(|| self.0.fails(format!("the text for {name} is too long")))?;
         self.0.tell(format!("{line}\n").as_bytes());
         self.answer()
     }
 
-    /// Sends a command that has to be obeyed.
+    /// Sends a command that must succeed.
     pub(super) fn must(&mut self, name: &str, text: &str) -> Result<(), PrompterError> {
         match self.ask(name, text)? {
             Answer::Done { .. } => Ok(()),
@@ -124,13 +125,13 @@ impl Conversation {
         }
     }
 
-    /// It refused, and that is neither a no nor a person who cancelled.
+    /// Reports a failure that is neither a no nor a cancellation.
     pub(super) fn refused(&self, code: u32, text: &str) -> PrompterError {
         let text = super::ask::cut(&super::showable(text), 80);
         self.0.fails(if text.is_empty() { format!("error {code}") } else { format!("error {code}, {text}") })
     }
 
-    /// Takes leave; the program ends by itself.
+    /// Sends `BYE` and lets the program exit by itself.
     pub(super) fn end(mut self) {
         self.0.tell(b"BYE\n");
         self.0.done();
@@ -145,19 +146,20 @@ impl Conversation {
             };
             match line(&bytes) {
                 Some(Line::Ok) => return Ok(Answer::Done { data, status }),
-                // Its text is not repeated once there was data: no message holds a part of a PIN.
+                // Omit the text after data was received, so that no message contains a part of a
+                // PIN.
                 Some(Line::Err(code, _)) if !data.is_empty() => return Ok(Answer::Refused(code, String::new())),
                 Some(Line::Err(code, text)) => return Ok(Answer::Refused(code, text)),
                 Some(Line::Data(more)) if data.len() + more.len() <= MOST_DATA => data.extend_from_slice(&more),
                 Some(Line::Data(_)) => {
-                    return Err(self.0.fails(format!("its answer is longer than {MOST_DATA} bytes")));
+                    return Err(self.0.fails(format!("its response is longer than {MOST_DATA} bytes")));
                 }
                 Some(Line::Status(keyword)) => status.push(keyword),
                 Some(Line::Comment) => {}
                 None => return Err(self.0.fails("it does not speak Assuan, pinentry's protocol")),
             }
         }
-        Err(self.0.fails(format!("its answer has more than {MOST_LINES} lines")))
+        Err(self.0.fails(format!("its response has more than {MOST_LINES} lines")))
     }
 }
 

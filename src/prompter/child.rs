@@ -1,10 +1,10 @@
-//! A program that was started to ask a person: told the question, read within bounds, waited for within bounds, and
-//! ended with all it started when nobody answers.
+//! Runs a program that prompts the user: passes the text, limits reading and waiting, and ends the
+//! program with its descendants when no answer arrives.
 //!
-//! It gets this program's variables without those that are for this program alone, standard input and output, and no
-//! other descriptor: all that this program opens are closed at `exec`. What it says on standard error is dropped, since
-//! nobody knows what is in it. It stays in the process group of this program: in one of its own it could not read from the
-//! terminal that both have.
+//! The program inherits the environment without variables meant only for this process, has pipes
+//! for standard input and output, and gets no other descriptor: this process opens all of its own
+//! with `O_CLOEXEC`. Its standard error is discarded, because it may contain anything. It stays in
+//! this process group: in its own group it could not read from the shared terminal.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,16 +20,16 @@ use zeroize::Zeroizing;
 use super::deadline::{Deadline, GONE};
 use super::{Environment, PrompterError};
 
-/// How long a program may take to end after it has been told to.
+/// Time for a program to exit after it was asked to.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The most that is read behind an answer before it is no answer at all.
+/// Maximum number of bytes ignored after an answer; more is an error.
 const MOST_BEHIND: usize = 65_536;
 
-/// The most generations of programs started by programs that are looked for when they have to be ended.
+/// Maximum depth of descendants that are ended with a program.
 const GENERATIONS: usize = 8;
 
-/// A running program.
+/// A running prompt program.
 pub(super) struct Running {
     child: Child,
     handle: OwnedFd,
@@ -39,12 +39,12 @@ pub(super) struct Running {
     patience: Duration,
     program: String,
     what: String,
-    /// it gave its answer, and may end by itself
+    /// the answer has arrived, so the program may exit by itself
     done: bool,
 }
 
 impl Running {
-    /// Starts a program. `what` is what it will be asked for, for errors.
+    /// Starts a program. `what` names the requested answer in errors.
     pub(super) fn start(
         program: &Path,
         arguments: &[impl AsRef<OsStr>],
@@ -71,7 +71,7 @@ impl Running {
         let (Some(stdin), Some(stdout), Ok(handle)) = parts else {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(failed(io::Error::other("its pipes or its handle are not there")));
+            return Err(failed(io::Error::other("its pipes or its process handle are missing")));
         };
         Ok(Self {
             child,
@@ -86,49 +86,52 @@ impl Running {
         })
     }
 
-    /// Waits no longer than this from now on, whatever the person's patience is.
+    /// Replaces the deadline by one `patience` from now.
     pub(super) fn within(&mut self, patience: Duration) {
         self.deadline.set(patience);
     }
 
-    /// Writes to its standard input. A program that does not listen may still answer.
+    /// Writes to its standard input. Errors are ignored: a program that does not read may still
+    /// answer.
     pub(super) fn tell(&mut self, bytes: &[u8]) {
         if let Some(stdin) = &mut self.stdin {
             let _ = stdin.write_all(bytes);
         }
     }
 
-    /// Ends its standard input.
+    /// Closes its standard input.
     pub(super) fn hang_up(&mut self) {
         self.stdin = None;
     }
 
-    /// It gave its answer: it is given a moment to end by itself when it is dropped.
+    /// Records that the answer arrived: the program gets [`GRACE`] to exit when dropped.
     pub(super) fn done(&mut self) {
         self.done = true;
     }
 
-    /// It gave its answer and waits for another question: whoever wanted the first one no longer counts.
+    /// Records that the answer arrived and the program waits for the next prompt: the requesters no
+    /// longer matter.
     pub(super) fn pause(&mut self) {
         self.done = true;
         self.deadline = Deadline::default();
     }
 
-    /// It is asked again, for whoever wants to know it now.
+    /// Prepares for another prompt, with the deadline and requesters of `environment`.
     pub(super) fn resume(&mut self, environment: &Environment) {
         self.done = false;
         self.deadline = environment.deadline();
         self.patience = environment.patience();
     }
 
-    /// Has it not ended?
+    /// Returns whether the program still runs.
     pub(super) fn is_running(&self) -> bool {
         Deadline::after(Duration::ZERO).input(&self.handle).is_err()
     }
 
-    /// The next line without its end (LF or CRLF); what ended without one counts, nothing at all is `None`.
+    /// Reads the next line without its end (LF or CRLF). A last line without an end counts; `None`
+    /// at the end of output.
     pub(super) fn line(&mut self, longest: usize) -> Result<Option<Zeroizing<Vec<u8>>>, PrompterError> {
-        // As long as it will ever get: a vector that grows leaves what it held behind.
+        // Allocated at full size: a vector that grows leaves copies of its content in freed memory.
         let mut line = Zeroizing::new(Vec::with_capacity(longest.saturating_add(2)));
         loop {
             match self.byte()? {
@@ -157,7 +160,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end; what it says until then is thrown away, and must not be without end.
+    /// Waits for the program to exit, and discards a limited amount of further output.
     pub(super) fn status(&mut self) -> Result<ExitStatus, PrompterError> {
         self.hang_up();
         let mut open = true;
@@ -175,24 +178,24 @@ impl Running {
                 behind += length;
             }
             if behind > MOST_BEHIND {
-                return Err(self.fails(format!("it sent more than {MOST_BEHIND} bytes behind its answer")));
+                return Err(self.fails(format!("it sent more than {MOST_BEHIND} bytes after its answer")));
             }
         }
         self.deadline.input(&self.handle).map_err(|error| self.waited(&error))?;
         self.child.wait().map_err(|error| self.fails(error.to_string()))
     }
 
-    /// It did something else than answer.
+    /// An error of the program.
     pub(super) fn fails(&self, reason: impl Into<String>) -> PrompterError {
         PrompterError::Program { program: self.program.clone(), reason: reason.into() }
     }
 
-    /// The person cancelled there.
+    /// The user cancelled in the program.
     pub(super) fn cancelled(&self) -> PrompterError {
         PrompterError::Cancelled { what: self.what.clone() }
     }
 
-    /// Nobody answered there.
+    /// The program did not answer in time.
     pub(super) fn nobody(&self) -> PrompterError {
         PrompterError::NobodyAnswered { what: self.what.clone(), waited: self.patience }
     }
@@ -216,7 +219,8 @@ impl Drop for Running {
         if self.has_ended_within(if self.done { GRACE } else { Duration::ZERO }) {
             return;
         }
-        // A script's dialog would outlive the script, and ask on for nobody.
+        // Also end the descendants: a script's dialog would survive the script and prompt for
+        // nothing.
         let family: Vec<_> = descendants(self.child.id());
         let each = |signal| {
             for member in &family {
@@ -233,8 +237,8 @@ impl Drop for Running {
     }
 }
 
-/// Handles of the processes that a process has started, and those, and so on. A handle stays with its process: whoever
-/// gets the number next is not met.
+/// Returns handles (pidfds) of all descendants. A pidfd stays bound to its process, so a reused
+/// process ID is never signalled.
 fn descendants(process: u32) -> Vec<OwnedFd> {
     let mut found = Vec::new();
     let mut generation = vec![process];

@@ -1,7 +1,8 @@
-//! A program of the user's own: it reads the question and prints the PIN.
+//! Prompt commands: programs configured by the user that read the prompt and print the PIN.
 //!
-//! Its standard input says on the first line what is wanted (`pin`, `new-pin` or `confirm`), then the question's lines
-//! as they may be shown, the prompt last. It prints the PIN as its first line, or `yes`; any exit code but 0 is a no.
+//! The first line of standard input is `pin`, `new-pin` or `confirm`; the lines of the text follow,
+//! safe to display, with the prompt last. The command prints the PIN as its first line, or `yes`.
+//! Every exit code other than 0 means no.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// Looks whether its program is there: says why not.
+    /// Checks that the program exists; otherwise returns the reason.
     pub(super) fn find(words: &[String], environment: &Environment) -> Result<Self, String> {
         let (program, arguments) = words.split_first().ok_or("it names no program")?;
         Ok(Self { program: environment.program(Path::new(program))?, arguments: arguments.to_vec() })
@@ -36,12 +37,12 @@ impl Command {
         self.asked("pin", ask, environment)
     }
 
-    /// Once: whether somebody typed it, and twice, is the command's to know.
+    /// Asks once: only the command knows whether a user typed the PIN, and whether twice.
     pub(super) fn new_pin(&self, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
         self.asked("new-pin", ask, environment)
     }
 
-    /// Only `yes` is a yes.
+    /// Only `yes` means yes.
     pub(super) fn confirm(&self, ask: &Ask, environment: &Environment) -> Result<bool, PrompterError> {
         let mut running = self.start("confirm", ask, environment)?;
         let yes = |line: &Zeroizing<Vec<u8>>| line.eq_ignore_ascii_case(b"yes");
@@ -51,7 +52,7 @@ impl Command {
     fn asked(&self, wanted: &str, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
         let mut running = self.start(wanted, ask, environment)?;
         match answer(&mut running)? {
-            // A program may give the same again and again: nobody says that a person typed it.
+            // Unattended: the program may return the same PIN repeatedly without a user typing it.
             Some(line) if !line.is_empty() => into_pin(&line).map(Pin::unattended),
             _ => Err(running.cancelled()),
         }

@@ -1,4 +1,4 @@
-//! Waiting for input, but not for ever, and not for somebody who has gone.
+//! Waits for input with a time limit, and only while the requester exists.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// What [`Deadline::either`] says when those for whom it is waited have gone.
+/// The error of [`Deadline::either`] when the requester has gone.
 pub(super) const GONE: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
-/// Until when it is waited; without a moment, for as long as it takes.
+/// The end of a wait; without one, the wait is unlimited.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Deadline {
     end: Option<Instant>,
-    /// what stands for those who want the answer: when one of these can be read or has ended, nobody does
+    /// handles of the requesters: the wait ends when one of them becomes readable or closes
     askers: Vec<Arc<OwnedFd>>,
 }
 
@@ -23,23 +23,25 @@ impl Deadline {
         Self { end: Instant::now().checked_add(patience), askers: Vec::new() }
     }
 
-    /// No longer than these last: a handle of the process that asks, a pipe that ends when the question is withdrawn.
+    /// Ends the wait with these handles: a requesting process's pidfd, or a pipe that closes when
+    /// the prompt is withdrawn.
     pub(super) fn for_askers(self, askers: &[Arc<OwnedFd>]) -> Self {
         Self { askers: askers.to_vec(), ..self }
     }
 
-    /// Another moment, from now.
+    /// Sets a new end, `patience` from now.
     pub(super) fn set(&mut self, patience: Duration) {
         self.end = Instant::now().checked_add(patience);
     }
 
-    /// Waits until there is something to read, or its end. [`io::ErrorKind::TimedOut`] when there is not in time, [`GONE`]
-    /// when the asker has gone.
+    /// Waits until the descriptor is readable or at its end. Fails with [`io::ErrorKind::TimedOut`]
+    /// after the time limit, with [`GONE`] when the requester has gone.
     pub(super) fn input(&self, from: impl AsFd) -> io::Result<()> {
         self.either(&from, None).map(|_| ())
     }
 
-    /// Waits for input or, from a second descriptor, for another event. Which of the two there is: (input, event).
+    /// Waits for input, or for an event on a second descriptor. Returns which of them occurred:
+    /// (input, event).
     pub(super) fn either(&self, from: &impl AsFd, event: Option<&OwnedFd>) -> io::Result<(bool, bool)> {
         let handles = event.into_iter().chain(self.askers.iter().map(AsRef::as_ref));
         let mut descriptors = vec![PollFd::new(from, PollFlags::IN)];

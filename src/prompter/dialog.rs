@@ -1,4 +1,4 @@
-//! A way to a person that is open: chosen once, asked as often as needed, one question at a time.
+//! A usable prompt method: chosen once, then used for any number of prompts, one at a time.
 
 use std::fmt;
 use std::io;
@@ -19,12 +19,12 @@ use super::terminal::{Answer, Terminal};
 use super::{Environment, NEW_PIN_ROUNDS, PinSource, PrompterError, Way};
 use crate::token::Pin;
 
-/// Asks a person by one way. Who has several questions asks one after the other: two dialogs at once would take each
-/// other's answers.
+/// Prompts the user with one method. Callers must prompt one after the other: concurrent dialogs on
+/// one terminal would read each other's input.
 pub struct Dialog {
     by: By,
     environment: Environment,
-    /// a pinentry that has given a PIN, and can be asked again
+    /// a pinentry that has returned a PIN and still runs
     kept: Option<Conversation>,
 }
 
@@ -37,13 +37,14 @@ enum By {
 }
 
 impl Dialog {
-    /// Finds a way that is open, without asking anything.
+    /// Selects a usable method without prompting.
     ///
     /// # Errors
-    /// At once, with the remedy: [`PrompterError::NoWay`] when `auto` finds none, [`PrompterError::WayClosed`] when the way
-    /// that was named is not open.
+    /// Fails immediately, with a remedy: [`PrompterError::NoWay`] if `auto` finds no method,
+    /// [`PrompterError::WayClosed`] if the given method is unusable.
     pub fn choose(way: &Way, environment: &Environment) -> Result<Self, PrompterError> {
-        // Where the program or the terminal is named, the one who named it knows what it needs.
+        // A program or terminal configured by path may use `$GPG_TTY`: its owner knows its
+        // requirements.
         let is_named =
             matches!(way, Way::Pinentry(Some(_)) | Way::Askpass(Some(_)) | Way::Terminal(Some(_)) | Way::Command(_));
         let environment = &if is_named { environment.clone() } else { environment.clone().without_gpg_tty() };
@@ -79,13 +80,13 @@ impl Dialog {
         Err(PrompterError::NoWay { reasons: reasons.join("; ") })
     }
 
-    /// For the process that wants the answer: when it ends (Ctrl-C at ssh), the question is withdrawn, which counts as
-    /// cancelled. A process whose number says nothing here is not watched.
+    /// Binds the prompts to the requesting process: when it exits (Ctrl-C at ssh), the prompt is
+    /// withdrawn, which counts as cancelled. A process ID that is not visible here is ignored.
     ///
     /// # Errors
-    /// [`PrompterError::Withdrawn`] if it has ended already.
+    /// [`PrompterError::Withdrawn`] if the process has already exited.
     pub fn for_process(mut self, process: i32) -> Result<Self, PrompterError> {
-        // Negative numbers are nobody's, and 0 is a process that this one cannot see.
+        // Negative IDs are invalid, and 0 denotes a process outside this PID namespace.
         if let Some(process) = (process > 0).then(|| Pid::from_raw(process)).flatten() {
             match pidfd_open(process, PidfdFlags::empty()) {
                 Ok(handle) => self.environment = self.environment.with_asker(handle),
@@ -96,17 +97,18 @@ impl Dialog {
         Ok(self)
     }
 
-    /// As long as the other end of this pipe is open: when it is closed, the question is withdrawn.
+    /// Binds the prompts to a pipe: when its other end closes, the prompt is withdrawn.
     #[must_use]
     pub fn until_closed(mut self, pipe: OwnedFd) -> Self {
         self.environment = self.environment.with_asker(pipe);
         self
     }
 
-    /// A PIN that exists.
+    /// Asks for the present PIN.
     ///
     /// # Errors
-    /// [`PrompterError::is_cancelled`] when the person did not want to or did not answer in time, and what is wrong with the way.
+    /// [`PrompterError::is_cancelled`] if the user cancelled or did not answer in time; otherwise
+    /// an error of the method.
     pub fn pin(&self, ask: &Ask) -> Result<Pin, PrompterError> {
         match &self.by {
             By::Pinentry(pinentry) => pinentry.pin(ask, &self.environment),
@@ -120,8 +122,9 @@ impl Dialog {
         }
     }
 
-    /// A PIN that exists, as [`Dialog::pin`]. A pinentry that gives it goes on running, and is the one that asks the next
-    /// time, until this is dropped: whoever has typed a wrong one stays in the same dialog.
+    /// Asks for the present PIN, as [`Dialog::pin`]. A pinentry keeps running until this value is
+    /// dropped and shows the next prompt too, so that a user who typed a wrong PIN stays in the
+    /// same dialog.
     ///
     /// # Errors
     /// As [`Dialog::pin`].
@@ -132,7 +135,7 @@ impl Dialog {
         Ok(pin)
     }
 
-    /// Is there a pinentry that runs on, and can it ask where it did?
+    /// Returns whether a pinentry still runs and can prompt again in the same place.
     pub fn can_go_on(&self) -> bool {
         match (&self.by, &self.kept) {
             (By::Pinentry(pinentry), Some(conversation)) => pinentry.goes_on(conversation),
@@ -140,14 +143,14 @@ impl Dialog {
         }
     }
 
-    /// For whoever will want the next answer, and no longer for those who wanted the last.
+    /// Removes all requesters, so that the next prompt can be for others.
     #[must_use]
     pub fn for_nobody(mut self) -> Self {
         self.environment = self.environment.without_askers();
         self
     }
 
-    /// A new PIN: where a person types it, twice; asked for again when the two differ.
+    /// Asks for a new PIN. A user types it twice, and is asked again if the two differ.
     ///
     /// # Errors
     /// As [`Dialog::pin`], and [`PrompterError::Differ`].
@@ -171,10 +174,11 @@ impl Dialog {
         }
     }
 
-    /// Yes or no.
+    /// Asks for yes or no.
     ///
     /// # Errors
-    /// As [`Dialog::pin`]; [`PrompterError::PinsOnly`] for a descriptor. An error is no yes.
+    /// As [`Dialog::pin`]; [`PrompterError::PinsOnly`] for a descriptor. An error never counts as
+    /// yes.
     pub fn confirm(&self, ask: &Ask) -> Result<bool, PrompterError> {
         match &self.by {
             By::Pinentry(pinentry) => pinentry.confirm(ask, &self.environment),
@@ -192,12 +196,13 @@ impl Dialog {
         }
     }
 
-    /// Does a person type the answer there, each time? A descriptor and a command of the user's own may give the same again.
+    /// Returns whether a user types each answer. A descriptor or a command may return the same PIN
+    /// repeatedly.
     pub fn is_typed_into(&self) -> bool {
         matches!(self.by, By::Pinentry(_) | By::Askpass(_) | By::Terminal(_))
     }
 
-    /// How a person is asked, in a line for people.
+    /// Describes the method in one line, for display.
     pub fn describe(&self) -> String {
         super::showable(&match &self.by {
             By::Pinentry(pinentry) => pinentry.describe(),
@@ -219,7 +224,7 @@ impl Dialog {
         })
     }
 
-    /// The terminal, with the question shown.
+    /// Opens the terminal and shows the text.
     fn terminal(&self, path: &Path, ask: &Ask) -> Result<Terminal, PrompterError> {
         let closed = |error: io::Error| PrompterError::WayClosed {
             way: format!("terminal:{}", path.display()),
@@ -259,17 +264,17 @@ impl fmt::Debug for Dialog {
     }
 }
 
-/// A window. Where none can be opened, the terminal is asked at without a pinentry.
+/// Finds a pinentry with a window. Without a display, `auto` uses the terminal directly.
 fn window(environment: &Environment) -> Result<By, String> {
     if !environment.has_display() {
-        return Err("there is no DISPLAY and no WAYLAND_DISPLAY to open a window on".to_owned());
+        return Err("neither DISPLAY nor WAYLAND_DISPLAY is set".to_owned());
     }
     Pinentry::find(None, environment).map(By::Pinentry)
 }
 
 fn terminal(path: &Path) -> Result<By, String> {
     let open = Terminal::open_to_ask(path).map(|_| By::Terminal(path.to_owned()));
-    open.map_err(|error| format!("{} cannot be asked at: {error}", path.display()))
+    open.map_err(|error| format!("cannot prompt at {}: {error}", path.display()))
 }
 
 fn descriptor(number: u32, environment: &Environment) -> Result<By, String> {

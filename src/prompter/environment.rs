@@ -1,4 +1,4 @@
-//! What is around the program, as far as it matters for asking: variables, terminals, patience.
+//! The context of prompts: environment variables, terminal, time limit, requesters.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -13,13 +13,13 @@ use rustix::fs::{Access, access};
 use super::deadline::Deadline;
 use super::terminal::Terminal;
 
-/// How long a question stands if nothing else is said.
+/// The default time limit of a prompt.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// Variables that are for this program alone: its sockets, its readiness, its credentials.
+/// Variables meant only for this process: socket activation and service notification.
 const OWN: &[&str] = &["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
-/// The surroundings. Passed in, so that tests have their own.
+/// The context of prompts. It is passed in, so that tests can use their own.
 #[derive(Clone)]
 pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
@@ -30,7 +30,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// With these variables (`std::env::vars_os()`), `/dev/tty`, and five minutes of patience.
+    /// Uses these variables (`std::env::vars_os()`), `/dev/tty`, and a time limit of five minutes.
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let variables = variables.into_iter().filter(|(name, _)| OWN.iter().all(|own| name != own)).collect();
         Self {
@@ -42,21 +42,21 @@ impl Environment {
         }
     }
 
-    /// With another terminal than `/dev/tty`.
+    /// Replaces `/dev/tty` by another terminal.
     #[must_use]
     pub fn with_terminal(mut self, terminal: impl Into<PathBuf>) -> Self {
         self.terminal = terminal.into();
         self
     }
 
-    /// With another time after which a question that is not answered counts as cancelled.
+    /// Sets the time after which an unanswered prompt counts as cancelled. Default: five minutes.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// With the descriptors that were open when the program was started: no other is a source of PINs.
+    /// Sets the descriptors that were open at the start of the program; only these are PIN sources.
     #[must_use]
     pub fn with_descriptors(mut self, open: Vec<u32>) -> Self {
         self.descriptors = Some(open);
@@ -67,7 +67,7 @@ impl Environment {
         &self.variables
     }
 
-    /// A variable that is set and not empty.
+    /// The value of a variable, if set and not empty.
     pub(super) fn variable(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
@@ -76,20 +76,20 @@ impl Environment {
         &self.terminal
     }
 
-    /// With somebody more who wants the answer: a handle of a process, or a pipe. When it ends nobody is asked any more.
+    /// Adds a requester: a pidfd, or a pipe. The prompt is withdrawn when it closes.
     pub(super) fn with_asker(mut self, asker: OwnedFd) -> Self {
         self.askers.push(Arc::new(asker));
         self
     }
 
-    /// With nobody who wants the answer.
+    /// Removes all requesters.
     #[must_use]
     pub(super) fn without_askers(mut self) -> Self {
         self.askers.clear();
         self
     }
 
-    /// Until when a question that is asked now stands.
+    /// The deadline of a prompt that starts now.
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.patience).for_askers(&self.askers)
     }
@@ -102,63 +102,59 @@ impl Environment {
         self.descriptors.as_deref()
     }
 
-    /// Whether there is a screen that windows appear on.
+    /// Returns whether a display for windows is configured.
     pub(super) fn has_display(&self) -> bool {
         self.variable("DISPLAY").is_some() || self.variable("WAYLAND_DISPLAY").is_some()
     }
 
-    /// The terminal of this very program, if one can ask there: only while the program is in the foreground of it. At any
-    /// other somebody types for another program, a shell that keeps a history among them.
+    /// The controlling terminal, if this process can prompt there. It must be in the foreground:
+    /// otherwise the user types for another program, such as a shell that keeps a history.
     pub(super) fn own_terminal(&self) -> Result<PathBuf, String> {
         Terminal::open_to_ask(&self.terminal)
-            .map_err(|error| format!("{} cannot be asked at: {error}", self.terminal.display()))?;
+            .map_err(|error| format!("cannot prompt at {}: {error}", self.terminal.display()))?;
         Ok(self.terminal.clone())
     }
 
-    /// Without `$GPG_TTY`: it names the terminal of the shell that a person has in mind for `GnuPG`, and that shell reads
-    /// what is typed there.
+    /// Removes `$GPG_TTY`: it names the terminal of the shell in which the user runs `GnuPG`, and
+    /// that shell would read the input.
     #[must_use]
     pub(super) fn without_gpg_tty(mut self) -> Self {
         self.variables.remove(OsStr::new("GPG_TTY"));
         self
     }
 
-    /// The terminal that `$GPG_TTY` names, if one can ask there.
+    /// The terminal that `$GPG_TTY` names, if it is usable for a prompt.
     pub(super) fn gpg_tty(&self) -> Result<PathBuf, String> {
         let named = self.variable("GPG_TTY").ok_or("GPG_TTY is not set")?;
         let path = PathBuf::from(named);
-        // `export GPG_TTY=$(tty)` in a script gives "not a tty".
+        // `export GPG_TTY=$(tty)` in a script results in "not a tty".
         if !path.is_absolute() {
-            return Err(format!("GPG_TTY is {}, which names no terminal", super::showable(&named.to_string_lossy())));
+            return Err(format!("GPG_TTY is {}, which is not a terminal", super::showable(&named.to_string_lossy())));
         }
         Terminal::open_to_ask(&path).map_err(|error| format!("GPG_TTY is {}: {error}", path.display()))?;
         Ok(path)
     }
 
-    /// Where a program is: an absolute path, or a name that is looked for in `$PATH`.
+    /// Resolves a program: an absolute path, or a name found in `$PATH`.
     pub(super) fn program(&self, name: &Path) -> Result<PathBuf, String> {
         let runs = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
         let shown = name.display();
         if name.is_absolute() {
-            return if runs(name) {
-                Ok(name.to_owned())
-            } else {
-                Err(format!("{shown} is no program that can be run"))
-            };
+            return if runs(name) { Ok(name.to_owned()) } else { Err(format!("{shown} is not an executable file")) };
         }
         if name.components().count() != 1 {
-            return Err(format!("{shown} is neither an absolute path nor a plain name"));
+            return Err(format!("{shown} is neither an absolute path nor a program name"));
         }
         let directories = self.variable("PATH").unwrap_or_default();
         std::env::split_paths(directories)
             .filter(|directory| directory.is_absolute())
             .map(|directory| directory.join(name))
             .find(|path| runs(path))
-            .ok_or_else(|| format!("there is no {shown} in PATH"))
+            .ok_or_else(|| format!("{shown} is not in PATH"))
     }
 }
 
-/// Without the variables' values: people keep all kinds of things in them.
+/// Omits the variables' values, which may be secret.
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment")

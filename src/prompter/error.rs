@@ -1,4 +1,4 @@
-//! Why there is no answer from a person.
+//! Why a prompt returned no answer.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,123 +10,125 @@ use crate::token::PinError;
 /// Why there is no answer. No message contains a PIN.
 #[derive(Debug, thiserror::Error)]
 pub enum PrompterError {
-    /// The person did not want to: a closed window, end of input, or nothing typed. Nothing was tried.
-    #[error("cannot go on without {what}: cancelled")]
+    /// The user cancelled: closed the window, ended the input, or typed nothing. No try was used.
+    #[error("cannot continue without {what}: cancelled")]
     Cancelled {
-        /// What was asked for.
+        /// The requested answer.
         what: String,
     },
-    /// The person pressed Ctrl-C at the terminal: they do not want the whole command. Nothing was tried.
-    #[error("cannot go on without {what}: interrupted")]
+    /// The user pressed Ctrl-C at the terminal, which cancels the whole command. No try was used.
+    #[error("cannot continue without {what}: interrupted")]
     Interrupted {
-        /// What was asked for.
+        /// The requested answer.
         what: String,
     },
     /// The two entries of a new PIN differed each time.
     #[error("cannot set a new PIN: the two entries differed {NEW_PIN_ROUNDS} times")]
     Differ,
-    /// Nobody answered in time, which is taken for a person who cancelled. Nothing was tried.
-    #[error("cannot go on without {what}: nobody answered within {} s, which counts as cancelled", waited.as_secs())]
+    /// No answer within the time limit, which counts as cancelled. No try was used.
+    #[error("cannot continue without {what}: no answer within {} s, which counts as cancelled", waited.as_secs())]
     NobodyAnswered {
-        /// What was asked for.
+        /// The requested answer.
         what: String,
-        /// How long it was waited for.
+        /// The time limit.
         waited: Duration,
     },
-    /// Whoever wanted the answer has gone, and with them the question. Nothing was tried.
-    #[error("cannot go on without {what}: the program that wanted it has gone")]
+    /// The requester has gone, so the prompt was withdrawn. No try was used.
+    #[error("cannot continue without {what}: the requesting program has exited")]
     Withdrawn {
-        /// What was asked for.
+        /// The requested answer.
         what: String,
     },
-    /// There is no terminal to ask at.
+    /// No terminal is available for the prompt.
     #[error(
         "cannot {act}: there is no terminal ({source}); give a source, e.g. --pin-source file:PATH (for a new PIN \
          --new-pin-source)"
     )]
     NoTerminal {
-        /// What was to be asked.
+        /// The intended prompt.
         act: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The terminal failed while it was asked.
+    /// The terminal failed during the prompt.
     #[error("cannot read from the terminal: {source}")]
     Terminal {
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// None of the ways to a person is open here.
+    /// No prompt method is usable here.
     #[error(
-        "cannot ask a person: {reasons}; start the agent where a window can be opened (DISPLAY or WAYLAND_DISPLAY, and \
-         pinentry or SSH_ASKPASS), or type `tokenkeep agent` in a terminal of its own, or name another way with \
-         `prompter` in agent.toml"
+        "cannot prompt the user: {reasons}; start the agent where it can open a window (DISPLAY or WAYLAND_DISPLAY, \
+         and pinentry or SSH_ASKPASS), or run `tokenkeep agent` in a terminal of its own, or choose another method \
+         with `prompter` in agent.toml"
     )]
     NoWay {
-        /// Why not, of each way that was looked at.
+        /// The reason for each method that was checked.
         reasons: String,
     },
-    /// The way that was asked for is not open here.
-    #[error("cannot ask by {way}: {reason}; mend that, or name another way with `prompter` in agent.toml")]
+    /// The configured prompt method is not usable here.
+    #[error("cannot prompt with {way}: {reason}; fix that, or choose another method with `prompter` in agent.toml")]
     WayClosed {
-        /// The way as it was given.
+        /// The method as configured.
         way: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The program that was to ask did not do so.
-    #[error("cannot get an answer from {program}: {reason}; `prompter` in agent.toml names another way")]
+    /// The prompt program failed.
+    #[error("cannot get an answer from {program}: {reason}; choose another method with `prompter` in agent.toml")]
     Program {
-        /// The program that was started.
+        /// The program.
         program: String,
-        /// What it did.
+        /// The reason.
         reason: String,
     },
-    /// This way gives PINs and no other answers.
-    #[error("cannot get a confirmation from {way}: it gives PINs only; name another way with `prompter` in agent.toml")]
+    /// This method returns PINs only.
+    #[error(
+        "cannot get a confirmation from {way}: it gives PINs only; choose another method with `prompter` in agent.toml"
+    )]
     PinsOnly {
-        /// The way as it was given.
+        /// The method as configured.
         way: String,
     },
-    /// `prompter` names nothing we know.
+    /// `prompter` names an unknown method.
     #[error(
-        "cannot ask by {given:?}: a way is auto, pinentry[:PATH], askpass[:PATH], terminal[:PATH], fd:N or \
+        "cannot prompt with {given:?}: use auto, pinentry[:PATH], askpass[:PATH], terminal[:PATH], fd:N or \
          command:PROGRAM ARGUMENTS"
     )]
     UnknownWay {
-        /// What was given.
+        /// The method as configured.
         given: String,
     },
-    /// `--pin-source` names nothing we know.
-    #[error("cannot take a PIN from {given:?}: a source is prompt, file:PATH, fd:N or credential:NAME")]
+    /// `--pin-source` names an unknown source.
+    #[error("cannot take a PIN from {given:?}: use prompt, file:PATH, fd:N or credential:NAME")]
     UnknownSource {
-        /// The kind of source that was given (what stands before the colon).
+        /// The kind of the source: the text before the colon.
         given: String,
     },
     /// Others can read the file.
-    #[error("cannot take the PIN from {}: others can read it; remedy: chmod 600 {}", path.display(), path.display())]
+    #[error("cannot take the PIN from {}: others can read it; run `chmod 600 {}`", path.display(), path.display())]
     ReadableByOthers {
         /// The file.
         path: PathBuf,
     },
-    /// The source cannot be read, or holds no PIN.
+    /// The source cannot be read, or contains no PIN.
     #[error("cannot take the PIN from {place}: {reason}")]
     Source {
-        /// The source as it was given.
+        /// The source as given.
         place: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// What was given is no text.
+    /// The input is not text.
     #[error("cannot use that PIN: it is not UTF-8 text")]
     NotUtf8,
-    /// What was given is no PIN.
+    /// The input is not a valid PIN.
     #[error("cannot use that PIN: {0}")]
     NotAPin(#[from] PinError),
 }
 
 impl PrompterError {
-    /// Whether the person cancelled, or did not answer in time, or before whoever wanted to know had gone.
+    /// Returns whether the user cancelled, did not answer in time, or the requester went away.
     pub fn is_cancelled(&self) -> bool {
         matches!(
             self,

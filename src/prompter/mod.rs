@@ -1,12 +1,15 @@
-//! Asks a person: for a PIN, for a new PIN, for yes or no. Besides `cli`, the only room that speaks to one.
+//! Prompts the user for a PIN, a new PIN, or a confirmation. Apart from `cli`, this is the only
+//! module that interacts with a user.
 //!
-//! [`Prompter`] is for a command, whose person sits before it: a PIN comes from where `--pin-source` says: the terminal
-//! without echo, a file, a descriptor, a systemd credential; never from an argument and never from the environment.
-//! [`Dialog`] is for a service, whose person is somewhere: it starts a program that asks (pinentry, askpass, a command of
-//! the user's own), or asks at a terminal. One call gives one PIN for one act. A person who presses Ctrl-C, closes the
-//! window, ends the input, types nothing or does not answer in time has cancelled, and that is told apart from everything
-//! else. This room must never keep a PIN, never ask a token, never guess or fill in an answer, and never take silence for
-//! a yes.
+//! [`Prompter`] serves commands, whose user is at the terminal. The PIN comes from the source of
+//! `--pin-source`: the terminal without echo, a file, a descriptor or a systemd credential; never
+//! from an argument or an environment variable. [`Dialog`] serves the agent, whose user may be
+//! elsewhere: it starts a program (pinentry, askpass, or a command of the user's), or uses a
+//! terminal. One call returns one PIN for one operation. Ctrl-C, a closed window, the end of input,
+//! an empty input and a timeout count as cancelled, which is distinct from every other error.
+//!
+//! This module must never keep a PIN, access a token, guess or complete an answer, or take silence
+//! for a yes.
 
 mod ask;
 mod askpass;
@@ -40,10 +43,10 @@ pub use way::Way;
 use deadline::{Deadline, GONE};
 use terminal::{Answer, Terminal};
 
-/// How often a new PIN is asked for when the two entries differ, before it is given up.
+/// How often a new PIN is requested when the two entries differ.
 const NEW_PIN_ROUNDS: usize = 3;
 
-/// Where the answers come from: one source for PINs that exist, one for new ones.
+/// A command's prompter: one source for present PINs and one for new ones.
 #[derive(Debug, Clone)]
 pub struct Prompter {
     pin: PinSource,
@@ -55,54 +58,57 @@ pub struct Prompter {
 }
 
 impl Prompter {
-    /// A prompter that takes PINs from `pin` and new PINs from `new_pin`, and asks at `/dev/tty`.
+    /// Takes present PINs from `pin` and new PINs from `new_pin`; prompts at `/dev/tty`.
     pub fn new(pin: PinSource, new_pin: PinSource) -> Self {
         Self { pin, new_pin, credentials: None, descriptors: None, terminal: PathBuf::from("/dev/tty"), asker: None }
     }
 
-    /// With the directory in which systemd put the credentials (`$CREDENTIALS_DIRECTORY`).
+    /// Sets the directory of systemd credentials (`$CREDENTIALS_DIRECTORY`).
     #[must_use]
     pub fn with_credentials(mut self, directory: Option<PathBuf>) -> Self {
         self.credentials = directory;
         self
     }
 
-    /// With the descriptors that were open when the program was started. Any other number is by now a file of the
-    /// program's own or of a module's: what is read there is nobody's PIN, and would cost a try.
+    /// Sets the descriptors that were open at the start of the program. Any other number now
+    /// denotes a file of the program or of a module: its content is not a PIN, and would cost a
+    /// try.
     #[must_use]
     pub fn with_descriptors(mut self, open: Vec<u32>) -> Self {
         self.descriptors = Some(open);
         self
     }
 
-    /// With another terminal than `/dev/tty`.
+    /// Replaces `/dev/tty` by another terminal.
     #[must_use]
     pub fn with_terminal(mut self, terminal: impl Into<PathBuf>) -> Self {
         self.terminal = terminal.into();
         self
     }
 
-    /// Whoever wants the answers is at the other end of this connection: when it can be read or ends while somebody is asked
-    /// at the terminal, the question is withdrawn ([`PrompterError::Withdrawn`]).
+    /// Sets the connection of the requester: if it becomes readable or closes during a prompt at
+    /// the terminal, the prompt is withdrawn ([`PrompterError::Withdrawn`]).
     pub fn ask_while_open(&mut self, connection: impl AsFd) {
-        // Without a second handle nothing is watched, and the answer comes too late as it did before.
+        // If the descriptor cannot be duplicated, nothing is watched: a withdrawn prompt then stays
+        // open.
         self.asker = connection.as_fd().try_clone_to_owned().ok().map(Arc::new);
     }
 
-    /// Whether a person types the PIN, at a terminal that is there: else a token's last try is not taken.
+    /// Returns whether a user types the PIN at an available terminal; otherwise a token's last try
+    /// is not used.
     pub fn attended(&self) -> bool {
         self.pin == PinSource::Prompt && Terminal::open(&self.terminal).is_ok()
     }
 
-    /// Whether a person would have to type the PIN, and there is no terminal to type it at.
+    /// Returns whether a user would have to type the PIN, but no terminal is available.
     pub fn lacks_terminal(&self) -> bool {
         self.pin == PinSource::Prompt && Terminal::open(&self.terminal).is_err()
     }
 
-    /// A PIN that exists; `what` completes "… PIN of", e.g. `token "default" (serial 1234)`.
+    /// Asks for the present PIN; `what` completes "… PIN of", e.g. `token "default" (serial 1234)`.
     ///
     /// # Errors
-    /// [`PrompterError::Cancelled`], and what is wrong with the source.
+    /// [`PrompterError::Cancelled`], and errors of the source.
     pub fn pin(&self, what: &str) -> Result<Pin, PrompterError> {
         match &self.pin {
             PinSource::Prompt => self.typed(&format!("PIN of {what}"), what),
@@ -110,11 +116,11 @@ impl Prompter {
         }
     }
 
-    /// A new PIN, which has to keep to this rule, where one is known; at the terminal the rule is said, the PIN is typed
-    /// twice, and asked for again when it does not keep to it, or the two differ.
+    /// Asks for a new PIN that satisfies `rule`, if given. The terminal shows the rule and asks
+    /// twice; it asks again if the PIN violates the rule or the entries differ.
     ///
     /// # Errors
-    /// [`PrompterError::Cancelled`], [`PrompterError::Differ`], and what is wrong with the source.
+    /// [`PrompterError::Cancelled`], [`PrompterError::Differ`], and errors of the source.
     pub fn new_pin(&self, what: &str, rule: Option<PinRule>) -> Result<Pin, PrompterError> {
         let kept =
             |pin: Pin| rule.map_or(Ok(()), |rule| rule.check(&pin)).map(|()| pin).map_err(PrompterError::NotAPin);
@@ -125,7 +131,7 @@ impl Prompter {
         let mut last = PrompterError::Differ;
         for _ in 0..NEW_PIN_ROUNDS {
             let first = match self.typed(&format!("New PIN for {what}{said}"), what).and_then(kept) {
-                // Said at once, and not after it was typed twice.
+                // Report the violation before the second entry.
                 Err(error @ PrompterError::NotAPin(_)) => {
                     self.say(&format!("{error}."));
                     last = error;
@@ -143,7 +149,8 @@ impl Prompter {
         Err(last)
     }
 
-    /// Asks for yes or no at the terminal, whatever the PIN sources are. Only `y` and `yes` are a yes.
+    /// Asks for yes or no at the terminal, independently of the PIN sources. Only `y` and `yes`
+    /// mean yes.
     ///
     /// # Errors
     /// [`PrompterError::Cancelled`] (Ctrl-C, end of input), [`PrompterError::NoTerminal`].
@@ -157,9 +164,10 @@ impl Prompter {
         }
     }
 
-    /// Shows a line at the terminal if there is one: a warning before a last try, "touch the token".
+    /// Shows a line at the terminal, if there is one: a warning before a last try, "touch the
+    /// token".
     pub fn say(&self, line: &str) {
-        // Whoever cannot be told is not there; nothing depends on it.
+        // Without a terminal there is no user to inform.
         let _ = Terminal::open(&self.terminal).and_then(|mut terminal| terminal.say(line));
     }
 
@@ -190,9 +198,9 @@ fn broke(source: io::Error, what: &str) -> PrompterError {
     }
 }
 
-/// Text from elsewhere (a token's label, a path) as a person's terminal may show it: no control characters, which
-/// could move the cursor over what was said before, nothing that breaks or reorders the line, and nothing that is there
-/// but not seen, which makes two different names look the same.
+/// Makes foreign text (a token's label, a path) safe to display: replaces control characters, which
+/// could move the cursor over earlier text, characters that break or reorder the line, and
+/// invisible ones, which make different names look alike.
 pub fn showable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_invisible(c) { '\u{fffd}' } else { c }).collect()
 }

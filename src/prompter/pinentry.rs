@@ -1,4 +1,5 @@
-//! pinentry, the programs of `GnuPG` that ask for a PIN: a window (gtk, qt, gnome3) or a terminal (curses, tty).
+//! pinentry, the programs of `GnuPG` that ask for a PIN in a window (gtk, qt, gnome3) or on a
+//! terminal (curses, tty).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,24 +13,24 @@ use super::terminal::{Terminal, forget_what_was_typed_ahead};
 use super::{Environment, NEW_PIN_ROUNDS, PrompterError};
 use crate::token::Pin;
 
-/// Names under which a pinentry is looked for: the one that the system's administrator chose, then those with a window, then
-/// those with a terminal.
+/// Program names in search order: the system's default, then programs with windows, then programs
+/// for terminals.
 const NAMES: &[&str] =
     &["pinentry", "pinentry-gnome3", "pinentry-gtk-2", "pinentry-qt", "pinentry-curses", "pinentry-tty"];
 
-/// How long a pinentry may take to say what it is.
+/// Maximum time for a pinentry to report its flavor.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// How much longer than its own time-out a dialog is waited for.
+/// Extra waiting time beyond the dialog's own timeout.
 const GRACE: Duration = Duration::from_secs(2);
 
-// libgpg-error's codes.
+// Error codes of libgpg-error.
 const TIMEOUT: u32 = 62;
 const CANCELED: u32 = 99;
 const NOT_CONFIRMED: u32 = 114;
 const FULLY_CANCELED: u32 = 198;
 
-/// A pinentry that can ask here.
+/// A pinentry that can prompt here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pinentry {
     program: PathBuf,
@@ -38,15 +39,15 @@ pub(super) struct Pinentry {
 }
 
 impl Pinentry {
-    /// Looks whether there is one, and whether it has a display or a terminal: says why not.
+    /// Finds a pinentry that has a display or terminal; otherwise returns the reason.
     pub(super) fn find(path: Option<&Path>, environment: &Environment) -> Result<Self, String> {
-        // `GPG_TTY` is there only where the program was named in agent.toml (`Dialog::choose`).
+        // `GPG_TTY` is set only if agent.toml names the program (`Dialog::choose`).
         let named = environment.gpg_tty();
         let tty = if environment.variable("GPG_TTY").is_some() { named } else { environment.own_terminal() };
         if !environment.has_display()
             && let Err(reason) = &tty
         {
-            return Err(format!("there is no DISPLAY, no WAYLAND_DISPLAY, and {reason}"));
+            return Err(format!("neither DISPLAY nor WAYLAND_DISPLAY is set, and {reason}"));
         }
         let probe = |program| Self::probe(program, tty.clone().ok(), environment);
         if let Some(path) = path {
@@ -65,10 +66,10 @@ impl Pinentry {
 
     fn probe(program: PathBuf, tty: Option<PathBuf>, environment: &Environment) -> Result<Self, String> {
         let flavor = Self::flavor(&program, environment).map_err(|error| error.to_string())?;
-        // One with windows that finds no display says so: `gtk2:curses`.
+        // A program with windows that finds no display reports, for example, `gtk2:curses`.
         let needs_terminal = flavor == "tty" || flavor.contains("curses");
         if needs_terminal && tty.is_none() {
-            return Err(format!("{} asks at a terminal, and there is none of the agent's own", program.display()));
+            return Err(format!("{} needs a terminal, and the agent has none of its own", program.display()));
         }
         if !needs_terminal && !environment.has_display() && !flavor.is_empty() {
             return Err(format!("{} ({flavor}) needs a display", program.display()));
@@ -76,7 +77,7 @@ impl Pinentry {
         Ok(Self { program, flavor, tty })
     }
 
-    /// What kind it is: `curses`, `gtk2`, `gnome3:curses` …; empty when it does not say.
+    /// The flavor: `curses`, `gtk2`, `gnome3:curses` …; empty if the program does not report it.
     fn flavor(program: &Path, environment: &Environment) -> Result<String, PrompterError> {
         let mut running = Running::start(program, &[""; 0], &[], environment, "its kind")?;
         running.within(PROBE.min(environment.patience()));
@@ -101,8 +102,8 @@ impl Pinentry {
         Ok(pin)
     }
 
-    /// Asks in the conversation that was kept, where there is one that goes on, and gives it back: the person who typed a
-    /// wrong PIN is asked again by the same program.
+    /// Asks for a PIN, using the kept connection if possible, and returns the connection: a user
+    /// who typed a wrong PIN is asked again by the same program.
     pub(super) fn pin_keeping(
         &self,
         kept: Option<Conversation>,
@@ -120,12 +121,13 @@ impl Pinentry {
         Ok((pin, conversation))
     }
 
-    /// Can a conversation that was kept be gone on with? Not at a terminal that somebody else reads from by now.
+    /// Returns whether a kept connection is usable. It is not if another program now reads from the
+    /// terminal.
     pub(super) fn goes_on(&self, conversation: &Conversation) -> bool {
         conversation.0.is_running() && self.tty.as_ref().is_none_or(|tty| Terminal::open_to_ask(tty).is_ok())
     }
 
-    /// Tells a program that has answered before the next question.
+    /// Sends the next text to a program that has already answered.
     fn resume(
         &self,
         mut conversation: Conversation,
@@ -141,12 +143,13 @@ impl Pinentry {
         Ok(conversation)
     }
 
-    /// Some ask twice themselves (and say so); the others are asked twice.
+    /// Some programs ask twice themselves and report it (`PIN_REPEATED`); the others are asked
+    /// twice.
     pub(super) fn new_pin(&self, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
         let mut conversation = self.begin(ask, false, environment)?;
         for _ in 0..NEW_PIN_ROUNDS {
             conversation.must("SETPROMPT", &format!("{}:", ask.prompt()))?;
-            // Not all know it; those that do not are asked a second time below.
+            // Unknown to some programs, which are asked a second time below.
             conversation.ask("SETREPEAT", "Once more:")?;
             conversation.ask("SETREPEATERROR", "The two differ.")?;
             let (first, repeated) = get(&mut conversation)?;
@@ -178,8 +181,8 @@ impl Pinentry {
         Ok(answer)
     }
 
-    /// Starts it and tells it the question. No cache of the desktop's is offered (`SETKEYINFO`,
-    /// `allow-external-password-cache`): a PIN is typed for one use.
+    /// Starts the program and sends the text. Does not offer the desktop's password cache
+    /// (`SETKEYINFO`, `allow-external-password-cache`): a PIN is typed for one use.
     fn begin(&self, ask: &Ask, confirm: bool, environment: &Environment) -> Result<Conversation, PrompterError> {
         let mut running = Running::start(&self.program, &[""; 0], &[], environment, &ask.what())?;
         running.within(environment.patience().saturating_add(GRACE));
@@ -192,9 +195,9 @@ impl Pinentry {
         }
         let locale = |category: &str| ["LC_ALL", category, "LANG"].iter().find_map(|name| variable(name));
         let is_utf8 = |locale: &&str| locale.to_uppercase().replace('-', "").contains("UTF8");
-        // Without UTF-8 pinentry-curses shows nothing at all when a name has an umlaut in it.
+        // Without UTF-8, pinentry-curses shows nothing if a name contains an umlaut.
         let characters = locale("LC_CTYPE").filter(is_utf8).unwrap_or("C.UTF-8");
-        // Unknown options are refused by some, and nothing hangs on these.
+        // Some programs refuse unknown options; these are not essential.
         conversation.ask("OPTION", &format!("lc-ctype={characters}"))?;
         if let Some(messages) = locale("LC_MESSAGES") {
             conversation.ask("OPTION", &format!("lc-messages={messages}"))?;
@@ -206,11 +209,11 @@ impl Pinentry {
     }
 }
 
-/// Tells it the question.
+/// Sends the text of the prompt.
 fn tell(conversation: &mut Conversation, ask: &Ask, confirm: bool) -> Result<(), PrompterError> {
     let mut lines = ask.text();
     if confirm {
-        // Not every pinentry shows SETERROR when it asks for a yes.
+        // Not every pinentry shows SETERROR in a confirmation.
         lines.extend(ask.warning());
         lines.push(ask.prompt());
     } else {
@@ -222,19 +225,19 @@ fn tell(conversation: &mut Conversation, ask: &Ask, confirm: bool) -> Result<(),
     conversation.must("SETDESC", &description(&lines))
 }
 
-/// As many characters of each line as there is room for in one command.
+/// Shortens each line until the text fits into one command.
 fn description(lines: &[String]) -> String {
     let cut_to = |longest: usize| lines.iter().map(|line| plain(&cut(line, longest))).collect::<Vec<_>>().join("\n");
     let lengths = (1..=20).rev().map(|tens| tens * 10);
     lengths.map(cut_to).find(|text| command("SETDESC", text).is_some()).unwrap_or_default()
 }
 
-/// Qt takes a text with something like a tag in it for rich text.
+/// Replaces angle brackets: Qt would interpret a text with a tag as rich text.
 fn plain(text: &str) -> String {
     text.replace('<', "(").replace('>', ")")
 }
 
-/// Asks for a PIN: what was typed, and whether it was typed twice.
+/// Asks for a PIN. Returns the input, and whether the program asked twice.
 fn get(conversation: &mut Conversation) -> Result<(Zeroizing<Vec<u8>>, bool), PrompterError> {
     match conversation.ask("GETPIN", "")? {
         Answer::Done { data, .. } if data.is_empty() => Err(conversation.0.cancelled()),
@@ -251,7 +254,7 @@ fn no_answer(conversation: &Conversation, code: u32, text: &str) -> PrompterErro
     }
 }
 
-/// A PIN from bytes that somebody typed.
+/// Converts typed bytes into a PIN.
 pub(super) fn into_pin(typed: &[u8]) -> Result<Pin, PrompterError> {
     let text = str::from_utf8(typed).map_err(|_| PrompterError::NotUtf8)?;
     Ok(Pin::new(text.to_owned())?)

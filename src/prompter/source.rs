@@ -1,4 +1,4 @@
-//! Where a PIN comes from when nobody types it: a file, a descriptor, a systemd credential.
+//! PIN sources without a prompt: a file, a descriptor, a systemd credential.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -14,12 +14,12 @@ use super::PrompterError;
 use super::deadline::{Deadline, GONE};
 use crate::token::Pin;
 
-/// A source of PINs, as `--pin-source` and `--new-pin-source` name it.
+/// A source of PINs, in the syntax of `--pin-source` and `--new-pin-source`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PinSource {
-    /// `prompt`: a person types it at the terminal, without echo.
+    /// `prompt`: the user types it at the terminal, without echo.
     Prompt,
-    /// `file:PATH`: the only line of a file that nobody else can read.
+    /// `file:PATH`: the only line of a file that no other user can read.
     File(PathBuf),
     /// `fd:N`: the next line of an open descriptor.
     Descriptor(u32),
@@ -42,7 +42,7 @@ impl FromStr for PinSource {
                 Err(bad("credential: takes the plain name of a systemd credential"))
             }
             "credential" => Ok(Self::Credential(rest.to_owned())),
-            // What follows is not repeated: someone may have typed the PIN itself.
+            // Do not repeat the rest: it may be the PIN itself.
             _ => Err(PrompterError::UnknownSource { given: if text.contains(':') { kind } else { "that" }.to_owned() }),
         }
     }
@@ -60,12 +60,13 @@ impl fmt::Display for PinSource {
 }
 
 impl PinSource {
-    /// Reads one PIN. `credentials` is `$CREDENTIALS_DIRECTORY`; `descriptors` are those that may be read, if that is known.
+    /// Reads one PIN. `credentials` is `$CREDENTIALS_DIRECTORY`; `descriptors` lists the permitted
+    /// descriptors, if known.
     pub(super) fn read(&self, credentials: Option<&Path>, descriptors: Option<&[u32]>) -> Result<Pin, PrompterError> {
         self.read_within(credentials, descriptors, Deadline::default())
     }
 
-    /// As [`PinSource::read`]; a descriptor that says nothing is waited for no longer than this
+    /// As [`PinSource::read`], with a time limit for a descriptor
     /// ([`PrompterError::NobodyAnswered`]).
     pub(super) fn read_within(
         &self,
@@ -74,7 +75,7 @@ impl PinSource {
         deadline: Deadline,
     ) -> Result<Pin, PrompterError> {
         let pin = match self {
-            Self::Prompt => Err(self.fails("a person has to type it")),
+            Self::Prompt => Err(self.fails("a user has to type it")),
             Self::File(path) => {
                 let mut file = self.open(path)?;
                 if others_can_read(&self.metadata(&file)?) {
@@ -86,7 +87,7 @@ impl PinSource {
                 if descriptors.is_some_and(|open| !open.contains(number)) {
                     return Err(self.fails("it was not open when this program was started"));
                 }
-                // A descriptor by number, without `unsafe`: the kernel opens what it stands for once more.
+                // Reopens the descriptor by its path, because using its number needs `unsafe`.
                 let file = self.open(Path::new(&format!("/dev/fd/{number}")))?;
                 self.metadata(&file)?;
                 self.pin(&self.line(&mut Patient { file, deadline })?.0)
@@ -105,7 +106,7 @@ impl PinSource {
 
     fn open(&self, path: &Path) -> Result<File, PrompterError> {
         File::open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => self.fails("there is no such file"),
+            io::ErrorKind::NotFound => self.fails("no such file"),
             _ => self.fails(error.to_string()),
         })
     }
@@ -115,17 +116,17 @@ impl PinSource {
         if metadata.is_dir() { Err(self.fails("it is a directory")) } else { Ok(metadata) }
     }
 
-    /// The line of a source that should have no other.
+    /// Reads a source that must contain exactly one line.
     fn only_line(&self, source: &mut impl Read) -> Result<Pin, PrompterError> {
         let (line, ended) = self.line(source)?;
         if ended && self.byte(source)?.is_some() {
-            return Err(self.fails("it has more than one line, and a PIN is one"));
+            return Err(self.fails("it has more than one line"));
         }
         self.pin(&line)
     }
 
-    /// The next line without its end (LF or CRLF), and whether there was one. Byte by byte, so that what follows in a
-    /// pipe stays there for the next PIN.
+    /// Reads the next line without its end (LF or CRLF), and whether it had an end. Reads byte by
+    /// byte, so that the rest of a pipe remains for the next PIN.
     fn line(&self, source: &mut impl Read) -> Result<(Zeroizing<Vec<u8>>, bool), PrompterError> {
         let mut line = Zeroizing::new(Vec::with_capacity(Pin::MAX_BYTES + 2));
         let ended = loop {
@@ -173,7 +174,7 @@ impl PinSource {
     }
 }
 
-/// A file that is waited for, up to a moment.
+/// A file whose reads have a time limit.
 struct Patient {
     file: File,
     deadline: Deadline,
@@ -186,7 +187,8 @@ impl Read for Patient {
     }
 }
 
-/// Whether the mode lets group or others in, or the file is someone else's who is not root.
+/// Returns whether the mode permits access for group or others, or the file belongs to another user
+/// other than root.
 fn others_can_read(metadata: &Metadata) -> bool {
     let me = rustix::process::geteuid();
     let is_anothers = !me.is_root() && metadata.uid() != me.as_raw() && metadata.uid() != 0;

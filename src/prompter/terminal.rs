@@ -1,7 +1,7 @@
-//! The terminal: asks with and without echo, and knows when a person gave up.
+//! Terminal prompts, with and without echo, that recognize cancellation.
 //!
-//! Not `rpassword`: it answers Ctrl-C by signalling the process, and then nobody could say "not re-enrolled, nothing
-//! was sent"; here Ctrl-C is an answer.
+//! The crate `rpassword` is not used: on Ctrl-C it raises a signal, and the command could no longer
+//! report "not re-enrolled, nothing was sent". Here Ctrl-C is an answer.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::deadline::Deadline;
 use super::showable;
 
-/// The most bytes taken in one answer; a PIN has at most 255.
+/// Maximum number of bytes in one answer; a PIN has at most 255.
 const LONGEST_ANSWER: usize = 1_024;
 
 const CTRL_C: u8 = 0x03;
@@ -28,19 +28,19 @@ const CTRL_U: u8 = 0x15;
 const ESCAPE: u8 = 0x1b;
 const DELETE: u8 = 0x7f;
 
-/// What a person answered.
+/// The user's input.
 pub(super) enum Answer {
-    /// What was typed before Enter; it may be empty.
+    /// The text typed before Enter; may be empty.
     Text(Zeroizing<String>),
-    /// The end of input before anything was typed.
+    /// End of input before any text.
     Cancelled,
     /// Ctrl-C.
     Interrupted,
 }
 
-/// Throws away what was typed at a terminal before anything was asked there: it is no answer.
+/// Discards input typed before the prompt.
 pub(super) fn forget_what_was_typed_ahead(terminal: &Path) {
-    // Whoever asks there next meets the error, if there is one.
+    // The next prompt reports an error, if there is one.
     let _ = Terminal::open(terminal).map(|terminal| tcflush(&terminal.file, QueueSelector::IFlush));
 }
 
@@ -51,29 +51,29 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// Opens a terminal for reading and writing; fails if it is none.
+    /// Opens a terminal for reading and writing; fails for anything else.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NOCTTY.bits().cast_signed();
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
         if !isatty(&file) {
-            return Err(io::Error::other("it is no terminal"));
+            return Err(io::Error::other("it is not a terminal"));
         }
         Ok(Self { file, deadline: Deadline::default() })
     }
 
-    /// As [`Terminal::open`]; also fails for a program in the background of it, which the kernel would stop at the first
-    /// key: a service that is stopped answers nobody any more.
+    /// As [`Terminal::open`], but fails for a background process: the kernel would stop it at the
+    /// first key, and a stopped service answers no requests.
     pub(super) fn open_to_ask(path: &Path) -> io::Result<Self> {
         let terminal = Self::open(path)?;
-        // The kernel answers for a process's own terminal alone (ENOTTY for any other); and with 0 for a group in another
-        // PID namespace, as in a container that was entered from outside.
+        // The kernel answers only for the controlling terminal (ENOTTY otherwise), and with 0 for a
+        // process group of another PID namespace, as in a container entered from outside.
         if tcgetpgrp(&terminal.file).is_ok_and(|foreground| foreground != getpgrp()) {
-            return Err(io::Error::other("this program runs in the background of it"));
+            return Err(io::Error::other("this program runs in its background"));
         }
         Ok(terminal)
     }
 
-    /// Waits for answers until then: [`io::ErrorKind::TimedOut`].
+    /// Sets the deadline for answers; a prompt then fails with [`io::ErrorKind::TimedOut`].
     #[must_use]
     pub(super) fn within(mut self, deadline: Deadline) -> Self {
         self.deadline = deadline;
@@ -85,12 +85,12 @@ impl Terminal {
         self.file.write_all(format!("{}\n", showable(line)).as_bytes())
     }
 
-    /// Asks without showing what is typed.
+    /// Asks without echo.
     pub(super) fn ask_without_echo(&mut self, prompt: &str) -> io::Result<Answer> {
         self.ask(prompt, false)
     }
 
-    /// Asks and shows what is typed.
+    /// Asks with echo.
     pub(super) fn ask_visibly(&mut self, prompt: &str) -> io::Result<Answer> {
         self.ask(prompt, true)
     }
@@ -132,7 +132,7 @@ impl Terminal {
         Ok(Answer::Text(Zeroizing::new(text.to_owned())))
     }
 
-    /// One byte; none at the end of input.
+    /// Reads one byte; `None` at the end of input.
     fn key(&mut self) -> io::Result<Option<u8>> {
         let mut byte = Zeroizing::new([0u8]);
         loop {
@@ -146,7 +146,7 @@ impl Terminal {
         }
     }
 
-    /// Takes whole characters off the end.
+    /// Removes whole characters from the end.
     fn erase(&mut self, line: &mut Vec<u8>, characters: usize, echo: bool) -> io::Result<()> {
         for _ in 0..characters {
             while line.pop_if(|byte| (*byte & 0b1100_0000) == 0b1000_0000).is_some() {}
@@ -160,7 +160,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// Cursor keys and the like are no part of an answer: `ESC [ … letter` and `ESC O letter` are left out.
+    /// Skips cursor keys and similar: `ESC [ … letter` and `ESC O letter`.
     fn skip_escape_sequence(&mut self) -> io::Result<()> {
         if !matches!(self.key()?, Some(b'[' | b'O')) {
             return Ok(());
@@ -174,8 +174,9 @@ impl Terminal {
     }
 }
 
-/// No echo, no line editing, no signals from keys, until it is dropped. What was typed ahead is thrown away, so that it
-/// is not taken for a PIN; and so is what was typed after the answer, so that no other program reads and shows it.
+/// Disables echo, line editing and signal keys until dropped. Discards input typed before the
+/// prompt, so that it is not taken for a PIN, and input typed after the answer, so that no other
+/// program reads and shows it.
 struct RawMode {
     terminal: File,
     before: Termios,
@@ -197,7 +198,7 @@ impl RawMode {
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        // There is nobody to tell: the terminal has gone.
+        // A failure means that the terminal has gone.
         let _ = tcsetattr(&self.terminal, OptionalActions::Flush, &self.before);
     }
 }

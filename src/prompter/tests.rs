@@ -1,4 +1,4 @@
-//! Sources that give a PIN, sources that are refused, and a person at a pseudo-terminal.
+//! Usable and refused PIN sources, and a user at a pseudo-terminal.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -23,7 +23,7 @@ fn pin_of(source: PinSource) -> Result<Pin, PrompterError> {
     Prompter::new(source, PinSource::Prompt).with_terminal("/nonexistent").pin("token \"x\"")
 }
 
-/// What the source's refusal says.
+/// Returns the error of a file source with this content.
 fn refusal(content: &[u8]) -> String {
     let (_directory, path) = file_with(content, 0o600);
     pin_of(PinSource::File(path)).unwrap_err().to_string()
@@ -128,7 +128,7 @@ fn without_a_terminal_nobody_is_asked_and_the_remedy_is_said() {
 
 const RULE: Option<PinRule> = Some(PinRule { min: 4, max: 8 });
 
-/// A pseudo-terminal of its own (made by `script`), with a person's hands at it.
+/// A pseudo-terminal (created by `script`) with a simulated user.
 pub(super) struct Desk {
     script: Child,
     pub(super) path: PathBuf,
@@ -158,7 +158,7 @@ impl Desk {
         desk
     }
 
-    /// What the screen shows up to and with this text.
+    /// Reads the screen up to and including this text.
     pub(super) fn until(&self, text: &str) -> String {
         let mut shown = Vec::new();
         while !shown.ends_with(text.as_bytes()) {
@@ -174,7 +174,7 @@ impl Desk {
         self.script.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Asks for a PIN, or a new one, while the person answers each prompt with the next keys.
+    /// Asks for a PIN or a new one, while the user answers each prompt with the next keys.
     fn ask(&mut self, new: bool, answers: &[(&str, &str)]) -> (Result<Pin, PrompterError>, String) {
         let prompter = Prompter::new(PinSource::Prompt, PinSource::Prompt).with_terminal(&self.path);
         assert!(prompter.attended());

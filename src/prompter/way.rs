@@ -1,4 +1,4 @@
-//! How a person is asked, as `prompter` in agent.toml says it.
+//! The prompt methods, in the syntax of `prompter` in agent.toml.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,23 +6,24 @@ use std::str::FromStr;
 
 use super::PrompterError;
 
-/// A way to a person.
+/// A prompt method.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Way {
-    /// `auto`: the first that is open of pinentry, askpass and the terminal.
+    /// `auto`: the first usable one of pinentry, askpass and the terminal. The default.
     #[default]
     Auto,
-    /// `pinentry[:PATH]`: a program that shows a dialog, on a display or on this program's own terminal; with a path also on
-    /// the terminal `$GPG_TTY`.
+    /// `pinentry[:PATH]`: a pinentry, on a display or on this program's controlling terminal; with
+    /// a path, also on the terminal `$GPG_TTY`.
     Pinentry(Option<PathBuf>),
-    /// `askpass[:PATH]`: a program by OpenSSH's convention; without a path `$SSH_ASKPASS`.
+    /// `askpass[:PATH]`: an askpass program; without a path, `$SSH_ASKPASS`.
     Askpass(Option<PathBuf>),
-    /// `terminal[:PATH]`: a terminal; without a path `/dev/tty`.
+    /// `terminal[:PATH]`: a terminal; without a path, `/dev/tty`.
     Terminal(Option<PathBuf>),
-    /// `fd:N`: each PIN is the next line of an open descriptor. It says neither yes nor no.
+    /// `fd:N`: each PIN is the next line of an open descriptor. Cannot confirm.
     Descriptor(u32),
-    /// `command:PROGRAM ARGUMENTS`: a program of the user's own, which gives the PIN as its first line of output. The
-    /// words are separated by spaces. Nobody but the user's own configuration may name it: it gets to know every PIN.
+    /// `command:PROGRAM ARGUMENTS`: a command that prints the PIN as its first line. Spaces
+    /// separate the words. Only the user's own configuration may set it, because it learns every
+    /// PIN.
     Command(Vec<String>),
 }
 
@@ -35,7 +36,7 @@ impl FromStr for Way {
         let path = || match rest {
             None => Ok(None),
             Some(path) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
-            Some(_) => Err(closed("what follows the colon is no absolute path")),
+            Some(_) => Err(closed("the text after the colon is not an absolute path")),
         };
         match (kind, rest) {
             ("auto", None) => Ok(Self::Auto),
@@ -46,13 +47,13 @@ impl FromStr for Way {
                 number.parse().map(Self::Descriptor).map_err(|_| closed("fd: takes the number of an open descriptor"))
             }
             ("command", Some(line)) if line.contains(['"', '\'', '\\']) => {
-                Err(closed("its words are separated by spaces and nothing is quoted; put the rest into a script"))
+                Err(closed("spaces separate its words, and quoting is not supported; use a script instead"))
             }
             ("command", Some(line)) => {
                 let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
                 if words.is_empty() { Err(closed("it names no program")) } else { Ok(Self::Command(words)) }
             }
-            // What was given is not repeated whole: someone may have put the PIN itself there.
+            // Do not repeat the whole text: it may be the PIN itself.
             _ => Err(PrompterError::UnknownWay {
                 given: if rest.is_some() { kind.to_owned() } else { "that".to_owned() },
             }),
@@ -119,7 +120,7 @@ mod tests {
             "pin:12345678",
         ] {
             let error = text.parse::<Way>().unwrap_err().to_string();
-            assert!(error.starts_with("cannot ask by ") && !error.contains("12345678"), "{text:?}: {error}");
+            assert!(error.starts_with("cannot prompt with ") && !error.contains("12345678"), "{text:?}: {error}");
         }
     }
 }

@@ -265,7 +265,7 @@ fn where_git_has_no_terminal_the_agents_prompter_asks() {
     machine.write("which", "pin");
     refused(1, "is wrong");
     machine.write("config/tokenkeep/agent.toml", format!("{configured}pin_source = \"file:/no/such/file\"\n"));
-    refused(0, "there is no such file");
+    refused(0, "no such file");
     assert_eq!(asked(machine).matches("---").count(), 3, "somebody was asked all the same");
 }
 

@@ -292,7 +292,7 @@ fn a_command_at_medium_whose_agent_can_ask_nobody_hears_what_to_do() {
     // The PIN that begins the log-in is the command's to give, and is for its own use; the next one is not.
     machine.write("mail", "mail\n");
     machine.tokenkeep(&["sign", "--in", "mail", "--out", "first.p7m", "--pin-source", "file:pin"]).ok();
-    says_how_to_get_a_yes(machine, &["cannot ask a person", "in a terminal of its own", "SSH_ASKPASS"]);
+    says_how_to_get_a_yes(machine, &["cannot prompt the user", "in a terminal of its own", "SSH_ASKPASS"]);
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn where_nobody_can_be_asked_it_fails_at_once_and_says_what_to_do() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     says_all(
         &answer,
-        &["\"kind\":\"pin\"", "cannot ask a person", "in a terminal of its own", "`prompter` in agent.toml"],
+        &["\"kind\":\"pin\"", "cannot prompt the user", "in a terminal of its own", "`prompter` in agent.toml"],
     );
     assert_eq!(pin_state(machine), "ok");
 }
@@ -341,5 +341,5 @@ fn a_prompter_that_is_not_there_is_named_with_what_to_do() {
     let mut somebody = Somebody::with_keyset();
     let agent = agent(&mut somebody, "askpass:/nonexistent/askpass", &[]);
     let answer = sign_by_api(&somebody.machine, &agent).out();
-    says_all(&answer, &["cannot ask by askpass:/nonexistent/askpass", "`prompter` in agent.toml"]);
+    says_all(&answer, &["cannot prompt with askpass:/nonexistent/askpass", "`prompter` in agent.toml"]);
 }

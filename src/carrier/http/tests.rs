@@ -1,4 +1,4 @@
-//! The HTTP carrier against small servers that answer well, badly, late and not at all.
+//! The HTTP transport with small servers that respond correctly, incorrectly, late and not at all.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -6,7 +6,7 @@ use std::thread::{JoinHandle, spawn};
 
 use super::*;
 
-/// Answers one connection with these bytes and gives back what was asked.
+/// Responds to one connection with these bytes and returns the request.
 fn answers(answer: Vec<u8>) -> (String, JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -72,7 +72,7 @@ fn a_refusal_carries_the_authoritys_sentence_in_one_line() {
     assert!(reason.contains("429") && reason.contains("too manyrequests"), "{reason}");
 }
 
-/// Answers one connection after the other, and gives back what was asked.
+/// Responds to one connection after the other and returns the requests.
 fn answers_in_turn(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -139,7 +139,7 @@ fn the_authoritys_clock_is_compared_with_ours() {
     let (url, _server) = answers(response("200 OK", "application/pkix-cert", b"certificate"));
     let carrier = carrier(&url);
     carrier.ca_certificate().unwrap();
-    assert_eq!(carrier.clock_offset(), None, "it said nothing");
+    assert_eq!(carrier.clock_offset(), None, "there was no Date header");
 }
 
 #[test]
@@ -194,7 +194,8 @@ fn a_search_asks_for_the_exact_address_and_finds_none_one_or_several() {
     let (url, _server) = answers(response("200 OK", "application/pkix-cert", b"der"));
     assert_eq!(carrier(&url).search_certificates("user@example.org").unwrap(), vec![b"der".to_vec()]);
 
-    let body = b"--x\r\nContent-Type: application/pkix-cert\r\n\r\none\r\n--x\r\nContent-Type: application/pkix-cert\r\n\r\ntwo\r\n--x--\r\n";
+    let body = b"--x\r\nContent-Type: application/pkix-cert\r\n\r\none\r\n\
+        --x\r\nContent-Type: application/pkix-cert\r\n\r\ntwo\r\n--x--\r\n";
     let (url, _server) = answers(response("200 OK", "multipart/mixed; boundary=x", body));
     assert_eq!(carrier(&url).search_certificates("user@example.org").unwrap(), vec![b"one".to_vec(), b"two".to_vec()]);
 }

@@ -1,4 +1,4 @@
-//! Which logs raise the alarm, which do not, and what is kept.
+//! Which audit logs raise an alarm, and which checkpoints are stored.
 
 use super::*;
 use crate::pki::software_keys::SoftwareKey;
@@ -12,7 +12,7 @@ fn at(minute: i64) -> Timestamp {
     Timestamp::from_second(1_795_000_000 + minute * 60).unwrap()
 }
 
-/// An authority's audit key, and what it signs.
+/// An authority's audit key and its checkpoints.
 struct Log(SoftwareKey);
 
 impl Log {
@@ -20,7 +20,7 @@ impl Log {
         Self(SoftwareKey::p256())
     }
 
-    /// The checkpoint at this entry, in this minute; the hash is told by `branch`.
+    /// The checkpoint at this entry, signed in this minute; `branch` determines the hash.
     fn checkpoint(&self, sequence: u64, branch: u8, minute: i64) -> Checkpoint {
         signed_checkpoint(&self.0, authority(), LogPosition { sequence, head: [branch; 32] }, at(minute))
     }
@@ -44,7 +44,7 @@ fn refused(checkpoint: &Checkpoint, known_log: Option<LogVerdict>) -> Response {
 const CONTINUED: Option<LogVerdict> = Some(LogVerdict::Continued);
 const CONTRADICTED: Option<LogVerdict> = Some(LogVerdict::Contradicted);
 
-/// Judged online: what is kept is what was stated.
+/// Compares as online: the statement named the stored checkpoint.
 #[track_caller]
 fn online(kept: &Checkpoint, response: &Response) -> Result<Option<Checkpoint>, Finding> {
     judge(Some(kept), Some(kept.position()), response, authority(), KnownLog::Compare).map_err(|alarm| {
@@ -61,9 +61,9 @@ fn the_first_is_kept_and_each_that_goes_on_from_it() {
     assert_eq!(judged, Ok(Some(first.clone())));
     assert_eq!(online(&first, &done(&second, CONTINUED)), Ok(Some(second.clone())));
     assert_eq!(online(&first, &refused(&second, CONTINUED)), Ok(Some(second.clone())));
-    // Nothing new.
+    // The same checkpoint again.
     assert_eq!(online(&first, &refused(&first, CONTINUED)), Ok(None));
-    // A refusal unheard is no alarm, and proves nothing.
+    // A refusal before the log was read raises no alarm and proves nothing.
     assert_eq!(online(&first, &refused(&second, None)), Ok(None));
 }
 
@@ -76,13 +76,13 @@ fn a_log_that_is_another_one_raises_the_alarm() {
         assert_eq!(judged(&log.checkpoint(6, 2, 1), CONTINUED), Err(Finding::Shorter));
         assert_eq!(judged(&log.checkpoint(7, 2, 1), CONTINUED), Err(Finding::OtherEnd));
         assert_eq!(judged(&log.checkpoint(9, 2, 1), CONTRADICTED), Err(Finding::Contradicted(7)));
-        // With a clock that was set back, too.
+        // Also if the clock was set back.
         assert_eq!(judged(&log.checkpoint(6, 2, -5), CONTINUED), Err(Finding::Shorter));
         assert_eq!(judged(&Log::new().checkpoint(9, 2, 1), CONTINUED), Err(Finding::OtherKey));
         let forged = Checkpoint { sequence: 10, ..log.checkpoint(9, 2, 1) };
         assert!(matches!(judged(&forged, CONTINUED), Err(Finding::Signature(_))));
     }
-    // An authority that was asked and says nothing may have something to hide.
+    // An authority that does not answer the question may hide something.
     assert_eq!(online(&kept, &done(&log.checkpoint(9, 2, 1), None)), Err(Finding::NotSaid(7)));
     assert_eq!(online(&kept, &refused(&log.checkpoint(6, 2, 1), None)), Err(Finding::Shorter));
     assert_eq!(online(&kept, &refused(&log.checkpoint(7, 2, 1), None)), Err(Finding::OtherEnd));
@@ -99,10 +99,10 @@ fn a_file_that_is_older_than_what_was_kept_since_is_no_alarm_and_is_not_kept() {
     let stated = Some(stated.position());
     assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), CONTINUED), Ok(None));
     assert_eq!(judged(None, &log.checkpoint(9, 3, 5), None), Ok(None));
-    // Newer, but nothing says that it goes on from what is kept.
+    // Newer, but not proven to continue the stored one.
     assert_eq!(judged(stated, &log.checkpoint(30, 3, 15), CONTINUED), Ok(None));
     assert_eq!(judged(None, &log.checkpoint(30, 3, 15), None), Ok(None));
-    // Signed later, and shorter.
+    // Signed later, with fewer entries.
     assert_eq!(judged(stated, &log.checkpoint(19, 3, 11), CONTINUED), Err(Finding::Shorter));
     assert_eq!(judged(None, &log.checkpoint(20, 3, 11), None), Err(Finding::OtherEnd));
     assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), CONTRADICTED), Err(Finding::Contradicted(7)));

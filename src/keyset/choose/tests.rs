@@ -1,4 +1,4 @@
-//! Choosing: one that fits is taken, none is absent, several are refused with the list.
+//! Selection: a single match is taken, no match is an error, several are refused with a list.
 
 use std::path::PathBuf;
 

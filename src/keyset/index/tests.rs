@@ -1,4 +1,4 @@
-//! The indexes: what is written is read back, and what is not ours, newer or torn is not taken for ours.
+//! The indexes: round trips, and rejection of foreign, newer and damaged data.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! An administrator's command, and whom to ask without a PIN.
+//! Administrators' commands, and the authorities known without a PIN.
 
 use super::*;
 use crate::carrier::{Carrier, CarrierError};
@@ -10,28 +10,29 @@ use crate::statement::{
     signed_checkpoint,
 };
 
-/// An authority's door for statements: verifies with the certificate it is given, answers what it is told.
+/// An authority's statement endpoint: verifies with the given certificate and responds as
+/// configured.
 struct Door<'a> {
     double: &'a Double,
     administrator: Vec<u8>,
-    /// Answers another statement than the one that came.
+    /// Answers a statement other than the received one.
     astray: bool,
-    /// Whom it tells of.
+    /// The added administrators that it reports.
     added: Vec<AddedAdministrator>,
     ending: Vec<String>,
-    /// Its answer is signed with a certificate of this profile.
+    /// The profile of the certificate that signs its response.
     profile: &'static str,
     came: std::cell::Cell<usize>,
     audit_key: SoftwareKey,
-    /// How far its log has got, and what it says to what the last statement knew of that.
+    /// The position of its log, and its verdict on the position that the statement named.
     log: std::cell::Cell<(LogPosition, Option<LogVerdict>)>,
-    /// What happens while the statement is there.
+    /// Runs while the statement is being processed.
     meanwhile: Box<dyn Fn() + 'a>,
-    /// What the last statement knew of the log.
+    /// The log position that the last statement named.
     known: std::cell::Cell<Option<LogPosition>>,
-    /// What is answered to a command for a letter: to the certificate it names, or to this one.
+    /// The letter for a letter command: encrypted to the certificate named there, or to this one.
     letter_to: Option<Certificate>,
-    /// The connection breaks after the statement has arrived.
+    /// Breaks the connection after the statement has arrived.
     breaks: bool,
 }
 
@@ -137,7 +138,7 @@ fn a_command_is_one_pin_and_its_answer_is_checked() {
     let refused = ask(&astray, &mut Script::with(PIN)).unwrap_err().to_string();
     assert!(refused.contains("another statement"), "{refused}");
     let mail = Door { profile: "signing", ..self::door(&double, &keyset) };
-    assert!(ask(&mail, &mut Script::with(PIN)).is_err(), "anybody's certificate will do");
+    assert!(ask(&mail, &mut Script::with(PIN)).is_err(), "accepted the certificate of another user");
 }
 
 fn no_users() -> OpenedAnswer {
@@ -198,7 +199,7 @@ fn the_checkpoint_is_kept_stated_and_compared() {
         let answered = administer(&wallet.tokens, &keyset, &door, Operation::List, known_log, script, Timestamp::now());
         assert_eq!((script.asked.len(), script.notices.len()), (1, 0));
         let Answered { answer, alarm } = answered.unwrap();
-        assert_eq!(answer, no_users(), "the answer is given, alarm or none");
+        assert_eq!(answer, no_users(), "the answer is returned with and without an alarm");
         (door.known.take(), alarm.map(|alarm| alarm.finding))
     };
     assert_eq!(ask(KnownLog::Compare), (None, None));
@@ -208,13 +209,13 @@ fn the_checkpoint_is_kept_stated_and_compared() {
     assert_eq!(ask(KnownLog::Compare), (Some(position(3, 3)), Some(Finding::Shorter)));
     door.log.set((position(9, 5), Some(LogVerdict::Contradicted)));
     assert_eq!(ask(KnownLog::Compare), (Some(position(3, 3)), Some(Finding::Contradicted(3))));
-    // It stays so until it is accepted.
+    // The alarm repeats until the log is accepted.
     door.log.set((position(9, 5), None));
     assert_eq!(ask(KnownLog::Accept), (None, None));
     door.log.set((position(10, 6), CONTINUED));
     assert_eq!(ask(KnownLog::Compare), (Some(position(9, 5)), None));
 
-    // Re-enrolling keeps it.
+    // Re-enrolling keeps the checkpoint.
     let letter = double.letter(Purpose::Enroll);
     enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
     let keyset = wallet.keyset("a");
@@ -232,7 +233,7 @@ fn an_answer_is_given_though_the_token_takes_nothing_more() {
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
     let token = wallet.tokens.open(&keyset.token).unwrap();
-    // As good as write-protected: for a while nobody is logged in.
+    // Like a write-protected token: the user is logged out for a while.
     let door = Door { meanwhile: Box::new(|| token.log_out().unwrap()), ..door(&double, &keyset) };
     let ask = |door: &Door<'_>, script: &mut Script| {
         administer(&wallet.tokens, &keyset, door, Operation::List, KnownLog::Compare, script, Timestamp::now()).unwrap()
@@ -240,7 +241,7 @@ fn an_answer_is_given_though_the_token_takes_nothing_more() {
     let mut script = Script::with(PIN);
     assert_eq!(ask(&door, &mut script), Answered { answer: no_users(), alarm: None });
     assert!(matches!(&script.notices[..], [Notice::CheckpointNotKept { .. }]), "{:?}", script.notices);
-    // Nothing was kept, and nothing is missed.
+    // Nothing was stored, and no alarm follows.
     let door = self::door(&double, &keyset);
     let mut script = Script::with(PIN);
     assert_eq!(ask(&door, &mut script).alarm, None);
@@ -302,7 +303,7 @@ fn whom_to_trust_and_to_ask_comes_from_all_keysets() {
     let (address, pin) = trusted.authority(Some("http://moved.example.org/")).unwrap();
     assert_eq!((address.http.as_str(), pin), ("http://moved.example.org", of_one.ca_fingerprint));
 
-    // A second authority: not without being told which.
+    // A second authority: refused without a selection.
     let of_other = Letter { http_url: "http://other.example.org".into(), ..other.letter(Purpose::Enroll) };
     enrolled(run(&other, &wallet, &of_other, &wallet.on_new_token("b"), &mut Script::with(PIN)));
     let trusted = trust(&wallet.tokens).unwrap();

@@ -1,5 +1,6 @@
-//! Stands in for the authority: it issues, wraps and answers as the real one does, on a token of its own, and can be told
-//! to bend its replies. Rooms of one floor do not meet, not even in tests; the real one is met over the wire in `tests/`.
+//! A substitute for the authority: it issues, wraps and responds like the real one, with its own
+//! token, and can modify its replies. Modules of one layer do not import each other, not even in
+//! tests; `tests/` uses the real authority over the network.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -21,7 +22,7 @@ use crate::pki::{Certificate, DistinguishedName, Issuer, NewCertificate, Profile
 use crate::token::test_support::{authority_token, softhsm};
 use crate::token::{KeyAlgorithm, KeyId, SecretKey, SecurityLevel, Token, Wrapped};
 
-/// What becomes of a reply on its way; `Err` is what the carrier says.
+/// Modifies a reply in transit; `Err` is a transport error.
 pub type Bend = dyn FnMut(&Double, &'static str, Vec<u8>) -> Result<Vec<u8>, CarrierError> + Send;
 
 pub struct Double {
@@ -61,7 +62,7 @@ impl Double {
         }
     }
 
-    /// A letter for the one user there is.
+    /// A letter for the only user.
     pub fn letter(&self, purpose: Purpose) -> Letter {
         let mut random = [0; 37];
         getrandom::fill(&mut random).unwrap();
@@ -83,7 +84,7 @@ impl Double {
         }
     }
 
-    /// From now on replies are bent like this.
+    /// Modifies all further replies with this function.
     pub fn bend(
         &self,
         bend: impl FnMut(&Self, &'static str, Vec<u8>) -> Result<Vec<u8>, CarrierError> + Send + 'static,
@@ -95,7 +96,7 @@ impl Double {
         *self.bend.lock().unwrap() = None;
     }
 
-    /// The kinds of messages that came, in order; forgotten when told.
+    /// The types of the messages received, in order; the list is then cleared.
     pub fn seen(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.state.lock().unwrap().seen)
     }
@@ -204,7 +205,7 @@ impl Double {
         delivered
     }
 
-    /// Out of the archive, to the transport key of this request.
+    /// Returns an archived key, wrapped with the transport key of this request.
     fn deliver(&self, record: &(Vec<u8>, Wrapped, KeyAlgorithm), request: &CertReqMsg) -> CertifiedKeyPair {
         let transport = request.cert_req.transport_key().unwrap().unwrap();
         let key = self.token.unwrap_from_archive(&self.archive, &record.1, record.2).unwrap();
@@ -236,7 +237,7 @@ impl Double {
     }
 }
 
-/// Everything that was certified in these tests: what a certConf may name.
+/// All certificates issued in these tests, which a certConf may name.
 static ISSUED: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 impl Carrier for Double {

@@ -1,4 +1,4 @@
-//! Enrollments that succeed, and what can be done with the keyset then.
+//! Successful enrollments, and the use of the keyset afterwards.
 
 use super::*;
 use crate::pki::Certificate;
@@ -39,7 +39,7 @@ fn a_new_token_a_keyset_and_one_pin_entry() {
     assert_eq!(keyset.token.label, wallet.name("a").as_str());
     assert_eq!(keyset.authority_sha256(), Some(letter.ca_fingerprint));
 
-    // Two keys, each with its certificate under the same identifier; nothing else is left.
+    // Two keys, each with a certificate under the same identifier; nothing else remains.
     let inventory = wallet.inventory(&keyset.token, PIN);
     assert_eq!(inventory.iter().filter(|object| object.starts_with("key ")).count(), 2, "{inventory:#?}");
     assert_eq!(inventory.iter().filter(|object| object.starts_with("public key ")).count(), 2, "{inventory:#?}");
@@ -64,7 +64,7 @@ fn the_so_pin_of_a_keyset_that_stands_is_not_the_letters() {
     let refused = token.init_pin_as_so(&derived, &pin("87654321")).unwrap_err();
     assert!(matches!(refused, TokenError::SoPinIncorrect { .. }), "{refused}");
 
-    // Unless its owner gave one.
+    // Unless the owner chose an SO PIN.
     let letter = double.letter(Purpose::Enroll);
     let options = EnrollOptions { so_pin: true, ..wallet.on_new_token("b") };
     let mut script = Script::with(PIN);
@@ -119,7 +119,7 @@ fn a_forgotten_pin_the_whole_history_arrives_under_a_new_one() {
     let second = encrypted_to(&wallet.keyset("a"), 0);
     double.seen();
 
-    // The dates in certificates have whole seconds.
+    // Certificates have a resolution of one second.
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     let letter = double.letter(Purpose::Recover);
     let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("b"), &mut Script::with("87654321")));
@@ -131,7 +131,8 @@ fn a_forgotten_pin_the_whole_history_arrives_under_a_new_one() {
     reads(&wallet, "b", &second, "87654321");
     assert_eq!(show(&wallet.keyset("b")).unwrap().certificates[2].key_use, KeyUse::OlderEncryption);
 
-    // Both can read it, and both are one person's: the newer one is taken, unless another is named.
+    // Both keysets can decrypt it, and both belong to one person: the newer one is used unless
+    // another is selected.
     let newest = decrypt(&wallet.tokens, &KeysetChoice::default(), &first, &mut Script::with("87654321"));
     assert_eq!(newest.unwrap().keyset, wallet.name("b").as_str());
     assert_eq!(wallet.tokens.choose(&KeysetChoice::default()).unwrap(), wallet.keyset("b"));
@@ -141,7 +142,7 @@ fn a_forgotten_pin_the_whole_history_arrives_under_a_new_one() {
         wallet.name("a").as_str()
     );
 
-    // One that is hidden is taken by its name alone.
+    // A hidden keyset is selected only by name.
     let hidden = vec![KeysetOnToken::of(&wallet.keyset("b"))];
     let choice = KeysetChoice { hidden: hidden.clone(), ..KeysetChoice::default() };
     assert_eq!(wallet.tokens.choose(&choice).unwrap(), wallet.keyset("a"));
@@ -173,12 +174,12 @@ fn two_keysets_on_one_token_are_apart_even_with_the_same_encryption_key() {
     reads(&wallet, "a", &message, PIN);
     reads(&wallet, "b", &message, PIN);
 
-    // The PIN is both's, and its owner is told so.
+    // Both keysets share the PIN, and a notice says so.
     let mut script = Script::with(PIN);
     pin_change(&wallet.tokens, &a, &mut script).unwrap();
     assert!(matches!(&script.notices[..], [Notice::SharedPin { others }] if *others == wallet.name("b").to_string()));
 
-    // Deleting one leaves the other whole, the authority's certificate included.
+    // Deleting one leaves the other complete, including the authority's certificate.
     delete(&wallet.tokens, &a, &mut Script::with(PIN)).unwrap();
     assert!(wallet.keyset("b").authority_certificate().is_some());
     reads(&wallet, "b", &message, PIN);
@@ -187,7 +188,7 @@ fn two_keysets_on_one_token_are_apart_even_with_the_same_encryption_key() {
     assert_eq!(wallet.inventory(&token, PIN).len(), 0);
 }
 
-/// Asked for the old PIN, then for the new one.
+/// Answers with the old PIN, then with the new one.
 struct OldThenNew(Vec<&'static str>);
 
 impl Person for OldThenNew {
@@ -232,16 +233,16 @@ fn a_public_index_that_somebody_changed_is_reported_and_not_believed() {
     let keyset = wallet.keyset("a");
     sign(&wallet.tokens, &keyset, b"", SignOptions::default(), &mut script, Timestamp::now()).unwrap();
     assert!(matches!(&script.notices[..], [Notice::IndexMismatch { what, .. }] if what == "security level"));
-    assert_eq!(wallet.keyset("a").level, SecurityLevel::High, "it was not written anew");
+    assert_eq!(wallet.keyset("a").level, SecurityLevel::High, "the public index was not rewritten");
 
-    // Another key in place of the own one: it is not used.
+    // A different key in the public index is not used.
     let id = keyset.encryption[0].to_string();
     forge(&id, &keyset.signing.as_ref().unwrap().to_string());
     let message = encrypted_to(&keyset, 0);
     let choice = KeysetChoice { name: Some(name.clone()), ..KeysetChoice::default() };
     assert!(decrypt(&wallet.tokens, &choice, &message, &mut Script::with(PIN)).is_err());
 
-    // A keyset that nobody with the PIN has made.
+    // A keyset created without the PIN.
     let unlock = wallet.tokens.open(&keyset.token).unwrap().unlock(pin(PIN)).unwrap();
     let token = unlock.token();
     let index = token.data_objects(index::APPLICATION, false).unwrap().remove(0);
@@ -255,7 +256,7 @@ fn a_public_index_that_somebody_changed_is_reported_and_not_believed() {
     assert!(script.notices.is_empty(), "there is no private index to differ from: {:?}", script.notices);
     signs(&wallet, "a", PIN).unwrap();
 
-    // Who deletes is told as well.
+    // A deletion reports the mismatch too.
     forge("\"high\"", "\"low\"");
     let mut script = Script::with(PIN);
     delete(&wallet.tokens, &wallet.keyset("a"), &mut script).unwrap();

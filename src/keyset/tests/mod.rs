@@ -1,4 +1,4 @@
-//! Enrollments on SoftHSM, in process: the ends they come to, and what is on the token then.
+//! Enrollments with SoftHSM in one process: their outcomes, and the resulting content of the token.
 
 mod administering;
 pub mod double;
@@ -18,7 +18,7 @@ use crate::token::test_support::{PIN, fresh_label, pin, softhsm};
 use crate::token::{KeysetName, Module, Pin, SecurityLevel, TokenInfo};
 use double::Double;
 
-/// Who says what was written down for them, and remembers what they were asked.
+/// A prompter with scripted answers that records the prompts.
 pub struct Script {
     answers: Vec<Result<&'static str, NoPin>>,
     pub asked: Vec<String>,
@@ -26,7 +26,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Answers every question for a PIN with this.
+    /// Answers every PIN prompt with this PIN.
     pub fn with(pin: &'static str) -> Self {
         Self { answers: vec![Ok(pin); 4], asked: Vec::new(), notices: Vec::new() }
     }
@@ -57,7 +57,8 @@ impl Person for Script {
     }
 }
 
-/// Somebody's tokens, all with labels that begin alike, so that tests do not see each other's.
+/// The tokens of one test. Their labels share a prefix, so that concurrent tests do not see each
+/// other's tokens.
 pub struct Wallet {
     prefix: String,
     pub tokens: Tokens,
@@ -68,7 +69,7 @@ impl Wallet {
         Self::of(softhsm())
     }
 
-    /// Its tokens are this module's.
+    /// The tokens of this module.
     pub fn of(module: Module) -> Self {
         let prefix = fresh_label("k");
         Self { tokens: Tokens::new(vec![module]).seeing_only(&prefix), prefix }
@@ -79,7 +80,7 @@ impl Wallet {
         format!("{}{what}", self.prefix).parse().unwrap()
     }
 
-    /// A new token with [`PIN`] that no keyset is on.
+    /// A new token with [`PIN`] and without a keyset.
     pub fn token(&self, what: &str) -> TokenInfo {
         softhsm().create_token(&format!("{}{what}", self.prefix), &pin("so-pin-of-it"), &pin(PIN)).unwrap()
     }
@@ -108,7 +109,8 @@ impl Wallet {
         self.tokens.choose(&choice).unwrap()
     }
 
-    /// Everything on the token with this PIN: labels and identifiers of keys, certificates, data objects' contents.
+    /// The content of the token, readable with this PIN: labels and identifiers of keys,
+    /// certificates, data objects' contents.
     pub fn inventory(&self, token: &TokenInfo, with: &str) -> BTreeSet<String> {
         let unlock = self.tokens.open(token).unwrap().unlock(pin(with)).unwrap();
         let token = unlock.token();
@@ -121,7 +123,7 @@ impl Wallet {
         for private in [false, true] {
             for data in token.data_objects(index::APPLICATION, private).unwrap() {
                 let text = String::from_utf8(data.value).unwrap();
-                // The revision counts every writing, also of the same.
+                // The revision counts every write, even without a change.
                 let text = text.split(',').filter(|part| !part.contains("\"revision\"")).collect::<Vec<_>>().join(",");
                 found.insert(format!("data {} {private} {text}", data.label));
             }
@@ -129,7 +131,7 @@ impl Wallet {
         found
     }
 
-    /// Labels of the tokens there are.
+    /// The labels of all tokens.
     pub fn labels(&self) -> Vec<String> {
         self.tokens.list().unwrap().into_iter().map(|token| token.label).collect()
     }

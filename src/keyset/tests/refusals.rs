@@ -1,12 +1,12 @@
-//! What is refused: before any PIN where a rule is against it, before anything is sent where the PIN is, before anything
-//! is made where the letter is.
+//! Refusals: by a rule before any PIN prompt, by the PIN before anything is sent, by the letter
+//! before anything is created.
 
 use super::double::unreachable;
 use super::*;
 use crate::keyset::sign::refuse_expired_administrator;
 use crate::letter::TemporaryKey;
 
-/// Refused before anybody was asked and before anything was sent.
+/// Requires a refusal before any prompt and before anything was sent.
 #[track_caller]
 fn at_once(double: &Double, wallet: &Wallet, letter: &Letter, options: &EnrollOptions, kind: ErrorKind) -> String {
     let mut nobody = Script::without(NoPin::Cancelled);
@@ -40,7 +40,7 @@ fn rules_are_told_before_any_pin_is_asked() {
     let text = at_once(&double, &wallet, &elsewhere, &wallet.again("a"), ErrorKind::Refused);
     assert!(text.contains("another authority"), "{text}");
 
-    // The letter is still good.
+    // The letter was not used up.
     enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
 }
 
@@ -53,7 +53,7 @@ fn another_persons_letter_replaces_no_keyset() {
     for part in ["User <user@example.org>'s", "<other@example.org>", "--replace-person"] {
         assert!(text.contains(part), "{text}");
     }
-    // Another name, or another case, is the same person.
+    // A different name or letter case is still the same person.
     let renamed =
         Letter { user_name: "Renamed".into(), email: "User@Example.ORG".into(), ..double.letter(Purpose::Enroll) };
     enrolled(run(&double, &wallet, &renamed, &wallet.again("a"), &mut Script::with(PIN)));
@@ -64,7 +64,7 @@ fn a_public_index_that_names_another_certificate_does_not_let_another_person_in(
     let double = Double::new();
     let wallet = somebody(&double);
     let token = wallet.keyset("a").token;
-    // Somebody without the PIN takes the certificates away, so that nothing says whose the keyset is.
+    // Without the PIN, delete the certificates, so that the holder is unknown.
     let public = index::public_indexes(&wallet.tokens.open(&token).unwrap()).unwrap().0.remove(0);
     let mut value = serde_json::to_value(&public).unwrap();
     value["revision"] = 1_000.into();
@@ -164,7 +164,7 @@ fn without_the_right_pin_nothing_is_sent_and_all_is_as_before() {
     enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
 }
 
-/// Not enrolled for the letter's sake: asked once, and nothing made.
+/// Requires a refusal of the letter: one prompt, and nothing created.
 #[track_caller]
 fn by_the_letter(double: &Double, wallet: &Wallet, letter: &Letter, kind: ErrorKind) -> String {
     let labels = wallet.labels();

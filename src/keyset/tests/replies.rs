@@ -1,4 +1,4 @@
-//! Replies that are not to be used: refused whole, told to the authority, and the token is as before.
+//! Unusable replies: refused as a whole, reported to the authority, and the token is restored.
 
 use der::asn1::{BitString, OctetString};
 
@@ -15,7 +15,7 @@ use crate::token::test_support::kryoptic;
 
 type Bend = fn(&Double, &Letter, Vec<u8>) -> Result<Vec<u8>, CarrierError>;
 
-/// Bends the reply to `ir`, each way once when a keyset is re-enrolled and once when a new token is made.
+/// Modifies the reply to `ir`, each time once for a re-enrollment and once for a new token.
 #[track_caller]
 fn refused(bends: &[Bend]) {
     let double = Double::new();
@@ -35,7 +35,7 @@ fn refused(bends: &[Bend]) {
             assert_eq!(wallet.labels(), labels, "{not}");
         }
     }
-    // The authority has given the letter back each time: by straight replies one enrolls.
+    // The authority has released the letter each time: an unmodified reply enrolls.
     let letter = double.letter(Purpose::Enroll);
     let (bend, known) = (bends[0], letter.clone());
     double.bend(move |double, kind, reply| if kind == "ir" { bend(double, &known, reply) } else { Ok(reply) });
@@ -50,11 +50,11 @@ fn certificates_of_another_person_are_not_installed_whatever_the_letter_says() {
     let wallet = somebody(&double);
     let token = wallet.keyset("a").token;
     let (before, labels) = (wallet.inventory(&token, PIN), wallet.labels());
-    // The keyset is user@example.org's, as is all that this authority certifies.
+    // The keyset belongs to user@example.org, as do all certificates of this authority.
     for options in [wallet.on_new_token("b"), EnrollOptions { replace_person: true, ..wallet.again("a") }] {
         let other = Letter { email: "other@example.org".into(), ..double.letter(Purpose::Enroll) };
         if options.replace_person {
-            // That other people's certificates are meant was said.
+            // The option permits certificates of another person.
             enrolled(run(&double, &wallet, &other, &options, &mut Script::with(PIN)));
             continue;
         }
@@ -66,7 +66,8 @@ fn certificates_of_another_person_are_not_installed_whatever_the_letter_says() {
     }
 }
 
-/// The same reply from somebody who knows the temporary key, with something else in it. A [`Bend`]'s result.
+/// A modified reply with a valid MAC, by someone who knows the temporary key. The result of a
+/// [`Bend`].
 #[allow(clippy::unnecessary_wraps)] // so that it can end one
 fn rewritten(letter: &Letter, reply: &[u8], change: impl FnOnce(&mut Draft)) -> Result<Vec<u8>, CarrierError> {
     let reply = PkiMessage::from_der(reply).unwrap();
@@ -250,7 +251,8 @@ fn a_refusal_of_the_authority_leaves_nothing() {
     }
 }
 
-/// The answer to the confirmation is lost or cannot be believed: the authority may have confirmed, so nothing is undone.
+/// The response to the confirmation is lost or unverifiable: the authority may have confirmed, so
+/// nothing is rolled back.
 #[test]
 fn a_confirmation_without_a_believable_answer_is_sent_again() {
     let bends: [Bend; 3] = [

@@ -1,4 +1,4 @@
-//! A command into a file, and the response that comes back as one.
+//! A command written to a file, and a response read from one.
 
 use super::*;
 use crate::pki::Certificate;
@@ -6,7 +6,7 @@ use crate::pki::software_keys::SoftwareKey;
 use crate::smime::{Cipher, encrypt};
 use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, SignedStatement, signed_checkpoint};
 
-/// The keyset's statement, and its encryption certificate.
+/// The keyset's statement and its encryption certificate.
 fn stated(wallet: &Wallet, keyset: &FoundKeyset) -> (SignedStatement, Certificate) {
     let script = &mut Script::with(PIN);
     let statement =
@@ -65,7 +65,7 @@ fn every_response_is_opened_with_one_pin() {
         assert_eq!(open(answer, &mut Script::without(NoPin::Cancelled)).unwrap_err().kind(), ErrorKind::Pin);
     }
     let mut nobody = Script::without(NoPin::Cancelled);
-    // To somebody else it is not this keyset's.
+    // Encrypted to another recipient, it is not for this keyset.
     let other = double.ca.issue("encryption", "Example, Other", &SoftwareKey::rsa());
     assert_eq!(open(letter(&other), &mut nobody).unwrap_err().kind(), ErrorKind::Refused);
     let garbage = Answer::EncryptedLetter(vec![0x30, 0]);

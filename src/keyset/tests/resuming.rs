@@ -1,5 +1,5 @@
-//! Enrollments that were cut off: the same letter goes on, another one clears up. (Kills are met in `tests/`, where there
-//! is a process to kill.)
+//! Interrupted enrollments: the same letter continues, another letter rolls back. (Crashes are
+//! tested in `tests/`, which can kill a process.)
 
 use super::double::unreachable;
 use super::*;
@@ -28,7 +28,7 @@ fn a_lost_reply_is_asked_for_again_with_the_same_bytes() {
                 .unwrap();
         }
 
-        // A wrong PIN does not spoil it.
+        // A wrong PIN does no harm.
         let not = not_enrolled(run(&double, &wallet, &letter, &options, &mut Script::with("00000000")));
         assert_eq!(not.kind(), ErrorKind::Pin);
 
@@ -66,7 +66,7 @@ fn another_letter_clears_up_what_the_first_one_left() {
     assert!(matches!(script.notices[..], [Notice::Abandoning { .. }]), "{:?}", script.notices);
     assert_eq!(wallet.inventory(&token, PIN).len(), objects + 3, "one more encryption key with its certificate");
 
-    // Into a new token that another letter has begun: not without being told to.
+    // Into a new token that another letter began: refused without an explicit selection.
     double.bend(|_, kind, reply| if kind == "ir" { Err(unreachable()) } else { Ok(reply) });
     let begun = double.letter(Purpose::Enroll);
     not_enrolled(run(&double, &wallet, &begun, &wallet.on_new_token("b"), &mut Script::with(PIN)));

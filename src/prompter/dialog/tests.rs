@@ -1,5 +1,5 @@
-//! Which way is chosen, and each way with a real program behind it: scripts, an Assuan peer that says what it is told to
-//! say, and the pinentries of Debian at a pseudo-terminal.
+//! Which method is chosen, and each method with a real program: scripts, a scripted Assuan peer,
+//! and Debian's pinentries at a pseudo-terminal.
 
 mod choice;
 mod pinentries;
@@ -28,8 +28,9 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// A script, written by a process of its own: a test that starts a program at this moment would inherit the file while
-    /// it is open for writing here, and then it could not be run ("text file busy").
+    /// Writes a script with a separate process: a child that another test starts at this moment
+    /// would inherit a file open for writing here, and running the script would fail ("text file
+    /// busy").
     fn script(&self, name: &str, body: &str) -> PathBuf {
         let path = self.path(name);
         let mut writer = Started::new("/bin/sh")
@@ -44,12 +45,12 @@ impl Place {
         path
     }
 
-    /// What a script left in a file.
+    /// The content of a file that a script wrote.
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// What a script is to leave in a file, waited for.
+    /// Waits for the content of a file that a script will write.
     fn wait_for(&self, name: &str) -> String {
         let end = Instant::now() + Duration::from_secs(20);
         while !self.read(name).ends_with('\n') {
@@ -60,7 +61,7 @@ impl Place {
     }
 }
 
-/// Nothing but these variables and the places where programs are; no terminal.
+/// Only these variables and `PATH`; no terminal.
 fn environment(variables: &[(&str, &Path)]) -> Environment {
     let path = ("PATH", Path::new("/usr/bin:/bin"));
     let all = std::iter::once(&path).chain(variables).map(|(name, value)| (OsString::from(name), (*value).into()));
@@ -84,7 +85,7 @@ fn question() -> Ask {
     Ask { prompt: "Sign?".to_owned(), ..ask() }
 }
 
-/// Whether a process runs, and is not only remembered.
+/// Returns whether a process runs and is not a zombie.
 fn runs(process: &str) -> bool {
     let status = fs::read_to_string(format!("/proc/{}/stat", process.trim())).unwrap_or_default();
     status.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))

@@ -1,4 +1,4 @@
-//! Which way is open.
+//! Which prompt methods are usable.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn chosen(way: &str, environment: &Environment) -> String {
     }
 }
 
-/// A pinentry of this kind.
+/// A pinentry of this flavor.
 fn pinentry(place: &Place, name: &str, flavor: &str) -> PathBuf {
     place.script(name, &format!("echo OK; read command; printf 'D {flavor}\\nOK\\n'; read bye; echo OK"))
 }
@@ -23,7 +23,7 @@ fn where_nobody_can_be_asked_that_is_said_at_once_with_the_remedy() {
     let error = chosen("auto", &environment(&[]));
     assert!(began.elapsed() < Duration::from_secs(5));
     for part in [
-        "pinentry: there is no DISPLAY",
+        "pinentry: neither DISPLAY",
         "askpass: SSH_ASKPASS is not set",
         "terminal: ",
         "in a terminal of its own",
@@ -60,17 +60,17 @@ fn a_pinentry_needs_a_screen_of_its_kind() {
     let tty = ("GPG_TTY", desk.path.as_path());
     let at_desk = |environment: Environment| environment.with_terminal(&desk.path);
     let on_a_terminal = format!("pinentry {} (curses), terminal {}", curses.display(), desk.path.display());
-    assert_eq!(chosen("pinentry", &at_desk(here(&[]))), on_a_terminal, "the one with windows is passed over");
-    assert_eq!(chosen(&format!("pinentry:{}", curses.display()), &here(&[tty])), on_a_terminal, "it was named");
+    assert_eq!(chosen("pinentry", &at_desk(here(&[]))), on_a_terminal, "the pinentry with windows is skipped");
+    assert_eq!(chosen(&format!("pinentry:{}", curses.display()), &here(&[tty])), on_a_terminal, "configured by path");
     let auto = chosen("auto", &at_desk(here(&[])));
     assert_eq!(auto, format!("terminal {}", desk.path.display()), "without a window no pinentry is needed");
     assert!(chosen(&format!("pinentry:{}", window.display()), &here(&[tty])).contains("needs a display"));
     let error = chosen(&format!("pinentry:{}", curses.display()), &here(&[display()]));
-    assert!(error.contains("none of the agent's own"), "{error}");
+    assert!(error.contains("none of its own"), "{error}");
     let wayland = ("WAYLAND_DISPLAY", Path::new("wayland-0"));
     assert!(chosen("pinentry", &here(&[wayland])).contains("(qt)"));
     pinentry(&place, "pinentry-qt", "qt:curses");
-    assert!(chosen("pinentry", &here(&[display()])).contains("none of the agent's own"), "no window, and no terminal");
+    assert!(chosen("pinentry", &here(&[display()])).contains("none of its own"), "no window, and no terminal");
 }
 
 #[test]
@@ -78,8 +78,8 @@ fn a_gpg_tty_that_is_no_terminal_is_said_to_be_none() {
     let place = Place::new();
     let way = format!("pinentry:{}", pinentry(&place, "pinentry-curses", "curses").display());
     let error = chosen(&way, &environment(&[("GPG_TTY", Path::new("not a tty"))]));
-    assert!(error.contains("GPG_TTY is not a tty, which names no terminal"), "{error}");
-    assert!(chosen(&way, &environment(&[("GPG_TTY", Path::new("/dev/null"))])).contains("it is no terminal"));
+    assert!(error.contains("GPG_TTY is not a tty, which is not a terminal"), "{error}");
+    assert!(chosen(&way, &environment(&[("GPG_TTY", Path::new("/dev/null"))])).contains("it is not a terminal"));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_program_that_is_no_pinentry_is_found_out_before_anybody_is_asked() {
     {
         let path = place.script("pinentry", body);
         let error = chosen(&format!("pinentry:{}", path.display()), &around);
-        assert!(error.starts_with("cannot ask by pinentry:") && error.contains("agent.toml"), "{body}: {error}");
+        assert!(error.starts_with("cannot prompt with pinentry:") && error.contains("agent.toml"), "{body}: {error}");
     }
 }
 
@@ -122,7 +122,7 @@ fn askpass_asks_where_ssh_would_ask() {
     assert_eq!(chosen("askpass", &environment(&[variable, require("force")])), open);
     assert!(chosen("askpass", &environment(&[variable])).contains("SSH_ASKPASS_REQUIRE=force"));
     assert!(chosen("askpass", &environment(&[variable, display(), require("never")])).contains("is never"));
-    assert_eq!(chosen(&format!("askpass:{}", askpass.display()), &environment(&[])), open, "named, it is enough");
+    assert_eq!(chosen(&format!("askpass:{}", askpass.display()), &environment(&[])), open, "configured by path");
     assert!(chosen("askpass", &environment(&[display()])).contains("SSH_ASKPASS is not set"));
 }
 
@@ -145,7 +145,7 @@ fn what_is_not_there_is_named() {
         "command:./ask".to_owned(),
     ] {
         let error = chosen(&way, &around);
-        assert!(error.starts_with(&format!("cannot ask by {way}: ")) && error.contains("agent.toml"), "{error}");
+        assert!(error.starts_with(&format!("cannot prompt with {way}: ")) && error.contains("agent.toml"), "{error}");
     }
     assert!(chosen("fd:0", &environment(&[]).with_descriptors(vec![3])).contains("was not open"));
 }
@@ -153,5 +153,5 @@ fn what_is_not_there_is_named() {
 #[test]
 fn directories_of_path_that_depend_on_where_one_stands_are_passed_over() {
     let error = chosen("command:Cargo.toml", &environment(&[("PATH", Path::new(".:"))]));
-    assert!(error.contains("there is no Cargo.toml in PATH"), "{error}");
+    assert!(error.contains("Cargo.toml is not in PATH"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! The pinentries of Debian, at a pseudo-terminal that `$GPG_TTY` names.
+//! Debian's pinentries, at a pseudo-terminal named by `$GPG_TTY`.
 
 use super::*;
 
@@ -17,14 +17,14 @@ impl AtDesk {
         Self { desk, dialog }
     }
 
-    /// Asks while a person answers each prompt with the next keys.
+    /// Prompts while a user answers each prompt with the next keys.
     fn ask<T: Send>(&mut self, answers: &[(&str, &str)], act: impl FnOnce(&Dialog) -> T + Send) -> T {
         let dialog = &self.dialog;
         std::thread::scope(|scope| {
             let asking = scope.spawn(|| act(dialog));
             for (prompt, keys) in answers {
                 self.desk.until(prompt);
-                // The prompt is shown a moment before the echo is switched off.
+                // The prompt appears a moment before the echo is switched off.
                 std::thread::sleep(Duration::from_millis(200));
                 self.desk.press(keys);
             }
@@ -64,7 +64,7 @@ fn pinentry_curses_asks_and_confirms() {
     assert_eq!(pin.unwrap().as_str(), "123456");
     let error = at.ask(&[("Cancel", "12\t\t\r")], |dialog| dialog.pin(&ask())).unwrap_err();
     assert!(matches!(error, PrompterError::Cancelled { .. }), "{error}");
-    // It asks once, whatever it is told; so it is asked twice.
+    // pinentry-tty ignores SETREPEAT, so it is asked twice.
     let twice = [("Cancel", "abcdef\r"), ("Once more:", "abcdef\r")];
     assert_eq!(at.ask(&twice, |dialog| dialog.new_pin(&ask())).unwrap().as_str(), "abcdef");
     assert!(at.ask(&[("Sign?", ""), ("Cancel", "\r")], |dialog| dialog.confirm(&question())).unwrap());
@@ -77,7 +77,7 @@ fn a_pinentry_that_nobody_answers_ends() {
         let mut at = AtDesk::new(program, kind, Duration::from_secs(3));
         let error = at.ask(&[], |dialog| dialog.pin(&ask())).unwrap_err();
         assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{program}: {error}");
-        // pinentry-curses forgets its own time-out once a key was pressed.
+        // pinentry-curses ignores its own timeout once a key was pressed.
         let error = at.ask(&[("PIN:", "1")], |dialog| dialog.pin(&ask())).unwrap_err();
         assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{program}: {error}");
     }

@@ -1,4 +1,4 @@
-//! Askpass, a command, a descriptor and a terminal.
+//! Askpass, command, descriptor and terminal.
 
 use std::fs::File;
 use std::io;
@@ -49,7 +49,7 @@ fn a_program_that_breaks_is_no_person_who_cancelled() {
         ("kill -KILL $$", "signal: 9"),
         ("exec /nonexistent/askpass", "127"),
         ("head -c 100000 /dev/zero | tr '\\0' 1", "a line of more than 1024 bytes"),
-        ("echo 123456; yes", "bytes behind its answer"),
+        ("echo 123456; yes", "bytes after its answer"),
         ("printf '12\\t34\\n'", "control character"),
         ("printf '\\377\\n'", "UTF-8"),
         ("head -c 300 /dev/zero | tr '\\0' 1", "longer than 255 bytes"),
@@ -185,7 +185,7 @@ fn a_program_that_will_not_end_is_ended() {
     ids.split_whitespace().for_each(ends_soon);
 }
 
-/// What a program leaves running keeps the pipe open: that is no answer that is still to come.
+/// A process left behind by a program keeps the pipe open: no further answer is expected.
 #[test]
 fn a_program_that_leaves_another_behind_has_answered() {
     let place = Place::new();
@@ -224,7 +224,7 @@ fn a_descriptor_gives_pins_and_nothing_else() {
     writer.write_all(b"123456\nabcdef\n").unwrap();
     assert_eq!(dialog.pin(&ask()).unwrap().as_str(), "123456");
     assert!(matches!(dialog.confirm(&question()), Err(PrompterError::PinsOnly { .. })));
-    assert_eq!(dialog.new_pin(&ask()).unwrap().as_str(), "abcdef", "the confirmation took nothing");
+    assert_eq!(dialog.new_pin(&ask()).unwrap().as_str(), "abcdef", "the confirmation read nothing");
     let error = dialog.pin(&ask()).unwrap_err();
     assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{error}");
     drop(writer);
@@ -270,8 +270,8 @@ fn at_a_terminal_the_question_is_shown_and_answered() {
 fn a_terminal_that_has_gone_since_it_was_chosen_is_a_way_that_is_closed() {
     let dialog = Dialog::new(By::Terminal("/nonexistent".into()), &environment(&[]));
     let error = dialog.pin(&ask()).unwrap_err().to_string();
-    assert!(error.starts_with("cannot ask by terminal:/nonexistent: ") && error.contains("agent.toml"), "{error}");
-    assert!(!error.contains("--"), "options are a command's: {error}");
+    assert!(error.starts_with("cannot prompt with terminal:/nonexistent: ") && error.contains("agent.toml"), "{error}");
+    assert!(!error.contains("--"), "only commands have options: {error}");
 }
 
 #[test]

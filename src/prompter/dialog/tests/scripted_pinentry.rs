@@ -1,10 +1,11 @@
-//! An Assuan peer that answers as it is told to, badly for the most part.
+//! A scripted Assuan peer, whose responses are mostly invalid.
 
 use std::io;
 
 use super::*;
 
-/// A pinentry with windows that answers `GETPIN` and `CONFIRM` by these lines of a shell, and writes down what it is told.
+/// A pinentry with windows that answers `GETPIN` and `CONFIRM` with these shell lines, and records
+/// the commands it receives.
 fn peer(place: &Place, answer: &str) -> Dialog {
     peer_within(place, answer, Duration::from_secs(20))
 }
@@ -150,10 +151,10 @@ fn whoever_typed_a_wrong_pin_is_asked_again_by_the_same_program() {
     let place = Place::new();
     let answer = "echo $$ >> $PLACE/ids; printf 'D 123%s\\nOK\\n' $(grep -c GETPIN $PLACE/told)";
     let mut dialog = peer(&place, answer);
-    assert!(!dialog.can_go_on(), "nobody was asked yet");
+    assert!(!dialog.can_go_on(), "no prompt was shown yet");
     assert_eq!(dialog.pin_keeping(&ask()).unwrap().as_str(), "1231");
     assert!(dialog.can_go_on());
-    // Whoever wanted the first answer may go: the dialog is no longer theirs.
+    // The first requester may exit: the dialog is no longer bound to it.
     let (reader, writer) = io::pipe().unwrap();
     let mut dialog = dialog.until_closed(reader.into()).for_nobody();
     drop(writer);
@@ -193,7 +194,7 @@ fn a_kept_dialog_is_withdrawn_with_those_who_want_the_next_answer() {
         let asking = scope.spawn(|| dialog.pin_keeping(&ask()).unwrap_err());
         let end = Instant::now() + Duration::from_secs(20);
         while place.read("ids").lines().count() < 2 {
-            assert!(Instant::now() < end, "the second question is not asked");
+            assert!(Instant::now() < end, "the second prompt does not appear");
             std::thread::sleep(Duration::from_millis(10));
         }
         drop(writer);
