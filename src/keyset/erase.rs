@@ -1,8 +1,8 @@
 //! Erases a soft token whose PIN is lost, with everything on it.
 //!
-//! PKCS#11 cannot delete a token, and C_InitToken needs the SO PIN, which is random and not stored.
-//! SoftHSM stores each token in a directory: the directory is removed while this process owns the
-//! token.
+//! PKCS#11 cannot delete a token, and `C_InitToken` needs the SO PIN, which is random and not
+//! stored. SoftHSM stores each token in a directory: the directory is removed while this process
+//! owns the token.
 
 use std::fs;
 

@@ -114,7 +114,7 @@ impl Kept {
             .insert(place(info), KeptToken { label: info.label.clone(), open: None, keysets: Some(Vec::new()) });
     }
 
-    /// Forgets what the indexes said; the token stays open.
+    /// Discards the cached keysets; the token stays open.
     pub fn forget_keysets(&self, info: &TokenInfo) {
         if let Some(kept) = lock(&self.tokens).get_mut(&place(info)).filter(|kept| kept.open.is_some()) {
             kept.keysets = None;

@@ -9,7 +9,7 @@
 //! - try a PIN twice, or keep one after the operation for which it was typed;
 //! - create anything on a token before the authority has accepted the letter;
 //! - leave a partial keyset that the same letter can neither finish nor remove;
-//! - use anything of the authority but its messages.
+//! - depend on the authority other than through its messages.
 
 mod administer;
 mod checkpoint;

@@ -31,7 +31,7 @@ pub(super) fn confirm(desk: &mut Desk, carrier: &dyn Carrier, letter: &Letter) -
                 crash_point::reached("keyset.confirmed");
                 Ok(())
             }
-            PkiBody::Error(error) => Err(Trouble::Rejected(format!("the authority revoked it: {}", error.status))),
+            PkiBody::Error(error) => Err(Trouble::Rejected(format!("the authority did not confirm: {}", error.status))),
             other => Err(unsure(message(format!("the authority answered it with {}", other.name())))),
         },
         Ok(Reply::UnprovenError(error)) => {
