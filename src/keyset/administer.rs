@@ -52,7 +52,7 @@ pub fn administer(
         CarrierError::Busy { .. } | CarrierError::Address { .. } | CarrierError::OtherAuthority { .. } => error.into(),
         error => unknown(error.into()),
     })?;
-    let operation = "use the authority's answer to the command";
+    let operation = "use the authority's response to the command";
     let response = VerifiedResponse::read(operation, response, &statement, &authority, keyset, now).map_err(unknown)?;
     crash_point::reached("keyset.statement_answered");
     response.open(&ceremony, &index, stated, known_log, person)

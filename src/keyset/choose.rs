@@ -198,7 +198,7 @@ pub(super) fn in_use(name: &KeysetName, trouble: &[TokenTrouble]) -> Option<Keys
 /// Lists the keysets found and the tokens that could not be read, for an error message.
 pub(super) fn seen(keysets: &[FoundKeyset], trouble: &[TokenTrouble]) -> String {
     let mut text = match keysets {
-        [] => "there is no keyset on the tokens that are present".to_owned(),
+        [] => "no keyset is on the tokens that are present".to_owned(),
         some => format!("found {}", list_or(some, FoundKeyset::described, "")),
     };
     for trouble in trouble {

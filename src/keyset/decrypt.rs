@@ -204,7 +204,8 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
             })
         }
         (None, _) if !unsupported.is_empty() => Err(KeysetError::NotARecipient(format!(
-            "you are a recipient, with a key of {}, but by {}, which is not supported; ask the sender for another one",
+            "you are a recipient, with a key of {}, but by {}, which is not supported; ask the sender to use another \
+             method",
             list_or(&unsupported, |(keyset, _)| keyset.described(), ""),
             list_or(&unsupported, |(_, reason)| reason.clone(), ""),
         ))),

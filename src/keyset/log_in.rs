@@ -12,7 +12,7 @@ pub fn log_in(tokens: &Tokens, keyset: &FoundKeyset, anew: bool, person: &mut dy
     must_be_usable(keyset)?;
     if !tokens.keeps_log_ins() || keyset.level == SecurityLevel::High {
         return Err(KeysetError::Refused(format!(
-            "cannot log in for the keyset {}: at level {} every use asks for the PIN; just use it",
+            "cannot log in for the keyset {}: at level {} every use asks for the PIN; use it without a login",
             keyset.described(),
             keyset.level
         )));

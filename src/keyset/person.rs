@@ -202,9 +202,9 @@ pub enum Notice {
 /// States from when an added administrator counts, and what to do about an unexpected one.
 fn when_it_counts(counts: bool, from: &str) -> String {
     if counts {
-        format!("has counted since {from}; if you do not know why, have the authority's machine examined now")
+        format!("has been in effect since {from}; if you do not know why, have the authority's machine examined now")
     } else {
-        format!("counts from {from} on; if you do not know why, act before then")
+        format!("takes effect on {from}; if you do not know why, act before then")
     }
 }
 

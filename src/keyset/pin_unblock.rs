@@ -125,7 +125,7 @@ impl Tokens {
         match (tokens.pop(), tokens.is_empty()) {
             (Some(token), true) => Ok(token),
             (None, _) => Err(KeysetError::NoSuchToken {
-                selector: "whose PIN is meant".to_owned(),
+                selector: "with the PIN".to_owned(),
                 found: "no token is present".to_owned(),
             }),
             (Some(token), false) => {

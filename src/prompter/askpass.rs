@@ -56,7 +56,7 @@ impl Askpass {
             if first == second {
                 return into_pin(&first);
             }
-            "The two differ.\n".clone_into(&mut before);
+            "The two entries differ.\n".clone_into(&mut before);
         }
         Err(PrompterError::Differ)
     }

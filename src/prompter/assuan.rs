@@ -142,7 +142,7 @@ impl Conversation {
         let mut status = Vec::new();
         for _ in 0..MOST_LINES {
             let Some(bytes) = self.0.line(LONGEST_LINE)? else {
-                return Err(self.0.fails("it ended in mid-dialog"));
+                return Err(self.0.fails("it exited during the dialog"));
             };
             match line(&bytes) {
                 Some(Line::Ok) => return Ok(Answer::Done { data, status }),

@@ -167,7 +167,7 @@ impl Dialog {
                     if first == self.typed(&mut terminal, "Once more", ask)? {
                         return into_pin(first.as_bytes());
                     }
-                    terminal.say("The two differ.").map_err(|source| self.broke(source, ask))?;
+                    terminal.say("The two entries differ.").map_err(|source| self.broke(source, ask))?;
                 }
                 Err(PrompterError::Differ)
             }

@@ -41,7 +41,7 @@ pub enum PrompterError {
     },
     /// No terminal is available for the prompt.
     #[error(
-        "cannot {act}: there is no terminal ({source}); give a source, e.g. --pin-source file:PATH (for a new PIN \
+        "cannot {act}: there is no terminal ({source}); use a PIN source, e.g. --pin-source file:PATH (for a new PIN, \
          --new-pin-source)"
     )]
     NoTerminal {
@@ -106,7 +106,7 @@ pub enum PrompterError {
         given: String,
     },
     /// Others can read the file.
-    #[error("cannot take the PIN from {}: others can read it; run `chmod 600 {}`", path.display(), path.display())]
+    #[error("cannot take the PIN from {}: others can read it; run chmod 600 {}", path.display(), path.display())]
     ReadableByOthers {
         /// The file.
         path: PathBuf,

@@ -139,11 +139,11 @@ impl Prompter {
                 }
                 typed => typed?,
             };
-            let second = self.typed("The new PIN again", what)?;
+            let second = self.typed("Repeat the new PIN", what)?;
             if first.as_str() == second.as_str() {
                 return Ok(second);
             }
-            self.say("The two differ.");
+            self.say("The two entries differ.");
             last = PrompterError::Differ;
         }
         Err(last)

@@ -151,7 +151,7 @@ impl Pinentry {
             conversation.must("SETPROMPT", &format!("{}:", ask.prompt()))?;
             // Unknown to some programs, which are asked a second time below.
             conversation.ask("SETREPEAT", "Once more:")?;
-            conversation.ask("SETREPEATERROR", "The two differ.")?;
+            conversation.ask("SETREPEATERROR", "The two entries differ.")?;
             let (first, repeated) = get(&mut conversation)?;
             let same = repeated || {
                 conversation.must("SETPROMPT", "Once more:")?;
@@ -161,7 +161,7 @@ impl Pinentry {
                 conversation.end();
                 return into_pin(&first);
             }
-            conversation.must("SETERROR", "The two differ.")?;
+            conversation.must("SETERROR", "The two entries differ.")?;
         }
         conversation.end();
         Err(PrompterError::Differ)

@@ -68,7 +68,7 @@ impl Terminal {
         // The kernel answers only for the controlling terminal (ENOTTY otherwise), and with 0 for a
         // process group of another PID namespace, as in a container entered from outside.
         if tcgetpgrp(&terminal.file).is_ok_and(|foreground| foreground != getpgrp()) {
-            return Err(io::Error::other("this program runs in its background"));
+            return Err(io::Error::other("this program runs in the background"));
         }
         Ok(terminal)
     }

@@ -39,7 +39,7 @@ impl Desk {
         self.index.pending.as_ref().ok_or_else(|| KeysetError::Damaged {
             keyset: self.index.keyset.name.to_string(),
             token: self.ceremony.info().name().to_string(),
-            reason: "no enrollment is under way".to_owned(),
+            reason: "no enrollment is in progress".to_owned(),
         })
     }
 

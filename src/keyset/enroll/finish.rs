@@ -32,7 +32,7 @@ pub(super) fn confirm(desk: &mut Desk, carrier: &dyn Carrier, letter: &Letter) -
                 Ok(())
             }
             PkiBody::Error(error) => Err(Trouble::Rejected(format!("the authority did not confirm: {}", error.status))),
-            other => Err(unsure(message(format!("the authority answered it with {}", other.name())))),
+            other => Err(unsure(message(format!("unexpected response: {}", other.name())))),
         },
         Ok(Reply::UnprovenError(error)) => {
             Err(unsure(message(format!("the response is an unauthenticated error ({})", error.status))))

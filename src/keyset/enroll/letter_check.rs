@@ -57,7 +57,7 @@ pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> R
                 error.status
             )));
         }
-        Err(refusal) => return Err(rejected(format!("cannot verify the response about the letter: {refusal}"))),
+        Err(refusal) => return Err(rejected(format!("cannot verify the response to the letter check: {refusal}"))),
     };
     let answer = match message.body() {
         PkiBody::Genp(answer) => answer,
@@ -116,5 +116,5 @@ fn rejected(reason: String) -> Stop {
 }
 
 fn fault(error: impl std::fmt::Display) -> KeysetError {
-    KeysetError::Message { operation: "ask the authority about the letter", reason: error.to_string() }
+    KeysetError::Message { operation: "check the letter with the authority", reason: error.to_string() }
 }

@@ -81,5 +81,5 @@ pub(super) fn make(
 }
 
 fn fault(error: &CmpError) -> KeysetError {
-    KeysetError::Message { operation: "make the enrollment request", reason: error.to_string() }
+    KeysetError::Message { operation: "create the enrollment request", reason: error.to_string() }
 }

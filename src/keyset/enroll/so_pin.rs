@@ -13,7 +13,7 @@ use crate::token::{Pin, TokenError};
 
 use super::super::KeysetError;
 
-/// 16 bytes (128 bits) make 32 hexadecimal characters, the longest PIN that all supported tokens
+/// 16 bytes (128 bits) make 32 hexadecimal characters, as many as the tokens with the lowest limit
 /// accept.
 const BYTES: usize = 16;
 

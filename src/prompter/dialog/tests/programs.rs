@@ -85,7 +85,7 @@ fn askpass_is_asked_for_a_new_pin_twice() {
     assert_eq!(turns("123456 123456").unwrap().as_str(), "123456");
     assert!(place.read("asked").contains("PIN once more: "));
     assert_eq!(turns("123456 123457 abcdef abcdef").unwrap().as_str(), "abcdef");
-    assert!(place.read("asked").contains("The two differ."));
+    assert!(place.read("asked").contains("The two entries differ."));
     assert!(matches!(turns("1 2 3 4 5 6"), Err(PrompterError::Differ)));
     assert!(turns("123456 -").unwrap_err().is_cancelled());
 }

@@ -95,9 +95,9 @@ fn a_peer_that_breaks_is_no_person_who_cancelled() {
         ("head -c 1000000 /dev/zero | tr '\\0' D", "a line of more than 1000 bytes"),
         ("while :; do echo 'S PIN_REPEATED'; done", "more than 64 lines"),
         ("while :; do echo 'D 1234567890123456789012345678901234567890'; done", "longer than 1024 bytes"),
-        ("exit 0", "it ended in mid-dialog"),
-        ("printf 'D 1234\\n'; exit 0", "it ended in mid-dialog"),
-        ("kill -KILL $$", "it ended in mid-dialog"),
+        ("exit 0", "it exited during the dialog"),
+        ("printf 'D 1234\\n'; exit 0", "it exited during the dialog"),
+        ("kill -KILL $$", "it exited during the dialog"),
         ("echo 'ERR 83918950 Inappropriate ioctl for device'", "error 32870, Inappropriate ioctl for device"),
         ("echo 'ERR 1'", "error 1"),
         ("printf 'D 1234\\nERR 83918950 it was 1234\\n'", "error 32870;"),
@@ -219,6 +219,10 @@ fn a_new_pin_is_asked_for_twice_by_it_or_by_us() {
     assert_eq!(turns("123456 123456").unwrap().as_str(), "123456");
     assert!(place.read("told").contains("SETPROMPT Once more:\nGETPIN\nBYE"), "{}", place.read("told"));
     assert_eq!(turns("123456 123457 abc abc").unwrap().as_str(), "abc");
-    assert!(place.read("told").contains("SETERROR The two differ.\nSETPROMPT PIN:\n"), "{}", place.read("told"));
+    assert!(
+        place.read("told").contains("SETERROR The two entries differ.\nSETPROMPT PIN:\n"),
+        "{}",
+        place.read("told")
+    );
     assert!(matches!(turns("1 2 3 4 5 6"), Err(PrompterError::Differ)));
 }
