@@ -68,7 +68,7 @@ fn certificates_of_another_person_are_not_installed_whatever_the_letter_says() {
 
 /// A modified reply with a valid MAC, by someone who knows the temporary key. The result of a
 /// [`Bend`].
-#[allow(clippy::unnecessary_wraps)] // so that it can end one
+#[allow(clippy::unnecessary_wraps)] // a `Bend` returns a `Result`
 fn rewritten(letter: &Letter, reply: &[u8], change: impl FnOnce(&mut Draft)) -> Result<Vec<u8>, CarrierError> {
     let reply = PkiMessage::from_der(reply).unwrap();
     let mut draft = Draft::new(reply.header().clone(), reply.body().clone());
