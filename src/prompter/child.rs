@@ -86,7 +86,7 @@ impl Running {
         })
     }
 
-    /// Replaces the deadline by one `patience` from now.
+    /// Sets the deadline to `patience` from now.
     pub(super) fn within(&mut self, patience: Duration) {
         self.deadline.set(patience);
     }

@@ -120,7 +120,8 @@ pub struct Enrolled {
     pub encryption_keys: usize,
     /// the subject of the new certificates
     pub holder: Option<Holder>,
-    /// keysets present of the same person at this authority; their certificates are now superseded
+    /// the person's other keysets at this authority that are present; their certificates are now
+    /// superseded
     pub supersedes: Vec<FoundKeyset>,
 }
 

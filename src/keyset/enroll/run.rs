@@ -202,7 +202,7 @@ impl Act<'_> {
         Ok(Enrolled { keyset, reenrolled, resumed, encryption_keys, holder, supersedes })
     }
 
-    /// The keysets present of the same person at this authority.
+    /// The person's other keysets at this authority that are present.
     fn superseded_by(&self, keyset: &FoundKeyset) -> Vec<FoundKeyset> {
         match self.tokens.keysets() {
             Ok((mut others, _)) => {
