@@ -93,7 +93,7 @@ pub enum Finding {
     #[error("a different audit key signed its checkpoint")]
     OtherKey,
     /// The checkpoint's signature does not verify with the key that it names.
-    #[error("its checkpoint has an invalid signature ({0})")]
+    #[error("the signature of its checkpoint does not verify ({0})")]
     Signature(String),
 }
 

@@ -315,7 +315,7 @@ fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unread> {
         return Err(Unread::Newer { version });
     }
     if version < VERSION {
-        return Err(Unread::Damaged { reason: format!("its index has the invalid version {version}") });
+        return Err(Unread::Damaged { reason: format!("its index has the unknown version {version}") });
     }
     serde_json::from_slice(value).map_err(damaged)
 }
