@@ -29,7 +29,7 @@ fn a_public_index_that_lowers_the_level_gets_no_signature_and_no_log_in() {
         home.person.will([Answer::Pin(PIN)]);
         let refused = home.sign("x", "one").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
-        assert!(refused.to_string().contains("was written anew"), "{refused}");
+        assert!(refused.to_string().contains("was rewritten"), "{refused}");
         assert!(home.keystore.inner.tokens.standing().is_empty(), "the session is active");
         // From now on the index is correct again.
         home.person.asked();
