@@ -1,8 +1,9 @@
-//! Conducts administration: from a signed statement to a signed response.
+//! Administration: verifies a signed statement, executes its command and returns a signed response.
 //!
-//! Who may speak is asked anew at each statement: the certificate must be current in the store and the CA's own work,
-//! its user's record and role must carry the token's seal, the statement must be for this run of the authority, and new.
-//! A letter leaves only encrypted to the certificate that the statement names.
+//! Every statement is authorized again: the certificate must be current in the store and issued by
+//! this CA, the seals of the user's record and role must be valid, and the statement must name this
+//! run of the authority and be new. A letter leaves the authority only encrypted to the certificate
+//! that the statement names.
 
 mod added;
 mod fetch;
@@ -33,40 +34,43 @@ pub(super) use self::added::Added;
 pub use self::added::AdministratorLetter;
 use self::letters::IssueTo;
 
-/// Said before anything is done, so that a command in a database that was put back, or changed, costs nothing.
-const LOG_CONTRADICTED: &str = "its audit log is not the one that the administrator knows; nothing was done";
+/// Checked before any work, so that a command changes nothing in a restored or altered database.
+const LOG_CONTRADICTED: &str = "its audit log contradicts the checkpoint that the administrator knows; nothing was done";
 
-/// Nothing is carried out, because nothing is written into such a log.
-const LOG_CHANGED: &str = "somebody has changed its audit log in the database, and it carries out nothing more; stop the authority, and see its log";
+/// No command is executed, because no entry is added to an altered log.
+const LOG_CHANGED: &str = "its audit log was altered in the database, so it executes no more commands; stop the \
+                           authority, and see its log";
 
-/// One answer for all who are no administrators.
-const NOBODY: &str = "its signer is no administrator of this authority, or their certificate is not current";
+/// The same refusal for every signer who is not an administrator.
+const NOBODY: &str = "the signer is not an administrator of this authority, or the certificate is not current";
 
-/// Said before anything is done: a statement that was used in an earlier run could not be told from a new one by what is in
-/// memory.
-const OTHER_RUN: &str = "the authority was restarted since; nothing was done; run the command again";
+/// Checked before any work: the memory of this run cannot tell a statement that an earlier run used
+/// from a new one.
+const OTHER_RUN: &str = "the authority was restarted in the meantime; nothing was done; run the command again";
 
-const TAKEN_BEFORE: &str = "this statement was here before; make a new one";
+const TAKEN_BEFORE: &str = "this statement was already used; make a new one";
 
-/// A statement whose signer is an administrator, taken in: it is used.
+/// A statement signed by an administrator, whose nonce is consumed.
 struct TakenStatement {
     statement: VerifiedStatement,
     administrator: UserRecord,
-    /// To whom its letter is encrypted; none: it brings none.
+    /// The certificate that the letter is encrypted to; `None` if the command returns no letter.
     letter_reader: Option<Certificate>,
 }
 
 impl Authority {
-    /// Answers one statement (CMS `SignedData`), by the bounds of the way it came, with a signed response; without a
-    /// signature if nobody who is an administrator has signed it.
+    /// Answers one statement (CMS `SignedData`) with a signed response, within the limits of its
+    /// transport. Fails without a signature if no administrator signed the statement.
     pub fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<Vec<u8>, NoResponse> {
         let signed = SignedStatement::parse(statement);
-        // What cannot be read has no digest; its sender finds its bytes again.
+        // An unreadable statement has no digest; the digest of its bytes identifies it to its
+        // sender.
         let digest = signed.as_ref().map_or_else(|_| Sha256::digest(statement).into(), SignedStatement::digest);
         let span = tracing::info_span!("statement", digest = %hex::encode(digest));
         let _inside = span.enter();
         self.check_signer(statement, way, now)?;
-        // One statement at a time: administrators are few, and two letters for one user have an order.
+        // One statement at a time: administrators are few, and the order of two letters for one
+        // user matters.
         let mut turn = Some(self.administration.lock().unwrap_or_else(PoisonError::into_inner));
         let mut known_log = None;
         let signed = signed.map_err(|error| refuse(error.to_string()));
@@ -75,16 +79,17 @@ impl Authority {
         let answer = heard.and_then(|(verified, administrator)| {
             added = self.added.not_known_to(&administrator.id);
             ending = self.ending_certificates(Some(&administrator.id), now);
-            // Before the log is walked for it.
+            // This check precedes the walk through the log, which is expensive.
             self.refuse_used(&verified)?;
             known_log = self.compare_log(verified.statement().known_log)?;
             if known_log == Some(LogVerdict::Contradicted) {
-                tracing::error!(by = %administrator.email, "an administrator knows another audit log than this database's");
+                tracing::error!(by = %administrator.email, "an administrator's checkpoint contradicts the audit log of this database");
                 return Err(refuse(LOG_CONTRADICTED));
             }
             let taken = self.take(statement, verified, administrator, now)?;
             if taken.statement.statement().operation.only_reads() {
-                // Others need not wait while users are read and their seals are checked.
+                // Releases the lock, so that others need not wait while users are read and seals
+                // are checked.
                 turn = None;
             }
             self.carry_out_statement(&taken, now)
@@ -109,11 +114,12 @@ impl Authority {
         self.respond(response, now).map_err(|error| no_response(&error))
     }
 
-    /// Whether somebody has signed the statement to whom this CA has given a certificate. Only they get a signed answer:
-    /// anything else can be sent by anybody, and is refused before the token is asked for anything.
+    /// Checks that the holder of a certificate of this CA signed the statement. Only such a signer
+    /// gets a signed response: anybody can send other bytes, and these are refused before the token
+    /// is used.
     fn check_signer(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<(), NoResponse> {
         let unverified = |reason: String| {
-            tracing::warn!(reason, "not verified");
+            tracing::warn!(reason, "statement not verified");
             NoResponse::Unverified(reason)
         };
         let signed = SignedStatement::parse(statement).map_err(|error| unverified(error.to_string()))?;
@@ -124,12 +130,12 @@ impl Authority {
             Err(error @ (StatementError::Signature { .. } | StatementError::Cms { .. })) => {
                 Err(unverified(error.to_string()))
             }
-            // What else may be wrong with it is said to its signer.
+            // Other faults of the statement are reported to its signer in the response.
             _ => Ok(()),
         }
     }
 
-    /// Verifies a statement and its signer.
+    /// Verifies a statement and finds the administrator who signed it.
     fn hear(
         &self,
         signed: &SignedStatement,
@@ -145,14 +151,14 @@ impl Authority {
         Ok((verified, administrator))
     }
 
-    /// What the log says to the place in it that an administrator knows.
+    /// Compares the audit log with the position that the administrator knows.
     fn compare_log(&self, known: Option<LogPosition>) -> Result<Option<LogVerdict>, AuthorityError> {
         let Some(LogPosition { sequence, head }) = known else { return Ok(None) };
         let continues = self.store.audit_continues(AuditHead { number: sequence, hash: head })?;
         Ok(Some(if continues { LogVerdict::Continued } else { LogVerdict::Contradicted }))
     }
 
-    /// Refuses a statement that was taken before, whatever its row says: it may be gone.
+    /// Refuses a statement that was accepted before, by the log: its row may have been deleted.
     fn refuse_used(&self, verified: &VerifiedStatement) -> Result<(), Stop> {
         if self.ended.is_statement_taken(&verified.digest()) {
             return Err(refuse(TAKEN_BEFORE));
@@ -160,7 +166,7 @@ impl Authority {
         Ok(())
     }
 
-    /// Uses the statement's nonce up. It is not used yet ([`Self::refuse_used`]).
+    /// Consumes the statement's nonce, which [`Self::refuse_used`] found unused.
     fn take(
         &self,
         message: &[u8],
@@ -169,7 +175,8 @@ impl Authority {
         now: Timestamp,
     ) -> Result<TakenStatement, Stop> {
         let content = verified.statement();
-        // Before it is used: a letter that its administrator could not open must not void the user's earlier one.
+        // Checked before the nonce is consumed: a letter that its administrator could not open must
+        // not void the user's earlier letter.
         let letter_reader = self.letter_reader(content, &administrator, now)?;
         let detail = json!({
             "statement": hex::encode(verified.digest()),
@@ -196,7 +203,8 @@ impl Authority {
         Ok(TakenStatement { statement: verified, administrator, letter_reader })
     }
 
-    /// The administrator whose current signing certificate this is. One answer for all who are none.
+    /// Returns the administrator whose current signing certificate this is. Every other signer gets
+    /// the same refusal.
     fn administrator_of(&self, claimed: &Certificate, now: Timestamp) -> Result<(UserRecord, Certificate), Stop> {
         let nobody = || refuse(NOBODY);
         let record = self.certificate(&claimed.serial().to_string())?.ok_or_else(nobody)?;
@@ -207,14 +215,14 @@ impl Authority {
         let anchors = std::slice::from_ref(&self.ca);
         path::verify(claimed, &[], anchors, CertificatePurpose::Signing, now).map_err(|_| nobody())?;
         let user = self.user_of(user_id)?;
-        // The row says whose certificate it is, but the certificate itself is what the CA signed.
+        // The row names the owner of the certificate, but only the certificate is signed by the CA.
         if !claimed.emails().iter().any(|email| comparable(email) == user.email_key) {
             return Err(nobody());
         }
         let grant = self.role_of(&user, Role::Administrator)?.ok_or_else(nobody)?;
         if !grant.counts_at(now) {
             let from = grant.counts_from.unwrap_or(now);
-            return Err(refuse(format!("its signer is an administrator from {from} on, and not before")));
+            return Err(refuse(format!("the signer's administrator role takes effect only at {from}")));
         }
         Ok((user, claimed.clone()))
     }
@@ -269,7 +277,7 @@ impl Authority {
 
     fn known_user(&self, email: &str) -> Result<UserRecord, Stop> {
         let user = self.store.user_by_email(&comparable(email))?;
-        let user = user.ok_or_else(|| refuse(format!("there is no user {email} here; `admin list` shows all")))?;
+        let user = user.ok_or_else(|| refuse(format!("user {email} not found; `admin list` lists all users")))?;
         Ok(self.sealer.check_user(user)?)
     }
 
@@ -278,10 +286,10 @@ impl Authority {
         response: impl FnOnce(Checkpoint) -> Response,
         now: Timestamp,
     ) -> Result<Vec<u8>, AuthorityError> {
-        // The head that this process has written. A row of the database is never signed.
+        // The head that this process wrote: a row of the database is never signed.
         let LogEnd { head, is_unchanged } = self.store.log_end()?;
         if !is_unchanged {
-            tracing::error!(known = head.number, "the newest entry of the audit log was changed in the database");
+            tracing::error!(known = head.number, "the newest entry of the audit log was altered in the database");
         }
         let checkpoint = audit::checkpoint(&self.keys, &self.identity.authority, head, now)?;
         let response = response(checkpoint);
@@ -296,7 +304,7 @@ fn no_response(error: &AuthorityError) -> NoResponse {
     NoResponse::Fault(failure_text(error).to_owned())
 }
 
-/// What the other side is told of a fault.
+/// The text about a fault that the administrator gets.
 fn failure_text(error: &AuthorityError) -> &'static str {
     match error {
         AuthorityError::Store(StoreError::LogChanged { .. }) => LOG_CHANGED,
@@ -304,7 +312,8 @@ fn failure_text(error: &AuthorityError) -> &'static str {
     }
 }
 
-/// An address in the form in which two spellings of it are one.
+/// Normalizes an e-mail address (trimmed, ASCII lower case), so that spellings of one address
+/// compare equal.
 pub(super) fn comparable(email: &str) -> String {
     email.trim().to_ascii_lowercase()
 }

@@ -1,5 +1,5 @@
-//! The archive: an encryption key is wrapped and its record sealed before anything is delivered, and what is delivered
-//! is always what comes back out of the archive.
+//! The archive: an encryption key is wrapped and its record sealed before it is delivered, and
+//! every delivered key is read back from the archive.
 
 use super::AuthorityError;
 use super::certify::IssuedCertificate;
@@ -11,14 +11,15 @@ use crate::store::{ArchiveRecord, CertificateRecord};
 use crate::token::{DeliverableKey, Delivery, KeyAlgorithm, KeyWrapMechanism, Wrapped};
 use jiff::Timestamp;
 
-/// A key that is in the archive, with its seal checked and unwrapped on the authority's token.
+/// An archived key whose seal was verified, unwrapped on the authority's token.
 #[derive(Debug)]
 pub struct ArchivedKey {
     certificate: Certificate,
     key: DeliverableKey,
 }
 
-/// A key on its way to one user's token, with its certificate. Made from an [`ArchivedKey`] and from nothing else:
+/// A key wrapped for one user's token, with its certificate. It can be made only from an
+/// [`ArchivedKey`]:
 ///
 /// ```
 /// # use tokenkeep::authority::archive::WrappedForToken;
@@ -39,7 +40,7 @@ pub struct WrappedForToken {
     delivery: Delivery,
 }
 
-/// Makes the archive's record of a key.
+/// Makes the archive record of a key.
 pub(super) fn record(
     keys: &TokenKeys,
     sealer: &Sealer,
@@ -65,8 +66,8 @@ pub(super) fn record(
     Ok(record)
 }
 
-/// Takes a key out of the archive for its owner. A record that is sealed for somebody else, for another certificate, or
-/// not at all is a fault ([`AuthorityError::Tampered`]), and nothing is unwrapped.
+/// Takes a key out of the archive for its owner. A record that is unsealed, or sealed for another
+/// user or certificate, is a fault ([`AuthorityError::Tampered`]), and nothing is unwrapped.
 pub(super) fn take_out(
     keys: &TokenKeys,
     sealer: &Sealer,
@@ -77,19 +78,19 @@ pub(super) fn take_out(
     let record = sealer.check_archived_key(record)?;
     let tampered = |what: &str| AuthorityError::Tampered(format!("{what} (certificate {})", certificate.intent.serial));
     if record.user_id != user_id {
-        return Err(tampered("an archived key that is another user's"));
+        return Err(tampered("an archived key that belongs to another user"));
     }
     let der = certificate.certificate.as_deref().ok_or_else(|| tampered("an archived key without a certificate"))?;
     let parsed = Certificate::from_der(der)?;
     if *parsed.fingerprint().as_bytes() != record.certificate_sha256 {
-        return Err(tampered("an archived key that is another certificate's"));
+        return Err(tampered("an archived key that belongs to another certificate"));
     }
     let algorithm: KeyAlgorithm =
         record.algorithm.parse().map_err(|_| tampered("an archived key of an unknown kind"))?;
     let mechanism = match record.mechanism.as_str() {
         "kwp" => KeyWrapMechanism::Kwp,
         "pad" => KeyWrapMechanism::Pad,
-        _ => return Err(tampered("an archived key that is wrapped in an unknown way")),
+        _ => return Err(tampered("an archived key with an unknown wrapping mechanism")),
     };
     let wrapped = Wrapped { mechanism, blob: record.wrapped };
     let key = keys.token.unwrap_from_archive(&keys.archive, &wrapped, algorithm)?;
@@ -97,7 +98,7 @@ pub(super) fn take_out(
 }
 
 impl ArchivedKey {
-    /// Wraps it for the token that has this transport key.
+    /// Wraps the key for the token that holds this transport key.
     pub(super) fn wrap_for(
         self,
         keys: &TokenKeys,

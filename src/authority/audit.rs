@@ -1,4 +1,5 @@
-//! The log: what is written into it, and checkpoints that anyone who has the audit key's public half can verify.
+//! The audit log: builds its entries, and the checkpoints that anyone with the audit key's public
+//! half can verify.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,12 +16,13 @@ use crate::pki::Fingerprint;
 use crate::statement::{Checkpoint, LogPosition};
 use crate::store::{AuditEntry, AuditHead, AuditRow, LogKeeper};
 
-/// One entry.
+/// Builds one entry.
 pub(super) fn entry(at: Timestamp, event: &'static str, detail: &Value) -> AuditEntry {
     AuditEntry { at, event, detail: detail.to_string() }
 }
 
-/// Seals what is written into the log with the token's key, and lets follow it what is made of it in memory.
+/// Seals new entries of the audit log with the token's key, and updates the state in memory that
+/// derives from them.
 pub(super) struct Keeper {
     keys: TokenKeys,
     ended: Arc<Ended>,
@@ -42,12 +44,12 @@ impl LogKeeper for Keeper {
         let ended = self.ended.apply(row).map_err(|error| error.to_string());
         let added = self.added.apply(row).map_err(|error| error.to_string());
         for error in [ended, added].into_iter().filter_map(Result::err) {
-            tracing::error!(number = row.number, error, "a fault of the program: please report it");
+            tracing::error!(number = row.number, error, "a new entry of the audit log cannot be applied: please report this bug");
         }
     }
 }
 
-/// Signs how far the log has got.
+/// Signs a checkpoint of the log's head.
 pub(super) fn checkpoint(
     keys: &TokenKeys,
     authority: &[u8; 32],

@@ -1,4 +1,5 @@
-//! The first door: whose message is it? A MAC under the temporary key of a letter says so, and nothing else does.
+//! Step 1, authentication: verifies the message's MAC under the temporary key of a letter. Nothing
+//! else identifies the sender.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,26 +17,26 @@ use crate::cmp::{
 use crate::letter::TemporaryKey;
 use crate::store::TemporaryKeyRecord;
 
-/// Octets of a transactionID and the least of a senderNonce (RFC 9483 §3.5).
+/// Octets of a transactionID, and the minimum for a senderNonce (RFC 9483 §3.5).
 const NONCE: usize = 16;
 
-/// A message as it came, well-formed as far as its header goes. Nothing about it is believed yet.
+/// A received message with a well-formed header. Its content is not yet trusted.
 #[derive(Debug)]
 pub struct EnrollmentRequest {
     message: PkiMessage,
 }
 
-/// A message whose MAC was made with the temporary key of a letter.
+/// A message whose MAC was made with a letter's temporary key.
 #[derive(Debug)]
 pub struct AuthenticatedRequest {
     letter: TemporaryKeyRecord,
     respondent: Arc<Respondent>,
 }
 
-/// Answers an authenticated message in kind: by the same algorithm, with the same secret.
+/// Protects replies to an authenticated message with the same algorithm and secret.
 pub(super) struct Respondent {
     message: PkiMessage,
-    /// The temporary key as the client spells it.
+    /// The temporary key in the client's spelling.
     secret: Zeroizing<String>,
     protection: MacProtection,
 }
@@ -47,7 +48,7 @@ impl fmt::Debug for Respondent {
 }
 
 impl EnrollmentRequest {
-    /// Checks what every message's header must have.
+    /// Checks the header fields that every message must have.
     pub fn new(message: PkiMessage) -> Result<Self, Rejection> {
         let header = message.header();
         if !header.pvno.is_supported() {
@@ -63,8 +64,9 @@ impl EnrollmentRequest {
         Ok(Self { message })
     }
 
-    /// Checks the MAC over the received bytes with the letter's temporary key, in all the spellings in which people type
-    /// it into other programs if the message asks for little hashing.
+    /// Verifies the MAC over the received bytes with the letter's temporary key. If the message
+    /// asks for few hash iterations, it tries all the spellings in which people type the key into
+    /// other programs.
     pub(super) fn authenticate(
         self,
         letter: TemporaryKeyRecord,
@@ -80,17 +82,17 @@ impl EnrollmentRequest {
 }
 
 impl AuthenticatedRequest {
-    /// The message.
+    /// The authenticated message.
     pub fn message(&self) -> &PkiMessage {
         &self.respondent.message
     }
 
-    /// The letter whose temporary key made the MAC. Where it stands may have changed since.
+    /// The letter whose temporary key made the MAC. The letter's state may have changed since.
     pub fn letter(&self) -> &TemporaryKeyRecord {
         &self.letter
     }
 
-    /// The transactionID.
+    /// The message's transactionID.
     pub fn transaction_id(&self) -> &[u8] {
         self.message().header().transaction().unwrap_or_default()
     }
@@ -101,7 +103,7 @@ impl AuthenticatedRequest {
 }
 
 impl Respondent {
-    /// The answer's bytes.
+    /// Builds a protected reply (DER).
     pub(super) fn answer(
         &self,
         sender: &Name,
@@ -114,7 +116,7 @@ impl Respondent {
         Ok(draft.protect_with_mac(self.secret.as_bytes(), &self.protection)?)
     }
 
-    /// A refusal's bytes, as an `error` message.
+    /// Builds a protected refusal, an `error` message (DER).
     pub(super) fn refuse(
         &self,
         sender: &Name,
@@ -125,14 +127,14 @@ impl Respondent {
         self.answer(sender, PkiBody::Error(content), Vec::new(), now)
     }
 
-    /// Whether the message asked for an answer in the form of pvno 3.
+    /// The message's pvno, which decides the form of the reply.
     pub(super) fn pvno(&self) -> Pvno {
         self.message.header().pvno
     }
 }
 
-/// What a failed check of the protection is answered. It depends on the message alone, never on whether the reference
-/// is known.
+/// The refusal of a message whose protection cannot be verified. It depends on the message alone,
+/// never on whether the reference is known.
 pub(super) fn unauthenticated(error: &ProtectionError) -> Rejection {
     match error {
         ProtectionError::Missing | ProtectionError::WrongKind(_) => Rejection::new(
@@ -144,7 +146,7 @@ pub(super) fn unauthenticated(error: &ProtectionError) -> Rejection {
         }
         ProtectionError::Mismatch => Rejection::new(
             PkiFailureInfo::BAD_MESSAGE_CHECK,
-            "reference and temporary key do not fit; compare both with the letter",
+            "reference and temporary key do not match; compare both with the letter",
         ),
     }
 }

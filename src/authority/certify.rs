@@ -1,6 +1,7 @@
-//! The fourth door: a permit becomes a certificate, in two steps with the store between them. What will be signed is
-//! stored first, so that a crash leaves either nothing or a record from which the very same certificate content is
-//! signed. Signed is what a permit says, never what a row says: a row that says anything else is noticed.
+//! Step 4, certification: turns a permit into a certificate, in two steps with the store between
+//! them. The content is stored before it is signed, so that a crash leaves either nothing, or a
+//! record from which the very same content is signed. The permit decides what is signed, never the
+//! row: a row that differs from its permit is detected.
 
 use jiff::Timestamp;
 
@@ -10,14 +11,14 @@ use crate::pki::{Certificate, Issuer, NewCertificate, SerialNumber, sign_tbs};
 use crate::store::{self, CertificateRecord};
 use crate::token::TokenKey;
 
-/// A certificate that the authority has signed and recorded.
+/// A signed and recorded certificate.
 #[derive(Debug)]
 pub struct IssuedCertificate {
     certificate: Certificate,
 }
 
-/// Turns a permit into what will be signed; the caller stores it before anything else.
-#[allow(clippy::needless_pass_by_value)] // a permit is good once: it ends here
+/// Turns a permit into the content to be signed; the caller stores it before anything else.
+#[allow(clippy::needless_pass_by_value)] // consumes the permit, which is good once
 pub fn intend(
     permit: IssuancePermit,
     ca: &Certificate,
@@ -26,9 +27,9 @@ pub fn intend(
     content(&permit, ca, &SerialNumber::random()?, now)
 }
 
-/// What will be signed for this permit under a serial number and at a time that an interrupted run has stored. A stored
-/// content that says anything else is not the authority's ([`AuthorityError::Tampered`]).
-#[allow(clippy::needless_pass_by_value)] // a permit is good once: it ends here
+/// Builds the content for this permit with the serial number and time that an interrupted run
+/// stored. A stored content that differs is not the authority's ([`AuthorityError::Tampered`]).
+#[allow(clippy::needless_pass_by_value)] // consumes the permit, which is good once
 pub(super) fn intended_before(
     permit: IssuancePermit,
     stored: &store::NewCertificate,
@@ -70,13 +71,14 @@ fn content(
     })
 }
 
-/// Signs what was decided, once it is stored.
+/// Signs the stored content.
 pub(super) fn sign(intent: &store::NewCertificate, ca: &TokenKey) -> Result<Certificate, AuthorityError> {
     Ok(sign_tbs(&intent.tbs, ca)?)
 }
 
 impl IssuedCertificate {
-    /// Only a record that says "issued", with a certificate of the very content that was intended, gives one.
+    /// Accepts only a record in the state "issued" with a certificate of exactly the intended
+    /// content.
     pub(super) fn recorded(record: &CertificateRecord, intent: &store::NewCertificate) -> Result<Self, AuthorityError> {
         let der = record.certificate.as_deref().ok_or_else(|| {
             AuthorityError::Mismatch(format!("the certificate {} is not issued", record.intent.serial))
@@ -88,17 +90,17 @@ impl IssuedCertificate {
         Ok(Self { certificate })
     }
 
-    /// The certificate.
+    /// The signed certificate.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
 }
 
 fn other_content(serial: &str) -> AuthorityError {
-    AuthorityError::Tampered(format!("the certificate {serial}, which says something else than was decided"))
+    AuthorityError::Tampered(format!("the certificate {serial}, whose content differs from the decision"))
 }
 
-/// From when until when a certificate of this profile is valid: for the record's columns, as the TBS has it.
+/// Returns the validity (start, end) of this content, for the record's columns.
 pub(super) fn validity(new: &NewCertificate<'_>) -> (Timestamp, Timestamp) {
     let not_before = new.now.checked_sub(new.profile.backdate()).unwrap_or(new.now);
     let not_after = new.now.checked_add(new.profile.validity()).unwrap_or(Timestamp::MAX);

@@ -1,8 +1,9 @@
-//! `authority check`: everything in the database that carries a seal, a signature or a hash, looked at once.
+//! `authority check`: verifies every seal, signature and hash in the database once.
 //!
-//! It changes nothing and refuses nothing: what does not hold is listed. A stopped authority's database is opened to be read
-//! only, with the token opened for it, and an older version's stays one; a running authority checks itself, page by page,
-//! while others go on.
+//! It changes nothing and refuses nothing: it lists the problems. The database of a stopped
+//! authority is opened read-only, with the token opened for this check, and an older version's
+//! database is not upgraded. A running authority checks itself page by page, while it serves
+//! requests.
 
 mod log;
 mod named;
@@ -27,63 +28,64 @@ use crate::store::{
 };
 use crate::token::Pin;
 
-/// Rows that are read at once.
+/// Rows per database query.
 const PAGE: u32 = 500;
-/// Of one concern so many findings are listed; how many more there are is said.
+/// The number of findings listed per concern; the rest is only counted.
 const LISTED: usize = 100;
 
-/// What a check has looked at, and what does not hold.
+/// The result of a check: row counts and problems.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckReport {
-    /// The version of the database's form: the number of its newest migration.
+    /// The schema version of the database: the number of its newest migration.
     pub schema: i64,
-    /// What there is to know of a database that is only old, and what to do.
+    /// A note on a database that is only old, with the next step.
     pub note: Option<String>,
-    /// Entries of the audit log that hold, from the first one on.
+    /// The number of valid entries of the audit log, from the first one.
     pub log_entries: u64,
-    /// Users that were checked.
+    /// The number of users checked.
     pub users: u64,
-    /// Letters, likewise.
+    /// The number of letters checked.
     pub letters: u64,
-    /// Users' certificates, likewise.
+    /// The number of users' certificates checked.
     pub certificates: u64,
-    /// Archived keys, likewise.
+    /// The number of archived keys checked.
     pub archived_keys: u64,
-    /// Whether the log's end was compared with the memory of the running authority, which wrote it. Of a stopped one an end
-    /// that was cut off cannot be seen.
+    /// Whether the log's end was compared with the memory of the running authority that wrote it.
+    /// With a stopped authority a truncated end cannot be detected.
     pub log_end_known: bool,
-    /// What does not hold.
+    /// The problems found.
     pub findings: Vec<CheckFinding>,
-    /// Certificates in use that end soon, or have ended, the authority's own and its administrators': a sentence each.
+    /// One sentence for each certificate in use that expires soon or has expired, of the authority
+    /// itself and its administrators.
     #[serde(default)]
     pub ending: Vec<String>,
 }
 
-/// One thing that does not hold.
+/// One problem in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckFinding {
-    /// What it is about: `database`, `log`, `user`, `role`, `letter`, `certificate`, `archived-key`,
+    /// The subject: `database`, `log`, `user`, `role`, `letter`, `certificate`, `archived-key`,
     /// `transaction` or `statement`.
     pub concern: String,
-    /// Which one, and what is wrong with it.
+    /// The record and its problem.
     pub what: String,
 }
 
-/// Checks the rows of one kind, by what has ended where that is known.
+/// Checks the rows of one kind, against the audit log's state if that is known.
 type RowCheck<'a> = fn(&mut Check<'a>, Option<&Ended>) -> Result<(), AuthorityError>;
 
-/// A check under way.
+/// A check in progress.
 struct Check<'a> {
     log: LogCheck<'a>,
     store: &'a Store,
     sealer: &'a Sealer,
     ca: &'a Certificate,
     now: Timestamp,
-    /// Addresses of the administrators, by user id.
+    /// The addresses of the administrators, by user id.
     administrators: HashMap<String, String>,
-    /// How many findings there were of each concern.
+    /// The number of findings by concern.
     seen: BTreeMap<String, usize>,
-    /// Tables and columns are there to be read.
+    /// Whether all tables and columns can be read.
     is_readable: bool,
     report: CheckReport,
 }
@@ -98,7 +100,7 @@ impl Authority {
         Check::new(self.log_check(), now).run(Some(&self.ended))
     }
 
-    /// Checks the database of an authority that does not run, with its token opened for this.
+    /// Checks the database of a stopped authority, with its token opened for this.
     pub fn check_stopped(configuration: &Configuration, pin: &Pin) -> Result<CheckReport, AuthorityError> {
         let store = Store::open_to_read(&configuration.database())?;
         let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
@@ -123,7 +125,7 @@ impl<'a> Check<'a> {
 }
 
 impl Check<'_> {
-    /// `running` is what a running authority knows has ended: its log goes on while it is walked.
+    /// `running` is the audit-log state of a running authority, whose log grows during the walk.
     fn run(mut self, running: Option<&Arc<Ended>>) -> Result<CheckReport, AuthorityError> {
         self.report.schema = self.store.schema_version()?;
         for problem in self.store.quick_check()? {
@@ -133,7 +135,7 @@ impl Check<'_> {
         self.report.log_end_known = running.is_some();
         let walked = Ended::default();
         let is_whole = self.walk_log(&walked)?;
-        // Of a log with a gap rows cannot be compared with: what comes after the gap is not known.
+        // A log with a gap cannot be compared with the rows: the entries after the gap are unknown.
         let ended = running.map(Arc::as_ref).or_else(|| is_whole.then_some(&walked));
         let rows: [(&str, RowCheck<'_>); 9] = [
             ("user", Self::users),
@@ -149,7 +151,7 @@ impl Check<'_> {
         for (concern, check_rows) in rows {
             match check_rows(&mut self, ended) {
                 Err(error) if self.was_listed(&error) => {
-                    self.found(concern, format!("not all of them could be checked: {error}"));
+                    self.found(concern, format!("check incomplete: {error}"));
                 }
                 checked => checked?,
             }
@@ -158,12 +160,13 @@ impl Check<'_> {
         Ok(self.report)
     }
 
-    /// A table or a column that is gone was found already; other rows are checked all the same.
+    /// Whether a missing table or column, listed earlier, caused the error; other rows are still
+    /// checked.
     fn was_listed(&self, error: &AuthorityError) -> bool {
         !self.is_readable && matches!(error, AuthorityError::Store(StoreError::Database { .. }))
     }
 
-    /// Users: their seals.
+    /// Checks the seals of users.
     fn users(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
@@ -172,7 +175,7 @@ impl Check<'_> {
             |check, user| {
                 check.report.users += 1;
                 if ended.is_some_and(|ended| !ended.knows_user(&user.id)) {
-                    check.found("user", format!("{}: the log does not know this user", user.email));
+                    check.found("user", format!("{}: not in the log", user.email));
                 }
                 let checked = check.sealer.check_user(user.clone()).map(drop);
                 check.seal("user", &user.email, checked)
@@ -180,7 +183,7 @@ impl Check<'_> {
         )
     }
 
-    /// Roles: their seals.
+    /// Checks the seals of roles.
     fn roles(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
@@ -192,12 +195,12 @@ impl Check<'_> {
                     found => found?,
                 };
                 let Some(user) = user else {
-                    check.found("role", format!("{} of {}: there is no such user", grant.role, grant.user_id));
+                    check.found("role", format!("{} of {}: no such user", grant.role, grant.user_id));
                     return Ok(());
                 };
                 let name = format!("{} of {}", grant.role, user.email);
                 if ended.is_some_and(|ended| !ended.has_role(&grant.user_id, grant.role)) {
-                    check.found("role", format!("{name}: by the log this user does not have it"));
+                    check.found("role", format!("{name}: according to the log, this user does not have the role"));
                 }
                 let role = grant.role;
                 let checked = check.sealer.check_grant(grant, &user).map(drop);
@@ -209,7 +212,7 @@ impl Check<'_> {
         )
     }
 
-    /// Letters: their seals, and that each row says what the log does.
+    /// Checks the letters' seals, and compares each row's state with the log.
     fn letters(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
@@ -219,13 +222,13 @@ impl Check<'_> {
                 check.report.letters += 1;
                 let checked = check.sealer.check_temporary_key(letter.clone()).map(drop);
                 check.seal("letter", &letter.reference, checked)?;
-                // Looked at twice: a running authority may just have changed it.
+                // Read twice: a running authority may just have changed the row.
                 if letter_differs(ended, &letter)
                     && store.temporary_key(&letter.reference)?.is_some_and(|letter| letter_differs(ended, &letter))
                 {
                     check.found(
                         "letter",
-                        format!("{}: its row says {}, and the log does not", letter.reference, letter.state),
+                        format!("{}: the state {} of its row contradicts the log", letter.reference, letter.state),
                     );
                 }
                 Ok(())
@@ -233,7 +236,8 @@ impl Check<'_> {
         )
     }
 
-    /// Users' certificates: the CA's signature, and that each row says what the log does.
+    /// Checks the CA's signature on users' certificates, and compares each row's state with the
+    /// log.
     fn certificates(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
@@ -243,7 +247,7 @@ impl Check<'_> {
                 if record.intent.user_id.is_none() {
                     let (serial, row) = (&record.intent.serial, record.state);
                     if others::own_differs(ended, &record) {
-                        check.found("certificate", format!("{serial}: its row says {row}, and the log does not"));
+                        check.found("certificate", format!("{serial}: the state {row} of its row contradicts the log"));
                     }
                     return Ok(());
                 }
@@ -264,14 +268,14 @@ impl Check<'_> {
                     && store.certificate(serial)?.is_some_and(|record| certificate_differs(ended, &record))
                 {
                     check
-                        .found("certificate", format!("{serial}: its row says {}, and the log does not", record.state));
+                        .found("certificate", format!("{serial}: the state {} of its row contradicts the log", record.state));
                 }
                 Ok(())
             },
         )
     }
 
-    /// Archived keys: their seals.
+    /// Checks the seals of archived keys.
     fn archived_keys(&mut self) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
@@ -286,7 +290,7 @@ impl Check<'_> {
         )
     }
 
-    /// Of an administrator's certificate that is in use, when it ends.
+    /// Lists the expiry of an administrator's certificate that is in use.
     fn ending_administrator(&mut self, record: &CertificateRecord) {
         let email = record.intent.user_id.as_ref().and_then(|user| self.administrators.get(user));
         let Some(email) = email.filter(|_| record.state == CertificateState::Current) else { return };
@@ -295,12 +299,13 @@ impl Check<'_> {
         self.report.ending.extend(told);
     }
 
-    /// When the authority's own certificates end. Where it does not run, the services' are renewed at its start.
+    /// Lists the expiry of the authority's own certificates. A stopped authority renews those of
+    /// its services at the next start.
     fn own_certificates(&mut self) -> Result<(), AuthorityError> {
         self.report.ending.sort();
         for kind in [CertificateKind::Ca, CertificateKind::Response, CertificateKind::Tls] {
             let stored = match self.store.own_certificate(kind) {
-                // It was found already.
+                // Listed earlier.
                 Err(StoreError::UnreadableRow { .. }) => None,
                 found => found?.and_then(|record| record.certificate),
             };
@@ -311,7 +316,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Hands over each record of a table. A row that cannot be read is found, and is no other's fault.
+    /// Passes each record of a table to `take`. An unreadable row is listed and does not affect the
+    /// others.
     fn each<T>(
         &mut self,
         concern: &str,
@@ -329,7 +335,7 @@ impl Check<'_> {
                         Err(error) if error.is_of_one_record() => self.found(concern, format!("{name}: {error}")),
                         other => other?,
                     },
-                    Err(reason) => self.found(concern, format!("{name} (row {row}): it cannot be read: {reason}")),
+                    Err(reason) => self.found(concern, format!("{name} (row {row}): unreadable: {reason}")),
                 }
             }
         }
@@ -337,13 +343,13 @@ impl Check<'_> {
 
     fn seal(&mut self, concern: &str, name: &str, checked: Result<(), AuthorityError>) -> Result<(), AuthorityError> {
         match checked {
-            Err(AuthorityError::Tampered(_)) => self.found(concern, format!("{name}: its MAC does not fit")),
+            Err(AuthorityError::Tampered(_)) => self.found(concern, format!("{name}: invalid MAC")),
             other => other?,
         }
         Ok(())
     }
 
-    /// What comes out of a row may hold anything: control characters are written as escapes.
+    /// Adds a finding. A row may contain anything, so control characters are escaped.
     fn found(&mut self, concern: &str, what: String) {
         let is_plain = !what.contains(char::is_control);
         let what = if is_plain { what } else { what.escape_debug().to_string() };
@@ -354,7 +360,7 @@ impl Check<'_> {
         }
     }
 
-    /// Says how many more findings there are of each concern than are listed.
+    /// Adds the number of findings of each concern that are not listed.
     fn summarize(&mut self) {
         for (concern, seen) in std::mem::take(&mut self.seen) {
             if let Some(more) = seen.checked_sub(LISTED).filter(|more| *more > 0) {

@@ -1,4 +1,5 @@
-//! `authority.toml`: read once at the start; a bad file is refused with its line and the reason.
+//! `authority.toml`: read once at the start. An invalid file is refused with its line and the
+//! reason.
 
 mod file;
 mod networks;
@@ -14,75 +15,75 @@ use crate::token::{KeyAlgorithm, SecurityLevel, written_by_others};
 
 pub use self::networks::Networks;
 
-/// What a running authority is told from outside. Every path is absolute or relative to the working directory.
+/// The authority's configuration. Paths are absolute or relative to the working directory.
 #[derive(Debug, Clone)]
 pub struct Configuration {
-    /// The file that all of this was read from.
+    /// The file that this configuration was read from.
     pub file: PathBuf,
-    /// The authority's name: in the CA certificate and in letters.
+    /// The authority's name, in the CA certificate and in letters.
     pub name: String,
     /// The directory of the database.
     pub state: PathBuf,
     /// The authority's token.
     pub token: TokenConfiguration,
-    /// The doors.
+    /// The listeners and public addresses.
     pub listen: ListenConfiguration,
     /// The authority's own keys and certificates.
     pub ca: CaConfiguration,
-    /// What users may get.
+    /// The rules for users' certificates and letters.
     pub enrollment: EnrollmentConfiguration,
 }
 
-/// Which token holds the authority's keys.
+/// The token that holds the authority's keys.
 #[derive(Debug, Clone)]
 pub struct TokenConfiguration {
-    /// The PKCS#11 module; `None`: where `SoftHSM` is usually installed.
+    /// The PKCS#11 module; `None`: `SoftHSM` in its usual location.
     pub module: Option<PathBuf>,
     /// The token's label.
     pub label: String,
 }
 
-/// Where the authority listens, and how the world reaches it.
+/// The addresses that the authority listens on, and the URLs under which clients reach it.
 #[derive(Debug, Clone)]
 pub struct ListenConfiguration {
-    /// CMP, the CA certificate, the search.
+    /// The HTTP listener: CMP, the CA certificate, the certificate search.
     pub http: SocketAddr,
-    /// Statements, and all the rest.
+    /// The HTTPS listener: statements and everything else.
     pub https: SocketAddr,
-    /// The base URL that goes into letters; `None`: made of `http`.
+    /// The base URL that letters name; `None`: derived from `http`.
     pub public_url: Option<String>,
-    /// The same for HTTPS.
+    /// The same for HTTPS; `None`: derived from `https`.
     pub public_https_url: Option<String>,
-    /// Is the search for certificates by e-mail address offered?
+    /// Whether anybody may search for certificates by e-mail address.
     pub certificate_search: bool,
-    /// The proxies whose word on where a request comes from (`Forwarded`) is believed.
+    /// The proxies whose `Forwarded` header is trusted to name a request's source.
     pub proxies: Networks,
 }
 
 /// The authority's own keys.
 #[derive(Debug, Clone)]
 pub struct CaConfiguration {
-    /// The CA signing key's kind.
+    /// The algorithm of the CA signing key.
     pub key: KeyAlgorithm,
-    /// The line where that stands, for complaints.
+    /// The line of that setting in the file, for error messages.
     pub line: Option<usize>,
 }
 
-/// What users may get, and how long they may take.
+/// The rules for users' certificates and letters, and their time limits.
 #[derive(Debug, Clone)]
 pub struct EnrollmentConfiguration {
-    /// The directory of the certificate profiles (`signing.toml`, `encryption.toml`, `ca.toml`, `cmp-response.toml`,
-    /// `tls-server.toml`); `None`: the ones that this program was built with.
+    /// The directory of the certificate profiles (`signing.toml`, `encryption.toml`, `ca.toml`,
+    /// `cmp-response.toml`, `tls-server.toml`); `None`: the built-in profiles.
     pub profiles: Option<PathBuf>,
-    /// Security levels that letters allow unless the statement says otherwise.
+    /// The security levels that letters allow by default.
     pub levels: Vec<SecurityLevel>,
-    /// How long a letter is good unless the statement says otherwise.
+    /// The default validity of a letter.
     pub letter_valid_for: SignedDuration,
-    /// How long a reply may wait for its confirmation.
+    /// The time limit for the confirmation of a reply.
     pub confirm_wait: SignedDuration,
 }
 
-/// What the configuration needs to know of the process's environment.
+/// The environment variables that the configuration depends on.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `$STATE_DIRECTORY` (systemd).
@@ -93,21 +94,22 @@ pub struct Environment {
     pub home: Option<PathBuf>,
 }
 
-/// Why a configuration, or what belongs to it, is refused: file, line (if it is one line's fault) and reason.
+/// A refused configuration: file, line (if one line is at fault) and reason.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the configuration {}{}: {reason}", file.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
 pub struct ConfigurationError {
     /// The file.
     pub file: PathBuf,
-    /// The line, counted from 1.
+    /// The line number, counted from 1.
     pub line: Option<usize>,
-    /// What is wrong, and what to write instead.
+    /// The fault, and what to write instead.
     pub reason: String,
 }
 
 impl Configuration {
-    /// Reads the file. Paths in it are relative to its directory. Where `state` is left out, the environment decides:
-    /// `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/tokenkeep/authority`, else `~/.local/state/tokenkeep/authority`.
+    /// Reads the file. Relative paths in it start at its directory. The default of `state` is
+    /// `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/tokenkeep/authority`, else
+    /// `~/.local/state/tokenkeep/authority`.
     pub fn load(file: &Path, environment: &Environment) -> Result<Self, ConfigurationError> {
         let text = std::fs::read_to_string(file).map_err(|error| ConfigurationError {
             file: file.to_path_buf(),
@@ -119,12 +121,12 @@ impl Configuration {
         Ok(configuration)
     }
 
-    /// What others can write is not the authority's word: its configuration, its profiles, its state.
+    /// Refuses a configuration, profile or state directory that other users can write to.
     fn refuse_others_words(&self) -> Result<(), ConfigurationError> {
         let mut paths = vec![self.file.clone()];
         if let Some(profiles) = &self.enrollment.profiles {
             paths.push(profiles.clone());
-            // A directory that cannot be read is told where its profiles are.
+            // An unreadable directory is reported when its profiles are read.
             let files = std::fs::read_dir(profiles).into_iter().flatten().flatten().map(|entry| entry.path());
             paths.extend(files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")));
         }
@@ -135,18 +137,18 @@ impl Configuration {
             None => Ok(()),
             Some((reason, path)) => {
                 let reason =
-                    if path == self.file { reason } else { format!("{} belongs to it, and {reason}", path.display()) };
+                    if path == self.file { reason } else { format!("{} is part of it, and {reason}", path.display()) };
                 Err(ConfigurationError { file: self.file.clone(), line: None, reason })
             }
         }
     }
 
-    /// The control socket of a running `serve`.
+    /// The path of the control socket of a running `authority serve`.
     pub fn control_socket(&self) -> PathBuf {
         self.state.join("control.sock")
     }
 
-    /// The database file.
+    /// The path of the database file.
     pub fn database(&self) -> PathBuf {
         self.state.join("authority.db")
     }

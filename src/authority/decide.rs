@@ -1,4 +1,5 @@
-//! The third door: does the policy say yes? What comes out is a permit for each certificate, good once.
+//! Step 3, decision: checks the request against the policy. The result is one permit per
+//! certificate, good once.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::pki::{DistinguishedName, EmailAddress, Profile};
 use crate::store::{CertificateKind, Purpose, UserRecord};
 use crate::token::{KeyAlgorithm, KeysetName, SecurityLevel};
 
-/// Permission to issue one certificate for one key. Consumed by issuing.
+/// Permission to issue one certificate for one key. Issuing consumes it.
 ///
 /// ```
 /// # use tokenkeep::authority::decide::IssuancePermit;
@@ -20,7 +21,7 @@ use crate::token::{KeyAlgorithm, KeysetName, SecurityLevel};
 /// }
 /// ```
 ///
-/// There are never two of it:
+/// A permit cannot be copied:
 ///
 /// ```compile_fail
 /// # use tokenkeep::authority::decide::IssuancePermit;
@@ -36,14 +37,14 @@ pub struct IssuancePermit {
     public_key: Vec<u8>,
 }
 
-/// Permission to make one encryption key and to issue its certificate.
+/// Permission to make one encryption key and issue its certificate.
 #[derive(Debug)]
 pub struct EncryptionPermit {
     holder: Holder,
     profile: Arc<Profile>,
 }
 
-/// Who the certificate is for, from the authority's record and never from the request.
+/// The subject of the certificate, from the authority's record and never from the request.
 #[derive(Debug, Clone)]
 pub(super) struct Holder {
     pub(super) user_id: String,
@@ -54,32 +55,33 @@ pub(super) struct Holder {
     pub(super) level: SecurityLevel,
 }
 
-/// What a request is granted.
+/// The permits that a request gets, with the request's data that the reply needs.
 #[derive(Debug)]
 pub struct Granted {
-    /// Enroll or recover.
+    /// The purpose: enroll or recover.
     pub(super) purpose: Purpose,
-    /// For the user's signing key.
+    /// The permit for the user's signing key.
     pub(super) signing: IssuancePermit,
-    /// certReqId of the signing key's request.
+    /// The certReqId of the signing key's request.
     pub(super) signing_id: i64,
-    /// For an encryption key, if one is wanted or may be needed.
+    /// The permit for an encryption key, if the request asks for encryption keys.
     pub(super) encryption: Option<EncryptionPermit>,
-    /// Where encryption keys go.
+    /// The transport key for the delivery of encryption keys, with its certReqId.
     pub(super) delivery: Option<EncryptionKey>,
-    /// Whether the client wants no confirmation of its own.
+    /// Whether the client asks for implicit confirmation.
     pub(super) implicit_confirm: bool,
 }
 
-/// Decides by letter, profile and record.
-#[allow(clippy::needless_pass_by_value)] // what was decided about is not decided about again
+/// Decides by letter, profile and the user's record.
+#[allow(clippy::needless_pass_by_value)] // consumes the request, so that it is decided once
 pub(super) fn decide(request: VerifiedRequest, user: &UserRecord, policy: &Policy) -> Result<Granted, Rejection> {
     let letter = request.request().letter();
     if letter.purpose != request.purpose() {
         return Err(wrong_message(letter.purpose));
     }
-    // A client that does not speak of levels (any CMP client) has keys of which nothing is known. A letter that allows
-    // one level only does not make them keys of that level: the records would say what nobody has said.
+    // The keys of a request without a level (from any other CMP client) have an unknown level, and
+    // count as low. A letter that allows only a higher level does not change that: the records
+    // would claim an unproven level.
     let level = request.level().unwrap_or(SecurityLevel::Low);
     if !policy.allowed(&levels_of(letter)).contains(&level) {
         let allowed: Vec<_> = policy.allowed(&levels_of(letter)).iter().map(ToString::to_string).collect();
@@ -87,8 +89,8 @@ pub(super) fn decide(request: VerifiedRequest, user: &UserRecord, policy: &Polic
         let text = match request.level() {
             Some(_) => format!("the level {level} is not allowed by this letter; allowed: {allowed}"),
             None => format!(
-                "a request that says no level counts as {level}, which this letter does not allow (but {allowed}); for a \
-                 client that knows no levels the administrator makes the letter with `--levels {level}`"
+                "a request without a level counts as {level}, which this letter does not allow (it allows {allowed}); \
+                 for a client without levels the administrator makes the letter with `--levels {level}`"
             ),
         };
         return Err(Rejection::new(PkiFailureInfo::UNACCEPTED_POLICY, text));
@@ -120,14 +122,15 @@ pub(super) fn decide(request: VerifiedRequest, user: &UserRecord, policy: &Polic
     })
 }
 
-/// An `ir` with a recovery's letter, or a `krr` with an enrollment's: refused, and nothing is used up.
+/// Refuses an `ir` with a recovery letter, or a `krr` with an enrollment letter. The letter stays
+/// unused.
 pub(super) fn wrong_message(letter: Purpose) -> Rejection {
     let text = match letter {
         Purpose::Enroll => {
-            "this letter is for enrolling (ir); a recovery (krr) needs a letter whose reference begins with R"
+            "this letter permits enrollment (ir); recovery (krr) requires a reference that begins with R"
         }
         Purpose::Recover => {
-            "this letter is for a recovery (krr); enrolling (ir) needs a letter whose reference begins with E"
+            "this letter permits recovery (krr); enrollment (ir) requires a reference that begins with E"
         }
     };
     Rejection::new(PkiFailureInfo::BAD_REQUEST, text)
@@ -152,12 +155,12 @@ impl IssuancePermit {
 }
 
 impl EncryptionPermit {
-    /// The kind of key to make.
+    /// The algorithm of the key to make.
     pub(super) fn algorithm(&self) -> KeyAlgorithm {
         self.profile.default_key()
     }
 
-    /// The permit for the certificate of the key that was made (its DER `SubjectPublicKeyInfo`).
+    /// Turns the permit into one for the certificate of the new key (DER `SubjectPublicKeyInfo`).
     pub fn for_key(self, public_key: Vec<u8>) -> IssuancePermit {
         IssuancePermit { holder: self.holder, profile: self.profile, kind: CertificateKind::Encryption, public_key }
     }
@@ -166,11 +169,11 @@ impl EncryptionPermit {
 fn unwanted_key(algorithm: KeyAlgorithm, profile: &Profile) -> Rejection {
     let wanted: Vec<_> = profile.keys().iter().map(ToString::to_string).collect();
     let text =
-        format!("signing keys of the kind {algorithm} are not certified here; take one of {}", wanted.join(", "));
+        format!("{algorithm} signing keys are not allowed; use one of {}", wanted.join(", "));
     Rejection::new(PkiFailureInfo::BAD_ALG, text)
 }
 
 fn unusable_record(error: &crate::pki::PkiError) -> Rejection {
-    let text = format!("the authority's record of you cannot go into a certificate ({error}); ask your administrator");
+    let text = format!("the authority's record of you is not valid in a certificate ({error}); ask your administrator");
     Rejection::new(PkiFailureInfo::BAD_CERT_TEMPLATE, text)
 }

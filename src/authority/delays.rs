@@ -1,5 +1,5 @@
-//! Guesses at temporary keys are slowed by where they come from; no reference is ever locked, or else anybody could
-//! cancel anybody's enrollment.
+//! Delays the replies to wrong temporary keys by source address. A reference is never locked:
+//! otherwise anybody could block anybody's enrollment.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The delay after a source's first failure; it doubles with each further one.
+/// The delay after a source's first failure; each further failure doubles it.
 const FIRST: Duration = Duration::from_millis(50);
 /// The longest delay.
 const LONGEST: Duration = Duration::from_secs(5);
-/// A source that failed nowhere for so long is forgotten.
+/// The time without failures after which a source is forgotten.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(10);
-/// More sources than this are not remembered: the oldest goes.
+/// The maximum number of remembered sources; the oldest one is evicted.
 const SOURCES: usize = 10_000;
 
-/// Failures by source address.
+/// The number of failures and the time of the last one, by source address.
 #[derive(Debug, Default)]
 pub(super) struct Delays(Mutex<HashMap<IpAddr, (u32, Timestamp)>>);
 
 impl Delays {
-    /// Counts a failure and says how long its answer is to be held back.
+    /// Counts a failure and returns the delay of its reply.
     pub(super) fn after_failure(&self, source: IpAddr, now: Timestamp) -> Duration {
         let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let source = network_of(source);
@@ -44,7 +44,7 @@ impl Delays {
     }
 }
 
-/// An IPv6 customer has a whole /64.
+/// Reduces an IPv6 address to its /64, which one customer usually has as a whole.
 fn network_of(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),

@@ -1,14 +1,16 @@
-//! Where everything stands by the log: statements that were taken, letters, certificates, roles, and whose encryption
-//! certificates make up their history.
+//! The state of statements, letters, certificates, roles and encryption-key histories, by the audit
+//! log.
 //!
-//! The log is the only record of that which whoever writes to the database cannot change: its entries are chained and
-//! sealed. So this is rebuilt from the log at the start ([`Ended::apply`], entry by entry), follows each entry that is
-//! written, and is asked at each use. Where a row of the database says anything else, the log is right: no row revives what
-//! has ended, and none hides what is good. Nothing in here is read from a row.
+//! Anybody who can write to the database can change its rows, but not the log, whose entries are
+//! chained and sealed. So this state is rebuilt from the log at the start ([`Ended::apply`], entry
+//! by entry), updated with each new entry, and consulted at each use. Where a database row differs,
+//! the log is right: no row revives an ended record, and none hides a valid one. Nothing here is
+//! read from a row.
 //!
-//! What is *good* is kept by its user, who has at most one open letter (a newer one voids it) and one current certificate
-//! of each kind: whatever is not that one has ended, named or not. That takes some 100 bytes a user; each letter and each
-//! certificate there ever was takes some 40 more, for those who ask how it ended. Roles are kept by who holds them.
+//! Valid records are stored by user. A user has at most one open letter (a newer one voids it) and
+//! one current certificate of each kind: any other has ended, whether the log names it or not. That
+//! takes about 100 bytes a user; each letter and certificate ever made takes about 40 more, for
+//! queries about how it ended. Roles are stored by holder.
 
 mod entry;
 
@@ -23,10 +25,11 @@ use self::entry::Entry;
 pub(super) use self::entry::UnreadableEntry;
 use crate::store::{AuditRow, CertificateKind, CertificateState, Role, TemporaryKeyState};
 
-/// The first half of a SHA-256 digest of a user id, a reference, a serial number or a transactionID.
+/// The first half of a SHA-256 digest of a user id, a reference, a serial number or a
+/// transactionID.
 type Key = [u8; 16];
 
-/// What has ended. May be shared between threads.
+/// The state by the audit log. It may be shared between threads.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
     state: Mutex<State>,
@@ -34,28 +37,30 @@ pub(super) struct Ended {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Digests. None is ever forgotten: a clock that ran ahead for a while would make a used statement new.
+    /// Digests of used statements. None is ever removed: a clock that runs ahead for a while would
+    /// make a used statement new.
     statements: HashSet<[u8; 32]>,
     people: HashMap<Key, Person>,
-    /// The transaction that has a letter, by the letter's reference.
+    /// The transaction that has claimed a letter, by the letter's reference.
     claims: HashMap<Key, Key>,
-    /// Certificates that are being made, by serial number.
+    /// Certificates of unfinished enrollments, by serial number.
     intended: HashMap<Key, Intended>,
-    /// By transaction: whose it is, and the serial numbers in its reply.
+    /// The user and the serial numbers in the reply, by transaction.
     answered: HashMap<Key, (Key, Vec<Key>)>,
     /// All certificates of users, by serial number.
     certificates: HashMap<Key, LoggedCertificate>,
-    /// Letters that were used, and those that will be void unless the transaction that has them is confirmed.
+    /// Used and voided letters. A claimed letter listed as void becomes void unless its transaction
+    /// is confirmed.
     ended_letters: HashMap<Key, TemporaryKeyState>,
-    /// The authority's own current certificates, by their kind.
+    /// The authority's own current certificates, by kind.
     own: HashMap<String, Key>,
-    /// Roles and the ids of their holders.
+    /// Pairs of role and user id.
     roles: BTreeSet<(String, String)>,
-    /// When the newest entry was written.
+    /// The time of the newest entry.
     newest: Option<Timestamp>,
 }
 
-/// What one user has that is good, and the encryption certificates that they ever confirmed, the oldest first.
+/// A user's valid records, and all encryption certificates that they ever confirmed, oldest first.
 #[derive(Debug, Default)]
 struct Person {
     letter: Option<Key>,
@@ -66,7 +71,7 @@ struct Person {
 
 #[derive(Debug)]
 struct LoggedCertificate {
-    /// The number of the entry that says what it was going to be.
+    /// The number of the `certificate.intended` entry.
     intended_in: u64,
     state: CertificateState,
 }
@@ -74,17 +79,17 @@ struct LoggedCertificate {
 #[derive(Debug)]
 struct Intended {
     is_signing: bool,
-    /// `None` in entries of older versions.
+    /// The transaction; `None` in entries of older versions.
     transaction: Option<Key>,
 }
 
 impl Ended {
-    /// Whether a statement of this digest was carried out, or refused after it had been taken.
+    /// Whether a statement with this digest was accepted, and then executed or refused.
     pub(super) fn is_statement_taken(&self, digest: &[u8; 32]) -> bool {
         self.state().statements.contains(digest)
     }
 
-    /// Where this letter of this user stands; `None` if they were never given one of this reference.
+    /// The state of this user's letter; `None` if the user never had a letter with this reference.
     pub(super) fn letter_state(&self, reference: &str, user_id: &str) -> Option<TemporaryKeyState> {
         let state = self.state();
         let reference = key(reference);
@@ -98,9 +103,10 @@ impl Ended {
         state.ended_letters.get(&reference).copied()
     }
 
-    /// Where this certificate of this user stands; `None` if the log knows none like it.
+    /// The state of this user's certificate; `None` if the log does not know it.
     ///
-    /// `row` is what its row says: where older versions gave up an enrollment, their log does not say of which certificates.
+    /// `row` is the state in its row: in older versions, the log entry of a discarded enrollment
+    /// does not name the certificates.
     pub(super) fn certificate_state(
         &self,
         user_id: &str,
@@ -123,33 +129,33 @@ impl Ended {
         }
     }
 
-    /// Whether this certificate was revoked, whosever it is.
+    /// Whether this certificate was revoked, regardless of its user.
     pub(super) fn is_revoked(&self, serial: &str) -> bool {
         self.state().certificates.get(&key(serial)).is_some_and(|known| known.state == CertificateState::Revoked)
     }
 
-    /// The number of the entry that says what this certificate was going to be.
+    /// The number of the `certificate.intended` entry of this certificate.
     pub(super) fn intended_in(&self, serial: &str) -> Option<u64> {
         self.state().certificates.get(&key(serial)).map(|certificate| certificate.intended_in)
     }
 
-    /// How many encryption certificates this user has ever confirmed.
+    /// The number of encryption certificates that this user ever confirmed.
     pub(super) fn history_length(&self, user_id: &str) -> usize {
         self.state().people.get(&key(user_id)).map_or(0, |person| person.history.len())
     }
 
-    /// Which of them this certificate is, counted from 0, the oldest first.
+    /// The index of this certificate in the user's history, from 0, oldest first.
     pub(super) fn place_in_history(&self, user_id: &str, serial: &str) -> Option<usize> {
         let serial = key(serial);
         self.state().people.get(&key(user_id))?.history.iter().position(|confirmed| *confirmed == serial)
     }
 
-    /// Whether this transaction has this letter, and has not come to its end.
+    /// Whether this transaction has claimed this letter and has not ended.
     pub(super) fn is_claimed_by(&self, reference: &str, transaction_id: &[u8]) -> bool {
         self.state().claims.get(&key(reference)) == Some(&key(&hex::encode(transaction_id)))
     }
 
-    /// Whether this user has a current certificate of this kind, which may have expired.
+    /// Whether this user has a current certificate of this kind. It may have expired.
     pub(super) fn has_current(&self, user_id: &str, kind: CertificateKind) -> bool {
         self.state().current_of(key(user_id), kind).is_some()
     }
@@ -159,17 +165,18 @@ impl Ended {
         self.state().own.get(kind.as_str()) == Some(&key(serial))
     }
 
-    /// Whether this certificate is being made in an enrollment that has not come to its end.
+    /// Whether this certificate belongs to an enrollment that has not ended.
     pub(super) fn is_being_made(&self, serial: &str) -> bool {
         self.state().intended.contains_key(&key(serial))
     }
 
-    /// Whether this user was given this role, and it was not taken away.
+    /// Whether this user has this role.
     pub(super) fn has_role(&self, user_id: &str, role: Role) -> bool {
         self.state().roles.contains(&(role.as_str().to_owned(), user_id.to_owned()))
     }
 
-    /// The ids of the users who have this role and a current signing certificate, which may have expired.
+    /// The ids of the users with this role and a current signing certificate, which may have
+    /// expired.
     pub(super) fn enrolled_holders(&self, role: Role) -> Vec<String> {
         let state = self.state();
         let is_enrolled = |user: &str| state.people.get(&key(user)).is_some_and(|person| person.signing.is_some());
@@ -177,26 +184,27 @@ impl Ended {
         holders.map(|(_, user)| user.clone()).collect()
     }
 
-    /// Whether the log knows this user.
+    /// Whether the log names this user.
     pub(super) fn knows_user(&self, user_id: &str) -> bool {
         self.state().people.contains_key(&key(user_id))
     }
 
-    /// The ids of all who have this role.
+    /// The ids of all users with this role.
     pub(super) fn holders(&self, role: Role) -> Vec<String> {
         let state = self.state();
         state.roles.iter().filter(|(held, _)| held == role.as_str()).map(|(_, user)| user.clone()).collect()
     }
 
-    /// When the newest entry was written, by the clock of that moment.
+    /// The time of the newest entry, by the clock when it was written.
     pub(super) fn newest_entry(&self) -> Option<Timestamp> {
         self.state().newest
     }
 
-    /// Takes in an entry of the log: each of them, in their order.
+    /// Applies one entry of the audit log. Call it for every entry, in order.
     ///
     /// # Errors
-    /// [`UnreadableEntry`]: it does not say what was ended. No entry that the authority has written is like that.
+    /// [`UnreadableEntry`] if the entry lacks a required member. No entry that the authority wrote
+    /// is like that.
     pub(super) fn apply(&self, row: &AuditRow) -> Result<(), UnreadableEntry> {
         let mut state = self.state();
         state.newest = state.newest.max(Some(row.at));
@@ -211,7 +219,7 @@ impl Ended {
 
 type Change = fn(&mut State, &Entry<'_>) -> Result<(), UnreadableEntry>;
 
-/// What an event changes. Events that begin and end nothing are not read.
+/// Returns the state change of an event; `None` for events that change no state.
 fn change(event: &str) -> Option<Change> {
     Some(match event {
         "statement.taken" => State::statement_taken,
@@ -240,14 +248,14 @@ impl State {
         Ok(())
     }
 
-    /// The first administrator: a letter, and the role.
+    /// Adds the first administrator: a letter and the role.
     fn initialized(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
         self.give_role(Role::Administrator.as_str(), entry.text("administrator")?);
         self.new_letter(entry.key("administrator")?, entry.key("reference")?);
         Ok(())
     }
 
-    /// A new letter takes the place of the user's open one.
+    /// A new letter replaces the user's open one.
     fn letter_issued(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
         self.new_letter(entry.key("user")?, entry.key("reference")?);
         Ok(())
@@ -259,7 +267,7 @@ impl State {
         }
     }
 
-    /// A letter, and the role with it.
+    /// Adds an administrator: a letter and the role.
     fn administrator_added(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
         self.give_role(Role::Administrator.as_str(), entry.text("user")?);
         self.letter_issued(entry)
@@ -271,7 +279,7 @@ impl State {
     }
 
     fn certificate_intended(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
-        // The authority's own have no user: they end by `certificate.replaced`.
+        // The authority's own certificates have no user; `certificate.replaced` ends them.
         if entry.detail.get("user").is_some_and(Value::is_string) {
             let intended = Intended {
                 is_signing: entry.text("kind")? == CertificateKind::Signing.as_str(),
@@ -338,11 +346,11 @@ impl State {
         Ok(())
     }
 
-    /// What was made in this enrollment becomes current, and what was current has ended. The keys of a recovery's history
-    /// were made in others, and stay what they are.
+    /// The certificates of this enrollment become current, and the previous ones end. The history
+    /// keys in a recovery belong to earlier enrollments, and keep their state.
     fn enrollment_confirmed(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
         let transaction = entry.key("transaction")?;
-        // Older versions did not name the letter where the client wanted no confirmation.
+        // Older versions did not record the letter of an implicit confirmation.
         let letter = entry.key("reference").ok().or_else(|| self.letter_of(transaction));
         let Some((user, serials)) = self.answered.remove(&transaction) else { return Ok(()) };
         for serial in serials {
@@ -370,7 +378,8 @@ impl State {
         Ok(())
     }
 
-    /// The letter is good again, unless a newer one was issued meanwhile; what was made has ended.
+    /// The letter is valid again, unless a newer one was issued meanwhile; the certificates of the
+    /// enrollment end.
     fn enrollment_given_up(&mut self, entry: &Entry<'_>) -> Result<(), UnreadableEntry> {
         let transaction = entry.key("transaction")?;
         self.claims.remove(&entry.key("reference")?);
@@ -384,7 +393,7 @@ impl State {
             if self.intended.remove(&serial).is_none() {
                 continue;
             }
-            // What was signed may have left the authority.
+            // A signed certificate may have left the authority, so it is revoked.
             let is_issued = self.certificates.get(&serial).is_some_and(|made| made.state == CertificateState::Issued);
             let end = if is_issued { CertificateState::Revoked } else { CertificateState::Abandoned };
             self.now_is(serial, end);

@@ -1,5 +1,6 @@
-//! Warnings before a certificate in use ends, the authority's own and those of its administrators: in the log at the start
-//! and once a day, in the answers to administrators, and in `authority check`.
+//! Warnings before a certificate in use expires, of the authority itself or its administrators: in
+//! the program's log at the start and once a day, in responses to administrators, and in `authority
+//! check`.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,39 +8,40 @@ use super::{Authority, AuthorityError, comparable};
 use crate::pki::Certificate;
 use crate::store::{CertificateKind, CertificateState, Role};
 
-/// How long before its end a certificate is spoken of.
+/// The time before expiry from which warnings are given.
 const SOON: SignedDuration = SignedDuration::from_hours(60 * 24);
 
-/// How often.
+/// The interval of warnings in the program's log.
 const AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// What to do about a certificate: before it ends, and after that.
+/// The remedy for a certificate, before and after it expires.
 struct Remedy {
     before: &'static str,
     after: &'static str,
 }
 
-/// About the CA's.
+/// The remedy for the CA certificate.
 const CA: Remedy = Remedy {
-    before: "make a new authority before that, and have everybody enroll with it",
-    after: "make a new authority, and have everybody enroll with it",
+    before: "make a new authority before that, and have all users enroll with it",
+    after: "make a new authority, and have all users enroll with it",
 };
 
-/// About a service's.
+/// The remedy for a service certificate.
 const RENEWED: Remedy = Remedy { before: RENEW, after: RENEW };
-const RENEW: &str = "stop `authority serve` and start it again: it renews that certificate at the start";
+const RENEW: &str = "restart `authority serve`: it renews that certificate at the start";
 
-/// About an administrator's.
+/// The remedy for an administrator's certificate.
 const ADMINISTRATORS: Remedy = Remedy {
-    before: "they need a letter before that, by an administrator's `tokenkeep admin issue`, or, where nobody else can, by \
-             `tokenkeep authority administrator add`",
-    after: "they need a letter, by another administrator's `tokenkeep admin issue`, or, where there is none, by `tokenkeep \
-            authority administrator add`",
+    before: "they need a letter before that, from an administrator's `tokenkeep admin issue`, or, if no other \
+             administrator can issue it, from `tokenkeep authority administrator add`",
+    after: "they need a letter, from another administrator's `tokenkeep admin issue`, or, if there is no other \
+            administrator, from `tokenkeep authority administrator add`",
 };
 
 impl Authority {
-    /// What is to be known of certificates in use that end soon, or have ended: one line each, with what to do. One's own
-    /// certificate a person is told of by their own machine: `but` is that user's id.
+    /// Returns one line, with a remedy, for each certificate in use that expires soon or has
+    /// expired. `but` is the id of a user to leave out: an administrator's own machine warns about
+    /// their own certificate.
     pub fn ending_certificates(&self, but: Option<&str>, now: Timestamp) -> Vec<String> {
         let mut lines: Vec<String> = [
             own(CertificateKind::Ca, &self.ca, now),
@@ -51,7 +53,7 @@ impl Authority {
         .collect();
         match self.ending_administrators(but, now) {
             Ok(more) => lines.extend(more),
-            Err(error) => tracing::error!(%error, "cannot look at the administrators' certificates"),
+            Err(error) => tracing::error!(%error, "cannot read the administrators' certificates"),
         }
         lines
     }
@@ -60,7 +62,7 @@ impl Authority {
         let mut lines = Vec::new();
         let holders = self.ended.enrolled_holders(Role::Administrator);
         for id in holders.iter().filter(|id| but != Some(id.as_str())) {
-            // What was changed in the database is nobody's role and nobody's certificate; others say so.
+            // An altered row is not trusted as a role or certificate; other checks report it.
             let Some(user) = self.unchanged_user(id)? else { continue };
             let grant = match self.role_of(&user, Role::Administrator) {
                 Err(error) if error.is_of_one_record() => None,
@@ -80,7 +82,7 @@ impl Authority {
         Ok(lines)
     }
 
-    /// Writes them into the program's log, at most once a day.
+    /// Writes the warnings to the program's log, at most once a day.
     pub(super) fn warn_of_ending_certificates(&self, now: Timestamp) {
         let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if warned.is_some_and(|at| now.duration_since(at) < AGAIN) {
@@ -93,18 +95,18 @@ impl Authority {
     }
 }
 
-/// Of one of the authority's own certificates.
+/// The warning about one of the authority's own certificates, if it is due.
 pub(super) fn own(kind: CertificateKind, certificate: &Certificate, now: Timestamp) -> Option<String> {
     let (which, remedy) = match kind {
         CertificateKind::Ca => ("the CA's", CA),
-        CertificateKind::Response => ("that of its responses", RENEWED),
-        CertificateKind::Tls => ("that of its TLS key", RENEWED),
+        CertificateKind::Response => ("the CMP response key's", RENEWED),
+        CertificateKind::Tls => ("the TLS key's", RENEWED),
         CertificateKind::Signing | CertificateKind::Encryption => return None,
     };
     line(&format!("a certificate of the authority, {which},"), certificate, &remedy, now)
 }
 
-/// Of an administrator's signing certificate.
+/// The warning about an administrator's signing certificate, if it is due.
 pub(super) fn administrators(email: &str, certificate: &Certificate, now: Timestamp) -> Option<String> {
     let is_theirs = certificate.emails().iter().any(|found| comparable(found) == comparable(email));
     is_theirs
@@ -115,8 +117,8 @@ fn line(which: &str, certificate: &Certificate, remedy: &Remedy, now: Timestamp)
     let end = certificate.not_after();
     let left = end.duration_since(now);
     if left <= SignedDuration::ZERO {
-        return Some(format!("{which} ended on {end}; {}", remedy.after));
+        return Some(format!("{which} expired on {end}; {}", remedy.after));
     }
     let days = left.as_hours() / 24;
-    (left <= SOON).then(|| format!("{which} ends in {days} days, on {end}; {}", remedy.before))
+    (left <= SOON).then(|| format!("{which} expires in {days} days, on {end}; {}", remedy.before))
 }

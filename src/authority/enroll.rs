@@ -1,7 +1,7 @@
-//! Conducts an enrollment: from a CMP message to the reply, each step stored before the next.
+//! Enrollment: from a CMP message to the reply. Each step is stored before the next one starts.
 //!
-//! claim → intent → signature → record → archive → reply → send. After a crash between any two of these the same
-//! message goes on from what is stored, and gets an answer that fits.
+//! claim → intent → signature → record → archive → reply → send. After a crash between any two
+//! steps, the same message resumes from the stored state and gets a consistent reply.
 
 mod confirm;
 mod request;
@@ -27,7 +27,7 @@ use crate::store::{Purpose, TemporaryKeyRecord, TemporaryKeyState};
 use crate::token::KeyAlgorithm;
 
 impl Authority {
-    /// Answers one CMP message (DER `PKIMessage`) with another. Whatever comes in, there is an answer.
+    /// Answers one CMP message (DER `PKIMessage`) with another. Every input gets a reply.
     pub fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> Answer {
         let message = match PkiMessage::from_der(message) {
             Ok(message) => message,
@@ -59,8 +59,8 @@ impl Authority {
         }
     }
 
-    /// Finds the letter that the message names and checks the MAC. An unknown reference costs the same work, and comes
-    /// to the same end, as a wrong temporary key.
+    /// Finds the letter that the message names and verifies the MAC. An unknown reference takes the
+    /// same work, and gets the same reply, as a wrong temporary key.
     fn authenticate(&self, message: PkiMessage, _now: Timestamp) -> Result<AuthenticatedRequest, Unknown> {
         let references = message.references();
         let request = EnrollmentRequest::new(message).map_err(Unknown::Refused)?;
@@ -72,24 +72,26 @@ impl Authority {
         };
         let secret = temporary_key::derive(&self.keys, &self.identity.authority, &letter)?;
         let request = request.authenticate(letter, &secret).map_err(Unknown::NotAuthenticated)?;
-        // Nobody has the decoy's temporary key; if somebody had, it would still be no letter.
+        // Nobody knows the decoy's temporary key; even a MAC under it would not authenticate.
         if known { Ok(request) } else { Err(Unknown::NotAuthenticated(ProtectionError::Mismatch)) }
     }
 
-    /// The first of these references that is a letter's. A letter whose seal is broken is no letter.
+    /// Returns the letter of the first of these references that has one. A letter with a broken
+    /// seal does not count.
     fn letter_of(&self, references: &[String]) -> Result<Option<TemporaryKeyRecord>, AuthorityError> {
         for reference in references {
             let Ok(reference) = Reference::parse(reference) else { continue };
             let Some(record) = self.store.temporary_key(reference.as_str())? else { continue };
             match self.letter_as_logged(record) {
                 Ok(record) => return Ok(Some(record)),
-                Err(error) => tracing::error!(%error, "a letter was changed in the database"),
+                Err(error) => tracing::error!(%error, "a letter was altered in the database"),
             }
         }
         Ok(None)
     }
 
-    /// The decoy, its seal checked as a letter's is: by the token, which takes its time. It never fits.
+    /// Returns the decoy record. Like for a letter, the token checks its seal, which takes the same
+    /// time. The seal never matches.
     fn decoy(&self) -> Result<TemporaryKeyRecord, AuthorityError> {
         let decoy = temporary_key::decoy(&self.keys);
         match self.sealer.check_temporary_key(decoy.clone()) {
@@ -119,7 +121,7 @@ impl Authority {
         match bytes {
             Ok(bytes) => Answer { bytes, delay: Duration::ZERO },
             Err(error) => {
-                tracing::error!(%error, "cannot even refuse");
+                tracing::error!(%error, "cannot build the refusal");
                 self.unprotected(None, &failure(&error), Duration::ZERO, now)
             }
         }
@@ -134,13 +136,15 @@ impl Authority {
                 let asked = asked.clone();
                 self.inform(&request, &asked, now)
             }
-            other => Err(refuse(PkiFailureInfo::BAD_REQUEST, format!("{} is not offered here", other.name()))),
+            other => Err(refuse(PkiFailureInfo::BAD_REQUEST, format!("{} is not supported", other.name()))),
         }
     }
 
-    /// `genm`: tells about the authority, and whether the letter is good. Uses nothing up.
+    /// Answers `genm` with data about the authority, or with the reason why the letter cannot be
+    /// used. It changes nothing.
     fn inform(&self, request: &AuthenticatedRequest, asked: &GeneralInfo, now: Timestamp) -> Result<Vec<u8>, Stop> {
-        // A letter that another transaction holds is told of as well: whoever asks has made nothing yet.
+        // The state of a letter that another transaction has claimed is reported too: this client
+        // has made nothing yet.
         let letter = self.letter_now(request)?;
         check_usable(&letter, now)?;
         if letter.purpose == Purpose::Recover {
@@ -162,12 +166,12 @@ impl Authority {
         Ok(request.respondent().answer(self.name(), PkiBody::Genp(told), Vec::new(), now)?)
     }
 
-    /// Where the letter stands now, within this message's turn.
+    /// Reads the letter's current state, under this message's lock.
     fn letter_now(&self, request: &AuthenticatedRequest) -> Result<TemporaryKeyRecord, AuthorityError> {
         let reference = &request.letter().reference;
         let record = self.store.temporary_key(reference)?;
         let record =
-            record.ok_or_else(|| AuthorityError::Tampered(format!("the letter {reference}, which is gone")))?;
+            record.ok_or_else(|| AuthorityError::Tampered(format!("the letter {reference}, which is missing")))?;
         self.letter_as_logged(record)
     }
 
@@ -181,14 +185,14 @@ impl Authority {
         let bytes = reply::unprotected(message, self.name(), rejection, now)
             .or_else(|_| reply::unprotected(None, self.name(), rejection, now))
             .unwrap_or_else(|error| {
-                tracing::error!(%error, "cannot even refuse");
+                tracing::error!(%error, "cannot build the refusal");
                 Vec::new()
             });
         Answer { bytes, delay }
     }
 }
 
-/// Why nobody is known to have sent a message.
+/// The reason why the sender of a message is not authenticated.
 enum Unknown {
     Refused(Rejection),
     NotAuthenticated(ProtectionError),
@@ -201,27 +205,28 @@ impl<E: Into<AuthorityError>> From<E> for Unknown {
     }
 }
 
-/// Is the letter good for a first message? The reason is told only after the MAC has been verified.
+/// Checks that the letter can start an enrollment. The reason for a refusal is told only after the
+/// MAC was verified.
 fn check_usable(letter: &TemporaryKeyRecord, now: Timestamp) -> Result<(), Stop> {
     let text = match letter.state {
-        TemporaryKeyState::Used => "this letter was used already; ask your administrator for a new one".to_owned(),
+        TemporaryKeyState::Used => "this letter was already used; ask your administrator for a new one".to_owned(),
         TemporaryKeyState::Voided => "this letter was replaced by a newer one; use that one".to_owned(),
         TemporaryKeyState::Claimed => {
-            "another enrollment with this letter is under way; if it was yours, finish it or try again in some minutes"
+            "another enrollment with this letter is in progress; if it is yours, finish it or try again in a few minutes"
                 .to_owned()
         }
         TemporaryKeyState::Unused if now < letter.issued_at => {
-            format!("this letter is good from {} on, and not before; try again then", letter.issued_at)
+            format!("this letter is valid only from {}; try again then", letter.issued_at)
         }
         TemporaryKeyState::Unused if now >= letter.expires_at => {
-            format!("this letter was good until {}; ask your administrator for a new one", letter.expires_at)
+            format!("this letter expired at {}; ask your administrator for a new one", letter.expires_at)
         }
         TemporaryKeyState::Unused => return Ok(()),
     };
     Err(refuse(PkiFailureInfo::NOT_AUTHORIZED, text))
 }
 
-/// A kind of key, as `signKeyPairTypes` names it: the algorithm of its `SubjectPublicKeyInfo`.
+/// Returns the algorithm of a key's `SubjectPublicKeyInfo`, as `signKeyPairTypes` lists it.
 fn key_pair_type(algorithm: KeyAlgorithm) -> AlgorithmIdentifierOwned {
     match algorithm.curve() {
         Some(curve) => AlgorithmIdentifierOwned { oid: rfc5912::ID_EC_PUBLIC_KEY, parameters: Some(Any::from(curve)) },
@@ -231,11 +236,11 @@ fn key_pair_type(algorithm: KeyAlgorithm) -> AlgorithmIdentifierOwned {
 
 fn failure(error: &AuthorityError) -> Rejection {
     let text = error.passing().map_or_else(
-        || "the authority cannot do this now; nothing is lost, send the same message again later".to_owned(),
-        |passing| format!("{passing}; nothing is lost, the same message may be sent again"),
+        || "the authority cannot do this now; nothing is lost, so send the same message again later".to_owned(),
+        |passing| format!("{passing}; nothing is lost, so the same message may be sent again"),
     );
     Rejection::new(PkiFailureInfo::SYSTEM_FAILURE, text)
 }
 
-/// An authenticated message's answer in kind, for the conductors.
+/// Protects the replies to an authenticated message.
 type Respondent = Arc<super::authenticate::Respondent>;

@@ -1,10 +1,13 @@
-//! An administrator who is added with the authority's PIN, when there is no other one left who could do it, or while
-//! nobody serves: a letter, a role, and an entry in the log that the other administrators are told of.
+//! Adds an administrator with the authority's PIN, when no other administrator is left or the
+//! authority is not running. It makes a letter, a role and an audit-log entry of which the other
+//! administrators are notified.
 //!
-//! Whoever has the authority's machine and its PIN is above its administrators; this makes that visible. While the log has
-//! another administrator with a current certificate, role and letter count after a day only, and every answer to the others
-//! says so until each has acknowledged it. Neither rows of the database nor the clock decide whether there is one: both
-//! belong to the person against whom the rule is made. So a certificate that has expired counts, too.
+//! The holder of the authority's machine and PIN can override its administrators; this rule makes
+//! that visible. While the log has another administrator with a current certificate, letter and
+//! role take effect only after a day, and every response to the other administrators reports the
+//! addition until each has acknowledged it. Neither database rows nor the clock decide whether
+//! another administrator exists: that same person controls both. So an expired certificate counts
+//! too.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,24 +29,24 @@ use crate::store::{AuditRow, GrantRecord, Purpose, Role, UserRecord};
 const ADDED: &str = "administrator.added";
 const ACKNOWLEDGED: &str = "administrator.acknowledged";
 
-/// How long the other administrators have to notice.
+/// The time between an addition and its effect, in which the other administrators can notice it.
 const NOTICE: SignedDuration = SignedDuration::from_hours(24);
 
-/// An administrator was added.
+/// The result of adding an administrator.
 #[derive(Debug)]
 pub struct AdministratorLetter {
-    /// The letter with which they enroll. It is not good before `counts_from`.
+    /// The letter with which the administrator enrolls. It is not valid before `counts_from`.
     pub letter: Letter,
-    /// From when letter and role count.
+    /// The time from which letter and role are valid.
     pub counts_from: Timestamp,
-    /// The other administrators, who are told.
+    /// The e-mail addresses of the other administrators, who are notified.
     pub others: Vec<String>,
-    /// The number of the log's entry.
+    /// The number of the audit-log entry.
     pub entry: u64,
 }
 
-/// Who was added, and who knows of it: what the log says, in memory. Rebuilt at the start, entry by entry as the log is
-/// walked, and follows each entry that is written.
+/// The added administrators and who acknowledged each, by the audit log. Rebuilt at the start,
+/// entry by entry as the log is walked, and updated with each new entry.
 #[derive(Debug, Default)]
 pub(in crate::authority) struct Added(Mutex<Vec<Event>>);
 
@@ -54,7 +57,7 @@ struct Event {
     acknowledged: HashSet<String>,
 }
 
-/// What the log's entry says of an administrator who was added.
+/// The detail of the audit-log entry for an added administrator.
 #[derive(Serialize, Deserialize)]
 struct AddedDetail {
     user: String,
@@ -63,7 +66,7 @@ struct AddedDetail {
     counts_from: String,
 }
 
-/// What it says of one who knows.
+/// The detail of the audit-log entry for an acknowledgment.
 #[derive(Serialize, Deserialize)]
 struct AcknowledgedDetail {
     entry: u64,
@@ -71,10 +74,11 @@ struct AcknowledgedDetail {
 }
 
 impl Added {
-    /// Takes in an entry of the log: each of them, in their order.
+    /// Applies one entry of the audit log. Call it for every entry, in order.
     ///
     /// # Errors
-    /// It does not say what one of its kind must say. No entry that the authority has written is like that.
+    /// The detail of an entry of one of the two kinds cannot be parsed. No entry that the authority
+    /// wrote is like that.
     pub(in crate::authority) fn apply(&self, row: &AuditRow) -> Result<(), serde_json::Error> {
         match row.event.as_str() {
             ADDED => {
@@ -94,7 +98,7 @@ impl Added {
         Ok(())
     }
 
-    /// Those that this administrator has not acknowledged. Nobody has to acknowledge themselves.
+    /// Returns the additions that this administrator has not acknowledged, except their own.
     pub(super) fn not_known_to(&self, administrator: &str) -> Vec<AddedAdministrator> {
         let is_news = |event: &&Event| event.user != administrator && !event.acknowledged.contains(administrator);
         self.lock().iter().filter(is_news).map(|event| event.told.clone()).collect()
@@ -110,21 +114,22 @@ impl Added {
 }
 
 impl Authority {
-    /// What can be refused before anybody is asked for a PIN.
+    /// Checks address and name, so that invalid ones are refused before the PIN is asked for.
     ///
     /// # Errors
-    /// [`AuthorityError::NotAdded`], if the address or the name is none.
+    /// [`AuthorityError::NotAdded`] if the address or the name is invalid.
     pub fn check_administrator(email: &str, name: Option<&str>) -> Result<(), AuthorityError> {
         let wrong = |error: PkiError| AuthorityError::NotAdded(error.to_string());
         email.parse::<EmailAddress>().map_err(wrong)?;
         name.map_or(Ok(()), |name| DistinguishedName::check_person_name(name).map_err(wrong))
     }
 
-    /// Makes somebody an administrator, or an administrator whose keyset is no use any more a letter. The caller has
-    /// opened the authority for this alone, with a PIN that was verified by a log-in.
+    /// Grants the administrator role to a user, or gives an administrator whose keyset is unusable
+    /// a new letter. The caller has opened the authority for this purpose alone, with a PIN that a
+    /// login verified.
     ///
     /// # Errors
-    /// [`AuthorityError::NotAdded`], if that is refused; faults.
+    /// [`AuthorityError::NotAdded`] if the addition is refused; other errors are faults.
     pub fn add_administrator(
         &self,
         email: &str,
@@ -142,7 +147,8 @@ impl Authority {
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let IssueTo { record: user, is_new } = self.user_to_issue_to(email, name, now)?;
         let others = self.other_administrators(&user)?;
-        // A clock that was set back would shorten the day.
+        // The newest entry's time is a lower bound: a clock that was set back would shorten the
+        // day.
         let begin = self.ended.newest_entry().map_or(now, |newest| newest.max(now));
         let counts_from = if others.is_empty() { now } else { begin.checked_add(NOTICE).unwrap_or(Timestamp::MAX) };
         let grant = match self.role_of(&user, Role::Administrator)? {
@@ -157,7 +163,7 @@ impl Authority {
             statement: None,
             valid_for: self.validity(None)?,
         };
-        // Issued when it counts: before that it is no letter yet.
+        // Issued at `counts_from`: the letter is not valid before that.
         let letter = temporary_key::new_record(&self.keys, &self.sealer, self.identity.epoch, &wanted, counts_from)?;
         let detail =
             AddedDetail { user: user.id.clone(), email: user.email.clone(), counts_from: counts_from.to_string() };
@@ -190,7 +196,8 @@ impl Authority {
         Ok(grant)
     }
 
-    /// The addresses of the other administrators who have enrolled; the user id where its row is missing or was changed.
+    /// Returns the addresses of the other enrolled administrators; the user id where the row is
+    /// missing or altered.
     fn other_administrators(&self, user: &UserRecord) -> Result<Vec<String>, AuthorityError> {
         let mut others = Vec::new();
         for id in self.ended.enrolled_holders(Role::Administrator).into_iter().filter(|id| *id != user.id) {
@@ -200,10 +207,10 @@ impl Authority {
         Ok(others)
     }
 
-    /// Writes into the log that this administrator knows of the one whom the entry tells of.
+    /// Records in the audit log that this administrator acknowledges the addition in the entry.
     pub(super) fn acknowledge(&self, entry: u64, by: &UserRecord, now: Timestamp) -> Result<Answer, Stop> {
         if !self.added.has(entry) {
-            return Err(refuse(format!("the log's entry {entry} does not tell of an administrator who was added")));
+            return Err(refuse(format!("log entry {entry} does not record an added administrator")));
         }
         let detail = AcknowledgedDetail { entry, administrator: by.id.clone() };
         let detail = serde_json::to_value(detail).map_err(encode)?;

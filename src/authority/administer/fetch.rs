@@ -1,8 +1,10 @@
-//! `letter`: the letter that an earlier statement ordered, once more, for the administrator who ordered it.
+//! The `letter` command: returns the letter of an earlier statement again, to the administrator who
+//! ordered it.
 //!
-//! A letter whose answer was lost on its way is good until somebody uses it, so it must be possible to have it without
-//! making another. Nobody but the one who ordered it gets it, whatever rows say: the letter's sealed record names the
-//! statement, and the statement proves its signer.
+//! A letter whose response was lost stays valid until it is used, so the administrator must be able
+//! to fetch it without making another one. Only the administrator who ordered it gets it, whatever
+//! database rows say: the letter's sealed record names the statement, and the statement proves its
+//! signer.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -34,7 +36,8 @@ impl Authority {
         Ok(answer)
     }
 
-    /// The unused letter of this reference, or of this user (who has one at most).
+    /// Returns the unused letter with this reference, or of the user with this address (at most
+    /// one).
     fn unused_letter(&self, which: &str, now: Timestamp) -> Result<TemporaryKeyRecord, Stop> {
         let is_good =
             |record: &TemporaryKeyRecord| record.state == TemporaryKeyState::Unused && now < record.expires_at;
@@ -48,7 +51,7 @@ impl Authority {
         }
         let record = self.store.temporary_key(which)?;
         let record =
-            record.ok_or_else(|| refuse(format!("there is no letter {which} here; `admin show` shows all")))?;
+            record.ok_or_else(|| refuse(format!("letter {which} not found; `admin show` lists all letters")))?;
         let record = self.letter_as_logged(record)?;
         if is_good(&record) {
             return Ok(record);

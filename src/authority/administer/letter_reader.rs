@@ -1,4 +1,5 @@
-//! To whom a letter is encrypted: the administrator who asks for it, by the certificate that their statement names.
+//! Selects the certificate that a letter is encrypted to: the one that the administrator's
+//! statement names.
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -13,8 +14,8 @@ use crate::statement::{Answer, Statement};
 use crate::store::{CertificateKind, CertificateState, UserRecord};
 
 impl Authority {
-    /// The certificate to which the letter of this statement is encrypted; none if it brings no letter. Refused: one that is
-    /// not the signer's own, or not current.
+    /// Returns the certificate that this statement's letter is encrypted to; `None` if the command
+    /// returns no letter. Refuses a certificate that is not the signer's own, or not current.
     pub(super) fn letter_reader(
         &self,
         statement: &Statement,
@@ -25,14 +26,14 @@ impl Authority {
         match self.encryption_certificate(named, administrator, now)? {
             Some(certificate) => Ok(Some(certificate)),
             None => Err(refuse(
-                "the letter is to be encrypted to a certificate that is not a current encryption certificate of its \
+                " \
                  administrator; nothing was done; use the keyset that was enrolled last",
             )),
         }
     }
 
-    /// The user's current encryption certificate of this fingerprint: the CA's own work for this very address, whatever
-    /// the rows say.
+    /// Returns the user's current encryption certificate with this fingerprint. It must be issued
+    /// by this CA for this very address, whatever the rows say.
     fn encryption_certificate(
         &self,
         named: Fingerprint,
@@ -53,9 +54,9 @@ impl Authority {
 }
 
 impl TakenStatement {
-    /// The letter as it may leave.
+    /// Encrypts the letter to the administrator's certificate. A letter never leaves unencrypted.
     pub(super) fn encrypted(&self, letter: &Letter) -> Result<Answer, Stop> {
-        let reader = self.letter_reader.as_ref().ok_or_else(|| refuse("this command brings no letter"))?;
+        let reader = self.letter_reader.as_ref().ok_or_else(|| refuse("this command returns no letter"))?;
         let text: Zeroizing<Vec<u8>> = Zeroizing::new(letter.to_text().as_bytes().to_vec());
         Ok(Answer::EncryptedLetter(smime::encrypt(&text, std::slice::from_ref(reader), Cipher::default())?))
     }

@@ -1,4 +1,5 @@
-//! Letters: whom they are for, what they allow, and the one place where a temporary key is derived to be written down.
+//! Letters: their users, validity and levels. Only this file derives a temporary key in order to
+//! write it down.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -13,28 +14,29 @@ use crate::statement::Answer;
 use crate::store::{StoreError, TemporaryKeyRecord, TemporaryKeyState, UserRecord};
 use crate::token::SecurityLevel;
 
-/// The longest time a letter may be good for, in seconds.
+/// The longest validity of a letter, in seconds.
 const LONGEST_VALIDITY: i64 = 366 * 24 * 3600;
-/// A new reference is tried so often if others have it already (one in 2^40 does).
+/// Attempts to find an unused reference (a collision has a probability of about 2^-40).
 const REFERENCE_TRIES: usize = 3;
 
-/// Whom a letter is for.
+/// The user for whom a letter is made.
 pub(super) struct IssueTo {
     pub(super) record: UserRecord,
     pub(super) is_new: bool,
 }
 
 impl Authority {
-    /// The user of this address with this name, new or known. A known one keeps the name in the record: a statement that
-    /// gives another is refused, for it may be a slip, or two people taken for one, and the name goes into certificates.
-    /// Only who has no name yet, as the first administrator has none but their address, gets one so.
+    /// Returns the user with this address and name, new or existing. An existing user keeps the
+    /// name in the record: the name goes into certificates, so a statement with a different name,
+    /// which may be a slip or a mix-up of two people, is refused. Only a user without a name, like
+    /// the first administrator with only an address, gets one this way.
     pub(super) fn user_to_issue_to(&self, email: &str, name: Option<&str>, now: Timestamp) -> Result<IssueTo, Stop> {
         let address: EmailAddress = email.parse().map_err(|error: PkiError| refuse(error.to_string()))?;
         if let Some(name) = name {
             DistinguishedName::check_person_name(name).map_err(|error| refuse(error.to_string()))?;
         }
         match (self.store.user_by_email(&comparable(address.as_str()))?, name.map(str::trim)) {
-            (None, None) => Err(refuse(format!("{address} is new here; give the name as well (--name)"))),
+            (None, None) => Err(refuse(format!("{address} is a new user; give the name as well (--name)"))),
             (None, Some(name)) => {
                 let record = user_record(&self.sealer, &address, name, now)?;
                 Ok(IssueTo { record, is_new: true })
@@ -44,7 +46,7 @@ impl Authority {
                 if let Some(name) = name.filter(|name| *name != user.name) {
                     if user.name != user.email {
                         return Err(refuse(format!(
-                            "{} is known here as {:?}; leave the name out (--name), or check the address",
+                            "{} is already recorded as {:?}; leave the name out (--name), or check the address",
                             user.email, user.name
                         )));
                     }
@@ -58,7 +60,8 @@ impl Authority {
         }
     }
 
-    /// What a letter may allow: what was asked for, if the policy has it; else all that configuration and policy have.
+    /// Returns the levels that a letter allows: those requested, if the policy allows them; by
+    /// default those of both configuration and policy.
     pub(super) fn levels(&self, asked: Option<&[SecurityLevel]>) -> Result<Vec<SecurityLevel>, Stop> {
         let possible = self.policy.allowed(&self.configuration.enrollment.levels);
         let levels = match asked {
@@ -67,7 +70,7 @@ impl Authority {
         };
         if levels.is_empty() || asked.is_some_and(|asked| asked.iter().any(|level| !levels.contains(level))) {
             let possible: Vec<_> = possible.iter().map(ToString::to_string).collect();
-            return Err(refuse(format!("the levels allowed here are: {}", possible.join(", "))));
+            return Err(refuse(format!("this authority allows the levels {}", possible.join(", "))));
         }
         Ok(levels)
     }
@@ -76,7 +79,7 @@ impl Authority {
         let Some(seconds) = seconds else { return Ok(self.configuration.enrollment.letter_valid_for) };
         match i64::try_from(seconds) {
             Ok(seconds) if (1..=LONGEST_VALIDITY).contains(&seconds) => Ok(SignedDuration::from_secs(seconds)),
-            _ => Err(refuse("a letter is good for a second at least, and for a year at most")),
+            _ => Err(refuse("a letter must be valid for at least a second and at most a year")),
         }
     }
 
@@ -110,7 +113,7 @@ impl Authority {
         Err(Stop::Failed(StoreError::Conflict("issue the letter").into()))
     }
 
-    /// The references of the user's letters that nobody has used: a newer letter voids them.
+    /// Returns the references of the user's unused letters, which a newer letter voids.
     fn open_letters(&self, user_id: &str) -> Result<Vec<String>, AuthorityError> {
         let mut references = Vec::new();
         for record in self.store.temporary_keys_of(user_id)? {
@@ -121,7 +124,8 @@ impl Authority {
         Ok(references)
     }
 
-    /// The letter of a record; its temporary key is derived for it, here and nowhere else outside authentication.
+    /// Builds the letter of a record. Apart from authentication, only this function derives a
+    /// temporary key.
     pub(in crate::authority) fn letter(
         &self,
         record: &TemporaryKeyRecord,

@@ -1,4 +1,4 @@
-//! `list` and `show`: what an administrator may know about users. Never a temporary key.
+//! `list` and `show`: the data about users that an administrator may see. Never a temporary key.
 
 use std::collections::HashMap;
 
@@ -15,20 +15,22 @@ use crate::store::{
 };
 
 impl Authority {
-    /// A page of the users. What does not carry the token's seal, or the CA's signature, is not shown: the authority's log
-    /// tells of it, and `authority check` lists it.
+    /// Returns a page of the users. Records without a valid seal of the token, or certificates
+    /// without the CA's signature, are omitted: the program's log reports them, and `authority
+    /// check` lists them.
     pub(super) fn list(&self, after: Option<&str>, limit: Option<u32>, now: Timestamp) -> Result<Answer, Stop> {
         let limit = limit.unwrap_or(USERS_A_PAGE);
         let mut after = comparable(after.unwrap_or_default()).into_bytes();
         loop {
-            // One more than is shown: whether there are more.
+            // One more than the page shows, to know whether there are more.
             let page = self.store.user_page(&after, limit.saturating_add(1))?;
             let shown = usize::try_from(limit).unwrap_or(usize::MAX);
             let users = self.summaries(&page, shown, now)?;
             let Some(last) = page.users.get(shown.saturating_sub(1)).filter(|_| page.users.len() > shown) else {
                 return Ok(Answer::Users(users));
             };
-            // Rows that are not shown lead on in here; an answer names the last one that is.
+            // Omitted rows advance the position here; the response names the last user that is
+            // shown.
             match users.last().map(|user| user.email.clone()) {
                 Some(next) => return Ok(Answer::UserPage { users, next }),
                 None => after.clone_from(&last.key),
@@ -36,7 +38,7 @@ impl Authority {
         }
     }
 
-    /// What the list says of the page's first `shown` users.
+    /// Builds the summaries of the page's first `shown` users.
     fn summaries(&self, page: &UserPage, shown: usize, now: Timestamp) -> Result<Vec<UserSummary>, Stop> {
         let certificates = by_user(&page.certificates, |record| record.intent.user_id.as_deref().unwrap_or_default());
         let grants = by_user(&page.grants, |grant| &grant.user_id);
@@ -52,11 +54,11 @@ impl Authority {
             let mut own = certificates.get(id).into_iter().flatten();
             let current = own.find_map(|record| self.current_certificate((*record).clone(), &user));
             if enrolled && current.is_none() {
-                tracing::error!(user = user.email, "a user's certificate is gone from the database, or was changed");
+                tracing::error!(user = user.email, "a user's certificate was deleted or altered in the database");
             }
             let mut letter = None;
             for record in letters.get(id).into_iter().flatten() {
-                // Only one can be good. Of the others the seals need not be checked.
+                // At most one letter is valid; the seals of the others need no check.
                 if self.ended.letter_state(&record.reference, id) != Some(TemporaryKeyState::Unused) {
                     continue;
                 }
@@ -82,12 +84,12 @@ impl Authority {
         let mut archived_keys = 0;
         let mut certificates = Vec::new();
         for record in self.readable_certificates_of(&user.id)?.iter().rev() {
-            // What is not signed yet, or was given up before it was, is no certificate.
+            // A record without a signed certificate is unfinished, or was discarded before signing.
             if record.certificate.is_none() {
                 continue;
             }
             let Some(certificate) = self.genuine(record, user) else {
-                tracing::error!(serial = record.intent.serial, "a certificate was changed in the database; not shown");
+                tracing::error!(serial = record.intent.serial, "a certificate was altered in the database; omitted");
                 continue;
             };
             let archived = self.store.archived_key(certificate.fingerprint().as_bytes());
@@ -101,7 +103,7 @@ impl Authority {
             letters.extend(sealed(self.letter_as_logged(letter))?.map(|letter| letter_entry(&letter, now)));
         }
         if archived_keys < self.ended.history_length(&user.id) as u64 {
-            tracing::error!(user = user.email, "archived keys of a user are gone from the database, or were changed");
+            tracing::error!(user = user.email, "archived keys of a user were deleted or altered in the database");
         }
         let grant = self.store.grant(&user.id, Role::Administrator);
         let grant = sealed(grant.map_err(AuthorityError::from))?.flatten();
@@ -119,7 +121,8 @@ impl Authority {
         })))
     }
 
-    /// The role by the log; from when it counts is in its row, which is sealed.
+    /// The audit log decides whether the user has the role; the sealed row says from when it is
+    /// valid.
     fn administrator_role(
         &self,
         user: &UserRecord,
@@ -134,7 +137,7 @@ impl Authority {
         if let Some(grant) = grant {
             role.add(&grant, now);
         } else {
-            tracing::error!(user = user.email, "an administrator's role is gone from the database, or was changed");
+            tracing::error!(user = user.email, "an administrator's role was deleted or altered in the database");
             role.counts = true;
         }
         Ok(role)
@@ -158,14 +161,14 @@ impl Authority {
         })
     }
 
-    /// The certificate of this row, if it is the user's current one.
+    /// Returns the certificate of this row, if it is the user's current one.
     fn current_certificate(&self, record: CertificateRecord, user: &UserRecord) -> Option<Certificate> {
         let record = self.certificate_as_logged(record);
         (record.state == CertificateState::Current).then(|| self.genuine(&record, user)).flatten()
     }
 }
 
-/// Whether somebody is an administrator, or from when on.
+/// A user's administrator role, if any.
 #[derive(Default)]
 struct AdministratorRole {
     counts: bool,
@@ -178,7 +181,7 @@ impl AdministratorRole {
         self.later = grant.counts_from.or(self.later);
     }
 
-    /// From when it counts, where it does not yet.
+    /// The time from which the role is valid, if that is in the future.
     fn counts_from(&self) -> Option<Timestamp> {
         self.later.filter(|_| !self.counts)
     }
@@ -192,12 +195,12 @@ fn by_user<T>(records: &[T], user: impl Fn(&T) -> &str) -> HashMap<&str, Vec<&T>
     of_users
 }
 
-/// `None` for a record whose seal is broken, or that cannot be read; other faults stay faults.
+/// Turns a broken seal or an unreadable record into `None`; other faults stay faults.
 fn sealed<T>(checked: Result<T, AuthorityError>) -> Result<Option<T>, AuthorityError> {
     match checked {
         Ok(record) => Ok(Some(record)),
         Err(error) if error.is_of_one_record() => {
-            tracing::error!(%error, "a record was changed in the database; not shown");
+            tracing::error!(%error, "a record was altered in the database; omitted");
             Ok(None)
         }
         Err(error) => Err(error),

@@ -1,4 +1,5 @@
-//! What each entry of the log tells of must be there: the user, the letter, the transaction, the certificate, the key.
+//! Checks that the rows that each entry of the log names exist: user, letter, transaction,
+//! certificate and key.
 
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use crate::pki::Certificate;
 use crate::store::{AuditRow, StoreError};
 
 impl Check<'_> {
-    /// What this entry tells of and the database does not have, or has otherwise.
+    /// Lists the rows that this entry names and that are missing from the database or differ there.
     pub(super) fn missing_rows(&self, row: &AuditRow) -> Result<Vec<String>, AuthorityError> {
         let detail: Value = serde_json::from_str(&row.detail).unwrap_or(Value::Null);
         let member = |name: &str| detail.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -25,9 +26,9 @@ impl Check<'_> {
             _ => return Ok(Vec::new()),
         };
         match checked {
-            // A row that cannot be read is listed where its table is read.
+            // An unreadable row is listed when its table is read.
             Err(AuthorityError::Store(StoreError::UnreadableRow { reason, .. })) => {
-                Ok(vec![format!("what cannot be read: {reason}")])
+                Ok(vec![format!("an unreadable row: {reason}")])
             }
             other => other,
         }
@@ -36,16 +37,16 @@ impl Check<'_> {
     fn letter_and_user(&self, reference: &str, user: &str, email: &str) -> Result<Vec<String>, AuthorityError> {
         let mut missing = Vec::new();
         match self.store.temporary_key(reference)? {
-            None => missing.push(format!("the letter {reference}, which is gone")),
+            None => missing.push(format!("the letter {reference}, which is missing")),
             Some(letter) if letter.user_id != user => {
-                missing.push(format!("the letter {reference}, which is another's"));
+                missing.push(format!("the letter {reference}, which belongs to another user"));
             }
             Some(_) => {}
         }
         match self.store.user(user)? {
-            None => missing.push(format!("the user {email}, who is gone")),
+            None => missing.push(format!("the user {email}, who is missing")),
             Some(found) if !email.is_empty() && found.email != email => {
-                missing.push(format!("the user {email}, who is {} in the database", found.email));
+                missing.push(format!("the user {email}, recorded as {} in the database", found.email));
             }
             Some(_) => {}
         }
@@ -55,9 +56,9 @@ impl Check<'_> {
     fn transaction(&self, transaction: &str, reference: &str) -> Result<Vec<String>, AuthorityError> {
         let id = hex::decode(transaction).unwrap_or_default();
         Ok(match self.store.transaction(&id)? {
-            None => vec![format!("the transaction {transaction}, which is gone")],
+            None => vec![format!("the transaction {transaction}, which is missing")],
             Some(found) if found.reference != reference => {
-                vec![format!("the transaction {transaction} with the letter {reference}, which has another letter")]
+                vec![format!("the transaction {transaction} with the letter {reference}, whose row names another letter")]
             }
             Some(_) => Vec::new(),
         })
@@ -67,11 +68,11 @@ impl Check<'_> {
         let member = |name: &str| detail.get(name).and_then(Value::as_str);
         let serial = member("serial").unwrap_or_default();
         let Some(record) = self.store.certificate(serial)? else {
-            return Ok(vec![format!("the certificate {serial}, which is gone")]);
+            return Ok(vec![format!("the certificate {serial}, which is missing")]);
         };
         let intent = record.intent;
         let mut differs = intent.user_id.as_deref() != member("user") || Some(intent.kind.as_str()) != member("kind");
-        // Older versions did not name these.
+        // Older versions did not record these members.
         for (name, row) in [
             ("transaction", intent.transaction_id.as_ref().map(hex::encode)),
             ("keyset", intent.keyset_name),
@@ -80,7 +81,7 @@ impl Check<'_> {
             differs |= detail.get(name).is_some_and(|logged| logged.as_str() != row.as_deref());
         }
         Ok(if differs {
-            vec![format!("the certificate {serial}, of which its row says something else")]
+            vec![format!("the certificate {serial}, whose row differs")]
         } else {
             Vec::new()
         })
@@ -94,9 +95,9 @@ impl Check<'_> {
             None => None,
         };
         Ok(match key {
-            None => vec![format!("the archived key of the certificate {serial}, which is gone")],
+            None => vec![format!("the archived key of the certificate {serial}, which is missing")],
             Some(key) if key.user_id != user => {
-                vec![format!("the archived key of the certificate {serial}, which is another user's")]
+                vec![format!("the archived key of the certificate {serial}, which belongs to another user")]
             }
             Some(_) => Vec::new(),
         })

@@ -1,4 +1,4 @@
-//! Rows that carry no seal: transactions, statements, and roles whose rows are gone.
+//! Checks rows without a seal (transactions and statements), and finds roles without a row.
 
 use super::{Check, PAGE};
 use crate::authority::AuthorityError;
@@ -8,10 +8,10 @@ use crate::store::{
 };
 
 impl Check<'_> {
-    /// The form of the database, the types of its values, and rows where nobody who walks the log comes by. An older
-    /// version's is brought to this form by the next start.
+    /// Checks the schema, the types of values, and log rows that the walk does not reach. The
+    /// schema of an older version is upgraded by the next start.
     ///
-    /// Whether tables and columns are there to be read.
+    /// Returns whether tables and columns can be read.
     pub(super) fn form(&mut self) -> Result<bool, AuthorityError> {
         let mut is_readable = true;
         if self.is_of_this_version() {
@@ -21,7 +21,7 @@ impl Check<'_> {
             }
             match self.store.ill_typed_values() {
                 Err(error @ StoreError::Database { .. }) if !is_readable => {
-                    self.found("database", format!("not all values could be checked: {error}"));
+                    self.found("database", format!("check of values incomplete: {error}"));
                 }
                 problems => {
                     for problem in problems? {
@@ -33,11 +33,11 @@ impl Check<'_> {
         match self.store.stray_log_rows() {
             Ok(0) => {}
             Err(error @ StoreError::Database { .. }) if !is_readable => {
-                self.found("log", format!("its rows could not be counted: {error}"));
+                self.found("log", format!("rows cannot be counted: {error}"));
             }
             stray => {
                 let stray = stray?;
-                self.found("log", format!("{stray} of its rows have no number that an entry can have"));
+                self.found("log", format!("{stray} rows have a number that no entry can have"));
             }
         }
         Ok(is_readable)
@@ -47,25 +47,26 @@ impl Check<'_> {
         self.report.schema == Store::newest_schema()
     }
 
-    /// Roles of which the log tells, and which have no row. Where roles are read from an older version's tables it is not
-    /// asked.
+    /// Lists roles that the log records and that have no row. Skipped where roles are read from an
+    /// older version's tables.
     pub(super) fn missing_roles(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
         let ended = ended.filter(|_| self.is_of_this_version());
         for holder in ended.map(|ended| ended.holders(Role::Administrator)).unwrap_or_default() {
             let grant = self.store.grant(&holder, Role::Administrator).map_err(AuthorityError::from);
             match grant {
-                // It was found already.
+                // Listed earlier.
                 Err(error) if error.is_of_one_record() => continue,
                 Ok(Some(_)) => continue,
                 other => drop(other?),
             }
             let email = self.store.user(&holder).ok().flatten().map_or(holder, |user| user.email);
-            self.found("role", format!("administrator of {email}: the log has it, and its row is gone"));
+            self.found("role", format!("administrator of {email}: recorded in the log, but the row is missing"));
         }
         Ok(())
     }
 
-    /// Transactions have no seal. Whether each is under way, and whose it is, is known from its letter.
+    /// Checks transactions, which have no seal: the letter decides whether one is active and whose
+    /// it is.
     pub(super) fn transactions(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
@@ -75,23 +76,24 @@ impl Check<'_> {
                 let id = hex::encode(&transaction.transaction_id);
                 let letter = store.temporary_key(&transaction.reference)?;
                 if letter.is_none_or(|letter| letter.user_id != transaction.user_id) {
-                    check.found("transaction", format!("{id}: it is not that of its letter's user"));
+                    check.found("transaction", format!("{id}: its user is not the user of its letter"));
                 }
-                // Looked at twice: a running authority may just have changed it.
+                // Read twice: a running authority may just have changed the row.
                 if transaction_differs(ended, &transaction)
                     && store
                         .transaction(&transaction.transaction_id)?
                         .is_some_and(|transaction| transaction_differs(ended, &transaction))
                 {
                     let row = transaction.state;
-                    check.found("transaction", format!("{id}: its row says {row}, and the log does not"));
+                    check.found("transaction", format!("{id}: the state {row} of its row contradicts the log"));
                 }
                 Ok(())
             },
         )
     }
 
-    /// Statements that the log does not know. Those that it knows are its evidence, and were checked as that.
+    /// Lists statements that the log does not name. The walk has checked the named ones as
+    /// evidence.
     pub(super) fn statements(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
@@ -100,7 +102,7 @@ impl Check<'_> {
             |check, record| {
                 if ended.is_some_and(|ended| !ended.is_statement_taken(&record.digest)) {
                     let digest = hex::encode(record.digest);
-                    check.found("statement", format!("{digest}: the log does not know it"));
+                    check.found("statement", format!("{digest}: not in the log"));
                 }
                 Ok(())
             },
@@ -113,8 +115,8 @@ fn transaction_differs(ended: Option<&Ended>, transaction: &TransactionRecord) -
     ended.is_some_and(|ended| ended.is_claimed_by(&transaction.reference, &transaction.transaction_id) != is_open)
 }
 
-/// Whether the row of one of the authority's own certificates says something else than the log. The CA's is known by the
-/// database's identity.
+/// Whether the row of one of the authority's own certificates contradicts the log. The database's
+/// identity determines the CA certificate.
 pub(super) fn own_differs(ended: Option<&Ended>, record: &CertificateRecord) -> bool {
     let (kind, serial) = (record.intent.kind, &record.intent.serial);
     kind != CertificateKind::Ca

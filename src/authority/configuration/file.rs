@@ -1,4 +1,4 @@
-//! The file's own form, and the step from there to a [`Configuration`].
+//! Parses the file's TOML form and converts it to a [`Configuration`].
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -71,13 +71,13 @@ struct ApprovalsTable {
     recover: Option<Spanned<i64>>,
 }
 
-/// Knows the file's text, to say which line a complaint is about.
+/// The file's path and text, to find the line for an error message.
 struct Source<'a> {
     file: &'a Path,
     text: &'a str,
 }
 
-/// Reads the text of `file`.
+/// Parses the text of `file`.
 pub(super) fn parse(file: &Path, text: &str, environment: &Environment) -> Result<Configuration, ConfigurationError> {
     let source = Source { file, text };
     let read: File = toml::from_str(text).map_err(|error| source.complaint(error.span(), error.message()))?;
@@ -90,7 +90,7 @@ pub(super) fn parse(file: &Path, text: &str, environment: &Environment) -> Resul
         state: match read.state {
             Some(state) => base.join(state),
             None => default_state(environment).ok_or_else(|| {
-                source.complaint(None, "neither `state` is set here nor $STATE_DIRECTORY, $XDG_STATE_HOME or $HOME")
+                source.complaint(None, "set `state`, or one of $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME")
             })?,
         },
         token: TokenConfiguration {
@@ -141,20 +141,20 @@ impl Source<'_> {
         ConfigurationError { file: self.file.to_path_buf(), line, reason: reason.trim_end().to_owned() }
     }
 
-    /// Counted from 1.
+    /// Returns the line number, counted from 1.
     fn line(&self, span: &Range<usize>) -> usize {
         self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
     }
 
-    /// Nobody can ask for more consent than there is: better no authority than one that does not keep its policy.
+    /// Refuses policies that require more than one approval: this version could not enforce them.
     fn check_approvals(&self, approvals: &ApprovalsTable) -> Result<(), ConfigurationError> {
         for (operation, count) in [("issue", &approvals.issue), ("recover", &approvals.recover)] {
             if let Some(count) = count
                 && *count.get_ref() != 1
             {
                 let reason = format!(
-                    "`{operation}` asks for the approval of {} administrators; this version knows only policies of one \
-                     administrator (approvals = 1)",
+                    "`{operation}` requires the approval of {} administrators; this version supports only policies \
+                     with one administrator (approvals = 1)",
                     count.get_ref()
                 );
                 return Err(self.complaint(Some(count.span()), &reason));
@@ -166,7 +166,7 @@ impl Source<'_> {
     fn name(&self, name: &Spanned<String>) -> Result<String, ConfigurationError> {
         let text = name.get_ref().trim();
         if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
-            return Err(self.complaint(Some(name.span()), "`name` must have 1 to 64 characters, all printable"));
+            return Err(self.complaint(Some(name.span()), "`name` must have 1 to 64 printable characters"));
         }
         Ok(text.to_owned())
     }
@@ -174,7 +174,7 @@ impl Source<'_> {
     fn label(&self, label: &Spanned<String>) -> Result<String, ConfigurationError> {
         let text = label.get_ref();
         if text.is_empty() || text.len() > 32 || text.trim() != text || text.chars().any(char::is_control) {
-            let reason = "a token's `label` must have 1 to 32 bytes, all printable, with no space around them";
+            let reason = "a token's `label` must have 1 to 32 printable bytes, without leading or trailing spaces";
             return Err(self.complaint(Some(label.span()), reason));
         }
         Ok(text.clone())
@@ -194,7 +194,7 @@ impl Source<'_> {
         let (spans, texts): (Vec<_>, Vec<_>) =
             proxies.into_iter().map(|proxy| (proxy.span(), proxy.into_inner())).unzip();
         Networks::read(&texts).map_err(|(at, reason)| {
-            self.complaint(spans.get(at).cloned(), &format!("`proxies` is a list of addresses and networks: {reason}"))
+            self.complaint(spans.get(at).cloned(), &format!("`proxies` must be a list of addresses and networks: {reason}"))
         })
     }
 

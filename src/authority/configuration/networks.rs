@@ -1,4 +1,4 @@
-//! Addresses and networks, as `[listen] proxies` names them.
+//! IP addresses and networks, as in `[listen] proxies`.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(Vec<Network>);
 
-/// An address and how many of its first bits count.
+/// A network: an address and the length of its prefix in bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Network {
     address: IpAddr,
@@ -15,14 +15,15 @@ struct Network {
 }
 
 impl Networks {
-    /// Reads each as an address (`127.0.0.1`) or a network (`10.0.0.0/8`, `2001:db8::/32`). The error is the first one
-    /// that is neither, and why.
+    /// Parses each text as an address (`127.0.0.1`) or a network (`10.0.0.0/8`, `2001:db8::/32`).
+    /// The error is the index of the first invalid text and the reason.
     pub(super) fn read(texts: &[String]) -> Result<Self, (usize, String)> {
         let read = |(at, text): (usize, &String)| text.parse().map_err(|reason| (at, reason));
         texts.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Is the address in one of them? An IPv4 address in its IPv6 form counts as the IPv4 address.
+    /// Whether one of the networks contains the address. An IPv4-mapped IPv6 address counts as the
+    /// IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(address))
@@ -59,7 +60,7 @@ impl FromStr for Network {
             Some(_) => return Err(wrong()),
         };
         if bits > most {
-            return Err(format!("{text:?} counts more than the {most} bits of its address"));
+            return Err(format!("the prefix in {text:?} is longer than the {most} bits of its address"));
         }
         Ok(Self { address, bits })
     }

@@ -1,19 +1,19 @@
-//! An entry of the log as it is taken in: its detail, by the members' names.
+//! A parsed entry of the audit log, with access to the members of its detail.
 
 use serde_json::Value;
 
 use super::{Key, key};
 use crate::store::AuditRow;
 
-/// An entry that does not say what one of its kind must say.
+/// An entry without a member that its event requires.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it says {event:?} without saying {member:?}")]
+#[error("the event {event:?} lacks the member {member:?}")]
 pub(in crate::authority) struct UnreadableEntry {
     event: String,
     member: &'static str,
 }
 
-/// A row whose detail is read by the members' names.
+/// An entry's row with its parsed detail.
 pub(super) struct Entry<'a> {
     pub(super) row: &'a AuditRow,
     pub(super) detail: Value,
@@ -32,7 +32,7 @@ impl<'a> Entry<'a> {
         Ok(key(self.text(member)?))
     }
 
-    /// A list of names; none where there is no such member.
+    /// The keys of a list of names; empty if the member is missing.
     pub(super) fn keys(&self, member: &str) -> impl Iterator<Item = Key> {
         self.detail.get(member).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(key)
     }

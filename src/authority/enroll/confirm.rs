@@ -1,4 +1,5 @@
-//! `certConf`, `error`, and what nobody confirms in time: how a transaction ends.
+//! Ends a transaction: by `certConf`, by `error`, or by the sweep of transactions that nobody
+//! confirmed in time.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -10,32 +11,33 @@ use crate::authority::{Authority, AuthorityError, at, audit};
 use crate::cmp::{CertConfirmContent, CertRepMessage, PkiBody, PkiFailureInfo, PkiMessage, Verdict};
 use crate::store::{CertificateRecord, CertificateState, Ending, TransactionRecord, TransactionState};
 
-/// How long after its time to be confirmed an ended transaction's replies are kept, for clients that ask again.
+/// How long the replies of an ended transaction are kept after its confirmation deadline, for
+/// clients that ask again.
 const REPLIES_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// What a `certConf` says about the whole of what was sent.
+/// The verdict of a `certConf` on all the certificates of a reply.
 enum Confirmation {
     Accepted,
     Refused(String),
-    /// It speaks of something else than was sent.
+    /// The certConf does not match the certificates that were sent.
     Unfit,
 }
 
 impl Authority {
-    /// `certConf`: accepted certificates become current and use the letter up; refused ones are revoked and the letter
-    /// is good again.
+    /// Handles `certConf`: accepted certificates become current and use the letter up; refused ones
+    /// are revoked, and the letter is valid again.
     pub(super) fn confirm(&self, request: &AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, Stop> {
         let PkiBody::CertConf(content) = request.message().body() else {
             return Err(refuse(PkiFailureInfo::BAD_REQUEST, "this is not a certConf"));
         };
         let hash = request.message().digest();
         let transaction = self.transaction_of(request)?.ok_or_else(|| {
-            refuse(PkiFailureInfo::BAD_REQUEST, "there is no enrollment of this transactionID to confirm")
+            refuse(PkiFailureInfo::BAD_REQUEST, "unknown transactionID: no enrollment to confirm")
         })?;
         if transaction.confirmation_hash == Some(hash) {
             return match transaction.confirmation_reply {
                 Some(reply) => Ok(reply),
-                // Its bytes are forgotten; what it said was the same.
+                // The stored reply was deleted; a new one has the same content.
                 None => self.pki_conf(&request.respondent(), now),
             };
         }
@@ -62,12 +64,13 @@ impl Authority {
             (TransactionState::Answered, Confirmation::Refused(reason)) => {
                 self.end(request, TransactionState::Rejected, "enrollment.rejected", json!({ "reason": reason }), now)
             }
-            // A client that was killed before it saw pkiConf says it once more, in other bytes.
+            // A client that was killed before it received pkiConf sends its certConf again, with
+            // different bytes.
             (TransactionState::Confirmed, Confirmation::Accepted) => self.pki_conf(&request.respondent(), now),
             (TransactionState::Confirmed, _) => Err(already_confirmed()),
             (TransactionState::Answered, Confirmation::Unfit) => Err(refuse(
                 PkiFailureInfo::BAD_CERT_ID,
-                "certConf does not name what was sent: every certificate by its certReqId and hash",
+                "certConf does not name every certificate that was sent by its certReqId and hash",
             )),
             (TransactionState::Begun | TransactionState::Rejected | TransactionState::Unconfirmed, _) => {
                 Err(given_up())
@@ -75,7 +78,8 @@ impl Authority {
         }
     }
 
-    /// `error` within a transaction: the client could not use what it got, and gives the letter back.
+    /// Handles an `error` message within a transaction: the client could not use the reply, so the
+    /// letter becomes valid again.
     pub(super) fn give_back(&self, request: &AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, Stop> {
         let PkiBody::Error(error) = request.message().body() else {
             return Err(refuse(PkiFailureInfo::BAD_REQUEST, "this is not an error message"));
@@ -86,28 +90,30 @@ impl Authority {
                 self.end(request, TransactionState::Rejected, "enrollment.rejected", json!({ "reason": reason }), now)
             }
             Some(TransactionState::Confirmed) => Err(already_confirmed()),
-            // Given up already, or never begun: either way there is nothing left to give back.
+            // The transaction was discarded or never started: the letter is not claimed.
             Some(TransactionState::Rejected | TransactionState::Unconfirmed) | None => {
                 self.pki_conf(&request.respondent(), now)
             }
         }
     }
 
-    /// Gives up what was not confirmed in time: its certificates are revoked, its letters are good again. Forgets the
-    /// replies of what ended 30 days ago. To be called every minute. Says how many transactions were given up.
+    /// Discards transactions that were not confirmed in time: revokes their certificates and makes
+    /// their letters valid again. Deletes the replies of transactions that ended 30 days ago. Call
+    /// it every minute. Returns the number of discarded transactions.
     pub fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
         self.warn_of_ending_certificates(now);
         let mut ended = 0;
         for overdue in self.store.overdue(now)? {
             let _turn = self.turns.take(&overdue.reference);
-            // While we waited for our turn it may have been answered or confirmed.
+            // The transaction may have been answered or confirmed while this thread waited for the
+            // lock.
             let Some(transaction) = self.store.transaction(&overdue.transaction_id)? else { continue };
             let is_open = matches!(transaction.state, TransactionState::Begun | TransactionState::Answered);
             if !is_open || transaction.confirm_until >= now {
                 continue;
             }
             if !self.ended.is_claimed_by(&transaction.reference, &transaction.transaction_id) {
-                tracing::error!(reference = %transaction.reference, "a transaction was put back in the database");
+                tracing::error!(reference = %transaction.reference, "a transaction row contradicts the audit log (restored or forged)");
                 continue;
             }
             let ending = Ending {
@@ -122,23 +128,23 @@ impl Authority {
             });
             self.store.end_transaction(ending, audit::entry(now, "enrollment.unconfirmed", &detail))?;
             at("authority.sweep.after_end");
-            tracing::info!(reference = %transaction.reference, "not confirmed in time; given up");
+            tracing::info!(reference = %transaction.reference, "discarded, not confirmed in time");
             ended += 1;
         }
         let forgotten = self.store.forget_replies(now.checked_sub(REPLIES_KEPT).unwrap_or(Timestamp::MIN))?;
         if forgotten > 0 {
-            tracing::info!(forgotten, "forgot the replies of enrollments that ended long ago");
+            tracing::info!(forgotten, "deleted the replies of old enrollments");
         }
         Ok(ended)
     }
 
-    /// The transaction that the message is part of, if it is the same letter's.
+    /// Returns the message's transaction, if it belongs to the same letter.
     fn transaction_of(&self, request: &AuthenticatedRequest) -> Result<Option<TransactionRecord>, AuthorityError> {
         let transaction = self.store.transaction(request.transaction_id())?;
         Ok(transaction.filter(|transaction| transaction.reference == request.letter().reference))
     }
 
-    /// Ends the transaction, with the answer stored in the same stroke.
+    /// Ends the transaction, and stores the reply in the same database transaction.
     fn end(
         &self,
         request: &AuthenticatedRequest,
@@ -151,8 +157,8 @@ impl Authority {
         let made = self.certificates_being_made(transaction_id)?;
         let stored = self.store.certificates_of_transaction(transaction_id)?.len();
         if !self.ended.is_claimed_by(&letter.reference, transaction_id) || made.len() != stored {
-            // Its rows say that it goes on, and the log that it has come to its end.
-            tracing::error!(reference = %letter.reference, "a transaction was put back in the database");
+            // The row says that the transaction is open, and the log that it has ended.
+            tracing::error!(reference = %letter.reference, "a transaction row contradicts the audit log (restored or forged)");
             return Err(given_up());
         }
         let bytes = self.pki_conf(&request.respondent(), now)?;
@@ -178,7 +184,8 @@ impl Authority {
         Ok(bytes)
     }
 
-    /// The serial numbers of the user's current certificates that end when this transaction is confirmed.
+    /// Returns the serial numbers of the user's current certificates that this transaction's
+    /// confirmation supersedes.
     pub(super) fn superseded_by(&self, transaction_id: &[u8], user_id: &str) -> Result<Vec<String>, AuthorityError> {
         let made = self.certificates_being_made(transaction_id)?;
         let mut current = self.certificates_of(user_id)?;
@@ -198,8 +205,9 @@ fn serials(records: &[CertificateRecord]) -> Vec<String> {
     records.iter().map(|record| record.intent.serial.clone()).collect()
 }
 
-/// Every certificate of an `ip` must be accepted by its certReqId. A `krp` has one certificate with a request of its
-/// own, the signing key's (certReqId 0); the history came as a whole and is refused only explicitly.
+/// Evaluates a certConf against the reply. Every certificate of an `ip` must be accepted by its
+/// certReqId. In a `krp` only the signing key's certificate has a request (certReqId 0); the
+/// history came as a whole and is refused only explicitly.
 fn judge(content: &CertConfirmContent, reply: &PkiMessage, respondent: &Respondent) -> Result<Confirmation, Stop> {
     let sent = match reply.body() {
         PkiBody::Ip(ip) => certificates_of(ip)?,
@@ -243,19 +251,19 @@ fn certificates_of(ip: &CertRepMessage) -> Result<Vec<(i64, Vec<u8>)>, Stop> {
 fn given_up() -> Stop {
     refuse(
         PkiFailureInfo::CERT_REVOKED,
-        "this enrollment was given up and its certificates are revoked; begin again with the same letter",
+        "this enrollment was discarded and its certificates are revoked; enroll again with the same letter",
     )
 }
 
-/// Of an enrollment that was confirmed so long ago that its replies are kept no longer.
+/// The refusal for an enrollment that was confirmed so long ago that its reply was deleted.
 pub(super) fn forgotten() -> Stop {
     refuse(
         PkiFailureInfo::CERT_CONFIRMED,
-        "this enrollment was finished more than 30 days ago, and its reply is not kept so long; ask your administrator for \
-         a new letter",
+        "this enrollment was completed more than 30 days ago, and its reply was deleted; ask your administrator \
+         for a new letter",
     )
 }
 
 fn already_confirmed() -> Stop {
-    refuse(PkiFailureInfo::CERT_CONFIRMED, "these certificates were confirmed before; that stands")
+    refuse(PkiFailureInfo::CERT_CONFIRMED, "these certificates are already confirmed")
 }

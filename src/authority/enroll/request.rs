@@ -19,7 +19,7 @@ use crate::store::{
     TransactionRecord, TransactionState, UserRecord,
 };
 
-/// What the steps of one transaction have in common.
+/// The data that all steps of one transaction need.
 struct Enrollment<'a> {
     transaction_id: &'a [u8],
     reference: &'a str,
@@ -28,7 +28,7 @@ struct Enrollment<'a> {
 }
 
 impl Authority {
-    /// Answers an `ir` or `krr`: the stored reply to a message that came before, else a new one.
+    /// Answers an `ir` or `krr`: a repeated message gets the stored reply, any other a new one.
     pub(super) fn enroll(&self, request: AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, Stop> {
         let respondent = request.respondent();
         let transaction_id = request.transaction_id().to_vec();
@@ -63,8 +63,8 @@ impl Authority {
         if !goes_on {
             check_usable(&letter, now)?;
         } else if !self.ended.is_claimed_by(&letter.reference, &transaction_id) {
-            // Its row says that it goes on, and the log that it has come to its end.
-            tracing::error!("a transaction was put back in the database");
+            // The row says that the transaction is open, and the log that it has ended.
+            tracing::error!("a transaction row contradicts the audit log (restored or forged)");
             return Err(transaction_id_in_use());
         }
 
@@ -101,12 +101,13 @@ impl Authority {
             Claim::TransactionIdInUse => Err(transaction_id_in_use()),
             Claim::Lost => Err(refuse(
                 PkiFailureInfo::NOT_AUTHORIZED,
-                "this letter is not good any more: it was replaced or used meanwhile",
+                "this letter is no longer valid: it was replaced or used in the meantime",
             )),
         }
     }
 
-    /// Makes what was granted, each part unless it is there already, and the reply.
+    /// Makes the granted certificates and keys, except those that an interrupted run has made, and
+    /// the reply.
     fn carry_out(
         &self,
         granted: Granted,
@@ -184,7 +185,7 @@ impl Authority {
         }
     }
 
-    /// Intent, signature, record.
+    /// Issues a certificate: stores the intent, signs it, records the certificate.
     fn issue(&self, permit: IssuancePermit, now: Timestamp) -> Result<IssuedCertificate, AuthorityError> {
         let intent = certify::intend(permit, &self.ca, now)?;
         let detail = json!({
@@ -197,7 +198,7 @@ impl Authority {
         self.issue_intended(&intent, CertificateState::Intended, now)
     }
 
-    /// From an intent that is in the store, where its record says `state`, to the certificate.
+    /// Issues the certificate of a stored intent whose record is in the state `state`.
     fn issue_intended(
         &self,
         intent: &NewCertificate,
@@ -217,8 +218,8 @@ impl Authority {
         IssuedCertificate::recorded(&self.record_of(serial)?, intent)
     }
 
-    /// A new encryption key pair: made, certified, archived; and taken out of the archive again, because only what is
-    /// known to come back is delivered.
+    /// Makes, certifies and archives a new encryption key pair. Returns the key as read back from
+    /// the archive, because only a key that can be read back is delivered.
     fn make_encryption_key(
         &self,
         permit: EncryptionPermit,
@@ -229,7 +230,7 @@ impl Authority {
         at("authority.enroll.after_session_key");
         let public_key = key.public_key_der().ok_or_else(|| AuthorityError::Encode {
             what: "an encryption key",
-            reason: "its token did not tell the public half".into(),
+            reason: "the token did not return the public key".into(),
         })?;
         let issued = self.issue(permit.for_key(public_key.to_vec()), now)?;
         let record = archive::record(&self.keys, &self.sealer, &enrollment.user.id, &issued, &key, now)?;
@@ -242,8 +243,8 @@ impl Authority {
         self.take_from_archive(&self.record_of(&serial)?, enrollment.user)
     }
 
-    /// What an interrupted run of this transaction left: an archived key is used; a certificate whose key was lost
-    /// before it was archived is given up.
+    /// Resumes an interrupted run of this transaction: returns the archived key, or discards a
+    /// certificate whose key was lost before it was archived.
     fn archived_already(
         &self,
         record: Option<&CertificateRecord>,
@@ -291,7 +292,7 @@ impl Authority {
     fn record_of(&self, serial: &str) -> Result<CertificateRecord, AuthorityError> {
         self.store
             .certificate(serial)?
-            .ok_or_else(|| AuthorityError::Tampered(format!("the certificate {serial}, which is gone")))
+            .ok_or_else(|| AuthorityError::Tampered(format!("the certificate {serial}, which is missing")))
     }
 
     fn confirm_until(&self, now: Timestamp) -> Timestamp {
@@ -302,6 +303,6 @@ impl Authority {
 fn transaction_id_in_use() -> Stop {
     refuse(
         PkiFailureInfo::TRANSACTION_ID_IN_USE,
-        "this transactionID was used by another message, or its enrollment was given up; begin a new one",
+        "this transactionID was used by another message, or its enrollment was discarded; start a new enrollment",
     )
 }
