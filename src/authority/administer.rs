@@ -35,7 +35,8 @@ pub use self::added::AdministratorLetter;
 use self::letters::IssueTo;
 
 /// Checked before any work, so that a command changes nothing in a restored or altered database.
-const LOG_CONTRADICTED: &str = "its audit log contradicts the checkpoint that the administrator knows; nothing was done";
+const LOG_CONTRADICTED: &str =
+    "its audit log contradicts the checkpoint that the administrator knows; nothing was done";
 
 /// No command is executed, because no entry is added to an altered log.
 const LOG_CHANGED: &str = "its audit log was altered in the database, so it executes no more commands; stop the \

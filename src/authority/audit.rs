@@ -44,7 +44,11 @@ impl LogKeeper for Keeper {
         let ended = self.ended.apply(row).map_err(|error| error.to_string());
         let added = self.added.apply(row).map_err(|error| error.to_string());
         for error in [ended, added].into_iter().filter_map(Result::err) {
-            tracing::error!(number = row.number, error, "a new entry of the audit log cannot be applied: please report this bug");
+            tracing::error!(
+                number = row.number,
+                error,
+                "a new entry of the audit log cannot be applied: please report this bug"
+            );
         }
     }
 }

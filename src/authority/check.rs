@@ -267,8 +267,10 @@ impl Check<'_> {
                 if certificate_differs(ended, &record)
                     && store.certificate(serial)?.is_some_and(|record| certificate_differs(ended, &record))
                 {
-                    check
-                        .found("certificate", format!("{serial}: the state {} of its row contradicts the log", record.state));
+                    check.found(
+                        "certificate",
+                        format!("{serial}: the state {} of its row contradicts the log", record.state),
+                    );
                 }
                 Ok(())
             },

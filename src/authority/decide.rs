@@ -168,8 +168,7 @@ impl EncryptionPermit {
 
 fn unwanted_key(algorithm: KeyAlgorithm, profile: &Profile) -> Rejection {
     let wanted: Vec<_> = profile.keys().iter().map(ToString::to_string).collect();
-    let text =
-        format!("{algorithm} signing keys are not allowed; use one of {}", wanted.join(", "));
+    let text = format!("{algorithm} signing keys are not allowed; use one of {}", wanted.join(", "));
     Rejection::new(PkiFailureInfo::BAD_ALG, text)
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong with the authority itself. What it refuses is no error: refusals are answers.
+//! Faults of the authority itself. A refusal is an answer, not an error.
 
 use std::path::PathBuf;
 
@@ -13,134 +13,138 @@ use crate::token::TokenError;
 /// A fault of the authority. Every message completes "cannot …".
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// The configuration is refused.
+    /// The configuration is invalid.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
-    /// The token.
+    /// A token operation failed.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The database.
+    /// A database operation failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Certificates, names, signatures.
+    /// A certificate, name or signature could not be made or read.
     #[error(transparent)]
     Pki(#[from] PkiError),
-    /// `init` onto an authority that is there.
-    #[error("cannot initialize the authority: {} is not empty; it belongs to an authority already, or name another `state`", .0.display())]
+    /// `init` found the state directory of an existing authority.
+    #[error("cannot initialize the authority: {} is not empty and may already belong to an \
+             authority; name another `state`", .0.display())]
     StateNotEmpty(PathBuf),
-    /// The state directory cannot be made or read.
-    #[error("cannot use the state directory {}: {source}; check its owner, its permissions and the room on its disk, or name another `state`", path.display())]
+    /// The state directory cannot be created or read.
+    #[error("cannot use the state directory {}: {source}; check its owner, its permissions and the free space on \
+             its disk, or name another `state`", path.display())]
     State {
         /// The directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// No token has the configured label.
-    #[error("cannot find a token labelled {label:?} in {}; run `tokenkeep authority init`, or correct `label` or `module`", module.display())]
+    #[error("cannot find a token labeled {label:?} in {}; run `tokenkeep authority init`, or correct `label` or \
+             `module`", module.display())]
     TokenAbsent {
         /// The label.
         label: String,
         /// The module.
         module: PathBuf,
     },
-    /// CMP messages that cannot be made.
+    /// A CMP message could not be built.
     #[error(transparent)]
     Cmp(#[from] CmpError),
-    /// Responses that cannot be made.
+    /// A response to a statement could not be built.
     #[error(transparent)]
     Statement(#[from] StatementError),
-    /// A letter that cannot be encrypted to the administrator.
+    /// A letter could not be encrypted to the administrator.
     #[error(transparent)]
     Smime(#[from] SmimeError),
     /// No PKCS#11 module is configured and none was found.
-    #[error("cannot find SoftHSM's PKCS#11 module where it is usually installed; install softhsm2, or set `module` in {}", .0.display())]
+    #[error("cannot find SoftHSM's PKCS#11 module in its usual locations; install softhsm2, or set `module` in \
+             {}", .0.display())]
     NoModule(PathBuf),
-    /// `init` was interrupted earlier.
+    /// An `init` was interrupted earlier.
     #[error(
         "cannot start the authority: its `authority init` was interrupted; run `tokenkeep authority init` again with the same configuration and PIN"
     )]
     Unfinished,
-    /// Token and database are not each other's.
+    /// Token and database do not belong together.
     #[error(
-        "cannot act as the authority: {0}; give `state` and `[token]` in the configuration the two that belong together, or \
-         restore both from one backup"
+        "cannot act as the authority: {0}; set `state` and `[token]` in the configuration to a database and a token that belong \
+         together, or restore both from one backup"
     )]
     Mismatch(String),
-    /// A record of the database does not carry the token's MAC: somebody changed it.
-    #[error("cannot trust the record of {0} in the database: its MAC does not fit; restore the database from a backup")]
+    /// A record of the database has no valid MAC of the token: it was altered.
+    #[error("cannot trust the record of {0} in the database: its MAC is invalid; restore the database from a backup")]
     Tampered(String),
-    /// A user's history has a hole, or a certificate that was changed.
+    /// Certificates of a user's history are missing or altered.
     #[error(
-        "cannot recover the keys of {email}: by the log they have confirmed {logged} encryption certificates, and of these the \
-         database has {found} as they were issued; restore the database from a backup"
+        "cannot recover the keys of {email}: according to the log, they confirmed {logged} encryption certificates, \
+         but the database has {found} of these unaltered; restore the database from a backup"
     )]
     History {
-        /// Whose.
+        /// The user's e-mail address.
         email: String,
-        /// How many certificates the log has.
+        /// The number of certificates by the log.
         logged: usize,
-        /// How many of them are in the database.
+        /// The number of these that the database has.
         found: usize,
     },
-    /// The log does not hold.
+    /// The audit log is invalid.
     #[error(
         "cannot trust the audit log: its entry {number} {reason}; restore the database from a backup, and let an administrator \
-         run a command with it, which compares the log with the checkpoint that their keyset keeps"
+         run a command, which compares the log with the checkpoint in their keyset"
     )]
     Log {
-        /// The first entry that does not hold.
+        /// The first invalid entry.
         number: u64,
-        /// What is wrong with it; completes "its entry …".
+        /// The reason; completes "its entry …".
         reason: String,
     },
-    /// DER.
-    #[error("cannot encode a message: {0}; this is a fault of the program: please report it")]
+    /// A structure could not be encoded as DER.
+    #[error("cannot encode a message: {0}; please report this bug")]
     Der(#[from] der::Error),
-    /// Something could not be encoded.
-    #[error("cannot encode {what}: {reason}; this is a fault of the program: please report it")]
+    /// A value could not be encoded.
+    #[error("cannot encode {what}: {reason}; please report this bug")]
     Encode {
-        /// What.
+        /// The value.
         what: &'static str,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// No random numbers.
-    #[error("cannot make random bytes: {0}; try again, and look into the system's log if it stays so")]
+    /// The system returned no random bytes.
+    #[error("cannot generate random bytes: {0}; try again, and check the system log if it persists")]
     Random(String),
-    /// Nobody is made an administrator.
+    /// An administrator cannot be added.
     #[error("cannot add the administrator: {0}")]
     NotAdded(String),
-    /// The first administrator's address is none.
+    /// The first administrator's address is invalid.
     #[error(
         "cannot make {address:?} the first administrator: {reason}; give `--first-administrator` an e-mail address"
     )]
     Administrator {
-        /// What was given.
+        /// The given address.
         address: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
 
 impl AuthorityError {
-    /// Whether it says that somebody has changed one record, and nothing of the others.
+    /// Whether the error concerns one altered record only.
     pub(super) fn is_of_one_record(&self) -> bool {
         matches!(self, Self::Tampered(_) | Self::Store(StoreError::UnreadableRow { .. }))
     }
 
-    /// What a person at the other end is told of a fault that passes, or that its administrator must mend, and that is nobody
-    /// else's secret; `None` of all others.
+    /// Returns the text for a client about a fault that is temporary or that the authority's
+    /// administrator must fix, and that reveals no secret; `None` for all other faults.
     pub fn passing(&self) -> Option<&'static str> {
         match self {
             Self::Store(StoreError::Locked(_)) => Some(
                 "the authority's database is locked by another program on its machine; try again when that has ended",
             ),
-            Self::Store(StoreError::DiskFull(_)) => Some(
-                "there is no space on the disk of the authority's database; try again when some has been freed there",
-            ),
+            Self::Store(StoreError::DiskFull(_)) => {
+                Some("no space is left on the disk of the authority's database; try again when some has been freed")
+            }
             Self::Store(StoreError::ReadOnly(_)) => Some(
-                "the authority cannot write its database; see its log, and try again when the permissions there are mended",
+                "the authority cannot write its database; see its log, and try again when the permissions are fixed",
             ),
             _ => None,
         }
@@ -173,13 +177,13 @@ mod tests {
         let path = || PathBuf::from("/state/authority.db");
         for (error, said) in [
             (StoreError::Locked(path()), Some("locked by another program")),
-            (StoreError::DiskFull(path()), Some("no space on the disk")),
+            (StoreError::DiskFull(path()), Some("no space is left on the disk")),
             (StoreError::ReadOnly(path()), Some("cannot write its database")),
             (StoreError::Stopped, None),
         ] {
             let passing = AuthorityError::Store(error).passing();
             assert_eq!(passing.is_some(), said.is_some());
-            // Where the database is, is nobody else's business.
+            // The path of the database is not for clients.
             assert!(passing.is_none_or(|text| text.contains(said.unwrap()) && !text.contains("/state")), "{passing:?}");
         }
     }

@@ -1,8 +1,9 @@
-//! `authority init`: token, keys, certificates, database, and the first administrator's letter.
+//! `authority init`: makes token, keys, certificates and database, and the first administrator's
+//! letter.
 //!
-//! Each step may be the last one before a crash. A marker file in the state directory says that an `init` is under way
-//! and with which token; the same call with the same PIN goes on from there. The database's identity row comes last:
-//! without it there is no authority.
+//! A crash may follow any step. A marker file in the state directory records that an `init` is in
+//! progress, and its token; the same call with the same PIN resumes it. The database's identity row
+//! comes last: without it there is no authority.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -29,17 +30,18 @@ use crate::store::{CertificateKind, FirstRecords, GrantRecord, Identity, Purpose
 use crate::token::check::StoredObject;
 use crate::token::{AUTHORITY_MARK, Module, Pin, PinRule, Token, TokenError, TokenInfo};
 
-/// The marker's name in the state directory.
+/// The name of the marker file in the state directory.
 const MARKER: &str = "init-under-way";
-/// What is done, for errors.
+/// The name of the operation in errors.
 const OPERATION: &str = "make the authority";
-/// The label of the object that marks its token.
+/// The label of the object that marks the authority's token.
 const MARK_LABEL: &str = "authority";
 /// The first epoch.
 const EPOCH: u64 = 1;
 
-/// The whole of it, for callers that have the PINs already and take the letter themselves.
-#[allow(clippy::needless_pass_by_value)] // PINs typed for this one act: they end here
+/// Checks and makes an authority, for callers that already have the PINs and deliver the letter
+/// themselves.
+#[allow(clippy::needless_pass_by_value)] // consumes the PINs, which were typed for this call only
 pub fn init(
     configuration: &Configuration,
     new_pin: Pin,
@@ -50,7 +52,8 @@ pub fn init(
     InitPrepared::check(configuration, first_administrator, now)?.carry_out(&new_pin, so_pin.as_ref(), |_| Ok(()))
 }
 
-/// What an `init` starts from: all that can be read and refused without a PIN was, and nothing is made yet.
+/// A checked `init`: everything that can be refused without a PIN was checked, and nothing is made
+/// yet.
 #[derive(Debug)]
 pub struct InitPrepared<'a> {
     configuration: &'a Configuration,
@@ -61,10 +64,12 @@ pub struct InitPrepared<'a> {
 }
 
 impl<'a> InitPrepared<'a> {
-    /// Looks, and makes nothing: whoever asks a person for the PINs does it after this.
+    /// Checks the arguments, the state directory and the token, and makes nothing. Call it before a
+    /// person is asked for the PINs.
     ///
-    /// A state directory that is not empty is refused, unless by an interrupted `init`; so is one that cannot be made or
-    /// written to, and a token of the configured label that is there and has something on it.
+    /// Refuses a state directory that is not empty, except after an interrupted `init`; one that
+    /// cannot be created or written; and an existing token with the configured label that has
+    /// objects.
     pub fn check(
         configuration: &'a Configuration,
         first_administrator: &str,
@@ -86,18 +91,19 @@ impl<'a> InitPrepared<'a> {
         Ok(Self { configuration, policy, module, email, now })
     }
 
-    /// What the new PIN has to be, where the module says it.
+    /// The module's rule for new PINs, if it has one.
     pub fn rule_for_new_pins(&self) -> Option<PinRule> {
         self.module.rule_for_new_pins()
     }
 
-    /// Makes an authority: token, keys, certificates, database, and the first administrator, whose letter is returned.
+    /// Makes an authority: token, keys, certificates, database, and the first administrator, whose
+    /// letter is returned.
     ///
-    /// What an interrupted call left behind is finished by the same call with the same PIN. Without `so_pin` the token's
-    /// SO PIN is random in the end, and forgotten.
+    /// The same call with the same PIN completes an interrupted one. Without `so_pin` the token's
+    /// final SO PIN is random and not stored.
     ///
-    /// `hand_over` writes the letter; only after that the authority counts as made, so that a crash before it is made good
-    /// by the same call again (which hands over the same letter).
+    /// `hand_over` writes the letter. The authority counts as made only after that: after an
+    /// earlier crash, the same call hands over the same letter.
     pub fn carry_out<E: From<AuthorityError>>(
         &self,
         new_pin: &Pin,
@@ -113,7 +119,8 @@ impl<'a> InitPrepared<'a> {
     }
 
     fn make(&self, state: &State, new_pin: &Pin, so_pin: Option<&Pin>) -> Result<Letter, AuthorityError> {
-        // Who dies after the last step and before the letter is written gets the same letter from the same call.
+        // After a crash between the last step and the writing of the letter, the same call returns
+        // the same letter.
         let store = state.database()?;
         if let Some(identity) = store.identity()? {
             drop(store);
@@ -129,7 +136,8 @@ impl<'a> InitPrepared<'a> {
         token.put_data(AUTHORITY_MARK, MARK_LABEL, self.configuration.name.as_bytes(), false)?;
         at("authority.init.after_mark");
         let keys = TokenKeys::make(&token, self.configuration.ca.key)?;
-        // Before anything is signed or sealed with them: what a full disk has swallowed is made again by the same call.
+        // Checked before the keys sign or seal anything: the same call makes those again that a
+        // full disk lost.
         let mut made = keys.stored();
         made.push(StoredObject::Data {
             application: AUTHORITY_MARK.to_owned(),
@@ -145,7 +153,8 @@ impl<'a> InitPrepared<'a> {
             token.log_in(new_pin)?;
         }
 
-        // The CA's certificate only: the others are made at the first start, as they are renewed at every later one.
+        // Only the CA certificate: the first start makes the others, as every later start renews
+        // them.
         let own = Own {
             kind: CertificateKind::Ca,
             profile: &self.policy.ca,
@@ -203,7 +212,7 @@ impl<'a> InitPrepared<'a> {
             "administrator": administrator.id,
             "email": administrator.email,
             "reference": temporary_key.reference,
-            // No log that says this is ever taken for an older version's, which had no seals.
+            // A log with this member never counts as one of an older version without seals.
             "sealed": true,
         });
         Ok(FirstRecords {
@@ -223,15 +232,16 @@ impl<'a> InitPrepared<'a> {
     }
 }
 
-/// The state directory while `init` runs.
+/// The state directory during `init`.
 struct State {
     directory: PathBuf,
     database: PathBuf,
 }
 
 impl State {
-    /// Can an `init` begin here, or go on? Answers with the serial number of the token that one has begun with. Refused
-    /// if anything but an interrupted `init`'s leavings is there, or nothing can be written. Makes nothing.
+    /// Checks whether an `init` can start or resume, and makes nothing. Returns the serial number
+    /// of the token of an interrupted one. Refuses a directory with other files, or without write
+    /// permission.
     fn look(configuration: &Configuration) -> Result<Option<String>, AuthorityError> {
         let directory = &configuration.state;
         let fault = |source| AuthorityError::State { path: directory.clone(), source };
@@ -254,7 +264,7 @@ impl State {
         Ok(None)
     }
 
-    /// Makes the directory (0700) and the marker, where [`State::look`] has nothing against it.
+    /// Makes the directory (mode 0700) and the marker, if [`State::look`] refuses nothing.
     fn prepare(configuration: &Configuration) -> Result<Self, AuthorityError> {
         Self::look(configuration)?;
         let directory = configuration.state.clone();
@@ -269,7 +279,7 @@ impl State {
         Ok(state)
     }
 
-    /// Opens the database, made if need be, readable by its owner only.
+    /// Opens the database, created if missing, with mode 0600.
     fn database(&self) -> Result<Store, AuthorityError> {
         let fault = |source| AuthorityError::State { path: self.database.clone(), source };
         fs::OpenOptions::new()
@@ -282,7 +292,8 @@ impl State {
         Ok(Store::create(&self.database)?)
     }
 
-    /// The token of this `init`: the one that the marker names, else a new one, which the marker then names.
+    /// Returns this `init`'s token: the one in the marker, or a new one, which the marker then
+    /// names.
     fn token(
         &self,
         configuration: &Configuration,
@@ -303,7 +314,7 @@ impl State {
         Ok(token)
     }
 
-    /// Replaces the marker in one stroke.
+    /// Replaces the marker atomically.
     fn write_marker(&self, serial: &str) -> io::Result<()> {
         let (marker, next) = (self.directory.join(MARKER), self.directory.join(format!("{MARKER}.new")));
         let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
@@ -320,7 +331,7 @@ impl State {
     }
 }
 
-/// What is in the state directory, but for a marker that was not in its place yet.
+/// Lists the state directory, without an unfinished new marker.
 fn names_in(directory: &Path) -> io::Result<Vec<String>> {
     let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut names: Vec<String> = names.collect::<io::Result<_>>()?;
@@ -336,7 +347,8 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
 }
 
-/// The SO PIN while `init` is under way: derived from the new PIN, so that the same call after a crash has it again.
+/// Derives the temporary SO PIN from the new PIN, so that the same call can derive it again after a
+/// crash.
 fn derived_so_pin(configuration: &Configuration, pin: &Pin) -> Result<Pin, AuthorityError> {
     let mut bytes = Zeroizing::new([0; 16]);
     let info = format!("tokenkeep authority init SO PIN 1 {}", configuration.token.label);
@@ -346,17 +358,18 @@ fn derived_so_pin(configuration: &Configuration, pin: &Pin) -> Result<Pin, Autho
     hex_pin(bytes.as_slice())
 }
 
-/// Has another process look for it; where that could not, the log says so.
+/// Lets another process check that the objects are stored; a warning is logged if that is not
+/// possible.
 fn must_be_stored(token: &Token, objects: Vec<StoredObject>, pin: &Pin) -> Result<(), AuthorityError> {
     if let Some(reason) = token.must_be_stored(OPERATION, objects, Some(pin))? {
         let token = token.info().name();
-        tracing::warn!("whether all of it is stored on {token} could not be looked at ({reason})");
+        tracing::warn!("cannot check that all objects are stored on {token} ({reason})");
     }
     Ok(())
 }
 
-/// Puts a random SO PIN in the place of the derived one. A crash may have come right after that: then the derived one
-/// is wrong, and all is done.
+/// Replaces the derived SO PIN with a random one. If the derived one is wrong, an interrupted call
+/// has already replaced it.
 fn forget_so_pin(token: &Token, derived: &Pin) -> Result<(), AuthorityError> {
     let mut bytes = Zeroizing::new([0; 16]);
     getrandom::fill(bytes.as_mut_slice()).map_err(|error| AuthorityError::Random(error.to_string()))?;
@@ -376,7 +389,7 @@ fn hex_pin(bytes: &[u8]) -> Result<Pin, AuthorityError> {
 }
 
 impl Authority {
-    /// The first administrator's letter, as long as nobody has used it.
+    /// Returns the first administrator's letter, if it is unused.
     fn first_letter(&self, identity: &Identity) -> Result<Letter, AuthorityError> {
         for user in self.store.users()? {
             for record in self.store.temporary_keys_of(&user.id)? {

@@ -1,10 +1,11 @@
-//! Whether the next wrong PIN would lock the authority's token: known before the PIN is asked for, so that whoever types
-//! it can be warned.
+//! Checks whether one more wrong PIN would lock the authority's token, so that a person can be
+//! warned before the PIN prompt.
 
 use super::{Configuration, load_module};
 use crate::token::{PinState, TokenName};
 
-/// The authority's token, if one try of its PIN is left. What cannot be looked at is told when the authority is opened.
+/// Returns the authority's token if its PIN has one try left. Errors are left to the opening of the
+/// authority.
 pub fn at_its_last_try(configuration: &Configuration) -> Option<TokenName> {
     let tokens = load_module(configuration).and_then(|module| Ok(module.tokens()?)).unwrap_or_default();
     let is_it = |label: &str, state| label == configuration.token.label && state == PinState::FinalTry;

@@ -1,9 +1,11 @@
-//! Walks the log: its chain, its seals, and the evidence that its entries name.
+//! Verifies the audit log: its chain, its seals, and the evidence that its entries name.
 //!
-//! Each entry's hash covers the entry before, and its MAC covers its hash. So the MAC of the newest entry vouches for all of
-//! them; the others are for the day when one of them is the newest, because the log was cut off. Before the first answer
-//! the whole chain is walked, which costs SHA-256 only, and of the newest entries the MACs and the evidence are checked,
-//! each at the cost of a call to the token, or of a signature. Those of older entries follow while the authority serves.
+//! Each entry's hash covers the previous entry, and its MAC covers its hash. So the MAC of the
+//! newest entry authenticates all of them; the other MACs matter if the log is truncated and an
+//! older entry becomes the newest. Before the first request is answered, the whole chain is walked,
+//! which costs only SHA-256, and MACs and evidence of the newest entries are checked, each with a
+//! call to the token or a signature verification. Those of older entries are checked while the
+//! authority serves.
 
 use std::cmp::Ordering;
 
@@ -20,22 +22,24 @@ use crate::pki::{Certificate, Fingerprint, Purpose, path};
 use crate::statement::SignedStatement;
 use crate::store::{AuditHead, AuditRow, LogPage, Store, StoreError};
 
-/// Of so many newest entries MACs and evidence are checked before the first answer.
+/// The number of newest entries whose MACs and evidence are checked before the first request is
+/// answered.
 pub(super) const CHECKED_AT_START: u64 = 10_000;
-/// Entries that are read at once: the database is free for others between two pages.
+/// Entries per database query: others can use the database between two pages.
 const PAGE: u32 = 1_000;
 
-const MISSING: &str = "is missing, or does not fit the one before it";
+const MISSING: &str = "is missing, or does not follow the previous entry";
 
-/// `CKA_APPLICATION` of the private data object that says on the token: all entries of this authority's log are sealed.
-/// Without it a database from which every MAC was taken away would look like an older version's.
+/// `CKA_APPLICATION` of the private data object that marks on the token that all entries of this
+/// log are sealed. Without it, a database with all MACs removed would look like one of an older
+/// version.
 const SEALED_MARK: &str = "tokenkeep-authority-log";
 
-/// The entry from which on each has a MAC.
+/// The event after which every entry has a MAC.
 const SEALED: &str = "log.sealed";
-const UNSEALED: &str = "has no MAC, though this log was sealed";
+const UNSEALED: &str = "has no MAC, although this log was sealed";
 
-/// The log, and what its entries are checked with.
+/// The audit log, with the data to check its entries.
 pub(super) struct LogCheck<'a> {
     pub(super) store: &'a Store,
     pub(super) keys: &'a TokenKeys,
@@ -44,10 +48,12 @@ pub(super) struct LogCheck<'a> {
 }
 
 impl LogCheck<'_> {
-    /// Before the first answer: walks the chain, rebuilds what has ended and who was added, checks the newest entries, and seals a log that an
-    /// older version wrote. From then on an entry without a MAC is one that somebody has changed.
+    /// Runs before the first request is answered: walks the chain, rebuilds the state and the
+    /// notices about added administrators, checks the newest entries, and seals the log of an older
+    /// version. From then on an entry without a MAC has been altered.
     ///
-    /// Answers with the last entry whose MAC and evidence are still to be checked ([`LogCheck::check_older`]).
+    /// Returns the last entry whose MAC and evidence are still unchecked
+    /// ([`LogCheck::check_older`]).
     pub(super) fn at_start(&self, ended: &Ended, added: &Added, now: Timestamp) -> Result<AuditHead, AuthorityError> {
         let is_marked = self.is_marked()?;
         let last_unchecked = self.store.log_end()?.head.number.saturating_sub(CHECKED_AT_START);
@@ -73,10 +79,11 @@ impl LogCheck<'_> {
                 unchecked = AuditHead { number: row.number, hash: row.hash };
             }
             is_sealed |= says_sealed;
-            added.apply(row).map_err(|error| fault(row.number, &format!("cannot be read: {error}")))?;
+            added.apply(row).map_err(|error| fault(row.number, &format!("is unreadable: {error}")))?;
             ended.apply(row).map_err(|error| fault(row.number, &error.to_string()))
         })?;
-        // An older version's log has no trace of a seal, or one whose sealing was interrupted, which begins with this entry.
+        // The log of an older version has no seals, except after an interrupted sealing, which
+        // starts with the `log.sealed` entry.
         if unsealed > 0 && (was_made_sealed || has_macs && !is_sealed) {
             return Err(fault(first_unsealed, UNSEALED));
         }
@@ -97,13 +104,13 @@ impl LogCheck<'_> {
         Ok(unchecked)
     }
 
-    /// Whether the token says that all entries of the log are sealed.
+    /// Whether the token has the mark that all entries of the log are sealed.
     pub(super) fn is_marked(&self) -> Result<bool, AuthorityError> {
         Ok(!self.keys.token.data_objects(SEALED_MARK, true)?.is_empty())
     }
 
-    /// Chain, MACs and evidence of the entries that were not checked at the start, up to the entry `last`. `checked` is how far
-    /// it has got: it goes on from there when it is called again after a fault.
+    /// Checks chain, MACs and evidence of the entries that the start left unchecked, up to the
+    /// entry `last`. `checked` is the progress: after a fault the next call continues there.
     pub(super) fn check_older(&self, last: AuditHead, checked: &mut AuditHead) -> Result<(), AuthorityError> {
         while checked.number < last.number {
             let rows = self.store.log_after(checked.number, PAGE)?.rows;
@@ -118,11 +125,12 @@ impl LogCheck<'_> {
                 *checked = next;
             }
         }
-        if *checked == last { Ok(()) } else { Err(fault(last.number, "is not the one that was there at the start")) }
+        if *checked == last { Ok(()) } else { Err(fault(last.number, "differs from the entry read at the start")) }
     }
 
-    /// Walks the chain from the first entry to the newest, and hands over each entry that fits the one before it. Of a
-    /// running authority the newest is the one that it has written, whatever the last row says.
+    /// Walks the chain from the first entry to the newest, and passes on each entry that follows
+    /// the previous one. The newest entry of a running authority is the one it wrote, whatever the
+    /// last row contains.
     pub(super) fn walk(
         &self,
         mut take: impl FnMut(&AuditRow) -> Result<(), AuthorityError>,
@@ -134,7 +142,9 @@ impl LogCheck<'_> {
                 return match head.number.cmp(&newest.number) {
                     Ordering::Less => Err(fault(head.number + 1, MISSING)),
                     Ordering::Equal if head == newest => Ok(head),
-                    Ordering::Equal => Err(fault(head.number, "is not the one that the running authority wrote")),
+                    Ordering::Equal => {
+                        Err(fault(head.number, "differs from the entry that the running authority wrote"))
+                    }
                     Ordering::Greater => Err(fault(newest.number + 1, "was not written by the running authority")),
                 };
             }
@@ -145,15 +155,15 @@ impl LogCheck<'_> {
         }
     }
 
-    /// The entry's seal.
+    /// Checks the entry's MAC.
     pub(super) fn check_mac(&self, row: &AuditRow) -> Result<(), AuthorityError> {
         if self.sealer.is_log_entry_sealed(row)? {
             return Ok(());
         }
-        Err(fault(row.number, if row.mac.is_none() { "has no MAC" } else { "has a MAC that does not fit" }))
+        Err(fault(row.number, if row.mac.is_none() { "has no MAC" } else { "has an invalid MAC" }))
     }
 
-    /// What the entry names as its evidence: the signed statement, or the certificate, as it is stored.
+    /// Checks the stored evidence that the entry names: the signed statement, or the certificate.
     pub(super) fn check_evidence(&self, row: &AuditRow) -> Result<(), AuthorityError> {
         let check = match row.event.as_str() {
             "statement.taken" => Self::check_statement,
@@ -167,8 +177,8 @@ impl LogCheck<'_> {
         }
     }
 
-    /// The statement that was carried out: the very one that the entry names, and signed by the holder of a certificate of
-    /// this CA's. Who its signer is was decided when it was taken.
+    /// Checks an accepted statement: it must be the one that the entry names, signed under a
+    /// certificate of this CA. The signer's role was checked when the statement was accepted.
     fn check_statement(&self, row: &AuditRow, detail: &Value) -> Result<Result<(), String>, AuthorityError> {
         let digest = detail.get("statement").and_then(Value::as_str).unwrap_or_default();
         let Some(digest) = hex::decode(digest).ok().and_then(|digest| <[u8; 32]>::try_from(digest).ok()) else {
@@ -176,24 +186,24 @@ impl LogCheck<'_> {
         };
         let record = match self.store.statement(&digest) {
             Ok(Some(record)) => record,
-            Ok(None) => return Ok(Err("names a statement that is not in the database any more".into())),
+            Ok(None) => return Ok(Err("names a statement that is no longer in the database".into())),
             Err(error @ StoreError::UnreadableRow { .. }) => {
-                return Ok(Err(format!("names a statement that cannot be read: {error}")));
+                return Ok(Err(format!("names an unreadable statement: {error}")));
             }
             Err(error) => return Err(error.into()),
         };
         let signed = match SignedStatement::parse(&record.message) {
             Ok(signed) => signed,
-            Err(error) => return Ok(Err(format!("names a statement that cannot be read: {error}"))),
+            Err(error) => return Ok(Err(format!("names an unreadable statement: {error}"))),
         };
-        // Older versions named the whole message.
+        // Older versions recorded the digest of the whole message.
         if signed.digest() != digest && <[u8; 32]>::from(Sha256::digest(&record.message)) != digest {
-            return Ok(Err("names another statement than the one that is stored for it".into()));
+            return Ok(Err("names a different statement than the stored one".into()));
         }
         let certificate = signed.claimed_certificate().clone();
         let anchors = std::slice::from_ref(self.ca);
         if let Err(problem) = path::verify(&certificate, &[], anchors, Purpose::Signing, row.at) {
-            return Ok(Err(format!("names a statement whose signer was none of this authority's: {problem}")));
+            return Ok(Err(format!("names a statement that was not signed under this authority: {problem}")));
         }
         let authority = Fingerprint::from_bytes(*self.ca.fingerprint().as_bytes());
         Ok(match signed.verify_record(&certificate, authority, row.at) {
@@ -202,31 +212,31 @@ impl LogCheck<'_> {
         })
     }
 
-    /// The certificate that was issued: the very one that the entry names, signed by the CA.
+    /// Checks an issued certificate: it must be the one that the entry names, signed by the CA.
     fn check_certificate(&self, _: &AuditRow, detail: &Value) -> Result<Result<(), String>, AuthorityError> {
         let member = |name: &str| detail.get(name).and_then(Value::as_str).unwrap_or_default();
         let record = match self.store.certificate(member("serial")) {
             Err(error @ StoreError::UnreadableRow { .. }) => {
-                return Ok(Err(format!("names a certificate that cannot be read: {error}")));
+                return Ok(Err(format!("names an unreadable certificate: {error}")));
             }
             found => found?,
         };
         let Some(der) = record.and_then(|record| record.certificate) else {
-            return Ok(Err("names a certificate that is not in the database any more".into()));
+            return Ok(Err("names a certificate that is no longer in the database".into()));
         };
         let is_the_one = Certificate::from_der(&der).is_ok_and(|certificate| {
             certificate.fingerprint().to_hex() == member("sha256") && certificate.verify_signature(self.ca).is_ok()
         });
-        Ok(if is_the_one { Ok(()) } else { Err("names another certificate than the one that is stored for it".into()) })
+        Ok(if is_the_one { Ok(()) } else { Err("names a different certificate than the stored one".into()) })
     }
 
-    /// The entry from which on each has a MAC.
+    /// Records that every entry after this one has a MAC.
     fn record_sealing(&self, head: AuditHead, now: Timestamp) -> Result<(), AuthorityError> {
         Ok(self.store.record(audit::entry(now, SEALED, &json!({ "through": head.number })))?)
     }
 }
 
-/// Whether the entry says that this log was sealed from its first entry on, as `init` writes it.
+/// Whether the entry states that this log was sealed from its first entry, as `init` writes it.
 fn is_made_sealed(row: &AuditRow) -> bool {
     row.event == "authority.initialized"
         && serde_json::from_str::<Value>(&row.detail)

@@ -1,13 +1,15 @@
-//! What the security authority does: hands out temporary keys, enrolls, archives, delivers, recovers, and keeps the log.
+//! The security authority: makes temporary keys, enrolls users, archives, delivers and recovers
+//! keys, and writes the audit log.
 //!
-//! The folder is the story, each file one act in the order in which it happens: [`temporary_key`] → [`authenticate`] →
-//! [`verify`] → [`decide`] → [`certify`] → [`archive`] → [`reply`]. The acts are pure or touch the token only; the
-//! conductors ([`enroll`], [`administer`], [`init`]) call the store between them. What one act makes only the next one
-//! takes, by value: to skip or to repeat a step does not compile.
+//! Each file is one step, in this order: [`temporary_key`] → [`authenticate`] → [`verify`] →
+//! [`decide`] → [`certify`] → [`archive`] → [`reply`]. The steps are pure or use only the token;
+//! the modules that drive them ([`enroll`], [`administer`], [`init`]) call the store in between.
+//! Each step takes the result of the previous one by value, so skipping or repeating a step does
+//! not compile.
 //!
-//! This room must never answer with a key that is not archived, sign what is not stored as an intent, tell an unknown
-//! reference from a wrong temporary key, deliver a history without a recovery that was approved as one, or let a secret
-//! into a log.
+//! **Invariants:** the authority never delivers a key that is not archived, signs nothing that is
+//! not stored as an intent, does not distinguish an unknown reference from a wrong temporary key,
+//! delivers no history without an approved recovery, and writes no secret to a log.
 
 mod administer;
 pub mod archive;
@@ -72,7 +74,7 @@ use self::service_certificates::Services;
 use self::token_keys::TokenKeys;
 use self::turns::Turns;
 
-/// Where a test may kill the authority: between any two steps that last.
+/// Crash points for tests: between any two durable steps.
 pub const CRASH_POINTS: &[&str] = &[
     "authority.init.after_marker",
     "authority.init.before_marker_names_token",
@@ -103,7 +105,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "authority.sweep.after_end",
 ];
 
-/// Where `SoftHSM` is usually installed.
+/// The usual locations of `SoftHSM`.
 const SOFTHSM: [&str; 5] = [
     "/usr/lib/softhsm/libsofthsm2.so",
     "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
@@ -112,8 +114,8 @@ const SOFTHSM: [&str; 5] = [
     "/usr/local/lib/softhsm/libsofthsm2.so",
 ];
 
-/// A running authority. All methods may be called from several threads at once; all of them block (on the token and on
-/// the database), so asynchronous callers use threads that may.
+/// A running authority. Several threads may call its methods at once. All methods block (on the
+/// token and the database), so asynchronous callers need threads that may block.
 #[derive(Debug)]
 pub struct Authority {
     configuration: Configuration,
@@ -122,9 +124,9 @@ pub struct Authority {
     store: Store,
     sealer: Sealer,
     ended: Arc<Ended>,
-    /// The last entry of the log whose MAC and evidence were not checked at the start.
+    /// The last log entry whose MAC and evidence were not checked at the start.
     unchecked: AuditHead,
-    /// How far those before it were checked since.
+    /// The progress of the check of those entries.
     older_checked: Mutex<AuditHead>,
     policy: Policy,
     ca: Certificate,
@@ -135,41 +137,44 @@ pub struct Authority {
     administration: Mutex<()>,
     instance: Instance,
     added: Arc<Added>,
-    /// When the log last told of certificates that end soon.
+    /// The time of the last expiry warnings in the program's log.
     warned: Mutex<Option<Timestamp>>,
     public_urls: Mutex<(String, String)>,
 }
 
-/// What goes back over the wire.
+/// A reply to a CMP message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The message.
+    /// The message (DER).
     pub bytes: Vec<u8>,
-    /// How long the door waits before it sends it: guesses at temporary keys are slowed by their source's address.
+    /// The delay before the endpoint sends it: guesses at temporary keys are slowed by source
+    /// address.
     pub delay: Duration,
 }
 
-/// Why there is no signed response to a statement. Each is a sentence for the person at the other end.
+/// The reason for a missing signed response to a statement, as a sentence for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoResponse {
-    /// It is not verified to be an administrator's. Nothing was done, and nothing was signed: anybody can send that.
+    /// The statement is not verified as an administrator's. Nothing was done or signed: anybody can
+    /// send such bytes.
     Unverified(String),
-    /// A fault. Whether the command was done is for the log to say.
+    /// A fault. The audit log shows whether the command was executed.
     Fault(String),
 }
 
-/// What the TLS door needs.
+/// Certificate chain and key of the TLS server.
 #[derive(Debug, Clone)]
 pub struct TlsIdentity {
-    /// DER certificates: the server's first, then the CA's.
+    /// DER certificates: the server's, then the CA's.
     pub chain: Vec<Vec<u8>>,
     /// The server's key, on the token.
     pub key: TokenKey,
 }
 
 impl Authority {
-    /// Opens the authority's token (as its only owner) and database, checks that they are each other's and that every
-    /// key is there, walks the log, renews the authority's service certificates if need be, and sweeps.
+    /// Opens the authority's token (as its only owner) and its database, checks that they belong
+    /// together and that every key exists, walks the audit log, renews service certificates if they
+    /// are due, and sweeps.
     pub fn open(configuration: Configuration, pin: &Pin, now: Timestamp) -> Result<Self, AuthorityError> {
         let policy = Policy::read(&configuration.enrollment)?;
         let store = Store::open(&configuration.database())?;
@@ -213,18 +218,19 @@ impl Authority {
         Ok(authority)
     }
 
-    /// The configuration it was opened with.
+    /// The configuration in use.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
     }
 
-    /// Sets the base URLs for letters, once the listeners are bound. Before that, they are made of the configuration.
+    /// Sets the base URLs for letters, after the listeners are bound. The default is derived from
+    /// the configuration.
     pub fn set_public_urls(&self, http: &str, https: &str) {
         let urls = (http.trim_end_matches('/').to_owned(), https.trim_end_matches('/').to_owned());
         *self.public_urls.lock().unwrap_or_else(PoisonError::into_inner) = urls;
     }
 
-    /// The current encryption certificates (DER) of exactly this e-mail address.
+    /// Returns the current encryption certificates (DER) of exactly this e-mail address.
     pub fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
         let user = match self.store.user_by_email(&comparable(email)) {
             Ok(Some(user)) => self.sealer.check_user(user),
@@ -234,7 +240,7 @@ impl Authority {
         let user = match user {
             Ok(user) => user,
             Err(error) if error.is_of_one_record() => {
-                tracing::error!(%error, "a user was changed in the database");
+                tracing::error!(%error, "a user was altered in the database");
                 return Ok(Vec::new());
             }
             Err(error) => return Err(error),
@@ -243,23 +249,24 @@ impl Authority {
         records.retain(|record| {
             record.intent.kind == CertificateKind::Encryption && record.state == CertificateState::Current
         });
-        // The rows say whose a certificate is; what the CA signed has the last word.
+        // The rows name a certificate's owner, but the signed certificate decides.
         let genuine = records.iter().filter_map(|record| self.genuine(record, &user));
         Ok(genuine.filter(|certificate| certificate.is_valid_at(now)).map(|found| found.as_der().to_vec()).collect())
     }
 
-    /// Checks what the start has left of the log: MACs and evidence of the older entries. May take minutes. After a fault it
-    /// may be called again, and goes on where it was.
+    /// Checks MACs and evidence of the older log entries that the start left unchecked. This may
+    /// take minutes. After a fault, the next call continues where this one stopped.
     ///
     /// # Errors
-    /// [`AuthorityError::Log`]: nothing that the authority says from now on can be trusted. Others say nothing of the log.
+    /// [`AuthorityError::Log`]: the log is altered, and the authority's answers can no longer be
+    /// trusted. Other errors say nothing about the log.
     pub fn check_older_log(&self) -> Result<(), AuthorityError> {
         let mut checked = self.older_checked.lock().unwrap_or_else(PoisonError::into_inner);
         self.log_check().check_older(self.unchecked, &mut checked)
     }
 
-    /// Puts all that was written into the database's own file, so that a copy of it is whole. For the
-    /// end of the process, which nobody who still reads the database holds up.
+    /// Moves all changes into the main database file, so that a copy of that file is complete. Call
+    /// it at the end of the process; other readers of the database do not delay it.
     pub fn close(&self) -> Result<(), AuthorityError> {
         Ok(self.store.put_into_one_file()?)
     }
@@ -268,22 +275,22 @@ impl Authority {
         LogCheck { store: &self.store, keys: &self.keys, sealer: &self.sealer, ca: &self.ca }
     }
 
-    /// The number of this run, which every statement that is sent at once must name.
+    /// The random number of this run, which every statement for online use must name.
     pub fn instance(&self) -> Instance {
         self.instance
     }
 
-    /// The CA certificate, DER.
+    /// The CA certificate (DER).
     pub fn ca_certificate(&self) -> &[u8] {
         self.ca.as_der()
     }
 
-    /// Certificate chain and key of the TLS door.
+    /// Returns certificate chain and key of the TLS server.
     pub fn tls_identity(&self) -> TlsIdentity {
         TlsIdentity { chain: vec![self.tls.as_der().to_vec(), self.ca.as_der().to_vec()], key: self.keys.tls.clone() }
     }
 
-    /// The authority's name, as the sender of its messages.
+    /// The authority's name, the sender of its messages.
     fn name(&self) -> &Name {
         self.ca.subject_name().as_x509()
     }
@@ -292,20 +299,20 @@ impl Authority {
         self.public_urls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The user's record, its seal checked.
+    /// Returns the user's record after its seal is checked.
     fn user_of(&self, user_id: &str) -> Result<UserRecord, AuthorityError> {
         let user = self.store.user(user_id)?;
-        let user = user.ok_or_else(|| AuthorityError::Tampered(format!("the user {user_id}, who is gone")))?;
+        let user = user.ok_or_else(|| AuthorityError::Tampered(format!("the user {user_id}, who is missing")))?;
         self.sealer.check_user(user)
     }
 }
 
-/// A crash point, and nothing in builds that have none.
+/// Reports a crash point; does nothing in builds without crash points.
 fn at(point: &str) {
     crash_point::reached(point);
 }
 
-/// A new user's record, sealed.
+/// Makes the sealed record of a new user.
 fn user_record(
     sealer: &Sealer,
     email: &EmailAddress,
@@ -333,7 +340,7 @@ fn load_module(configuration: &Configuration) -> Result<Module, AuthorityError> 
     Ok(Module::load(&path)?)
 }
 
-/// The token that the database belongs to: by serial number, and it must be marked as an authority's only by its owner.
+/// Chooses the database's token, by label and serial number.
 fn choose_token(
     configuration: &Configuration,
     module: &Module,
@@ -350,7 +357,7 @@ fn choose_token(
             module: module.path().to_path_buf(),
         }),
         _ => Err(AuthorityError::Mismatch(format!(
-            "its database belongs to the token {:?} with the serial number {}, which is not there",
+            "the database belongs to the token {:?} with the serial number {}, which is not present",
             identity.token_label, identity.token_serial
         ))),
     }
@@ -358,10 +365,10 @@ fn choose_token(
 
 fn check_identity(identity: &Identity, ca: &Certificate, keys: &TokenKeys) -> Result<(), AuthorityError> {
     if *ca.fingerprint().as_bytes() != identity.authority {
-        return Err(AuthorityError::Mismatch("its database holds another CA certificate than its own".into()));
+        return Err(AuthorityError::Mismatch("the database contains a different CA certificate".into()));
     }
     if ca.public_key_der()? != keys.ca.public_key_der() {
-        return Err(AuthorityError::Mismatch("the CA key on its token is not the CA certificate's".into()));
+        return Err(AuthorityError::Mismatch("the CA key on the token does not match the CA certificate".into()));
     }
     Ok(())
 }

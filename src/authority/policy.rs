@@ -1,4 +1,5 @@
-//! What the authority issues: its profiles, and the levels it allows. Data, read once at the start.
+//! The issuance policy: certificate profiles and allowed levels. It is data, read once at the
+//! start.
 
 use std::sync::Arc;
 
@@ -10,20 +11,20 @@ use crate::token::{KeyAlgorithm, SecurityLevel};
 /// The certificate profiles.
 #[derive(Debug, Clone)]
 pub(super) struct Policy {
-    /// The CA's own certificate.
+    /// The profile of the CA certificate.
     pub(super) ca: Profile,
-    /// The CMP response key's.
+    /// The profile of the CMP response certificate.
     pub(super) response: Profile,
-    /// The TLS server's.
+    /// The profile of the TLS server certificate.
     pub(super) tls: Profile,
-    /// Users' signing keys.
+    /// The profile of users' signing certificates.
     pub(super) signing: Arc<Profile>,
-    /// Users' encryption keys.
+    /// The profile of users' encryption certificates.
     pub(super) encryption: Arc<Profile>,
 }
 
 impl Policy {
-    /// Reads the profiles that the configuration names, or takes the ones this program was built with.
+    /// Reads the profiles from the configured directory, or takes the built-in ones.
     pub(super) fn read(configuration: &EnrollmentConfiguration) -> Result<Self, AuthorityError> {
         let read = |name: &str| match &configuration.profiles {
             Some(directory) => Profile::read(&directory.join(format!("{name}.toml"))),
@@ -38,15 +39,15 @@ impl Policy {
         })
     }
 
-    /// Refuses what `init` would find out only when token and keys are made: keys of the authority's own that their
-    /// profiles do not take.
+    /// Checks that the profiles allow the authority's own keys, so that `init` does not fail after
+    /// token and keys are made.
     pub(super) fn check_own_keys(&self, configuration: &Configuration) -> Result<(), ConfigurationError> {
         let ca = configuration.ca.key;
         if !self.ca.keys().contains(&ca) {
             return Err(ConfigurationError {
                 file: configuration.file.clone(),
                 line: configuration.ca.line,
-                reason: format!("the profile `ca` takes no CA key of the kind {ca}; take one of {}", kinds(&self.ca)),
+                reason: format!("the profile `ca` does not allow a {ca} key; use one of {}", kinds(&self.ca)),
             });
         }
         match [&self.response, &self.tls].into_iter().find(|profile| !profile.keys().contains(&SERVICE_KEYS)) {
@@ -59,12 +60,13 @@ impl Policy {
                     .unwrap_or_default()
                     .join(format!("{}.toml", profile.name())),
                 line: None,
-                reason: format!("the authority's key for it is {SERVICE_KEYS}, which `keys` must contain"),
+                reason: format!("the authority's key for this profile is {SERVICE_KEYS}; add that to `keys`"),
             }),
         }
     }
 
-    /// Of these levels, those that both kinds of keys may have; the strictest first, each once.
+    /// Returns those of the given levels that both user profiles allow, strictest first, without
+    /// duplicates.
     pub(super) fn allowed(&self, wanted: &[SecurityLevel]) -> Vec<SecurityLevel> {
         let allowed = |level: &SecurityLevel| {
             wanted.contains(level) && self.signing.levels().contains(level) && self.encryption.levels().contains(level)

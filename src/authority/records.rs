@@ -1,8 +1,8 @@
-//! Rows as the log has them: each row that something is decided by, or that is shown, is read here, in the state that the
-//! log says, be that more or less than the row does.
+//! Reads database rows in the state that the audit log gives them. Every row that a decision or a
+//! listing uses is read here.
 //!
-//! A row that says anything else was changed by somebody who can write to the database. It is not believed, and what the
-//! authority's own log says of it is the only alarm: a stranger who asks learns nothing new.
+//! A row that differs was altered by somebody with write access to the database. Its state is
+//! ignored, and only the program's own log reports it: a client learns nothing from the difference.
 
 use serde_json::Value;
 
@@ -15,24 +15,25 @@ use crate::store::{
 use crate::token::SecurityLevel;
 
 impl Authority {
-    /// The certificate with this serial number.
+    /// Returns the certificate with this serial number.
     pub(super) fn certificate(&self, serial: &str) -> Result<Option<CertificateRecord>, AuthorityError> {
         Ok(self.store.certificate(serial)?.map(|record| self.certificate_as_logged(record)))
     }
 
-    /// A user's certificates of all states, the oldest first.
+    /// Returns a user's certificates in all states, oldest first.
     pub(super) fn certificates_of(&self, user_id: &str) -> Result<Vec<CertificateRecord>, AuthorityError> {
         let records = self.store.certificates_of_user(user_id)?;
         Ok(records.into_iter().map(|record| self.certificate_as_logged(record)).collect())
     }
 
-    /// The same, for those who only look: a row that cannot be read hides no other.
+    /// The same for listings: an unreadable row does not hide the others.
     pub(super) fn readable_certificates_of(&self, user_id: &str) -> Result<Vec<CertificateRecord>, AuthorityError> {
         let records = self.store.readable_certificates_of_user(user_id)?;
         Ok(records.into_iter().map(|record| self.certificate_as_logged(record)).collect())
     }
 
-    /// The user's record; nothing where it is gone or was changed. For those who only tell of users.
+    /// Returns the user's record, or `None` if it is missing or altered. For listings and warnings
+    /// only.
     pub(super) fn unchanged_user(&self, user_id: &str) -> Result<Option<UserRecord>, AuthorityError> {
         let user = self.store.user(user_id).map_err(AuthorityError::from);
         match user.and_then(|user| user.map(|user| self.sealer.check_user(user)).transpose()) {
@@ -41,45 +42,50 @@ impl Authority {
         }
     }
 
-    /// What a transaction has made so far and not given up.
+    /// Returns the certificates that an unfinished transaction has made so far.
     pub(super) fn certificates_being_made(&self, transaction: &[u8]) -> Result<Vec<CertificateRecord>, AuthorityError> {
         let mut records = self.store.certificates_of_transaction(transaction)?;
         records.retain(|record| {
             let is_being_made = self.ended.is_being_made(&record.intent.serial);
             if !is_being_made {
-                tracing::error!(serial = record.intent.serial, "a certificate was put back in the database");
+                tracing::error!(
+                    serial = record.intent.serial,
+                    "a certificate row contradicts the audit log (restored or forged)"
+                );
             }
             is_being_made
         });
         Ok(records)
     }
 
-    /// The record, in the state that the log says. One that the log does not know has ended.
+    /// Returns the record with the state by the log. A certificate that the log does not know has
+    /// ended.
     pub(super) fn certificate_as_logged(&self, mut record: CertificateRecord) -> CertificateRecord {
         let Some(user) = &record.intent.user_id else { return record };
         let (serial, row) = (&record.intent.serial, record.state);
         let logged = self.ended.certificate_state(user, record.intent.kind, serial, row);
         let state = logged.unwrap_or(CertificateState::Superseded);
         if state != row {
-            tracing::error!(serial, %row, log = %state, "a certificate's state was changed in the database");
+            tracing::error!(serial, %row, log = %state, "a certificate's state was altered in the database");
             record.state = state;
         }
         record
     }
 
-    /// The name and the level of the keyset that this certificate was made for; nothing where the log does not say them, as
-    /// older versions' does not. No seal and no signature vouches for what the certificate's row says of them.
+    /// Returns name and level of the certificate's keyset from the log; `None` if the log, like
+    /// that of older versions, does not have them. The certificate's row has them too, but no seal
+    /// or signature protects them there.
     pub(super) fn keyset_as_logged(
         &self,
         serial: &str,
     ) -> Result<(Option<String>, Option<SecurityLevel>), AuthorityError> {
         let Some(number) = self.ended.intended_in(serial) else { return Ok((None, None)) };
         let Some(row) = self.store.log_entry(number)? else {
-            tracing::error!(number, "an entry of the audit log is gone from the database");
+            tracing::error!(number, "an entry of the audit log was deleted from the database");
             return Ok((None, None));
         };
         if !self.sealer.is_log_entry_sealed(&row)? {
-            tracing::error!(number, "an entry of the audit log was changed in the database");
+            tracing::error!(number, "an entry of the audit log was altered in the database");
             return Ok((None, None));
         }
         let detail: Value = serde_json::from_str(&row.detail).unwrap_or(Value::Null);
@@ -90,29 +96,31 @@ impl Authority {
         Ok((member("keyset").map(str::to_owned), member("level").and_then(|level| level.parse().ok())))
     }
 
-    /// The letter's record: its seal checked, and in the state that the log says. One that the log does not know is used.
+    /// Returns the letter's record, its seal checked, with the state by the log. A letter that the
+    /// log does not know is used.
     pub(super) fn letter_as_logged(&self, record: TemporaryKeyRecord) -> Result<TemporaryKeyRecord, AuthorityError> {
         let mut record = self.sealer.check_temporary_key(record)?;
         let row = record.state;
         let logged = self.ended.letter_state(&record.reference, &record.user_id);
         record.state = logged.unwrap_or(TemporaryKeyState::Used);
         if record.state != row {
-            tracing::error!(reference = record.reference, %row, log = %record.state, "a letter's state was changed in the database");
+            tracing::error!(reference = record.reference, %row, log = %record.state, "a letter's state was altered in the database");
         }
         Ok(record)
     }
 
-    /// The user's role, its seal checked; `None` if the user has none, or has it no more.
+    /// Returns the user's role, its seal checked; `None` if the user does not have the role, or no
+    /// longer.
     pub(super) fn role_of(&self, user: &UserRecord, role: Role) -> Result<Option<GrantRecord>, AuthorityError> {
         let Some(grant) = self.store.grant(&user.id, role)? else { return Ok(None) };
         if !self.ended.has_role(&user.id, role) {
-            tracing::error!(user = user.email, %role, "a role was put back in the database");
+            tracing::error!(user = user.email, %role, "a role row contradicts the audit log (restored or forged)");
             return Ok(None);
         }
         self.sealer.check_grant(grant, user).map(Some)
     }
 
-    /// The record's certificate, if the CA signed it, for this very user and purpose.
+    /// Returns the record's certificate, if the CA signed it for this user and purpose.
     pub(super) fn genuine(&self, record: &CertificateRecord, user: &UserRecord) -> Option<Certificate> {
         let certificate = Certificate::from_der(record.certificate.as_deref()?).ok()?;
         let is_theirs = certificate.emails().iter().any(|email| super::administer::comparable(email) == user.email_key);

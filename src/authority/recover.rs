@@ -1,4 +1,4 @@
-//! Recovery: the whole history of a user's encryption keys, out of the archive.
+//! Recovery: reads the whole history of a user's encryption keys from the archive.
 
 use std::collections::BTreeMap;
 
@@ -14,29 +14,32 @@ use crate::statement::{Operation, SignedStatement, VerifiedStatement};
 use crate::store::{CertificateKind, CertificateRecord, CertificateState, Role, TemporaryKeyRecord, UserRecord};
 
 impl Authority {
-    /// Looks the recovery's approval up again, in the administrator's own signed statement: it must be a recovery of
-    /// exactly this user, by someone who is an administrator still. A column's word is not enough for a whole history.
+    /// Verifies the recovery's approval again, from the administrator's own signed statement: it
+    /// must order a recovery for exactly this user, and its signer must still be an administrator.
+    /// A database column is not enough to deliver a whole history.
     ///
-    /// Refused: a recovery that was ordered with a key since revoked. Whoever has the lost token may have ordered it.
+    /// A recovery that was ordered with a key revoked since is refused: the holder of the lost
+    /// token may have ordered it.
     pub(super) fn check_approval(&self, letter: &TemporaryKeyRecord, user: &UserRecord) -> Result<(), Stop> {
         let (statement, administrator) = self.order_of(letter)?;
         match &statement.statement().operation {
             Operation::Recover { email, lost, .. } if comparable(email) == user.email_key && *lost == letter.lost => {}
-            _ => return Err(not_approved(letter, "its statement says something else").into()),
+            _ => return Err(not_approved(letter, "its statement orders something else").into()),
         }
         let role = self.role_of(&administrator, Role::Administrator)?;
-        role.ok_or_else(|| not_approved(letter, "its signer is no administrator any more"))?;
+        role.ok_or_else(|| not_approved(letter, "its signer is no longer an administrator"))?;
         Ok(())
     }
 
-    /// The statement that ordered a letter, verified again, and whose it is. The letter's record must be sealed.
+    /// Returns the statement that ordered a letter, verified again, and its administrator. The
+    /// letter's record must be sealed.
     pub(super) fn order_of(&self, letter: &TemporaryKeyRecord) -> Result<(VerifiedStatement, UserRecord), Stop> {
         let no = |why: &str| not_approved(letter, why);
         let digest = letter.statement.ok_or_else(|| no("it names no statement"))?;
-        let record = self.store.statement(&digest)?.ok_or_else(|| no("its statement is gone"))?;
+        let record = self.store.statement(&digest)?.ok_or_else(|| no("its statement is missing"))?;
         let signed = SignedStatement::parse(&record.message)?;
         if signed.digest() != digest {
-            return Err(no("its statement is another one").into());
+            return Err(no("its statement has a different digest").into());
         }
         let certificate = signed.claimed_certificate().clone();
         let at = record.received_at;
@@ -45,31 +48,32 @@ impl Authority {
         let verified = signed.verify_record(&certificate, Fingerprint::from_bytes(self.identity.authority), at)?;
         let administrator = self.user_of(&record.administrator)?;
         if !certificate.emails().iter().any(|email| comparable(email) == administrator.email_key) {
-            return Err(no("its statement was signed by somebody else").into());
+            return Err(no("its statement was signed by another user").into());
         }
-        // The log is asked, and not the certificate's row.
+        // Revocation is read from the log, not from the certificate's row.
         if self.ended.is_revoked(&certificate.serial().to_string()) {
             return Err(refuse(
                 PkiFailureInfo::NOT_AUTHORIZED,
-                "the key that ordered this letter was revoked since; ask your administrator for a new letter",
+                "the key that ordered this letter was revoked in the meantime; ask your administrator for a new letter",
             ));
         }
         Ok((verified, administrator))
     }
 
-    /// Every encryption key that the user ever had, the oldest first. One record that does not fit spoils all of it:
-    /// a history with a hole is not delivered in silence.
+    /// Returns every encryption key of the user's history, oldest first. One invalid record fails
+    /// the whole call: a history with gaps is never delivered silently.
     pub(super) fn history(&self, user: &UserRecord) -> Result<Vec<ArchivedKey>, AuthorityError> {
         self.history_certificates(user)?.iter().map(|certificate| self.take_from_archive(certificate, user)).collect()
     }
 
-    /// The certificates of these keys: exactly those of which the log says that their user confirmed them, in the order in
-    /// which it does. Others are not among them: nobody encrypted to them, and a key that did not fit its certificate would
-    /// spoil every later recovery.
+    /// Returns the certificates of the history: exactly those that the user confirmed according to
+    /// the log, in its order. Others are left out: nobody encrypted to them, and a key that does
+    /// not match its certificate would make every later recovery fail.
     ///
     /// # Errors
-    /// [`AuthorityError::History`], if one of them is not in the database; [`AuthorityError::Tampered`], if the user's rows
-    /// hold one that the CA did not issue to them.
+    /// [`AuthorityError::History`] if one of them is missing from the database;
+    /// [`AuthorityError::Tampered`] if the user's rows contain one that the CA did not issue to
+    /// this user.
     pub(super) fn history_certificates(&self, user: &UserRecord) -> Result<Vec<CertificateRecord>, AuthorityError> {
         let mut history = BTreeMap::new();
         for record in self.certificates_of(&user.id)? {
@@ -79,7 +83,7 @@ impl Authority {
             let serial = &record.intent.serial;
             if self.genuine(&record, user).is_none() {
                 return Err(AuthorityError::Tampered(format!(
-                    "the certificate {serial}, which is not {}'s",
+                    "the certificate {serial}, which was not issued to {}",
                     user.email
                 )));
             }
@@ -94,11 +98,11 @@ impl Authority {
         Err(AuthorityError::History { email: user.email.clone(), logged, found })
     }
 
-    /// Whether others can still encrypt to the user: if not, a recovery makes a new encryption key as well.
+    /// Whether others can still encrypt to the user; if not, a recovery adds a new encryption key.
     pub(super) fn has_current_encryption(&self, user: &UserRecord, now: Timestamp) -> Result<bool, AuthorityError> {
         let mut certificates = self.history_certificates(user)?;
         certificates.retain(|certificate| certificate.state == CertificateState::Current);
-        // What the certificate says, not its row's columns.
+        // The certificate's validity decides, not the columns of its row.
         let mut genuine = certificates.iter().filter_map(|certificate| self.genuine(certificate, user));
         Ok(genuine.any(|certificate| now < certificate.not_after()))
     }

@@ -1,35 +1,35 @@
-//! Refusals: answers, not errors. The doors say them in their own language.
+//! Refusals, which are answers and not errors. Each endpoint encodes them in its own protocol.
 
 use std::fmt;
 
 use super::AuthorityError;
 use crate::cmp::{PkiFailureInfo, PkiStatusInfo};
 
-/// Why a request is refused.
+/// The reason for a refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// For programs: CMP's word for it.
+    /// For programs: CMP's failure bits.
     pub reasons: PkiFailureInfo,
-    /// For the person at the other end, with what to do next.
+    /// For the person: a sentence with the next step.
     pub text: String,
 }
 
-/// How an act ends that is neither done: refused, or failed.
+/// The outcome of an operation that was not completed: refused or failed.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// An answer.
+    /// A refusal, which the client gets as it is.
     Refused(Rejection),
-    /// A fault; the other side learns only that there was one.
+    /// A fault; the client learns only that one occurred.
     Failed(AuthorityError),
 }
 
 impl Rejection {
-    /// A refusal.
+    /// A refusal with its reason and text.
     pub fn new(reasons: PkiFailureInfo, text: impl Into<String>) -> Self {
         Self { reasons, text: text.into() }
     }
 
-    /// As CMP says it.
+    /// The refusal as CMP's `PKIStatusInfo`.
     pub fn to_status(&self) -> PkiStatusInfo {
         PkiStatusInfo::rejection(self.reasons, &self.text)
     }
@@ -53,7 +53,7 @@ impl<E: Into<AuthorityError>> From<E> for Stop {
     }
 }
 
-/// Shorthand: refuses for one of CMP's reasons.
+/// Makes a refusal with a CMP failure reason.
 pub(super) fn refuse(reasons: PkiFailureInfo, text: impl Into<String>) -> Stop {
     Stop::Refused(Rejection::new(reasons, text))
 }

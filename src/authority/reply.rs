@@ -1,4 +1,5 @@
-//! The last door: what was issued and unarchived for this user becomes the body of the reply.
+//! Step 6, reply: builds the reply's body from the issued certificates and the keys read from the
+//! archive.
 
 use super::AuthorityError;
 use super::archive::WrappedForToken;
@@ -15,14 +16,15 @@ use x509_cert::name::Name;
 
 use super::rejection::Rejection;
 
-/// Everything that a request is answered with. Its private keys came out of the archive.
+/// The body of a reply. Its private keys were read back from the archive.
 #[derive(Debug)]
 pub struct EnrollmentReply {
     body: PkiBody,
 }
 
 impl EnrollmentReply {
-    /// The answer to an `ir`: the signing certificate, and the encryption certificate with its key if one was wanted.
+    /// Builds the reply to an `ir`: the signing certificate and, if requested, the encryption
+    /// certificate with its key.
     pub fn ip(
         signing: (i64, &IssuedCertificate),
         encryption: Option<(i64, WrappedForToken)>,
@@ -37,7 +39,7 @@ impl EnrollmentReply {
         Ok(Self { body: PkiBody::Ip(CertRepMessage::new(vec![der_of(ca)?], responses)) })
     }
 
-    /// The answer to a `krr`: the new signing certificate and the history, the oldest key first.
+    /// Builds the reply to a `krr`: the new signing certificate and the history, oldest key first.
     pub fn krp(
         signing: &IssuedCertificate,
         history: &[WrappedForToken],
@@ -53,7 +55,7 @@ impl EnrollmentReply {
     }
 }
 
-/// A refusal to somebody who could not be authenticated: without protection.
+/// Builds a refusal without protection, for a sender who is not authenticated.
 pub(super) fn unprotected(
     message: Option<&PkiMessage>,
     sender: &Name,
@@ -79,7 +81,7 @@ fn key_pair(key: &WrappedForToken) -> Result<CertifiedKeyPair, AuthorityError> {
     Ok(CertifiedKeyPair::with_private_key(der_of(certificate)?, EncryptedKey::EncryptedValue(value)))
 }
 
-/// For what came and could not even be read.
+/// The header of a reply to an unreadable message.
 fn header_to_nobody(sender: &Name) -> Result<PkiHeader, AuthorityError> {
     let mut nonce = vec![0; 16];
     getrandom::fill(&mut nonce).map_err(|error| AuthorityError::Random(error.to_string()))?;

@@ -1,5 +1,5 @@
-//! Sealed records: an HMAC by the token over all that a row says, so that whoever can write to the database still
-//! cannot make a user, a role, a letter or an archived key of their own.
+//! Sealed records: an HMAC by the token over all fields of a row, so that nobody with write access
+//! to the database can forge a user, role, letter or archived key.
 
 use der::asn1::{Int, OctetString};
 use der::{Any, Encode};
@@ -11,14 +11,14 @@ use super::token_keys::TokenKeys;
 use crate::prompter::showable;
 use crate::store::{ArchiveRecord, AuditRow, GrantRecord, TemporaryKeyRecord, UserRecord};
 
-/// Makes and checks seals for one authority.
+/// Makes and verifies the seals of one authority.
 #[derive(Debug, Clone)]
 pub(super) struct Sealer {
     keys: TokenKeys,
     authority: [u8; 32],
 }
 
-/// The fields of a record, as a DER SEQUENCE: no two records have the same bytes.
+/// The fields of a record, encoded unambiguously as a DER SEQUENCE.
 struct Fields(Vec<Any>);
 
 impl Sealer {
@@ -42,7 +42,7 @@ impl Sealer {
         let fields = self.begin("grant")?;
         let fields =
             fields.text(&grant.user_id)?.text(&user.email_key)?.text(grant.role.as_str())?.time(grant.granted_at)?;
-        // Roles that counted at once are sealed as they always were.
+        // Roles with immediate effect have the same seal as in older versions.
         self.mac(&match grant.counts_from {
             Some(from) => fields.time(from)?,
             None => fields,
@@ -80,8 +80,9 @@ impl Sealer {
         )
     }
 
-    /// The MAC of an entry of the log, over its whole row. It does not name the authority: the first entries are older than
-    /// the CA certificate, and the record-MAC key is one authority's alone.
+    /// The MAC of a log entry, over its whole row. It does not cover the authority's identity: the
+    /// first entries are older than the CA certificate, and the record-MAC key belongs to one
+    /// authority only.
     pub(super) fn seal_log_entry(keys: &TokenKeys, row: &AuditRow) -> Result<[u8; 32], AuthorityError> {
         let fields = Fields(Vec::new()).text("tokenkeep record 1")?.text("log entry")?;
         let fields = fields
@@ -94,31 +95,31 @@ impl Sealer {
         mac(keys, &fields)
     }
 
-    /// Whether the entry's MAC is there and fits.
+    /// Whether the entry has a valid MAC.
     pub(super) fn is_log_entry_sealed(&self, row: &AuditRow) -> Result<bool, AuthorityError> {
         let Some(found) = row.mac else { return Ok(false) };
         Ok(Self::seal_log_entry(&self.keys, row)?.ct_eq(&found).into())
     }
 
-    /// The user's record, if its seal fits.
+    /// Returns the user's record if its seal is valid.
     pub(super) fn check_user(&self, user: UserRecord) -> Result<UserRecord, AuthorityError> {
         check(&self.seal_user(&user)?, &user.mac, || format!("the user {}", user.email))?;
         Ok(user)
     }
 
-    /// The grant, if its seal fits it and the user.
+    /// Returns the grant if its seal is valid for this user.
     pub(super) fn check_grant(&self, grant: GrantRecord, user: &UserRecord) -> Result<GrantRecord, AuthorityError> {
         check(&self.seal_grant(&grant, user)?, &grant.mac, || format!("the role of {}", user.email))?;
         Ok(grant)
     }
 
-    /// The temporary key's record, if its seal fits.
+    /// Returns the temporary key's record if its seal is valid.
     pub(super) fn check_temporary_key(&self, key: TemporaryKeyRecord) -> Result<TemporaryKeyRecord, AuthorityError> {
         check(&self.seal_temporary_key(&key)?, &key.mac, || format!("the letter {}", key.reference))?;
         Ok(key)
     }
 
-    /// The archive record, if its seal fits.
+    /// Returns the archive record if its seal is valid.
     pub(super) fn check_archived_key(&self, record: ArchiveRecord) -> Result<ArchiveRecord, AuthorityError> {
         check(&self.seal_archived_key(&record)?, &record.mac, || {
             format!("the archived key of certificate {}", hex::encode(record.certificate_sha256))

@@ -1,4 +1,5 @@
-//! The authority's own certificates: the CA's, made once, and those of its response and TLS keys, renewed in time.
+//! The authority's own certificates: the CA's, made once, and those of its response and TLS keys,
+//! renewed in time.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +16,10 @@ use crate::pki::{
 use crate::store::{self, CertificateKind, Store};
 use crate::token::TokenKey;
 
-/// A certificate that ends within this time is renewed at the start.
+/// The remaining validity below which the start renews a certificate.
 const RENEWED_BEFORE: SignedDuration = SignedDuration::from_hours(60 * 24);
 
-/// What one of the authority's own certificates says.
+/// The content of one of the authority's own certificates.
 pub(super) struct Own<'a> {
     pub(super) kind: CertificateKind,
     pub(super) profile: &'a Profile,
@@ -27,7 +28,8 @@ pub(super) struct Own<'a> {
     pub(super) key: &'a TokenKey,
 }
 
-/// Issues one of the authority's own certificates: intent, signature, record. Without a CA certificate it is the CA's.
+/// Issues one of the authority's own certificates: intent, signature, record. Without a CA
+/// certificate it issues the self-signed one.
 pub(super) fn issue(
     store: &Store,
     keys: &TokenKeys,
@@ -71,14 +73,14 @@ pub(super) fn issue(
     Ok((intent.serial, certificate))
 }
 
-/// The CA certificate, from the store.
+/// Reads the CA certificate from the store.
 pub(super) fn ca(store: &Store) -> Result<Certificate, AuthorityError> {
     let record = store.own_certificate(CertificateKind::Ca)?.and_then(|record| record.certificate);
-    let der = record.ok_or_else(|| AuthorityError::Mismatch("its database has no CA certificate".into()))?;
+    let der = record.ok_or_else(|| AuthorityError::Mismatch("the database has no CA certificate".into()))?;
     Ok(Certificate::from_der(&der)?)
 }
 
-/// Where the certificates of the authority's services are, and with what new ones are made.
+/// Issues and reads the certificates of the authority's services.
 pub(super) struct Services<'a> {
     pub(super) store: &'a Store,
     pub(super) keys: &'a TokenKeys,
@@ -88,7 +90,7 @@ pub(super) struct Services<'a> {
 }
 
 impl Services<'_> {
-    /// The current certificate of the CMP response key.
+    /// Returns the current certificate of the CMP response key.
     pub(super) fn response(&self, policy: &Policy, now: Timestamp) -> Result<Certificate, AuthorityError> {
         let name = format!("{} CMP responses", self.configuration.name);
         let own = Own {
@@ -101,7 +103,7 @@ impl Services<'_> {
         self.current(&own, now)
     }
 
-    /// The current certificate of the TLS server key.
+    /// Returns the current certificate of the TLS server key.
     pub(super) fn tls(&self, policy: &Policy, now: Timestamp) -> Result<Certificate, AuthorityError> {
         let hosts = hosts(self.configuration)?;
         let name = hosts.first().map_or_else(|| self.configuration.name.clone(), ToString::to_string);
@@ -110,7 +112,8 @@ impl Services<'_> {
         self.current(&own, now)
     }
 
-    /// The stored one, unless it ends soon, has ended, is for another key or names other hosts: then a new one.
+    /// Returns the stored certificate, or a new one if that expires soon, has expired, is for
+    /// another key or names other hosts.
     fn current(&self, own: &Own<'_>, now: Timestamp) -> Result<Certificate, AuthorityError> {
         if let Some(certificate) = self.stored(own.kind)? {
             let lasts = now.checked_add(RENEWED_BEFORE).is_ok_and(|then| then < certificate.not_after())
@@ -128,7 +131,8 @@ impl Services<'_> {
         Ok(certificate)
     }
 
-    /// The stored one of this kind, if the CA signed it and the log says that it is the current one.
+    /// Returns the stored certificate of this kind, if the CA signed it and it is current according
+    /// to the log.
     fn stored(&self, kind: CertificateKind) -> Result<Option<Certificate>, AuthorityError> {
         let Some(record) = self.store.own_certificate(kind)? else { return Ok(None) };
         let certificate = record.certificate.as_deref().and_then(|der| Certificate::from_der(der).ok());
@@ -137,13 +141,14 @@ impl Services<'_> {
                 && self.ended.is_own_current(kind, &certificate.serial().to_string())
         });
         if genuine.is_none() {
-            tracing::error!(%kind, serial = record.intent.serial, "a certificate was changed in the database");
+            tracing::error!(%kind, serial = record.intent.serial, "a certificate was altered in the database");
         }
         Ok(genuine)
     }
 }
 
-/// By which names clients reach the TLS door: the public URL's host, the address it listens on, and localhost.
+/// Returns the names of the TLS server: the public URL's host, the listening address, and
+/// localhost.
 pub(super) fn hosts(configuration: &Configuration) -> Result<Vec<Host>, AuthorityError> {
     let mut hosts: Vec<Host> = Vec::new();
     if let Some(url) = &configuration.listen.public_https_url {
@@ -161,7 +166,7 @@ pub(super) fn hosts(configuration: &Configuration) -> Result<Vec<Host>, Authorit
     Ok(hosts)
 }
 
-/// The host in an `https://` URL, without port and path.
+/// Returns the host in an `https://` URL, without port and path.
 fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);

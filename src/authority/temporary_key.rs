@@ -1,4 +1,5 @@
-//! Temporary keys: derived on the token from what the database holds, so that the database holds none in any form.
+//! Temporary keys: the token derives each from its record in the database, which contains no key in
+//! any form.
 
 use der::asn1::{GeneralizedTime, OctetString};
 use der::{Encode, Sequence};
@@ -11,10 +12,10 @@ use crate::letter::{self, Reference, TemporaryKey};
 use crate::store::{Purpose, TemporaryKeyRecord, TemporaryKeyState};
 use crate::token::SecurityLevel;
 
-/// Octets of a nonce.
+/// The length of a nonce in octets.
 const NONCE: usize = 16;
 
-/// What an administrator's statement (or `init`) wants.
+/// The properties of a new temporary key, from an administrator's statement or `init`.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) user_id: String,
@@ -25,7 +26,7 @@ pub(super) struct Wanted {
     pub(super) valid_for: SignedDuration,
 }
 
-/// What the HMAC is computed over (DER).
+/// The input of the HMAC that derives a temporary key (DER).
 #[derive(Sequence)]
 struct Derivation {
     version: u8,
@@ -39,7 +40,7 @@ struct Derivation {
     expires: GeneralizedTime,
 }
 
-/// Makes the record of a new temporary key, with a fresh reference and nonce, sealed.
+/// Makes the sealed record of a new temporary key, with a fresh reference and nonce.
 pub(super) fn new_record(
     keys: &TokenKeys,
     sealer: &Sealer,
@@ -55,7 +56,7 @@ pub(super) fn new_record(
         Purpose::Enroll => letter::Purpose::Enroll,
         Purpose::Recover => letter::Purpose::Recover,
     };
-    // Whole seconds: the database and the letter have no others.
+    // Database and letter store whole seconds.
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let mut record = TemporaryKeyRecord {
         reference: Reference::new(prefix, random).as_str().to_owned(),
@@ -77,7 +78,7 @@ pub(super) fn new_record(
     Ok(record)
 }
 
-/// Derives the temporary key of a record.
+/// Derives the temporary key of a record with the token's HMAC key.
 pub(super) fn derive(
     keys: &TokenKeys,
     authority: &[u8; 32],
@@ -85,7 +86,7 @@ pub(super) fn derive(
 ) -> Result<TemporaryKey, AuthorityError> {
     if record.key_id != keys.temporary.id().as_bytes() {
         return Err(AuthorityError::Mismatch(format!(
-            "the letter {} was made with an HMAC key that its token does not have",
+            "the letter {} was made with an HMAC key that the token does not have",
             record.reference
         )));
     }
@@ -94,7 +95,8 @@ pub(super) fn derive(
     Ok(TemporaryKey::from_mac(&keys.mac(&keys.temporary, &der)?))
 }
 
-/// A record that no letter has: an unknown reference costs as much work as a wrong temporary key.
+/// A record that belongs to no letter: with it, an unknown reference costs as much work as a wrong
+/// temporary key.
 pub(super) fn decoy(keys: &TokenKeys) -> TemporaryKeyRecord {
     TemporaryKeyRecord {
         reference: String::new(),
@@ -114,7 +116,7 @@ pub(super) fn decoy(keys: &TokenKeys) -> TemporaryKeyRecord {
     }
 }
 
-/// The security levels in a record.
+/// Parses the security levels in a record.
 pub(super) fn levels_of(record: &TemporaryKeyRecord) -> Vec<SecurityLevel> {
     record.levels.split(' ').filter_map(|level| level.parse().ok()).collect()
 }

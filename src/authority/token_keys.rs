@@ -1,4 +1,4 @@
-//! The keys on the authority's token: seven, each with one use, none of which can leave.
+//! The seven keys on the authority's token. Each has one use, and none can be extracted.
 
 use sha2::{Digest as _, Sha256};
 
@@ -15,19 +15,20 @@ const ARCHIVE: &str = "archive key";
 const RECORD_MAC: &str = "record MAC key";
 const TEMPORARY: &str = "temporary-key HMAC key";
 
-/// What signs CMP responses, the log and TLS handshakes.
+/// The algorithm of the keys that sign CMP responses, checkpoints and TLS handshakes.
 pub(super) const SERVICE_KEYS: KeyAlgorithm = KeyAlgorithm::P256;
 
 #[cfg(test)]
 thread_local! {
-    /// How many MACs the token has made for this thread: what a message costs is counted, not timed.
+    /// The number of MACs that the token made for this thread: tests count the cost of a message
+    /// instead of timing it.
     pub(super) static MACS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// The authority's keys, all found.
+/// The authority's keys on its token.
 #[derive(Debug, Clone)]
 pub(super) struct TokenKeys {
-    /// Where they are.
+    /// The token that holds the keys.
     pub(super) token: Token,
     /// Signs certificates.
     pub(super) ca: TokenKey,
@@ -41,19 +42,19 @@ pub(super) struct TokenKeys {
     pub(super) archive: SecretKey,
     /// Seals records.
     pub(super) record_mac: SecretKey,
-    /// Temporary keys are derived from it.
+    /// Derives temporary keys.
     pub(super) temporary: SecretKey,
 }
 
 impl TokenKeys {
-    /// A MAC by the token.
+    /// Computes a MAC with a key on the token.
     pub(super) fn mac(&self, key: &SecretKey, bytes: &[u8]) -> Result<[u8; 32], TokenError> {
         #[cfg(test)]
         MACS.set(MACS.get() + 1);
         self.token.mac(key, bytes)
     }
 
-    /// Finds the keys on a token that is logged in. A missing or doubled one is a fault that names it.
+    /// Finds the keys on a token with an active login. The error names a missing or duplicate key.
     pub(super) fn find(token: &Token) -> Result<Self, AuthorityError> {
         let signing = token.keys()?;
         let secret = token.secret_keys()?;
@@ -69,7 +70,7 @@ impl TokenKeys {
         })
     }
 
-    /// All of them, as a process that looks for them anew finds them.
+    /// Describes all keys, so that another process can look for them on the token.
     pub(super) fn stored(&self) -> Vec<StoredObject> {
         let signing = [&self.ca, &self.response, &self.audit, &self.tls].into_iter().map(|key| StoredObject::Key {
             id: hex::encode(key.id().as_bytes()),
@@ -80,7 +81,7 @@ impl TokenKeys {
         signing.chain(secret).collect()
     }
 
-    /// Makes the keys that are not there yet (an interrupted `init` left the others), and finds them all.
+    /// Generates the missing keys (an interrupted `init` may have made some), and returns them all.
     pub(super) fn make(token: &Token, ca: KeyAlgorithm) -> Result<Self, AuthorityError> {
         let signing = token.keys()?;
         for (label, algorithm) in [(CA, ca), (RESPONSE, SERVICE_KEYS), (AUDIT, SERVICE_KEYS), (TLS, SERVICE_KEYS)] {
@@ -104,7 +105,7 @@ impl TokenKeys {
         let keys = Self::find(token)?;
         if keys.ca.algorithm() != ca {
             return Err(AuthorityError::Mismatch(format!(
-                "the interrupted `init` made a CA key of the kind {}, and the configuration now says {ca}",
+                "the interrupted `init` made a {} CA key, but the configuration now names {ca}",
                 keys.ca.algorithm()
             )));
         }
@@ -115,7 +116,7 @@ impl TokenKeys {
 fn only<'a, K: Clone + 'a>(label: &str, mut found: impl Iterator<Item = &'a K>) -> Result<K, AuthorityError> {
     match (found.next(), found.next()) {
         (Some(key), None) => Ok(key.clone()),
-        (None, _) => Err(AuthorityError::Mismatch(format!("its token has no {label}"))),
-        (Some(_), Some(_)) => Err(AuthorityError::Mismatch(format!("its token has more than one {label}"))),
+        (None, _) => Err(AuthorityError::Mismatch(format!("the token has no {label}"))),
+        (Some(_), Some(_)) => Err(AuthorityError::Mismatch(format!("the token has more than one {label}"))),
     }
 }

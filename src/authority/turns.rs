@@ -1,16 +1,17 @@
-//! One message of a letter at a time: two copies of a request, or a confirmation and the sweep, never run side by side.
+//! Serializes the messages of one letter: two copies of a request, or a confirmation and the sweep,
+//! never run concurrently.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Who is having their turn.
+/// The references in use.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     busy: Mutex<HashSet<String>>,
     free: Condvar,
 }
 
-/// A turn; ends when dropped.
+/// A lock on one reference, released on drop.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
@@ -18,7 +19,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turns {
-    /// Waits until nobody else works on this reference.
+    /// Waits until no other thread holds this reference, and locks it.
     pub(super) fn take(&self, reference: &str) -> Turn<'_> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         while busy.contains(reference) {

@@ -1,4 +1,5 @@
-//! The second door: is the message complete, and does whoever sent it hold the private key it wants certified?
+//! Step 2, verification: checks that the message is complete, and that its sender holds the private
+//! key to be certified.
 
 use super::authenticate::AuthenticatedRequest;
 use super::rejection::Rejection;
@@ -7,7 +8,7 @@ use crate::pki::proof_of_possession;
 use crate::store::Purpose;
 use crate::token::{KeyAlgorithm, KeysetName, SecurityLevel};
 
-/// An `ir` or `krr` whose every part is there and whose proof of possession is right.
+/// A complete `ir` or `krr` with a valid proof of possession.
 #[derive(Debug)]
 pub struct VerifiedRequest {
     request: AuthenticatedRequest,
@@ -19,7 +20,7 @@ pub struct VerifiedRequest {
     implicit_confirm: bool,
 }
 
-/// A signing key to be certified; its holder has proved to hold it.
+/// A signing key to be certified, with proven possession.
 #[derive(Debug, Clone)]
 pub(super) struct SigningKey {
     pub(super) cert_req_id: i64,
@@ -27,14 +28,14 @@ pub(super) struct SigningKey {
     pub(super) algorithm: KeyAlgorithm,
 }
 
-/// The wish for encryption keys, to be delivered to this transport key.
+/// The request for encryption keys, to be delivered to this transport key.
 #[derive(Debug, Clone)]
 pub(super) struct EncryptionKey {
     pub(super) cert_req_id: i64,
     pub(super) transport: TransportKey,
 }
 
-/// Takes an `ir` or `krr` apart and verifies the proof of possession.
+/// Parses an `ir` or `krr` and verifies its proof of possession.
 ///
 /// ```
 /// # use tokenkeep::authority::{Rejection, authenticate::AuthenticatedRequest, verify::{VerifiedRequest, verify}};
@@ -43,7 +44,7 @@ pub(super) struct EncryptionKey {
 /// }
 /// ```
 ///
-/// A request that is verified is gone, and what was not authenticated cannot be verified:
+/// Verification consumes the request, and an unauthenticated message cannot be verified:
 ///
 /// ```compile_fail
 /// # use tokenkeep::authority::{Rejection, authenticate::AuthenticatedRequest, verify::{VerifiedRequest, verify}};
@@ -63,7 +64,7 @@ pub fn verify(request: AuthenticatedRequest) -> Result<VerifiedRequest, Rejectio
     let (purpose, messages) = match request.message().body() {
         PkiBody::Ir(messages) => (Purpose::Enroll, messages),
         PkiBody::Krr(messages) => (Purpose::Recover, messages),
-        other => return Err(bad_request(format!("{} is not a request for certificates", other.name()))),
+        other => return Err(bad_request(format!("{} is not a certificate request", other.name()))),
     };
     let (signing_message, encryption_message) = tell_apart(messages)?;
     let signing = signing_key(signing_message)?;
@@ -113,8 +114,8 @@ impl VerifiedRequest {
     }
 }
 
-/// One request for a signing key, and at most one for encryption keys: a template without a public key asks for a key
-/// that the authority makes.
+/// Splits the message into one request for a signing key, and at most one for encryption keys. A
+/// template without a public key asks for a key that the authority makes.
 fn tell_apart(messages: &[CertReqMsg]) -> Result<(&CertReqMsg, Option<&CertReqMsg>), Rejection> {
     let has_key = |message: &&CertReqMsg| {
         let key = message.cert_req.cert_template.public_key.as_ref();
@@ -129,8 +130,8 @@ fn tell_apart(messages: &[CertReqMsg]) -> Result<(&CertReqMsg, Option<&CertReqMs
         }
         ([_], [_]) => Err(bad_data("both requests have the same certReqId")),
         _ => Err(bad_request(
-            "the message must ask for one signing key, and for at most one encryption key (a template without a \
-             public key: the authority makes it)",
+            "the message must ask for one signing key and at most one encryption key (a template without a public \
+             key: the authority makes it)",
         )),
     }
 }
@@ -157,13 +158,13 @@ fn signing_key(message: &CertReqMsg) -> Result<SigningKey, Rejection> {
 fn encryption_key(message: &CertReqMsg, pvno: Pvno) -> Result<EncryptionKey, Rejection> {
     if pvno == Pvno::CMP2021 {
         return Err(bad_request(
-            "keys made by the authority are delivered in messages of pvno 2 only (EncryptedValue to the key in \
-             protocolEncrKey); EnvelopedData of pvno 3 is not offered yet",
+            "keys made by the authority are delivered only in messages of pvno 2 (EncryptedValue to the key in \
+             protocolEncrKey); EnvelopedData of pvno 3 is not supported yet",
         ));
     }
     let transport = message.cert_req.transport_key().map_err(|error| bad_data(error.to_string()))?;
     let transport = transport.ok_or_else(|| {
-        bad_request("a key made by the authority needs the control protocolEncrKey: an RSA key on the user's token")
+        bad_request("a key made by the authority requires the control protocolEncrKey: an RSA key on the user's token")
     })?;
     if !matches!(KeyAlgorithm::of_public_key(&transport.public_key), Some(KeyAlgorithm::Rsa(_))) {
         return Err(Rejection::new(

@@ -58,7 +58,9 @@ impl Check<'_> {
         Ok(match self.store.transaction(&id)? {
             None => vec![format!("the transaction {transaction}, which is missing")],
             Some(found) if found.reference != reference => {
-                vec![format!("the transaction {transaction} with the letter {reference}, whose row names another letter")]
+                vec![format!(
+                    "the transaction {transaction} with the letter {reference}, whose row names another letter"
+                )]
             }
             Some(_) => Vec::new(),
         })
@@ -80,11 +82,7 @@ impl Check<'_> {
         ] {
             differs |= detail.get(name).is_some_and(|logged| logged.as_str() != row.as_deref());
         }
-        Ok(if differs {
-            vec![format!("the certificate {serial}, whose row differs")]
-        } else {
-            Vec::new()
-        })
+        Ok(if differs { vec![format!("the certificate {serial}, whose row differs")] } else { Vec::new() })
     }
 
     fn archived_key(&self, serial: &str, user: &str) -> Result<Vec<String>, AuthorityError> {

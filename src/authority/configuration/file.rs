@@ -194,7 +194,10 @@ impl Source<'_> {
         let (spans, texts): (Vec<_>, Vec<_>) =
             proxies.into_iter().map(|proxy| (proxy.span(), proxy.into_inner())).unzip();
         Networks::read(&texts).map_err(|(at, reason)| {
-            self.complaint(spans.get(at).cloned(), &format!("`proxies` must be a list of addresses and networks: {reason}"))
+            self.complaint(
+                spans.get(at).cloned(),
+                &format!("`proxies` must be a list of addresses and networks: {reason}"),
+            )
         })
     }
 

@@ -31,9 +31,9 @@ impl Authority {
             return Err(refuse(PkiFailureInfo::BAD_REQUEST, "this is not a certConf"));
         };
         let hash = request.message().digest();
-        let transaction = self.transaction_of(request)?.ok_or_else(|| {
-            refuse(PkiFailureInfo::BAD_REQUEST, "unknown transactionID: no enrollment to confirm")
-        })?;
+        let transaction = self
+            .transaction_of(request)?
+            .ok_or_else(|| refuse(PkiFailureInfo::BAD_REQUEST, "unknown transactionID: no enrollment to confirm"))?;
         if transaction.confirmation_hash == Some(hash) {
             return match transaction.confirmation_reply {
                 Some(reply) => Ok(reply),
