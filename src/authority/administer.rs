@@ -223,7 +223,7 @@ impl Authority {
         let grant = self.role_of(&user, Role::Administrator)?.ok_or_else(nobody)?;
         if !grant.counts_at(now) {
             let from = grant.counts_from.unwrap_or(now);
-            return Err(refuse(format!("the signer's administrator role takes effect only at {from}")));
+            return Err(refuse(format!("the signer's administrator role takes effect only from {from} on")));
         }
         Ok((user, claimed.clone()))
     }

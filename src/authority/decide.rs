@@ -173,6 +173,7 @@ fn unwanted_key(algorithm: KeyAlgorithm, profile: &Profile) -> Rejection {
 }
 
 fn unusable_record(error: &crate::pki::PkiError) -> Rejection {
-    let text = format!("the authority's record of you is not valid in a certificate ({error}); ask your administrator");
+    let text =
+        format!("the authority's record of you cannot be used in a certificate ({error}); ask your administrator");
     Rejection::new(PkiFailureInfo::BAD_CERT_TEMPLATE, text)
 }

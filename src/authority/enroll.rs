@@ -216,10 +216,10 @@ fn check_usable(letter: &TemporaryKeyRecord, now: Timestamp) -> Result<(), Stop>
                 .to_owned()
         }
         TemporaryKeyState::Unused if now < letter.issued_at => {
-            format!("this letter is valid only from {}; try again then", letter.issued_at)
+            format!("this letter is good from {} on; try again then", letter.issued_at)
         }
         TemporaryKeyState::Unused if now >= letter.expires_at => {
-            format!("this letter expired at {}; ask your administrator for a new one", letter.expires_at)
+            format!("this letter was good until {}; ask your administrator for a new one", letter.expires_at)
         }
         TemporaryKeyState::Unused => return Ok(()),
     };

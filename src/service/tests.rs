@@ -134,7 +134,8 @@ fn the_search_gives_one_several_or_none() {
     assert!(found("nobody@example.org").0.starts_with("404 "));
     assert!(found("fault@example.org").0.starts_with("500 "));
     // What passes is worth another try, and is said.
-    for (address, said) in [("locked@example.org", "database is locked"), ("full@example.org", "no space on the disk")]
+    for (address, said) in
+        [("locked@example.org", "database is locked"), ("full@example.org", "no space is left on the disk")]
     {
         let (head, body) = found(address);
         assert!(head.starts_with("503 ") && String::from_utf8_lossy(&body).contains(said), "{head}");

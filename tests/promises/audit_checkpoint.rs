@@ -181,7 +181,7 @@ fn a_rewritten_last_entry_is_noticed() {
     story.admin(&["list", "--accept-log"]).fails_with(5).says("see its log");
     stop(&mut story);
     let line = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
-    let entry = format!("its entry {number} has a MAC that does not fit");
+    let entry = format!("its entry {number} has an invalid MAC");
     story.machine.tokenkeep(&line).fails_with(9).says(&entry).says("restore the database");
 }
 

@@ -130,7 +130,7 @@ fn an_authority_that_cannot_be_made_is_refused_before_anybody_is_asked_for_a_pin
 
     // There is one already.
     let before = machine.inventory(&[]);
-    init("again.letter", &[]).fails_with(5).says("belongs to an authority already").does_not_say("no-such-pin");
+    init("again.letter", &[]).fails_with(5).says("may already belong to an authority").does_not_say("no-such-pin");
     init("again.letter", &["--so-pin-source", "file:no-such-pin"]).fails_with(5).says("is not empty");
     // Another directory, and a token that is one's.
     authority.configure(&machine, "state = \"elsewhere\"");

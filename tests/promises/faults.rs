@@ -55,7 +55,7 @@ fn a_broken_configuration_is_refused_with_file_line_and_reason() {
     authority.configure(&machine, "");
     machine.write("profiles/encryption.toml", profile);
     let line = broken(&machine, listen, "[ca]\nkey = \"rsa-2048\"\n\n[listen]\n") + 1;
-    let output = machine.tokenkeep(&Authority::INIT).fails_with(2).says("rsa-2048").says("take one of p256");
+    let output = machine.tokenkeep(&Authority::INIT).fails_with(2).says("rsa-2048").says("use one of p256");
     output.says(&format!("line {line}"));
 
     machine.tokenkeep(&["authority", "serve", "--config", "nowhere.toml"]).fails_with(2).says("nowhere.toml");

@@ -90,11 +90,11 @@ fn a_statement_is_taken_once() {
     let contents = [&statement, &of_its_nonce].map(|statement| (true, statement.to_string()));
     let [signed, other] = scene.signed(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
     scene.taken(&signed);
-    scene.refused(&signed, "was here before");
-    scene.refused(&other, "was here before");
+    scene.refused(&signed, "was already used");
+    scene.refused(&other, "was already used");
     // Nor when its row is gone. Without it the log names what is not there, and the authority does not begin again.
     scene.database("CREATE TABLE kept AS SELECT * FROM statements; DELETE FROM statements");
-    scene.refused(&signed, "was here before");
+    scene.refused(&signed, "was already used");
     scene.database("INSERT INTO statements SELECT * FROM kept");
     // Nor after the authority has begun again: it is another run of it then.
     let Scene { story: Story { authority, machine }, .. } = &mut *scene;
@@ -190,7 +190,7 @@ fn a_used_statement_stays_used_whatever_its_row_and_envelope() {
         scene.taken(&signed);
         let before = scene.asked(LETTERS);
         scene.database("CREATE TABLE apart AS SELECT * FROM statements; DELETE FROM statements");
-        scene.refused(&signed, "was here before");
+        scene.refused(&signed, "was already used");
         for (how, other) in others_of(&signed) {
             scene.not_taken(&other, how);
         }

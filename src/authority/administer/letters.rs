@@ -79,7 +79,7 @@ impl Authority {
         let Some(seconds) = seconds else { return Ok(self.configuration.enrollment.letter_valid_for) };
         match i64::try_from(seconds) {
             Ok(seconds) if (1..=LONGEST_VALIDITY).contains(&seconds) => Ok(SignedDuration::from_secs(seconds)),
-            _ => Err(refuse("a letter must be valid for at least a second and at most a year")),
+            _ => Err(refuse("a letter must be good for at least a second and at most a year")),
         }
     }
 

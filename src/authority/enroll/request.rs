@@ -101,7 +101,7 @@ impl Authority {
             Claim::TransactionIdInUse => Err(transaction_id_in_use()),
             Claim::Lost => Err(refuse(
                 PkiFailureInfo::NOT_AUTHORIZED,
-                "this letter is no longer valid: it was replaced or used in the meantime",
+                "this letter is no longer good: it was replaced or used in the meantime",
             )),
         }
     }

@@ -80,7 +80,7 @@ fn with_another_administrator_letter_and_role_count_after_a_day() {
     let person = Person::new();
     person.enroll(&office, &office.letter_for_known(&first, NEW), now());
     let refused = office.state(&person, Operation::List, later(DAY - 1)).unwrap_err();
-    assert!(refused.contains("from") && refused.contains("not before"), "{refused}");
+    assert!(refused.contains("from") && refused.contains("takes effect only from"), "{refused}");
     office.state(&person, Operation::List, later(DAY)).unwrap();
 }
 
@@ -109,7 +109,7 @@ fn the_others_are_told_with_every_answer_until_each_has_acknowledged() {
     }
     let acknowledge = |entry| Operation::Acknowledge { entry };
     let refused = office.state(&first, acknowledge(added.entry + 1), now()).unwrap_err();
-    assert!(refused.contains("does not tell"), "{refused}");
+    assert!(refused.contains("does not record"), "{refused}");
     assert_eq!(office.state(&first, acknowledge(added.entry), now()).unwrap(), Answer::Acknowledged(added.entry));
     assert_eq!(told(&office, &first, now()), []);
     office.open_again(now());

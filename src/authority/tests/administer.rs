@@ -122,7 +122,7 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
         (recover("nobody@example.org"), "no user"),
         (recover("new@example.org"), "no archived keys"),
         (Operation::Show { email: "nobody@example.org".into() }, "no user"),
-        (long, "a year at most"),
+        (long, "at most a year"),
     ] {
         let reason = office.state(&administrator, operation, now()).unwrap_err();
         assert!(reason.contains(word), "{reason}");

@@ -41,7 +41,7 @@ fn what_ends_within_sixty_days_is_said_to_those_who_can_mend_it() {
     assert_eq!(office.authority().check_at(before(end, 61)).unwrap().ending, [""; 0]);
     // Late, nobody is told to act before what is over.
     for line in &ending(end + SignedDuration::from_secs(1)) {
-        assert!(line.contains("ended on") && !line.contains("before that"), "{line}");
+        assert!(line.contains("expired on") && !line.contains("before that"), "{line}");
         assert!(line.contains("tokenkeep authority administrator add"), "{line}");
     }
     // Each administrator is told of the others; of their own certificate their own machine tells.
@@ -61,9 +61,12 @@ fn the_authoritys_own_certificates_are_spoken_of() {
     assert_eq!(about_ca(before(end, 61)), [""; 0]);
     assert!(about_ca(before(end, 59))[0].contains("ends in 59 days"));
     let ended = &about_ca(end + SignedDuration::from_secs(1))[0];
-    assert!(ended.contains("ended on") && !ended.contains("before that"), "{ended}");
+    assert!(ended.contains("expired on") && !ended.contains("before that"), "{ended}");
     // Its services', which a start renews: only where it runs on and on.
     let services = office.authority().ending_certificates(None, before(end, 61));
-    assert!(services.len() == 2 && services.iter().all(|line| line.contains("start it again")), "{services:?}");
+    assert!(
+        services.len() == 2 && services.iter().all(|line| line.contains("restart `authority serve`")),
+        "{services:?}"
+    );
     assert_eq!(office.authority().check_at(before(end, 61)).unwrap().ending, services);
 }

@@ -124,7 +124,7 @@ fn used_expired_and_voided_are_told_to_whom_has_the_temporary_key_only() {
     let second = office.letter_for(&administrator, "user@example.org");
     let person = Person::new();
     for (letter, at, word) in [
-        (&office.letter, now(), "used already"),
+        (&office.letter, now(), "already used"),
         (&first, now(), "replaced by a newer one"),
         (&second, later(15 * 24 * 60), "was good until"),
     ] {

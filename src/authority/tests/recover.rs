@@ -69,7 +69,7 @@ fn a_recovery_ordered_with_a_key_since_revoked_is_refused_before_anything_is_mad
     let krr = Person::new().request(&letter, USUAL, later(2));
     for message in [question, krr] {
         let (reasons, text) = refusal(&message, &office.post(&message, later(2)).bytes, &letter.temporary_key);
-        assert!(reasons.contains(PkiFailureInfo::NOT_AUTHORIZED) && text.contains("revoked since"), "{text}");
+        assert!(reasons.contains(PkiFailureInfo::NOT_AUTHORIZED) && text.contains("revoked in the meantime"), "{text}");
     }
     let record = office.authority().store.temporary_key(letter.reference.as_str()).unwrap().unwrap();
     assert_eq!(record.state, TemporaryKeyState::Unused);

@@ -35,14 +35,14 @@ fn no_row_revives_a_letter() {
     for tamper in [RUNNING, STOPPED] {
         tamper(&mut office, "UPDATE temporary_keys SET state = 'unused', transaction_id = NULL, message_hash = NULL");
         tamper(&mut office, "UPDATE transactions SET state = 'unconfirmed', reply = NULL");
-        let why = ["replaced by a newer one", "used already", "used already"];
+        let why = ["replaced by a newer one", "already used", "already used"];
         for (letter, why) in [&voided, &used, &office.letter].into_iter().zip(why) {
             let text = refused(&office, letter);
             assert!(text.contains(why), "{text}");
         }
         // Not even where the row says that its own transaction goes on.
         tamper(&mut office, "UPDATE temporary_keys SET state = 'claimed'");
-        assert!(refused(&office, &used).contains("used already"));
+        assert!(refused(&office, &used).contains("already used"));
     }
     // A letter that the log has as good is good.
     Person::new().enroll(&office, &office.letter_for(&administrator, USER), now());
@@ -62,7 +62,7 @@ fn no_row_lets_an_ended_enrollment_go_on() {
         tamper(&mut office, rows);
         let confirmation = Person::confirmation(&letter, &request, &reply, None, now());
         let (_, text) = refusal(&confirmation, &office.post(&confirmation, now()).bytes, &letter.temporary_key);
-        assert!(text.contains("given up"), "{text}");
+        assert!(text.contains("was discarded"), "{text}");
         assert_eq!(office.authority().sweep(later(60 * 24 * 365 * 100)).unwrap(), 0, "nor is it ended once more");
     }
     // The letter is good again: the log says so, and the row must not say less.
@@ -127,21 +127,24 @@ fn a_log_that_was_changed_does_not_start() {
     let number = |event: &str| format!("(SELECT min(number) FROM audit WHERE event = '{event}')");
     let taken = number("statement.taken");
     let cases = [
-        (format!("UPDATE audit SET detail = '{{}}' WHERE number = {taken}"), "does not fit"),
+        (format!("UPDATE audit SET detail = '{{}}' WHERE number = {taken}"), "does not follow"),
         (format!("DELETE FROM audit WHERE number = {taken}"), "is missing"),
         ("DELETE FROM audit WHERE number = 1".into(), "is missing"),
         (format!("UPDATE audit SET mac = NULL WHERE number = {taken}"), "has no MAC"),
         ("UPDATE audit SET mac = NULL".into(), "has no MAC"),
-        (format!("UPDATE audit SET mac = zeroblob(32) WHERE number = {taken}"), "has a MAC that does not fit"),
-        ("UPDATE audit SET mac = (SELECT mac FROM audit WHERE number = 2) WHERE number = 3".into(), "has a MAC that"),
-        ("DELETE FROM statements".into(), "is not in the database any more"),
+        (format!("UPDATE audit SET mac = zeroblob(32) WHERE number = {taken}"), "has an invalid MAC"),
+        (
+            "UPDATE audit SET mac = (SELECT mac FROM audit WHERE number = 2) WHERE number = 3".into(),
+            "has an invalid MAC",
+        ),
+        ("DELETE FROM statements".into(), "is no longer in the database"),
         ("UPDATE statements SET message = CAST(message || x'00' AS BLOB)".into(), "names a"),
-        ("DELETE FROM certificates WHERE kind = 'tls'".into(), "is not in the database any more"),
+        ("DELETE FROM certificates WHERE kind = 'tls'".into(), "is no longer in the database"),
         (
             "UPDATE certificates SET certificate = (SELECT certificate FROM certificates WHERE kind = 'ca') \
              WHERE kind = 'response'"
                 .into(),
-            "names another certificate",
+            "names a different certificate",
         ),
     ];
     for (sql, expected) in cases {
@@ -255,7 +258,7 @@ fn a_log_that_was_sealed_does_not_pass_for_an_older_versions() {
         format!("DELETE FROM audit WHERE number >= {sealed}; UPDATE audit SET mac = NULL WHERE number = 1"),
     ] {
         let error = office.tamper_and_fail(&sql).to_string();
-        assert!(error.contains("has no MAC, though this log was sealed"), "{sql}: {error}");
+        assert!(error.contains("has no MAC, although this log was sealed"), "{sql}: {error}");
         for extra in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{extra}", database.display()));
         }

@@ -112,44 +112,53 @@ fn a_check_finds_what_is_gone_and_what_says_less() {
     for (sql, expected) in [
         (
             "UPDATE temporary_keys SET state = 'voided' WHERE state = 'unused'",
-            "its row says voided, and the log does not",
+            "the state voided of its row contradicts the log",
         ),
-        ("UPDATE certificates SET state = 'superseded' WHERE kind = 'signing'", "its row says superseded, and the log"),
-        ("UPDATE certificates SET state = 'revoked' WHERE kind = 'encryption'", "its row says revoked, and the log"),
-        ("UPDATE certificates SET state = 'superseded' WHERE kind = 'tls'", "its row says superseded, and the log"),
-        ("UPDATE certificates SET level = 'low'", "of which its row says something else"),
-        ("UPDATE transactions SET state = 'begun'", "its row says begun, and the log does not"),
-        ("UPDATE transactions SET user_id = 'another'", "it is not that of its letter's user"),
-        ("DELETE FROM transactions", "tells of the transaction"),
-        ("DELETE FROM key_archive", "tells of the archived key of the certificate"),
-        ("DELETE FROM grants", "administrator of admin@example.org: the log has it, and its row is gone"),
-        ("DELETE FROM temporary_keys WHERE state = 'voided'", "tells of the letter"),
+        (
+            "UPDATE certificates SET state = 'superseded' WHERE kind = 'signing'",
+            "the state superseded of its row contradicts",
+        ),
+        (
+            "UPDATE certificates SET state = 'revoked' WHERE kind = 'encryption'",
+            "the state revoked of its row contradicts",
+        ),
+        (
+            "UPDATE certificates SET state = 'superseded' WHERE kind = 'tls'",
+            "the state superseded of its row contradicts",
+        ),
+        ("UPDATE certificates SET level = 'low'", "whose row differs"),
+        ("UPDATE transactions SET state = 'begun'", "the state begun of its row contradicts the log"),
+        ("UPDATE transactions SET user_id = 'another'", "its user is not the user of its letter"),
+        ("DELETE FROM transactions", "names the transaction"),
+        ("DELETE FROM key_archive", "names the archived key of the certificate"),
+        ("DELETE FROM grants", "administrator of admin@example.org: recorded in the log, but the row is missing"),
+        ("DELETE FROM temporary_keys WHERE state = 'voided'", "names the letter"),
         (
             "INSERT INTO statements SELECT zeroblob(32), zeroblob(16), administrator, operation, received_at, not_after, \
              message FROM statements LIMIT 1",
-            "the log does not know it",
+            ": not in the log",
         ),
         (
             "INSERT INTO audit SELECT -1, at, event, detail, previous_hash, hash, mac FROM audit WHERE number = 1",
-            "1 of its rows have no number that an entry can have",
+            "1 rows have a number that no entry can have",
         ),
         ("CREATE TRIGGER t AFTER UPDATE ON users BEGIN SELECT 1; END", "this program makes no trigger t"),
         ("CREATE VIEW v AS SELECT 1", "this program makes no view v"),
         ("DROP INDEX certificates_user", "the index certificates_user is gone"),
         ("ALTER TABLE users ADD COLUMN more TEXT", "the table users is not as this program makes it"),
-        (
-            "INSERT INTO users SELECT 'u', 'x', 'x', 'x', 0, mac, '' FROM users LIMIT 1",
-            "x: the log does not know this user",
-        ),
-        ("DELETE FROM users WHERE email LIKE 'user%'", "tells of the user user@example.org, who is gone"),
+        ("INSERT INTO users SELECT 'u', 'x', 'x', 'x', 0, mac, '' FROM users LIMIT 1", "x: not in the log"),
+        ("DELETE FROM users WHERE email LIKE 'user%'", "names the user user@example.org, who is missing"),
         ("UPDATE users SET email_key = CAST(email_key AS BLOB)", "users: email_key is of another type than its column"),
-        ("UPDATE users SET created_at = 1 << 62 WHERE id = 'u'", "it cannot be read"),
+        ("UPDATE users SET created_at = 1 << 62 WHERE id = 'u'", ": unreadable: "),
         (
             "UPDATE temporary_keys SET reference = CAST(reference AS BLOB)",
             "temporary_keys: reference is of another type",
         ),
         ("UPDATE certificates SET serial = CAST(serial AS BLOB)", "certificates: serial is of another type"),
-        ("UPDATE audit SET detail = '{}' WHERE number = 5", "entry 5 is missing, or does not fit the one before it"),
+        (
+            "UPDATE audit SET detail = '{}' WHERE number = 5",
+            "entry 5 is missing, or does not follow the previous entry",
+        ),
     ] {
         let count = |report: &crate::authority::CheckReport| {
             report.findings.iter().filter(|finding| finding.what.contains(expected)).count()
@@ -183,9 +192,9 @@ fn a_check_lists_a_table_that_is_gone_and_checks_all_others() {
     for (concern, expected) in [
         ("database", "the table key_archive is gone"),
         ("database", "key_id is of another type than its column"),
-        ("log", "entry 2 has a MAC that does not fit"),
-        ("log", "not all that it tells of could be looked for"),
-        ("archived-key", "not all of them could be checked"),
+        ("log", "entry 2 has an invalid MAC"),
+        ("log", "check of the rows that it names incomplete"),
+        ("archived-key", "check incomplete"),
         ("user", USER),
     ] {
         let is_listed = |finding: &CheckFinding| finding.concern == concern && finding.what.contains(expected);
