@@ -47,7 +47,7 @@ impl Policy {
             return Err(ConfigurationError {
                 file: configuration.file.clone(),
                 line: configuration.ca.line,
-                reason: format!("the profile `ca` does not allow a {ca} key; use one of {}", kinds(&self.ca)),
+                reason: format!("the profile `ca` does not allow {ca} keys; use one of {}", kinds(&self.ca)),
             });
         }
         match [&self.response, &self.tls].into_iter().find(|profile| !profile.keys().contains(&SERVICE_KEYS)) {

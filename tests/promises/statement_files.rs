@@ -130,7 +130,7 @@ fn a_running_authority_answers_through_its_control_socket() {
     answer(&story, "show.statement", "show.response", "file:authority.pin").ok();
     open(&story, "show.response", "show.statement", &[]).ok().says("admin@example.org");
     story.authority.serve(&story.machine);
-    answer(&story, "show.statement", "again.response", "file:no-such-file").ok().says("a refusal").says("before");
+    answer(&story, "show.statement", "again.response", "file:no-such-file").ok().says("a refusal").says("already used");
 
     // The recovery is delivered: its approval, looked up again, is the file's.
     story.enroll_new("recovered.letter", "second", "admin.pin").ok();
@@ -141,8 +141,8 @@ fn a_running_authority_answers_through_its_control_socket() {
 /// The second time, a statement file is refused.
 #[track_caller]
 fn is_once(story: &Story, statement: &str) {
-    answer(story, statement, "second.response", "file:no-such-file").ok().says("a refusal").says("before");
-    open(story, "second.response", statement, &[]).fails_with(5).says("refused by the authority").says("before");
+    answer(story, statement, "second.response", "file:no-such-file").ok().says("a refusal").says("already used");
+    open(story, "second.response", statement, &[]).fails_with(5).says("refused by the authority").says("already used");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn only_an_administrators_statement_is_taken() {
     }
     let scene = Scene::get();
     let statement = scene.statement(Operation::List);
-    scene.refused(&scene.signed_statement(TEST, SOMEBODY, &statement), "no administrator");
+    scene.refused(&scene.signed_statement(TEST, SOMEBODY, &statement), "not an administrator");
     scene.story.tokenkeep(&["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"]).fails_with(5);
     // A refusal uses nothing up: the administrator's own of the same nonce is taken.
     scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
@@ -163,7 +163,7 @@ fn a_letter_is_fetched_again_until_it_is_used() {
     story.admin(&["letter", reference, "--letter-out", "again.letter"]).ok().says("again.letter");
     assert_eq!(story.machine.read("again.letter"), story.machine.read("fetched.letter"));
     story.admin(&["letter", "no reference"]).fails_with(2).says("admin show");
-    story.admin(&["letter", "nobody@example.org"]).fails_with(5).says("no user");
+    story.admin(&["letter", "nobody@example.org"]).fails_with(5).says("user nobody@example.org not found");
     // By file, too.
     story.admin(&["letter", reference, "--statement-out", "fetch.statement"]).ok();
     let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:no-such-file"];

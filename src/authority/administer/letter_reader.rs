@@ -26,8 +26,8 @@ impl Authority {
         match self.encryption_certificate(named, administrator, now)? {
             Some(certificate) => Ok(Some(certificate)),
             None => Err(refuse(
-                " \
-                 administrator; nothing was done; use the keyset that was enrolled last",
+                "the statement names a certificate for the letter that is not a current encryption certificate of \
+                 its administrator; nothing was done; use the keyset that was enrolled last",
             )),
         }
     }

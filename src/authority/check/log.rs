@@ -62,8 +62,8 @@ impl Check<'_> {
         let (found, newest) = (self.report.schema, Store::newest_schema());
         if found < newest {
             return Some(format!(
-                " \
-                 `tokenkeep authority serve` upgrades it, and seals its log, when it starts"
+                "the database was written by an older version (schema {found}; current is {newest}): \
+                 `tokenkeep authority serve` upgrades it and seals its log at the next start"
             ));
         }
         let unsealed =

@@ -119,9 +119,9 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
         (issue("nobody@example.org", None), "--name"),
         (issue("no address", Some("X")), "e-mail"),
         (issue("a@example.org", Some("a\nb")), "control"),
-        (recover("nobody@example.org"), "no user"),
+        (recover("nobody@example.org"), "user nobody@example.org not found"),
         (recover("new@example.org"), "no archived keys"),
-        (Operation::Show { email: "nobody@example.org".into() }, "no user"),
+        (Operation::Show { email: "nobody@example.org".into() }, "user nobody@example.org not found"),
         (long, "at most a year"),
     ] {
         let reason = office.state(&administrator, operation, now()).unwrap_err();
@@ -160,7 +160,7 @@ fn a_statement_counts_once_for_one_authority_and_for_some_minutes() {
     assert!(refused(own.as_der(), later(16)).contains("until"));
     assert!(refused(b"no statement", now()).contains("cannot"));
     assert!(matches!(office.post_statement(own.as_der(), now()).answer, Answer::EncryptedLetter(_)));
-    assert!(refused(own.as_der(), now()).contains("before"));
+    assert!(refused(own.as_der(), now()).contains("already used"));
 }
 
 #[test]
@@ -245,11 +245,11 @@ fn a_used_statement_is_used_though_its_row_is_gone() {
     };
     // With the nonce of one that was here it is refused.
     let other = office.statement(Way::Online, &by, show("user@example.org"), [1; 16], now());
-    assert!(refused(by.sign(&other, now()).as_der()).contains("before"));
+    assert!(refused(by.sign(&other, now()).as_der()).contains("already used"));
     office.forget_statements();
-    assert!(refused(signed.as_der()).contains("before"));
+    assert!(refused(signed.as_der()).contains("already used"));
     // Signed again it is the same statement.
-    assert!(refused(by.sign(&statement, now()).as_der()).contains("before"));
+    assert!(refused(by.sign(&statement, now()).as_der()).contains("already used"));
     assert_eq!(letters(&office), 1);
 }
 
@@ -282,7 +282,9 @@ fn a_letter_is_fetched_again_by_the_one_who_ordered_it_until_it_is_used_or_expir
         office.state(&by, letter("user@example.org"), later(minutes + 1)).unwrap_err().contains("no unused letter")
     );
     assert!(office.state(&by, letter(ordered.reference.as_str()), later(minutes + 1)).unwrap_err().contains("expired"));
-    for (which, why) in [("nobody@example.org", "no user"), ("E000000000", "no letter")] {
+    for (which, why) in
+        [("nobody@example.org", "user nobody@example.org not found"), ("E000000000", "letter E000000000 not found")]
+    {
         assert!(office.state(&by, letter(which), now()).unwrap_err().contains(why));
     }
 
@@ -305,7 +307,7 @@ fn a_letter_is_fetched_again_by_the_one_who_ordered_it_until_it_is_used_or_expir
         hex::encode(grant.mac)
     ));
     // A role of which the log says nothing is none, though its seal holds.
-    assert!(office.state(&other, letter("user@example.org"), now()).unwrap_err().contains("no administrator"));
+    assert!(office.state(&other, letter("user@example.org"), now()).unwrap_err().contains("not an administrator"));
     let detail = json!({ "user": user.id, "role": "administrator" });
     office.authority().store.record(audit::entry(now(), "role.granted", &detail)).unwrap();
     let refused = office.state(&other, letter("user@example.org"), now()).unwrap_err();
@@ -337,7 +339,7 @@ fn by_file_a_statement_counts_once_in_14_days_and_never_online() {
     assert!(refused(Way::Online, one.as_der(), now()).contains("authority answer"));
     let days = |days: i64| later(days * 24 * 60);
     assert!(matches!(office.post_statement_by(Way::File, one.as_der(), days(1)).answer, Answer::Users(_)));
-    assert!(refused(Way::File, one.as_der(), days(13)).contains("before"), "its nonce is kept");
+    assert!(refused(Way::File, one.as_der(), days(13)).contains("already used"), "its nonce is kept");
     assert!(refused(Way::File, other.as_der(), days(14)).contains("until"));
 }
 
@@ -362,13 +364,13 @@ fn a_role_or_a_user_made_in_the_database_is_worth_nothing() {
     user.enroll(&office, &office.letter_for(&administrator, "user@example.org"), now());
     office.tamper("INSERT INTO grants SELECT id, 'administrator', 0, (SELECT mac FROM grants) FROM users WHERE email LIKE 'user%'");
     let reason = office.state(&user, Operation::List, now()).unwrap_err();
-    assert!(reason.contains("no administrator"), "{reason}");
+    assert!(reason.contains("not an administrator"), "{reason}");
     office.state(&administrator, Operation::List, now()).unwrap();
     office.tamper(
         "UPDATE certificates SET user_id = (SELECT user_id FROM grants g JOIN users u ON u.id = g.user_id WHERE u.email LIKE 'admin%') WHERE kind = 'signing'",
     );
     let reason = office.state(&user, Operation::List, now()).unwrap_err();
-    assert!(reason.contains("no administrator"), "{reason}");
+    assert!(reason.contains("not an administrator"), "{reason}");
     office.tamper("UPDATE users SET email_key = 'x', email = 'x' WHERE email LIKE 'admin%'");
     office.state(&administrator, Operation::List, now()).unwrap_err();
 }

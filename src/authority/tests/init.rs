@@ -26,7 +26,7 @@ fn what_is_wrong_with_the_question_is_told_before_anything_is_made() {
     configuration.ca.key = "rsa-2048".parse().unwrap();
     let wrong = init(&configuration, pin(PIN), None, ADMINISTRATOR, now()).unwrap_err();
     assert!(matches!(wrong, AuthorityError::Configuration(_)), "{wrong}");
-    assert!(wrong.to_string().contains("does not allow a rsa-2048 key; use one of p256, p384"), "{wrong}");
+    assert!(wrong.to_string().contains("does not allow rsa-2048 keys; use one of p256, p384"), "{wrong}");
     configuration.ca.key = "p256".parse().unwrap();
     configuration.token.module = Some("/nowhere/module.so".into());
     assert!(init(&configuration, pin(PIN), None, ADMINISTRATOR, now()).is_err());

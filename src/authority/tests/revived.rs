@@ -185,7 +185,7 @@ fn a_log_that_is_changed_while_it_is_written_is_not_gone_on_with() {
         change(tamper);
         // Of the one who is refused unheard, of the one who knows nothing of the log, and of the one who does.
         for (by, known, reason) in [
-            (&user, None, "no administrator"),
+            (&user, None, "not an administrator"),
             (&administrator, None, "see its log"),
             (&administrator, Some(LogPosition { sequence: written.number, head: written.hash }), "nothing was done"),
         ] {
