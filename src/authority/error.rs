@@ -62,13 +62,14 @@ pub enum AuthorityError {
     NoModule(PathBuf),
     /// An `init` was interrupted earlier.
     #[error(
-        "cannot start the authority: its `authority init` was interrupted; run `tokenkeep authority init` again with the same configuration and PIN"
+        "cannot start the authority: its `authority init` was interrupted; run `tokenkeep authority init` again with \
+         the same configuration and PIN"
     )]
     Unfinished,
     /// Token and database do not belong together.
     #[error(
-        "cannot act as the authority: {0}; set `state` and `[token]` in the configuration to a database and a token that belong \
-         together, or restore both from one backup"
+        "cannot act as the authority: {0}; set `state` and `[token]` in the configuration to a database and a token that \
+         belong together, or restore both from one backup"
     )]
     Mismatch(String),
     /// A record of the database has no valid MAC of the token: it was altered.
@@ -89,8 +90,8 @@ pub enum AuthorityError {
     },
     /// The audit log is invalid.
     #[error(
-        "cannot trust the audit log: its entry {number} {reason}; restore the database from a backup, and let an administrator \
-         run a command, which compares the log with the checkpoint in their keyset"
+        "cannot trust the audit log: its entry {number} {reason}; restore the database from a backup, and let an \
+         administrator run a command, which compares the log with the checkpoint in their keyset"
     )]
     Log {
         /// The first invalid entry.

@@ -1,10 +1,10 @@
-//! Administrators who were added with the authority's PIN: the role and the letter.
+//! Adds administrators with the authority's PIN: the role and the letter.
 
 use super::{AuditEntry, GrantRecord, Store, StoreError, TemporaryKeyRecord, UserRecord};
 
 impl Store {
-    /// Adds an administrator: the role if `grant` is there, the user if `new_user` is, and the letter, which voids the
-    /// user's unused earlier ones. Answers with the number of the log's entry.
+    /// Adds an administrator: the role if `grant` is given, the user if `new_user` is, and the
+    /// letter, which voids the user's unused letters. Returns the number of the audit-log entry.
     pub fn add_administrator(
         &self,
         new_user: Option<UserRecord>,

@@ -1,7 +1,9 @@
-//! The log: hash-chained and sealed rows, written in the same transaction as the change they tell of.
+//! The audit log: hash-chained, sealed rows, each written in the same transaction as the change
+//! that it records.
 //!
-//! The store chains the entries; it cannot seal them, for the key is on the authority's token. Whoever opened the store
-//! gives it a [`LogKeeper`], which seals each entry as it is written and hears of it once it lasts.
+//! The store chains the entries but cannot seal them, because the key is on the authority's token.
+//! The authority gives the store a [`LogKeeper`], which seals each new entry and is notified of
+//! each committed one.
 
 use std::error::Error;
 
@@ -11,26 +13,26 @@ use sha2::{Digest as _, Sha256};
 use super::thread::{Database, Row};
 use super::{Store, StoreError};
 
-/// Entries that are read at once where the log is walked: the database is free for others between two pages.
+/// Entries per database query of a walk: others can use the database between two pages.
 const PAGE: u32 = 1_000;
 
-/// What is about to be written into the log.
+/// A new entry of the audit log.
 #[derive(Debug, Clone)]
 pub struct AuditEntry {
-    /// When.
+    /// The time of the event, stored in whole seconds.
     pub at: Timestamp,
-    /// What happened, as one dotted word: `letter.issued`.
+    /// The event, as one dotted word: `letter.issued`.
     pub event: &'static str,
-    /// The rest, as JSON. Never a secret.
+    /// The event's data, as JSON. Never a secret.
     pub detail: String,
 }
 
-/// The newest entry's number and hash: whoever keeps it notices later that the log was cut or changed.
+/// Number and hash of the newest entry. Comparing them later reveals a truncated or altered log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditHead {
-    /// Counted from 1; 0 for an empty log.
+    /// The entry's number, from 1; 0 for an empty log.
     pub number: u64,
-    /// SHA-256 over the entry and the hash before it; zeros for an empty log.
+    /// SHA-256 over the entry and the previous hash; zeros for an empty log.
     pub hash: [u8; 32],
 }
 
@@ -39,68 +41,70 @@ impl AuditHead {
     pub const EMPTY: Self = Self { number: 0, hash: [0; 32] };
 }
 
-/// One row of the log.
+/// One row of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRow {
-    /// Counted from 1, without gaps.
+    /// The entry's number, from 1, without gaps.
     pub number: u64,
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
-    /// What happened.
+    /// The event.
     pub event: String,
-    /// The rest, as JSON.
+    /// The event's data, as JSON.
     pub detail: String,
-    /// The hash of the entry before.
+    /// The hash of the previous entry.
     pub previous_hash: [u8; 32],
     /// SHA-256 over all of the above.
     pub hash: [u8; 32],
-    /// MAC over all of the above; `None` in an entry that was written before entries were sealed.
+    /// MAC over all fields above; `None` in an entry of an older version, before entries were
+    /// sealed.
     pub mac: Option<[u8; 32]>,
 }
 
-/// Entries of the log, and where it ended when they were read.
+/// A page of log entries, with the end of the log when they were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogPage {
-    /// The entries, in their order.
+    /// The entries, in order.
     pub rows: Vec<AuditRow>,
-    /// The newest entry that this process has written or verified, whatever the newest row says; that row's in a store that
-    /// nobody keeps the log of.
+    /// The newest entry that this process wrote or verified, whatever the newest row contains. In a
+    /// store without a [`LogKeeper`], the newest row.
     pub newest: AuditHead,
 }
 
-/// The end of the log, as this process knows it and as the database has it.
+/// The end of the log, in this process's memory and in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogEnd {
-    /// The newest entry that this process has written or verified. No row changes it.
+    /// The newest entry that this process wrote or verified. No row changes it.
     pub head: AuditHead,
     /// Whether the database's newest row is that entry.
     pub is_unchanged: bool,
 }
 
-/// Seals the entries of the log, and follows them. Called on the store's own thread: it must not call the store.
+/// Seals log entries and follows new ones. Called on the store's own thread, so it must not call
+/// the store.
 pub trait LogKeeper: Send {
-    /// The MAC of a row that is about to be written (its `mac` is `None`).
+    /// Returns the MAC of a row that is about to be written (with `mac` `None`).
     ///
     /// # Errors
-    /// Why it cannot be made: nothing is written then.
+    /// The reason why the MAC cannot be made; nothing is written then.
     fn seal(&self, row: &AuditRow) -> Result<[u8; 32], Box<dyn Error + Send + Sync>>;
 
-    /// A row that lasts now. Called before the call that wrote it returns, in the order of the log.
+    /// Receives a committed row. Called in log order, before the call that wrote the row returns.
     fn committed(&self, row: &AuditRow);
 }
 
-/// The keeper, and what the open transaction has appended.
+/// The keeper, and the entries appended in the open transaction.
 #[derive(Default)]
 pub(super) struct Keeping {
     keeper: Option<Box<dyn LogKeeper>>,
-    /// The newest entry that this process has written or verified. `None` before it has done either.
+    /// The newest entry that this process wrote or verified; `None` before the first one.
     head: Option<AuditHead>,
     appended: Vec<AuditRow>,
 }
 
 impl Store {
-    /// From here on `keeper` seals what is written into the log, and the log's newest entry must be the one that was
-    /// written last: a running process goes by its memory. Without a keeper nothing can be written.
+    /// Sets the keeper, which seals every new entry. From here on the newest row must be the entry
+    /// that this process wrote last. Without a keeper nothing can be written.
     pub fn keep_log(&self, keeper: Box<dyn LogKeeper>) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
             let head = database.audit_head()?;
@@ -109,7 +113,7 @@ impl Store {
         })
     }
 
-    /// The entry of this number, as its row has it.
+    /// Reads the row of the entry with this number.
     pub fn log_entry(&self, number: u64) -> Result<Option<AuditRow>, StoreError> {
         self.thread.read(move |database| {
             let query = sqlx::query("SELECT * FROM audit WHERE number = $1").bind(number.cast_signed());
@@ -117,15 +121,16 @@ impl Store {
         })
     }
 
-    /// Writes one entry that accompanies no other change.
+    /// Writes an entry without another change.
     pub fn record(&self, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| database.log(&entry))
     }
 
-    /// The newest entry.
+    /// Returns the newest entry.
     ///
     /// # Errors
-    /// [`StoreError::LogChanged`], if the database's newest row is not the entry that this process knows as the newest.
+    /// [`StoreError::LogChanged`] if the newest row differs from the newest entry that this process
+    /// knows.
     pub fn audit_head(&self) -> Result<AuditHead, StoreError> {
         self.thread.read(|database| {
             let row = database.audit_head()?;
@@ -136,7 +141,7 @@ impl Store {
         })
     }
 
-    /// The end of the log: what a running process signs is its own memory of it, never a row.
+    /// Returns the end of the log. A running process signs the head in its memory, never a row.
     pub fn log_end(&self) -> Result<LogEnd, StoreError> {
         self.thread.read(|database| {
             let row = database.audit_head()?;
@@ -145,9 +150,9 @@ impl Store {
         })
     }
 
-    /// The entries after `number`, at most `limit`, in their order: to walk the log without holding it.
+    /// Returns at most `limit` entries after `number`, in order.
     pub fn log_after(&self, number: u64, limit: u32) -> Result<LogPage, StoreError> {
-        // No log has more entries than this.
+        // No log has more entries than `i64::MAX`.
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         self.thread.read(move |database| {
             let newest = match database.keeping.head {
@@ -158,12 +163,12 @@ impl Store {
         })
     }
 
-    /// Seals what has no MAC of the next entries after `sealed`, at most `limit`, as older versions left them. Says how far
-    /// that is: `sealed` itself at the end of the log.
+    /// Seals those of the next `limit` entries after `sealed` that have no MAC, as older versions
+    /// wrote them. Returns the last entry reached: `sealed` itself at the end of the log.
     ///
     /// # Errors
-    /// [`StoreError::LogChanged`], if they are not those that this process has walked: nothing is sealed that was written
-    /// meanwhile.
+    /// [`StoreError::LogChanged`] if the entries differ from those that this process has walked:
+    /// entries inserted meanwhile are not sealed.
     pub fn seal_older_entries(&self, sealed: AuditHead, limit: u32) -> Result<AuditHead, StoreError> {
         self.thread.transaction(move |database| {
             let rows = database.log_after(sealed.number.cast_signed(), limit)?;
@@ -189,11 +194,11 @@ impl Store {
         })
     }
 
-    /// Whether the log has this very entry, and each entry from it on fits what it says and the entry before it, up to
-    /// the one that this process wrote last. Walks only the entries after `known`, a page at a time. Of an empty log: every
-    /// log continues it.
+    /// Whether the log contains exactly this entry, and a valid chain from it to the entry that
+    /// this process wrote last. Walks only the entries after `known`, page by page. Every log
+    /// continues an empty one.
     pub fn audit_continues(&self, known: AuditHead) -> Result<bool, StoreError> {
-        // None before the known entry itself was found.
+        // `None` until the known entry is found.
         let mut head = (known == AuditHead::EMPTY).then_some(known);
         let mut after = known.number.saturating_sub(1);
         loop {
@@ -219,7 +224,7 @@ impl Store {
 }
 
 impl AuditRow {
-    /// The head of the log with this row in it; `None` if it is not what comes after `head`.
+    /// Returns the head after this row; `None` if the row does not follow `head`.
     pub fn follows(&self, head: AuditHead) -> Option<AuditHead> {
         let fits = Some(self.number) == head.number.checked_add(1)
             && self.previous_hash == head.hash
@@ -227,7 +232,7 @@ impl AuditRow {
         fits.then_some(AuditHead { number: self.number, hash: self.hash })
     }
 
-    /// SHA-256 over the entry, each variable part with its length before it, and the hash of the entry before.
+    /// SHA-256 over the entry, with the length before each variable part, and the previous hash.
     fn chain_hash(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(b"tokenkeep audit 1");
@@ -241,8 +246,8 @@ impl AuditRow {
         hash.finalize().into()
     }
 
-    /// Reads whatever the columns hold: what cannot be in an entry does not fit its chain or its MAC.
-    #[allow(clippy::unnecessary_wraps)] // as a row is read
+    /// Reads any column values: an invalid value fails the check of the chain or the MAC.
+    #[allow(clippy::unnecessary_wraps)] // the signature of a row reader
     fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             number: row.get("number").ok().and_then(|number: i64| u64::try_from(number).ok()).unwrap_or(u64::MAX),
@@ -257,7 +262,7 @@ impl AuditRow {
 }
 
 impl Database {
-    /// What the newest row says.
+    /// Returns number and hash of the newest row.
     pub(super) fn audit_head(&mut self) -> Result<AuditHead, StoreError> {
         let newest = self.one(sqlx::query("SELECT * FROM audit ORDER BY number DESC LIMIT 1"), AuditRow::read)?;
         Ok(newest.map_or(AuditHead::EMPTY, |row| AuditHead { number: row.number, hash: row.hash }))
@@ -272,14 +277,14 @@ impl Database {
         StoreError::LogChanged { path: self.path().to_path_buf(), number: newest.number }
     }
 
-    /// Appends to the log, within the transaction that is open.
+    /// Appends an entry to the log, within the open transaction.
     pub(super) fn log(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
         let head = self.audit_head()?;
         let last = self.keeping.appended.last().map(|row| AuditHead { number: row.number, hash: row.hash });
         if last.or(self.keeping.head).is_some_and(|last| last != head) {
             return Err(self.log_changed(head));
         }
-        // To the second, as the column has it: the row is sealed as it will be read.
+        // Whole seconds, as in the column: the row is sealed as it will be read.
         let at = Timestamp::from_second(entry.at.as_second()).unwrap_or(entry.at);
         let mut row = AuditRow {
             number: head.number + 1,
@@ -293,7 +298,7 @@ impl Database {
         row.hash = row.chain_hash();
         let mac = self.seal(&row)?;
         row.mac = Some(mac);
-        // A trigger that somebody has made may swallow it.
+        // A trigger that somebody added may suppress the insertion.
         self.change_one(
             sqlx::query(
                 "INSERT INTO audit (number, at, event, detail, previous_hash, hash, mac)
@@ -314,13 +319,13 @@ impl Database {
 
     fn seal(&self, row: &AuditRow) -> Result<[u8; 32], StoreError> {
         let keeper = self.keeping.keeper.as_ref();
-        let keeper = keeper.ok_or_else(|| StoreError::Seal("nobody who seals it is there yet".into()))?;
+        let keeper = keeper.ok_or_else(|| StoreError::Seal("the log has no keeper yet".into()))?;
         keeper.seal(&AuditRow { mac: None, ..row.clone() }).map_err(|error| StoreError::Seal(error.to_string()))
     }
 }
 
 impl Keeping {
-    /// What was appended lasts.
+    /// The transaction was committed: passes the appended entries to the keeper.
     pub(super) fn committed(&mut self) {
         for row in self.appended.drain(..) {
             self.head = Some(AuditHead { number: row.number, hash: row.hash });
@@ -330,7 +335,7 @@ impl Keeping {
         }
     }
 
-    /// What was appended was taken back.
+    /// The transaction was rolled back: forgets the appended entries.
     pub(super) fn rolled_back(&mut self) {
         self.appended.clear();
     }

@@ -1,4 +1,5 @@
-//! Certificates from the intent on: what is about to be signed is stored first, then signed, then recorded as issued.
+//! Certificates: the content is stored before it is signed, then the signed certificate is
+//! recorded.
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -6,52 +7,52 @@ use sha2::{Digest as _, Sha256};
 use super::thread::{Database, Row};
 use super::{AuditEntry, CertificateKind, CertificateState, Store, StoreError, TransactionRecord, TransactionState};
 
-/// What is about to be signed.
+/// The content of a certificate to be signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewCertificate {
     /// The serial number, lower-case hexadecimal.
     pub serial: String,
-    /// What for.
+    /// The certificate's kind.
     pub kind: CertificateKind,
-    /// Whose; `None` for the authority's own.
+    /// The user's id; `None` for the authority's own.
     pub user_id: Option<String>,
-    /// The transaction it is for.
+    /// The enrollment's transactionID.
     pub transaction_id: Option<Vec<u8>>,
-    /// The keyset's name as the client told it.
+    /// The keyset's name, as given by the client.
     pub keyset_name: Option<String>,
-    /// The security level as the client told it and the authority granted it.
+    /// The security level that the client requested and the authority granted.
     pub level: Option<String>,
     /// DER of the `TBSCertificate`.
     pub tbs: Vec<u8>,
-    /// Valid from.
+    /// Start of the validity.
     pub not_before: Timestamp,
-    /// Valid until.
+    /// End of the validity.
     pub not_after: Timestamp,
-    /// Now.
+    /// The time of the intent.
     pub intended_at: Timestamp,
 }
 
-/// A certificate, or the intent of one.
+/// A certificate, or the intent to sign one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateRecord {
-    /// As it was intended.
+    /// The intended content.
     pub intent: NewCertificate,
-    /// Where it stands.
+    /// The certificate's state.
     pub state: CertificateState,
-    /// DER of the certificate, once it is signed.
+    /// DER of the signed certificate.
     pub certificate: Option<Vec<u8>>,
-    /// SHA-256 of that.
+    /// SHA-256 of `certificate`.
     pub sha256: Option<[u8; 32]>,
-    /// When its user confirmed it.
+    /// The time of the user's confirmation.
     pub confirmed_at: Option<Timestamp>,
-    /// When it was superseded, revoked or abandoned.
+    /// The time when it was superseded, revoked or abandoned.
     pub ended_at: Option<Timestamp>,
-    /// Why.
+    /// The reason of the end.
     pub end_reason: Option<String>,
 }
 
 impl Store {
-    /// Stores what is about to be signed.
+    /// Stores the content to be signed.
     pub fn intend(&self, new: NewCertificate, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
             database.intend(&new)?;
@@ -68,7 +69,7 @@ impl Store {
         })
     }
 
-    /// Gives up a certificate that has never left the authority.
+    /// Abandons a certificate that never left the authority.
     pub fn abandon(&self, serial: &str, entry: AuditEntry) -> Result<(), StoreError> {
         let serial = serial.to_owned();
         self.thread.transaction(move |database| {
@@ -85,7 +86,7 @@ impl Store {
         })
     }
 
-    /// Revokes all of a user's current certificates; tells how many.
+    /// Revokes all current certificates of a user and returns their number.
     pub fn revoke_current(&self, user_id: &str, reason: &'static str, entry: AuditEntry) -> Result<u64, StoreError> {
         let user_id = user_id.to_owned();
         self.thread.transaction(move |database| {
@@ -103,7 +104,7 @@ impl Store {
         })
     }
 
-    /// The certificate with this serial number.
+    /// Returns the certificate with this serial number.
     pub fn certificate(&self, serial: &str) -> Result<Option<CertificateRecord>, StoreError> {
         let serial = serial.to_owned();
         self.thread.read(move |database| {
@@ -112,7 +113,7 @@ impl Store {
         })
     }
 
-    /// A transaction's certificates that were not given up, in the order of their intents.
+    /// Returns a transaction's certificates that have not ended, in the order of their intents.
     pub fn certificates_of_transaction(&self, transaction_id: &[u8]) -> Result<Vec<CertificateRecord>, StoreError> {
         let transaction_id = transaction_id.to_vec();
         self.thread.transaction(move |database| {
@@ -127,7 +128,7 @@ impl Store {
         })
     }
 
-    /// A user's certificates of all states, the oldest first.
+    /// Returns a user's certificates in all states, oldest first.
     pub fn certificates_of_user(&self, user_id: &str) -> Result<Vec<CertificateRecord>, StoreError> {
         let user_id = user_id.to_owned();
         self.thread.transaction(move |database| {
@@ -139,7 +140,7 @@ impl Store {
         })
     }
 
-    /// The same; those whose rows can be read.
+    /// The same, without unreadable rows.
     pub fn readable_certificates_of_user(&self, user_id: &str) -> Result<Vec<CertificateRecord>, StoreError> {
         let user_id = user_id.to_owned();
         self.thread.read(move |database| {
@@ -148,7 +149,7 @@ impl Store {
         })
     }
 
-    /// The authority's own current certificate of this kind, the newest.
+    /// Returns the authority's newest current certificate of this kind.
     pub fn own_certificate(&self, kind: CertificateKind) -> Result<Option<CertificateRecord>, StoreError> {
         self.thread.transaction(move |database| {
             database.one(
@@ -162,7 +163,7 @@ impl Store {
         })
     }
 
-    /// Puts an issued certificate of the authority's own in the place of the current one of its kind.
+    /// Makes an issued certificate of the authority the current one of its kind.
     pub fn replace_own(&self, serial: &str, entry: AuditEntry) -> Result<(), StoreError> {
         let serial = serial.to_owned();
         self.thread.transaction(move |database| {
@@ -252,8 +253,8 @@ impl Database {
         )
     }
 
-    /// The transaction's certificates of `kind` become current and the user's other current ones of that kind are
-    /// superseded; a transaction without one of that kind leaves the user's as they are.
+    /// Makes the transaction's certificates of `kind` current, and supersedes the user's other
+    /// current ones of that kind. Without any of that kind, nothing changes.
     pub(super) fn confirm_certificates(
         &mut self,
         transaction: &TransactionRecord,
@@ -284,7 +285,8 @@ impl Database {
         Ok(())
     }
 
-    /// What a transaction made for nothing: revoked if it may have left the authority, else abandoned.
+    /// Ends a transaction's certificates: revokes those that may have left the authority, and
+    /// abandons the others.
     pub(super) fn give_up_certificates(
         &mut self,
         transaction: &TransactionRecord,

@@ -1,25 +1,27 @@
-//! What can be wrong with the database, each told apart because each has another remedy.
+//! Database faults, one variant for each remedy.
 
 use std::path::{Path, PathBuf};
 
 /// A fault of the authority's database. Every message completes "cannot …".
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process holds the database's write lock (SQLite's BUSY, after the busy timeout).
+    /// Another process holds the write lock (SQLite's BUSY, after the busy timeout).
     #[error("cannot use the database {}: another process has locked it; stop that process and try again", .0.display())]
     Locked(PathBuf),
     /// The file or its file system cannot be written.
-    #[error("cannot write the database {}: it is read-only; check the permissions of the file and of its directory, and the mount", .0.display())]
+    #[error("cannot write the database {}: it is read-only; check the permissions of the file and of its \
+             directory, and the mount", .0.display())]
     ReadOnly(PathBuf),
     /// No space is left for the database.
     #[error("cannot write the database {}: the disk is full; free some space and try again", .0.display())]
     DiskFull(PathBuf),
     /// The file does not exist or cannot be opened.
-    #[error("cannot open the database {}: {reason}; check `state` in the configuration, or run `tokenkeep authority init`", path.display())]
+    #[error("cannot open the database {}: {reason}; check `state` in the configuration, or run \
+             `tokenkeep authority init`", path.display())]
     Absent {
         /// The database file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: String,
     },
     /// The file is not a database, or a damaged one.
@@ -27,24 +29,24 @@ pub enum StoreError {
     Damaged {
         /// The database file.
         path: PathBuf,
-        /// What SQLite says, or which record does not parse.
+        /// SQLite's error, or the record that cannot be parsed.
         reason: String,
     },
-    /// A row holds what its columns cannot hold: somebody has changed it. No other row is the worse for it.
+    /// A row has values that its columns cannot hold: it was altered. Other rows are not affected.
     #[error(
-        "cannot read a row of the database {}: {reason}; `tokenkeep authority check` lists what is wrong, and a backup has \
-         what was there", path.display()
+        "cannot read a row of the database {}: {reason}; `tokenkeep authority check` lists the problems, and a backup \
+         has the original row", path.display()
     )]
     UnreadableRow {
         /// The database file.
         path: PathBuf,
-        /// Which column, and what is wrong with it.
+        /// The column and its fault.
         reason: String,
     },
-    /// A newer tokenkeep wrote the database last.
+    /// A newer version of tokenkeep wrote the database last.
     #[error(
-        "cannot use the database {}: a newer tokenkeep wrote it (version {version}; tokenkeep {} reads up to {reads}); upgrade \
-         tokenkeep on this machine, or restore a backup from before the upgrade",
+        "cannot use the database {}: a newer tokenkeep wrote it (version {version}; tokenkeep {} reads up to {reads}); \
+         upgrade tokenkeep on this machine, or restore a backup from before the upgrade",
         path.display(),
         env!("CARGO_PKG_VERSION")
     )]
@@ -57,49 +59,50 @@ pub enum StoreError {
         reads: i64,
     },
     /// The migration to this program's schema failed.
-    #[error("cannot bring the database {} to this version's form: {reason}; run the version of tokenkeep that wrote it last, or a newer one", path.display())]
+    #[error("cannot upgrade the database {}: {reason}; run the version of tokenkeep that wrote it \
+             last, or a newer one", path.display())]
     Migration {
         /// The database file.
         path: PathBuf,
-        /// What the migrator says.
+        /// The migrator's error.
         reason: String,
     },
-    /// Anything else SQLite may say.
-    #[error("cannot use the database {}: {source}; try again, and restore it from a backup if it stays so", path.display())]
+    /// Any other SQLite error.
+    #[error("cannot use the database {}: {source}; try again, and restore it from a backup if the error \
+             persists", path.display())]
     Database {
         /// The database file.
         path: PathBuf,
-        /// SQLite's own words.
+        /// SQLite's error.
         source: sqlx::Error,
     },
-    /// The token gave no MAC for an entry of the log.
+    /// The token did not return a MAC for a log entry.
     #[error(
-        "cannot seal an entry of the audit log, so nothing was changed: {0}; see that the authority's token is there, and try again"
+        "cannot seal an entry of the audit log, so nothing was changed: {0}; check that the authority's token is \
+         present, and try again"
     )]
     Seal(String),
-    /// The log's newest entry is not the one that this process wrote last.
+    /// The newest row of the log differs from the entry that this process wrote last.
     #[error(
-        "cannot go on with the audit log in {}: its newest entry, {number}, is not the one that was written last, so somebody \
-         else has changed the database; stop the authority, and run `tokenkeep authority check`", path.display()
+        "cannot continue the audit log in {}: its newest entry, {number}, differs from the one written last, so the \
+         database was altered; stop the authority, and run `tokenkeep authority check`", path.display()
     )]
     LogChanged {
         /// The database file.
         path: PathBuf,
-        /// The entry that is the newest now.
+        /// The number of the newest row.
         number: u64,
     },
-    /// The store's thread is gone.
-    #[error("cannot use the database: the thread that owns it has stopped; start the authority again")]
+    /// The store's thread has stopped.
+    #[error("cannot use the database: the thread that owns it has stopped; restart the authority")]
     Stopped,
-    /// A record is there already, or not in the state that the change needs: the caller has lost a race.
-    #[error(
-        "cannot {0}: the record has changed meanwhile; look at it again (`tokenkeep admin show`) before you try again"
-    )]
+    /// The record already exists, or is not in the required state: another caller was faster.
+    #[error("cannot {0}: the record was changed concurrently; check it (`tokenkeep admin show`) and try again")]
     Conflict(&'static str),
 }
 
 impl StoreError {
-    /// The reason alone of a row that cannot be read.
+    /// Returns only the reason of an unreadable row.
     pub(super) fn into_reason(self) -> String {
         match self {
             Self::UnreadableRow { reason, .. } => reason,
@@ -107,14 +110,15 @@ impl StoreError {
         }
     }
 
-    /// Sorts what SQLite reports by its primary result code (<https://www.sqlite.org/rescode.html>).
+    /// Classifies an SQLite error by its primary result code
+    /// (<https://www.sqlite.org/rescode.html>).
     pub(super) fn from_sqlx(path: &Path, source: sqlx::Error) -> Self {
         let path = path.to_path_buf();
         let code = source
             .as_database_error()
             .and_then(sqlx::error::DatabaseError::code)
             .and_then(|code| code.parse::<i32>().ok());
-        // No room to enlarge the WAL's index is an I/O error (IOERR_SHMSIZE) to SQLite.
+        // SQLite reports missing space for the WAL index as an I/O error (IOERR_SHMSIZE).
         if code == Some(4874) {
             return Self::DiskFull(path);
         }

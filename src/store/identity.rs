@@ -1,4 +1,5 @@
-//! What the database belongs to, and the records that `init` writes in one stroke.
+//! The authority and token that a database belongs to, and the records that `init` writes
+//! atomically.
 
 use jiff::Timestamp;
 
@@ -13,18 +14,18 @@ pub struct Identity {
     pub token_label: String,
     /// The authority token's serial number.
     pub token_serial: String,
-    /// Part of every temporary key's derivation.
+    /// An input of every temporary key's derivation.
     pub epoch: u64,
-    /// When `init` was done.
+    /// The time of `init`.
     pub initialized_at: Timestamp,
 }
 
-/// Everything that `init` records.
+/// All records that `init` writes.
 #[derive(Debug, Clone)]
 pub struct FirstRecords {
-    /// The identity.
+    /// The authority and its token.
     pub identity: Identity,
-    /// Serial numbers of the authority's own certificates, issued already.
+    /// The serial numbers of the authority's own certificates, which are issued already.
     pub certificates: Vec<String>,
     /// The first administrator.
     pub administrator: UserRecord,
@@ -37,7 +38,8 @@ pub struct FirstRecords {
 }
 
 impl Store {
-    /// What the database belongs to; `None` while `init` has not come to its end.
+    /// Returns the authority and token that the database belongs to; `None` until `init` is
+    /// complete.
     pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
         self.thread.transaction(|database| {
             database.one(sqlx::query("SELECT * FROM identity"), |row| {
@@ -53,7 +55,7 @@ impl Store {
         })
     }
 
-    /// Writes all that `init` has to write: all of it or, after a crash, none.
+    /// Writes all records of `init`, or none of them after a crash.
     pub fn initialize(&self, first: FirstRecords) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
             let identity = &first.identity;

@@ -1,4 +1,4 @@
-//! The archive: every encryption key, wrapped by the authority's token, before it is delivered.
+//! The key archive: every encryption key, wrapped by the authority's token before it is delivered.
 
 use jiff::Timestamp;
 
@@ -10,22 +10,22 @@ use super::{AuditEntry, Store, StoreError};
 pub struct ArchiveRecord {
     /// SHA-256 of the encryption certificate.
     pub certificate_sha256: [u8; 32],
-    /// Whose.
+    /// The user's id.
     pub user_id: String,
-    /// The key's algorithm: `rsa-3072`.
+    /// The key's algorithm, such as `rsa-3072`.
     pub algorithm: String,
-    /// How it is wrapped.
+    /// The wrapping mechanism.
     pub mechanism: String,
-    /// The wrapped PrivateKeyInfo.
+    /// The wrapped `PrivateKeyInfo`.
     pub wrapped: Vec<u8>,
-    /// When.
+    /// The time of archival.
     pub archived_at: Timestamp,
-    /// HMAC by the token over authority, user, certificate, algorithm, mechanism and blob.
+    /// HMAC by the token over authority, user, certificate, algorithm, mechanism and wrapped key.
     pub mac: [u8; 32],
 }
 
 impl Store {
-    /// Archives a key. Its certificate must be there; a second record for it is a conflict.
+    /// Archives a key. Its certificate must exist; a second record for it is a conflict.
     pub fn archive(&self, record: ArchiveRecord, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
             database.change_one(
@@ -46,7 +46,7 @@ impl Store {
         })
     }
 
-    /// The archived key of this certificate.
+    /// Returns the archived key of this certificate.
     pub fn archived_key(&self, certificate_sha256: &[u8; 32]) -> Result<Option<ArchiveRecord>, StoreError> {
         let certificate = certificate_sha256.to_vec();
         self.thread.transaction(move |database| {

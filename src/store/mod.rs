@@ -1,9 +1,11 @@
-//! The authority's records: users, temporary keys, transactions, certificates, the key archive, statements, the log.
+//! The authority's records: users, temporary keys, transactions, certificates, the key archive,
+//! statements and the audit log.
 //!
-//! The only room with SQL. Every change is one database transaction together with the log entry that tells of it, and
-//! lasts when the call returns (SQLite in WAL mode with `synchronous=FULL`). The store answers synchronously from a
-//! thread of its own, so call it from blocking threads only. It must never hold a temporary key, a PIN or a private key
-//! that is not wrapped, and it decides nothing: it refuses only what two requests cannot both have.
+//! **Invariants:** only this module contains SQL. Every change is one database transaction together
+//! with its log entry, and is durable when the call returns (SQLite in WAL mode with
+//! `synchronous=FULL`). The store runs on its own thread and answers synchronously, so call it from
+//! blocking threads only. It never holds a temporary key, a PIN or an unwrapped private key. It
+//! decides nothing: it only refuses a change that conflicts with a concurrent one.
 
 mod administrators;
 mod audit;
@@ -38,7 +40,7 @@ pub use self::words::{CertificateKind, CertificateState, Purpose, Role, Temporar
 
 use self::thread::{Opening, StoreThread};
 
-/// The open database.
+/// An open database.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
@@ -46,28 +48,28 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes the database file if it is not there, and brings it to this version's form.
+    /// Opens the database, creates it if it is missing, and upgrades its schema.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
         Ok(Self { path: path.to_path_buf(), thread: StoreThread::start(path, Opening::Create)? })
     }
 
-    /// Opens a database that is there.
+    /// Opens an existing database and upgrades its schema.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self { path: path.to_path_buf(), thread: StoreThread::start(path, Opening::Write)? })
     }
 
-    /// Opens a database that is there to look at it: nothing is changed, not even the form of an older version.
+    /// Opens an existing database read-only. Not even an older version's schema is changed.
     pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
         Ok(Self { path: path.to_path_buf(), thread: StoreThread::start(path, Opening::Read)? })
     }
 
-    /// The database file.
+    /// The path of the database file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Puts what is in SQLite's write-ahead log into the database file, and empties the log.
-    /// [`StoreError::Locked`] while somebody reads what is older.
+    /// Moves SQLite's write-ahead log into the database file and empties it. Fails with
+    /// [`StoreError::Locked`] while another connection reads an older state.
     pub fn put_into_one_file(&self) -> Result<(), StoreError> {
         self.thread.outside_transactions(|database| {
             let busy = database.one(sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)"), |row| row.get::<i64>("busy"))?;

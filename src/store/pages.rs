@@ -1,6 +1,6 @@
-//! Whole tables, a page at a time, and the database file itself: for those who check all of it.
+//! Reads whole tables page by page, and checks the database file, for `authority check`.
 //!
-//! Pages go by SQLite's own row numbers: whatever somebody has written into a column, each row comes once.
+//! Pages follow SQLite's own row numbers, so each row appears once, whatever its columns contain.
 
 use super::thread::{Row, newest_version};
 use super::{
@@ -8,30 +8,30 @@ use super::{
     TransactionRecord, UserRecord,
 };
 
-/// A row of a table, read as far as it can be.
+/// A row of a table, parsed if possible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedRow<T> {
-    /// SQLite's number of it.
+    /// SQLite's row number.
     pub row: i64,
-    /// What it is known by, as it is written there: not to be believed.
+    /// The name in the row. It is not verified.
     pub name: String,
-    /// The record, or why it cannot be read.
+    /// The record, or the reason why it cannot be read.
     pub record: Result<T, String>,
 }
 
 impl Store {
-    /// The number of the newest migration that was done in this database.
+    /// Returns the number of the newest migration of this database.
     pub fn schema_version(&self) -> Result<i64, StoreError> {
         self.thread.read(super::thread::Database::version)
     }
 
-    /// The number of the newest migration that this program knows.
+    /// Returns the number of the newest migration in this program.
     pub fn newest_schema() -> i64 {
         newest_version()
     }
 
-    /// What SQLite finds wrong with the file (`PRAGMA quick_check`): nothing, if it is whole. On a connection of its own,
-    /// which only reads: nobody else waits for it.
+    /// Returns the faults that SQLite finds in the file (`PRAGMA quick_check`); empty if there are
+    /// none. Runs on its own read-only connection, so nobody waits for it.
     pub fn quick_check(&self) -> Result<Vec<String>, StoreError> {
         self.beside(|database| {
             let mut problems =
@@ -41,15 +41,15 @@ impl Store {
         })
     }
 
-    /// At most `limit` users, from the first row after `row` on.
+    /// Returns at most `limit` users after the row `row`.
     pub fn users_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<UserRecord>>, StoreError> {
         let sql = "SELECT rowid AS row_number, * FROM users WHERE rowid > $1 ORDER BY rowid LIMIT $2";
         self.rows_after(sql, |row| row.any_text("email"), UserRecord::read, row, limit)
     }
 
-    /// At most `limit` roles, likewise.
+    /// Returns at most `limit` roles after the row `row`.
     pub fn grants_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<GrantRecord>>, StoreError> {
-        // Older versions knew no role that is to count later.
+        // Older versions had no roles with a later start.
         let sql = if self.schema_version()? < 3 {
             "SELECT rowid AS row_number, *, NULL AS counts_from FROM grants WHERE rowid > $1 ORDER BY rowid LIMIT $2"
         } else {
@@ -60,33 +60,33 @@ impl Store {
         self.rows_after(sql, |row| row.any_text("user_id"), GrantRecord::read, row, limit)
     }
 
-    /// At most `limit` letters of all states, likewise.
+    /// Returns at most `limit` letters in all states after the row `row`.
     pub fn letters_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<TemporaryKeyRecord>>, StoreError> {
         let sql = "SELECT rowid AS row_number, * FROM temporary_keys WHERE rowid > $1 ORDER BY rowid LIMIT $2";
         self.rows_after(sql, |row| row.any_text("reference"), TemporaryKeyRecord::read, row, limit)
     }
 
-    /// At most `limit` certificates of all states and kinds, likewise.
+    /// Returns at most `limit` certificates of all states and kinds after the row `row`.
     pub fn certificates_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<CertificateRecord>>, StoreError> {
         let sql = "SELECT rowid AS row_number, * FROM certificates WHERE rowid > $1 ORDER BY rowid LIMIT $2";
         self.rows_after(sql, |row| row.any_text("serial"), CertificateRecord::read, row, limit)
     }
 
-    /// At most `limit` archived keys, likewise.
+    /// Returns at most `limit` archived keys after the row `row`.
     pub fn archived_keys_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<ArchiveRecord>>, StoreError> {
         let sql = "SELECT rowid AS row_number, * FROM key_archive WHERE rowid > $1 ORDER BY rowid LIMIT $2";
         let name = |row: &Row<'_>| hex::encode(row.any_bytes("certificate_sha256").unwrap_or_default());
         self.rows_after(sql, name, ArchiveRecord::read, row, limit)
     }
 
-    /// At most `limit` transactions of all states, likewise.
+    /// Returns at most `limit` transactions in all states after the row `row`.
     pub fn transactions_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<TransactionRecord>>, StoreError> {
         let sql = "SELECT rowid AS row_number, * FROM transactions WHERE rowid > $1 ORDER BY rowid LIMIT $2";
         let name = |row: &Row<'_>| hex::encode(row.any_bytes("transaction_id").unwrap_or_default());
         self.rows_after(sql, name, TransactionRecord::read, row, limit)
     }
 
-    /// At most `limit` statements, likewise.
+    /// Returns at most `limit` statements after the row `row`.
     pub fn statements_after(&self, row: i64, limit: u32) -> Result<Vec<ListedRow<StatementRecord>>, StoreError> {
         let sql = "SELECT rowid AS row_number, * FROM statements WHERE rowid > $1 ORDER BY rowid LIMIT $2";
         let name = |row: &Row<'_>| hex::encode(row.any_bytes("digest").unwrap_or_default());

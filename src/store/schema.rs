@@ -1,23 +1,23 @@
-//! The form of the database: compared with the form that the migrations give to an empty one.
+//! Compares the database's schema with the one that the migrations create in an empty database.
 
 use std::collections::BTreeMap;
 
 use super::thread::{Database, Opening, StoreThread};
 use super::{Store, StoreError};
 
-/// Values of a wrong type that are listed of one table.
+/// The maximum number of ill-typed values listed per table.
 const LISTED: u32 = 100;
 
-/// A table's column, as the migrations make it.
+/// A table's column, as the migrations create it.
 struct Column {
     name: String,
-    /// What SQLite's `typeof` may say of a value.
+    /// The results of SQLite's `typeof` that the column allows.
     types: &'static str,
 }
 
 impl Store {
-    /// What of the database's form is not as the migrations make it: tables, indexes, triggers and views that are other,
-    /// too many or gone. Tables that SQLite makes for itself (`ANALYZE`) are nobody's concern.
+    /// Lists differences from the schema of the migrations: missing, additional or different
+    /// tables, indexes, triggers and views. SQLite's own tables (`ANALYZE`) are ignored.
     pub fn schema_problems(&self) -> Result<Vec<String>, StoreError> {
         self.beside(|database| {
             let expected = Database::in_memory()?.form()?;
@@ -25,20 +25,21 @@ impl Store {
             let mut problems = Vec::new();
             for (name, sql) in expected {
                 match found.remove(&name) {
-                    None => problems.push(format!("the {} {} is gone", name.0, name.1)),
+                    None => problems.push(format!("the {} {} is missing", name.0, name.1)),
                     Some(other) if other != sql => {
-                        problems.push(format!("the {} {} is not as this program makes it", name.0, name.1));
+                        problems.push(format!("the {} {} differs from this program's schema", name.0, name.1));
                     }
                     Some(_) => {}
                 }
             }
-            problems.extend(found.into_keys().map(|(kind, name)| format!("this program makes no {kind} {name}")));
+            problems
+                .extend(found.into_keys().map(|(kind, name)| format!("this program's schema has no {kind} {name}")));
             Ok(problems)
         })
     }
 
-    /// Values that are of another type than their column, in the tables that are there: SQLite keeps
-    /// text in a column of bytes, and the other way round.
+    /// Lists values of a different type than their column, in the tables that exist: SQLite stores
+    /// text in a bytes column, and vice versa.
     pub fn ill_typed_values(&self) -> Result<Vec<String>, StoreError> {
         self.beside(|database| {
             let mut fresh = Database::in_memory()?;
@@ -56,7 +57,7 @@ impl Store {
         })
     }
 
-    /// How many rows of the log lie where nobody who walks it comes by: its entries are numbered from 1 on.
+    /// Counts the log rows that a walk does not reach, because entries are numbered from 1.
     pub fn stray_log_rows(&self) -> Result<u64, StoreError> {
         self.beside(|database| {
             let sql = "SELECT COUNT(*) AS stray FROM audit WHERE typeof(number) <> 'integer' OR number < 1";
@@ -65,7 +66,7 @@ impl Store {
         })
     }
 
-    /// Reads on a connection of its own: others need not wait for it, however large the database is.
+    /// Reads on a separate connection, so that nobody waits for it, however large the database is.
     pub(super) fn beside<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
@@ -75,7 +76,7 @@ impl Store {
 }
 
 impl Database {
-    /// Kind and name of all that the database is made of, with the SQL that made it.
+    /// Returns the SQL of every object of the schema, by kind and name.
     fn form(&mut self) -> Result<BTreeMap<(String, String), String>, StoreError> {
         let sql = "SELECT type, name, tbl_name || ': ' || COALESCE(sql, '') AS form FROM sqlite_schema
                    WHERE type <> 'table' OR name NOT LIKE 'sqlite_stat%'";
@@ -108,7 +109,7 @@ impl Database {
         let sql = format!("SELECT rowid AS place, {wrong} AS wrong FROM {table} WHERE {wrong} IS NOT NULL LIMIT $1");
         self.all(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(LISTED), |row| {
             let (place, column): (i64, String) = (row.get("place")?, row.get("wrong")?);
-            Ok(format!("row {place} of {table}: {column} is of another type than its column"))
+            Ok(format!("row {place} of {table}: the value of {column} has a different type than the column"))
         })
     }
 }

@@ -1,31 +1,31 @@
-//! Statements that were carried out, as they were received. A nonce counts once.
+//! Accepted statements, as they were received. A nonce is accepted once.
 
 use jiff::Timestamp;
 
 use super::thread::Row;
 use super::{AuditEntry, Store, StoreError};
 
-/// One statement.
+/// One accepted statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementRecord {
-    /// What it is known by (`SignedStatement::digest`).
+    /// The statement's identity (`SignedStatement::digest`).
     pub digest: [u8; 32],
     /// The statement's nonce.
     pub nonce: Vec<u8>,
     /// The administrator's user id.
     pub administrator: String,
-    /// The operation's word.
+    /// The operation's name.
     pub operation: String,
-    /// When it came.
+    /// The time of receipt.
     pub received_at: Timestamp,
-    /// Until when it was good.
+    /// The end of the statement's validity.
     pub not_after: Timestamp,
-    /// The signed message itself: its own evidence.
+    /// The signed message, which is its own evidence.
     pub message: Vec<u8>,
 }
 
 impl Store {
-    /// Takes a statement in, once: `false` if its nonce or its bytes were here before.
+    /// Stores an accepted statement; `false` if its nonce or its digest exists already.
     pub fn take_statement(&self, statement: StatementRecord, entry: AuditEntry) -> Result<bool, StoreError> {
         self.thread.transaction(move |database| {
             let taken = database.run(
@@ -49,7 +49,7 @@ impl Store {
         })
     }
 
-    /// The statement with this digest.
+    /// Returns the statement with this digest.
     pub fn statement(&self, digest: &[u8; 32]) -> Result<Option<StatementRecord>, StoreError> {
         let digest = digest.to_vec();
         self.thread.read(move |database| {

@@ -1,4 +1,4 @@
-//! Temporary keys by their references: what they are derived from and where they stand, never the keys themselves.
+//! Temporary keys by reference: their derivation inputs and their state, never the keys themselves.
 
 use jiff::Timestamp;
 
@@ -10,46 +10,46 @@ use super::{AuditEntry, Purpose, Store, StoreError, TemporaryKeyState, Transacti
 pub struct TemporaryKeyRecord {
     /// The reference, as it is printed in the letter.
     pub reference: String,
-    /// Whose letter.
+    /// The user's id.
     pub user_id: String,
-    /// For which message.
+    /// The kind of message that it permits.
     pub purpose: Purpose,
     /// Random input of the derivation.
     pub nonce: Vec<u8>,
-    /// `CKA_ID` of the HMAC key it is derived with.
+    /// `CKA_ID` of the HMAC key that derives it.
     pub key_id: Vec<u8>,
-    /// The authority's epoch at that time.
+    /// The authority's epoch when it was issued.
     pub epoch: u64,
     /// Security levels that the letter allows, separated by spaces.
     pub levels: String,
-    /// The token is lost: recovery makes a new current encryption key as well.
+    /// Whether the token is lost: a recovery then also makes a new current encryption key.
     pub lost: bool,
     /// SHA-256 of the statement that issued it; `None` for the first administrator's.
     pub statement: Option<[u8; 32]>,
-    /// When it was issued.
+    /// The time of issue.
     pub issued_at: Timestamp,
-    /// Good for a first message before this moment.
+    /// The time from which it no longer permits a first message.
     pub expires_at: Timestamp,
-    /// Where it stands.
+    /// The temporary key's state.
     pub state: TemporaryKeyState,
     /// The transaction that claimed it.
     pub transaction_id: Option<Vec<u8>>,
-    /// HMAC by the token over everything that does not change.
+    /// HMAC by the token over all fields that do not change.
     pub mac: [u8; 32],
 }
 
-/// What came of claiming a temporary key.
+/// The outcome of a claim on a temporary key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// It is this transaction's now, and no other's.
+    /// The transaction has the temporary key, exclusively.
     Won,
-    /// It was not unused any more.
+    /// The temporary key was not unused.
     Lost,
-    /// The transactionID was used before, by another message.
+    /// Another message used the transactionID before.
     TransactionIdInUse,
 }
 
-/// The message that wants a temporary key.
+/// The message that claims a temporary key.
 #[derive(Debug, Clone)]
 pub struct Claimant {
     /// The temporary key's reference.
@@ -58,14 +58,15 @@ pub struct Claimant {
     pub transaction_id: Vec<u8>,
     /// SHA-256 of the whole message.
     pub message_hash: [u8; 32],
-    /// When the message came.
+    /// The time of receipt.
     pub now: Timestamp,
-    /// Until when the reply must be confirmed.
+    /// The deadline for the confirmation of the reply.
     pub confirm_until: Timestamp,
 }
 
 impl Store {
-    /// Issues a temporary key: voids the user's unused earlier ones, adds the user if `new_user` is there.
+    /// Issues a temporary key, voids the user's unused earlier ones, and adds the user if
+    /// `new_user` is given.
     pub fn issue_temporary_key(
         &self,
         key: TemporaryKeyRecord,
@@ -81,7 +82,7 @@ impl Store {
         })
     }
 
-    /// The temporary key with this reference.
+    /// Returns the temporary key with this reference.
     pub fn temporary_key(&self, reference: &str) -> Result<Option<TemporaryKeyRecord>, StoreError> {
         let reference = reference.to_owned();
         self.thread.transaction(move |database| {
@@ -92,7 +93,7 @@ impl Store {
         })
     }
 
-    /// Every temporary key ever issued to a user, the oldest first; those whose rows can be read.
+    /// Returns all temporary keys of a user in order of issue, without unreadable rows.
     pub fn temporary_keys_of(&self, user_id: &str) -> Result<Vec<TemporaryKeyRecord>, StoreError> {
         let user_id = user_id.to_owned();
         self.thread.transaction(move |database| {
@@ -103,8 +104,9 @@ impl Store {
         })
     }
 
-    /// Claims an unused temporary key for a transaction. Of any number of claimants exactly one wins: one statement
-    /// decides. A transaction that was left unconfirmed may begin again with the very same message.
+    /// Claims an unused temporary key for a transaction. A single SQL statement decides, so exactly
+    /// one of several claimants succeeds. An unconfirmed transaction may restart with exactly the
+    /// same message.
     pub fn claim(&self, claimant: Claimant, entry: AuditEntry) -> Result<Claim, StoreError> {
         self.thread.transaction(move |database| {
             let earlier = database.one(
@@ -198,7 +200,7 @@ impl Database {
         )
     }
 
-    /// Ends a claim. A letter that is reopened is good again unless a newer one was issued meanwhile.
+    /// Ends a claim. A reopened letter becomes unused, or void if a newer one was issued meanwhile.
     pub(super) fn end_claim(&mut self, reference: &str, reopen: bool) -> Result<(), StoreError> {
         let query = if reopen {
             "UPDATE temporary_keys SET transaction_id = NULL, message_hash = NULL, state = CASE WHEN EXISTS (

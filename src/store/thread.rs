@@ -1,7 +1,8 @@
-//! The one thread that owns the database connection.
+//! The thread that owns the database connection.
 //!
-//! sqlx is asynchronous and the floors up to the authority are not: callers hand a closure to this thread and wait for
-//! its answer. One connection, one closure at a time: a closure's statements are never interleaved with another's.
+//! sqlx is asynchronous, and the layers up to the authority are not: callers send a closure to this
+//! thread and wait for its result. There is one connection, and one closure runs at a time, so
+//! statements of two closures are never interleaved.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -18,33 +19,33 @@ use sqlx::{Sqlite, query::Query};
 use super::StoreError;
 use super::audit::Keeping;
 
-/// How long SQLite waits for another process's lock before it gives up.
+/// How long SQLite waits for another process's lock before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Stands for bytes that are no digest. No SHA-256 and no HMAC comes out like this.
+/// Replaces bytes that are not a digest. No SHA-256 or HMAC is likely to have this value.
 const NO_DIGEST: [u8; 32] = [0xff; 32];
 
-/// How a database is opened.
+/// The mode in which a database is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// It is made if it is not there, and brought to the newest form.
+    /// Create it if it is missing, and upgrade its schema.
     Create,
-    /// It must be there, and is brought to the newest form.
+    /// It must exist; upgrade its schema.
     Write,
-    /// It must be there; nothing in it is changed, not even the form of an older version.
+    /// It must exist; change nothing, not even an older version's schema.
     Read,
 }
 
 type Job = Box<dyn FnOnce(&mut Database) + Send>;
 
-/// Hands closures to the store's thread.
+/// Sends closures to the store's thread.
 #[derive(Debug)]
 pub(super) struct StoreThread {
     jobs: Option<mpsc::Sender<Job>>,
     handle: Option<thread::JoinHandle<()>>,
 }
 
-/// The connection as closures on the store's thread see it: synchronous.
+/// The connection, with a synchronous interface for closures on the store's thread.
 pub(super) struct Database {
     path: PathBuf,
     opening: Opening,
@@ -79,17 +80,19 @@ impl StoreThread {
         Ok(Self { jobs: Some(jobs), handle: Some(handle) })
     }
 
-    /// Runs `work` in a transaction: all of it lasts, or (on an error) none.
+    /// Runs `work` in a transaction, which is committed, or rolled back on an error.
     pub(super) fn transaction<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
     {
-        // IMMEDIATE takes the write lock at once: a transaction that reads first cannot fail when it comes to write.
+        // IMMEDIATE takes the write lock at once: a transaction that reads first cannot fail at its
+        // first write.
         self.run("BEGIN IMMEDIATE", work)
     }
 
-    /// Runs `work`, which changes nothing, on the database as it is at one moment. Waits for no other program's lock.
+    /// Runs `work`, which changes nothing, on a snapshot of the database. Does not wait for another
+    /// program's lock.
     pub(super) fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -106,7 +109,7 @@ impl StoreThread {
         self.outside_transactions(move |database| database.in_transaction(begin, work))
     }
 
-    /// Runs `work` where no transaction is open.
+    /// Runs `work` without an open transaction.
     pub(super) fn outside_transactions<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -130,7 +133,7 @@ impl Drop for StoreThread {
     }
 }
 
-/// The number of the newest migration that this program knows.
+/// Returns the number of the newest migration in this program.
 pub(super) fn newest_version() -> i64 {
     sqlx::migrate!("./migrations").iter().map(|migration| migration.version).max().unwrap_or_default()
 }
@@ -138,14 +141,14 @@ pub(super) fn newest_version() -> i64 {
 impl Database {
     fn open(path: PathBuf, opening: Opening) -> Result<Self, StoreError> {
         if opening != Opening::Create && !path.exists() {
-            return Err(StoreError::Absent { path, reason: "there is no such file".into() });
+            return Err(StoreError::Absent { path, reason: "no such file".into() });
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .map_err(|error| StoreError::Absent { path: path.clone(), reason: error.to_string() })?;
-        // No statement is kept from one use to the next: sqlx indexes past the end of a row when
-        // another program has added a column meanwhile (0.9.0).
+        // No statement is cached: sqlx (0.9.0) indexes past the end of a row after another program
+        // has added a column.
         let options = SqliteConnectOptions::new().statement_cache_capacity(0);
         let options = options.filename(&path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT);
         let options = match opening {
@@ -170,7 +173,7 @@ impl Database {
         Ok(database)
     }
 
-    /// An empty database in memory, in the newest form.
+    /// Opens an empty in-memory database with the newest schema.
     pub(super) fn in_memory() -> Result<Self, StoreError> {
         let path = PathBuf::from(":memory:");
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -196,7 +199,7 @@ impl Database {
         })
     }
 
-    /// The number of the newest migration that was done; 0 in a new database.
+    /// Returns the number of the newest applied migration; 0 in a new database.
     pub(super) fn version(&mut self) -> Result<i64, StoreError> {
         let table = sqlx::query("SELECT name FROM sqlite_schema WHERE name = '_sqlx_migrations'");
         if self.one(table, |row| row.get::<String>("name"))?.is_none() {
@@ -206,7 +209,8 @@ impl Database {
         Ok(self.one(newest, |row| row.get::<i64>("version"))?.unwrap_or_default())
     }
 
-    /// A read-only file would be noticed only at the first change, in the middle of somebody's enrollment.
+    /// Checks that the file can be written. Otherwise the first change would fail, in the middle of
+    /// an enrollment.
     fn check_writable(&mut self) -> Result<(), StoreError> {
         self.in_transaction("BEGIN IMMEDIATE", |database| {
             database.run(sqlx::query("UPDATE identity SET only_row = 1 WHERE only_row = 1")).map(|_| ())
@@ -218,7 +222,7 @@ impl Database {
         begin: &'static str,
         work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        // Of a database that is only read nobody can have the write lock.
+        // A read-only connection cannot take the write lock.
         self.run(sqlx::query(if self.opening == Opening::Read { "BEGIN" } else { begin }))?;
         match work(self) {
             Ok(value) => match self.run(sqlx::query("COMMIT")) {
@@ -238,7 +242,7 @@ impl Database {
         Err(error)
     }
 
-    /// The database file.
+    /// The path of the database file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -247,12 +251,13 @@ impl Database {
         let _ = self.runtime.block_on(self.connection.close());
     }
 
-    /// Runs a statement; how many rows it changed is in the result.
+    /// Runs a statement; the result has the number of changed rows.
     pub(super) fn run(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<SqliteQueryResult, StoreError> {
         self.runtime.block_on(query.execute(&mut self.connection)).map_err(|e| StoreError::from_sqlx(&self.path, e))
     }
 
-    /// Runs a statement that must change exactly one row; otherwise the caller has lost a race over `what`.
+    /// Runs a statement that must change exactly one row; otherwise fails with a conflict over
+    /// `what`.
     pub(super) fn change_one(
         &mut self,
         query: Query<'_, Sqlite, SqliteArguments>,
@@ -261,7 +266,7 @@ impl Database {
         if self.run(query)?.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict(what)) }
     }
 
-    /// The first row, read by `read`.
+    /// Returns the first row, parsed by `read`.
     pub(super) fn one<T>(
         &mut self,
         query: Query<'_, Sqlite, SqliteArguments>,
@@ -274,7 +279,8 @@ impl Database {
         row.map(|row| read(&Row { path: &self.path, row: &row })).transpose()
     }
 
-    /// Every row that can be read. Of the others the program's log tells; they are nobody else's fault.
+    /// Returns every readable row. The program's log reports the others, which do not affect the
+    /// result.
     pub(super) fn readable<T>(
         &mut self,
         query: Query<'_, Sqlite, SqliteArguments>,
@@ -284,7 +290,7 @@ impl Database {
         Ok(rows.into_iter().flatten().collect())
     }
 
-    /// Every row, read by `read`.
+    /// Returns every row, parsed by `read`.
     pub(super) fn all<T>(
         &mut self,
         query: Query<'_, Sqlite, SqliteArguments>,
@@ -298,19 +304,20 @@ impl Database {
     }
 }
 
-/// A row whose columns are read by name. A value of the wrong type is this row's fault ([`StoreError::UnreadableRow`]).
+/// A row with columns by name. A value of the wrong type makes only this row unreadable
+/// ([`StoreError::UnreadableRow`]).
 pub(super) struct Row<'r> {
     path: &'r Path,
     row: &'r SqliteRow,
 }
 
 impl<'r> Row<'r> {
-    /// What `read` makes of it, if it can be read; else the program's log tells of it.
+    /// Parses the row with `read`; logs an unreadable row and returns `None`.
     pub(super) fn readable<T>(&self, read: impl Fn(&Self) -> Result<T, StoreError>) -> Option<T> {
-        read(self).inspect_err(|error| tracing::error!(%error, "a row was changed in the database; passed over")).ok()
+        read(self).inspect_err(|error| tracing::error!(%error, "a row was altered in the database; skipped")).ok()
     }
 
-    /// The column's value.
+    /// Returns the column's value.
     pub(super) fn get<T>(&self, column: &str) -> Result<T, StoreError>
     where
         T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
@@ -319,43 +326,44 @@ impl<'r> Row<'r> {
         self.row.try_get_unchecked(column).map_err(|error| self.unreadable(&error.to_string()))
     }
 
-    /// The column's value, as seconds since 1970, in the form the upper floors use.
+    /// Returns the column's value, in seconds since 1970, as a timestamp.
     pub(super) fn time(&self, column: &str) -> Result<jiff::Timestamp, StoreError> {
         let seconds: i64 = self.get(column)?;
         jiff::Timestamp::from_second(seconds).map_err(|error| self.unreadable(&error.to_string()))
     }
 
-    /// Like [`Row::time`], for a column that may be empty.
+    /// Like [`Row::time`], for a column that may be NULL.
     pub(super) fn optional_time(&self, column: &str) -> Result<Option<jiff::Timestamp>, StoreError> {
         let seconds: Option<i64> = self.get(column)?;
         let time = seconds.map(jiff::Timestamp::from_second).transpose();
         time.map_err(|error| self.unreadable(&error.to_string()))
     }
 
-    /// The column's text, parsed into one of our own words.
+    /// Parses the column's text into one of the enums of the schema.
     pub(super) fn word<T: std::str::FromStr>(&self, column: &str) -> Result<T, StoreError> {
         let text: String = self.get(column)?;
         text.parse().map_err(|_| self.unreadable(&format!("column {column} holds {text:?}")))
     }
 
-    /// The column's bytes, which must be 32: a SHA-256 digest or an HMAC.
+    /// Returns the column's bytes, which must be 32: a SHA-256 digest or an HMAC.
     pub(super) fn digest(&self, column: &str) -> Result<[u8; 32], StoreError> {
         let bytes: Vec<u8> = self.get(column)?;
         bytes.try_into().map_err(|_| self.unreadable(&format!("column {column} is not 32 bytes long")))
     }
 
-    /// The column's bytes, which must be 32, whatever it holds: of another length, or none at all, they become a value that
-    /// no digest and no MAC has, so that the check of the row fails, and not the reading of all rows.
+    /// Returns the column's 32 bytes. Any other value becomes one that no digest or MAC has, so
+    /// that the check of this row fails and not the reading of all rows.
     pub(super) fn any_digest(&self, column: &str) -> [u8; 32] {
         self.any_bytes(column).and_then(|bytes| bytes.try_into().ok()).unwrap_or(NO_DIGEST)
     }
 
-    /// Like [`Row::any_digest`], for a column that may be empty, or (in a database of an older version) not be there.
+    /// Like [`Row::any_digest`], for a column that may be NULL or (in an older version's database)
+    /// missing.
     pub(super) fn optional_digest(&self, column: &str) -> Option<[u8; 32]> {
         self.any_bytes(column).map(|bytes| bytes.try_into().unwrap_or(NO_DIGEST))
     }
 
-    /// The column's text, whatever it holds: what is no text is not what was written there.
+    /// Returns the column's text, lossily converted; empty for NULL or a value of another type.
     pub(super) fn any_text(&self, column: &str) -> String {
         String::from_utf8_lossy(&self.any_bytes(column).unwrap_or_default()).into_owned()
     }

@@ -1,56 +1,56 @@
-//! Enrollments under way and ended ones, with the exact bytes that were answered.
+//! Enrollment transactions, open and ended, with the exact bytes of their replies.
 
 use jiff::Timestamp;
 
 use super::thread::{Database, Row};
 use super::{AuditEntry, CertificateKind, Claimant, Store, StoreError, TransactionState};
 
-/// One enrollment's transaction.
+/// The transaction of one enrollment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransactionRecord {
     /// The transactionID that the client chose.
     pub transaction_id: Vec<u8>,
     /// The letter's reference.
     pub reference: String,
-    /// Whose.
+    /// The user's id.
     pub user_id: String,
     /// SHA-256 of the request.
     pub message_hash: [u8; 32],
-    /// Where it stands.
+    /// The transaction's state.
     pub state: TransactionState,
-    /// When the request came.
+    /// The time when the request was received.
     pub begun_at: Timestamp,
-    /// Until when the reply must be confirmed.
+    /// The deadline for the confirmation of the reply.
     pub confirm_until: Timestamp,
-    /// The reply's exact bytes; none before it is made, and long after the end.
+    /// The exact bytes of the reply; `None` before it is made, and some time after the end.
     pub reply: Option<Vec<u8>>,
-    /// SHA-256 of the message that ended it.
+    /// SHA-256 of the message that ended the transaction.
     pub confirmation_hash: Option<[u8; 32]>,
-    /// The exact bytes that were answered to that.
+    /// The exact bytes of the reply to that message.
     pub confirmation_reply: Option<Vec<u8>>,
 }
 
-/// How a transaction ends.
+/// The end of a transaction.
 #[derive(Debug, Clone)]
 pub struct Ending {
-    /// The transaction.
+    /// The transactionID.
     pub transaction_id: Vec<u8>,
     /// Its new state: confirmed, rejected or unconfirmed.
     pub state: TransactionState,
-    /// SHA-256 of the message that ended it, and the bytes of the answer to it; none when it was swept.
+    /// SHA-256 of the message that ended it, and the bytes of the reply; `None` if it was swept.
     pub confirmation: Option<([u8; 32], Vec<u8>)>,
-    /// When.
+    /// The time of the end.
     pub now: Timestamp,
 }
 
 impl Store {
-    /// The transaction with this id.
+    /// Returns the transaction with this id.
     pub fn transaction(&self, transaction_id: &[u8]) -> Result<Option<TransactionRecord>, StoreError> {
         let transaction_id = transaction_id.to_vec();
         self.thread.transaction(move |database| database.transaction_by_id(&transaction_id))
     }
 
-    /// Transactions that should have been confirmed before `now`.
+    /// Returns the open transactions whose confirmation deadline is before `now`.
     pub fn overdue(&self, now: Timestamp) -> Result<Vec<TransactionRecord>, StoreError> {
         self.thread.transaction(move |database| {
             database.readable(
@@ -64,8 +64,8 @@ impl Store {
         })
     }
 
-    /// Forgets the replies of transactions that ended, if they were to be confirmed before `before`; their records stay.
-    /// Says of how many.
+    /// Deletes the replies of ended transactions whose confirmation deadline is before `before`;
+    /// keeps the records. Returns the number of transactions.
     pub fn forget_replies(&self, before: Timestamp) -> Result<u64, StoreError> {
         self.thread.transaction(move |database| {
             let query = sqlx::query(
@@ -77,8 +77,9 @@ impl Store {
         })
     }
 
-    /// Stores the reply to a transaction that has none, before it is sent. The time to confirm begins again. An `ending`
-    /// is recorded with it, at once or not at all: a client that is told that it need not confirm will not.
+    /// Stores the reply to a transaction without one, before it is sent, and restarts the
+    /// confirmation deadline. An `ending` is recorded atomically with it: a client with implicit
+    /// confirmation sends none.
     pub fn store_reply(
         &self,
         transaction_id: &[u8],
@@ -104,8 +105,8 @@ impl Store {
         })
     }
 
-    /// Ends a transaction in one stroke: its certificates become current (and what they replace superseded) or revoked,
-    /// its letter used or good again.
+    /// Ends a transaction atomically: its certificates become current (and replace the previous
+    /// ones) or are revoked, and its letter becomes used or unused.
     pub fn end_transaction(&self, ending: Ending, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| database.end_transaction(ending, &entry))
     }
@@ -163,7 +164,7 @@ impl Database {
         self.log(entry)
     }
 
-    /// Adds the claimant's transaction, or begins an unconfirmed one anew.
+    /// Adds the claimant's transaction, or restarts an unconfirmed one.
     pub(super) fn begin_transaction(&mut self, claimant: &Claimant) -> Result<(), StoreError> {
         self.change_one(
             sqlx::query(

@@ -1,73 +1,74 @@
-//! Users and what they may do. Both carry a MAC made by the authority's token, which the authority checks at each use.
+//! Users and their roles. Both carry a MAC by the authority's token, which the authority checks at
+//! each use.
 
 use jiff::Timestamp;
 
 use super::thread::{Database, Row};
 use super::{AuditEntry, CertificateRecord, Role, Store, StoreError, TemporaryKeyRecord};
 
-/// A person the authority knows.
+/// A user of the authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserRecord {
-    /// The internal user id: 32 hexadecimal digits, the same for ever.
+    /// The internal user id: 32 hexadecimal digits. It never changes.
     pub id: String,
     /// The address as the administrator wrote it.
     pub email: String,
-    /// The address in the form in which two spellings of it are one.
+    /// The normalized address: spellings of one address are equal.
     pub email_key: String,
-    /// The whole display name, however long.
+    /// The full display name, of any length.
     pub name: String,
-    /// When the record was made.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// HMAC by the token over all of the above.
+    /// HMAC by the token over all fields above.
     pub mac: [u8; 32],
 }
 
-/// A page of the users, with what the list says of each.
+/// A page of users, with the data that a list shows of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserPage {
     /// The users, by address.
     pub users: Vec<ListedUser>,
     /// Their roles.
     pub grants: Vec<GrantRecord>,
-    /// Their signing certificates of all states.
+    /// Their signing certificates, in all states.
     pub certificates: Vec<CertificateRecord>,
-    /// Their letters of all states.
+    /// Their letters, in all states.
     pub letters: Vec<TemporaryKeyRecord>,
 }
 
 /// A user on a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedUser {
-    /// The address in its comparable form, as it is written there: after which the next page begins.
+    /// The normalized address as stored; the next page starts after it.
     pub key: Vec<u8>,
-    /// `None` if the row cannot be read.
+    /// The record; `None` if the row cannot be read.
     pub record: Option<UserRecord>,
 }
 
-/// A role that a user has.
+/// A role of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantRecord {
-    /// Whose.
+    /// The user's id.
     pub user_id: String,
-    /// Which.
+    /// The role.
     pub role: Role,
-    /// Since when.
+    /// The time of the grant.
     pub granted_at: Timestamp,
-    /// From when it counts, if that is later.
+    /// The time from which the role is effective, if that is later.
     pub counts_from: Option<Timestamp>,
-    /// HMAC by the token over all of the above and the user's address.
+    /// HMAC by the token over all fields above and the user's address.
     pub mac: [u8; 32],
 }
 
 impl GrantRecord {
-    /// Does the role count yet?
+    /// Whether the role is effective at this time.
     pub fn counts_at(&self, now: Timestamp) -> bool {
         self.counts_from.is_none_or(|from| from <= now)
     }
 }
 
 impl Store {
-    /// Adds a user. An address that is there already is a [`StoreError::Conflict`].
+    /// Adds a user. An existing address is a [`StoreError::Conflict`].
     pub fn add_user(&self, user: UserRecord, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
             database.add_user(&user)?;
@@ -75,7 +76,7 @@ impl Store {
         })
     }
 
-    /// Gives a user who has none a display name (and the MAC with it).
+    /// Sets the display name (and the MAC) of a user without a name.
     pub fn rename_user(&self, user: UserRecord, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
             database.change_one(
@@ -89,7 +90,7 @@ impl Store {
         })
     }
 
-    /// The user with this id.
+    /// Returns the user with this id.
     pub fn user(&self, id: &str) -> Result<Option<UserRecord>, StoreError> {
         let id = id.to_owned();
         self.thread.transaction(move |database| {
@@ -97,7 +98,7 @@ impl Store {
         })
     }
 
-    /// The user with this address, in its comparable form.
+    /// Returns the user with this normalized address.
     pub fn user_by_email(&self, email_key: &str) -> Result<Option<UserRecord>, StoreError> {
         let email_key = email_key.to_owned();
         self.thread.transaction(move |database| {
@@ -105,10 +106,11 @@ impl Store {
         })
     }
 
-    /// At most `limit` users, by address, from the first one after `after` on, whatever the number of all users: four
-    /// queries, each by an index.
+    /// Returns at most `limit` users after the address `after`, by address. The cost does not
+    /// depend on the number of all users: four queries, each by an index.
     pub fn user_page(&self, after: &[u8], limit: u32) -> Result<UserPage, StoreError> {
-        // Whatever bytes somebody has written there, each page leads on; what is no text comes after all text, on no page.
+        // Pages advance over any stored bytes; values that are not text sort after all text and are
+        // on no page.
         const PAGE: &str = "FROM users WHERE email_key > CAST($1 AS TEXT) AND typeof(email_key) = 'text'
                             ORDER BY email_key LIMIT $2";
         let after = after.to_vec();
@@ -134,14 +136,14 @@ impl Store {
         })
     }
 
-    /// Every user, by address.
+    /// Returns every user, by address.
     pub fn users(&self) -> Result<Vec<UserRecord>, StoreError> {
         self.thread.transaction(|database| {
             database.all(sqlx::query("SELECT * FROM users ORDER BY email_key"), UserRecord::read)
         })
     }
 
-    /// The user's grant of `role`.
+    /// Returns the user's grant of `role`.
     pub fn grant(&self, user_id: &str, role: Role) -> Result<Option<GrantRecord>, StoreError> {
         let user_id = user_id.to_owned();
         self.thread.transaction(move |database| {

@@ -1,4 +1,4 @@
-//! The words that columns may hold, as enums.
+//! Enums for the words that database columns contain.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            /// The word that stands for it in the database.
+            /// The word in the database.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
@@ -34,53 +34,54 @@ macro_rules! words {
 }
 
 words! {
-    /// What a temporary key is for.
+    /// The purpose of a temporary key.
     Purpose {
-        /// A reference that begins with E: an `ir`.
+        /// Enrollment by `ir`; the reference begins with E.
         Enroll = "enroll",
-        /// A reference that begins with R: a `krr`.
+        /// Recovery by `krr`; the reference begins with R.
         Recover = "recover",
     }
 }
 
 words! {
-    /// Where a temporary key stands.
+    /// The state of a temporary key.
     TemporaryKeyState {
-        /// Nobody has used it yet.
+        /// No message has used it.
         Unused = "unused",
-        /// A transaction has it, and is not ended.
+        /// An open transaction has claimed it.
         Claimed = "claimed",
         /// An enrollment with it was confirmed.
         Used = "used",
-        /// A newer letter took its place.
+        /// A newer letter replaced it.
         Voided = "voided",
     }
 }
 
 words! {
-    /// Where an enrollment's transaction stands.
+    /// The state of an enrollment's transaction.
     TransactionState {
-        /// The temporary key is claimed; there is no reply yet.
+        /// The temporary key is claimed; no reply exists yet.
         Begun = "begun",
-        /// The reply is stored; its confirmation is awaited.
+        /// The reply is stored and waits for its confirmation.
         Answered = "answered",
         /// Confirmed: the certificates are the user's current ones.
         Confirmed = "confirmed",
-        /// The client refused what it got; its certificates are revoked, the letter is good again.
+        /// The client refused the reply; its certificates are revoked, and the letter is valid
+        /// again.
         Rejected = "rejected",
-        /// Nobody confirmed in time; as if rejected.
+        /// Nobody confirmed in time; the effect is that of `Rejected`.
         Unconfirmed = "unconfirmed",
     }
 }
 
 words! {
-    /// Whose certificate, and what for.
+    /// The kind of a certificate: its holder and purpose.
     CertificateKind {
-        /// The CA's own.
+        /// The CA's own certificate.
         Ca = "ca",
-        /// Signs CMP messages and statement responses.
+        /// The key that signs CMP messages and statement responses.
         Response = "response",
-        /// The TLS server's.
+        /// The TLS server's key.
         Tls = "tls",
         /// A user's signing key.
         Signing = "signing",
@@ -90,15 +91,15 @@ words! {
 }
 
 words! {
-    /// Where a certificate stands.
+    /// The state of a certificate.
     CertificateState {
-        /// What will be signed is stored; a signature may or may not have been made, and has not left.
+        /// The content is stored; a signature may exist but has not left the authority.
         Intended = "intended",
-        /// Signed, not yet confirmed by its user.
+        /// Signed, but not confirmed by its user.
         Issued = "issued",
-        /// The one in use.
+        /// In use.
         Current = "current",
-        /// A newer one took its place.
+        /// Replaced by a newer one.
         Superseded = "superseded",
         /// Revoked.
         Revoked = "revoked",
@@ -108,7 +109,7 @@ words! {
 }
 
 words! {
-    /// What a user may do beyond using their own keys.
+    /// A permission beyond the use of one's own keys.
     Role {
         /// May sign statements.
         Administrator = "administrator",

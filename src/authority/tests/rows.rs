@@ -142,19 +142,22 @@ fn a_check_finds_what_is_gone_and_what_says_less() {
             "INSERT INTO audit SELECT -1, at, event, detail, previous_hash, hash, mac FROM audit WHERE number = 1",
             "1 rows have a number that no entry can have",
         ),
-        ("CREATE TRIGGER t AFTER UPDATE ON users BEGIN SELECT 1; END", "this program makes no trigger t"),
-        ("CREATE VIEW v AS SELECT 1", "this program makes no view v"),
-        ("DROP INDEX certificates_user", "the index certificates_user is gone"),
-        ("ALTER TABLE users ADD COLUMN more TEXT", "the table users is not as this program makes it"),
+        ("CREATE TRIGGER t AFTER UPDATE ON users BEGIN SELECT 1; END", "this program's schema has no trigger t"),
+        ("CREATE VIEW v AS SELECT 1", "this program's schema has no view v"),
+        ("DROP INDEX certificates_user", "the index certificates_user is missing"),
+        ("ALTER TABLE users ADD COLUMN more TEXT", "the table users differs from this program's schema"),
         ("INSERT INTO users SELECT 'u', 'x', 'x', 'x', 0, mac, '' FROM users LIMIT 1", "x: not in the log"),
         ("DELETE FROM users WHERE email LIKE 'user%'", "names the user user@example.org, who is missing"),
-        ("UPDATE users SET email_key = CAST(email_key AS BLOB)", "users: email_key is of another type than its column"),
+        ("UPDATE users SET email_key = CAST(email_key AS BLOB)", "users: the value of email_key has a different type"),
         ("UPDATE users SET created_at = 1 << 62 WHERE id = 'u'", ": unreadable: "),
         (
             "UPDATE temporary_keys SET reference = CAST(reference AS BLOB)",
-            "temporary_keys: reference is of another type",
+            "temporary_keys: the value of reference has a different type",
         ),
-        ("UPDATE certificates SET serial = CAST(serial AS BLOB)", "certificates: serial is of another type"),
+        (
+            "UPDATE certificates SET serial = CAST(serial AS BLOB)",
+            "certificates: the value of serial has a different type",
+        ),
         (
             "UPDATE audit SET detail = '{}' WHERE number = 5",
             "entry 5 is missing, or does not follow the previous entry",
@@ -190,8 +193,8 @@ fn a_check_lists_a_table_that_is_gone_and_checks_all_others() {
     office.tamper_running("UPDATE temporary_keys SET key_id = 'text' WHERE rowid = 1");
     let report = Authority::check_stopped(&office.configuration, &pin(PIN)).unwrap();
     for (concern, expected) in [
-        ("database", "the table key_archive is gone"),
-        ("database", "key_id is of another type than its column"),
+        ("database", "the table key_archive is missing"),
+        ("database", "the value of key_id has a different type than the column"),
         ("log", "entry 2 has an invalid MAC"),
         ("log", "check of the rows that it names incomplete"),
         ("archived-key", "check incomplete"),
