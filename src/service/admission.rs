@@ -1,4 +1,5 @@
-//! Who may connect: a bound on connections, a budget for each source, and the proxies that bring many sources.
+//! Admission of connections: limits on connections, a work budget for each source, and trusted
+//! proxies, which carry the requests of many sources.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use super::guard::{ConnectionLimiter, Permit};
 use super::limits;
 use crate::authority::Networks;
 
-/// What both listeners ask before they take a connection.
+/// The checks of both listeners before they accept a connection.
 #[derive(Clone)]
 pub(super) struct Admission {
     limiter: ConnectionLimiter,
@@ -22,8 +23,8 @@ impl Admission {
         Self { limiter: ConnectionLimiter::default(), budget, proxies: Arc::new(proxies) }
     }
 
-    /// Lets a connection in, if its source has a place and, unless it is a proxy, units left for it. A proxy's requests
-    /// are counted for those for whom it asks.
+    /// Admits a connection if its source is below its connection limit and, unless it is a proxy,
+    /// has budget left. A proxy's requests are charged to the clients that it names.
     pub(super) fn admit(&self, source: IpAddr, is_tls: bool) -> Option<Permit> {
         if self.proxies.contains(source) {
             return self.limiter.admit(source, limits::CONNECTIONS_OF_PROXY);

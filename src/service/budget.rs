@@ -1,8 +1,9 @@
-//! A budget of work for each source: what strangers may make the authority do before it knows who they are.
+//! A work budget for each source: it limits the work that unauthenticated clients can cause.
 //!
-//! One unit is about one round of PBKDF2 with SHA-256 (some 0.3 µs of a core). Connections, requests, bytes and
-//! signatures of the token are counted in the same unit. Every source has a bucket of its own that refills with time,
-//! so a flood from some addresses spends the budget of these addresses and of no other.
+//! One unit is about one round of PBKDF2 with SHA-256 (about 0.3 µs of a core). Connections,
+//! requests, bytes and signatures of the token are counted in the same unit. Every source has its
+//! own token bucket, which refills with time, so a flood from some addresses spends only the budget
+//! of these addresses.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::guard::{lock, network};
 use super::limits;
 
-/// The buckets of all sources that did something lately.
+/// The buckets of all recently active sources.
 pub(super) struct Budget {
     sources: Mutex<HashMap<IpAddr, Bucket>>,
 }
@@ -22,7 +23,7 @@ struct Bucket {
     at: Instant,
 }
 
-/// A source has spent its budget; after this time there is enough again.
+/// The error of a source without enough budget, with the time until it has enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spent {
     pub(super) retry_after: Duration,
@@ -33,7 +34,8 @@ impl Budget {
         Self { sources: Mutex::default() }
     }
 
-    /// Takes `cost` units of the source's and returns what it has left. Takes nothing if it has less.
+    /// Takes `cost` units from the source's budget and returns the rest. Takes nothing if the
+    /// budget is too small.
     pub(super) fn take(&self, source: IpAddr, cost: u64, now: Instant) -> Result<u64, Spent> {
         let source = network(source);
         let mut sources = lock(&self.sources);
@@ -56,7 +58,7 @@ impl Bucket {
     fn refill(&mut self, now: Instant) {
         let micros = u64::try_from(now.saturating_duration_since(self.at).as_micros()).unwrap_or(u64::MAX);
         let earned = micros.saturating_mul(limits::BUDGET_PER_SECOND) / 1_000_000;
-        // Less than a unit is not lost: the time counts on until it has made one.
+        // Fractions of a unit are not lost: the clock keeps running until it has earned one.
         if earned > 0 {
             self.left = self.left.saturating_add(earned).min(limits::BUDGET);
             self.at = now;
@@ -64,7 +66,8 @@ impl Bucket {
     }
 }
 
-/// A source whose bucket is full again is like one that never came. If none is, the one that rested longest is forgotten.
+/// Forgets sources with a full bucket, which do not differ from new ones. If there is none, forgets
+/// the source with the fullest bucket.
 fn forget_some(sources: &mut HashMap<IpAddr, Bucket>, now: Instant) {
     sources.retain(|_, bucket| {
         bucket.refill(now);

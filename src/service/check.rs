@@ -1,4 +1,5 @@
-//! A check of the whole database, through the control socket: what does not hold is an answer, as JSON.
+//! Checks the whole database on request of the control socket. The response is a JSON report with
+//! the problems.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub(super) async fn answer(State(doors): State<Arc<Doors>>) -> Response {
     match checked.and_then(|report| serde_json::to_vec(&report).map_err(|error| error.to_string())) {
         Ok(report) => ([(header::CONTENT_TYPE, "application/json")], report).into_response(),
         Err(error) => {
-            tracing::error!(%error, "the check broke off");
+            tracing::error!(%error, "the check panicked");
             refusal(StatusCode::INTERNAL_SERVER_ERROR, &error)
         }
     }

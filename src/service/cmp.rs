@@ -1,4 +1,5 @@
-//! CMP over HTTP (RFC 9811): a message in, a message out. Errors of the protocol are CMP messages too, with status 200.
+//! CMP over HTTP (RFC 9811): one message in, one message out. Protocol errors are CMP messages too,
+//! with status 200.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +19,7 @@ use crate::cmp::cost_of_verifying;
 
 const MEDIA_TYPE: &str = "application/pkixcmp";
 
-/// `POST /.well-known/cmp` and the paths below it.
+/// Handles `POST /.well-known/cmp` and the paths below it.
 pub(super) async fn answer(
     State(doors): State<Arc<Doors>>,
     Extension(Source(source)): Extension<Source>,
@@ -30,7 +31,7 @@ pub(super) async fn answer(
         Ok(message) => message,
         Err(refusal) => return refusal,
     };
-    // The message says itself how much hashing it asks for, and its source pays for it before it is begun.
+    // The message itself requests an amount of hashing, and its source pays for that in advance.
     let cost = cost_of_bytes(&message) + cost_of_verifying(&message);
     let left = match doors.budget.take(source, cost, Instant::now()) {
         Ok(left) => left,
@@ -43,7 +44,7 @@ pub(super) async fn answer(
     drop(answering);
     match done {
         Ok(answer) => {
-            // No worker waits here: guessing slows down who guesses, and nobody else.
+            // The delay occupies no worker: it slows only the guessing client.
             tokio::time::sleep(answer.delay.min(limits::LONGEST_DELAY)).await;
             ([(header::CONTENT_TYPE, MEDIA_TYPE)], answer.bytes).into_response()
         }

@@ -1,4 +1,4 @@
-//! One listener and its connections: let in, encrypted if the door is, spoken with in HTTP/1.1, and let go in time.
+//! One listener and its connections: admission, TLS if configured, HTTP/1.1, and timeouts.
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -21,22 +21,22 @@ use super::stop::closing;
 use super::{GRACE, forwarded, limits};
 use crate::authority::Networks;
 
-/// Whom a request came from; every request carries it.
+/// The source address of a request, attached to every request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source(pub(super) IpAddr);
 
-/// What a connection's requests have in common.
+/// The data that all requests of one connection share.
 #[derive(Clone)]
 pub(super) struct Peer {
-    /// The other end.
+    /// The address of the peer.
     pub(super) address: IpAddr,
-    /// The connection itself.
+    /// The connection's entry in the connection limiter.
     pub(super) connection: Arc<Connection>,
-    /// The proxies that may say for whom they ask.
+    /// The proxies whose `Forwarded` header is trusted.
     pub(super) proxies: Arc<Networks>,
 }
 
-/// Takes connections until `closed`, then gives those that are busy a little time to finish.
+/// Accepts connections until `closed`, then gives busy ones the grace period to finish.
 pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -69,7 +69,8 @@ pub(super) async fn accept(
                     });
                 }
                 Err(error) => {
-                    // Out of descriptors, or a connection that was gone before it was taken. Not the end.
+                    // No descriptor is left, or the client has disconnected. The listener
+                    // continues.
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -80,11 +81,11 @@ pub(super) async fn accept(
     finish(connections).await;
 }
 
-/// Gives connections that are busy a little time.
+/// Waits for busy connections, for the grace period at most.
 pub(super) async fn finish(mut connections: JoinSet<()>) {
     let finished = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, finished).await.is_err() {
-        tracing::warn!("connections that did not end in time are cut");
+        tracing::warn!("closing connections that did not finish in time");
     }
 }
 
@@ -95,7 +96,7 @@ async fn converse(
     routes: Router,
     state: watch::Receiver<bool>,
 ) {
-    // Small answers should not wait for each other; that it cannot be set harms nothing.
+    // Sends small replies without delay; a failure to set the option is harmless.
     let _ = stream.set_nodelay(true);
     let Some(config) = tls else { return speak(stream, peer, routes, state).await };
     let source = peer.address;
@@ -107,7 +108,7 @@ async fn converse(
     }
 }
 
-/// Speaks HTTP/1.1 on a connection until it ends.
+/// Serves HTTP/1.1 on a connection until it ends.
 pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,
@@ -134,7 +135,7 @@ pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(%source, %error, "a connection broke off");
+                    tracing::debug!(%source, %error, "connection error");
                 }
                 return;
             }
@@ -143,7 +144,7 @@ pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
                 connection.as_mut().graceful_shutdown();
             }
             () = end.as_mut() => {
-                tracing::debug!(%source, "a connection lasted too long");
+                tracing::debug!(%source, "a connection exceeded its time limit");
                 return;
             }
         }

@@ -1,8 +1,10 @@
-//! The control socket: how other commands of the authority's own user reach a running `serve`, both ends of it.
+//! The control socket, through which other commands of the authority's own user reach a running
+//! `serve`. This file has its server and its client.
 //!
-//! HTTP over a Unix socket, with the doors' bounds, and two requests: to answer a statement that came as a file, and to
-//! check the database. The socket's mode (0600), its directory's (0700) and the kernel's word on who is at the other end
-//! keep everyone else out; the statement still has to be an administrator's.
+//! It is HTTP over a Unix socket with the listeners' limits and two requests: answer a statement
+//! from a file, and check the database. The modes of the socket (0600) and its directory (0700) and
+//! the kernel's peer credentials exclude other users; a statement must still be signed by an
+//! administrator.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -25,17 +27,17 @@ use super::stop::closing;
 use super::{ServiceError, connection, limits};
 use crate::authority::{CheckReport, Configuration};
 
-/// `sun_path` of Linux has 108 bytes, its last one 0.
+/// Linux's `sun_path` has 108 bytes, including a final 0.
 const LONGEST_PATH: usize = 107;
 
-/// The bound socket. Its file goes with it.
+/// The bound socket, whose file is removed on drop.
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     listener: UnixListener,
     file: SocketFile,
 }
 
-/// A socket's file, known by its inode: another process may have put its own there since.
+/// A socket's file, identified by its inode: another process may have replaced it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -43,32 +45,33 @@ struct SocketFile {
 }
 
 impl ControlSocket {
-    /// Makes the socket, mode 0600. One that nobody listens on any more (of a `serve` that was killed) is taken over.
+    /// Creates the socket with mode 0600. Replaces a stale socket of a killed `serve`.
     ///
     /// # Errors
-    /// [`ServiceError::Control`]: somebody listens there, something else than a socket is there, or the path is longer
-    /// than a socket's can be.
+    /// [`ServiceError::Control`] if a process listens there, if the file is not a socket, or if the
+    /// path is too long for a socket.
     pub(super) fn bind(path: &Path) -> Result<Self, ServiceError> {
         let refuse = |reason: String| ServiceError::Control { path: path.to_owned(), reason };
         let failed = |error: io::Error| refuse(error.to_string());
         if is_too_long(path) {
             return Err(refuse(format!(
-                "its path is longer than the {LONGEST_PATH} bytes that a socket's can have; choose a shorter `state`"
+                "its path is longer than the {LONGEST_PATH} bytes allowed for a socket; choose a shorter `state`"
             )));
         }
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
             Ok(there) if !there.file_type().is_socket() => {
-                return Err(refuse("something else than a socket is there; remove it".to_owned()));
+                return Err(refuse("the path is not a socket; remove that file".to_owned()));
             }
             Ok(_) => match BlockingStream::connect(path) {
                 Err(error) if nobody_listens(&error) => {}
                 Err(error) => return Err(failed(error)),
-                Ok(_) => return Err(refuse("another `authority serve` has this state directory".to_owned())),
+                Ok(_) => return Err(refuse("another `authority serve` uses this state directory".to_owned())),
             },
         }
-        // Under another name until nobody else can open it; then in one stroke over what is there.
+        // Created under another name until its mode excludes other users, then renamed atomically
+        // over the old file.
         let new = path.with_extension("new");
         match fs::remove_file(&new) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
@@ -81,7 +84,8 @@ impl ControlSocket {
         Ok(Self { listener, file: SocketFile { path: path.to_owned(), inode } })
     }
 
-    /// Takes connections of the same user until `closed`; then the file goes, and those that are busy may finish.
+    /// Accepts connections of the same user until `closed`; then removes the file and lets busy
+    /// connections finish.
     pub(super) async fn accept(self, routes: Router, mut closed: watch::Receiver<bool>) {
         let Self { listener, file } = self;
         let places = Arc::new(Semaphore::new(limits::CONTROL_CONNECTIONS));
@@ -100,7 +104,7 @@ impl ControlSocket {
                             drop(place);
                         });
                     }
-                    Ok(_) => tracing::warn!("the control socket was opened by another user: hung up"),
+                    Ok(_) => tracing::warn!("rejected a connection of another user to the control socket"),
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection on the control socket");
                         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -117,19 +121,20 @@ impl ControlSocket {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
-            // One that stays is taken over by the next `serve`.
+            // The next `serve` replaces a leftover file.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// The other end of the socket: this machine, and no proxy.
+/// The peer of the control socket: this machine, without a proxy.
 fn local_peer() -> Peer {
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     Peer { address, connection: Arc::new(Connection::default()), proxies: Arc::default() }
 }
 
-/// The kernel's word (`SO_PEERCRED`) on who is at the other end. Not even root is the same user.
+/// Whether the peer has the same user id, by the kernel (`SO_PEERCRED`). Not even root counts as
+/// the same user.
 fn is_same_user(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| is_own(peer.uid()))
 }
@@ -138,18 +143,20 @@ fn is_own(user: u32) -> bool {
     user == rustix::process::geteuid().as_raw()
 }
 
-/// Has a running `serve` of this configuration answer a statement that came as a file. `None`: none is running.
+/// Sends a statement from a file to the running `serve` of this configuration and returns its
+/// response; `None` if no `serve` is running.
 ///
 /// # Errors
-/// [`ServiceError::Control`], if one is running and does not answer.
+/// [`ServiceError::Control`] if a `serve` is running and does not answer.
 pub fn answer_by_running(configuration: &Configuration, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
     answer_by(&configuration.control_socket(), statement)
 }
 
-/// Has a running `serve` of this configuration check its database. `None`: none is running.
+/// Lets the running `serve` of this configuration check its database; `None` if no `serve` is
+/// running.
 ///
 /// # Errors
-/// [`ServiceError::Control`], if one is running and does not answer.
+/// [`ServiceError::Control`] if a `serve` is running and does not answer.
 pub fn check_by_running(configuration: &Configuration) -> Result<Option<CheckReport>, ServiceError> {
     let path = configuration.control_socket();
     let Some(report) = post(&path, CONTROL_CHECK, &[], limits::CONTROL_CHECK_TIME)? else { return Ok(None) };
@@ -157,10 +164,10 @@ pub fn check_by_running(configuration: &Configuration) -> Result<Option<CheckRep
     report.map(Some).map_err(|error| ServiceError::Control { path, reason: error.to_string() })
 }
 
-/// Does a `serve` of this configuration run? Nothing is sent to it.
+/// Whether a `serve` of this configuration is running. Sends nothing to it.
 ///
 /// # Errors
-/// [`ServiceError::Control`], if the socket cannot be tried.
+/// [`ServiceError::Control`] if the socket cannot be tried.
 pub fn is_running(configuration: &Configuration) -> Result<bool, ServiceError> {
     let path = configuration.control_socket();
     if is_too_long(&path) {
@@ -169,9 +176,10 @@ pub fn is_running(configuration: &Configuration) -> Result<bool, ServiceError> {
     match BlockingStream::connect(&path) {
         Ok(_) => Ok(true),
         Err(error) if nobody_listens(&error) => Ok(false),
-        Err(error) => {
-            Err(ServiceError::Control { path, reason: format!("{error}; use the user that `serve` runs as") })
-        }
+        Err(error) => Err(ServiceError::Control {
+            path,
+            reason: format!("{error}; run this command as the user that runs `serve`"),
+        }),
     }
 }
 
@@ -181,17 +189,17 @@ fn answer_by(path: &Path, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceEr
 
 fn post(path: &Path, request: &str, body: &[u8], time: Duration) -> Result<Option<Vec<u8>>, ServiceError> {
     let refuse = |reason: String| ServiceError::Control { path: path.to_owned(), reason };
-    // No `serve` starts with a path like this.
+    // `serve` does not start with such a path.
     if is_too_long(path) {
         return Ok(None);
     }
     let stream = match BlockingStream::connect(path) {
         Err(error) if nobody_listens(&error) => return Ok(None),
-        Err(error) => return Err(refuse(format!("{error}; this command is for the user that `serve` runs as"))),
+        Err(error) => return Err(refuse(format!("{error}; run this command as the user that runs `serve`"))),
         Ok(stream) => stream,
     };
     let answer = exchange(stream, request, body, time)
-        .map_err(|error| refuse(format!("{error}; is `serve` stopping, or another user's? See its log")))?;
+        .map_err(|error| refuse(format!("{error}; `serve` may be stopping, or belong to another user; see its log")))?;
     match split(&answer) {
         Some((200, body)) if !body.is_empty() => Ok(Some(body.to_vec())),
         Some((status, body)) => {
@@ -202,7 +210,7 @@ fn post(path: &Path, request: &str, body: &[u8], time: Duration) -> Result<Optio
             }
             Err(refuse(format!("`serve` answered {status}: {said}")))
         }
-        None => Err(refuse("`serve` hung up without an answer; see its log".to_owned())),
+        None => Err(refuse("`serve` closed the connection without a response; see its log".to_owned())),
     }
 }
 
@@ -221,7 +229,8 @@ fn exchange(mut stream: BlockingStream, path: &str, body: &[u8], time: Duration)
     Ok(answer)
 }
 
-/// Status and body of an answer that is all there. The other end is this program: it announces a length, and sends it.
+/// Returns status and body of a complete response. The server is this program, which always sends a
+/// content length.
 fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(answer.get(..end)?).ok()?;

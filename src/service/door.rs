@@ -1,4 +1,4 @@
-//! What all doors have: whom they ask, bounds on what comes in, and the plain sentences of a refusal.
+//! The state and helpers that all handlers share: limits on requests, and plain-text refusals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,41 +14,41 @@ use super::office::Office;
 use super::workers::{BlockingPool, NotDone};
 use crate::authority::AuthorityError;
 
-/// What the handlers have.
+/// The state of the handlers.
 pub(super) struct Doors {
     pub(super) office: Arc<dyn Office>,
     pub(super) workers: BlockingPool,
-    /// What each source may have done before it is known.
+    /// The work budgets of the sources.
     pub(super) budget: Arc<Budget>,
-    /// None: the search is switched off.
+    /// The search limit; `None` if the search is disabled.
     pub(super) search: Option<SearchLimit>,
 }
 
-/// An answer in one sentence of plain text.
+/// Builds a plain-text response of one sentence.
 pub(super) fn refusal(status: StatusCode, sentence: &str) -> Response {
     let text = format!("{sentence}\n");
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-/// What is said when the authority did not get to a request.
+/// The response to a request that was not processed.
 pub(super) fn not_done(reason: NotDone) -> Response {
     match reason {
-        NotDone::Busy => try_again("too many requests at once; try again soon", Duration::from_secs(5)),
-        NotDone::BrokeOff => refusal(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the authority; its log says more"),
+        NotDone::Busy => try_again("too many concurrent requests; try again soon", Duration::from_secs(5)),
+        NotDone::BrokeOff => refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the authority's log"),
     }
 }
 
-/// What is said of a fault: nothing was done. One that passes is worth another try.
+/// The response to a fault. Nothing was done; a temporary fault suggests another try.
 pub(super) fn fault(error: &AuthorityError) -> Response {
     match error.passing() {
         Some(sentence) => try_again(sentence, Duration::from_secs(5)),
-        None => refusal(StatusCode::INTERNAL_SERVER_ERROR, "a fault of the authority; its log says more"),
+        None => refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the authority's log"),
     }
 }
 
-/// What is said to a source that has spent its budget. Nothing was done for it.
+/// The response to a source without budget. Nothing was done.
 pub(super) fn spent(Spent { retry_after }: Spent) -> Response {
-    try_again("this address has asked for too much; try again later", retry_after)
+    try_again("rate limit exceeded for this address; try again later", retry_after)
 }
 
 fn try_again(sentence: &str, after: Duration) -> Response {
@@ -59,12 +59,12 @@ fn try_again(sentence: &str, after: Duration) -> Response {
     response
 }
 
-/// What a body of so many bytes costs, in units of the budget.
+/// The cost of a body, in units of the budget.
 pub(super) fn cost_of_bytes(body: &[u8]) -> u64 {
     body.len() as u64 / limits::BYTES_OF_A_UNIT
 }
 
-/// The body of a request of one of these media types, within the bounds.
+/// Reads the body of a request with one of these media types, within the limits on size and time.
 pub(super) async fn body_of(headers: &HeaderMap, types: &[&str], body: Body) -> Result<Vec<u8>, Response> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = given.split(';').next().unwrap_or_default().trim();
@@ -80,8 +80,8 @@ pub(super) async fn body_of(headers: &HeaderMap, types: &[&str], body: Body) -> 
     }
     match tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limits::BODY)).await {
         Ok(Ok(bytes)) => Ok(bytes.to_vec()),
-        // Whoever broke off does not read this; whoever sent too much does.
+        // A client that disconnected does not read this response; one that sent too much does.
         Ok(Err(_)) => Err(too_long()),
-        Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+        Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
     }
 }

@@ -1,4 +1,5 @@
-//! Why the service does not start. What goes wrong with one request is answered there, and no error of the service.
+//! Faults that keep the service from starting. A fault of a single request is reported in its
+//! response.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,9 +14,9 @@ pub enum ServiceError {
     /// The authority cannot be opened.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    /// Another program has the address.
+    /// Another program uses the address.
     #[error(
-        "cannot listen on {address}: another program listens there already; stop it, or choose another {door} address \
+        "cannot listen on {address}: another program already listens there; stop it, or choose another {door} address \
          in {}", file.display()
     )]
     AddressInUse {
@@ -26,7 +27,7 @@ pub enum ServiceError {
         /// The configuration file.
         file: PathBuf,
     },
-    /// The address cannot be had for another reason.
+    /// The address cannot be bound for another reason.
     #[error("cannot listen on {address}: {source}; choose another {door} address in {}", file.display())]
     Listen {
         /// `http` or `https`.
@@ -35,30 +36,31 @@ pub enum ServiceError {
         address: SocketAddr,
         /// The configuration file.
         file: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The key on the token cannot be used for TLS.
     #[error(
-        "cannot open the https door: {0}; check that the configuration names the token that `tokenkeep authority init` made"
+        "cannot start the HTTPS listener: {0}; check that the configuration names the token of \
+         `tokenkeep authority init`"
     )]
     Tls(String),
-    /// The control socket cannot be made, or not be spoken to.
+    /// The control socket cannot be created or used.
     #[error("cannot use the control socket {}: {reason}", path.display())]
     Control {
         /// The socket.
         path: PathBuf,
-        /// What is in the way, and what to do.
+        /// The cause and the next step.
         reason: String,
     },
-    /// The running service does not take the statement for an administrator's, and did nothing.
+    /// The running service could not verify the statement as an administrator's, and did nothing.
     #[error("cannot answer the statement: {0}; nothing was done, and there is no signed response")]
     Unverified(String),
-    /// Threads, sockets, signals.
-    #[error("cannot serve: {0}; check this user's limits on threads and open files (`ulimit -a`), and start it again")]
+    /// Threads, sockets or signals are not available.
+    #[error("cannot serve: {0}; check this user's limits on threads and open files (`ulimit -a`), and restart it")]
     Runtime(io::Error),
-    /// The thread that opened the authority broke off.
-    #[error("cannot serve: {0}; this is a fault of the program: please report it")]
+    /// The thread that opened the authority panicked.
+    #[error("cannot serve: {0}; please report this bug")]
     BrokeOff(#[from] tokio::task::JoinError),
 }
 

@@ -1,5 +1,5 @@
-//! Where a request comes from if a proxy brings it: the `Forwarded` header (RFC 7239), believed only from proxies that
-//! the configuration names.
+//! Determines the source of a request that a proxy forwards: the `Forwarded` header (RFC 7239),
+//! trusted only from configured proxies.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,9 +7,10 @@ use axum::http::{HeaderMap, header};
 
 use crate::authority::Networks;
 
-/// The source of a request on a connection from `peer`: `peer` itself, unless it is one of `proxies`. Then it is the
-/// rightmost address in `Forwarded` that is no proxy's: what stands further left was written by that address, and may be
-/// anything. A header that cannot be read, or an address that the proxy hides, makes the proxy the source.
+/// The source of a request on a connection from `peer`: `peer` itself, unless it is one of
+/// `proxies`. Then the source is the rightmost address in `Forwarded` that is not a proxy: that
+/// address wrote the entries to its left, which may be forged. For an unreadable header, or an
+/// address that the proxy hides, the proxy is the source.
 pub(super) fn source_of(peer: IpAddr, headers: &HeaderMap, proxies: &Networks) -> IpAddr {
     let peer = peer.to_canonical();
     if !proxies.contains(peer) {
@@ -30,8 +31,8 @@ pub(super) fn source_of(peer: IpAddr, headers: &HeaderMap, proxies: &Networks) -
     peer
 }
 
-/// The `for` of each element of one header (RFC 7239 §4), `None` where it names no address. `None` for the whole if it
-/// is malformed.
+/// Returns the `for` of each element of one header (RFC 7239 §4), `None` for an element without an
+/// address. Returns `None` if the header is malformed.
 fn hops_of(value: &str) -> Option<Vec<Option<IpAddr>>> {
     let mut elements = Vec::new();
     let mut rest = value.trim_matches(BLANKS);
@@ -45,14 +46,14 @@ fn hops_of(value: &str) -> Option<Vec<Option<IpAddr>>> {
 
 const BLANKS: [char; 2] = [' ', '\t'];
 
-/// One element, and what follows its comma.
+/// Parses one element; returns it and the text after its comma.
 fn element(mut rest: &str) -> Option<(Option<IpAddr>, &str)> {
     let mut address = None;
     let mut has_for = false;
     loop {
         let (name, value, after) = pair(rest)?;
         if name.eq_ignore_ascii_case("for") {
-            // §4: each parameter at most once.
+            // §4: each parameter occurs at most once.
             if has_for {
                 return None;
             }
@@ -68,14 +69,14 @@ fn element(mut rest: &str) -> Option<(Option<IpAddr>, &str)> {
         }
         if let Some(next) = after.strip_prefix(',') {
             let next = next.trim_start_matches(BLANKS);
-            // A comma with nothing after it announces an element that is not there.
+            // An element must follow a comma.
             return if next.is_empty() { None } else { Some((address, next)) };
         }
         rest = after.strip_prefix(';')?.trim_start_matches(BLANKS);
     }
 }
 
-/// `token "=" ( token / quoted-string )`, and what follows.
+/// Parses `token "=" ( token / quoted-string )`; returns it and the text after it.
 fn pair(text: &str) -> Option<(&str, String, &str)> {
     let (name, rest) = text.split_at_checked(text.find(|c| !is_token(c))?)?;
     let rest = rest.strip_prefix('=')?;
@@ -99,19 +100,20 @@ fn pair(text: &str) -> Option<(&str, String, &str)> {
     None
 }
 
-/// RFC 9110 §5.6.2.
+/// Whether the character may be in a token (RFC 9110 §5.6.2).
 fn is_token(character: char) -> bool {
     character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(character)
 }
 
-/// §6: who is at the other end of a hop.
+/// The node at the other end of a hop (§6).
 enum Node {
     Address(IpAddr),
-    /// `unknown`, or a name that hides it.
+    /// `unknown` or an obfuscated identifier.
     Hidden,
 }
 
-/// §6: `unknown`, a name that begins with an underscore, or an address with or without a port.
+/// Parses a node (§6): `unknown`, an obfuscated identifier with a leading underscore, or an address
+/// with or without a port.
 fn node(text: &str) -> Option<Node> {
     if text.eq_ignore_ascii_case("unknown") || text.starts_with('_') {
         return Some(Node::Hidden);
@@ -132,7 +134,7 @@ fn node(text: &str) -> Option<Node> {
     Some(Node::Address(address.to_canonical()))
 }
 
-/// §6.3: digits, or a name that hides them.
+/// Whether the text is a port (§6.3): digits or an obfuscated port.
 fn is_port(text: &str) -> bool {
     let hidden = text.strip_prefix('_').is_some_and(|name| !name.is_empty() && name.chars().all(is_token));
     hidden || ((1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()))
@@ -221,7 +223,7 @@ mod tests {
         ] {
             assert_eq!(source(PROXY, &[line]), PROXY, "{line}");
         }
-        // One line that cannot be read is enough, wherever it stands.
+        // One unreadable line is enough, at any position.
         assert_eq!(source(PROXY, &["=", "for=198.51.100.7"]), PROXY);
     }
 }

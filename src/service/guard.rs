@@ -1,4 +1,4 @@
-//! Who may come in, how often, and how many at once.
+//! Limits on the number of connections and on the rate of searches.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 
 use super::limits;
 
-/// Counts connections, all of them and those of each source. When all places are taken and another source comes, the one
-/// that has been idle longest of whoever has most is closed: of as many sources as there are places, each with one slow
-/// connection, none keeps others out.
+/// Counts connections, in total and by source. When the total is reached and another source
+/// connects, the limiter closes the connection that has been idle longest, of the source with the
+/// largest share. So many sources with one slow connection each cannot lock others out.
 #[derive(Clone, Default)]
 pub(super) struct ConnectionLimiter(Arc<Mutex<Connections>>);
 
@@ -26,15 +26,15 @@ struct Connections {
 /// The open connections of one source.
 struct Source {
     open: Vec<Arc<Connection>>,
-    /// How many it may have.
+    /// The connection limit of this source.
     most: usize,
 }
 
-/// A connection that was let in.
+/// An admitted connection.
 pub(super) struct Connection {
-    /// A whole request has come and is being answered: such a connection is not closed for others.
+    /// Whether a complete request is being answered: such a connection is not closed for others.
     answering: AtomicBool,
-    /// Since when no whole request has come on it.
+    /// The time since which no complete request has arrived.
     idle_since: Mutex<Instant>,
     must_close: Notify,
 }
@@ -45,7 +45,7 @@ impl Default for Connection {
     }
 }
 
-/// A connection's place among all; free again when this is dropped.
+/// One connection's slot, released on drop.
 pub(super) struct Permit {
     source: IpAddr,
     connection: Arc<Connection>,
@@ -53,8 +53,8 @@ pub(super) struct Permit {
 }
 
 impl ConnectionLimiter {
-    /// Lets a connection in, unless its source has `most_of_one` already, or all places are taken and no source that has at
-    /// least its share has one that is idle.
+    /// Admits a connection. Refuses it if its source already has `most_of_one`, or if the total is
+    /// reached and no source with at least the same share has an idle connection.
     pub(super) fn admit(&self, source: IpAddr, most_of_one: usize) -> Option<Permit> {
         let source = network(source);
         let mut connections = lock(&self.0);
@@ -78,9 +78,9 @@ impl Connections {
         self.sources.get(&source).map_or(0, |source| source.open.len())
     }
 
-    /// Closes the connection that has been idle longest, of the source that has the largest share, if that is at least
-    /// `least`; of the next one, if all of that one's are being answered. Its place counts as free from now on, whenever its
-    /// task gets to end.
+    /// Closes the connection that has been idle longest, of the source with the largest share that
+    /// is at least `least` and has an idle connection. Its slot counts as free at once, even if its
+    /// task ends later.
     fn close_an_idle_one(&mut self, least: usize) -> Option<()> {
         let idlest = |(source, of_source): (&IpAddr, &Source)| {
             let share = of_source.share();
@@ -92,7 +92,7 @@ impl Connections {
         let (_, _, source, at) = self.sources.iter().filter_map(idlest).min()?;
         self.sources.get_mut(&source)?.open.remove(at).must_close.notify_one();
         self.total -= 1;
-        tracing::debug!(%source, "too many connections: the one that was idle longest of the source that has most is closed");
+        tracing::debug!(%source, "too many connections: closed the longest idle one of the source with the largest share");
         Some(())
     }
 }
@@ -103,13 +103,15 @@ impl Source {
     }
 }
 
-/// How much of what it may have a source has: a proxy that brings many people's connections may have more.
+/// The share of its limit that a source uses: a proxy, which carries the connections of many
+/// people, may have more.
 fn share(open: usize, most: usize) -> usize {
     open * limits::CONNECTIONS_OF_PROXY / most.max(1)
 }
 
 impl Connection {
-    /// While the returned value lives, the connection is not closed to make room.
+    /// Marks the connection as busy while the returned guard lives, so that it is not closed for
+    /// others.
     pub(super) fn answering(self: &Arc<Self>) -> Answering {
         self.answering.store(true, Ordering::Relaxed);
         Answering(self.clone())
@@ -120,7 +122,7 @@ impl Connection {
     }
 }
 
-/// See [`Connection::answering`].
+/// Marks a connection as busy; see [`Connection::answering`].
 pub(super) struct Answering(Arc<Connection>);
 
 impl Drop for Answering {
@@ -131,12 +133,12 @@ impl Drop for Answering {
 }
 
 impl Permit {
-    /// The connection.
+    /// The permit's connection.
     pub(super) fn connection(&self) -> Arc<Connection> {
         self.connection.clone()
     }
 
-    /// Returns when the connection must make room for another.
+    /// Returns when the connection must close to make room for another one.
     pub(super) async fn must_close(&self) {
         self.connection.must_close.notified().await;
     }
@@ -156,7 +158,7 @@ impl Drop for Permit {
     }
 }
 
-/// Lets each source search now and then.
+/// Limits the rate of searches by source.
 pub(super) struct SearchLimit {
     sources: Mutex<HashMap<IpAddr, Bucket>>,
 }
@@ -171,11 +173,11 @@ impl SearchLimit {
         Self { sources: Mutex::default() }
     }
 
-    /// Takes one search of this source's; otherwise says how long until there is one again.
+    /// Takes one search of this source; otherwise returns the time until the next one is available.
     pub(super) fn take(&self, source: IpAddr, now: Instant) -> Result<(), Duration> {
         let mut sources = lock(&self.sources);
         if sources.len() >= limits::SOURCES && !sources.contains_key(&network(source)) {
-            // Whoever has all searches left is not different from someone who never came.
+            // A source with all searches left does not differ from a new one.
             sources.retain(|_, bucket| bucket.refilled(now) < limits::SEARCHES);
             if sources.len() >= limits::SOURCES {
                 return Err(limits::SEARCH_EVERY);
@@ -184,7 +186,7 @@ impl SearchLimit {
         let bucket = sources.entry(network(source)).or_insert(Bucket { left: limits::SEARCHES, since: now });
         let left = bucket.refilled(now);
         if left > bucket.left {
-            // The time that did not make a whole search is kept only while the bucket is not full.
+            // The time towards the next search counts only while the bucket is not full.
             let earned = limits::SEARCH_EVERY * (left - bucket.left);
             bucket.since = if left == limits::SEARCHES { now } else { bucket.since + earned };
         }
@@ -206,7 +208,8 @@ impl Bucket {
     }
 }
 
-/// Whom an address belongs to: an IPv4 address also in its IPv6 form, and a whole /64, which is one host's to choose in.
+/// The network that counts as one source: an IPv4-mapped address as the IPv4 address, and an IPv6
+/// address as its /64, within which one host can choose.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
@@ -214,7 +217,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A count that someone left behind while panicking is still a count.
+/// Locks the mutex even if a thread panicked while holding it: a counter stays usable.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,13 @@
-//! The authority's doors: two listeners, the requests that come through them, and nothing of what is decided behind.
+//! The authority's listeners: they accept requests, pass them on, and take no decisions.
 //!
-//! HTTP takes CMP, gives the CA certificate and searches certificates; HTTPS takes statements, and all the rest, with a
-//! key on the authority's token. A control socket in the state directory takes statements that came as files, from
-//! commands of the same user. The doors are asynchronous; what stands behind them blocks, and is asked on a bounded
-//! number of threads. This room must never read or write without a bound on bytes and time, never do the authority's
-//! work on a thread that serves the network, never log what a request carries, and never judge: it takes bytes to the
-//! [`Authority`] and brings its bytes back.
+//! HTTP serves CMP, the CA certificate and the certificate search; HTTPS serves statements and all
+//! of that, with a TLS key on the authority's token. A control socket in the state directory
+//! accepts statement files from commands of the same user. The listeners are asynchronous; the
+//! authority blocks, and runs on a bounded number of threads.
+//!
+//! **Invariants:** this module reads and writes only with limits on bytes and time, runs no work of
+//! the authority on a network thread, logs no content of a request, and decides nothing: it passes
+//! bytes to the [`Authority`] and returns its bytes.
 
 mod admission;
 mod budget;
@@ -48,39 +50,41 @@ use stop::Listening;
 pub use stop::{Stop, StopHandle};
 use workers::BlockingPool;
 
-/// How often the authority is asked to give up what was not confirmed in time.
+/// The interval at which unconfirmed transactions are discarded.
 const SWEEP: Duration = Duration::from_mins(1);
 
-/// How long after a fault the older part of the log is checked again.
+/// The delay before the older part of the log is checked again after a fault.
 const CHECK_AGAIN: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(30) };
 
-/// How long requests that are being answered may still take when the service stops.
+/// The grace period for running requests when the service stops.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How long work on the token may still take after that. A kill would lose nothing, but cost someone a second try.
+/// The additional time for work on the token. A kill would lose nothing, but cost a client a second
+/// try.
 const LAST_WORK: Duration = Duration::from_secs(30);
 
-/// How long it may take at the end to put the database into one file.
+/// The time limit for moving the database into one file at the end.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// The doors that are open: for the one who started the service to announce.
+/// The open listeners, to be announced by the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenDoors {
-    /// Where HTTP listens: with the port that was given when the configured one was 0.
+    /// The HTTP address, with the actual port if the configured one was 0.
     pub http: SocketAddr,
-    /// Where HTTPS listens.
+    /// The HTTPS address.
     pub https: SocketAddr,
-    /// The base URL for HTTP that goes into letters.
+    /// The base URL for HTTP in letters.
     pub http_url: String,
-    /// The base URL for HTTPS that goes into letters.
+    /// The base URL for HTTPS in letters.
     pub https_url: String,
 }
 
-/// Opens the authority and serves until `stop`. `announce` is called once, when both doors are open. Blocks; returns
-/// when requests under way are answered (or have had their time).
+/// Opens the authority and serves until `stop`. Calls `announce` once, when both listeners are
+/// open. Blocks until running requests are answered or their time is over.
 ///
 /// # Errors
-/// [`ServiceError`]: an address in use, a token or a database that cannot be opened. Nothing is announced then.
+/// [`ServiceError`]: an address in use, or a token or database that cannot be opened. Nothing is
+/// announced then.
 pub fn serve(
     configuration: Configuration,
     pin: Pin,
@@ -89,12 +93,13 @@ pub fn serve(
 ) -> Result<(), ServiceError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_name("tokenkeep-door")
+        .thread_name("tokenkeep-http")
         .max_blocking_threads(limits::BLOCKING_THREADS)
         .build()
         .map_err(ServiceError::Runtime)?;
     let result = runtime.block_on(async {
-        // The doors first: whoever is to be told that a port is taken need not wait for a token, nor does it cost a try.
+        // The listeners come first: a port conflict is reported without waiting for a token or
+        // using a PIN try.
         let listen = configuration.listen.clone();
         let file = configuration.file.clone();
         let http = bind("http", listen.http, &file).await?;
@@ -103,27 +108,30 @@ pub fn serve(
         let control = configuration.control_socket();
         let authority =
             tokio::task::spawn_blocking(move || Authority::open(configuration, &pin, Timestamp::now())).await??;
-        // Last: who owns the token and the database is told better by them.
+        // The control socket comes last: token and database give better errors about their current
+        // owner.
         let control = ControlSocket::bind(&control)?;
         authority.set_public_urls(&doors.http_url, &doors.https_url);
         let tls = tls::server_config(authority.tls_identity())?;
         let stop = stop.listen().map_err(ServiceError::Runtime)?;
         announce(&doors);
-        // A service manager that waits for it (systemd, Type=notify) starts what needs the authority after this.
+        // A service manager that waits for this (systemd, Type=notify) now starts the dependent
+        // services.
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!(%error, "cannot tell the service manager that the authority is ready");
         }
         run(Arc::new(authority), &listen, (http, https, control), tls, stop).await
     });
-    // What is still at work has had its time.
+    // Work that is still running has used up its time.
     runtime.shutdown_background();
     result
 }
 
-/// Serves both doors and the control socket until `stop`, and finishes what is under way unless `stop` comes again.
+/// Serves both listeners and the control socket until `stop`, then finishes running requests unless
+/// `stop` comes again.
 ///
 /// # Errors
-/// [`ServiceError::Authority`]: older entries of the log do not hold. Nothing more is served then.
+/// [`ServiceError::Authority`]: older log entries are invalid. The service stops then.
 async fn run(
     office: Arc<dyn Office>,
     listen: &ListenConfiguration,
@@ -147,15 +155,15 @@ async fn run(
         () = stop.requested() => None,
         fault = checking => Some(fault),
     };
-    tracing::info!("stopping: no new requests are taken");
-    // Nobody listens any more only when everything has stopped already.
+    tracing::info!("stopping: no new requests are accepted");
+    // All receivers are dropped only after everything has stopped.
     let _ = closing.send(true);
     let finish = async {
         for door in doors {
             let _ = door.await;
         }
         if tokio::time::timeout(LAST_WORK, workers.idle()).await.is_err() {
-            tracing::warn!("stopping although the token is still at work");
+            tracing::warn!("stopping although the token is still busy");
         }
     };
     tokio::select! {
@@ -165,37 +173,38 @@ async fn run(
     sweeping.abort();
     match tokio::time::timeout(CLOSING, tokio::task::spawn_blocking(move || office.close())).await {
         Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => tracing::warn!(%error, "a part of the database stays beside it"),
-        Ok(Err(_)) | Err(_) => tracing::warn!("a part of the database may stay beside it"),
+        Ok(Ok(Err(error))) => tracing::warn!(%error, "recent changes stay in the database's write-ahead log"),
+        Ok(Err(_)) | Err(_) => tracing::warn!("recent changes may stay in the database's write-ahead log"),
     }
     fault.map_or(Ok(()), Err)
 }
 
-/// Comes to an end only if the log's older entries do not hold. Another fault (a database that another program has locked,
-/// a token that does not answer) says nothing of the log: it is checked again after a while.
+/// Returns only if older entries of the log are invalid. Another fault (a database that another
+/// program has locked, a token that does not answer) proves nothing about the log, so the check is
+/// repeated later.
 async fn fault_in_older_log(office: Arc<dyn Office>) -> ServiceError {
     loop {
         let office = office.clone();
         match tokio::task::spawn_blocking(move || office.check_older_log()).await {
             Ok(Ok(())) => return std::future::pending().await,
             Ok(Err(error @ AuthorityError::Log { .. })) => {
-                tracing::error!(%error, "the older part of the audit log was checked");
+                tracing::error!(%error, "the older part of the audit log is invalid");
                 return error.into();
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, again = ?CHECK_AGAIN, "cannot check the older part of the audit log now");
             }
-            Err(error) => tracing::error!(%error, again = ?CHECK_AGAIN, "the check of the audit log broke off"),
+            Err(error) => tracing::error!(%error, again = ?CHECK_AGAIN, "the check of the audit log panicked"),
         }
         tokio::time::sleep(CHECK_AGAIN).await;
     }
 }
 
-/// Asks the authority every minute to give up what was not confirmed in time.
+/// Lets the authority discard unconfirmed transactions every minute.
 async fn sweep(office: Arc<dyn Office>, mut closed: watch::Receiver<bool>) {
     let mut minute = tokio::time::interval(SWEEP);
     minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The first tick is at once, and the authority has swept when it was opened.
+    // The first tick is immediate, and the opened authority has already swept.
     minute.tick().await;
     loop {
         tokio::select! {
@@ -205,9 +214,9 @@ async fn sweep(office: Arc<dyn Office>, mut closed: watch::Receiver<bool>) {
         let office = office.clone();
         match tokio::task::spawn_blocking(move || office.sweep(Timestamp::now())).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(ended)) => tracing::info!(ended, "gave up transactions that were not confirmed in time"),
+            Ok(Ok(ended)) => tracing::info!(ended, "discarded unconfirmed transactions"),
             Ok(Err(error)) => tracing::error!(%error, "cannot sweep"),
-            Err(error) => tracing::error!(%error, "the sweep broke off"),
+            Err(error) => tracing::error!(%error, "the sweep panicked"),
         }
     }
 }
@@ -219,7 +228,8 @@ async fn bind(door: &'static str, address: SocketAddr, file: &std::path::Path) -
     })
 }
 
-/// Where the doors are, and the URLs of them: the configured ones, else those of the addresses that were bound.
+/// Returns addresses and URLs of the listeners: the configured URLs, by default those of the bound
+/// addresses.
 fn open_doors(
     http: &TcpListener,
     https: &TcpListener,
@@ -231,7 +241,7 @@ fn open_doors(
         [("public_url", http, &listen.public_url), ("public_https_url", https, &listen.public_https_url)]
     {
         if bound.ip().is_unspecified() && configured.is_none() {
-            tracing::warn!("letters will name {bound}, where nobody can go: set {key} in the configuration");
+            tracing::warn!("letters will name {bound}, which is unreachable: set {key} in the configuration");
         }
     }
     let url = |configured: &Option<String>, scheme, bound: SocketAddr| {

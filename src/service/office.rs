@@ -1,5 +1,5 @@
-//! What the doors need of the authority. A trait, so that the doors' own promises (limits, time-outs, statuses) can be
-//! tested without a token behind them.
+//! The interface of the authority that the listeners use. A trait, so that tests of limits,
+//! timeouts and statuses need no token.
 
 use std::net::IpAddr;
 
@@ -8,25 +8,25 @@ use jiff::Timestamp;
 use crate::authority::{Answer, Authority, AuthorityError, CheckReport, NoResponse};
 use crate::statement::{Instance, Way};
 
-/// The authority, as its doors see it. Everything blocks.
+/// The authority's interface for the listeners. All methods block unless noted.
 pub(super) trait Office: Send + Sync + 'static {
     /// Answers a CMP message.
     fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> Answer;
-    /// Answers a statement that came this way.
+    /// Answers a statement that arrived by this transport.
     fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<Vec<u8>, NoResponse>;
-    /// The number of this run. Does not block.
+    /// The random number of this run. Does not block.
     fn instance(&self) -> Instance;
-    /// The encryption certificates of an e-mail address.
+    /// Returns the encryption certificates of an e-mail address.
     fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError>;
-    /// The CA certificate.
+    /// The CA certificate (DER).
     fn ca_certificate(&self) -> Vec<u8>;
     /// Checks the whole database. May take minutes.
     fn check(&self) -> Result<CheckReport, AuthorityError>;
-    /// Checks what the start has left of the log. May take minutes.
+    /// Checks the log entries that the start left unchecked. May take minutes.
     fn check_older_log(&self) -> Result<(), AuthorityError>;
-    /// Puts all that was written into the database's own file. The last that is done.
+    /// Moves all changes into the main database file. The last call.
     fn close(&self) -> Result<(), AuthorityError>;
-    /// Gives up what was not confirmed in time.
+    /// Discards unconfirmed transactions.
     fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError>;
 }
 

@@ -1,4 +1,4 @@
-//! Which path leads to which door, and a line in the log for each request.
+//! The routes of the listeners and the control socket, and the request log.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,12 +18,12 @@ use super::office::Office;
 use super::workers::BlockingPool;
 use super::{check, cmp, limits, search, statements};
 
-/// The control socket's paths; the log tells them from the doors' by them.
+/// The path for statement files on the control socket.
 pub(super) const CONTROL_STATEMENTS: &str = "/control/statements";
-/// The same: a check of the whole database.
+/// The path for a database check on the control socket.
 pub(super) const CONTROL_CHECK: &str = "/control/check";
 
-/// The routes of both doors.
+/// Builds the routers.
 pub(super) struct Routes(Arc<Doors>);
 
 impl Routes {
@@ -31,29 +31,30 @@ impl Routes {
         Self(Arc::new(Doors { office, workers, budget, search: search.then(SearchLimit::new) }))
     }
 
-    /// Everything that protects itself.
+    /// The HTTP routes: everything that protects its own content.
     pub(super) fn http(&self) -> Router {
         let routes = common().route("/statements", post(statements_need_tls));
         self.finish(routes.route("/instance", get(statements_need_tls)), true)
     }
 
-    /// The same, and statements.
+    /// The HTTPS routes: those of HTTP and statements.
     pub(super) fn https(&self) -> Router {
         let routes = common().route("/statements", post(statements::answer));
         self.finish(routes.route("/instance", get(statements::instance)), true)
     }
 
-    /// The control socket's.
+    /// The routes of the control socket.
     pub(super) fn control(&self) -> Router {
         let routes = Router::new().route(CONTROL_STATEMENTS, post(statements::answer_file));
         self.finish(routes.route(CONTROL_CHECK, post(check::answer)), false)
     }
 
-    /// Requests of strangers cost their source something, also those that lead nowhere.
+    /// Adds fallbacks, charges and logging. Requests of unauthenticated clients are charged to
+    /// their source, even on unknown paths.
     fn finish(&self, routes: Router<Arc<Doors>>, is_charged: bool) -> Router {
         let routes = routes
-            .fallback(async || refusal(StatusCode::NOT_FOUND, "there is nothing here"))
-            .method_not_allowed_fallback(async || refusal(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
+            .fallback(async || refusal(StatusCode::NOT_FOUND, "not found"))
+            .method_not_allowed_fallback(async || refusal(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
             .with_state(self.0.clone());
         let charge = middleware::from_fn_with_state(self.0.clone(), charge);
         let routes = if is_charged { routes.layer(charge) } else { routes };
@@ -61,8 +62,9 @@ impl Routes {
     }
 }
 
-/// RFC 9811 §3.3 and RFC 9483 §6.1 have the CMP paths: an arbitrary label for a profile, an operation, both or none. One
-/// authority has one set of profiles, and what is wanted stands in the message, so all of them are the same door.
+/// The routes of both listeners. RFC 9811 §3.3 and RFC 9483 §6.1 define the CMP paths: an arbitrary
+/// profile label, an operation, both or none. The authority has one set of profiles, and the
+/// message itself names the operation, so all paths have one handler.
 fn common() -> Router<Arc<Doors>> {
     Router::new()
         .route("/.well-known/cmp", post(cmp::answer))
@@ -90,11 +92,11 @@ async fn ca_certificate(State(doors): State<Arc<Doors>>) -> Response {
 }
 
 async fn statements_need_tls() -> Response {
-    refusal(StatusCode::FORBIDDEN, "statements are taken over https only")
+    refusal(StatusCode::FORBIDDEN, "statements are accepted over https only")
 }
 
-/// One line for each request: what, from where, how it ended, how long it took. Never the query (a search names a
-/// person), never a header, never a body.
+/// Logs one line per request: path, source, status and duration. Never the query (a search names a
+/// person), a header or a body.
 async fn log(Extension(Source(source)): Extension<Source>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(128).collect();

@@ -1,4 +1,4 @@
-//! Certificates by e-mail address (RFC 4387): exactly this address, nothing like it, and not too often.
+//! Certificate search by e-mail address (RFC 4387): exact addresses only, with a rate limit.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,13 +13,14 @@ use super::door::{Doors, fault, not_done, refusal};
 use super::limits;
 use super::workers::Job;
 
-/// The longest address there is (RFC 5321 §4.5.3.1.3).
+/// The longest possible address (RFC 5321 §4.5.3.1.3).
 const LONGEST_ADDRESS: usize = 254;
 
-/// Separates the parts of an answer with several certificates; they are in base64, where a hyphen does not occur.
+/// The boundary of a response with several certificates; base64 contains no hyphen.
 const BOUNDARY: &str = "tokenkeep--certificates";
 
-/// `GET /certificates/search.cgi?email=…`: one certificate as it is, several as multipart/mixed, none as 404.
+/// Handles `GET /certificates/search.cgi?email=…`: one certificate is returned as it is, several as
+/// multipart/mixed, none as 404.
 pub(super) async fn answer(
     State(doors): State<Arc<Doors>>,
     Extension(Source(source)): Extension<Source>,
@@ -34,10 +35,10 @@ pub(super) async fn answer(
         return response;
     }
     let [(name, email)] = query.as_slice() else {
-        return refusal(StatusCode::BAD_REQUEST, "a search has one attribute: email");
+        return refusal(StatusCode::BAD_REQUEST, "a search requires exactly one attribute: email");
     };
     if name != "email" || email.is_empty() || email.len() > LONGEST_ADDRESS {
-        return refusal(StatusCode::BAD_REQUEST, "a search has one attribute: email");
+        return refusal(StatusCode::BAD_REQUEST, "a search requires exactly one attribute: email");
     }
     let (office, email) = (doors.office.clone(), email.clone());
     let job = Job { source, left: limits::BUDGET, is_heavy: false };
@@ -53,7 +54,7 @@ pub(super) async fn answer(
 
 fn certificates(mut found: Vec<Vec<u8>>) -> Response {
     match (found.pop(), found.is_empty()) {
-        (None, _) => refusal(StatusCode::NOT_FOUND, "there is no certificate of this address"),
+        (None, _) => refusal(StatusCode::NOT_FOUND, "no certificate for this address"),
         (Some(only), true) => ([(header::CONTENT_TYPE, "application/pkix-cert")], only).into_response(),
         (Some(last), false) => {
             found.push(last);
@@ -63,7 +64,8 @@ fn certificates(mut found: Vec<Vec<u8>>) -> Response {
     }
 }
 
-/// RFC 2046 §5.1, the parts in base64: whatever stands in a certificate, it is no boundary.
+/// Builds a multipart body (RFC 2046 §5.1) with base64 parts, so that no certificate can contain
+/// the boundary.
 fn multipart(certificates: &[Vec<u8>]) -> String {
     use base64::Engine as _;
 

@@ -1,6 +1,7 @@
-//! Statements over HTTPS, and files through the control socket: a signed statement in, a signed response out. What the
-//! authority refuses to an administrator is a signed response too, with status 200. What it cannot verify gets no
-//! signature, for anybody can send that: a status and a sentence.
+//! Statements over HTTPS, and statement files through the control socket: a signed statement in, a
+//! signed response out. A refusal to an administrator is a signed response too, with status 200. A
+//! statement that cannot be verified gets no signature, because anybody can send one, but a status
+//! and a sentence.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -20,10 +21,10 @@ use super::workers::Job;
 use crate::authority::NoResponse;
 use crate::statement::Way;
 
-/// What somebody carried to the authority's machine is nobody's in particular.
+/// The source of statement files, which belong to no network address.
 pub(super) const CARRIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// `POST /statements`.
+/// Handles `POST /statements`.
 pub(super) async fn answer(
     State(doors): State<Arc<Doors>>,
     Extension(Source(source)): Extension<Source>,
@@ -44,7 +45,7 @@ pub(super) async fn answer(
     answer_by(Way::Online, &doors, Job { source, left, is_heavy: false }, statement).await
 }
 
-/// `POST /control/statements`: what somebody carried here as a file.
+/// Handles `POST /control/statements`, a statement file.
 pub(super) async fn answer_file(State(doors): State<Arc<Doors>>, headers: HeaderMap, body: Body) -> Response {
     match statement_of(&headers, body).await {
         Ok(statement) => {
@@ -55,7 +56,8 @@ pub(super) async fn answer_file(State(doors): State<Arc<Doors>>, headers: Header
     }
 }
 
-/// `GET /instance`: the number of this run of the authority, which a statement over HTTPS names; hexadecimal digits.
+/// Handles `GET /instance`: returns the random number of this run, which a statement over HTTPS
+/// must name, in hexadecimal.
 pub(super) async fn instance(State(doors): State<Arc<Doors>>) -> Response {
     let number = format!("{}\n", doors.office.instance());
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], number).into_response()

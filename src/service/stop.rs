@@ -1,11 +1,11 @@
-//! When the service is to stop: a signal, or whoever started it.
+//! Stopping the service: by a signal or by the caller.
 
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-/// When to stop.
+/// The event that stops the service.
 #[derive(Debug)]
 pub struct Stop(Reason);
 
@@ -15,23 +15,23 @@ enum Reason {
     Handle(Arc<Notify>),
 }
 
-/// Stops the service it belongs to.
+/// Stops the service that it belongs to.
 #[derive(Debug, Clone)]
 pub struct StopHandle(Arc<Notify>);
 
 impl Stop {
-    /// At SIGTERM or SIGINT; a second one does not wait for requests under way.
+    /// Stops at SIGTERM or SIGINT; a second signal does not wait for running requests.
     pub fn on_signal() -> Self {
         Self(Reason::Signal)
     }
 
-    /// When the handle says so.
+    /// Stops when the returned handle is used.
     pub fn on_request() -> (StopHandle, Self) {
         let notify = Arc::new(Notify::new());
         (StopHandle(notify.clone()), Self(Reason::Handle(notify)))
     }
 
-    /// Begins to listen: from here on, signals no longer end the process by themselves.
+    /// Starts listening: from here on, signals no longer end the process by themselves.
     pub(super) fn listen(self) -> std::io::Result<Listening> {
         Ok(match self.0 {
             Reason::Handle(notify) => Listening::Handle(notify),
@@ -40,14 +40,14 @@ impl Stop {
     }
 }
 
-/// Hears when to stop.
+/// Waits for the stop event.
 pub(super) enum Listening {
     Signals(Signal, Signal),
     Handle(Arc<Notify>),
 }
 
 impl Listening {
-    /// Waits until it is time; asked again, until someone is impatient.
+    /// Waits for the next stop event; a second call waits for the event that stops at once.
     pub(super) async fn requested(&mut self) {
         match self {
             Self::Handle(notify) => notify.notified().await,
@@ -62,14 +62,14 @@ impl Listening {
 }
 
 impl StopHandle {
-    /// Stops the service: requests under way are still answered. Called again: at once.
+    /// Stops the service after running requests are answered. A second call stops it at once.
     pub fn stop(&self) {
         self.0.notify_one();
     }
 }
 
-/// Waits until the doors are being closed.
+/// Waits until the listeners close.
 pub(super) async fn closing(state: &mut watch::Receiver<bool>) {
-    // Whoever could close them has gone: as good as closed.
+    // A dropped sender counts as closing.
     let _ = state.wait_for(|closing| *closing).await;
 }

@@ -1,4 +1,4 @@
-//! TLS with the key on the token: rustls asks for signatures, the token makes them.
+//! TLS with a key on the token: rustls requests signatures, and the token makes them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use super::{ServiceError, limits};
 use crate::authority::TlsIdentity;
 use crate::token::{KeyAlgorithm, Signature};
 
-/// The server's side of TLS 1.2 and 1.3 with this chain and key.
+/// Builds the server configuration for TLS 1.2 and 1.3 with this chain and key.
 pub(super) fn server_config(identity: TlsIdentity) -> Result<Arc<ServerConfig>, ServiceError> {
     let algorithm = identity.key.algorithm();
     config(identity.chain, TokenSigningKey::new(identity.key, algorithm)?)
 }
 
-/// The same for any key that signs.
+/// Builds the server configuration with any signing key.
 pub(super) fn config<K: Key>(chain: Vec<Vec<u8>>, key: TokenSigningKey<K>) -> Result<Arc<ServerConfig>, ServiceError> {
     let chain = chain.into_iter().map(CertificateDer::from).collect();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -33,12 +33,12 @@ pub(super) fn config<K: Key>(chain: Vec<Vec<u8>>, key: TokenSigningKey<K>) -> Re
     Ok(Arc::new(config))
 }
 
-/// A key that signs as X.509 signs. `TokenKey` is one.
+/// A key that makes X.509 signatures, such as `TokenKey`.
 pub(super) trait Key: signature::Signer<Signature> + Clone + Send + Sync + 'static {}
 
 impl<T: signature::Signer<Signature> + Clone + Send + Sync + 'static> Key for T {}
 
-/// The authority has one certificate, whatever name it is called by.
+/// Resolves every server name to the authority's only certificate.
 #[derive(Debug)]
 struct OneCertificate(Arc<CertifiedKey>);
 
@@ -48,23 +48,25 @@ impl ResolvesServerCert for OneCertificate {
     }
 }
 
-/// A key on a token, as rustls wants it.
+/// A key on a token, with rustls's interface.
 #[derive(Clone)]
 pub(super) struct TokenSigningKey<K> {
     key: K,
     scheme: SignatureScheme,
-    /// How many may be signing. Not how many handshakes there may be: one that is slow on purpose takes no place.
+    /// Limits the concurrent signatures, not the handshakes: a deliberately slow handshake takes no
+    /// permit.
     places: Arc<Semaphore>,
 }
 
 impl<K: Key> TokenSigningKey<K> {
-    /// Elliptic curves only: TLS 1.3 wants RSASSA-PSS of an RSA key, which tokens sign X.509 with PKCS #1 v1.5.
+    /// Elliptic curves only: TLS 1.3 requires RSASSA-PSS of an RSA key, but tokens sign X.509 data
+    /// with PKCS #1 v1.5.
     pub(super) fn new(key: K, algorithm: KeyAlgorithm) -> Result<Self, ServiceError> {
         let scheme = match algorithm {
             KeyAlgorithm::P256 => SignatureScheme::ECDSA_NISTP256_SHA256,
             KeyAlgorithm::P384 => SignatureScheme::ECDSA_NISTP384_SHA384,
             KeyAlgorithm::Rsa(_) => {
-                let reason = format!("its key is {algorithm}, and the door needs one on an elliptic curve");
+                let reason = format!("its key is {algorithm}; TLS requires an elliptic-curve key");
                 return Err(ServiceError::Tls(reason));
             }
         };
@@ -85,11 +87,11 @@ impl<K: Key> SigningKey for TokenSigningKey<K> {
 impl<K: Key> Signer for TokenSigningKey<K> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
         let _place = self.places.try_acquire().map_err(|_| rustls::Error::General("the token is busy".to_owned()))?;
-        // The token blocks, perhaps until it has made someone's RSA key: the other connections of this thread go on
-        // elsewhere meanwhile.
+        // The token blocks, perhaps until it has generated an RSA key: other connections of this
+        // thread move to another thread meanwhile.
         tokio::task::block_in_place(|| self.key.try_sign(message))
             .map(|signature| signature.as_bytes().to_vec())
-            .map_err(|error| rustls::Error::General(format!("the token does not sign: {error}")))
+            .map_err(|error| rustls::Error::General(format!("the token cannot sign: {error}")))
     }
 
     fn scheme(&self) -> SignatureScheme {

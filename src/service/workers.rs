@@ -1,4 +1,4 @@
-//! The threads on which the authority works, and the queue before them, fair between sources.
+//! The threads for the authority's blocking work, and their queue, which is fair between sources.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,18 +9,19 @@ use tokio::sync::{Notify, oneshot};
 use super::guard::{lock, network};
 use super::limits;
 
-/// Whose work it is, and how much is known of it before it is begun.
+/// The source and the expected weight of a request's work.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job {
-    /// Whose request it is.
+    /// The request's source.
     pub(super) source: IpAddr,
-    /// What the source has left of its budget: who spent least comes first.
+    /// The rest of the source's budget: the source that spent least runs first.
     pub(super) left: u64,
-    /// Does it begin with much hashing for somebody unknown? Few of these run at once.
+    /// Whether the work starts with much hashing for an unauthenticated client. Few such jobs run
+    /// at once.
     pub(super) is_heavy: bool,
 }
 
-/// Runs what blocks on a bounded number of threads.
+/// Runs blocking work on a bounded number of threads.
 #[derive(Clone)]
 pub(super) struct BlockingPool(Arc<Shared>);
 
@@ -52,18 +53,18 @@ struct Waiting {
     turn: oneshot::Sender<Turn>,
 }
 
-/// A job's right to run; the next one is let in when this is dropped.
+/// A running job's slot; dropping it starts the next job.
 struct Turn {
     pool: Arc<Shared>,
     job: Job,
 }
 
-/// Why the authority did not get to a request.
+/// The reason why a request was not processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotDone {
-    /// Too many are waiting, or it has waited too long.
+    /// The queue is full, or the request has waited too long.
     Busy,
-    /// The work broke off: a fault of ours.
+    /// The work panicked, which is a bug.
     BrokeOff,
 }
 
@@ -73,7 +74,7 @@ impl BlockingPool {
         Self::with(Bounds {
             running: limits::WORKERS,
             running_of_one: limits::WORKERS_OF_ONE,
-            // At least half of the cores stay for work that is asked for by people who are known.
+            // At least half of the cores remain for work of authenticated clients.
             heavy: (cores / 2).max(1),
             waiting: limits::WAITING,
         })
@@ -83,7 +84,8 @@ impl BlockingPool {
         Self(Arc::new(Shared { bounds, state: Mutex::default(), finished: Notify::new() }))
     }
 
-    /// Does what blocks on a thread of its own. What is begun is finished, whether or not someone still waits for it.
+    /// Runs blocking work on its own thread. Started work is finished, even if nobody waits for it
+    /// any more.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         job: Job,
@@ -91,7 +93,7 @@ impl BlockingPool {
     ) -> Result<T, NotDone> {
         let turn = self.0.enqueue(Job { source: network(job.source), ..job })?;
         let turn = tokio::time::timeout(limits::WAITING_TIME, turn).await.map_err(|_| NotDone::Busy)?;
-        // The queue hangs up on who has to make room for others.
+        // The queue drops the sender of a job that must make room for others.
         let turn = turn.map_err(|_| NotDone::Busy)?;
         let done = tokio::task::spawn_blocking(move || {
             let result = work();
@@ -99,12 +101,12 @@ impl BlockingPool {
             result
         });
         done.await.map_err(|error| {
-            tracing::error!(%error, "a request's work broke off");
+            tracing::error!(%error, "a job panicked");
             NotDone::BrokeOff
         })
     }
 
-    /// Waits until nothing is being worked on.
+    /// Waits until no job is running.
     pub(super) async fn idle(&self) {
         loop {
             let finished = self.0.finished.notified();
@@ -117,8 +119,8 @@ impl BlockingPool {
 }
 
 impl Shared {
-    /// Puts a job into the queue. If that is full, a job of the source that has most there makes room, unless that is
-    /// this one's own.
+    /// Adds a job to the queue. If the queue is full, it drops a job of the source with the most
+    /// queued jobs, unless that is the new job's source.
     fn enqueue(self: &Arc<Self>, job: Job) -> Result<oneshot::Receiver<Turn>, NotDone> {
         let (turn, receiver) = oneshot::channel();
         {
@@ -132,10 +134,10 @@ impl Shared {
         Ok(receiver)
     }
 
-    /// Lets in whom there is room for.
+    /// Starts all jobs that the limits allow.
     fn dispatch(self: &Arc<Self>) {
         while let Some((turn, job)) = self.next() {
-            // Whoever does not wait any more drops the turn, and the next one has it.
+            // A receiver that no longer waits drops the slot, which passes to the next job.
             let _ = turn.send(Turn { pool: Arc::clone(self), job });
         }
     }

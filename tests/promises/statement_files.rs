@@ -242,6 +242,10 @@ fn another_user_gets_nothing_through_the_control_socket() {
     let output = ask(&other);
     assert_ne!(output.code(), 0, "{output}");
     assert_eq!(output.out(), "000");
-    assert!(Authority::log(&story.machine).contains("opened by another user"), "{}", Authority::log(&story.machine));
+    assert!(
+        Authority::log(&story.machine).contains("rejected a connection of another user"),
+        "{}",
+        Authority::log(&story.machine)
+    );
     assert_eq!(ask(&[]).ok().out(), "415");
 }

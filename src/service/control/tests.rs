@@ -67,7 +67,7 @@ fn a_stale_one_is_taken_over_and_anything_else_is_not() {
     bind(&path).unwrap();
     assert!(!path.exists(), "it went with its listener");
     fs::write(&path, "mine").unwrap();
-    assert!(bind(&path).unwrap_err().contains("something else than a socket"));
+    assert!(bind(&path).unwrap_err().contains("not a socket"));
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 }
 

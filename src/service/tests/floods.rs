@@ -62,7 +62,7 @@ fn a_source_that_asks_too_much_is_told_to_come_later_and_nobody_else_is() {
     let service = Running::new();
     let told = spend("127.0.0.2", service.http, |_| String::new());
     assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: "), "{told}");
-    assert!(told.contains("connection: close") && told.contains("this address has asked for too much"), "{told}");
+    assert!(told.contains("connection: close") && told.contains("rate limit exceeded for this address"), "{told}");
     assert!(request_from("127.0.0.1", service.http, "", &expensive()).starts_with("HTTP/1.1 200 "));
     // What asks for little is answered soon again.
     std::thread::sleep(Duration::from_secs(1));
