@@ -81,7 +81,7 @@ fn what_the_first_program_wrote_is_read_and_goes_on() {
     let version = "SELECT max(version) FROM _sqlx_migrations";
     for _ in 0..2 {
         let checked =
-            machine.tokenkeep(&check).ok().says("older version's (schema 1").says("`tokenkeep authority serve`");
+            machine.tokenkeep(&check).ok().says("older version (schema 1").says("`tokenkeep authority serve`");
         checked.does_not_say("WRONG").does_not_say("backup").says("(schema 1)");
         let found = machine.run("sqlite3", &["state/authority.db", version], b"").ok();
         assert_eq!(found.out(), "1\n");

@@ -32,7 +32,7 @@ fn what_ends_within_sixty_days_is_said_to_those_who_can_mend_it() {
     assert_eq!(lines.len(), 2, "{lines:?}");
     for (line, email) in lines.iter().zip([ADMINISTRATOR, OTHER]) {
         assert!(
-            line.starts_with(&format!("the certificate of the administrator {email} ends in 59 days, on ")),
+            line.starts_with(&format!("the certificate of the administrator {email} expires in 59 days, on ")),
             "{line}"
         );
         assert!(line.contains("tokenkeep admin issue"), "{line}");
@@ -59,7 +59,7 @@ fn the_authoritys_own_certificates_are_spoken_of() {
         lines.into_iter().filter(|line| line.contains("the CA's")).collect::<Vec<_>>()
     };
     assert_eq!(about_ca(before(end, 61)), [""; 0]);
-    assert!(about_ca(before(end, 59))[0].contains("ends in 59 days"));
+    assert!(about_ca(before(end, 59))[0].contains("expires in 59 days"));
     let ended = &about_ca(end + SignedDuration::from_secs(1))[0];
     assert!(ended.contains("expired on") && !ended.contains("before that"), "{ended}");
     // Its services', which a start renews: only where it runs on and on.
