@@ -1,4 +1,5 @@
-//! The authority as a whole, on real tokens and a real database, spoken to in CMP and in statements.
+//! Tests of the whole authority with real tokens and a real database, through CMP messages and
+//! statements.
 
 mod added;
 mod administer;

@@ -1,4 +1,5 @@
-//! The doors' own promises, with a stand-in for the authority behind them and `curl`, `openssl` and bare sockets before.
+//! Tests of the listeners, with a stub for the authority and `curl`, `openssl` and plain sockets as
+//! clients.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -44,7 +45,7 @@ fn tls_is_by_the_key_and_brings_the_ca_certificate() {
         assert!(output.status.success() && shown.contains("Verify return code: 0 (ok)"), "{shown}");
         assert_eq!(shown.matches("BEGIN CERTIFICATE").count(), 2, "{shown}");
     }
-    // Whoever trusts another authority does not get as far as a request.
+    // A client that trusts another authority stops before its first request.
     let other = TestAuthority::new("Another Authority", SoftwareKey::p256());
     service.files.put_certificate("ca.pem", &other.certificate);
     let url = format!("https://localhost:{}/ca.cer", service.https.port());
@@ -73,7 +74,7 @@ fn statements_are_taken_over_https_only() {
         assert_eq!(body, b"response to this");
         assert!(service.curl(&arguments, "/statements").0.starts_with("403 "));
     }
-    // And the number of the run, which a statement names, is told over https only.
+    // The number of the run, which a statement names, is available over https only.
     let (status, body) = service.curl_tls(&[], "/instance");
     assert_eq!((status.as_str(), body), ("200 text/plain; charset=utf-8", [b"a5".repeat(16), b"\n".to_vec()].concat()));
     assert!(service.curl(&[], "/instance").0.starts_with("403 "));
@@ -110,7 +111,7 @@ fn files_are_answered_through_the_control_socket_only() {
     assert!(control(routes::CONTROL_STATEMENTS, &long).0.starts_with("413 "));
     let get = service.curl_to(&["--unix-socket", &socket], &format!("http://control{}", routes::CONTROL_STATEMENTS));
     assert!(split_status(&get).0.starts_with("405 "));
-    // The doors do not have it.
+    // The listeners do not have these paths.
     assert!(service.curl_tls(&header[2..], routes::CONTROL_STATEMENTS).0.starts_with("404 "));
     assert!(service.curl(&header[2..], routes::CONTROL_STATEMENTS).0.starts_with("404 "));
 }
@@ -133,7 +134,7 @@ fn the_search_gives_one_several_or_none() {
     assert!(String::from_utf8(body).unwrap().ends_with("\r\n\r\nMAA=\r\n--tokenkeep--certificates--\r\n"));
     assert!(found("nobody@example.org").0.starts_with("404 "));
     assert!(found("fault@example.org").0.starts_with("500 "));
-    // What passes is worth another try, and is said.
+    // A temporary fault is reported, so that the client tries again.
     for (address, said) in
         [("locked@example.org", "database is locked"), ("full@example.org", "no space is left on the disk")]
     {
@@ -257,7 +258,7 @@ fn stopping_waits_for_the_request_that_is_being_answered_and_takes_no_new_one() 
         std::thread::sleep(Duration::from_millis(20));
         TcpStream::connect(service.http).is_err()
     });
-    assert!(refused, "a stopped door takes connections");
+    assert!(refused, "a stopped listener accepts connections");
     service.release.send(()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

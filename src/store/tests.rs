@@ -1,4 +1,4 @@
-//! Races, ends of transactions, the log, and faults told apart.
+//! Races, the ends of transactions, the log, and the classification of faults.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ fn entry(event: &'static str) -> AuditEntry {
     AuditEntry { at: now(), event, detail: "{}".into() }
 }
 
-/// Stands for the authority's token: a MAC that says nothing.
+/// A stub for the authority's token, with a row's hash as its MAC.
 struct Keeper;
 
 impl LogKeeper for Keeper {
@@ -33,7 +33,7 @@ fn kept(store: Store) -> Store {
     store
 }
 
-/// Walks the whole log: its head, or the first entry that does not fit.
+/// Walks the whole log and returns its head, or the first invalid entry.
 fn walk(store: &Store) -> Result<AuditHead, u64> {
     let rows = store.log_after(0, 1_000).unwrap().rows;
     rows.iter().try_fold(AuditHead::EMPTY, |head, row| row.follows(head).ok_or(head.number + 1))
@@ -101,7 +101,7 @@ fn intent(serial: &str, transaction: u8, kind: CertificateKind) -> NewCertificat
     }
 }
 
-/// An enrollment up to its reply, with one signing certificate.
+/// Stores an enrollment up to its reply, with one signing certificate.
 fn answered(store: &Store, reference: &str, transaction: u8) -> String {
     let serial = format!("{transaction:02x}");
     store.issue_temporary_key(key(reference), None, entry("letter.issued")).unwrap();
@@ -193,7 +193,7 @@ fn a_newer_letter_voids_unused_ones_and_what_is_reopened_later() {
     answered(&store, "E1", 1);
     assert_eq!(state_of(&store, "E0"), TemporaryKeyState::Voided);
     store.issue_temporary_key(key("E2"), None, entry("letter.issued")).unwrap();
-    assert_eq!(state_of(&store, "E1"), TemporaryKeyState::Claimed, "an enrollment under way goes on");
+    assert_eq!(state_of(&store, "E1"), TemporaryKeyState::Claimed, "an open enrollment continues");
     store.end_transaction(ending(1, TransactionState::Unconfirmed), entry("swept")).unwrap();
     assert_eq!(state_of(&store, "E1"), TemporaryKeyState::Voided);
     assert_eq!(state_of(&store, "E2"), TemporaryKeyState::Unused);
@@ -256,12 +256,12 @@ fn a_log_goes_on_from_each_of_its_entries_and_from_nothing_else() {
         Store::open(&copy).unwrap().audit_continues(known).unwrap()
     };
     assert!(continues("SELECT 1", heads[2]));
-    // What comes after, or the entry itself, says something else.
+    // A later entry, or the entry itself, is altered.
     assert!(!continues("UPDATE audit SET detail = '{\"x\":1}' WHERE number = 4", heads[2]));
     assert!(!continues("UPDATE audit SET event = 'another' WHERE number = 2", heads[2]));
     assert!(!continues("DELETE FROM audit WHERE number = 3", heads[2]));
     assert!(!continues("DELETE FROM audit WHERE number >= 2", heads[2]));
-    // What is before is covered by the hash, and found by walking all of it.
+    // Earlier entries are covered by the hash; only a walk of the whole log checks them.
     assert!(continues("UPDATE audit SET detail = '{\"x\":1}' WHERE number = 1", heads[2]));
 }
 
@@ -275,7 +275,7 @@ fn a_long_log_is_walked_a_page_at_a_time_and_sealed_no_further_than_it_was_known
     let page = store.log_after(known.number, 1_000).unwrap();
     assert_eq!((page.rows.len(), page.newest), (1_000, newest));
 
-    // As an older version left it, with an entry that somebody adds before it is sealed.
+    // A log of an older version, with an entry that somebody adds before it is sealed.
     let database = directory.path().join("authority.db");
     kept(Store::open(&database).unwrap()).record(entry("forged")).unwrap();
     assert!(python_sqlite(&database, "UPDATE audit SET mac = NULL"));
@@ -290,7 +290,7 @@ fn a_long_log_is_walked_a_page_at_a_time_and_sealed_no_further_than_it_was_known
     };
     assert!(matches!(end, Err(StoreError::LogChanged { .. })), "{end:?}");
     let rows = store.log_after(newest.number, 10).unwrap().rows;
-    assert_eq!(rows.iter().map(|row| row.mac).collect::<Vec<_>>(), [None], "what was added was sealed");
+    assert_eq!(rows.iter().map(|row| row.mac).collect::<Vec<_>>(), [None], "the added entry was sealed");
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn a_full_disk_and_a_read_only_database_are_told_apart_and_change_nothing() {
     let full = store.add_user(big, entry("user.added"));
     assert!(matches!(full, Err(StoreError::DiskFull(_))), "{full:?}");
     set("PRAGMA max_page_count = 1073741823").unwrap();
-    let _ = set("PRAGMA query_only = 1"); // holds at once: not even its own transaction can be committed
+    let _ = set("PRAGMA query_only = 1"); // effective at once: not even its own transaction can be committed
     let read_only = store.add_user(user("u2"), entry("user.added"));
     assert!(matches!(read_only, Err(StoreError::ReadOnly(_))), "{read_only:?}");
     drop(store);

@@ -1,4 +1,4 @@
-//! What a configuration must and must not say.
+//! Tests of the configuration's rules.
 
 use std::path::Path;
 
@@ -101,7 +101,7 @@ fn what_others_can_write_is_not_the_authoritys_word() {
     load().unwrap();
     let (all, directories) = (files.iter().map(|file| (*file, 0o644)), ["state", "profiles"].map(|name| (name, 0o755)));
     for (name, right) in all.chain(directories) {
-        // A group may be the owner's alone; it is told apart in `token/private_file.rs`.
+        // A group may contain only the owner; `token/private_file.rs` checks that.
         for wrong in [right | 0o022, right | 0o002] {
             mode(name, wrong);
             let error = load().unwrap_err().to_string();

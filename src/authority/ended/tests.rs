@@ -1,4 +1,4 @@
-//! The set by itself: entries as the authority writes them, and as older versions wrote them.
+//! Tests of the state by the log, with entries of this version and of older ones.
 
 use serde_json::json;
 
@@ -33,7 +33,7 @@ fn claim(ended: &Ended, reference: &str, transaction: u8) {
     apply(ended, "letter.claimed", &json!({ "reference": reference, "transaction": hex::encode([transaction; 16]) }));
 }
 
-/// From the claim to the reply, with a certificate of each kind.
+/// Applies the entries from the claim to the reply, with a certificate of each kind.
 fn answer(ended: &Ended, reference: &str, transaction: u8) {
     claim(ended, reference, transaction);
     for kind in ["signing", "encryption"] {
@@ -112,7 +112,7 @@ fn a_certificate_ends_by_a_newer_one_of_its_kind() {
         assert!(is_current(&ended, &format!("encryption{transaction}")));
     }
     assert!(!is_current(&ended, "signing1") && !is_current(&ended, "encryption1"));
-    // A recovery delivers the history; the old encryption key stays the current one, or stays ended.
+    // A recovery delivers the history; the old encryption key keeps its state.
     issue(&ended, "R3");
     claim(&ended, "R3", 3);
     apply(&ended, "certificate.intended", &json!({ "serial": "signing3", "kind": "signing", "user": "u1" }));
@@ -120,24 +120,24 @@ fn a_certificate_ends_by_a_newer_one_of_its_kind() {
     let delivered = ["encryption1", "encryption2"];
     let detail = json!({ "transaction": transaction, "user": "u1", "signing": "signing3", "delivered": delivered });
     apply(&ended, "enrollment.answered", &detail);
-    // As older versions wrote it where the client wanted no confirmation.
+    // The entry of an older version for an implicit confirmation.
     apply(&ended, "enrollment.confirmed", &json!({ "transaction": transaction, "implicit": true }));
     assert_eq!(ended.letter_state("R3", "u1"), USED);
     assert!(is_current(&ended, "signing3") && is_current(&ended, "encryption2"));
     assert!(!is_current(&ended, "signing2") && !is_current(&ended, "encryption1"));
-    // Lost: nothing is current any more, and what was is revoked.
+    // A lost token: no certificate is current, and the current ones are revoked.
     apply(&ended, "certificates.revoked", &json!({ "user": "u1", "reason": "keyCompromise" }));
     assert!(!is_current(&ended, "signing3") && !is_current(&ended, "encryption2"));
     let states =
         [("signing3", REVOKED), ("encryption2", REVOKED), ("signing1", SUPERSEDED), ("encryption1", SUPERSEDED)];
     for (serial, expected) in states {
-        // Whatever the row says.
+        // The row's state is ignored.
         for row in [CertificateState::Current, CertificateState::Revoked, CertificateState::Issued] {
             assert_eq!(state_of(&ended, serial, row), expected, "{serial}");
         }
     }
     let places = ["encryption1", "encryption2", "signing1"].map(|serial| ended.place_in_history("u1", serial));
-    assert_eq!((ended.history_length("u1"), places), (2, [Some(0), Some(1), None]), "a history has no hole");
+    assert_eq!((ended.history_length("u1"), places), (2, [Some(0), Some(1), None]), "a history has no gap");
     assert_eq!((ended.history_length("u2"), ended.place_in_history("u2", "encryption1")), (0, None));
 }
 
@@ -156,7 +156,8 @@ fn what_was_given_up_is_not_made_any_more() {
     assert_eq!(state_of(&ended, "none", current), None, "never made");
     assert!(!ended.is_being_made("signing1") && !ended.is_being_made("encryption1") && !ended.is_being_made("s"));
     apply(&ended, "certificate.intended", &json!({ "serial": "x", "kind": "encryption", "user": "u1" }));
-    // Older versions did not say which certificates they gave up: their rows may say that they have ended, and no more.
+    // Older versions did not name the certificates of a discarded enrollment: only their rows may
+    // say that they have ended.
     assert_eq!(state_of(&ended, "x", CertificateState::Abandoned), Some(CertificateState::Abandoned));
     assert_eq!(state_of(&ended, "x", current), Some(CertificateState::Intended));
     apply(&ended, "certificate.abandoned", &json!({ "serial": "x" }));

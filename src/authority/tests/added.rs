@@ -1,5 +1,5 @@
-//! Administrators who are added with the authority's PIN: at once where no other can act, after a day where one can, and
-//! never behind the others' backs.
+//! Administrators added with the authority's PIN: effective at once if no other can act, after a
+//! day otherwise, and never without notice to the others.
 
 use super::support::*;
 use crate::authority::{AdministratorLetter, AuthorityError};
@@ -8,14 +8,14 @@ use crate::statement::{AddedAdministrator, Answer, Operation, Way};
 const NEW: &str = "new@example.org";
 const NAME: Option<&str> = Some("New Administrator");
 
-/// Minutes of a day.
+/// The minutes of a day.
 const DAY: i64 = 24 * 60;
 
 fn add(office: &Office, email: &str, at: jiff::Timestamp) -> AdministratorLetter {
     office.authority().add_administrator(email, NAME, at).unwrap()
 }
 
-/// Whom the answer to a command of this administrator's tells of.
+/// The added administrators in the response to this administrator's command.
 fn told(office: &Office, by: &Person, at: jiff::Timestamp) -> Vec<AddedAdministrator> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).unwrap();
@@ -26,13 +26,13 @@ fn told(office: &Office, by: &Person, at: jiff::Timestamp) -> Vec<AddedAdministr
 #[test]
 fn where_no_administrator_can_act_the_new_one_counts_at_once() {
     let office = Office::new();
-    // The first administrator has never enrolled.
+    // The first administrator has not enrolled.
     let added = add(&office, NEW, now());
     assert_eq!((added.counts_from, added.others.len()), (now(), 0));
     let person = Person::new();
     person.enroll(&office, &added.letter, now());
     office.state(&person, Operation::List, now()).unwrap();
-    assert_eq!(told(&office, &person, now()), [], "nobody is told of themselves");
+    assert_eq!(told(&office, &person, now()), [], "no notice about oneself");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn with_another_administrator_letter_and_role_count_after_a_day() {
     let added = add(&office, NEW, now());
     assert_eq!(added.counts_from, later(DAY));
     assert_eq!(added.others, [ADMINISTRATOR]);
-    // The letter first.
+    // First the letter.
     let person = Person::new();
     let early = office.post(&person.request(&added.letter, USUAL, now()), later(DAY - 1)).bytes;
     let early = crate::cmp::PkiMessage::from_der(&early).unwrap();
@@ -76,7 +76,7 @@ fn with_another_administrator_letter_and_role_count_after_a_day() {
     for (at, expected) in [(later(DAY - 1), (false, Some(later(DAY)))), (later(DAY), (true, None))] {
         assert_eq!((role(at), listed(at)), (expected, expected));
     }
-    // Nor does another letter, which the first administrator issues, bring the role before that.
+    // Another letter from the first administrator does not bring the role earlier.
     let person = Person::new();
     person.enroll(&office, &office.letter_for_known(&first, NEW), now());
     let refused = office.state(&person, Operation::List, later(DAY - 1)).unwrap_err();
@@ -101,10 +101,10 @@ fn the_others_are_told_with_every_answer_until_each_has_acknowledged() {
     assert_eq!(told(&office, &first, now()), []);
     let added = add(&office, NEW, now());
     for _ in 0..2 {
-        let [news] = &told(&office, &first, now())[..] else { panic!("not told") };
+        let [news] = &told(&office, &first, now())[..] else { panic!("no notice") };
         assert_eq!((news.entry, news.email.as_str(), news.at), (added.entry, NEW, now()));
         assert_eq!(news.counts_from, later(DAY));
-        // Another process, too.
+        // The notice survives a restart.
         office.open_again(now());
     }
     let acknowledge = |entry| Operation::Acknowledge { entry };
@@ -158,12 +158,12 @@ fn no_row_hides_an_administrator_and_makes_the_new_one_count_at_once() {
 fn no_clock_makes_the_new_one_count_at_once() {
     let mut office = Office::new();
     office.administrator();
-    // Ahead: the other certificate looks expired.
+    // A clock ahead: the other certificate looks expired.
     let years_later = later(3 * 366 * DAY);
     office.open_again(years_later);
     let ahead = add(&office, NEW, years_later);
     assert_eq!((ahead.counts_from, ahead.others.len()), (later(3 * 366 * DAY + DAY), 1));
-    // Behind: the day begins with the newest entry of the log.
+    // A clock behind: the day starts with the newest entry of the log.
     let behind = add(&office, "newer@example.org", now());
     assert_eq!(behind.counts_from, ahead.counts_from);
 }

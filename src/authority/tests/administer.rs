@@ -1,4 +1,4 @@
-//! Statements: who may speak, what they get, and that the log can be checked.
+//! Statements: authorization, results, and the verifiability of the log.
 
 use serde_json::json;
 
@@ -96,7 +96,7 @@ fn a_known_user_is_not_renamed_in_passing() {
         let letter = administrator.letter_in(answer);
         assert_eq!(letter.user_name, "Old Name");
     }
-    // The first administrator has no name but the address, and gets one once.
+    // The first administrator has only an address, and gets a name once.
     let answer = office.state(&administrator, issue(ADMINISTRATOR, Some("A Name")), now()).unwrap();
     let letter = administrator.letter_in(answer);
     assert_eq!(letter.user_name, "A Name");
@@ -141,7 +141,7 @@ fn nobody_but_a_current_administrator_is_heard() {
     let new = Person::new();
     new.enroll(&office, &again, now());
     let of_old = office.state(&administrator, Operation::List, now()).unwrap_err();
-    assert_eq!(of_user, of_old, "one answer for all who are none");
+    assert_eq!(of_user, of_old, "the same refusal for everyone who is not an administrator");
     office.state(&new, Operation::List, now()).unwrap();
 }
 
@@ -171,7 +171,7 @@ fn what_nobody_here_has_signed_costs_the_token_nothing() {
     let signed = statement.sign(&by.ceremony.signer(by.signing_key()), &by.certificate(), now()).unwrap();
     let mut changed = signed.as_der().to_vec();
     *changed.last_mut().unwrap() ^= 1;
-    // Somebody else's authority: a certificate and a right signature, and none of ours.
+    // The administrator of another authority: a valid signature under a foreign certificate.
     let elsewhere = Office::new();
     let stranger = elsewhere.administrator();
     let foreign = statement.sign(&stranger.ceremony.signer(stranger.signing_key()), &stranger.certificate(), now());
@@ -216,14 +216,14 @@ fn a_letter_goes_to_no_certificate_but_a_current_one_of_its_administrator() {
     refused(&office, user.encryption_certificate().fingerprint(), 1);
     refused(&office, by.certificate().fingerprint(), 2);
     refused(&office, Fingerprint::of(b"unknown"), 3);
-    // Somebody else's row, called the administrator's: the CA has said whose it is.
+    // Another user's row, assigned to the administrator: the CA's signature names the owner.
     office.tamper(
         "UPDATE certificates SET user_id = (SELECT user_id FROM grants) WHERE kind = 'encryption' AND user_id IN \
          (SELECT id FROM users WHERE email = 'user@example.org')",
     );
     refused(&office, user.encryption_certificate().fingerprint(), 4);
     Person::new().enroll(&office, &earlier, now());
-    // No row ends what the log has as current.
+    // No row ends a certificate that is current by the log.
     office.tamper("UPDATE certificates SET state = 'superseded' WHERE kind = 'encryption'");
     office.state(&by, issue("other@example.org", None), now()).unwrap();
 }
@@ -243,12 +243,12 @@ fn a_used_statement_is_used_though_its_row_is_gone() {
         Answer::Refused(reason) => reason,
         other => panic!("{other:?}"),
     };
-    // With the nonce of one that was here it is refused.
+    // Another statement with a used nonce is refused.
     let other = office.statement(Way::Online, &by, show("user@example.org"), [1; 16], now());
     assert!(refused(by.sign(&other, now()).as_der()).contains("already used"));
     office.forget_statements();
     assert!(refused(signed.as_der()).contains("already used"));
-    // Signed again it is the same statement.
+    // A second signature does not make a new statement.
     assert!(refused(by.sign(&statement, now()).as_der()).contains("already used"));
     assert_eq!(letters(&office), 1);
 }
@@ -288,7 +288,7 @@ fn a_letter_is_fetched_again_by_the_one_who_ordered_it_until_it_is_used_or_expir
         assert!(office.state(&by, letter(which), now()).unwrap_err().contains(why));
     }
 
-    // Not by another administrator, even if the rows say that it was theirs.
+    // Another administrator does not get it, even if the rows name them.
     let other = Person::new();
     other.enroll(&office, &office.letter_for(&by, "other@example.org"), now());
     let user = office.authority().store.user_by_email("other@example.org").unwrap().unwrap();
@@ -306,7 +306,7 @@ fn a_letter_is_fetched_again_by_the_one_who_ordered_it_until_it_is_used_or_expir
         grant.granted_at.as_second(),
         hex::encode(grant.mac)
     ));
-    // A role of which the log says nothing is none, though its seal holds.
+    // A role that the log does not record is not valid, even with a valid seal.
     assert!(office.state(&other, letter("user@example.org"), now()).unwrap_err().contains("not an administrator"));
     let detail = json!({ "user": user.id, "role": "administrator" });
     office.authority().store.record(audit::entry(now(), "role.granted", &detail)).unwrap();
@@ -316,14 +316,14 @@ fn a_letter_is_fetched_again_by_the_one_who_ordered_it_until_it_is_used_or_expir
     assert!(office.state(&other, letter("user@example.org"), now()).is_err());
     office.tamper("UPDATE statements SET administrator = (SELECT id FROM users WHERE email LIKE 'admin%')");
 
-    // Used, it is not fetched again.
+    // A used letter cannot be fetched.
     Person::new().enroll(&office, &ordered, now());
     assert!(office.state(&by, letter(ordered.reference.as_str()), now()).unwrap_err().contains("used"));
     assert!(office.state(&by, letter("user@example.org"), now()).unwrap_err().contains("no unused letter"));
-    // Nor is the first administrator's, whatever its row says.
+    // Nor can the first administrator's, whatever its row says.
     office.tamper("UPDATE temporary_keys SET state = 'unused' WHERE statement IS NULL");
     assert!(office.state(&by, letter(ADMINISTRATOR), now()).unwrap_err().contains("no unused letter"));
-    // Nor one that is good, and that no statement ordered.
+    // Nor can an unused letter that no statement ordered.
     office.authority().add_administrator("new@example.org", Some("New Administrator"), now()).unwrap();
     assert!(office.state(&by, letter("new@example.org"), now()).unwrap_err().contains("no administrator ordered"));
 }
@@ -339,7 +339,7 @@ fn by_file_a_statement_counts_once_in_14_days_and_never_online() {
     assert!(refused(Way::Online, one.as_der(), now()).contains("authority answer"));
     let days = |days: i64| later(days * 24 * 60);
     assert!(matches!(office.post_statement_by(Way::File, one.as_der(), days(1)).answer, Answer::Users(_)));
-    assert!(refused(Way::File, one.as_der(), days(13)).contains("already used"), "its nonce is kept");
+    assert!(refused(Way::File, one.as_der(), days(13)).contains("already used"), "its nonce is remembered");
     assert!(refused(Way::File, other.as_der(), days(14)).contains("until"));
 }
 
@@ -390,7 +390,7 @@ fn a_checkpoint_is_the_logs_and_the_log_is_whole() {
     assert!(checkpoint.verify(Fingerprint::of(b"another")).is_err());
 }
 
-/// States something, knowing this of the log.
+/// Sends a statement that names this log position.
 fn state_knowing(office: &Office, by: &Person, nonce: u8, known: Option<LogPosition>) -> Response {
     let statement = office.statement(Way::Online, by, issue("user@example.org", Some("User")), [nonce; 16], now());
     let signed = by.sign(&statement.knowing(known), now());
@@ -420,12 +420,12 @@ fn a_statement_that_knows_another_log_is_refused_before_anything_is_done() {
     let newest = second.checkpoint.position();
     refused(&office, 3, LogPosition { head: [7; 32], ..newest });
     refused(&office, 3, LogPosition { sequence: newest.sequence + 1, ..newest });
-    // Its nonce is still good.
+    // The nonce is still unused.
     assert_eq!(state_knowing(&office, &by, 3, Some(newest)).known_log, Some(LogVerdict::Continued));
     let newest = state_knowing(&office, &by, 4, None).checkpoint.position();
     office.tamper(&format!("DELETE FROM audit WHERE number = {}", newest.sequence));
     refused(&office, 5, newest);
-    // Grown past it again.
+    // The log grows beyond the known position again.
     for nonce in 6..9 {
         state_knowing(&office, &by, nonce, None);
     }

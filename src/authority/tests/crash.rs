@@ -1,6 +1,7 @@
-//! The authority killed between any two steps: after the restart the same message gets an answer that fits.
+//! Kills the authority between any two steps: after the restart the same message gets a consistent
+//! reply.
 //!
-//! The killed one is this test program, started again as a child that runs [`child`] alone.
+//! The killed process is this test program, started again as a child that runs only [`child`].
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
@@ -19,8 +20,8 @@ const DIRECTORY: &str = "TOKENKEEP_TEST_AUTHORITY";
 const ACT: &str = "TOKENKEEP_TEST_ACT";
 const SIGKILL: i32 = 9;
 
-/// What a child does: opens the authority in the directory and answers the message in the file `message`. Run by
-/// anyone else it has nothing to do.
+/// The child process: opens the authority in the directory and answers the message in the file
+/// `message`. Does nothing in a normal test run.
 #[test]
 fn child() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
@@ -36,11 +37,12 @@ fn child() {
         "cmp" => drop(open().answer_cmp(&message(), [192, 0, 2, 1].into(), now())),
         "statement" => drop(open().answer_statement(&message(), Way::File, now())),
         "sweep" => drop(open().sweep(later(60))),
-        other => panic!("no such act: {other}"),
+        other => panic!("no such operation: {other}"),
     }
 }
 
-/// Lets a child act on the authority in `directory` and be killed at `point`.
+/// Runs an operation in a child process on the authority in `directory`, which is killed at
+/// `point`.
 fn run_child(directory: &Path, act: &str, point: Option<&str>) -> ExitStatus {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "authority::tests::crash::child", "--test-threads", "1", "-q"]);
@@ -54,7 +56,8 @@ fn run_child(directory: &Path, act: &str, point: Option<&str>) -> ExitStatus {
     output.status
 }
 
-/// Has a child killed at `point` while it works on `message`; the authority is open again after that.
+/// Runs a child that is killed at `point` while it works on `message`, then opens the authority
+/// again.
 fn killed(office: &mut Office, act: &str, message: &[u8], point: &str) {
     std::fs::write(office.directory().join("message"), message).unwrap();
     office.close();
@@ -92,7 +95,7 @@ fn a_request_killed_at_any_step_gets_a_fitting_reply_after_the_restart() {
     let mut office = Office::new();
     let administrator = office.administrator();
     let person = Person::new();
-    // Two certificates are issued: each of their steps is a place to die.
+    // Two certificates are issued, and each of their steps is a crash point.
     let issuing =
         ["authority.enroll.after_intent:2", "authority.enroll.after_signature:2", "authority.enroll.after_issued:2"];
     let all = points("authority.enroll.").filter(|point| *point != "authority.enroll.after_abandon");
@@ -135,7 +138,7 @@ fn a_recovery_killed_at_any_step_delivers_the_history_after_the_restart() {
         let reply = office.post(&request, at).bytes;
         let delivered = person.install(&letter, &request, &reply);
         assert_eq!(delivered[..history.len()], history[..], "{point}");
-        assert_eq!(delivered.len(), history.len() + 1, "and a new current one");
+        assert_eq!(delivered.len(), history.len() + 1, "plus a new current key");
         Person::confirm(&office, &letter, &request, &reply, at);
         history = delivered;
     }
@@ -159,11 +162,11 @@ fn a_confirmation_killed_at_any_step_is_answered_after_the_restart() {
     assert_eq!(found.len(), 1, "one current encryption certificate");
 }
 
-/// Somebody who can write to the database and has a letter of their own: the CA signs nothing but what was decided.
+/// An attacker with write access to the database and a letter: the CA signs only what was decided.
 #[test]
 fn what_will_be_signed_is_not_read_from_the_database() {
     let (own, wanted) = ("mallo@example.org", ADMINISTRATOR);
-    assert_eq!(own.len(), wanted.len(), "so that the DER stays whole");
+    assert_eq!(own.len(), wanted.len(), "the DER must stay well-formed");
     let exchanged = format!(
         "SET tbs = CAST(replace(tbs, CAST('{own}' AS BLOB), CAST('{wanted}' AS BLOB)) AS BLOB) WHERE kind = 'signing'"
     );
@@ -210,7 +213,7 @@ fn a_statement_killed_at_any_step_counts_once_and_the_next_one_works() {
     person.enroll(&office, &office.letter_for(&by, "user@example.org"), now());
     for (number, point) in points("authority.statement.").enumerate() {
         let recover = || Operation::Recover { email: "user@example.org".into(), lost: true, valid_for_seconds: None };
-        // By file, which any run of the authority may answer.
+        // As a file, which any run of the authority may answer.
         let statement = office.statement(Way::File, &by, recover(), [u8::try_from(number).unwrap(); 16], now());
         let signed = by.sign(&statement, now());
         killed(&mut office, "statement", signed.as_der(), point);
@@ -257,7 +260,7 @@ fn finish(office: &Office, person: &Person, letter: &Letter, request: &[u8], poi
     let open = certificates
         .iter()
         .filter(|certificate| matches!(certificate.state, CertificateState::Intended | CertificateState::Issued));
-    assert_eq!(open.count(), 0, "{point}: nothing is left open");
+    assert_eq!(open.count(), 0, "{point}: no transaction is open");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Certificates in use are spoken of sixty days before they end, to those who can do something about it.
+//! Warnings about certificates in use start sixty days before they expire, and go to those who can
+//! renew them.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,7 +12,7 @@ fn before(end: Timestamp, days: i64) -> Timestamp {
     end - SignedDuration::from_hours(24 * days)
 }
 
-/// What the answer to an administrator's command tells of certificates that end.
+/// The expiry warnings in the response to an administrator's command.
 fn told(office: &Office, by: &Person, at: Timestamp) -> Vec<String> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).unwrap();
@@ -39,12 +40,13 @@ fn what_ends_within_sixty_days_is_said_to_those_who_can_mend_it() {
     }
     assert_eq!(office.authority().check_at(before(end, 59)).unwrap().ending, lines);
     assert_eq!(office.authority().check_at(before(end, 61)).unwrap().ending, [""; 0]);
-    // Late, nobody is told to act before what is over.
+    // After the expiry, the warning does not ask for action before it.
     for line in &ending(end + SignedDuration::from_secs(1)) {
         assert!(line.contains("expired on") && !line.contains("before that"), "{line}");
         assert!(line.contains("tokenkeep authority administrator add"), "{line}");
     }
-    // Each administrator is told of the others; of their own certificate their own machine tells.
+    // Each administrator is warned about the others; their own machine warns about their own
+    // certificate.
     assert_eq!(told(&office, &first, before(end, 61)), [""; 0]);
     assert_eq!(told(&office, &first, before(end, 59)), lines[1..]);
     assert_eq!(told(&office, &other, before(end, 59)), lines[..1]);
@@ -62,7 +64,8 @@ fn the_authoritys_own_certificates_are_spoken_of() {
     assert!(about_ca(before(end, 59))[0].contains("expires in 59 days"));
     let ended = &about_ca(end + SignedDuration::from_secs(1))[0];
     assert!(ended.contains("expired on") && !ended.contains("before that"), "{ended}");
-    // Its services', which a start renews: only where it runs on and on.
+    // Service certificates are renewed by a start: the warning concerns only long-running
+    // authorities.
     let services = office.authority().ending_certificates(None, before(end, 61));
     assert!(
         services.len() == 2 && services.iter().all(|line| line.contains("restart `authority serve`")),

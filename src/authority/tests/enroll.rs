@@ -1,4 +1,4 @@
-//! `ir`, `certConf`, `error`, `genm`, and what each refusal leaves behind.
+//! `ir`, `certConf`, `error`, `genm`, and the state after each refusal.
 
 use super::support::*;
 use crate::cmp::{
@@ -104,10 +104,10 @@ fn an_unknown_reference_and_a_wrong_temporary_key_get_the_same_answer() {
         let Ok(Reply::UnprovenError(error)) =
             check_reply(&read(&request), &answer.bytes, letter.temporary_key.cmp_secret())
         else {
-            panic!("not refused without protection")
+            panic!("no unprotected refusal")
         };
         assert!(error.status.reasons().contains(PkiFailureInfo::BAD_MESSAGE_CHECK));
-        assert!(!answer.delay.is_zero(), "held back");
+        assert!(!answer.delay.is_zero(), "delayed");
         answers.push(error);
     }
     assert_eq!(answers[0], answers[1]);
@@ -166,7 +166,7 @@ fn a_refused_reply_is_revoked_and_the_letter_is_good_again() {
     assert_eq!(state_of_letter(&office, letter.reference.as_str()), TemporaryKeyState::Unused);
 
     let (reasons, _) = refusal(&request, &office.post(&request, now()).bytes, &letter.temporary_key);
-    assert!(reasons.contains(PkiFailureInfo::TRANSACTION_ID_IN_USE), "a replay does not begin it again");
+    assert!(reasons.contains(PkiFailureInfo::TRANSACTION_ID_IN_USE), "a replay does not restart it");
     person.enroll(&office, letter, now());
 }
 
@@ -241,7 +241,7 @@ fn a_reply_is_given_again_for_thirty_days_and_then_forgotten() {
     assert!(stored().reply.is_none() && stored().confirmation_reply.is_none());
     let (_, text) = refusal(&request, &office.post(&request, days(31)).bytes, &letter.temporary_key);
     assert!(text.contains("30 days") && text.contains("administrator"), "{text}");
-    // Whoever has installed it and never saw pkiConf is still told that all is well; others are not.
+    // A client that installed the keys but missed pkiConf still gets it; others do not.
     let answer = office.post(&confirmation, days(31)).bytes;
     assert!(matches!(proven(&confirmation, &answer, &letter.temporary_key).body(), PkiBody::PkiConf(_)));
     let late = Person::confirmation(letter, &request, &reply, None, days(31));
@@ -249,7 +249,7 @@ fn a_reply_is_given_again_for_thirty_days_and_then_forgotten() {
     assert!(text.contains("30 days"), "{text}");
     assert_eq!(state_of_certificate(&office, &parts(&read(&reply)).0), CertificateState::Current);
 
-    // What is under way is not touched, however long it takes.
+    // An open transaction is kept, however long it takes.
     let office = Office::new();
     let request = person.request(&office.letter, USUAL, now());
     let reply = office.post(&request, now()).bytes;

@@ -1,11 +1,11 @@
-//! A reference that is known costs exactly the work of one that is not: nobody finds out by the time that it takes.
+//! A known reference costs exactly as much work as an unknown one, so that timing reveals nothing.
 
 use super::support::*;
 use crate::authority::token_keys::MACS;
 use crate::cmp::{MacProtection, PkiBody, PkiMessage, ROUNDS, verify_mac};
 use crate::letter::{Letter, Purpose, Reference, TemporaryKey};
 
-/// What the authority does for a message: MACs by the token, rounds of hashing; and what it answers.
+/// The work of the authority for a message (MACs by the token, hash iterations), and its reply.
 fn work(office: &Office, letter: &Letter, secret: &[u8], how: &MacProtection) -> (u64, u64, PkiMessage) {
     let draft = Person::new().draft_of(letter, USUAL, now()).ir();
     let message = draft.protect_with_mac(secret, how).unwrap();
@@ -25,7 +25,7 @@ fn a_known_reference_takes_as_long_as_an_unknown_one() {
         let of_known = work(&office, known, wrong.cmp_secret(), &how);
         let of_unknown = work(&office, &unknown, wrong.cmp_secret(), &how);
         assert_eq!((of_known.0, of_known.1), (of_unknown.0, of_unknown.1), "{how:?}");
-        assert!(of_known.0 == 2 && of_known.1 >= 4_000, "it was not counted: {of_known:?}");
+        assert!(of_known.0 == 2 && of_known.1 >= 4_000, "not counted: {of_known:?}");
     }
 }
 
@@ -36,10 +36,11 @@ fn the_temporary_key_is_taken_as_people_type_it_from_the_letter() {
     let pbm = MacProtection::pbm().unwrap();
     for spelling in &spellings {
         let (_, _, answer) = work(&office, &office.letter, spelling.as_bytes(), &pbm);
-        // Whatever it says (the letter is another transaction's after the first), it is said with the same spelling.
+        // After the first message the letter belongs to another transaction; any reply is protected
+        // with the client's spelling.
         assert!(verify_mac(&answer, spelling.as_bytes()).is_ok(), "{}", answer.body().name());
     }
-    // With much hashing there is one spelling.
+    // With many iterations only one spelling is tried.
     let pbmac1 = MacProtection::pbmac1().unwrap();
     for (at, spelling) in spellings.iter().enumerate() {
         let (_, _, answer) = work(&office, &office.letter, spelling.as_bytes(), &pbmac1);

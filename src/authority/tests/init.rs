@@ -1,4 +1,4 @@
-//! `init` and the start: what they refuse, and what an interruption leaves.
+//! `init` and the start: their refusals, and the state after an interruption.
 
 use super::support::*;
 use crate::authority::{Authority, AuthorityError, init};

@@ -1,4 +1,4 @@
-//! A foreign client: `openssl cmp`, over the smallest HTTP there is.
+//! `openssl cmp` as a foreign client, over minimal HTTP.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -9,7 +9,8 @@ use super::support::*;
 use crate::letter::Letter;
 use crate::store::{CertificateState, TemporaryKeyState};
 
-/// Answers `openssl cmp` with these arguments until it ends; gives whether it succeeded, and what it said.
+/// Serves `openssl cmp` with these arguments until it ends; returns whether it succeeded, and its
+/// output.
 fn openssl_cmp(office: &Office, letter: &Letter, secret: &str, directory: &Path, arguments: &[&str]) -> (bool, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -40,7 +41,7 @@ fn openssl_cmp(office: &Office, letter: &Letter, secret: &str, directory: &Path,
     (status.success(), std::fs::read_to_string(directory.join("log")).unwrap())
 }
 
-/// One request, one answer, and the connection is closed.
+/// Answers one request and closes the connection.
 fn answer_http(office: &Office, mut stream: std::net::TcpStream) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut length = 0;

@@ -1,4 +1,4 @@
-//! Recovery: the whole history, to its owner and to nobody else.
+//! Recovery: delivers the whole history, only to its owner.
 
 use super::support::*;
 use crate::cmp::PkiFailureInfo;
@@ -29,7 +29,7 @@ fn a_recovery_delivers_every_key_and_makes_a_new_signing_key_only() {
     assert_eq!(letter.purpose(), crate::letter::Purpose::Recover);
     let person = Person::new();
     let recovered = person.enroll(&office, &letter, later(2));
-    assert_eq!(ders(&recovered), ders(&history), "the oldest first");
+    assert_eq!(ders(&recovered), ders(&history), "oldest first");
     assert_eq!(office.authority().search_certificates(USER, later(2)).unwrap(), [history[1].as_der()], "still current");
     assert_eq!(person.certificate().emails(), [USER]);
 }
@@ -131,7 +131,7 @@ fn a_changed_archive_or_approval_is_noticed_and_nothing_is_delivered() {
         let request = Person::new().request(&letter, USUAL, now());
         let (reasons, text) = refusal(&request, &office.post(&request, now()).bytes, &letter.temporary_key);
         assert!(reasons.contains(PkiFailureInfo::SYSTEM_FAILURE), "{tampering}: {text}");
-        assert!(!text.contains("archive"), "details go to the log only: {text}");
+        assert!(!text.contains("archive"), "details belong only in the log: {text}");
         office.close();
         for extra in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{extra}", database.display()));

@@ -1,5 +1,6 @@
-//! Whoever writes to the database revives nothing: rows are put back in the running and in the stopped authority's, and the
-//! log decides. The log itself is changed, cut and stripped of its seals: then nothing starts.
+//! Write access to the database revives nothing: rows are restored in a running and a stopped
+//! authority, and the log decides. The log itself is altered, truncated and stripped of its seals:
+//! then the authority does not start.
 
 use super::support::*;
 use crate::authority::AuthorityError;
@@ -11,13 +12,14 @@ use crate::token::test_support::{PIN, pin};
 
 const USER: &str = "user@example.org";
 
-/// Changes rows of the database of a running authority, or of a stopped one that is started again then.
+/// Changes rows in the database of a running authority, or of a stopped one that is then started
+/// again.
 type Tamper = fn(&mut Office, &str);
 
 const RUNNING: Tamper = |office, sql| office.tamper_running(sql);
 const STOPPED: Tamper = Office::tamper;
 
-/// A new enrollment with this letter is refused: why.
+/// Sends a new enrollment with this letter and returns the reason of its refusal.
 fn refused(office: &Office, letter: &Letter) -> String {
     let request = Person::new().request(letter, USUAL, now());
     let (reasons, text) = refusal(&request, &office.post(&request, now()).bytes, &letter.temporary_key);
@@ -40,11 +42,11 @@ fn no_row_revives_a_letter() {
             let text = refused(&office, letter);
             assert!(text.contains(why), "{text}");
         }
-        // Not even where the row says that its own transaction goes on.
+        // Not even if the row says that its own transaction is open.
         tamper(&mut office, "UPDATE temporary_keys SET state = 'claimed'");
         assert!(refused(&office, &used).contains("already used"));
     }
-    // A letter that the log has as good is good.
+    // A letter that is unused by the log is valid.
     Person::new().enroll(&office, &office.letter_for(&administrator, USER), now());
 }
 
@@ -63,9 +65,9 @@ fn no_row_lets_an_ended_enrollment_go_on() {
         let confirmation = Person::confirmation(&letter, &request, &reply, None, now());
         let (_, text) = refusal(&confirmation, &office.post(&confirmation, now()).bytes, &letter.temporary_key);
         assert!(text.contains("was discarded"), "{text}");
-        assert_eq!(office.authority().sweep(later(60 * 24 * 365 * 100)).unwrap(), 0, "nor is it ended once more");
+        assert_eq!(office.authority().sweep(later(60 * 24 * 365 * 100)).unwrap(), 0, "it does not end twice");
     }
-    // The letter is good again: the log says so, and the row must not say less.
+    // The letter is valid again by the log, and the row cannot take that away.
     office.tamper("UPDATE temporary_keys SET state = 'unused'; UPDATE transactions SET state = 'unconfirmed'");
     person.enroll(&office, &letter, now());
 }
@@ -85,9 +87,9 @@ fn no_row_revives_a_certificate() {
         let reason = office.state(&old, Operation::List, now()).unwrap_err();
         assert!(reason.contains("not current"), "{reason}");
         office.state(&new, Operation::List, now()).unwrap();
-        assert_eq!(found(&office), current, "the search, and so the letters that are encrypted");
+        assert_eq!(found(&office), current, "the search, and so the encryption of letters");
     }
-    // Revoked: the key that ordered a recovery has ended, whatever its row says.
+    // A revoked key that ordered a recovery has ended, whatever its row says.
     let letter = office.recovery_letter_for(&new, ADMINISTRATOR, true);
     for tamper in [RUNNING, STOPPED] {
         tamper(&mut office, "UPDATE certificates SET state = 'current', ended_at = NULL WHERE state = 'revoked'");
@@ -97,7 +99,7 @@ fn no_row_revives_a_certificate() {
     }
     office.tamper_running("UPDATE certificates SET state = 'superseded' WHERE kind = 'signing'");
     let rows = |office: &Office| office.authority().store.certificates_after(0, 100).unwrap();
-    // Each change is added to those before it.
+    // The changes accumulate.
     for change in ["user_id = NULL", "serial = '00' || serial", "kind = 'encryption'"] {
         let before = rows(&office);
         office.tamper_running(&format!("UPDATE certificates SET {change} WHERE kind = 'signing'"));
@@ -183,7 +185,7 @@ fn a_log_that_is_changed_while_it_is_written_is_not_gone_on_with() {
         "DELETE FROM audit",
     ] {
         change(tamper);
-        // Of the one who is refused unheard, of the one who knows nothing of the log, and of the one who does.
+        // A signer who is refused unverified, one who knows no log position, and one who does.
         for (by, known, reason) in [
             (&user, None, "not an administrator"),
             (&administrator, None, "see its log"),
@@ -198,12 +200,12 @@ fn a_log_that_is_changed_while_it_is_written_is_not_gone_on_with() {
             let signed = (response.checkpoint.sequence, response.checkpoint.head);
             assert_eq!(signed, (written.number, written.hash), "a row was signed: {tamper}");
         }
-        // Checked while it serves, it is not called whole.
+        // A check while it serves reports the log.
         let report = office.authority().check().unwrap();
         assert!(report.findings.iter().any(|finding| finding.concern == "log"), "{tamper}: {report:?}");
         change("DELETE FROM audit; INSERT INTO audit SELECT * FROM kept");
     }
-    // Put back, it is the log that was written.
+    // The restored log is the one that was written.
     office.state(&administrator, Operation::List, now()).unwrap();
 }
 
@@ -264,7 +266,7 @@ fn a_log_that_was_sealed_does_not_pass_for_an_older_versions() {
         }
         std::fs::copy(&backup, &database).unwrap();
     }
-    // The mark alone is made again.
+    // Only the mark is written again.
     office.open(now());
     office.check_log();
     assert!(matches!(office.tamper_and_fail("UPDATE audit SET mac = NULL"), AuthorityError::Log { number: 1, .. }));

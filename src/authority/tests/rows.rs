@@ -1,4 +1,5 @@
-//! Rows that say less than the log, or other than it, or are gone: what is delivered, shown and found then.
+//! Rows that are missing, or that say less than the log or contradict it: their effect on delivery,
+//! lists and checks.
 
 use super::support::*;
 use crate::authority::{Authority, AuthorityError, CheckFinding};
@@ -30,7 +31,7 @@ fn a_history_with_a_hole_is_not_delivered() {
         Ok::<_, AuthorityError>(records.into_iter().map(|record| record.intent.serial).collect::<Vec<_>>())
     };
     assert_eq!(history().unwrap(), expected);
-    // No column decides what belongs to it.
+    // No column decides what belongs to the history.
     office.tamper_running("UPDATE certificates SET confirmed_at = NULL, intended_at = 0, state = 'abandoned'");
     assert_eq!(history().unwrap(), expected, "in the log's order");
     let recover = || Operation::Recover { email: USER.into(), lost: false, valid_for_seconds: None };
@@ -81,14 +82,14 @@ fn what_is_shown_is_what_the_log_says() {
         assert_eq!(list(), listed, "{state}");
         assert_eq!(office.authority().search_certificates(USER, now()).unwrap().len(), 1, "{state}");
     }
-    // What is gone is not called "never there".
+    // A user whose certificate row was deleted is still shown as enrolled.
     office.tamper_running(&format!(
         "DELETE FROM certificates WHERE kind = 'signing' AND user_id = (SELECT id FROM users WHERE email = '{USER}')"
     ));
     let Answer::Users(users) = list() else { panic!() };
     let user = users.iter().find(|user| user.email == USER).unwrap();
     assert!(user.enrolled && user.certificate_expires.is_none(), "{user:?}");
-    // Nor is a role; its holder is nobody's administrator without the row, and is shown as one.
+    // A role without its row is not effective, but it is shown.
     let second = office.authority().add_administrator(OTHER, Some("Other Administrator"), now()).unwrap();
     office
         .tamper_running(&format!("DELETE FROM grants WHERE user_id = (SELECT id FROM users WHERE email = '{OTHER}')"));

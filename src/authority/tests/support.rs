@@ -1,4 +1,4 @@
-//! An authority and people who enroll with it.
+//! An authority and the clients that enroll with it.
 
 mod messages;
 
@@ -37,7 +37,8 @@ fn source() -> IpAddr {
     "192.0.2.1".parse().unwrap()
 }
 
-/// An authority with a token and a state directory of its own. Its encryption keys are P-256: they are made at once.
+/// An authority with its own token and state directory. Its encryption keys are P-256, which are
+/// fast to generate.
 pub struct Office {
     directory: tempfile::TempDir,
     pub configuration: Configuration,
@@ -59,12 +60,12 @@ impl Office {
         self.authority = Some(Authority::open(self.configuration.clone(), &pin(PIN), now).unwrap());
     }
 
-    /// Where its configuration is, for another process.
+    /// The directory of its configuration, for another process.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Gives token and database free, as the end of the process does.
+    /// Releases token and database, as at the end of the process.
     pub fn close(&mut self) {
         self.authority = None;
     }
@@ -81,58 +82,58 @@ impl Office {
         self.authority().answer_cmp(message, source(), at)
     }
 
-    /// Runs SQL on the closed database, as somebody who got at the file would.
+    /// Runs SQL on the closed database, as an attacker with access to the file could.
     pub fn tamper(&mut self, sql: &str) {
         self.close();
         run_sql(&self.configuration, sql);
         self.open(now());
     }
 
-    /// Deletes the rows that say which statements were used, while the authority runs.
+    /// Deletes the rows of used statements while the authority runs.
     pub fn forget_statements(&self) {
         self.tamper_running("DELETE FROM statements");
     }
 
-    /// The same, and the authority must not start any more: why.
+    /// Runs SQL on the closed database and returns the error of the next start, which must fail.
     pub fn tamper_and_fail(&mut self, sql: &str) -> AuthorityError {
         self.close();
         run_sql(&self.configuration, sql);
         Authority::open(self.configuration.clone(), &pin(PIN), now()).unwrap_err()
     }
 
-    /// Runs SQL on the open database, beside the authority that uses it.
+    /// Runs SQL on the open database while the authority uses it.
     pub fn tamper_running(&self, sql: &str) {
         run_sql(&self.configuration, sql);
     }
 
-    /// Walks the whole log, with MACs and evidence.
+    /// Verifies the whole log, with MACs and evidence.
     pub fn check_log(&self) {
         let log = self.authority().log_check();
         let check = |row: &AuditRow| log.check_mac(row).and_then(|()| log.check_evidence(row));
         assert_eq!(log.walk(check).unwrap(), self.authority().store.audit_head().unwrap());
     }
 
-    /// The administrator, enrolled.
+    /// The enrolled administrator.
     pub fn administrator(&self) -> Person {
         let person = Person::new();
         person.enroll(self, &self.letter, now());
         person
     }
 
-    /// As after the end of the process.
+    /// Opens the authority again, as a new process.
     pub fn open_again(&mut self, now: Timestamp) {
         self.close();
         self.open(now);
     }
 
-    /// An administrator's letter for somebody who has a name already.
+    /// Issues an administrator's letter for a user who already has a name.
     pub fn letter_for_known(&self, administrator: &Person, email: &str) -> Letter {
         let issue = Operation::Issue { email: email.into(), name: None, levels: None, valid_for_seconds: None };
         self.state(administrator, issue, now()).unwrap();
         self.newest_letter(email)
     }
 
-    /// An administrator's letter for somebody.
+    /// Issues an administrator's letter for a user.
     pub fn letter_for(&self, administrator: &Person, email: &str) -> Letter {
         let issue = Operation::Issue {
             email: email.into(),
@@ -150,7 +151,7 @@ impl Office {
         self.newest_letter(email)
     }
 
-    /// States something, and verifies the response. The error is the authority's refusal.
+    /// Sends a statement and verifies the response. The error is the authority's refusal.
     pub fn state(&self, by: &Person, operation: Operation, at: Timestamp) -> Result<statement::Answer, String> {
         self.state_by(Way::Online, by, operation, at)
     }
@@ -168,7 +169,7 @@ impl Office {
         self.answer_of(way, signed.as_der(), at)
     }
 
-    /// A statement of this person to the authority as it runs now.
+    /// A statement of this client to the present run of the authority.
     pub fn statement(&self, way: Way, by: &Person, operation: Operation, nonce: [u8; 16], at: Timestamp) -> Statement {
         let authority = self.authority();
         let ca = Fingerprint::of(authority.ca_certificate());
@@ -180,7 +181,7 @@ impl Office {
         statement.encrypted_to(reader)
     }
 
-    /// The newest letter of this user, as the authority wrote it before it was encrypted.
+    /// The newest letter of this user, before its encryption.
     pub fn newest_letter(&self, email: &str) -> Letter {
         let user = self.authority().store.user_by_email(&email.to_ascii_lowercase()).unwrap().unwrap();
         let record = self.authority().store.temporary_keys_of(&user.id).unwrap().pop().unwrap();
@@ -203,7 +204,7 @@ impl Office {
         Ok(response.verify(&self.ca(), digest, at).unwrap())
     }
 
-    /// The answer, or the refusal, signed or not.
+    /// The answer or the refusal, signed or not.
     pub fn answer_of(&self, way: Way, der: &[u8], at: Timestamp) -> Result<statement::Answer, String> {
         match self.try_statement(way, der, at).map(|response| response.answer) {
             Ok(statement::Answer::Refused(reason))
@@ -242,12 +243,12 @@ pub fn configuration(directory: &Path) -> Configuration {
     load(directory)
 }
 
-/// The configuration that is in the directory already.
+/// Loads the configuration in the directory.
 pub fn load(directory: &Path) -> Configuration {
     Configuration::load(&directory.join("authority.toml"), &Environment::default()).unwrap()
 }
 
-/// What a request wants.
+/// The options of a request.
 #[derive(Clone, Copy)]
 pub struct Wish {
     pub encryption: bool,
@@ -257,7 +258,7 @@ pub struct Wish {
 
 pub const USUAL: Wish = Wish { encryption: true, implicit_confirm: false, level: Some(SecurityLevel::High) };
 
-/// Somebody with a token that is unlocked for an enrollment, and one signing and one transport key on it.
+/// A client with a token unlocked for an enrollment, and one signing and one transport key on it.
 pub struct Person {
     pub ceremony: Ceremony,
     signing: TokenKey,
@@ -290,7 +291,7 @@ impl Person {
         self.certificate.borrow().clone().unwrap()
     }
 
-    /// The newest one.
+    /// The newest encryption certificate.
     pub fn encryption_certificate(&self) -> Certificate {
         self.encryption.borrow().clone().unwrap().1
     }
@@ -299,7 +300,7 @@ impl Person {
         statement.sign(&self.ceremony.signer(self.signing_key()), &self.certificate(), at).unwrap()
     }
 
-    /// Opens a letter with the newest encryption key.
+    /// Decrypts a letter with the newest encryption key.
     pub fn letter_in(&self, answer: statement::Answer) -> Letter {
         let statement::Answer::EncryptedLetter(cms) = answer else { panic!("no letter: {answer:?}") };
         let message = crate::smime::EncryptedMessage::parse(&crate::smime::Message::read(&cms).unwrap()).unwrap();
@@ -313,7 +314,7 @@ impl Person {
                 self.ceremony.agree(&key, peer_public_key).map(crate::smime::KeyResult::Secret)
             }
         });
-        let Ok(opened) = opened else { panic!("the letter does not open") };
+        let Ok(opened) = opened else { panic!("the letter cannot be decrypted") };
         Letter::parse(std::str::from_utf8(&opened.content).unwrap()).unwrap()
     }
 
@@ -321,7 +322,7 @@ impl Person {
         PkiHeader::request(Pvno::CMP2000, letter.reference.as_str(), None, at).unwrap()
     }
 
-    /// An `ir` or, with an R reference, a `krr`.
+    /// Builds an `ir`, or a `krr` for an R reference.
     pub fn request(&self, letter: &Letter, wish: Wish, at: Timestamp) -> Vec<u8> {
         let request = self.draft_of(letter, wish, at);
         let draft = match letter.purpose() {
@@ -354,8 +355,8 @@ impl Person {
         request.encryption_key(&transport).unwrap()
     }
 
-    /// The whole of an enrollment: request, reply, installation of every key, confirmation. Answers the encryption
-    /// certificates in the reply.
+    /// Runs a whole enrollment: request, reply, installation of every key, confirmation. Returns
+    /// the encryption certificates in the reply.
     pub fn enroll(&self, office: &Office, letter: &Letter, at: Timestamp) -> Vec<Certificate> {
         let request = self.request(letter, USUAL, at);
         let reply = office.post(&request, at).bytes;
@@ -364,7 +365,8 @@ impl Person {
         certificates
     }
 
-    /// Checks a reply and installs each key in it, which proves that it opens on this token and fits its certificate.
+    /// Checks a reply and installs each key in it, which proves that the token can unwrap it and
+    /// that it matches its certificate.
     pub fn install(&self, letter: &Letter, request: &[u8], reply: &[u8]) -> Vec<Certificate> {
         let reply = proven(request, reply, &letter.temporary_key);
         let (signing, pairs) = parts(&reply);
@@ -379,7 +381,7 @@ impl Person {
                 .install_private_key(&self.transport, &delivery, "key", &id, algorithm, &public_key, SecurityLevel::Low)
                 .unwrap();
             assert_eq!(key.public_key_der(), public_key);
-            assert!(fits(&self.ceremony, &key, &public_key), "the key fits its certificate");
+            assert!(fits(&self.ceremony, &key, &public_key), "the key matches its certificate");
             *self.encryption.borrow_mut() = Some((key, certificate.clone()));
             certificates.push(certificate);
         }

@@ -1,10 +1,10 @@
-//! The socket's own promises, with a stand-in behind it.
+//! Tests of the control socket with a stub behind it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// A socket in a directory of its own, served by a router that counts and echoes.
+/// A socket in its own directory, served by a router that counts and echoes.
 struct Served {
     directory: tempfile::TempDir,
     path: PathBuf,
@@ -65,7 +65,7 @@ fn a_stale_one_is_taken_over_and_anything_else_is_not() {
     assert!(path.exists(), "as after a kill");
     assert_eq!(answer_by(&path, b"this").unwrap(), None);
     bind(&path).unwrap();
-    assert!(!path.exists(), "it went with its listener");
+    assert!(!path.exists(), "the listener removes it");
     fs::write(&path, "mine").unwrap();
     assert!(bind(&path).unwrap_err().contains("not a socket"));
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");

@@ -1,10 +1,10 @@
-//! What one source spends, or holds, is its own: nobody else waits for it.
+//! A source spends only its own budget and connections; nobody else waits for it.
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use super::*;
 
-/// A connection from this address of the loopback network.
+/// Connects from this address of the loopback network.
 fn connect_from(address: &str, to: SocketAddr) -> TcpStream {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &format!("{address}:0").parse::<SocketAddr>().unwrap()).unwrap();
@@ -12,7 +12,7 @@ fn connect_from(address: &str, to: SocketAddr) -> TcpStream {
     TcpStream::from(socket)
 }
 
-/// A whole request on a bare connection from this address.
+/// Sends a whole request on a plain connection from this address.
 fn request_from(address: &str, to: SocketAddr, head: &str, body: &[u8]) -> String {
     let mut stream = connect_from(address, to);
     let text = format!(
@@ -21,12 +21,12 @@ fn request_from(address: &str, to: SocketAddr, head: &str, body: &[u8]) -> Strin
         body.len()
     );
     let mut answer = Vec::new();
-    // A connection that is cut has answered too.
+    // A closed connection counts as an answer.
     let _ = stream.write_all(&[text.as_bytes(), body].concat()).and_then(|()| stream.read_to_end(&mut answer));
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// A message that asks for 524,288 rounds of hashing: eight of them are more than a budget.
+/// A message that asks for 524,288 hash iterations: eight of them exceed a budget.
 fn expensive() -> Vec<u8> {
     use crate::cmp::{PkiHeader, Pvno, general_request, oid};
     use der::asn1::OctetString;
@@ -48,13 +48,13 @@ fn expensive() -> Vec<u8> {
     message
 }
 
-/// Asks from this address, with what `head` says to each request, until one is not answered with 200.
+/// Sends requests from this address, with the header lines of `head`, until a response is not 200.
 fn spend(address: &str, to: SocketAddr, head: impl Fn(u8) -> String) -> String {
     let message = expensive();
     (0..40)
         .map(|number| request_from(address, to, &head(number), &message))
         .find(|answer| !answer.starts_with("HTTP/1.1 200 "))
-        .expect("the budget has no end")
+        .expect("the budget is unlimited")
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_source_that_asks_too_much_is_told_to_come_later_and_nobody_else_is() {
     assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: "), "{told}");
     assert!(told.contains("connection: close") && told.contains("rate limit exceeded for this address"), "{told}");
     assert!(request_from("127.0.0.1", service.http, "", &expensive()).starts_with("HTTP/1.1 200 "));
-    // What asks for little is answered soon again.
+    // A cheap request is soon answered again.
     std::thread::sleep(Duration::from_secs(1));
     assert!(request_from("127.0.0.2", service.http, "", b"abc").starts_with("HTTP/1.1 200 "));
 }
@@ -77,7 +77,7 @@ fn behind_a_proxy_each_address_has_a_budget_of_its_own() {
     assert!(request_from("127.0.0.3", service.http, &said("127.0.0.8"), &expensive()).starts_with("HTTP/1.1 200 "));
     let direct = request_from("127.0.0.7", service.http, "", &expensive());
     assert!(direct.starts_with("HTTP/1.1 503 "), "whom the proxy names is the one who asked: {direct}");
-    // Nobody else is believed: a header that is made up gives no new budget.
+    // Other addresses are not trusted: a forged header brings no new budget.
     let lies = spend("127.0.0.4", service.http, |number| said(&format!("127.0.1.{number}")));
     assert!(lies.starts_with("HTTP/1.1 503 "), "{lies}");
 }

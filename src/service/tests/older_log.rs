@@ -1,9 +1,10 @@
-//! The check of the log's older part, and how the service manager takes its end.
+//! The check of the log's older part, and the service's end after it.
 
 use super::*;
 use crate::store::StoreError;
 
-/// How the checks end that have these results, the next one last; `None`: the service goes on.
+/// Runs the service with these results of the log checks, the last element first, and returns the
+/// error that ends it; `None` if it goes on.
 fn end_after(log_faults: Vec<AuthorityError>) -> Option<ServiceError> {
     let (_release, released) = channel();
     let (ca, release, log_faults) = (Vec::new(), Mutex::new(released), Mutex::new(log_faults));
@@ -12,7 +13,7 @@ fn end_after(log_faults: Vec<AuthorityError>) -> Option<ServiceError> {
     let end = runtime.block_on(async {
         tokio::time::timeout(Duration::from_millis(500), fault_in_older_log(office.clone())).await.ok()
     });
-    assert!(office.log_faults.lock().unwrap().is_empty(), "it was not checked again");
+    assert!(office.log_faults.lock().unwrap().is_empty(), "the check was not repeated");
     end
 }
 

@@ -1,4 +1,4 @@
-//! A service on free ports, with a stand-in for the authority behind it, and the ways to speak to it.
+//! A running service on free ports with a stub for the authority, and its test clients.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream};
@@ -14,13 +14,13 @@ use crate::statement::{Instance, Way};
 use crate::store::StoreError;
 use crate::token::KeyAlgorithm;
 
-/// Answers as its test wants.
+/// A stub whose answers the test determines.
 pub(super) struct StandIn {
     pub(super) ca: Vec<u8>,
     pub(super) delay: Duration,
-    /// Requests that say "wait" wait for this.
+    /// Requests with the body "wait" wait for this.
     pub(super) release: Mutex<Receiver<()>>,
-    /// What comes of the checks of the log, the next one last; after these it holds.
+    /// The results of the log checks, the last element first; when it is empty, the log is valid.
     pub(super) log_faults: Mutex<Vec<AuthorityError>>,
 }
 
@@ -83,7 +83,7 @@ impl Office for StandIn {
     }
 }
 
-/// A running service; stopped when dropped.
+/// A running service, stopped on drop.
 pub(super) struct Running {
     pub(super) http: SocketAddr,
     pub(super) https: SocketAddr,
@@ -103,7 +103,7 @@ impl Running {
         Self::listening(&format!("certificate_search = {search}"), delay)
     }
 
-    /// With these lines of `[listen]`.
+    /// Starts the service with these lines in `[listen]`.
     pub(super) fn listening(lines: &str, delay: Duration) -> Self {
         let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
         let key = SoftwareKey::p256();
@@ -138,7 +138,7 @@ impl Running {
         Self { http, https, files, ca, release, stop, thread: Some(thread) }
     }
 
-    /// `curl`, trusting the CA certificate and nothing else; writes the body and then the status.
+    /// Runs `curl`, trusting only the CA certificate; returns status and body.
     pub(super) fn curl(&self, arguments: &[&str], path: &str) -> (String, Vec<u8>) {
         let output = self.curl_to(arguments, &format!("http://{}{path}", self.http));
         split_status(&output)
@@ -160,13 +160,13 @@ impl Running {
             .expect("this test needs the program curl")
     }
 
-    /// What comes back for these bytes on a bare connection.
+    /// Sends these bytes on a plain connection and returns the response.
     pub(super) fn speak(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.http).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(bytes).unwrap();
         let mut answer = Vec::new();
-        // A connection that is cut has answered too.
+        // A closed connection counts as an answer.
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
     }

@@ -1,4 +1,4 @@
-//! The queue: bounded, and nobody's share is another's.
+//! Tests of the queue: its bounds, and its fairness between sources.
 
 use std::net::Ipv4Addr;
 use std::sync::mpsc;
@@ -14,7 +14,7 @@ fn pool(running: usize, waiting: usize) -> BlockingPool {
     BlockingPool::with(Bounds { running, running_of_one: running, heavy: 1, waiting })
 }
 
-/// Runs a job that ends when the sender does, and waits until it runs.
+/// Runs a job that lasts until the sender is dropped, and waits until it runs.
 async fn occupy(pool: &BlockingPool, job: Job) -> mpsc::Sender<()> {
     let (release, blocked) = mpsc::channel::<()>();
     let (started, running) = oneshot::channel();
@@ -30,7 +30,7 @@ async fn occupy(pool: &BlockingPool, job: Job) -> mpsc::Sender<()> {
     release
 }
 
-/// Puts a job into the queue and waits until it is there; it reports its name when it runs.
+/// Queues a job and waits until it is in the queue; the job reports its name when it runs.
 async fn queue(pool: &BlockingPool, job: Job, name: &'static str, order: &mpsc::Sender<&'static str>) {
     let before = lock(&pool.0.state).waiting.len();
     let (waiting, order) = (pool.clone(), order.clone());
@@ -61,7 +61,7 @@ async fn work_is_bounded_and_the_queue_too() {
     assert_eq!(done.recv(), Ok("second"));
     assert_eq!(pool.run(job(1), || 4).await, Ok(4));
     pool.idle().await;
-    assert!(lock(&pool.0.state).sources.is_empty(), "who has gone is forgotten");
+    assert!(lock(&pool.0.state).sources.is_empty(), "idle sources are forgotten");
 }
 
 #[tokio::test(flavor = "multi_thread")]

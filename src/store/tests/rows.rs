@@ -1,11 +1,11 @@
-//! Rows that hold what nobody wrote there, databases that are only read, and the check of the file.
+//! Rows with forged values, read-only databases, and the check of the file.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
 
-/// Somebody else's hand: no constraint of the schema holds it.
+/// Alters the database without the constraints of the schema.
 fn tamper(database: &Path, sql: &str) {
     let script = "import sqlite3,sys;c=sqlite3.connect(sys.argv[1]);\
                   c.executescript('PRAGMA ignore_check_constraints=ON;'+sys.argv[2]);c.commit()";
@@ -58,7 +58,8 @@ fn a_row_that_cannot_be_read_hides_no_other() {
         tamper(&copy, &format!("UPDATE {table} SET {change} WHERE rowid = {row}"));
         let store = Store::open(&copy).unwrap();
 
-        // Each row comes once; of the one it is said that it cannot be read, or its seal is for others to check.
+        // Each row appears once. The altered one is reported as unreadable, or its seal is left to
+        // other checks.
         let users = store.users_after(i64::MIN, 10).unwrap();
         let letters = store.letters_after(i64::MIN, 10).unwrap();
         let certificates = store.certificates_after(i64::MIN, 10).unwrap();
@@ -67,7 +68,7 @@ fn a_row_that_cannot_be_read_hides_no_other() {
             + letters.iter().filter(|row| row.record.is_err()).count()
             + certificates.iter().filter(|row| row.record.is_err()).count();
         assert_eq!(unreadable, usize::from(!is_readable), "{table}: {change}");
-        // The list goes on, by pages of one, and shows the others.
+        // The list continues in pages of one row, and shows the others.
         let (mut after, mut shown) = (Vec::new(), Vec::new());
         for _ in 0..4 {
             let page = store.user_page(&after, 1).unwrap();
@@ -114,7 +115,7 @@ fn after_the_end_a_copy_of_the_file_alone_is_whole() {
     assert!(!copied("before.db"), "it was in the write-ahead log");
     store.put_into_one_file().unwrap();
     assert!(copied("after.db"));
-    // Where somebody still reads what is older, it is said.
+    // An open reader of an older state is reported.
     let (begun, has_begun) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -164,6 +165,6 @@ fn the_file_is_checked_while_others_go_on() {
         assert_eq!(store.schema_problems().unwrap(), Vec::<String>::new());
         assert_eq!(store.ill_typed_values().unwrap(), Vec::<String>::new());
         assert_eq!(store.stray_log_rows().unwrap(), 0);
-        release.send(()).expect("it waited for the one that was at work");
+        release.send(()).expect("the read waited for the running transaction");
     });
 }

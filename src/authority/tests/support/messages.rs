@@ -1,8 +1,8 @@
-//! Messages of an enrollment, made and read as a client does.
+//! Enrollment messages, built and parsed like a client does.
 
 use super::*;
 
-/// Does the key on the token agree on the same secret as its public key does in software?
+/// Whether the key on the token agrees on the same secret as its public key does in software.
 pub(super) fn fits(ceremony: &Ceremony, key: &TokenKey, public_key: &[u8]) -> bool {
     use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
     let public = p256::PublicKey::from_public_key_der(public_key).unwrap();
@@ -27,15 +27,16 @@ pub fn proven(request: &[u8], reply: &[u8], secret: &TemporaryKey) -> PkiMessage
     }
 }
 
-/// The reasons and the text of a proven refusal.
+/// Returns the reasons and the text of a refusal with valid protection.
 pub fn refusal(request: &[u8], reply: &[u8], secret: &TemporaryKey) -> (PkiFailureInfo, String) {
     match proven(request, reply, secret).body() {
         PkiBody::Error(error) => (error.status.reasons(), error.status.to_string()),
-        other => panic!("no refusal but {}", other.name()),
+        other => panic!("not a refusal: {}", other.name()),
     }
 }
 
-/// The signing certificate in an `ip` or `krp`, and the encryption certificates with their deliveries.
+/// Returns the signing certificate in an `ip` or `krp`, and the encryption certificates with their
+/// deliveries.
 pub fn parts(reply: &PkiMessage) -> (Certificate, Vec<(Certificate, crate::token::Delivery)>) {
     let certificate = |der: &cmp::CertificateDer| Certificate::from_der(&der.to_vec().unwrap()).unwrap();
     let pair = |pair: &cmp::CertifiedKeyPair| {
@@ -52,11 +53,11 @@ pub fn parts(reply: &PkiMessage) -> (Certificate, Vec<(Certificate, crate::token
             (certificate(krp.new_sig_cert.as_ref().unwrap()), history)
         }
         PkiBody::Error(error) => panic!("refused: {}", error.status),
-        other => panic!("no reply but {}", other.name()),
+        other => panic!("not a reply: {}", other.name()),
     }
 }
 
-/// What a `certConf` must speak of.
+/// The certificates that a `certConf` must name.
 pub(super) fn confirmable(reply: &PkiMessage) -> Vec<(i64, Vec<u8>)> {
     match reply.body() {
         PkiBody::Ip(ip) => ip
@@ -71,7 +72,7 @@ pub(super) fn confirmable(reply: &PkiMessage) -> Vec<(i64, Vec<u8>)> {
     }
 }
 
-/// A `genm` that asks for these kinds of information.
+/// Builds a `genm` that asks for these kinds of information.
 pub fn question(letter: &Letter, kinds: &[ObjectIdentifier], at: Timestamp) -> Vec<u8> {
     protect(cmp::general_request(Person::header(letter, at), kinds), &letter.temporary_key)
 }
