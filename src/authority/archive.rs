@@ -86,7 +86,7 @@ pub(super) fn take_out(
         return Err(tampered("an archived key that belongs to another certificate"));
     }
     let algorithm: KeyAlgorithm =
-        record.algorithm.parse().map_err(|_| tampered("an archived key of an unknown kind"))?;
+        record.algorithm.parse().map_err(|_| tampered("an archived key with an unknown algorithm"))?;
     let mechanism = match record.mechanism.as_str() {
         "kwp" => KeyWrapMechanism::Kwp,
         "pad" => KeyWrapMechanism::Pad,

@@ -71,7 +71,7 @@ pub fn verify(request: AuthenticatedRequest) -> Result<VerifiedRequest, Rejectio
     let encryption =
         encryption_message.map(|message| encryption_key(message, request.message().header().pvno)).transpose()?;
     if purpose == Purpose::Recover && encryption.is_none() {
-        return Err(bad_request("a krr needs a second request that names the transport key (protocolEncrKey)"));
+        return Err(bad_request("a krr requires a second request that names the transport key (protocolEncrKey)"));
     }
     let pairs = signing_message.utf8_pairs().map_err(|error| bad_data(error.to_string()))?;
     let keyset = pairs.value(Utf8Pairs::KEYSET).map(str::parse).transpose();

@@ -248,7 +248,7 @@ mod tests {
         held.pop();
         assert!(admit(&limiter, ONE).is_some());
         drop(held);
-        assert!(lock(&limiter.0).sources.is_empty(), "who has gone is forgotten");
+        assert!(lock(&limiter.0).sources.is_empty(), "idle sources are forgotten");
         assert_eq!(lock(&limiter.0).total, 0);
     }
 
@@ -262,17 +262,17 @@ mod tests {
         let mut held: Vec<Permit> = (0..limits::CONNECTIONS).map(|i| admit(&limiter, source(i)).unwrap()).collect();
         drop(held[0].connection().answering());
         let busy = held[1].connection().answering();
-        let new = admit(&limiter, OTHER).expect("slow connections, one of each source, keep others out");
+        let new = admit(&limiter, OTHER).expect("one slow connection of each source locks others out");
         assert_eq!(lock(&limiter.0).total, limits::CONNECTIONS);
         let mut closed = Vec::new();
         for (at, permit) in held.iter().enumerate() {
             closed.extend(is_closed(permit).await.then_some(at));
         }
-        assert_eq!(closed, [2], "the first was answered since, the second is being answered");
-        // No source gets more by closing others' while it has as many.
+        assert_eq!(closed, [2], "the first was just answered, the second is busy");
+        // A source with as many connections as the others cannot close theirs.
         assert!(admit(&limiter, OTHER).is_none());
         drop((busy, new));
-        // Where all are being answered nobody comes in.
+        // If all are busy, no connection is admitted.
         let _all: Vec<Answering> = held.iter().map(|permit| permit.connection().answering()).collect();
         held.push(admit(&limiter, source(limits::CONNECTIONS + 1)).unwrap());
         let _last = held[limits::CONNECTIONS].connection().answering();
@@ -285,7 +285,7 @@ mod tests {
         let proxy = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
         let of_proxy = |_| limiter.admit(proxy, limits::CONNECTIONS_OF_PROXY).unwrap();
         let of_proxy: Vec<Permit> = (0..limits::CONNECTIONS_OF_ONE).map(of_proxy).collect();
-        // Half of what each of them may have; the proxy has a quarter.
+        // Half the limit of each source; the proxy has a quarter of its own.
         let rest = limits::CONNECTIONS - limits::CONNECTIONS_OF_ONE;
         let half = limits::CONNECTIONS_OF_ONE / 2;
         let others: Vec<Permit> = (0..rest).map(|i| admit(&limiter, source(i / half)).unwrap()).collect();
@@ -296,8 +296,12 @@ mod tests {
         for permit in &others {
             closed += usize::from(is_closed(permit).await);
         }
-        assert_eq!(closed, half - limits::CONNECTIONS_OF_ONE / 4, "of the one that has most and is idle, to its share");
-        assert!(is_closed(&of_proxy[0]).await, "then it is the proxy's turn, though all others have more");
+        assert_eq!(
+            closed,
+            half - limits::CONNECTIONS_OF_ONE / 4,
+            "of the idle source with the largest share, down to that of the new one"
+        );
+        assert!(is_closed(&of_proxy[0]).await, "then the proxy's, because the others with a larger share are busy");
         drop(busy);
     }
 
@@ -310,19 +314,19 @@ mod tests {
         let busy: Vec<Answering> = held.iter().step_by(2).map(|permit| permit.connection().answering()).collect();
         let mut new = Vec::new();
         for _ in 0..limits::CONNECTIONS_OF_ONE / 2 {
-            new.push(admit(&limiter, OTHER).expect("there is no place"));
+            new.push(admit(&limiter, OTHER).expect("no slot is free"));
             assert_eq!(lock(&limiter.0).total, limits::CONNECTIONS);
         }
         let mut closed = 0;
         for (at, permit) in held.iter().enumerate() {
             let must_close = is_closed(permit).await;
-            assert!(!must_close || at % 2 == 1, "a connection that is being answered was closed");
+            assert!(!must_close || at % 2 == 1, "a busy connection was closed");
             closed += usize::from(must_close);
         }
         assert_eq!(closed, new.len());
         drop(busy);
         held.clear();
-        assert_eq!(lock(&limiter.0).total, new.len(), "a place was counted twice");
+        assert_eq!(lock(&limiter.0).total, new.len(), "a slot was counted twice");
         drop(new);
         assert!(lock(&limiter.0).sources.is_empty());
     }
@@ -338,12 +342,12 @@ mod tests {
         assert_eq!(limit.take(OTHER, start), Ok(()));
         let later = start + limits::SEARCH_EVERY + Duration::from_secs(1);
         assert_eq!(limit.take(ONE, later), Ok(()));
-        assert_eq!(limit.take(ONE, later), Err(Duration::from_secs(2)), "time is not lost");
+        assert_eq!(limit.take(ONE, later), Err(Duration::from_secs(2)), "fractions of time are not lost");
         let much_later = later + Duration::from_hours(24);
         for _ in 0..limits::SEARCHES {
             assert_eq!(limit.take(ONE, much_later), Ok(()));
         }
-        assert!(limit.take(ONE, much_later).is_err(), "rest is not saved up");
+        assert!(limit.take(ONE, much_later).is_err(), "idle time is not saved up");
     }
 
     #[test]
