@@ -61,7 +61,8 @@ struct TakenStatement {
 
 impl Authority {
     /// Answers one statement (CMS `SignedData`) with a signed response, within the limits of its
-    /// transport. Fails without a signature if no administrator signed the statement.
+    /// transport. Fails, without a signature, unless the holder of a certificate of this CA signed
+    /// the statement.
     pub fn answer_statement(&self, statement: &[u8], way: Way, now: Timestamp) -> Result<Vec<u8>, NoResponse> {
         let signed = SignedStatement::parse(statement);
         // An unreadable statement has no digest; the digest of its bytes identifies it to its
@@ -159,7 +160,8 @@ impl Authority {
         Ok(Some(if continues { LogVerdict::Continued } else { LogVerdict::Contradicted }))
     }
 
-    /// Refuses a statement that was accepted before, by the log: its row may have been deleted.
+    /// Refuses a statement that was accepted before according to the log, even if its row was
+    /// deleted.
     fn refuse_used(&self, verified: &VerifiedStatement) -> Result<(), Stop> {
         if self.ended.is_statement_taken(&verified.digest()) {
             return Err(refuse(TAKEN_BEFORE));

@@ -1,5 +1,5 @@
-//! The state of statements, letters, certificates, roles and encryption-key histories, by the audit
-//! log.
+//! The state of statements, letters, certificates, roles and encryption-key histories according to
+//! the audit log.
 //!
 //! Anybody who can write to the database can change its rows, but not the log, whose entries are
 //! chained and sealed. So this state is rebuilt from the log at the start ([`Ended::apply`], entry
@@ -29,7 +29,7 @@ use crate::store::{AuditRow, CertificateKind, CertificateState, Role, TemporaryK
 /// transactionID.
 type Key = [u8; 16];
 
-/// The state by the audit log. It may be shared between threads.
+/// The state according to the audit log. It may be shared between threads.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
     state: Mutex<State>,

@@ -83,7 +83,7 @@ pub enum AuthorityError {
     History {
         /// The user's e-mail address.
         email: String,
-        /// The number of certificates by the log.
+        /// The number of certificates according to the log.
         logged: usize,
         /// The number of these that the database has.
         found: usize,

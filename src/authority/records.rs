@@ -58,8 +58,8 @@ impl Authority {
         Ok(records)
     }
 
-    /// Returns the record with the state by the log. A certificate that the log does not know has
-    /// ended.
+    /// Returns the record with its state according to the log. A certificate that the log does not
+    /// know has ended.
     pub(super) fn certificate_as_logged(&self, mut record: CertificateRecord) -> CertificateRecord {
         let Some(user) = &record.intent.user_id else { return record };
         let (serial, row) = (&record.intent.serial, record.state);
@@ -96,8 +96,8 @@ impl Authority {
         Ok((member("keyset").map(str::to_owned), member("level").and_then(|level| level.parse().ok())))
     }
 
-    /// Returns the letter's record, its seal checked, with the state by the log. A letter that the
-    /// log does not know is used.
+    /// Returns the letter's record, its seal checked, with its state according to the log. A letter
+    /// that the log does not know is used.
     pub(super) fn letter_as_logged(&self, record: TemporaryKeyRecord) -> Result<TemporaryKeyRecord, AuthorityError> {
         let mut record = self.sealer.check_temporary_key(record)?;
         let row = record.state;

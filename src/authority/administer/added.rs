@@ -45,8 +45,8 @@ pub struct AdministratorLetter {
     pub entry: u64,
 }
 
-/// The added administrators and who acknowledged each, by the audit log. Rebuilt at the start,
-/// entry by entry as the log is walked, and updated with each new entry.
+/// The added administrators and who acknowledged each, according to the audit log. Rebuilt at the
+/// start, entry by entry as the log is walked, and updated with each new entry.
 #[derive(Debug, Default)]
 pub(in crate::authority) struct Added(Mutex<Vec<Event>>);
 

@@ -1,4 +1,4 @@
-//! Tests of the state by the log, with entries of this version and of older ones.
+//! Tests of the state according to the log, with entries of this version and of older ones.
 
 use serde_json::json;
 

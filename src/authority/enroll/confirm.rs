@@ -70,7 +70,7 @@ impl Authority {
             (TransactionState::Confirmed, _) => Err(already_confirmed()),
             (TransactionState::Answered, Confirmation::Unfit) => Err(refuse(
                 PkiFailureInfo::BAD_CERT_ID,
-                "certConf does not name every certificate that was sent by its certReqId and hash",
+                "certConf must name every certificate that was sent, by its certReqId and hash",
             )),
             (TransactionState::Begun | TransactionState::Rejected | TransactionState::Unconfirmed, _) => {
                 Err(given_up())

@@ -223,7 +223,7 @@ fn a_letter_goes_to_no_certificate_but_a_current_one_of_its_administrator() {
     );
     refused(&office, user.encryption_certificate().fingerprint(), 4);
     Person::new().enroll(&office, &earlier, now());
-    // No row ends a certificate that is current by the log.
+    // No row ends a certificate that is current according to the log.
     office.tamper("UPDATE certificates SET state = 'superseded' WHERE kind = 'encryption'");
     office.state(&by, issue("other@example.org", None), now()).unwrap();
 }

@@ -46,7 +46,7 @@ fn no_row_revives_a_letter() {
         tamper(&mut office, "UPDATE temporary_keys SET state = 'claimed'");
         assert!(refused(&office, &used).contains("already used"));
     }
-    // A letter that is unused by the log is valid.
+    // A letter that is unused according to the log is valid.
     Person::new().enroll(&office, &office.letter_for(&administrator, USER), now());
 }
 
@@ -67,7 +67,7 @@ fn no_row_lets_an_ended_enrollment_go_on() {
         assert!(text.contains("was discarded"), "{text}");
         assert_eq!(office.authority().sweep(later(60 * 24 * 365 * 100)).unwrap(), 0, "it does not end twice");
     }
-    // The letter is valid again by the log, and the row cannot take that away.
+    // The letter is valid again according to the log, whatever its row says.
     office.tamper("UPDATE temporary_keys SET state = 'unused'; UPDATE transactions SET state = 'unconfirmed'");
     person.enroll(&office, &letter, now());
 }
