@@ -1,34 +1,37 @@
-//! Crockford base32 with check characters that catch what people do to characters when they copy them.
+//! Crockford base32 with check characters that detect copying errors.
 //!
-//! A text of `n` characters is a word over GF(32) (the field of the polynomial x⁵ + x² + 1). Two check characters make
-//! it a code of distance three: any one or two wrong characters, and so any two characters exchanged, adjacent or not,
-//! are noticed. One check character catches any one wrong character and any two adjacent ones exchanged. The tests
-//! prove both by trying all of them: the code is linear, so trying the errors is trying every word.
+//! A text of `n` characters is a word over GF(32), the field of the polynomial x⁵ + x² + 1. Two
+//! check characters give the code distance three: it detects any one or two wrong characters, and
+//! therefore any exchange of two characters, adjacent or not. One check character detects any one
+//! wrong character and any exchange of two adjacent ones. The tests try every error pattern;
+//! because the code is linear, this covers every word.
 
 use zeroize::Zeroizing;
 
 /// Crockford's alphabet: no I, L, O, U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// Longest run of characters [`read`] takes before it gives up, so that a pasted novel is not kept in memory.
+/// The most characters that [`read`] decodes. It bounds the memory that an oversized input takes.
 const LONGEST: usize = 64;
 
-/// Why a text is no word of this alphabet.
+/// The reason why [`read`] refuses a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// The character at this place (counted from one, separators left out) is not in the alphabet.
+    /// The character at this position is not in the alphabet (counted from one, separators
+    /// skipped).
     Character(usize),
-    /// It has this many characters (the count stops a little above the longest word there is).
+    /// The text has this many characters. Counting stops at [`LONGEST`].
     Length(usize),
 }
 
-/// The character of a five-bit value.
+/// The character for a five-bit value; higher bits are ignored.
 pub(super) fn character(value: u8) -> char {
     ALPHABET.get(usize::from(value & 31)).map_or('0', |c| char::from(*c))
 }
 
-/// The five-bit values of a text of exactly `length` characters: lower case is taken, O is 0, I and L are 1; spaces
-/// and any kind of hyphen or dash (mail programs change them) do not count.
+/// Decodes a text of exactly `length` characters into five-bit values. Lower case is accepted, O is
+/// read as 0, I and L as 1. Spaces and all kinds of hyphen and dash are skipped, because mail
+/// programs change them.
 pub(super) fn read(text: &str, length: usize) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     let mut values = Zeroizing::new(Vec::with_capacity(LONGEST));
     for c in text.chars().filter(|c| !is_separator(*c)) {
@@ -57,12 +60,12 @@ pub(super) fn five_bit_groups(bytes: &[u8], count: usize) -> Zeroizing<Vec<u8>> 
     Zeroizing::new((0..count).map(|group| (0..5).fold(0, |value, i| (value << 1) | bit(group * 5 + i))).collect())
 }
 
-/// The one check character of a word.
+/// Computes the check character of a word.
 pub(super) fn one_check(word: &[u8]) -> u8 {
     weighted_sum(word, 1)
 }
 
-/// The two check characters of a word.
+/// Computes the two check characters of a word.
 pub(super) fn two_checks(word: &[u8]) -> [u8; 2] {
     // c + d = plain and αc + d = weighted, so (α + 1)c = plain + weighted.
     let plain = plain_sum(word);
@@ -71,30 +74,31 @@ pub(super) fn two_checks(word: &[u8]) -> [u8; 2] {
     [c, plain ^ c]
 }
 
-/// Whether a word that ends in one check character is as it was made.
+/// Whether a word that ends in one check character is valid.
 pub(super) fn one_check_holds(word: &[u8]) -> bool {
     weighted_sum(word, 0) == 0
 }
 
-/// Whether a word that ends in two check characters is as it was made.
+/// Whether a word that ends in two check characters is valid.
 pub(super) fn two_checks_hold(word: &[u8]) -> bool {
     (plain_sum(word) | weighted_sum(word, 0)) == 0
 }
 
-/// The generator of GF(32)'s multiplicative group: the element x. Its 31 powers differ, so words may be 31 long.
+/// The element x, which generates GF(32)'s multiplicative group. Its 31 powers differ, so a word
+/// may have up to 31 characters.
 const ALPHA: u8 = 2;
 
 fn plain_sum(word: &[u8]) -> u8 {
     word.iter().fold(0, |sum, value| sum ^ value)
 }
 
-/// Σ value·α^(distance from the end), as if `more` zeros followed.
+/// Σ value·α^(distance from the end), as if `more` zeros followed the word.
 fn weighted_sum(word: &[u8], more: usize) -> u8 {
     let sum = word.iter().fold(0, |sum, value| times(sum, ALPHA) ^ value);
     (0..more).fold(sum, |sum, _| times(sum, ALPHA))
 }
 
-/// Product in GF(32), without a branch on its operands: the word is a secret.
+/// Multiplies in GF(32). It does not branch on its operands, because the word is secret.
 fn times(a: u8, b: u8) -> u8 {
     let mut product = 0;
     let mut shifted = a & 31;
@@ -106,7 +110,7 @@ fn times(a: u8, b: u8) -> u8 {
     product
 }
 
-/// a⁻¹ = a³⁰, since a³¹ = 1 for every a but zero.
+/// a⁻¹ = a³⁰, because a³¹ = 1 for every nonzero a.
 fn inverse(a: u8) -> u8 {
     (0..30).fold(1, |power, _| times(power, a))
 }
@@ -121,12 +125,13 @@ mod tests {
             (0..31).scan(1, |power, _| Some(std::mem::replace(power, times(*power, ALPHA)))).collect();
         assert_eq!(powers.last().map(|last| times(*last, ALPHA)), Some(1), "α has order 31");
         for (i, a) in powers.iter().enumerate() {
-            assert!(!powers[..i].contains(a), "power {i} comes twice");
+            assert!(!powers[..i].contains(a), "power {i} is repeated");
             assert_eq!(times(*a, inverse(*a)), 1);
         }
     }
 
-    /// The code is linear: an error goes unnoticed in one word exactly if it does in the word of zeros.
+    /// The code is linear: an error is undetected in one word exactly if it is undetected in the
+    /// zero word.
     #[test]
     fn two_checks_catch_every_one_and_two_errors() {
         let mut word = [0u8; 28];
@@ -155,7 +160,7 @@ mod tests {
                 word[i] = e;
                 assert!(!one_check_holds(&word), "one error at {i}");
                 if i + 1 < 10 {
-                    // Exchanging values a and b adds the same error, a + b, to both places.
+                    // Exchanging values a and b adds the same error, a + b, at both positions.
                     word[i + 1] = e;
                     assert!(!one_check_holds(&word), "exchange at {i}");
                     word[i + 1] = 0;

@@ -1,4 +1,4 @@
-//! A letter as a file: written for its owner only and never over another, read with a bound.
+//! Letter files: created with mode 0600, never overwriting a file, and read with a size limit.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -10,11 +10,11 @@ use zeroize::Zeroizing;
 use super::{LONGEST_LETTER, Letter, LetterError, other_form};
 
 impl Letter {
-    /// Writes the letter's text to a new file with mode 0600 and has it on the disk before it returns.
+    /// Writes the letter's text to a new file with mode 0600, and syncs it before returning.
     ///
     /// # Errors
-    /// [`LetterError::Exists`], if there is anything of that name (a dangling link too): nothing is changed then.
-    /// [`LetterError::Write`] for the rest; a file begun is removed again.
+    /// [`LetterError::Exists`], if the path exists, even as a dangling link; nothing is changed.
+    /// [`LetterError::Write`] for every other failure; a partly written file is removed.
     pub fn write_new(&self, path: &Path) -> Result<(), LetterError> {
         let failed = |source| LetterError::Write { path: path.to_owned(), source };
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
@@ -25,7 +25,7 @@ impl Letter {
             }
         })?;
         file.write_all(self.to_text().as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
-            // Half a letter is of no use; what hinders writing need not hinder removing.
+            // Half a letter is useless, and whatever prevents writing may still allow removing.
             let _ = fs::remove_file(path);
             failed(error)
         })
@@ -34,7 +34,7 @@ impl Letter {
     /// Reads a letter from a file.
     ///
     /// # Errors
-    /// [`LetterError::Read`], and what [`Letter::parse`] finds wrong.
+    /// [`LetterError::Read`], and the errors of [`Letter::parse`].
     pub fn read_file(path: &Path) -> Result<Self, LetterError> {
         let place = path.display().to_string();
         match fs::File::open(path) {
@@ -43,10 +43,10 @@ impl Letter {
         }
     }
 
-    /// Reads a letter from anywhere; `place` names it in errors ("standard input").
+    /// Reads a letter from any source; `place` names the source in errors ("standard input").
     ///
     /// # Errors
-    /// As [`Letter::read_file`].
+    /// Those of [`Letter::read_file`].
     pub fn read(source: impl Read, place: &str) -> Result<Self, LetterError> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_LETTER + 1));
         source

@@ -1,22 +1,22 @@
-//! The reference: what a temporary key is looked up by, and what it may be used for.
+//! The reference: the public name of a temporary key, which also encodes its purpose.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::base32::{self, Unreadable};
 
-/// What a temporary key is for. The purpose is the first letter of the reference, and the authority refuses the other
-/// message without using anything up.
+/// The purpose of a temporary key, encoded in the reference's first letter. The authority refuses a
+/// message of the other kind without using the letter up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
-    /// New keys: an `ir` message.
+    /// New keys, by an `ir` message.
     Enroll,
-    /// A new signing key and the whole history of encryption keys: a `krr` message.
+    /// A new signing key and the whole history of encryption keys, by a `krr` message.
     Recover,
 }
 
 impl Purpose {
-    /// The first letter of its references: `E` or `R`.
+    /// The first letter of a reference with this purpose: `E` or `R`.
     pub fn prefix(self) -> char {
         match self {
             Self::Enroll => 'E',
@@ -46,11 +46,12 @@ impl FromStr for Purpose {
     }
 }
 
-/// All characters of a reference: the purpose, eight that are random (40 bits), one that checks.
+/// The length of a reference: one character for the purpose, eight random ones (40 bits) and one
+/// check character.
 const CHARACTERS: usize = 10;
 
-/// A reference: `E` or `R`, eight random characters of Crockford base32, one check character. It is no secret; it is
-/// the senderKID of CMP's MAC protection, as these ten ASCII characters.
+/// A reference: `E` or `R`, eight random characters of Crockford base32, and one check character.
+/// It is not secret. CMP's MAC protection carries its ten ASCII characters as senderKID.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
     purpose: Purpose,
@@ -58,7 +59,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// The reference of these 40 random bits. That no other letter has it is for the store to see to.
+    /// Makes the reference of these 40 random bits. The store ensures that it is unique.
     pub fn new(purpose: Purpose, random: [u8; 5]) -> Self {
         let mut word = vec![purpose_value(purpose)];
         word.extend(base32::five_bit_groups(&random, CHARACTERS - 2).iter());
@@ -66,11 +67,11 @@ impl Reference {
         Self { purpose, text: word.into_iter().map(base32::character).collect() }
     }
 
-    /// Reads a reference as a person types it: lower case is taken, O is 0, I and L are 1, spaces and hyphens do not
-    /// count.
+    /// Parses a reference as a person types it: lower case is accepted, O is read as 0, I and L as
+    /// 1; spaces and hyphens are skipped.
     ///
     /// # Errors
-    /// [`ReferenceError`], naming what is wrong.
+    /// [`ReferenceError`], which names the problem.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         let word = base32::read(text, CHARACTERS).map_err(|unreadable| match unreadable {
             Unreadable::Character(place) => ReferenceError::Character { place },
@@ -86,18 +87,18 @@ impl Reference {
         Ok(Self { purpose, text: word.iter().map(|value| base32::character(*value)).collect() })
     }
 
-    /// What its temporary key is for.
+    /// The purpose of the reference's temporary key.
     pub fn purpose(&self) -> Purpose {
         self.purpose
     }
 
-    /// The ten characters; their bytes are CMP's senderKID.
+    /// The ten characters; as bytes they are CMP's senderKID.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 }
 
-/// The letter E or R as its five bits.
+/// The five-bit value of the letter E or R.
 fn purpose_value(purpose: Purpose) -> u8 {
     match purpose {
         Purpose::Enroll => 14,
@@ -119,26 +120,26 @@ impl FromStr for Reference {
     }
 }
 
-/// Why a text is no reference.
+/// The reason why a text is not a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// Too few or too many characters.
-    #[error("it has {found} characters and should have 10")]
+    /// The length is wrong.
+    #[error("it has {found} characters instead of 10")]
     Length {
-        /// How many were found (the count stops at 64).
+        /// The number of characters found; counting stops at 64.
         found: usize,
     },
-    /// A character that no reference contains.
-    #[error("character {place} is not one a reference can contain; compare it with the letter")]
+    /// A character is not in the alphabet.
+    #[error("character {place} is not valid in a reference; compare it with the letter")]
     Character {
-        /// Counted from one, hyphens and spaces left out.
+        /// The position, counted from one without hyphens and spaces.
         place: usize,
     },
-    /// It begins with neither E nor R.
-    #[error("it begins neither with E (enroll) nor with R (recover)")]
+    /// The first character is neither E nor R.
+    #[error("it does not begin with E (enroll) or R (recover)")]
     Purpose,
-    /// The check character does not fit.
-    #[error("it is mistyped: its check character does not fit; compare it with the letter")]
+    /// The check character is wrong.
+    #[error("it is mistyped: its check character is wrong; compare it with the letter")]
     Mistyped,
 }
 

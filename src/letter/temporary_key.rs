@@ -1,4 +1,4 @@
-//! The temporary key: the one-time secret a letter carries, and the text form people copy.
+//! The temporary key: the one-time secret of a letter, and its text form.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,20 +8,22 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::base32::{self, Unreadable};
 
-/// Characters that carry the secret: 26 × 5 = 130 bits.
+/// The number of characters that carry the secret: 26 × 5 = 130 bits.
 const SECRET_CHARACTERS: usize = 26;
-/// All characters: the secret's and two check characters.
+/// The number of all characters: those of the secret and two check characters.
 const CHARACTERS: usize = 28;
 
 /// A temporary key: 26 characters of Crockford base32 (130 bits of an HMAC) and two check characters.
 ///
-/// In a letter it stands in seven groups of four; the secret of CMP's MAC protection is the 28 characters in upper
-/// case without hyphens ([`cmp_secret`](Self::cmp_secret)). It is wiped when dropped, and `Debug` shows nothing of it.
+/// A letter shows it in seven groups of four. The secret of CMP's MAC protection is the 28
+/// characters in upper case without hyphens ([`cmp_secret`](Self::cmp_secret)). It is wiped when
+/// dropped, and `Debug` hides it.
 #[derive(Clone)]
 pub struct TemporaryKey([u8; CHARACTERS]);
 
 impl TemporaryKey {
-    /// The temporary key of an HMAC-SHA-256 made on the authority's token: its first 130 bits, most significant first.
+    /// Makes the temporary key from an HMAC-SHA-256 that the authority's token computed: its first
+    /// 130 bits, most significant first.
     pub fn from_mac(mac: &[u8; 32]) -> Self {
         let word = base32::five_bit_groups(mac, SECRET_CHARACTERS);
         let checks = base32::two_checks(&word);
@@ -32,12 +34,13 @@ impl TemporaryKey {
         Self(characters)
     }
 
-    /// Reads a temporary key as a person types it: lower case is taken, O is 0, I and L are 1, spaces and hyphens do
-    /// not count.
+    /// Parses a temporary key as a person types it: lower case is accepted, O is read as 0, I and L
+    /// as 1; spaces and hyphens are skipped.
     ///
     /// # Errors
-    /// [`TemporaryKeyError`], if it has not 28 characters, one is not in the alphabet, or the check characters do not
-    /// fit (any one or two wrong characters, and any two exchanged, are noticed). No error repeats what was typed.
+    /// [`TemporaryKeyError`], if the length is not 28, a character is not in the alphabet, or the
+    /// check characters are wrong. They detect any one or two wrong characters and any exchange of
+    /// two. No error repeats the input.
     pub fn parse(text: &str) -> Result<Self, TemporaryKeyError> {
         let word = base32::read(text, CHARACTERS).map_err(|unreadable| match unreadable {
             Unreadable::Character(place) => TemporaryKeyError::Character { place },
@@ -58,8 +61,9 @@ impl TemporaryKey {
         &self.0
     }
 
-    /// The secret in the spellings in which people give it to other programs, which take it as it is typed:
-    /// [`cmp_secret`](Self::cmp_secret) first, as in the letter, and both in lower case.
+    /// The spellings in which people give the secret to other CMP clients, which use it as typed:
+    /// [`cmp_secret`](Self::cmp_secret) first, then grouped as in the letter, then both in lower
+    /// case.
     pub fn spellings(&self) -> [Zeroizing<String>; 4] {
         let upper = Zeroizing::new(self.0.iter().copied().map(char::from).collect::<String>());
         let grouped = self.grouped();
@@ -68,7 +72,7 @@ impl TemporaryKey {
         [upper, grouped, lower, lower_grouped]
     }
 
-    /// Seven groups of four with hyphens, as it stands in a letter.
+    /// The letter's form: seven groups of four, separated by hyphens.
     pub fn grouped(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(CHARACTERS + 6));
         for (at, character) in self.0.iter().enumerate() {
@@ -109,23 +113,23 @@ impl FromStr for TemporaryKey {
     }
 }
 
-/// Why a text is no temporary key; said before anything is sent.
+/// The reason why a text is not a temporary key; reported before anything is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TemporaryKeyError {
-    /// Too few or too many characters.
-    #[error("it has {found} characters and should have 28, in seven groups of four")]
+    /// The length is wrong.
+    #[error("it has {found} characters instead of 28 (seven groups of four)")]
     Length {
-        /// How many were found (the count stops at 64).
+        /// The number of characters found; counting stops at 64.
         found: usize,
     },
-    /// A character that no temporary key contains.
-    #[error("character {place} is not one a temporary key can contain; compare it with the letter")]
+    /// A character is not in the alphabet.
+    #[error("character {place} is not valid in a temporary key; compare it with the letter")]
     Character {
-        /// Counted from one, hyphens and spaces left out.
+        /// The position, counted from one without hyphens and spaces.
         place: usize,
     },
-    /// The check characters do not fit.
-    #[error("it is mistyped: its check characters do not fit; compare it with the letter")]
+    /// The check characters are wrong.
+    #[error("it is mistyped: its check characters are wrong; compare it with the letter")]
     Mistyped,
 }
 

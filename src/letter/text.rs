@@ -1,4 +1,5 @@
-//! A letter as text: written for a person, read back even after a mail program has quoted, wrapped or indented it.
+//! The letter as text: written for a person, and parsed even after a mail program has quoted,
+//! wrapped or indented it.
 
 use std::fmt::Write as _;
 
@@ -8,10 +9,11 @@ use zeroize::Zeroizing;
 use super::{Letter, LetterError, Purpose, Reference, TemporaryKey, other_form};
 use crate::token::SecurityLevel;
 
-/// The most bytes a letter has: one is about 1,200, and a mail around it may be longer.
+/// The most bytes that are read as a letter. A letter has about 1,200; a mail around it may be
+/// longer.
 pub const LONGEST_LETTER: usize = 65_536;
 
-/// The most bytes a URL in a letter has.
+/// The longest URL in a letter, in bytes.
 const LONGEST_URL: usize = 1_024;
 
 const USER: &str = "User";
@@ -25,14 +27,16 @@ const CA_FINGERPRINT: &str = "CA fingerprint";
 const LEVELS: &str = "Security levels";
 const EXPIRES: &str = "Valid until";
 
-/// Every field a letter has, each exactly once.
+/// The mandatory fields; each occurs exactly once.
 const FIELDS: [&str; 10] =
     [USER, EMAIL, AUTHORITY, ADDRESS, SECURE_ADDRESS, REFERENCE, TEMPORARY_KEY, CA_FINGERPRINT, LEVELS, EXPIRES];
 
 impl Letter {
-    /// The letter as a short text for a person, which [`Letter::parse`] reads back. UTF-8, lines end in LF.
+    /// The letter as a short text for a person, in UTF-8 with LF line ends. [`Letter::parse`] reads
+    /// it.
     ///
-    /// Characters that could end a line or reorder it are written as spaces, so no name can add a field.
+    /// Spaces replace the characters that could end a line or reorder it, so that no name can add a
+    /// field.
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(4_096));
         text.push_str(match self.purpose() {
@@ -40,8 +44,8 @@ impl Letter {
             Purpose::Recover => "tokenkeep: your letter to recover your keys\n\n",
         });
         text.push_str(
-            "Keep this letter to yourself: until it is used, whoever has it can enroll\n\
-             in your name. It works once.\n\n",
+            "Keep this letter secret: until it is used, anyone who has it can enroll in\n\
+             your name. It works once.\n\n",
         );
         let levels = self.levels.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let mut field = |name: &str, value: &str| {
@@ -62,14 +66,16 @@ impl Letter {
         text
     }
 
-    /// Reads a letter back from its text.
+    /// Parses a letter's text.
     ///
-    /// Line ends may be CRLF, lines may be indented, quoted (`>`), and end in spaces; upper and lower case of field
-    /// names do not matter; lines that are no field are ignored; the fingerprint may be wrapped anywhere.
+    /// Lines may end in CRLF or spaces and may be indented or quoted (`>`). Field names match in
+    /// upper and lower case. Lines that are not fields are ignored. The fingerprint may be wrapped
+    /// anywhere.
     ///
     /// # Errors
-    /// [`LetterError::Missing`], [`LetterError::Twice`] or [`LetterError::Field`], naming the field;
-    /// [`LetterError::OtherForm`], where it is a letter that was reflowed or encoded; [`LetterError::TooLong`].
+    /// [`LetterError::Missing`], [`LetterError::Twice`] or [`LetterError::Field`], naming the
+    /// field; [`LetterError::OtherForm`], if the letter was reflowed or encoded;
+    /// [`LetterError::TooLong`].
     pub fn parse(text: &str) -> Result<Self, LetterError> {
         if text.len() > LONGEST_LETTER {
             return Err(LetterError::TooLong);
@@ -139,7 +145,7 @@ impl Fields {
     }
 }
 
-/// A line without indentation, quotation marks (`>`, `|`) and what stands at its end.
+/// Strips a line of its indentation, quotation marks (`>`, `|`) and trailing white space.
 fn unquoted(line: &str) -> &str {
     line.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '>' | '|' | '\u{feff}')).trim_end()
 }
@@ -159,18 +165,18 @@ fn wrong(field: &'static str, reason: impl Into<String>) -> LetterError {
 fn email(value: &str) -> Result<String, LetterError> {
     let is_address = value.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
     if !is_address || value.len() > 254 || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(wrong(EMAIL, "it is no e-mail address"));
+        return Err(wrong(EMAIL, "it is not an e-mail address"));
     }
     Ok(value.to_owned())
 }
 
 fn url(field: &'static str, scheme: &str, value: &str) -> Result<String, LetterError> {
-    // Mail programs like to put addresses between angle brackets.
+    // Some mail programs put addresses between angle brackets.
     let value = value.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')).unwrap_or(value);
     let rest = value.strip_prefix(scheme).ok_or_else(|| wrong(field, format!("it does not begin with {scheme}")))?;
     let is_plain = value.len() <= LONGEST_URL && value.chars().all(|c| c.is_ascii_graphic());
     if rest.is_empty() || rest.starts_with('/') || !is_plain {
-        return Err(wrong(field, "it is no address"));
+        return Err(wrong(field, "it is not a URL"));
     }
     Ok(value.trim_end_matches('/').to_owned())
 }
@@ -179,16 +185,16 @@ fn fingerprint(value: &str) -> Result<[u8; 32], LetterError> {
     let digits: String = value.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
     let mut bytes = [0; 32];
     hex::decode_to_slice(&digits, &mut bytes)
-        .map_err(|_| wrong(CA_FINGERPRINT, "it should be 64 hexadecimal digits (SHA-256)"))?;
+        .map_err(|_| wrong(CA_FINGERPRINT, "it must be 64 hexadecimal digits (SHA-256)"))?;
     Ok(bytes)
 }
 
 fn levels(value: &str) -> Result<Vec<SecurityLevel>, LetterError> {
     let mut levels = Vec::new();
     for name in value.split(',').map(str::trim) {
-        let level = name.to_ascii_lowercase().parse().map_err(|_| wrong(LEVELS, "it should be high, medium or low"))?;
+        let level = name.to_ascii_lowercase().parse().map_err(|_| wrong(LEVELS, "it must be high, medium or low"))?;
         if levels.contains(&level) {
-            return Err(wrong(LEVELS, "one is there twice"));
+            return Err(wrong(LEVELS, "a level is repeated"));
         }
         levels.push(level);
     }
@@ -198,10 +204,11 @@ fn levels(value: &str) -> Result<Vec<SecurityLevel>, LetterError> {
 fn expires(value: &str) -> Result<Timestamp, LetterError> {
     let time = value.strip_suffix("UTC").and_then(|time| format!("{}Z", time.trim_end()).parse().ok());
     time.filter(|time| *time > Timestamp::UNIX_EPOCH)
-        .ok_or_else(|| wrong(EXPIRES, "it should be a date and time like 2026-01-31 12:00:00 UTC"))
+        .ok_or_else(|| wrong(EXPIRES, "it must be a date and time like 2026-01-31 12:00:00 UTC"))
 }
 
-/// A value as one line of visible text: whatever could end the line or change its order becomes a space.
+/// A value as one line of visible text: spaces replace the characters that could end the line or
+/// reorder it.
 fn one_line(value: &str) -> String {
     let text: String = value.chars().map(|c| if breaks_a_line(c) { ' ' } else { c }).collect();
     text.trim().to_owned()
@@ -212,7 +219,7 @@ fn breaks_a_line(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Sixteen groups of four digits on two lines: 79 characters would be wrapped by many a mail program.
+/// Sixteen groups of four digits on two lines, because many mail programs would wrap 79 characters.
 fn fingerprint_lines(fingerprint: &[u8; 32]) -> String {
     let mut text = String::with_capacity(100);
     for (at, pair) in fingerprint.chunks(2).enumerate() {
@@ -231,14 +238,14 @@ fn instructions(purpose: Purpose, levels: &[SecurityLevel]) -> String {
     match purpose {
         Purpose::Enroll => format!(
             "\nSave this letter as a file, then type\n\n    tokenkeep enroll --letter FILE{level} --new-token\n\n\
-             and choose a PIN for your new keys. If you have keys already and want new ones\n\
-             in the same place, leave --new-token out and give the PIN you have.\n"
+             and choose a PIN for your new keys. If you already have keys and want new ones\n\
+             in the same place, omit --new-token and enter the PIN that you have.\n"
         ),
         Purpose::Recover => format!(
-            "\nSave this letter as a file, choose a name your old keys do not have, then type\n\n    \
+            "\nSave this letter as a file, choose a name that your old keys do not have, then type\n\n    \
              tokenkeep enroll --letter FILE --keyset NAME{level} --new-token\n\n\
-             and choose a new PIN. All the keys you have read mail with will come to the new\n\
-             place, so old mail can be read again.\n"
+             and choose a new PIN. You receive all keys with which you have read mail, so\n\
+             you can read old mail again.\n"
         ),
     }
 }

@@ -1,5 +1,5 @@
-//! How far the audit log has got: what a response tells of it, what the audit key signs, and what a statement says that
-//! its signer knows of it.
+//! Positions in the audit log: the checkpoint in a response, the content that the audit key signs,
+//! and the position that a statement's signer knows.
 
 use der::asn1::OctetString;
 use der::{Encode, Sequence};
@@ -11,30 +11,31 @@ use super::members::{hexadecimal, instant};
 use crate::pki::public_key::PublicKey;
 use crate::pki::{Fingerprint, signature};
 
-/// A place in the audit log.
+/// A position in the audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogPosition {
-    /// The number of an entry; the first is 1.
+    /// The number of an entry; the first one is 1.
     pub sequence: u64,
-    /// The hash of this entry (SHA-256), which covers all before it.
+    /// SHA-256 of this entry, which covers all entries before it.
     #[serde(with = "hexadecimal")]
     pub head: [u8; 32],
 }
 
-/// How far the audit log has got. Who keeps the latest notices a log that is cut off at its end.
+/// The end of the audit log, signed. A reader who keeps the newest checkpoint detects a log that
+/// was truncated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// How many entries the log has.
+    /// The number of entries in the log.
     pub sequence: u64,
-    /// The hash of the last entry, which covers all before it.
+    /// The hash of the last entry, which covers all entries before it.
     #[serde(with = "hexadecimal")]
     pub head: [u8; 32],
-    /// When it was signed, in whole seconds.
+    /// The time of the signature, in whole seconds.
     #[serde(with = "instant")]
     pub at: Timestamp,
-    /// The audit key: DER of its `SubjectPublicKeyInfo`.
+    /// The audit key, as DER of its `SubjectPublicKeyInfo`.
     #[serde(with = "hexadecimal")]
     pub key: Vec<u8>,
     /// The audit key's signature over [`Checkpoint::content`].
@@ -42,17 +43,18 @@ pub struct Checkpoint {
     pub signature: Vec<u8>,
 }
 
-/// What the authority's log says to the place that a statement knows of it.
+/// The result of comparing the authority's log with the position that a statement names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogVerdict {
-    /// It has this entry with this hash, and each entry after it is chained to the one before.
+    /// The log has this entry with this hash, and every later entry is chained to the one before
+    /// it.
     Continued,
-    /// It has not: it was cut off, changed, or is an older one that was put back.
+    /// It does not: the log was truncated or changed, or an older one was restored.
     Contradicted,
 }
 
-/// What the audit key signs.
+/// The content that the audit key signs.
 #[derive(Sequence)]
 struct Content {
     kind: String,
@@ -63,8 +65,9 @@ struct Content {
 }
 
 impl Checkpoint {
-    /// What the audit key signs, as DER: the text `tokenkeep audit checkpoint 1`, the authority (SHA-256 of its CA
-    /// certificate), the number and hash of the newest entry, and the time in seconds since 1970.
+    /// The content that the audit key signs, as DER: the text `tokenkeep audit checkpoint 1`, the
+    /// authority (SHA-256 of its CA certificate), the number and hash of the newest entry, and the
+    /// time in seconds since 1970.
     ///
     /// # Errors
     /// [`StatementError::Form`], if it cannot be encoded.
@@ -81,16 +84,17 @@ impl Checkpoint {
         .map_err(wrong)
     }
 
-    /// Where the log ends.
+    /// The position of the last entry.
     pub fn position(&self) -> LogPosition {
         LogPosition { sequence: self.sequence, head: self.head }
     }
 
-    /// Verifies that the audit key which it names has signed it for this authority. Whose key that is, is for the caller
-    /// to know.
+    /// Verifies that the audit key in the checkpoint signed it for this authority. The caller must
+    /// know whose key that is.
     ///
     /// # Errors
-    /// [`StatementError::Form`] if it names no usable key, [`StatementError::Signature`] if the signature is not that key's.
+    /// [`StatementError::Form`], if the key is unusable; [`StatementError::Signature`], if the
+    /// signature does not verify with the key.
     pub fn verify(&self, authority: Fingerprint) -> Result<(), StatementError> {
         let content = Self::content(authority, self.position(), self.at)?;
         let algorithm = PublicKey::from_spki_der(&self.key).map_err(wrong)?.signature_algorithm();

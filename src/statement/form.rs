@@ -1,4 +1,4 @@
-//! The JSON of a statement: written in one form, read strictly.
+//! The JSON of a statement: written in one form, parsed strictly.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,13 +10,14 @@ use crate::token::SecurityLevel;
 
 const WHAT: &str = "statement";
 
-/// The version that is written, and the only one that is taken.
+/// The version that is written, and the only one that is accepted.
 const VERSION: u8 = 3;
-/// What earlier versions of tokenkeep wrote, without or with a place in the log. What approved a recovery is looked at again
-/// later, so they are still read.
+/// The versions that earlier releases of tokenkeep wrote, without and with a log position. They are
+/// still parsed, because the approvals of recoveries are checked again later.
 const OLDER: [u8; 2] = [1, 2];
 
-/// The members in their order. `serde` refuses doubled members of a struct by itself; unknown ones it is told to.
+/// The members in their order. `serde` refuses a repeated member of a struct by itself, and an
+/// unknown one because of `deny_unknown_fields`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Form {
@@ -40,7 +41,7 @@ struct Form {
     encryption_certificate: Option<Fingerprint>,
 }
 
-/// The number of a run of the authority: hexadecimal digits.
+/// The identifier of a run of the authority, in hexadecimal digits.
 mod optional_instance {
     use serde::{Deserializer, Serialize, Serializer};
 
@@ -56,7 +57,7 @@ mod optional_instance {
     }
 }
 
-/// The arguments of all operations; each operation takes its own and refuses the others'.
+/// The arguments of all operations. Each operation takes its own and refuses the others'.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Arguments {
@@ -77,7 +78,7 @@ struct Arguments {
 }
 
 impl Statement {
-    /// The JSON that is signed.
+    /// Encodes the statement as the JSON that is signed.
     pub fn to_json(&self) -> Result<Vec<u8>, StatementError> {
         let arguments = match &self.operation {
             Operation::Issue { name, levels, valid_for_seconds, .. } => Arguments {
@@ -111,7 +112,7 @@ impl Statement {
         serde_json::to_vec(&form).map_err(|error| wrong(error.to_string()))
     }
 
-    /// Reads the JSON that was signed.
+    /// Parses the JSON that was signed.
     pub fn from_json(json: &[u8]) -> Result<Self, StatementError> {
         let form = Form::read(json)?;
         if OLDER.contains(&form.version) {
@@ -120,12 +121,12 @@ impl Statement {
         form.statement()
     }
 
-    /// Is it of a version that is not taken any more?
+    /// Whether the statement has an old version, which is no longer accepted.
     pub(super) fn is_older(json: &[u8]) -> bool {
         Form::read(json).is_ok_and(|form| OLDER.contains(&form.version))
     }
 
-    /// The same of a statement that was taken earlier, by whichever version of tokenkeep.
+    /// Parses a statement that was accepted earlier, by any version of tokenkeep.
     pub(super) fn from_json_of_any_version(json: &[u8]) -> Result<Self, StatementError> {
         Form::read(json)?.statement()
     }
@@ -141,12 +142,14 @@ impl Form {
         match (self.version, self.known_log) {
             (VERSION, _) if operation.brings_letter() == self.encryption_certificate.is_some() => {}
             (VERSION, _) => {
-                return Err(wrong("encryption_certificate is in a statement that brings a letter, and in no other"));
+                return Err(wrong(
+                    "encryption_certificate is required if the response has a letter, and forbidden otherwise",
+                ));
             }
             (1, None) | (2, Some(_)) if self.instance.is_none() && self.encryption_certificate.is_none() => {}
-            (1 | 2, _) => return Err(wrong("it has not the members of its version")),
+            (1 | 2, _) => return Err(wrong("its members do not match its version")),
             (other, _) => {
-                return Err(wrong(format!("it is of version {other}, and versions 1 to {VERSION} are known")));
+                return Err(wrong(format!("unknown version {other}; known are 1 to {VERSION}")));
             }
         }
         Ok(Statement {
@@ -164,7 +167,7 @@ impl Form {
 
 fn operation(name: &str, target: Option<String>, arguments: Arguments) -> Result<Operation, StatementError> {
     let email = |target: Option<String>| {
-        let email = target.ok_or_else(|| wrong(format!("{name} needs a target")))?;
+        let email = target.ok_or_else(|| wrong(format!("{name} requires a target")))?;
         if email.is_empty() || email.len() > 254 || email.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(wrong("the target must be an e-mail address"));
         }
@@ -175,19 +178,19 @@ fn operation(name: &str, target: Option<String>, arguments: Arguments) -> Result
     if let ("acknowledge", Some(entry)) = (name, entry) {
         return match (target, user_name, levels, valid_for_seconds, lost) {
             (None, None, None, None, None) if !is_page => Ok(Operation::Acknowledge { entry }),
-            _ => Err(wrong("acknowledge was given what it does not take")),
+            _ => Err(wrong("acknowledge has a member that it does not allow")),
         };
     }
     if entry.is_some() || (is_page && name != "list") {
-        return Err(wrong(format!("{name} was given what it does not take")));
+        return Err(wrong(format!("{name} has a member that it does not allow")));
     }
     let operation = match (name, user_name, levels, valid_for_seconds, lost) {
         ("issue", user_name, levels, valid_for_seconds, None) => {
             if user_name.as_ref().is_some_and(|name| name.trim().is_empty() || name.chars().any(char::is_control)) {
-                return Err(wrong("a name must not be empty and has no control characters"));
+                return Err(wrong("a name must not be empty or contain control characters"));
             }
             if levels.as_ref().is_some_and(|levels| levels.is_empty() || has_doubles(levels)) {
-                return Err(wrong("levels, where given, must name at least one, and each once"));
+                return Err(wrong("levels must name at least one level, without repetition"));
             }
             Operation::Issue { email: email(target)?, name: user_name, levels, valid_for_seconds }
         }
@@ -198,16 +201,17 @@ fn operation(name: &str, target: Option<String>, arguments: Arguments) -> Result
         ("list", None, None, None, None) if target.is_none() => page(after, limit)?,
         ("show", None, None, None, None) => Operation::Show { email: email(target)? },
         ("issue" | "recover" | "letter" | "list" | "show" | "acknowledge", ..) => {
-            return Err(wrong(format!("{name} was given what it does not take")));
+            return Err(wrong(format!("{name} has a member that it does not allow")));
         }
-        _ => return Err(wrong("the operation is not one that is known")),
+        _ => return Err(wrong("unknown operation")),
     };
     Ok(operation)
 }
 
-/// An e-mail address or a letter's reference: the authority knows which letters there are.
+/// Checks the form of a target: an e-mail address or a letter's reference. Only the authority knows
+/// which letters exist.
 fn letter(target: Option<String>) -> Result<String, StatementError> {
-    let letter = target.ok_or_else(|| wrong("letter needs a target"))?;
+    let letter = target.ok_or_else(|| wrong("letter requires a target"))?;
     let is_reference = !letter.is_empty() && letter.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let is_email = letter.contains('@') && !letter.chars().any(|c| c.is_control() || c.is_whitespace());
     if letter.len() <= 254 && (is_reference || is_email) {

@@ -1,40 +1,42 @@
-//! The number of one run of the authority, which an online statement names: after a restart no earlier one counts.
+//! The identifier of one run of the authority. An online statement names it, so that a restart
+//! invalidates earlier ones.
 
 use std::fmt;
 
 use super::StatementError;
 
-const WHAT: &str = "number of the authority's run";
+const WHAT: &str = "identifier of the authority's run";
 
-/// 16 random bytes that an authority draws when it starts and answers to whoever asks over TLS. No secret.
+/// 16 random bytes that an authority draws when it starts and tells every client over TLS. Not a
+/// secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Instance([u8; 16]);
 
 impl Instance {
-    /// A new one, for a run that begins.
+    /// Draws the identifier of a new run.
     ///
     /// # Errors
-    /// The system has no random bytes.
+    /// The system's random number generator failed.
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         Ok(Self(bytes))
     }
 
-    /// From its 16 bytes.
+    /// Makes an identifier from its 16 bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Its 16 bytes.
+    /// The 16 bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// Reads what an authority answers: 32 hexadecimal digits, and white space after them.
+    /// Parses an authority's reply: 32 hexadecimal digits, optionally followed by white space.
     ///
     /// # Errors
-    /// [`StatementError::Form`], if it is anything else.
+    /// [`StatementError::Form`] for any other input.
     pub fn parse(answer: &[u8]) -> Result<Self, StatementError> {
         let mut bytes = [0; 16];
         match hex::decode_to_slice(answer.trim_ascii_end(), &mut bytes) {

@@ -1,6 +1,7 @@
-//! How values stand in the JSON of statements and responses: times and bytes. For `#[serde(with = …)]`.
+//! The encoding of times and bytes in the JSON of statements and responses, for `#[serde(with =
+//! …)]`.
 
-/// Times: RFC 3339, UTC ("2026-01-31T12:00:00Z").
+/// Times as in RFC 3339, in UTC ("2026-01-31T12:00:00Z").
 pub(super) mod instant {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -10,11 +11,13 @@ pub(super) mod instant {
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(|_| D::Error::custom("a time must be as in RFC 3339"))
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(|_| D::Error::custom("a time must have the form of RFC 3339"))
     }
 }
 
-/// Times that may be missing (`null`).
+/// Times that may be `null`.
 pub(super) mod optional_instant {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -31,11 +34,11 @@ pub(super) mod optional_instant {
         deserializer: D,
     ) -> Result<Option<Timestamp>, D::Error> {
         let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| D::Error::custom("a time must be as in RFC 3339"))
+        text.parse().map(Some).map_err(|_| D::Error::custom("a time must have the form of RFC 3339"))
     }
 }
 
-/// Bytes as hexadecimal digits, lower case: arrays and vectors.
+/// Bytes in lower-case hexadecimal digits, for arrays and vectors.
 pub(super) mod hexadecimal {
     use hex::FromHex;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -49,6 +52,6 @@ pub(super) mod hexadecimal {
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>, B: FromHex>(deserializer: D) -> Result<B, D::Error> {
         B::from_hex(String::deserialize(deserializer)?)
-            .map_err(|_| D::Error::custom("bytes must be hexadecimal digits of the right number"))
+            .map_err(|_| D::Error::custom("bytes must be hexadecimal digits of the expected length"))
     }
 }

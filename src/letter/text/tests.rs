@@ -1,4 +1,4 @@
-//! What mail programs and people do to a letter, and what a letter must not let them do.
+//! Tests of what mail programs and people do to a letter, and of what a letter must prevent.
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ pub(crate) fn example() -> Letter {
     }
 }
 
-/// The text without the lines that hold this field.
+/// The text without the lines of this field.
 fn without(text: &str, field: &str) -> String {
     let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with(&format!("{field}:"))).collect();
     kept.join("\n")
@@ -223,7 +223,7 @@ proptest! {
         prop_assert_eq!(Letter::parse(&letter.to_text()).unwrap(), letter);
     }
 
-    /// What was read is written so that it reads the same, whatever stood in it.
+    /// A parsed letter is written so that it parses to the same text, whatever its values were.
     #[test]
     fn what_was_read_is_written_the_same(field in 0usize..10, value in "[ -~\u{202e}\u{b}é]{0,40}", before: bool) {
         let text = example().to_text();

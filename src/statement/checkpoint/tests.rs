@@ -1,11 +1,11 @@
-//! A checkpoint is the audit key's word, about one authority and one place in its log.
+//! Tests: the audit key signs each checkpoint for one authority and one position in its log.
 
 use ::signature::Signer;
 
 use super::*;
 use crate::pki::software_keys::SoftwareKey;
 
-/// A checkpoint that this key has signed.
+/// A checkpoint signed with this key.
 pub(crate) fn signed(key: &SoftwareKey, authority: Fingerprint, newest: LogPosition, at: Timestamp) -> Checkpoint {
     let content = Checkpoint::content(authority, newest, at).unwrap();
     let signature = key.try_sign(&content).unwrap().as_bytes().to_vec();

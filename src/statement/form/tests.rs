@@ -1,4 +1,4 @@
-//! The strictness of a statement's JSON: what is not exactly a statement is none.
+//! Tests that the parser of a statement's JSON is strict.
 
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ fn text(statement: &Statement) -> String {
     String::from_utf8(statement.to_json().unwrap()).unwrap()
 }
 
-/// Why this JSON is refused.
+/// The reason why this JSON is refused.
 #[track_caller]
 fn refusal(json: &str) -> String {
     match Statement::from_json(json.as_bytes()) {
@@ -158,7 +158,7 @@ fn doubled_members_are_refused_each() {
     }
     let doubled = json.replace("\"arguments\":{", "\"arguments\":{\"name\":\"someone\",");
     assert!(refusal(&doubled).contains("duplicate field `name`"));
-    // An escaped spelling is the same member.
+    // The parser compares names after unescaping them.
     let escaped = json.replacen('{', "{\"t\\u0061rget\":\"other@example.org\",", 1);
     assert!(refusal(&escaped).contains("duplicate field `target`"));
 }
@@ -166,7 +166,7 @@ fn doubled_members_are_refused_each() {
 #[test]
 fn missing_members_are_refused_each() {
     let json: serde_json::Value = serde_json::from_str(&text(&issue())).unwrap();
-    // Without the run's number it is another statement: one that goes as a file.
+    // Without `instance` the JSON is a valid statement of the other kind, for a file.
     for member in json.as_object().unwrap().keys().filter(|member| *member != "instance") {
         let mut without = json.clone();
         without.as_object_mut().unwrap().remove(member);
