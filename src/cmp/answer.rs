@@ -1,4 +1,4 @@
-//! The authority's side: a message that answers another.
+//! The authority's side: drafts a message that replies to another.
 
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
@@ -6,9 +6,10 @@ use x509_cert::name::Name;
 use super::header::{fresh_nonce, generalized_time};
 use super::{CmpError, Draft, PkiBody, PkiHeader, PkiMessage, Pvno};
 
-/// The answer to `request`, with the header that RFC 9810 §5.1.1 wants: its pvno (or 2, if it has one that is not
-/// spoken here), transactionID and senderKID, recipNonce = its senderNonce, and a fresh senderNonce. `sender` is the
-/// authority's name. Add what belongs into generalInfo (implicitConfirm, confirmWaitTime) to the draft's header.
+/// Drafts the reply to `request`, with the header that RFC 9810 §5.1.1 requires: the request's pvno
+/// (2 if that is not supported), transactionID and senderKID, recipNonce = the request's
+/// senderNonce, and a fresh senderNonce. `sender` is the authority's name. The caller adds
+/// generalInfo (implicitConfirm, confirmWaitTime) to the draft's header.
 pub fn answer(request: &PkiMessage, sender: &Name, body: PkiBody, now: jiff::Timestamp) -> Result<Draft, CmpError> {
     let asked = request.header();
     let header = PkiHeader {

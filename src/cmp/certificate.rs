@@ -1,24 +1,25 @@
-//! A certificate as it travels in a message: its bytes, untouched.
+//! A certificate in a message, kept as the bytes that were received.
 
 use der::{Any, Decode, DecodeValue, Encode, EncodeValue, FixedTag, Header, Length, Reader, Tag, Writer};
 
-/// `CMPCertificate` (RFC 9810 §5.1): the DER of an X.509 certificate. It is *not* parsed on receipt, so that its bytes
-/// stay what the issuer signed; [`CertificateDer::parse`] does that when someone needs to look inside.
+/// `CMPCertificate` (RFC 9810 §5.1): the DER of an X.509 certificate. It is *not* parsed on
+/// receipt, so that its bytes remain those that the issuer signed. [`CertificateDer::parse`] parses
+/// it on demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateDer(Any);
 
 impl CertificateDer {
-    /// Takes the DER of one certificate, which must be one SEQUENCE with nothing behind it.
+    /// Wraps the DER of one certificate: exactly one SEQUENCE, without trailing bytes.
     pub fn new(der: &[u8]) -> der::Result<Self> {
         Self::from_der(der)
     }
 
-    /// The DER, tag and length included.
+    /// The DER, including tag and length.
     pub fn to_vec(&self) -> der::Result<Vec<u8>> {
         self.0.to_der()
     }
 
-    /// Looks inside.
+    /// Parses the certificate.
     pub fn parse(&self) -> der::Result<x509_cert::Certificate> {
         self.0.decode_as()
     }

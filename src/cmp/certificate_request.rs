@@ -13,13 +13,13 @@ use super::possession::{Possession, ProofOfPossession};
 use super::utf8_pairs::Utf8Pairs;
 use super::{CmpError, oid};
 
-/// `CertReqMessages`.
+/// `CertReqMessages` (RFC 4211 §3).
 pub type CertReqMessages = Vec<CertReqMsg>;
 
-/// `CertReqMsg`.
+/// `CertReqMsg` (RFC 4211 §3): one certificate request.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertReqMsg {
-    /// The request; its bytes are what the proof of possession signs.
+    /// The request. The proof of possession signs its bytes.
     pub cert_req: Kept<CertRequest>,
     /// The proof of possession.
     #[asn1(optional = "true")]
@@ -36,20 +36,22 @@ impl CertReqMsg {
         info.map_or_else(|| Ok(Utf8Pairs::default()), |info| info.value.decode_as::<String>()?.parse())
     }
 
-    /// The proof of possession by signature, ready to be verified. Refused (`badPOP`): none, raVerified, a proof for
-    /// another kind of key, or one over another public key than the template's.
+    /// The proof of possession by signature, ready to be verified. It is refused (`badPOP`) if it
+    /// is missing, is raVerified or another kind of proof, or covers another public key than the
+    /// template's.
     pub fn possession(&self) -> Result<Possession, CmpError> {
         let Some(ProofOfPossession::Signature(proof)) = &self.popo else {
-            return Err(CmpError::Unfit("there is no proof of possession by signature"));
+            return Err(CmpError::Unfit("missing proof of possession by signature"));
         };
         let key = self.cert_req.cert_template.public_key.as_ref();
         let key = key.ok_or(CmpError::Unfit("the certificate template has no public key"))?;
         let signed = match &proof.poposk_input {
             None => self.cert_req.der().to_vec(),
             Some(input) if input.public_key == *key => input.to_der()?,
-            Some(_) => return Err(CmpError::Unfit("the proof of possession is about another public key")),
+            Some(_) => return Err(CmpError::Unfit("the proof of possession covers another public key")),
         };
-        let signature = proof.signature.as_bytes().ok_or(CmpError::Unfit("the signature is not whole bytes"))?;
+        let signature =
+            proof.signature.as_bytes().ok_or(CmpError::Unfit("the signature is not a whole number of bytes"))?;
         Ok(Possession {
             public_key: key.to_der()?,
             algorithm: proof.algorithm.clone(),
@@ -59,69 +61,70 @@ impl CertReqMsg {
     }
 }
 
-/// `CertRequest`.
+/// `CertRequest` (RFC 4211 §5).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertRequest {
-    /// Names the request within the message.
+    /// The identifier of the request within the message.
     pub cert_req_id: i64,
-    /// What the certificate should say.
+    /// The requested contents of the certificate.
     pub cert_template: CertTemplate,
-    /// How the request should be handled.
+    /// Controls, which say how the authority should handle the request.
     #[asn1(optional = "true")]
     pub controls: Option<Vec<AttributeTypeAndValue>>,
 }
 
 impl CertRequest {
-    /// The value of protocolEncrKey, if the control is there.
+    /// The value of protocolEncrKey; `None` if the control is missing.
     pub fn protocol_encr_key(&self) -> Result<Option<SubjectPublicKeyInfoOwned>, CmpError> {
         let control = self.controls.iter().flatten().find(|control| control.oid == oid::REG_CTRL_PROTOCOL_ENCR_KEY);
         Ok(control.map(|control| control.value.decode_as()).transpose()?)
     }
 }
 
-/// `CertTemplate`: every field is a wish, and optional.
+/// `CertTemplate` (RFC 4211 §5): the client's wishes. Every field is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Sequence)]
 #[asn1(tag_mode = "IMPLICIT")]
 pub struct CertTemplate {
     /// The certificate's version.
     #[asn1(context_specific = "0", optional = "true")]
     pub version: Option<u8>,
-    /// To be left out by clients; only an oldCertID-like use fills it in.
+    /// Clients omit it (RFC 4211 §5).
     #[asn1(context_specific = "1", optional = "true")]
     pub serial_number: Option<Int>,
-    /// To be left out by clients.
+    /// Clients omit it (RFC 4211 §5).
     #[asn1(context_specific = "2", optional = "true")]
     pub signing_alg: Option<AlgorithmIdentifierOwned>,
-    /// The issuer. EXPLICIT, since Name is a CHOICE.
+    /// The issuer. EXPLICIT, because Name is a CHOICE.
     #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
     pub issuer: Option<Name>,
-    /// From when until when.
+    /// The requested validity.
     #[asn1(context_specific = "4", optional = "true")]
     pub validity: Option<OptionalValidity>,
-    /// The subject. EXPLICIT, since Name is a CHOICE.
+    /// The subject. EXPLICIT, because Name is a CHOICE.
     #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
     pub subject: Option<Name>,
-    /// The public key; absent, or with an empty BIT STRING, where the authority shall make the key.
+    /// The public key. It is absent, or has an empty BIT STRING, if the authority must generate the
+    /// key.
     #[asn1(context_specific = "6", optional = "true")]
     pub public_key: Option<SubjectPublicKeyInfoOwned>,
-    /// Deprecated.
+    /// Deprecated (RFC 4211 §5).
     #[asn1(context_specific = "7", optional = "true")]
     pub issuer_uid: Option<BitString>,
-    /// Deprecated.
+    /// Deprecated (RFC 4211 §5).
     #[asn1(context_specific = "8", optional = "true")]
     pub subject_uid: Option<BitString>,
-    /// Extensions.
+    /// The requested extensions.
     #[asn1(context_specific = "9", optional = "true")]
     pub extensions: Option<Extensions>,
 }
 
-/// `OptionalValidity`. EXPLICIT tags, since Time is a CHOICE.
+/// `OptionalValidity` (RFC 4211 §5). EXPLICIT tags, because Time is a CHOICE.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct OptionalValidity {
-    /// From when.
+    /// The start of the validity.
     #[asn1(context_specific = "0", optional = "true")]
     pub not_before: Option<Time>,
-    /// Until when.
+    /// The end of the validity.
     #[asn1(context_specific = "1", optional = "true")]
     pub not_after: Option<Time>,
 }

@@ -1,4 +1,4 @@
-//! `CertConfirmContent` (RFC 9810 §5.3.18): whether the client takes what it was given.
+//! `CertConfirmContent` (RFC 9810 §5.3.18): whether the client accepts its certificates.
 
 use der::asn1::OctetString;
 use der::{Decode, Sequence};
@@ -8,48 +8,49 @@ use spki::AlgorithmIdentifierOwned;
 use super::status::{PkiStatus, PkiStatusInfo};
 use super::{CmpError, Pvno, oid};
 
-/// `CertConfirmContent`. An empty one refuses everything.
+/// `CertConfirmContent`. An empty one refuses all certificates.
 pub type CertConfirmContent = Vec<CertStatus>;
 
-/// `CertStatus`: acceptance or refusal of one certificate.
+/// `CertStatus`: the acceptance or refusal of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertStatus {
     /// The hash of the certificate.
     pub cert_hash: OctetString,
-    /// The request that it answers.
+    /// The identifier of the request.
     pub cert_req_id: i64,
-    /// Absent: accepted.
+    /// The status. Absent means accepted.
     #[asn1(optional = "true")]
     pub status_info: Option<PkiStatusInfo>,
-    /// Only in pvno 3.
+    /// The hash algorithm, allowed only in pvno 3.
     #[asn1(context_specific = "0", optional = "true")]
     pub hash_alg: Option<AlgorithmIdentifierOwned>,
 }
 
-/// What a `CertStatus` says about a certificate.
+/// The meaning of a `CertStatus` for a given certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is this certificate, and it is accepted.
+    /// The client accepts this certificate.
     Accepted,
-    /// It is this certificate, and it is refused.
+    /// The client refuses this certificate.
     Refused(PkiStatusInfo),
-    /// The hash is of something else, or of an algorithm that is not supported: nothing is confirmed.
+    /// The hash is that of another certificate, or its algorithm is unsupported. Nothing is
+    /// confirmed.
     AnotherCertificate,
 }
 
 impl CertStatus {
-    /// Accepts the certificate `certificate` (DER) that answered request `cert_req_id`.
+    /// Accepts `certificate` (DER), the response to request `cert_req_id`.
     pub fn accept(cert_req_id: i64, certificate: &[u8]) -> Result<Self, CmpError> {
         let cert_hash = OctetString::new(certificate_hash(certificate)?)?;
         Ok(Self { cert_hash, cert_req_id, status_info: None, hash_alg: None })
     }
 
-    /// Refuses it.
+    /// Refuses `certificate` (DER), the response to request `cert_req_id`.
     pub fn refuse(cert_req_id: i64, certificate: &[u8], why: PkiStatusInfo) -> Result<Self, CmpError> {
         Ok(Self { status_info: Some(why), ..Self::accept(cert_req_id, certificate)? })
     }
 
-    /// What this says about `certificate` (DER), in a message of version `pvno`.
+    /// Compares this status with `certificate` (DER), in a message of version `pvno`.
     pub fn verdict_on(&self, certificate: &[u8], pvno: Pvno) -> Result<Verdict, CmpError> {
         let hash = match &self.hash_alg {
             None => certificate_hash(certificate)?,
@@ -69,8 +70,8 @@ impl CertStatus {
     }
 }
 
-/// The hash of a certificate (DER) with the hash algorithm of its own signature (RFC 9810 §5.3.18). Algorithms that
-/// tokenkeep's authority never signs with are refused.
+/// The hash of a certificate (DER), with the hash algorithm of its signature (RFC 9810 §5.3.18).
+/// Algorithms with which tokenkeep's authority never signs are refused.
 pub fn certificate_hash(certificate: &[u8]) -> Result<Vec<u8>, CmpError> {
     let algorithm = x509_cert::Certificate::from_der(certificate)?.signature_algorithm().oid;
     let hash = match algorithm.to_string().as_str() {

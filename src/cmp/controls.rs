@@ -8,24 +8,25 @@ use super::{CmpError, Utf8Pairs, oid};
 /// One control or one piece of registration information.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct AttributeTypeAndValue {
-    /// What it is.
+    /// The type.
     pub oid: ObjectIdentifier,
-    /// Its value.
+    /// The value.
     pub value: Any,
 }
 
 impl AttributeTypeAndValue {
-    /// id-regInfo-utf8Pairs.
+    /// id-regInfo-utf8Pairs (RFC 4211 §7.1).
     pub fn utf8_pairs(pairs: &Utf8Pairs) -> Result<Self, CmpError> {
         Self::of(oid::REG_INFO_UTF8_PAIRS, &pairs.to_string())
     }
 
-    /// protocolEncrKey: the public key, as a `SubjectPublicKeyInfo`, that the private key must be encrypted to.
+    /// protocolEncrKey (RFC 4211 §6.6): the public key, as a `SubjectPublicKeyInfo`, to which the
+    /// private key must be encrypted.
     pub fn protocol_encr_key(key: &spki::SubjectPublicKeyInfoOwned) -> Result<Self, CmpError> {
         Self::of(oid::REG_CTRL_PROTOCOL_ENCR_KEY, key)
     }
 
-    /// id-regCtrl-rsaKeyLen: how long an RSA key is wanted, in bits.
+    /// id-regCtrl-rsaKeyLen (RFC 9810 §5.3.19.16): the requested length of an RSA key, in bits.
     pub fn rsa_key_length(bits: u16) -> Result<Self, CmpError> {
         Self::of(oid::REG_CTRL_RSA_KEY_LEN, &bits)
     }

@@ -1,7 +1,9 @@
-//! From token to token (PROTOCOLS: the heart): a wrapped private key as `EncryptedValue`, and the transport key it goes to.
+//! Delivers a private key from token to token: the wrapped key as `EncryptedValue`, and the
+//! transport key to which it is encrypted.
 //!
-//! `encSymmKey` = the AES-256 key under RSA-OAEP, `keyAlg` = id-RSAES-OAEP with its parameters, `symmAlg` =
-//! id-aes256-wrap-pad (RFC 5649), `encValue` = the wrapped PrivateKeyInfo, `intendedAlg` = what the key is for.
+//! `encSymmKey` is the AES-256 key under RSA-OAEP, `keyAlg` is id-RSAES-OAEP with its parameters,
+//! `symmAlg` is id-aes256-wrap-pad (RFC 5649), `encValue` is the wrapped PrivateKeyInfo, and
+//! `intendedAlg` is the algorithm of the key inside.
 
 use der::asn1::{BitString, ObjectIdentifier};
 use der::{Any, Decode, Encode, Sequence};
@@ -11,17 +13,18 @@ use super::encrypted_key::{EncryptedKey, EncryptedValue};
 use super::{CertRequest, CmpError, oid};
 use crate::token::{Delivery, KeyWrapMechanism, OaepHash};
 
-/// The transport public key made on the user's token for one enrollment, and the OAEP hash that this token can do.
+/// The transport public key that the user's token generated for one enrollment, and the OAEP hash
+/// that this token supports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportKey {
-    /// `SubjectPublicKeyInfo` with rsaEncryption, DER.
+    /// The `SubjectPublicKeyInfo` with rsaEncryption, in DER.
     pub public_key: Vec<u8>,
-    /// The hash of OAEP and of its mask generation.
+    /// The hash of OAEP and of its mask generation function.
     pub oaep: OaepHash,
 }
 
 impl TransportKey {
-    /// As protocolEncrKey has it: the algorithm is id-RSAES-OAEP with its parameters.
+    /// The value of protocolEncrKey: its algorithm is id-RSAES-OAEP with parameters.
     pub fn to_spki(&self) -> Result<SubjectPublicKeyInfoOwned, CmpError> {
         let own = SubjectPublicKeyInfoOwned::from_der(&self.public_key)?;
         if own.algorithm.oid != oid::RSA_ENCRYPTION {
@@ -30,7 +33,7 @@ impl TransportKey {
         Ok(SubjectPublicKeyInfoOwned { algorithm: oaep_algorithm(self.oaep)?, ..own })
     }
 
-    /// The reverse of [`TransportKey::to_spki`].
+    /// Parses the value that [`TransportKey::to_spki`] makes.
     pub fn from_spki(key: SubjectPublicKeyInfoOwned) -> Result<Self, CmpError> {
         let oaep = oaep_hash(&key.algorithm)?;
         let algorithm = AlgorithmIdentifierOwned { oid: oid::RSA_ENCRYPTION, parameters: Some(Any::null()) };
@@ -39,15 +42,16 @@ impl TransportKey {
 }
 
 impl CertRequest {
-    /// The transport key in protocolEncrKey; none if the control is missing.
+    /// The transport key in protocolEncrKey; `None` if the control is missing.
     pub fn transport_key(&self) -> Result<Option<TransportKey>, CmpError> {
         self.protocol_encr_key()?.map(TransportKey::from_spki).transpose()
     }
 }
 
 impl EncryptedValue {
-    /// Packs a delivery; `intended_alg` is the algorithm of the key inside (as in its `SubjectPublicKeyInfo`). The wrapping
-    /// mechanism is not told: both give RFC 5649's bytes, and the receiving token unwraps with the one it has.
+    /// Encodes a delivery. `intended_alg` is the algorithm of the key inside, as in its
+    /// `SubjectPublicKeyInfo`. The value does not name the wrapping mechanism: both give the bytes
+    /// of RFC 5649, and the receiving token unwraps with the one that it has.
     pub fn from_delivery(delivery: &Delivery, intended_alg: AlgorithmIdentifierOwned) -> Result<Self, CmpError> {
         Ok(Self {
             intended_alg: Some(intended_alg),
@@ -59,11 +63,11 @@ impl EncryptedValue {
         })
     }
 
-    /// Unpacks a delivery. Refused: any other algorithm, and a missing part.
+    /// Decodes a delivery. A missing part or any other algorithm is refused.
     pub fn to_delivery(&self) -> Result<Delivery, CmpError> {
         const PARTIAL: CmpError = CmpError::Unfit("the encrypted private key lacks a part");
         if self.symm_alg.as_ref().ok_or(PARTIAL)?.oid != oid::AES256_WRAP_PAD {
-            return Err(CmpError::Unfit("the private key is not wrapped by id-aes256-wrap-pad"));
+            return Err(CmpError::Unfit("the private key is not wrapped with id-aes256-wrap-pad"));
         }
         let encrypted_key = self.enc_symm_key.as_ref().and_then(BitString::as_bytes).ok_or(PARTIAL)?;
         let wrapped = self.enc_value.as_bytes().ok_or(PARTIAL)?;
@@ -77,12 +81,13 @@ impl EncryptedValue {
 }
 
 impl EncryptedKey {
-    /// The delivery inside an `EncryptedValue`; an EnvelopedData is refused, since tokens cannot unwrap it.
+    /// The delivery inside an `EncryptedValue`. EnvelopedData is refused, because tokens cannot
+    /// unwrap it.
     pub fn to_delivery(&self) -> Result<Delivery, CmpError> {
         match self {
             Self::EncryptedValue(value) => value.to_delivery(),
             Self::EnvelopedData(_) => {
-                Err(CmpError::Unfit("the private key came as EnvelopedData, not as EncryptedValue"))
+                Err(CmpError::Unfit("the private key is in EnvelopedData, not in EncryptedValue"))
             }
         }
     }
@@ -99,7 +104,7 @@ struct OaepParameters {
     label: Option<Any>,
 }
 
-/// id-RSAES-OAEP with this hash for both purposes. DEFAULT values (SHA-1) are left out, as DER demands.
+/// id-RSAES-OAEP with this hash in both places. The DEFAULT (SHA-1) is omitted, as DER requires.
 fn oaep_algorithm(hash: OaepHash) -> Result<AlgorithmIdentifierOwned, CmpError> {
     let parameters = match hash_oid(hash) {
         None => OaepParameters { hash: None, mask: None, label: None },
@@ -112,7 +117,8 @@ fn oaep_algorithm(hash: OaepHash) -> Result<AlgorithmIdentifierOwned, CmpError> 
     Ok(AlgorithmIdentifierOwned { oid: oid::RSAES_OAEP, parameters: Some(Any::encode_from(&parameters)?) })
 }
 
-/// The hash of id-RSAES-OAEP. Refused: two different hashes, a label, an unknown hash, another algorithm.
+/// The hash of id-RSAES-OAEP. Two different hashes, a label, an unknown hash and any other
+/// algorithm are refused.
 fn oaep_hash(algorithm: &AlgorithmIdentifierOwned) -> Result<OaepHash, CmpError> {
     const UNFIT: CmpError = CmpError::Unfit("the transport algorithm is not id-RSAES-OAEP with one supported hash");
     let parameters = algorithm.parameters.as_ref().filter(|_| algorithm.oid == oid::RSAES_OAEP).ok_or(UNFIT)?;
@@ -138,7 +144,7 @@ fn oaep_hash(algorithm: &AlgorithmIdentifierOwned) -> Result<OaepHash, CmpError>
     }
 }
 
-/// The hash's identifier; none for SHA-1, the DEFAULT.
+/// The object identifier of the hash; `None` for SHA-1, the DEFAULT.
 fn hash_oid(hash: OaepHash) -> Option<ObjectIdentifier> {
     match hash {
         OaepHash::Sha1 => None,

@@ -1,4 +1,4 @@
-//! `EncryptedKey` (RFC 4211 §2.1, §4.2): how a private key travels.
+//! `EncryptedKey` (RFC 4211 §2.1, §4.2): an encrypted private key.
 
 use cms::enveloped_data::EnvelopedData;
 use der::asn1::{BitString, OctetString};
@@ -8,7 +8,7 @@ use spki::AlgorithmIdentifierOwned;
 /// `EncryptedKey`. The tags are IMPLICIT, as in RFC 4211's module.
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum EncryptedKey {
-    /// The older form, of pvno 2.
+    /// The form of pvno 2, deprecated since RFC 4211.
     EncryptedValue(EncryptedValue),
     /// The form of pvno 3.
     #[asn1(context_specific = "0", tag_mode = "IMPLICIT", constructed = "true")]
@@ -25,21 +25,21 @@ impl From<EncryptedValue> for EncryptedKey {
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 #[asn1(tag_mode = "IMPLICIT")]
 pub struct EncryptedValue {
-    /// The algorithm that the key inside is for.
+    /// The algorithm of the key inside.
     #[asn1(context_specific = "0", optional = "true")]
     pub intended_alg: Option<AlgorithmIdentifierOwned>,
-    /// The algorithm under which `enc_value` is encrypted.
+    /// The algorithm that encrypts `enc_value`.
     #[asn1(context_specific = "1", optional = "true")]
     pub symm_alg: Option<AlgorithmIdentifierOwned>,
-    /// The symmetric key, encrypted.
+    /// The encrypted symmetric key.
     #[asn1(context_specific = "2", optional = "true")]
     pub enc_symm_key: Option<BitString>,
-    /// The algorithm under which `enc_symm_key` is encrypted.
+    /// The algorithm that encrypts `enc_symm_key`.
     #[asn1(context_specific = "3", optional = "true")]
     pub key_alg: Option<AlgorithmIdentifierOwned>,
-    /// Something only the recipient knows the meaning of.
+    /// A hint that only the recipient can interpret.
     #[asn1(context_specific = "4", optional = "true")]
     pub value_hint: Option<OctetString>,
-    /// The private key, encrypted.
+    /// The encrypted private key.
     pub enc_value: BitString,
 }

@@ -1,10 +1,10 @@
-//! What can go wrong here: faults of encoding and of signing ([`CmpError`]), and why a protection does not hold
-//! ([`ProtectionError`]).
+//! The errors of this module: failures of encoding and signing ([`CmpError`]), and invalid
+//! protection ([`ProtectionError`]).
 
-/// A message cannot be read, made or protected. Each text completes "cannot …".
+/// An error in reading, making or protecting a message. Each text completes "cannot …".
 #[derive(Debug, thiserror::Error)]
 pub enum CmpError {
-    /// The bytes are not what RFC 9810 or RFC 4211 describes, or a value cannot be encoded.
+    /// The bytes do not match RFC 9810 or RFC 4211, or a value cannot be encoded.
     #[error("cannot read or write the CMP message: {0}")]
     Encoding(#[from] der::Error),
     /// The message is longer than [`super::MAX_MESSAGE_BYTES`].
@@ -13,16 +13,16 @@ pub enum CmpError {
     /// A part that this kind of message must have is missing or has an unexpected form; the text names it.
     #[error("cannot use the CMP message: {0}")]
     Unfit(&'static str),
-    /// The system has no random numbers.
+    /// The system's random number generator failed.
     #[error("cannot make a nonce: {0}")]
     Random(String),
-    /// The key that should sign did not.
+    /// The signing key failed.
     #[error("cannot sign the CMP message: {0}")]
     Signing(String),
-    /// The protection asked for cannot be made.
+    /// The requested protection cannot be made.
     #[error("cannot protect the CMP message: {0}")]
     Protection(#[from] ProtectionError),
-    /// A time outside what GeneralizedTime can say.
+    /// The time is outside the range of GeneralizedTime.
     #[error("cannot write the time {0} into a CMP message")]
     Time(jiff::Timestamp),
 }
@@ -33,30 +33,31 @@ impl From<getrandom::Error> for CmpError {
     }
 }
 
-/// Why the protection of a received message does not hold. A refusal, not a fault.
+/// The reason why a received message's protection is invalid. A refusal, not a fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProtectionError {
-    /// No protection at all.
+    /// The message has no protection.
     #[error("the message is not protected")]
     Missing,
-    /// The protection is of another kind than the one asked for: a signature where a MAC is due, or the reverse.
-    #[error("the message is protected by {0}, which is not what is due here")]
+    /// The kind of protection differs from the expected one: a signature instead of a MAC, or the
+    /// reverse.
+    #[error("unexpected protection algorithm {0}")]
     WrongKind(der::asn1::ObjectIdentifier),
-    /// An algorithm or parameter that is not supported.
-    #[error("the protection uses an unsupported algorithm, {0}")]
+    /// An algorithm or a parameter is not supported.
+    #[error("unsupported protection algorithm {0}")]
     Unsupported(der::asn1::ObjectIdentifier),
     /// The parameters of the algorithm are malformed.
     #[error("the parameters of the protection are malformed")]
     Malformed,
-    /// More work asked for than is allowed: a denial of service, or a mistake.
-    #[error("the protection asks for {asked} iterations, more than the {allowed} allowed")]
+    /// The iteration count exceeds the limit: a denial of service, or a mistake.
+    #[error("the protection requires {asked} iterations; the limit is {allowed}")]
     TooManyIterations {
         /// The iteration count in the message.
         asked: u64,
-        /// The largest count accepted for this algorithm.
+        /// The largest count that is accepted for this algorithm.
         allowed: u32,
     },
-    /// The MAC or signature does not fit the message: another secret or key, or altered bytes.
-    #[error("the protection does not fit the message")]
+    /// The MAC or signature does not match the message: another secret or key, or altered bytes.
+    #[error("the protection does not match the message")]
     Mismatch,
 }

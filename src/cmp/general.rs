@@ -10,50 +10,50 @@ use super::controls::AttributeTypeAndValue;
 use super::status::{PkiFreeText, PkiStatusInfo};
 use super::{CmpError, oid};
 
-/// A kind of information, and the information or the wish for it.
+/// A type of information, and its value.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct InfoTypeAndValue {
-    /// What it is.
+    /// The type.
     pub info_type: ObjectIdentifier,
-    /// The information; absent in a request for it.
+    /// The value; absent in a request for it.
     #[asn1(optional = "true")]
     pub info_value: Option<Any>,
 }
 
-/// A list of them: generalInfo, the body of genm, the body of genp.
+/// A list of information: generalInfo, and the bodies of genm and genp.
 pub type GeneralInfo = Vec<InfoTypeAndValue>;
 
 impl InfoTypeAndValue {
-    /// Asks for information of this kind.
+    /// Requests information of this type.
     pub fn ask(info_type: ObjectIdentifier) -> Self {
         Self { info_type, info_value: None }
     }
 
-    /// implicitConfirm: asked for by the client, granted by the authority.
+    /// implicitConfirm: the client requests it, and the authority grants it.
     pub fn implicit_confirm() -> Self {
         Self { info_type: oid::IT_IMPLICIT_CONFIRM, info_value: Some(Any::from(Null)) }
     }
 
-    /// confirmWaitTime: until when the authority waits for certConf.
+    /// confirmWaitTime: the time until which the authority waits for certConf.
     pub fn confirm_wait_time(until: jiff::Timestamp) -> Result<Self, CmpError> {
         let time = super::header::generalized_time(until)?;
         Ok(Self { info_type: oid::IT_CONFIRM_WAIT_TIME, info_value: Some(Any::encode_from(&time)?) })
     }
 
-    /// caCerts: CA certificates.
+    /// caCerts, with these CA certificates.
     pub fn ca_certs(certificates: &[CertificateDer]) -> Result<Self, CmpError> {
         let value = certificates.to_vec();
         Ok(Self { info_type: oid::IT_CA_CERTS, info_value: Some(Any::encode_from(&value)?) })
     }
 
-    /// signKeyPairTypes: the algorithms a signing key may have, the preferred one first.
+    /// signKeyPairTypes: the allowed algorithms of a signing key, the preferred one first.
     pub fn sign_key_pair_types(algorithms: &[AlgorithmIdentifierOwned]) -> Result<Self, CmpError> {
         let value = algorithms.to_vec();
         Ok(Self { info_type: oid::IT_SIGN_KEY_PAIR_TYPES, info_value: Some(Any::encode_from(&value)?) })
     }
 
-    /// certReqTemplate that wishes for nothing but the length of an RSA key in bits, for which signKeyPairTypes has no
-    /// place.
+    /// certReqTemplate with only the length of an RSA key in bits, which signKeyPairTypes cannot
+    /// express.
     pub fn rsa_key_length(bits: u16) -> Result<Self, CmpError> {
         let key_spec = Some(vec![AttributeTypeAndValue::rsa_key_length(bits)?]);
         let value = CertReqTemplateContent { cert_template: CertTemplate::default(), key_spec };
@@ -61,19 +61,20 @@ impl InfoTypeAndValue {
     }
 }
 
-/// What a list of information says about the kinds that this room knows.
+/// Queries a list of information for the types that this module knows.
 pub trait GeneralInfoExt {
-    /// Whether implicitConfirm is in it.
+    /// Whether the list has implicitConfirm.
     fn has_implicit_confirm(&self) -> bool;
-    /// confirmWaitTime, if it is there and well-formed.
+    /// The value of confirmWaitTime; `None` if it is missing or malformed.
     fn confirm_wait_time(&self) -> Option<jiff::Timestamp>;
-    /// Whether this kind of information is in it, with or without a value.
+    /// Whether the list has this type, with or without a value.
     fn asks_for(&self, info_type: ObjectIdentifier) -> bool;
-    /// caCerts; none if the kind is missing.
+    /// The value of caCerts; `None` if it is missing.
     fn ca_certs(&self) -> Result<Option<Vec<CertificateDer>>, CmpError>;
-    /// signKeyPairTypes; none if the kind is missing.
+    /// The value of signKeyPairTypes; `None` if it is missing.
     fn sign_key_pair_types(&self) -> Result<Option<Vec<AlgorithmIdentifierOwned>>, CmpError>;
-    /// The length in bits of an RSA key in certReqTemplate; none if there is no template, or no length in it.
+    /// The length of an RSA key in certReqTemplate, in bits; `None` if there is no template or no
+    /// length in it.
     fn rsa_key_length(&self) -> Result<Option<u16>, CmpError>;
 }
 
@@ -125,15 +126,15 @@ struct CertReqTemplateContent {
     key_spec: Option<Vec<AttributeTypeAndValue>>,
 }
 
-/// `ErrorMsgContent`.
+/// `ErrorMsgContent` (RFC 9810 §5.3.21).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct ErrorMsgContent {
-    /// What and why.
+    /// The status and the reason.
     pub status: PkiStatusInfo,
-    /// A number that only the implementation knows the meaning of.
+    /// An implementation-specific number.
     #[asn1(optional = "true")]
     pub error_code: Option<i64>,
-    /// For people.
+    /// Texts for people.
     #[asn1(optional = "true")]
     pub error_details: Option<PkiFreeText>,
 }

@@ -1,14 +1,18 @@
-//! Statements: how administrators speak, and how the authority answers them.
+//! Statements, the administrators' commands, and the authority's responses.
 //!
-//! A statement is one command in JSON, signed as CMS content of a type of its own by the key on the administrator's
-//! token: one use, one PIN, and its own evidence for the log. The authority's [`Response`] is signed with its CMP
-//! response key, names the statement by its digest, and carries the latest audit checkpoint. A statement says which place in the
-//! audit log its signer knows, so that the authority has to say whether its log still has that; to which certificate a letter
-//! is encrypted; and, if it is sent at once, to which run of the authority.
+//! A statement is one command in JSON. The key on the administrator's token signs it as CMS content
+//! of its own type, so one statement takes one use of the key and one PIN, and is its own evidence
+//! for the audit log. The authority signs its [`Response`] with its CMP response key. A response
+//! names the statement by its digest and carries the newest audit checkpoint.
 //!
-//! This room must never take a byte for signed that is not: what is read is the content exactly as it was signed, and a
-//! [`VerifiedStatement`] comes only out of [`SignedStatement::verify`]. Unknown or doubled members are refused, never
-//! skipped. It does not know who is an administrator; whoever calls brings the certificate that must have signed.
+//! A statement also names the audit log position that its signer knows, so that the authority must
+//! say whether its log still has it; the certificate to which a letter is encrypted; and, if it is
+//! sent online, the run of the authority.
+//!
+//! **Invariants:** Only signed bytes are used: the parser reads the content exactly as it was
+//! signed, and only [`SignedStatement::verify`] makes a [`VerifiedStatement`]. Unknown or repeated
+//! members are refused, never skipped. This module does not know who is an administrator; the
+//! caller passes the certificate that must have signed.
 
 mod checkpoint;
 mod form;
@@ -31,26 +35,28 @@ pub use response::{
 };
 pub use signed::{SignedStatement, VerifiedStatement};
 
-/// The most bytes a signed statement has (the CMS message).
+/// The maximum size of a signed statement (the CMS message), in bytes.
 pub const LONGEST_STATEMENT: usize = 65_536;
 
-/// Users on a page of the list where the statement does not say how many.
+/// The number of users on a page of the list, if the statement does not give one.
 pub const USERS_A_PAGE: u32 = 500;
 
-/// The most users on a page: a response has its bounds.
+/// The maximum number of users on a page, because a response has a size limit.
 pub const MOST_USERS_A_PAGE: u32 = 5_000;
 
-/// How a statement travels: that decides how long it may be valid, and whether it names a run of the authority.
+/// How a statement is transported. This decides how long it may be valid, and whether it names a
+/// run of the authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Over TLS, answered at once, by the run of the authority that the statement names.
+    /// Over TLS, answered at once by the run of the authority that the statement names.
     Online,
-    /// As a file that somebody carries, to whichever run answers it.
+    /// As a file, answered by any run of the authority.
     File,
 }
 
 impl Way {
-    /// The longest time between a statement's notBefore and its notAfter: 15 minutes online, 14 days by file.
+    /// The maximum time between a statement's notBefore and notAfter: 15 minutes online, 14 days as
+    /// a file.
     pub const fn longest_validity(self) -> SignedDuration {
         match self {
             Self::Online => SignedDuration::from_mins(15),
@@ -59,38 +65,40 @@ impl Way {
     }
 }
 
-/// How long a new statement is valid online: enough for a slow token, and for clocks that differ a little.
+/// The validity of a new online statement after "now": enough for a slow token and for small clock
+/// differences.
 const VALIDITY: SignedDuration = SignedDuration::from_mins(10);
 
-/// How far before "now" a new statement's validity begins, for an authority whose clock is behind.
+/// The start of a new statement's validity before "now", for an authority whose clock is behind.
 const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(3);
 
-/// One command of an administrator to one authority.
+/// One administrator's command to one authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
-    /// SHA-256 of the CA certificate of the authority it is for; no other takes it.
+    /// SHA-256 of the CA certificate of the authority. Every other authority refuses the statement.
     pub authority: Fingerprint,
-    /// What is to be done.
+    /// The requested operation.
     pub operation: Operation,
-    /// Random; the authority keeps it until `not_after` and takes it once.
+    /// A random number. The authority accepts it once, and stores it until `not_after`.
     pub nonce: [u8; 16],
-    /// From when it may be taken.
+    /// The start of the validity.
     pub not_before: Timestamp,
-    /// Until when; at most [`Way::longest_validity`] after `not_before`.
+    /// The end of the validity, at most [`Way::longest_validity`] after `not_before`.
     pub not_after: Timestamp,
-    /// The place in the audit log that the signer knows, from the latest checkpoint they kept; the authority says whether
-    /// its log still has it ([`LogVerdict`]). None before the first, or when the signer wants none compared.
+    /// The audit log position that the signer knows, from the newest checkpoint that they keep. The
+    /// authority states whether its log still has it ([`LogVerdict`]). `None` before the first
+    /// checkpoint, or if the signer requests no comparison.
     pub known_log: Option<LogPosition>,
-    /// The run of the authority that it is for; none: it goes as a file.
+    /// The run of the authority that may accept the statement. `None` for a file.
     pub instance: Option<Instance>,
-    /// SHA-256 of the signer's encryption certificate, to which the letter is encrypted; there exactly if the operation
-    /// brings one.
+    /// SHA-256 of the signer's encryption certificate, to which the letter is encrypted. Present
+    /// exactly if the response to the operation has a letter.
     pub encryption_certificate: Option<Fingerprint>,
 }
 
 impl Statement {
-    /// A statement to be sent to this run of `authority` at once, good for some minutes around `now`, with a fresh random
-    /// `nonce`.
+    /// A statement for this run of `authority`, valid from 3 minutes before `now` to 10 minutes
+    /// after it. `nonce` must be fresh and random.
     pub fn online(
         authority: Fingerprint,
         instance: Instance,
@@ -101,7 +109,7 @@ impl Statement {
         Self { instance: Some(instance), ..Self::valid_for(VALIDITY, authority, operation, nonce, now) }
     }
 
-    /// A statement that goes as a file, good for as long as one may be.
+    /// A statement for file transport, with the maximum validity.
     pub fn by_file(authority: Fingerprint, operation: Operation, nonce: [u8; 16], now: Timestamp) -> Self {
         Self::valid_for(Way::File.longest_validity() - CLOCK_DIFFERENCE, authority, operation, nonce, now)
     }
@@ -127,70 +135,71 @@ impl Statement {
         }
     }
 
-    /// The same, naming the certificate to which its letter is to be encrypted.
+    /// Sets the certificate to which the response's letter is encrypted.
     #[must_use]
     pub fn encrypted_to(self, certificate: Option<Fingerprint>) -> Self {
         Self { encryption_certificate: certificate, ..self }
     }
 
-    /// The same, saying which place in the audit log its signer knows.
+    /// Sets the audit log position that the signer knows.
     #[must_use]
     pub fn knowing(self, known_log: Option<LogPosition>) -> Self {
         Self { known_log, ..self }
     }
 }
 
-/// What an administrator can ask for.
+/// The operations that an administrator can request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// A letter to enroll, for a person who is known or new.
+    /// Issue a letter to enroll, for a known or a new person.
     Issue {
-        /// The user's e-mail address: whom it is about.
+        /// The user's e-mail address, which identifies the person.
         email: String,
-        /// The user's whole name; needed for someone new; of somebody known by name it must be that name.
+        /// The user's full name. Required for a new user; for a known one it must match.
         name: Option<String>,
-        /// The security levels the letter allows; none given: what the profile allows.
+        /// The security levels that the letter allows. `None`: those of the profile.
         levels: Option<Vec<SecurityLevel>>,
-        /// How many seconds the letter is good for; none given: what the authority's configuration says.
+        /// The letter's validity in seconds. `None`: that of the authority's configuration.
         valid_for_seconds: Option<u64>,
     },
-    /// A letter to recover the whole history of a user's encryption keys.
+    /// Issue a letter to recover the whole history of a user's encryption keys.
     Recover {
         /// The user's e-mail address.
         email: String,
-        /// Whether the old token may be in others' hands: revokes, and makes a new current encryption key.
+        /// Whether others may have the old token. If so, its certificates are revoked and a new
+        /// current encryption key is made.
         lost: bool,
-        /// How many seconds the letter is good for; none given: what the authority's configuration says.
+        /// The letter's validity in seconds. `None`: that of the authority's configuration.
         valid_for_seconds: Option<u64>,
     },
-    /// The letter that an earlier statement of the same administrator brought, once more.
+    /// Return the letter of an earlier statement of the same administrator again.
     Letter {
         /// The user's e-mail address, or the letter's reference.
         letter: String,
     },
-    /// All users, in short: the first page of them, by e-mail address.
+    /// List the users, in short: the first page, in the order of the e-mail addresses.
     List,
-    /// Another page of them.
+    /// List another page of users.
     ListPage {
-        /// Those after this e-mail address; none given: from the first.
+        /// The page begins after this e-mail address. `None`: with the first user.
         after: Option<String>,
-        /// At most so many, from 1 to [`MOST_USERS_A_PAGE`]; none given: [`USERS_A_PAGE`].
+        /// The page's maximum length, from 1 to [`MOST_USERS_A_PAGE`]. `None`: [`USERS_A_PAGE`].
         limit: Option<u32>,
     },
-    /// One user, in full.
+    /// Show one user in full.
     Show {
         /// The user's e-mail address.
         email: String,
     },
-    /// The signer knows that an administrator was added where the authority is.
+    /// Record that the signer knows of an administrator who was added on the authority's machine.
     Acknowledge {
-        /// The number of the log's entry that says so.
+        /// The number of the log entry that records the addition.
         entry: u64,
     },
 }
 
 impl Operation {
-    /// The operation's name, as it stands in the statement: `issue`, `recover`, `letter`, `list`, `show`,
+    /// The operation's name in the statement: `issue`, `recover`, `letter`, `list`, `show` or
     /// `acknowledge`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -203,12 +212,13 @@ impl Operation {
         }
     }
 
-    /// Whether it changes nothing.
+    /// Whether the operation changes nothing.
     pub fn only_reads(&self) -> bool {
         matches!(self, Self::List | Self::ListPage { .. } | Self::Show { .. })
     }
 
-    /// What it is about, if not all users: an e-mail address, or a letter's reference.
+    /// The operation's target, if it is not about all users: an e-mail address or a letter's
+    /// reference.
     pub fn target(&self) -> Option<&str> {
         match self {
             Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
@@ -217,7 +227,7 @@ impl Operation {
         }
     }
 
-    /// The address after which the page begins that it asks for.
+    /// The e-mail address after which the requested page begins.
     pub fn after(&self) -> Option<&str> {
         match self {
             Self::ListPage { after, .. } => after.as_deref(),
@@ -225,7 +235,7 @@ impl Operation {
         }
     }
 
-    /// Whether the answer to it is a letter.
+    /// Whether the response to the operation has a letter.
     pub const fn brings_letter(&self) -> bool {
         match self {
             Self::Issue { .. } | Self::Recover { .. } | Self::Letter { .. } => true,
@@ -234,89 +244,89 @@ impl Operation {
     }
 }
 
-/// Why a statement or a response is not taken, or cannot be made.
+/// An error in making, reading or verifying a statement or a response.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatementError {
-    /// Longer than any is.
-    #[error("cannot take the {what}: it is too long")]
+    /// The message exceeds its maximum size.
+    #[error("cannot accept the {what}: it is too long")]
     TooLong {
         /// "statement" or "response".
         what: &'static str,
     },
-    /// It is no CMS SignedData, or one that cannot be read or made.
-    #[error("cannot handle the {what}: {source}")]
+    /// The message is not a usable CMS SignedData, or cannot be made.
+    #[error("cannot process the {what}: {source}")]
     Cms {
         /// "statement" or "response".
         what: &'static str,
-        /// What the standards room says.
+        /// The error of [`crate::pki`].
         source: PkiError,
     },
-    /// It is signed content of another type: a signed mail is no statement.
-    #[error("cannot take the {what}: it is signed as {found}, not as a {what}")]
+    /// The signed content has another type, e.g. a signed mail.
+    #[error("cannot accept the {what}: it is signed as {found}, not as a {what}")]
     OtherType {
         /// "statement" or "response".
         what: &'static str,
-        /// The type it has.
+        /// The content type found.
         found: String,
     },
-    /// Its signature is not that of the one who must have signed, or there are several.
-    #[error("cannot take the {what}: {reason}")]
+    /// The signature is not that of the required signer, or there are several.
+    #[error("cannot accept the {what}: {reason}")]
     Signature {
         /// "statement", "response" or "checkpoint".
         what: &'static str,
-        /// What does not fit.
+        /// The reason.
         reason: String,
     },
-    /// Its JSON is not in the form it must have.
-    #[error("cannot take the {what}: its form is wrong: {reason}")]
+    /// The JSON does not have the required form.
+    #[error("cannot accept the {what}: invalid form: {reason}")]
     Form {
         /// "statement", "response" or "checkpoint".
         what: &'static str,
-        /// Which rule is broken.
+        /// The rule that is broken.
         reason: String,
     },
-    /// It is for, or from, another authority.
-    #[error("cannot take the {what}: it is about another authority ({found})")]
+    /// The statement is for another authority, or the response is from one.
+    #[error("cannot accept the {what}: it belongs to another authority ({found})")]
     OtherAuthority {
         /// "statement" or "response".
         what: &'static str,
-        /// The CA fingerprint it names.
+        /// The CA fingerprint in it.
         found: Fingerprint,
     },
-    /// It was made to travel another way.
-    #[error("cannot take the statement: {}", match .0 {
-        Way::Online => "it was made to go as a file, to `tokenkeep authority answer`, and no run of the authority is named \
-                        in it",
-        Way::File => "it was made to be sent at once; one that goes as a file is made with --statement-out",
+    /// The statement was made for the other transport.
+    #[error("cannot accept the statement: {}", match .0 {
+        Way::Online => "it was made for file transport (`tokenkeep authority answer`); it names no run of \
+                        the authority",
+        Way::File => "it was made for online use; make one for file transport with --statement-out",
     })]
     OtherWay(Way),
-    /// It is in a form that earlier versions wrote, which says too little to be taken once and no more.
-    #[error("cannot take the statement: an older version of tokenkeep made it; make a new one with this one")]
+    /// An old version of the statement, which does not ensure that it is accepted only once.
+    #[error("cannot accept the statement: an older version of tokenkeep made it; make a new one with this version")]
     Older,
-    /// Its validity is longer than allowed.
-    #[error("cannot take the statement: {}", match .0 {
+    /// The validity is longer than allowed.
+    #[error("cannot accept the statement: {}", match .0 {
         Way::Online => "it is valid for longer than 15 minutes",
         Way::File => "it is valid for longer than 14 days",
     })]
     ValidTooLong(Way),
-    /// Its time has not come: a clock is wrong.
-    #[error("cannot take the statement: it is not valid before {not_before:.0}; compare the clocks")]
+    /// The validity has not begun: a clock is wrong.
+    #[error("cannot accept the statement: it is not valid before {not_before:.0}; compare the clocks")]
     NotYet {
-        /// From when it is valid.
+        /// The start of the validity.
         not_before: Timestamp,
     },
-    /// Its time is over.
-    #[error("cannot take the statement: it was valid until {not_after:.0}; make a new one, and compare the clocks")]
+    /// The validity has ended.
+    #[error("cannot accept the statement: it was valid until {not_after:.0}; make a new one, and compare the clocks")]
     Over {
-        /// Until when it was valid.
+        /// The end of the validity.
         not_after: Timestamp,
     },
     /// The response answers another statement.
-    #[error("cannot take the response: it answers another statement than the one that was sent")]
+    #[error("cannot accept the response: it answers another statement")]
     OtherStatement,
-    /// The response is not signed by the authority that is known.
-    #[error("cannot take the response: its signer is not believed: {0}")]
+    /// The response's signer is not a response key of the trusted authority.
+    #[error("cannot accept the response: its signer is not trusted: {0}")]
     NotTheAuthority(PathProblem),
 }
 

@@ -1,4 +1,4 @@
-//! The authority's response to a statement: what came of it, and how far the audit log has got.
+//! The authority's response to a statement: the result, and the end of the audit log.
 
 use std::fmt;
 
@@ -17,67 +17,71 @@ use crate::token::{SecurityLevel, Signature};
 
 const WHAT: &str = "response";
 
-/// The version written, and the only one read: nobody keeps a response. (In version 1 a checkpoint did not name its key.)
+/// The only version that is written and parsed, because no one stores responses. (A checkpoint of
+/// version 1 did not name its key.)
 const VERSION: u8 = 2;
 
-/// The most bytes a response has: a list of some ten thousand users.
+/// The maximum size of a response in bytes, enough for a list of about ten thousand users.
 const LONGEST_RESPONSE: usize = 8 * 1024 * 1024;
 
-/// What the authority answers to one statement.
+/// The authority's response to one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
-    /// The statement it answers ([`super::SignedStatement::digest`]).
+    /// The digest of the statement ([`super::SignedStatement::digest`]).
     pub statement: [u8; 32],
-    /// What came of it.
+    /// The result.
     pub answer: Answer,
-    /// How far the audit log has got, this act included.
+    /// The end of the audit log, after the entries of this operation.
     pub checkpoint: Checkpoint,
-    /// What the log says to the place in it that the statement knows of. None if the statement knows of none, or was
-    /// refused before that was looked at.
+    /// The result of comparing the log with the position in the statement. `None` if the statement
+    /// names no position, or was refused before the comparison.
     pub known_log: Option<LogVerdict>,
-    /// Administrators who were added where the authority is, and whom the signer has not acknowledged.
+    /// Administrators who were added on the authority's machine and whom the signer has not
+    /// acknowledged.
     pub added: Vec<AddedAdministrator>,
-    /// What is to be known of certificates in use that end soon, other than the signer's: a sentence each.
+    /// Warnings about certificates in use, other than the signer's, that expire soon: a sentence
+    /// each.
     pub ending: Vec<String>,
 }
 
-/// An administrator who was added with the authority's PIN, not by an administrator's statement.
+/// An administrator who was added with the authority's PIN, not by a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AddedAdministrator {
-    /// The number of the log's entry that says so.
+    /// The number of the log entry that records the addition.
     pub entry: u64,
     /// The e-mail address.
     pub email: String,
-    /// When that was.
+    /// The time of the addition.
     #[serde(with = "instant")]
     pub at: Timestamp,
-    /// From when letter and role count.
+    /// The time at which the letter and the role take effect.
     #[serde(with = "instant")]
     pub counts_from: Timestamp,
 }
 
-/// What came of a statement.
+/// The result of a statement.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// A letter: its text as DER of a CMS `ContentInfo`, encrypted to the encryption certificate that the statement names.
-    /// No letter travels in clear.
+    /// A letter's text, encrypted to the encryption certificate that the statement names, as DER of
+    /// a CMS `ContentInfo`. No letter is sent in the clear.
     EncryptedLetter(#[serde(with = "hexadecimal")] Vec<u8>),
-    /// All users, in short, or the last page of them.
+    /// All users in short, or the last page of them.
     Users(Vec<UserSummary>),
-    /// A page of the users, after which there are more.
+    /// A page of the users that is not the last.
     UserPage {
-        /// The users, by their e-mail addresses.
+        /// The users, in the order of their e-mail addresses.
         users: Vec<UserSummary>,
-        /// What the statement for the next page gives as `after`.
+        /// The value of `after` in the statement for the next page.
         next: String,
     },
     /// One user, in full.
     User(Box<UserDetails>),
-    /// It is in the log that the signer knows of the administrator that this entry tells of.
+    /// The log records that the signer knows of the administrator whose addition is this entry.
     Acknowledged(u64),
-    /// Nothing was done; why, as a sentence for the administrator. This is the authority's word, not a fault.
+    /// A refusal without any effect, with the reason as a sentence for the administrator. It is a
+    /// decision of the authority, not a fault.
     Refused(String),
 }
 
@@ -102,24 +106,24 @@ impl fmt::Debug for Answer {
 pub struct UserSummary {
     /// The e-mail address.
     pub email: String,
-    /// The whole name.
+    /// The full name.
     pub name: String,
-    /// Whether they may make statements.
+    /// Whether the user may make statements.
     pub administrator: bool,
-    /// From when they may, where they may not yet.
+    /// The time from which the user may make statements, if that is in the future.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_instant")]
     pub administrator_from: Option<Timestamp>,
-    /// Whether they have a current signing certificate.
+    /// Whether the user has a current signing certificate.
     pub enrolled: bool,
-    /// Until when that certificate is valid.
+    /// The end of that certificate's validity.
     #[serde(with = "optional_instant")]
     pub certificate_expires: Option<Timestamp>,
-    /// Until when an unused letter of theirs is good.
+    /// The expiry of the user's unused letter.
     #[serde(with = "optional_instant")]
     pub letter_expires: Option<Timestamp>,
 }
 
-/// Everything about one user that an administrator may see.
+/// All data about one user that an administrator may see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserDetails {
@@ -127,21 +131,21 @@ pub struct UserDetails {
     pub id: String,
     /// The e-mail address.
     pub email: String,
-    /// The whole name.
+    /// The full name.
     pub name: String,
-    /// Whether they may make statements.
+    /// Whether the user may make statements.
     pub administrator: bool,
-    /// From when they may, where they may not yet.
+    /// The time from which the user may make statements, if that is in the future.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_instant")]
     pub administrator_from: Option<Timestamp>,
-    /// Since when the authority knows them.
+    /// The time at which the authority first recorded the user.
     #[serde(with = "instant")]
     pub since: Timestamp,
-    /// How many of their encryption keys are in the archive.
+    /// The number of the user's encryption keys in the archive.
     pub archived_keys: u64,
-    /// Their certificates, the newest first.
+    /// The user's certificates, newest first.
     pub certificates: Vec<CertificateEntry>,
-    /// Their letters, the newest first.
+    /// The user's letters, newest first.
     pub letters: Vec<LetterEntry>,
 }
 
@@ -149,25 +153,26 @@ pub struct UserDetails {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateEntry {
-    /// The serial number, hexadecimal.
+    /// The serial number in hexadecimal.
     pub serial: String,
-    /// What it is for: `signing` or `encryption`.
+    /// The purpose: `signing` or `encryption`.
     pub usage: String,
-    /// The keyset it was enrolled into, as the user named it. `None` where the authority's log does not say it.
+    /// The keyset into which it was enrolled, as the user named it. `None` if the audit log does
+    /// not record it.
     pub keyset: Option<String>,
-    /// The keyset's level, likewise.
+    /// The keyset's level. `None` if the audit log does not record it.
     pub level: Option<SecurityLevel>,
-    /// `current`, `superseded`, `revoked` and the like, as the authority keeps it.
+    /// The authority's state of the certificate: `current`, `superseded`, `revoked` and the like.
     pub state: String,
-    /// From when it is valid.
+    /// The start of the validity.
     #[serde(with = "instant")]
     pub not_before: Timestamp,
-    /// Until when it is valid.
+    /// The end of the validity.
     #[serde(with = "instant")]
     pub not_after: Timestamp,
 }
 
-/// A letter of a user, without its temporary key, which the authority does not keep.
+/// A letter of a user. The authority does not store its temporary key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LetterEntry {
@@ -177,7 +182,7 @@ pub struct LetterEntry {
     pub purpose: String,
     /// `unused`, `claimed`, `used`, `voided`, `expired`.
     pub state: String,
-    /// Until when it is or was good.
+    /// The expiry.
     #[serde(with = "instant")]
     pub expires: Timestamp,
 }
@@ -200,7 +205,7 @@ struct Form {
     ending: Vec<String>,
 }
 
-/// A response's CMS message. Until [`verify`](Self::verify) nothing it says is known to be true.
+/// A response's CMS message. Its content is untrusted until [`verify`](Self::verify) succeeds.
 #[derive(Clone)]
 pub struct SignedResponse(Zeroizing<Vec<u8>>);
 
@@ -211,10 +216,11 @@ impl fmt::Debug for SignedResponse {
 }
 
 impl Response {
-    /// Signs the response with the authority's CMP response key, `authority` being the CA certificate's fingerprint.
+    /// Signs the response with the authority's CMP response key. `authority` is the CA
+    /// certificate's fingerprint.
     ///
     /// # Errors
-    /// [`StatementError::Cms`], if the key refuses or does not fit the certificate.
+    /// [`StatementError::Cms`], if the key fails to sign or does not match the certificate.
     pub fn sign<S>(
         &self,
         signer: &S,
@@ -251,17 +257,18 @@ impl Response {
 }
 
 impl SignedResponse {
-    /// Takes what came as a response.
+    /// Wraps received bytes without checking them.
     pub fn from_der(der: Vec<u8>) -> Self {
         Self(Zeroizing::new(der))
     }
 
-    /// The message's bytes, as they are sent.
+    /// The message's bytes.
     pub fn as_der(&self) -> &[u8] {
         &self.0
     }
 
-    /// The refusal in it, if it is one, unverified: for whoever has it from the authority itself.
+    /// The reason, if the response is a refusal. It is unverified: use it only on the authority's
+    /// own machine.
     pub fn claimed_refusal(&self) -> Option<String> {
         let message = SignedMessage::parse(&self.0).ok()?;
         match serde_json::from_slice::<Form>(message.content()?).ok()?.answer {
@@ -270,12 +277,13 @@ impl SignedResponse {
         }
     }
 
-    /// Verifies that the authority with this CA certificate (which the caller already trusts) answers with this the
-    /// statement of this digest, and gives the response.
+    /// Verifies that the authority with this CA certificate, which the caller already trusts,
+    /// signed the response to the statement with this digest, and returns the response.
     ///
     /// # Errors
-    /// [`StatementError::NotTheAuthority`] if the signer's certificate is not one the CA made for responses;
-    /// [`StatementError::OtherStatement`], [`StatementError::Signature`], [`StatementError::Form`] and the like.
+    /// [`StatementError::NotTheAuthority`], if the CA did not issue the signer's certificate for
+    /// responses; [`StatementError::OtherStatement`], [`StatementError::Signature`],
+    /// [`StatementError::Form`] and the like.
     pub fn verify(&self, ca: &Certificate, statement: [u8; 32], now: Timestamp) -> Result<Response, StatementError> {
         if self.0.len() > LONGEST_RESPONSE {
             return Err(StatementError::TooLong { what: WHAT });
@@ -291,15 +299,17 @@ impl SignedResponse {
             [SignatureCheck::Wrong { reason, .. } | SignatureCheck::Unchecked { reason, .. }] => {
                 return Err(wrong_signature(reason));
             }
-            [SignatureCheck::NoCertificate { .. }] => return Err(wrong_signature("it does not bring its certificate")),
-            _ => return Err(wrong_signature("it must have one signature")),
+            [SignatureCheck::NoCertificate { .. }] => {
+                return Err(wrong_signature("its signer's certificate is missing"));
+            }
+            _ => return Err(wrong_signature("it must have exactly one signature")),
         };
         path::verify(signer, &[], std::slice::from_ref(ca), Purpose::CmpResponse, now)
             .map_err(StatementError::NotTheAuthority)?;
         let content = message.content().ok_or_else(|| wrong_signature("its content is missing"))?;
         let form: Form = serde_json::from_slice(content).map_err(|error| wrong_form(error.to_string()))?;
         if form.version != VERSION {
-            return Err(wrong_form(format!("it is of version {}, and only version {VERSION} is known", form.version)));
+            return Err(wrong_form(format!("unknown version {}; known is only {VERSION}", form.version)));
         }
         if form.authority != ca.fingerprint() {
             return Err(StatementError::OtherAuthority { what: WHAT, found: form.authority });

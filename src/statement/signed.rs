@@ -1,4 +1,4 @@
-//! A statement with its signature: made on the administrator's side, verified on the authority's.
+//! A signed statement: made by the administrator's side, verified by the authority.
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -13,7 +13,7 @@ use crate::token::Signature;
 
 const WHAT: &str = "statement";
 
-/// A statement's CMS message. Until [`verify`](Self::verify) nothing it says is known to be true.
+/// A statement's CMS message. Its content is untrusted until [`verify`](Self::verify) succeeds.
 #[derive(Debug, Clone)]
 pub struct SignedStatement {
     der: Vec<u8>,
@@ -23,11 +23,11 @@ pub struct SignedStatement {
 }
 
 impl Statement {
-    /// Signs the statement: CMS SignedData with the statement's own content type, the content inside, and the signer's
-    /// certificate. One use of the key.
+    /// Signs the statement: CMS SignedData with the statement's content type, the content inside,
+    /// and the signer's certificate. The key is used once.
     ///
     /// # Errors
-    /// [`StatementError::Cms`], if the key refuses or does not fit the certificate.
+    /// [`StatementError::Cms`], if the key fails to sign or does not match the certificate.
     pub fn sign<S>(
         &self,
         signer: &S,
@@ -53,12 +53,13 @@ impl Statement {
 }
 
 impl SignedStatement {
-    /// Reads the CMS message as far as it can be judged without knowing anyone: the content type, and the strict form
-    /// ([`check_sole_signer`]), which leaves no room for a second message with the same signature.
+    /// Parses the CMS message and makes the checks that need no knowledge of the signer: the
+    /// content type, and the strict form ([`check_sole_signer`]), which allows no second message
+    /// with the same signature.
     ///
     /// # Errors
     /// [`StatementError::TooLong`], [`StatementError::Cms`], [`StatementError::OtherType`],
-    /// [`StatementError::Signature`] if it does not bring exactly the signer's certificate.
+    /// [`StatementError::Signature`], if it does not carry exactly the signer's certificate.
     pub fn parse(der: &[u8]) -> Result<Self, StatementError> {
         if der.len() > LONGEST_STATEMENT {
             return Err(StatementError::TooLong { what: WHAT });
@@ -69,7 +70,7 @@ impl SignedStatement {
         }
         check_sole_signer(der).map_err(|source| StatementError::Cms { what: WHAT, source })?;
         let [certificate] = message.certificates() else {
-            return Err(wrong_signature("it must bring one certificate, its signer's"));
+            return Err(wrong_signature("it must carry exactly one certificate, its signer's"));
         };
         let content = message.content().ok_or_else(|| wrong_signature("its content is missing"))?;
         let key = certificate.public_key_der().map_err(|source| StatementError::Cms { what: WHAT, source })?;
@@ -77,23 +78,25 @@ impl SignedStatement {
         Ok(Self { der: der.to_vec(), certificate: certificate.clone(), message, digest })
     }
 
-    /// The message's bytes, as they are sent.
+    /// The message's bytes.
     pub fn as_der(&self) -> &[u8] {
         &self.der
     }
 
-    /// What the statement is known by: in the response, in the log, in letters. SHA-256 over the text
-    /// `tokenkeep statement 1`, the DER of the signer's `SubjectPublicKeyInfo` as in the certificate, and the signed content,
-    /// the two last each with their length before them (8 bytes, big-endian).
+    /// The digest that identifies the statement in the response, the log and letters. It is SHA-256
+    /// over the text `tokenkeep statement 1`, the DER of the signer's `SubjectPublicKeyInfo` as in
+    /// the certificate, and the signed content. A length of 8 bytes, big-endian, precedes each of
+    /// the last two.
     ///
-    /// It covers who signed what, and nothing that somebody else can vary: not the signature (ECDSA's s may be negated),
-    /// not the envelope, and of the certificate not the CA's signature. A statement by an older version of tokenkeep is
-    /// known by SHA-256 of its bytes, as it was then; it is not taken any more.
+    /// It covers the signer's key and the signed content, and nothing that another person could
+    /// vary: not the signature (ECDSA's s may be negated), not the envelope, and not the CA's
+    /// signature on the certificate. The digest of a statement by an older version of tokenkeep is
+    /// SHA-256 of its bytes, as at that time; such a statement is no longer accepted.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
 
-    /// What it says, unverified: for whoever made it, to know it again.
+    /// The content, unverified: its author uses it to recognize the statement.
     ///
     /// # Errors
     /// [`StatementError::Signature`], [`StatementError::Form`].
@@ -105,16 +108,18 @@ impl SignedStatement {
         self.message.content().ok_or_else(|| wrong_signature("its content is missing"))
     }
 
-    /// The certificate it claims to be signed with: to look up whose that is. It proves nothing yet.
+    /// The certificate in the message, used to look up the signer. It proves nothing before
+    /// [`verify`](Self::verify).
     pub fn claimed_certificate(&self) -> &Certificate {
         &self.certificate
     }
 
-    /// Verifies the signature over the received bytes with `certificate`, which must be the signer's as the *caller's
-    /// own record* has it, then reads the content and checks whom and when it is for, by the bounds of the way it came.
+    /// Verifies the signature over the received bytes with `certificate`, which must be the
+    /// signer's according to the *caller's own record*. Then it parses the content, and checks the
+    /// authority and the validity with the limits of the transport.
     ///
-    /// That the certificate is current, that its owner is an administrator, that the nonce is new, and that the run of
-    /// the authority is the one that is named, is for the caller to see to.
+    /// The caller must check that the certificate is current, that its owner is an administrator,
+    /// that the nonce is new, and that the named run of the authority is the present one.
     ///
     /// # Errors
     /// [`StatementError::Signature`], [`StatementError::Form`], [`StatementError::Older`],
@@ -140,11 +145,11 @@ impl SignedStatement {
         Ok(verified)
     }
 
-    /// Verifies a statement that was taken at the time `then`, by this or an earlier version of tokenkeep. The way it came
-    /// was judged when it was taken.
+    /// Verifies a statement that was accepted at the time `then`, by this or an earlier version of
+    /// tokenkeep. Its transport was checked when it was accepted.
     ///
     /// # Errors
-    /// Those of [`verify`](Self::verify), except those about the way and the version.
+    /// Those of [`verify`](Self::verify), except those about the transport and the version.
     pub fn verify_record(
         &self,
         certificate: &Certificate,
@@ -168,8 +173,8 @@ impl SignedStatement {
             [SignatureCheck::Wrong { reason, .. } | SignatureCheck::Unchecked { reason, .. }] => {
                 Err(wrong_signature(reason))
             }
-            [_] => Err(wrong_signature("its signer's certificate is not the one it brings")),
-            _ => Err(wrong_signature("it must have one signature")),
+            [_] => Err(wrong_signature("its signer's certificate is not the one that it carries")),
+            _ => Err(wrong_signature("it must have exactly one signature")),
         }
     }
 
@@ -192,7 +197,8 @@ impl SignedStatement {
     }
 }
 
-/// A statement whose signature, authority and time are right. Only [`SignedStatement::verify`] makes one.
+/// A statement whose signature, authority and validity were checked. Only [`SignedStatement`] makes
+/// one.
 #[derive(Debug, Clone)]
 pub struct VerifiedStatement {
     statement: Statement,
@@ -200,18 +206,18 @@ pub struct VerifiedStatement {
 }
 
 impl VerifiedStatement {
-    /// What was stated.
+    /// The verified content.
     pub fn statement(&self) -> &Statement {
         &self.statement
     }
 
-    /// What it is known by ([`SignedStatement::digest`]).
+    /// The digest that identifies the statement ([`SignedStatement::digest`]).
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
 }
 
-/// See [`SignedStatement::digest`].
+/// Computes the value of [`SignedStatement::digest`].
 fn digest(public_key: &[u8], content: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"tokenkeep statement 1");

@@ -1,4 +1,4 @@
-//! Statements and responses with their signatures, by our own reading and by OpenSSL's.
+//! Tests of signed statements and responses, verified by this module and by OpenSSL.
 
 use super::*;
 use crate::pki::Certificate;
@@ -45,7 +45,7 @@ impl Parties {
         self.statement().sign(&self.key, &self.certificate, now()).unwrap()
     }
 
-    /// Any content of any type, signed as a statement is.
+    /// Content of any type, signed as a statement is.
     fn sign_content(&self, content_type: ContentType, content: &[u8], chain: &[Certificate]) -> Vec<u8> {
         let to_sign = ContentToSign {
             content_type,
@@ -71,12 +71,12 @@ impl Parties {
         }
     }
 
-    /// The JSON as it was signed.
+    /// The JSON that was signed.
     fn statement_json_of(&self, signed: &SignedStatement) -> Vec<u8> {
         signed.verify(&self.certificate, self.ca(), Way::Online, now()).unwrap().statement().to_json().unwrap()
     }
 
-    /// What was stated, made again: only the times may differ.
+    /// The same statement made again with the times of `verified`.
     fn signed_again(&self, verified: &VerifiedStatement) -> Statement {
         Statement {
             not_before: verified.statement().not_before,
@@ -113,14 +113,15 @@ fn a_statement_is_known_by_its_signers_key_and_its_content() {
     let statement = parties.statement();
     let one = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
     let two = statement.sign(&parties.key, &parties.certificate, later).unwrap();
-    assert_ne!(one.as_der(), two.as_der(), "two signatures, over other attributes");
+    assert_ne!(one.as_der(), two.as_der(), "two signatures over different attributes");
     assert_eq!(one.digest(), two.digest(), "one statement");
     let key = parties.key.public_key_der();
     let content = statement.to_json().unwrap();
     let length = |part: &[u8]| (part.len() as u64).to_be_bytes();
     let documented = [&b"tokenkeep statement 1"[..], &length(&key), &key, &length(&content), &content].concat();
     assert_eq!(one.digest(), <[u8; 32]>::from(Sha256::digest(documented)));
-    // Neither the certificate's own signature nor another certificate of the same key makes another statement.
+    // Another certificate of the same key, with another signature of the CA, does not change the
+    // digest.
     let again = parties.authority.issue("signing", "Example, Administrator", &parties.key);
     assert_ne!(again, parties.certificate);
     assert_eq!(statement.sign(&parties.key, &again, now()).unwrap().digest(), one.digest());
@@ -187,12 +188,13 @@ fn one_changed_byte_anywhere_is_noticed() {
         let Ok(read) = SignedStatement::parse(&changed) else { continue };
         taken +=
             usize::from(read.verify(&parties.certificate, parties.ca(), Way::Online, now()).is_ok_and(|verified| {
-                // What is not signed (a version number, an unsigned name of an algorithm) may change; what is said may not.
+                // A part that is not signed may change, e.g. a version number or the name of an
+                // algorithm. The statement may not.
                 assert_eq!(*verified.statement(), parties.signed_again(&verified));
                 true
             }));
     }
-    assert!(taken < 16, "{taken} changes were not noticed");
+    assert!(taken < 16, "{taken} changes were not detected");
 }
 
 #[test]
@@ -201,7 +203,7 @@ fn another_persons_certificate_does_not_do() {
     let other = parties.authority.issue("signing", "Example, Other", &SoftwareKey::p256());
     let error = parties.signed().verify(&other, parties.ca(), Way::Online, now()).unwrap_err();
     assert!(matches!(error, StatementError::Signature { .. }), "{error}");
-    // Nor does another certificate of the same key: the caller's record decides.
+    // Another certificate of the same key is refused too: the caller's record decides.
     let renewed = parties.authority.issue("signing", "Example, Administrator", &parties.key);
     let error = parties.signed().verify(&renewed, parties.ca(), Way::Online, now()).unwrap_err();
     assert!(matches!(error, StatementError::Signature { .. }), "{error}");
@@ -212,7 +214,7 @@ fn a_statement_that_carries_another_persons_certificate_is_refused() {
     let parties = Parties::new();
     let other = Parties::new();
     let error = other.statement().sign(&parties.key, &other.certificate, now());
-    assert!(error.is_err(), "signed with a key that does not fit");
+    assert!(error.is_err(), "signed with a key that does not match");
     let content = parties.statement().to_json().unwrap();
     let two = parties.sign_content(ContentType::STATEMENT, &content, &[other.certificate]);
     assert!(matches!(SignedStatement::parse(&two), Err(StatementError::Cms { .. })));
@@ -288,7 +290,7 @@ fn by_file_it_is_good_for_14_days_and_online_not_at_all() {
     assert!(error.to_string().contains("authority answer"), "{error}");
     let longer = Statement { not_after: statement.not_after + SignedDuration::from_secs(1), ..statement };
     assert!(matches!(verify(&longer, Way::File, now()), Err(StatementError::ValidTooLong(Way::File))));
-    // Nor does one that names a run of the authority go as a file.
+    // A statement that names a run of the authority is refused as a file.
     let error = verify(&parties.statement(), Way::File, now()).unwrap_err();
     assert!(matches!(error, StatementError::OtherWay(Way::File)), "{error}");
 }
@@ -371,20 +373,20 @@ fn only_the_authoritys_response_key_speaks_for_it() {
     let parties = Parties::new();
     let ca = &parties.authority.certificate;
     let response = parties.response(Answer::Users(Vec::new()));
-    // A user's certificate of the same authority.
+    // A user's certificate from the same authority.
     let forged = response.sign(&parties.key, &parties.certificate, parties.ca(), now()).unwrap();
     let error = forged.verify(ca, response.statement, now()).unwrap_err();
     assert!(matches!(error, StatementError::NotTheAuthority(_)), "{error}");
-    // Another authority altogether, which says to be this one.
+    // Another authority that names this one.
     let other = Parties::new();
     let forged = response.sign(&other.response_key, &other.response_certificate, parties.ca(), now()).unwrap();
     let error = forged.verify(ca, response.statement, now()).unwrap_err();
     assert!(matches!(error, StatementError::NotTheAuthority(_)), "{error}");
-    // The right key, speaking for another authority.
+    // The right key, but for another authority.
     let signed = response.sign(&parties.response_key, &parties.response_certificate, other.ca(), now()).unwrap();
     let error = signed.verify(ca, response.statement, now()).unwrap_err();
     assert!(matches!(error, StatementError::OtherAuthority { .. }), "{error}");
-    // A statement is no response.
+    // A statement instead of a response.
     let error = SignedResponse::from_der(parties.signed().as_der().to_vec());
     assert!(matches!(error.verify(ca, response.statement, now()), Err(StatementError::OtherType { .. })));
 }
