@@ -17,17 +17,18 @@ use super::{CmpError, PkiMessage};
 pub struct Pvno(u32);
 
 impl Pvno {
-    /// cmp2000 (2): private keys travel as `EncryptedValue`.
+    /// cmp2000 (2): private keys are sent as `EncryptedValue`.
     pub const CMP2000: Self = Self(2);
-    /// cmp2021 (3): private keys travel as EnvelopedData; certConf names its hash algorithm.
+    /// cmp2021 (3): private keys are sent as EnvelopedData, and certConf names its hash algorithm.
     pub const CMP2021: Self = Self(3);
 
-    /// Whether this room speaks it. Other versions still parse, so that they can be answered `unsupportedVersion`.
+    /// Whether this module supports the version. Other versions still parse, so that the authority
+    /// can reply `unsupportedVersion`.
     pub fn is_supported(self) -> bool {
         self == Self::CMP2000 || self == Self::CMP2021
     }
 
-    /// The number on the wire.
+    /// The encoded number.
     pub fn number(self) -> u32 {
         self.0
     }
@@ -55,47 +56,49 @@ impl EncodeValue for Pvno {
     }
 }
 
-/// `PKIHeader`.
+/// `PKIHeader` (RFC 9810 §5.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct PkiHeader {
     /// The version.
     pub pvno: Pvno,
-    /// Who speaks. With a MAC: directoryName CN=reference, or an empty name.
+    /// The sender. With a MAC: directoryName CN=reference, or an empty name.
     pub sender: GeneralName,
-    /// To whom.
+    /// The recipient.
     pub recipient: GeneralName,
-    /// When the message was made.
+    /// The time at which the message was made.
     #[asn1(context_specific = "0", optional = "true")]
     pub message_time: Option<GeneralizedTime>,
-    /// How the message is protected.
+    /// The protection algorithm.
     #[asn1(context_specific = "1", optional = "true")]
     pub protection_alg: Option<AlgorithmIdentifierOwned>,
-    /// Which key or secret protects it. With a MAC: the reference, in UTF-8.
+    /// The sender's key or secret. With a MAC: the reference, in UTF-8.
     #[asn1(context_specific = "2", optional = "true")]
     pub sender_kid: Option<OctetString>,
-    /// Which key of the recipient.
+    /// The recipient's key.
     #[asn1(context_specific = "3", optional = "true")]
     pub recip_kid: Option<OctetString>,
-    /// Names the transaction: 16 random bytes, chosen by the client, the same in all its messages.
+    /// The transaction's identifier: 16 random bytes that the client chooses and repeats in all its
+    /// messages.
     #[asn1(context_specific = "4", optional = "true")]
     pub transaction_id: Option<OctetString>,
     /// 16 fresh random bytes.
     #[asn1(context_specific = "5", optional = "true")]
     pub sender_nonce: Option<OctetString>,
-    /// The senderNonce of the message that this one answers.
+    /// The senderNonce of the message to which this one replies.
     #[asn1(context_specific = "6", optional = "true")]
     pub recip_nonce: Option<OctetString>,
-    /// For people.
+    /// Texts for people.
     #[asn1(context_specific = "7", optional = "true")]
     pub free_text: Option<PkiFreeText>,
-    /// implicitConfirm, confirmWaitTime and the like.
+    /// General information: implicitConfirm, confirmWaitTime and the like.
     #[asn1(context_specific = "8", optional = "true")]
     pub general_info: Option<GeneralInfo>,
 }
 
 impl PkiHeader {
-    /// The header of a transaction's first message, protected by a temporary key: fresh transactionID and nonce,
-    /// senderKID = `reference`, sender CN=`reference` (RFC 9483 §3.1). `recipient` is the authority's name if known.
+    /// The header of a transaction's first message, protected with a temporary key: a fresh
+    /// transactionID and nonce, senderKID = `reference`, sender CN=`reference` (RFC 9483 §3.1).
+    /// `recipient` is the authority's name, if known.
     pub fn request(
         pvno: Pvno,
         reference: &str,
@@ -118,7 +121,8 @@ impl PkiHeader {
         })
     }
 
-    /// The client's next message in a transaction: answers `reply`, goes on from the client's own `request`.
+    /// The header of the client's next message in a transaction, which replies to `reply` and
+    /// continues from the client's own `request`.
     pub fn following(request: &PkiMessage, reply: &PkiMessage, now: jiff::Timestamp) -> Result<Self, CmpError> {
         let first = request.header();
         Ok(Self {
@@ -137,7 +141,7 @@ impl PkiHeader {
         })
     }
 
-    /// The transactionID's bytes; RFC 9483 §3.5 wants 16 of them, so that is what the authority should insist on.
+    /// The transactionID's bytes. The authority should require 16 of them (RFC 9483 §3.5).
     pub fn transaction(&self) -> Option<&[u8]> {
         self.transaction_id.as_ref().map(OctetString::as_bytes)
     }
@@ -147,7 +151,7 @@ impl PkiHeader {
         self.sender_nonce.as_ref().map(OctetString::as_bytes)
     }
 
-    /// The first CN of a directoryName in `sender`, in whatever string type it came.
+    /// The first CN of the directoryName in `sender`, in any string type.
     pub fn sender_common_name(&self) -> Option<String> {
         let GeneralName::DirectoryName(name) = &self.sender else { return None };
         common_name_of(name)
@@ -160,12 +164,12 @@ fn common_name_of(name: &Name) -> Option<String> {
     String::from_utf8(value.value.value().to_vec()).ok()
 }
 
-/// directoryName CN=`text`.
+/// The directoryName CN=`text`.
 pub(super) fn common_name(text: &str) -> Result<GeneralName, CmpError> {
     Ok(GeneralName::DirectoryName(subject_common_name(text)?))
 }
 
-/// CN=`text` as a UTF8String, whatever characters `text` has (RFC 4514 escaping is not involved).
+/// The name CN=`text` as a UTF8String with any characters; RFC 4514 escaping is not involved.
 pub(super) fn subject_common_name(text: &str) -> Result<Name, CmpError> {
     use der::asn1::{SetOfVec, Utf8StringRef};
     use x509_cert::attr::AttributeTypeAndValue;
@@ -179,19 +183,19 @@ pub(super) fn subject_common_name(text: &str) -> Result<Name, CmpError> {
     Ok(Name::from_der(&RdnSequence::from(vec![rdn]).to_der()?)?)
 }
 
-/// The empty directoryName, for a party whose name is not known (RFC 9810 §5.1.1).
+/// The empty directoryName, for a party whose name is unknown (RFC 9810 §5.1.1).
 pub(super) fn empty_name() -> GeneralName {
     GeneralName::DirectoryName(Name::default())
 }
 
-/// 16 fresh random bytes (RFC 9810 §5.1.1: 128 bits).
+/// 16 fresh random bytes; RFC 9810 §5.1.1 recommends 128 bits.
 pub(super) fn fresh_nonce() -> Result<OctetString, CmpError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(OctetString::new(bytes.to_vec())?)
 }
 
-/// Whole seconds, as DER wants.
+/// A time in whole seconds, as DER requires.
 pub(super) fn generalized_time(at: jiff::Timestamp) -> Result<GeneralizedTime, CmpError> {
     let seconds = u64::try_from(at.as_second()).map_err(|_| CmpError::Time(at))?;
     GeneralizedTime::from_unix_duration(Duration::from_secs(seconds)).map_err(|_| CmpError::Time(at))

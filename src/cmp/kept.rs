@@ -1,11 +1,11 @@
-//! A decoded value together with the exact bytes that it was decoded from.
+//! A decoded value together with the exact bytes from which it was decoded.
 
 use std::ops::Deref;
 
 use der::{Decode, Encode, Length, Reader, SliceReader, Writer};
 
-/// A value and its DER, tag and length included. What is verified (a MAC, a proof of possession) is verified over
-/// [`Kept::der`]; nothing can change one without the other.
+/// A value and its DER, including tag and length. A MAC or a proof of possession is verified over
+/// [`Kept::der`]; neither part can change without the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept<T> {
     value: T,
@@ -13,7 +13,7 @@ pub struct Kept<T> {
 }
 
 impl<T: Encode> Kept<T> {
-    /// Encodes a value of our own, once.
+    /// Encodes a value once.
     pub fn new(value: T) -> der::Result<Self> {
         let der = value.to_der()?;
         Ok(Self { value, der })

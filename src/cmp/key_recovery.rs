@@ -6,10 +6,10 @@ use super::certificate::CertificateDer;
 use super::certificate_response::CertifiedKeyPair;
 use super::status::PkiStatusInfo;
 
-/// `KeyRecRepContent`.
+/// `KeyRecRepContent` (RFC 9810 §5.3.8).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct KeyRecRepContent {
-    /// What became of the request.
+    /// The outcome.
     pub status: PkiStatusInfo,
     /// The certificate for the new signing key.
     #[asn1(context_specific = "0", optional = "true")]
@@ -17,13 +17,13 @@ pub struct KeyRecRepContent {
     /// CA certificates.
     #[asn1(context_specific = "1", optional = "true")]
     pub ca_certs: Option<Vec<CertificateDer>>,
-    /// The encryption keys, with their certificates. Left out when empty.
+    /// The encryption keys with their certificates; absent if there are none.
     #[asn1(context_specific = "2", optional = "true")]
     pub key_pair_hist: Option<Vec<CertifiedKeyPair>>,
 }
 
 impl KeyRecRepContent {
-    /// Granted. Empty lists are left out.
+    /// A response that grants the request. Empty lists are omitted.
     pub fn granted(new_sig_cert: CertificateDer, ca: Vec<CertificateDer>, history: Vec<CertifiedKeyPair>) -> Self {
         Self {
             status: PkiStatusInfo::accepted(),
@@ -33,7 +33,7 @@ impl KeyRecRepContent {
         }
     }
 
-    /// Refused, or waiting.
+    /// A response that refuses the request or makes the client wait.
     pub fn without_keys(status: PkiStatusInfo) -> Self {
         Self { status, new_sig_cert: None, ca_certs: None, key_pair_hist: None }
     }

@@ -1,4 +1,4 @@
-//! `PKIMessage` (RFC 9810 §5.1): what was received, with its bytes, and what will be sent.
+//! `PKIMessage` (RFC 9810 §5.1): received messages with their bytes, and drafts to be sent.
 
 use der::asn1::{BitString, Null, OctetString};
 use der::{Any, Choice, Decode, Encode, Sequence};
@@ -14,11 +14,12 @@ use super::kept::Kept;
 use super::key_recovery::KeyRecRepContent;
 use super::{CmpError, protection};
 
-/// The longest message read: 4 MiB, room for a history of more than a thousand RSA-4096 keys. The doors bound requests
-/// far lower.
+/// The maximum size of a message: 4 MiB, enough for a history of more than a thousand RSA-4096
+/// keys. The endpoints limit requests to much less.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
-/// `PKIBody`. Each variant is named as in the standard; those that tokenkeep has no use for (yet) hold their DER.
+/// `PKIBody` (RFC 9810 §5.1.2). Each variant is named as in the standard. The variants that
+/// tokenkeep does not use hold their DER.
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum PkiBody {
     /// Initialization request.
@@ -105,7 +106,7 @@ pub enum PkiBody {
 }
 
 impl PkiBody {
-    /// The name of this kind of body as the standard spells it, for logs and errors.
+    /// The name of this kind of body as in the standard, for logs and errors.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Ir(_) => "ir",
@@ -138,13 +139,13 @@ impl PkiBody {
         }
     }
 
-    /// pkiConf.
+    /// The body of pkiConf.
     pub fn pki_conf() -> Self {
         Self::PkiConf(Null)
     }
 }
 
-/// A `PKIMessage` as it is on the wire.
+/// A `PKIMessage` as encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub(super) struct Wire {
     pub(super) header: Kept<PkiHeader>,
@@ -155,7 +156,7 @@ pub(super) struct Wire {
     extra_certs: Option<Vec<CertificateDer>>,
 }
 
-/// A received message. It cannot be changed: what was verified stays what is read.
+/// A received message. It is immutable: the verified bytes are the bytes that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PkiMessage {
     pub(super) wire: Wire,
@@ -163,7 +164,7 @@ pub struct PkiMessage {
 }
 
 impl PkiMessage {
-    /// Reads one message, with nothing behind it. Its protection is *not* verified by this.
+    /// Parses exactly one message, without trailing bytes. It does *not* verify the protection.
     pub fn from_der(der: &[u8]) -> Result<Self, CmpError> {
         if der.len() > MAX_MESSAGE_BYTES {
             return Err(CmpError::TooLong(der.len()));
@@ -181,7 +182,7 @@ impl PkiMessage {
         &self.wire.body
     }
 
-    /// The certificates that came along, none of them trusted.
+    /// The certificates in extraCerts. None of them is trusted.
     pub fn extra_certs(&self) -> &[CertificateDer] {
         self.wire.extra_certs.as_deref().unwrap_or_default()
     }
@@ -191,12 +192,12 @@ impl PkiMessage {
         &self.der
     }
 
-    /// SHA-256 of the exact bytes received: what makes a resent message the same message.
+    /// SHA-256 of the exact bytes received. It identifies a message that is sent again.
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.der).into()
     }
 
-    /// The bits of the protection.
+    /// The protection's bytes; `None` if there is no protection.
     pub(super) fn protection(&self) -> Option<&[u8]> {
         self.wire.protection.as_ref().and_then(BitString::as_bytes)
     }
@@ -206,8 +207,9 @@ impl PkiMessage {
         protected_part(&self.wire.header, &self.wire.body)
     }
 
-    /// Whatever may be the reference to the shared secret, in the order in which to try: senderKID; the sender's CN; and
-    /// where senderKID is a whole name `CN=…`, what follows (some clients send that). Only UTF-8 texts, none twice.
+    /// The candidates for the reference of the shared secret, in the order in which to try them:
+    /// senderKID; if senderKID is a whole name `CN=…`, which some clients send, the text after
+    /// `CN=`; the sender's CN. Only UTF-8 texts, without repetition.
     pub fn references(&self) -> Vec<String> {
         let kid = self.header().sender_kid.as_ref().map(OctetString::as_bytes);
         let kid = kid.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
@@ -229,14 +231,14 @@ fn protected_part(header: &Kept<PkiHeader>, body: &Kept<PkiBody>) -> Result<Vec<
     Ok(Any::new(der::Tag::Sequence, value)?.to_der()?)
 }
 
-/// A message that has yet to be protected and sent.
+/// A message before it is protected and sent.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// The header; `protection_alg` is set by whoever protects.
+    /// The header. The protecting function sets `protection_alg`.
     pub header: PkiHeader,
     /// The body.
     pub body: PkiBody,
-    /// Certificates to send along.
+    /// The certificates for extraCerts.
     pub extra_certs: Vec<CertificateDer>,
 }
 
@@ -246,18 +248,21 @@ impl Draft {
         Self { header, body, extra_certs: Vec::new() }
     }
 
-    /// The message's bytes, protected by a MAC under `secret` with fresh salt. See [`protection::protect_with_mac`].
+    /// Encodes the message, protected by a MAC under `secret` with a fresh salt. See
+    /// [`protection::protect_with_mac`].
     pub fn protect_with_mac(self, secret: &[u8], how: &protection::MacProtection) -> Result<Vec<u8>, CmpError> {
         protection::protect_with_mac(self, secret, how)
     }
 
-    /// The message's bytes without any protection: only for an error to someone who could not be authenticated.
+    /// Encodes the message without protection. Use it only for an error to a client that could not
+    /// be authenticated.
     pub fn unprotected(mut self) -> Result<Vec<u8>, CmpError> {
         self.header.protection_alg = None;
         self.seal(|_| Ok(None))
     }
 
-    /// Encodes header and body once, lets `protect` see `ProtectedPart`, and puts the message together.
+    /// Encodes header and body once, passes `ProtectedPart` to `protect`, and assembles the
+    /// message.
     pub(super) fn seal(
         self,
         protect: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>, CmpError>,

@@ -1,22 +1,24 @@
-//! CMP (RFC 9810, the profile of RFC 9483) and CRMF (RFC 4211): bytes in, values out; values in, bytes out.
+//! CMP (RFC 9810, in the profile of RFC 9483) and CRMF (RFC 4211): encoding, decoding and
+//! protection.
 //!
-//! One file a message family. [`PkiMessage`] is what was received and keeps the received bytes, so that a MAC or a
-//! signature is always verified over those and never over a re-encoding; [`Draft`] is what will be sent. The two sides
-//! of an enrollment meet here and nowhere else:
+//! Each file holds one family of messages. [`PkiMessage`] is a received message and keeps its
+//! bytes, so that a MAC or a signature is verified over those and never over a re-encoding.
+//! [`Draft`] is a message to be sent. Both sides of an enrollment use this module:
 //!
-//! | the client | the authority |
+//! | client | authority |
 //! |---|---|
 //! | [`PkiHeader::request`], [`EnrollmentRequest`], [`general_request`] | [`PkiMessage::references`], [`verify_mac`], [`CertReqMsg::possession`], [`CertRequest::transport_key`], [`CertReqMsg::utf8_pairs`] |
 //! | [`Draft::protect_with_mac`] | [`answer`], [`Draft::protect_with_mac`] in kind |
 //! | [`check_reply`], [`EncryptedValue::to_delivery`] | [`EncryptedValue::from_delivery`] |
 //! | [`confirm`], [`reject`] | [`CertStatus::verdict_on`] |
 //!
-//! This room must never do I/O, look at a clock, or decide anything about people: whether a request is *granted* is the
-//! authority's matter. It must never verify what it has re-encoded, compare a MAC in variable time, or take a number
-//! from the network as an amount of work without a bound.
+//! **Invariants:** This module performs no I/O, reads no clock and decides nothing about people:
+//! the authority decides whether a request is *granted*. It never verifies a re-encoding, never
+//! compares a MAC in variable time, and never takes an amount of work from the network without a
+//! limit.
 
-// der_derive's `Choice` writes one pattern a tag; and a message has a handful of these values for a moment, so that what
-// boxing the larger variants would save is nothing.
+// der_derive's `Choice` writes one pattern per tag. Only a few of these values exist at a time, for
+// the duration of a message, so that boxing the larger variants would save nothing.
 #![allow(clippy::unnested_or_patterns, clippy::large_enum_variant)]
 
 mod answer;

@@ -1,4 +1,4 @@
-//! The object identifiers of CMP and CRMF that this room needs, by the names of the standards.
+//! The object identifiers of CMP and CRMF that this module uses, named as in the standards.
 
 use der::asn1::ObjectIdentifier;
 
@@ -13,7 +13,7 @@ pub const PBMAC1: ObjectIdentifier = oid("1.2.840.113549.1.5.14");
 /// id-PBKDF2 (RFC 8018 §A.2).
 pub const PBKDF2: ObjectIdentifier = oid("1.2.840.113549.1.5.12");
 
-/// hMAC-SHA1 under the PKIX arc (RFC 4210 §5.1.3.1), the one that OpenSSL sends.
+/// hMAC-SHA1 under the PKIX arc (RFC 4210 §5.1.3.1), which OpenSSL sends.
 pub const HMAC_SHA1_PKIX: ObjectIdentifier = oid("1.3.6.1.5.5.8.1.2");
 /// id-hmacWithSHA1 (RFC 8018 §B.1).
 pub const HMAC_SHA1: ObjectIdentifier = oid("1.2.840.113549.2.7");

@@ -1,4 +1,4 @@
-//! `ProofOfPossession` (RFC 4211 §4): that the requester has the private key.
+//! `ProofOfPossession` (RFC 4211 §4): the proof that the requester has the private key.
 
 use cms::enveloped_data::EnvelopedData;
 use der::asn1::{BitString, Null};
@@ -6,56 +6,57 @@ use der::{Choice, Sequence};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::ext::pkix::name::GeneralName;
 
-/// `ProofOfPossession`.
+/// `ProofOfPossession` (RFC 4211 §4).
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum ProofOfPossession {
-    /// "The RA has verified it": only an RA may say so.
+    /// The RA has verified the possession. Only an RA may claim this.
     #[asn1(context_specific = "0", tag_mode = "IMPLICIT")]
     RaVerified(Null),
-    /// By a signature, for a signing key.
+    /// A signature, for a signing key.
     #[asn1(context_specific = "1", tag_mode = "IMPLICIT", constructed = "true")]
     Signature(PopoSigningKey),
-    /// For a key that decrypts.
+    /// A proof for a decryption key.
     #[asn1(context_specific = "2", tag_mode = "EXPLICIT", constructed = "true")]
     KeyEncipherment(PopoPrivKey),
-    /// For a key that agrees.
+    /// A proof for a key agreement key.
     #[asn1(context_specific = "3", tag_mode = "EXPLICIT", constructed = "true")]
     KeyAgreement(PopoPrivKey),
 }
 
-/// `POPOSigningKey`.
+/// `POPOSigningKey` (RFC 4211 §4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 #[asn1(tag_mode = "IMPLICIT")]
 pub struct PopoSigningKey {
-    /// What was signed, where that is not the `CertRequest` itself.
+    /// The signed content, if it is not the `CertRequest`.
     #[asn1(context_specific = "0", optional = "true")]
     pub poposk_input: Option<PopoSigningKeyInput>,
-    /// How it was signed.
+    /// The signature algorithm.
     pub algorithm: AlgorithmIdentifierOwned,
     /// The signature.
     pub signature: BitString,
 }
 
-/// `POPOSigningKeyInput`: what is signed when the template lacks the subject or the public key.
+/// `POPOSigningKeyInput` (RFC 4211 §4.1): the signed content if the template lacks the subject or
+/// the public key.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct PopoSigningKeyInput {
-    /// Who signs.
+    /// The signer.
     pub auth_info: PopoAuthInfo,
-    /// The public key, from the template.
+    /// The public key of the template.
     pub public_key: SubjectPublicKeyInfoOwned,
 }
 
-/// The CHOICE in `POPOSigningKeyInput`.
+/// The CHOICE in `POPOSigningKeyInput` (RFC 4211 §4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum PopoAuthInfo {
-    /// An identity that was authenticated otherwise.
+    /// An identity that was authenticated by other means.
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT", constructed = "true")]
     Sender(GeneralName),
     /// A MAC over the public key.
     PublicKeyMac(PkMacValue),
 }
 
-/// `PKMACValue`.
+/// `PKMACValue` (RFC 4211 §4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct PkMacValue {
     /// The MAC's algorithm.
@@ -64,13 +65,13 @@ pub struct PkMacValue {
     pub value: BitString,
 }
 
-/// `POPOPrivKey`.
+/// `POPOPrivKey` (RFC 4211 §4.2).
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum PopoPrivKey {
-    /// The private key itself, encrypted (deprecated).
+    /// The private key, encrypted (deprecated).
     #[asn1(context_specific = "0", tag_mode = "IMPLICIT")]
     ThisMessage(BitString),
-    /// Proved later: 0 = by decrypting the certificate, 1 = by answering a challenge.
+    /// A later proof: 0 = by decrypting the certificate, 1 = by answering a challenge.
     #[asn1(context_specific = "1", tag_mode = "IMPLICIT")]
     SubsequentMessage(u32),
     /// A MAC under an agreed key (deprecated).
@@ -79,21 +80,21 @@ pub enum PopoPrivKey {
     /// A MAC under an agreed key.
     #[asn1(context_specific = "3", tag_mode = "IMPLICIT", constructed = "true")]
     AgreeMac(PkMacValue),
-    /// The private key itself, encrypted.
+    /// The private key, encrypted.
     #[asn1(context_specific = "4", tag_mode = "IMPLICIT", constructed = "true")]
     EncryptedKey(Box<EnvelopedData>),
 }
 
-/// A proof of possession by signature, taken apart: `signature` by the key of `public_key` under `algorithm` has to
-/// fit `signed`.
+/// The parts of a proof of possession by signature: the key in `public_key` must have made
+/// `signature` over `signed` with `algorithm`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Possession {
-    /// The `SubjectPublicKeyInfo` in the template, DER.
+    /// The `SubjectPublicKeyInfo` in the template, in DER.
     pub public_key: Vec<u8>,
-    /// The signature's algorithm.
+    /// The signature algorithm.
     pub algorithm: AlgorithmIdentifierOwned,
-    /// What was signed: the `CertRequest`'s bytes as received, or `POPOSigningKeyInput`.
+    /// The signed content: the `CertRequest`'s bytes as received, or `POPOSigningKeyInput`.
     pub signed: Vec<u8>,
-    /// The signature, as in a BIT STRING: PKCS#1 bytes or a DER Ecdsa-Sig-Value.
+    /// The signature's bytes as in the BIT STRING: PKCS #1, or a DER Ecdsa-Sig-Value.
     pub signature: Vec<u8>,
 }

@@ -1,20 +1,21 @@
-//! The client's side: whether a reply is the answer to what was sent.
+//! The client's side: checks whether a reply answers the message that was sent.
 
 use super::status::PkiStatusInfo;
 use super::{CmpError, ErrorMsgContent, PkiBody, PkiMessage, ProtectionError, verify_mac};
 
-/// What came back.
+/// A reply that passed [`check_reply`].
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// From the authority, in answer to the request: everything in it may be believed, also an `error` in it.
+    /// The authority's authenticated reply to the request. All of it may be trusted, an `error`
+    /// included.
     Proven(PkiMessage),
-    /// An `error` without protection. It may come from anyone, so nothing may be undone or given up for good because of
-    /// it; the authority answers a secret that it cannot verify in this way.
+    /// An `error` without protection, which anyone may have sent: it must not cause anything to be
+    /// undone or given up permanently. The authority sends one if it cannot verify the secret.
     UnprovenError(ErrorMsgContent),
 }
 
 impl Reply {
-    /// The message if it is proven and grants or answers something; the status of a refusal otherwise.
+    /// The message, if it is authenticated and not a refusal; otherwise the status of the refusal.
     pub fn granted(self) -> Result<PkiMessage, PkiStatusInfo> {
         match self {
             Self::UnprovenError(error) => Err(error.status),
@@ -26,28 +27,29 @@ impl Reply {
     }
 }
 
-/// Why a reply is not the answer to the request.
+/// The reason why a reply does not answer the request.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplyRefusal {
-    /// Not a CMP message.
-    #[error("the reply cannot be read: {0}")]
+    /// The reply is not a CMP message.
+    #[error("cannot read the reply: {0}")]
     Unreadable(#[source] CmpError),
-    /// Neither its MAC nor anything else says that it is from the authority.
-    #[error("the reply is not proven to come from the authority: {0}")]
+    /// The reply is not authenticated.
+    #[error("the reply is not authenticated: {0}")]
     Unproven(ProtectionError),
-    /// It belongs to another transaction.
+    /// The reply belongs to another transaction.
     #[error("the reply belongs to another transaction")]
     OtherTransaction,
-    /// It answers another message of the transaction, or is a replay.
+    /// The reply answers another message of the transaction, or is a replay.
     #[error("the reply does not answer the message that was sent (recipNonce)")]
     OtherMessage,
-    /// It has another version than the request.
-    #[error("the reply has pvno {0}, which was not asked for")]
+    /// The reply's version differs from the request's.
+    #[error("the reply has pvno {0}, which differs from the request's")]
     OtherVersion(u32),
 }
 
-/// Checks a reply to `request` (our own message, read back from its exact bytes) that was protected by `secret`: MAC
-/// over the received bytes, then pvno, transactionID and recipNonce. Only an `error` may come without protection.
+/// Checks a reply to `request`, which is the client's own message, parsed from the bytes that were
+/// sent. It verifies the MAC under `secret` over the received bytes, then pvno, transactionID and
+/// recipNonce. Only an `error` may come without protection.
 pub fn check_reply(request: &PkiMessage, reply: &[u8], secret: &[u8]) -> Result<Reply, ReplyRefusal> {
     let reply = PkiMessage::from_der(reply).map_err(ReplyRefusal::Unreadable)?;
     let proven = match (verify_mac(&reply, secret), reply.body()) {

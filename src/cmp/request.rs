@@ -1,4 +1,4 @@
-//! The client's side: the messages that it sends.
+//! The client's side: builds the messages that the client sends.
 
 use std::error::Error;
 
@@ -15,13 +15,14 @@ use super::{
     PkiHeader, PkiMessage, PopoSigningKey, ProofOfPossession, Utf8Pairs,
 };
 
-/// genm: asks for these kinds of information and uses nothing up.
+/// A genm that requests these types of information. It has no side effect.
 pub fn general_request(header: PkiHeader, kinds: &[ObjectIdentifier]) -> Draft {
     Draft::new(header, PkiBody::Genm(kinds.iter().copied().map(InfoTypeAndValue::ask).collect()))
 }
 
-/// An ir or krr as tokenkeep's client makes it: request 0 for the signing key, and with [`EnrollmentRequest::encryption_key`]
-/// request 1 for an encryption key that the authority makes (ir) or has kept (krr).
+/// The ir or krr of tokenkeep's client: request 0 for the signing key and, with
+/// [`EnrollmentRequest::encryption_key`], request 1 for an encryption key that the authority
+/// generates (ir) or has archived (krr).
 #[derive(Debug)]
 pub struct EnrollmentRequest {
     header: PkiHeader,
@@ -31,13 +32,13 @@ pub struct EnrollmentRequest {
 }
 
 impl EnrollmentRequest {
-    /// certReqId of the signing key's request.
+    /// The certReqId of the signing key's request.
     pub const SIGNING: i64 = 0;
-    /// certReqId of the encryption key's request.
+    /// The certReqId of the encryption key's request.
     pub const ENCRYPTION: i64 = 1;
 
-    /// Begins a request. `pairs` (keyset name, level) go into the regInfo of each request. The template's subject is
-    /// CN=`reference`; the authority takes the subject from its own record.
+    /// Begins a request. The regInfo of each part carries `pairs` (keyset name, level). The
+    /// template's subject is CN=`reference`; the authority takes the subject from its own record.
     pub fn new(header: PkiHeader, reference: &str, pairs: &Utf8Pairs) -> Result<Self, CmpError> {
         Ok(Self {
             header,
@@ -47,15 +48,16 @@ impl EnrollmentRequest {
         })
     }
 
-    /// Asks not to have to confirm (one round trip, for files and mail).
+    /// Requests implicit confirmation, which saves a round trip, e.g. for files and mail.
     #[must_use]
     pub fn implicit_confirm(mut self) -> Self {
         self.header.general_info.get_or_insert_default().push(InfoTypeAndValue::implicit_confirm());
         self
     }
 
-    /// The signing key: its public key (`SubjectPublicKeyInfo`, DER), the algorithm it signs with, and `sign`, which signs
-    /// the given bytes with it and returns the signature as X.509 has it (PKCS#1 bytes or a DER Ecdsa-Sig-Value).
+    /// Adds the signing key: its public key (`SubjectPublicKeyInfo`, DER) and its signature
+    /// algorithm. `sign` signs the given bytes and returns the signature as in X.509 (PKCS #1 bytes
+    /// or a DER Ecdsa-Sig-Value).
     pub fn signing_key<E: Error>(
         mut self,
         public_key: &[u8],
@@ -76,8 +78,9 @@ impl EnrollmentRequest {
         Ok(self)
     }
 
-    /// The encryption key, to be delivered to the transport key made on the token for this enrollment. No proof of
-    /// possession: the requester does not have the key yet.
+    /// Adds the encryption key, to be delivered to the transport key that the token generated for
+    /// this enrollment. There is no proof of possession, because the requester does not have the
+    /// key yet.
     pub fn encryption_key(mut self, transport: &TransportKey) -> Result<Self, CmpError> {
         let cert_template = CertTemplate { subject: Some(self.subject.clone()), ..CertTemplate::default() };
         let control = AttributeTypeAndValue::protocol_encr_key(&transport.to_spki()?)?;
@@ -87,29 +90,30 @@ impl EnrollmentRequest {
         Ok(self)
     }
 
-    /// As an initialization request.
+    /// Completes an initialization request.
     pub fn ir(self) -> Draft {
         Draft::new(self.header, PkiBody::Ir(self.requests))
     }
 
-    /// As a key recovery request.
+    /// Completes a key recovery request.
     pub fn krr(self) -> Draft {
         Draft::new(self.header, PkiBody::Krr(self.requests))
     }
 }
 
-/// Why an enrollment request could not be made.
+/// An error in making an enrollment request.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollmentError<E: Error> {
-    /// The message.
+    /// The message cannot be made.
     #[error(transparent)]
     Message(#[from] CmpError),
-    /// The key did not sign; the error is the key's own.
+    /// The key failed to sign; the error is the key's own.
     #[error("cannot sign the proof of possession: {0}")]
     Signing(E),
 }
 
-/// certConf: what the client takes and refuses of `reply`, which answered `request`.
+/// A certConf that accepts or refuses the certificates of `reply`, the authority's reply to
+/// `request`.
 pub fn confirm(
     request: &PkiMessage,
     reply: &PkiMessage,
@@ -119,8 +123,9 @@ pub fn confirm(
     Ok(Draft::new(PkiHeader::following(request, reply, now)?, PkiBody::CertConf(statuses)))
 }
 
-/// An `error` in the transaction of `request`: the client could not use the reply and gives the letter back. Works also
-/// where the reply could not be read or believed: then `reply` is none, and recipNonce is left out.
+/// An `error` in the transaction of `request`: the client could not use the reply and gives the
+/// letter back. If the reply could not be parsed or authenticated, `reply` is `None` and recipNonce
+/// is omitted.
 pub fn reject(
     request: &PkiMessage,
     reply: Option<&PkiMessage>,

@@ -1,4 +1,4 @@
-//! `PKIStatusInfo` (RFC 9810 §5.2.3): what became of a request, and why.
+//! `PKIStatusInfo` (RFC 9810 §5.2.3): the outcome of a request, and the reasons.
 
 use std::fmt;
 use std::ops::BitOr;
@@ -6,21 +6,21 @@ use std::ops::BitOr;
 use der::asn1::BitString;
 use der::{DecodeValue, EncodeValue, Enumerated, FixedTag, Header, Length, Reader, Sequence, Tag, Writer};
 
-/// `PKIFreeText`: one text or more, in UTF-8.
+/// `PKIFreeText` (RFC 9810 §5.1.1): one or more texts, in UTF-8.
 pub type PkiFreeText = Vec<String>;
 
-/// `PKIStatus`.
+/// `PKIStatus` (RFC 9810 §5.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumerated)]
 #[asn1(type = "INTEGER")]
 #[repr(u32)]
 pub enum PkiStatus {
-    /// What was asked for was given.
+    /// The request is granted.
     Accepted = 0,
-    /// Something like what was asked for was given; the client has to look at the differences.
+    /// The request is granted with modifications, which the client must check.
     GrantedWithMods = 1,
-    /// Refused.
+    /// The request is refused.
     Rejection = 2,
-    /// Not decided yet: poll.
+    /// The request is undecided; the client must poll.
     Waiting = 3,
     /// A revocation is imminent.
     RevocationWarning = 4,
@@ -31,13 +31,13 @@ pub enum PkiStatus {
 }
 
 impl PkiStatus {
-    /// Whether what was asked for is there, with or without modifications.
+    /// Whether the request is granted, with or without modifications.
     pub fn is_granted(self) -> bool {
         matches!(self, Self::Accepted | Self::GrantedWithMods)
     }
 }
 
-/// `PKIFailureInfo`: a set of reasons, one bit each.
+/// `PKIFailureInfo` (RFC 9810 §5.2.3): a set of reasons, one bit each.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct PkiFailureInfo(u32);
 
@@ -56,7 +56,7 @@ reasons! {
     BAD_MESSAGE_CHECK, "badMessageCheck", 1, "The integrity check failed.";
     BAD_REQUEST, "badRequest", 2, "The transaction is not permitted or supported.";
     BAD_TIME, "badTime", 3, "messageTime is too far from the system's time.";
-    BAD_CERT_ID, "badCertId", 4, "No certificate matches what was named.";
+    BAD_CERT_ID, "badCertId", 4, "No certificate matches the given identifier.";
     BAD_DATA_FORMAT, "badDataFormat", 5, "The data has the wrong format.";
     WRONG_AUTHORITY, "wrongAuthority", 6, "The authority named is not this one.";
     INCORRECT_DATA, "incorrectData", 7, "The requester's data is incorrect.";
@@ -64,20 +64,20 @@ reasons! {
     BAD_POP, "badPOP", 9, "The proof of possession failed.";
     CERT_REVOKED, "certRevoked", 10, "The certificate is already revoked.";
     CERT_CONFIRMED, "certConfirmed", 11, "The certificate is already confirmed.";
-    WRONG_INTEGRITY, "wrongIntegrity", 12, "A MAC where a signature is due, or the reverse.";
+    WRONG_INTEGRITY, "wrongIntegrity", 12, "A MAC instead of a signature, or the reverse.";
     BAD_RECIPIENT_NONCE, "badRecipientNonce", 13, "recipNonce is missing or wrong.";
     TIME_NOT_AVAILABLE, "timeNotAvailable", 14, "The authority's time source is not available.";
     UNACCEPTED_POLICY, "unacceptedPolicy", 15, "The requested policy is not accepted.";
     UNACCEPTED_EXTENSION, "unacceptedExtension", 16, "The requested extension is not accepted.";
     ADD_INFO_NOT_AVAILABLE, "addInfoNotAvailable", 17, "Additional information was not understood or is not available.";
     BAD_SENDER_NONCE, "badSenderNonce", 18, "senderNonce is missing or too short.";
-    BAD_CERT_TEMPLATE, "badCertTemplate", 19, "The template is not acceptable or lacks something.";
+    BAD_CERT_TEMPLATE, "badCertTemplate", 19, "The template is not acceptable or incomplete.";
     SIGNER_NOT_TRUSTED, "signerNotTrusted", 20, "The signer of the message is unknown or not trusted.";
     TRANSACTION_ID_IN_USE, "transactionIdInUse", 21, "The transactionID is already in use.";
     UNSUPPORTED_VERSION, "unsupportedVersion", 22, "The version of the message is not supported.";
     NOT_AUTHORIZED, "notAuthorized", 23, "The sender is not authorized to do this.";
     SYSTEM_UNAVAIL, "systemUnavail", 24, "The request cannot be handled now.";
-    SYSTEM_FAILURE, "systemFailure", 25, "The request cannot be handled for a fault of the authority.";
+    SYSTEM_FAILURE, "systemFailure", 25, "The request cannot be handled because of a fault of the authority.";
     DUPLICATE_CERT_REQ, "duplicateCertReq", 26, "The certificate cannot be issued: one like it exists.";
 }
 
@@ -87,17 +87,17 @@ impl PkiFailureInfo {
         self.0 & reason.0 == reason.0
     }
 
-    /// Whether no reason is given.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The reasons' names as the standard spells them, lowest bit first.
+    /// The reasons' names as in the standard, lowest bit first.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.iter().filter(move |(reason, _)| self.contains(*reason)).map(|(_, name)| *name)
     }
 
-    /// As a named bit list: trailing zero bits are left out (X.690 §11.2.2).
+    /// Encodes the set as a named bit list, without trailing zero bits (X.690 §11.2.2).
     fn bits(self) -> der::Result<BitString> {
         let bits = u8::try_from(32 - self.0.leading_zeros()).unwrap_or(32);
         let bytes = self.0.reverse_bits().to_be_bytes();
@@ -135,7 +135,7 @@ impl<'a> DecodeValue<'a> for PkiFailureInfo {
 
     fn decode_value<R: Reader<'a>>(reader: &mut R, header: Header) -> der::Result<Self> {
         let bits = BitString::decode_value(reader, header)?;
-        // Bits beyond the thirty-second have no meaning today and are passed over.
+        // Bits after the thirty-second have no meaning today and are ignored.
         Ok(Self(bits.bits().take(32).enumerate().fold(0, |set, (bit, on)| set | (u32::from(on) << bit))))
     }
 }
@@ -150,44 +150,45 @@ impl EncodeValue for PkiFailureInfo {
     }
 }
 
-/// `PKIStatusInfo`.
+/// `PKIStatusInfo` (RFC 9810 §5.2.3).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct PkiStatusInfo {
-    /// What became of the request.
+    /// The outcome.
     pub status: PkiStatus,
-    /// Why, for people.
+    /// The reason, for people.
     #[asn1(optional = "true")]
     pub status_string: Option<PkiFreeText>,
-    /// Why, for programs.
+    /// The reason, for programs.
     #[asn1(optional = "true")]
     pub fail_info: Option<PkiFailureInfo>,
 }
 
 impl PkiStatusInfo {
-    /// Accepted, without a word.
+    /// The status of a granted request.
     pub fn accepted() -> Self {
         Self { status: PkiStatus::Accepted, status_string: None, fail_info: None }
     }
 
-    /// Refused for these reasons; `text` is for the person at the other end.
+    /// The status of a refused request, with its reasons; `text` is for the person on the other
+    /// side.
     pub fn rejection(reasons: PkiFailureInfo, text: &str) -> Self {
         let status_string = (!text.is_empty()).then(|| vec![text.to_owned()]);
         Self { status: PkiStatus::Rejection, status_string, fail_info: Some(reasons) }
     }
 
-    /// Not decided yet.
+    /// The status of an undecided request; `text` is for the person on the other side.
     pub fn waiting(text: &str) -> Self {
         let status_string = (!text.is_empty()).then(|| vec![text.to_owned()]);
         Self { status: PkiStatus::Waiting, status_string, fail_info: None }
     }
 
-    /// The reasons given, none if the field is missing.
+    /// The reasons; empty if the field is missing.
     pub fn reasons(&self) -> PkiFailureInfo {
         self.fail_info.unwrap_or_default()
     }
 }
 
-/// The free text if there is any, with the reasons' names in brackets behind it.
+/// Writes the free text, followed by the reasons' names in parentheses.
 impl fmt::Display for PkiStatusInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.status_string.as_deref().unwrap_or_default().join("; ");

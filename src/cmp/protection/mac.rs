@@ -1,4 +1,5 @@
-//! Protection by a shared secret: `PasswordBasedMac` and PBMAC1, verified in constant time and answered in kind.
+//! Protection with a shared secret: `PasswordBasedMac` and PBMAC1. A MAC is verified in constant
+//! time, and a reply uses the request's algorithm.
 
 use hmac::{Hmac, KeyInit, Mac};
 use spki::AlgorithmIdentifierOwned;
@@ -8,18 +9,19 @@ use super::pbm::PbmParameters;
 use super::pbmac1::Pbmac1Parameters;
 use crate::cmp::{CmpError, Draft, PkiMessage, ProtectionError, oid};
 
-/// Other spellings of a secret are tried up to this cost of one MAC.
+/// The largest cost of one MAC at which other spellings of a secret are tried.
 const MOST_FOR_SPELLINGS: u64 = 10_000;
-/// How many spellings of a temporary key are tried at most.
+/// The maximum number of spellings of a temporary key.
 const SPELLINGS: u64 = 4;
 
-/// How a message is `MACed`: algorithm, digests and iteration count. The salt is fresh in each message.
+/// The MAC of a message: algorithm, digests and iteration count. Each message has a fresh salt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MacProtection(Kind);
 
 #[cfg(test)]
 thread_local! {
-    /// How many rounds of hashing this thread has done: what a message costs is counted, not timed.
+    /// The rounds of hashing that this thread has done. Tests count a message's cost instead of
+    /// measuring time.
     pub(crate) static ROUNDS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
@@ -30,13 +32,14 @@ enum Kind {
 }
 
 impl MacProtection {
-    /// What tokenkeep's client uses: PBMAC1 with PBKDF2 and HMAC-SHA-256. The secret has 130 random bits, so the
-    /// iterations protect nothing that could be guessed; they are what RFC 9481 §6.1 shows.
+    /// The default of tokenkeep's client: PBMAC1 with PBKDF2 and HMAC-SHA-256. The secret has 130
+    /// random bits, so the iterations protect nothing that could be guessed. Their number is that
+    /// of the example in RFC 9481 §6.1.
     pub fn pbmac1() -> Result<Self, CmpError> {
         Ok(Self(Kind::Pbmac1(Pbmac1Parameters::ours()?)))
     }
 
-    /// What every CMP implementation understands: `PasswordBasedMac` with SHA-256 and HMAC-SHA-256.
+    /// `PasswordBasedMac` with SHA-256 and HMAC-SHA-256, which every CMP implementation supports.
     pub fn pbm() -> Result<Self, CmpError> {
         Ok(Self(Kind::Pbm(PbmParameters::ours()?)))
     }
@@ -51,7 +54,7 @@ impl MacProtection {
         }
     }
 
-    /// How much hashing it takes to make or to verify a MAC by it, in rounds of PBKDF2 with SHA-256.
+    /// The cost of making or verifying a MAC, in rounds of PBKDF2 with SHA-256.
     fn cost(&self) -> u64 {
         match &self.0 {
             Kind::Pbm(pbm) => pbm.cost(),
@@ -59,7 +62,7 @@ impl MacProtection {
         }
     }
 
-    /// Is the hashing cheap enough to try other spellings of a secret?
+    /// Whether the hashing is cheap enough to try other spellings of a secret.
     pub fn allows_spellings(&self) -> bool {
         matches!(&self.0, Kind::Pbm(pbm) if pbm.cost() <= MOST_FOR_SPELLINGS)
     }
@@ -90,16 +93,18 @@ impl MacProtection {
     }
 }
 
-/// Verifies the MAC over the bytes received, and says how it was made, so as to answer in kind. Takes as long as the
-/// message's iteration count demands, up to a bound (some 0.2 s; [`cost_of_verifying`] says before how much); the caller
-/// limits how many run at once.
+/// Verifies the MAC over the received bytes, and returns its parameters for a reply in kind. The
+/// time depends on the message's iteration count, up to a limit of about 0.2 s;
+/// [`cost_of_verifying`] computes the cost in advance. The caller limits the number of concurrent
+/// calls.
 pub fn verify_mac(message: &PkiMessage, secret: &[u8]) -> Result<MacProtection, ProtectionError> {
     verify_mac_by_any(message, &[secret]).map(|(how, _)| how)
 }
 
-/// Verifies the MAC with the first of `secrets`, and with the others, the same secret in other spellings, if the
-/// message asks for little hashing (see [`MacProtection::allows_spellings`]). Also says which one fitted: the answer is
-/// protected by that. If none does, as much is computed for any secrets.
+/// Verifies the MAC with the first of `secrets`. If the hashing is cheap (see
+/// [`MacProtection::allows_spellings`]), it also tries the others, which are other spellings of the
+/// same secret. Returns the index of the secret that matched, which protects the reply. If none
+/// matches, the amount of computation is the same for all secrets.
 pub fn verify_mac_by_any(message: &PkiMessage, secrets: &[&[u8]]) -> Result<(MacProtection, usize), ProtectionError> {
     let (Some(algorithm), Some(received)) = (&message.header().protection_alg, message.protection()) else {
         return Err(ProtectionError::Missing);
@@ -116,15 +121,15 @@ pub fn verify_mac_by_any(message: &PkiMessage, secrets: &[&[u8]]) -> Result<(Mac
     Err(ProtectionError::Mismatch)
 }
 
-/// How much hashing a message (DER `PKIMessage`) asks for if all spellings of a secret are tried, in rounds of PBKDF2
-/// with SHA-256. Zero if it is refused before any hashing.
+/// The cost of verifying a message (DER `PKIMessage`) with all spellings of a secret, in rounds of
+/// PBKDF2 with SHA-256. Zero if the message is refused before any hashing.
 pub fn cost_of_verifying(message: &[u8]) -> u64 {
     let Ok(message) = PkiMessage::from_der(message) else { return 0 };
     let how = message.header().protection_alg.as_ref().and_then(|algorithm| MacProtection::of(algorithm).ok());
     how.map_or(0, |how| if how.allows_spellings() { how.cost() * SPELLINGS } else { how.cost() })
 }
 
-/// The bytes of a message protected as `how` says, under `secret`, with a fresh salt.
+/// Encodes a message, protected with the parameters `how` under `secret`, with a fresh salt.
 pub fn protect_with_mac(draft: Draft, secret: &[u8], how: &MacProtection) -> Result<Vec<u8>, CmpError> {
     let how = how.with_fresh_salt()?;
     let mut draft = draft;
@@ -132,7 +137,7 @@ pub fn protect_with_mac(draft: Draft, secret: &[u8], how: &MacProtection) -> Res
     draft.seal(|part| Ok(Some(how.mac(secret, part)?)))
 }
 
-/// HMAC by its identifier.
+/// Computes the HMAC with this object identifier.
 pub(super) fn hmac(algorithm: &AlgorithmIdentifierOwned, key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, ProtectionError> {
     match algorithm.oid {
         oid::HMAC_SHA1 | oid::HMAC_SHA1_PKIX => hmac_with::<Hmac<sha1::Sha1>>(key, bytes),

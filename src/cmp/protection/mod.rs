@@ -1,4 +1,5 @@
-//! `PKIProtection` (RFC 9810 §5.1.3): what proves who a message is from, over its bytes as received.
+//! `PKIProtection` (RFC 9810 §5.1.3): authenticates the sender over the message's bytes as
+//! received.
 
 mod mac;
 mod pbm;

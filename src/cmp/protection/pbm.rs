@@ -1,4 +1,4 @@
-//! `PasswordBasedMac` (RFC 4211 §4.4, RFC 9481 §6.1.1): what OpenSSL and most others send.
+//! `PasswordBasedMac` (RFC 4211 §4.4, RFC 9481 §6.1.1), which OpenSSL and most other clients send.
 
 use der::asn1::OctetString;
 use der::{Any, Sequence};
@@ -10,11 +10,11 @@ use zeroize::Zeroizing;
 use super::mac::hmac;
 use crate::cmp::{CmpError, ProtectionError, oid};
 
-/// Above this a message asks for more hashing than is done for anyone. (OpenSSL sends 500, tokenkeep 1,000, Bouncy Castle
+/// The largest iteration count that is accepted. (OpenSSL sends 500, tokenkeep 1,000, Bouncy Castle
 /// up to 10,000.)
 const MAX_ITERATIONS: u32 = 100_000;
 
-/// `PBMParameter`.
+/// `PBMParameter` (RFC 4211 §4.4).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub(super) struct PbmParameters {
     salt: OctetString,
@@ -34,7 +34,8 @@ impl PbmParameters {
         })
     }
 
-    /// Reads parameters; refuses a count above the bound and below RFC 4211's 100 before any work is done.
+    /// Parses the parameters. A count above [`MAX_ITERATIONS`] or below RFC 4211's 100 is refused
+    /// before any hashing.
     pub(super) fn read(parameters: &Any) -> Result<Self, ProtectionError> {
         let own: Self = parameters.decode_as().map_err(|_| ProtectionError::Malformed)?;
         if own.iteration_count > u64::from(MAX_ITERATIONS) {
@@ -46,7 +47,8 @@ impl PbmParameters {
         Ok(own)
     }
 
-    /// See [`super::mac::MacProtection`]: a round is one hash, and never more than a round of PBKDF2.
+    /// The cost as in [`super::mac::MacProtection`]. A round is one hash, which costs no more than
+    /// a round of PBKDF2.
     pub(super) fn cost(&self) -> u64 {
         self.iteration_count
     }
@@ -70,8 +72,8 @@ impl PbmParameters {
         hmac(&self.mac, &key, bytes)
     }
 
-    /// The one-way function over secret and salt, then over its own output, `iteration_count` times in all.
-    /// Every output is written over the last one, in a place that is wiped at the end.
+    /// Applies the one-way function to secret and salt, then to its own output, `iteration_count`
+    /// times in all. Each output overwrites the previous one in a buffer that is wiped at the end.
     fn iterate<D: Digest + FixedOutput>(&self, secret: &[u8]) -> Zeroizing<Vec<u8>> {
         let mut key = Zeroizing::new(Output::<D>::default());
         FixedOutput::finalize_into(D::new().chain_update(secret).chain_update(self.salt.as_bytes()), &mut key);

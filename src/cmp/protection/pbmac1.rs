@@ -9,29 +9,29 @@ use zeroize::Zeroizing;
 use super::mac::hmac;
 use crate::cmp::{CmpError, ProtectionError, oid};
 
-/// Above this a message asks for more hashing than is done for anyone. (OpenSSL 3.6 sends 262,144.)
+/// The largest iteration count that is accepted. (OpenSSL 3.6 sends 262,144.)
 const MAX_ITERATIONS: u32 = 262_144;
-/// HMAC keys longer than this are of no use.
+/// The longest derived key. A longer HMAC key adds nothing.
 const MAX_KEY_BYTES: u16 = 64;
-/// A key is made of so many outputs of the hash at most, each with all iterations anew: of two where HMAC-SHA-256 is
-/// keyed by PBKDF2 with SHA-1, its default.
+/// The maximum number of hash outputs in a derived key; PBKDF2 repeats all iterations for each. Two
+/// are needed for HMAC-SHA-256 with a key from PBKDF2 with SHA-1, its default.
 const MAX_BLOCKS: u64 = 2;
 
-/// PBMAC1-params.
+/// PBMAC1-params (RFC 8018 §A.5).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 struct Wire {
     key_derivation_func: AlgorithmIdentifierOwned,
     message_auth_scheme: AlgorithmIdentifierOwned,
 }
 
-/// PBKDF2-params with a salt given in the message (the other choice has no definition).
+/// PBKDF2-params (RFC 8018 §A.2) with a salt in the message; the other choice is undefined.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 struct Pbkdf2Parameters {
     salt: OctetString,
     iteration_count: u64,
     #[asn1(optional = "true")]
     key_length: Option<u16>,
-    /// Absent: HMAC-SHA-1.
+    /// Absent means HMAC-SHA-1.
     #[asn1(optional = "true")]
     prf: Option<AlgorithmIdentifierOwned>,
 }
@@ -54,7 +54,7 @@ impl Pbmac1Parameters {
         Ok(Self { derivation, scheme: hmac_sha256 })
     }
 
-    /// Reads parameters; refuses a count above the bound before any work is done.
+    /// Parses the parameters. A count above [`MAX_ITERATIONS`] is refused before any hashing.
     pub(super) fn read(parameters: &Any) -> Result<Self, ProtectionError> {
         let own: Wire = parameters.decode_as().map_err(|_| ProtectionError::Malformed)?;
         if own.key_derivation_func.oid != oid::PBKDF2 {
@@ -79,7 +79,7 @@ impl Pbmac1Parameters {
         Ok(own)
     }
 
-    /// How many bytes of key are derived.
+    /// The number of bytes of the derived key.
     fn key_length(&self) -> usize {
         match (self.derivation.key_length, self.scheme.oid) {
             (Some(length), _) => usize::from(length),
@@ -90,7 +90,7 @@ impl Pbmac1Parameters {
         }
     }
 
-    /// How many times PBKDF2 goes through all iterations: once for each output of its hash.
+    /// The number of times that PBKDF2 runs all iterations: once for each output of its hash.
     fn blocks(&self) -> u64 {
         let output = match self.prf() {
             oid::HMAC_SHA256 => 32,
@@ -105,7 +105,8 @@ impl Pbmac1Parameters {
         self.derivation.prf.as_ref().map_or(oid::HMAC_SHA1, |prf| prf.oid)
     }
 
-    /// See [`super::mac::MacProtection`]. SHA-384 and SHA-512 cost twice as much where the processor has no help for them.
+    /// The cost as in [`super::mac::MacProtection`]. SHA-384 and SHA-512 cost twice as much on
+    /// processors without support for them.
     pub(super) fn cost(&self) -> u64 {
         let of_a_round = if matches!(self.prf(), oid::HMAC_SHA384 | oid::HMAC_SHA512) { 2 } else { 1 };
         self.derivation.iteration_count * self.blocks() * of_a_round

@@ -1,11 +1,13 @@
-//! Protection by a signature: the authority's, with its CMP response key; later also users', with their signing keys.
+//! Protection by a signature: the authority signs with its CMP response key; users may sign with
+//! their signing keys later.
 
 use signature::{SignatureEncoding, Signer};
 use spki::DynSignatureAlgorithmIdentifier;
 
 use crate::cmp::{CertificateDer, CmpError, Draft, PkiMessage, ProtectionError};
 
-/// The bytes of a message signed by `signer`, whose certificate goes first into extraCerts, before the draft's others.
+/// Encodes a message signed by `signer`. Its certificate becomes the first of extraCerts, before
+/// those of the draft.
 pub fn protect_with_signature<K, S>(draft: Draft, signer: &K, certificate: CertificateDer) -> Result<Vec<u8>, CmpError>
 where
     K: Signer<S> + DynSignatureAlgorithmIdentifier,
@@ -21,8 +23,8 @@ where
     })
 }
 
-/// Verifies a signature over the bytes received. `verify` is told the algorithm, the signed bytes and the signature, and
-/// says whether the key that is due (the caller knows whose) made it.
+/// Verifies a signature over the received bytes. `verify` gets the algorithm, the signed bytes and
+/// the signature, and returns whether the expected key made it. The caller knows whose key that is.
 pub fn verify_signature(
     message: &PkiMessage,
     verify: impl FnOnce(&spki::AlgorithmIdentifierOwned, &[u8], &[u8]) -> bool,

@@ -1,4 +1,4 @@
-//! What a MAC may ask for and what not, and OpenSSL's own reckoning of PBMAC1.
+//! Tests of the limits on MAC parameters, and of PBMAC1 against OpenSSL.
 
 use std::process::Command;
 
@@ -21,7 +21,7 @@ fn algorithm(oid: der::asn1::ObjectIdentifier) -> AlgorithmIdentifierOwned {
     AlgorithmIdentifierOwned { oid, parameters: None }
 }
 
-/// A message that claims to be protected with these parameters.
+/// Verifies a message that names these parameters and has a false MAC.
 fn claiming(oid: der::asn1::ObjectIdentifier, parameters: Option<Any>) -> Result<MacProtection, ProtectionError> {
     let mut draft = draft();
     draft.header.protection_alg = Some(AlgorithmIdentifierOwned { oid, parameters });
@@ -58,7 +58,7 @@ fn what_is_protected_verifies_with_this_secret_only() {
         assert_eq!(verify_mac(&message, b"another"), Err(ProtectionError::Mismatch));
         let again = PkiMessage::from_der(&draft().protect_with_mac(SECRET, &read).unwrap()).unwrap();
         assert!(verify_mac(&again, SECRET).is_ok());
-        assert_ne!(again.header().protection_alg, message.header().protection_alg, "another salt");
+        assert_ne!(again.header().protection_alg, message.header().protection_alg, "a different salt");
     }
 }
 
@@ -86,15 +86,15 @@ fn a_message_says_what_it_costs_before_it_is_verified() {
     };
     let of = |oid, parameters| cost(AlgorithmIdentifierOwned { oid, parameters: Some(parameters) });
     let by_pbm = |count| pbm(&[1; 16], &algorithm(oid::SHA256), count, &algorithm(oid::HMAC_SHA256));
-    // Up to 10,000 rounds all four spellings of the secret are tried.
+    // Up to 10,000 rounds, all four spellings of the secret are tried.
     assert_eq!(of(oid::PASSWORD_BASED_MAC, by_pbm(500)), 2_000);
     assert_eq!(of(oid::PASSWORD_BASED_MAC, by_pbm(10_000)), 40_000);
     assert_eq!(of(oid::PASSWORD_BASED_MAC, by_pbm(10_001)), 10_001);
-    assert_eq!(of(oid::PASSWORD_BASED_MAC, by_pbm(100_001)), 0, "it is refused");
+    assert_eq!(of(oid::PASSWORD_BASED_MAC, by_pbm(100_001)), 0, "refused");
     assert_eq!(of(oid::PBMAC1, pbmac1(&[1; 16], 262_144, Some(32), Some(oid::HMAC_SHA256))), 262_144);
     assert_eq!(of(oid::PBMAC1, pbmac1(&[1; 16], 262_144, Some(64), Some(oid::HMAC_SHA512))), 524_288);
-    assert_eq!(of(oid::PBMAC1, pbmac1(&[1; 16], 1_000, None, None)), 2_000, "SHA-1 goes twice for 32 bytes");
-    assert_eq!(cost_of_verifying(b"no message"), 0);
+    assert_eq!(of(oid::PBMAC1, pbmac1(&[1; 16], 1_000, None, None)), 2_000, "SHA-1 runs twice for 32 bytes");
+    assert_eq!(cost_of_verifying(b"not a message"), 0);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn weak_and_malformed_parameters_are_refused() {
         (oid::PBMAC1, Some(pbmac1(&[], 1000, Some(32), None))),
         (oid::PBMAC1, Some(pbmac1(&[1; 16], 1000, Some(15), None))),
         (oid::PBMAC1, Some(pbmac1(&[1; 16], 1000, Some(u16::MAX), None))),
-        // Four times all iterations, for a key that no HMAC needs.
+        // Four runs of all iterations, for a key that no HMAC needs.
         (oid::PBMAC1, Some(pbmac1(&[1; 16], 1000, Some(64), None))),
         (oid::PBMAC1, Some(pbmac1(&[1; 16], 1000, Some(128), Some(oid::HMAC_SHA512)))),
         (oid::PBMAC1, Some(Any::null())),
@@ -208,7 +208,7 @@ fn hmacs_are_those_of_rfc_4231() {
 }
 
 fn openssl(arguments: &[&str]) -> String {
-    let output = Command::new("openssl").args(arguments).output().expect("openssl is there");
+    let output = Command::new("openssl").args(arguments).output().expect("openssl is installed");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

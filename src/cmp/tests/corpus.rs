@@ -1,4 +1,5 @@
-//! Real messages, read and written again byte for byte: every structure, not only what is kept as received.
+//! Parses real messages and encodes each structure again: the bytes must be the same, also where
+//! they are re-encoded from the fields.
 
 use der::{Decode, Encode};
 
@@ -8,11 +9,11 @@ use crate::cmp::*;
 fn messages(directory: &str) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(corpus(directory)).unwrap().map(|entry| entry.unwrap().path());
     let messages: Vec<_> = entries.map(|path| (path.display().to_string(), std::fs::read(path).unwrap())).collect();
-    assert!(messages.len() >= 10, "the corpus {directory} is there");
+    assert!(messages.len() >= 10, "the corpus {directory} has too few messages");
     messages
 }
 
-/// Writes what was read from its fields.
+/// Encodes a parsed value from its fields.
 fn rewritten<T: Encode>(kept: &Kept<T>) -> Vec<u8> {
     (**kept).to_der().unwrap()
 }
@@ -96,7 +97,7 @@ fn truncated_and_lengthened_messages_are_refused() {
         for length in [0, 1, 10, bytes.len() / 2, bytes.len() - 1] {
             assert!(PkiMessage::from_der(&bytes[..length]).is_err(), "{name} cut to {length}");
         }
-        assert!(PkiMessage::from_der(&[&bytes[..], &[0]].concat()).is_err(), "{name} with a byte behind");
+        assert!(PkiMessage::from_der(&[&bytes[..], &[0]].concat()).is_err(), "{name} with a trailing byte");
     }
     assert!(matches!(PkiMessage::from_der(&vec![0; MAX_MESSAGE_BYTES + 1]), Err(CmpError::TooLong(_))));
 }

@@ -1,4 +1,4 @@
-//! Both sides with each other, and every way in which a reply must not be taken.
+//! Tests of both sides together, and of every reply that the client must refuse.
 
 use super::own::{authority, both_keys, certificate, delivery, header, ip, pairs, read, transport};
 use super::{Key, REFERENCE, SECRET, now, part};
@@ -39,7 +39,7 @@ fn the_client_reads_what_the_authority_answers_in_kind() {
     let request = ir(&Key::new());
     let how = verify_mac(&request, SECRET).unwrap();
     let reply = answer(&request, &authority(), ip(), now()).unwrap().protect_with_mac(SECRET, &how).unwrap();
-    let Ok(Reply::Proven(reply)) = check_reply(&request, &reply, SECRET) else { panic!("proven") };
+    let Ok(Reply::Proven(reply)) = check_reply(&request, &reply, SECRET) else { panic!("not authenticated") };
     let PkiBody::Ip(granted) = reply.body() else { panic!("an ip") };
     let encryption = granted.response_to(1).unwrap().certified_key_pair.as_ref().unwrap();
     assert_eq!(encryption.plain_certificate(), Some(&certificate()));
@@ -107,7 +107,7 @@ fn an_error_without_protection_is_told_apart_from_a_proven_one() {
     let proven = check_reply(&request, &proven, SECRET).unwrap();
     assert!(matches!(&proven, Reply::Proven(_)));
     assert_eq!(proven.granted().unwrap_err().to_string(), "this letter is used (notAuthorized)");
-    // With a MAC that does not hold, an error is not one "without protection".
+    // An error with an invalid MAC does not count as one without protection.
     let forged = error().protect_with_mac(b"guessed", &mac()).unwrap();
     assert!(matches!(check_reply(&request, &forged, SECRET), Err(ReplyRefusal::Unproven(_))));
 }

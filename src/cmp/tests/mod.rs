@@ -1,4 +1,4 @@
-//! The room as a whole: real messages, both sides talking to each other, and OpenSSL as the other side.
+//! Tests of the whole module: real messages, both sides together, and OpenSSL as the other side.
 
 mod corpus;
 mod exchange;
@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use spki::AlgorithmIdentifierOwned;
 
-/// What every message here is protected with, and its reference.
+/// The secret that protects every message here, and its reference.
 const SECRET: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTV";
 const REFERENCE: &str = "E2345678";
 
@@ -34,7 +34,7 @@ fn openssl(arguments: &[&str], input: &[u8]) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("openssl is there");
+        .expect("openssl is installed");
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -45,7 +45,7 @@ fn assert_openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-/// A P-256 key of OpenSSL's with a self-signed certificate, in files.
+/// A P-256 key made by OpenSSL, with a self-signed certificate, in files.
 struct Key {
     directory: tempfile::TempDir,
 }
