@@ -1,19 +1,21 @@
-//! id-regInfo-utf8Pairs (RFC 4211 §7.1): names and values in one string, `keyset?default%level?high%`.
+//! id-regInfo-utf8Pairs (RFC 4211 §7.1): names and values in one string, e.g.
+//! `keyset?default%level?high%`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::CmpError;
 
-/// Names and values, in order. On the wire `?` stands between name and value and `%` behind each pair; where these two
-/// belong to a name or value they are written `%3f` and `%25`. No other escape exists, so `%address?…` is a pair.
+/// Names and values, in order. The encoding has `?` between name and value and `%` after each pair.
+/// Within a name or a value these are escaped as `%3f` and `%25`. No other escape exists, so
+/// `%address?…` begins a pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Utf8Pairs(Vec<(String, String)>);
 
 impl Utf8Pairs {
-    /// The keyset name that the user chose.
+    /// The name of the keyset, chosen by the user.
     pub const KEYSET: &'static str = "keyset";
-    /// The security level that the user chose: `high`, `medium` or `low`.
+    /// The security level, chosen by the user: `high`, `medium` or `low`.
     pub const LEVEL: &'static str = "level";
 
     /// Adds a pair.
@@ -23,12 +25,13 @@ impl Utf8Pairs {
         self
     }
 
-    /// The value of the first pair of this name. (Two of one name: see [`Utf8Pairs::from_str`], which refuses.)
+    /// The value of the first pair with this name. ([`Utf8Pairs::from_str`] refuses a repeated
+    /// name.)
     pub fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
-    /// All pairs.
+    /// All pairs, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -40,7 +43,8 @@ impl fmt::Display for Utf8Pairs {
     }
 }
 
-/// Reads pairs. Refused: a pair without `?`, with two, without a name, and a name given twice.
+/// Parses pairs. It refuses a pair without `?`, with two of them, or without a name, and a repeated
+/// name.
 impl FromStr for Utf8Pairs {
     type Err = CmpError;
 
@@ -56,7 +60,7 @@ impl FromStr for Utf8Pairs {
             }
             let name = unescaped(name);
             if pairs.value(&name).is_some() {
-                return Err(CmpError::Unfit("a name occurs twice in utf8Pairs"));
+                return Err(CmpError::Unfit("a name is repeated in utf8Pairs"));
             }
             pairs.0.push((name, unescaped(value)));
         }
@@ -64,7 +68,7 @@ impl FromStr for Utf8Pairs {
     }
 }
 
-/// Up to the next `%` that does not begin an escape, and what is behind it.
+/// Splits the text at the first `%` that does not begin an escape.
 fn next_pair(text: &str) -> (&str, &str) {
     let end = text.match_indices('%').map(|(at, _)| at).find(|at| {
         let behind = text.get(at + 1..at + 3).unwrap_or_default();
@@ -103,7 +107,7 @@ mod tests {
     fn others_ways_of_writing_are_read() {
         let pairs: Utf8Pairs = "%3fname?a%2525%address?b%3F".parse().unwrap();
         assert_eq!(pairs.value("?name"), Some("a%25"));
-        assert_eq!(pairs.value("address"), Some("b?"), "the last % may be missing, and %ad is no escape");
+        assert_eq!(pairs.value("address"), Some("b?"), "the last % may be missing, and %ad is not an escape");
         assert_eq!(pairs.value("name"), None);
         assert_eq!("".parse::<Utf8Pairs>().unwrap(), Utf8Pairs::default());
     }

@@ -1,6 +1,7 @@
-//! The ciphers of encrypted content: AES-CBC (RFC 3565) and AES-GCM (RFC 5084); Triple DES (RFC 3370 §5.1) only to read.
+//! The content ciphers: AES-CBC (RFC 3565), AES-GCM (RFC 5084) and, for decryption only, Triple DES
+//! (RFC 3370 §5.1).
 //!
-//! Decryption answers the whole plaintext or nothing, and never says what was wrong.
+//! Decryption returns the whole plaintext or nothing, and never the reason of a failure.
 
 use aes::cipher::block_padding::Pkcs7;
 use aes::cipher::consts::{U12, U13, U14, U15, U16};
@@ -20,7 +21,7 @@ use crate::pki::oid::described;
 
 const WHAT: &str = "the parameters of a content cipher";
 
-/// A content cipher with its parameters; the key's length is in octets.
+/// A content cipher with its parameters. Lengths are in octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ContentCipher {
     Cbc { key_length: usize, initialization: [u8; 16] },
@@ -28,7 +29,7 @@ pub(super) enum ContentCipher {
     Gcm { key_length: usize, nonce: [u8; 12], tag_length: u8 },
 }
 
-/// RFC 5084 §3.2.
+/// GCMParameters (RFC 5084 §3.2).
 #[derive(Sequence)]
 struct GcmParameters {
     nonce: OctetString,
@@ -53,12 +54,12 @@ impl ContentCipher {
             oid => {
                 return Err(PkiError::unsupported(
                     format!("the content cipher {}", described(oid)),
-                    "only AES in CBC or GCM, and Triple DES, are read",
+                    "only AES in CBC or GCM, and Triple DES, are supported",
                 )
                 .into());
             }
         };
-        let wrong = || PkiError::malformed(WHAT, "it is not of the length that AES wants");
+        let wrong = || PkiError::malformed(WHAT, "its length is wrong for AES");
         let parameters = algorithm.parameters.as_ref().ok_or_else(wrong)?;
         if is_gcm {
             let parameters: GcmParameters = parameters.decode_as().map_err(PkiError::decode(WHAT))?;
@@ -74,7 +75,7 @@ impl ContentCipher {
         }
     }
 
-    /// AES-256 with fresh parameters.
+    /// AES-256 with fresh random parameters.
     pub(super) fn new(cipher: super::Cipher) -> Result<Self, SmimeError> {
         Ok(match cipher {
             super::Cipher::Aes256Cbc => Self::Cbc { key_length: 32, initialization: random()? },
@@ -82,7 +83,7 @@ impl ContentCipher {
         })
     }
 
-    /// DER `AlgorithmIdentifier` of the two that [`ContentCipher::new`] makes.
+    /// The DER `AlgorithmIdentifier` of a cipher made by [`ContentCipher::new`].
     pub(super) fn algorithm(&self) -> Result<Vec<u8>, SmimeError> {
         let octets = |octets: &[u8]| OctetString::new(octets);
         let algorithm = match self {
@@ -101,7 +102,7 @@ impl ContentCipher {
         Ok(encoded.map_err(PkiError::encode("a content cipher"))?)
     }
 
-    /// Octets.
+    /// The length of the content key, in octets.
     pub(super) fn key_length(&self) -> usize {
         match self {
             Self::Cbc { key_length, .. } | Self::Gcm { key_length, .. } => *key_length,
@@ -109,12 +110,12 @@ impl ContentCipher {
         }
     }
 
-    /// Whether it notices a change of the content by itself.
+    /// Whether the cipher itself detects changes of the content.
     pub(super) fn is_authenticated(&self) -> bool {
         matches!(self, Self::Gcm { .. })
     }
 
-    /// The ciphertext and, for GCM, the tag. The key must have the cipher's length.
+    /// Returns the ciphertext and, for GCM, the tag. The key must have the cipher's length.
     pub(super) fn encrypt(&self, key: &[u8], content: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         match self {
             Self::TripleDes { .. } => None,
@@ -131,7 +132,7 @@ impl ContentCipher {
         }
     }
 
-    /// The plaintext, if key, ciphertext, tag and authenticated attributes belong together.
+    /// Returns the plaintext, if key, ciphertext, tag and authenticated attributes match.
     pub(super) fn decrypt(
         &self,
         key: &[u8],
@@ -163,14 +164,14 @@ impl ContentCipher {
 }
 
 fn triple_des(algorithm: &AlgorithmIdentifierOwned) -> Result<ContentCipher, SmimeError> {
-    let wrong = || PkiError::malformed(WHAT, "it is not of the length that Triple DES wants");
+    let wrong = || PkiError::malformed(WHAT, "its length is wrong for Triple DES");
     let parameters = algorithm.parameters.as_ref().ok_or_else(wrong)?;
     let initialization: OctetString = parameters.decode_as().map_err(PkiError::decode(WHAT))?;
     Ok(ContentCipher::TripleDes { initialization: initialization.as_bytes().try_into().map_err(|_| wrong())? })
 }
 
 fn only_read() -> SmimeError {
-    PkiError::unsupported("Triple DES", "it is read, and never written").into()
+    PkiError::unsupported("Triple DES", "it is supported for decryption only").into()
 }
 
 fn open_cbc<D: BlockModeDecrypt>(decryptor: D, ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {

@@ -1,4 +1,5 @@
-//! Real messages of other programs, kept in `tests/corpus/cms`: each is read as what its name says.
+//! Tests with real messages of other programs, in `tests/corpus/cms`: each has the content and kind
+//! that its file name states.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -42,7 +43,7 @@ impl Corpus {
         }
     }
 
-    /// All messages whose names begin so, with their names.
+    /// All messages whose file names contain this text, with their names.
     fn messages(beginning: &str) -> Vec<(String, Message)> {
         let mut messages = Vec::new();
         for program in ["openssl", "gnutls", "gpgsm"] {
@@ -61,7 +62,7 @@ impl Corpus {
 
     fn is_content(&self, content: &[u8]) -> bool {
         content == self.content || from_entity(content).is_some_and(|file| file == self.content) || {
-            // A MIME entity whose lines were made LF.
+            // A MIME entity whose line ends were changed to LF.
             let plain: Vec<u8> = self.content.iter().copied().filter(|byte| *byte != b'\r').collect();
             from_entity(content).is_some_and(|file| file == plain)
         }
@@ -74,7 +75,7 @@ fn every_signed_message_verifies_and_no_changed_one_does() {
     let anchors = [corpus.authority.clone()];
     let at = corpus.authority.not_before() + jiff::SignedDuration::from_hours(24);
     let messages = Corpus::messages("signed-");
-    assert!(messages.len() > 20, "the corpus is there");
+    assert!(messages.len() > 20, "the corpus has too few messages");
     for (name, message) in messages {
         assert_eq!(message.kind, Kind::Signed, "{name}");
         let verified = verify(&message, None, &[], &anchors, at).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -97,7 +98,7 @@ fn every_signed_message_verifies_and_no_changed_one_does() {
 fn every_encrypted_message_opens_for_each_of_its_recipients() {
     let corpus = Corpus::load();
     let messages = Corpus::messages("encrypted-");
-    assert!(messages.len() > 25, "the corpus is there");
+    assert!(messages.len() > 25, "the corpus has too few messages");
     for (name, message) in messages {
         let encrypted = EncryptedMessage::parse(&message).unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut opened_by = 0;
@@ -122,7 +123,8 @@ fn every_encrypted_message_opens_for_each_of_its_recipients() {
     }
 }
 
-/// With `WRITE_CORPUS=1` it also writes these messages, for programs that no test runs (`gpgsm`, mail programs).
+/// With `WRITE_CORPUS=1` the test also writes these messages, for programs that no test runs
+/// (`gpgsm`, mail programs).
 #[test]
 fn messages_of_our_own_are_as_good_as_theirs() {
     let corpus = Corpus::load();

@@ -1,4 +1,4 @@
-//! Decrypting in two steps: to whom is it encrypted, and then one operation of one private key.
+//! Decryption in two steps: first the recipients, then one operation of one private key.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -20,14 +20,15 @@ use crate::pki::cms::{KeyOperation, KeyResult, Recipient, open_content_info};
 
 const WHAT: &str = "an encrypted message";
 
-/// An encrypted message, read but not opened.
+/// A parsed message that has not been decrypted.
 #[derive(Clone)]
 pub struct EncryptedMessage {
     recipients: Vec<Recipient>,
     recipient_infos: Vec<RecipientInfo>,
     cipher: ContentCipher,
     ciphertext: Vec<u8>,
-    /// For GCM: its tag, and the authenticated attributes in the form they are authenticated in (RFC 5083 §2.2).
+    /// For GCM: the tag, and the authenticated attributes in the form that is authenticated (RFC
+    /// 5083 §2.2).
     tag: Vec<u8>,
     attributes: Vec<u8>,
 }
@@ -38,13 +39,13 @@ impl fmt::Debug for EncryptedMessage {
     }
 }
 
-/// Why a message was not opened.
+/// The reason why a message was not decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError<E> {
-    /// The private key could not be used; the closure's own error.
+    /// The private key could not be used. The error is the closure's own.
     #[error(transparent)]
     Key(E),
-    /// The message.
+    /// The message is invalid or cannot be decrypted.
     #[error(transparent)]
     Message(#[from] SmimeError),
 }
@@ -54,8 +55,9 @@ pub enum OpenError<E> {
 pub struct Opened {
     /// The whole plaintext.
     pub content: Zeroizing<Vec<u8>>,
-    /// Whether the encryption itself vouches that nobody changed the content (AES-GCM). If not, only a signature
-    /// inside can, and until then the content is *not integrity-protected* and must be shown as such.
+    /// Whether the encryption authenticates the content (AES-GCM). If not, only a signature inside
+    /// can, and until it is verified the content is *not integrity-protected* and must be shown as
+    /// such.
     pub authenticated: bool,
 }
 
@@ -66,8 +68,8 @@ impl fmt::Debug for Opened {
 }
 
 impl EncryptedMessage {
-    /// Reads an enveloped or authenticated-enveloped message; asks nothing of any key. A cipher that is not supported
-    /// is refused here, before anybody types a PIN.
+    /// Parses an EnvelopedData or AuthEnvelopedData without using a key. An unsupported cipher is
+    /// refused here, before a person types a PIN.
     pub fn parse(message: &Message) -> Result<Self, SmimeError> {
         if message.kind == Kind::Signed {
             return Err(SmimeError::WrongKind { act: "decrypt", found: "signed, not encrypted" });
@@ -77,11 +79,11 @@ impl EncryptedMessage {
         let mut parts = outer.required(SEQUENCE)?.inside(WHAT);
         outer.end()?;
         parts.required(INTEGER)?;
-        parts.optional(context_constructed(0))?; // originatorInfo: certificates nobody asked for
+        parts.optional(context_constructed(0))?; // originatorInfo: unused certificates
         let recipient_infos = RecipientInfo::read_all(parts.required(SET)?)?;
         let (cipher, ciphertext) = encrypted_content(parts.required(SEQUENCE)?)?;
         if cipher.is_authenticated() != (message.kind == Kind::AuthEnveloped) {
-            return Err(PkiError::malformed(WHAT, "its cipher is not one for its kind of message").into());
+            return Err(PkiError::malformed(WHAT, "its cipher does not match its kind of message").into());
         }
         let (mut tag, mut attributes) = (Vec::new(), Vec::new());
         if message.kind == Kind::AuthEnveloped {
@@ -101,20 +103,22 @@ impl EncryptedMessage {
         Ok(Self { recipients, recipient_infos, cipher, ciphertext, tag, attributes })
     }
 
-    /// To whom it is encrypted, in the message's order.
+    /// The recipients, in the message's order.
     pub fn recipients(&self) -> &[Recipient] {
         &self.recipients
     }
 
-    /// Opens it as the recipient of that place: `operate` is called exactly once, unless the place does not exist or
-    /// its kind is unsupported. Whatever is wrong with key, content key or content gives [`SmimeError::Undecryptable`].
+    /// Decrypts the message as the recipient at this index. It calls `operate` exactly once, unless
+    /// the index does not exist or the recipient's kind is unsupported. Every failure of key,
+    /// content key or content is [`SmimeError::Undecryptable`].
     pub fn open<E>(
         &self,
         recipient: usize,
         operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
     ) -> Result<Opened, OpenError<E>> {
         let info = self.recipient_infos.get(recipient).ok_or(SmimeError::Undecryptable)?;
-        // Made before anything can go wrong, so that going wrong costs no time of its own.
+        // The substitute is made before anything can fail, so that a failure does not take extra
+        // time.
         let substitute = substitute(info, self.cipher.key_length())?;
         let key = info.content_key(self.cipher.key_length(), operate).map_err(OpenError::Key)?;
         let key = key.unwrap_or(substitute);
@@ -124,7 +128,7 @@ impl EncryptedMessage {
     }
 }
 
-/// A content key that is encrypted to somebody, without the content: what a mail program has that reads messages itself.
+/// An encrypted content key without the content, for mail programs that parse messages themselves.
 #[derive(Clone)]
 pub struct EncryptedKey {
     recipients: Vec<Recipient>,
@@ -139,8 +143,8 @@ impl fmt::Debug for EncryptedKey {
 }
 
 impl EncryptedKey {
-    /// Reads DER of one `RecipientInfo` (a key agreement may be for several recipients). The content key has `length`
-    /// octets: 16, 24 or 32.
+    /// Parses the DER of one `RecipientInfo`; a key agreement may have several recipients. `length`
+    /// is that of the content key in octets: 16, 24 or 32.
     pub fn parse(recipient_info: &[u8], length: usize) -> Result<Self, SmimeError> {
         const WHAT: &str = "a RecipientInfo";
         if ![16, 24, 32].contains(&length) {
@@ -151,7 +155,7 @@ impl EncryptedKey {
         elements.end()?;
         let set = element(SET, &[one.whole]);
         let recipient_infos = RecipientInfo::read_all(Elements::of(&set, WHAT).any()?)?;
-        // Among others one that cannot be read is passed over; this one is all there is.
+        // Among several recipients, an unreadable one is skipped. Here it is the only one.
         if let [only] = recipient_infos.as_slice()
             && let Some(reason) = only.unreadable_because()
         {
@@ -161,13 +165,14 @@ impl EncryptedKey {
         Ok(Self { recipients, recipient_infos, length })
     }
 
-    /// To whom it is encrypted.
+    /// The recipients.
     pub fn recipients(&self) -> &[Recipient] {
         &self.recipients
     }
 
-    /// The content key as the recipient of that place has it: `operate` is called exactly once. If it does not come out, or
-    /// has another length, a random one is answered, and nothing tells the two apart but the content.
+    /// Decrypts the content key as the recipient at this index. It calls `operate` exactly once. If
+    /// decryption fails or the length differs, the result is a random key, which only the content
+    /// can tell from a real one.
     pub fn open<E>(
         &self,
         recipient: usize,
@@ -180,8 +185,8 @@ impl EncryptedKey {
     }
 }
 
-/// What stands for a content key that does not come out: nobody can foretell it, and it is the same each time, because
-/// whoever asks twice and gets two different keys knows that neither is the true one.
+/// The substitute for a content key that cannot be decrypted. No one can predict it. It is the same
+/// each time, because two different keys for one message would reveal that neither is real.
 fn substitute(info: &RecipientInfo, length: usize) -> Result<Zeroizing<Vec<u8>>, SmimeError> {
     static SECRET: OnceLock<[u8; 32]> = OnceLock::new();
     let mut fresh = [0; 32];
@@ -194,8 +199,8 @@ fn substitute(info: &RecipientInfo, length: usize) -> Result<Zeroizing<Vec<u8>>,
     Ok(key)
 }
 
-/// `EncryptedContentInfo` (RFC 5652 §6.1). Its content may come in pieces: an implicit tag hides that from the reading of
-/// BER, so it is put together here.
+/// Parses `EncryptedContentInfo` (RFC 5652 §6.1). The content may be split into segments. The BER
+/// parser does not see them because of the implicit tag, so they are joined here.
 fn encrypted_content(element: Element<'_>) -> Result<(ContentCipher, Vec<u8>), SmimeError> {
     let mut parts = element.inside(WHAT);
     parts.required(OBJECT_IDENTIFIER)?;
@@ -212,7 +217,7 @@ fn encrypted_content(element: Element<'_>) -> Result<(ContentCipher, Vec<u8>), S
     } else if let Some(whole) = parts.optional(context(0))? {
         whole.value.to_vec()
     } else {
-        return Err(PkiError::malformed(WHAT, "its content is not in it").into());
+        return Err(PkiError::malformed(WHAT, "its content is missing").into());
     };
     parts.end()?;
     Ok((cipher, ciphertext))

@@ -1,4 +1,5 @@
-//! Encrypting content to other people's certificates: EnvelopedData (RFC 5652 §6) and `AuthEnvelopedData` (RFC 5083).
+//! Encryption to other people's certificates: EnvelopedData (RFC 5652 §6) and `AuthEnvelopedData`
+//! (RFC 5083).
 
 use const_oid::db::rfc5911;
 use zeroize::Zeroizing;
@@ -12,24 +13,26 @@ use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, PkiError};
 use crate::token::KeyTransport;
 
-/// Recipients of one message.
+/// The maximum number of recipients of a message.
 const MOST_RECIPIENTS: usize = 1000;
 
-/// The content cipher.
+/// The cipher of the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Cipher {
-    /// AES-256-CBC in EnvelopedData: what everyone reads.
+    /// AES-256-CBC in EnvelopedData, which every program supports.
     #[default]
     Aes256Cbc,
-    /// AES-256-GCM in `AuthEnvelopedData`: authenticated, but not every program reads it yet.
+    /// AES-256-GCM in `AuthEnvelopedData`: authenticated, but not supported by every program yet.
     Aes256Gcm,
 }
 
-/// Encrypts `content` to all recipients (1 to 1000) by their encryption certificates; answers a DER `ContentInfo` for
-/// [`super::Message::write`]. RSA keys by RSAES-PKCS1-v1_5, elliptic curve keys by ECDH with AES-256 key wrap.
+/// Encrypts `content` to 1 to 1000 recipients with their encryption certificates, and returns a DER
+/// `ContentInfo` for [`super::Message::write`]. RSA keys use RSAES-PKCS1-v1_5; elliptic-curve keys
+/// use ECDH with AES-256 key wrap.
 ///
-/// Whether the certificates are to be believed is the caller's to check beforehand ([`crate::pki::path::verify`] with
-/// [`crate::pki::Purpose::Encryption`]); what is refused here is a certificate whose key or key usage cannot do it.
+/// The caller must check in advance whether the certificates are trusted
+/// ([`crate::pki::path::verify`] with [`crate::pki::Purpose::Encryption`]). This function refuses
+/// certificates whose key or key usage does not allow encryption.
 pub fn encrypt(content: &[u8], recipients: &[Certificate], cipher: Cipher) -> Result<Vec<u8>, SmimeError> {
     if recipients.is_empty() {
         return Err(SmimeError::NoRecipient);
@@ -43,7 +46,7 @@ pub fn encrypt(content: &[u8], recipients: &[Certificate], cipher: Cipher) -> Re
     encrypt_with(content, recipients, &ContentCipher::new(cipher)?, &KeyTransport::Pkcs1v15)
 }
 
-/// The same with any scheme for the RSA keys among the recipients, for the tests of reading.
+/// Encrypts with any scheme for the RSA keys among the recipients, which tests of decryption need.
 pub(super) fn encrypt_with(
     content: &[u8],
     recipients: &[Certificate],

@@ -1,11 +1,12 @@
-//! MIME entities (RFC 2045), as far as S/MIME needs them: transfer encodings, the parts of a multipart, and a file as one.
+//! MIME entities (RFC 2045) as far as S/MIME needs them: transfer encodings, the parts of a
+//! multipart, and a file as an entity.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::header::{Header, MediaType, take_line, transfer_encoding};
 
-/// A MIME entity: its header, and the body as it is.
+/// A MIME entity: its header, and the body without decoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entity<'a> {
     pub(super) header: Header,
@@ -13,17 +14,17 @@ pub(super) struct Entity<'a> {
 }
 
 impl<'a> Entity<'a> {
-    /// The entity that these bytes are. The error says for people why they are none.
+    /// Parses an entity. The error is a text for people.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
         Header::parse(bytes).map(|(header, body)| Self { header, body })
     }
 
-    /// Its type; none where the header has none (`text/plain` then, RFC 2045 §5.2).
+    /// The content type; `None` if the header has none, which means `text/plain` (RFC 2045 §5.2).
     pub(super) fn content_type(&self) -> Result<Option<MediaType>, String> {
         self.header.only("Content-Type")?.map(MediaType::parse).transpose()
     }
 
-    /// The names of the file that it is, in Content-Disposition and Content-Type.
+    /// The file names in Content-Disposition and Content-Type.
     pub(super) fn file_names(&self) -> Vec<String> {
         let named = |field, parameter| {
             let field = MediaType::parse(self.header.only(field).ok()??).ok()?;
@@ -37,12 +38,12 @@ impl<'a> Entity<'a> {
         Some(value.map_or_else(|| "7bit".to_owned(), transfer_encoding))
     }
 
-    /// Whether the body stands there as it is: the only way for a multipart (RFC 2045 §6.4).
+    /// Whether the body is not encoded, which is mandatory for a multipart (RFC 2045 §6.4).
     pub(super) fn is_unencoded(&self) -> bool {
         matches!(self.transfer_encoding().as_deref(), Some("7bit" | "8bit" | "binary"))
     }
 
-    /// The body without its transfer encoding; none if that is damaged or unknown.
+    /// The decoded body; `None` if the transfer encoding is damaged or unknown.
     pub(super) fn decoded_body(&self) -> Option<Vec<u8>> {
         match self.transfer_encoding()?.as_str() {
             "base64" => decode_base64(self.body),
@@ -53,13 +54,15 @@ impl<'a> Entity<'a> {
     }
 }
 
-/// A file as a MIME entity, to be signed or encrypted in the form S/MIME. ASCII text stays readable (its lines then end
-/// with CR LF), other text and everything else becomes base64; [`from_entity`] gives the file back, byte for byte.
+/// Makes a MIME entity from a file, to be signed or encrypted as S/MIME. ASCII text stays readable,
+/// with lines that end in CR LF. All other content is encoded in base64. [`from_entity`] returns
+/// the same file, byte for byte.
 pub fn to_entity(content: &[u8]) -> Vec<u8> {
     let is_text = std::str::from_utf8(content)
         .is_ok_and(|text| !text.chars().any(|char| char.is_control() && !matches!(char, '\n' | '\t')));
     let lines_fit = content.split(|byte| *byte == b'\n').all(|line| {
-        // RFC 5322 §2.1.1; and what mailers change on the way: "From " at a line's beginning, space at its end.
+        // The limit of RFC 5322 §2.1.1, and text that mail programs change: "From " at the
+        // beginning of a line, and white space at its end.
         line.len() <= 998 && !line.starts_with(b"From ") && !line.ends_with(b" ") && !line.ends_with(b"\t")
     });
     if is_text && lines_fit && content.is_ascii() {
@@ -70,8 +73,8 @@ pub fn to_entity(content: &[u8]) -> Vec<u8> {
     format!("Content-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n{}", fold_base64(content)).into_bytes()
 }
 
-/// The file in a MIME entity that has just one part, decoded; none if it is no such entity. Text that is not encoded
-/// comes with the line ends of this system, LF.
+/// The file in a MIME entity with a single part, decoded; `None` for any other entity. Text without
+/// an encoding gets this system's line ends, LF.
 pub fn from_entity(entity: &[u8]) -> Option<Vec<u8>> {
     let entity = Entity::parse(entity).ok()?;
     let kind = entity.content_type().ok()??.kind;
@@ -85,23 +88,24 @@ pub fn from_entity(entity: &[u8]) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// A multipart's body, taken apart.
+/// The parts of a multipart's body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Multipart<'a> {
-    /// What is before the first delimiter.
+    /// The bytes before the first delimiter.
     pub(super) preamble: &'a [u8],
-    /// What stands between its delimiters, the line end before each delimiter left out (RFC 2046 §5.1.1).
+    /// The bytes between the delimiters, without the line end before each delimiter (RFC 2046
+    /// §5.1.1).
     pub(super) parts: Vec<&'a [u8]>,
-    /// What follows the last delimiter that was read as one, where no closing delimiter ends it.
+    /// The bytes after the last delimiter, if the closing delimiter is missing.
     pub(super) unended: &'a [u8],
-    /// What follows the closing delimiter.
+    /// The bytes after the closing delimiter.
     pub(super) epilogue: &'a [u8],
 }
 
-/// Parts of one multipart that are read.
+/// The maximum number of parts that are parsed.
 const MOST_PARTS: usize = 1000;
 
-/// Takes a multipart's body apart at its boundary. A delimiter may have white space after it.
+/// Splits a multipart's body at its boundary. A delimiter may have trailing white space.
 pub(super) fn split_multipart<'a>(body: &'a [u8], boundary: &str) -> Multipart<'a> {
     let delimiter = format!("--{boundary}");
     let (mut multipart, mut begin, mut rest) = (Multipart::default(), None, body);
@@ -130,7 +134,7 @@ pub(super) fn split_multipart<'a>(body: &'a [u8], boundary: &str) -> Multipart<'
     multipart
 }
 
-/// Every line ended by CR LF; what is so already stays as it is.
+/// Ends every line with CR LF; lines that already do are unchanged.
 pub fn to_canonical_lines(text: &[u8]) -> Vec<u8> {
     let mut canonical = Vec::with_capacity(text.len() + text.len() / 32);
     let mut previous = 0;
@@ -155,7 +159,7 @@ fn without_carriage_returns(text: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Base64 in lines of 76 characters, each ended by CR LF.
+/// Encodes in base64, in lines of 76 characters that end in CR LF.
 pub(super) fn fold_base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() / 57 * 78 + 80);
     for line in bytes.chunks(57) {
@@ -165,13 +169,13 @@ pub(super) fn fold_base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Base64 with white space anywhere.
+/// Decodes base64, ignoring white space.
 pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     let text: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     STANDARD.decode(text).ok()
 }
 
-/// RFC 2045 §6.7; none where an equals sign is followed by nonsense.
+/// Decodes quoted-printable (RFC 2045 §6.7); `None` if an invalid escape follows an equals sign.
 fn decode_quoted_printable(text: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -256,7 +260,8 @@ mod tests {
         assert_eq!((multipart.preamble, multipart.unended), (&b"preamble\r\n"[..], &b""[..]));
         assert_eq!(split_multipart(b"--b\none\n--b\ntwo\n", "b").unended, b"two\n");
         assert!(split_multipart(b"nothing", "b").parts.is_empty());
-        // White space after a boundary, LF alone, no line end at all; what only begins like a delimiter is text.
+        // White space after a boundary, LF alone, or no line end are accepted. A line that only
+        // begins like a delimiter is text.
         let body = b"--b\t \none\n--b-\n--b -- \n--b-- \t";
         assert_eq!(split_multipart(body, "b").parts, [&b"one\n--b-\n--b -- "[..]]);
     }

@@ -1,61 +1,63 @@
-//! What can go wrong with messages; each text completes a sentence that begins "cannot".
+//! The errors of this module. Each text completes a sentence that begins with "cannot".
 
 use crate::pki::PkiError;
 
-/// A fault or a refusal of the message room. That a signature is wrong is no error, but a [`super::Verdict`].
+/// A fault or a refusal. An invalid signature is not an error but a [`super::Verdict`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SmimeError {
-    /// The structures below.
+    /// An error of [`crate::pki`].
     #[error(transparent)]
     Pki(#[from] PkiError),
 
-    /// The input says to be a signed or encrypted message, and cannot be read as the one message that it would be.
+    /// The input claims to be a signed or encrypted message, but cannot be parsed unambiguously as
+    /// one.
     #[error("cannot read the message: {0}")]
     Unreadable(String),
 
-    /// The input does not say to be a signed or encrypted message: another file, a mail without protection.
+    /// The input is not a signed or encrypted message, but e.g. another file or an unprotected
+    /// mail.
     #[error("cannot read the message: {0}")]
     NoMessage(String),
 
-    /// A message of another kind than the act needs.
+    /// The message has the wrong kind for the operation.
     #[error("cannot {act} this message: it is {found}")]
     WrongKind {
-        /// "verify", "decrypt".
+        /// "verify" or "decrypt".
         act: &'static str,
-        /// What it is instead: "encrypted, not signed".
+        /// The kind found, e.g. "encrypted, not signed".
         found: &'static str,
     },
 
     /// A detached signature without its content.
-    #[error("cannot verify this message: its content is not in it; give the signed file too")]
+    #[error("cannot verify this message: its content is missing; give the signed file too")]
     NoContent,
 
-    /// A content type that only the statement room may sign.
-    #[error("cannot sign content of the type {0}: only the administration commands sign it")]
+    /// A content type that only [`crate::statement`] may sign.
+    #[error("cannot sign content of type {0}: only administration commands sign it")]
     ReservedContentType(String),
 
-    /// A certificate that nobody may encrypt to.
+    /// A certificate that does not allow encryption.
     #[error("cannot encrypt to {name}: {reason}")]
     Recipient {
-        /// Whose certificate.
+        /// The name in the certificate.
         name: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 
-    /// Nobody to encrypt to.
-    #[error("cannot encrypt the message: there is no recipient")]
+    /// The list of recipients is empty.
+    #[error("cannot encrypt the message: no recipient")]
     NoRecipient,
 
-    /// Too many to encrypt to in one message.
+    /// The list of recipients is too long.
     #[error("cannot encrypt the message: it has more than {most} recipients")]
     TooManyRecipients {
-        /// As many are possible.
+        /// The maximum.
         most: usize,
     },
 
-    /// One error for every cause, on purpose (PROTOCOLS.md, no oracle).
+    /// One error for every cause, so that it cannot serve as an oracle (PROTOCOLS.md).
     #[error("cannot decrypt the message: it is damaged, or it was not encrypted to this key")]
     Undecryptable,
 }

@@ -1,8 +1,10 @@
-//! Header sections of mails and MIME entities (RFC 5322 §2.2, RFC 2045), as mailers really write them, and the structured
-//! fields among them: content types with their parameters (RFC 2231), transfer encodings.
+//! Header sections of mails and MIME entities (RFC 5322 §2.2, RFC 2045) as mail programs write
+//! them, and their structured fields: content types with parameters (RFC 2231), and transfer
+//! encodings.
 //!
-//! Tolerated is what every reader takes the same way: 8-bit text, a space before the colon, comments, an mbox's From line.
-//! What two readers could take for two different headers (a line that is no field, a bare CR) is refused.
+//! The parser accepts deviations that every reader treats the same way: 8-bit text, a space before
+//! the colon, comments, an mbox's From line. It refuses input that two readers could understand
+//! differently: a line that is not a field, a bare CR.
 
 mod address;
 mod structured;
@@ -11,7 +13,7 @@ pub use address::AddressError;
 pub(super) use address::one_address;
 pub(super) use structured::{MediaType, transfer_encoding};
 
-/// Fields in one header section; no mail comes near.
+/// The maximum number of fields in a header section, far above that of any mail.
 const MOST_FIELDS: usize = 1000;
 
 /// A header section: its fields in their order.
@@ -23,15 +25,16 @@ pub struct Header {
 /// A header field, unfolded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Field {
-    /// The name as it is written, without white space.
+    /// The name as written, without white space.
     name: String,
-    /// The value, without the white space around it. Bytes that are not UTF-8 are replaced by U+FFFD.
+    /// The value, without surrounding white space. U+FFFD replaces bytes that are not UTF-8.
     value: String,
 }
 
 impl Header {
-    /// The header section that begins `bytes`, and the body after it. Lines end with CR LF or LF. An mbox's From line may
-    /// come first. The error says which line is no header field, for people.
+    /// Parses the header section at the beginning of `bytes`, and returns the body after it. Lines
+    /// end with CR LF or LF. An mbox's From line may come first. The error is a text for people
+    /// that locates the invalid line.
     pub(super) fn parse(bytes: &[u8]) -> Result<(Self, &[u8]), String> {
         let mut fields: Vec<(String, Vec<u8>)> = Vec::new();
         let mut rest = bytes;
@@ -47,7 +50,7 @@ impl Header {
                 break;
             }
             let before = fields.len();
-            let no_field = || format!("what follows the first {before} fields of its header is no header field");
+            let no_field = || format!("invalid header line after {before} fields");
             if line.contains(&b'\r') || fields.len() >= MOST_FIELDS {
                 return Err(no_field());
             }
@@ -64,32 +67,34 @@ impl Header {
         Ok((Self { fields }, rest))
     }
 
-    /// The values of all fields of this name, in their order. Upper and lower case are the same.
+    /// The values of all fields with this name, in their order. The comparison ignores case.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value.as_str())
     }
 
-    /// The names of all fields, in their order, as they are written.
+    /// The names of all fields as written, in their order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|field| field.name.as_str())
     }
 
-    /// Whether there is a field of this name.
+    /// Whether the header has a field with this name.
     pub fn has(&self, name: &str) -> bool {
         self.values(name).next().is_some()
     }
 
-    /// The value of the one field of this name; none where there is none. Two of them are an error.
+    /// The value of the only field with this name; `None` if there is none. A repeated field is an
+    /// error.
     pub(super) fn only(&self, name: &str) -> Result<Option<&str>, String> {
         let mut values = self.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
         match (values.next(), values.next()) {
             (first, None) => Ok(first.map(|field| field.value.as_str())),
-            _ => Err(format!("its header has two fields {name}")),
+            _ => Err(format!("its header has more than one field {name}")),
         }
     }
 }
 
-/// Name and value of a header field. White space before the colon is obsolete syntax (RFC 5322 §4.5), and read.
+/// Splits a header field into name and value. White space before the colon is obsolete syntax (RFC
+/// 5322 §4.5) and accepted.
 pub(super) fn split_field(line: &[u8]) -> Option<(&str, &[u8])> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (name, value) = line.split_at_checked(colon)?;
@@ -98,13 +103,14 @@ pub(super) fn split_field(line: &[u8]) -> Option<(&str, &[u8])> {
     is_name.then_some((name, value.get(1..)?))
 }
 
-/// The line that an mbox has before each mail ("From ADDRESS DATE"), quoted or not. "From :" is a header field.
+/// Whether this is the line before each mail of an mbox ("From ADDRESS DATE"), quoted or not. "From
+/// :" is a header field.
 fn is_mbox_line(line: &[u8]) -> bool {
     let line = line.strip_prefix(b">").unwrap_or(line);
     line.strip_prefix(b"From ").is_some_and(|rest| !rest.trim_ascii_start().starts_with(b":"))
 }
 
-/// One line without its end, and what follows.
+/// Splits off the first line, without its line end.
 pub(super) fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let (line, rest) = match end.and_then(|end| bytes.split_at_checked(end)) {

@@ -1,4 +1,5 @@
-//! `openssl cmp` as the client of an authority made of this room alone, over a loopback HTTP server.
+//! Tests with `openssl cmp` as the client of an authority that consists of this module only, over a
+//! loopback HTTP server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use crate::cmp::*;
 
 const SECRET: &str = "0123456789ABCDEFGHJKMNPQRSTV";
 
-/// Answers `messages` requests with what `reply` makes of them, and gives back the names of their bodies.
+/// Serves `messages` requests with `reply`, and returns the names of their bodies.
 fn serve(messages: usize, reply: impl Fn(&PkiMessage) -> Vec<u8> + Send + 'static) -> (u16, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -53,7 +54,7 @@ fn client(port: u16, command: &str, arguments: &[&str]) -> Output {
     openssl(&[&fixed[..], &["-recipient", "/CN=Authority", "-secret"], arguments].concat(), b"")
 }
 
-/// The authority's answers: one certificate, already made, to any request; pkiConf; the CA certificate.
+/// The authority's replies: a prepared certificate to any ir; pkiConf; the CA certificate.
 fn answers(certificate: CertificateDer) -> impl Fn(&PkiMessage) -> Vec<u8> {
     move |request| {
         let Ok(how) = verify_mac(request, SECRET.as_bytes()) else {

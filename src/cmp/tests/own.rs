@@ -1,4 +1,4 @@
-//! One message of each kind that our own code makes.
+//! One message of each kind that this crate makes.
 
 use std::convert::Infallible;
 
@@ -9,7 +9,7 @@ use super::{REFERENCE, SECRET, assert_openssl, corpus, ecdsa_with_sha256, now, p
 use crate::cmp::*;
 use crate::token::{Delivery, KeyWrapMechanism, OaepHash};
 
-/// A header as the client begins with.
+/// The header of a client's first message.
 pub(super) fn header(pvno: Pvno) -> PkiHeader {
     PkiHeader::request(pvno, REFERENCE, None, now()).unwrap()
 }
@@ -26,7 +26,7 @@ pub(super) fn pairs() -> Utf8Pairs {
     Utf8Pairs::default().with(Utf8Pairs::KEYSET, "100% sure?").with(Utf8Pairs::LEVEL, "high")
 }
 
-/// A request for both keys; the possession's signature is made by `sign`.
+/// A request for both keys; `sign` makes the signature of the proof of possession.
 pub(super) fn both_keys(public_key: &[u8], sign: impl FnOnce(&[u8]) -> Vec<u8>) -> EnrollmentRequest {
     let request = EnrollmentRequest::new(header(Pvno::CMP2000), REFERENCE, &pairs()).unwrap();
     let sign = |bytes: &[u8]| Ok::<_, Infallible>(sign(bytes));
@@ -64,7 +64,7 @@ pub(super) fn ip() -> PkiBody {
     PkiBody::Ip(CertRepMessage::new(vec![certificate()], vec![signing, encryption]))
 }
 
-/// Each kind, by name.
+/// The messages of each kind, with their names.
 fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let (pbm, pbmac1) = (MacProtection::pbm().unwrap(), MacProtection::pbmac1().unwrap());
     let by_pbm = |draft: Draft| draft.protect_with_mac(SECRET, &pbm).unwrap();
@@ -87,7 +87,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     granted.header.general_info = Some(vec![wait]);
     let ip = by_pbmac1(granted);
     let accepted = CertStatus::accept(0, &part("certificate.der")).unwrap();
-    let why = PkiStatusInfo::rejection(PkiFailureInfo::INCORRECT_DATA, "the key does not fit its certificate");
+    let why = PkiStatusInfo::rejection(PkiFailureInfo::INCORRECT_DATA, "the key does not match its certificate");
     let refused = CertStatus::refuse(1, &part("certificate.der"), why.clone()).unwrap();
     let cert_conf = by_pbmac1(confirm(&read(&ir), &read(&ip), vec![accepted, refused], now()).unwrap());
     let pki_conf = by_pbmac1(answering(&cert_conf, PkiBody::pki_conf()));
@@ -138,7 +138,7 @@ fn enveloped(pbm: &MacProtection) -> Vec<u8> {
     answer(&read(&genm), &authority(), body, now()).unwrap().protect_with_mac(SECRET, pbm).unwrap()
 }
 
-/// OpenSSL writes DER here unless it streams; then this fails and says so.
+/// OpenSSL writes DER here unless it streams. Streaming fails this test with a message.
 fn definite(bytes: &[u8]) -> Vec<u8> {
     Any::from_der(bytes).expect("DER of definite length").to_der().unwrap()
 }

@@ -1,4 +1,5 @@
-//! Encrypted messages there and back, with OpenSSL at one end; and that a failure says nothing.
+//! Tests of encryption and decryption with OpenSSL on the other side, and of failures that reveal
+//! nothing.
 
 use std::convert::Infallible;
 
@@ -15,7 +16,7 @@ fn recipient(key: &SoftwareKey) -> Certificate {
     TestAuthority::new("Example Authority", SoftwareKey::p256()).issue("encryption", "Example, User", key)
 }
 
-/// What a token would answer.
+/// The result that a token would return.
 fn operate(key: &SoftwareKey, operation: &KeyOperation<'_>) -> KeyResult {
     let secret = match operation {
         KeyOperation::Decrypt { transport, ciphertext } => key.decrypt(transport, ciphertext),
@@ -48,7 +49,7 @@ fn openssl_reads_what_we_encrypt() {
             }
         }
     }
-    // To RSA keys alone: the oldest version, which everyone reads.
+    // With RSA keys only, the version is the oldest one, which every program supports.
     let cms = encrypt(CONTENT, &certificates[..1], Cipher::Aes256Cbc).unwrap();
     let shown = String::from_utf8(openssl(&["cms", "-cmsout", "-print", "-inform", "DER"], &cms)).unwrap();
     assert!(shown.contains("version: 0") && shown.contains("aes-256-cbc"), "{shown}");
@@ -116,10 +117,15 @@ fn recipients_are_told_before_anything_is_asked() {
     }
     let stranger = recipient(&mine);
     assert!(!message.recipients().iter().any(|recipient| recipient.is(&stranger)));
-    assert!(message.open(3, |_| -> Result<KeyResult, Infallible> { panic!("asked for nobody") }).is_err());
+    assert!(
+        message
+            .open(3, |_| -> Result<KeyResult, Infallible> { panic!("the key was used for an unknown recipient") })
+            .is_err()
+    );
 }
 
-/// Every cause gives the same: the one error, or (one time in 256, for CBC) octets that mean nothing.
+/// Every cause has the same result: the one error or, for CBC once in 256 times, meaningless
+/// octets.
 fn says_nothing(result: Result<Opened, OpenError<Infallible>>, what: &str) {
     match result {
         Ok(opened) => assert!(!opened.authenticated && **opened.content != *CONTENT, "{what}"),
@@ -142,14 +148,14 @@ fn no_failure_says_why() {
             for length in [0, 1, 15, 16, 24, 31, 32, 33, 48, 256] {
                 says_nothing(with(KeyResult::Secret(Zeroizing::new(vec![0x55; length]))), "a wrong secret");
             }
-            // Another's key, as whoever has the wrong certificate would use.
+            // Another person's key, as with the wrong certificate.
             let other = if matches!(message.recipients()[0].kind, RecipientKind::KeyAgreement) {
                 SoftwareKey::p256()
             } else {
                 SoftwareKey::new_rsa(2048)
             };
             says_nothing(message.open(0, |operation| Ok(operate(&other, &operation))), "another's key");
-            // Any octet of the last 150 changed: encrypted content, tag.
+            // Changes each of the last 150 octets: encrypted content and tag.
             for at in cms.len() - 150..cms.len() {
                 let mut changed = cms.clone();
                 changed[at] ^= 0x20;
@@ -157,7 +163,8 @@ fn no_failure_says_why() {
                     continue;
                 };
                 match message.open(0, |operation| Ok(operate(&key, &operation))) {
-                    // What is neither key nor content may change: the recipient's name, the content's type.
+                    // Parts that are neither key nor content may change: the recipient's name, the
+                    // content type.
                     Ok(opened) if **opened.content == *CONTENT => {}
                     result => says_nothing(result, "a changed octet"),
                 }
@@ -176,7 +183,7 @@ fn what_stands_for_a_content_key_is_the_same_each_time_and_another_for_another_m
     };
     let stands_for = |message: &EncryptedMessage, length| substitute(&message.recipient_infos[0], length).unwrap();
     let (one, other) = (message(), message());
-    assert_eq!(stands_for(&one, 32), stands_for(&one, 32), "asking twice would tell");
+    assert_eq!(stands_for(&one, 32), stands_for(&one, 32), "different keys would reveal the failure");
     assert_ne!(stands_for(&one, 32), stands_for(&other, 32));
     assert_ne!(stands_for(&one, 32)[..16], stands_for(&one, 16)[..]);
 }
@@ -219,7 +226,7 @@ fn what_is_not_supported_is_said_before_a_key_is_asked() {
     let password = ["cms", "-encrypt", "-aes-256-cbc", "-outform", "DER", "-pwri_password", "secret"];
     let message = EncryptedMessage::parse(&Message::read(&openssl(&password, CONTENT)).unwrap()).unwrap();
     assert!(matches!(&message.recipients()[0].kind, RecipientKind::Unsupported(what) if what.contains("password")));
-    says_nothing(message.open(0, |_| panic!("asked in vain")), "a password");
+    says_nothing(message.open(0, |_| panic!("the key was used")), "a password");
 
     let key = hex::encode([7; 32]);
     let shared = ["cms", "-encrypt", "-aes-256-cbc", "-outform", "DER", "-secretkey", &key, "-secretkeyid", "01"];
@@ -227,7 +234,7 @@ fn what_is_not_supported_is_said_before_a_key_is_asked() {
     assert!(message.recipients()[0].id.is_none());
 }
 
-/// The same message with other `RecipientInfo`s: what is made of the bytes of its own.
+/// The same message with other `RecipientInfo`s, which `change` makes of the original bytes.
 fn with_recipients(cms: &[u8], change: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let (_, enveloped) = open_content_info(cms, WHAT).unwrap();
     let parts = Elements::of(&enveloped, WHAT).any().unwrap().inside(WHAT).all().unwrap();
@@ -259,7 +266,7 @@ fn one_recipient_that_cannot_be_read_hides_no_other() {
             assert_eq!(message.recipients().iter().filter(unsupported).count(), unreadable.len());
         }
     }
-    // Within one key agreement, too: the keys for its recipients are its last element.
+    // The same holds within one key agreement, whose last element has the keys for its recipients.
     let key = SoftwareKey::p256();
     let certificate = recipient(&key);
     let cms = encrypt(CONTENT, std::slice::from_ref(&certificate), Cipher::Aes256Cbc).unwrap();
@@ -289,7 +296,7 @@ fn broken_messages_are_refused() {
 
 #[test]
 fn the_wrapping_key_is_not_zero() {
-    // The fault of the `cms` crate's key agreement: with it, anyone could read this.
+    // The fault of the `cms` crate's key agreement: anyone could decrypt such a message.
     use aes_kw::KeyInit;
     let certificate = recipient(&SoftwareKey::p256());
     let cms = encrypt(CONTENT, &[certificate], Cipher::Aes256Cbc).unwrap();
@@ -322,7 +329,7 @@ proptest::proptest! {
     }
 }
 
-/// Encrypted by OpenSSL to this certificate.
+/// The content, encrypted by OpenSSL to this certificate.
 fn by_openssl(files: &Files, certificate: &Certificate, options: &[&str]) -> Vec<u8> {
     let pem = files.put_certificate("c.pem", certificate);
     let arguments = ["cms", "-encrypt", "-binary", "-outform", "DER", "-recip", &pem];
@@ -355,7 +362,7 @@ fn what_others_still_write_is_read() {
         let opened = open(&cms, key, &certificate).unwrap_or_else(|error| panic!("{options:?}: {error}"));
         assert_eq!(**opened.content, *CONTENT, "{options:?}");
         assert!(!opened.authenticated);
-        // With another key it is the one answer, as ever.
+        // With another key, the result is the same as for every failure.
         let other = SoftwareKey::p256();
         let message = EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap();
         says_nothing(message.open(0, |operation| Ok(operate(&other, &operation))), &format!("{options:?}"));
