@@ -1,4 +1,4 @@
-//! The three forms of a message: DER, PEM and S/MIME; told apart on reading, chosen on writing.
+//! The three forms of a message, DER, PEM and S/MIME: recognized on reading, chosen on writing.
 
 mod read;
 
@@ -13,30 +13,30 @@ use crate::pki::PkiError;
 use crate::pki::cms::tlv::{Elements, OBJECT_IDENTIFIER, SEQUENCE, header};
 use crate::pki::oid::ContentType;
 
-/// How a message is written.
+/// The form of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// The bare structure, binary.
+    /// The binary structure alone.
     Der,
-    /// `-----BEGIN CMS-----`
+    /// A PEM block, `-----BEGIN CMS-----`.
     Pem,
     /// A MIME message: `application/pkcs7-mime` or `multipart/signed`.
     Smime,
 }
 
-/// What a message is, by its outermost content type (RFC 5652, RFC 5083).
+/// The kind of a message, according to its outermost content type (RFC 5652, RFC 5083).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// SignedData
+    /// SignedData.
     Signed,
-    /// EnvelopedData: encrypted, not authenticated
+    /// EnvelopedData: encrypted, not authenticated.
     Enveloped,
-    /// `AuthEnvelopedData`: encrypted, authenticated
+    /// `AuthEnvelopedData`: encrypted and authenticated.
     AuthEnveloped,
 }
 
 impl Kind {
-    /// By the object identifier at the very beginning, whatever comes after it.
+    /// The kind according to the object identifier at the beginning; the rest is not checked.
     fn of(cms: &[u8]) -> Result<Self, SmimeError> {
         let unreadable = || SmimeError::NoMessage("it is neither DER, nor PEM, nor S/MIME".into());
         if cms.first() != Some(&SEQUENCE) {
@@ -57,7 +57,7 @@ impl Kind {
         }
     }
 
-    /// RFC 8551 §3.2.2
+    /// The smime-type parameter (RFC 8551 §3.2.2).
     fn smime_type(self) -> &'static str {
         match self {
             Self::Signed => "signed-data",
@@ -67,50 +67,54 @@ impl Kind {
     }
 }
 
-/// A message that was read: its form, its kind, its structure.
+/// A parsed message: its form, its kind and its structure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The form it came in; a good default for an answer.
+    /// The form of the input, which is a good default for a reply.
     pub format: Format,
-    /// What it is.
+    /// The kind of the message.
     pub kind: Kind,
     /// The `ContentInfo`, in DER or BER.
     pub cms: Vec<u8>,
-    /// The first part of a `multipart/signed`, as it was signed: with its MIME headers, lines ended by CR LF.
+    /// The first part of a `multipart/signed` as it was signed: with its MIME headers and with
+    /// lines that end in CR LF.
     pub detached_content: Option<Vec<u8>>,
-    /// The header of the mail that it came in, which nobody signed; empty for DER and PEM.
+    /// The header of the mail around the structure, which is not signed. Empty for DER and PEM.
     pub header: Header,
-    /// In a mailing list's mail, the header of the message that the list put whole into it, if that
-    /// holds the structure. Nobody signed it either.
+    /// In a mailing list's mail, the header of the message that the list embedded as a whole, if
+    /// the structure is in that message. It is not signed either.
     pub header_within: Option<Header>,
-    /// What the input has besides the message, in words ("a text/plain part"). Nobody signed it, and
-    /// of it no more than [`Self::header_within`] is read.
+    /// Descriptions of the input's other content ("a text/plain part"). None of it is signed, and
+    /// none is used except [`Self::header_within`].
     pub outside: Vec<String>,
 }
 
 impl Message {
-    /// Finds out what `bytes` are, by their outermost structure: DER; a mail or MIME entity, if they
-    /// begin with a header that has a Content-Type; PEM, if their first line that is not blank begins
-    /// a block (the labels CMS and PKCS7, and those of `gpgsm`). In a mail the signed or encrypted part
-    /// may lie in a `multipart/mixed`, as mailing lists do it, there also in a `multipart/related`. In a
-    /// list's mail it may lie in the one `message/rfc822`, whose top may be a `multipart/related` too.
+    /// Recognizes the form of `bytes` by the outermost structure: DER; a mail or MIME entity, if
+    /// the text begins with a header that has a Content-Type; PEM, if the first line that is not
+    /// blank begins a block (with the labels CMS, PKCS7 and those of `gpgsm`). In a mail, the
+    /// signed or encrypted part may be in a `multipart/mixed`, as mailing lists send it, and there
+    /// also in a `multipart/related`. In a list's mail it may be in the only `message/rfc822`,
+    /// whose top may be a `multipart/related` too.
     pub fn read(bytes: &[u8]) -> Result<Self, SmimeError> {
         read::read(bytes)
     }
 
-    /// The headers around the structure, the outermost first.
+    /// The headers around the structure, outermost first.
     pub fn headers(&self) -> impl Iterator<Item = &Header> {
         std::iter::once(&self.header).chain(&self.header_within)
     }
 
-    /// The fields of its own header that say more than how it is to be read, in words; none where there are none.
+    /// Names the fields of the mail's own header that are not about its MIME structure; `None` if
+    /// there are none.
     pub fn told_fields(&self) -> Option<String> {
         read::told_fields(&self.header, "the message inside")
     }
 
-    /// Writes a DER `ContentInfo` in the given form. For a detached signature in the form S/MIME, `content` is the signed
-    /// content (with the MIME headers that were signed with it, lines ended by CR LF) and becomes the first part of a
-    /// `multipart/signed`; otherwise it is not looked at.
+    /// Encodes a DER `ContentInfo` in the given form. For a detached signature in S/MIME, `content`
+    /// is the signed content, with the MIME headers that were signed with it and with lines that
+    /// end in CR LF; it becomes the first part of a `multipart/signed`. Otherwise `content` is
+    /// ignored.
     pub fn write(cms: &[u8], format: Format, content: Option<&[u8]>) -> Result<Vec<u8>, SmimeError> {
         let kind = Kind::of(cms)?;
         match (format, content) {
@@ -132,8 +136,9 @@ impl Message {
     }
 }
 
-/// A file as a MIME entity to be encrypted. What is signed already stays what it is (a mail) or is named so (a file), because
-/// whoever decrypts it believes the outermost structure only; everything else as [`to_entity`] does it.
+/// Makes a MIME entity from a file, to be encrypted. A signed mail is unchanged, and a signed file
+/// is named as such, because the recipient's program uses only the outermost structure after
+/// decryption. All other content is handled by [`to_entity`].
 pub fn to_encryptable(content: &[u8]) -> Vec<u8> {
     let signed = Message::read(content).ok().filter(|message| message.kind == Kind::Signed);
     match signed.map(|message| message.format) {
@@ -149,12 +154,13 @@ pub fn to_encryptable(content: &[u8]) -> Vec<u8> {
     }
 }
 
-/// RFC 1847 §2.1, RFC 8551 §3.5.3.
+/// Makes a `multipart/signed` (RFC 1847 §2.1, RFC 8551 §3.5.3).
 fn multipart_signed(cms: &[u8], content: &[u8]) -> Result<Vec<u8>, SmimeError> {
     if content.contains(&b'\n') && to_canonical_lines(content) != content {
         return Err(PkiError::malformed("the content of a multipart message", "its lines do not end with CR LF").into());
     }
-    // From the content itself: nothing random, and nobody can write a content that holds its own digest.
+    // The boundary is a digest of the content: it needs no random number, and no one can write
+    // content that contains its own digest.
     let boundary =
         format!("----tokenkeep-{}", hex::encode(Sha256::digest([content, cms].concat()).get(..16).unwrap_or_default()));
     let digest = micalg(cms);
@@ -175,7 +181,8 @@ fn multipart_signed(cms: &[u8], content: &[u8]) -> Result<Vec<u8>, SmimeError> {
     Ok([head.as_bytes(), content, tail.as_bytes()].concat())
 }
 
-/// The micalg parameter, by the digests that the structure announces (RFC 8551 §3.5.3.2); readers take it as a hint.
+/// The micalg parameter, according to the digest algorithms in the structure (RFC 8551 §3.5.3.2).
+/// Readers use it as a hint.
 fn micalg(cms: &[u8]) -> &'static str {
     let announces_sha384 = || {
         let mut parts = Elements::of(cms, "a message").required(SEQUENCE)?.inside("a message");

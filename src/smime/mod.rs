@@ -1,12 +1,13 @@
-//! Signing, verifying, encrypting and decrypting messages: CMS (RFC 5652) and S/MIME (RFC 8551), bytes in, values out.
+//! Signs, verifies, encrypts and decrypts messages: CMS (RFC 5652) and S/MIME (RFC 8551).
 //!
-//! Reading goes in steps, so that nobody is asked for a PIN too early: [`Message::read`] finds out what came (DER, PEM or
-//! S/MIME), [`verify()`] says who signed and whether they are believed, [`EncryptedMessage`] says to whom it is encrypted and
-//! then asks for *one* operation of *one* private key. Signing and that operation are somebody else's: a signer, a closure.
+//! Reading has several steps, so that no one is asked for a PIN too early. [`Message::read`]
+//! recognizes the form (DER, PEM or S/MIME). [`verify()`] returns the signers and whether they are
+//! trusted. [`EncryptedMessage`] returns the recipients, and then needs *one* operation of *one*
+//! private key. The caller provides signatures and this operation, as a signer and a closure.
 //!
-//! This room must never tell, by error, content or effort, why a decryption failed (a content key that cannot be had is
-//! replaced by a random one); never give out plaintext before all of it is decrypted; and never sign a content type that
-//! speaks for an administrator.
+//! **Invariants:** Neither error, content nor effort reveals why a decryption failed; a random
+//! content key replaces one that cannot be decrypted. No plaintext is returned before all of it is
+//! decrypted. A content type with which administrators sign commands is never signed.
 
 mod content_cipher;
 #[cfg(test)]

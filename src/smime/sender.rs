@@ -1,8 +1,9 @@
-//! Whether the sender that a mail names is one of those who signed it.
+//! Checks whether the sender that a mail names is one of its signers.
 //!
-//! A mail's own header is not signed: whoever passes it on can write any From above a signature that holds. So exactly
-//! one From with one address must name a signer. A From in the signed part (header protection: RFC 9788, or a whole
-//! message wrapped in `message/rfc822`, RFC 8551 §3.1) counts before the one outside, which then must be the same.
+//! A mail's own header is not signed: anyone who forwards the mail can write any From above a valid
+//! signature. Therefore exactly one From with one address must name a signer. A From in the signed
+//! part (header protection: RFC 9788, or a whole message in `message/rfc822`, RFC 8551 §3.1) has
+//! priority over the outer one, which must then be the same.
 
 use std::fmt;
 
@@ -11,41 +12,42 @@ use super::header::{AddressError, Header, one_address};
 use super::{Format, Message, SignerReport, Verified};
 use crate::pki::same_address;
 
-/// Fields that mailing lists put where they rewrite a From: the author's own address.
+/// Fields in which mailing lists keep the author's address when they rewrite From.
 const AUTHOR_FIELDS: [&str; 4] = ["Reply-To", "X-Original-From", "Original-From", "Author"];
 
-/// Whom a mail names as its sender, and what is against it.
+/// The sender that a mail names, and the reason if it is not a signer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SenderReport {
-    /// The address in the From that counts; none where none can be read.
+    /// The address in the From field that counts; `None` if it cannot be parsed.
     pub address: Option<String>,
-    /// Whether that From stands in the signed part.
+    /// Whether that From is in the signed part.
     pub is_signed: bool,
-    /// Why the sender is not taken for a signer; none if one of the signers has this address.
+    /// The reason why the sender is not accepted as a signer; `None` if a signer has this address.
     pub problem: Option<SenderProblem>,
 }
 
-/// Why a mail's sender is not taken for one of its signers. Its `Display` is a sentence's end: "the sender is not ...: ".
+/// The reason why a mail's sender is not accepted as one of its signers. Its `Display` completes a
+/// sentence: "the sender is not ...: ".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SenderProblem {
-    /// A Sender field stands alone.
+    /// The mail has a Sender field but no From.
     SenderOnly,
-    /// There is more than one From field.
+    /// The mail has more than one From field.
     SeveralFroms,
-    /// The From field has not exactly one address.
+    /// The From field does not have exactly one address.
     NoOneAddress(AddressError),
-    /// The From outside is not the one that was signed.
+    /// The outer From differs from the signed one.
     OuterDiffers {
-        /// The signed one.
+        /// The signed address.
         signed: String,
-        /// The address outside, if it has one.
+        /// The outer address, if there is one.
         outside: Option<String>,
     },
-    /// A mailing list, or what looks like one, wrote an address of its own into From.
+    /// A mailing list, or a mail that looks like a list's, has its own address in From.
     RewrittenByList {
         /// The address in From.
         from: String,
-        /// The field that names a signer instead, if one does.
+        /// The field that names a signer instead, if there is one.
         author_field: Option<&'static str>,
     },
     /// No signer's certificate has the address.
@@ -60,9 +62,9 @@ impl fmt::Display for SenderProblem {
         match self {
             Self::SenderOnly => f.write_str("the mail has no From field, only a Sender"),
             Self::SeveralFroms => f.write_str("the mail has more than one From field"),
-            Self::NoOneAddress(reason) => write!(f, "the mail's From field names no one sender: {reason}"),
+            Self::NoOneAddress(reason) => write!(f, "the mail's From field does not name exactly one sender: {reason}"),
             Self::OuterDiffers { signed, outside } => {
-                let outside = outside.as_deref().unwrap_or("something that is no one address");
+                let outside = outside.as_deref().unwrap_or("not a single address");
                 write!(f, "the mail's From outside the signed part is {outside}, the signed one is {signed}")
             }
             Self::RewrittenByList { from, author_field } => {
@@ -79,10 +81,10 @@ impl fmt::Display for SenderProblem {
     }
 }
 
-/// Judges the sender of a signed message by the headers around it, the outermost first: that of the
-/// mail that it came in; where a mailing list put a message whole into its mail, that of the
-/// message; and where it came encrypted, those within the encryption. Each that names a sender must
-/// name a signer, and by a From. None where none does.
+/// Checks the sender of a signed message by the headers around it, outermost first: that of the
+/// mail; that of the message, if a mailing list embedded one; and those within the encryption, if
+/// there is one. Each header that names a sender must name a signer, in a From field. `None` if no
+/// header names a sender.
 pub fn judge_sender(headers: &[&Header], message: &Message, verified: &Verified) -> Option<SenderReport> {
     let protected = protected_header(message, &verified.content).unwrap_or_default();
     if let Some(signed) = froms(&protected) {
@@ -134,15 +136,16 @@ fn judge_unsigned_from(header: &Header, signers: &[SignerReport]) -> Option<Send
 /// A field that is shown with a message, and whether it was signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownField {
-    /// Its usual name.
+    /// The usual name of the field.
     pub name: &'static str,
-    /// Its value as it is written, unfolded; nothing is decoded.
+    /// The value as written, unfolded but not decoded.
     pub value: String,
-    /// Whether it stands in the signed part.
+    /// Whether the field is in the signed part.
     pub is_signed: bool,
 }
 
-/// The fields of a mail's headers that people go by. Where the signed part has one, that one is shown.
+/// The fields of a mail's headers that matter to people. A field in the signed part replaces the
+/// unsigned ones.
 pub fn shown_fields(headers: &[&Header], signed: Option<(&Message, &Verified)>) -> Vec<ShownField> {
     let protected = signed.and_then(|(message, verified)| protected_header(message, &verified.content));
     let mut shown = Vec::new();
@@ -163,7 +166,8 @@ pub fn shown_fields(headers: &[&Header], signed: Option<(&Message, &Verified)>) 
     shown
 }
 
-/// The From fields of a header: none, or the one address in the one field, or why that cannot be had.
+/// The address in the only From field of a header, or the reason why there is not exactly one;
+/// `None` without a From field.
 fn froms(header: &Header) -> Option<Result<String, SenderProblem>> {
     let mut values = header.values("From");
     let first = values.next()?;
@@ -190,8 +194,9 @@ fn is_a_signers(address: &str, signers: &[SignerReport]) -> bool {
     signers.iter().flat_map(|signer| &signer.emails).any(|email| same_address(email, address))
 }
 
-/// The header fields that were signed with the content. In a mail every header of the signed part counts; a file that was
-/// signed in DER or PEM may be a stored mail, whose own From says nothing of the signer, unless it is marked as protection.
+/// The header fields that were signed with the content. In a mail, every header of the signed part
+/// counts. A file that was signed in DER or PEM may be a stored mail; its From says nothing about
+/// the signer, unless the header is marked as protection.
 fn protected_header(message: &Message, content: &[u8]) -> Option<Header> {
     let is_mail = message.format == Format::Smime;
     let entity = Entity::parse(content).ok()?;

@@ -1,27 +1,30 @@
-//! The address in a From field (RFC 5322 §3.4, with its obsolete forms; RFC 6532): the one mailbox that the grammar gives,
-//! never something that only looks like an address in a display name, a comment or a quoted string.
+//! The address in a From field (RFC 5322 §3.4, with its obsolete forms; RFC 6532): the only mailbox
+//! according to the grammar, never text that only looks like an address in a display name, a
+//! comment or a quoted string.
 //!
-//! Nothing is decoded before it is parsed: an encoded word is an atom like others. What the grammar does not give is
-//! refused, because two readers would take two different addresses from it.
+//! The parser decodes nothing first: an encoded word is an atom like any other. It refuses
+//! everything that the grammar does not allow, because two readers could extract two different
+//! addresses from it.
 
 use super::structured::after_comment;
 use crate::pki::same_address;
 
-/// Why a From field names nobody.
+/// The reason why a From field does not identify one sender.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// There is none in it.
+    /// The field has no address.
     #[error("it has no address")]
     None,
-    /// More than one; a group counts as several.
+    /// The field has more than one address. A group counts as several.
     #[error("it has more than one address")]
     Several,
-    /// It does not keep to the grammar.
+    /// The field does not follow the grammar.
     #[error("its address cannot be read")]
     Unreadable,
 }
 
-/// The one address of a field's value, as `local@domain`; a local part is quoted only where it must be.
+/// The only address in a field's value, as `local@domain`. The local part is quoted only if
+/// necessary.
 pub(in crate::smime) fn one_address(value: &str) -> Result<String, AddressError> {
     let tokens = tokens(value).ok_or(AddressError::Unreadable)?;
     if tokens.is_empty() {
@@ -34,7 +37,8 @@ pub(in crate::smime) fn one_address(value: &str) -> Result<String, AddressError>
             return Err(AddressError::Several);
         }
         if found.replace(mailbox).is_some() {
-            // A source route ("<@a,@b:user@c>") has commas of its own: obsolete, and read by nobody alike.
+            // A source route ("<@a,@b:user@c>") has commas too. It is obsolete, and readers
+            // interpret it differently.
             return Err(AddressError::Several);
         }
     }
@@ -52,7 +56,8 @@ pub(in crate::smime) fn one_address(value: &str) -> Result<String, AddressError>
                     }
                     addr_spec(without_route(inside))
                 }
-                // Some programs write the address as the name too, and do not quote it: the same twice is one.
+                // Some programs repeat the address as an unquoted display name. Two equal addresses
+                // count as one.
                 [_, inside @ .., Token::Special('>')] => {
                     let (name, address) = (addr_spec(phrase)?, addr_spec(without_route(inside))?);
                     if same_address(&name, &address) { Ok(address) } else { Err(AddressError::Unreadable) }
@@ -67,7 +72,7 @@ pub(in crate::smime) fn one_address(value: &str) -> Result<String, AddressError>
 enum Token {
     Atom(String),
     Quoted(String),
-    /// `[...]`, with its brackets.
+    /// `[...]`, including the brackets.
     DomainLiteral(String),
     Special(char),
 }
@@ -113,7 +118,8 @@ fn tokens(value: &str) -> Option<Vec<Token>> {
     }
 }
 
-/// RFC 5322 §3.2.3, RFC 6532 §3.2; in a display name also what was no UTF-8 (U+FFFD).
+/// Whether an atom may contain this character (RFC 5322 §3.2.3, RFC 6532 §3.2). U+FFFD, which
+/// replaces invalid UTF-8, is allowed here for display names.
 fn is_atext(char: char) -> bool {
     if char.is_ascii() {
         return char.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(char);
@@ -121,12 +127,13 @@ fn is_atext(char: char) -> bool {
     !char.is_control()
 }
 
-/// What an address may have in it.
+/// Whether an address may contain this character.
 fn is_printable(char: char) -> bool {
     !char.is_control() && char != '\u{fffd}'
 }
 
-/// A quoted string's text, and what follows it. A display name may hold what is no UTF-8; an address may not, later.
+/// Parses a quoted string and returns its text and the rest. A display name may contain invalid
+/// UTF-8; an address is checked for it later.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let (mut value, mut chars) = (String::new(), text.strip_prefix('"')?.chars());
     loop {
@@ -145,7 +152,7 @@ fn is_route(mailbox: &[Token]) -> bool {
     colons == 1 && begins
 }
 
-/// `@domain:` before the address (RFC 5322 §4.4) is passed over.
+/// Skips the `@domain:` before an address (RFC 5322 §4.4).
 fn without_route(inside: &[Token]) -> &[Token] {
     if inside.first() != Some(&Token::Special('@')) {
         return inside;
@@ -162,7 +169,7 @@ fn addr_spec(tokens: &[Token]) -> Result<String, AddressError> {
     };
     let domain = match domain {
         [Token::DomainLiteral(literal)] => literal.clone(),
-        // The dot at the end of a domain that is meant from the root.
+        // The dot at the end of a fully qualified domain.
         [words @ .., Token::Special('.')] | words => domain_of(words).ok_or_else(unreadable)?,
     };
     let local = local_part(local).ok_or_else(unreadable)?;
@@ -176,7 +183,7 @@ fn addr_spec(tokens: &[Token]) -> Result<String, AddressError> {
     Ok(format!("\"{local}\"@{domain}"))
 }
 
-/// Atoms with single dots between them, put together.
+/// Joins atoms that are separated by single dots.
 fn domain_of(tokens: &[Token]) -> Option<String> {
     let mut text = String::new();
     for (position, token) in tokens.iter().enumerate() {
@@ -189,7 +196,8 @@ fn domain_of(tokens: &[Token]) -> Option<String> {
     (tokens.len() % 2 == 1).then_some(text)
 }
 
-/// Words with dots between them, put together. Some providers gave out addresses with dots side by side, or at the end.
+/// Joins words that are separated by dots. Some providers issued addresses with adjacent dots or a
+/// final dot.
 fn local_part(tokens: &[Token]) -> Option<String> {
     let mut text = String::new();
     let mut after_word = false;

@@ -1,24 +1,25 @@
-//! Content-Type and Content-Transfer-Encoding: tokens, quoted strings, comments (RFC 2045 §5.1), and parameters that come
-//! in pieces or with a character set (RFC 2231).
+//! Content-Type and Content-Transfer-Encoding: tokens, quoted strings and comments (RFC 2045 §5.1),
+//! and parameters that are split or have a character set (RFC 2231).
 
 use std::collections::BTreeMap;
 
 /// A Content-Type or a Content-Disposition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::smime) struct MediaType {
-    /// type/subtype, lower case
+    /// The type and subtype in lower case, e.g. `text/plain`.
     pub(in crate::smime) kind: String,
     parameters: BTreeMap<String, String>,
 }
 
 impl MediaType {
-    /// From a header field's value. The error, for people: a parameter that is there twice has two meanings.
+    /// Parses a header field's value. A repeated parameter is ambiguous, and therefore an error;
+    /// the error is a text for people.
     pub(in crate::smime) fn parse(value: &str) -> Result<Self, String> {
         let mut rest = Scanner { rest: value };
         rest.skip_space();
         let mut kind = rest.take_until(&[';', '(', ' ', '\t']).to_ascii_lowercase();
         rest.skip_space();
-        // White space around the slash is read as it is meant.
+        // White space around the slash is accepted.
         while rest.rest.starts_with('/') || kind.ends_with('/') && !rest.rest.starts_with(';') && !rest.rest.is_empty()
         {
             kind.push_str(&rest.take_until(&[';', '(', ' ', '\t']).to_ascii_lowercase());
@@ -40,13 +41,13 @@ impl MediaType {
         Ok(Self { kind, parameters: put_together(pieces) })
     }
 
-    /// The parameter of this name (lower case).
+    /// The value of the parameter with this name (lower case).
     pub(in crate::smime) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
     }
 }
 
-/// The name of a transfer encoding, lower case, without what some programs write after it.
+/// The name of a transfer encoding in lower case, without the text that some programs add to it.
 pub(in crate::smime) fn transfer_encoding(value: &str) -> String {
     let mut rest = Scanner { rest: value };
     rest.skip_space();
@@ -54,7 +55,9 @@ pub(in crate::smime) fn transfer_encoding(value: &str) -> String {
     name.to_ascii_lowercase()
 }
 
-/// `name`, `name*`, `name*0`, `name*0*` (RFC 2231 §3, §4.1): the name, which piece, whether it is percent-encoded.
+/// Splits `name`, `name*`, `name*0` or `name*0*` (RFC 2231 §3, §4.1) into the name, the number of
+/// the piece (0 for a whole parameter, else the number + 1), and whether the value is
+/// percent-encoded.
 fn piece(name: &str) -> (String, usize, bool) {
     let (rest, is_encoded) = name.strip_suffix('*').map_or((name, false), |rest| (rest, true));
     match rest.rsplit_once('*').and_then(|(base, number)| Some((base, number.parse::<u16>().ok()?))) {
@@ -63,7 +66,8 @@ fn piece(name: &str) -> (String, usize, bool) {
     }
 }
 
-/// A parameter that is whole counts before one in pieces; pieces count from 0 on as far as none is missing.
+/// Joins the pieces of parameters. A whole parameter has priority over one in pieces. Pieces count
+/// from 0 up to the first that is missing.
 fn put_together(pieces: BTreeMap<(String, usize), (String, bool)>) -> BTreeMap<String, String> {
     let mut whole: BTreeMap<String, (String, usize)> = BTreeMap::new();
     for ((name, number), (value, is_encoded)) in pieces {
@@ -80,7 +84,8 @@ fn put_together(pieces: BTreeMap<(String, usize), (String, bool)>) -> BTreeMap<S
     whole.into_iter().map(|(name, (value, _))| (name, value)).collect()
 }
 
-/// `charset'language'text` in a first piece; the text is taken as UTF-8.
+/// Decodes percent escapes. A first piece has the form `charset'language'text`. The text is read as
+/// UTF-8.
 fn percent_decoded(value: &str, is_first: bool) -> String {
     let text = if is_first { value.splitn(3, '\'').nth(2).unwrap_or(value) } else { value };
     let (mut decoded, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
@@ -103,7 +108,7 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    /// White space and comments.
+    /// Skips white space and comments.
     fn skip_space(&mut self) {
         loop {
             self.rest = self.rest.trim_start();
@@ -118,7 +123,7 @@ impl Scanner<'_> {
         taken.to_owned()
     }
 
-    /// Behind the next semicolon (what stands before it is passed over), to a parameter's name.
+    /// Skips to the name of the next parameter, after the next semicolon.
     fn find_parameter(&mut self) -> bool {
         loop {
             self.skip_space();
@@ -137,8 +142,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// A quoted string without its quotes, or everything to the next white space, comment or semicolon: boundaries with
-    /// characters that should be quoted are common.
+    /// Takes a quoted string without its quotes, or the text up to the next white space, comment or
+    /// semicolon: unquoted boundaries that should be quoted are common.
     fn take_value(&mut self) -> String {
         let Some(inside) = self.rest.strip_prefix('"') else { return self.take_until(&[';', '(', ' ', '\t']) };
         let (mut value, mut chars) = (String::new(), inside.chars());
@@ -154,7 +159,8 @@ impl Scanner<'_> {
     }
 }
 
-/// What follows the comment that begins the text, and whether that comment has an end; none where none begins it.
+/// The text after the comment at the beginning of `text`, and whether that comment is closed;
+/// `None` if the text does not begin with a comment.
 pub(super) fn after_comment(text: &str) -> Option<(&str, bool)> {
     let (mut depth, mut chars) = (0usize, text.strip_prefix('(')?.chars());
     while let Some(char) = chars.next() {

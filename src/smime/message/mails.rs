@@ -1,5 +1,6 @@
-//! Mails as gateways, lists and editors leave them, written by hand around messages of OpenSSL: each is read, and verified
-//! over the same bytes; what is quoted, altered or ambiguous is not taken for what it looks like.
+//! Tests with mails as gateways, mailing lists and editors leave them, written by hand around
+//! messages of OpenSSL. Each is parsed and verified over the same bytes. Quoted, altered or
+//! ambiguous content is not taken for what it looks like.
 
 use super::super::{SenderReport, Verified, from_entity, judge_sender, verify};
 use super::*;
@@ -9,12 +10,12 @@ use crate::smime::entity::decode_base64;
 
 const BODY: &[u8] = b"Content-Type: text/plain\r\n\r\nDear Bob,\r\nthe contract is signed.\r\n";
 
-/// Somebody's messages, by `openssl cms -sign`.
+/// One person's messages, made by `openssl cms -sign`.
 struct Mails {
     authority: Certificate,
-    /// multipart/signed
+    /// A multipart/signed.
     clear: String,
-    /// application/pkcs7-mime
+    /// An application/pkcs7-mime.
     opaque: String,
     pem: String,
 }
@@ -63,7 +64,7 @@ impl Mails {
         assert!(error.contains(why), "{what}: {error}");
     }
 
-    /// What is said of the sender of a mail whose signature holds.
+    /// The sender report of a mail with a valid signature.
     #[track_caller]
     fn judged(&self, mail: &str) -> Option<SenderReport> {
         let (message, verified) = self.verify(mail.as_bytes()).unwrap_or_else(|error| panic!("{error}: {mail}"));
@@ -147,7 +148,7 @@ fn odd_structured_fields_do_not_hide_a_message() {
     for mail in [&mails.clear, &mails.opaque] {
         let untold = mail.replace("Content-Transfer-Encoding: base64\n", "");
         assert_ne!(untold, *mail);
-        mails.is_good("base64 that no field tells of", untold.as_bytes());
+        mails.is_good("base64 without a header field", untold.as_bytes());
     }
     for kind in ["application/octet-stream", "application/pkcs7-mime"] {
         let signature = "application/pkcs7-signature; name=\"smime.p7s\"";
@@ -213,7 +214,7 @@ fn a_signed_part_in_a_list_s_multipart_is_found_and_the_rest_is_named() {
         let inner = mixed(&[part, footer]).replace("list", "inner");
         assert_eq!(mails.is_good("nested", mixed(&[&inner, footer]).as_bytes()).outside.len(), 3);
         mails.is_refused("two signed parts", mixed(&[part, part]).as_bytes(), "several");
-        // A message that the writer passed on is not looked into beside what they signed.
+        // A message that the writer forwarded is not searched if the writer signed another part.
         let passed_on = format!("Content-Type: message/rfc822\n\n{part}");
         let inner = mixed(&[footer, &passed_on]).replace("list", "inner");
         let message = mails.is_good("nested, passed on", mixed(&[&inner, part]).as_bytes());
@@ -233,7 +234,7 @@ fn a_signed_part_in_a_list_s_multipart_is_found_and_the_rest_is_named() {
         assert_eq!(mails.is_good(outside, mixed.as_bytes()).outside, [outside]);
     }
     mails.is_refused("nothing signed", mixed(&[footer]).as_bytes(), "multipart/mixed");
-    // Somebody's message that is passed on unsigned is not this mail's.
+    // A message that was forwarded without a signature is not this mail's own.
     let passed_on = format!("Content-Type: message/rfc822\n\n{}", mails.clear);
     let by_nobody = mixed(&[&passed_on]).replace("List-Id", "X-Id");
     mails.is_refused("passed on", by_nobody.as_bytes(), "multipart/mixed");
@@ -274,8 +275,8 @@ fn a_signed_part_deeper_in_a_list_s_mail_is_found_and_the_rest_is_named() {
         assert_eq!(read.outside, ["the header of the message within", "an image/png part"]);
         mails.is_refused("related alone", related.as_bytes(), "multipart/related");
 
-        // Beside a signed part a message is passed on, and of two nobody can tell which is the
-        // mail.
+        // Beside a signed part, a message is a forwarded one. Of two messages, none can be
+        // identified as the mail.
         let read = mails.is_good("beside", lists("multipart/mixed", &[mail, &message]).as_bytes());
         assert_eq!(read.outside, ["a message/rfc822 part"]);
         mails.is_refused("two", lists("multipart/mixed", &[&message, &message]).as_bytes(), "multipart/mixed");
@@ -323,7 +324,7 @@ fn both_senders_of_a_mail_that_a_list_wrapped_must_be_signers() {
             (boss, user, "mailing list"),
             (boss, boss, "mailing list"),
             (user, &[user, boss].concat(), "more than one From"),
-            ("", "From: user@example.org, boss@example.org\n", "no one sender"),
+            ("", "From: user@example.org, boss@example.org\n", "exactly one sender"),
             ("", sender, "only a Sender"),
             (sender, user, "only a Sender"),
         ] {
@@ -333,7 +334,8 @@ fn both_senders_of_a_mail_that_a_list_wrapped_must_be_signers() {
             }
         }
         assert_eq!(list("", &message("")).map(|mail| mails.judged(&mail)), [None, None]);
-        // What its writer, or another list, passed on is not the message that the list put into its mail.
+        // A message that the writer or another list forwarded is not the message that the list
+        // embedded.
         for writers in [&message(user), &lists("multipart/mixed", &[&message(user)])] {
             for kind in ["multipart/mixed", "multipart/related"] {
                 let forwarded = lists(kind, &[writers]).replace("--l", "--w").replace("=l", "=w");
@@ -354,7 +356,7 @@ fn a_pem_block_inside_something_is_not_what_it_is() {
         ("From: mallory@example.org\nContent-Type: text/plain\n\nPlease pay.\n\n", "text/plain"),
         ("From: mallory@example.org\n\nPlease pay.\n\n", "there is text before it"),
         ("Please pay.\n\n", "there is text before it"),
-        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no message"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "not a CMS message"),
         ("x ", "neither DER"),
     ] {
         mails.is_refused(before, (before.to_owned() + pem).as_bytes(), why);
@@ -369,7 +371,7 @@ fn a_pem_block_inside_something_is_not_what_it_is() {
         assert_eq!((message.format, message.outside.len()), (Format::Pem, 0), "{before:?}");
         mails.is_good(before, (before.to_owned() + pem).replace('\n', "\r\n").trim_end().as_bytes());
     }
-    // The first block by place, whatever the labels' order here; what follows is named.
+    // The first block in the text counts, in any order of the labels here. The rest is named.
     let nonsense = "-----BEGIN CMS-----\nAAAA\n-----END CMS-----\n";
     let first = pem.replace(" CMS-", " PKCS7-");
     assert_eq!(
@@ -378,7 +380,7 @@ fn a_pem_block_inside_something_is_not_what_it_is() {
     );
     assert_eq!(mails.is_good("text", (first + "\nPay.\n").as_bytes()).outside, ["text after the PEM block"]);
 
-    // A mail that quotes a block is the mail.
+    // A mail that quotes a block is read as the mail.
     let quoting = [b"Content-Type: text/plain\r\n\r\nYour block:\r\n\r\n", pem.as_bytes()].concat();
     let (files, key) = (Files::new(), SoftwareKey::p256());
     let authority = TestAuthority::new("Other", SoftwareKey::p256());
@@ -399,8 +401,8 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
     let boundary = format!("boundary=\"{}\"", mails.boundary());
     for (from, to, why) in [
         ("MIME-Version: 1.0", "Content-Type: text/plain", "two fields Content-Type"),
-        ("MIME-Version: 1.0", "X: y\rFrom: user@example.org", "no header field"),
-        ("MIME-Version: 1.0", "X: y\nthis is no field", "no header field"),
+        ("MIME-Version: 1.0", "X: y\rFrom: user@example.org", "invalid header line"),
+        ("MIME-Version: 1.0", "X: y\nthis is no field", "invalid header line"),
         (&boundary, &format!("boundary=x; {boundary}"), "twice"),
         ("MIME-Version: 1.0", "Content-Transfer-Encoding: base64", "encoded together"),
     ] {
@@ -408,7 +410,7 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
         assert_ne!(mail, mails.clear, "{from}");
         mails.is_refused(to, mail.as_bytes(), why);
     }
-    // A content that is given must be the one inside.
+    // A given content must equal the content inside.
     let message = Message::read(mails.clear.as_bytes()).unwrap();
     let anchors = std::slice::from_ref(&mails.authority);
     assert!(verify(&message, Some(BODY), &[], anchors, now()).unwrap().is_good());

@@ -1,5 +1,5 @@
-//! Which form an input has, and the one message in it. The outermost structure decides, never something further inside: a
-//! mail stays a mail, whatever its text quotes.
+//! Recognizes the form of an input and finds the only message in it. The outermost structure
+//! decides, never one further inside: a mail remains a mail, whatever its text quotes.
 
 use super::{Format, Kind, Message};
 use crate::pki::cms::tlv::{OBJECT_IDENTIFIER, SEQUENCE, header};
@@ -7,13 +7,13 @@ use crate::smime::SmimeError;
 use crate::smime::entity::{Entity, Multipart, decode_base64, split_multipart, to_canonical_lines};
 use crate::smime::header::{Header, split_field, take_line};
 
-/// PEM labels of messages: those of CMS, and those of `gpgsm`.
+/// The PEM labels of messages: those of CMS, and those of `gpgsm`.
 const LABELS: [&str; 5] = ["CMS", "PKCS7", "PKCS #7 SIGNED DATA", "SIGNED MESSAGE", "ENCRYPTED MESSAGE"];
 
-/// Header fields of one part that are named.
+/// The maximum number of header fields of one part that are named.
 const MOST_FIELDS_NAMED: usize = 8;
 
-/// Multiparts within multiparts, until a signed or encrypted part.
+/// The maximum nesting of multiparts around a signed or encrypted part.
 const DEEPEST: usize = 8;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Message, SmimeError> {
@@ -47,13 +47,14 @@ fn no_message(reason: impl Into<String>) -> SmimeError {
     SmimeError::NoMessage(reason.into())
 }
 
-/// A SEQUENCE that begins with an object identifier: no text begins so.
+/// Whether the bytes begin with a SEQUENCE and an object identifier in it. No text begins so.
 fn is_content_info(bytes: &[u8]) -> bool {
     let inside = header(bytes).and_then(|(length, _)| bytes.get(length));
     bytes.first() == Some(&SEQUENCE) && inside == Some(&OBJECT_IDENTIFIER)
 }
 
-/// A structure in definite lengths without the line end that an editor or a mail program put after it.
+/// Removes the line end that an editor or a mail program added after a structure of definite
+/// length.
 fn without_line_end(structure: &[u8]) -> &[u8] {
     let whole = header(structure).and_then(|(header, value)| structure.split_at_checked(header.checked_add(value?)?));
     match whole {
@@ -76,27 +77,28 @@ fn begins_like_a_header(text: &[u8]) -> bool {
     split_field(take_line(text).0).is_some()
 }
 
-/// A word on why a PEM block is not read that is there all the same.
+/// An explanation for a PEM block that is ignored.
 fn about_pem_inside(text: &[u8]) -> &'static str {
     let begins = |line: &[u8]| LABELS.iter().any(|label| line == format!("-----BEGIN {label}-----").as_bytes());
     if text.split(|byte| *byte == b'\n').any(|line| begins(line.trim_ascii())) {
-        "; the PEM block in it is not read, because there is text before it: save the block as a file of its own"
+        "; the PEM block in it is ignored, because there is text before it: save the block as a separate file"
     } else {
         ""
     }
 }
 
-/// The PEM block that begins the text. Its header lines are not read, nor is what follows its end.
+/// Reads the PEM block at the beginning of the text. Its header lines and the text after its end
+/// are ignored.
 fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
     let (first, mut rest) = take_line(text);
     let label = first.trim_ascii().strip_prefix(b"-----BEGIN ").and_then(|label| label.strip_suffix(b"-----"));
     let Some(label) = label.and_then(|label| LABELS.into_iter().find(|known| known.as_bytes() == label)) else {
         let first: String = String::from_utf8_lossy(first).trim_end().chars().take(60).collect();
-        return Err(no_message(format!("its first PEM block is no message: it begins with {first:?}")));
+        return Err(no_message(format!("its first PEM block is not a CMS message: {first:?}")));
     };
     let end = format!("-----END {label}-----");
     let mut body = Vec::with_capacity(rest.len());
-    // RFC 1421 §4.4: header lines, up to a blank one. Base64 has no colon.
+    // RFC 1421 §4.4: header lines end at a blank line. Base64 has no colon.
     let (first, _) = take_line(rest);
     let has_header = first.contains(&b':');
     if has_header {
@@ -131,12 +133,12 @@ fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
     message(Format::Pem, Found::attached(cms), Header::default(), outside)
 }
 
-/// A structure that was found.
+/// A signed or encrypted structure in the input.
 struct Found {
     cms: Vec<u8>,
     /// The content of a `multipart/signed`.
     content: Option<Vec<u8>>,
-    /// The header of the message that a list put whole into its own, if the structure was there.
+    /// The header of the message that a list embedded as a whole, if the structure was in it.
     header_within: Option<Header>,
 }
 
@@ -149,35 +151,35 @@ impl Found {
 fn read_mail(entity: &Entity<'_>) -> Result<Message, SmimeError> {
     let mut outside = Vec::new();
     let mut found = find(entity, Place { depth: 0, is_lists: false }, &mut outside)?;
-    // Messages within are looked into only where the mail itself has nothing to read.
+    // Embedded messages are searched only if the mail itself has no signed or encrypted part.
     if found.is_none() && ["List-Id", "List-Post"].iter().any(|field| entity.header.has(field)) {
         outside.clear();
         found = find(entity, Place { depth: 0, is_lists: true }, &mut outside)?;
     }
     if let Some(found) = found {
         let message = message(Format::Smime, found, entity.header.clone(), outside);
-        // The mail says that this is one.
+        // The mail claims to be a message of this kind.
         return message.map_err(|error| match error {
             SmimeError::NoMessage(reason) => unreadable(reason),
             other => other,
         });
     }
     let (kind, pem) = (kind(entity)?, about_pem_inside(entity.body));
-    Err(no_message(format!("it is a message of the type {kind:?}, not signed or encrypted{pem}")))
+    Err(no_message(format!("it is a message of type {kind:?}, not signed or encrypted{pem}")))
 }
 
-/// The type of an entity, lower case, not longer than a name is.
+/// The type of an entity, in lower case and limited in length.
 fn kind(entity: &Entity<'_>) -> Result<String, SmimeError> {
     let media = entity.content_type().map_err(unreadable)?;
     Ok(media.map_or_else(|| "text/plain".to_owned(), |media| media.kind.chars().take(80).collect()))
 }
 
-/// Where an entity is in a mail.
+/// The position of an entity in a mail.
 #[derive(Clone, Copy)]
 struct Place {
-    /// Multiparts and messages around it.
+    /// The number of multiparts and messages around it.
     depth: usize,
-    /// Whether a mailing list sent the mail, and no message within it was entered yet.
+    /// Whether a mailing list sent the mail and no embedded message has been entered yet.
     is_lists: bool,
 }
 
@@ -187,10 +189,10 @@ impl Place {
     }
 }
 
-/// Finds the one signed or encrypted part: the entity itself, or one among the parts of a
-/// `multipart/mixed`, as mailing lists make it around a message, or of a `multipart/related` that
-/// lies in a `multipart/mixed` or is the top of the message that a list put into its own. That
-/// message may be the only thing in the list's. What is beside the part is named in `outside`.
+/// Finds the only signed or encrypted part: the entity itself, or one of the parts of a
+/// `multipart/mixed`, which mailing lists make around a message, or of a `multipart/related` that
+/// is in a `multipart/mixed` or at the top of the message that a list embedded. That message may be
+/// the only content of the list's mail. Everything beside the part is named in `outside`.
 fn find(entity: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
     let Some(media) = entity.content_type().map_err(unreadable)? else { return Ok(None) };
     let depth = place.depth;
@@ -212,7 +214,8 @@ fn find(entity: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<
     }
 }
 
-/// The one signed or encrypted part; everything beside it is named, whether a mail program would show it or not.
+/// Finds the only signed or encrypted part. All other parts are named, whether a mail program would
+/// show them or not.
 fn among_parts(
     multipart: &Multipart<'_>,
     place: Place,
@@ -236,7 +239,9 @@ fn among_parts(
                 outside.push(format!("{article} {kind} part"));
             }
             Some(_) if found.is_some() => {
-                return Err(unreadable("it has several signed or encrypted parts: save the one that is meant"));
+                return Err(unreadable(
+                    "it has several signed or encrypted parts: save the right one as a separate file",
+                ));
             }
             Some(part_found) => {
                 outside.extend(told_fields(&part.header, "the part"));
@@ -256,10 +261,11 @@ fn among_parts(
     Ok(found)
 }
 
-/// Some lists put each mail whole into one of their own, as its only message. Neither header is
-/// signed, and both are judged: the list's, which is what people see, and that of the message. A
-/// message that its writer forwarded, beside a list's footer, looks the same: so both must name a
-/// signer. A message within this one is not the mail's own.
+/// Searches a message that a list embedded. Some lists embed each mail as a whole in one of their
+/// own, as its only message. Neither header is signed, and both are checked: the list's, which
+/// people see, and the message's. A message that its writer forwarded, beside a list's footer,
+/// looks the same: therefore both headers must name a signer. A message within this one is not the
+/// mail's own.
 fn in_lists_message(part: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
     if !part.is_unencoded() {
         return Ok(None);
@@ -270,7 +276,7 @@ fn in_lists_message(part: &Entity<'_>, place: Place, outside: &mut Vec<String>) 
     Ok(found.map(|found| Found { header_within: Some(message.header), ..found }))
 }
 
-/// Sentences that programs write for readers that know no MIME. They tell nobody anything.
+/// Sentences that programs write for readers without MIME support. They carry no information.
 const USUAL_PREAMBLES: [&str; 6] = [
     "This is a signed message.",
     "This is an S/MIME signed message",
@@ -296,10 +302,11 @@ fn name_end(multipart: &Multipart<'_>, epilogue: &str, outside: &mut Vec<String>
     }
 }
 
-/// What mail programs call a signature and an encrypted part.
+/// The descriptions that mail programs give to a signature and to an encrypted part.
 const USUAL_DESCRIPTIONS: [&str; 2] = ["S/MIME Cryptographic Signature", "S/MIME Encrypted Message"];
 
-/// The header fields of a part that say more than how it is to be read, in words: nobody signed them.
+/// Names the header fields of a part that are not about its MIME structure, because they are not
+/// signed.
 pub(super) fn told_fields(header: &Header, what: &str) -> Option<String> {
     const STRUCTURE: [&str; 5] =
         ["MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Content-ID"];
@@ -326,7 +333,7 @@ fn bare(entity: &Entity<'_>) -> Result<Option<Found>, SmimeError> {
     Ok(Some(Found::attached(cms)))
 }
 
-/// A structure's bytes. Some programs leave the header field out that says that they are in base64.
+/// The bytes of a structure. Some programs omit the header field for base64.
 fn decoded(entity: &Entity<'_>) -> Option<Vec<u8>> {
     let body = entity.decoded_body()?;
     if entity.header.has("Content-Transfer-Encoding") || is_content_info(&body) {
@@ -335,31 +342,32 @@ fn decoded(entity: &Entity<'_>) -> Option<Vec<u8>> {
     Some(decode_base64(&body).unwrap_or(body))
 }
 
-/// RFC 8551 §3.9: gateways make `application/octet-stream` of everything, and leave the file's name.
+/// Whether the entity has a file name with this ending. Gateways may change the type to
+/// `application/octet-stream` and keep the file's name (RFC 8551 §3.9).
 fn is_named(entity: &Entity<'_>, ending: &str) -> bool {
     entity.file_names().iter().any(|name| name.trim().to_ascii_lowercase().ends_with(ending))
 }
 
-/// RFC 8551 §3.5.3: the content as it was signed, and its signature.
+/// The signed content and its signature in a `multipart/signed` (RFC 8551 §3.5.3).
 fn signed_in_two_parts(entity: &Entity<'_>, outside: &mut Vec<String>) -> Result<Found, SmimeError> {
     if !entity.is_unencoded() {
-        return Err(unreadable("a signed message's parts must not be encoded together, and these are"));
+        return Err(unreadable("the parts of a signed message must not be encoded together"));
     }
     let media = entity.content_type().map_err(unreadable)?;
     let boundary = media.as_ref().and_then(|media| media.parameter("boundary"));
-    let multipart = split_multipart(entity.body, boundary.ok_or_else(|| unreadable("it names no boundary"))?);
+    let multipart = split_multipart(entity.body, boundary.ok_or_else(|| unreadable("it has no boundary parameter"))?);
     let [content, signature] = multipart.parts.as_slice() else {
-        return Err(unreadable("a signed message has two parts, this one has not"));
+        return Err(unreadable("a signed message must have two parts"));
     };
     let signature = Entity::parse(signature).map_err(unreadable)?;
     let media = signature.content_type().map_err(unreadable)?;
     match media.ok_or_else(|| unreadable("its signature has no headers"))?.kind.as_str() {
         "application/pkcs7-signature" | "application/x-pkcs7-signature" => {}
         "application/octet-stream" if is_named(&signature, ".p7s") => {}
-        // Gateways take the name away too; what it is says the structure itself.
+        // Gateways remove the name too. Then the structure itself shows its kind.
         "application/octet-stream" | "application/pkcs7-mime" | "application/x-pkcs7-mime"
             if decoded(&signature).is_some_and(|cms| is_content_info(&cms)) => {}
-        _ => return Err(unreadable("its second part is no S/MIME signature")),
+        _ => return Err(unreadable("its second part is not an S/MIME signature")),
     }
     name_preamble(&multipart, outside);
     outside.extend(told_fields(&signature.header, "the signature"));

@@ -1,4 +1,4 @@
-//! The three forms, written for OpenSSL and read from it.
+//! Tests of the three forms, written for OpenSSL and read from it.
 
 use super::*;
 use crate::pki::Certificate;
@@ -58,7 +58,8 @@ fn openssl_verifies_each_form() {
         let content = person.files.put("content", &entity);
         for (format, name) in [(Format::Der, "DER"), (Format::Pem, "PEM"), (Format::Smime, "SMIME")] {
             let written = Message::write(&attached, format, None).unwrap();
-            // (With -binary OpenSSL 3.0 does not put back the line ends that it takes off a multipart's lines.)
+            // With -binary, OpenSSL 3.0 does not restore the line ends that it removes from a
+            // multipart's lines.
             let arguments = ["cms", "-verify", "-CAfile", &person.root, "-inform", name];
             assert_eq!(openssl(&arguments, &written), entity, "{name}");
             assert_eq!(person.verifies(&written, None).unwrap(), entity, "{name}");
@@ -93,7 +94,7 @@ fn we_verify_each_form_of_openssl() {
         let content = person.verifies(&message, None).unwrap_or_else(|error| panic!("{options:?} {error}"));
         let content = String::from_utf8(content).unwrap();
         assert!(content.contains("this is text.\r\n"), "{options:?} {content:?}");
-        // A changed word is noticed in all of them.
+        // A changed word is detected in all of them.
         let text = String::from_utf8_lossy(&message).into_owned();
         if form == Format::Smime && text.contains("this is text") {
             let changed = text.replace("this is text", "that is text");
@@ -101,7 +102,7 @@ fn we_verify_each_form_of_openssl() {
             assert!(error.contains("SignatureWrong"), "{error}");
         }
     }
-    // `openssl smime` and PKCS #7 labels.
+    // `openssl smime`, and PKCS #7 labels.
     let smime = ["smime", "-sign", "-nodetach", "-outform", "PEM", "-signer", &person.pem, "-inkey", &person.key_pem];
     let message = openssl(&smime, TEXT);
     assert!(message.starts_with(b"-----BEGIN PKCS7-----"));
@@ -142,9 +143,9 @@ fn the_line_ends_of_a_file_do_not_break_a_signature() {
     let written = Message::write(&cms, Format::Smime, Some(&entity)).unwrap();
     let unix = String::from_utf8(written).unwrap().replace("\r\n", "\n");
     assert_eq!(person.verifies(unix.as_bytes(), None).unwrap(), entity);
-    // Without canonical line ends it could not be read again: refused.
+    // Content without canonical line ends could not be read again, and is refused.
     assert!(Message::write(&cms, Format::Smime, Some(TEXT)).is_err());
-    // Attached to an octet: nothing is changed.
+    // Attached content is unchanged to the octet.
     let binary = b"\x00\r\r\n\n\xff";
     let cms = person.sign(binary, Placement::Attached);
     assert_eq!(person.verifies(&Message::write(&cms, Format::Smime, None).unwrap(), None).unwrap(), binary);
@@ -190,7 +191,7 @@ fn what_is_no_message_is_refused_with_what_it_is() {
         (b"Content-Type: multipart/signed; boundary=b\n\n--b\none\n--b\n\ntwo\n--b--", "no headers"),
         (
             b"Content-Type: multipart/signed; boundary=b\n\n--b\none\n--b\nContent-Type: text/plain\n\ntwo\n--b--",
-            "no S/MIME",
+            "not an S/MIME signature",
         ),
         (b"Content-Type: application/pkcs7-mime\nContent-Transfer-Encoding: base64\n\n!!!", "transfer encoding"),
         (b"Content-Type: application/pkcs7-mime\n\nnot cms", "neither DER"),
