@@ -1,7 +1,8 @@
-//! Files with certificates, in all the forms that people have them in: PEM with any text around it, OpenSSL's trusted
-//! certificates, PKCS #7 (`.p7b`), DER.
+//! Certificate files in all forms that people have: PEM with any text around it, OpenSSL's trusted
+//! certificates, PKCS #7 (`.p7b`) and DER.
 //!
-//! It must never pass over a certificate silently: what cannot be read is named by its place.
+//! **Invariant:** No certificate is skipped silently; an unreadable one is reported with its
+//! position.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,20 +15,21 @@ use super::{Certificate, PkiError};
 
 const WHAT: &str = "a certificate";
 
-/// What was found in a file.
+/// The contents of a file.
 #[derive(Debug, Default)]
 pub struct CertificateFile {
     /// The certificates, in their order.
     pub certificates: Vec<Certificate>,
-    /// Of each that cannot be used which it is and why, for people: "certificate 2 of 3: …".
+    /// The position of each unusable certificate and the reason, for people: "certificate 2 of 3:
+    /// …".
     pub unreadable: Vec<String>,
 }
 
-/// A form of a certificate, by the label of its PEM block.
+/// The form of a certificate, according to the label of its PEM block.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Certificate,
-    /// OpenSSL's: a certificate, and for what it is trusted
+    /// OpenSSL's form: a certificate, and the purposes for which it is trusted.
     Trusted,
     Pkcs7,
 }
@@ -44,7 +46,7 @@ impl Form {
 
     fn read(self, der: &[u8]) -> Result<Vec<Certificate>, PkiError> {
         match self {
-            // Some programs write this label around a PKCS #7 structure.
+            // Some programs put this label around a PKCS #7 structure.
             Self::Certificate => of_der(der),
             Self::Trusted => Ok(vec![trusted(der)?]),
             Self::Pkcs7 => pkcs7(der),
@@ -53,7 +55,8 @@ impl Form {
 }
 
 impl CertificateFile {
-    /// Reads PEM (other blocks, and text in any encoding, are passed over) or DER. Refused when there is no certificate.
+    /// Reads PEM or DER. In PEM, other blocks and text in any encoding are skipped. A file without
+    /// a certificate is an error.
     pub fn read(bytes: &[u8]) -> Result<Self, PkiError> {
         let mut file = Self::default();
         if bytes.first() == Some(&SEQUENCE) {
@@ -67,7 +70,7 @@ impl CertificateFile {
             && let Ok(der) = decode(text)
             && !der.is_empty()
         {
-            // Base64 without the lines around it.
+            // Base64 without a PEM block around it.
             file.certificates = of_der(&der)?;
             return Ok(file);
         }
@@ -80,14 +83,15 @@ impl CertificateFile {
             }
         }
         match (file.certificates.is_empty(), file.unreadable.is_empty()) {
-            (true, true) => Err(PkiError::malformed(WHAT, "there is no certificate in it")),
+            (true, true) => Err(PkiError::malformed(WHAT, "it contains no certificate")),
             (true, false) => Err(PkiError::malformed(WHAT, file.unreadable.join("; "))),
             _ => Ok(file),
         }
     }
 }
 
-/// DER in the three forms. What is none of them is said to be no certificate.
+/// Parses DER in one of the three forms. For any other input, the error is that of a plain
+/// certificate.
 fn of_der(der: &[u8]) -> Result<Vec<Certificate>, PkiError> {
     let error = match Certificate::from_foreign_der(der) {
         Ok(certificate) => return Ok(vec![certificate]),
@@ -97,10 +101,10 @@ fn of_der(der: &[u8]) -> Result<Vec<Certificate>, PkiError> {
     Form::Pkcs7.read(der).or_else(|_| Form::Trusted.read(der)).map_err(|_| error)
 }
 
-const IS_PKCS12: &str = "it is a PKCS #12 file, which may hold a private key: take the certificates out of it \
+const IS_PKCS12: &str = "it is a PKCS #12 file, which may hold a private key: extract the certificates from it \
                          (`openssl pkcs12 -nokeys -in FILE -out ca.pem`)";
 
-/// Whether it begins like a `PFX` (RFC 7292 §4): version 3, and a structure with a type.
+/// Whether the bytes begin like a `PFX` (RFC 7292 §4): version 3, then a SEQUENCE.
 fn is_pkcs12(der: &[u8]) -> bool {
     let parts = Elements::of(der, WHAT).required(SEQUENCE).map(|pfx| pfx.inside(WHAT));
     parts.is_ok_and(|mut parts| {
@@ -108,12 +112,12 @@ fn is_pkcs12(der: &[u8]) -> bool {
     })
 }
 
-/// The certificates of a SignedData (RFC 5652 §5), whose signatures, if any, are not looked at.
+/// The certificates of a SignedData (RFC 5652 §5). Its signatures, if there are any, are ignored.
 fn pkcs7(der: &[u8]) -> Result<Vec<Certificate>, PkiError> {
     const WHAT: &str = "a PKCS #7 file";
     let (content_type, signed_data) = open_content_info(der, WHAT)?;
     if content_type != ContentType::from(rfc5911::ID_SIGNED_DATA) {
-        return Err(PkiError::malformed(WHAT, "it is not signed data, which is what holds certificates"));
+        return Err(PkiError::malformed(WHAT, "it is not SignedData"));
     }
     let mut parts = Elements::of(&signed_data, WHAT).required(SEQUENCE)?.inside(WHAT);
     parts.required(INTEGER)?;
@@ -124,12 +128,13 @@ fn pkcs7(der: &[u8]) -> Result<Vec<Certificate>, PkiError> {
     let certificates = certificates.map(|element| Certificate::from_foreign_der(element.whole));
     let certificates = certificates.collect::<Result<Vec<_>, _>>()?;
     if certificates.is_empty() {
-        return Err(PkiError::malformed(WHAT, "there is no certificate in it"));
+        return Err(PkiError::malformed(WHAT, "it contains no certificate"));
     }
     Ok(certificates)
 }
 
-/// A certificate with OpenSSL's `X509_CERT_AUX` behind it. One that says that it is not trusted for mail is refused.
+/// A certificate followed by OpenSSL's `X509_CERT_AUX`. One that is marked as not trusted for mail
+/// is refused.
 fn trusted(der: &[u8]) -> Result<Certificate, PkiError> {
     const WHAT: &str = "a trusted certificate";
     let mut parts = Elements::of(der, WHAT);
@@ -146,12 +151,13 @@ fn trusted(der: &[u8]) -> Result<Certificate, PkiError> {
     let trust = auxiliary.optional(SEQUENCE)?.map(|uses| names_mail(uses.inside(WHAT))).transpose()?;
     let reject = auxiliary.optional(context_constructed(0))?.map(|uses| names_mail(uses.inside(WHAT))).transpose()?;
     if trust == Some(false) || reject == Some(true) {
-        return Err(PkiError::malformed(WHAT, "the file itself says that it is not trusted for mail"));
+        return Err(PkiError::malformed(WHAT, "the file marks it as not trusted for mail"));
     }
     Ok(certificate)
 }
 
-/// The text of a file in UTF-16 that says so by its first octets, as some Windows programs write, or by its first character.
+/// The text of a UTF-16 file, recognized by its byte order mark, which some Windows programs write,
+/// or by its first characters.
 fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
     let unit: fn([u8; 2]) -> u16 = match bytes {
         [0xff, 0xfe, ..] => u16::from_le_bytes,
@@ -164,7 +170,7 @@ fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(String::from_utf16_lossy(&units).into_bytes())
 }
 
-/// The blocks that may hold certificates, with what is in them.
+/// The blocks that may hold certificates, decoded.
 fn pem_blocks(mut text: &[u8]) -> Vec<(Form, Result<Vec<u8>, PkiError>)> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let mut blocks = Vec::new();
@@ -175,7 +181,7 @@ fn pem_blocks(mut text: &[u8]) -> Vec<(Form, Result<Vec<u8>, PkiError>)> {
         let Some(form) = Form::of_label(label) else { continue };
         let after = after.get(5..).unwrap_or_default();
         let end = [b"-----END ", label, b"-----"].concat();
-        // A block without an end does not reach into the next one.
+        // A block without an end must not reach into the next one.
         let next = find(after, BEGIN).unwrap_or(after.len());
         let body = match find(after, &end).filter(|at| *at < next) {
             Some(at) => decode(after.get(..at).unwrap_or_default()),
@@ -187,8 +193,8 @@ fn pem_blocks(mut text: &[u8]) -> Vec<(Form, Result<Vec<u8>, PkiError>)> {
     blocks
 }
 
-/// Line lengths and line ends of PEM are whatever mailers and editors made of them; header lines (RFC 1421 §4.4), up to a blank
-/// one, are passed over.
+/// Decodes the body of a PEM block. Mail programs and editors change line lengths and line ends, so
+/// white space is ignored. Header lines (RFC 1421 §4.4) up to a blank line are skipped.
 fn decode(body: &[u8]) -> Result<Vec<u8>, PkiError> {
     let has_headers =
         body.trim_ascii_start().split(|octet| *octet == b'\n').next().is_some_and(|line| line.contains(&b':'));

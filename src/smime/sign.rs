@@ -1,4 +1,4 @@
-//! Signing content for other people.
+//! Signs content for other people.
 
 use jiff::Timestamp;
 use signature::Signer;
@@ -9,31 +9,32 @@ use crate::pki::Certificate;
 use crate::pki::cms::{ContentToSign, PreparedSignature, SigningCertificate};
 use crate::pki::oid::ContentType;
 
-/// Where the content goes.
+/// The place of the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// Into the signed message.
+    /// Inside the signed message.
     Attached,
-    /// It stays outside; the message is the signature alone.
+    /// Outside; the message is only the signature.
     Detached,
 }
 
-/// Whose signature, and how.
+/// The signer and the options of a signature.
 #[derive(Clone, Debug)]
 pub struct Signing<'a> {
-    /// The signer's certificate; its key is the signer's.
+    /// The signer's certificate. It must match the signer's key.
     pub certificate: &'a Certificate,
-    /// Further certificates to send along, the issuer's first.
+    /// Further certificates to include, the issuer's first.
     pub chain: &'a [Certificate],
-    /// Where the content goes.
+    /// The place of the content.
     pub placement: Placement,
-    /// What the signature says about its time; the true present, always.
+    /// The signing time that the signature states: always the present time.
     pub signing_time: Timestamp,
-    /// [`ContentType::DATA`] for all mail; reserved types are refused.
+    /// [`ContentType::DATA`] for all mail. Reserved types are refused.
     pub content_type: ContentType,
 }
 
-/// Signs `content` byte for byte; answers a DER `ContentInfo` for [`super::Message::write`]. One use of the signer.
+/// Signs `content` byte for byte, and returns a DER `ContentInfo` for [`super::Message::write`].
+/// The signer is used once.
 pub fn sign<S, G>(content: &[u8], signing: &Signing<'_>, signer: &S) -> Result<Vec<u8>, SmimeError>
 where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
@@ -48,7 +49,8 @@ where
     Ok(crate::pki::cms::sign(&to_sign, signer)?)
 }
 
-/// The same for data and a signature that is made elsewhere: what is to be signed, and then the message.
+/// Prepares a signature over data that the caller makes elsewhere: first the bytes to sign, then
+/// the message.
 pub fn prepare<'a>(
     content: &'a [u8],
     signer: &'a SigningCertificate,

@@ -1,4 +1,4 @@
-//! Who signed a message, and whether they are to be believed.
+//! Determines who signed a message, and whether the signers are trusted.
 
 use jiff::Timestamp;
 
@@ -8,82 +8,84 @@ use crate::pki::cms::{SignatureCheck, SignedMessage, best_of};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, PathProblem, Purpose, WorkLeft, path};
 
-/// A verified message: its content, and what each signature amounts to.
+/// A verified message: its content, and a report on each signature.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    /// The signed bytes, verbatim. To be believed only as far as [`Verified::is_good`].
+    /// The signed bytes, verbatim. Trust them only if [`Verified::is_good`].
     pub content: Vec<u8>,
-    /// The type that the signers signed it as.
+    /// The content type that the signers signed.
     pub content_type: ContentType,
-    /// One report a signer, at least one.
+    /// One report for each signer; at least one.
     pub signers: Vec<SignerReport>,
 }
 
 impl Verified {
-    /// Whether every signature is right and every signer is believed. Everything else is "not verified".
+    /// Whether every signature is valid and every signer is trusted. Everything else is "not
+    /// verified".
     pub fn is_good(&self) -> bool {
         !self.signers.is_empty() && self.signers.iter().all(|signer| signer.verdict == Verdict::Good)
     }
 
-    /// The first signer with the worst of the verdicts.
+    /// The first of the signers with the worst verdict.
     pub fn worst(&self) -> Option<&SignerReport> {
         self.signers.iter().rev().max_by_key(|signer| signer.verdict.severity())
     }
 
-    /// The worst of the signers' verdicts, as [`Verdict::word`].
+    /// The worst of the signers' verdicts, as in [`Verdict::word`].
     pub fn word(&self) -> &'static str {
         self.worst().map_or("unchecked", |signer| signer.verdict.word())
     }
 }
 
-/// One signer.
+/// The report on one signer.
 #[derive(Clone, Debug)]
 pub struct SignerReport {
-    /// The name in the certificate (or, without one, how the message names the signer). Not to be
-    /// believed unless the verdict is good.
+    /// The name in the certificate or, without a certificate, the signer identifier in the message.
+    /// Trust it only if the verdict is good.
     pub name: String,
-    /// The e-mail addresses in the certificate. Not to be believed unless the verdict is good.
+    /// The e-mail addresses in the certificate. Trust them only if the verdict is good.
     pub emails: Vec<String>,
     /// The signer's certificate.
     pub certificate: Option<Certificate>,
-    /// The time that the signer claims.
+    /// The signing time that the signer claims.
     pub signing_time: Option<Timestamp>,
-    /// What it amounts to.
+    /// The verdict on the signature.
     pub verdict: Verdict,
 }
 
-/// What a signature amounts to.
+/// The verdict on a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The signature is right, and the signer's certificate leads to a trusted authority.
+    /// The signature is valid, and the signer's certificate chains to a trusted authority.
     Good,
-    /// The signature does not fit content and certificate: somebody changed something.
+    /// The signature does not match content and certificate: one of them was changed.
     SignatureWrong {
-        /// What does not fit.
+        /// The reason.
         reason: String,
     },
-    /// The signature cannot be checked here: right or wrong, nobody can tell.
+    /// The signature cannot be checked; it may be valid or invalid.
     Unchecked {
-        /// Why not: an algorithm, a key, a certificate that cannot be read.
+        /// The reason: an algorithm, a key or a certificate that is not supported.
         reason: String,
     },
-    /// The signature cannot be checked either: there is no certificate to tell.
+    /// The signature cannot be checked because the signer's certificate is missing.
     NoCertificate,
-    /// The signature is right, but no trusted authority answers for the signer.
+    /// The signature is valid, but no trusted authority issued the signer's certificate.
     ChainUnknown(PathProblem),
-    /// The signature is right, but a certificate is over, or not valid yet.
+    /// The signature is valid, but a certificate has expired or is not valid yet.
     Expired {
-        /// Which certificate, since when.
+        /// The certificate, and the time since which it has been invalid.
         problem: PathProblem,
-        /// Whether all was valid at the time that the signer *claims* to have signed at.
+        /// Whether all certificates were valid at the time that the signer *claims*.
         good_at_signing_time: bool,
     },
-    /// The signature is right, but the certificate is not for this, or broken.
+    /// The signature is valid, but the certificate is malformed or has another purpose.
     NotTrusted(PathProblem),
 }
 
 impl Verdict {
-    /// One word for programs: `good`, `wrong`, `unchecked`, `unknown`, `expired`, `untrusted`.
+    /// The verdict in one word, for programs: `good`, `wrong`, `unchecked`, `unknown`, `expired` or
+    /// `untrusted`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -95,7 +97,7 @@ impl Verdict {
         }
     }
 
-    /// Greater is worse.
+    /// The severity; greater is worse.
     fn severity(&self) -> u8 {
         match self {
             Self::Good => 0,
@@ -109,10 +111,12 @@ impl Verdict {
     }
 }
 
-/// Verifies a signed message. `detached` is the content of a detached signature (a `multipart/signed` brings its own);
-/// `known` are certificates to find signers among, besides the message's own; `anchors` the trusted authorities.
+/// Verifies a signed message. `detached` is the content of a detached signature; a
+/// `multipart/signed` has its own. `known` are certificates in which to find signers, besides the
+/// message's own. `anchors` are the trusted authorities.
 ///
-/// Judged at `now`: the signing time is only a claim, and is used for nothing but [`Verdict::Expired`]'s hint.
+/// Certificates are checked at `now`. The signing time is only a claim, and serves only as the hint
+/// in [`Verdict::Expired`].
 pub fn verify(
     message: &Message,
     detached: Option<&[u8]>,
@@ -137,7 +141,7 @@ fn verify_within(
     let signed = SignedMessage::parse(&message.cms)?;
     let detached = match (message.detached_content.as_deref(), detached) {
         (Some(own), Some(given)) if own != given && own != to_canonical_lines(given) => {
-            return Err(SmimeError::Unreadable("it has another content inside than the one given".into()));
+            return Err(SmimeError::Unreadable("its content differs from the given file".into()));
         }
         (own, given) => own.or(given),
     };
@@ -149,7 +153,7 @@ fn verify_within(
     Ok(Verified { signers: signers.collect(), content: content.to_vec(), content_type: signed.content_type().clone() })
 }
 
-/// What certificates are judged by.
+/// The inputs of path validation.
 struct Trust<'a> {
     intermediates: &'a [Certificate],
     anchors: &'a [Certificate],
@@ -157,9 +161,10 @@ struct Trust<'a> {
     work: &'a WorkLeft,
 }
 
-/// Of several certificates for one signer (a renewed one for the same key, those of two
-/// authorities) the first that is believed, else the one that is believed most. A signature that is
-/// right for none is told by what is wrong, before what cannot be checked.
+/// The best report on one signer with several certificates: a renewed one for the same key, or
+/// those of two authorities. The first trusted certificate wins, otherwise the one with the least
+/// severe verdict. If the signature is valid with none, an invalid signature has priority over one
+/// that cannot be checked.
 fn best_report(checks: impl Iterator<Item = SignatureCheck>, trust: &Trust<'_>) -> Option<SignerReport> {
     let ranked = checks.map(|check| {
         let of_no_right_one = match &check {
@@ -201,7 +206,7 @@ fn report(check: SignatureCheck, trust: &Trust<'_>) -> SignerReport {
     }
 }
 
-/// Whether a right signature's signer is believed.
+/// Determines whether the signer of a valid signature is trusted.
 fn judge(certificate: &Certificate, signing_time: Option<Timestamp>, trust: &Trust<'_>) -> Verdict {
     let Trust { intermediates, anchors, now, work } = *trust;
     let at = |time| path::verify_within(certificate, intermediates, anchors, Purpose::Signing, time, work);

@@ -1,5 +1,5 @@
-//! The fields of a certificate, read more generously than DER allows: other people's certificates were made by all kinds of
-//! programs, and their signature is over the bytes as they are.
+//! The fields of a certificate, parsed more leniently than DER allows: all kinds of programs make
+//! certificates, and the signature covers the bytes as they are.
 
 use std::ops::Range;
 
@@ -12,32 +12,32 @@ use crate::pki::cms::tlv::{
 };
 use crate::pki::{DistinguishedName, PkiError, SerialNumber, time};
 
-/// What a certificate says.
+/// The fields of a certificate.
 #[derive(Clone)]
 pub(super) struct Fields {
-    /// Where the `TBSCertificate` lies.
+    /// The position of the `TBSCertificate`.
     pub(super) tbs: Range<usize>,
     pub(super) serial: SerialNumber,
     pub(super) issuer: DistinguishedName,
     pub(super) subject: DistinguishedName,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
-    /// Where the `SubjectPublicKeyInfo` lies.
+    /// The position of the `SubjectPublicKeyInfo`.
     pub(super) public_key: Range<usize>,
     pub(super) extensions: Vec<Extension>,
-    /// Where the `AlgorithmIdentifier` of the signature lies.
+    /// The position of the signature's `AlgorithmIdentifier`.
     pub(super) signature_algorithm: Range<usize>,
-    /// Contents octets of the signature's bit string.
+    /// The position of the contents octets of the signature's bit string.
     pub(super) signature: Range<usize>,
 }
 
-/// One extension.
+/// One extension (RFC 5280 §4.1).
 #[derive(Clone)]
 pub(in crate::pki) struct Extension {
-    /// Contents octets of its object identifier.
+    /// The contents octets of the object identifier.
     pub(in crate::pki) id: Vec<u8>,
     pub(in crate::pki) critical: bool,
-    /// What is in its octet string, with BOOLEANs as DER writes them.
+    /// The contents of the octet string, with BOOLEANs converted to DER.
     pub(in crate::pki) value: Vec<u8>,
 }
 
@@ -113,7 +113,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Issuer and serial number of a certificate that cannot be read as a whole.
+/// The issuer and serial number of a certificate that cannot be parsed as a whole.
 pub(super) fn issuer_and_serial(der: &[u8]) -> Option<(DistinguishedName, SerialNumber)> {
     let mut parts = Elements::of(der, WHAT).required(SEQUENCE).ok()?.inside(WHAT);
     let head = Head::read(&mut parts.required(SEQUENCE).ok()?.inside(WHAT)).ok()?;
@@ -133,7 +133,7 @@ impl Extension {
     fn read(extension: Element<'_>) -> Result<Self, PkiError> {
         let mut parts = Elements::of(extension.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
         let id = parts.required(OBJECT_IDENTIFIER)?.value.to_vec();
-        // BER: every octet but zero is true.
+        // In BER, every octet except zero means true.
         let critical = parts.optional(BOOLEAN)?.is_some_and(|critical| critical.value != [0]);
         let mut value = parts.required(OCTET_STRING)?.value.to_vec();
         parts.end()?;
@@ -142,7 +142,7 @@ impl Extension {
     }
 }
 
-/// In place: no length changes.
+/// Converts BOOLEANs to DER in place; no length changes.
 fn write_booleans_as_der(mut bytes: &mut [u8], depth: usize) {
     while depth < 8 && !bytes.is_empty() {
         let Some((header, Some(length))) = crate::pki::cms::tlv::header(bytes) else { return };

@@ -1,4 +1,4 @@
-//! Certificates as they come: in any shape, by any maker.
+//! Tests with certificates in any form and from any program.
 
 use super::*;
 use crate::pki::cms::tlv::element;
@@ -41,7 +41,8 @@ fn what_is_no_certificate_is_refused() {
 #[test]
 fn two_signature_algorithms_in_one_certificate_are_refused() {
     let certificate = TestAuthority::new("Example Authority", SoftwareKey::p256()).certificate;
-    // The outer one, after the part that is signed: ecdsa-with-SHA256 becomes ecdsa-with-SHA384.
+    // Changes the outer algorithm, after the signed part: ecdsa-with-SHA256 becomes
+    // ecdsa-with-SHA384.
     let mut der = certificate.as_der().to_vec();
     let oid = const_oid::db::rfc5912::ECDSA_WITH_SHA_256;
     let at = der.windows(oid.as_bytes().len()).rposition(|window| window == oid.as_bytes()).unwrap();
@@ -62,7 +63,7 @@ fn the_public_key_decides_what_a_certificate_can_do() {
     }
 }
 
-/// A certificate by hand, changed.
+/// A handmade certificate with this change.
 fn odd(change: impl Fn(&mut OddCertificate)) -> Result<Certificate, PkiError> {
     let name = name(&[(CN, UTF8, b"Quirk CA")]);
     let mut certificate = OddCertificate::person(&name, &name);
@@ -79,7 +80,7 @@ fn what_other_makers_write_is_read() {
     assert!(odd(|_| {}).is_ok_and(|certificate| Certificate::from_der(certificate.as_der()).is_ok()));
 
     let odd_boolean = odd(|certificate| certificate.extensions = vec![key_usage(&[1, 1, 1])]).unwrap();
-    assert!(Certificate::from_der(odd_boolean.as_der()).is_err(), "it is no DER");
+    assert!(Certificate::from_der(odd_boolean.as_der()).is_err(), "it is not DER");
     assert!(odd_boolean.extensions()[0].critical && odd_boolean.can_sign());
     let is_ca = extension(rfc5280::ID_CE_BASIC_CONSTRAINTS, &[1, 1, 0], &[0x30, 3, 1, 1, 1]);
     let odd_boolean = odd(|certificate| certificate.extensions = vec![is_ca.clone()]).unwrap();
@@ -119,7 +120,7 @@ fn what_cannot_be_read_is_said() {
     assert!(error.reason().contains("its subject cannot be read"), "{error}");
 }
 
-/// `id-on-SmtpUTF8Mailbox`, contents octets.
+/// `id-on-SmtpUTF8Mailbox` (RFC 9598 §3), contents octets.
 const SMTP_UTF8: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 9];
 
 #[test]

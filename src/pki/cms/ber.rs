@@ -1,25 +1,26 @@
-//! From BER to definite lengths: what programs write that do not know a message's length beforehand (RFC 5652 §5.2
-//! allows it, and `openssl cms` does so unless told otherwise).
+//! Converts BER to definite lengths. Programs that do not know a message's length in advance write
+//! indefinite ones, as RFC 5652 §5.2 allows and `openssl cms` does by default.
 
 use super::tlv::{OCTET_STRING, element, header};
 use crate::pki::PkiError;
 
-/// Elements within elements; no message of a real program comes near.
+/// The maximum nesting of elements, far above that of real messages.
 const DEEPEST: usize = 32;
 
 const CONSTRUCTED_OCTET_STRING: u8 = 0x24;
 const END_OF_CONTENTS: [u8; 2] = [0, 0];
 
-/// The same element with all indefinite lengths made definite and all octet strings made of pieces put together.
+/// Converts all indefinite lengths to definite ones, and joins octet strings that consist of
+/// segments.
 ///
-/// Elements in which there is nothing of the kind stay byte for byte as they are: what was signed is not touched.
-/// Exactly one element is read, nothing may follow it.
+/// Elements without either are unchanged to the byte, so that signed bytes remain intact. The input
+/// must be exactly one element, without trailing bytes.
 pub(crate) fn to_definite(bytes: &[u8], what: &'static str) -> Result<Vec<u8>, PkiError> {
     let (element, rest) = read(bytes, 0).ok_or_else(|| PkiError::malformed(what, "it is neither DER nor BER"))?;
-    if rest.is_empty() { Ok(element) } else { Err(PkiError::malformed(what, "something follows its end")) }
+    if rest.is_empty() { Ok(element) } else { Err(PkiError::malformed(what, "data follows its end")) }
 }
 
-/// One element in definite form, and what follows it.
+/// Converts the first element, and returns the rest of the input.
 fn read(bytes: &[u8], depth: usize) -> Option<(Vec<u8>, &[u8])> {
     let (header_length, value_length) = header(bytes)?;
     let tag = *bytes.first()?;
@@ -66,7 +67,8 @@ fn read_until_end(mut bytes: &[u8], depth: usize) -> Option<(Vec<Vec<u8>>, &[u8]
     }
 }
 
-/// X.690 §8.7.3: an octet string of octet strings (which are already put together themselves).
+/// Joins an octet string that consists of octet strings (X.690 §8.7.3), which are already joined
+/// themselves.
 fn put_together(pieces: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut values = Vec::with_capacity(pieces.len());
     for piece in pieces {
@@ -79,7 +81,8 @@ fn put_together(pieces: &[Vec<u8>]) -> Option<Vec<u8>> {
     Some(element(OCTET_STRING, &values))
 }
 
-/// The same element, of definite lengths, with every length in the shortest form (X.690 §10.1), as DER has them.
+/// Converts all lengths of an element to the shortest form, as DER requires (X.690 §10.1). The
+/// input must have definite lengths.
 pub(crate) fn with_shortest_lengths(bytes: &[u8]) -> Option<Vec<u8>> {
     let (element, []) = shorten(bytes, 0)? else { return None };
     Some(element)
@@ -128,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_definite_stays_even_where_it_is_not_der() {
         let der = [0x30, 0x82, 0, 5, 4, 0x81, 1, 9, 0x05];
-        assert!(to_definite(&der, "a test").is_err()); // the last element is cut off
+        assert!(to_definite(&der, "a test").is_err()); // the last element is truncated
         let odd = [0x30, 0x82, 0, 4, 4, 0x81, 1, 9];
         assert_eq!(to_definite(&odd, "a test").unwrap(), odd);
     }

@@ -1,7 +1,7 @@
-//! Content keys wrapped under a key agreed upon by ECDH (RFC 5652 §6.2.2, RFC 5753): an ephemeral key of the sender and
-//! the recipient's static key, the X9.63 KDF, AES key wrap.
+//! Content keys wrapped under a key agreed by ECDH (RFC 5652 §6.2.2, RFC 5753): an ephemeral key of
+//! the sender and the recipient's static key, the X9.63 KDF, AES key wrap.
 //!
-//! Written here and not taken from the `cms` crate, whose key-agreement recipient wraps under an all-zero key.
+//! The `cms` crate is not used, because its key-agreement recipient wraps under an all-zero key.
 
 use aes_kw::{KwAes128, KwAes192, KwAes256};
 use const_oid::ObjectIdentifier;
@@ -22,26 +22,27 @@ use crate::pki::{Certificate, PkiError};
 /// `id-alg-CMS3DESwrap` (RFC 3370 §4.3.1).
 const ID_CMS_3DES_WRAP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.3.6");
 
-/// What a recipient needs besides the shared secret.
+/// The data that a recipient needs besides the shared secret.
 #[derive(Clone, Debug)]
 pub(super) struct Agreement {
-    /// DER `SubjectPublicKeyInfo` of the sender's ephemeral key.
+    /// The sender's ephemeral key, as DER `SubjectPublicKeyInfo`.
     pub(super) peer_public_key: Vec<u8>,
     method: Method,
     wrapped_key: Vec<u8>,
 }
 
 impl Agreement {
-    /// The encrypted content key, as it came.
+    /// The encrypted content key as received.
     pub(super) fn wrapped_key(&self) -> &[u8] {
         &self.wrapped_key
     }
 }
 
-/// A recipient, if it can be read who that is, with what they need, or what about it is not supported.
+/// A recipient's identifier, if it can be read, and the recipient's data, or the name of the
+/// unsupported feature.
 pub(super) type AgreeingRecipient = (Option<CertificateId>, Result<Agreement, String>);
 
-/// Hash of the KDF, kind of key wrap, and the ECC-CMS-SharedInfo that binds both.
+/// The KDF's hash, the key wrap, and the ECC-CMS-SharedInfo that covers both.
 #[derive(Clone, Debug)]
 struct Method {
     hash: KdfHash,
@@ -60,7 +61,7 @@ enum KdfHash {
 
 #[derive(Clone, Copy, Debug)]
 enum KeyWrap {
-    /// Triple DES (RFC 3217), only to read
+    /// Triple DES (RFC 3217), for decryption only.
     TripleDes,
     Aes128,
     Aes192,
@@ -68,7 +69,7 @@ enum KeyWrap {
 }
 
 impl Agreement {
-    /// The content key, if the shared secret is the right one.
+    /// Unwraps the content key; `None` if the shared secret is wrong.
     pub(super) fn unwrap(&self, shared_secret: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let key = self.method.derive(shared_secret);
         let mut buffer = Zeroizing::new(vec![0; self.wrapped_key.len()]);
@@ -84,7 +85,8 @@ impl Agreement {
 
 impl Method {
     fn new(hash: KdfHash, wrap: KeyWrap, wrap_algorithm: &[u8], user_keying_material: Option<&[u8]>) -> Self {
-        // RFC 5753 §7.2: keyInfo, entityUInfo [0], suppPubInfo [2]: the wrapping key's length in bits.
+        // ECC-CMS-SharedInfo (RFC 5753 §7.2): keyInfo, entityUInfo [0], suppPubInfo [2] (the
+        // wrapping key's length in bits).
         let material = user_keying_material
             .map(|material| element(context_constructed(0), &[&element(OCTET_STRING, &[material])]));
         let bits =
@@ -93,7 +95,7 @@ impl Method {
         Self { hash, wrap, shared_info }
     }
 
-    /// ANSI X9.63 KDF (SEC 1 §3.6.1).
+    /// The ANSI X9.63 KDF (SEC 1 §3.6.1).
     fn derive(&self, shared_secret: &[u8]) -> Zeroizing<Vec<u8>> {
         let length = usize::try_from(self.wrap.key_length()).unwrap_or_default();
         let mut key = Zeroizing::new(Vec::with_capacity(128));
@@ -114,7 +116,7 @@ impl Method {
     }
 }
 
-/// The digest of the parts, in a place that is wiped: a copy on the stack would stay there.
+/// The digest of the parts, in a buffer that is wiped: a copy on the stack would remain there.
 fn hash_of<D: Digest + FixedOutput>(parts: [&[u8]; 3]) -> Zeroizing<Output<D>> {
     let mut digest = D::new();
     for part in parts {
@@ -126,7 +128,7 @@ fn hash_of<D: Digest + FixedOutput>(parts: [&[u8]; 3]) -> Zeroizing<Output<D>> {
 }
 
 impl KeyWrap {
-    /// Octets.
+    /// The length of the wrapping key, in octets.
     fn key_length(self) -> u32 {
         match self {
             Self::Aes128 => 16,
@@ -136,7 +138,7 @@ impl KeyWrap {
     }
 }
 
-/// `KeyAgreeRecipientInfo`: each recipient in it.
+/// Parses `KeyAgreeRecipientInfo` into its recipients.
 pub(super) fn read(info: Element<'_>) -> Result<Vec<AgreeingRecipient>, PkiError> {
     let mut parts = info.inside(WHAT);
     parts.required(INTEGER)?;
@@ -165,7 +167,7 @@ pub(super) fn read(info: Element<'_>) -> Result<Vec<AgreeingRecipient>, PkiError
     Ok(encrypted_keys.into_iter().map(agreement).collect())
 }
 
-/// `RecipientEncryptedKey`: whose it is, and the wrapped content key.
+/// Parses `RecipientEncryptedKey`: the recipient's identifier and the wrapped content key.
 fn recipient_and_key(encrypted_key: Element<'_>) -> Result<(CertificateId, Vec<u8>), PkiError> {
     let mut parts = Elements::of(encrypted_key.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
     let id = recipient_id(parts.any()?)?;
@@ -174,7 +176,8 @@ fn recipient_and_key(encrypted_key: Element<'_>) -> Result<(CertificateId, Vec<u
     Ok((id, wrapped_key))
 }
 
-/// `KeyAgreeRecipientIdentifier`: by certificate, or `[0]` `RecipientKeyIdentifier` with the key identifier first.
+/// Parses `KeyAgreeRecipientIdentifier`: issuer and serial number, or `[0]`
+/// `RecipientKeyIdentifier`, which begins with the key identifier.
 fn recipient_id(element: Element<'_>) -> Result<CertificateId, PkiError> {
     if element.tag() == context_constructed(0) {
         return Ok(CertificateId::KeyIdentifier(element.inside(WHAT).required(OCTET_STRING)?.value.to_vec()));
@@ -182,7 +185,8 @@ fn recipient_id(element: Element<'_>) -> Result<CertificateId, PkiError> {
     CertificateId::from_element(element, WHAT)
 }
 
-/// RFC 5753 §7.1.4: the scheme's object identifier says the KDF's hash; its parameters are the key wrap.
+/// Parses the scheme (RFC 5753 §7.1.4): its object identifier determines the KDF's hash, and its
+/// parameters are the key wrap.
 fn method(algorithm: Element<'_>, material: Option<&[u8]>) -> Result<Result<Method, String>, PkiError> {
     let scheme = read_algorithm(algorithm)?.oid;
     let hash =
@@ -213,8 +217,8 @@ fn method(algorithm: Element<'_>, material: Option<&[u8]>) -> Result<Result<Meth
     Ok(Ok(Method::new(hash, wrap, wrap_algorithm.whole, material)))
 }
 
-/// `OriginatorPublicKey` as a `SubjectPublicKeyInfo`. RFC 5753 §3.1.1 leaves its curve out (it is the recipient's): the
-/// length of the point tells it.
+/// Converts `OriginatorPublicKey` to a `SubjectPublicKeyInfo`. RFC 5753 §3.1.1 omits the curve,
+/// because it is the recipient's. The length of the point determines it.
 fn originator_key(originator: Element<'_>) -> Result<Result<Vec<u8>, String>, PkiError> {
     if originator.tag() != context_constructed(1) {
         return Ok(Err("a sender's key that is not in the message".into()));
@@ -227,19 +231,17 @@ fn originator_key(originator: Element<'_>) -> Result<Result<Vec<u8>, String>, Pk
         return Ok(Err(format!("a sender's key of the algorithm {}", described(algorithm))));
     }
     let Some((0, point)) = bits.split_first().map(|(unused, point)| (*unused, point)) else {
-        return Err(PkiError::malformed(WHAT, "its sender's key does not end at an octet"));
+        return Err(PkiError::malformed(WHAT, "its sender's key is not a whole number of octets"));
     };
     let spki = match point.len() {
         65 | 33 => p256::PublicKey::from_sec1_bytes(point).ok().and_then(|key| key.to_public_key_der().ok()),
         97 | 49 => p384::PublicKey::from_sec1_bytes(point).ok().and_then(|key| key.to_public_key_der().ok()),
         _ => None,
     };
-    Ok(spki
-        .map(der::Document::into_vec)
-        .ok_or_else(|| "a sender's key that is on none of the curves P-256 and P-384".into()))
+    Ok(spki.map(der::Document::into_vec).ok_or_else(|| "a sender's key on a curve other than P-256 and P-384".into()))
 }
 
-/// `KeyAgreeRecipientInfo` for the owner of a P-256 certificate.
+/// Makes a `KeyAgreeRecipientInfo` for a certificate with a P-256 key.
 pub(super) fn encrypt_p256(
     certificate: &Certificate,
     key: &p256::PublicKey,
@@ -251,7 +253,7 @@ pub(super) fn encrypt_p256(
     key_agree_recipient_info(certificate, &point, shared_secret.raw_secret_bytes(), content_key)
 }
 
-/// `KeyAgreeRecipientInfo` for the owner of a P-384 certificate.
+/// Makes a `KeyAgreeRecipientInfo` for a certificate with a P-384 key.
 pub(super) fn encrypt_p384(
     certificate: &Certificate,
     key: &p384::PublicKey,
@@ -263,7 +265,7 @@ pub(super) fn encrypt_p384(
     key_agree_recipient_info(certificate, &point, shared_secret.raw_secret_bytes(), content_key)
 }
 
-/// A random key: random octets, again when they happen not to be a number of the curve's.
+/// Makes a random key. Octets that are not a valid scalar of the curve are drawn again.
 fn ephemeral<const N: usize, K>(from_octets: impl Fn(&[u8; N]) -> Option<K>) -> Result<K, PkiError> {
     for _ in 0..16 {
         let mut octets = Zeroizing::new([0; N]);
@@ -272,7 +274,7 @@ fn ephemeral<const N: usize, K>(from_octets: impl Fn(&[u8; N]) -> Option<K>) -> 
             return Ok(key);
         }
     }
-    Err(PkiError::unsupported("the system's random numbers", "sixteen of them in a row were not usable"))
+    Err(PkiError::unsupported("the system's random numbers", "sixteen in a row were not usable"))
 }
 
 fn key_agree_recipient_info(

@@ -1,10 +1,11 @@
-//! Every way in which a mail names its sender, and what becomes of it. The signature holds in all of them.
+//! Tests of every way in which a mail names its sender. The signature is valid in all of them.
 
 use super::*;
 use crate::pki::oid::ContentType;
 use crate::smime::verify::{SignerReport, Verdict};
 
-/// What [`judge_sender`] says of a mail with these header lines around this signed entity, by alice@example.org.
+/// The report of [`judge_sender`] for a mail with these header lines around this entity, signed by
+/// alice@example.org.
 fn judged(header: &str, content: &str) -> Option<SenderReport> {
     judged_as(Format::Smime, header, content)
 }
@@ -70,7 +71,7 @@ fn what_names_no_sender_is_no_mail() {
     {
         assert_eq!(judged(header, TEXT), None, "{header}");
     }
-    // A stored mail that was signed as a file says nothing of who signed it.
+    // A stored mail that was signed as a file says nothing about its signer.
     for format in [Format::Der, Format::Pem] {
         assert_eq!(judged_as(format, "", "From: bob@example.org\nContent-Type: text/plain\n\nx"), None);
         assert_eq!(judged_as(format, "", "Content-Type: message/rfc822\n\nFrom: bob@example.org\n\nx"), None);
@@ -145,11 +146,11 @@ fn a_signed_from_counts_before_the_one_outside() {
         for header in ["", "From: bob@example.org\n"] {
             assert!(problem(header, &foreign).contains("from bob@example.org, and no signer's"), "{header} {foreign}");
         }
-        // Who signs two, signs none.
+        // Two signed From fields identify no one.
         let twice = content.replace("From:", "From: alice@example.org\nFrom:");
         assert!(problem("From: alice@example.org\n", &twice).contains("more than one From"), "{twice}");
     }
-    // A message that was passed on is another's.
+    // A forwarded message is another person's.
     let forwarded = wrapped.replace("forwarded=no", "forwarded=yes").replace("alice", "bob");
     assert_eq!(judged("From: alice@example.org\n", &forwarded).unwrap().problem, None);
     assert_eq!(judged("", &forwarded), None);
@@ -196,7 +197,8 @@ fn every_header_around_a_signature_must_name_a_signer() {
         }
     }
     assert_eq!(judged([none, none], TEXT), None);
-    // One that names its sender by no From is not passed over for another's From.
+    // A header that names its sender without a From is not skipped in favor of another header's
+    // From.
     for headers in [[none, sender], [sender, none], [sender, alice], [alice, sender]] {
         assert_eq!(judged(headers, TEXT).unwrap().problem, Some(SenderProblem::SenderOnly), "{headers:?}");
         assert_eq!(judged(headers, signed).unwrap().problem, None, "{headers:?}");

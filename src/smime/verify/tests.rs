@@ -1,4 +1,4 @@
-//! Who is believed, and what is said of the others.
+//! Tests of the verdicts on signers.
 
 use jiff::SignedDuration;
 
@@ -13,7 +13,7 @@ struct Signed {
     authority: Certificate,
 }
 
-/// A message signed at this time by a certificate of this profile.
+/// A message signed at this time, with a certificate of this profile.
 fn signed(profile: &str, signing_time: Timestamp) -> Signed {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let key = SoftwareKey::p256();
@@ -66,8 +66,8 @@ fn of_several_certificates_the_one_that_is_believed_counts() {
     }
 }
 
-/// What verifying a message of these certificates costs: the verdict, signatures verified, and
-/// whether more was refused.
+/// The cost of verifying a message with these certificates: the verdict, the number of verified
+/// signatures, and whether the limit was exceeded.
 fn cost(signer: &OddSigner<'_>, known: &[Certificate], brought: &[Vec<u8>], anchor: &[u8]) -> (Verdict, usize, bool) {
     let certificates: Vec<&[u8]> = brought.iter().map(Vec::as_slice).collect();
     let message = Message::read(&signer.message(b"content", &certificates)).unwrap();
@@ -85,7 +85,7 @@ fn what_one_message_may_cost_has_an_end() {
     let person = OddCertificate::person(&issuer, &name(&[(CN, UTF8, b"Alice")]));
     let signer = OddSigner::new(&key, &issuer, &[77]);
     let leaf = Certificate::from_foreign_der(&person.sign(&key, &theirs)).unwrap();
-    // Each of these has issued the leaf, each other one, and itself.
+    // Each of these CA certificates appears to have issued the leaf, every other one, and itself.
     let crowd: Vec<Vec<u8>> = (0..64)
         .map(|serial| {
             let authority = OddCertificate::authority(&issuer, &issuer, &[]);
@@ -96,11 +96,11 @@ fn what_one_message_may_cost_has_an_end() {
     let (verdict, signatures, is_over) = cost(&signer, std::slice::from_ref(&leaf), &crowd, &stranger);
     assert!(matches!(&verdict, Verdict::Unchecked { reason } if reason.contains("more certificates")), "{verdict:?}");
     assert_eq!((signatures, is_over), (256, true));
-    // Where an authority is known, the way to it is the first that is tried.
+    // If an authority is trusted, the path to it is tried first.
     let anchor = OddCertificate::authority(&issuer, &issuer, &[]).sign(&theirs, &theirs);
     assert_eq!(cost(&signer, &[leaf], &crowd, &anchor), (Verdict::Good, 2, false));
 
-    // The first certificate that is believed ends it; and where none is, each is tried once.
+    // The first trusted certificate ends the search. If none is trusted, each is tried once.
     let leaves: Vec<Vec<u8>> = (0..64)
         .map(|number: u8| {
             let subject = name(&[(CN, UTF8, &[b'A' + number % 26, b'a' + number / 26])]);
@@ -147,7 +147,7 @@ fn expired_certificates_are_told_with_what_held_when_it_was_signed() {
     let later = good.certificate.not_after() + hour;
     let report = report_at(&good, std::slice::from_ref(&good.authority), later);
     assert!(matches!(report.verdict, Verdict::Expired { good_at_signing_time: true, .. }), "{report:?}");
-    // Signed after the end, and signed "in the future": no comfort.
+    // A signature made after the end, or "in the future", does not count.
     for (signing_time, at) in [(later, later + hour), (good.certificate.not_after() - hour, now() - hour)] {
         let late = signed("signing", signing_time);
         let report = report_at(&late, std::slice::from_ref(&late.authority), at);
