@@ -1,20 +1,24 @@
-//! The string types of ASN.1 as text, and the form in which two texts are compared (RFC 5280 §7.1 after RFC 4518).
+//! Decodes the string types of ASN.1, and normalizes texts for comparison (RFC 5280 §7.1, RFC
+//! 4518).
 //!
-//! It must never refuse a certificate: what is no text is left to the caller as octets.
+//! A certificate is never refused here: a value that is not text remains octets, and the caller
+//! handles it.
 
-/// `UTF8String`
+/// `UTF8String`.
 const UTF8: u8 = 0x0c;
-/// `TeletexString`, which everybody writes ISO 8859-1 into (OpenSSL, NSS and Windows read it so)
+/// `TeletexString`. All programs write ISO 8859-1 into it, and OpenSSL, NSS and Windows decode it
+/// so.
 const TELETEX: u8 = 0x14;
-/// `UniversalString`: UTF-32, big-endian
+/// `UniversalString`: UTF-32, big-endian.
 const UNIVERSAL: u8 = 0x1c;
-/// `BMPString`: UTF-16, big-endian
+/// `BMPString`: UTF-16, big-endian.
 const BMP: u8 = 0x1e;
-/// Types that are ASCII by their standard: `NumericString`, `PrintableString`, `VideotexString`, `IA5String`,
-/// `GraphicString`, `VisibleString`, `GeneralString`. Makers put other characters into them all the same.
+/// The types that are ASCII according to their standard: `NumericString`, `PrintableString`,
+/// `VideotexString`, `IA5String`, `GraphicString`, `VisibleString` and `GeneralString`. Some
+/// programs write other characters into them.
 const ASCII: [u8; 7] = [0x12, 0x13, 0x15, 0x16, 0x19, 0x1a, 0x1b];
 
-/// The text of a value of this tag; none if it is no string, or not what its type says.
+/// The text of a value with this tag; `None` if it is not a string, or invalid for its type.
 pub(super) fn text_of(tag: u8, value: &[u8]) -> Option<String> {
     match tag {
         UTF8 => std::str::from_utf8(value).ok().map(str::to_owned),
@@ -36,11 +40,12 @@ fn latin1(octets: &[u8]) -> String {
     octets.iter().copied().map(char::from).collect()
 }
 
-/// The text as it is compared: letters in lower case, white space at the ends gone and within as one space, characters that
-/// nobody sees left out.
+/// The normalized text for comparison: letters in lower case, no white space at the ends, single
+/// spaces within, no invisible characters.
 ///
-/// Letters are folded one by one by Unicode's lower case, with `ß`, `ς` and `ſ` as RFC 3454 table B.2 has them. There is no
-/// normalization: an `é` and an `e` with an accent set upon it are two texts.
+/// Letters are folded one by one to Unicode's lower case, and `ß`, `ς` and `ſ` as in RFC 3454 table
+/// B.2. There is no Unicode normalization: an `é` and an `e` with a combining accent are different
+/// texts.
 pub(super) fn comparable(text: &str) -> String {
     let mut comparable = String::with_capacity(text.len());
     let mut space_before = false;
@@ -65,7 +70,8 @@ pub(super) fn comparable(text: &str) -> String {
     comparable
 }
 
-/// RFC 4518 §2.2, less the control characters: those are no letters, but a name with them is not the name without.
+/// Whether a character is ignored (RFC 4518 §2.2). Control characters are kept: a name with one
+/// differs from the name without it.
 fn is_left_out(char: char) -> bool {
     matches!(char,
         '\u{ad}' | '\u{34f}' | '\u{1806}' | '\u{180b}'..='\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'

@@ -1,12 +1,14 @@
-//! One spelling for each domain, so that domains are compared and not their spellings: upper and lower case, a dot at the end,
-//! U-labels and A-labels (`bücher.example`, `xn--bcher-kva.example`), full-width letters and ideographic full stops (UTS 46).
+//! The canonical spelling of a domain, used for comparison. It covers upper and lower case, a final
+//! dot, U-labels and A-labels (`bücher.example`, `xn--bcher-kva.example`), full-width letters and
+//! ideographic full stops (UTS 46).
 
-/// Octets of a domain in any spelling: 253 characters (RFC 1035), each of at most four.
+/// The maximum length of a domain in any spelling, in octets: 253 characters (RFC 1035) of up to
+/// four octets.
 const LONGEST: usize = 1012;
 
-/// The domain in lower case, in A-labels, without a dot at its end; none if it has no such form,
-/// because it is too long, or a label is empty or may not be one. An address literal
-/// (`[192.0.2.1]`) is its own.
+/// The domain in lower case and A-labels, without a final dot. `None` if the domain has no such
+/// form: it is too long, or a label is empty or invalid. An address literal (`[192.0.2.1]`) is only
+/// lower-cased.
 pub(super) fn normal_form(domain: &str) -> Option<String> {
     if domain.len() > LONGEST {
         return None;

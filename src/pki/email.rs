@@ -1,38 +1,40 @@
-//! E-mail addresses as certificates can carry them.
+//! E-mail addresses that certificates can contain.
 //!
-//! A certificate's rfc822Name is ASCII (RFC 5280 §4.2.1.6). A local part beyond ASCII would need `SmtpUTF8Mailbox`
-//! (RFC 9598), which the mail programs of today do not match against a From line: it is refused here, with the reason,
-//! before a person gets a certificate that nobody can use. A domain beyond ASCII has an ASCII form (`xn--…`): that is asked for.
+//! A certificate's rfc822Name is ASCII (RFC 5280 §4.2.1.6). A local part beyond ASCII would require
+//! `SmtpUTF8Mailbox` (RFC 9598), which today's mail programs do not match with a From field. It is
+//! refused here with the reason, before a person gets an unusable certificate. A domain beyond
+//! ASCII has an ASCII form (`xn--…`), which the error requests.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{PkiError, domain};
 
-/// An ASCII addr-spec, at most 254 characters, its domain in lower case. `Eq` is what the certificate search uses.
+/// An ASCII addr-spec of at most 254 characters, with its domain in lower case. The certificate
+/// search compares with `Eq`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EmailAddress(String);
 
 impl EmailAddress {
-    /// The address: local part as given, domain in lower case.
+    /// The address: the local part as given, the domain in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether two addresses reach the same person by everyday reading: compared without regard to case.
+    /// Whether two addresses belong to the same person, compared without regard to case.
     pub fn matches(&self, other: &str) -> bool {
         same_address(&self.0, other)
     }
 }
 
-/// Are two addresses the same? Upper and lower case of ASCII make no difference, before the @
-/// neither: no two people of an authority are told apart by it. Domains are compared in their one
-/// spelling, local parts without quotation marks.
+/// Whether two addresses are the same. The comparison ignores ASCII case, in the local part too,
+/// because no two people of an authority differ only in case. It uses the canonical spelling of
+/// domains, and local parts without quotation marks.
 pub fn same_address(one: &str, other: &str) -> bool {
     if one.eq_ignore_ascii_case(other) {
         return true;
     }
-    // Of these the spelling is the only one but for its case.
+    // Plain addresses have no other spelling, except for case.
     let is_plain = |address: &str| address.is_ascii() && !address.ends_with('.') && !address.starts_with('"');
     if is_plain(one) && is_plain(other) {
         return false;
@@ -40,14 +42,15 @@ pub fn same_address(one: &str, other: &str) -> bool {
     normal_form(one).is_some_and(|one| normal_form(other) == Some(one))
 }
 
-/// Local part and domain, each in one spelling.
+/// The local part and the domain, each in its canonical spelling.
 pub(super) fn normal_form(address: &str) -> Option<(String, String)> {
     let (local, domain) = address.rsplit_once('@')?;
     let local = match local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
         None => local.to_owned(),
     };
-    // Beyond ASCII, letters of several people have one lower case: U+212A becomes k.
+    // Case is folded only in ASCII. Beyond it, different letters share a lower case: U+212A becomes
+    // k.
     Some((local.to_ascii_lowercase(), domain::normal_form(domain)?))
 }
 
@@ -56,13 +59,13 @@ impl FromStr for EmailAddress {
 
     fn from_str(text: &str) -> Result<Self, PkiError> {
         let refuse = |reason| PkiError::Email { address: text.chars().take(80).collect(), reason };
-        let (local, domain) = text.rsplit_once('@').ok_or_else(|| refuse("there is no @ in it"))?;
+        let (local, domain) = text.rsplit_once('@').ok_or_else(|| refuse("it has no @"))?;
         if !domain.is_ascii() {
             return Err(refuse("its domain is not ASCII: write the domain in its xn-- form"));
         }
         if !local.is_ascii() {
             return Err(refuse(
-                "the part before the @ is not ASCII, which mail programs do not find in certificates: use an ASCII address",
+                "the part before the @ is not ASCII, which mail programs do not match in certificates: use an ASCII address",
             ));
         }
         if text.len() > 254 || local.len() > 64 {
@@ -80,14 +83,16 @@ impl FromStr for EmailAddress {
     }
 }
 
-/// RFC 5322 §3.2.3: one or more atext. Quoted local parts are refused: certificates with them match nowhere.
+/// Whether the text is an atom (RFC 5322 §3.2.3): one or more atext. Quoted local parts are
+/// refused, because programs do not match them in certificates.
 fn is_atom(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~-".contains(&byte))
 }
 
-/// Whether a text of somebody else's certificate is plainly one mailbox: no white space outside quotation marks, nothing that
-/// separates addresses or cannot be seen. Letters beyond ASCII are taken (RFC 9598), and so are a local part in quotation
-/// marks and an address literal (RFC 5321 §4.1.2, §4.1.3).
+/// Whether a text in another issuer's certificate is plainly one mailbox: no white space outside
+/// quotation marks, no separators of addresses, no invisible characters. Letters beyond ASCII are
+/// accepted (RFC 9598), and so are a quoted local part and an address literal (RFC 5321 §4.1.2,
+/// §4.1.3).
 pub(super) fn is_mailbox(text: &str) -> bool {
     let is_plain = |char: char| {
         !char.is_whitespace()

@@ -1,89 +1,89 @@
-//! What can go wrong in this room; each message completes a sentence that begins "cannot".
+//! The errors of this module. Each message completes a sentence that begins with "cannot".
 
 use std::path::PathBuf;
 
-/// A fault or a refusal of the standards room.
+/// A fault or a refusal of [`crate::pki`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PkiError {
-    /// Bytes that are not what they should be.
+    /// The bytes cannot be decoded.
     #[error("cannot read {what}: {source}")]
     Decode {
-        /// The structure that was expected, with its article: "a certificate".
+        /// The expected structure, with its article: "a certificate".
         what: &'static str,
-        /// What the decoder says.
+        /// The decoder's error.
         source: der::Error,
     },
 
-    /// Bytes that decode, but break a rule of their standard.
+    /// The bytes decode, but break a rule of their standard.
     #[error("cannot read {what}: {reason}")]
     Malformed {
-        /// The structure that was expected, with its article.
+        /// The expected structure, with its article.
         what: &'static str,
         /// The rule that is broken.
         reason: String,
     },
 
-    /// A structure could not be written: a fault of ours, or a value that is far too long.
+    /// A structure cannot be encoded: a fault of this program, or a value that is far too long.
     #[error("cannot encode {what}: {source}")]
     Encode {
         /// The structure, with its article.
         what: &'static str,
-        /// What the encoder says.
+        /// The encoder's error.
         source: der::Error,
     },
 
-    /// A key, algorithm or parameter this program does not use.
+    /// A key, algorithm or parameter is not supported.
     #[error("cannot use {what}: {reason}")]
     Unsupported {
         /// The key or algorithm.
         what: String,
-        /// Why not, and what is possible instead.
+        /// The reason, and the alternatives.
         reason: String,
     },
 
-    /// An algorithm of former days, which does not protect any more.
+    /// An obsolete, insecure algorithm.
     #[error("cannot use {0}: it is no longer safe")]
     Outdated(&'static str),
 
-    /// A signature's algorithm and a key that have nothing to do with each other.
-    #[error("cannot use this key: the signature's algorithm is for another kind of key")]
+    /// The signature algorithm does not match the kind of the key.
+    #[error("cannot use this key: the signature algorithm is for another kind of key")]
     OtherKindOfKey,
 
-    /// A signature that does not verify. Says nothing about why.
-    #[error("cannot verify the signature of {0}: it is wrong")]
+    /// The signature does not verify. The reason is unknown.
+    #[error("cannot verify the signature of {0}: it is invalid")]
     WrongSignature(&'static str),
 
-    /// The signer refused or failed; the token's own message is in it.
+    /// The signer failed; its error includes the token's message.
     #[error("cannot sign {what}: {source}")]
     Sign {
         /// The structure, with its article.
         what: &'static str,
-        /// What the signer says.
+        /// The signer's error.
         source: ::signature::Error,
     },
 
-    /// A name that cannot become a certificate's subject.
+    /// The name cannot be a certificate's subject.
     #[error("cannot use this name: {0}")]
     Name(String),
 
-    /// An e-mail address that cannot go into a certificate.
+    /// The e-mail address cannot be in a certificate.
     #[error("cannot use the e-mail address {address:?}: {reason}")]
     Email {
         /// The address as it was given.
         address: String,
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
 
-    /// A host name or address that cannot go into a certificate.
+    /// The host name or address cannot be in a certificate.
     #[error(
         "cannot use the host name {0:?}: give a DNS name of ASCII letters, digits, hyphens and dots, or an IP address"
     )]
     Host(String),
 
-    /// A certificate that was asked for in contradiction to its profile.
-    #[error("cannot issue a certificate by the profile {profile:?}: {reason}")]
+    /// The requested certificate contradicts its profile.
+    #[error("cannot issue a certificate with the profile {profile:?}: {reason}")]
     Profile {
         /// The profile's name.
         profile: String,
@@ -91,43 +91,43 @@ pub enum PkiError {
         reason: String,
     },
 
-    /// A profile file that is not right.
+    /// A profile file is invalid.
     #[error("cannot use the profile {}, line {line}: {reason}", file.display())]
     ProfileFile {
         /// The file.
         file: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong there.
+        /// The reason.
         reason: String,
     },
 
-    /// A profile file that cannot be read at all.
+    /// A profile file cannot be read.
     #[error("cannot read the profile {}: {source}", file.display())]
     ProfileUnreadable {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 
-    /// The system has no random numbers to give.
+    /// The system's random number generator failed.
     #[error("cannot get random numbers from the system: {0}")]
     Random(getrandom::Error),
 }
 
 impl PkiError {
-    /// For `map_err` on decoders.
+    /// Converts a decoder's error, for `map_err`.
     pub(crate) fn decode(what: &'static str) -> impl FnOnce(der::Error) -> Self {
         move |source| Self::Decode { what, source }
     }
 
-    /// For `map_err` on encoders.
+    /// Converts an encoder's error, for `map_err`.
     pub(crate) fn encode(what: &'static str) -> impl FnOnce(der::Error) -> Self {
         move |source| Self::Encode { what, source }
     }
 
-    /// What is wrong, without saying of what: for sentences that have named it already.
+    /// The reason without the structure's name, for sentences that already name it.
     pub(crate) fn reason(&self) -> String {
         match self {
             Self::Decode { source, .. } => source.to_string(),

@@ -1,4 +1,4 @@
-//! Fingerprints: SHA-256 over a certificate's DER, as people compare them.
+//! Fingerprints: SHA-256 over a certificate's DER, in the form that people compare.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,12 +7,13 @@ use sha2::{Digest, Sha256};
 
 use super::PkiError;
 
-/// SHA-256 of a certificate's DER. Prints as 16 groups of 4 hexadecimal digits, upper case, with spaces between.
+/// SHA-256 of a certificate's DER. `Display` writes 16 groups of 4 upper-case hexadecimal digits,
+/// separated by spaces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The fingerprint of a certificate's DER.
+    /// Computes the fingerprint of a certificate's DER.
     pub fn of(certificate_der: &[u8]) -> Self {
         Self(Sha256::digest(certificate_der).into())
     }
@@ -22,18 +23,18 @@ impl Fingerprint {
         &self.0
     }
 
-    /// From the 32 octets of a digest that was made elsewhere.
+    /// Wraps a digest that was computed elsewhere.
     pub fn from_bytes(digest: [u8; 32]) -> Self {
         Self(digest)
     }
 
-    /// 64 hexadecimal digits, lower case, nothing between: for data objects and JSON.
+    /// 64 lower-case hexadecimal digits without separators, for data objects and JSON.
     pub fn to_hex(&self) -> String {
         hex::encode(self.0)
     }
 }
 
-/// Reads any spelling that people paste: groups, colons, lower case.
+/// Parses every spelling that people paste: groups, colons, lower case.
 impl FromStr for Fingerprint {
     type Err = PkiError;
 

@@ -1,5 +1,5 @@
-//! The names of a subjectAltName and of name constraints (RFC 5280 §4.2.1.6), each read by itself: one that is odd hides no
-//! other.
+//! The names in a subjectAltName and in name constraints (RFC 5280 §4.2.1.6). Each is parsed
+//! separately, so that an invalid one does not hide the others.
 
 use super::DistinguishedName;
 use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, context, context_constructed};
@@ -9,22 +9,22 @@ const WHAT: &str = "an alternative name";
 /// `id-on-SmtpUTF8Mailbox` (RFC 9598 §3), contents octets.
 const SMTP_UTF8_MAILBOX: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x09];
 
-/// One name. The text of a mailbox or host is as it came, which may be anything.
+/// One name. The text of a mailbox or host is unchecked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GeneralName {
-    /// `rfc822Name`: a mailbox, in ASCII
+    /// `rfc822Name`: a mailbox in ASCII.
     Email(String),
-    /// `SmtpUTF8Mailbox` (RFC 9598): a mailbox beyond ASCII
+    /// `SmtpUTF8Mailbox` (RFC 9598): a mailbox beyond ASCII.
     Utf8Mailbox(String),
-    /// `dNSName`, in ASCII
+    /// `dNSName`, in ASCII.
     Dns(String),
-    /// `directoryName`
+    /// `directoryName`.
     Directory(DistinguishedName),
-    /// `uniformResourceIdentifier`, in ASCII
+    /// `uniformResourceIdentifier`, in ASCII.
     Uri(String),
-    /// `iPAddress`: its octets
+    /// `iPAddress`, as octets.
     Ip(Vec<u8>),
-    /// A kind that is not used here, or one that cannot be read: the number of its tag
+    /// A kind that is not used here or cannot be parsed, as the number of its tag.
     Other(u8),
 }
 
@@ -46,8 +46,8 @@ impl GeneralName {
         read.unwrap_or(Self::Other(number))
     }
 
-    /// The number of the tag: names of one kind have the same. A mailbox beyond ASCII is one of the kind of mailboxes
-    /// (RFC 9598 §6).
+    /// The number of the tag, which is the same for all names of a kind. An `SmtpUTF8Mailbox` has
+    /// the number of `rfc822Name` (RFC 9598 §6).
     pub(super) fn kind(&self) -> u8 {
         match self {
             Self::Email(_) | Self::Utf8Mailbox(_) => 1,
@@ -60,7 +60,7 @@ impl GeneralName {
     }
 }
 
-/// `OtherName`: the type's identifier, and `[0]` with the value.
+/// Parses `OtherName`: the type's identifier, and `[0]` with the value.
 fn utf8_mailbox(other_name: Element<'_>) -> Option<String> {
     let mut parts = other_name.inside(WHAT);
     let kind = parts.required(OBJECT_IDENTIFIER).ok()?.value;
@@ -71,7 +71,7 @@ fn utf8_mailbox(other_name: Element<'_>) -> Option<String> {
         .flatten()
 }
 
-/// All names of a `GeneralNames`; those after one whose length is broken cannot be found.
+/// All names of a `GeneralNames`. Names after one with an invalid length cannot be found.
 pub(super) fn read_all(general_names: &[u8]) -> Vec<GeneralName> {
     let Ok(sequence) = Elements::of(general_names, WHAT).required(super::cms::tlv::SEQUENCE) else { return Vec::new() };
     let mut names = sequence.inside(WHAT);

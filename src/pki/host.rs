@@ -6,19 +6,20 @@ use std::str::FromStr;
 
 use super::PkiError;
 
-/// What a TLS client compares with: a DNS name (lower case, ASCII, no wildcard) or an IP address (RFC 9525).
+/// The identity that a TLS client compares with (RFC 9525): a DNS name (lower case, ASCII, no
+/// wildcard) or an IP address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Host {
-    /// `authority.example.org`
+    /// A DNS name, e.g. `authority.example.org`.
     Dns(String),
-    /// `127.0.0.1`, `::1`
+    /// An IP address, e.g. `127.0.0.1` or `::1`.
     Ip(IpAddr),
 }
 
 impl FromStr for Host {
     type Err = PkiError;
 
-    /// Takes an IPv6 address with or without its URL brackets.
+    /// Accepts an IPv6 address with or without its URL brackets.
     fn from_str(text: &str) -> Result<Self, PkiError> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = bare.parse() {
@@ -40,7 +41,8 @@ impl fmt::Display for Host {
     }
 }
 
-/// RFC 1123 §2.1: labels of letters, digits and inner hyphens, 63 each, 253 in all; one label is enough.
+/// Whether the text is a host name (RFC 1123 §2.1): labels of letters, digits and inner hyphens,
+/// each up to 63 characters, 253 in all. One label is enough.
 pub(crate) fn is_dns_name(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())

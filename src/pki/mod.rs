@@ -1,12 +1,14 @@
-//! Certificates, names and signatures: what the X.509 standards say, as values.
+//! Certificates, names and signatures: the X.509 standards as values.
 //!
-//! The authority builds its certificates here ([`tbs`]), the user's side judges those it gets ([`path`]), and both read
-//! and write the CMS structures that mail and statements share ([`cms`]). Bytes in, values out: this room does no input
-//! or output except reading a profile file, asks no person, reads no clock (times are parameters), and never sees a
-//! private key: signing is a [`::signature::Signer`] that somebody else brings.
+//! The authority builds its certificates here ([`tbs`]), the user's side validates those that it
+//! receives ([`path`]), and both use the CMS structures that mail and statements share ([`cms`]).
+//! Except for reading a profile file, this module performs no I/O. It asks no person, reads no
+//! clock (times are parameters) and never sees a private key: the caller provides a
+//! [`::signature::Signer`].
 //!
-//! It must never re-encode what is to be verified (a [`Certificate`] keeps the bytes that came), and never take a
-//! certificate's own word for a right: what a certificate may do is asked of [`path::verify`].
+//! **Invariants:** The bytes to be verified are never re-encoded: a [`Certificate`] keeps those
+//! that were received. A certificate's own claims grant no right: [`path::verify`] decides what it
+//! may do.
 
 pub mod certificate;
 pub mod certificate_file;

@@ -1,10 +1,12 @@
-//! Distinguished names: from what people are called, and back to what can be shown.
+//! Distinguished names, made from people's names and converted to text.
 //!
-//! The rule for a common name: it is the person's name as the authority's record has it, composed of UTF-8, at most 64
-//! *characters* (RFC 5280 ub-common-name). A longer one is cut after its last whole word within 63 characters (or, when
-//! there is none in its second half, after 63 characters less a letter's combining marks) and ends in "…", which says
-//! that it is cut; the whole name stays in the record, and the e-mail address in the subjectAltName always identifies.
-//! Nothing else is changed: commas, quotes, umlauts and emoji are characters like any other, in a UTF8String.
+//! The rule for a common name: it is the person's name in the authority's record, with at most 64
+//! *characters* (RFC 5280 ub-common-name). A longer name is cut after its last whole word within 63
+//! characters. If the second half has no word boundary, it is cut after 63 characters, or before a
+//! letter whose combining marks would be lost. It then ends in "…", which shows that it was cut.
+//! The whole name remains in the record, and the e-mail address in the subjectAltName always
+//! identifies the person. Nothing else changes: commas, quotes, umlauts and emoji are ordinary
+//! characters in a UTF8String.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -26,22 +28,23 @@ const WHAT: &str = "a name";
 /// The tag of a `UTF8String`.
 const UTF8_STRING: u8 = 0x0c;
 
-/// RFC 5280 appendix A, ub-common-name: characters.
+/// The maximum length of a common name, in characters (RFC 5280 appendix A, ub-common-name).
 const COMMON_NAME_CHARACTERS: usize = 64;
 
-/// More characters than this are not a name; the record does not take them either.
+/// The maximum length of a name, in characters. The authority's record has the same limit.
 pub const NAME_CHARACTERS: usize = 256;
 
-/// An X.501 name: the bytes that came, and what they say.
+/// An X.501 name: the received bytes and the parsed attributes.
 ///
-/// Compared as RFC 5280 §7.1 says, wherever names are compared: attributes are the same if they have the same text, in
-/// whatever string type, without regard to case and to the number of spaces; the attributes of one part have no order.
+/// Names are compared as in RFC 5280 §7.1. Attributes are equal if they have the same text, in any
+/// string type, without regard to case and to the number of spaces. The attributes of one RDN have
+/// no order.
 #[derive(Clone)]
 pub struct DistinguishedName(Arc<Parts>);
 
 struct Parts {
     der: Vec<u8>,
-    /// Relative distinguished names, each of one attribute or more.
+    /// The relative distinguished names, each with one or more attributes.
     rdns: Vec<Vec<Attribute>>,
     comparable: Vec<Vec<ComparableAttribute>>,
     x509: Name,
@@ -49,7 +52,8 @@ struct Parts {
 
 #[derive(Clone)]
 struct Attribute {
-    /// Contents octets of the object identifier: some have arcs that `const-oid` does not hold.
+    /// The contents octets of the object identifier. Some have arcs that `const-oid` does not
+    /// support.
     kind: Vec<u8>,
     tag: u8,
     value: Vec<u8>,
@@ -65,31 +69,33 @@ impl Attribute {
     }
 }
 
-/// The type of an attribute, and its value as it is compared.
+/// The type of an attribute and its normalized value.
 type ComparableAttribute = (Vec<u8>, ComparableValue);
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum ComparableValue {
     Text(String),
-    /// Tag and octets of what is no text.
+    /// The tag and octets of a value that is not text.
     Octets(u8, Vec<u8>),
 }
 
 impl DistinguishedName {
-    /// The subject of someone or something called `name`: one common name, by this module's rule.
+    /// The subject for a person or thing called `name`: one common name, according to this module's
+    /// rule.
     ///
-    /// Leading and trailing space is dropped. Empty names and names of which nothing is seen, names over
-    /// [`NAME_CHARACTERS`] and control characters (a line break in a name is a forgery in somebody's log) are refused.
+    /// Leading and trailing white space is dropped. Refused are empty and invisible names, names
+    /// longer than [`NAME_CHARACTERS`], and control characters, because a line break in a name can
+    /// forge a log entry.
     pub fn of(name: &str) -> Result<Self, PkiError> {
         let name = name.trim();
         if name.is_empty() {
             return Err(PkiError::Name("it is empty".into()));
         }
         if name.chars().any(is_control) {
-            return Err(PkiError::Name("it has control characters in it".into()));
+            return Err(PkiError::Name("it contains control characters".into()));
         }
         if name.chars().all(is_unseen) {
-            return Err(PkiError::Name("nothing of it can be seen".into()));
+            return Err(PkiError::Name("it has no visible character".into()));
         }
         if name.chars().count() > NAME_CHARACTERS {
             return Err(PkiError::Name(format!("it is longer than {NAME_CHARACTERS} characters")));
@@ -97,12 +103,12 @@ impl DistinguishedName {
         Self::from_common_name(&shortened(name))
     }
 
-    /// Refuses a name for somebody new as [`DistinguishedName::of`] does, and one in which an
-    /// address could be read: nobody who is shown a name beside an address is to take the one for
-    /// the other. (A person with an address alone is called by it.)
+    /// Checks the name of a new person as [`DistinguishedName::of`] does, and refuses one that
+    /// could be read as an address. When a name is displayed beside an address, the two must not be
+    /// confused. (A person with only an address is named by it.)
     pub fn check_person_name(name: &str) -> Result<(), PkiError> {
         if name.contains(is_address_sign) {
-            return Err(PkiError::Name("it has <, > or @ in it, as an address has".into()));
+            return Err(PkiError::Name("it contains <, > or @, like an address".into()));
         }
         Self::of(name).map(drop)
     }
@@ -113,7 +119,8 @@ impl DistinguishedName {
         Self::from_der(&element(SEQUENCE, &[&element(SET, &[&attribute])]))
     }
 
-    /// From a DER `Name` (an `RDNSequence`). Lengths and orders that are not those of DER are taken too.
+    /// Parses a DER `Name` (an `RDNSequence`). Lengths and orders that deviate from DER are
+    /// accepted too.
     pub fn from_der(der: &[u8]) -> Result<Self, PkiError> {
         let mut elements = Elements::of(der, WHAT);
         let sequence = elements.required(SEQUENCE)?;
@@ -124,7 +131,7 @@ impl DistinguishedName {
         Ok(Self(Arc::new(Parts { der: der.to_vec(), rdns, comparable, x509 })))
     }
 
-    /// The bytes of the `Name`, as they came.
+    /// The bytes of the `Name` as received.
     pub fn to_der(&self) -> Result<Vec<u8>, PkiError> {
         Ok(self.0.der.clone())
     }
@@ -133,28 +140,28 @@ impl DistinguishedName {
         self.0.rdns.iter().flatten().filter(move |attribute| attribute.is(kind))
     }
 
-    /// The last common name, as text; none if there is none or it is in no readable encoding.
+    /// The last common name as text; `None` if it is missing or undecodable.
     pub fn common_name(&self) -> Option<String> {
         self.attributes(CN).filter_map(Attribute::text).last()
     }
 
-    /// The text of its emailAddress attributes (RFC 8550 §3), whatever it is.
+    /// The text of the emailAddress attributes (RFC 8550 §3), unchecked.
     pub fn email_addresses(&self) -> Vec<String> {
         self.attributes(EMAIL_ADDRESS).filter_map(Attribute::text).collect()
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the name has no attribute.
     pub fn is_empty(&self) -> bool {
         self.0.rdns.is_empty()
     }
 
-    /// Whether it is `base` or a name below it, in the tree of names.
+    /// Whether it is `base` or a name below it in the directory tree.
     pub fn is_within(&self, base: &Self) -> bool {
         self.0.comparable.starts_with(&base.0.comparable)
     }
 
-    /// The `x509-cert` form, for structures that are written here. That crate does not know all string types; where
-    /// the name has such a one, it is a `UTF8String` here.
+    /// The `x509-cert` form, for structures that are encoded here. That crate does not support all
+    /// string types; a `UTF8String` replaces the others.
     pub fn as_x509(&self) -> &Name {
         &self.0.x509
     }
@@ -174,7 +181,7 @@ impl Hash for DistinguishedName {
     }
 }
 
-/// A `RelativeDistinguishedName`.
+/// Parses a `RelativeDistinguishedName`.
 fn attributes_of(rdn: Element<'_>) -> Result<Vec<Attribute>, PkiError> {
     let set = Elements::of(rdn.whole, WHAT).required(SET)?;
     let mut attributes = Vec::new();
@@ -201,7 +208,7 @@ fn comparable_rdn(rdn: &[Attribute]) -> Vec<ComparableAttribute> {
     attributes
 }
 
-/// The name in DER with every text as a `UTF8String`.
+/// Encodes the name in DER, with every text as a `UTF8String`.
 fn rewritten(rdns: &[Vec<Attribute>]) -> Vec<u8> {
     let attribute = |attribute: &Attribute| {
         let value = match attribute.text() {
@@ -214,7 +221,7 @@ fn rewritten(rdns: &[Vec<Attribute>]) -> Vec<u8> {
     element(SEQUENCE, &[&rdns.concat()])
 }
 
-/// The name cut to the common name's length, if it is longer.
+/// Cuts the name to the length of a common name, if it is longer.
 fn shortened(name: &str) -> String {
     if name.chars().count() <= COMMON_NAME_CHARACTERS {
         return name.to_owned();
@@ -227,7 +234,8 @@ fn shortened(name: &str) -> String {
         Some(at) if !ends_with_word => at,
         _ => kept.len(),
     };
-    // Not between a letter and what is set upon it, nor inside an emoji made of several characters.
+    // Do not cut between a letter and its combining marks, or inside an emoji of several
+    // characters.
     let joined = |end: usize| {
         let joins = |at: usize| within.get(at).is_some_and(|char| joins_to_previous(*char));
         joins(end) || within.get(end - 1) == Some(&'\u{200d}')
@@ -239,24 +247,28 @@ fn shortened(name: &str) -> String {
     format!("{}…", text.trim_end_matches([' ', ',', ';', '-']))
 }
 
-/// Combining marks, variation selectors, emoji modifiers and joiners: never the first character of what people see as one.
+/// Whether a character continues the previous one: combining marks, variation selectors, emoji
+/// modifiers and joiners. It is never the first of what people see as one character.
 fn joins_to_previous(char: char) -> bool {
     matches!(char,
         '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}'
         | '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}' | '\u{1f3fb}'..='\u{1f3ff}' | '\u{200d}' | '\u{e0020}'..='\u{e007f}')
 }
 
-/// Control characters, and the marks that reverse or hide the text around them when it is shown.
+/// Whether a character is a control character, or a mark that reverses or hides the displayed text
+/// around it.
 pub(super) fn is_control(char: char) -> bool {
     char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// White space, zero-width characters, fillers, and marks that need a letter to be set upon.
+/// Whether a character is invisible by itself: white space, zero-width characters, fillers, and
+/// combining marks.
 pub(super) fn is_unseen(char: char) -> bool {
     char.is_whitespace() || joins_to_previous(char) && !matches!(char, '\u{1f3fb}'..='\u{1f3ff}') || is_invisible(char)
 }
 
-/// RFC 4514: the last part first, special characters escaped; control characters never reach a terminal.
+/// Writes the name as in RFC 4514: the last RDN first, special characters escaped. Control
+/// characters are escaped too, so that they never reach a terminal.
 impl fmt::Display for DistinguishedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, rdn) in self.0.rdns.iter().rev().enumerate() {
@@ -302,7 +314,7 @@ fn write_attribute(f: &mut fmt::Formatter<'_>, attribute: &Attribute) -> fmt::Re
     Ok(())
 }
 
-/// RFC 4514 §3, and what everybody writes for an e-mail address.
+/// The short names of RFC 4514 §3, and the usual one for an e-mail address.
 fn short_name(oid: ObjectIdentifier) -> Option<&'static str> {
     use const_oid::db::rfc4519;
     Some(match oid {

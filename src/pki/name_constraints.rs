@@ -1,57 +1,58 @@
-//! What names an authority may certify (RFC 5280 §4.2.1.10): of mailboxes, hosts, addresses and in the tree of names.
+//! Name constraints (RFC 5280 §4.2.1.10), which limit the names that an authority may certify:
+//! mailboxes, hosts, addresses and directory names.
 //!
-//! It must never pass over a constraint: one of a kind that is not known here, where there is a
-//! name of that kind, leaves the certificate unchecked.
+//! **Invariant:** A constraint is never ignored. If the certificate has a name of a kind whose
+//! constraint is not supported, the result is "unchecked".
 
 use super::cms::tlv::{Element, Elements, SEQUENCE, context, context_constructed};
 use super::{Certificate, DistinguishedName, GeneralName, PkiError, WorkLeft, domain, email};
 
 const WHAT: &str = "name constraints";
 
-/// The extension's two lists.
+/// The extension's two lists of subtrees.
 pub(super) struct NameConstraints {
     permitted: Vec<Base>,
     excluded: Vec<Base>,
 }
 
-/// Why a certificate may not be.
+/// The reason why a certificate violates the constraints.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Breach {
-    /// One of its names is excluded, or not among the permitted ones.
+    /// One of its names is excluded, or not permitted.
     Forbidden,
-    /// Nobody here can tell; says why.
+    /// The constraints cannot be evaluated; the text is the reason.
     Unchecked(String),
 }
 
-/// The base of a subtree, made ready to be compared.
+/// The base of a subtree, prepared for comparison.
 struct Base {
     kind: u8,
     names: Names,
 }
 
-/// Which names are within a base.
+/// The names within a base.
 enum Names {
-    /// All of its kind.
+    /// All names of the kind.
     All,
     /// One mailbox: its local part and its domain.
     Mailbox((String, String)),
-    /// Those of a host alone.
+    /// The mailboxes of exactly this host.
     MailboxesAt(String),
-    /// Those of all hosts below a domain.
+    /// The mailboxes of all hosts below a domain.
     MailboxesBelow(String),
-    /// A domain, and all hosts below it.
+    /// A domain and all hosts below it.
     Hosts(String),
     Directory(DistinguishedName),
-    /// A network and its mask.
+    /// A network and its mask, in octets.
     Network(Vec<u8>),
-    /// Of a domain that has no spelling to compare.
+    /// The domain has no canonical spelling.
     NoDomain,
-    /// Of a kind that is not known here.
+    /// The kind is not supported.
     Unknown,
 }
 
-/// A certificate's name, made ready to be compared. A domain is in its one spelling, and none if it
-/// has none.
+/// A certificate's name, prepared for comparison. A domain is in its canonical spelling; `None` if
+/// it has none.
 enum Name<'a> {
     Mailbox(Option<(String, String)>, Option<String>),
     Host(Option<String>),
@@ -61,7 +62,7 @@ enum Name<'a> {
 }
 
 impl NameConstraints {
-    /// Why they cannot be read is the reason that nobody can tell.
+    /// Parses the extension. The error is the reason for the result "unchecked".
     pub(super) fn read(value: &[u8], work: &WorkLeft) -> Result<Self, String> {
         let malformed = |error: PkiError| error.to_string();
         let mut outer = Elements::of(value, WHAT);
@@ -76,7 +77,7 @@ impl NameConstraints {
         Ok(Self { permitted, excluded })
     }
 
-    /// The alternative names, the subject, and the mailboxes in the subject.
+    /// Checks the alternative names, the subject, and the mailboxes in the subject.
     pub(super) fn check(&self, certificate: &Certificate, work: &WorkLeft) -> Result<(), Breach> {
         let mut names = certificate.alternative_names();
         let subject = certificate.subject_name();
@@ -109,14 +110,14 @@ impl NameConstraints {
     }
 }
 
-/// `GeneralSubtrees`. RFC 5280 knows no minimum but 0, and no maximum.
+/// Parses `GeneralSubtrees`. RFC 5280 allows only the minimum 0 and no maximum.
 fn subtrees(mut list: Elements<'_>, work: &WorkLeft) -> Result<Vec<Base>, String> {
     let subtree = |subtree: Element<'_>| {
         let mut parts = Elements::of(subtree.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
         let base = GeneralName::from_element(parts.any()?);
         let minimum = parts.optional(context(0))?;
         if !parts.is_empty() || minimum.is_some_and(|minimum| minimum.value.iter().any(|octet| *octet != 0)) {
-            return Err(PkiError::malformed(WHAT, "they have a distance, which RFC 5280 does not allow"));
+            return Err(PkiError::malformed(WHAT, "they have a minimum or a maximum, which RFC 5280 does not allow"));
         }
         Ok(Base::new(base))
     };
@@ -146,7 +147,8 @@ impl Base {
     }
 }
 
-/// A mailbox, a host (its mailboxes alone), or, with a dot before it, all hosts below a domain.
+/// Parses the base for mailboxes: one mailbox, one host, or, with a leading dot, all hosts below a
+/// domain.
 fn mailboxes(base: &str) -> Option<Names> {
     if base.is_empty() {
         return Some(Names::All);
@@ -180,7 +182,7 @@ fn is_within(name: &Name<'_>, base: &Names) -> Result<bool, Breach> {
     let unchecked = |reason: &str| Err(Breach::Unchecked(format!("its authority's name constraints {reason}")));
     Ok(match (name, base) {
         (Name::Mailbox(..) | Name::Host(_), Names::All) => true,
-        // A domain that cannot be compared is not allowed where anything is asked of domains.
+        // A domain without a canonical spelling is forbidden if there is any constraint on domains.
         (Name::Mailbox(_, None) | Name::Host(None), _) => return Err(Breach::Forbidden),
         (_, Names::NoDomain) => return unchecked("have a domain that cannot be compared"),
         (Name::Mailbox(mailbox, _), Names::Mailbox(base)) => mailbox.as_ref() == Some(base),
@@ -192,7 +194,7 @@ fn is_within(name: &Name<'_>, base: &Names) -> Result<bool, Breach> {
             let (network, mask) = base.split_at(name.len());
             name.iter().zip(network).zip(mask).all(|((name, network), mask)| name & mask == network & mask)
         }
-        // An address of the other family: another network in any case.
+        // An address of the other family is never in the network.
         (Name::Ip(name), Names::Network(base)) if [4, 16].contains(&name.len()) && [8, 32].contains(&base.len()) => {
             false
         }
@@ -252,7 +254,8 @@ mod tests {
         ] {
             assert_eq!(is_within(&name, &base), Ok(within), "{name:?} {base:?}");
         }
-        // What has no normal form is within nothing, excluded or permitted: it is not allowed.
+        // A name without a canonical spelling is within no base, excluded or permitted: it is
+        // forbidden.
         for (name, base) in [
             (email("a@example..org"), email("example.com")),
             (email("a@xn--a.example"), email(".example")),

@@ -1,4 +1,5 @@
-//! Certificates and signed messages that no ordinary program makes, for tests: DER put together by hand, signed with P-256.
+//! Certificates and signed messages that ordinary programs do not make, for tests: handmade DER,
+//! signed with P-256.
 
 use const_oid::ObjectIdentifier;
 use const_oid::db::{rfc3280, rfc4519, rfc5280, rfc5911, rfc5912};
@@ -30,7 +31,7 @@ fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     element(SEQUENCE, parts)
 }
 
-/// A `Name` of parts, each with attributes of a type, a string tag and octets, in this order.
+/// A `Name` of RDNs. Each has attributes of a type, a string tag and octets, in this order.
 pub(crate) fn name_of_parts(parts: &[&[(ObjectIdentifier, u8, &[u8])]]) -> Vec<u8> {
     let attribute =
         |(kind, tag, value): &(ObjectIdentifier, u8, &[u8])| sequence(&[&oid(*kind), &element(*tag, &[value])]);
@@ -40,13 +41,13 @@ pub(crate) fn name_of_parts(parts: &[&[(ObjectIdentifier, u8, &[u8])]]) -> Vec<u
     sequence(&[&parts.iter().map(part).collect::<Vec<_>>().concat()])
 }
 
-/// A `Name` whose parts have one attribute each.
+/// A `Name` whose RDNs have one attribute each.
 pub(crate) fn name(attributes: &[(ObjectIdentifier, u8, &[u8])]) -> Vec<u8> {
     let parts: Vec<_> = attributes.iter().map(std::slice::from_ref).collect();
     name_of_parts(&parts)
 }
 
-/// An extension; `critical` is the BOOLEAN as it is to stand there, or nothing.
+/// An extension. `critical` is the encoded BOOLEAN, or empty.
 pub(crate) fn extension(id: ObjectIdentifier, critical: &[u8], value: &[u8]) -> Vec<u8> {
     sequence(&[&oid(id), critical, &element(OCTET_STRING, &[value])])
 }
@@ -61,20 +62,20 @@ pub(crate) fn email(address: &[u8]) -> Vec<u8> {
     element(context(1), &[address])
 }
 
-/// What a certificate is to say.
+/// The fields of a certificate.
 pub(crate) struct OddCertificate {
     pub(crate) issuer: Vec<u8>,
     pub(crate) subject: Vec<u8>,
-    /// Contents octets.
+    /// The contents octets.
     pub(crate) serial: Vec<u8>,
-    /// Whole elements.
+    /// A whole element, like the next one.
     pub(crate) not_before: Vec<u8>,
     pub(crate) not_after: Vec<u8>,
     pub(crate) extensions: Vec<Vec<u8>>,
 }
 
 impl OddCertificate {
-    /// Nothing about it is odd yet: a person's, for mail.
+    /// An ordinary certificate of a person, for mail.
     pub(crate) fn person(issuer: &[u8], subject: &[u8]) -> Self {
         let usage = extension(rfc5280::ID_CE_KEY_USAGE, &[1, 1, 0xff], &element(BIT_STRING, &[&[7, 0x80]]));
         Self {
@@ -87,7 +88,7 @@ impl OddCertificate {
         }
     }
 
-    /// An authority's, with further extensions.
+    /// An authority's certificate, with further extensions.
     pub(crate) fn authority(issuer: &[u8], subject: &[u8], extensions: &[Vec<u8>]) -> Self {
         let is_ca = sequence(&[&element(1, &[&[0xff]])]);
         let mut all = vec![extension(rfc5280::ID_CE_BASIC_CONSTRAINTS, &[1, 1, 0xff], &is_ca)];
@@ -113,14 +114,15 @@ impl OddCertificate {
     }
 }
 
-/// What a signer of a message says.
+/// The fields of a signer.
 pub(crate) struct OddSigner<'a> {
     pub(crate) key: &'a SoftwareKey,
-    /// `SignerIdentifier`
+    /// `SignerIdentifier`, in DER.
     pub(crate) id: Vec<u8>,
-    /// The signed attributes after content type and digest, each a whole element.
+    /// The signed attributes after content type and digest; each is a whole element.
     pub(crate) attributes: Vec<Vec<u8>>,
-    /// From the attributes in DER order to what is signed, and to the element [0] in the message.
+    /// Converts the attributes in DER order to the signed bytes; the next one, to the element [0]
+    /// in the message.
     pub(crate) signed: fn(&[Vec<u8>]) -> Vec<u8>,
     pub(crate) written: fn(&[Vec<u8>]) -> Vec<u8>,
 }
@@ -134,7 +136,7 @@ pub(crate) fn attribute(kind: ObjectIdentifier, values: &[&[u8]]) -> Vec<u8> {
 }
 
 impl<'a> OddSigner<'a> {
-    /// Nothing about it is odd yet.
+    /// An ordinary signer.
     pub(crate) fn new(key: &'a SoftwareKey, issuer: &[u8], serial: &[u8]) -> Self {
         Self {
             key,

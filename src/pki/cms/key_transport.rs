@@ -1,4 +1,4 @@
-//! Content keys encrypted to RSA keys (RFC 5652 §6.2.1, RFC 3560 for OAEP).
+//! Content keys encrypted with RSA (RFC 5652 §6.2.1; RFC 3560 for OAEP).
 
 use const_oid::db::rfc5912;
 use der::Decode;
@@ -15,7 +15,7 @@ use crate::pki::oid::described;
 use crate::pki::{Certificate, PkiError};
 use crate::token::{KeyTransport, OaepHash};
 
-/// How the content key is encrypted, or what about it is not supported.
+/// The scheme that encrypts the content key, or the name of the unsupported feature.
 pub(super) fn scheme(algorithm: &AlgorithmIdentifierOwned) -> Result<KeyTransport, String> {
     match algorithm.oid {
         rfc5912::RSA_ENCRYPTION => Ok(KeyTransport::Pkcs1v15),
@@ -25,11 +25,12 @@ pub(super) fn scheme(algorithm: &AlgorithmIdentifierOwned) -> Result<KeyTranspor
     }
 }
 
-/// `id-rsa-kem` (RFC 5990), and the mechanism's own identifier.
+/// `id-rsa-kem` (RFC 5990); the next line has the mechanism's own identifier.
 const ID_RSA_KEM: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.3.14");
 const ID_KEM_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.0.18033.2.2.4");
 
-/// RSAES-OAEP-params (RFC 4055 §4.1); absent and empty ones, and NULL, stand for SHA-1 and no label.
+/// Parses RSAES-OAEP-params (RFC 4055 §4.1). Absent, empty or NULL parameters mean SHA-1 without a
+/// label.
 fn oaep(algorithm: &AlgorithmIdentifierOwned) -> Result<KeyTransport, String> {
     let parameters = algorithm.parameters.as_ref().filter(|parameters| !parameters.is_null());
     let Some(parameters) = parameters else { return Ok(KeyTransport::Oaep(OaepHash::Sha1)) };
@@ -62,7 +63,7 @@ fn oaep(algorithm: &AlgorithmIdentifierOwned) -> Result<KeyTransport, String> {
     Ok(KeyTransport::OaepWith { hash, mask_hash, label })
 }
 
-/// Hash, mask generation and label's source, where they are there.
+/// Parses the optional fields: the hash, the mask generation function and the source of the label.
 fn oaep_fields(parameters: &[u8]) -> Result<[Option<AlgorithmIdentifierOwned>; 3], ()> {
     let mut fields = Elements::of(parameters, WHAT);
     let mut all = [None, None, None];
@@ -84,7 +85,7 @@ fn hash_of(algorithm: &AlgorithmIdentifierOwned) -> Result<OaepHash, String> {
     }
 }
 
-/// `KeyTransRecipientInfo` for a certificate's owner.
+/// Makes a `KeyTransRecipientInfo` for the owner of a certificate.
 pub(super) fn encrypt(
     certificate: &Certificate,
     key: &RsaPublicKey,
@@ -97,7 +98,9 @@ pub(super) fn encrypt(
         KeyTransport::Oaep(OaepHash::Sha256) => rsa::Oaep::<sha2::Sha256>::new().encrypt(&mut SysRng, key, content_key),
         KeyTransport::Oaep(OaepHash::Sha384) => rsa::Oaep::<sha2::Sha384>::new().encrypt(&mut SysRng, key, content_key),
         KeyTransport::Oaep(OaepHash::Sha512) => rsa::Oaep::<sha2::Sha512>::new().encrypt(&mut SysRng, key, content_key),
-        KeyTransport::OaepWith { .. } => return Err(PkiError::unsupported("such an RSAES-OAEP", "it is only read")),
+        KeyTransport::OaepWith { .. } => {
+            return Err(PkiError::unsupported("this form of RSAES-OAEP", "it is supported for decryption only"));
+        }
     };
     let encrypted = encrypted.map_err(|error| PkiError::unsupported("an RSA public key", error.to_string()))?;
     Ok(element(
@@ -111,12 +114,12 @@ pub(super) fn encrypt(
     ))
 }
 
-/// The `AlgorithmIdentifier`: `rsaEncryption`, or RSAES-OAEP with the hash said twice.
+/// The `AlgorithmIdentifier`: `rsaEncryption`, or RSAES-OAEP with the same hash in both places.
 fn algorithm_identifier(transport: &KeyTransport) -> Vec<u8> {
     let null = element(NULL, &[]);
     let hash = match transport {
         KeyTransport::Pkcs1v15 => return element(SEQUENCE, &[&oid(rfc5912::RSA_ENCRYPTION), &null]),
-        // RFC 4055 §4.1: SHA-1 is the default, and DER leaves defaults out.
+        // SHA-1 is the default (RFC 4055 §4.1), and DER omits defaults.
         KeyTransport::Oaep(OaepHash::Sha1) => {
             return element(SEQUENCE, &[&oid(rfc5912::ID_RSAES_OAEP), &element(SEQUENCE, &[])]);
         }

@@ -1,8 +1,11 @@
-//! CMS structures (RFC 5652) that mail and statements share: signed content, and recipients of encrypted content.
+//! The CMS structures (RFC 5652) that mail and statements share: signed content, and recipients of
+//! encrypted content.
 //!
-//! Written on `der` rather than on the `cms` crate's types, because what is verified must be the received bytes (signed
-//! attributes, certificates), because content types under 2.25 do not fit into `const-oid`, and because other people's
-//! mail comes in BER with certificates nobody can parse. This module must never say why a decryption failed.
+//! They use `der` instead of the `cms` crate's types for three reasons: the received bytes must be
+//! verified (signed attributes, certificates), content types under 2.25 do not fit into
+//! `const-oid`, and mail of other programs contains BER and unparsable certificates.
+//!
+//! **Invariant:** The reason of a failed decryption is never revealed.
 
 pub(crate) mod ber;
 pub mod signed_data;
@@ -31,7 +34,8 @@ use super::{Certificate, DistinguishedName, PkiError, SerialNumber};
 use crate::pki::oid::ContentType;
 use tlv::{Element, Elements, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, context, context_constructed, element, header_of};
 
-/// The outermost structure of a message, in definite lengths: its type, and the bytes of what it holds.
+/// Parses the outermost structure of a message in definite lengths, and returns its type and the
+/// bytes of its content.
 pub(crate) fn open_content_info(bytes: &[u8], what: &'static str) -> Result<(ContentType, Vec<u8>), PkiError> {
     let definite = ber::to_definite(bytes, what)?;
     let mut content_info = Elements::of(&definite, what).required(SEQUENCE)?.inside(what);
@@ -41,9 +45,9 @@ pub(crate) fn open_content_info(bytes: &[u8], what: &'static str) -> Result<(Con
     Ok((content_type, content))
 }
 
-/// A `ContentInfo` of this type around DER.
+/// Makes a `ContentInfo` of this type around DER.
 pub(crate) fn content_info(content_type: ObjectIdentifier, content: &[u8]) -> Vec<u8> {
-    // The whole message is copied once, and not once more for each of the elements around it.
+    // The whole message is copied only once, not again for each element around it.
     element(SEQUENCE, &[&oid(content_type), &header_of(context_constructed(0), content.len()), content])
 }
 
@@ -55,27 +59,27 @@ fn algorithm(algorithm: &spki::AlgorithmIdentifierOwned) -> Result<Vec<u8>, PkiE
     algorithm.to_der().map_err(PkiError::encode("an algorithm identifier"))
 }
 
-/// How a message names a certificate, of a signer or of a recipient.
+/// The identifier of a signer's or a recipient's certificate in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateId {
-    /// By its issuer and serial number.
+    /// By issuer and serial number.
     IssuerAndSerial {
         /// The certificate's issuer.
         issuer: DistinguishedName,
         /// The certificate's serial number.
         serial: SerialNumber,
     },
-    /// By its subjectKeyIdentifier.
+    /// By subjectKeyIdentifier.
     KeyIdentifier(Vec<u8>),
 }
 
 impl CertificateId {
-    /// The name by issuer and serial number, which every program understands.
+    /// The identifier by issuer and serial number, which every program supports.
     pub fn of(certificate: &Certificate) -> Self {
         Self::IssuerAndSerial { issuer: certificate.issuer(), serial: certificate.serial() }
     }
 
-    /// Whether it names `certificate`.
+    /// Whether it identifies `certificate`.
     pub fn names(&self, certificate: &Certificate) -> bool {
         match self {
             Self::IssuerAndSerial { issuer, serial } => {
@@ -87,7 +91,7 @@ impl CertificateId {
         }
     }
 
-    /// `SignerIdentifier`, `RecipientIdentifier` (RFC 5652 §5.3, §6.2.1).
+    /// Parses `SignerIdentifier` or `RecipientIdentifier` (RFC 5652 §5.3, §6.2.1).
     fn from_element(element: Element<'_>, what: &'static str) -> Result<Self, PkiError> {
         if element.tag() == context(0) {
             return Ok(Self::KeyIdentifier(element.value.to_vec()));

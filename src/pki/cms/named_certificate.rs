@@ -1,7 +1,7 @@
-//! Which certificate a signer says to have signed with: the signed attributes signingCertificate
-//! (RFC 2634 §5.4) and signingCertificateV2 (RFC 5035 §3). Without them a message that names its
-//! signer by a key identifier, or by an issuer that two authorities share, can be given another
-//! certificate for the same key.
+//! The certificate that the signer names in the signed attributes signingCertificate (RFC 2634
+//! §5.4) and signingCertificateV2 (RFC 5035 §3). A message without them may identify its signer by
+//! a key identifier, or by an issuer name that two authorities share. Then another certificate for
+//! the same key can be substituted.
 
 use const_oid::db::rfc5912;
 use sha1::{Digest, Sha1};
@@ -13,18 +13,20 @@ use crate::pki::{Certificate, DistinguishedName, PkiError, SerialNumber};
 
 const WHAT: &str = "a signing certificate attribute";
 
-/// The first `ESSCertID` or `ESSCertIDv2` of the attribute: that of the signer's own certificate.
+/// The first `ESSCertID` or `ESSCertIDv2` of the attribute, which is that of the signer's own
+/// certificate.
 #[derive(Clone, Debug)]
 pub(super) struct NamedCertificate {
-    /// None for SHA-1, which names here and signs nothing; else why the hash is not known.
+    /// `None` means SHA-1, which identifies a certificate here but signs nothing. An error explains
+    /// why the hash is not supported.
     hash: Result<Option<Hash>, String>,
     digest: Vec<u8>,
-    /// Issuers that are names in a tree, which may be none, and the number.
+    /// The issuer's directoryNames, of which there may be none, and the serial number.
     issuer_serial: Option<(Vec<DistinguishedName>, SerialNumber)>,
 }
 
 impl NamedCertificate {
-    /// From the attribute's values: exactly one, with at least one identifier.
+    /// Parses the attribute's values: exactly one, with at least one identifier.
     pub(super) fn from_values(values: Elements<'_>, is_version_2: bool) -> Result<Self, PkiError> {
         let mut attribute = Elements::of(only(values)?.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
         let mut identifiers = attribute.required(SEQUENCE)?.inside(WHAT);
@@ -55,13 +57,13 @@ impl NamedCertificate {
         Ok(Self { hash, digest, issuer_serial })
     }
 
-    /// Whether it is this certificate that the signer named.
+    /// Checks that the signer named this certificate.
     pub(super) fn check(&self, certificate: &Certificate) -> Result<(), Doubt> {
         let digest = match &self.hash {
             Ok(Some(hash)) => hash.digest(certificate.as_der()),
             Ok(None) => Sha1::digest(certificate.as_der()).to_vec(),
             Err(reason) => {
-                let reason = format!("it names its certificate by a hash that is not known here: {reason}");
+                let reason = format!("it names its certificate by an unsupported hash: {reason}");
                 return Err(Doubt::Unchecked(reason));
             }
         };
@@ -69,7 +71,7 @@ impl NamedCertificate {
             *serial != certificate.serial() || !issuers.is_empty() && !issuers.contains(&certificate.issuer())
         };
         if digest != self.digest || self.issuer_serial.as_ref().is_some_and(is_other) {
-            return Err(Doubt::wrong("it was signed for another certificate than this one (RFC 5035)"));
+            return Err(Doubt::wrong("the signer named another certificate (RFC 5035)"));
         }
         Ok(())
     }

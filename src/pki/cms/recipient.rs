@@ -1,4 +1,4 @@
-//! Recipients of encrypted content (RFC 5652 §6.2): who they are, and what their private key has to do.
+//! Recipients of encrypted content (RFC 5652 §6.2), and the operation of their private key.
 
 use std::fmt;
 
@@ -22,26 +22,26 @@ pub(super) const WHAT: &str = "an encrypted message";
 /// `id-ori-kem` (RFC 9629 §3), contents octets.
 const ID_ORI_KEM: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x0d, 0x03];
 
-/// Recipients that are read from one message.
+/// The maximum number of recipients that are parsed.
 const MOST_RECIPIENTS: usize = 10_000;
 
-/// What the recipient's private key has to do.
+/// The operation that the recipient's private key must perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecipientKind {
-    /// Decrypt the content key, by RSA.
+    /// RSA decryption of the content key.
     KeyTransport(KeyTransport),
-    /// Agree on a key, by ECDH.
+    /// ECDH.
     KeyAgreement,
-    /// Something that this program does not do; says what.
+    /// An unsupported scheme; the text names it.
     Unsupported(String),
 }
 
-/// One recipient.
+/// One recipient of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
-    /// Who: a certificate's owner; none for passwords and for keys that both sides have.
+    /// The certificate's identifier; `None` for passwords and shared keys.
     pub id: Option<CertificateId>,
-    /// How.
+    /// The operation of the private key.
     pub kind: RecipientKind,
 }
 
@@ -52,30 +52,32 @@ impl Recipient {
     }
 }
 
-/// What is asked of the private key, exactly once.
+/// An operation of the private key, which is requested exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyOperation<'a> {
-    /// Decrypt this, answer the content key as it comes out.
+    /// Decrypt the content key and return it without further processing.
     Decrypt {
-        /// By this scheme.
+        /// The padding scheme.
         transport: KeyTransport,
-        /// The encrypted content key, as long as the modulus in a well-made message.
+        /// The encrypted content key. A well-formed message has the length of the modulus.
         ciphertext: &'a [u8],
     },
-    /// ECDH with this public key, answer the shared secret Z (the x coordinate, as long as the field).
+    /// Perform ECDH with this public key, and return the shared secret Z (the x coordinate, in the
+    /// length of the field).
     Agree {
-        /// DER `SubjectPublicKeyInfo` of the ephemeral key, on the recipient's curve in a well-made message.
+        /// The ephemeral key, as DER `SubjectPublicKeyInfo`. In a well-formed message it is on the
+        /// recipient's curve.
         peer_public_key: &'a [u8],
     },
 }
 
-/// What came of it. Everything else (no token, a wrong PIN, a cancelled prompt) is the error of whoever operates the
-/// key, and is passed on as it is.
+/// The result of the operation. Other failures (no token, a wrong PIN, a cancelled prompt) are
+/// errors of the caller's closure, and are returned unchanged.
 pub enum KeyResult {
-    /// The key did its work.
+    /// The decrypted content key or the shared secret.
     Secret(Zeroizing<Vec<u8>>),
-    /// The token refuses the *ciphertext* or the peer's key (bad padding, wrong length, not on the curve): decryption
-    /// goes on with a random key, and nobody learns that.
+    /// The token refuses the *ciphertext* or the peer's key (bad padding, wrong length, not on the
+    /// curve). Decryption continues with a random key, and nothing reveals this.
     Failed,
 }
 
@@ -85,7 +87,7 @@ impl fmt::Debug for KeyResult {
     }
 }
 
-/// A recipient together with the content key as it is encrypted to them.
+/// A recipient and its encrypted content key.
 #[derive(Clone, Debug)]
 pub(crate) struct RecipientInfo {
     pub(crate) recipient: Recipient,
@@ -97,12 +99,13 @@ enum EncryptedKey {
     Transported(KeyTransport, Vec<u8>),
     Agreed(Agreement),
     OutOfReach,
-    /// It cannot be read; says why.
+    /// A recipient that cannot be parsed; the text is the reason.
     Unreadable(String),
 }
 
 impl RecipientInfo {
-    /// All recipients of a `RecipientInfos`, in its order; a key agreement for several is several.
+    /// Parses all recipients of a `RecipientInfos`, in their order. A key agreement may contain
+    /// several.
     pub(crate) fn read_all(recipient_infos: Element<'_>) -> Result<Vec<Self>, PkiError> {
         let mut all = Vec::new();
         for element in recipient_infos.inside(WHAT).all()? {
@@ -117,7 +120,7 @@ impl RecipientInfo {
                     all.push(Self::of_other_kind(element).unwrap_or_else(unreadable));
                 }
                 tag if tag == context_constructed(2) => {
-                    all.push(Self::out_of_reach(None, "a key that both sides have"));
+                    all.push(Self::out_of_reach(None, "a key that both sides share"));
                 }
                 tag if tag == context_constructed(3) => all.push(Self::out_of_reach(None, "a password")),
                 _ => all.push(Self::out_of_reach(None, "an unknown kind of recipient")),
@@ -129,7 +132,7 @@ impl RecipientInfo {
         Ok(all)
     }
 
-    /// The encrypted content key, as it came.
+    /// The encrypted content key as received.
     pub(crate) fn encrypted_key(&self) -> &[u8] {
         match &self.encrypted_key {
             EncryptedKey::Transported(_, bytes) => bytes,
@@ -138,13 +141,13 @@ impl RecipientInfo {
         }
     }
 
-    /// One that cannot be read hides no other.
+    /// An unreadable recipient must not hide the others.
     fn unreadable(error: &PkiError) -> Self {
         let kind = RecipientKind::Unsupported(format!("a recipient that cannot be read: {error}"));
         Self { recipient: Recipient { id: None, kind }, encrypted_key: EncryptedKey::Unreadable(error.to_string()) }
     }
 
-    /// Why it cannot be read, if it cannot.
+    /// The reason why it cannot be parsed; `None` if it can.
     pub(crate) fn unreadable_because(&self) -> Option<&str> {
         match &self.encrypted_key {
             EncryptedKey::Unreadable(reason) => Some(reason),
@@ -167,7 +170,8 @@ impl RecipientInfo {
         }
     }
 
-    /// `OtherRecipientInfo`: of those that exist one names its recipient, `KEMRecipientInfo` (RFC 9629 §3).
+    /// Parses `OtherRecipientInfo`. Only one of its kinds names its recipient: `KEMRecipientInfo`
+    /// (RFC 9629 §3).
     fn of_other_kind(element: Element<'_>) -> Result<Self, PkiError> {
         let mut parts = element.inside(WHAT);
         let kind = parts.required(OBJECT_IDENTIFIER)?.value;
@@ -181,7 +185,7 @@ impl RecipientInfo {
         Ok(Self::out_of_reach(Some(id), format!("the key encapsulation {}", described(mechanism))))
     }
 
-    /// `KeyTransRecipientInfo` (RFC 5652 §6.2.1).
+    /// Parses `KeyTransRecipientInfo` (RFC 5652 §6.2.1).
     fn of_key_transport(element: Element<'_>) -> Result<Self, PkiError> {
         let mut parts = element.inside(WHAT);
         parts.required(INTEGER)?;
@@ -198,8 +202,8 @@ impl RecipientInfo {
         })
     }
 
-    /// The content key, if all goes well and it has `length` octets; why not is nobody's business. `operate` is called
-    /// once, unless the recipient's kind is unsupported.
+    /// Decrypts the content key; `None` if that fails or the key does not have `length` octets,
+    /// without a reason. It calls `operate` once, unless the recipient's kind is unsupported.
     pub(crate) fn content_key<E>(
         &self,
         length: usize,
@@ -224,8 +228,8 @@ impl RecipientInfo {
     }
 }
 
-/// The `RecipientInfos` for these certificates, DER, and whether all are of the oldest kind (RSA, by issuer and serial):
-/// then the message's version is 0 (RFC 5652 §6.1).
+/// Makes the DER `RecipientInfos` for these certificates. Also returns whether all are of the
+/// oldest kind (RSA, by issuer and serial number): then the message's version is 0 (RFC 5652 §6.1).
 pub(crate) fn encrypt_to(
     certificates: &[Certificate],
     transport: &KeyTransport,

@@ -21,35 +21,38 @@ use crate::pki::{Certificate, PkiError, WorkLeft, time};
 
 pub(super) const WHAT: &str = "a signed message";
 
-/// Signers in one message; more are an attack on whoever has to check them all.
+/// The maximum number of signers in a message. More would be an attack on the verifier's time.
 const MOST_SIGNERS: usize = 16;
 
-/// Certificates that are read from one message.
+/// The maximum number of certificates that are parsed in a message.
 const MOST_CERTIFICATES: usize = 64;
 
-/// Octets of a certificate in a message; each search for an authority digests it again.
+/// The maximum size of a certificate in a message, in octets. Each search for an issuer computes
+/// its digest again.
 const LONGEST_CERTIFICATE: usize = 1 << 18;
 
-/// What is to be signed, and what goes with it. The caller answers for `content_type`: doors that sign for people
-/// refuse [`ContentType::is_reserved`].
+/// The content to be signed, and the options. The caller is responsible for `content_type`:
+/// endpoints that sign for people refuse [`ContentType::is_reserved`].
 #[derive(Clone, Debug)]
 pub struct ContentToSign<'a> {
     /// The type of the content.
     pub content_type: ContentType,
     /// The content's bytes, exactly as they are signed.
     pub content: &'a [u8],
-    /// Whether the content stays outside (a detached signature).
+    /// Whether the content stays outside the message (a detached signature).
     pub detached: bool,
-    /// The signer's certificate, and those to send along.
+    /// The signer's certificate, and the certificates to include.
     pub signer: &'a SigningCertificate,
-    /// The signing time attribute.
+    /// The value of the signingTime attribute.
     pub signing_time: Timestamp,
-    /// Whether to say which ciphers the signer's program reads (sMIMECapabilities, RFC 8551 §2.5.2).
+    /// Whether to list the ciphers that the signer's program supports (sMIMECapabilities, RFC 8551
+    /// §2.5.2).
     pub capabilities: bool,
 }
 
-/// Signs once; answers a DER `ContentInfo`. Refused when the signer's algorithm does not fit the certificate's key. The
-/// signature is checked with the certificate before it is given out.
+/// Signs once, and returns a DER `ContentInfo`. It is an error if the signer's algorithm does not
+/// match the certificate's key. The signature is verified with the certificate before it is
+/// returned.
 pub fn sign<S, G>(to_sign: &ContentToSign<'_>, signer: &S) -> Result<Vec<u8>, PkiError>
 where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
@@ -69,7 +72,7 @@ where
     Ok(prepared.finish(signature.raw_bytes()))
 }
 
-/// A message that lacks nothing but its signature, for whoever has a signature made elsewhere.
+/// A message without its signature, for a signature that is made elsewhere.
 #[derive(Debug)]
 pub struct PreparedSignature<'a> {
     to_sign: ContentToSign<'a>,
@@ -77,26 +80,28 @@ pub struct PreparedSignature<'a> {
 }
 
 impl<'a> PreparedSignature<'a> {
-    /// Refused when the signing time is before 1970.
+    /// Fails if the signing time is before 1970.
     pub fn new(to_sign: ContentToSign<'a>) -> Result<Self, PkiError> {
         let signed_attributes = set_of(SET, to_sign.attributes(to_sign.signer.scheme().hash())?);
         Ok(Self { to_sign, signed_attributes })
     }
 
-    /// What is signed: the DER of the signed attributes (RFC 5652 §5.4), hashed as is usual for the certificate's key.
+    /// The bytes to be signed: the DER of the signed attributes (RFC 5652 §5.4). The hash is the
+    /// usual one for the certificate's key.
     pub fn signed_attributes(&self) -> &[u8] {
         &self.signed_attributes
     }
 
-    /// Is it a signature by the certificate's key?
+    /// Verifies a signature with the certificate's key.
     pub fn check(&self, signature: &[u8]) -> Result<(), PkiError> {
         self.to_sign.signer.check(WHAT, &self.signed_attributes, signature)
     }
 
-    /// The message, a DER `ContentInfo`.
+    /// Completes the message, a DER `ContentInfo`.
     pub fn finish(self, signature: &[u8]) -> Vec<u8> {
         let signer = self.to_sign.signer;
-        // In the message the attributes are tagged [0]; the SET tag is what was signed.
+        // The message has the tag [0] on the attributes; the signature covers them with the SET
+        // tag.
         let mut attributes = self.signed_attributes;
         if let Some(tag) = attributes.first_mut() {
             *tag = context_constructed(0);
@@ -129,7 +134,8 @@ fn attribute(kind: ObjectIdentifier, value: &[u8]) -> Vec<u8> {
 }
 
 impl ContentToSign<'_> {
-    /// RFC 5652 §11, RFC 8551 §2.5: content type, digest, time, and what we can read.
+    /// The signed attributes (RFC 5652 §11, RFC 8551 §2.5): content type, digest, time and the
+    /// supported ciphers.
     fn attributes(&self, hash: Hash) -> Result<Vec<Vec<u8>>, PkiError> {
         let time = time::to_x509(self.signing_time)?.to_der().map_err(PkiError::encode("a time"))?;
         let content_type = element(OBJECT_IDENTIFIER, &[self.content_type.as_contents()]);
@@ -146,7 +152,7 @@ impl ContentToSign<'_> {
     }
 
     fn signed_data(&self, signer_info: &[u8]) -> Vec<u8> {
-        // RFC 5652 §5.1: version 3 unless the content is plain data.
+        // The version is 3 unless the content is plain data (RFC 5652 §5.1).
         let version = if self.content_type == ContentType::DATA { 1 } else { 3 };
         let content = if self.detached {
             Vec::new()
@@ -174,13 +180,13 @@ pub struct SignedMessage {
     content: Option<Vec<u8>>,
     certificates: Vec<Certificate>,
     unreadable: Vec<UnreadableCertificate>,
-    /// Whether it has more certificates than are read.
+    /// Whether it has more than [`MOST_CERTIFICATES`] certificates.
     has_more: bool,
     signers: Vec<SignerInfo>,
 }
 
 impl SignedMessage {
-    /// Reads a `ContentInfo` with SignedData in DER or BER. At least one signer, at most 16.
+    /// Parses a `ContentInfo` with SignedData in DER or BER. It must have 1 to 16 signers.
     pub fn parse(bytes: &[u8]) -> Result<Self, PkiError> {
         let (outer_type, signed_data) = open_content_info(bytes, WHAT)?;
         if outer_type != ContentType::from(rfc5911::ID_SIGNED_DATA) {
@@ -190,7 +196,7 @@ impl SignedMessage {
         let mut parts = outer.required(SEQUENCE)?.inside(WHAT);
         outer.end()?;
         parts.required(INTEGER)?;
-        parts.required(SET)?; // the digests: each signer names its own again
+        parts.required(SET)?; // the digest algorithms, which each signer repeats
         let mut encapsulated = parts.required(SEQUENCE)?.inside(WHAT);
         let content_type = ContentType::from_contents(encapsulated.required(OBJECT_IDENTIFIER)?.value);
         let content = match encapsulated.optional(context_constructed(0))? {
@@ -201,7 +207,8 @@ impl SignedMessage {
         let (mut certificates, mut unreadable, mut has_more) = (Vec::new(), Vec::new(), false);
         if let Some(set) = parts.optional(context_constructed(0))? {
             let elements = set.inside(WHAT).all()?;
-            // Attribute certificates and other formats have other tags, and are nobody's certificate here.
+            // Attribute certificates and other formats have other tags. They are not signers'
+            // certificates here.
             for (place, element) in elements.iter().filter(|element| element.tag() == SEQUENCE).enumerate() {
                 if place >= MOST_CERTIFICATES {
                     has_more = true;
@@ -218,38 +225,38 @@ impl SignedMessage {
                 }
             }
         }
-        parts.optional(context_constructed(1))?; // revocation lists: never trusted from a message
+        parts.optional(context_constructed(1))?; // revocation lists, which are not trusted in a message
         let signers = parts.required(SET)?.inside(WHAT).all()?;
         parts.end()?;
         if signers.is_empty() || signers.len() > MOST_SIGNERS {
             return Err(PkiError::malformed(
                 WHAT,
-                format!("it has {} signers, 1 to {MOST_SIGNERS} are taken", signers.len()),
+                format!("it has {} signers; 1 to {MOST_SIGNERS} are supported", signers.len()),
             ));
         }
         let signers = signers.into_iter().map(SignerInfo::from_element).collect::<Result<_, _>>()?;
         Ok(Self { content_type, content, certificates, unreadable, has_more, signers })
     }
 
-    /// The type of the content, from the part that every signer signs.
+    /// The content type, from the part that every signer signs.
     pub fn content_type(&self) -> &ContentType {
         &self.content_type
     }
 
-    /// The content; none if it is detached.
+    /// The content; `None` if it is detached.
     pub fn content(&self) -> Option<&[u8]> {
         self.content.as_deref()
     }
 
-    /// The certificates in the message that can be read; untrusted.
+    /// The readable certificates in the message; untrusted.
     pub fn certificates(&self) -> &[Certificate] {
         &self.certificates
     }
 
-    /// Checks each signer's signature over the content (or over `detached`, when it is not in the
-    /// message), in the message's order. Certificates are looked for among `known`, then in the
-    /// message; of several that fit a signer the first for which the signature is good counts.
-    /// Without any content, and with two of them, it is refused.
+    /// Checks each signer's signature over the content, or over `detached` if the message has no
+    /// content, in the message's order. Certificates are searched among `known`, then in the
+    /// message. If several match a signer, the first with a valid signature counts. It is an error
+    /// if there is no content, or if both contents exist and differ.
     pub fn verify(&self, detached: Option<&[u8]>, known: &[Certificate]) -> Result<Vec<SignatureCheck>, PkiError> {
         let rank = |check: &SignatureCheck| match check {
             SignatureCheck::Good { .. } => 0,
@@ -262,8 +269,8 @@ impl SignedMessage {
         Ok(checks.filter_map(|checks| best_of(checks.map(|check| (rank(&check), check)))).collect())
     }
 
-    /// The same with each certificate that fits a signer, at least one answer a signer, each worked
-    /// out when it is asked for: which of them is to be believed is the caller's to find out.
+    /// Checks each signer with each matching certificate, and returns at least one result for each
+    /// signer. Each result is computed on demand. The caller decides which certificate to trust.
     pub fn verify_with_each<'a>(
         &'a self,
         detached: Option<&'a [u8]>,
@@ -274,9 +281,9 @@ impl SignedMessage {
             (Some(content), None) | (None, Some(content)) => content,
             (Some(content), Some(detached)) if content == detached => content,
             (Some(_), Some(_)) => {
-                return Err(PkiError::malformed(WHAT, "it has another content inside than the one given"));
+                return Err(PkiError::malformed(WHAT, "its content differs from the given file"));
             }
-            (None, None) => return Err(PkiError::malformed(WHAT, "its content is not in it")),
+            (None, None) => return Err(PkiError::malformed(WHAT, "its content is missing")),
         };
         let certificates: Vec<&Certificate> = known.iter().chain(&self.certificates).collect();
         let checks = |signer: &'a SignerInfo| {
@@ -286,7 +293,7 @@ impl SignedMessage {
         Ok(self.signers.iter().map(checks).collect())
     }
 
-    /// A certificate that cannot be read is not one that is not there.
+    /// Distinguishes an unreadable certificate from a missing one.
     fn name_unreadable(&self, check: SignatureCheck) -> SignatureCheck {
         let SignatureCheck::NoCertificate { signer } = check else { return check };
         let is_meant = |certificate: &&UnreadableCertificate| match &signer {
@@ -296,11 +303,11 @@ impl SignedMessage {
         let reason = match (self.unreadable.iter().find(is_meant), self.unreadable.first()) {
             (Some(certificate), _) => format!("its certificate cannot be read: {}", certificate.reason),
             (None, Some(other)) => {
-                format!("its certificate is not there, or is the one that cannot be read: {}", other.reason)
+                format!("its certificate is missing, or is the one that cannot be read: {}", other.reason)
             }
             (None, None) if self.has_more => {
                 format!(
-                    "its certificate is not among the first {MOST_CERTIFICATES} in the message, and no more are read"
+                    "its certificate is not among the first {MOST_CERTIFICATES} in the message; more are not supported"
                 )
             }
             (None, None) => return SignatureCheck::NoCertificate { signer },
@@ -309,7 +316,7 @@ impl SignedMessage {
     }
 }
 
-/// The first of the least rank; what comes after one of rank 0 is not asked for.
+/// The first item with the lowest rank. Items after one of rank 0 are not computed.
 pub(crate) fn best_of<T>(ranked: impl Iterator<Item = (u8, T)>) -> Option<T> {
     let mut best: Option<(u8, T)> = None;
     for (rank, item) in ranked {

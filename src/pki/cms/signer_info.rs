@@ -1,4 +1,4 @@
-//! One signer of a message (RFC 5652 §5.3), and the check of one signature.
+//! One signer of a message (RFC 5652 §5.3), and the check of its signature.
 
 use const_oid::db::{rfc5911, rfc5912};
 use der::Decode;
@@ -18,45 +18,45 @@ use crate::pki::{Certificate, PkiError, TooMuchWork, WorkLeft, time};
 
 const WHAT: &str = "a signed message";
 
-/// Attributes that name the certificate; RFC 5035 has one of each version.
+/// The maximum number of attributes that name the certificate; RFC 5035 has one of each version.
 const MOST_NAMED: usize = 8;
 
-/// What the signature of one signer amounts to. Whether its certificate is believed is another question
-/// ([`crate::pki::path::verify`]).
+/// The result of checking one signer's signature. Whether its certificate is trusted is a separate
+/// question ([`crate::pki::path::verify`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignatureCheck {
-    /// The signature is that of `certificate` over the content.
+    /// The key of `certificate` made the signature over the content.
     Good {
-        /// Whose it is.
+        /// The signer's certificate.
         certificate: Certificate,
-        /// The time the signer claims, if any.
+        /// The signing time that the signer claims, if any.
         signing_time: Option<Timestamp>,
     },
-    /// The signature or the digest is wrong: somebody changed something.
+    /// The signature or the digest does not match: something was changed.
     Wrong {
-        /// Whose it should be.
+        /// The certificate that the message names.
         certificate: Certificate,
-        /// What does not fit, for people.
+        /// The reason, for people.
         reason: String,
     },
-    /// Nobody here can tell whether the signature is right: an algorithm, a key or a certificate that this program does
-    /// not use, or does not take any more.
+    /// The signature cannot be checked: an algorithm, a key or a certificate is unsupported or no
+    /// longer accepted.
     Unchecked {
-        /// How the message names the signer.
+        /// The signer's identifier in the message.
         signer: CertificateId,
-        /// Whose it should be, if that certificate can be read.
+        /// The certificate that the message names, if it can be parsed.
         certificate: Option<Certificate>,
-        /// Why not, for people.
+        /// The reason, for people.
         reason: String,
     },
-    /// The signer's certificate is neither in the message nor among those that were given.
+    /// The signer's certificate is neither in the message nor among the known ones.
     NoCertificate {
-        /// How the message names the signer.
+        /// The signer's identifier in the message.
         signer: CertificateId,
     },
 }
 
-/// Why a signature is not good.
+/// The reason why a signature is not good.
 #[derive(Clone)]
 pub(super) enum Doubt {
     Wrong(String),
@@ -72,9 +72,9 @@ impl Doubt {
 impl From<PkiError> for Doubt {
     fn from(error: PkiError) -> Self {
         match error {
-            PkiError::WrongSignature(_) => Self::wrong("the signature is not that of this certificate's key"),
+            PkiError::WrongSignature(_) => Self::wrong("the signature was not made with this certificate's key"),
             PkiError::OtherKindOfKey => {
-                Self::Unchecked("its algorithm is for another kind of key than its certificate has".into())
+                Self::Unchecked("its algorithm does not match the kind of its certificate's key".into())
             }
             PkiError::Outdated(what) => Self::Unchecked(format!("{what} is no longer safe")),
             PkiError::Unsupported { what, reason } => Self::Unchecked(format!("{what}: {reason}")),
@@ -93,23 +93,27 @@ impl From<TooMuchWork> for Doubt {
 pub(super) struct SignerInfo {
     pub(super) id: CertificateId,
     digest_algorithm: ObjectIdentifier,
-    /// The signed attributes, or why they are not any.
+    /// The signed attributes, or the reason why they are invalid.
     attributes: Option<Result<Attributes, String>>,
     signature_algorithm: AlgorithmIdentifierOwned,
     signature: Vec<u8>,
 }
 
-/// The signed attributes: as the signature covers them, and the three that count.
+/// The signed attributes: in the forms that the signature may cover, and the ones that are
+/// evaluated.
 #[derive(Clone, Debug)]
 struct Attributes {
-    /// As a SET in DER, which is what the signature is over (RFC 5652 §5.4); where the message has
-    /// something else, that as it is too, because some programs sign what they write.
+    /// The attributes as a SET in DER, which the signature covers (RFC 5652 §5.4). If the message's
+    /// encoding differs, that one is included too, because some programs sign the bytes that they
+    /// write.
     signed: Vec<Vec<u8>>,
     content_type: ContentType,
     digest: Vec<u8>,
-    /// None too when it is there twice, or is no time: it is a mere claim, and no reason to doubt the signature.
+    /// `None` also if the attribute is repeated or not a time: it is a mere claim, and no reason to
+    /// doubt the signature.
     signing_time: Option<Timestamp>,
-    /// The certificate that the signer names, or why that cannot be read; one an attribute.
+    /// The certificate that the signer names, or the reason why it cannot be parsed; one for each
+    /// attribute.
     named: Vec<Result<NamedCertificate, String>>,
 }
 
@@ -128,9 +132,9 @@ impl SignerInfo {
         Ok(Self { id, digest_algorithm, attributes, signature_algorithm, signature })
     }
 
-    /// Checks with each certificate that fits the name, one after the other as they are asked for:
-    /// a message may bring one that only has the same name, and a key may have several. At least
-    /// one answer.
+    /// Checks the signature with each certificate that matches the signer's identifier, on demand.
+    /// A message may contain another certificate with the same identifier, and a key may have
+    /// several certificates. Returns at least one result.
     pub(super) fn checks<'a>(
         &'a self,
         content_type: &ContentType,
@@ -147,7 +151,7 @@ impl SignerInfo {
         let nobody = fitting.is_empty().then(|| SignatureCheck::NoCertificate { signer: self.id.clone() });
         let forms = if fitting.is_empty() { Ok(Vec::new()) } else { self.signed(content_type, content) };
         if forms.is_err() {
-            // It is so with each certificate.
+            // The failure is the same for every certificate.
             fitting.truncate(1);
         }
         let check = move |certificate: &Certificate| {
@@ -164,8 +168,8 @@ impl SignerInfo {
         nobody.into_iter().chain(fitting.into_iter().map(check))
     }
 
-    /// What the signature may be over, the most usual first, whoever's it is; or what is wrong
-    /// whoever's it is.
+    /// The messages that the signature may cover, the most common first, or the failure. Neither
+    /// depends on the certificate.
     fn signed<'a>(&'a self, content_type: &ContentType, content: &'a [u8]) -> Result<Vec<MessageToVerify<'a>>, Doubt> {
         let hash = Hash::from_oid(self.digest_algorithm)?;
         match &self.attributes {
@@ -176,13 +180,14 @@ impl SignerInfo {
             Some(Ok(attributes)) if attributes.digest != hash.digest(content) => {
                 Err(Doubt::wrong("the content is not what was signed"))
             }
-            // What is wrong above is so whatever the signature's algorithm is, known or not.
+            // The failures above do not depend on the signature algorithm, which may even be
+            // unknown.
             Some(Ok(attributes)) => {
                 let scheme = self.scheme(hash)?;
                 Ok(attributes.signed.iter().map(|form| MessageToVerify::new(scheme, form)).collect())
             }
-            // RFC 5652 §5.3: only data may be signed without attributes. And what is a set of
-            // attributes could be those of another message, taken for content.
+            // Only data may be signed without attributes (RFC 5652 §5.3). A content that is a set
+            // of attributes could be those of another message.
             None if *content_type != ContentType::DATA || is_set_of_attributes(content) => {
                 Err(Doubt::wrong("it has no signed attributes"))
             }
@@ -207,7 +212,7 @@ impl SignerInfo {
         Err(PkiError::WrongSignature(WHAT).into())
     }
 
-    /// Every attribute that names a certificate must name this one.
+    /// Checks that every attribute that names a certificate names this one.
     fn check_named(&self, certificate: &Certificate) -> Result<(), Doubt> {
         let Some(Ok(attributes)) = &self.attributes else { return Ok(()) };
         let mut doubt = Ok(());
@@ -229,7 +234,8 @@ impl SignerInfo {
         self.attributes.as_ref()?.as_ref().ok()?.signing_time
     }
 
-    /// RFC 5754: the algorithm names the hash too, or (RSA; some programs for ECDSA) only the key's algorithm.
+    /// The signature scheme (RFC 5754). The algorithm includes the hash or, for RSA and in some
+    /// programs for ECDSA, names only the key's algorithm.
     fn scheme(&self, hash: Hash) -> Result<Scheme, PkiError> {
         match self.signature_algorithm.oid {
             rfc5912::RSA_ENCRYPTION => Ok(Scheme::Pkcs1(hash)),
@@ -261,7 +267,7 @@ impl Attributes {
             }
         }
         if named.len() > MOST_NAMED {
-            return Err(PkiError::malformed(WHAT, "it says too often with which certificate it was signed"));
+            return Err(PkiError::malformed(WHAT, "it names its signing certificate too often"));
         }
         let missing = || PkiError::malformed(WHAT, "its signed attributes lack the content type or the digest");
         Ok(Self {
@@ -274,8 +280,9 @@ impl Attributes {
     }
 }
 
-/// What a signature over the attributes may be over: DER first; then, where they differ, the same without DER's order
-/// (which OpenSSL verifies), and the octets of the message with the SET's tag.
+/// The encodings of the attributes that a signature may cover: DER first; then, where they differ,
+/// the attributes in the message's order, which OpenSSL verifies, and the message's octets with the
+/// SET tag.
 fn forms(attributes: Element<'_>) -> Vec<Vec<u8>> {
     let as_set = |whole: &[u8]| {
         let mut set = whole.to_vec();
@@ -298,7 +305,8 @@ fn forms(attributes: Element<'_>) -> Vec<Vec<u8>> {
     forms
 }
 
-/// Whether content is a SET OF Attribute, which a signature over signed attributes would be over.
+/// Whether the content is a SET OF Attribute, which is what a signature over signed attributes
+/// covers.
 fn is_set_of_attributes(content: &[u8]) -> bool {
     let read_attribute = |set: &mut Elements<'_>| {
         let mut parts = set.required(SEQUENCE)?.inside(WHAT);
@@ -308,7 +316,7 @@ fn is_set_of_attributes(content: &[u8]) -> bool {
     };
     let mut outer = Elements::of(content, WHAT);
     let Ok(mut attributes) = outer.required(SET).map(|set| set.inside(WHAT)) else { return false };
-    // One at a time: a list of them all would be greater than the content.
+    // Reads one attribute at a time: a list of all would be larger than the content.
     let mut has_any = false;
     while !attributes.is_empty() {
         if read_attribute(&mut attributes).is_err() {
@@ -319,7 +327,7 @@ fn is_set_of_attributes(content: &[u8]) -> bool {
     has_any && outer.end().is_ok()
 }
 
-/// RFC 5652 §11: these attributes have exactly one value.
+/// The only value of an attribute: these attributes have exactly one (RFC 5652 §11).
 pub(super) fn only(values: Elements<'_>) -> Result<Element<'_>, PkiError> {
     let mut rest = values;
     let value = rest.any()?;
@@ -327,11 +335,11 @@ pub(super) fn only(values: Elements<'_>) -> Result<Element<'_>, PkiError> {
     Ok(value)
 }
 
-/// RFC 5652 §11: and are there once.
+/// Stores the value of an attribute that must not be repeated (RFC 5652 §11).
 fn once<T>(place: &mut Option<T>, value: T) -> Result<(), PkiError> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(PkiError::malformed(WHAT, "it has a signed attribute twice")),
+        Some(_) => Err(PkiError::malformed(WHAT, "it has a repeated signed attribute")),
     }
 }
 

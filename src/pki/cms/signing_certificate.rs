@@ -1,4 +1,5 @@
-//! A signer's certificate, made ready: what all messages signed with it have in common is worked out once.
+//! A signer's certificate with precomputed structures, which are the same in all messages signed
+//! with it.
 
 use spki::AlgorithmIdentifierOwned;
 
@@ -8,25 +9,25 @@ use crate::pki::signature::{Scheme, verify_with};
 use crate::pki::verifying_key::VerifyingKey;
 use crate::pki::{Certificate, PkiError};
 
-/// A certificate that is for signing, and what each message by its key says of it.
+/// A certificate for signing, and the structures that describe it in each message.
 #[derive(Clone, Debug)]
 pub struct SigningCertificate {
     key: VerifyingKey,
     algorithm: AlgorithmIdentifierOwned,
     scheme: Scheme,
-    /// `SignerIdentifier`
+    /// `SignerIdentifier`, in DER.
     pub(super) identifier: Vec<u8>,
-    /// `DigestAlgorithmIdentifier`
+    /// `DigestAlgorithmIdentifier`, in DER.
     pub(super) digest_algorithm: Vec<u8>,
-    /// `SignatureAlgorithmIdentifier`
+    /// `SignatureAlgorithmIdentifier`, in DER.
     pub(super) signature_algorithm: Vec<u8>,
-    /// `CertificateSet`, tagged [0]
+    /// `CertificateSet`, in DER, tagged [0].
     pub(super) certificates: Vec<u8>,
 }
 
 impl SigningCertificate {
-    /// With further certificates to send along, the issuer's first. Refused when the certificate is not for signing, or
-    /// its key of a kind that is not used here.
+    /// Prepares a certificate, with further certificates to include, the issuer's first. It is an
+    /// error if the certificate does not allow signing or its kind of key is not used here.
     pub fn new(certificate: &Certificate, chain: &[Certificate]) -> Result<Self, PkiError> {
         let key = certificate.public_key()?;
         if !certificate.can_sign() {
@@ -46,17 +47,17 @@ impl SigningCertificate {
         })
     }
 
-    /// With what its key signs here.
+    /// The signature algorithm of the key.
     pub(super) fn algorithm(&self) -> &AlgorithmIdentifierOwned {
         &self.algorithm
     }
 
-    /// The same, taken apart.
+    /// The signature scheme of the key.
     pub(super) fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// Is it a signature over `message` by the certificate's key?
+    /// Verifies a signature over `message` with the certificate's key.
     pub(super) fn check(&self, what: &'static str, message: &[u8], signature: &[u8]) -> Result<(), PkiError> {
         verify_with(what, &self.key, self.scheme, message, signature)
     }

@@ -1,8 +1,10 @@
-//! A signed message in its one strict form: DER throughout, one signer, the signer's certificate, and nothing else.
+//! The strict form of a signed message: DER throughout, one signer, the signer's certificate, and
+//! nothing else.
 //!
-//! For messages that count once (statements): whoever records that one was used must be sure that the same signature
-//! does not come back in another envelope. Nothing is re-encoded here and nothing is verified; what is not in the form
-//! is refused. It must never be asked of other people's mail, which comes in BER and with whatever its program adds.
+//! It is for messages that count once (statements): once such a message is recorded as used, the
+//! same signature must not be accepted in another envelope. Nothing is re-encoded or verified here;
+//! a deviation from the form is an error. Do not apply it to mail, which arrives in BER and with
+//! additions of other programs.
 
 use super::signed_data::WHAT;
 use super::tlv::{
@@ -16,15 +18,15 @@ const ENUMERATED: u8 = 0x0a;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// Elements within elements; no certificate comes near.
+/// The maximum nesting of elements, far above that of certificates.
 const DEEPEST: usize = 32;
 
-/// Checks that `message` is a `ContentInfo` with `SignedData` (RFC 5652 §5.1) in DER that has its content inside, one
-/// digest algorithm, one certificate, no revocation list, and one signer, with signed attributes and without unsigned
-/// ones, who names that digest algorithm.
+/// Checks that `message` is a `ContentInfo` with `SignedData` (RFC 5652 §5.1) in DER. It must have
+/// its content inside, one digest algorithm, one certificate, no revocation list, and one signer.
+/// The signer must have signed attributes and no unsigned ones, and name the same digest algorithm.
 ///
 /// # Errors
-/// [`PkiError`] that says what is too much, missing or not in DER.
+/// [`PkiError`], which names the part that is superfluous, missing or not in DER.
 pub fn check_sole_signer(message: &[u8]) -> Result<(), PkiError> {
     let mut outer = Elements::of(message, WHAT);
     let content_info = outer.any()?;
@@ -48,51 +50,51 @@ pub fn check_sole_signer(message: &[u8]) -> Result<(), PkiError> {
     }
     sequence(only(parts.required(context_constructed(0))?, "certificate")?)?;
     if parts.optional(context_constructed(1))?.is_some() {
-        return Err(malformed("it must bring no revocation list"));
+        return Err(malformed("it must not contain a revocation list"));
     }
     let signer = only(parts.required(SET)?, "signer")?;
     parts.end()?;
     check_signer(signer, digest_algorithm)
 }
 
-/// `SignerInfo` (RFC 5652 §5.3).
+/// Checks `SignerInfo` (RFC 5652 §5.3).
 fn check_signer(signer: Element<'_>, digest_algorithm: Element<'_>) -> Result<(), PkiError> {
     let mut parts = sequence(signer)?.inside(WHAT);
     parts.required(INTEGER)?;
     let identifier = parts.any()?;
     if identifier.tag() != SEQUENCE && identifier.tag() != context(0) {
-        return Err(malformed("its signer is named in a way that is not known"));
+        return Err(malformed("its signer identifier has an unknown form"));
     }
     if parts.required(SEQUENCE)? != digest_algorithm {
         return Err(malformed("its digest algorithm must be its signer's"));
     }
-    // Tagged [0] in the place of a SET OF.
+    // A SET OF with the tag [0].
     check_order(parts.required(context_constructed(0))?)?;
     parts.required(SEQUENCE)?;
     parts.required(OCTET_STRING)?;
     if parts.optional(context_constructed(1))?.is_some() {
-        return Err(malformed("it must have no unsigned attributes"));
+        return Err(malformed("it must not have unsigned attributes"));
     }
     parts.end()
 }
 
 fn sequence(element: Element<'_>) -> Result<Element<'_>, PkiError> {
-    if element.tag() == SEQUENCE { Ok(element) } else { Err(malformed("a sequence is missing where one belongs")) }
+    if element.tag() == SEQUENCE { Ok(element) } else { Err(malformed("a sequence is missing")) }
 }
 
-/// The one element inside.
+/// The only element inside.
 fn only<'a>(around: Element<'a>, what: &str) -> Result<Element<'a>, PkiError> {
     match around.inside(WHAT).all()?.as_slice() {
         [element] => Ok(*element),
-        elements => Err(malformed(format!("it must have one {what}, and has {}", elements.len()))),
+        elements => Err(malformed(format!("it must have one {what} but has {}", elements.len()))),
     }
 }
 
-/// X.690 §10 and §11, as far as CMS and certificates have to do with them: definite lengths in the fewest octets, strings
-/// in one piece, values in their only form, sets in order.
+/// Checks the rules of X.690 §10 and §11 that apply to CMS and certificates: definite lengths in
+/// the fewest octets, primitive strings, values in their only form, sets in order.
 fn check_der(element: Element<'_>, depth: usize) -> Result<(), PkiError> {
     if depth > DEEPEST {
-        return Err(malformed("its elements are nested too deep"));
+        return Err(malformed("its elements are nested too deeply"));
     }
     if !has_shortest_length(&element) {
         return Err(not_der("a length has more octets than it needs"));
@@ -101,7 +103,7 @@ fn check_der(element: Element<'_>, depth: usize) -> Result<(), PkiError> {
     let is_universal = tag & 0xc0 == 0;
     let is_constructed = tag & 0x20 != 0;
     if is_universal && is_constructed != matches!(tag & 0x1f, 0x10 | 0x11) {
-        return Err(not_der("a string is in pieces, or a sequence in one"));
+        return Err(not_der("a string is constructed, or a sequence is primitive"));
     }
     if !is_constructed {
         return if is_universal { check_value(tag, element.value) } else { Ok(()) };
@@ -112,7 +114,7 @@ fn check_der(element: Element<'_>, depth: usize) -> Result<(), PkiError> {
     element.inside(WHAT).all()?.into_iter().try_for_each(|inside| check_der(inside, depth + 1))
 }
 
-/// X.690 §10.1.
+/// Whether the length has the fewest octets (X.690 §10.1).
 fn has_shortest_length(element: &Element<'_>) -> bool {
     let header = element.whole.len() - element.value.len();
     let shortest = match element.value.len() {
@@ -125,7 +127,7 @@ fn has_shortest_length(element: &Element<'_>) -> bool {
     header == shortest
 }
 
-/// Values of universal types that BER can write in several ways.
+/// Checks values of universal types that BER can encode in several ways.
 fn check_value(tag: u8, value: &[u8]) -> Result<(), PkiError> {
     let is_only_form = match tag {
         0 => false,
@@ -152,7 +154,7 @@ fn check_value(tag: u8, value: &[u8]) -> Result<(), PkiError> {
     if is_only_form { Ok(()) } else { Err(not_der("a value is not in its only form")) }
 }
 
-/// X.690 §8.19: every number in the fewest octets, the last one ended.
+/// Whether every number has the fewest octets and the last one is complete (X.690 §8.19).
 fn is_object_identifier(value: &[u8]) -> bool {
     let is_ended = value.last().is_some_and(|last| last & 0x80 == 0);
     let mut begins = true;
@@ -164,13 +166,13 @@ fn is_object_identifier(value: &[u8]) -> bool {
     is_ended && is_shortest
 }
 
-/// X.690 §11.6: the elements of a SET OF ascend.
+/// Checks that the elements of a SET OF ascend (X.690 §11.6).
 fn check_order(set: Element<'_>) -> Result<(), PkiError> {
     let elements = set.inside(WHAT).all()?;
     if elements.is_sorted_by(|one, next| one.whole < next.whole) {
         Ok(())
     } else {
-        Err(not_der("a set is not in order, or has an element twice"))
+        Err(not_der("a set is not in order, or has a repeated element"))
     }
 }
 

@@ -1,6 +1,7 @@
-//! The plainest reading and writing of DER: elements one after another, their received bytes kept.
+//! Minimal reading and writing of DER: a sequence of elements that keep their received bytes.
 //!
-//! All tags of CMS fit into one octet; that octet, class and "constructed" bit included, is what is compared here.
+//! All tags in CMS fit into one octet. This module compares that octet, including the class and the
+//! "constructed" bit.
 
 use crate::pki::PkiError;
 
@@ -13,12 +14,12 @@ pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
 pub(crate) const SET: u8 = 0x31;
 
-/// `[number]`, primitive.
+/// The primitive tag `[number]`.
 pub(crate) const fn context(number: u8) -> u8 {
     0x80 | number
 }
 
-/// `[number]`, constructed.
+/// The constructed tag `[number]`.
 pub(crate) const fn context_constructed(number: u8) -> u8 {
     0xa0 | number
 }
@@ -26,25 +27,25 @@ pub(crate) const fn context_constructed(number: u8) -> u8 {
 /// One element: tag, length and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Element<'a> {
-    /// The element's own bytes, tag and length included.
+    /// The element's bytes, including tag and length.
     pub(crate) whole: &'a [u8],
-    /// Its contents octets.
+    /// The contents octets.
     pub(crate) value: &'a [u8],
 }
 
 impl<'a> Element<'a> {
-    /// The tag's octet.
+    /// The tag octet.
     pub(crate) fn tag(&self) -> u8 {
         self.whole.first().copied().unwrap_or_default()
     }
 
-    /// The elements inside.
+    /// The elements inside; `what` names the structure in errors.
     pub(crate) fn inside(&self, what: &'static str) -> Elements<'a> {
         Elements { rest: self.value, what }
     }
 }
 
-/// Elements one after another, in definite-length encoding.
+/// A sequence of elements, in definite-length encoding.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Elements<'a> {
     rest: &'a [u8],
@@ -52,7 +53,7 @@ pub(crate) struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// `what` names the structure in errors, with its article.
+    /// Reads the elements in `bytes`. `what` names the structure in errors, with its article.
     pub(crate) fn of(bytes: &'a [u8], what: &'static str) -> Self {
         Self { rest: bytes, what }
     }
@@ -65,9 +66,9 @@ impl<'a> Elements<'a> {
         self.rest.is_empty()
     }
 
-    /// The next element, whatever it is.
+    /// The next element, of any kind.
     pub(crate) fn any(&mut self) -> Result<Element<'a>, PkiError> {
-        let (header, length) = header(self.rest).ok_or_else(|| self.malformed("an element's header is broken"))?;
+        let (header, length) = header(self.rest).ok_or_else(|| self.malformed("an element's header is malformed"))?;
         let length = length.ok_or_else(|| self.malformed("it is not in DER"))?;
         let split = header.checked_add(length).and_then(|end| self.rest.split_at_checked(end));
         let (whole, rest) = split.ok_or_else(|| self.malformed("it ends too early"))?;
@@ -81,7 +82,7 @@ impl<'a> Elements<'a> {
         if element.tag() == tag {
             Ok(element)
         } else {
-            Err(self.malformed(&format!("it has an element of tag {:#04x} where {tag:#04x} belongs", element.tag())))
+            Err(self.malformed(&format!("it has an element with tag {:#04x} instead of {tag:#04x}", element.tag())))
         }
     }
 
@@ -90,7 +91,7 @@ impl<'a> Elements<'a> {
         if self.rest.first() == Some(&tag) { self.any().map(Some) } else { Ok(None) }
     }
 
-    /// All the rest.
+    /// All remaining elements.
     pub(crate) fn all(mut self) -> Result<Vec<Element<'a>>, PkiError> {
         let mut elements = Vec::new();
         while !self.is_empty() {
@@ -99,13 +100,14 @@ impl<'a> Elements<'a> {
         Ok(elements)
     }
 
-    /// Nothing may follow.
+    /// Checks that no element follows.
     pub(crate) fn end(self) -> Result<(), PkiError> {
-        if self.is_empty() { Ok(()) } else { Err(self.malformed("something follows its end")) }
+        if self.is_empty() { Ok(()) } else { Err(self.malformed("data follows its end")) }
     }
 }
 
-/// The lengths of a header (tag and length octets) and of the value; no value length when it is indefinite.
+/// The lengths of a header (tag and length octets) and of the value. The value's length is `None`
+/// if it is indefinite.
 pub(crate) fn header(bytes: &[u8]) -> Option<(usize, Option<usize>)> {
     let (tag, rest) = bytes.split_first()?;
     if tag & 0x1f == 0x1f {
@@ -124,7 +126,7 @@ pub(crate) fn header(bytes: &[u8]) -> Option<(usize, Option<usize>)> {
     }
 }
 
-/// An element of this tag around these parts.
+/// Makes an element with this tag and these parts.
 pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut element = Vec::with_capacity(length + 6);
@@ -135,7 +137,7 @@ pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     element
 }
 
-/// Tag and length of an element, for whoever puts the value behind it.
+/// Makes the tag and length of an element; the caller appends the value.
 pub(crate) fn header_of(tag: u8, length: usize) -> Vec<u8> {
     let mut header = Vec::with_capacity(6);
     push_header(&mut header, tag, length);
@@ -154,7 +156,7 @@ fn push_header(to: &mut Vec<u8>, tag: u8, length: usize) {
     }
 }
 
-/// A SET OF (or another tag in its place) of these elements, sorted as DER wants.
+/// Makes a SET OF, or another tag in its place, with these elements sorted as DER requires.
 pub(crate) fn set_of(tag: u8, mut elements: Vec<Vec<u8>>) -> Vec<u8> {
     elements.sort();
     elements.dedup();

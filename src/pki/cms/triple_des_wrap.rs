@@ -1,4 +1,4 @@
-//! Unwrapping a content key that is wrapped by Triple DES (RFC 3217 §3.2). It must never wrap one.
+//! Unwraps a content key that is wrapped with Triple DES (RFC 3217 §3.2). It never wraps one.
 
 use des::TdesEde3;
 use des::cipher::block_padding::NoPadding;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 /// The initialization vector of the outer encryption.
 const OUTER: [u8; 8] = [0x4a, 0xdd, 0xa2, 0x2c, 0x79, 0xe8, 0x21, 0x05];
 
-/// The content key, of 24 octets, if its checksum is right.
+/// The content key of 24 octets; `None` if the checksum is wrong.
 pub(super) fn unwrap(wrapping_key: &[u8], wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     if wrapped.len() != 40 {
         return None;

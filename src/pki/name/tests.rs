@@ -1,4 +1,4 @@
-//! Names that break programs.
+//! Tests with names that break programs.
 
 use super::*;
 use crate::pki::Certificate;
@@ -34,10 +34,10 @@ fn long_names_are_cut_at_a_word_and_say_so() {
     let long = "Maria Anna Magdalena Theresia Josephine Wilhelmine, Countess of Somewhere and Elsewhere";
     assert_eq!(common_name(long), "Maria Anna Magdalena Theresia Josephine Wilhelmine, Countess of…");
     assert_eq!(common_name(&"x".repeat(65)), format!("{}…", "x".repeat(63)));
-    // 63 characters that end with a word: nothing of it is lost.
+    // 63 characters that end with a word: the word is kept.
     let whole = format!("{} {}", "a".repeat(40), "b".repeat(22));
     assert_eq!(common_name(&format!("{whole} more")), format!("{whole}…"));
-    // A comma before the cut goes with it.
+    // A comma before the cut is removed too.
     assert_eq!(common_name(&format!("{}, {}", "a".repeat(50), "b".repeat(50))), format!("{}…", "a".repeat(50)));
 }
 
@@ -68,12 +68,12 @@ fn shown_as_rfc_4514_has_it_and_safe_for_a_terminal() {
     assert_eq!(shown("\"a\"+b"), "CN=\\\"a\\\"\\+b");
     assert_eq!(shown("#a"), "CN=\\#a");
     assert_eq!(shown("Jürgen 🧪"), "CN=Jürgen 🧪");
-    // Other people's certificates may hold anything.
+    // Other issuers' certificates may contain any character.
     let hostile = DistinguishedName::from_common_name("a\u{1b}[31m\nb").unwrap();
     assert_eq!(hostile.to_string(), "CN=a\\1b[31m\\0ab");
 }
 
-/// The subject of a certificate that OpenSSL makes with one of its ways to choose string types.
+/// The subject of a certificate made by OpenSSL with this string_mask, which selects string types.
 fn by_openssl(subject: &str, string_mask: &str) -> DistinguishedName {
     let files = Files::new();
     let key = files.put_key("key.pem", &SoftwareKey::p256());
@@ -127,14 +127,14 @@ fn names_are_compared_as_rfc_5280_says() {
     ] {
         assert_ne!(utf8, other);
     }
-    // The attributes of one part have no order; the parts have.
+    // The attributes of one RDN have no order; the RDNs do.
     let (cn, o) = ((CN, UTF8, &b"User"[..]), (O, PRINTABLE, &b"Org"[..]));
     assert_eq!(read(name_of_parts(&[&[cn, o]])), read(name_of_parts(&[&[o, cn]])));
     assert_ne!(read(name(&[cn, o])), read(name(&[o, cn])));
     assert_ne!(read(name(&[cn, o])), read(name_of_parts(&[&[cn, o]])));
     assert!(read(name(&[o, cn])).is_within(&read(name(&[(O, TELETEX, b"ORG")]))));
     assert!(!read(name(&[cn, o])).is_within(&read(name(&[o]))));
-    // What is no text is compared as it is.
+    // A value that is not text is compared octet by octet.
     assert_eq!(one(4, b"\x01"), one(4, b"\x01"));
     assert_eq!(one(4, b"\x01").to_string(), "CN=#040101");
 }

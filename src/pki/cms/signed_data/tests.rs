@@ -1,4 +1,4 @@
-//! Signed messages there and back, with OpenSSL at one end.
+//! Tests of signing and verification, with OpenSSL on the other side.
 
 use super::*;
 use crate::pki::odd_certificates::{
@@ -54,7 +54,7 @@ fn openssl_verifies_what_we_sign() {
             assert_eq!(openssl(&arguments, &cms), CONTENT);
             signer.files.put("content", b"something else");
             assert_eq!(try_openssl(&arguments, &cms).is_err(), detached);
-            // And it is DER throughout.
+            // The message is DER throughout.
             let parsed = ::cms::content_info::ContentInfo::try_from_der(&cms);
             assert_eq!(parsed, cms);
         }
@@ -66,7 +66,7 @@ trait TryFromDer {
 }
 
 impl TryFromDer for ::cms::content_info::ContentInfo {
-    /// Decoded by the `cms` crate and encoded again.
+    /// Decodes with the `cms` crate and encodes again.
     fn try_from_der(der: &[u8]) -> Vec<u8> {
         use der::Decode;
         let info = Self::from_der(der).unwrap();
@@ -96,7 +96,7 @@ fn we_verify_what_openssl_signs() {
                 arguments.push("-nodetach");
             }
             let message = SignedMessage::parse(&openssl(&arguments, CONTENT)).unwrap();
-            // OpenSSL puts the content in when it streams, asked to or not.
+            // OpenSSL includes the content whenever it streams.
             assert_eq!(message.content().is_none(), detached && !options.contains(&"-stream"), "{options:?}");
             let checks = message.verify(detached.then_some(CONTENT), &[]).unwrap();
             let [SignatureCheck::Good { certificate, signing_time }] = &checks[..] else {
@@ -152,7 +152,7 @@ fn changed_messages_are_not_good() {
     let good = SignedMessage::parse(&cms).unwrap().verify(None, &[]).unwrap();
     assert!(matches!(good[..], [SignatureCheck::Good { .. }]));
     let verify = |cms: &[u8]| SignedMessage::parse(cms).and_then(|message| message.verify(None, &[]));
-    // The content, then any single octet of the last 300, where attributes and signature are.
+    // Changes the content, then each of the last 300 octets, which hold attributes and signature.
     let checks = verify(&changed(&cms, b"Dear", b"Deaf")).unwrap();
     assert!(matches!(&checks[..], [SignatureCheck::Wrong { reason, .. }] if reason.contains("content")), "{checks:?}");
     for at in cms.len() - 300..cms.len() {
@@ -174,7 +174,7 @@ fn a_statement_is_no_data_and_data_no_statement() {
     assert_eq!(*message.content_type(), ContentType::STATEMENT);
     assert!(matches!(message.verify(None, &[]).unwrap()[..], [SignatureCheck::Good { .. }]));
     assert_eq!(openssl(&["cms", "-verify", "-binary", "-inform", "DER", "-CAfile", &signer.root], &cms), CONTENT);
-    // The same signature under another type's name.
+    // The same signature under another content type.
     let (from, to) = (ContentType::STATEMENT, ContentType::STATEMENT_RESPONSE);
     let renamed = SignedMessage::parse(&changed(&cms, from.as_contents(), to.as_contents())).unwrap();
     let checks = renamed.verify(None, &[]).unwrap();
@@ -183,7 +183,8 @@ fn a_statement_is_no_data_and_data_no_statement() {
 
 #[test]
 fn attributes_are_not_taken_for_content() {
-    // The signed attributes of a good message as the content of one without attributes: the signature would fit.
+    // The content is the signed attributes of a valid message; without attributes the signature
+    // would match it.
     let signer = signer(SoftwareKey::p256());
     let cms = sign(&signer.to_sign(CONTENT, false), &signer.key).unwrap();
     let (_, signed_data) = open_content_info(&cms, WHAT).unwrap();
@@ -207,7 +208,7 @@ fn attributes_are_not_taken_for_content() {
     let forged = content_info(rfc5911::ID_SIGNED_DATA, &forged);
     assert!(
         try_openssl(&["cms", "-verify", "-inform", "DER", "-CAfile", &signer.root], &forged).is_ok(),
-        "the forgery is one"
+        "OpenSSL accepts the forgery"
     );
     let checks = SignedMessage::parse(&forged).unwrap().verify(None, &[]).unwrap();
     assert!(matches!(checks[..], [SignatureCheck::Wrong { .. }]), "{checks:?}");
@@ -217,7 +218,7 @@ fn attributes_are_not_taken_for_content() {
 fn keys_and_certificates_that_do_not_fit_are_refused() {
     let signer = signer(SoftwareKey::p256());
     assert!(sign(&signer.to_sign(CONTENT, false), &SoftwareKey::rsa()).is_err());
-    // The right kind of key, but another one: noticed before the signature is given out.
+    // Another key of the right kind is detected before the signature is returned.
     let error = sign(&signer.to_sign(CONTENT, false), &SoftwareKey::p256()).unwrap_err();
     assert!(matches!(error, PkiError::WrongSignature(_)), "{error}");
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());

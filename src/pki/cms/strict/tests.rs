@@ -1,4 +1,4 @@
-//! The strict form, and every way out of it that leaves the signature good.
+//! Tests of the strict form, and of every deviation from it that keeps the signature valid.
 
 use super::super::tlv::{element, set_of};
 use super::super::{ContentToSign, SigningCertificate, sign};
@@ -6,13 +6,14 @@ use super::*;
 use crate::pki::oid::ContentType;
 use crate::pki::software_keys::{SoftwareKey, TestAuthority, now};
 
-/// The parts of a message of ours, to be put together again in other ways.
+/// The parts of a message made by this crate, to be reassembled in other ways.
 struct Parts {
     version: Vec<u8>,
     digest_algorithms: Vec<Vec<u8>>,
     content: Vec<u8>,
     certificates: Vec<Vec<u8>>,
-    /// Version, identifier, digest algorithm, signed attributes (tagged [0]), signature algorithm, signature.
+    /// The version, identifier, digest algorithm, signed attributes (tagged [0]), signature
+    /// algorithm and signature.
     signer: Vec<Vec<u8>>,
 }
 
@@ -48,7 +49,8 @@ impl Parts {
         }
     }
 
-    /// The message, with these elements after the certificates and after the signer.
+    /// Assembles the message, with `lists` after the certificates and `more_signers` after the
+    /// signer.
     fn together(&self, lists: &[u8], more_signers: &[u8]) -> Vec<u8> {
         let signer = element(SEQUENCE, &slices(&self.signer));
         let signed_data = [
@@ -97,25 +99,25 @@ fn nothing_is_there_twice_missing_or_too_much() {
     let signer = element(SEQUENCE, &slices(&Parts::of(&message).signer));
     refused(&Parts::of(&message).together(&[], &signer), "a set is not in order");
     let other = element(SEQUENCE, &slices(&Parts::of(&self::message(&SoftwareKey::rsa())).signer));
-    refused(&Parts::of(&message).together(&[], &other), "one signer, and has 2");
-    refused(&Parts::of(&message).together(&element(context_constructed(1), &[]), &[]), "no revocation list");
-    refused(&changed(&|parts| parts.digest_algorithms.clear()), "one digest algorithm, and has 0");
-    refused(&changed(&|parts| parts.certificates.clear()), "one certificate, and has 0");
-    refused(&changed(&|parts| parts.certificates.push(element(SEQUENCE, &[]))), "one certificate, and has 2");
+    refused(&Parts::of(&message).together(&[], &other), "one signer but has 2");
+    refused(&Parts::of(&message).together(&element(context_constructed(1), &[]), &[]), "not contain a revocation list");
+    refused(&changed(&|parts| parts.digest_algorithms.clear()), "one digest algorithm but has 0");
+    refused(&changed(&|parts| parts.certificates.clear()), "one certificate but has 0");
+    refused(&changed(&|parts| parts.certificates.push(element(SEQUENCE, &[]))), "one certificate but has 2");
     let sha384 = super::super::oid(const_oid::db::rfc5912::ID_SHA_384);
     let sha384 = element(SEQUENCE, &[&sha384]);
-    refused(&changed(&|parts| parts.digest_algorithms.push(sha384.clone())), "one digest algorithm, and has 2");
+    refused(&changed(&|parts| parts.digest_algorithms.push(sha384.clone())), "one digest algorithm but has 2");
     refused(&changed(&|parts| parts.digest_algorithms = vec![sha384.clone()]), "must be its signer's");
     let attribute = element(SEQUENCE, &[&super::super::oid(const_oid::db::rfc5911::ID_DATA), &element(SET, &[])]);
     let unsigned = element(context_constructed(1), &[&attribute]);
-    refused(&changed(&|parts| parts.signer.push(unsigned.clone())), "no unsigned attributes");
-    refused(&changed(&|parts| parts.signer.push(element(context_constructed(1), &[]))), "no unsigned attributes");
+    refused(&changed(&|parts| parts.signer.push(unsigned.clone())), "not have unsigned attributes");
+    refused(&changed(&|parts| parts.signer.push(element(context_constructed(1), &[]))), "not have unsigned attributes");
     refused(&changed(&|parts| parts.signer.push(vec![NULL, 0])), "follows its end");
     refused(&changed(&|parts| drop(parts.signer.remove(3))), "tag");
     refused(&[&message[..], &[NULL, 0]].concat(), "follows its end");
     refused(&message[..message.len() - 1], "ends too early");
     let detached = element(SEQUENCE, &[&children(&Parts::of(&message).content)[0]]);
-    refused(&changed(&|parts| parts.content = detached.clone()), "header is broken");
+    refused(&changed(&|parts| parts.content = detached.clone()), "header is malformed");
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn signed_attributes_are_in_order() {
 fn nothing_is_in_another_form_than_der() {
     let message = message(&SoftwareKey::p256());
     let parts = Parts::of(&message);
-    // Indefinite, and with a length that is longer than it must be, at each level.
+    // An indefinite length, and a length with more octets than necessary, at each level.
     let indefinite = |bytes: &[u8]| {
         let value = Elements::of(bytes, "a test").any().unwrap().value;
         [&bytes[..1], &[0x80], value, &[0, 0]].concat()

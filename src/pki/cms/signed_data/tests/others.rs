@@ -1,8 +1,9 @@
-//! What other programs write: odd encodings, attributes, algorithms and certificates.
+//! Tests with messages of other programs: unusual encodings, attributes, algorithms and
+//! certificates.
 
 use super::*;
 
-/// Alice's key and certificate by hand, and her issuer's name.
+/// Alice's key and handmade certificate, and her issuer's name.
 struct Odd {
     key: SoftwareKey,
     issuer: Vec<u8>,
@@ -27,7 +28,7 @@ impl Odd {
 
 #[test]
 fn attributes_in_odd_lengths_and_orders_are_verified() {
-    // Lengths in the long form, which no DER has.
+    // Lengths in the long form, which DER forbids.
     fn long(tag: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
         let long = |tag: u8, value: &[u8]| {
             let length = u16::try_from(value.len()).unwrap().to_be_bytes();
@@ -98,7 +99,7 @@ fn an_odd_signing_time_is_unknown_and_an_odd_digest_unchecked() {
 #[test]
 fn a_signature_is_good_for_the_certificate_that_its_signer_named() {
     let odd = Odd::new(|_| {});
-    // Another certificate for the same key, by the same name.
+    // Another certificate for the same key, with the same issuer and serial number.
     let twin = OddCertificate::person(&odd.issuer, &name(&[(CN, UTF8, b"Boss")])).sign(&odd.key, &SoftwareKey::p256());
     let sha1 = |der: &[u8]| <sha1::Sha1 as sha1::Digest>::digest(der).to_vec();
     let sha256 = |der: &[u8]| Hash::Sha256.digest(der);
@@ -155,7 +156,7 @@ fn a_signature_is_good_for_the_certificate_that_its_signer_named() {
         };
         assert_eq!(said, verdict, "{what} {check:?}");
     }
-    // Of two that fit, the one that was named.
+    // Of two matching certificates, the named one counts.
     let attributes = vec![attribute(v2, &[&octets(&sha256(&twin))])];
     let signer = OddSigner { attributes, ..OddSigner::new(&odd.key, &odd.issuer, &[77]) };
     let message = signer.message(CONTENT, &[own, &twin]);
@@ -275,7 +276,7 @@ fn a_changed_content_is_wrong_whatever_the_signature_algorithm_is() {
     let rsa = const_oid::db::rfc5912::RSA_ENCRYPTION;
     let at = message.windows(rsa.as_bytes().len()).rposition(|window| window == rsa.as_bytes()).unwrap();
     let data = ContentType::DATA.as_contents();
-    // The last octet of the signature's algorithm: SHA-1 with RSA, and one that nobody knows.
+    // Changes the last octet of the signature algorithm: to SHA-1 with RSA, and to an unknown one.
     for (last, reason) in [(5, "SHA-1 is no longer safe"), (99, "signature algorithm")] {
         let mut other = message.clone();
         other[at + rsa.as_bytes().len() - 1] = last;
@@ -293,7 +294,7 @@ fn a_changed_content_is_wrong_whatever_the_signature_algorithm_is() {
     }
 }
 
-/// RFC 8419 §3.1: Ed25519 signs the attributes themselves; their digest is SHA-512.
+/// Ed25519 signs the attributes themselves; their digest is SHA-512 (RFC 8419 §3.1).
 #[test]
 fn ed25519_is_verified() {
     let files = Files::new();
