@@ -1,8 +1,10 @@
-//! One program for all fuzz targets, so that it is built and linked once. `TOKENKEEP_FUZZ` names the target:
+//! All fuzz targets in one program, so that it is built and linked only once. `TOKENKEEP_FUZZ`
+//! names the target:
 //!
 //!     TOKENKEEP_FUZZ=letter cargo fuzz run -s none parsers fuzz/corpus/letter
 //!
-//! Each target is a file in `parsers/`; its corpus, which grows as it runs, has a directory of its own.
+//! Each target is a file in `parsers/`. Its corpus, which grows during a run, has its own
+//! directory.
 #![no_main]
 
 mod parsers {

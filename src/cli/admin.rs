@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn an_authoritys_refusal_is_worded_like_any_other_failure() {
-        let early = "cannot take the statement: it is not valid before then; compare the clocks";
+        let early = "cannot accept the statement: it is not valid before then; compare the clocks";
         let refused = Answered { answer: OpenedAnswer::Other(Answer::Refused(early.to_owned())), alarm: None };
         let worded = |failure: Failure| Failure { message: format!("the clock; {}", failure.message), ..failure };
         let failure = unless_refused(Ok(refused), worded).unwrap_err();

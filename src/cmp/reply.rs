@@ -31,7 +31,7 @@ impl Reply {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplyRefusal {
     /// The reply is not a CMP message.
-    #[error("cannot read the reply: {0}")]
+    #[error("the reply is unreadable: {0}")]
     Unreadable(#[source] CmpError),
     /// The reply is not authenticated.
     #[error("the reply is not authenticated: {0}")]

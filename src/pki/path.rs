@@ -1,5 +1,5 @@
-//! Whether a certificate is to be believed: the way from it to a trust anchor (RFC 5280 §6, for the small hierarchies
-//! that mail and this program use).
+//! Certification path validation: whether a certificate chains to a trust anchor (RFC 5280 §6, for
+//! the small hierarchies that mail and this program use).
 
 use std::collections::HashSet;
 
@@ -11,113 +11,117 @@ use super::name_constraints::{Breach, NameConstraints};
 use super::oid::ID_KP_CMC_CA;
 use super::{Certificate, DistinguishedName, GeneralName, Host, PkiError, TooMuchWork, WorkLeft};
 
-/// Certificates on a way, ends included: more are a puzzle somebody made, not a hierarchy.
+/// The maximum length of a path, both ends included. A longer one is an attack, not a hierarchy.
 const LONGEST_WAY: usize = 8;
 
-/// Of a certificate that leaves it open whether its key signs others, a person's or an old root's.
-const SAYS_NO_AUTHORITY: &str = "it does not say that it is the certificate of an authority (it has no \
-                                 basicConstraints, as none of version 1 has)";
+/// The reason for a certificate without basicConstraints, which may be a person's or an old root's.
+const SAYS_NO_AUTHORITY: &str = "it is not marked as the certificate of an authority (it has no basicConstraints, like \
+                                 every certificate of version 1)";
 
-/// What a certificate is to be used for; decides which key usage and extended key usage it must have.
+/// The purpose of a certificate. It determines the required key usage and extended key usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose<'a> {
     /// Signing mail and other content: digitalSignature or nonRepudiation, emailProtection.
     Signing,
-    /// Being encrypted to: keyEncipherment or keyAgreement, emailProtection.
+    /// Encryption to its owner: keyEncipherment or keyAgreement, emailProtection.
     Encryption,
     /// A CMP response of the authority: digitalSignature, id-kp-cmcCA *present* (RFC 9810 §8.6).
     CmpResponse,
-    /// A TLS server of this name: digitalSignature, serverAuth, the host among the alternative names.
+    /// A TLS server with this name: digitalSignature, serverAuth, the host among the alternative
+    /// names.
     TlsServer(&'a Host),
 }
 
-/// Why a certificate is not believed. A value to show, not a fault.
+/// The reason why a certificate is not trusted. A value to display, not a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathProblem {
-    /// There is no certificate of its issuer among the trusted ones, nor a way to one.
+    /// No path leads from the certificate to a trusted one.
     #[error("its issuer {issuer} is not one of the trusted authorities")]
     UnknownIssuer {
-        /// The issuer that could not be found.
+        /// The issuer that was not found.
         issuer: DistinguishedName,
     },
-    /// A certificate on the way (or the one itself) is over.
+    /// A certificate on the path has expired.
     #[error("the certificate of {subject} expired on {not_after}")]
     Expired {
-        /// Whose certificate.
+        /// The subject of that certificate.
         subject: DistinguishedName,
-        /// Its last second.
+        /// The last second of its validity.
         not_after: Timestamp,
     },
-    /// A certificate on the way (or the one itself) is not valid yet.
+    /// A certificate on the path is not valid yet.
     #[error(
         "the certificate of {subject} is not valid before {not_before:.0}, and by this machine's clock, which may be \
          wrong, it is {at:.0}"
     )]
     NotYetValid {
-        /// Whose certificate.
+        /// The subject of that certificate.
         subject: DistinguishedName,
-        /// Its first second.
+        /// The first second of its validity.
         not_before: Timestamp,
-        /// The time that was asked about.
+        /// The time of the check.
         at: Timestamp,
     },
-    /// A certificate's signature is not its issuer's.
-    #[error("the signature on the certificate of {subject} is wrong")]
+    /// The signature on a certificate is not its issuer's.
+    #[error("the signature on the certificate of {subject} is invalid")]
     WrongSignature {
-        /// Whose certificate.
+        /// The subject of that certificate.
         subject: DistinguishedName,
     },
-    /// Nobody here can tell whether a certificate's signature is its issuer's, or what its issuer may sign.
+    /// A certificate's signature, or its issuer's constraints, cannot be checked.
     #[error("the certificate of {subject} cannot be checked: {reason}")]
     Unchecked {
-        /// Whose certificate.
+        /// The subject of that certificate.
         subject: DistinguishedName,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// An issuer on the way is not an authority, or not allowed so long a way.
+    /// An issuer on the path is not an authority, or its constraints forbid this certificate.
     #[error("{issuer} may not issue this certificate: {reason}")]
     NotAuthority {
         /// The issuer.
         issuer: DistinguishedName,
-        /// Which rule forbids it.
+        /// The rule that forbids it.
         reason: &'static str,
     },
-    /// The certificate is for something else.
+    /// A certificate on the path has another purpose.
     #[error("the certificate of {subject} is not for this use: {reason}")]
     WrongPurpose {
-        /// Whose certificate.
+        /// The subject of that certificate.
         subject: DistinguishedName,
-        /// What is missing.
+        /// The missing usage or name.
         reason: String,
     },
-    /// It has an extension that must be understood and is not.
-    #[error("the certificate of {subject} has a critical extension {extension} that is not understood")]
+    /// A certificate has a critical extension that this program does not support.
+    #[error("the certificate of {subject} has an unsupported critical extension {extension}")]
     CriticalExtension {
-        /// Whose certificate.
+        /// The subject of that certificate.
         subject: DistinguishedName,
         /// The extension's object identifier.
         extension: String,
     },
-    /// It cannot be used at all: an algorithm, an encoding.
+    /// A certificate is unusable, e.g. because of an invalid extension.
     #[error("the certificate of {subject} cannot be used: {reason}")]
     Unusable {
-        /// Whose certificate.
+        /// The subject of that certificate.
         subject: DistinguishedName,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Looks for a way from `leaf` through `intermediates` (untrusted, in any order) to one of `anchors`, all valid `at`
-/// that time, and checks that `leaf` is for `purpose`. Answers the way, from the leaf to the anchor.
+/// Searches a path from `leaf` through `intermediates` (untrusted, in any order) to one of
+/// `anchors`, with all certificates valid `at` that time, and checks that `leaf` is for `purpose`.
+/// Returns the path from the leaf to the anchor.
 ///
-/// An anchor is believed because it is given; its own signature is not checked, its validity and that it is an
-/// authority's is (a leaf that is itself given as an anchor is believed as it is). Without anchors nothing is believed.
+/// An anchor is trusted because the caller passes it. Its signature is not checked; its validity
+/// is, and that it is an authority's. A leaf that is itself an anchor is trusted as it is. Without
+/// anchors, nothing is trusted.
 ///
-/// Of several problems the gravest is told: a wrong signature or an unknown issuer before a wrong purpose, and that
-/// something is over or not valid yet only when all else is right.
+/// Of several problems, the most serious is returned: a wrong signature or an unknown issuer before
+/// a wrong purpose. Expired and not-yet-valid certificates are reported only if there is no other
+/// problem.
 pub fn verify(
     leaf: &Certificate,
     intermediates: &[Certificate],
@@ -128,8 +132,8 @@ pub fn verify(
     verify_within(leaf, intermediates, anchors, purpose, at, &WorkLeft::for_search())
 }
 
-/// The same with no more work than is left, for several certificates of one message. Where more
-/// would have to be done, nobody can tell: [`PathProblem::Unchecked`].
+/// Searches a path within a work budget, which the certificates of one message share. If the budget
+/// is exhausted, the result is [`PathProblem::Unchecked`].
 pub fn verify_within(
     leaf: &Certificate,
     intermediates: &[Certificate],
@@ -155,7 +159,7 @@ pub fn verify_within(
     Ok(way.into_iter().cloned().collect())
 }
 
-/// Of a way to which nothing is to be preferred.
+/// The rank of a path that cannot be improved.
 const BEST_RANK: (bool, bool) = (true, true);
 
 struct Search<'a> {
@@ -164,14 +168,14 @@ struct Search<'a> {
     purpose: Purpose<'a>,
     at: Timestamp,
     work: &'a WorkLeft,
-    /// The last thing that was in a way, for when there is none.
+    /// The last problem found, for the case that there is no path.
     problem: Option<PathProblem>,
 }
 
 impl<'a> Search<'a> {
-    /// The rest of a way that goes to the last certificate of `way`; none where no more work may be
-    /// done. Preferred are ways whose issuers are for the purpose, and among them those whose
-    /// certificates are all valid.
+    /// Searches the rest of a path that leads to the last certificate of `way`; `None` if the
+    /// budget is exhausted. It prefers paths whose issuers are for the purpose and, among those,
+    /// paths whose certificates are all valid.
     fn from(&mut self, way: Vec<&'a Certificate>) -> Option<Vec<&'a Certificate>> {
         let last = *way.last()?;
         if self.anchors.contains(last) {
@@ -200,7 +204,7 @@ impl<'a> Search<'a> {
                         }
                     }
                 }
-                // That somebody else has the same name says nothing where another problem has been found.
+                // Another certificate with the same name must not replace a problem found earlier.
                 Err(PathProblem::UnknownIssuer { .. }) if self.problem.is_some() => {}
                 Err(problem) => self.problem = Some(problem),
             }
@@ -211,13 +215,14 @@ impl<'a> Search<'a> {
         found
     }
 
-    /// Whether a way's issuers are for the purpose, and whether all of it is valid: the greater, the better.
+    /// The rank of a path; greater is better: whether its issuers are for the purpose, and whether
+    /// all certificates are valid.
     fn rank(&self, way: &[&Certificate]) -> (bool, bool) {
         let is_valid = way.iter().all(|certificate| certificate.is_valid_at(self.at));
         (check_purpose_of_issuers(way, self.purpose).is_ok(), is_valid)
     }
 
-    /// Whether `issuer` may have issued `last`, and did.
+    /// Checks that `issuer` may have issued `last`, and did.
     fn check_step(
         &mut self,
         way: &[&Certificate],
@@ -228,7 +233,7 @@ impl<'a> Search<'a> {
         if let (Some(wanted), Some(own)) = (last.authority_key_identifier(), issuer.subject_key_identifier())
             && wanted != own
         {
-            // Another key of the same name: after a renewal both certificates are at hand.
+            // Another key with the same name: after a renewal, both certificates may be present.
             return Err(PathProblem::UnknownIssuer { issuer: last.issuer() });
         }
         check_extensions(issuer, true)?;
@@ -238,9 +243,9 @@ impl<'a> Search<'a> {
             return Err(not_authority("it is not the certificate of an authority"));
         }
         if issuer.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
-            return Err(not_authority("its key is not for signing certificates"));
+            return Err(not_authority("its key usage does not allow signing certificates"));
         }
-        // RFC 5280 §4.2.1.9: self-issued certificates between do not count.
+        // RFC 5280 §4.2.1.9: self-issued certificates in between do not count.
         let between = way.iter().skip(1).filter(|certificate| certificate.subject() != certificate.issuer()).count();
         if constraints.path_len_constraint.is_some_and(|longest| between > usize::from(longest)) {
             return Err(not_authority("its path length constraint forbids authorities below it"));
@@ -255,8 +260,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// RFC 5280 §4.2.1.10, whether the extension is critical or not: for all certificates below; self-issued ones between do
-/// not count.
+/// Checks name constraints (RFC 5280 §4.2.1.10), whether the extension is critical or not. They
+/// apply to all certificates below, except self-issued ones in between.
 fn check_name_constraints(way: &[&Certificate], issuer: &Certificate, work: &WorkLeft) -> Result<(), PathProblem> {
     let Some(value) = issuer.extension_value(rfc5280::ID_CE_NAME_CONSTRAINTS) else { return Ok(()) };
     let constraints = NameConstraints::read(value, work)
@@ -284,9 +289,10 @@ fn unusable(certificate: &Certificate, reason: &str) -> PathProblem {
     PathProblem::Unusable { subject: certificate.subject(), reason: reason.to_owned() }
 }
 
-/// RFC 5280 §4.2: no extension twice, every critical one understood.
+/// Checks the extensions (RFC 5280 §4.2): none is repeated, and every critical one is supported.
 fn check_extensions(certificate: &Certificate, is_issuer: bool) -> Result<(), PathProblem> {
-    // Policies are taken whatever they are: no policy is asked for, and an extension that asks for one is not understood.
+    // Policies are ignored: no policy is required here. An extension that requires one is not
+    // supported.
     const UNDERSTOOD: [ObjectIdentifier; 5] = [
         rfc5280::ID_CE_BASIC_CONSTRAINTS,
         rfc5280::ID_CE_KEY_USAGE,
@@ -298,7 +304,7 @@ fn check_extensions(certificate: &Certificate, is_issuer: bool) -> Result<(), Pa
     for extension in certificate.extensions() {
         let is = |id: &ObjectIdentifier| extension.id == id.as_bytes();
         if !seen.insert(&extension.id) {
-            return Err(unusable(certificate, "it has an extension twice"));
+            return Err(unusable(certificate, "it has a repeated extension"));
         }
         let is_understood = UNDERSTOOD.iter().any(is) || is_issuer && is(&rfc5280::ID_CE_NAME_CONSTRAINTS);
         if extension.critical && !is_understood {
@@ -329,7 +335,7 @@ fn check_validity(certificate: &Certificate, at: Timestamp) -> Result<(), PathPr
     }
 }
 
-/// The extended key usage of a purpose, and its name for people.
+/// The extended key usage for a purpose, with its name for people.
 fn extended_usage(purpose: Purpose<'_>) -> (ObjectIdentifier, &'static str) {
     match purpose {
         Purpose::Signing | Purpose::Encryption => (rfc5280::ID_KP_EMAIL_PROTECTION, "emailProtection"),
@@ -366,7 +372,8 @@ fn check_purpose_of_issuers(way: &[&Certificate], purpose: Purpose<'_>) -> Resul
     way.iter().skip(1).try_for_each(|issuer| check_purpose_of_issuer(issuer, purpose))
 }
 
-/// An authority that says what it issues for is held to it; one that does not say issues for everything.
+/// Checks the extended key usage of an authority. An authority without one may issue for every
+/// purpose.
 fn check_purpose_of_issuer(issuer: &Certificate, purpose: Purpose<'_>) -> Result<(), PathProblem> {
     let (needed, name) = extended_usage(purpose);
     match issuer.extended_key_usage() {

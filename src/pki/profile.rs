@@ -1,7 +1,7 @@
-//! Certificate profiles: what kinds of certificates there are, as data in `hsm-config/profiles/*.toml`.
+//! Certificate profiles: the kinds of certificates, as data in `hsm-config/profiles/*.toml`.
 //!
-//! A profile that contradicts itself is refused when it is read, with the file and the line, and not when somebody
-//! waits for a certificate.
+//! A profile that contradicts itself is refused when it is read, with the file and the line, not
+//! when a person waits for a certificate.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use x509_cert::ext::pkix::{KeyUsage, KeyUsages};
 use super::PkiError;
 use crate::token::{KeyAlgorithm, SecurityLevel};
 
-/// Which alternative names a certificate of a profile has.
+/// The kind of alternative names in a profile's certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlternativeName {
@@ -22,19 +22,21 @@ pub enum AlternativeName {
     Email,
     /// One or more DNS names or IP addresses.
     Host,
-    /// None: the subject is the name.
+    /// None: only the subject names the owner.
     None,
 }
 
-/// What makes a certificate an authority's.
+/// The properties of an authority's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Authority {
-    /// How many authorities may follow below it (RFC 5280 §4.2.1.9); 0: it issues to people and machines only.
+    /// The maximum number of authorities below it (RFC 5280 §4.2.1.9). With 0, it issues only to
+    /// people and machines.
     pub path_length: u8,
 }
 
-/// A kind of certificate. The five shipped ones are named `ca`, `signing`, `encryption`, `cmp-response`, `tls-server`.
+/// A kind of certificate. The five shipped ones are named `ca`, `signing`, `encryption`,
+/// `cmp-response` and `tls-server`.
 #[derive(Clone, Debug)]
 pub struct Profile {
     name: String,
@@ -49,7 +51,7 @@ pub struct Profile {
     authority: Option<Authority>,
 }
 
-/// The file, as it is written.
+/// The profile file's structure.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProfileFile {
@@ -74,7 +76,7 @@ struct UsageByKey {
     ec: Vec<Usage>,
 }
 
-/// RFC 5280 §4.2.1.3, spelled as there.
+/// The key usages of RFC 5280 §4.2.1.3, with the same spelling.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Usage {
@@ -87,7 +89,7 @@ enum Usage {
     CrlSign,
 }
 
-/// An extended key usage: one of the known names, or an object identifier in dots.
+/// An extended key usage: a known name, or an object identifier in dotted notation.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 struct ExtendedUsage(ObjectIdentifier);
@@ -105,8 +107,8 @@ impl TryFrom<String> for ExtendedUsage {
             "cmcCA" => super::oid::ID_KP_CMC_CA,
             dotted => ObjectIdentifier::new(dotted).map_err(|_| {
                 format!(
-                    "{dotted:?} is no extended key usage: serverAuth, clientAuth, emailProtection, OCSPSigning, cmcCA, \
-                     or an object identifier like 1.3.6.1.5.5.7.3.4"
+                    "{dotted:?} is not an extended key usage: use serverAuth, clientAuth, emailProtection, OCSPSigning, \
+                     cmcCA, or an object identifier like 1.3.6.1.5.5.7.3.4"
                 )
             })?,
         }))
@@ -114,7 +116,8 @@ impl TryFrom<String> for ExtendedUsage {
 }
 
 impl Profile {
-    /// Reads a profile's TOML. `file` names it in errors and, without its extension, is the profile's name.
+    /// Parses a profile's TOML. `file` names it in errors; without its extension it is the
+    /// profile's name.
     pub fn parse(text: &str, file: &Path) -> Result<Self, PkiError> {
         let refuse = |offset: usize, reason: String| PkiError::ProfileFile {
             file: file.to_owned(),
@@ -147,8 +150,8 @@ impl Profile {
         Self::parse(&text, file)
     }
 
-    /// The shipped profile of this name (`ca`, `signing`, `encryption`, `cmp-response`, `tls-server`), as it was when
-    /// this program was built: for a configuration that names none.
+    /// The shipped profile with this name (`ca`, `signing`, `encryption`, `cmp-response`,
+    /// `tls-server`), as built into this program. It is used if the configuration names none.
     pub fn shipped(name: &str) -> Result<Self, PkiError> {
         let text = match name {
             "ca" => include_str!("../../hsm-config/profiles/ca.toml"),
@@ -159,44 +162,44 @@ impl Profile {
             _ => {
                 return Err(PkiError::Profile {
                     profile: name.to_owned(),
-                    reason: "it is none of the shipped ones: ca, signing, encryption, cmp-response, tls-server".into(),
+                    reason: "unknown profile; shipped are ca, signing, encryption, cmp-response, tls-server".into(),
                 });
             }
         };
         Self::parse(text, &PathBuf::from(format!("hsm-config/profiles/{name}.toml")))
     }
 
-    /// Its name: the file's, without the extension.
+    /// The profile's name: that of its file, without the extension.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How long its certificates are valid.
+    /// The validity of its certificates.
     pub fn validity(&self) -> SignedDuration {
         self.validity
     }
 
-    /// How long before the present they begin, for clocks that are behind.
+    /// The time by which the validity begins before the present, for clocks that are behind.
     pub fn backdate(&self) -> SignedDuration {
         self.backdate
     }
 
-    /// The kinds of keys it takes, at least one; the first is the default for a new key.
+    /// The kinds of keys that it allows, at least one. The first is the default for a new key.
     pub fn keys(&self) -> &[KeyAlgorithm] {
         &self.keys
     }
 
-    /// The kind of a new key.
+    /// The default kind of a new key.
     pub fn default_key(&self) -> KeyAlgorithm {
         self.keys.first().copied().unwrap_or(KeyAlgorithm::P256)
     }
 
-    /// The security levels that a user may choose among; empty for the authority's own certificates.
+    /// The security levels that a user may choose from; empty for the authority's own certificates.
     pub fn levels(&self) -> &[SecurityLevel] {
         &self.levels
     }
 
-    /// The key usage for a kind of key.
+    /// The key usage for this kind of key.
     pub fn key_usage(&self, key: KeyAlgorithm) -> KeyUsage {
         if key.is_elliptic_curve() { self.usage_of_curves } else { self.usage_of_rsa }
     }
@@ -206,26 +209,27 @@ impl Profile {
         &self.extended_key_usage
     }
 
-    /// Which alternative names its certificates have.
+    /// The kind of alternative names in its certificates.
     pub fn alternative_name(&self) -> AlternativeName {
         self.alternative_name
     }
 
-    /// Whether its certificates are authorities', and if so the path length constraint.
+    /// The properties of an authority's certificate; `None` for all other certificates.
     pub fn authority(&self) -> Option<Authority> {
         self.authority
     }
 }
 
 impl ProfileFile {
-    /// What one key's value says against another's; the offset is the value's in the text.
+    /// Checks the values against each other. An error has the offset of the wrong value in the
+    /// text.
     fn check(&self) -> Result<(), (usize, String)> {
         let refuse = |offset: usize, reason: &str| Err((offset, reason.to_owned()));
         if !(1..=36_525).contains(self.validity_days.get_ref()) {
             return refuse(self.validity_days.span().start, "validity_days must be from 1 to 36525");
         }
         if *self.backdate_minutes.get_ref() > 1440 {
-            return refuse(self.backdate_minutes.span().start, "backdate_minutes must be at most 1440, a day");
+            return refuse(self.backdate_minutes.span().start, "backdate_minutes must be at most 1440 (one day)");
         }
         let (keys, at) = (self.keys.get_ref(), self.keys.span().start);
         if keys.is_empty() {
@@ -318,7 +322,7 @@ mod tests {
             (GOOD.replace("p256", "p521"), 3, "p521"),
             (GOOD.replace("[\"p256\"]", "[]"), 3, "at least one"),
             (GOOD.replace("\"email\"", "\"mail\""), 4, "mail"),
-            (GOOD.replace("emailProtection", "email"), 5, "no extended key usage"),
+            (GOOD.replace("emailProtection", "email"), 5, "not an extended key usage"),
             (GOOD.replace("digitalSignature", "sign"), 7, "sign"),
             (GOOD.replace("digitalSignature", "keyEncipherment"), 6, "keyAgreement"),
             (GOOD.replace("digitalSignature", "keyCertSign"), 6, "belong together"),

@@ -4,12 +4,14 @@ use std::fmt;
 
 use super::PkiError;
 
-/// A certificate's serial number: the magnitude's octets, most significant first, without leading zeros (RFC 5280 §4.1.2.2).
+/// A certificate's serial number (RFC 5280 §4.1.2.2): the octets of its magnitude, most significant
+/// first, without leading zeros.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SerialNumber(Vec<u8>);
 
 impl SerialNumber {
-    /// A new one: 20 octets, 158 of their bits random, the first two bits 0 and 1, so that it is positive and never shorter.
+    /// Draws a new number of 20 octets. 158 bits are random; the first two bits are 0 and 1, so
+    /// that it is positive and never shorter.
     pub fn random() -> Result<Self, PkiError> {
         let mut octets = [0; 20];
         getrandom::fill(&mut octets).map_err(PkiError::Random)?;
@@ -17,13 +19,13 @@ impl SerialNumber {
         Ok(Self(octets.to_vec()))
     }
 
-    /// From the contents octets of a DER INTEGER, or a magnitude: leading zeros are dropped.
+    /// Converts the contents octets of a DER INTEGER, or a magnitude. Leading zeros are dropped.
     pub fn from_bytes(octets: &[u8]) -> Self {
         let significant = octets.iter().skip_while(|octet| **octet == 0).copied().collect();
         Self(significant)
     }
 
-    /// From hexadecimal digits, as [`SerialNumber`] prints them.
+    /// Parses hexadecimal digits, as [`SerialNumber`] displays them.
     pub fn from_hex(digits: &str) -> Result<Self, PkiError> {
         let octets = hex::decode(digits).map_err(|error| PkiError::malformed("a serial number", error.to_string()))?;
         if octets.is_empty() || octets.len() > 21 {
@@ -32,13 +34,13 @@ impl SerialNumber {
         Ok(Self::from_bytes(&octets))
     }
 
-    /// The magnitude's octets, most significant first.
+    /// The octets of the magnitude, most significant first.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Hexadecimal, lower case, two digits an octet.
+/// Writes lower-case hexadecimal, two digits per octet.
 impl fmt::Display for SerialNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(&self.0))

@@ -1,4 +1,4 @@
-//! Checking signatures, in software, with public keys only.
+//! Signature verification, in software, with public keys only.
 
 use std::cell::{Cell, OnceCell};
 
@@ -15,19 +15,19 @@ mod pss;
 
 pub use pss::PssParameters;
 
-/// A hash function that signatures may use. SHA-1 and MD5 are refused as [`PkiError::Outdated`].
+/// A hash function for signatures. SHA-1 and MD5 are refused as [`PkiError::Outdated`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hash {
-    /// 32 octets
+    /// SHA-256, 32 octets.
     Sha256,
-    /// 48 octets
+    /// SHA-384, 48 octets.
     Sha384,
-    /// 64 octets
+    /// SHA-512, 64 octets.
     Sha512,
 }
 
 impl Hash {
-    /// By its object identifier.
+    /// The hash with this object identifier.
     pub fn from_oid(oid: ObjectIdentifier) -> Result<Self, PkiError> {
         match oid {
             rfc5912::ID_SHA_256 => Ok(Self::Sha256),
@@ -38,12 +38,12 @@ impl Hash {
             rfc5912::ID_MD_2 => Err(PkiError::Outdated("MD2")),
             oid => Err(PkiError::unsupported(
                 format!("the hash {}", oid::described(oid)),
-                "only SHA-256, SHA-384 and SHA-512 are taken",
+                "only SHA-256, SHA-384 and SHA-512 are supported",
             )),
         }
     }
 
-    /// Its object identifier.
+    /// The object identifier.
     pub fn oid(self) -> ObjectIdentifier {
         match self {
             Self::Sha256 => rfc5912::ID_SHA_256,
@@ -52,7 +52,7 @@ impl Hash {
         }
     }
 
-    /// Octets.
+    /// The length of the digest, in octets.
     pub fn length(self) -> usize {
         match self {
             Self::Sha256 => 32,
@@ -61,7 +61,7 @@ impl Hash {
         }
     }
 
-    /// The hash of `message`.
+    /// The digest of `message`.
     pub fn digest(self, message: &[u8]) -> Vec<u8> {
         match self {
             Self::Sha256 => Sha256::digest(message).to_vec(),
@@ -71,21 +71,21 @@ impl Hash {
     }
 }
 
-/// How a signature is made from a message.
+/// A signature scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// RSASSA-PKCS1-v1_5 (RFC 8017 §8.2)
+    /// RSASSA-PKCS1-v1_5 (RFC 8017 §8.2).
     Pkcs1(Hash),
-    /// RSASSA-PSS (RFC 8017 §8.1)
+    /// RSASSA-PSS (RFC 8017 §8.1).
     Pss(PssParameters),
-    /// ECDSA, signature as DER `Ecdsa-Sig-Value`
+    /// ECDSA, with the signature as DER `Ecdsa-Sig-Value`.
     Ecdsa(Hash),
-    /// Ed25519 (RFC 8032), over the message itself
+    /// Ed25519 (RFC 8032), over the message itself.
     Ed25519,
 }
 
 impl Scheme {
-    /// By the `AlgorithmIdentifier` of a certificate or message, hash included.
+    /// The scheme of an `AlgorithmIdentifier` in a certificate or message, which includes the hash.
     pub fn from_algorithm(algorithm: &AlgorithmIdentifierOwned) -> Result<Self, PkiError> {
         let no_parameters = algorithm.parameters.as_ref().is_none_or(der::Any::is_null);
         let scheme = match algorithm.oid {
@@ -105,17 +105,18 @@ impl Scheme {
             oid => {
                 return Err(PkiError::unsupported(
                     format!("the signature algorithm {}", oid::described(oid)),
-                    "this program does not know it",
+                    "it is not supported",
                 ));
             }
         };
         if !no_parameters {
-            return Err(PkiError::malformed("a signature algorithm", "it has parameters that it must not have"));
+            return Err(PkiError::malformed("a signature algorithm", "it must not have parameters"));
         }
         Ok(scheme)
     }
 
-    /// The hash of the message. Ed25519 hashes by itself; the hash that goes with it is SHA-512 (RFC 8419 §2.3).
+    /// The hash of the message. Ed25519 hashes by itself; its associated hash is SHA-512 (RFC 8419
+    /// §2.3).
     pub fn hash(self) -> Hash {
         match self {
             Self::Pkcs1(hash) | Self::Ecdsa(hash) => hash,
@@ -128,17 +129,18 @@ impl Scheme {
 /// `ecdsa-with-SHA1` (RFC 3279 §2.2.3).
 const ECDSA_WITH_SHA_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.1");
 
-/// `sha1WithRSASignature`, as some programs of former days wrote it.
+/// `sha1WithRSASignature`, which some old programs wrote.
 const SHA_1_WITH_RSA_BY_OIW: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.29");
 
-/// Checks a signature over `message` by the key of a DER `SubjectPublicKeyInfo`.
+/// Verifies a signature over `message` with the key of a DER `SubjectPublicKeyInfo`.
 ///
-/// Takes RSA PKCS #1 v1.5 and RSASSA-PSS with SHA-256, 384, 512, ECDSA (DER `Ecdsa-Sig-Value`) with these on P-256, P-384
-/// and P-521, and Ed25519. `what` completes "the signature of …".
+/// Supported are RSA PKCS #1 v1.5 and RSASSA-PSS with SHA-256, 384 and 512, ECDSA (DER
+/// `Ecdsa-Sig-Value`) with these hashes on P-256, P-384 and P-521, and Ed25519. `what` completes
+/// "the signature of …".
 ///
 /// # Errors
-/// [`PkiError::WrongSignature`] only where key, algorithm and bytes were taken and do not fit each other; every other error
-/// says why nobody can tell.
+/// [`PkiError::WrongSignature`] only if key, algorithm and bytes are supported and do not match.
+/// Every other error is the reason why the signature cannot be checked.
 pub fn verify(
     what: &'static str,
     public_key_der: &[u8],
@@ -150,7 +152,7 @@ pub fn verify(
     verify_with(what, &key, Scheme::from_algorithm(algorithm)?, message, signature)
 }
 
-/// As [`verify`], for structures that say the scheme in more than one place (CMS).
+/// As [`verify`], for structures that specify the scheme in more than one place (CMS).
 pub fn verify_with(
     what: &'static str,
     key: &VerifyingKey,
@@ -161,8 +163,8 @@ pub fn verify_with(
     MessageToVerify::new(scheme, message).verify(what, key, signature)
 }
 
-/// A message that may be verified with several keys. It is digested once, but for Ed25519, which
-/// digests it with each key.
+/// A message that may be verified with several keys. Its digest is computed once, except for
+/// Ed25519, which computes it for each key.
 #[derive(Debug)]
 pub struct MessageToVerify<'a> {
     scheme: Scheme,
@@ -171,30 +173,30 @@ pub struct MessageToVerify<'a> {
     was_digested: Cell<bool>,
 }
 
-/// Octets that are digested in about the time that a signature takes.
+/// The number of octets whose digest takes about as long as verifying a signature.
 const OCTETS_A_SIGNATURE: usize = 1 << 18;
 
 impl<'a> MessageToVerify<'a> {
-    /// Of a message that is signed by this scheme.
+    /// Prepares a message that is signed with this scheme.
     pub fn new(scheme: Scheme, message: &'a [u8]) -> Self {
         Self { scheme, message, digest: OnceCell::new(), was_digested: Cell::new(false) }
     }
 
-    /// What verifying with one more key costs, in signatures: 1, and more where a long message is
-    /// digested again.
+    /// The cost of verifying with one more key, in signatures: 1, or more if the digest of a long
+    /// message is computed again.
     pub fn cost(&self) -> usize {
         let is_again = self.scheme == Scheme::Ed25519 && self.was_digested.replace(true);
         if is_again { 1 + self.message.len() / OCTETS_A_SIGNATURE } else { 1 }
     }
 
-    /// As [`verify_with`].
+    /// As [`verify_with`], for the prepared message.
     pub fn verify(&self, what: &'static str, key: &VerifyingKey, signature: &[u8]) -> Result<(), PkiError> {
         let digest = || self.digest.get_or_init(|| self.scheme.hash().digest(self.message)).as_slice();
         verify_digest(what, key, self.scheme, (self.message, &digest), signature)
     }
 }
 
-/// With a message, and what gives its digest.
+/// Verifies with a message and a function that computes its digest.
 fn verify_digest<'a>(
     what: &'static str,
     key: &VerifyingKey,
@@ -205,7 +207,7 @@ fn verify_digest<'a>(
     let verified = match (key, scheme) {
         (VerifyingKey::Rsa(key), Scheme::Pkcs1(hash)) => pkcs1_holds(key, hash, digest(), signature),
         (VerifyingKey::RsaPss(_, Some(bound)), Scheme::Pss(parameters)) if !bound.allow(parameters) => {
-            return Err(PkiError::unsupported("this key", "it is bound to RSASSA-PSS with other parameters"));
+            return Err(PkiError::unsupported("this key", "it is restricted to RSASSA-PSS with other parameters"));
         }
         (VerifyingKey::Rsa(key) | VerifyingKey::RsaPss(key, _), Scheme::Pss(parameters)) => {
             parameters.holds(key, digest(), signature)
@@ -217,7 +219,8 @@ fn verify_digest<'a>(
             .and_then(|signature| p384::ecdsa::VerifyingKey::from(key).verify_prehash(digest(), &signature))
             .is_ok(),
         (VerifyingKey::P521(key), Scheme::Ecdsa(_)) => {
-            // `ecdsa` refuses digests of less than half the field; as a number, zeros before them change nothing.
+            // `ecdsa` refuses digests shorter than half the field. Leading zeros do not change the
+            // number.
             let digest = [&vec![0; 66 - scheme.hash().length()], digest()].concat();
             p521::ecdsa::DerSignature::from_bytes(signature)
                 .and_then(|signature| p521::ecdsa::VerifyingKey::from(key).verify_prehash(&digest, &signature))

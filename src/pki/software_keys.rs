@@ -1,4 +1,5 @@
-//! Private keys in software, for tests only: what a token would do, without one, and files for OpenSSL to be a witness.
+//! Private keys in software, for tests only: they replace a token. Also files for OpenSSL, which
+//! checks the results independently.
 
 #![allow(clippy::disallowed_types)] // an RSA private key in software, because this is a test and no one's key
 
@@ -14,7 +15,7 @@ use spki::{DynSignatureAlgorithmIdentifier, EncodePublicKey};
 use super::{Certificate, DistinguishedName, Issuer, NewCertificate, Profile, SerialNumber, sign_tbs};
 use crate::token::{KeyAlgorithm, KeyTransport, OaepHash, Signature, SignatureHash};
 
-/// A private key and its PKCS #8 DER.
+/// A private key, and its PKCS #8 in DER.
 #[derive(Clone)]
 pub(crate) struct SoftwareKey {
     kind: Kind,
@@ -39,7 +40,7 @@ impl SoftwareKey {
         Self { kind: Kind::P384(p384::SecretKey::from_pkcs8_der(&pkcs8).unwrap()), pkcs8 }
     }
 
-    /// The same RSA-2048 key at every call: they are slow to make.
+    /// The same RSA-2048 key at every call, because generating one is slow.
     pub(crate) fn rsa() -> Self {
         static KEY: OnceLock<SoftwareKey> = OnceLock::new();
         KEY.get_or_init(|| Self::new_rsa(2048)).clone()
@@ -50,7 +51,7 @@ impl SoftwareKey {
         Self { kind: Kind::Rsa(Box::new(rsa::RsaPrivateKey::from_pkcs8_der(&pkcs8).unwrap())), pkcs8 }
     }
 
-    /// A PKCS #8 key that was made beforehand.
+    /// A given PKCS #8 key.
     pub(crate) fn from_pem(pem: &[u8]) -> Self {
         let pkcs8 = der::pem::decode_vec(pem).unwrap().1;
         let kind = p256::SecretKey::from_pkcs8_der(&pkcs8).map(Kind::P256);
@@ -69,13 +70,13 @@ impl SoftwareKey {
         .into_vec()
     }
 
-    /// PEM for OpenSSL.
+    /// Writes the key in PEM, for OpenSSL.
     pub(crate) fn write_pem(&self, file: &Path) {
         std::fs::write(file, der::pem::encode_string("PRIVATE KEY", der::pem::LineEnding::LF, &self.pkcs8).unwrap())
             .unwrap();
     }
 
-    /// What a token does with a hash of choice: RSA with any, a curve with its own.
+    /// Signs as a token does with a chosen hash: RSA with any hash, a curve with its own.
     pub(crate) fn sign_hashed(&self, hash: SignatureHash, message: &[u8]) -> Signature {
         assert!(hash.fits(KeyAlgorithm::of_public_key(&self.public_key_der()).unwrap()));
         match (&self.kind, hash) {
@@ -91,7 +92,7 @@ impl SoftwareKey {
         }
     }
 
-    /// What a token does with an encrypted content key; none when the padding is wrong.
+    /// Decrypts a content key as a token does; `None` if the padding is wrong.
     pub(crate) fn decrypt(&self, transport: &KeyTransport, ciphertext: &[u8]) -> Option<Vec<u8>> {
         let Kind::Rsa(key) = &self.kind else { return None };
         match transport {
@@ -112,7 +113,7 @@ impl SoftwareKey {
         .ok()
     }
 
-    /// What a token does with a peer's key; none when it is not on the curve.
+    /// Performs ECDH as a token does; `None` if the peer's key is not on the curve.
     pub(crate) fn agree(&self, peer_spki: &[u8]) -> Option<Vec<u8>> {
         use super::public_key::PublicKey;
         match (&self.kind, PublicKey::from_spki_der(peer_spki).ok()?) {
@@ -155,13 +156,13 @@ impl DynSignatureAlgorithmIdentifier for SoftwareKey {
     }
 }
 
-/// A root authority: its key and its certificate.
+/// A root authority, with its key and its certificate.
 pub(crate) struct TestAuthority {
     pub(crate) key: SoftwareKey,
     pub(crate) certificate: Certificate,
 }
 
-/// The present of all tests that need one, unless OpenSSL's own clock must agree: then [`now`].
+/// The present time for all tests. It is the real time, because OpenSSL uses the system's clock.
 pub(crate) fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
@@ -182,7 +183,7 @@ impl TestAuthority {
         Self { key, certificate }
     }
 
-    /// A certificate by a shipped profile for somebody with this name and address.
+    /// A certificate with a shipped profile, for a person with this name.
     pub(crate) fn issue(&self, profile: &str, name: &str, key: &SoftwareKey) -> Certificate {
         self.issue_by(&Profile::shipped(profile).unwrap(), name, key, now())
     }
@@ -225,7 +226,7 @@ impl Files {
         self.0.path().join(name)
     }
 
-    /// The path of a new file, as text for a command line.
+    /// Writes a new file, and returns its path as text for a command line.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.path(name);
         std::fs::write(&path, bytes).unwrap();
@@ -242,12 +243,12 @@ impl Files {
     }
 }
 
-/// What OpenSSL writes to standard output; panics with its complaint when it fails.
+/// OpenSSL's standard output. It panics with OpenSSL's error output on failure.
 pub(crate) fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     try_openssl(arguments, input).unwrap_or_else(|complaint| panic!("openssl {}: {complaint}", arguments.join(" ")))
 }
 
-/// What OpenSSL writes to standard output, or its complaint.
+/// OpenSSL's standard output, or its error output on failure.
 pub(crate) fn try_openssl(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
     use std::io::Write;
     let mut child = Command::new("openssl")

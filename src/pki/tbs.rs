@@ -1,4 +1,4 @@
-//! Making a certificate, in two steps with room for a store between them: first all that it will say
+//! Makes a certificate in two steps, so that the caller can store it in between: first its contents
 //! ([`NewCertificate::to_tbs_der`]), then the signature over exactly these bytes ([`sign_tbs`]).
 
 use const_oid::AssociatedOid;
@@ -24,37 +24,40 @@ use crate::token::KeyAlgorithm;
 
 const WHAT: &str = "a certificate";
 
-/// Who signs a certificate.
+/// The issuer of a certificate.
 #[derive(Clone, Copy, Debug)]
 pub enum Issuer<'a> {
-    /// The very key that the certificate is for: a root's own certificate.
+    /// The certificate's own key: a root's self-signed certificate.
     Itself,
     /// The authority with this certificate.
     Authority(&'a Certificate),
 }
 
-/// All that goes into a certificate. The profile decides the rest: usages, validity, which alternative names it needs.
+/// The contents of a certificate. The profile determines the usages, the validity and the required
+/// alternative names.
 #[derive(Clone, Debug)]
 pub struct NewCertificate<'a> {
-    /// What kind of certificate it is.
+    /// The kind of certificate.
     pub profile: &'a Profile,
-    /// Who signs it.
+    /// The issuer.
     pub issuer: Issuer<'a>,
-    /// Whom it is for.
+    /// The subject.
     pub subject: &'a DistinguishedName,
-    /// The subjectAltName's e-mail address; needed when the profile says so, else not allowed.
+    /// The e-mail address in the subjectAltName: required if the profile says so, otherwise
+    /// forbidden.
     pub email: Option<&'a EmailAddress>,
-    /// The subjectAltName's hosts; needed when the profile says so, else not allowed.
+    /// The hosts in the subjectAltName: required if the profile says so, otherwise forbidden.
     pub hosts: &'a [Host],
-    /// DER `SubjectPublicKeyInfo`; its kind must be one that the profile allows.
+    /// The DER `SubjectPublicKeyInfo`. The profile must allow its kind.
     pub public_key: &'a [u8],
-    /// Its number, see [`SerialNumber::random`].
+    /// The serial number, from [`SerialNumber::random`].
     pub serial: &'a SerialNumber,
-    /// The present; validity is counted from here, less the profile's backdating, and never outlives the issuer's.
+    /// The present time. The validity begins here, minus the profile's backdating, and never
+    /// exceeds the issuer's.
     pub now: Timestamp,
 }
 
-/// RFC 5280 §4.1.2, as we write it: always version 3, always with extensions.
+/// `TBSCertificate` (RFC 5280 §4.1.2) as it is made here: always version 3, always with extensions.
 #[derive(Sequence)]
 struct TbsCertificate {
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
@@ -75,7 +78,7 @@ struct Validity {
     not_after: Time,
 }
 
-/// RFC 5280 §4.1.1, around the bytes that were signed.
+/// `Certificate` (RFC 5280 §4.1.1) around the bytes that were signed.
 #[derive(Sequence)]
 struct SignedCertificate<'a> {
     tbs_certificate: AnyRef<'a>,
@@ -84,7 +87,7 @@ struct SignedCertificate<'a> {
 }
 
 impl NewCertificate<'_> {
-    /// The DER `TBSCertificate`: store it before it is signed.
+    /// Encodes the `TBSCertificate` in DER. Store it before signing it.
     pub fn to_tbs_der(&self) -> Result<Vec<u8>, PkiError> {
         let algorithm = self.allowed_algorithm()?;
         let (issuer, signature) = match self.issuer {
@@ -111,16 +114,17 @@ impl NewCertificate<'_> {
         PkiError::Profile { profile: self.profile.name().to_owned(), reason: reason.into() }
     }
 
-    /// The key must parse (an RSA modulus, a point on the curve) and be of a kind that the profile takes.
+    /// Checks that the key parses (an RSA modulus, a point on the curve) and that the profile
+    /// allows its kind.
     fn allowed_algorithm(&self) -> Result<KeyAlgorithm, PkiError> {
         let key = PublicKey::from_spki_der(self.public_key)?;
         key.algorithm()
             .filter(|algorithm| self.profile.keys().contains(algorithm))
-            .ok_or_else(|| self.refuse(format!("it does not take keys of the kind {}", key.describe())))
+            .ok_or_else(|| self.refuse(format!("it does not allow keys of the kind {}", key.describe())))
     }
 
     fn validity(&self) -> Result<Validity, PkiError> {
-        let beyond = |_| self.refuse("its validity is beyond all time");
+        let beyond = |_| self.refuse("its validity is out of range");
         let mut not_before = self.now.checked_sub(self.profile.backdate()).map_err(beyond)?;
         let mut not_after = self.now.checked_add(self.profile.validity()).map_err(beyond)?;
         if let Issuer::Authority(authority) = self.issuer {
@@ -178,9 +182,9 @@ impl NewCertificate<'_> {
                 })
                 .collect(),
             (AlternativeName::None, None, []) => Ok(Vec::new()),
-            (AlternativeName::Email, ..) => Err(self.refuse("it needs an e-mail address, and no host name")),
-            (AlternativeName::Host, ..) => Err(self.refuse("it needs a host name, and no e-mail address")),
-            (AlternativeName::None, ..) => Err(self.refuse("it has no alternative names")),
+            (AlternativeName::Email, ..) => Err(self.refuse("it requires an e-mail address and no host name")),
+            (AlternativeName::Host, ..) => Err(self.refuse("it requires a host name and no e-mail address")),
+            (AlternativeName::None, ..) => Err(self.refuse("it allows no alternative names")),
         }
     }
 }
@@ -194,7 +198,8 @@ fn extension<T: Encode + AssociatedOid>(value: &T, critical: bool) -> Result<Ext
     Ok(Extension { extn_id: T::OID, critical, extn_value: octets(&value)? })
 }
 
-/// Signs a `TBSCertificate`'s DER as it is. Refused when the signer's algorithm is not the one that stands in it.
+/// Signs the DER of a `TBSCertificate` unchanged. It is an error if the signer's algorithm differs
+/// from the one in it.
 pub fn sign_tbs<S, G>(tbs_der: &[u8], signer: &S) -> Result<Certificate, PkiError>
 where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,

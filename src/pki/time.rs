@@ -1,4 +1,5 @@
-//! Times as X.509 and CMS write them: whole seconds, UTC, UTCTime through 2049 and GeneralizedTime after (RFC 5280 §4.1.2.5).
+//! Times in X.509 and CMS: whole seconds in UTC, UTCTime through 2049 and GeneralizedTime after
+//! that (RFC 5280 §4.1.2.5).
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use super::cms::tlv::Element;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The time to the second, in the form its year asks for.
+/// Encodes a time, without fractions of a second, in the form for its year. Times before 1970 are
+/// an error.
 pub fn to_x509(timestamp: Timestamp) -> Result<Time, PkiError> {
     let seconds = u64::try_from(timestamp.as_second())
         .map_err(|_| PkiError::malformed("a time", "it is before the year 1970"))?;
@@ -24,19 +26,19 @@ pub fn to_x509(timestamp: Timestamp) -> Result<Time, PkiError> {
     }
 }
 
-/// The moment that a certificate or a signing time names. Years after 9999 do not exist here.
+/// The time in a certificate or a signing time. Years after 9999 become the last possible second.
 pub fn from_x509(time: &Time) -> Timestamp {
     let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
     Timestamp::from_second(seconds).unwrap_or_else(|_| last_second())
 }
 
-/// The last whole second that can be counted, some hours before the end of the year 9999.
+/// The last whole second that a `Timestamp` can hold, some hours before the end of the year 9999.
 fn last_second() -> Timestamp {
     Timestamp::from_second(Timestamp::MAX.as_second()).unwrap_or(Timestamp::MAX)
 }
 
-/// The moment that a `Time` of somebody else's names (RFC 5280 §4.1.2.5): with seconds, in UTC. A `UTCTime` of the years 50
-/// to 99 is of the 20th century.
+/// Parses a `Time` of another issuer (RFC 5280 §4.1.2.5): with seconds, in UTC. The years 50 to 99
+/// of a `UTCTime` are in the 20th century.
 pub(crate) fn read(time: Element<'_>) -> Result<Timestamp, &'static str> {
     let (century_known, form) = match time.tag() {
         UTC_TIME => (false, "it is not a UTCTime of the form YYMMDDHHMMSSZ"),
@@ -58,8 +60,8 @@ pub(crate) fn read(time: Element<'_>) -> Result<Timestamp, &'static str> {
     let rest: Vec<i8> = rest.iter().filter_map(|number| i8::try_from(*number).ok()).collect();
     let [month, day, hour, minute, second] = rest[..] else { return Err(form) };
     let moment = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok();
-    let moment = moment.ok_or("there is no such day or hour")?;
-    // The last hours of the year 9999 are beyond what can be counted.
+    let moment = moment.ok_or("the day or the hour does not exist")?;
+    // A `Timestamp` cannot hold the last hours of the year 9999.
     Ok(moment.to_zoned(jiff::tz::TimeZone::UTC).map_or_else(|_| last_second(), |zoned| zoned.timestamp()))
 }
 

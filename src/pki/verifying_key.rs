@@ -1,4 +1,5 @@
-//! Public keys that signatures are checked with: those that tokens make here, and those of other people beside them.
+//! Public keys for verifying signatures: the kinds that tokens generate here, and further ones of
+//! other people.
 
 use const_oid::db::{rfc5912, rfc8410};
 use der::Decode;
@@ -11,32 +12,35 @@ use super::{PkiError, oid};
 
 const WHAT: &str = "a public key";
 
-/// RSA moduli beyond are a way to keep a machine busy; OpenSSL stops here too.
+/// The maximum size of an RSA modulus, in bits. Larger ones could keep a machine busy; OpenSSL has
+/// the same limit.
 const LONGEST_RSA: usize = 16384;
 
-/// A public key for checking signatures. RSA has 2048 to 16384 bits.
+/// A public key for verifying signatures. RSA keys have 2048 to 16384 bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerifyingKey {
-    /// RSA for any scheme, `rsaEncryption`.
+    /// RSA for any scheme (`rsaEncryption`).
     Rsa(RsaPublicKey),
-    /// RSA for RSASSA-PSS alone, `id-RSASSA-PSS`, with the parameters that it is bound to, if any.
+    /// RSA for RSASSA-PSS only (`id-RSASSA-PSS`), with the parameters to which it is restricted, if
+    /// any.
     RsaPss(RsaPublicKey, Option<PssParameters>),
-    /// An elliptic curve key on P-256.
+    /// An elliptic-curve key on P-256.
     P256(p256::PublicKey),
-    /// An elliptic curve key on P-384.
+    /// An elliptic-curve key on P-384.
     P384(p384::PublicKey),
-    /// An elliptic curve key on P-521.
+    /// An elliptic-curve key on P-521.
     P521(p521::PublicKey),
     /// Ed25519 (RFC 8032).
     Ed25519([u8; 32]),
 }
 
 impl VerifyingKey {
-    /// From a DER `SubjectPublicKeyInfo`. Kinds that are not known are refused by name.
+    /// Parses a DER `SubjectPublicKeyInfo`. An unknown kind is an error that names it.
     pub fn from_spki_der(der: &[u8]) -> Result<Self, PkiError> {
         let spki = SubjectPublicKeyInfoOwned::from_der(der).map_err(PkiError::decode(WHAT))?;
         let octets = spki.subject_public_key.as_bytes();
-        let octets = octets.ok_or_else(|| PkiError::malformed(WHAT, "its bit string does not end at an octet"))?;
+        let octets =
+            octets.ok_or_else(|| PkiError::malformed(WHAT, "its bit string is not a whole number of octets"))?;
         match spki.algorithm.oid {
             rfc5912::RSA_ENCRYPTION => rsa_key(octets, LONGEST_RSA).map(Self::Rsa),
             rfc5912::ID_RSASSA_PSS => {
@@ -54,10 +58,9 @@ impl VerifyingKey {
                 .try_into()
                 .map(Self::Ed25519)
                 .map_err(|_| PkiError::malformed("an Ed25519 key", "it does not have 32 octets")),
-            oid => Err(PkiError::unsupported(
-                format!("a key of the kind {}", oid::described(oid)),
-                "this program does not know it",
-            )),
+            oid => {
+                Err(PkiError::unsupported(format!("a key of the kind {}", oid::described(oid)), "it is not supported"))
+            }
         }
     }
 }

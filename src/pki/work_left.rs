@@ -1,18 +1,19 @@
-//! How much work is done for one message. Its sender chooses how many certificates, keys and names
-//! it brings, and each of them may have to be tried with each other one.
+//! A budget for the work on one message. Its sender chooses the number of certificates, keys and
+//! names in it, and each may have to be tried with every other one.
 
 use std::cell::Cell;
 
-/// Signatures verified for one message, those on certificates included.
+/// The maximum number of signatures that are verified for one message, including those on
+/// certificates.
 const SIGNATURES_OF_A_MESSAGE: usize = 256;
 
-/// Signatures on certificates verified in a search of its own.
+/// The maximum number of signatures on certificates that are verified in a separate search.
 const SIGNATURES_OF_A_SEARCH: usize = 64;
 
-/// Comparisons of names with name constraints, whatever authorities and certificates say.
+/// The maximum number of comparisons of names with name constraints.
 const MOST_COMPARISONS: usize = 1 << 14;
 
-/// The work that may still be done. Once something was refused, all further work is.
+/// The remaining budget. After one refusal, all further work is refused.
 #[derive(Debug)]
 pub struct WorkLeft {
     signatures: Cell<usize>,
@@ -20,18 +21,18 @@ pub struct WorkLeft {
     is_over: Cell<bool>,
 }
 
-/// More work than is done for one message.
+/// The budget is exhausted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are more certificates or names than are gone through for one message")]
+#[error("too many certificates or names to check for one message")]
 pub struct TooMuchWork;
 
 impl WorkLeft {
-    /// For a message with all its signers.
+    /// The budget for a message with all its signers.
     pub fn for_message() -> Self {
         Self::new(SIGNATURES_OF_A_MESSAGE)
     }
 
-    /// For one certificate's way to an authority.
+    /// The budget for the path of one certificate.
     pub fn for_search() -> Self {
         Self::new(SIGNATURES_OF_A_SEARCH)
     }
@@ -40,17 +41,17 @@ impl WorkLeft {
         Self { signatures: Cell::new(signatures), comparisons: Cell::new(MOST_COMPARISONS), is_over: Cell::new(false) }
     }
 
-    /// Before a signature is verified, which costs as much as so many ordinary ones.
+    /// Takes `count` signatures from the budget, before a signature is verified that costs as much.
     pub(super) fn take_signatures(&self, count: usize) -> Result<(), TooMuchWork> {
         self.take(&self.signatures, count)
     }
 
-    /// Before so many names are read or compared.
+    /// Takes `count` comparisons from the budget, before that many names are parsed or compared.
     pub(super) fn take_comparisons(&self, count: usize) -> Result<(), TooMuchWork> {
         self.take(&self.comparisons, count)
     }
 
-    /// Whether something was refused.
+    /// Whether work was refused.
     pub(super) fn is_over(&self) -> bool {
         self.is_over.get()
     }
@@ -61,7 +62,7 @@ impl WorkLeft {
         rest.map(|rest| left.set(rest))
     }
 
-    /// Signatures and comparisons that are left, and whether something was refused.
+    /// The remaining signatures and comparisons, and whether work was refused.
     #[cfg(test)]
     pub(crate) fn state(&self) -> (usize, usize, bool) {
         (self.signatures.get(), self.comparisons.get(), self.is_over())

@@ -163,9 +163,9 @@ fn a_changed_or_cut_reply_leaves_the_token_as_it_was() {
         });
     }
     attempt.refuses("cut off", |reply| Verdict::CutAfter(reply.der().len() / 2));
-    attempt.refuses("cannot be read", |reply| Verdict::Replace(reply.der()[..reply.der().len() - 1].to_vec()));
+    attempt.refuses("is unreadable", |reply| Verdict::Replace(reply.der()[..reply.der().len() - 1].to_vec()));
     attempt.refuses("the reply", |_| Verdict::Replace(Vec::new()));
-    attempt.refuses("cannot be read", |reply| Verdict::Replace([reply.der(), b"\0"].concat()));
+    attempt.refuses("is unreadable", |reply| Verdict::Replace([reply.der(), b"\0"].concat()));
     // More than any reply is long.
     attempt.refuses("the reply", |_| Verdict::Replace(vec![0x30; 9 << 20]));
     attempt.all_is_as_before();
@@ -192,12 +192,12 @@ fn a_reply_of_another_authority_leaves_the_token_as_it_was() {
     let attempt = Attempt::new();
     let other = TemporaryKey::from_mac(&[9; 32]);
     let letter = attempt.letter.clone();
-    attempt.refuses("not proven", move |reply| {
+    attempt.refuses("not authenticated", move |reply| {
         let how = verify_mac(reply, letter.temporary_key.cmp_secret()).unwrap();
         let draft = Draft::new(reply.header().clone(), reply.body().clone());
         Verdict::Replace(draft.protect_with_mac(other.cmp_secret(), &how).unwrap())
     });
-    attempt.refuses("not proven", |reply| {
+    attempt.refuses("not authenticated", |reply| {
         Verdict::Replace(Draft::new(reply.header().clone(), reply.body().clone()).unprotected().unwrap())
     });
     attempt.refuses("unauthenticated error", |reply| {

@@ -375,7 +375,7 @@ fn what_cannot_be_printed_is_no_success() {
 fn what_an_administrator_mistypes_is_said_before_the_pin() {
     let somebody = Somebody::enrolled();
     let issue = ["admin", "issue", "nobody", "--name", "Nobody", "--pin-source", "file:no-such-file"];
-    somebody.tokenkeep(&issue).fails_with(2).says("nobody").says("there is no @ in it");
+    somebody.tokenkeep(&issue).fails_with(2).says("nobody").says("it has no @");
     somebody.office.admin(&["list", "--after", "zzz"]).ok().says("There are no users after zzz.");
 }
 

@@ -148,7 +148,7 @@ fn a_persons_certificate_is_trusted_for_that_person_alone() {
     let sign_text = "openssl cms -sign -binary -nodetach -in message.txt -signer a.pem -inkey a.key -outform DER \
                      -out message.p7m";
     machine.shell(&format!("{certify} && {sign_text}")).ok();
-    verify(&machine, &["one.pem"]).fails_with(8).says("it does not say that it is the certificate of an authority");
+    verify(&machine, &["one.pem"]).fails_with(8).says("it is not marked as the certificate of an authority");
     let old = "openssl req -new -key ca.key -subj '/CN=Foreign CA' -config o.cnf -out ca.csr && openssl x509 -req -in \
                ca.csr -signkey ca.key -days 9 -out old.pem";
     machine.shell(old).ok();

@@ -62,12 +62,12 @@ fn a_name_that_is_none_is_refused_and_no_letter_is_made() {
     for (name, why) in [
         ("", "a name must not be empty"),
         ("   ", "a name must not be empty"),
-        ("two\nlines", "has no control characters"),
-        ("a\u{1b}[2Kterminal's", "has no control characters"),
-        ("\u{200b}\u{200b}", "nothing of it can be seen"),
-        ("Boss <boss@example.org>", "as an address has"),
-        ("boss@example.org", "as an address has"),
-        ("Boss \u{ff1c}boss\u{ff20}example.org\u{ff1e}", "as an address has"),
+        ("two\nlines", "contain control characters"),
+        ("a\u{1b}[2Kterminal's", "contain control characters"),
+        ("\u{200b}\u{200b}", "it has no visible character"),
+        ("Boss <boss@example.org>", "like an address"),
+        ("boss@example.org", "like an address"),
+        ("Boss \u{ff1c}boss\u{ff20}example.org\u{ff1e}", "like an address"),
     ] {
         let letter = somebody.machine.file("a.letter").display().to_string();
         let issue = ["issue", &somebody.email, "--name", name, "--letter-out", &letter];

@@ -157,7 +157,7 @@ fn what_is_not_in_order_is_refused() {
     let curl = ["-sSk", "--noproxy", "*", "-H", "content-type: application/pkcs7-mime", "-o", "online.response"];
     let body = ["--data-binary", "@one.statement", url.as_str()];
     story.machine.run("curl", &[&curl[..], &body].concat(), b"").ok();
-    open(&story, "online.response", "one.statement", &[]).fails_with(5).says("to go as a file");
+    open(&story, "online.response", "one.statement", &[]).fails_with(5).says("made for file transport");
 
     let child = ["--exact", "statement_files::child", "--test-threads", "1"];
     let mut command = story.machine.command(std::env::current_exe().unwrap());

@@ -250,7 +250,7 @@ fn a_statement_says_each_thing_once_and_nothing_unknown() {
         (target, r#""target":"one@example.org","approved":true"#, "unknown field"),
         (r#""name":"#, r#""name":"Example, Two","name":"#, "duplicate field"),
         (r#""name":"#, r#""administrator":true,"name":"#, "unknown field"),
-        (r#""operation":"issue""#, r#""operation":"appoint""#, "not one that is known"),
+        (r#""operation":"issue""#, r#""operation":"appoint""#, "unknown operation"),
         (r#""version":3"#, r#""version":4"#, "version"),
         (r#","instance":"#, r#","instance":null,"instance":"#, "invalid type"),
         (r#","encryption_certificate":"#, r#","encryption":"#, "unknown field"),
@@ -264,10 +264,10 @@ fn a_statement_says_each_thing_once_and_nothing_unknown() {
     contents.push((true, good));
     let mut signed = scene.signed(TEST, ADMINISTRATOR, &contents);
     let good = signed.pop().unwrap();
-    scene.refused(&signed.pop().unwrap(), "its form is wrong");
+    scene.refused(&signed.pop().unwrap(), "invalid form");
     for (signed, (_, new, reason)) in signed.iter().zip(wrong) {
         let Answer::Refused(text) = scene.answer(signed) else { panic!("taken: {new}") };
-        assert!(text.contains("its form is wrong") && text.contains(reason), "{new}: {text}");
+        assert!(text.contains("invalid form") && text.contains(reason), "{new}: {text}");
     }
     scene.taken(&good);
 }

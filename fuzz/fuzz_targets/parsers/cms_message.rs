@@ -1,5 +1,5 @@
-//! A signed or encrypted message from anyone, in DER, BER, PEM or S/MIME: reading it never panics, nobody is believed
-//! without an anchor, and nothing opens with a key that was not asked.
+//! A signed or encrypted message from anyone, in DER, BER, PEM or S/MIME. Parsing never panics, no
+//! signer is trusted without an anchor, and nothing is decrypted without using the key.
 use std::sync::LazyLock;
 
 use tokenkeep::pki::{Certificate, same_address};
@@ -20,7 +20,7 @@ pub fn run(data: &[u8]) {
         assert!(!verified.is_good());
         let headers: Vec<_> = message.headers().collect();
         let sender = judge_sender(&headers, &message, &verified);
-        // Who names a sender without a problem has named a signer.
+        // A sender without a problem is a signer.
         if let Some(sender) = sender.filter(|sender| sender.problem.is_none()) {
             let address = sender.address.expect("an address");
             let is_it = |email: &String| same_address(email, &address);

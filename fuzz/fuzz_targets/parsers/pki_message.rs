@@ -1,13 +1,14 @@
-//! A PKIMessage from anyone: reading it never panics, and what was read can be written and read again. The MAC of a
-//! message is verified too (its parameters come from the network), and all that the authority takes out of a request.
+//! A PKIMessage from anyone. Parsing never panics, and a parsed message can be encoded and parsed
+//! again. The target also verifies the MAC, whose parameters come from the network, and extracts
+//! everything that the authority uses from a request.
 use der::{Decode, Encode};
 use tokenkeep::cmp::{GeneralInfoExt, PkiBody, PkiHeader, PkiMessage, verify_mac};
 
 pub fn run(data: &[u8]) {
     let Ok(message) = PkiMessage::from_der(data) else { return };
-    let header = message.header().to_der().expect("what was read can be written");
+    let header = message.header().to_der().expect("a parsed header can be encoded");
     assert_eq!(PkiHeader::from_der(&header).as_ref(), Ok(message.header()));
-    let body = message.body().to_der().expect("what was read can be written");
+    let body = message.body().to_der().expect("a parsed body can be encoded");
     assert_eq!(PkiBody::from_der(&body).as_ref(), Ok(message.body()));
     assert!(verify_mac(&message, b"a secret that no input knows").is_err());
     for reference in message.references() {

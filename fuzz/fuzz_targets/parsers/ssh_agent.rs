@@ -1,5 +1,6 @@
-//! A message of an SSH agent's client from anyone: reading it never panics, and what is to be signed is one thing at most.
-//! The input is a conversation, as in `tests/corpus/ssh`: messages with their lengths in front.
+//! An SSH agent client's message from anyone. Parsing never panics, and the data to be signed has
+//! at most one meaning. The input is a conversation, as in `tests/corpus/ssh`: messages with length
+//! prefixes.
 use tokenkeep::agent::ssh::{Request, SignedData};
 
 pub fn run(data: &[u8]) {
@@ -12,7 +13,8 @@ pub fn run(data: &[u8]) {
         }
         rest = more;
     }
-    // What is signed is read by itself, too, so that the fuzzer need not find the frame around it.
+    // The data to be signed is also parsed alone, so that the fuzzer need not find the frame around
+    // it.
     read_signed(data);
 }
 

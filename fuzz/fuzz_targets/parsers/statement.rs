@@ -1,5 +1,5 @@
-//! An administrator's statement from anyone: reading it never panics, neither the signed message, nor the JSON that a
-//! signature would vouch for, nor what claims to be the authority's response.
+//! An administrator's statement from anyone. Parsing never panics: neither the signed message, nor
+//! the JSON in it, nor an alleged response of the authority.
 use std::sync::LazyLock;
 
 use tokenkeep::pki::Certificate;
@@ -20,7 +20,7 @@ pub fn run(data: &[u8]) {
         assert!(signed.verify(&CA, CA.fingerprint(), Way::Online, now).is_err());
     }
     if let Ok(statement) = Statement::from_json(data) {
-        let json = statement.to_json().expect("what was read can be written");
+        let json = statement.to_json().expect("a parsed statement can be encoded");
         assert_eq!(Statement::from_json(&json).ok(), Some(statement));
     }
     let response = SignedResponse::from_der(data.to_vec());

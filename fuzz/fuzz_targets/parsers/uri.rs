@@ -1,4 +1,4 @@
-//! A PKCS#11 URI (RFC 7512) from anyone: reading it never panics.
+//! A PKCS#11 URI (RFC 7512) from anyone. Parsing never panics.
 use tokenkeep::token::TokenUri;
 
 pub fn run(data: &[u8]) {

@@ -87,7 +87,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     granted.header.general_info = Some(vec![wait]);
     let ip = by_pbmac1(granted);
     let accepted = CertStatus::accept(0, &part("certificate.der")).unwrap();
-    let why = PkiStatusInfo::rejection(PkiFailureInfo::INCORRECT_DATA, "the key does not match its certificate");
+    let why = PkiStatusInfo::rejection(PkiFailureInfo::INCORRECT_DATA, "the key does not fit its certificate");
     let refused = CertStatus::refuse(1, &part("certificate.der"), why.clone()).unwrap();
     let cert_conf = by_pbmac1(confirm(&read(&ir), &read(&ip), vec![accepted, refused], now()).unwrap());
     let pki_conf = by_pbmac1(answering(&cert_conf, PkiBody::pki_conf()));

@@ -111,7 +111,7 @@ fn what_other_makers_write_is_read() {
 fn what_cannot_be_read_is_said() {
     for (value, reason) in [
         (&b"2001010000Z"[..], "its notBefore cannot be read: it is not a UTCTime of the form YYMMDDHHMMSSZ"),
-        (b"200132000000Z", "its notBefore cannot be read: there is no such day"),
+        (b"200132000000Z", "its notBefore cannot be read: the day or the hour does not exist"),
     ] {
         let error = odd(|certificate| certificate.not_before = element(UTC, &[value])).unwrap_err();
         assert!(error.reason().contains(reason), "{error}");

@@ -1,4 +1,4 @@
-//! Ways, and what is in them that must not be.
+//! Tests of paths, and of certificates that a path must not contain.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn profile(text: &str) -> Profile {
 
 const AUTHORITY_ABOVE_ANOTHER: &str = "[key_usage]\nec = [\"keyCertSign\"]\n[authority]\npath_length = 1\n";
 
-/// Root, an authority below it, a person below that.
+/// A root, an authority below it, and a person below that.
 struct Three {
     root: TestAuthority,
     middle: TestAuthority,
@@ -86,7 +86,7 @@ fn unknown_and_untrusted_issuers_are_refused() {
     let root = std::slice::from_ref(&three.root.certificate);
     unknown(verify(&three.leaf, &[], root, Purpose::Signing, now()));
     unknown(verify(&three.leaf, std::slice::from_ref(&three.middle.certificate), &[], Purpose::Signing, now()));
-    // The same name with another key: who made it is told apart by the key identifier.
+    // The same name with another key: the key identifier distinguishes them.
     let double = TestAuthority::new("Root", SoftwareKey::p256());
     unknown(verify(&three.middle.certificate, &[], &[double.certificate], Purpose::Signing, now()));
 }
@@ -115,11 +115,11 @@ fn time_is_told_when_all_else_is_right() {
     assert!(matches!(late, Err(PathProblem::Expired { .. })), "{late:?}");
     let early = at(leaf.not_before() - SignedDuration::from_secs(1));
     assert!(matches!(early, Err(PathProblem::NotYetValid { .. })), "{early:?}");
-    // Seconds are told, and what the clock says.
+    // The text has seconds, and the clock's time.
     let early = at(leaf.not_before() - SignedDuration::from_nanos(1)).unwrap_err().to_string();
     let (begin, before) = (leaf.not_before(), leaf.not_before() - SignedDuration::from_secs(1));
     assert!(early.contains(&format!("before {begin}, ")) && early.ends_with(&format!("it is {before}")), "{early}");
-    // An authority that is over is told too.
+    // An expired authority is reported too.
     let longer = authority.issue("signing", "User", &SoftwareKey::p256());
     let over = verify(
         &longer,
@@ -129,7 +129,7 @@ fn time_is_told_when_all_else_is_right() {
         authority.certificate.not_after() + SignedDuration::from_hours(1),
     );
     assert!(matches!(over, Err(PathProblem::Expired { .. })), "{over:?}");
-    // Unknown issuer goes before time.
+    // An unknown issuer has priority over time.
     let unknown = verify(&leaf, &[], &[], Purpose::Signing, leaf.not_after() + SignedDuration::from_hours(1));
     assert!(matches!(unknown, Err(PathProblem::UnknownIssuer { .. })), "{unknown:?}");
 }
@@ -144,16 +144,16 @@ fn people_are_no_authorities() {
     let intermediates = [user.certificate.clone()];
     let result = verify(&forged, &intermediates, &[root.certificate], Purpose::Signing, now());
     assert!(matches!(result, Err(PathProblem::NotAuthority { .. })), "{result:?}");
-    // Not even as an anchor.
+    // A person's certificate is not an issuer even as an anchor.
     let result = verify(&forged, &[], &intermediates, Purpose::Signing, now());
     assert!(matches!(result, Err(PathProblem::NotAuthority { .. })), "{result:?}");
-    // Whatever its key usage, and where nothing is said of it.
+    // The same holds with any key usage, and without basicConstraints.
     let files = Files::new();
     let leaf = "keyUsage=digitalSignature\nauthorityKeyIdentifier=none\nsubjectKeyIdentifier=none";
     let leaf = by_openssl(&files, leaf);
     for (extensions, why) in [
         ("basicConstraints=CA:FALSE\nkeyUsage=keyCertSign", "it is not the certificate of an authority"),
-        ("keyUsage=keyCertSign", "it does not say that it is the certificate of an authority"),
+        ("keyUsage=keyCertSign", "it is not marked as the certificate of an authority"),
     ] {
         let issuer = by_openssl(&files, &format!("{extensions}\nsubjectKeyIdentifier=none"));
         let error = verify(&leaf, &[], &[issuer], Purpose::Signing, now()).unwrap_err();
@@ -202,14 +202,14 @@ fn a_missing_extended_usage_allows_mail_but_never_the_authoritys_answers() {
     let leaf = authority.issue_by(&plain, "Somebody", &SoftwareKey::p256(), now());
     assert_eq!(one_step(&leaf, &authority, Purpose::Signing), Ok(()));
     assert!(one_step(&leaf, &authority, Purpose::CmpResponse).is_err());
-    // anyExtendedKeyUsage is not the explicit right that RFC 9810 wants either.
+    // anyExtendedKeyUsage is not the explicit right that RFC 9810 requires either.
     let any = profile("extended_key_usage = [\"2.5.29.37.0\"]\n[key_usage]\nec = [\"digitalSignature\"]\n");
     let leaf = authority.issue_by(&any, "Somebody", &SoftwareKey::p256(), now());
     assert_eq!(one_step(&leaf, &authority, Purpose::Signing), Ok(()));
     assert!(one_step(&leaf, &authority, Purpose::CmpResponse).is_err());
 }
 
-/// A certificate that OpenSSL makes by a configuration's extensions.
+/// A certificate that OpenSSL makes with these extensions.
 fn by_openssl(files: &Files, extensions: &str) -> Certificate {
     let key = files.put_key("key.pem", &SoftwareKey::p256());
     let config = format!("[req]\ndistinguished_name=dn\n[dn]\n[ext]\n{extensions}\n");
@@ -247,7 +247,7 @@ fn a_crowd_of_issuers_does_not_take_for_ever() {
     assert!(matches!(result, Err(PathProblem::Unchecked { .. })), "{result:?}");
 }
 
-/// A person's certificate under an authority, by hand: the anchor, and the person's.
+/// An authority and a person's certificate below it, both handmade: the anchor and the leaf.
 fn odd_pair(anchor_name: &[u8], extensions: &[Vec<u8>], person: &OddCertificate) -> (Certificate, Certificate) {
     let (authority, key) = (SoftwareKey::p256(), SoftwareKey::p256());
     let anchor = OddCertificate::authority(anchor_name, anchor_name, extensions).sign(&authority, &authority);
@@ -271,7 +271,7 @@ fn an_issuer_is_found_in_whatever_string_type_it_is_named() {
     }
 }
 
-/// Name constraints of these bases.
+/// A name constraints extension with these bases.
 fn constraints(critical: &[u8], permitted: &[Vec<u8>], excluded: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let list = |number, bases: &[Vec<u8>]| match bases {
         [] => Vec::new(),
@@ -327,7 +327,7 @@ fn name_constraints_bind_critical_or_not() {
         (vec![], vec![email(b"example.com")], true),
         (vec![directory(b"Bob")], vec![], false),
         (vec![directory(b"ALICE")], vec![], true),
-        // Of a kind that is not known, but there is no such name.
+        // The kind is not supported, but the certificate has no such name.
         (vec![uri.clone()], vec![], true),
     ] {
         for critical in [&[][..], &[1, 1, 0xff]] {
@@ -339,7 +339,7 @@ fn name_constraints_bind_critical_or_not() {
             }
         }
     }
-    // The address in the subject counts; and a kind that cannot be compared is not passed over.
+    // The address in the subject counts. A constraint that cannot be compared is not ignored.
     let mut in_subject = OddCertificate::person(&anchor_name, &name(&[(EMAIL, IA5, b"alice@example.org")]));
     in_subject.extensions = Vec::new();
     let (anchor, leaf) = odd_pair(&anchor_name, &constraints(&[], &[email(b"example.com")], &[]), &in_subject);

@@ -1,7 +1,7 @@
-//! RSASSA-PSS (RFC 8017 §8.1) with any salt and any hash for its mask, as RFC 4055 §3.1 names them.
+//! RSASSA-PSS (RFC 8017 §8.1) with any salt length and any mask hash, as RFC 4055 §3.1 names them.
 //!
-//! Checked here and not by `rsa`, whose parameters end at 255 octets of salt and which takes one hash for both uses. Only
-//! public values are handled, so nothing needs to take constant time.
+//! The `rsa` crate is not used for the check, because it supports at most 255 octets of salt and
+//! only one hash for both uses. All values are public, so constant time is not necessary.
 
 use const_oid::db::rfc5912;
 use der::Decode;
@@ -17,7 +17,8 @@ use crate::pki::{PkiError, oid};
 
 const WHAT: &str = "RSASSA-PSS parameters";
 
-/// The hash of the mask generation function MGF1. It protects nothing by itself, so SHA-1 will do.
+/// The hash of the mask generation function MGF1. It provides no protection by itself, so SHA-1 is
+/// acceptable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MaskHash {
     Sha1,
@@ -27,7 +28,7 @@ enum MaskHash {
     Sha512,
 }
 
-/// RSASSA-PSS-params: of a signature, or those that a key is bound to.
+/// RSASSA-PSS-params (RFC 4055 §3.1): those of a signature, or those to which a key is restricted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PssParameters {
     hash: Hash,
@@ -36,7 +37,8 @@ pub struct PssParameters {
 }
 
 impl PssParameters {
-    /// Of an `AlgorithmIdentifier` with `id-RSASSA-PSS`. What is left out stands for SHA-1, which is not taken.
+    /// Parses an `AlgorithmIdentifier` with `id-RSASSA-PSS`. An omitted hash means SHA-1, which is
+    /// refused.
     pub(crate) fn from_algorithm(algorithm: &AlgorithmIdentifierOwned) -> Result<Self, PkiError> {
         let Some(parameters) = &algorithm.parameters else { return Err(PkiError::Outdated("SHA-1")) };
         let mut fields = Elements::of(parameters.value(), WHAT);
@@ -51,7 +53,7 @@ impl PssParameters {
             None => return Err(PkiError::Outdated("SHA-1")),
         };
         if !matches!(number(trailer)?, None | Some(1)) {
-            return Err(PkiError::unsupported("RSASSA-PSS", "its trailer field is not the one of the standard"));
+            return Err(PkiError::unsupported("RSASSA-PSS", "its trailer field is not the standard one"));
         }
         let mask = mask.map_or(Ok(MaskHash::Sha1), mask_hash)?;
         Ok(Self { hash, mask, salt_length: number(salt)?.unwrap_or(20) })
@@ -62,13 +64,13 @@ impl PssParameters {
         self.hash
     }
 
-    /// Whether a key that is bound to these may make a signature with `other` (RFC 4055 §3.3: the same hashes, and at
-    /// least as much salt).
+    /// Whether a key that is restricted to these parameters may make a signature with `other` (RFC
+    /// 4055 §3.3: the same hashes, and at least as much salt).
     pub(crate) fn allow(self, other: Self) -> bool {
         self.hash == other.hash && self.mask == other.mask && self.salt_length <= other.salt_length
     }
 
-    /// RSASSA-PSS-VERIFY (RFC 8017 §8.1.2) for the digest of a message.
+    /// RSASSA-PSS-VERIFY (RFC 8017 §8.1.2), given the digest of the message.
     pub(super) fn holds(self, key: &RsaPublicKey, digest: &[u8], signature: &[u8]) -> bool {
         let integer = rsa::BoxedUint::from_be_slice_vartime(signature);
         if signature.len() != key.size() || integer >= **key.n() {
@@ -82,7 +84,7 @@ impl PssParameters {
         encoded.len() == bits.div_ceil(8) && self.emsa_verify(digest, encoded, bits).is_some()
     }
 
-    /// EMSA-PSS-VERIFY (RFC 8017 §9.1.2); nothing is "inconsistent".
+    /// EMSA-PSS-VERIFY (RFC 8017 §9.1.2); `None` means "inconsistent".
     fn emsa_verify(self, digest: &[u8], mut encoded: Vec<u8>, bits: usize) -> Option<()> {
         if encoded.pop()? != 0xbc {
             return None;
@@ -108,13 +110,13 @@ impl PssParameters {
     }
 }
 
-/// Octets of the masked block.
+/// The length of the masked block, in octets.
 fn encoded_length(hash: &[u8], bits: usize) -> Option<usize> {
     bits.div_ceil(8).checked_sub(hash.len() + 1)
 }
 
 impl MaskHash {
-    /// MGF1 (RFC 8017 B.2.1).
+    /// MGF1 (RFC 8017 §B.2.1).
     fn generate(self, seed: &[u8], length: usize) -> Vec<u8> {
         let mut mask = Vec::with_capacity(length + 64);
         let mut counter = 0_u32;
@@ -143,7 +145,7 @@ fn mask_hash(mask: Element<'_>) -> Result<MaskHash, PkiError> {
     let mask = algorithm_identifier(mask)?;
     if mask.oid != rfc5912::ID_MGF_1 {
         let what = format!("the mask generation {}", oid::described(mask.oid));
-        return Err(PkiError::unsupported(what, "RSASSA-PSS is checked with MGF1 only"));
+        return Err(PkiError::unsupported(what, "only MGF1 is supported for RSASSA-PSS"));
     }
     let hash = match &mask.parameters {
         Some(hash) => hash.decode_as::<AlgorithmIdentifierOwned>().map_err(PkiError::decode(WHAT))?.oid,
@@ -157,12 +159,12 @@ fn mask_hash(mask: Element<'_>) -> Result<MaskHash, PkiError> {
         rfc5912::ID_SHA_512 => Ok(MaskHash::Sha512),
         hash => {
             let what = format!("MGF1 with the hash {}", oid::described(hash));
-            Err(PkiError::unsupported(what, "this program does not know it"))
+            Err(PkiError::unsupported(what, "it is not supported"))
         }
     }
 }
 
-/// A small positive INTEGER.
+/// Parses a small non-negative INTEGER.
 fn number(element: Option<Element<'_>>) -> Result<Option<usize>, PkiError> {
     let Some(element) = element else { return Ok(None) };
     let integer = Elements::of(element.whole, WHAT).required(INTEGER)?;

@@ -1,4 +1,4 @@
-//! What OpenSSL signs, and what nobody here takes.
+//! Tests with signatures by OpenSSL, and with those that are not accepted here.
 
 use super::*;
 use crate::pki::Certificate;
@@ -7,7 +7,7 @@ use crate::token::KeyAlgorithm;
 use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 
-/// A self-signed certificate that OpenSSL signs in its own way.
+/// A self-signed certificate made by OpenSSL with these options.
 fn self_signed(key: &SoftwareKey, options: &[&str]) -> Certificate {
     let files = Files::new();
     let key = files.put_key("key.pem", key);
@@ -37,7 +37,7 @@ fn what_openssl_signs_is_verified() {
     }
 }
 
-/// A self-signed certificate by a key of OpenSSL's own making.
+/// A self-signed certificate with a key that OpenSSL generates.
 fn self_signed_by(algorithm: &[&str], options: &[&str]) -> Certificate {
     let files = Files::new();
     let key = files.put("key.pem", &openssl(&[&["genpkey"], algorithm].concat(), &[]));
@@ -45,7 +45,7 @@ fn self_signed_by(algorithm: &[&str], options: &[&str]) -> Certificate {
     Certificate::read_all(&openssl(&arguments, &[])).unwrap().remove(0)
 }
 
-/// It holds, and over nothing else.
+/// Asserts that the signature is valid, and invalid over other bytes.
 fn assert_holds(certificate: &Certificate, what: &dyn std::fmt::Debug) {
     certificate.verify_signature(certificate).unwrap_or_else(|error| panic!("{what:?}: {error}"));
     let mut der = certificate.as_der().to_vec();
@@ -76,7 +76,7 @@ fn other_peoples_kinds_of_keys_are_verified() {
 #[test]
 fn any_salt_and_any_mask_of_rsassa_pss_is_verified() {
     let (rsa, long) = (SoftwareKey::rsa(), SoftwareKey::new_rsa(4096));
-    // A modulus whose encoded message is an octet shorter than itself.
+    // A modulus whose encoded message is one octet shorter than the modulus.
     let odd = SoftwareKey::new_rsa(2049);
     for (key, hash, mask, salt) in [
         (&rsa, "sha256", "sha256", "0"),

@@ -1,4 +1,4 @@
-//! Certificates as OpenSSL sees them, and what is refused before one is made.
+//! Tests of certificates with OpenSSL, and of contents that are refused.
 
 use super::*;
 use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl, try_openssl};
@@ -69,10 +69,10 @@ fn openssl_reads_the_names_that_break_programs() {
         let subject = String::from_utf8(openssl(&arguments, pem.as_bytes())).unwrap();
         assert!(subject.contains(shown_as), "{subject}");
         assert!(subject.contains("Größte"), "{subject}");
-        // Ours is the same RFC 4514.
+        // `DistinguishedName` writes the same RFC 4514 text.
         assert!(certificate.subject().to_string().contains(shown_as), "{}", certificate.subject());
     }
-    // Strict OpenSSL counts the characters of a common name itself.
+    // With -x509_strict, OpenSSL counts the characters of a common name itself.
     let files = Files::new();
     let root = files.put_certificate("root.pem", &authority.certificate);
     let leaf = files.put_certificate("leaf.pem", &authority.issue("signing", &"🧪".repeat(200), &key));
@@ -138,7 +138,7 @@ fn what_contradicts_the_profile_is_refused() {
         ("cmp-response", Some(&email), &[][..]),
     ] {
         let error = tbs(&authority, profile, email, hosts, &key, now()).unwrap_err().to_string();
-        assert!(error.starts_with("cannot issue a certificate by the profile"), "{error}");
+        assert!(error.starts_with("cannot issue a certificate with the profile"), "{error}");
     }
     let rsa = SoftwareKey::rsa().public_key_der(); // 2048 bits: too short for cmp-response
     assert!(tbs(&authority, "cmp-response", None, &[], &rsa, now()).unwrap_err().to_string().contains("RSA-2048"));

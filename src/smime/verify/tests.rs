@@ -94,7 +94,10 @@ fn what_one_message_may_cost_has_an_end() {
         .collect();
     let stranger = OddCertificate::authority(&root, &root, &[]).sign(&ours, &ours);
     let (verdict, signatures, is_over) = cost(&signer, std::slice::from_ref(&leaf), &crowd, &stranger);
-    assert!(matches!(&verdict, Verdict::Unchecked { reason } if reason.contains("more certificates")), "{verdict:?}");
+    assert!(
+        matches!(&verdict, Verdict::Unchecked { reason } if reason.contains("too many certificates")),
+        "{verdict:?}"
+    );
     assert_eq!((signatures, is_over), (256, true));
     // If an authority is trusted, the path to it is tried first.
     let anchor = OddCertificate::authority(&issuer, &issuer, &[]).sign(&theirs, &theirs);
