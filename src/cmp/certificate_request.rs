@@ -88,7 +88,7 @@ pub struct CertTemplate {
     /// The certificate's version.
     #[asn1(context_specific = "0", optional = "true")]
     pub version: Option<u8>,
-    /// Clients omit it (RFC 4211 §5).
+    /// Clients omit it (RFC 4211 §5); only uses like oldCertID set it.
     #[asn1(context_specific = "1", optional = "true")]
     pub serial_number: Option<Int>,
     /// Clients omit it (RFC 4211 §5).

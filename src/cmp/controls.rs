@@ -5,7 +5,7 @@ use der::{Any, Encode, Sequence};
 
 use super::{CmpError, Utf8Pairs, oid};
 
-/// One control or one piece of registration information.
+/// A control or an item of registration information.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct AttributeTypeAndValue {
     /// The type.

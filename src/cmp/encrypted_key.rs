@@ -5,12 +5,12 @@ use der::asn1::{BitString, OctetString};
 use der::{Choice, Sequence};
 use spki::AlgorithmIdentifierOwned;
 
-/// `EncryptedKey`. The tags are IMPLICIT, as in RFC 4211's module.
+/// `EncryptedKey` (RFC 4211 §2.1). The tags are IMPLICIT, as in RFC 4211's module.
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum EncryptedKey {
-    /// The form of pvno 2, deprecated since RFC 4211.
+    /// The older form, used in pvno 2.
     EncryptedValue(EncryptedValue),
-    /// The form of pvno 3.
+    /// The form used in pvno 3.
     #[asn1(context_specific = "0", tag_mode = "IMPLICIT", constructed = "true")]
     EnvelopedData(Box<EnvelopedData>),
 }

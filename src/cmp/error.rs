@@ -10,7 +10,8 @@ pub enum CmpError {
     /// The message is longer than [`super::MAX_MESSAGE_BYTES`].
     #[error("cannot read a CMP message of {0} bytes: the limit is {max} bytes", max = super::MAX_MESSAGE_BYTES)]
     TooLong(usize),
-    /// A part that this kind of message must have is missing or has an unexpected form; the text names it.
+    /// A mandatory part of this kind of message is missing or has an unexpected form; the text names
+    /// the part.
     #[error("cannot use the CMP message: {0}")]
     Unfit(&'static str),
     /// The system's random number generator failed.

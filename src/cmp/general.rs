@@ -1,4 +1,5 @@
-//! `InfoTypeAndValue` (RFC 9810 §5.1.1, §5.3.19) in headers and in genm/genp, and `ErrorMsgContent` (§5.3.21).
+//! `InfoTypeAndValue` (RFC 9810 §5.1.1, §5.3.19) in headers and in genm/genp, and
+//! `ErrorMsgContent` (§5.3.21).
 
 use der::asn1::{GeneralizedTime, Null, ObjectIdentifier};
 use der::{Any, Decode, Encode, Sequence};
@@ -154,7 +155,8 @@ mod tests {
         let told = vec![InfoTypeAndValue::rsa_key_length(4096).unwrap()];
         let told = GeneralInfo::from_der(&told.to_der().unwrap()).unwrap();
         assert_eq!(told.rsa_key_length().unwrap(), Some(4096));
-        // SEQUENCE { SEQUENCE {}, SEQUENCE { SEQUENCE { id-regCtrl-rsaKeyLen, 4096 } } }, written by hand.
+        // Encoded by hand: SEQUENCE { SEQUENCE {}, SEQUENCE { SEQUENCE { id-regCtrl-rsaKeyLen,
+        // 4096 } } }.
         let value = told[0].info_value.as_ref().unwrap().to_der().unwrap();
         assert_eq!(hex::encode(value), "301530003011300f06092b060105050705010c02021000");
 

@@ -59,7 +59,7 @@ pub enum PopoAuthInfo {
 /// `PKMACValue` (RFC 4211 §4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct PkMacValue {
-    /// The MAC's algorithm.
+    /// The algorithm of the MAC.
     pub algorithm: AlgorithmIdentifierOwned,
     /// The MAC over the `SubjectPublicKeyInfo`.
     pub value: BitString,

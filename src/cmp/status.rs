@@ -22,9 +22,9 @@ pub enum PkiStatus {
     Rejection = 2,
     /// The request is undecided; the client must poll.
     Waiting = 3,
-    /// A revocation is imminent.
+    /// The certificate will be revoked soon.
     RevocationWarning = 4,
-    /// A revocation has happened.
+    /// The certificate has been revoked.
     RevocationNotification = 5,
     /// The key was already updated for the certificate in the request.
     KeyUpdateWarning = 6,

@@ -44,7 +44,7 @@ pub struct Letter {
     pub https_url: String,
     /// The public name of the temporary key. It also determines the purpose ([`Letter::purpose`]).
     pub reference: Reference,
-    /// The one-time secret.
+    /// The one-time secret, which protects the enrollment's CMP messages.
     pub temporary_key: TemporaryKey,
     /// SHA-256 of the CA certificate in DER.
     pub ca_fingerprint: [u8; 32],

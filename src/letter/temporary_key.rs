@@ -13,7 +13,8 @@ const SECRET_CHARACTERS: usize = 26;
 /// The number of all characters: those of the secret and two check characters.
 const CHARACTERS: usize = 28;
 
-/// A temporary key: 26 characters of Crockford base32 (130 bits of an HMAC) and two check characters.
+/// A temporary key: 26 characters of Crockford base32 (130 bits of an HMAC) and two check
+/// characters.
 ///
 /// A letter shows it in seven groups of four. The secret of CMP's MAC protection is the 28
 /// characters in upper case without hyphens ([`cmp_secret`](Self::cmp_secret)). It is wiped when

@@ -242,7 +242,7 @@ fn instructions(purpose: Purpose, levels: &[SecurityLevel]) -> String {
              in the same place, omit --new-token and enter the PIN that you have.\n"
         ),
         Purpose::Recover => format!(
-            "\nSave this letter as a file, choose a name that your old keys do not have, then type\n\n    \
+            "\nSave this letter as a file, choose a name your old keys do not have, then type\n\n    \
              tokenkeep enroll --letter FILE --keyset NAME{level} --new-token\n\n\
              and choose a new PIN. You receive all keys with which you have read mail, so\n\
              you can read old mail again.\n"

@@ -50,7 +50,7 @@ pub enum PkiError {
     #[error("cannot use this key: the signature algorithm is for another kind of key")]
     OtherKindOfKey,
 
-    /// The signature does not verify. The reason is unknown.
+    /// The signature does not verify. The error gives no reason.
     #[error("cannot verify the signature of {0}: it is invalid")]
     WrongSignature(&'static str),
 

@@ -29,7 +29,7 @@ pub(super) enum ContentCipher {
     Gcm { key_length: usize, nonce: [u8; 12], tag_length: u8 },
 }
 
-/// GCMParameters (RFC 5084 §3.2).
+/// `GCMParameters` (RFC 5084 §3.2).
 #[derive(Sequence)]
 struct GcmParameters {
     nonce: OctetString,

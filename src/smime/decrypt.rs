@@ -68,7 +68,7 @@ impl fmt::Debug for Opened {
 }
 
 impl EncryptedMessage {
-    /// Parses an EnvelopedData or AuthEnvelopedData without using a key. An unsupported cipher is
+    /// Parses an EnvelopedData or `AuthEnvelopedData` without using a key. An unsupported cipher is
     /// refused here, before a person types a PIN.
     pub fn parse(message: &Message) -> Result<Self, SmimeError> {
         if message.kind == Kind::Signed {

@@ -301,7 +301,7 @@ pub enum StatementError {
         Way::File => "it was made for online use; make one for file transport with --statement-out",
     })]
     OtherWay(Way),
-    /// An old version of the statement, which does not ensure that it is accepted only once.
+    /// An old version, whose members do not ensure that a statement is accepted only once.
     #[error("cannot accept the statement: an older version of tokenkeep made it; make a new one with this version")]
     Older,
     /// The validity is longer than allowed.

@@ -123,8 +123,8 @@ impl SignedStatement {
     ///
     /// # Errors
     /// [`StatementError::Signature`], [`StatementError::Form`], [`StatementError::Older`],
-    /// [`StatementError::OtherAuthority`], [`StatementError::OtherWay`], [`StatementError::ValidTooLong`],
-    /// [`StatementError::NotYet`], [`StatementError::Over`].
+    /// [`StatementError::OtherAuthority`], [`StatementError::OtherWay`],
+    /// [`StatementError::ValidTooLong`], [`StatementError::NotYet`], [`StatementError::Over`].
     pub fn verify(
         &self,
         certificate: &Certificate,
