@@ -198,10 +198,7 @@ fn a_certificate_that_cannot_be_read_is_not_one_that_is_missing() {
     let odd = Odd::new(|certificate| certificate.not_before = element(UTC, &[b"2601010000Z"]));
     for (signer, reason) in [
         (OddSigner::new(&odd.key, &odd.issuer, &[77]), "its certificate cannot be read: its notBefore cannot be read"),
-        (
-            OddSigner::new(&odd.key, &odd.issuer, &[78]),
-            "is not there, or is the one that cannot be read: its notBefore",
-        ),
+        (OddSigner::new(&odd.key, &odd.issuer, &[78]), "is missing, or is the one that cannot be read: its notBefore"),
     ] {
         let check = odd.check(&signer);
         let SignatureCheck::Unchecked { certificate: None, reason: said, .. } = check else { panic!("{check:?}") };
