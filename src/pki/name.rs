@@ -3,7 +3,7 @@
 //! The rule for a common name: it is the person's name in the authority's record, with at most 64
 //! *characters* (RFC 5280 ub-common-name). A longer name is cut after its last whole word within 63
 //! characters. If the second half has no word boundary, it is cut after 63 characters, or before a
-//! letter whose combining marks would be lost. It then ends in "…", which shows that it was cut.
+//! letter whose combining marks would be lost. A cut name ends in "…", which shows the cut.
 //! The whole name remains in the record, and the e-mail address in the subjectAltName always
 //! identifies the person. Nothing else changes: commas, quotes, umlauts and emoji are ordinary
 //! characters in a UTF8String.

@@ -400,7 +400,7 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
     let mails = Mails::new();
     let boundary = format!("boundary=\"{}\"", mails.boundary());
     for (from, to, why) in [
-        ("MIME-Version: 1.0", "Content-Type: text/plain", "two fields Content-Type"),
+        ("MIME-Version: 1.0", "Content-Type: text/plain", "more than one field Content-Type"),
         ("MIME-Version: 1.0", "X: y\rFrom: user@example.org", "invalid header line"),
         ("MIME-Version: 1.0", "X: y\nthis is no field", "invalid header line"),
         (&boundary, &format!("boundary=x; {boundary}"), "twice"),
