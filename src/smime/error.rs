@@ -57,7 +57,7 @@ pub enum SmimeError {
         most: usize,
     },
 
-    /// One error for every cause, so that it cannot serve as an oracle (PROTOCOLS.md).
+    /// One error for every cause, so that it cannot serve as a decryption oracle.
     #[error("cannot decrypt the message: it is damaged, or it was not encrypted to this key")]
     Undecryptable,
 }

@@ -103,8 +103,8 @@ pub(super) fn split_field(line: &[u8]) -> Option<(&str, &[u8])> {
     is_name.then_some((name, value.get(1..)?))
 }
 
-/// Whether this is the line before each mail of an mbox ("From ADDRESS DATE"), quoted or not. "From
-/// :" is a header field.
+/// Whether this is the line before each mail of an mbox ("From ADDRESS DATE"), quoted or not. A
+/// line that begins with "From :" is a header field.
 fn is_mbox_line(line: &[u8]) -> bool {
     let line = line.strip_prefix(b">").unwrap_or(line);
     line.strip_prefix(b"From ").is_some_and(|rest| !rest.trim_ascii_start().starts_with(b":"))
