@@ -1,12 +1,13 @@
-//! Characters of a text that are not seen, and those that an address is told by: one list each for
-//! PINs, names, addresses, and what is shown on a terminal.
+//! Invisible characters, and characters that mark an address: one list each, used for PINs, names,
+//! addresses and terminal output.
 //!
-//! The first must stay a list of what Unicode shows as nothing, or as a change of what is around
-//! it; what is a letter, a mark upon one or ordinary white space is not in it.
+//! The list of invisible characters must contain only characters that Unicode shows as nothing or
+//! as a change of the surrounding text: no letter, no combining mark, no ordinary white space.
 
-/// Whether the character has no width, fills space without being white space, or changes the direction or the lines of the
-/// text around it: zero-width characters and joiners, marks and embeddings of direction, line and paragraph separators, the
-/// soft hyphen, fillers, invisible operators, the byte order mark, tags.
+/// Whether the character has no width, fills space without being white space, or changes the
+/// direction or the lines of the surrounding text: zero-width characters and joiners, directional
+/// marks and embeddings, line and paragraph separators, the soft hyphen, fillers, invisible
+/// operators, the byte order mark, tags.
 pub fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -15,8 +16,8 @@ pub fn is_invisible(character: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether an address is told by the character, or by one that looks like it: <, >, @, and their
-/// small and full-width forms.
+/// Whether the character marks an e-mail address, or looks like one that does: `<`, `>`, `@`, and
+/// their small and full-width forms.
 pub fn is_address_sign(character: char) -> bool {
     matches!(character, '<' | '>' | '@' | '\u{fe64}' | '\u{fe65}' | '\u{fe6b}' | '\u{ff1c}' | '\u{ff1e}' | '\u{ff20}')
 }

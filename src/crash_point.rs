@@ -1,10 +1,12 @@
-//! Places between two lasting steps where a test may kill the process, to see that nothing is lost.
+//! Points between two persistent steps at which a test can kill the process, to prove that nothing
+//! is lost.
 //!
-//! Only builds with the feature `crash-points` have them (the crate's own tests switch it on); in what is shipped
-//! [`reached`] is empty. It must never do anything but die: a test that it influences otherwise proves nothing.
+//! Only builds with the feature `crash-points` have them (the crate's own tests enable it); in
+//! released builds [`reached`] is empty. It must only kill the process: a test that it influences
+//! otherwise proves nothing.
 
-/// Kills this process with SIGKILL if the environment variable `TOKENKEEP_CRASH_AT` names this point, as `name` or,
-/// for the N-th time it is reached, `name:N` (counted from 1).
+/// Kills this process with SIGKILL if the environment variable `TOKENKEEP_CRASH_AT` names this
+/// point: `name`, or `name:N` for the N-th time that it is reached, counted from 1.
 #[cfg(feature = "crash-points")]
 pub fn reached(point: &str) {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +22,7 @@ pub fn reached(point: &str) {
     }
 }
 
-/// Nothing: this build has no crash points.
+/// Does nothing: this build has no crash points.
 #[cfg(not(feature = "crash-points"))]
 #[inline]
 pub fn reached(_point: &str) {}

@@ -2,17 +2,18 @@
 //! enrolls people into it.
 //!
 //! **This crate is not meant to be used as a library.** It is a program. The library target exists
-//! so that the program, the tests, the benchmarks and the fuzz targets share one build. Everything
-//! in it may change or go with any commit, `pub` or not; the version number speaks of the program.
-//! The crate is not published (`publish = false`). Other programs use the command line (`--json`,
-//! `docs/JSON.md`), the agent's API (`docs/agent-api.openapi.json`), the SSH agent protocol, or CMP.
+//! so that the program, the tests, the benchmarks and the fuzz targets share one build. Any commit
+//! may change or remove any item, `pub` or not; the version number describes the program only. The
+//! crate is not published (`publish = false`). Other programs use the command line (`--json`,
+//! `docs/JSON.md`), the agent's API (`docs/agent-api.openapi.json`), the SSH agent protocol, or
+//! CMP.
 //!
 //! The crate has six layers. Imports go down only, and the modules of one layer do not import each
 //! other (`tests/architecture.rs` reads every path and fails on one that goes up or sideways):
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 5 | [`cli`]: one file a command; the only module that prints |
+//! | 5 | [`cli`]: one file per command; the only module that prints |
 //! | 4 | [`service`]: the authority's listeners · [`agent`]: the user's keystore service |
 //! | 3 | [`authority`]: what the authority does · [`keyset`]: what the user does |
 //! | 2 | [`cmp`] · [`smime`] · [`statement`] · [`letter`] · [`carrier`] · [`store`] |

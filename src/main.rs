@@ -1,4 +1,4 @@
-//! The program: parse, run, end.
+//! The `tokenkeep` program: parses the command line, runs the command, exits.
 
 fn main() {
     tokenkeep::cli::main()

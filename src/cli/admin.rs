@@ -1,4 +1,5 @@
-//! `tokenkeep admin`: one command is one statement, signed on the administrator's token: one PIN, one act.
+//! `tokenkeep admin`: each command is one statement, signed on the administrator's token with one
+//! PIN.
 
 mod files;
 mod tell;
@@ -24,26 +25,33 @@ use crate::token::SecurityLevel;
 
 use self::tell::{list, show};
 
-/// What the command line says.
+/// Subcommands of `tokenkeep admin`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Issue a letter with which somebody enrolls
+    /// Issue a letter with which a person enrolls
     Issue(Issue),
-    /// Issue a letter with which somebody gets all encryption keys back: into a new keyset, with a new PIN
+    /// Issue a letter that recovers all encryption keys of a user
+    ///
+    /// The user enrolls with it into a new keyset with a new PIN.
     Recover(Recover),
-    /// Fetch a letter again that your own command ordered, until it is used or expires: if the answer was lost on its way
+    /// Fetch a letter again that you ordered
+    ///
+    /// For an answer of the authority that was lost. A letter can be fetched until it is used or
+    /// expires.
     Letter(FetchLetter),
-    /// List the users, a page at a time
+    /// List the users, one page at a time
     List(List),
-    /// Show a user: certificates, letters
+    /// Show a user's certificates and letters
     Show(Show),
-    /// Acknowledge an administrator who was added where the authority is; answers do not tell of them any more
+    /// Acknowledge an administrator who was added on the authority's machine
+    ///
+    /// The authority's answers then no longer report that administrator to you.
     Acknowledge(Acknowledge),
-    /// Open the authority's response to a statement that went as a file (--statement-out)
+    /// Open the authority's response to a statement file (--statement-out)
     Open(files::Open),
 }
 
-/// As whom, and how to reach the authority.
+/// Who signs the statement, and how it reaches the authority.
 #[derive(Debug, clap::Args)]
 pub struct As {
     #[command(flatten)]
@@ -54,16 +62,20 @@ pub struct As {
     authority: AuthorityAt,
     #[command(flatten)]
     log: AuditLog,
-    /// Send nothing: write the signed command to this new file, good for 14 days, for `authority answer`
+    /// Write the signed command to this new file and send nothing
+    ///
+    /// The command is valid for 14 days; `tokenkeep authority answer` answers it.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["http", "https"])]
     statement_out: Option<PathBuf>,
 }
 
-/// What is made of the authority's audit log.
+/// How the authority's audit log is treated.
 #[derive(Debug, clap::Args)]
 pub struct AuditLog {
-    /// Take the authority's audit log as it is now, whatever this keyset knew of it: only after somebody you trust has said
-    /// that the authority's database was put back from a backup
+    /// Accept the authority's audit log even if it contradicts this keyset's checkpoint
+    ///
+    /// Use this only after somebody you trust has told you that the authority's database was
+    /// restored from a backup.
     #[arg(long)]
     accept_log: bool,
 }
@@ -74,27 +86,27 @@ impl AuditLog {
     }
 }
 
-/// What becomes of a letter.
+/// Where a letter is written, and how long it is valid.
 #[derive(Debug, clap::Args)]
 pub struct LetterOut {
-    /// Write the letter to this new file, for its owner only; - is stdout [default: stdout]
+    /// Write the letter to this new file, mode 0600; - is stdout [default: stdout]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with = "statement_out")]
     letter_out: Option<PathBuf>,
-    /// How long the letter is good: 90s, 30m, 36h, 14d, 2w [default: the authority's]
+    /// Validity of the letter: 90s, 30m, 36h, 14d, 2w [default: the authority's]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     valid_for: Option<u64>,
 }
 
-/// What the command line says of `admin issue`.
+/// Arguments of `admin issue`.
 #[derive(Debug, clap::Args)]
 pub struct Issue {
-    /// The user's e-mail address
+    /// E-mail address of the user
     email: EmailAddress,
-    /// The user's whole name; needed for somebody new
+    /// Full name of the user; required for a new user
     #[arg(long)]
     name: Option<String>,
-    /// Allow these security levels only [default: the authority's]
+    /// Allow only these security levels [default: the authority's]
     #[arg(long, value_name = "LEVEL", value_delimiter = ',')]
     levels: Vec<SecurityLevel>,
     #[command(flatten)]
@@ -103,12 +115,14 @@ pub struct Issue {
     who: As,
 }
 
-/// What the command line says of `admin recover`.
+/// Arguments of `admin recover`.
 #[derive(Debug, clap::Args)]
 pub struct Recover {
-    /// The user's e-mail address
+    /// E-mail address of the user
     email: String,
-    /// The old token may be in others' hands: revoke its certificates, and make a new current encryption key
+    /// Revoke the old token's certificates and create a new encryption key
+    ///
+    /// For a token that other people may have.
     #[arg(long)]
     lost: bool,
     #[command(flatten)]
@@ -117,13 +131,13 @@ pub struct Recover {
     who: As,
 }
 
-/// What the command line says of `admin letter`.
+/// Arguments of `admin letter`.
 #[derive(Debug, clap::Args)]
 pub struct FetchLetter {
-    /// The user's e-mail address, or the letter's reference
+    /// E-mail address of the user, or reference of the letter
     #[arg(value_name = "EMAIL|REFERENCE")]
     letter: String,
-    /// Write the letter to this new file, for its owner only; - is stdout [default: stdout]
+    /// Write the letter to this new file, mode 0600; - is stdout [default: stdout]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with = "statement_out")]
     letter_out: Option<PathBuf>,
@@ -131,13 +145,13 @@ pub struct FetchLetter {
     who: As,
 }
 
-/// What the command line says of `admin list`.
+/// Arguments of `admin list`.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// List the users after this e-mail address: the list says which, where it is not the last page
+    /// List the users after this e-mail address, which the page before names
     #[arg(long, value_name = "EMAIL")]
     after: Option<String>,
-    /// List at most so many users [default: 500]
+    /// List at most this many users [default: 500]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_USERS_A_PAGE)))]
     limit: Option<u32>,
     #[command(flatten)]
@@ -153,26 +167,26 @@ impl List {
     }
 }
 
-/// What the command line says of `admin show`.
+/// Arguments of `admin show`.
 #[derive(Debug, clap::Args)]
 pub struct Show {
-    /// The user's e-mail address
+    /// E-mail address of the user
     email: String,
     #[command(flatten)]
     who: As,
 }
 
-/// What the command line says of `admin acknowledge`.
+/// Arguments of `admin acknowledge`.
 #[derive(Debug, clap::Args)]
 pub struct Acknowledge {
-    /// The number of the log's entry, as the answers tell it
+    /// Number of the audit log's entry, as the authority's answers report it
     #[arg(value_name = "N")]
     entry: u64,
     #[command(flatten)]
     who: As,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     match command {
         Command::Issue(Issue { email, name, levels, letter, who }) => {
@@ -198,7 +212,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
     }
 }
 
-/// Sends the command and gives the authority's answer; its refusal is a failure.
+/// Sends the command and returns the authority's answer. A refusal is a failure.
 fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answered, Failure> {
     let desk = around.desk()?;
     let keyset = around.keyset(&desk, &who.which)?;
@@ -206,7 +220,7 @@ fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answ
     let https = who.authority.https.as_deref().unwrap_or(&keyset.authority.https);
     let fingerprint = keyset.authority_sha256().ok_or_else(|| {
         Failure::new(Exit::Refused, format!("cannot use keyset {:?} yet: it is not enrolled", keyset.name.as_str()))
-            .with_remedy("type its `tokenkeep enroll` again, with the same letter")
+            .with_remedy("run its `tokenkeep enroll` again with the same letter")
     })?;
     let carrier = Http::new(http, https, fingerprint)?;
     let prompter = around.prompter(who.pin.pin_source.as_ref(), None)?;
@@ -215,7 +229,8 @@ fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answ
     unless_refused(answered, |failure| clock::suspected(failure, &carrier, around.now()))
 }
 
-/// An answer that is no refusal. Whatever is in the way, the authority's own word or not, `told` words it.
+/// Turns a refusal into a failure. `told` completes the text of each failure, the authority's or
+/// not.
 fn unless_refused(
     answered: Result<Answered, Failure>,
     told: impl FnOnce(Failure) -> Failure,
@@ -232,23 +247,25 @@ fn unless_refused(
     }
 }
 
-/// Gives the authority's answer by `give`, its refusal as a failure. With an audit log that is not to be believed the
-/// answer is given all the same (a letter that nobody has would be worse), and the command fails after it.
+/// Passes the authority's answer to `give`; a refusal is a failure. If the audit log contradicts
+/// the checkpoint, the answer is shown nevertheless (a lost letter would be worse), and the command
+/// fails afterwards.
 fn answer(answered: Answered, give: impl FnOnce(OpenedAnswer) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
     let Answered { answer, alarm } = unless_refused(Ok(answered), |failure| failure)?;
     match (answer, alarm) {
         (answer, None) => give(answer),
         (answer, Some(alarm)) => {
             give(answer)?;
-            Err(alarmed(&alarm, "the command was carried out, and its answer is given"))
+            Err(alarmed(&alarm, "the command was executed, and its result is shown"))
         }
     }
 }
 
 fn alarmed(alarm: &LogAlarm, outcome: &str) -> Failure {
     Failure::new(Exit::NotVerified, format!("{alarm}; {outcome}")).with_remedy(
-        "keep this text and have the authority's database and log examined before you go on; each command says this \
-         again until somebody you trust tells you that the database was put back from a backup, and you add --accept-log",
+        "keep this text, and have the authority's database and log examined before you continue; \
+         each command repeats this until somebody you trust tells you that the database was \
+         restored from a backup, and you add --accept-log",
     )
 }
 
@@ -273,12 +290,12 @@ fn for_an_answer(operation: Operation, who: &As, around: &Surroundings<'_>) -> R
 
 fn acknowledged(entry: u64, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     around.screen.answer(
-        format!("Acknowledged: the authority does not tell you of entry {entry} of its log any more."),
+        format!("Acknowledged: the authority no longer reports entry {entry} of its log to you."),
         &json!({ "entry": entry }),
     )
 }
 
-/// A reference, however it is spelled.
+/// Parses a reference in any spelling.
 fn reference(text: &str) -> Result<String, Failure> {
     let reference = Reference::parse(text).map_err(|error| {
         Failure::new(
@@ -302,21 +319,21 @@ fn for_a_letter(
     let out = new_file(letter_out)?;
     let target = operation.target().unwrap_or_default().to_owned();
     interrupt::says(format!(
-        "interrupted: it is unknown whether the command was done; `tokenkeep admin letter {target} --letter-out FILE` \
-         fetches the letter if it was"
+        "interrupted: it is unknown whether the command was executed; if it was, \
+         `tokenkeep admin letter {target} --letter-out FILE` fetches the letter"
     ));
     answer(ask(operation, who, around)?, |answer| match answer {
         OpenedAnswer::Letter(text) => {
             let again =
-                format!("the letter is good: `tokenkeep admin letter {target} --letter-out FILE` fetches it again");
+                format!("the letter is valid: `tokenkeep admin letter {target} --letter-out FILE` fetches it again");
             hand_out(&text, out, &again, around)
         }
         other @ OpenedAnswer::Other(_) => Err(unexpected(&other)),
     })
 }
 
-/// The file that a letter goes to; none: stdout. Checked before any PIN: a letter that cannot be written voids the user's
-/// earlier one all the same.
+/// The file for the letter; `None` is stdout. It is checked before any PIN is asked for: a new
+/// letter voids the user's earlier one even if it cannot be written.
 fn new_file(out: Option<&Path>) -> Result<Option<&Path>, Failure> {
     let out = out.filter(|path| *path != Path::new("-"));
     out.map_or(Ok(()), output::check_new)?;
@@ -332,7 +349,7 @@ fn hand_out(text: &str, out: Option<&Path>, if_lost: &str, around: &Surroundings
         return Ok(Exit::Done);
     }
     let lines = format!(
-        "{} for {} <{}>, good until {}.\nHand it over in a way that nobody else can read it.",
+        "{} for {} <{}>, valid until {}.\nDeliver it confidentially.",
         out.map_or_else(String::new, |path| format!("Wrote {}: a letter", path.display())),
         letter.user_name,
         letter.email,
@@ -356,7 +373,7 @@ fn unexpected(answer: &OpenedAnswer) -> Failure {
     Failure::fault(format!("cannot use the authority's answer: it does not answer this command ({answer:?})"))
 }
 
-/// `90s`, `30m`, `36h`, `14d`, `2w` in seconds.
+/// Parses `90s`, `30m`, `36h`, `14d` or `2w` into seconds.
 fn seconds(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.strip_prefix(digits) {
@@ -365,12 +382,12 @@ fn seconds(text: &str) -> Result<u64, String> {
         Some("h") => 3_600,
         Some("d") => 86_400,
         Some("w") => 604_800,
-        _ => return Err("a number and a unit: s (seconds), m (minutes), h, d or w".to_owned()),
+        _ => return Err("expected a number and a unit: s (seconds), m (minutes), h, d or w".to_owned()),
     };
     let number = digits.parse::<u64>().map_err(|error| error.to_string())?;
     match number.checked_mul(unit) {
         Some(seconds @ 1..) => Ok(seconds),
-        _ => Err("not a time that a letter can be good for".to_owned()),
+        _ => Err("not a valid duration for a letter".to_owned()),
     }
 }
 

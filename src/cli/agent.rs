@@ -1,4 +1,5 @@
-//! `tokenkeep agent`: the keystore service, in the foreground, in the background for a shell, asked and ended.
+//! `tokenkeep agent`: runs the keystore service in the foreground or in the background, reports its
+//! status, ends its sessions and stops it.
 
 use std::env;
 use std::ffi::OsString;
@@ -30,59 +31,62 @@ use crate::prompter::Environment;
 use crate::token::Owner;
 use crate::token::check::run_checks_by;
 
-/// How long an agent may take to end: its worker logs off first.
+/// Time that the agent has to stop or to log off; before it stops, its worker logs off.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// The most modules with workers of their own; each costs some 10 MiB.
+/// Maximum number of module workers; each needs about 10 MiB.
 const MOST_ANNEXES: usize = 32;
 
-/// The verb that the broker starts its worker with.
+/// The hidden command with which the supervisor starts its worker.
 pub const WORKER: &str = "agent-worker";
 
-/// `SSH_AGENTC_REMOVE_ALL_IDENTITIES` and `SSH_AGENT_SUCCESS`, each with its length.
+/// `SSH_AGENTC_REMOVE_ALL_IDENTITIES` and `SSH_AGENT_SUCCESS`, each after its length in four bytes.
 const REMOVE_ALL: [u8; 5] = [0, 0, 0, 1, 19];
 const SUCCESS: [u8; 5] = [0, 0, 0, 1, 6];
 
-/// What the command line says.
+/// Arguments of `tokenkeep agent`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Start it in the background if none runs, and print what a shell has to set: eval "$(tokenkeep agent --env)"
+    /// Start in the background unless one runs, and print the shell's variables
+    ///
+    /// For a shell's startup file: eval "$(tokenkeep agent --env)"
     #[arg(long)]
     env: bool,
-    /// Leave the terminal's session
+    /// Start a new session without the terminal
     #[arg(long, hide = true, conflicts_with = "env")]
     background: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-/// What the broker tells a worker.
+/// Arguments that the supervisor passes to a worker.
 #[derive(Debug, clap::Args)]
 pub struct WorkerArguments {
-    /// A module that has a worker of its own, in the order of the corridors to them
+    /// Module that has its own worker, in the order of the channels to these workers
     #[arg(long = "without", value_name = "FILE")]
     annexes: Vec<PathBuf>,
-    /// It is the worker of this module alone
+    /// Serve this module only, as its module worker
     #[arg(long, value_name = "FILE", conflicts_with = "annexes")]
     only: Option<PathBuf>,
-    /// One has served before: it serves also where no module can be used any more
+    /// Replace a worker that has served; serve even if no module can be used any more
     #[arg(long)]
     again: bool,
 }
 
-/// What a running agent is asked.
+/// Commands to a running agent.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say whether an agent runs, and where its sockets are
+    /// Report whether an agent runs, and where its sockets are
     Status,
-    /// End every log-in of the agent, so that the next use asks for the PIN: for a screen locker's hook, for instance
-    /// xss-lock -- sh -c 'tokenkeep agent log-off; exec i3lock -n'
+    /// End all sessions, so that the next use asks for the PIN
+    ///
+    /// Example for a screen locker: xss-lock -- sh -c 'tokenkeep agent log-off; exec i3lock -n'
     LogOff,
-    /// End the agent; it logs off first
+    /// Stop the agent, which ends all sessions first
     Stop,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let directory = Directory::of_this_user();
     match &arguments.command {
@@ -94,10 +98,10 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     }
 }
 
-/// The broker, until a signal ends it.
+/// Runs the supervisor until a signal ends it.
 fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     if background {
-        // Whoever leads a session already has left the terminal's.
+        // It fails for a process that leads a session already, which is as good.
         let _ = setsid();
     }
     let mut worker: Vec<OsString> = vec![WORKER.into()];
@@ -110,8 +114,8 @@ fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> R
     let modules = around.modules()?.paths().to_vec();
     let isolated = configuration.isolated(&modules);
     if isolated.len() > MOST_ANNEXES {
-        let most = format!("cannot isolate so many modules: the agent has at most {MOST_ANNEXES} workers of their own");
-        return Err(Failure::usage(most).with_remedy("take `isolate = true` away from some of them in agent.toml"));
+        let most = format!("cannot isolate so many modules: the agent runs at most {MOST_ANNEXES} module workers");
+        return Err(Failure::usage(most).with_remedy("remove `isolate = true` from some of them in agent.toml"));
     }
     let annexes = isolated.iter().map(|module| AnnexSetup {
         module: module.clone(),
@@ -135,13 +139,14 @@ fn announce(open: &Open, around: &Surroundings<'_>) {
     } else {
         format!("Serving SSH on {ssh} and the API on {api} ({}). Ctrl-C stops.", open.sandbox)
     };
-    // Who started the agent may have closed its output: it serves all the same.
+    // The agent serves even if its starter has closed its output.
     let _ = screen::print(&mut io::stdout().lock(), &line);
 }
 
-/// The sockets that systemd made. Which door one is says its name in `LISTEN_FDNAMES`, else its file's name.
+/// The sockets that systemd passes. The name in `LISTEN_FDNAMES`, else the file name, tells the SSH
+/// endpoint from the API endpoint.
 fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
-    let failed = |error: io::Error| Failure::usage(format!("cannot use a socket that was handed over: {error}"));
+    let failed = |error: io::Error| Failure::usage(format!("cannot use a passed socket: {error}"));
     let mut given = listenfd::ListenFd::from_env();
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
@@ -157,10 +162,11 @@ fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
             Some(Door::Api) if api.is_none() => api = Some(listener),
             _ => {
                 return Err(Failure::usage(format!(
-                    "cannot tell which door the socket {name:?} that was handed over is"
+                    "cannot identify the passed socket {name:?} as ssh or api"
                 ))
                 .with_remedy(
-                    "name it `ssh` or `api` (FileDescriptorName), or its file ssh.sock or api.sock; one of each",
+                    "name it `ssh` or `api` (FileDescriptorName), or its file ssh.sock or \
+                     api.sock; at most one of each",
                 ));
             }
         }
@@ -168,7 +174,7 @@ fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
     Ok([ssh, api])
 }
 
-/// The worker, or a module's own, which the broker starts.
+/// Runs the worker or a module worker; the supervisor starts both.
 pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let (link, sockets) = Link::of_stdin()?;
     own_as_the_agent();
@@ -193,14 +199,15 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
         settings.idle_timeout = idle_timeout;
     }
     let mut sockets = sockets.into_iter();
-    let mut socket = || sockets.next().ok_or_else(|| BrokerError::Link("the broker has sent too little".to_owned()));
+    let mut socket =
+        || sockets.next().ok_or_else(|| BrokerError::Link("the supervisor passed too few sockets".to_owned()));
     if arguments.only.is_some() {
         let keystore = Keystore::new(tokens, link.clone(), settings, Arc::new(SystemClock));
         agent::run_annex(&link, socket()?.into(), sandbox, code, &keystore)?;
         return Ok(Exit::Done);
     }
     let listeners = [UnixListener::from(socket()?), UnixListener::from(socket()?)];
-    // A module that has gone meanwhile keeps its place: its worker says what is wrong.
+    // A module that has disappeared keeps its place in the order: its worker reports the fault.
     let file = |module: &PathBuf| module.canonicalize().unwrap_or_else(|_| module.clone());
     let annexes = arguments.annexes.iter().map(|module| Ok(Arc::new(Annex::new(file(module), socket()?.into()))));
     let annexes = annexes.collect::<Result<_, BrokerError>>()?;
@@ -212,7 +219,7 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
     Ok(Exit::Done)
 }
 
-/// The tokens in these modules; those that cannot be used are named, and left out.
+/// The tokens in these modules. Modules that cannot be used are left out, with a warning.
 fn load(modules: &ModuleFiles, even_without_any: bool, around: &Surroundings<'_>) -> Result<Tokens, Failure> {
     if !even_without_any {
         return around.load(modules);
@@ -224,17 +231,18 @@ fn load(modules: &ModuleFiles, even_without_any: bool, around: &Surroundings<'_>
     Ok(Tokens::new(loaded).leaving_out(errors))
 }
 
-/// Who finds a token in use is told of the agent, which is the broker, and not of one of its workers, which nobody has started.
+/// Reports the supervisor, not the worker, as the owner of the tokens: the user started the
+/// supervisor.
 fn own_as_the_agent() {
     if let Some(broker) = getppid() {
         let name = format!("the agent (process {})", broker.as_raw_nonzero());
-        let remedy =
-            "let it do this, by leaving out `--no-agent` and `--module`, or end it (`tokenkeep agent stop`)".to_owned();
+        let remedy = "let the agent do this, without `--no-agent` and `--module`, or stop it (`tokenkeep agent stop`)"
+            .to_owned();
         Owner { name, remedy, is_authority: false }.introduce();
     }
 }
 
-/// Starts an agent in the background if none runs; prints the variables that lead to it.
+/// Starts an agent in the background unless one runs; prints the variables with its sockets.
 fn environment(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let states = [Door::Ssh, Door::Api].map(|door| directory.state(door));
     for state in &states {
@@ -245,7 +253,7 @@ fn environment(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit,
     if states.iter().any(|state| *state != State::Live) {
         start_in_background(directory, around)?;
     }
-    // Said where it can still be mended at once; every use that needs a person would be refused.
+    // Warn while this can still be fixed: every use that needs a person would be refused.
     if let Some(why) = told_by(directory).and_then(|told| told.cannot_ask) {
         around.screen.warning(format!("the agent runs, but {why}"));
     }
@@ -257,14 +265,15 @@ fn environment(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit,
     around.screen.answer(lines.collect::<Vec<_>>().join("\n"), &value)
 }
 
-/// As a POSIX shell takes it.
+/// Quotes a path for a POSIX shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// Starts this program again, and waits until it serves. What it says then goes into the file `log` beside its sockets.
+/// Starts this program again, and waits until it serves. Its log goes to the file `log` beside its
+/// sockets.
 fn start_in_background(directory: &Directory, around: &Surroundings<'_>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::fault(format!("cannot start the agent in the background: {error}"));
     let log_file = directory.prepare()?.join("log");
@@ -285,10 +294,10 @@ fn start_in_background(directory: &Directory, around: &Surroundings<'_>) -> Resu
     if !line.is_empty() {
         return Ok(());
     }
-    // It has ended without serving, and said why.
+    // It exited without serving; its log has the reason.
     let status = child.wait().map_err(failed)?;
     let said = fs::read_to_string(&log_file).unwrap_or_default();
-    let reason = said.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it ended at once");
+    let reason = said.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it exited at once");
     let failure = Failure::new(Exit::of_status(status), reason);
     let remedy = said.lines().rev().find_map(|line| line.strip_prefix("help: "));
     Err(match remedy {
@@ -333,7 +342,7 @@ fn status(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Fail
     Ok(if all_live { Exit::Done } else { Exit::Absent })
 }
 
-/// None where the agent does not say: it is ending, or of a version that knows nothing of this.
+/// The agent's status. `None` if the agent is stopping, or its version does not report a status.
 fn told_by(directory: &Directory) -> Option<AgentStatus> {
     let agent = Agent::at(&directory.socket(Door::Api)).ok()??;
     agent.status().inspect_err(|error| tracing::warn!("{error}")).ok()
@@ -348,7 +357,7 @@ fn words(state: &State) -> &str {
     }
 }
 
-/// By the SSH agent protocol: every agent of this program, of whatever version, understands it.
+/// Logs off by the SSH agent protocol, which every version of the agent understands.
 fn log_off(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let mut stream = match UnixStream::connect(directory.socket(Door::Ssh)) {
         Ok(stream) => stream,
@@ -362,16 +371,16 @@ fn log_off(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Fai
     stream.set_read_timeout(Some(ENDING)).map_err(failed)?;
     stream.write_all(&REMOVE_ALL).and_then(|()| stream.read_exact(&mut answer)).map_err(failed)?;
     if answer != SUCCESS {
-        return Err(Failure::fault("cannot log off: the agent refused").with_remedy("`tokenkeep agent stop` ends it"));
+        return Err(Failure::fault("cannot log off: the agent refused").with_remedy("`tokenkeep agent stop` stops it"));
     }
     around.screen.answer("Logged off.", &json!({ "logged_off": true }))
 }
 
 fn stop(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let process = directory.running().and_then(Pid::from_raw).ok_or(BrokerError::NotRunning)?;
-    let failed = |error: rustix::io::Errno| Failure::fault(format!("cannot end the agent: {error}"));
+    let failed = |error: rustix::io::Errno| Failure::fault(format!("cannot stop the agent: {error}"));
     let handle = pidfd_open(process, PidfdFlags::empty()).map_err(failed)?;
-    // The handle is of the agent only if that still holds its lock now.
+    // The pidfd refers to the agent only if the agent still holds its lock now.
     if directory.running() != Some(process.as_raw_nonzero().get()) {
         return Err(BrokerError::NotRunning.into());
     }
@@ -380,7 +389,7 @@ fn stop(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failur
     while directory.running().is_some() {
         if started.elapsed() > ENDING {
             return Err(Failure::fault(format!(
-                "cannot end the agent: process {} does not end by itself",
+                "cannot stop the agent: process {} does not exit",
                 process.as_raw_nonzero()
             )));
         }

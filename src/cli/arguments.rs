@@ -1,4 +1,4 @@
-//! Options that several verbs have, once.
+//! Options that several commands share.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,27 +10,30 @@ use crate::prompter::PinSource;
 use crate::smime::Format;
 use crate::token::KeysetName;
 
-/// Options of every verb.
+/// Options of every command.
 #[derive(Debug, Default, Args)]
 pub struct Common {
-    /// Answer with one JSON value; an error is one on stderr
+    /// Print one JSON value; an error is one on stderr
     #[arg(long, global = true)]
     pub json: bool,
-    /// Tell on stderr what happens; twice: each step; three times: everything
+    /// Log to stderr; -vv logs each step, -vvv everything
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// PKCS#11 module to look for tokens in (may be repeated) [default: agent.toml, else p11-kit's registered modules,
-    /// else SoftHSM; an authority's is in its configuration]
+    /// PKCS#11 module to load (may be repeated)
+    ///
+    /// Default: the modules in agent.toml, else the modules registered with p11-kit, else SoftHSM.
+    /// An authority's module is in its configuration.
     #[arg(long = "module", global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub modules: Vec<PathBuf>,
-    /// Open the tokens in this process, not through the agent (`tokenkeep agent`); those that an agent holds stay its own.
-    /// So does --module
+    /// Open tokens in this process, not through the agent
+    ///
+    /// --module implies this option. Tokens that a running agent holds cannot be opened here.
     #[arg(long, global = true)]
     pub no_agent: bool,
 }
 
 impl Common {
-    /// As they are typed, files by their absolute paths.
+    /// These options as command-line arguments, with absolute paths.
     pub fn as_arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["-v".into(); self.verbose.into()];
         if self.json {
@@ -44,13 +47,13 @@ impl Common {
     }
 }
 
-/// Where a message comes from and goes to.
+/// Input and output of a message.
 #[derive(Debug, Args)]
 pub struct Files {
     /// File to read; - is stdin [default: stdin]
     #[arg(value_name = "FILE", conflicts_with = "input", value_hint = ValueHint::FilePath)]
     positional: Option<PathBuf>,
-    /// The same as FILE
+    /// Alternative to FILE
     #[arg(long = "in", value_name = "FILE", value_hint = ValueHint::FilePath)]
     input: Option<PathBuf>,
     /// File to write; - is stdout [default: stdout]
@@ -68,42 +71,47 @@ impl Files {
     }
 }
 
-/// Which keyset is meant.
+/// Selects a keyset.
 #[derive(Debug, Args)]
 pub struct WhichKeyset {
-    /// The keyset [default: the only one; else $TOKENKEEP_KEYSET; else agent.toml; else the newest, where all are one
-    /// person's at one authority]
+    /// Keyset to use
+    ///
+    /// Default: the only keyset; else $TOKENKEEP_KEYSET; else `keyset` in agent.toml; else the
+    /// newest, if all belong to one person at one authority.
     #[arg(long, value_name = "NAME")]
     pub keyset: Option<KeysetName>,
-    /// Its token: PKCS#11 URI, serial number or label
+    /// Token of the keyset: PKCS#11 URI, serial number or label
     #[arg(long, value_name = "TOKEN")]
     pub token: Option<TokenSelector>,
 }
 
-/// Where an existing PIN comes from.
+/// Source of an existing PIN.
 #[derive(Debug, Args)]
 pub struct ExistingPin {
-    /// Where the PIN comes from: prompt, file:PATH, fd:N or credential:NAME [default: for keysets what agent.toml says;
-    /// else prompt]
+    /// Source of the PIN: prompt, file:PATH, fd:N or credential:NAME
+    ///
+    /// Default: for keysets `pin_source` in agent.toml, else prompt.
     #[arg(long, value_name = "SOURCE")]
     pub pin_source: Option<PinSource>,
 }
 
-/// Where a new PIN comes from.
+/// Source of a new PIN.
 #[derive(Debug, Args)]
 pub struct NewPin {
-    /// Where the new PIN comes from: prompt (typed twice), file:PATH, fd:N or credential:NAME [default: prompt]
+    /// Source of the new PIN: prompt, file:PATH, fd:N or credential:NAME
+    ///
+    /// At a prompt the PIN is typed twice. Default: prompt.
     #[arg(long, value_name = "SOURCE")]
     pub new_pin_source: Option<PinSource>,
 }
 
-/// Other addresses of the authority than the letter or the keyset has.
+/// Overrides the authority's addresses in the letter or the keyset.
 #[derive(Debug, Args)]
 pub struct AuthorityAt {
-    /// The authority's http address [default: the one in the letter or keyset]
+    /// HTTP URL of the authority [default: from the letter or keyset]
     #[arg(long = "authority", value_name = "URL", value_hint = ValueHint::Url)]
     pub http: Option<String>,
-    /// The authority's https address [default: the one in the letter or keyset]
+    /// HTTPS URL of the authority [default: from the letter or keyset]
     #[arg(long = "authority-https", value_name = "URL", value_hint = ValueHint::Url)]
     pub https: Option<String>,
 }
@@ -113,9 +121,9 @@ pub struct AuthorityAt {
 pub enum FormatName {
     /// binary
     Der,
-    /// text between BEGIN and END lines
+    /// text with BEGIN and END lines
     Pem,
-    /// a MIME message, as mail programs read it
+    /// MIME message for mail programs
     Smime,
 }
 

@@ -1,4 +1,5 @@
-//! `tokenkeep authority`: make one, serve, answer a statement that came as a file, check what is stored.
+//! `tokenkeep authority`: initializes an authority, serves, answers a statement file, checks the
+//! database, adds an administrator.
 
 mod check;
 
@@ -22,38 +23,41 @@ use crate::service::{self, OpenDoors, ServiceError, Stop};
 use crate::statement::{SignedResponse, SignedStatement, Way};
 use crate::token::{Owner, Pin};
 
-/// What the command line says.
+/// Subcommands of `tokenkeep authority`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make an authority: its token, keys and database, and the first administrator's letter
+    /// Create an authority: token, keys, database and the first administrator's letter
     Init(Init),
-    /// Serve: enroll, deliver, take administrators' statements, until Ctrl-C or SIGTERM
+    /// Serve enrollments and administrators' statements until Ctrl-C or SIGTERM
     Serve(Serve),
-    /// Answer an administrator's statement that came as a file (`admin … --statement-out`)
+    /// Answer an administrator's statement file (`admin … --statement-out`)
     ///
-    /// While `authority serve` runs, it answers, through its control socket, and no PIN is asked for here.
+    /// While `authority serve` runs, this command asks it through its control socket, and needs no
+    /// PIN.
     Answer(Answer),
-    /// Check the database: its form, every seal, the whole audit log and its evidence
+    /// Check the database: schema, seals, the whole audit log and its evidence
     ///
-    /// While `authority serve` runs, it checks, through its control socket, and no PIN is asked for here. Ends with 1 if
-    /// something does not hold.
+    /// While `authority serve` runs, this command asks it through its control socket, and needs no
+    /// PIN. The exit code is 1 if the check finds a problem.
     Check(check::Check),
-    /// Administrators, where no administrator can make one
+    /// Add an administrator when no administrator can do it
     #[command(subcommand)]
     Administrator(administrator::Command),
 }
 
-/// What the command line says of `authority init`.
+/// Arguments of `authority init`.
 #[derive(Debug, clap::Args)]
 pub struct Init {
     #[command(flatten)]
     configuration: ConfigurationFile,
     #[command(flatten)]
     new_pin: NewPin,
-    /// Keep a security officer's PIN for the authority's token, from this source [default: it is random and forgotten]
+    /// Source of an SO PIN for the authority's token [default: random, not kept]
+    ///
+    /// prompt, file:PATH, fd:N or credential:NAME.
     #[arg(long, value_name = "SOURCE")]
     so_pin_source: Option<PinSource>,
-    /// The first administrator's e-mail address
+    /// E-mail address of the first administrator
     #[arg(long, value_name = "EMAIL", value_hint = ValueHint::EmailAddress)]
     first_administrator: String,
     /// Write the first administrator's letter to this new file
@@ -61,7 +65,7 @@ pub struct Init {
     letter_out: PathBuf,
 }
 
-/// What the command line says of `authority serve`.
+/// Arguments of `authority serve`.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
     #[command(flatten)]
@@ -70,14 +74,14 @@ pub struct Serve {
     pin: ExistingPin,
 }
 
-/// What the command line says of `authority answer`.
+/// Arguments of `authority answer`.
 #[derive(Debug, clap::Args)]
 pub struct Answer {
     #[command(flatten)]
     configuration: ConfigurationFile,
     #[command(flatten)]
     pin: ExistingPin,
-    /// The statement; - is stdin
+    /// Statement to answer; - is stdin
     #[arg(long = "in", value_name = "FILE", value_hint = ValueHint::FilePath)]
     statement: PathBuf,
     /// Write the signed response to this new file
@@ -88,7 +92,7 @@ pub struct Answer {
 /// `--config`
 #[derive(Debug, clap::Args)]
 pub struct ConfigurationFile {
-    /// The authority's configuration (hsm-config/authority.toml is one with comments)
+    /// Configuration of the authority (see the comments in hsm-config/authority.toml)
     #[arg(long = "config", value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
 }
@@ -96,7 +100,8 @@ pub struct ConfigurationFile {
 impl ConfigurationFile {
     fn load(&self) -> Result<Configuration, Failure> {
         let environment = Environment {
-            // systemd gives several directories with colons between; the first is this unit's main one.
+            // systemd may pass several directories, separated by colons; the first is the unit's
+            // main one.
             state_directory: directory("STATE_DIRECTORY").map(|all| {
                 all.to_str().and_then(|all| all.split(':').next()).map_or_else(|| all.clone(), PathBuf::from)
             }),
@@ -107,10 +112,10 @@ impl ConfigurationFile {
     }
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     if around.names_modules() {
-        return Err(Failure::usage("cannot take --module here: the authority's is `module` in its configuration"));
+        return Err(Failure::usage("cannot use --module here: set `module` in the authority's configuration"));
     }
     Owner::introduce_authority();
     match command {
@@ -137,18 +142,17 @@ fn init(arguments: &Init, around: &Surroundings<'_>) -> Result<Exit, Failure> {
         }
         None => None,
     };
-    interrupt::says(
-        "the authority is not made yet: interrupted; the same command with the same PIN goes on where this one stopped",
-    );
-    // The letter is written before the authority counts as made: who dies before that gets it by the same command.
-    let letter = progress::during("making the authority's token and keys", || {
+    interrupt::says("the authority is not created yet: interrupted; run the same command with the same PIN to resume");
+    // The letter is written before the authority counts as created. If the process dies before
+    // that, the same command writes the letter.
+    let letter = progress::during("creating the authority's token and keys", || {
         prepared.carry_out(&pin, so_pin.as_ref(), |letter| write_first_letter(letter, &arguments.letter_out))
     })?;
-    interrupt::says("the authority is made, but it was interrupted before that was told");
+    interrupt::says("the authority is created, but interrupted before the report");
     around.screen.answer(
         format!(
-            "Made the authority {:?} on the token {label:?}; its database is in {}.\n\
-             Wrote {}: the first administrator's letter, good until {}.\n\
+            "Created the authority {:?} on the token {label:?}; its database is in {}.\n\
+             Wrote {}: the first administrator's letter, valid until {}.\n\
              Next: tokenkeep authority serve --config {}",
             configuration.name,
             configuration.state.display(),
@@ -170,7 +174,8 @@ fn init(arguments: &Init, around: &Surroundings<'_>) -> Result<Exit, Failure> {
 fn write_first_letter(letter: &Letter, path: &Path) -> Result<(), Failure> {
     letter.write_new(path).map_err(|error| {
         Failure::from(error).with_remedy(
-            "everything but the letter is made: name a file that can be written, and type the command again with the same PIN",
+            "everything but the letter is created: name a file that can be written, and run the \
+             command again with the same PIN",
         )
     })
 }
@@ -187,42 +192,43 @@ fn serve(arguments: &Serve, around: &Surroundings<'_>) -> Result<Exit, Failure> 
 fn answer(arguments: &Answer, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let configuration = arguments.configuration.load()?;
     output::check_new(&arguments.out)?;
-    // What is no statement at all needs neither PIN nor response.
+    // A file that is not a statement gets no response, and must not ask for a PIN.
     let statement = SignedStatement::parse(&output::read(Some(&arguments.statement))?)?;
     let response = match service::answer_by_running(&configuration, statement.as_der())? {
         Some(response) => response,
         None => answer_here(configuration, &arguments.pin, &statement, around)?,
     };
     output::write_new(&arguments.out, &response).map_err(|failure| {
-        failure.with_remedy("the response is lost, and the statement is used: the administrator must make a new one")
+        failure.with_remedy("the response is lost, and the statement is used up: the administrator must make a new one")
     })?;
     let refusal = SignedResponse::from_der(response).claimed_refusal();
     let out = arguments.out.display();
     let lines = match &refusal {
-        None => format!(
-            "Wrote {out}: the signed response.\nNext: it goes back to the administrator (tokenkeep admin open)."
-        ),
+        None => {
+            format!("Wrote {out}: the signed response.\nNext: return it to the administrator (tokenkeep admin open).")
+        }
         Some(reason) => format!("Wrote {out}: the signed response, a refusal: {reason}"),
     };
     around.screen.answer(lines, &json!({ "response": out.to_string(), "refused": refusal }))
 }
 
-/// The PIN of the authority's token. What agent.toml names is the PIN of a person's keysets: it is not tried here.
+/// The PIN of the authority's token. The PIN source in agent.toml is for a user's keysets and is
+/// not used here.
 fn pin_of(configuration: &Configuration, pin: &ExistingPin, around: &Surroundings<'_>) -> Result<Pin, Failure> {
     let source = pin.pin_source.as_ref().unwrap_or(&PinSource::Prompt);
     let label = &configuration.token.label;
     let prompter = around.prompter(Some(source), None)?;
-    // One that nobody types is refused at the last try, when the authority is opened.
+    // Opening the authority refuses an unattended PIN at the last try.
     let Some(token) = at_its_last_try(configuration).filter(|_| prompter.attended()) else {
         return Ok(prompter.pin(&format!("the authority's token {label:?}"))?);
     };
-    if !prompter.confirm(&format!("{token}: the next wrong PIN locks it. Go on?"))? {
+    if !prompter.confirm(&format!("{token}: the next wrong PIN locks it. Continue?"))? {
         return Err(Failure::new(Exit::Pin, format!("declined at the prompt; the PIN of {token} was not tried")));
     }
     Ok(prompter.pin(&format!("the authority's token {label:?}"))?.taking_the_last_try())
 }
 
-/// Answers with the authority's token and database opened for this one statement.
+/// Opens the authority's token and database for this statement only, and answers it.
 fn answer_here(
     configuration: Configuration,
     pin: &ExistingPin,
@@ -253,6 +259,6 @@ fn announce(doors: &OpenDoors, around: &Surroundings<'_>) {
     } else {
         format!("Serving on http {} and https {}. Ctrl-C stops.", doors.http, doors.https)
     };
-    // Who started the service may have closed its output: it serves all the same.
+    // The service serves even if its starter has closed its output.
     let _ = screen::print(&mut io::stdout().lock(), &line);
 }

@@ -1,4 +1,5 @@
-//! A clock that is off makes good certificates look expired and good commands look old: it is suspected first.
+//! A wrong clock makes valid certificates look expired and new commands look old. A failure that it
+//! may explain names the clock first.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,21 +7,22 @@ use super::exit::{Exit, Failure};
 use crate::carrier::{Carrier as _, Http};
 use crate::keyset::UNLESS_THE_CLOCK_IS_WRONG;
 
-/// From so much on a clock is named as the cause.
+/// Offset from which the clock is named as the cause.
 const TOLERATED: SignedDuration = SignedDuration::from_mins(5);
 
-/// The failure, with the clock before everything else if it is far from what the authority's answer said (HTTP `Date`).
-/// Nobody vouches for that date: it is a hint in words, and decides nothing.
+/// Puts the clock at the beginning of the failure's message if it is far from the time in the
+/// authority's answer (HTTP `Date`). That date is not authenticated: it only changes the message
+/// and decides nothing.
 pub fn suspected(failure: Failure, carrier: &Http, now: Timestamp) -> Failure {
     if !matches!(failure.exit, Exit::Fault | Exit::Refused | Exit::NotVerified) {
         return failure;
     }
     if carrier.clock_offset().is_none() && is_about_time(&failure.message) {
-        // Refused before anything was sent: any answer tells the time.
+        // The failure came before anything was sent. Any answer of the authority has the time.
         let _ = carrier.ca_certificate();
     }
     let Some(sentence) = carrier.clock_offset().and_then(|offset| sentence(offset, now)) else { return failure };
-    // What helps against a certificate or a statement of another time does not help against the clock.
+    // A remedy for an expired certificate or statement does not help if the clock is wrong.
     let remedy = failure.remedy.filter(|_| !is_about_time(&failure.message));
     let message = failure.message.split(UNLESS_THE_CLOCK_IS_WRONG).next().unwrap_or_default();
     Failure { message: format!("{sentence}; {message}"), remedy, ..failure }
@@ -37,7 +39,8 @@ fn sentence(offset: SignedDuration, now: Timestamp) -> Option<String> {
     let second = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
     let there = now.checked_add(offset).unwrap_or(now);
     Some(format!(
-        "this machine's clock is probably wrong, set it first: it is {} {} the authority's (here {}, there {})",
+        "this machine's clock is probably wrong, set it first: it is {} {} the authority's (here \
+         {}, there {})",
         amount(offset.abs()),
         if offset.is_positive() { "behind" } else { "ahead of" },
         second(now),
@@ -60,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// A carrier to a server that answers once, with this date.
+    /// A transport to a server that answers once, with this date.
     fn dated(offset: SignedDuration) -> Http {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -107,7 +110,7 @@ mod tests {
         assert_eq!(said(Exit::Refused, EXPIRED, SignedDuration::from_mins(2)), EXPIRED);
         let wrong_pin = "wrong PIN: the certificate is valid";
         assert_eq!(said(Exit::Pin, wrong_pin, SignedDuration::from_hours(24)), wrong_pin);
-        // Nothing was sent, and nothing is about time: nobody is asked.
+        // Nothing was sent, and the failure is not about time: no request is made.
         let other = "cannot use the keyset: it is not enrolled";
         assert_eq!(said(Exit::Refused, other, SignedDuration::from_hours(24)), other);
     }

@@ -1,4 +1,5 @@
-//! `tokenkeep completions`: generated from the same definitions that parse the command line.
+//! `tokenkeep completions`: shell completions, generated from the definitions that parse the
+//! command line.
 
 use std::io;
 
@@ -7,14 +8,16 @@ use clap_complete::Shell;
 use super::exit::{Exit, Failure};
 use super::screen;
 
-/// What the command line says.
+/// Arguments of `tokenkeep completions`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Which shell; e.g. `tokenkeep completions bash > ~/.local/share/bash-completion/completions/tokenkeep`
+    /// Shell to print the completions for
+    ///
+    /// Example: tokenkeep completions bash > ~/.local/share/bash-completion/completions/tokenkeep
     shell: Shell,
 }
 
-/// Prints the completions.
+/// Prints the completion script.
 pub fn run(arguments: &Arguments, mut command: clap::Command) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "tokenkeep", &mut script);

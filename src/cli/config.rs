@@ -1,5 +1,5 @@
-//! `agent.toml`, and which PKCS#11 modules to load: `--module`, else agent.toml, else what p11-kit has registered, else
-//! SoftHSM where it is usually installed.
+//! `agent.toml`, and which PKCS#11 modules to load: those of `--module`, else of agent.toml, else
+//! those registered with p11-kit, else SoftHSM in its usual directory.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use super::exit::Failure;
 use crate::prompter::{PinSource, Way};
 use crate::token::{KeysetName, Module, TokenError, written_by_others};
 
-/// What a user may set once (`hsm-config/agent.toml` has a comment on each key).
+/// The settings in `agent.toml` (`hsm-config/agent.toml` has a comment on each key).
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfiguration {
@@ -24,21 +24,21 @@ pub struct AgentConfiguration {
     pub keyset: Option<KeysetName>,
     #[serde(default, deserialize_with = "from_text")]
     pub pin_source: Option<PinSource>,
-    /// how the agent asks the person
+    /// how the agent prompts
     #[serde(default, deserialize_with = "from_text")]
     pub prompter: Option<Way>,
-    /// after which time a question of the agent's counts as cancelled
+    /// time after which an unanswered prompt of the agent counts as cancelled
     #[serde(default, deserialize_with = "from_duration")]
     pub prompter_timeout: Option<Duration>,
-    /// how long a log-in of the agent stands that nobody uses
+    /// idle time after which a session of the agent ends
     #[serde(default, deserialize_with = "from_duration")]
     pub idle_timeout: Option<Duration>,
-    /// what the agent's modules may read and write besides
+    /// further paths that the agent's modules may read and write
     #[serde(default)]
     pub allow: Vec<PathBuf>,
 }
 
-/// A module in agent.toml: its path alone, or with what the agent does with it.
+/// A module in agent.toml: a path, or a path with settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "a module is a path, or { path = \"…\", isolate = true }")]
 pub enum NamedModule {
@@ -46,12 +46,12 @@ pub enum NamedModule {
     With(ModuleSettings),
 }
 
-/// What the agent does with one module.
+/// The agent's settings for one module.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleSettings {
     path: PathBuf,
-    /// has it a worker of its own?
+    /// whether the module gets its own worker
     #[serde(default)]
     isolate: bool,
 }
@@ -78,18 +78,21 @@ where
     text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
-/// `30m`, `8h`, `90s`; at least a second.
+/// Parses `30m`, `8h` or `90s`; at least one second.
 fn from_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let duration = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
     match duration.filter(|duration| *duration >= Duration::from_secs(1)) {
         Some(duration) => Ok(Some(duration)),
-        None => Err(serde::de::Error::custom(format!("{text:?} is no time like \"30m\", \"8h\" or \"90s\""))),
+        None => {
+            Err(serde::de::Error::custom(format!("invalid duration {text:?}; write e.g. \"30m\", \"8h\" or \"90s\"")))
+        }
     }
 }
 
 impl AgentConfiguration {
-    /// Reads `tokenkeep/agent.toml` in this directory. No file is no configuration; a bad one is refused.
+    /// Reads `tokenkeep/agent.toml` in this directory. A missing file means the defaults; an
+    /// invalid one is refused.
     pub fn load(directory: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = directory.map(|directory| directory.join("tokenkeep/agent.toml")) else {
             return Ok(Self::default());
@@ -106,8 +109,8 @@ impl AgentConfiguration {
         }
     }
 
-    /// Those of these modules that have a worker of their own in the agent, each once, by the path it is named by: what that
-    /// leads to may be another file after an upgrade.
+    /// The modules that get their own worker in the agent, each once, by the path that names it:
+    /// after an upgrade the path may lead to another file.
     pub fn isolated(&self, modules: &[PathBuf]) -> Vec<PathBuf> {
         let isolated = self.modules.iter().filter(|module| module.is_isolated());
         let isolated: Vec<PathBuf> = isolated.filter_map(|module| module.path().canonicalize().ok()).collect();
@@ -126,19 +129,20 @@ impl AgentConfiguration {
     }
 }
 
-/// Directories that have to be known to find modules.
+/// The directories in which modules are found.
 #[derive(Debug)]
 pub struct ModulePlaces {
-    /// p11-kit's directories of `*.module` files, the most particular first: a file there hides the later ones of its name
+    /// p11-kit's directories of `*.module` files, the most specific first: a file hides later ones
+    /// of the same name
     pub registered: Vec<PathBuf>,
-    /// where a module lies that is named without a directory
+    /// directories to search for a module that is named without one
     pub libraries: Vec<PathBuf>,
-    /// SoftHSM where it is usually installed
+    /// the usual paths of SoftHSM
     pub softhsm: Vec<PathBuf>,
 }
 
 impl ModulePlaces {
-    /// This system's.
+    /// The directories of this system.
     pub fn of_system(configuration_home: Option<&Path>) -> Self {
         let mut registered: Vec<_> = configuration_home.map(|home| home.join("pkcs11/modules")).into_iter().collect();
         registered.extend(["/etc/pkcs11/modules", "/usr/share/p11-kit/modules"].map(PathBuf::from));
@@ -156,7 +160,7 @@ impl ModulePlaces {
         }
     }
 
-    /// Modules that p11-kit has registered, without those that only carry trust anchors.
+    /// Modules registered with p11-kit, except those that only hold trust anchors.
     fn registered_modules(&self) -> Vec<PathBuf> {
         let mut names = Vec::new();
         let mut modules = Vec::new();
@@ -189,7 +193,7 @@ impl ModulePlaces {
     }
 }
 
-/// The `module:` of a p11-kit module configuration (pkcs11.conf(5)), if it is for programs like this one.
+/// The `module:` of a p11-kit module configuration (pkcs11.conf(5)), if it applies to this program.
 fn module_of(text: &str) -> Option<PathBuf> {
     let field = |name: &str| {
         text.lines()
@@ -208,18 +212,18 @@ fn module_of(text: &str) -> Option<PathBuf> {
     field("module").filter(|module| !module.is_empty()).map(PathBuf::from)
 }
 
-/// The modules to look for tokens in, not loaded yet.
+/// The modules to search for tokens, not loaded yet.
 #[derive(Debug)]
 pub struct ModuleFiles {
     paths: Vec<PathBuf>,
-    /// Somebody has named each, and not only registered it with the system.
+    /// Whether the user named them; otherwise they were only registered with the system.
     named: bool,
-    /// How they were found.
+    /// How they were found, for messages.
     origin: &'static str,
 }
 
 impl ModuleFiles {
-    /// Those that were named, else agent.toml's, else what is registered, else SoftHSM.
+    /// The modules in `named`, else in agent.toml, else registered with p11-kit, else SoftHSM.
     pub fn find(named: &[PathBuf], configuration: &AgentConfiguration, places: &ModulePlaces) -> Self {
         let configured = configuration.modules.iter().map(|module| module.path().clone()).collect();
         for (paths, origin) in [(named.to_vec(), "--module"), (configured, "agent.toml")] {
@@ -232,30 +236,30 @@ impl ModuleFiles {
             return Self { paths, named: false, origin: "registered with p11-kit" };
         }
         let usual = places.softhsm.iter().find(|path| path.exists()).cloned();
-        Self { paths: usual.into_iter().collect(), named: false, origin: "where SoftHSM usually is" }
+        Self { paths: usual.into_iter().collect(), named: false, origin: "the usual path of SoftHSM" }
     }
 
-    /// How they were found, in some words.
+    /// How they were found, for messages.
     pub fn origin(&self) -> &'static str {
         self.origin
     }
 
-    /// Has somebody named them, and not only registered them with the system?
+    /// Whether the user named them; otherwise they were only registered with the system.
     pub fn are_named(&self) -> bool {
         self.named
     }
 
-    /// Where they lie.
+    /// Their paths.
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
     }
 
-    /// This one alone.
+    /// Only this module.
     pub fn only(module: PathBuf) -> Self {
         Self { paths: vec![module], named: true, origin: "agent.toml" }
     }
 
-    /// Without these.
+    /// All modules except these.
     #[must_use]
     pub fn without(mut self, others: &[PathBuf]) -> Self {
         let others: Vec<PathBuf> = others.iter().filter_map(|path| path.canonicalize().ok()).collect();
@@ -263,7 +267,7 @@ impl ModuleFiles {
         self
     }
 
-    /// Loads them. What is wrong with one is told to `warn`, as long as another one loads.
+    /// Loads the modules. If at least one loads, the errors of the others go to `warn`.
     pub fn load(&self, warn: impl FnMut(&TokenError)) -> Result<Vec<Module>, Failure> {
         let (modules, errors) = self.load_each();
         if modules.is_empty() {
@@ -273,7 +277,7 @@ impl ModuleFiles {
         Ok(modules)
     }
 
-    /// Those that load, and what is wrong with the others.
+    /// The modules that load, and the errors of the others.
     pub fn load_each(&self) -> (Vec<Module>, Vec<TokenError>) {
         let (mut modules, mut errors) = (Vec::new(), Vec::new());
         for path in &self.paths {
@@ -357,7 +361,7 @@ mod tests {
             ("\n\npin_source = \"paper\"\n", "line 3"),
             ("pin_source = \"123456\"\n", "line 1"),
             ("prompter = \"123456\"\n", "line 1"),
-            ("idle_timeout = \"soon\"\n", "line 1: \"soon\" is no time"),
+            ("idle_timeout = \"soon\"\n", "line 1: invalid duration \"soon\""),
             ("prompter_timeout = \"0s\"\n", "line 1"),
             ("idle_timeout = \"-5m\"\n", "line 1"),
             ("idle_timeout = \"0s\"\n", "line 1"),
@@ -369,7 +373,7 @@ mod tests {
         ] {
             let failure = parse(text).unwrap_err();
             assert!(failure.message.contains(reason), "{text:?}: {}", failure.message);
-            assert!(!failure.message.contains("123456"), "what may be a PIN is not repeated: {}", failure.message);
+            assert!(!failure.message.contains("123456"), "a possible PIN is not repeated: {}", failure.message);
         }
     }
 

@@ -1,5 +1,5 @@
-//! `tokenkeep decrypt`: an encrypted message in, its content out; one PIN. A signature inside the encryption is verified and
-//! told; the content is given out as it was encrypted, for whatever program reads it.
+//! `tokenkeep decrypt`: decrypts a message with one PIN. A signature inside the encryption is
+//! verified and reported; the content is written as it was encrypted, for any program to read.
 
 use std::path::PathBuf;
 
@@ -20,14 +20,16 @@ use crate::keyset::KeysetChoice;
 use crate::pki::Certificate;
 use crate::smime::{self, Format, Kind, Message, SmimeError, Verdict, Verified};
 
-/// What the command line says.
+/// Arguments of `tokenkeep decrypt`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
     which: WhichKeyset,
-    /// For a signature inside: trust these authorities (PEM or DER) too, besides those of all keysets found
+    /// Authority to trust for a signature inside, PEM or DER (may be repeated)
+    ///
+    /// The authorities of all present keysets are trusted, too.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Vec<PathBuf>,
     #[command(flatten)]
@@ -36,7 +38,7 @@ pub struct Arguments {
     pin: ExistingPin,
 }
 
-/// Decrypts.
+/// Decrypts, and verifies a signature inside.
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     message::check(around.screen, arguments.files.out(), Content::Decrypted)?;
     let given = given_anchors(&arguments.ca, around)?;
@@ -57,10 +59,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let inside = SignatureInside::read(&message, &decrypted.content, given, around);
     let mut facts = vec![format!("Decrypted with keyset {:?}.", decrypted.keyset)];
     if !decrypted.integrity_protected && !inside.is_good() {
-        facts.push(
-            "Not integrity-protected: who sent it, and that nobody changed it, only a signature inside can tell."
-                .to_owned(),
-        );
+        facts.push("Not integrity-protected: only a signature inside can prove the sender and the content.".to_owned());
     }
     facts.extend(inside.facts(&message));
     let mut value = json!({ "keyset": decrypted.keyset, "integrity_protected": decrypted.integrity_protected });
@@ -70,20 +69,20 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     inside.check(arguments.sender).map(|()| done)
 }
 
-/// The word for a signature that cannot even be read.
+/// The verdict for a signature that cannot be read.
 const UNCHECKED: &str = "unchecked";
 
 /// The signature inside an encryption.
 enum SignatureInside {
     None,
-    /// Something is signed, and cannot be judged.
+    /// The content is signed, but the signature cannot be read or checked.
     Unreadable(String),
     Read(Box<(Verified, MailFacts)>),
 }
 
 impl SignatureInside {
-    /// Reads what was encrypted. Its outermost structure decides whether that is signed: never a body in it, which may quote
-    /// what somebody else signed.
+    /// Reads the decrypted content. Only its outermost structure decides whether it is signed: a
+    /// body inside may quote a message that somebody else signed.
     fn read(outer: &Message, content: &[u8], given: Vec<Certificate>, around: &Surroundings<'_>) -> Self {
         let message = match Message::read(content) {
             Ok(message) if message.kind == Kind::Signed => message,
@@ -101,12 +100,12 @@ impl SignatureInside {
         }
     }
 
-    /// Whether all of the content is vouched for.
+    /// Whether a good signature covers the whole content.
     fn is_good(&self) -> bool {
         matches!(self, Self::Read(read) if read.0.is_good() && read.1.is_whole())
     }
 
-    /// What a person is told.
+    /// The report for a person.
     fn facts(&self, outer: &Message) -> Vec<String> {
         match self {
             Self::None => told_unsigned(outer),
@@ -120,7 +119,7 @@ impl SignatureInside {
         }
     }
 
-    /// For programs: `signed` is null where nothing is signed.
+    /// The report for programs: `signed`, null if the content is not signed.
     fn add_member(&self, value: &mut Value) {
         let signed = match self {
             Self::None => Value::Null,
@@ -143,8 +142,8 @@ impl SignatureInside {
         }
     }
 
-    /// The content has been given out; what is not what it claims to be, or cannot be checked, is an error all the same. A
-    /// signer whom nobody here knows is not: one's mail is to be read.
+    /// A bad or unreadable signature is an error, although the content has already been written. A
+    /// signer from an unknown authority is no error: users must be able to read their mail.
     fn check(&self, sender: AnySender) -> Result<(), Failure> {
         let (verified, facts) = match self {
             Self::None => return Ok(()),

@@ -1,11 +1,11 @@
-//! Which descriptors whoever started the program has opened for it: `fd:N` may name one of these and no other.
+//! The file descriptors that were open when the program started: `fd:N` may name only these.
 
 use std::fs;
 use std::sync::OnceLock;
 
 static AT_START: OnceLock<Vec<u32>> = OnceLock::new();
 
-/// Remembers what is open now: called before anything is opened.
+/// Records the open descriptors. Call this before the program opens a file.
 pub fn remember() {
     let _ = at_start();
 }
@@ -19,6 +19,6 @@ fn open_now() -> Vec<u32> {
     let listed: Vec<u32> = fs::read_dir("/dev/fd")
         .map(|entries| entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
         .unwrap_or_default();
-    // One of them was the listing's own, and is closed again.
+    // One of them was the directory's own, and is closed again.
     listed.into_iter().filter(|number| fs::metadata(format!("/dev/fd/{number}")).is_ok()).collect()
 }

@@ -1,6 +1,6 @@
-//! Where the acts with keysets are done: here, or by the agent that owns this user's tokens.
+//! The backend that runs operations on keysets: this process, or the agent that owns the tokens.
 //!
-//! A command says what it wants and hears the same, whichever it is: results, sentences, exit codes.
+//! Both give the same results, messages and exit codes.
 
 use jiff::Timestamp;
 
@@ -15,7 +15,7 @@ use crate::letter::Letter;
 use crate::statement::{Operation, SignedStatement};
 use crate::token::TokenInfo;
 
-/// Whoever does the acts.
+/// Where operations run.
 #[derive(Debug)]
 pub enum Desk {
     /// this process, which opens the tokens itself
@@ -25,7 +25,7 @@ pub enum Desk {
 }
 
 impl Desk {
-    /// The tokens that are there.
+    /// The present tokens.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, Failure> {
         match self {
             Self::Here(tokens) => Ok(tokens.list()?),
@@ -33,7 +33,7 @@ impl Desk {
         }
     }
 
-    /// The keysets that are there, and what could not be looked at.
+    /// The present keysets, and the tokens that could not be read.
     pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), Failure> {
         match self {
             Self::Here(tokens) => Ok(tokens.keysets()?),
@@ -41,7 +41,7 @@ impl Desk {
         }
     }
 
-    /// The one keyset that is meant.
+    /// The keyset that the choice selects.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, Failure> {
         match self {
             Self::Here(tokens) => Ok(tokens.choose(choice)?),
@@ -49,7 +49,7 @@ impl Desk {
         }
     }
 
-    /// The authorities of all keysets.
+    /// The authorities of all present keysets.
     pub fn trust(&self) -> Result<Trust, Failure> {
         match self {
             Self::Here(tokens) => Ok(keyset::trust(tokens)?),
@@ -86,7 +86,7 @@ impl Desk {
         }
     }
 
-    /// Signs an administrator's command, takes it to the authority, and gives the answer.
+    /// Signs an administrator's command, sends it to the authority, and returns the answer.
     pub fn administer(
         &self,
         keyset: &FoundKeyset,
@@ -102,7 +102,7 @@ impl Desk {
         }
     }
 
-    /// Signs an administrator's command that goes as a file.
+    /// Signs an administrator's command for a statement file.
     pub fn sign_for_a_file(
         &self,
         keyset: &FoundKeyset,
@@ -117,7 +117,7 @@ impl Desk {
         }
     }
 
-    /// Opens the authority's response to a command that went as a file.
+    /// Opens the authority's response to a statement file.
     pub fn open_response(
         &self,
         keyset: &FoundKeyset,
@@ -142,7 +142,7 @@ impl Desk {
         }
     }
 
-    /// What tokens say about their PINs: the one that was named, or all; and those of which it is not known.
+    /// The PIN states of one token or of all, and the tokens that could not be read.
     pub fn pins(&self, token: Option<&TokenSelector>) -> Result<(Vec<TokenPins>, Vec<TokenTrouble>), Failure> {
         match self {
             Self::Here(tokens) => Ok(tokens.pins(token)?),
@@ -150,7 +150,7 @@ impl Desk {
         }
     }
 
-    /// Sets a new PIN by the SO PIN; answers on which token.
+    /// Sets a new PIN with the SO PIN; returns the token. The default is the only present token.
     pub fn pin_unblock(
         &self,
         token: Option<&TokenSelector>,
@@ -173,7 +173,7 @@ impl Desk {
         }
     }
 
-    /// Enrolls; an enrollment that ended without a keyset is a failure here.
+    /// Enrolls. An enrollment that ends without a keyset is a failure.
     pub fn enroll(
         &self,
         carrier: &dyn Carrier,

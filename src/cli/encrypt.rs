@@ -1,4 +1,4 @@
-//! `tokenkeep encrypt`: to people by their e-mail addresses, or to certificates. No PIN.
+//! `tokenkeep encrypt`: encrypts to e-mail addresses or certificates. Needs no PIN.
 
 use std::path::PathBuf;
 
@@ -21,21 +21,25 @@ use crate::pki::{Certificate, EmailAddress, PathProblem, same_address};
 use crate::prompter::showable;
 use crate::smime::{self, Cipher, Message};
 
-/// What the command line says.
+/// Arguments of `tokenkeep encrypt`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     files: Files,
-    /// Encrypt to the owner of this e-mail address; the authority is asked for the certificate (may be repeated)
+    /// E-mail address to encrypt to (may be repeated)
+    ///
+    /// The authority is asked for the certificate of the address.
     #[arg(long = "to", value_name = "EMAIL", required_unless_present = "certificates", value_hint = ValueHint::EmailAddress)]
     to: Vec<EmailAddress>,
-    /// Encrypt to this certificate (PEM or DER), taken as it is (may be repeated)
+    /// Certificate to encrypt to, PEM or DER (may be repeated)
+    ///
+    /// The certificate is used without checking its issuer or validity.
     #[arg(long = "certificate", value_name = "FILE", value_hint = ValueHint::FilePath)]
     certificates: Vec<PathBuf>,
-    /// Do not encrypt to the own keyset as well
+    /// Do not also encrypt to your own keyset
     #[arg(long)]
     not_to_self: bool,
-    /// Form of the encrypted message
+    /// Format of the encrypted message
     #[arg(long, value_name = "FORM", default_value = "der")]
     format: FormatName,
     #[command(flatten)]
@@ -44,7 +48,7 @@ pub struct Arguments {
     authority: AuthorityAt,
 }
 
-/// Encrypts.
+/// Encrypts to all recipients and, by default, to the own keyset.
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let content = if arguments.format == FormatName::Der { Content::Binary } else { Content::Text };
     message::check(around.screen, arguments.files.out(), content)?;
@@ -52,7 +56,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     for path in &arguments.certificates {
         recipients.extend(Certificate::read_all(&output::read(Some(path))?)?);
     }
-    // Tokens are needed to know the authority, and welcome to encrypt to oneself.
+    // --to needs tokens to know the authority; to encrypt to oneself, they are optional.
     let desk = match around.desk() {
         Ok(desk) => Some(desk),
         Err(failure) if !arguments.to.is_empty() => return Err(failure),
@@ -86,7 +90,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     )
 }
 
-/// The certificates of all addresses; names those that have none, and encrypts to nobody then.
+/// The certificates of all addresses. Fails with the addresses that have none.
 fn search(arguments: &Arguments, desk: &Desk, now: Timestamp) -> Result<Vec<Certificate>, Failure> {
     let (keysets, trouble) = desk.keysets()?;
     let (hidden, keysets) = hidden_and_shown(keysets)?;
@@ -113,7 +117,7 @@ fn search(arguments: &Arguments, desk: &Desk, now: Timestamp) -> Result<Vec<Cert
     }
     let without = format!("cannot encrypt: no usable certificate for {}", without.join(", "));
     let failure = Failure::new(Exit::Refused, without);
-    let failure = failure.with_remedy("leave them out, or give their certificates with --certificate");
+    let failure = failure.with_remedy("omit them, or name their certificates with --certificate");
     Err(clock::suspected(failure, &carrier, now))
 }
 
@@ -122,7 +126,8 @@ fn hidden_and_shown(keysets: Vec<FoundKeyset>) -> Result<(Vec<FoundKeyset>, Vec<
     Ok(keysets.into_iter().partition(|keyset| HiddenKeysets::is_hidden(&hidden, keyset)))
 }
 
-/// The newest believable encryption certificate of exactly this address; or what is wrong with the last one.
+/// The newest valid encryption certificate of exactly this address; else the problem of the last
+/// one that is not valid.
 fn best(
     email: &str,
     candidates: &[Vec<u8>],
@@ -150,9 +155,10 @@ fn anchors(trust: &Trust) -> Result<Vec<Certificate>, Failure> {
     trust.anchors().iter().map(|der| Ok(Certificate::from_der(der)?)).collect()
 }
 
-/// One's own encryption certificate: of the keyset that is named; else the newest of the person whose keyset another command
-/// would take, or who alone has keysets here. Of several people nobody is added: asking to name one for a command that needs
-/// none would only be in the way, and where one of them is written to, what was encrypted can be read here.
+/// The user's own encryption certificate: that of the named keyset; else the newest of the person
+/// whose keyset other commands would use by default, or of the only person with keysets here. If
+/// several people have keysets here, nobody is added: encryption needs no keyset, so it must not
+/// demand a name; and if one of them is a recipient, the message can be read here.
 fn own_certificate(
     arguments: &Arguments,
     around: &Surroundings<'_>,
@@ -191,23 +197,21 @@ fn own_certificate(
         None => newest(&keysets, &anchors, around.now())?,
     };
     if own.is_none() {
-        around.screen.note("Not encrypted to yourself: you have no encryption certificate that is valid now.");
+        around.screen.note("Not encrypted to yourself: you have no valid encryption certificate.");
     }
     Ok(own)
 }
 
-/// Why nobody can say who types this.
+/// Says why the user is unknown.
 fn not_known(people: &[Holder]) -> String {
     if people.is_empty() {
-        return "Not encrypted to yourself: there is no keyset here that says whose it is.".to_owned();
+        return "Not encrypted to yourself: no keyset here names its person.".to_owned();
     }
     let names = people.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    format!(
-        "Not encrypted to yourself: the keysets here are several people's ({names}); --keyset NAME says who you are."
-    )
+    format!("Not encrypted to yourself: the keysets here belong to several people ({names}); use --keyset NAME.")
 }
 
-/// The people whose keysets these are, each once.
+/// The persons of these keysets, each once.
 fn people(keysets: &[FoundKeyset]) -> Vec<Holder> {
     let mut people: Vec<Holder> = Vec::new();
     for holder in keysets.iter().filter_map(FoundKeyset::holder) {
@@ -218,7 +222,7 @@ fn people(keysets: &[FoundKeyset]) -> Vec<Holder> {
     people
 }
 
-/// The newest of the keysets' current encryption certificates that can be used now.
+/// The newest of the keysets' current encryption certificates that are valid now.
 fn newest(keysets: &[FoundKeyset], anchors: &[Certificate], now: Timestamp) -> Result<Option<Certificate>, Failure> {
     let mut found = Vec::new();
     for keyset in keysets {
@@ -227,7 +231,8 @@ fn newest(keysets: &[FoundKeyset], anchors: &[Certificate], now: Timestamp) -> R
         found
             .extend(current.map(|certificate| Certificate::from_der(&certificate.der)).collect::<Result<Vec<_>, _>>()?);
     }
-    // The public index names them, and who can write to the token can change it: the CA has the last word.
+    // The public index names them, and anybody who can write to the token can change it: verify the
+    // path to the CA.
     found.retain(|own| path::verify(own, &[], anchors, Purpose::Encryption, now).is_ok());
     Ok(found.into_iter().max_by_key(Certificate::not_before))
 }

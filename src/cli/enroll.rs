@@ -1,4 +1,4 @@
-//! `tokenkeep enroll`: a letter in, a keyset on a token out.
+//! `tokenkeep enroll`: creates a keyset on a token with a letter.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,43 +22,51 @@ use crate::pki::Certificate;
 use crate::prompter::{PinSource, showable};
 use crate::token::{KeysetName, SecurityLevel};
 
-/// What the command line says.
+/// Arguments of `tokenkeep enroll`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The same command with the same letter goes on where an earlier one was cut off.\n\
-                        A keyset of that name that exists is re-enrolled: its PIN is asked, and without it nothing happens.")]
+#[command(after_help = "Run the same command with the same letter to resume an interrupted enrollment.\n\
+                        An existing keyset of that name is re-enrolled after its PIN is verified.")]
 pub struct Arguments {
-    /// The letter; - is stdin
+    /// Letter to enroll with; - is stdin
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     letter: PathBuf,
-    /// The keyset to make or to re-enroll
+    /// Keyset to create or to re-enroll
     #[arg(long, value_name = "NAME", default_value = "default")]
     keyset: KeysetName,
-    /// How often its keys ask for the PIN: high (each use); medium and low are remembered for programs that keep a
-    /// session, a single command asks once [default: the keyset's; else the strictest that the letter allows]
+    /// When the keys require the PIN: high, medium or low
+    ///
+    /// high: for every use. medium: once per session, and a confirmation for each later use. low:
+    /// once per session. Sessions exist in the agent; without it, each command asks once. Default:
+    /// the level of the existing keyset, else the strictest level that the letter allows.
     #[arg(long, value_name = "LEVEL")]
     level: Option<SecurityLevel>,
-    /// Make a token of its own for the keyset, in the only module that can or in this one
+    /// Create a new token for the keyset, in this module if one is given
+    ///
+    /// Default: the only module that can create tokens.
     #[arg(long, value_name = "MODULE", num_args = 0..=1, require_equals = true, conflicts_with = "token")]
     #[allow(clippy::option_option, reason = "not given; given; given with a module")]
     new_token: Option<Option<PathBuf>>,
-    /// Put it on this token: PKCS#11 URI, serial number or label
+    /// Token for the keyset: PKCS#11 URI, serial number or label
     #[arg(long, value_name = "TOKEN")]
     token: Option<TokenSelector>,
     #[command(flatten)]
     pin: ExistingPin,
     #[command(flatten)]
     new_pin: NewPin,
-    /// Keep a security officer's PIN for the new token, from this source [default: it is random and forgotten]
+    /// Source of an SO PIN for the new token [default: random, not kept]
+    ///
+    /// prompt, file:PATH, fd:N or credential:NAME. With an SO PIN, `tokenkeep pin unblock` can set
+    /// a new PIN.
     #[arg(long, value_name = "SOURCE", requires = "new_token")]
     so_pin_source: Option<PinSource>,
-    /// Let a letter that is for another person replace the person of a keyset that exists
+    /// Allow a letter for another person to replace the person of an existing keyset
     #[arg(long)]
     replace_person: bool,
     #[command(flatten)]
     authority: AuthorityAt,
 }
 
-/// Enrolls.
+/// Enrolls, with progress and warnings on stderr.
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let letter = read_letter(&arguments.letter)?;
     let http = arguments.authority.http.as_deref().unwrap_or(&letter.http_url);
@@ -77,24 +85,24 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         replace_person: arguments.replace_person,
     };
     let mut person = person(arguments, around)?;
-    // Before any PIN: a person with somebody else's letter sees it here.
+    // Before any PIN is asked for, so that a person with somebody else's letter notices.
     around.screen.note(showable(&format!(
         "Enrolling {} at {:?} into the keyset {:?} \u{2026}",
         Holder::of_letter(&letter),
         letter.authority_name,
         arguments.keyset.as_str()
     )));
-    interrupt::says("not enrolled: interrupted; the same command with the same letter goes on where this one stopped");
+    interrupt::says("not enrolled: interrupted; run the same command with the same letter to resume");
     let enrolled = desk
         .enroll(&carrier, &letter, &options, &mut person, around.now())
         .map_err(|failure| clock::suspected(failure, &carrier, around.now()))
         .map_err(|failure| if_hidden(failure, &arguments.keyset, &desk))?;
-    interrupt::says("enrolled, but interrupted before that was told: `tokenkeep keysets` lists the keyset");
+    interrupt::says("enrolled, but interrupted before the report: `tokenkeep keysets` lists the keyset");
     show_again(&enrolled.keyset, around);
     tell(&enrolled, around)
 }
 
-/// A person who has hidden the keyset of that name does not see it in any list.
+/// Explains a failure with a hidden keyset of that name, which no list shows.
 fn if_hidden(failure: Failure, name: &KeysetName, desk: &Desk) -> Failure {
     let hidden = HiddenKeysets::of_this_user().list().unwrap_or_default();
     if failure.remedy.is_some() || !hidden.iter().any(|hidden| hidden.keyset == *name) {
@@ -105,12 +113,13 @@ fn if_hidden(failure: Failure, name: &KeysetName, desk: &Desk) -> Failure {
         return failure;
     }
     failure.with_remedy(format!(
-        "the keyset {:?} is hidden on this machine (`tokenkeep keyset forget`): `tokenkeep keysets --all` lists it",
+        "the keyset {:?} is hidden on this machine (`tokenkeep keyset forget`): `tokenkeep keysets \
+         --all` lists it",
         name.as_str()
     ))
 }
 
-/// What has just been enrolled is not forgotten any more.
+/// A keyset that has just been enrolled is no longer hidden.
 fn show_again(keyset: &FoundKeyset, around: &Surroundings<'_>) {
     if let Err(failure) = HiddenKeysets::of_this_user().set(&KeysetOnToken::of(keyset), false) {
         around.screen.warning(failure.message);
@@ -152,7 +161,8 @@ fn tell(enrolled: &Enrolled, around: &Surroundings<'_>) -> Result<Exit, Failure>
     ))];
     lines.extend(enrolled.supersedes.iter().map(|old| {
         showable(&format!(
-            "Superseded by it: the keyset {:?} on {}; it still decrypts, but sign with {:?} from now on.",
+            "It supersedes the keyset {:?} on {}, which still decrypts; sign with {:?} from now \
+             on.",
             old.name.as_str(),
             old.token.name(),
             keyset.name.as_str()
@@ -160,7 +170,7 @@ fn tell(enrolled: &Enrolled, around: &Surroundings<'_>) -> Result<Exit, Failure>
     }));
     let ssh = ssh_public_key(enrolled);
     if let Some(line) = ssh.as_ref().filter(|_| enrolled.reenrolled || !enrolled.supersedes.is_empty()) {
-        lines.push("The signing key is a new one. Where SSH knows the old one, replace it by this line:".to_owned());
+        lines.push("The signing key is new. Where SSH servers have the old key, replace it with this line:".to_owned());
         lines.push(showable(line));
     }
     around.screen.answer(
@@ -179,7 +189,7 @@ fn tell(enrolled: &Enrolled, around: &Surroundings<'_>) -> Result<Exit, Failure>
     )
 }
 
-/// The signing key as SSH writes it, with the comment that the agent's list has.
+/// The signing key as an SSH public key line, with the comment that the agent lists it under.
 fn ssh_public_key(enrolled: &Enrolled) -> Option<String> {
     let details = keyset::show(&enrolled.keyset).ok()?;
     let signing = details.certificates.iter().find(|summary| summary.key_use == KeyUse::Signing)?;

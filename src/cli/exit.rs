@@ -1,4 +1,4 @@
-//! How the program ends: an exit code that says what happened, one line that says why, one that says what to do.
+//! How the program ends: an exit code, one line with the reason, and one with the next step.
 
 use std::io::Write;
 use std::process::ExitStatus;
@@ -23,38 +23,38 @@ use crate::token::{TokenError, TokenErrorKind};
 /// The exit codes. They are an interface: scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// 0
+    /// 0: success
     Done,
-    /// 1: something broke
+    /// 1: fault
     Fault,
-    /// 2: the command line or a configuration file cannot be understood
+    /// 2: invalid command line or configuration file
     Usage,
-    /// 3: token, keyset or key is not there
+    /// 3: token, keyset, key or agent not found
     Absent,
-    /// 4: no PIN, a cancelled prompt, a wrong or locked PIN
+    /// 4: no PIN, cancelled prompt, wrong or locked PIN
     Pin,
-    /// 5: somebody who may decide it said no, a rule is against it, or several things could be meant
+    /// 5: declined by the person or the authority, forbidden by a rule, or ambiguous
     Refused,
-    /// 6: the authority cannot be reached
+    /// 6: authority unreachable
     Unreachable,
     /// 7: the authority has not decided yet
     #[allow(dead_code, reason = "part of the interface; no command waits yet")]
     Waiting,
-    /// 8: a signature or a message is not what it claims to be
+    /// 8: signature or message not verified
     NotVerified,
-    /// 9: the authority's audit log was changed or cut off
+    /// 9: the authority's audit log was modified or truncated
     LogBroken,
-    /// 130: Ctrl-C
+    /// 130: interrupted by Ctrl-C
     Interrupted,
 }
 
 impl Exit {
-    /// The number.
+    /// The exit code of the process.
     pub fn code(self) -> i32 {
         i32::from(self.number())
     }
 
-    /// Of another process of this program.
+    /// The exit code that another tokenkeep process ended with; an unknown one counts as a fault.
     pub fn of_status(status: ExitStatus) -> Self {
         let all = [Self::Usage, Self::Absent, Self::Pin, Self::Refused, Self::Unreachable, Self::NotVerified];
         all.into_iter()
@@ -80,11 +80,12 @@ impl Exit {
     }
 }
 
-/// Ends the process, now. What modules registered for its orderly end is not run: it clears up what threads may still be
-/// using (a module that is asked, a service's last request), and has ended programs that were done with a crash.
+/// Exits with `_exit`. `atexit` handlers that PKCS#11 modules registered must not run: they free
+/// what other threads may still use (a pending module call, the service's last request), and have
+/// crashed programs that had finished.
 pub fn end(exit: Exit) -> ! {
     progress::clear();
-    // Nobody is left to tell when this fails.
+    // A failed flush cannot be reported any more.
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
     signal_hook::low_level::exit(exit.code())
@@ -96,7 +97,7 @@ impl Serialize for Exit {
     }
 }
 
-/// Why the program ends without having done what it was asked for.
+/// Why the command failed.
 #[derive(Debug, Serialize)]
 pub struct Failure {
     /// the exit code
@@ -104,10 +105,10 @@ pub struct Failure {
     pub exit: Exit,
     /// what could not be done, and why
     pub message: String,
-    /// the next step to take, where the message does not say it already
+    /// the next step, unless the message names it already
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// what a signature or a message amounts to, in one word, where that is why it was refused
+    /// the verdict on a signature or a message as one word, if it is the reason
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<&'static str>,
 }
@@ -129,7 +130,7 @@ impl Failure {
         Self::new(Exit::Absent, message)
     }
 
-    /// Not a failure: whoever read our output has closed it, and there is nobody to tell.
+    /// Not a failure: the reader of the output closed the pipe, so there is nothing to report.
     pub fn ended() -> Self {
         Self::new(Exit::Done, "")
     }
@@ -140,7 +141,7 @@ impl Failure {
         self
     }
 
-    /// The same with this word for programs.
+    /// Adds the verdict for programs.
     #[must_use]
     pub fn with_verdict(mut self, verdict: &'static str) -> Self {
         self.verdict = Some(verdict);
@@ -148,12 +149,12 @@ impl Failure {
     }
 }
 
-/// A command line that cannot be understood (2), or help and version that were asked for (0).
+/// Prints a usage error (exit code 2), or the requested help or version (0).
 pub fn usage(error: &clap::Error) -> Exit {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     match printed {
         _ if error.use_stderr() => Exit::Usage,
-        // A reader that closes the pipe early has read enough.
+        // A reader that closes the pipe early is no fault.
         Err(reason) if reason.kind() != std::io::ErrorKind::BrokenPipe => {
             eprintln!("error: cannot write to stdout: {reason}");
             Exit::Fault
@@ -258,7 +259,7 @@ impl From<ServiceError> for Failure {
     }
 }
 
-/// Of a statement or response that was given as a file.
+/// For a statement or response that was read from a file.
 impl From<StatementError> for Failure {
     fn from(error: StatementError) -> Self {
         Self::new(Exit::NotVerified, error.to_string())
@@ -285,7 +286,7 @@ impl From<SmimeError> for Failure {
     fn from(error: SmimeError) -> Self {
         let exit = match error {
             SmimeError::NoContent => Exit::Usage,
-            // What cannot be read as a message is not what it claims to be.
+            // An unreadable message counts as not verified.
             SmimeError::Unreadable(_)
             | SmimeError::NoMessage(_)
             | SmimeError::WrongKind { .. }

@@ -1,4 +1,5 @@
-//! A warning before a keyset's certificate ends: one line on stderr, in every command that uses the keyset.
+//! A warning before a keyset's certificate expires: one line on stderr from every command that uses
+//! the keyset.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,10 +7,11 @@ use super::screen::Screen;
 use crate::keyset::FoundKeyset;
 use crate::pki::Certificate;
 
-/// How long before its end a certificate is spoken of.
+/// How long before a certificate expires the warnings begin: 60 days.
 pub const SOON: SignedDuration = SignedDuration::from_hours(60 * 24);
 
-/// Warns of the keyset's certificates in use that end soon. What has ended already is refused where it matters.
+/// Warns if a certificate that the keyset uses expires soon. One that has expired is refused where
+/// it is used.
 pub fn warn(keyset: &FoundKeyset, screen: &Screen, now: Timestamp) {
     if let Some(line) = line(keyset, now) {
         screen.warning(line);
@@ -23,14 +25,15 @@ fn line(keyset: &FoundKeyset, now: Timestamp) -> Option<String> {
         return None;
     }
     Some(format!(
-        "the certificate of the keyset {} ends in {} days, on {end}; ask an administrator for a letter, and enroll with it",
+        "the certificate of the keyset {} expires in {} days, on {end}; ask an administrator for a \
+         letter, and enroll with it",
         keyset.described(),
         left.as_hours() / 24,
     ))
 }
 
-/// When the first of the certificates that the keyset works with ends: its signing certificate, or the newest of its
-/// encryption certificates; the older ones only open what is old.
+/// When the keyset's signing certificate or the newest of its encryption certificates expires,
+/// whichever is first. Older encryption certificates only decrypt old messages.
 pub fn end_of_use(keyset: &FoundKeyset) -> Option<Timestamp> {
     let end = |id| Certificate::from_der(&keyset.certificate_of(id)?.der).ok().map(|found| found.not_after());
     let signing = keyset.signing.as_ref().and_then(end);

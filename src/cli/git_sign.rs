@@ -1,9 +1,11 @@
-//! `tokenkeep git-sign`: signs and verifies for git, by the interface of gpgsm that git speaks with `gpg.format=x509`.
+//! `tokenkeep git-sign`: signs and verifies for git, with the interface of gpgsm that git uses for
+//! `gpg.format=x509`.
 //!
-//! Git calls one program, without further words: a link to `tokenkeep` whose name ends in `git-sign`. To sign it gives
-//! `--status-fd=2 -bsau KEYID` and the commit on stdin, and wants a detached signature in PEM on stdout; to verify it gives
-//! `--status-fd=1 --verify FILE -`. What git believes is in the status lines (GnuPG's doc/DETAILS), so a line that says
-//! "good" is written only where `tokenkeep verify` would say so too.
+//! Git calls one program without a subcommand: a link to `tokenkeep` whose name ends in `git-sign`.
+//! To sign, git passes `--status-fd=2 -bsau KEYID` and the commit on stdin, and expects a detached
+//! signature in PEM on stdout. To verify, it passes `--status-fd=1 --verify FILE -`. Git relies on
+//! the status lines (GnuPG's doc/DETAILS), so a line that means "good" is written only if
+//! `tokenkeep verify` would accept the signature, too.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -31,41 +33,43 @@ use crate::prompter::showable;
 use crate::smime::{self, Message, SignerReport, Verdict, Verified};
 use crate::token::{KeyAlgorithm, KeysetName};
 
-/// The verb, and how the name ends by which the program is called for it.
+/// The subcommand, and the end of the program name that selects it.
 const NAME: &str = "git-sign";
 
-/// gpgsm's label of a signature; git tells S/MIME from OpenPGP by it.
+/// gpgsm's PEM label of a signature, by which git tells S/MIME from OpenPGP.
 const LABEL: &str = "SIGNED MESSAGE";
 
-/// What the command line says: gpgsm's options that git uses.
+/// Arguments of `tokenkeep git-sign`: gpgsm's options that git uses.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Where status lines for git go: a file descriptor
+    /// File descriptor for status lines
     #[arg(long, value_name = "FD")]
     status_fd: Option<u32>,
-    /// Sign what comes on stdin
+    /// Sign the content of stdin
     #[arg(short, long, conflicts_with = "verify", required_unless_present = "verify")]
     sign: bool,
-    /// Leave the content out of the signature; always done
+    /// Make a detached signature; always on
     #[arg(short = 'b', long = "detach-sign")]
     _detached: bool,
-    /// Write the signature as text; always done
+    /// Write the signature as PEM; always on
     #[arg(short = 'a', long = "armor")]
     _armor: bool,
-    /// Whose signature: e-mail address, keyset, or SHA-256 fingerprint of the certificate [default: as for `sign`]
+    /// Keyset, e-mail address or certificate SHA-256 to sign with [default: as `sign`]
     #[arg(short = 'u', long, value_name = "KEYID")]
     local_user: Option<String>,
-    /// Verify the signature in a file, of the content in the other file (- is stdin)
+    /// Verify a signature file over a content file; - is stdin
     #[arg(long, num_args = 2, value_names = ["SIGNATURE", "CONTENT"], value_hint = ValueHint::FilePath)]
     verify: Vec<PathBuf>,
-    /// Trust these authorities (PEM or DER) too, besides those of all keysets found
+    /// Authority to trust, PEM or DER (may be repeated)
+    ///
+    /// The authorities of all present keysets are trusted, too.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Vec<PathBuf>,
     #[command(flatten)]
     pin: ExistingPin,
 }
 
-/// The command line, with the verb in it where the name by which the program was called says it.
+/// The command line, with the subcommand inserted if the program's name selects it.
 pub fn with_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<_> = arguments.collect();
     let name = arguments.first().and_then(|name| Path::new(name).file_name()).map(|name| name.to_string_lossy());
@@ -75,7 +79,7 @@ pub fn with_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Signs or verifies.
+/// Signs, or verifies with `--verify`.
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let mut status = StatusLines::to(arguments.status_fd)?;
     match arguments.verify.as_slice() {
@@ -117,7 +121,8 @@ fn verify(
     around: &Surroundings<'_>,
 ) -> Result<Exit, Failure> {
     let anchors = anchors(&arguments.ca, around)?;
-    // Git looks for "good" at the beginning of a line that is not the first.
+    // Git searches for the good-signature line after a line break, so it must not be the first
+    // line.
     status.say("NEWSIG")?;
     let (signature, content) = (output::read(Some(signature))?, output::read(Some(content))?);
     let verified = match verify_content(&signature, &content, &anchors, around.now()) {
@@ -127,8 +132,8 @@ fn verify(
             return Err(Failure::new(Exit::NotVerified, format!("not verified: {reason}")));
         }
     };
-    // Git takes one signature, and of several status lines an arbitrary one: that of the worst is
-    // given for all.
+    // Git supports one signature, and picks an arbitrary one of several status lines: report the
+    // worst signer for all.
     for line in verified.worst().map(lines_of).unwrap_or_default() {
         status.say(&line)?;
     }
@@ -140,8 +145,9 @@ fn verify(
     Ok(Exit::Done)
 }
 
-/// Verifies what git gives. A signature that brings a content of its own must have git's; one of another type than data (an
-/// administrator's command) is none of git's, and nothing may be beside it.
+/// Verifies a signature from git. Content inside the signature must equal git's content. Another
+/// content type than data (an administrator's command) is refused, and so is anything beside the
+/// signature.
 fn verify_content(
     signature: &[u8],
     content: &[u8],
@@ -150,7 +156,7 @@ fn verify_content(
 ) -> Result<Verified, String> {
     let message = Message::read(signature).map_err(|error| error.to_string())?;
     if let Some(outside) = message.outside.first() {
-        return Err(format!("the signature is not alone: there is {outside}"));
+        return Err(format!("the signature is not alone: it comes with {outside}"));
     }
     let verified = smime::verify(&message, Some(content), &[], anchors, now).map_err(|error| error.to_string())?;
     if verified.content_type == ContentType::DATA {
@@ -160,10 +166,10 @@ fn verify_content(
     }
 }
 
-/// What git is told about one signer.
+/// The status lines for git about one signer.
 fn lines_of(signer: &SignerReport) -> Vec<String> {
     let id = signer.certificate.as_ref().map_or_else(|| "0".repeat(16), fingerprint);
-    // One line, whatever stands in the certificate.
+    // The name must stay on one line, whatever the certificate contains.
     let name = without_addresses(&signer.name);
     let who = match signer.emails.as_slice() {
         [] => format!("{id} {name}"),
@@ -174,11 +180,12 @@ fn lines_of(signer: &SignerReport) -> Vec<String> {
     match &signer.verdict {
         Verdict::Good => vec![format!("GOODSIG {who}"), valid, "TRUST_FULLY 0 shell".to_owned()],
         Verdict::SignatureWrong { .. } => vec![format!("BADSIG {who}")],
-        // GnuPG's reasons: 4 is an algorithm that it does not know, 9 a missing key. Git shows E, not B.
+        // GnuPG's reason codes: 4 is an unsupported algorithm, 9 a missing key. Git shows E, not B.
         Verdict::Unchecked { .. } => vec![format!("ERRSIG {id} 0 0 00 {when} 4")],
         Verdict::NoCertificate => vec![format!("ERRSIG {id} 0 0 00 {when} 9")],
         Verdict::Expired { .. } => vec![format!("EXPKEYSIG {who}"), valid],
-        // Right, but whose it is nobody here knows: git shows U, and takes it for no good one.
+        // The signature is right, but the signer's authority is unknown: git shows U, which does
+        // not count as good.
         Verdict::ChainUnknown(_) => vec![format!("GOODSIG {who}"), valid, "TRUST_UNDEFINED 0 shell".to_owned()],
         Verdict::NotTrusted(_) => vec![format!("GOODSIG {who}"), valid, "TRUST_NEVER 0 shell".to_owned()],
     }
@@ -189,12 +196,12 @@ fn date(signer: &SignerReport) -> String {
     text.split('T').next().unwrap_or_default().to_owned()
 }
 
-/// The keyset that git's KEYID names: the address in it, a keyset's name, a certificate's fingerprint.
+/// The keyset that git's KEYID selects by e-mail address, keyset name or certificate fingerprint.
 fn keyset_of(wanted: &str, desk: &Desk, around: &Surroundings<'_>) -> Result<FoundKeyset, Failure> {
     let (keysets, troubles) = desk.keysets()?;
     let mut fitting: Vec<_> = keysets.iter().filter(|keyset| keyset.is_usable() && is_meant(wanted, keyset)).collect();
     if fitting.len() > 1 {
-        // Of several with this address the one that other commands take.
+        // If several have this address, take the one that other commands use.
         let default = around.choice(&WhichKeyset { keyset: None, token: None })?.default;
         if fitting.iter().filter(|keyset| Some(&keyset.name) == default.as_ref()).count() == 1 {
             fitting.retain(|keyset| Some(&keyset.name) == default.as_ref());
@@ -207,7 +214,7 @@ fn keyset_of(wanted: &str, desk: &Desk, around: &Surroundings<'_>) -> Result<Fou
         [] => {
             super::token::warn(around, &troubles);
             let message =
-                format!("cannot sign for {wanted:?}: no keyset that is present has this address, name or fingerprint");
+                format!("cannot sign for {wanted:?}: no present keyset has this address, name or fingerprint");
             Err(Failure::absent(message)
                 .with_remedy("insert its token, or set user.signingkey (git config) to one of `tokenkeep keysets`"))
         }
@@ -228,7 +235,7 @@ fn keyset_of(wanted: &str, desk: &Desk, around: &Surroundings<'_>) -> Result<Fou
 
 fn is_meant(wanted: &str, keyset: &FoundKeyset) -> bool {
     let certificate = signing_certificate(keyset);
-    // Without user.signingkey git gives `Name <address>`.
+    // Without user.signingkey git passes `Name <address>`.
     let address = wanted.rsplit_once('<').and_then(|(_, rest)| rest.strip_suffix('>')).unwrap_or(wanted);
     if address.contains('@') {
         let emails = certificate.map(|certificate| certificate.emails()).unwrap_or_default();
@@ -241,7 +248,8 @@ fn is_meant(wanted: &str, keyset: &FoundKeyset) -> bool {
     certificate.zip(fingerprint).is_some_and(|(certificate, wanted)| certificate.fingerprint() == wanted)
 }
 
-/// By the public index; the signature itself is made with the certificate that the private one names.
+/// The signing certificate that the public index names. The signature uses the one that the private
+/// index names.
 fn signing_certificate(keyset: &FoundKeyset) -> Option<Certificate> {
     let id = keyset.signing.as_ref()?;
     let stored = keyset.certificates.iter().find(|certificate| certificate.id == *id)?;
@@ -252,7 +260,8 @@ fn fingerprint(certificate: &Certificate) -> String {
     certificate.fingerprint().to_hex().to_uppercase()
 }
 
-/// Public-key and hash algorithm by OpenPGP's numbers (RFC 9580 §9.1, §9.5), as gpgsm has them in its status lines.
+/// The OpenPGP numbers of the public-key and hash algorithms (RFC 9580 §9.1, §9.5), as in gpgsm's
+/// status lines.
 fn numbers_of(certificate: &Certificate) -> &'static str {
     match certificate.public_key_der().ok().and_then(|key| KeyAlgorithm::of_public_key(&key)) {
         Some(KeyAlgorithm::Rsa(_)) => "1 8",
@@ -262,7 +271,7 @@ fn numbers_of(certificate: &Certificate) -> &'static str {
     }
 }
 
-/// Where git reads what happened.
+/// The stream for git's status lines; `None` discards them.
 struct StatusLines(Option<Box<dyn Write>>);
 
 impl StatusLines {

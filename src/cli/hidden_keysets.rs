@@ -1,6 +1,7 @@
-//! The keysets that are hidden on this machine (`keyset forget`), in a file of their own in the user's state directory.
+//! The keysets hidden on this machine (`keyset forget`), listed in a file in the user's state
+//! directory.
 //!
-//! Nothing that matters is in it: without the file every keyset is shown again, and no key is lost.
+//! Losing the file is harmless: every keyset is shown again, and no key is lost.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ const FILE: &str = "tokenkeep/hidden-keysets.json";
 /// The list on disk.
 #[derive(Debug)]
 pub struct HiddenKeysets {
-    /// `None` where there is no home directory
+    /// `None` without a home directory
     path: Option<PathBuf>,
 }
 
@@ -26,12 +27,12 @@ impl HiddenKeysets {
         Self { path: state_home().map(|home| home.join(FILE)) }
     }
 
-    /// Where it is.
+    /// The path of the list.
     pub fn file(self) -> Option<PathBuf> {
         self.path
     }
 
-    /// The hidden keysets; none where there is no file.
+    /// The hidden keysets; empty if the file does not exist.
     pub fn list(&self) -> Result<Vec<KeysetOnToken>, Failure> {
         let Some(path) = &self.path else { return Ok(Vec::new()) };
         let unreadable = |reason: String| {
@@ -41,21 +42,21 @@ impl HiddenKeysets {
         KeysetOnToken::read_hidden(path).map_err(unreadable)
     }
 
-    /// Is this keyset in the list?
+    /// Whether the list contains this keyset.
     pub fn is_hidden(list: &[KeysetOnToken], keyset: &FoundKeyset) -> bool {
         list.iter().any(|hidden| hidden.is(keyset))
     }
 
-    /// Where all keysets that are present are hidden: which they are, and how to have one back.
+    /// Says that all present keysets are hidden: their names, and how to show one again.
     pub fn all_are_hidden(keysets: &[FoundKeyset]) -> String {
         let names = keysets.iter().map(FoundKeyset::described).collect::<Vec<_>>().join(", ");
         format!(
-            "all keysets that are present are hidden on this machine: {names}; \
+            "all present keysets are hidden on this machine: {names}; \
              `tokenkeep keyset forget --undo NAME` shows one again"
         )
     }
 
-    /// Hides a keyset, or shows it again. Answers whether that changed anything.
+    /// Hides a keyset, or shows it again. Returns whether the list changed.
     pub fn set(&self, keyset: &KeysetOnToken, hidden: bool) -> Result<bool, Failure> {
         let mut list = self.list()?;
         if list.contains(keyset) == hidden {
@@ -67,7 +68,7 @@ impl HiddenKeysets {
             list.retain(|other| other != keyset);
         }
         let Some(path) = &self.path else {
-            return Err(Failure::usage("cannot hide a keyset: there is no home directory to note it in")
+            return Err(Failure::usage("cannot hide a keyset: no home directory to record it in")
                 .with_remedy("set HOME or XDG_STATE_HOME"));
         };
         let failed = |error: &dyn std::fmt::Display| {

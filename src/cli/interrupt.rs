@@ -1,7 +1,7 @@
-//! Ctrl-C: exit code 130, a terminal that still echoes, and no half-written file.
+//! Handles Ctrl-C: exit code 130, terminal echo restored, no partial file left.
 //!
-//! What is on a token needs no clean-up here: running the same command again finishes it. A prompt that Ctrl-C cancels
-//! gives its own answer within the moment that is waited for ("not re-enrolled").
+//! Tokens need no clean-up here: the same command resumes. A prompt that Ctrl-C cancels has a short
+//! time to report its own outcome ("not re-enrolled").
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,23 +14,24 @@ use super::exit::{self, Exit, Failure};
 use super::{output, progress};
 use crate::prompter::showable;
 
-/// How long the program may go on after Ctrl-C before it is ended.
+/// Time that the program may continue after Ctrl-C before it is ended.
 const GRACE: Duration = Duration::from_millis(400);
 
-/// True while somebody else (the authority's service) ends the program in its own order.
+/// True while another part, such as the authority's service, handles Ctrl-C itself.
 static HANDLED_ELSEWHERE: AtomicBool = AtomicBool::new(false);
-/// How the terminal was at the start.
+/// The terminal's settings at the start.
 static TERMINAL: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// What is said when it is interrupted now.
+/// The message for an interrupt now.
 static WORDS: Mutex<Option<String>> = Mutex::new(None);
 
-/// What is said from now on when Ctrl-C ends the program: which operation did not get to its end, and how it goes on.
+/// Sets the message that Ctrl-C prints from now on: which operation is unfinished, and how to
+/// resume it.
 pub fn says(words: impl Into<String>) {
     *WORDS.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.into());
 }
 
-/// Begins to watch for Ctrl-C.
+/// Saves the terminal's settings and starts the thread that waits for Ctrl-C.
 pub fn watch() -> Result<(), Failure> {
     if let (Ok(terminal), Ok(mut saved)) = (File::open("/dev/tty"), TERMINAL.lock()) {
         *saved = tcgetattr(&terminal).ok();
@@ -53,7 +54,7 @@ pub fn watch() -> Result<(), Failure> {
     spawned.map(drop).map_err(failed)
 }
 
-/// From now on Ctrl-C is the business of whoever calls this.
+/// Leaves Ctrl-C to the caller from now on.
 pub fn leave_to_caller() {
     HANDLED_ELSEWHERE.store(true, Ordering::SeqCst);
 }
@@ -64,10 +65,10 @@ fn end() -> ! {
     if let (Ok(terminal), Ok(saved)) = (File::options().write(true).open("/dev/tty"), TERMINAL.lock())
         && let Some(saved) = saved.as_ref()
     {
-        // The program ends: a terminal that does not take it back is the shell's to mend.
+        // The program ends anyway; the shell can reset a terminal that rejects the settings.
         let _ = tcsetattr(&terminal, OptionalActions::Now, saved);
     }
-    // The words are put there before anything is begun: nobody holds them for long.
+    // No thread holds this lock for long: messages are set before their operation begins.
     let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner).take();
     eprintln!("{}", words.as_deref().map_or_else(|| "interrupted".to_owned(), showable));
     exit::end(Exit::Interrupted)

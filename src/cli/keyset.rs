@@ -1,4 +1,4 @@
-//! `tokenkeep keyset` and `tokenkeep keysets`: which keysets are there, what one consists of, and its end.
+//! `tokenkeep keyset` and `tokenkeep keysets`: list, show, delete and hide keysets.
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -16,80 +16,84 @@ use crate::pki::Fingerprint;
 use crate::prompter::{PrompterError, showable};
 use crate::token::KeysetName;
 
-/// What the command line says.
+/// Subcommands of `tokenkeep keyset`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the keysets on all tokens that are present
+    /// List the keysets on all present tokens
     List(ListArguments),
     /// Show a keyset's keys and certificates
     Show(Show),
     /// Delete a keyset: its keys, certificates and records
     Delete(Delete),
-    /// Hide a keyset on this machine: it is listed and taken only where it is named; nothing on its token changes
+    /// Hide a keyset on this machine, without changing its token
+    ///
+    /// A hidden keyset is listed only with --all, and used only when named.
     Forget(Forget),
 }
 
-/// What the command line says of `keyset list` and `keysets`.
+/// Arguments of `keyset list` and `keysets`.
 #[derive(Debug, clap::Args)]
 pub struct ListArguments {
-    /// Also list the keysets that are hidden on this machine (`keyset forget`)
+    /// Also list the keysets hidden on this machine (`keyset forget`)
     #[arg(long)]
     all: bool,
 }
 
-/// What the command line says of `keyset forget`.
+/// Arguments of `keyset forget`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "For a keyset whose PIN nobody has, after a recovery. It can still be named: decrypt --keyset NAME.\n\
-                        `tokenkeep token erase` removes a soft token altogether."
+    after_help = "For a keyset whose PIN is lost, after a recovery. It can still be named: decrypt --keyset NAME.\n\
+                  `tokenkeep token erase` removes a soft token altogether."
 )]
 pub struct Forget {
-    /// The keyset
+    /// Keyset to hide
     #[arg(value_name = "NAME")]
     name: KeysetName,
-    /// Its token: PKCS#11 URI, serial number or label
+    /// Token of the keyset: PKCS#11 URI, serial number or label
     #[arg(long, value_name = "TOKEN")]
     token: Option<TokenSelector>,
-    /// Show it again
+    /// Show the keyset again
     #[arg(long)]
     undo: bool,
 }
 
-/// What the command line says of `keyset show`.
+/// Arguments of `keyset show`.
 #[derive(Debug, clap::Args)]
 pub struct Show {
-    /// The keyset [default: the only one; else $TOKENKEEP_KEYSET; else agent.toml; else the newest, where all are one
-    /// person's at one authority]
+    /// Keyset to show
+    ///
+    /// Default: the only keyset; else $TOKENKEEP_KEYSET; else `keyset` in agent.toml; else the
+    /// newest, if all belong to one person at one authority.
     #[arg(conflicts_with = "keyset")]
     name: Option<KeysetName>,
-    /// The same as NAME
+    /// Alternative to NAME
     #[arg(long, value_name = "NAME")]
     keyset: Option<KeysetName>,
-    /// Its token: PKCS#11 URI, serial number or label
+    /// Token of the keyset: PKCS#11 URI, serial number or label
     #[arg(long, value_name = "TOKEN")]
     token: Option<TokenSelector>,
 }
 
-/// What the command line says of `keyset delete`.
+/// Arguments of `keyset delete`.
 #[derive(Debug, clap::Args)]
 pub struct Delete {
-    /// The keyset; always named
+    /// Keyset to delete; there is no default
     #[arg(conflicts_with = "keyset", required_unless_present = "keyset")]
     name: Option<KeysetName>,
-    /// The same as NAME
+    /// Alternative to NAME
     #[arg(long, value_name = "NAME")]
     keyset: Option<KeysetName>,
-    /// Its token: PKCS#11 URI, serial number or label
+    /// Token of the keyset: PKCS#11 URI, serial number or label
     #[arg(long, value_name = "TOKEN")]
     token: Option<TokenSelector>,
-    /// Do not ask whether this is meant
+    /// Delete without asking for confirmation
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
     pin: ExistingPin,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     match command {
         Command::List(arguments) => list(&arguments, around),
@@ -127,7 +131,7 @@ pub fn list(arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit
             ]
         })
         .collect();
-    let headings = ["keyset", "level", "standing", "keys", "authority", "token, serial"];
+    let headings = ["keyset", "level", "status", "keys", "authority", "token, serial"];
     let value: Vec<_> =
         keysets.iter().map(|keyset| with_member(summary(keyset), "hidden", is_hidden(keyset).into())).collect();
     around.screen.table(&headings, rows, &nothing, &value)
@@ -140,9 +144,9 @@ fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let mut lines = vec![
         field("Keyset", keyset.name.as_str()),
         field("Level", &keyset.level.to_string()),
-        field("Standing", &standing(&keyset.standing)),
-        field("On", &keyset.token.name().to_string()),
-        // From the public index, which on some tokens anybody can write.
+        field("Status", &standing(&keyset.standing)),
+        field("Token", &keyset.token.name().to_string()),
+        // From the public index, which anybody can write on some tokens.
         field(
             "Authority",
             &format!("{} ({}, {})", keyset.authority.name, keyset.authority.http, keyset.authority.https),
@@ -163,7 +167,7 @@ fn with_member(mut value: Value, name: &str, member: Value) -> Value {
 fn forget(arguments: Forget, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let list = HiddenKeysets::of_this_user();
     let Forget { name, token, undo } = arguments;
-    // A keyset is shown again also where its token is not there any more.
+    // --undo works without the keyset's token, too.
     let absent: Vec<_> =
         list.list()?.into_iter().filter(|hidden| undo && token.is_none() && hidden.keyset == name).collect();
     let keyset = if let Ok([only]) = <[KeysetOnToken; 1]>::try_from(absent) {
@@ -176,10 +180,10 @@ fn forget(arguments: Forget, around: &Surroundings<'_>) -> Result<Exit, Failure>
     let name = keyset.keyset.as_str();
     let text = match (undo, changed) {
         (false, true) => format!(
-            "Hid the keyset {name:?} on this machine. Its token is as it was; {} shows it again.",
+            "Hid the keyset {name:?} on this machine. Its token is unchanged; {} shows it again.",
             format_args!("`tokenkeep keyset forget --undo {name}`")
         ),
-        (false, false) => format!("The keyset {name:?} was hidden already."),
+        (false, false) => format!("The keyset {name:?} was already hidden."),
         (true, true) => format!("The keyset {name:?} is shown again."),
         (true, false) => format!("The keyset {name:?} was not hidden."),
     };
@@ -187,9 +191,9 @@ fn forget(arguments: Forget, around: &Surroundings<'_>) -> Result<Exit, Failure>
 }
 
 fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    // The only keyset there is may be meant where one is shown; never where one is deleted.
+    // Showing may default to the only keyset; deleting never does.
     let Some(name) = arguments.name.or(arguments.keyset) else {
-        return Err(Failure::usage("cannot delete a keyset that is not named"));
+        return Err(Failure::usage("cannot delete a keyset: no name given"));
     };
     let desk = around.desk()?;
     let which = WhichKeyset { keyset: Some(name), token: arguments.token };
@@ -197,22 +201,23 @@ fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure>
     let prompter = around.prompter(arguments.pin.pin_source.as_ref(), None)?;
     if !arguments.yes {
         let question = format!(
-            "Delete keyset {:?} on {}? What is encrypted to it can then be read only after a recovery.",
+            "Delete keyset {:?} on {}? Messages encrypted to it can then be read only after a \
+             recovery.",
             keyset.name.as_str(),
             keyset.token.name()
         );
         match prompter.confirm(&question) {
             Ok(true) => {}
-            Ok(false) => return Err(Failure::new(Exit::Refused, "not deleted: you said no")),
+            Ok(false) => return Err(Failure::new(Exit::Refused, "not deleted: you answered no")),
             Err(PrompterError::Interrupted { .. }) => {
                 return Err(Failure::new(Exit::Interrupted, "not deleted: interrupted"));
             }
             Err(error) if error.is_cancelled() => {
-                return Err(Failure::new(Exit::Refused, "not deleted: the question was cancelled"));
+                return Err(Failure::new(Exit::Refused, "not deleted: the prompt was cancelled"));
             }
             Err(_) => {
-                let why = "not deleted: there is no terminal to ask at whether this is meant";
-                return Err(Failure::usage(why).with_remedy("--yes says beforehand that it is"));
+                let why = "not deleted: no terminal for the confirmation";
+                return Err(Failure::usage(why).with_remedy("--yes deletes without confirmation"));
             }
         }
     }
@@ -274,7 +279,7 @@ fn paragraph(summary: &CertificateSummary) -> String {
     lines.join("\n")
 }
 
-/// A line; what is too long for one goes on below it.
+/// A heading and its value, wrapped onto more lines if it is too long.
 fn field(heading: &str, value: &str) -> String {
     line_of(heading, &showable(value), 10)
 }

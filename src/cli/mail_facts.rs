@@ -1,5 +1,6 @@
-//! What is told of a signed message besides its signers: whom the mail names as its sender, which header fields are signed,
-//! what is beside the signed part, that nobody asked about revocation, and that a statement is no mail.
+//! The report on a signed message besides its signers: the sender that the mail names, which header
+//! fields are signed, which parts are not signed, that revocation is not checked, and that a
+//! statement is not mail.
 
 use serde_json::{Value, json};
 
@@ -8,43 +9,43 @@ use crate::pki::oid::ContentType;
 use crate::prompter::showable;
 use crate::smime::{Header, Message, SenderReport, ShownField, Verified, judge_sender, shown_fields};
 
-/// Characters of a header field that are shown; a terminal's line is not for more.
+/// Maximum number of characters shown of a header field.
 const LONGEST_VALUE: usize = 200;
 
-/// Things beside the message that are named one by one.
+/// Maximum number of unsigned parts that are listed.
 const MOST_NAMED: usize = 8;
 
-/// Whether a mail's sender may be somebody else than its signer.
+/// Whether a mail's sender may differ from its signer.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct AnySender {
-    /// Take a signed mail whose From names somebody else than its signer, or nobody
+    /// Accept a signed mail whose From does not name its signer
     #[arg(long)]
     any_sender: bool,
 }
 
-/// The word for programs where a message's From is what is wrong.
+/// The verdict if the From field does not name the signer.
 const OTHER_SENDER: &str = "sender";
 
-/// What is told of one message.
+/// The report on one message.
 pub struct MailFacts {
     no_mail: Option<String>,
     sender: Option<SenderReport>,
     fields: Vec<ShownField>,
-    /// Not signed, and not given out.
+    /// Parts that are not signed, and not in the output.
     outside: Vec<String>,
-    /// Not signed, and given out with what is.
+    /// Parts that are not signed, but in the output.
     beside: Vec<String>,
     content_type: String,
 }
 
 impl MailFacts {
-    /// Of a message that was verified: of it the signed content is given out.
+    /// The report on a verified message, of which only the signed content is output.
     pub fn of_signed(message: &Message, verified: &Verified) -> Self {
         let headers: Vec<_> = message.headers().collect();
         Self::new(&headers, message, message.outside.clone(), Vec::new(), verified)
     }
 
-    /// Of a signed message that was encrypted, which is given out whole.
+    /// The report on a signed message that was encrypted, which is output whole.
     pub fn of_signed_inside(outer: &Message, message: &Message, verified: &Verified) -> Self {
         let headers: Vec<_> = outer.headers().chain(message.headers()).collect();
         let beside = message.told_fields().into_iter().chain(message.outside.iter().cloned()).collect();
@@ -69,22 +70,23 @@ impl MailFacts {
         }
     }
 
-    /// Whether the message came by itself, with nothing beside it that is not signed.
+    /// Whether the message has no unsigned parts.
     pub fn is_whole(&self) -> bool {
         self.outside.is_empty() && self.beside.is_empty()
     }
 
-    /// Refuses a mail whose sender is not its signer, unless any sender will do.
+    /// Refuses a mail whose sender is not its signer, unless `--any-sender` was given.
     pub fn check_sender(&self, any: AnySender, signers: &str) -> Result<(), Failure> {
         let problem = self.sender.as_ref().and_then(|sender| sender.problem.as_ref());
         let Some(problem) = problem.filter(|_| !any.any_sender) else { return Ok(()) };
         let message = format!("not verified: {}\n{signers}", showable(&problem.to_string()));
         Err(Failure::new(Exit::NotVerified, message)
-            .with_remedy("to take the content as its signer's, whatever the mail's header says, add --any-sender")
+            .with_remedy("--any-sender accepts the signer's content whatever the mail's header says")
             .with_verdict(OTHER_SENDER))
     }
 
-    /// Why the message is refused, and below it that it is no mail, where it is none, and what is against its sender.
+    /// The failure of a refused message. Further lines say that it is not mail, and what is wrong
+    /// with its sender.
     pub fn refused(&self, sentences: String, verified: &Verified) -> Failure {
         let problem = self.sender.as_ref().and_then(|sender| sender.problem.as_ref());
         let lines = [Some(sentences), self.no_mail.clone(), problem.map(|problem| showable(&problem.to_string()))];
@@ -92,25 +94,25 @@ impl MailFacts {
             .with_verdict(verified.word())
     }
 
-    /// These sentences, and below them what there is to say of the message.
+    /// These sentences, followed by the report on the message.
     pub fn told_after(&self, sentences: String) -> String {
         let mut lines = vec![sentences];
         lines.extend(self.no_mail.clone());
         match &self.sender {
             Some(sender) => lines.push(told_sender(sender)),
-            None if self.no_mail.is_none() => lines.push("No sender named: there is no From field.".to_owned()),
+            None if self.no_mail.is_none() => lines.push("No sender: the mail has no From field.".to_owned()),
             None => {}
         }
         lines.extend(self.fields.iter().filter(|field| field.name != "From").map(told_field));
         if !self.beside.is_empty() {
-            lines.push(format!("Given out with it, and not signed: {}.", list(&self.beside)));
+            lines.push(format!("In the output, but not signed: {}.", list(&self.beside)));
         }
         lines.extend(told_outside(&self.outside));
         lines.push("Revocation: not checked.".to_owned());
         lines.join("\n")
     }
 
-    /// The same for programs, as members of a JSON object.
+    /// Adds the report to a JSON object.
     pub fn add_members(&self, value: &mut Value) {
         let Some(members) = value.as_object_mut() else { return };
         let sender = self.sender.as_ref().map(|sender| {
@@ -129,18 +131,18 @@ impl MailFacts {
     }
 }
 
-/// The header fields of a mail that nobody signed, each in a line, and what it has beside the encrypted part.
+/// The header fields of an unsigned mail, one a line, and the parts beside the encrypted part.
 pub fn told_unsigned(message: &Message) -> Vec<String> {
     let fields = shown_fields(&message.headers().collect::<Vec<_>>(), None);
     fields.iter().map(told_field).chain(told_outside(&message.outside)).collect()
 }
 
 fn told_outside(outside: &[String]) -> Option<String> {
-    (!outside.is_empty()).then(|| format!("Not given out, and not signed: {}.", list(outside)))
+    (!outside.is_empty()).then(|| format!("Not in the output, and not signed: {}.", list(outside)))
 }
 
 fn told_sender(sender: &SenderReport) -> String {
-    let address = sender.address.as_deref().map_or_else(|| "nobody that can be told".to_owned(), showable);
+    let address = sender.address.as_deref().map_or_else(|| "unknown".to_owned(), showable);
     format!("From: {address} ({})", signed(sender.is_signed))
 }
 
@@ -161,7 +163,7 @@ fn list(outside: &[String]) -> String {
     }
 }
 
-/// A signature over a type of content that is not mail says something else than "I wrote this".
+/// Says what signed content is that is not mail: its signature does not mean "I wrote this mail".
 fn no_mail(content_type: &ContentType) -> Option<String> {
     let what = if *content_type == ContentType::DATA {
         return None;
@@ -174,7 +176,7 @@ fn no_mail(content_type: &ContentType) -> Option<String> {
     } else {
         format!("content of the type {content_type}")
     };
-    Some(format!("This is no mail: it is {what}."))
+    Some(format!("This is not mail: it is {what}."))
 }
 
 #[cfg(test)]
@@ -191,7 +193,7 @@ mod tests {
             (ContentType::from_contents(&[0x2a, 3]), "1.2.3"),
         ] {
             let said = no_mail(&content_type).unwrap();
-            assert!(said.starts_with("This is no mail") && said.contains(what), "{said}");
+            assert!(said.starts_with("This is not mail") && said.contains(what), "{said}");
         }
     }
 

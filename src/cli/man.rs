@@ -7,24 +7,24 @@ use std::path::PathBuf;
 use super::exit::{Exit, Failure};
 use super::screen;
 
-/// What the command line says.
+/// Arguments of `tokenkeep man`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Write a page for each command into this directory instead of printing the first
+    /// Write the pages of all commands to this directory
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
 /// Prints or writes the pages: `tokenkeep.1`, `tokenkeep-keyset.1`, `tokenkeep-keyset-list.1` …
 pub fn run(arguments: &Arguments, command: clap::Command) -> Result<Exit, Failure> {
-    // No pages for `help`, which says the same; built, so that subcommands are named after their parents.
+    // `help` needs no pages of its own. `build` names the subcommands after their parents.
     let mut command = command.disable_help_subcommand(true);
     command.build();
     let Some(directory) = &arguments.out else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command)
             .render(&mut page)
-            .map_err(|error| Failure::fault(format!("cannot make the manual page: {error}")))?;
+            .map_err(|error| Failure::fault(format!("cannot create the manual page: {error}")))?;
         screen::print(&mut io::stdout().lock(), String::from_utf8_lossy(&page).trim_end())?;
         return Ok(Exit::Done);
     };

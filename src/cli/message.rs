@@ -1,4 +1,4 @@
-//! What the four verbs for messages share: how a result is told when it goes to a file, to stdout, or into JSON.
+//! The output of the four message commands: to a file, to stdout, or in JSON.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use super::exit::{Exit, Failure};
 use super::output::{self, Content};
 use super::screen::Screen;
 
-/// Writes the bytes where they belong and answers with the facts. With `--json` and no `--out` the bytes are in the
-/// answer, as `data` in base64; without `--json` and `--out` they are the answer, and the facts go to stderr.
+/// Writes the bytes and reports the facts. With `--json` and no `--out`, the bytes are in the
+/// answer as `data` in base64. Without both, the bytes are the answer, and the facts go to stderr.
 pub fn deliver(
     screen: &Screen,
     out: Option<&Path>,
@@ -42,7 +42,7 @@ fn with(mut value: Value, name: &str, member: String) -> Value {
     value
 }
 
-/// Refuses what [`deliver`] would refuse, before any PIN is asked.
+/// Refuses what [`deliver`] would refuse, before any PIN is asked for.
 pub fn check(screen: &Screen, out: Option<&Path>, content: Content) -> Result<(), Failure> {
     let in_json = screen.is_json() && out.is_none_or(|path| path == Path::new("-"));
     if in_json { Ok(()) } else { output::check(out, content) }

@@ -1,11 +1,12 @@
-//! The program as people and scripts meet it: one file a verb, and what the verbs share: where input comes from and
-//! output goes to, which modules are loaded, how the program ends.
+//! The command line: one file per command, and what the commands share: context, configuration,
+//! input and output, exit codes.
 //!
-//! This is the only room that prints, and the only one that reads the environment and the clock. It must never hold a
-//! rule of the product (whoever enrolls in another way must meet the same rules), never put a secret into an argument
-//! or the environment, and never end without an exit code that says what happened.
+//! This is the only module that prints, and the only one that reads the environment and the clock.
+//! It must never hold a rule of the product (a client that enrolls another way must meet the same
+//! rules), never put a secret into an argument or the environment, and never end without an exit
+//! code that says what happened.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the room that prints")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the module that prints")]
 #![allow(clippy::doc_markdown, reason = "many doc comments here are help texts, shown as they are")]
 
 mod admin;
@@ -57,11 +58,12 @@ use surroundings::Surroundings;
 
 use crate::token::check::{CHECK_VERB, CheckProcess, run_checks_by};
 
-/// A keystore whose private keys live on hardware tokens, and the authority that enrolls people into it.
+/// A keystore on hardware tokens, and the authority that enrolls people into it.
 #[derive(Debug, Parser)]
 #[command(name = "tokenkeep", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 fault, 2 usage, 3 token absent, 4 PIN, 5 refused, 6 unreachable, \
-                        7 waiting, 8 not verified, 9 audit log broken, 130 interrupted.")]
+#[command(after_help = "Exit codes: 0 success, 1 fault, 2 usage error, 3 token or keyset absent, \
+                        4 PIN error, 5 refused, 6 authority unreachable, 7 waiting for the authority, \
+                        8 not verified, 9 audit log broken, 130 interrupted.")]
 struct Cli {
     #[command(flatten)]
     common: arguments::Common,
@@ -71,50 +73,50 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The whole story on throw-away SoftHSM tokens, told step by step
+    /// Demonstrate the whole workflow on temporary SoftHSM tokens
     Demo(demo::Arguments),
-    /// Run a security authority
+    /// Set up and run an authority
     #[command(subcommand)]
     Authority(authority::Command),
-    /// Administer: issue and recover letters, list and show users
+    /// Administer users: issue letters, recover keys, list and show users
     #[command(subcommand)]
     Admin(admin::Command),
-    /// Enroll with a letter: make a keyset, renew it with a newer letter, or get a forgotten one's keys back
+    /// Enroll with a letter: create or renew a keyset, or recover lost keys
     Enroll(enroll::Arguments),
-    /// Sign (CMS, S/MIME)
+    /// Sign a file (CMS, S/MIME)
     Sign(sign::Arguments),
-    /// Verify a signature (CMS, S/MIME)
+    /// Verify a signed message (CMS, S/MIME)
     Verify(verify::Arguments),
-    /// Encrypt to people by their e-mail addresses, or to certificates (CMS, S/MIME)
+    /// Encrypt to e-mail addresses or certificates (CMS, S/MIME)
     Encrypt(encrypt::Arguments),
-    /// Decrypt what was encrypted to a keyset, now or in its history (CMS, S/MIME)
+    /// Decrypt a message with a keyset's current or older keys (CMS, S/MIME)
     Decrypt(decrypt::Arguments),
-    /// Change a PIN, look at the PINs' states, set a new one by the SO PIN
+    /// Change, inspect or unblock a PIN
     #[command(subcommand)]
     Pin(pin::Command),
-    /// Sign and verify for git, which calls it like gpgsm (gpg.format=x509)
+    /// Sign and verify for git, with gpgsm's interface (gpg.format=x509)
     GitSign(git_sign::Arguments),
     /// List, show, hide and delete keysets
     #[command(subcommand)]
     Keyset(keyset::Command),
     /// List keysets (the same as `keyset list`)
     Keysets(keyset::ListArguments),
-    /// List tokens, erase a soft token
+    /// List tokens, erase soft tokens
     #[command(subcommand)]
     Token(token::Command),
     /// List tokens (the same as `token list`)
     Tokens(token::ListArguments),
-    /// Run the keystore service: one owner of the tokens, for ssh, git and every other program
+    /// Run the keystore service that owns the tokens for ssh, git and other programs
     Agent(agent::Arguments),
-    /// The agent's worker, which the agent starts; no person types it, so no help, page or completion tells of it
+    /// The agent's worker, started by the agent; hidden from help, manual pages and completions
     #[command(skip)]
     AgentWorker(agent::WorkerArguments),
-    /// A question about a module, which another process of this program asks; no person types it either
+    /// A child that answers one question about a module to another process of this program; hidden
     #[command(skip)]
     TokenCheck,
-    /// Look whether all is well: modules, tokens, configuration, agent, permissions; say what to do about it
+    /// Check modules, tokens, configuration, agent and permissions, and suggest fixes
     Doctor(doctor::Arguments),
-    /// Print completions for a shell
+    /// Print a completion script for a shell
     Completions(completions::Arguments),
     /// Print the manual page, or write all of them into a directory
     Man(man::Arguments),
@@ -145,13 +147,13 @@ impl Cli {
 }
 
 impl Command {
-    /// Does it take signals itself?
+    /// Whether the command handles signals itself.
     fn ends_in_its_own_order(&self) -> bool {
         matches!(self, Self::Agent(_) | Self::AgentWorker(_))
     }
 }
 
-/// Runs the program to its end: what `main` does.
+/// Runs the program and exits.
 pub fn main() -> ! {
     descriptors::remember();
     exit::end(match Cli::of_this_process() {
@@ -160,21 +162,22 @@ pub fn main() -> ! {
     })
 }
 
-/// Does what the command line asks for, and says what went wrong.
+/// Runs the command and reports its failure.
 fn outcome(cli: Cli) -> Exit {
     let screen = Screen::new(cli.common.json);
     trace::start(cli.common.verbose);
     let watch = if cli.command.ends_in_its_own_order() { || Ok(()) } else { interrupt::watch };
-    // The worker can start no program, and a child that answers asks nobody.
+    // The sandboxed worker cannot start programs, and a child that answers a check runs none
+    // itself.
     if !matches!(cli.command, Command::AgentWorker(_) | Command::TokenCheck) {
         run_checks_by(CheckProcess);
     }
     let result = hardening::harden().and_then(|()| watch()).and_then(|()| {
-        // A bug is a fault, too: with its exit code, and without half-written files.
+        // A panic ends with the exit code of a fault, and leaves no half-written files.
         panic::catch_unwind(AssertUnwindSafe(|| run(cli, &screen))).unwrap_or_else(|_| {
             output::discard_unfinished();
-            Err(Failure::fault("cannot go on: this is a bug in tokenkeep")
-                .with_remedy("please report what is said above"))
+            Err(Failure::fault("internal error: this is a bug in tokenkeep")
+                .with_remedy("please report the output above"))
         })
     });
     result.unwrap_or_else(|failure| {
@@ -183,7 +186,7 @@ fn outcome(cli: Cli) -> Exit {
     })
 }
 
-/// The error without the value of a PIN source: somebody may have typed the PIN itself there.
+/// Removes the value of a PIN source from the error: the user may have typed the PIN itself.
 fn without_pins(mut error: clap::Error) -> clap::Error {
     if error.get(ContextKind::InvalidArg).is_some_and(|argument| argument.to_string().contains("pin-source")) {
         error.insert(ContextKind::InvalidValue, ContextValue::String("(not repeated)".to_owned()));

@@ -1,4 +1,5 @@
-//! Where bytes come from and where they go: files, stdin, stdout. A file is there whole or not at all.
+//! Reads and writes files, stdin and stdout. A file is written atomically: completely or not at
+//! all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
@@ -9,21 +10,21 @@ use std::sync::Mutex;
 use super::exit::Failure;
 use super::progress;
 
-/// Files that are being written now, and directories in use now: removed when the program is interrupted.
+/// Files being written and directories in use, removed when the program is interrupted.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// What the bytes are for.
+/// The kind of the bytes. It decides about terminals and file modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Can be shown at a terminal.
+    /// Text, which a terminal may show.
     Text,
-    /// Must not be shown at a terminal.
+    /// Binary data, which a terminal must not show.
     Binary,
-    /// Was secret: a new file can be read by its owner only. At a terminal only if it is text.
+    /// Decrypted content: a new file gets mode 0600, and a terminal shows it only if it is text.
     Decrypted,
 }
 
-/// Reads all of a file, or of stdin for `-` or nothing.
+/// Reads a whole file; `-` or `None` means stdin.
 pub fn read(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
     match file {
         Some(path) if path != Path::new("-") => {
@@ -43,7 +44,8 @@ pub fn read(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Refuses, before any PIN is asked, what would be refused after it: binary to a terminal, a directory that is not there.
+/// Refuses, before any PIN is asked for, what [`write`] would refuse afterwards: binary data to a
+/// terminal, or a file in a missing directory.
 pub fn check(file: Option<&Path>, content: Content) -> Result<(), Failure> {
     match to_file(file) {
         None if content == Content::Binary && io::stdout().is_terminal() => Err(binary_to_terminal()),
@@ -53,7 +55,7 @@ pub fn check(file: Option<&Path>, content: Content) -> Result<(), Failure> {
         }
         Some(path) => match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => Err(Failure::usage(format!(
-                "cannot write {}: there is no directory {}",
+                "cannot write {}: directory {} not found",
                 path.display(),
                 parent.display()
             ))),
@@ -62,7 +64,7 @@ pub fn check(file: Option<&Path>, content: Content) -> Result<(), Failure> {
     }
 }
 
-/// Refuses a file that exists or cannot be made, before anything is done for it.
+/// Refuses a path that exists or cannot be created, before any work is done for it.
 pub fn check_new(path: &Path) -> Result<(), Failure> {
     if path == Path::new("-") {
         return Err(Failure::usage("cannot write this to stdout: name a new file"));
@@ -70,14 +72,14 @@ pub fn check_new(path: &Path) -> Result<(), Failure> {
     check(Some(path), Content::Text)?;
     if fs::symlink_metadata(path).is_ok() {
         return Err(Failure::usage(format!(
-            "cannot write {}: the file exists, and it is never written over",
+            "cannot write {}: the file exists, and is never overwritten",
             path.display()
         )));
     }
     Ok(())
 }
 
-/// Writes all bytes to a file, or to stdout for `-` or nothing.
+/// Writes all bytes to a file; `-` or `None` means stdout.
 pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), Failure> {
     progress::clear();
     let Some(path) = to_file(file) else {
@@ -87,22 +89,22 @@ pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), 
         .map_err(|error| Failure::fault(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Writes a new file for its owner only (0600), never over an existing one.
+/// Creates a file with mode 0600; never overwrites one.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::fault(format!("cannot write {}: {error}", path.display()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
-        // Half a file is of no use; what hinders writing need not hinder removing.
+        // A partial file is useless. Removing it may work although writing failed.
         let _ = fs::remove_file(path);
         failed(error)
     })
 }
 
-/// Removes what is unfinished when the program was interrupted.
+/// Removes the unfinished files and directories after an interrupt.
 pub fn discard_unfinished() {
     if let Ok(paths) = UNFINISHED.lock() {
         for path in paths.iter() {
-            // What cannot be removed has another name than what was asked for.
+            // A temporary file that stays does not have the name of the requested file.
             let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         }
     }
@@ -126,24 +128,24 @@ fn to_stdout(bytes: &[u8], content: Content) -> Result<(), Failure> {
     }
 }
 
-/// UTF-8 without control characters that could do something to a terminal.
+/// Whether the bytes are UTF-8 without control characters that could affect a terminal.
 fn is_text(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes)
         .is_ok_and(|text| !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
 }
 
 fn binary_to_terminal() -> Failure {
-    Failure::usage("cannot show binary data at a terminal")
-        .with_remedy("give a file with --out, or choose --format pem")
+    Failure::usage("cannot write binary data to a terminal").with_remedy("name a file with --out, or use --format pem")
 }
 
-/// Writes a neighbour first and puts it in the file's place when it is whole and on the disk.
+/// Writes a temporary file in the same directory, syncs it to disk, and renames it to the file's
+/// name.
 fn write_file(path: &Path, bytes: &[u8], content: Content) -> io::Result<()> {
-    // What a symbolic link leads to is replaced, not the link.
+    // Replace the target of a symbolic link, not the link.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let existing = fs::metadata(&path).ok();
     if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
-        // A pipe or a device has no half.
+        // A pipe or a device cannot be replaced atomically.
         return OpenOptions::new().write(true).open(&path)?.write_all(bytes);
     }
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -163,21 +165,21 @@ fn write_file(path: &Path, bytes: &[u8], content: Content) -> io::Result<()> {
             fs::rename(&neighbour, &path)
         });
     if written.is_err() {
-        // The error that is told is the first one.
+        // Report the first error, not the one from the removal.
         let _ = fs::remove_file(&neighbour);
     }
     forget(&neighbour);
     written
 }
 
-/// A file or directory that goes when the program is interrupted.
+/// Registers a file or directory for removal when the program is interrupted.
 pub fn remember(path: &Path) {
     if let Ok(mut paths) = UNFINISHED.lock() {
         paths.push(path.to_owned());
     }
 }
 
-/// It stays.
+/// Unregisters a file or directory: it is kept.
 pub fn forget(path: &Path) {
     if let Ok(mut paths) = UNFINISHED.lock() {
         paths.retain(|other| other != path);
@@ -199,11 +201,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         write(Some(&path), b"one", Content::Decrypted).unwrap();
-        assert_eq!(mode(&path), 0o600, "what was secret is its owner's");
+        assert_eq!(mode(&path), 0o600, "only the owner can read decrypted content");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         write(Some(&path), b"two", Content::Decrypted).unwrap();
         assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"two".to_vec(), 0o640));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
@@ -244,7 +246,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(check(Some(directory.path()), Content::Binary).unwrap_err().message.contains("is a directory"));
         let nowhere = directory.path().join("no/file");
-        assert!(check(Some(&nowhere), Content::Binary).unwrap_err().message.contains("no directory"));
+        assert!(check(Some(&nowhere), Content::Binary).unwrap_err().message.contains("not found"));
         assert!(check(Some(&directory.path().join("file")), Content::Binary).is_ok());
     }
 

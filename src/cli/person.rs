@@ -1,4 +1,4 @@
-//! The person behind an act, at the command line: asked through the prompter, told on stderr.
+//! The person at the command line: asked through the prompter, informed on stderr.
 
 use std::os::unix::net::UnixStream;
 
@@ -10,10 +10,10 @@ use crate::keyset::{NoPin, Notice, Person, PinRequest, Step};
 use crate::prompter::{Prompter, PrompterError};
 use crate::token::{Pin, PinState, TokenInfo};
 
-/// Somebody at a terminal, or the sources that stand for them.
+/// A person at a terminal, or the PIN sources that replace one.
 pub struct AtTheCommandLine<'a> {
     prompter: Prompter,
-    /// asked once for a PIN that was chosen as a new one by a command that was cut off
+    /// asked once for the PIN that an interrupted command set as a new one
     resuming: Option<Prompter>,
     /// asked for a new token's SO PIN
     so_prompter: Option<Prompter>,
@@ -26,14 +26,14 @@ impl<'a> AtTheCommandLine<'a> {
         Self { prompter, resuming: None, so_prompter: None, screen, spinner: None }
     }
 
-    /// With who gives, once, a PIN that was new when this command began and was cut off.
+    /// Sets the prompter that gives, once, the PIN that an interrupted command set as a new one.
     #[must_use]
     pub fn resuming(mut self, prompter: Prompter) -> Self {
         self.resuming = Some(prompter);
         self
     }
 
-    /// With who gives a new token's SO PIN, as a new PIN.
+    /// Sets the prompter that gives a new token's SO PIN, as a new PIN.
     #[must_use]
     pub fn with_so_pin(mut self, prompter: Prompter) -> Self {
         self.so_prompter = Some(prompter);
@@ -52,7 +52,8 @@ impl Person for AtTheCommandLine<'_> {
         self.stop_spinning();
         let pin = match request {
             PinRequest::Existing { operation, token } => {
-                // What a PIN is for is said where it is typed: a command to an authority is no mail.
+                // The prompt names the operation: a command to an authority must not look like a
+                // mail.
                 self.prompter.pin(&format!("{} to {operation}", token.name()))
             }
             PinRequest::Resumed { token } => {
@@ -75,7 +76,7 @@ impl Person for AtTheCommandLine<'_> {
         if !self.prompter.attended() {
             return Err(NoPin::LastTry);
         }
-        let question = format!("{}: the next wrong PIN locks it. Go on?", token.name());
+        let question = format!("{}: the next wrong PIN locks it. Continue?", token.name());
         match self.prompter.confirm(&question) {
             Ok(true) => Ok(()),
             Ok(false) => Err(NoPin::Declined),
@@ -94,14 +95,14 @@ impl Person for AtTheCommandLine<'_> {
     fn progress(&mut self, step: Step) {
         let words = match step {
             Step::CheckingLetter => "asking the authority about the letter",
-            Step::CreatingToken => "making a new token",
-            Step::MakingKeys => "making keys on the token",
+            Step::CreatingToken => "creating a new token",
+            Step::MakingKeys => "generating keys on the token",
             Step::AwaitingReply => "waiting for the authority's reply",
             Step::InstallingKey { .. } => "installing encryption keys",
             Step::Confirming => "confirming to the authority",
             Step::CleaningUp => "cleaning up",
         };
-        // What was written meanwhile has taken it off the screen.
+        // Other output may have removed the spinner.
         self.spinner = self.spinner.take().filter(|spinner| !spinner.is_finished());
         let spinner = self.spinner.get_or_insert_with(|| progress::spinner(words));
         match step {
@@ -145,7 +146,7 @@ pub fn no_pin(error: &PrompterError) -> NoPin {
     }
 }
 
-/// What a token says about its PIN, for tables and JSON.
+/// The state of a PIN, for tables and JSON.
 pub fn pin_state(state: PinState) -> &'static str {
     match state {
         PinState::Ok => "ok",

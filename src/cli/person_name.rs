@@ -1,13 +1,15 @@
-//! How a name that somebody chose is written into a sentence of ours, or into git's line, with the addresses of its
-//! certificate: nothing in the name can be taken for an address, for another name, or for the rest of the sentence.
+//! Writes a name from a certificate, with the certificate's addresses, into a sentence or into
+//! git's status line. Nothing in the name can be taken for an address, for another name, or for the
+//! rest of the sentence.
 
 use crate::characters::is_address_sign;
 use crate::prompter::showable;
 
-/// Characters of a name that is put into a sentence as it is; longer ones are quoted.
+/// Maximum length of an unquoted name, in characters; longer names are quoted.
 const LONGEST_PLAIN_NAME: usize = 64;
 
-/// The name and the addresses: `Alice Example <alice@example.org>`, `"Dr. Alice" <alice@example.org>`.
+/// The name and the addresses: `Alice Example <alice@example.org>`, `"Dr. Alice"
+/// <alice@example.org>`.
 pub fn named_with_addresses(name: &str, emails: &[String]) -> String {
     match emails {
         [] => named(name),
@@ -15,7 +17,8 @@ pub fn named_with_addresses(name: &str, emails: &[String]) -> String {
     }
 }
 
-/// A name of letters, digits, spaces, hyphens and apostrophes as it is; every other one in quotation marks.
+/// A name of letters, digits, spaces, hyphens and apostrophes unchanged; any other name in
+/// quotation marks.
 pub fn named(name: &str) -> String {
     let shown = showable(name);
     let is_plain = |char: char| char.is_alphanumeric() || is_mark(char) || " -'\u{2019}".contains(char);
@@ -31,13 +34,13 @@ pub fn named(name: &str) -> String {
     format!("\"{}\"", shown.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What is set upon a letter.
+/// Whether the character is a combining mark (U+0300 to U+036F).
 fn is_mark(char: char) -> bool {
     matches!(char, '\u{300}'..='\u{36f}')
 }
 
-/// The name without anything that git or its user could take for an address or for the end of a
-/// field: git gives the rest of the line as the signer's name.
+/// The name with U+FFFD for each character that git or its user could take for part of an address
+/// or for the end of a field: git shows the rest of the line as the signer's name.
 pub fn without_addresses(name: &str) -> String {
     let is_taken = |char: char| is_address_sign(char) || char == '"';
     showable(name).chars().map(|char| if is_taken(char) { '\u{fffd}' } else { char }).collect()

@@ -1,4 +1,5 @@
-//! `tokenkeep pin`: change the PIN of a keyset's token, look at the PINs of tokens, set a new one as security officer.
+//! `tokenkeep pin`: change the PIN of a keyset's token, report the state of PINs, and set a new PIN
+//! with the SO PIN.
 
 use std::os::unix::net::UnixStream;
 
@@ -13,18 +14,22 @@ use crate::keyset::{NoPin, SecurityOfficer, TokenSelector};
 use crate::prompter::{PinSource, Prompter};
 use crate::token::{Pin, PinRule, TokenInfo};
 
-/// What the command line says.
+/// Subcommands of `tokenkeep pin`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Change the PIN; the old one is tried once, before a new one is asked for
+    /// Change the PIN of a keyset's token
+    ///
+    /// The old PIN is tried once, before the new one is asked for.
     Change(Change),
-    /// Say which PINs are good, low on tries, or locked; tries none
+    /// Report which PINs are usable, low on tries or locked; tries none
     Status(Status),
-    /// Set a new PIN by the SO PIN (PUK), where the PIN is locked or forgotten; the SO PIN is tried once
+    /// Set a new PIN with the SO PIN (PUK), if the PIN is locked or forgotten
+    ///
+    /// The SO PIN is tried once.
     Unblock(Unblock),
 }
 
-/// What the command line says of `pin change`.
+/// Arguments of `pin change`.
 #[derive(Debug, clap::Args)]
 pub struct Change {
     #[command(flatten)]
@@ -35,26 +40,28 @@ pub struct Change {
     new_pin: NewPin,
 }
 
-/// What the command line says of `pin status`.
+/// Arguments of `pin status`.
 #[derive(Debug, clap::Args)]
 pub struct Status {
-    /// One token: PKCS#11 URI, serial number or label [default: all that are present]
+    /// Token: PKCS#11 URI, serial number or label [default: all present tokens]
     token: Option<TokenSelector>,
 }
 
-/// What the command line says of `pin unblock`.
+/// Arguments of `pin unblock`.
 #[derive(Debug, clap::Args)]
 pub struct Unblock {
-    /// The token: PKCS#11 URI, serial number or label [default: the only one]
+    /// Token: PKCS#11 URI, serial number or label [default: the only token]
     token: Option<TokenSelector>,
-    /// Where the SO PIN comes from: prompt, file:PATH, fd:N or credential:NAME [default: prompt]
+    /// Source of the SO PIN: prompt, file:PATH, fd:N or credential:NAME
+    ///
+    /// Default: prompt.
     #[arg(long, value_name = "SOURCE")]
     so_pin_source: Option<PinSource>,
     #[command(flatten)]
     new_pin: NewPin,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     match command {
         Command::Change(arguments) => change(&arguments, around),
@@ -109,18 +116,18 @@ fn status(arguments: &Status, around: &Surroundings<'_>) -> Result<Exit, Failure
 
 fn unblock(arguments: &Unblock, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let desk = around.desk()?;
-    // Not agent.toml's source: that one has the user's PIN.
+    // Not the source in agent.toml, which has the user's PIN.
     let source = arguments.so_pin_source.as_ref().unwrap_or(&PinSource::Prompt);
     let prompter = around.prompter(Some(source), arguments.new_pin.new_pin_source.as_ref())?;
     let token = desk.pin_unblock(arguments.token.as_ref(), &mut Officer(prompter))?;
     let name = token.name();
     around.screen.answer(
-        format!("Set a new PIN on {name}. What is on it stays."),
+        format!("Set a new PIN on {name}. Its keys are unchanged."),
         &json!({ "token": { "label": name.label, "serial": name.serial } }),
     )
 }
 
-/// Who has the SO PIN, at the command line.
+/// The security officer, asked for the SO PIN at the command line.
 struct Officer(Prompter);
 
 impl SecurityOfficer for Officer {
@@ -128,8 +135,10 @@ impl SecurityOfficer for Officer {
         if !self.0.attended() {
             return Err(NoPin::LastTry);
         }
-        let question =
-            format!("{}: the next wrong SO PIN locks it, and then nobody can unblock this token. Go on?", token.name());
+        let question = format!(
+            "{}: the next wrong SO PIN locks it, and this token can never be unblocked. Continue?",
+            token.name()
+        );
         match self.0.confirm(&question) {
             Ok(true) => Ok(()),
             Ok(false) => Err(NoPin::Declined),

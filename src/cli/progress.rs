@@ -1,4 +1,4 @@
-//! Something that moves while keys are made: at a terminal only, and only if it takes a moment.
+//! A spinner during long steps, such as generating keys; only on a terminal.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// The spinners that are on the screen.
+/// The visible spinners.
 static SHOWN: Mutex<Vec<ProgressBar>> = Mutex::new(Vec::new());
 
-/// Takes every spinner off the screen: before anything else is written there, and at the end, however that comes.
+/// Removes all spinners from the terminal. Called before any other output and at every exit.
 pub fn clear() {
     let shown = std::mem::take(&mut *SHOWN.lock().unwrap_or_else(PoisonError::into_inner));
     for spinner in shown {
@@ -18,7 +18,7 @@ pub fn clear() {
     }
 }
 
-/// Runs `work` with a spinner and these words on stderr. Nothing is shown when stderr is no terminal.
+/// Runs `work` with a spinner and these words on stderr, if stderr is a terminal.
 pub fn during<T>(words: &'static str, work: impl FnOnce() -> T) -> T {
     let spinner = spinner(words);
     let result = work();
@@ -26,7 +26,8 @@ pub fn during<T>(words: &'static str, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// A spinner that can be hidden while a person is asked something.
+/// A spinner on stderr, which the caller can stop during a prompt. Hidden if stderr is not a
+/// terminal.
 pub fn spinner(words: &'static str) -> ProgressBar {
     let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let spinner = ProgressBar::with_draw_target(None, target);

@@ -1,5 +1,5 @@
-//! What the program says: for people by default, one JSON value with `--json`. Answers go to stdout, everything else
-//! to stderr.
+//! The program's output: text by default, one JSON value with `--json`. Answers go to stdout,
+//! everything else to stderr.
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
@@ -12,10 +12,10 @@ use super::exit::{Exit, Failure};
 use super::progress;
 use crate::prompter::showable;
 
-/// The widest line of a table, in characters.
+/// Maximum width of a line, in characters.
 const WIDEST: usize = 80;
 
-/// Where answers go, and in which form.
+/// Prints answers, warnings and failures as text or JSON.
 #[derive(Debug)]
 pub struct Screen {
     json: bool,
@@ -26,12 +26,12 @@ impl Screen {
         Self { json }
     }
 
-    /// True if answers are JSON.
+    /// Whether answers are JSON.
     pub fn is_json(&self) -> bool {
         self.json
     }
 
-    /// The command's answer: the text (without its last line break), or the value as JSON.
+    /// Prints the command's answer: the text, which has no final line break, or the value as JSON.
     pub fn answer(&self, text: impl Display, value: &impl Serialize) -> Result<Exit, Failure> {
         let line = if self.json {
             serde_json::to_string_pretty(value)
@@ -46,7 +46,8 @@ impl Screen {
         Ok(Exit::Done)
     }
 
-    /// A table under these headings, or the value as JSON; `nothing` when it has no rows.
+    /// Prints a table with these headings, or the value as JSON. A table without rows prints
+    /// `nothing` instead.
     pub fn table(
         &self,
         headings: &[&str],
@@ -63,7 +64,7 @@ impl Screen {
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
         table.add_rows(&rows);
-        // The style leaves room on both sides of each column, also at the edges.
+        // The style pads each column on both sides, also at the edges.
         let edge = |line: String| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned();
         let lines = table.lines().map(edge).collect::<Vec<_>>();
         if lines.iter().any(|line| line.chars().count() > WIDEST) {
@@ -72,7 +73,7 @@ impl Screen {
         self.answer(lines.join("\n"), value)
     }
 
-    /// Something to know beside the answer; not with `--json`.
+    /// Prints a note to stderr; not with `--json`.
     pub fn note(&self, text: impl Display) {
         progress::clear();
         if !self.json {
@@ -80,7 +81,7 @@ impl Screen {
         }
     }
 
-    /// Something to be careful about; always.
+    /// Prints a warning to stderr, also with `--json`.
     pub fn warning(&self, text: impl Display) {
         progress::clear();
         if self.json {
@@ -90,7 +91,7 @@ impl Screen {
         }
     }
 
-    /// Why the program ends without having done it.
+    /// Prints a failure and its remedy to stderr. [`Exit::Done`] prints nothing.
     pub fn failure(&self, failure: &Failure) {
         progress::clear();
         if failure.exit == Exit::Done {
@@ -107,8 +108,8 @@ impl Screen {
     }
 }
 
-/// Where a table is too wide: each row as a paragraph, a line for each column. What is still too wide goes on in the next
-/// line where it has a space.
+/// A table that is too wide: one paragraph per row, one line per column. A line that is still too
+/// wide is wrapped at spaces.
 fn paragraphs(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = headings.iter().map(|heading| heading.chars().count()).max().unwrap_or_default();
     let paragraph = |row: &Vec<String>| {
@@ -118,8 +119,8 @@ fn paragraphs(headings: &[&str], rows: &[Vec<String>]) -> String {
     rows.iter().map(paragraph).collect::<Vec<_>>().join("\n\n")
 }
 
-/// A heading, and in the column behind `width` what belongs to it, which goes on in the next line
-/// where it has a space.
+/// A heading padded to `width` characters, and its value, wrapped at spaces and indented under its
+/// first line.
 pub fn line_of(heading: &str, cell: &str, width: usize) -> String {
     let mut text = format!("{heading:<width$} ");
     let mut at = width + 1;
@@ -135,14 +136,14 @@ pub fn line_of(heading: &str, cell: &str, width: usize) -> String {
     text
 }
 
-/// Lines that do nothing to a terminal but stand there, whoever's names are in them: a certificate's subject, a token's
-/// label, a path. Who puts a name into a line makes it [`showable`] itself where a line break in it could be taken for a
-/// line of ours.
+/// Removes characters that could affect a terminal; names from outside (a certificate's subject, a
+/// token's label, a path) may contain them. Line breaks stay: the caller must make a name
+/// [`showable`] where a line break in it could be taken for a line of this program.
 fn plain(text: &str) -> String {
     text.split('\n').map(showable).collect::<Vec<_>>().join("\n")
 }
 
-/// A line on a stream. Whoever closes the pipe early (`head`) has read enough: that is no fault.
+/// Prints a line to a stream. A reader that closes the pipe early (`head`) is no fault.
 pub fn print(stream: &mut impl Write, line: &str) -> Result<(), Failure> {
     match writeln!(stream, "{line}").and_then(|()| stream.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::ended()),
@@ -158,9 +159,9 @@ mod tests {
     #[test]
     fn a_row_that_is_too_wide_for_a_table_is_a_paragraph() {
         let long = vec!["word ".repeat(30).trim().to_owned(), "short".to_owned(), String::new()];
-        let text = paragraphs(&["name", "standing", "empty"], &[long.clone(), long]);
+        let text = paragraphs(&["name", "position", "empty"], &[long.clone(), long]);
         assert!(text.lines().all(|line| line.chars().count() <= WIDEST), "{text}");
-        assert_eq!(text.matches("standing  short").count(), 2, "{text}");
+        assert_eq!(text.matches("position  short").count(), 2, "{text}");
         assert!(!text.contains("empty"), "{text}");
         assert_eq!(text.split_whitespace().filter(|word| *word == "word").count(), 60);
     }

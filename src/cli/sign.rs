@@ -1,4 +1,4 @@
-//! `tokenkeep sign`: a file in, a signed message out; one PIN, one signature.
+//! `tokenkeep sign`: signs a file with one PIN.
 
 use serde_json::json;
 
@@ -11,15 +11,17 @@ use super::surroundings::Surroundings;
 use crate::keyset::SignOptions;
 use crate::smime::{self, Message};
 
-/// What the command line says.
+/// Arguments of `tokenkeep sign`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     files: Files,
-    /// Leave the content out of the signature (in the form smime: before it, readable)
+    /// Make a detached signature, without the content
+    ///
+    /// With --format smime, the message has the readable content before the signature.
     #[arg(long)]
     detached: bool,
-    /// Form of the signed message
+    /// Format of the signed message
     #[arg(long, value_name = "FORM", default_value = "der")]
     format: FormatName,
     #[command(flatten)]
@@ -28,7 +30,7 @@ pub struct Arguments {
     pin: ExistingPin,
 }
 
-/// Signs.
+/// Signs one file.
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let content = if arguments.format == FormatName::Der { Content::Binary } else { Content::Text };
     message::check(around.screen, arguments.files.out(), content)?;

@@ -1,4 +1,4 @@
-//! What a command finds around it: the clock, the environment, agent.toml, modules and tokens, the person.
+//! The context of a command: clock, environment, agent.toml, modules, tokens and prompters.
 
 use std::cell::OnceCell;
 use std::env;
@@ -21,7 +21,7 @@ use crate::keyset::{FoundKeyset, KeysetChoice, Tokens};
 use crate::prompter::{PinSource, Prompter};
 use crate::token::KeysetName;
 
-/// What is around a command. Nothing is read or loaded before a command asks for it.
+/// The context of a command. Everything is read or loaded at its first use.
 pub struct Surroundings<'a> {
     common: Common,
     pub screen: &'a Screen,
@@ -33,13 +33,13 @@ impl<'a> Surroundings<'a> {
         Self { common, screen, configuration: OnceCell::new() }
     }
 
-    /// Now.
-    #[allow(clippy::unused_self, reason = "the clock is a part of the surroundings")]
+    /// The current time of the system clock.
+    #[allow(clippy::unused_self, reason = "the clock is a part of the context")]
     pub fn now(&self) -> Timestamp {
         Timestamp::now()
     }
 
-    /// agent.toml.
+    /// The parsed agent.toml, read once.
     pub fn configuration(&self) -> Result<&AgentConfiguration, Failure> {
         if let Some(configuration) = self.configuration.get() {
             return Ok(configuration);
@@ -48,23 +48,24 @@ impl<'a> Surroundings<'a> {
         Ok(self.configuration.get_or_init(|| configuration))
     }
 
-    /// Was a module named (`--module`)? An authority's is in its configuration.
+    /// Whether `--module` was given. An authority's module is in its configuration instead.
     pub fn names_modules(&self) -> bool {
         !self.common.modules.is_empty()
     }
 
-    /// The modules that are to be looked through, not loaded yet.
+    /// The modules to search for tokens, not loaded yet.
     pub fn modules(&self) -> Result<ModuleFiles, Failure> {
         Ok(self.modules_by(self.configuration()?))
     }
 
-    /// The same, if this were agent.toml.
+    /// The modules to search if this were the content of agent.toml.
     pub fn modules_by(&self, configuration: &AgentConfiguration) -> ModuleFiles {
         let places = ModulePlaces::of_system(configuration_home().as_deref());
         ModuleFiles::find(&self.common.modules, configuration, &places)
     }
 
-    /// The tokens in these modules, which are loaded now.
+    /// Loads these modules and returns their tokens. Warns about modules that do not load, and
+    /// fails if none does.
     pub fn load(&self, modules: &ModuleFiles) -> Result<Tokens, Failure> {
         let mut left_out = Vec::new();
         let modules = modules.load(|error| {
@@ -74,17 +75,17 @@ impl<'a> Surroundings<'a> {
         Ok(Tokens::new(modules).leaving_out(left_out))
     }
 
-    /// The tokens in the modules that are to be looked through.
+    /// Loads the modules to search and returns their tokens.
     pub fn tokens(&self) -> Result<Tokens, Failure> {
         self.load(&self.modules()?)
     }
 
-    /// The options of every verb as this process got them, for another process of this program.
+    /// The common options of this process, as arguments for another process of this program.
     pub fn common_arguments(&self) -> Vec<OsString> {
         self.common.as_arguments()
     }
 
-    /// The agent when it runs, unless the command line names modules or says otherwise.
+    /// The agent if it runs; `None` if the command line has `--module` or `--no-agent`.
     pub fn agent(&self) -> Result<Option<Agent>, Failure> {
         if self.common.no_agent || self.names_modules() {
             return Ok(None);
@@ -93,7 +94,7 @@ impl<'a> Surroundings<'a> {
         Ok(Agent::at(&socket)?)
     }
 
-    /// Who does the acts with keysets: the agent, else this process.
+    /// The backend for operations on keysets: the agent if it runs, else this process.
     pub fn desk(&self) -> Result<Desk, Failure> {
         match self.agent()? {
             Some(agent) => Ok(Desk::There(agent)),
@@ -101,7 +102,7 @@ impl<'a> Surroundings<'a> {
         }
     }
 
-    /// Which keyset is meant, with the defaults of environment and agent.toml.
+    /// The selection of a keyset, with the defaults from the environment and agent.toml.
     pub fn choice(&self, which: &WhichKeyset) -> Result<KeysetChoice, Failure> {
         let from_environment = match env::var("TOKENKEEP_KEYSET") {
             Ok(name) if !name.is_empty() => Some(name.parse::<KeysetName>().map_err(|error| {
@@ -117,14 +118,15 @@ impl<'a> Surroundings<'a> {
         Ok(KeysetChoice { name: which.keyset.clone(), token: which.token.clone(), default, hidden })
     }
 
-    /// The one keyset that is meant.
+    /// Finds the selected keyset; warns if one of its certificates expires soon.
     pub fn keyset(&self, desk: &Desk, which: &WhichKeyset) -> Result<FoundKeyset, Failure> {
         let keyset = desk.choose(&self.choice(which)?)?;
         expiry::warn(&keyset, self.screen, self.now());
         Ok(keyset)
     }
 
-    /// Who gives PINs: these sources, else agent.toml's for existing ones, else the terminal.
+    /// A prompter with these PIN sources. The default is the terminal; for an existing PIN,
+    /// agent.toml comes first.
     pub fn prompter(&self, pin: Option<&PinSource>, new_pin: Option<&PinSource>) -> Result<Prompter, Failure> {
         let pin = match pin {
             Some(source) => source.clone(),
@@ -136,7 +138,8 @@ impl<'a> Surroundings<'a> {
     }
 }
 
-/// A path that the environment names; relative ones are none (XDG Base Directory Specification).
+/// An absolute path from the environment; relative ones are ignored (XDG Base Directory
+/// Specification).
 pub fn directory(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }

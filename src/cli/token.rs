@@ -1,4 +1,4 @@
-//! `tokenkeep tokens`: which tokens are there, without any PIN.
+//! `tokenkeep token` and `tokenkeep tokens`: list tokens without a PIN, and erase soft tokens.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,12 +17,12 @@ use crate::keyset::{Erasure, FoundKeyset, TokenSelector, TokenTrouble};
 use crate::prompter::showable;
 use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableToken};
 
-/// What the command line says.
+/// Subcommands of `tokenkeep token`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the tokens that are present, and the keysets on them
+    /// List the present tokens and their keysets
     List(ListArguments),
-    /// Remove a soft token whose PIN nobody has, with everything on it, for good
+    /// Permanently remove a soft token and everything on it
     Erase(Erase),
 }
 
@@ -30,23 +30,21 @@ pub enum Command {
 #[derive(Debug, clap::Args)]
 pub struct ListArguments {}
 
-/// What the command line says of `token erase`.
+/// Arguments of `token erase`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Only SoftHSM's tokens can be removed, never an authority's, and none that an agent or another \
-                        program of tokenkeep's holds. No PIN is asked: what is on the token is lost, and mail that \
-                        was encrypted to it can be read only after a recovery.\n\n\
-                        Example: tokenkeep token erase default"
-)]
+#[command(after_help = "For a soft token whose PIN is lost: no PIN is asked for. The token's keys are lost, and mail \
+                  encrypted to them can be read only after a recovery. Only SoftHSM tokens can be erased, but no \
+                  authority's token, and none that an agent or another tokenkeep process holds.\n\n\
+                  Example: tokenkeep token erase default")]
 pub struct Erase {
-    /// The token: PKCS#11 URI, serial number or label
+    /// Token to erase: PKCS#11 URI, serial number or label
     token: TokenSelector,
-    /// Do not ask: erase the token with this serial number (for scripts)
+    /// Erase without asking if the token has this serial number (for scripts)
     #[arg(long, value_name = "SERIAL")]
     yes_erase: Option<String>,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     match command {
         Command::List(arguments) => list(&arguments, around),
@@ -54,7 +52,7 @@ pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure>
     }
 }
 
-/// In this process, never through the agent: a token that the agent holds is not erased.
+/// Runs in this process, never through the agent: a token that the agent holds is not erased.
 fn erase(arguments: &Erase, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let tokens = around.tokens()?;
     let erasure = Erasure::begin(&tokens, &tokens.token(&arguments.token)?)?;
@@ -65,10 +63,10 @@ fn erase(arguments: &Erase, around: &Surroundings<'_>) -> Result<Exit, Failure> 
         None => ask_for_serial(&info, &keysets)?,
     };
     if typed.trim() != info.serial {
-        let why = format!("not erased: the serial number of the token {:?} is another one", info.label);
+        let why = format!("not erased: the token {:?} has another serial number", info.label);
         return Err(Failure::new(Exit::Refused, why));
     }
-    interrupt::says(format!("interrupted while {} was being erased; type the same command again", info.name()));
+    interrupt::says(format!("interrupted while {} was being erased; run the same command again", info.name()));
     erasure.erase()?;
     let hidden = HiddenKeysets::of_this_user();
     for keyset in hidden.list()?.into_iter().filter(|keyset| keyset.serial == info.serial) {
@@ -80,21 +78,21 @@ fn erase(arguments: &Erase, around: &Surroundings<'_>) -> Result<Exit, Failure> 
     )
 }
 
-/// What is typed at the terminal, and nothing else, says that this token is meant.
+/// Asks for the serial number as the confirmation. Only a terminal can give it.
 fn ask_for_serial(info: &TokenInfo, keysets: &[String]) -> Result<String, Failure> {
     let nobody = || {
-        Failure::usage("not erased: there is no terminal to type the serial number at")
-            .with_remedy(format!("--yes-erase {} says beforehand that this token is meant", info.serial))
+        Failure::usage("not erased: no terminal to confirm the serial number")
+            .with_remedy(format!("--yes-erase {} erases this token without asking", info.serial))
     };
     let mut terminal = File::options().read(true).write(true).open("/dev/tty").map_err(|_| nobody())?;
     let lost = match keysets {
         [] => "It holds no keyset.".to_owned(),
-        names => format!("With it the keys of {} are lost for good.", names.join(", ")),
+        names => format!("The keys of {} will be lost permanently.", names.join(", ")),
     };
     let question = format!("Erase {}? {lost}\nType its serial number to erase it: ", info.name());
     let shown = question.split('\n').map(showable).collect::<Vec<_>>().join("\n");
     terminal.write_all(shown.as_bytes()).and_then(|()| terminal.flush()).map_err(|_| nobody())?;
-    interrupt::says(format!("not erased: interrupted; {} is as it was", info.name()));
+    interrupt::says(format!("not erased: interrupted; {} is unchanged", info.name()));
     let mut line = String::new();
     BufReader::new(terminal).take(1_024).read_line(&mut line).map_err(|_| nobody())?;
     Ok(line)
@@ -143,8 +141,8 @@ pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exi
     around.screen.table(&headings, rows, "No token is present.", &value)
 }
 
-/// Tokens that a module passes over in silence, and where SoftHSM keeps them if nothing says so. What the agent's SoftHSM is
-/// configured with is not known here.
+/// Warns about tokens that a module skips silently, and about SoftHSM's configuration. The
+/// configuration of the agent's SoftHSM is not known here.
 fn warn_of_places(around: &Surroundings<'_>, desk: &Desk) -> Result<(), Failure> {
     let modules = around.modules()?;
     for unreadable in modules.paths().iter().flat_map(|path| token::unreadable_tokens(path)) {
@@ -161,16 +159,16 @@ fn warn_of_places(around: &Surroundings<'_>, desk: &Desk) -> Result<(), Failure>
     Ok(())
 }
 
-/// The module's file name, which tells it from the others; `--json` has the whole path.
+/// The module's file name; `--json` has the full path.
 pub fn module_name(module: &Path) -> String {
     module.file_name().unwrap_or(module.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Says which tokens could not be looked at.
+/// Warns about tokens that could not be read.
 pub fn warn(around: &Surroundings<'_>, troubles: &[TokenTrouble]) {
     for trouble in troubles {
         let error = trouble.error.to_string();
-        // Most errors say themselves which token they are about.
+        // Most errors name their token already.
         if error.contains(&trouble.place) {
             around.screen.warning(error);
         } else {

@@ -1,6 +1,7 @@
-//! `tokenkeep token-check`: a short-lived child of this program that loads one module afresh, answers one question about
-//! it, and ends ([`crate::token::check`]). No person types it. It is shut in as the agent's worker is, and the PIN that may
-//! come with the question comes on stdin.
+//! `tokenkeep token-check`: a short-lived child of this program that loads one module in a fresh
+//! process, answers one question about it and exits ([`crate::token::check`]). The command is
+//! hidden. It is sandboxed like the agent's worker, and reads the question, which may include a
+//! PIN, from stdin.
 
 use std::io;
 
@@ -11,11 +12,11 @@ use super::surroundings::{Surroundings, directory};
 use crate::agent::{self, Shelter};
 use crate::token::check;
 
-/// Answers the question on stdin.
+/// Answers the question from stdin on stdout.
 pub fn run(around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let failed = |error: io::Error| Failure::fault(format!("cannot answer a question about a module: {error}"));
     let (request, pin) = check::take_request(&mut io::stdin().lock()).map_err(failed)?;
-    // A configuration that cannot be read is for the parent to tell.
+    // The parent reports a configuration that cannot be read.
     let allow = around.configuration().map(|configuration| configuration.allow.clone()).unwrap_or_default();
     let shelter = Shelter { modules: vec![request.module.clone()], allow, home: directory("HOME") };
     set_no_new_privs(true).map_err(|error| failed(error.into()))?;

@@ -1,4 +1,5 @@
-//! The log on stderr: warnings always, what happens with `-v`, each step with `-vv`, everything with `-vvv`.
+//! The log on stderr: warnings by default, events with `-v`, each step with `-vv`, everything with
+//! `-vvv`.
 
 use std::io::{self, IsTerminal};
 
@@ -6,7 +7,7 @@ use super::progress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// Standard error, without a spinner on it.
+/// Standard error, after the spinner is removed from it.
 fn stderr() -> io::Stderr {
     progress::clear();
     io::stderr()
@@ -27,7 +28,7 @@ pub fn start(verbosity: u8) {
         .with_ansi(io::stderr().is_terminal())
         .with_target(verbosity > 1)
         .with_span_events(FmtSpan::NONE);
-    // A second start (there is none) would only mean that logging goes on as it is.
+    // This fails only if logging was started before, which does not happen.
     if verbosity == 0 {
         let _ = subscriber.without_time().try_init();
     } else {

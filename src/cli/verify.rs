@@ -1,4 +1,5 @@
-//! `tokenkeep verify`: a signed message in, its content and its signers out. No PIN, no keyset needed.
+//! `tokenkeep verify`: verifies a signed message, and writes its content and its signers. Needs no
+//! PIN and no keyset.
 
 use std::path::PathBuf;
 
@@ -16,23 +17,25 @@ use super::trusted_files;
 use crate::pki::Certificate;
 use crate::smime::{self, Format, Message, SignerReport, SmimeError, Verdict};
 
-/// What the command line says.
+/// Arguments of `tokenkeep verify`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     files: Files,
-    /// The content of a detached signature
+    /// Content of a detached signature
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     content: Option<PathBuf>,
-    /// Trust these authorities (PEM or DER) too, besides those of all keysets found; a person's
-    /// certificate is trusted for that person alone
+    /// Authority to trust, PEM or DER (may be repeated)
+    ///
+    /// The authorities of all present keysets are trusted, too. A person's certificate is trusted
+    /// for that person only.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Vec<PathBuf>,
     #[command(flatten)]
     sender: mail_facts::AnySender,
 }
 
-/// Verifies; what is not verified is not written, and the exit code is 8.
+/// Verifies. If the verification fails, nothing is written, and the exit code is 8.
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     message::check(around.screen, arguments.files.out(), Content::Decrypted)?;
     let anchors = anchors(&arguments.ca, around)?;
@@ -40,7 +43,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let detached = arguments.content.as_deref().map(|path| output::read(Some(path))).transpose()?;
     let verify = |content: Option<&[u8]>| smime::verify(&message, content, &[], &anchors, around.now());
     let mut verified = verify(detached.as_deref()).map_err(not_one)?;
-    // Mail is signed with CR LF; a file that was saved from it has the line ends of this system.
+    // Mail is signed with CR LF; a file saved from it has the line ends of this system.
     let canonical = detached.as_deref().map(smime::to_canonical_lines).filter(|_| verified.word() == "wrong");
     let with_canonical = canonical.and_then(|content| verify(Some(&content)).ok());
     let with_canonical = with_canonical.filter(|verified| verified.word() != "wrong");
@@ -65,16 +68,16 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let mut signers = facts.told_after(signers);
     if has_other_lines {
         signers
-            .push_str("\nSigned was the content with CR LF at the end of its lines, as mail is; so it was verified.");
+            .push_str("\nThe signature covers the content with CR LF line ends, as in mail; it was verified that way.");
     }
     if detached.is_some() && arguments.files.out().is_none() {
-        // It was given, so it is there.
+        // The caller has the content already.
         return around.screen.answer(signers, &value);
     }
     message::deliver(around.screen, arguments.files.out(), &content, Content::Binary, &signers, value)
 }
 
-/// A message that is cut off, or made of what no standard has, is not what it claims to be: nothing has broken here.
+/// A truncated or malformed message counts as not verified, not as a fault.
 pub fn not_one(error: SmimeError) -> Failure {
     let failure = match error {
         SmimeError::Pki(error) => Failure::new(Exit::NotVerified, error.to_string()),
@@ -83,23 +86,23 @@ pub fn not_one(error: SmimeError) -> Failure {
     if failure.exit == Exit::NotVerified { failure.with_verdict("unreadable") } else { failure }
 }
 
-/// The authorities in these files.
+/// The authorities in the files of `--ca`.
 pub fn given_anchors(ca: &[PathBuf], around: &Surroundings<'_>) -> Result<Vec<Certificate>, Failure> {
     let files = ca.iter().map(|path| trusted_files::read(path, around.screen)).collect::<Result<Vec<_>, _>>()?;
     Ok(files.into_iter().flatten().collect())
 }
 
-/// The authorities in these files, and those of all keysets found.
+/// The authorities in the files of `--ca`, and those of all present keysets.
 pub fn anchors(ca: &[PathBuf], around: &Surroundings<'_>) -> Result<Vec<Certificate>, Failure> {
     with_known_anchors(given_anchors(ca, around)?, around)
 }
 
-/// These authorities, and those of all keysets found.
+/// These authorities, and those of all present keysets.
 pub fn with_known_anchors(
     mut anchors: Vec<Certificate>,
     around: &Surroundings<'_>,
 ) -> Result<Vec<Certificate>, Failure> {
-    // With authorities given, tokens are welcome, not needed.
+    // If authorities were given, tokens are optional.
     let known = around.desk().and_then(|desk| Ok(desk.trust()?.anchors()));
     match known {
         Ok(known) => {
@@ -112,31 +115,31 @@ pub fn with_known_anchors(
     }
     if anchors.is_empty() {
         return Err(Failure::absent("cannot verify: no authority is known here")
-            .with_remedy("enroll, insert a token with a keyset, or give the authority's certificate with --ca"));
+            .with_remedy("enroll, insert a token with a keyset, or name the authority's certificate with --ca"));
     }
     Ok(anchors)
 }
 
-/// One signer, in a sentence for people.
+/// A sentence about one signer, for people.
 pub fn sentence(signer: &SignerReport) -> String {
-    // Whoever made the certificate chose these; they stay within the sentence.
+    // The names come from the certificate; they must not break out of the sentence.
     let who = named_with_addresses(&signer.name, &signer.emails);
-    let when = signer.signing_time.map(|time| format!(", says on {time}")).unwrap_or_default();
+    let when = signer.signing_time.map(|time| format!(", claimed time {time}")).unwrap_or_default();
     match problem(&signer.verdict) {
         None => format!("Signed by {who}{when}."),
-        Some(problem) => format!("signature said to be by {who}: {problem}"),
+        Some(problem) => format!("signature claimed to be by {who}: {problem}"),
     }
 }
 
-/// Why a verdict is not good.
+/// The reason for a verdict that is not good.
 fn problem(verdict: &Verdict) -> Option<String> {
     Some(match verdict {
         Verdict::Good => return None,
         Verdict::SignatureWrong { reason } => format!("the signature is wrong: {reason}"),
         Verdict::Unchecked { reason } => format!("cannot be checked: {reason}"),
-        Verdict::NoCertificate => "cannot be checked: there is no certificate to check it with".to_owned(),
+        Verdict::NoCertificate => "cannot be checked: the signer's certificate is missing".to_owned(),
         Verdict::Expired { problem, good_at_signing_time: true } => {
-            format!("{problem}; at the time it claims to be from all was valid")
+            format!("{problem}; at the claimed signing time everything was valid")
         }
         Verdict::ChainUnknown(problem) | Verdict::NotTrusted(problem) | Verdict::Expired { problem, .. } => {
             problem.to_string()

@@ -1,5 +1,5 @@
-//! Statements as files, where there is no way to the authority but a person's: the signed command goes out as one file,
-//! the response comes back as another.
+//! Statements as files, for an authority that only a person can reach: the signed command leaves as
+//! one file, the response returns as another.
 
 use std::path::{Path, PathBuf};
 
@@ -15,16 +15,16 @@ use crate::cli::surroundings::Surroundings;
 use crate::keyset::OpenedAnswer;
 use crate::statement::{Answer, Operation, SignedStatement};
 
-/// What the command line says of `admin open`.
+/// Arguments of `admin open`.
 #[derive(Debug, clap::Args)]
 pub struct Open {
-    /// The response, as `authority answer` wrote it; - is stdin
+    /// Response that `authority answer` wrote; - is stdin
     #[arg(value_hint = ValueHint::FilePath)]
     response: PathBuf,
-    /// The statement that it answers, as --statement-out wrote it
+    /// Statement that it answers, written with --statement-out
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     statement: PathBuf,
-    /// Write the letter to this new file, for its owner only; - is stdout [default: stdout]
+    /// Write the letter to this new file, mode 0600; - is stdout [default: stdout]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     letter_out: Option<PathBuf>,
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub struct Open {
     log: AuditLog,
 }
 
-/// Signs the command into a new file.
+/// Signs the command and writes it to a new file.
 pub(super) fn state(operation: Operation, file: &Path, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     output::check_new(file)?;
     let desk = around.desk()?;
@@ -48,9 +48,11 @@ pub(super) fn state(operation: Operation, file: &Path, who: &As, around: &Surrou
     let shown = file.display();
     around.screen.answer(
         format!(
-            "Wrote {shown}: the signed command \"{}{about}\", good until {}. Nothing was sent.\n\
-             Next, where the authority is:  tokenkeep authority answer --config FILE --in {shown} --out RESPONSE\n\
-             Then, back here:               tokenkeep admin open RESPONSE --statement {shown} --keyset {}",
+            "Wrote {shown}: the signed command \"{}{about}\", valid until {}. Nothing was sent.\n\
+             Next, on the authority's machine:\n  \
+             tokenkeep authority answer --config FILE --in {shown} --out RESPONSE\n\
+             Then, on this machine:\n  \
+             tokenkeep admin open RESPONSE --statement {shown} --keyset {}",
             statement.operation.name(),
             statement.not_after,
             keyset.name,
@@ -66,7 +68,7 @@ pub(super) fn state(operation: Operation, file: &Path, who: &As, around: &Surrou
     )
 }
 
-/// Opens the response.
+/// Opens the authority's response.
 pub(super) fn open(arguments: &Open, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let out = new_file(arguments.letter_out.as_deref())?;
     let statement = SignedStatement::parse(&output::read(Some(&arguments.statement))?)?;
@@ -82,7 +84,7 @@ pub(super) fn open(arguments: &Open, around: &Surroundings<'_>) -> Result<Exit, 
         OpenedAnswer::Letter(text) => hand_out(
             &text,
             out,
-            "the response still has the letter: name another file and type the command again",
+            "the response still contains the letter: name another file and run the command again",
             around,
         ),
         OpenedAnswer::Other(Answer::Users(users)) => list(&users, after, None, around),

@@ -1,4 +1,4 @@
-//! `admin list` and `admin show`, for a person or a script.
+//! The output of `admin list` and `admin show`, as text or JSON.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -9,8 +9,8 @@ use crate::cli::surroundings::Surroundings;
 use crate::prompter::showable;
 use crate::statement::{CertificateEntry, UserDetails, UserSummary};
 
-/// A page of users; `next` is the address after which there are more.
-/// Before it are those up to the address `after`.
+/// Prints a page of users, which begins after the address `after`. More users follow after the
+/// address `next`.
 pub(super) fn list(
     users: &[UserSummary],
     after: Option<&str>,
@@ -45,12 +45,12 @@ pub(super) fn list(
     let value = json!({ "users": users.iter().map(with_role).collect::<Vec<_>>(), "next": next });
     let exit = around.screen.table(&headings, rows, &nothing, &value)?;
     if let Some(next) = next {
-        around.screen.note(format!("There are more: add --after {}", quoted(next)));
+        around.screen.note(format!("More users follow: add --after {}", quoted(next)));
     }
     Ok(exit)
 }
 
-/// What there is not is `null`, also where the authority has left it out.
+/// Adds `administrator_from` as `null` where the authority omitted it: missing values are `null`.
 fn with_role(user: &impl Serialize) -> Value {
     let mut value = json!(user);
     if let Some(members) = value.as_object_mut() {
@@ -59,13 +59,13 @@ fn with_role(user: &impl Serialize) -> Value {
     value
 }
 
-/// As a shell takes it.
+/// Quotes an address for a shell.
 fn quoted(address: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "@.-_+".contains(c);
     if address.chars().all(is_plain) { address.to_owned() } else { format!("'{}'", address.replace('\'', r"'\''")) }
 }
 
-/// The day, in UTC; `--json` has the time.
+/// The date in UTC; `--json` has the time, too.
 fn date(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
@@ -107,7 +107,7 @@ fn role(user: &UserDetails) -> String {
     }
 }
 
-/// Name and level of a certificate's keyset, as far as the authority's log says them.
+/// Name and level of a certificate's keyset, if the authority's log has them.
 fn keyset_line(certificate: &CertificateEntry) -> String {
     let name = certificate.keyset.as_deref().unwrap_or("(not in the log)");
     certificate.level.map_or_else(|| name.to_owned(), |level| format!("{name} (level {level})"))

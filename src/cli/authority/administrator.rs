@@ -1,4 +1,5 @@
-//! `tokenkeep authority administrator add`: an administrator when no other one can make one, with the authority's PIN.
+//! `tokenkeep authority administrator add`: adds an administrator with the authority's PIN, when no
+//! administrator can do it.
 
 use std::path::PathBuf;
 
@@ -13,36 +14,37 @@ use crate::cli::surroundings::Surroundings;
 use crate::cli::{output, progress};
 use crate::service;
 
-/// What the command line says.
+/// Subcommands of `tokenkeep authority administrator`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make somebody an administrator, or give an administrator whose certificate has expired a new letter
+    /// Add an administrator, or issue a letter to one whose certificate has expired
     ///
-    /// Only while nobody serves: the PIN of the authority's token is verified by a log-in. While another administrator
-    /// has a valid certificate, letter and role count after 24 hours, and every command of the others tells of it until
-    /// each has acknowledged it (`admin acknowledge`).
+    /// Works only while `authority serve` is not running, and requires the PIN of the authority's
+    /// token. If another administrator has a valid certificate, letter and role take effect after
+    /// 24 hours, and the answers to every command of the other administrators report it until each
+    /// has acknowledged it (`admin acknowledge`).
     Add(Add),
 }
 
-/// What the command line says of `authority administrator add`.
+/// Arguments of `authority administrator add`.
 #[derive(Debug, clap::Args)]
 pub struct Add {
-    /// The administrator's e-mail address
+    /// E-mail address of the administrator
     #[arg(value_hint = ValueHint::EmailAddress)]
     email: String,
-    /// The whole name; needed for somebody new
+    /// Full name of the administrator; required for a new user
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
     configuration: ConfigurationFile,
     #[command(flatten)]
     pin: ExistingPin,
-    /// Write the letter to this new file, for its owner only
+    /// Write the letter to this new file, mode 0600
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     letter_out: PathBuf,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 pub(super) fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     match command {
         Command::Add(arguments) => add(&arguments, around),
@@ -55,7 +57,7 @@ fn add(arguments: &Add, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     Authority::check_administrator(&arguments.email, arguments.name.as_deref())?;
     if service::is_running(&configuration)? {
         return Err(Failure::new(Exit::Refused, "cannot add an administrator while `authority serve` runs")
-            .with_remedy("stop it, type the command again, and start it after that; or have an administrator do it"));
+            .with_remedy("stop it, run the command again, and then start it; or have an administrator do it"));
     }
     let pin = pin_of(&configuration, &arguments.pin, around)?;
     let AdministratorLetter { letter, counts_from, others, entry } =
@@ -65,19 +67,22 @@ fn add(arguments: &Add, around: &Surroundings<'_>) -> Result<Exit, Failure> {
         })?;
     let path = arguments.letter_out.display();
     letter.write_new(&arguments.letter_out).map_err(|error| {
-        Failure::from(error).with_remedy("the letter is lost: type the command again, the new letter voids it")
+        Failure::from(error).with_remedy("the letter is lost: run the command again, and the new letter voids it")
     })?;
     let counts = if others.is_empty() {
-        "No other administrator has a valid certificate: the letter is good at once.".to_owned()
+        "No other administrator has a valid certificate: the letter is valid at once.".to_owned()
     } else {
         format!(
-            "Letter and role count from {counts_from} on; until then, and until they acknowledge it, these are told: {}.",
+            "Letter and role take effect at {counts_from}. These administrators are notified until \
+             they acknowledge: {}.",
             others.join(", ")
         )
     };
     around.screen.answer(
         format!(
-            "Wrote {path}: an administrator's letter for {} <{}>, good until {}. Entry {entry} of the log says so.\n{counts}",
+            "Wrote {path}: an administrator's letter for {} <{}>, valid until {}. Entry {entry} of \
+             the log records it.\n\
+             {counts}",
             letter.user_name, letter.email, letter.expires,
         ),
         &json!({

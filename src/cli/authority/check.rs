@@ -1,4 +1,4 @@
-//! `tokenkeep authority check`: is all that the authority has stored as the authority has stored it?
+//! `tokenkeep authority check`: checks that the database is as the authority wrote it.
 
 use super::{ConfigurationFile, pin_of};
 use crate::authority::{Authority, CheckReport};
@@ -10,16 +10,16 @@ use crate::cli::surroundings::Surroundings;
 use crate::prompter::showable;
 use crate::service;
 
-/// What to do when something does not hold.
-const REMEDY: &str = "keep a copy of the state directory for those who look into it, restore the database from a backup, \
-                      and let an administrator run a command with it, which compares the log with their checkpoint";
+/// The next step after a problem was found.
+const REMEDY: &str = "keep a copy of the state directory for the investigation, restore the database from a backup, \
+                      and have an administrator run a command with it, which compares the log with their checkpoint";
 
-/// What no check of a stopped authority sees.
-const CUT_END: &str = "The authority does not serve: entries that were cut off the end of its log\n\
-                       cannot be seen here. The next command of each administrator compares it with\n\
-                       the checkpoint that their keyset keeps.";
+/// The limit of a check while the authority is stopped.
+const CUT_END: &str = "The authority does not serve: this check cannot detect entries that were cut off\n\
+                       the end of its log. The next command of each administrator compares the log\n\
+                       with the checkpoint that their keyset keeps.";
 
-/// What the command line says of `authority check`.
+/// Arguments of `authority check`.
 #[derive(Debug, clap::Args)]
 pub struct Check {
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub struct Check {
     pin: ExistingPin,
 }
 
-/// Checks, through `serve` where it runs.
+/// Checks the database, through `authority serve` if it runs.
 pub(super) fn check(arguments: &Check, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let configuration = arguments.configuration.load()?;
     let report = if let Some(report) = service::check_by_running(&configuration)? {
@@ -41,10 +41,8 @@ pub(super) fn check(arguments: &Check, around: &Surroundings<'_>) -> Result<Exit
     around.screen.answer(lines(&report), &value)?;
     match report.findings.len() {
         0 => Ok(Exit::Done),
-        1 => Err(Failure::fault("one thing in the authority's database does not hold").with_remedy(REMEDY)),
-        more => {
-            Err(Failure::fault(format!("{more} things in the authority's database do not hold")).with_remedy(REMEDY))
-        }
+        1 => Err(Failure::fault("the authority's database has one problem").with_remedy(REMEDY)),
+        more => Err(Failure::fault(format!("the authority's database has {more} problems")).with_remedy(REMEDY)),
     }
 }
 
@@ -55,14 +53,15 @@ fn lines(report: &CheckReport) -> String {
     }
     lines.extend(report.ending.iter().map(|told| line_of("SOON", &showable(told), 5)));
     lines.push(format!(
-        "Checked {} entries of the log, {} users, {} letters,\n{} certificates and {} archived keys (schema {}).",
+        "Checked {} entries of the log, {} users, {} letters,\n{} certificates and {} archived \
+         keys (schema {}).",
         report.log_entries, report.users, report.letters, report.certificates, report.archived_keys, report.schema
     ));
     if report.findings.is_empty() {
         let all = if report.note.is_some() {
-            "Everything that can be checked before that holds."
+            "Everything that can be checked before that is correct."
         } else {
-            "Everything holds."
+            "No problem was found."
         };
         lines.push(all.to_owned());
     }

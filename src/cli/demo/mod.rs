@@ -1,5 +1,5 @@
-//! `tokenkeep demo`: the whole story on throw-away SoftHSM tokens, told step by step. Each step is this program itself,
-//! started as a person would start it, in a directory with tokens, home and configuration of its own.
+//! `tokenkeep demo`: demonstrates the whole workflow on temporary SoftHSM tokens. Each step runs
+//! this program as a user would, in a directory with its own tokens, home and configuration.
 
 mod stage;
 mod story;
@@ -13,29 +13,30 @@ use super::exit::{Exit, Failure};
 use super::surroundings::Surroundings;
 use stage::Stage;
 
-/// What the command line says.
+/// Arguments of `tokenkeep demo`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Use this directory (new or empty) and leave everything in it for a look afterwards
+    /// Use this directory, new or empty, and keep all files in it
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     keep: Option<PathBuf>,
 }
 
-/// Tells the story.
+/// Runs the demo.
 pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let mut stage = Stage::set(arguments.keep.as_deref(), around)?;
     if let Err(failure) = story::tell(&mut stage) {
-        // Nobody reads it any more, or something is broken: that is worth a look.
+        // `Done` means that the reader closed the pipe. After a fault, the files help to find its
+        // cause.
         if failure.exit == Exit::Done {
             return Err(failure);
         }
         let place = stage.leave();
-        return Err(failure.with_remedy(format!("everything is left for a look in {}", place.display())));
+        return Err(failure.with_remedy(format!("all files are kept in {}", place.display())));
     }
     let steps = stage.finish();
     let end = match &arguments.keep {
-        Some(directory) => format!("Everything is left for a look in {}.", directory.display()),
-        None => "The tokens and everything else were thrown away; --keep DIR leaves them for a look.".to_owned(),
+        Some(directory) => format!("All files are kept in {}.", directory.display()),
+        None => "The tokens and all other files were removed; --keep DIR keeps them.".to_owned(),
     };
     around.screen.answer(format!("\n{end}"), &json!({ "steps": steps, "kept": arguments.keep }))
 }

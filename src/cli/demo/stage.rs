@@ -1,4 +1,5 @@
-//! Where the story is told: a directory with tokens of its own, and this program's own children in it.
+//! The demo's environment: a directory with its own tokens, in which it runs this program's
+//! commands.
 
 use std::env;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -16,10 +17,10 @@ use super::super::exit::{Exit, Failure};
 use super::super::surroundings::Surroundings;
 use super::super::{output, screen};
 
-/// How long the authority may take to open its doors.
+/// Maximum time for the authority to start listening.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What the demo's directory holds from the start: the project's own configuration files.
+/// The project's configuration files, which the demo's directory contains from the start.
 const FILES: &[(&str, &str)] = &[
     ("profiles/ca.toml", include_str!("../../../hsm-config/profiles/ca.toml")),
     ("profiles/cmp-response.toml", include_str!("../../../hsm-config/profiles/cmp-response.toml")),
@@ -30,11 +31,11 @@ const FILES: &[(&str, &str)] = &[
 const AUTHORITY: &str = include_str!("../../../hsm-config/authority.toml");
 const SOFTHSM: &str = include_str!("../../../hsm-config/softhsm2.conf");
 
-/// The directory, the running authority, and what was told so far.
+/// The directory, the running authority, and the steps so far.
 pub struct Stage<'a> {
     around: &'a Surroundings<'a>,
     directory: PathBuf,
-    /// removed at the end
+    /// whether the directory is removed at the end
     throw_away: bool,
     http: u16,
     authority: Option<Child>,
@@ -42,7 +43,7 @@ pub struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Makes the directory (a temporary one, or the one that is to be kept) and all that stands in it from the start.
+    /// Creates the directory, a temporary one or the one to keep, and its initial files.
     pub fn set(keep: Option<&Path>, around: &'a Surroundings<'a>) -> Result<Self, Failure> {
         let module = softhsm()?;
         let directory = match keep {
@@ -50,7 +51,7 @@ impl<'a> Stage<'a> {
             None => temporary_name()?,
         };
         make_empty(&directory).map_err(|error| {
-            let failure = cannot("make the directory", &directory, &error);
+            let failure = cannot("create the directory", &directory, &error);
             if keep.is_some() { Failure { exit: Exit::Usage, ..failure } } else { failure }
         })?;
         let directory =
@@ -63,7 +64,7 @@ impl<'a> Stage<'a> {
         for name in ["tokens", "profiles", "home", "config/tokenkeep", "state", "runtime"] {
             let path = stage.directory.join(name);
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-            made.map_err(|error| cannot("make the directory", &path, &error))?;
+            made.map_err(|error| cannot("create the directory", &path, &error))?;
         }
         stage
             .file("softhsm2.conf", &SOFTHSM.replace("@TOKENDIR@", &stage.directory.join("tokens").to_string_lossy()))?;
@@ -79,20 +80,20 @@ impl<'a> Stage<'a> {
         Ok(stage)
     }
 
-    /// Begins a new scene.
+    /// Begins a new step with a title and an explanation.
     pub fn scene(&mut self, title: &str, text: &str) -> Result<(), Failure> {
         self.steps.push(json!({ "scene": title, "commands": [] }));
         let number = self.steps.len();
         self.say(&format!("{number}. {title}\n   {}\n", text.replace('\n', "\n   ")))
     }
 
-    /// Writes a file.
+    /// Writes a file in the demo's directory.
     pub fn file(&self, name: &str, text: &str) -> Result<(), Failure> {
         let path = self.directory.join(name);
         fs::write(&path, text).map_err(|error| cannot("write", &path, &error))
     }
 
-    /// Writes a PIN into a file that only its owner can read: what a person would type.
+    /// Writes a PIN, which a person would type, to a file with mode 0600.
     pub fn pin(&self, name: &str, pin: &str) -> Result<(), Failure> {
         let path = self.directory.join(name);
         OpenOptions::new()
@@ -104,31 +105,31 @@ impl<'a> Stage<'a> {
             .map_err(|error| cannot("write", &path, &error))
     }
 
-    /// Shows a file.
+    /// Prints a file.
     pub fn show(&self, name: &str) -> Result<(), Failure> {
         let path = self.directory.join(name);
         let text = fs::read_to_string(&path).map_err(|error| cannot("read", &path, &error))?;
         self.say(&format!("   $ cat {name}\n{}", indented(&text)))
     }
 
-    /// Two files have to be the same, or the story is not true.
+    /// Fails unless the two files are equal.
     pub fn same(&self, one: &str, other: &str) -> Result<(), Failure> {
         let read = |name: &str| {
             let path = self.directory.join(name);
             fs::read(&path).map_err(|error| cannot("read", &path, &error))
         };
         if read(one)? == read(other)? {
-            return self.say(&format!("   {other} is what {one} was.\n"));
+            return self.say(&format!("   {other} is identical to {one}.\n"));
         }
-        Err(Failure::fault(format!("cannot go on with the demo: {other} is not what {one} was")))
+        Err(Failure::fault(format!("cannot continue the demo: {other} differs from {one}")))
     }
 
-    /// Runs this program with these arguments, to a good end.
+    /// Runs this program with these arguments; fails unless it succeeds.
     pub fn run(&mut self, arguments: &[&str]) -> Result<(), Failure> {
         self.run_until(Exit::Done, arguments)
     }
 
-    /// Runs this program with these arguments, to this end.
+    /// Runs this program with these arguments; fails unless it ends with this exit code.
     pub fn run_until(&mut self, end: Exit, arguments: &[&str]) -> Result<(), Failure> {
         self.say(&format!("   $ tokenkeep {}", shown(arguments)))?;
         let output = self
@@ -145,7 +146,7 @@ impl<'a> Stage<'a> {
         self.say(&indented(&text))?;
         if code != Some(end.code()) {
             let what = shown(arguments);
-            return Err(Failure::fault(format!("cannot go on with the demo: `tokenkeep {what}`: {}", output.status)));
+            return Err(Failure::fault(format!("cannot continue the demo: `tokenkeep {what}`: {}", output.status)));
         }
         if end != Exit::Done {
             self.say(&format!("   (exit code {})\n", end.code()))?;
@@ -153,7 +154,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Starts the authority and waits until its doors are open.
+    /// Starts the authority and waits until it listens.
     pub fn serve(&mut self, arguments: &[&str]) -> Result<(), Failure> {
         self.say(&format!("   $ tokenkeep {} &", shown(arguments)))?;
         let path = self.directory.join("authority.log");
@@ -168,31 +169,29 @@ impl<'a> Stage<'a> {
             if ended.is_some() || Instant::now() > end {
                 let mut text = String::new();
                 let _ = fs::File::open(&path).and_then(|mut log| log.read_to_string(&mut text));
-                return Err(Failure::fault(format!(
-                    "cannot go on with the demo: the authority does not serve: {text}"
-                )));
+                return Err(Failure::fault(format!("cannot continue the demo: the authority does not serve: {text}")));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        // Its first line follows the opening of the doors by a moment.
+        // It prints its first line a moment after it begins to listen.
         std::thread::sleep(Duration::from_millis(100));
         let text = fs::read_to_string(&path).map_err(|error| cannot("read", &path, &error))?;
         self.say(&indented(&text))
     }
 
-    /// Ends it and gives what was told.
+    /// Ends the demo and returns its steps.
     pub fn finish(mut self) -> Vec<Value> {
         std::mem::take(&mut self.steps)
     }
 
-    /// Ends it and leaves the directory, whatever was asked for.
+    /// Ends the demo and keeps the directory, even without --keep.
     pub fn leave(mut self) -> PathBuf {
         self.throw_away = false;
         output::forget(&self.directory);
         self.directory.clone()
     }
 
-    /// This program, in this directory.
+    /// A command of this program, in the demo's directory and environment.
     fn command(&self, arguments: &[&str]) -> Result<Command, Failure> {
         let program =
             env::current_exe().map_err(|error| Failure::fault(format!("cannot find this program: {error}")))?;
@@ -212,7 +211,7 @@ impl<'a> Stage<'a> {
         Ok(command)
     }
 
-    /// Tells something, unless the answer is to be JSON.
+    /// Prints text, unless the output is JSON.
     fn say(&self, text: &str) -> Result<(), Failure> {
         if self.around.screen.is_json() { Ok(()) } else { screen::print(&mut io::stdout().lock(), text) }
     }
@@ -221,12 +220,13 @@ impl<'a> Stage<'a> {
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
         if let Some(mut authority) = self.authority.take() {
-            // It may have ended by itself.
+            // This fails if it has already exited.
             let _ = authority.kill();
             let _ = authority.wait();
         }
         if self.throw_away {
-            // What cannot be removed is in the temporary directory, which is emptied anyway.
+            // Files that cannot be removed are in the system's temporary directory, which is
+            // cleaned anyway.
             let _ = fs::remove_dir_all(&self.directory);
             output::forget(&self.directory);
         }
@@ -235,16 +235,17 @@ impl Drop for Stage<'_> {
 
 fn softhsm() -> Result<PathBuf, Failure> {
     ModulePlaces::of_system(None).softhsm.into_iter().find(|path| path.exists()).ok_or_else(|| {
-        Failure::absent("cannot tell the story: SoftHSM is not installed").with_remedy("run ./softhsm-setup.sh")
+        Failure::absent("cannot run the demo: SoftHSM is not installed").with_remedy("run ./softhsm-setup.sh")
     })
 }
 
 fn temporary_name() -> Result<PathBuf, Failure> {
-    let random = getrandom::u64().map_err(|error| Failure::fault(format!("cannot make random numbers: {error}")))?;
+    let random =
+        getrandom::u64().map_err(|error| Failure::fault(format!("cannot generate random numbers: {error}")))?;
     Ok(env::temp_dir().join(format!("tokenkeep-demo-{random:016x}")))
 }
 
-/// A directory that is new, or was empty.
+/// Creates a directory with mode 0700; an existing one must be empty.
 fn make_empty(directory: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::read_dir(directory)?.next() {
@@ -255,7 +256,7 @@ fn make_empty(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// A port that is free now.
+/// A TCP port on 127.0.0.1 that is free now.
 fn free_port() -> Result<u16, Failure> {
     TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
@@ -263,7 +264,7 @@ fn free_port() -> Result<u16, Failure> {
         .map_err(|error| Failure::fault(format!("cannot find a free port: {error}")))
 }
 
-/// Arguments as one would type them.
+/// Arguments as a user would type them, quoted for a shell.
 fn shown(arguments: &[&str]) -> String {
     let quoted = |argument: &&str| {
         if argument.contains(|c: char| c.is_whitespace() || "'\"$\\".contains(c)) {

@@ -1,11 +1,11 @@
-//! The story itself, in the order in which it happens.
+//! The steps of the demo, in their order.
 
 use super::super::exit::{Exit, Failure};
 use super::stage::Stage;
 
 const MESSAGE: &str = "Dear colleague,\nthe meeting is at ten.\n";
 
-/// Tells it, from the first key to the old mail that is read with a new PIN.
+/// Runs all steps, from the authority's first key to the old mail that is read with a new PIN.
 pub fn tell(stage: &mut Stage<'_>) -> Result<(), Failure> {
     an_authority(stage)?;
     an_administrator(stage)?;
@@ -19,8 +19,9 @@ pub fn tell(stage: &mut Stage<'_>) -> Result<(), Failure> {
 
 fn an_authority(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.scene(
-        "A security authority is made",
-        "Its keys are born on a token of its own and never leave it. The first administrator gets a letter.",
+        "An authority is created",
+        "Its keys are generated on its own token and never leave it. The first administrator gets \
+         a letter.",
     )?;
     stage.pin("authority.pin", "authority-4711")?;
     stage.run(&[
@@ -41,7 +42,8 @@ fn an_authority(stage: &mut Stage<'_>) -> Result<(), Failure> {
 fn an_administrator(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.scene(
         "The administrator enrolls",
-        "An administrator is a user with a role: with a keyset on a token, and a PIN for each command.",
+        "An administrator is a user with a role, who has a keyset on a token and gives the PIN for \
+         each command.",
     )?;
     stage.pin("admin.pin", "admin-0815")?;
     stage.run(&[
@@ -61,8 +63,9 @@ fn an_administrator(stage: &mut Stage<'_>) -> Result<(), Failure> {
 fn a_temporary_key(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.scene(
         "The administrator issues a temporary key",
-        "One command, one PIN: it is signed on the administrator's token. The temporary key is in the letter and\n\
-         nowhere else; the authority's database does not hold it in any form.",
+        "The command is signed on the administrator's token, with one PIN. Only the letter \
+         contains the temporary\n\
+         key; the authority's database does not hold it in any form.",
     )?;
     stage.run(&[
         "admin",
@@ -83,15 +86,16 @@ fn a_temporary_key(stage: &mut Stage<'_>) -> Result<(), Failure> {
 fn an_enrollment(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.scene(
         "The user enrolls into the keyset \"default\", with a new PIN",
-        "The signing key is born on the user's token. The encryption key is born on the authority's token, archived\n\
-         there, and goes to the user's token wrapped: from token to token, never in clear.",
+        "The signing key is generated on the user's token. The encryption key is generated on the \
+         authority's token,\n\
+         archived there, and sent to the user's token wrapped: from token to token, never in the clear.",
     )?;
     stage.pin("pin1", "first-pin-1")?;
     stage.run(&["enroll", "--letter", "user.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin1"])
 }
 
 fn send_and_read(stage: &mut Stage<'_>) -> Result<(), Failure> {
-    stage.scene("The user sends and reads", "At level High each signature and each decryption asks for the PIN.")?;
+    stage.scene("The user sends and reads", "At level high each signature and each decryption asks for the PIN.")?;
     stage.file("message.txt", MESSAGE)?;
     stage.run(&[
         "sign",
@@ -124,7 +128,8 @@ fn send_and_read(stage: &mut Stage<'_>) -> Result<(), Failure> {
 fn a_re_enrollment(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.scene(
         "The user re-enrolls: with the PIN, or not at all",
-        "With a wrong PIN nothing is sent, the temporary key is not used up, and the keyset works as before.",
+        "With a wrong PIN nothing is sent, the temporary key is not used up, and the keyset works \
+         as before.",
     )?;
     stage.run(&[
         "admin",
@@ -147,8 +152,9 @@ fn a_re_enrollment(stage: &mut Stage<'_>) -> Result<(), Failure> {
 fn a_forgotten_pin(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.scene(
         "The user forgets the PIN; the administrator recovers the user's keys",
-        "For the user it is the same command with another letter: a new keyset, a new PIN. All archived encryption\n\
-         keys arrive on the new token, and the old mail can be read again.",
+        "The user runs the same command with another letter, for a new keyset with a new PIN. All \
+         archived encryption\n\
+         keys are installed on the new token, and the old mail can be read again.",
     )?;
     stage.run(&[
         "admin",
@@ -189,7 +195,7 @@ fn a_forgotten_pin(stage: &mut Stage<'_>) -> Result<(), Failure> {
 }
 
 fn what_there_is(stage: &mut Stage<'_>) -> Result<(), Failure> {
-    stage.scene("What there is now", "Everything is on the tokens; nothing that matters is in a home directory.")?;
+    stage.scene("The result", "All keys and certificates are on the tokens; the home directory holds none of them.")?;
     stage.pin("pin3", "third-pin-3")?;
     stage.run(&[
         "pin",

@@ -1,4 +1,5 @@
-//! The agent: does one run, can its sockets be used, and do programs find them? And what it says about its tokens.
+//! Checks the agent: whether it runs, whether its sockets are usable, and whether programs find
+//! them. Also collects what the agent reports about its tokens.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,19 +14,19 @@ use crate::token::{TokenFlags, TokenInfo};
 
 const CONCERN: &str = "agent";
 
-const START: &str = "eval \"$(tokenkeep agent --env)\" starts one, and tells this shell where it is";
+const START: &str = "eval \"$(tokenkeep agent --env)\" starts one, and sets this shell's variables";
 
-/// What the agent says about the tokens that it holds, which cannot be opened here.
+/// The agent's report about the tokens that it holds, which this process cannot open.
 #[derive(Debug, Default)]
 pub struct Told {
     pub tokens: Vec<(TokenInfo, TokenFlags)>,
     pub keysets: Vec<FoundKeyset>,
     pub troubles: Vec<TokenTrouble>,
-    /// what is to be said about the agent itself
+    /// findings about the agent itself
     pub findings: Vec<Finding>,
 }
 
-/// Asks the agent, if one runs that commands would ask. It tries no PIN, and ends no log-in.
+/// Asks the agent that commands would use, if one runs. Tries no PIN and ends no session.
 pub fn ask(around: &Surroundings<'_>) -> Told {
     let said = |finding| Told { findings: vec![finding], ..Told::default() };
     let agent = match around.agent() {
@@ -39,7 +40,7 @@ pub fn ask(around: &Surroundings<'_>) -> Told {
         findings.push(Finding::note(CONCERN, "it is locked: no key can be used", "`ssh-add -X` unlocks it"));
         return Told { findings, ..Told::default() };
     }
-    // What it cannot say of the one is no reason not to hear the other.
+    // If the agent cannot answer one question, still ask the other.
     let (tokens, unknown) = take_or_report(agent.pins(None), &mut findings);
     findings.extend(unknown.iter().map(|trouble| Finding::of_error(CONCERN, &trouble.error.to_string())));
     let (keysets, troubles) = take_or_report(agent.keysets(), &mut findings);
@@ -56,17 +57,17 @@ fn take_or_report<T: Default>(answer: Result<T, ClientError>, findings: &mut Vec
     })
 }
 
-/// Where the agent asks a person: what it finds is its own environment's, and not that of this shell.
+/// How the agent prompts. This depends on the agent's environment, not on that of this shell.
 fn prompter(status: &AgentStatus) -> Option<Finding> {
     if let Some(way) = &status.asks_by {
         return Some(Finding::ok(CONCERN, format!("it asks a person by {way}")));
     }
     let why = status.cannot_ask.as_ref()?;
-    let (what, remedy) = why.rsplit_once("; ").unwrap_or((why, "name a way with `prompter` in agent.toml"));
+    let (what, remedy) = why.rsplit_once("; ").unwrap_or((why, "set `prompter` in agent.toml"));
     Some(Finding::note(CONCERN, format!("it {what}: uses that need a person are refused"), remedy))
 }
 
-/// Its sockets, and the variables that lead to them.
+/// Checks the agent's sockets and the variables that name them.
 pub fn look() -> Vec<Finding> {
     let place = Directory::of_this_user();
     let states = [Door::Ssh, Door::Api].map(|door| (door, place.socket(door), place.state(door)));
@@ -75,7 +76,7 @@ pub fn look() -> Vec<Finding> {
         [(_, _, State::Absent), (_, _, State::Absent)] if process.is_none() => {
             vec![Finding::note(CONCERN, "none runs: commands open tokens themselves", START)]
         }
-        // What is wrong with their directory is wrong with both.
+        // A problem of their directory affects both sockets: report it once.
         [(_, _, State::Wrong(one)), (_, _, State::Wrong(other))] if one == other => {
             vec![Finding::wrong(CONCERN, format!("its sockets cannot be used: {}", one.reason), one.remedy.clone())]
         }
@@ -91,8 +92,11 @@ fn socket(door: Door, path: &Path, state: &State, process: Option<i32>) -> Findi
     match (state, process) {
         (State::Absent | State::Stale, Some(process)) => Finding::wrong(
             CONCERN,
-            format!("process {process} is the agent, but its {door} socket {shown} is gone: nobody finds it there"),
-            format!("start it anew: `tokenkeep agent stop`, then {START}"),
+            format!(
+                "the agent runs (process {process}), but its {door} socket {shown} is gone: \
+                 clients cannot connect"
+            ),
+            format!("restart it: `tokenkeep agent stop`, then {START}"),
         ),
         (State::Live, _) => match fs::symlink_metadata(path).map(|found| found.mode() & 0o777) {
             Ok(mode) if mode & 0o077 != 0 => Finding::wrong(
@@ -105,10 +109,12 @@ fn socket(door: Door, path: &Path, state: &State, process: Option<i32>) -> Findi
                 Finding::ok(CONCERN, format!("{door} on {shown}{holder}"))
             }
         },
-        (State::Absent, None) => Finding::note(CONCERN, format!("there is no {door} socket {shown}"), START),
-        (State::Stale, None) => {
-            Finding::note(CONCERN, format!("nobody listens on the {door} socket {shown}: its agent was killed"), START)
-        }
+        (State::Absent, None) => Finding::note(CONCERN, format!("{door} socket {shown} not found"), START),
+        (State::Stale, None) => Finding::note(
+            CONCERN,
+            format!("no process listens on the {door} socket {shown}: its agent was killed"),
+            START,
+        ),
         (State::Wrong(trouble), _) => Finding::wrong(
             CONCERN,
             format!("its {door} socket {shown} cannot be used: {}", trouble.reason),
@@ -117,7 +123,7 @@ fn socket(door: Door, path: &Path, state: &State, process: Option<i32>) -> Findi
     }
 }
 
-/// Do the variables that programs go by lead to these sockets?
+/// Checks that the variables that programs use name these sockets.
 fn variables(states: &[(Door, PathBuf, State); 2]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (door, path, state) in states {
@@ -133,16 +139,16 @@ fn variables(states: &[(Door, PathBuf, State); 2]) -> Vec<Finding> {
 fn variable(name: &str, value: Option<&Path>, ours: &Path, live: bool) -> Option<Finding> {
     match value {
         Some(value) if value == ours => None,
-        // Commands of ours find the socket without it, and ssh has agents of its own.
+        // tokenkeep's commands find the socket without it, and ssh may use another agent.
         None if name == "TOKENKEEP_AGENT_API" || !live => None,
         None => Some(Finding::note(CONCERN, format!("{name} is not set: ssh and git do not find the agent"), START)),
         Some(value) if name == "TOKENKEEP_AGENT_API" => Some(Finding::wrong(
             CONCERN,
-            format!("{name} is {}, and not the agent's {}", value.display(), ours.display()),
+            format!("{name} is {}, not the agent's {}", value.display(), ours.display()),
             format!("unset {name}, or {START}"),
         )),
         Some(value) if live => {
-            let what = format!("{name} is {}: ssh and git ask another agent", value.display());
+            let what = format!("{name} is {}: ssh and git use another agent", value.display());
             Some(Finding::note(CONCERN, what, START))
         }
         Some(_) => None,

@@ -1,4 +1,4 @@
-//! How a person would be asked: by the commands, and by an agent that is started from here.
+//! Checks how a person would be prompted: by the commands, and by an agent started from this shell.
 
 use std::env;
 
@@ -9,18 +9,18 @@ use crate::prompter::{Dialog, Environment, PinSource, PrompterError, Way};
 
 const CONCERN: &str = "prompter";
 
-/// Finds the way to a person, and asks nothing.
+/// Finds out how a person would be prompted, without a prompt.
 pub fn look(configuration: &AgentConfiguration) -> Vec<Finding> {
     let environment = Environment::new(env::vars_os()).with_descriptors(descriptors::at_start());
     let way = configuration.prompter.clone().unwrap_or(Way::Auto);
     let mut findings = vec![match Dialog::choose(&way, &environment) {
-        Ok(dialog) => Finding::ok(CONCERN, format!("an agent started here asks by {}", dialog.describe())),
-        // In a script or a service nobody can be asked, and nobody need be.
+        Ok(dialog) => Finding::ok(CONCERN, format!("an agent started here prompts by {}", dialog.describe())),
+        // In a script or a service nobody can be prompted, and nobody needs to be.
         Err(PrompterError::NoWay { reasons }) => Finding::note(
             CONCERN,
-            format!("an agent started here could ask nobody: {reasons}"),
-            "start it where a window can be opened (pinentry or SSH_ASKPASS), or type `tokenkeep agent` in a terminal of \
-             its own, or name a way in agent.toml (`prompter`)",
+            format!("an agent started here could not prompt anyone: {reasons}"),
+            "start it where a window can be opened (pinentry or SSH_ASKPASS), or run `tokenkeep \
+             agent` in a terminal of its own, or set `prompter` in agent.toml",
         ),
         Err(error) => Finding::of_error(CONCERN, &error.to_string()),
     }];

@@ -1,4 +1,4 @@
-//! agent.toml: is it read, and is every key in it known?
+//! Checks agent.toml: whether it can be read, and whether all its keys are known.
 
 use super::finding::Finding;
 use crate::cli::config::AgentConfiguration;
@@ -6,14 +6,14 @@ use crate::cli::surroundings::{Surroundings, configuration_home};
 
 const CONCERN: &str = "configuration";
 
-/// What agent.toml says, or, when it says nothing that can be understood, nothing.
+/// The content of agent.toml, or the defaults if it is invalid.
 pub fn look(around: &Surroundings<'_>) -> (AgentConfiguration, Vec<Finding>) {
     let path = configuration_home().map(|home| home.join("tokenkeep/agent.toml"));
     let shown = path.as_ref().map_or_else(|| "agent.toml".to_owned(), |path| path.display().to_string());
-    // Every other command would end here.
+    // Every other command would fail here.
     let finding = match around.configuration() {
         Err(failure) => {
-            let remedy = format!("correct {shown}; hsm-config/agent.toml has every key, with a comment");
+            let remedy = format!("correct {shown}; hsm-config/agent.toml documents every key");
             Finding::wrong(CONCERN, failure.message, remedy)
         }
         Ok(_) if path.is_some_and(|path| path.exists()) => Finding::ok(CONCERN, shown),

@@ -1,31 +1,31 @@
-//! What was found about one thing.
+//! One result of a check.
 
 use serde::Serialize;
 
 use crate::prompter::showable;
 
-/// Is it as it should be?
+/// How severe the finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Yes.
+    /// As it should be.
     Ok,
-    /// Good to know; nothing fails for it.
+    /// Worth knowing; nothing fails because of it.
     Note,
-    /// No: something does not work, or is not safe.
+    /// Something does not work, or is not safe.
     Wrong,
 }
 
-/// One thing that was looked at.
+/// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// what was looked at: `module`, `token`, `agent` …
+    /// what was checked: `module`, `token`, `agent` …
     pub concern: &'static str,
-    /// how it is
+    /// how severe the finding is
     pub state: State,
     /// what was found
     pub what: String,
-    /// what to do about it
+    /// the next step
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -43,13 +43,15 @@ impl Finding {
         Self { concern, state: State::Wrong, what: what.into(), remedy: Some(remedy.into()) }
     }
 
-    /// An error of ours: what could not be done, and after its last semicolon what to do about it.
+    /// A finding from one of this program's errors; the part after its last semicolon is the
+    /// remedy.
     pub fn of_error(concern: &'static str, error: &str) -> Self {
-        let (what, remedy) = error.rsplit_once("; ").unwrap_or((error, "see what it says"));
+        let (what, remedy) = error.rsplit_once("; ").unwrap_or((error, "see the message"));
         Self::wrong(concern, what, remedy)
     }
 
-    /// For people. Names come from tokens and files; none of them becomes a line of its own.
+    /// The text for people. Names come from tokens and files; a line break in them must not begin a
+    /// new line.
     pub fn lines(&self) -> String {
         let state = match self.state {
             State::Ok => "ok   ",

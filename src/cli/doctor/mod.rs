@@ -1,8 +1,8 @@
-//! `tokenkeep doctor`: looks at everything that has to be right for the other commands, one file a concern, and says of each
-//! thing that is not what to do about it.
+//! `tokenkeep doctor`: checks everything that the other commands need, one file per subject, and
+//! suggests a fix for each problem.
 //!
-//! It looks, and changes nothing: no PIN is asked for or tried, nothing is made, a running agent goes on undisturbed, and one
-//! thing that is wrong keeps it from nothing else.
+//! It changes nothing: it asks for no PIN and tries none, creates nothing, and does not disturb a
+//! running agent. A problem does not stop the other checks.
 
 mod agent;
 mod asking;
@@ -22,10 +22,10 @@ use finding::{Finding, State};
 
 /// `doctor` has no options of its own.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 nothing is wrong, 1 something is (what is only noted does not count).")]
+#[command(after_help = "Exit codes: 0 no problem, 1 problem found (a note is no problem).")]
 pub struct Arguments {}
 
-/// Looks.
+/// Runs all checks.
 pub fn run(_arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     let (configuration, mut findings) = configuration::look(around);
     findings.extend(permissions::look(&configuration));
@@ -45,12 +45,14 @@ fn tell(findings: &[Finding], around: &Surroundings<'_>) -> Result<Exit, Failure
     let wrong = findings.iter().filter(|finding| finding.state == State::Wrong).count();
     let mut lines: Vec<_> = findings.iter().map(Finding::lines).collect();
     if wrong == 0 {
-        lines.push("Nothing is wrong.".to_owned());
+        lines.push("No problem was found.".to_owned());
     }
     around.screen.answer(lines.join("\n"), &json!({ "well": wrong == 0, "findings": findings }))?;
     match wrong {
         0 => Ok(Exit::Done),
-        1 => Err(Failure::fault("one thing is wrong").with_remedy("what to do stands below it")),
-        more => Err(Failure::fault(format!("{more} things are wrong")).with_remedy("what to do stands below each")),
+        1 => Err(Failure::fault("one problem was found").with_remedy("the line below it suggests a fix")),
+        more => {
+            Err(Failure::fault(format!("{more} problems were found")).with_remedy("the line below each suggests a fix"))
+        }
     }
 }

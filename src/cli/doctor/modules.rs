@@ -1,4 +1,4 @@
-//! PKCS#11 modules: which there are, how they were found, and whether each can be loaded and asked.
+//! Checks the PKCS#11 modules: how they were found, and whether each loads and answers.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use crate::token::{Module, check};
 
 const CONCERN: &str = "module";
 
-/// The modules, and what was found.
+/// The modules and the findings about them.
 pub struct Found {
-    /// where they lie
+    /// their paths
     pub paths: Vec<PathBuf>,
-    /// has somebody named them?
+    /// whether the user named them
     pub are_named: bool,
-    /// those that could be loaded
+    /// the modules that loaded
     pub modules: Vec<Module>,
     pub findings: Vec<Finding>,
 }
@@ -25,7 +25,7 @@ pub fn look(around: &Surroundings<'_>, configuration: &AgentConfiguration) -> Fo
     let files = around.modules_by(configuration);
     let (mut modules, mut findings) = (Vec::new(), Vec::new());
     for path in files.paths() {
-        // Tried anew, whatever is remembered of it.
+        // Try the module again, whatever is recorded about it.
         if let Ok(file) = path.canonicalize() {
             check::forget_tried_module(&file);
         }
@@ -40,8 +40,9 @@ pub fn look(around: &Surroundings<'_>, configuration: &AgentConfiguration) -> Fo
     if files.paths().is_empty() {
         findings.push(Finding::wrong(
             CONCERN,
-            "there is none: no token can be used",
-            "install SoftHSM (Debian: apt install softhsm2) or your card's module, or name it with --module or in agent.toml",
+            "no module found: no token can be used",
+            "install SoftHSM (Debian: apt install softhsm2) or your card's module, or name it with \
+             --module or in agent.toml",
         ));
     }
     Found { paths: files.paths().to_vec(), are_named: files.are_named(), modules, findings }

@@ -1,4 +1,4 @@
-//! Directories and files that must be the user's alone.
+//! Checks directories and files that must belong to the user and be closed to others.
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::cli::config::AgentConfiguration;
 use crate::prompter::PinSource;
 use crate::token;
 
-/// The runtime directory, the directory of the tokens' locks, the file with the PIN.
+/// Checks the runtime directory, the directory of the tokens' locks, and the file with the PIN.
 pub fn look(configuration: &AgentConfiguration) -> Vec<Finding> {
     let named = env::var_os("XDG_RUNTIME_DIR").filter(|named| !named.is_empty()).map(PathBuf::from);
     let mut findings = vec![runtime_directory(named.as_deref())];
@@ -28,28 +28,29 @@ fn runtime_directory(named: Option<&Path>) -> Finding {
         Some(path) if path.is_dir() => directory(concern, path),
         Some(path) => Finding::wrong(
             concern,
-            format!("XDG_RUNTIME_DIR is {}, which is no directory", path.display()),
-            format!("log in again, or unset it: then {} is used", token::lock_directory().display()),
+            format!("XDG_RUNTIME_DIR is {}, which is not a directory", path.display()),
+            format!("log in again, or unset it to use {}", token::lock_directory().display()),
         ),
         None => Finding::note(
             concern,
             format!("XDG_RUNTIME_DIR is not set: locks and sockets are in {}", token::lock_directory().display()),
-            "a program of a session that has it finds them only if it names the directory that this one lies in",
+            "programs in sessions that set it find them only if it names the parent of that \
+             directory",
         ),
     }
 }
 
-/// A directory that must be the user's alone, if it is there.
+/// Checks a directory that must be closed to other users, if it exists.
 fn directory(concern: &'static str, path: &Path) -> Finding {
     let shown = path.display();
     match private(path) {
         Ok(Some(mode)) if mode & 0o077 != 0 => Finding::wrong(
             concern,
             format!("{shown} can be used by others (mode {mode:04o})"),
-            format!("chmod 700 {shown}, after a look at who put what into it"),
+            format!("check who put what into {shown}, then chmod 700 {shown}"),
         ),
         Ok(Some(_)) => Finding::ok(concern, shown.to_string()),
-        Ok(None) => Finding::ok(concern, format!("{shown}: not there yet, made when it is needed")),
+        Ok(None) => Finding::ok(concern, format!("{shown}: does not exist yet, created when needed")),
         Err(reason) => Finding::wrong(concern, format!("{shown} {reason}"), "remove it, or set XDG_RUNTIME_DIR"),
     }
 }
@@ -60,7 +61,7 @@ fn pin_file(path: &Path) -> Finding {
     match fs::metadata(path) {
         Err(error) => Finding::wrong(concern, format!("{shown}: {error}"), "correct `pin_source` in agent.toml"),
         Ok(found) if !found.is_file() => {
-            Finding::wrong(concern, format!("{shown} is no file"), "correct `pin_source` in agent.toml")
+            Finding::wrong(concern, format!("{shown} is not a file"), "correct `pin_source` in agent.toml")
         }
         Ok(found) if found.mode() & 0o077 != 0 => Finding::wrong(
             concern,
@@ -71,18 +72,19 @@ fn pin_file(path: &Path) -> Finding {
     }
 }
 
-/// The mode of a directory of this user's; `None` when it is not there; else what it is.
+/// The mode of a directory of this user; `None` if it does not exist. The error says what it is
+/// instead.
 fn private(path: &Path) -> Result<Option<u32>, String> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("cannot be looked at ({error})")),
+        Err(error) => return Err(format!("cannot be read ({error})")),
     };
     if !found.is_dir() {
-        return Err("is no directory".to_owned());
+        return Err("is not a directory".to_owned());
     }
     if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err("belongs to somebody else".to_owned());
+        return Err("belongs to another user".to_owned());
     }
     Ok(Some(found.mode() & 0o7777))
 }

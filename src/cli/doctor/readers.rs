@@ -1,4 +1,4 @@
-//! pcscd, through which card readers are reached.
+//! Checks pcscd, the daemon for card readers.
 
 use std::env;
 use std::io::ErrorKind;
@@ -9,14 +9,14 @@ use super::finding::Finding;
 
 const CONCERN: &str = "pcscd";
 
-/// Where pcscd listens, unless `$PCSCLITE_CSOCK_NAME` says otherwise.
+/// The socket of pcscd, unless `$PCSCLITE_CSOCK_NAME` names another.
 const SOCKET: &str = "/run/pcscd/pcscd.comm";
 
-/// Parts of the names of modules that need it.
+/// Parts of the file names of modules that need pcscd.
 const CARDS: [&str; 5] = ["opensc", "ykcs11", "onepin", "pcsc", "coolkey"];
 
-/// Is pcscd there? It must be where somebody has named a module for cards; one that a package has registered with the system
-/// may never see a card.
+/// Checks whether pcscd listens. It must if the user named a module for cards; a module that a
+/// package registered with the system may never see a card.
 pub fn look(modules: &[PathBuf], are_named: bool) -> Vec<Finding> {
     let socket = env::var_os("PCSCLITE_CSOCK_NAME").map_or_else(|| PathBuf::from(SOCKET), PathBuf::from);
     let for_cards = modules.iter().find(|path| {
@@ -28,18 +28,18 @@ pub fn look(modules: &[PathBuf], are_named: bool) -> Vec<Finding> {
 
 fn daemon(socket: &Path, needed_by: Option<&Path>) -> Finding {
     let shown = socket.display();
-    // To knock is all: nobody is asked for a card.
+    // Only connect; request no card.
     let (what, remedy) = match UnixStream::connect(socket) {
         Ok(_) => return Finding::ok(CONCERN, format!("listens on {shown}")),
         Err(error) if error.kind() == ErrorKind::NotFound => (
-            format!("it is not running: there is no {shown}"),
+            format!("it is not running: {shown} not found"),
             "as root: apt-get install pcscd, or systemctl start pcscd.socket",
         ),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => (
-            format!("you may not speak to it on {shown}"),
-            "log in at this machine, or have the policy of pcscd (polkit) allow it",
+            format!("permission denied on {shown}"),
+            "log in at this machine, or have pcscd's policy (polkit) allow it",
         ),
-        Err(error) => (format!("nobody listens on {shown} ({error})"), "as root: systemctl restart pcscd.socket"),
+        Err(error) => (format!("no process listens on {shown} ({error})"), "as root: systemctl restart pcscd.socket"),
     };
     match needed_by {
         Some(module) => Finding::wrong(CONCERN, format!("{what}, and {} needs it", module.display()), remedy),

@@ -1,4 +1,5 @@
-//! SoftHSM's configuration: without one that it can read, all it says is `CKR_GENERAL_ERROR`.
+//! Checks SoftHSM's configuration: without a readable one, SoftHSM only returns
+//! `CKR_GENERAL_ERROR`.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use crate::token::SoftHsmConfiguration;
 
 const CONCERN: &str = "SoftHSM";
 
-/// The configuration that SoftHSM would take, if one of these modules is SoftHSM.
+/// Checks the configuration that SoftHSM would use, if one of these modules is SoftHSM.
 pub fn look(modules: &[PathBuf]) -> Vec<Finding> {
     if !modules.iter().any(|path| path.to_string_lossy().contains("softhsm")) {
         return Vec::new();

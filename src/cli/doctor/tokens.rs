@@ -1,4 +1,4 @@
-//! Tokens and the keysets on them, as far as they can be seen without a PIN.
+//! Checks tokens and their keysets, as far as possible without a PIN.
 
 use std::path::Path;
 
@@ -14,8 +14,9 @@ use crate::token::{self, Module, PinState, TokenError, TokenFlags, TokenInfo};
 
 const CONCERN: &str = "token";
 
-/// Every token in these modules, and those that only the agent sees. One that an authority owns is looked at from outside;
-/// what is on those that the agent owns, the agent has told.
+/// Checks every token in these modules, and the tokens that only the agent sees. A token that an
+/// authority owns is not opened; the keysets on the agent's tokens are those that the agent
+/// reports.
 pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
     let any = !modules.is_empty();
     let mut stored: Vec<_> = modules.iter().flat_map(|module| places(module.path())).collect();
@@ -29,7 +30,7 @@ pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
     };
     let (keysets, troubles, mut unread) = match tokens.keysets() {
         Ok((keysets, troubles)) => (keysets, troubles, Vec::new()),
-        // What is wrong with the directory of the locks is told where that is looked at.
+        // The check of permissions reports a problem of the lock directory.
         Err(KeysetError::Token(TokenError::LockDirectory { .. })) => Default::default(),
         Err(error) => (Vec::new(), Vec::new(), vec![Finding::of_error("keyset", &error.to_string())]),
     };
@@ -52,7 +53,7 @@ pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
         }
     }
     if listed.is_empty() && told.tokens.is_empty() && any {
-        let remedy = "insert one; or `tokenkeep enroll --new-token` makes one, where the module can";
+        let remedy = "insert one, or create one with `tokenkeep enroll --new-token` if the module can";
         findings.push(Finding::note(CONCERN, "no token is present", remedy));
     }
     findings.append(&mut stored);
@@ -66,26 +67,26 @@ pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
     findings
 }
 
-/// Where a module keeps its tokens: those that it passes over in silence, and whether there is room.
+/// Checks where a module stores its tokens: tokens that it skips silently, and the free space.
 fn places(module: &Path) -> Vec<Finding> {
     let unreadable = token::unreadable_tokens(module).into_iter();
     let unreadable = unreadable.map(|token| {
-        let what = format!("the one in {} cannot be used: {}", token.directory.display(), token.why);
+        let what = format!("the token in {} cannot be used: {}", token.directory.display(), token.why);
         Finding::wrong(CONCERN, what, token.remedy)
     });
     let full = token::lack_of_room(module).map(|condition| {
-        let remedy = "make room there, or mend that: until then nothing can be made or changed on a token there";
+        let remedy = "free space there, or fix the problem: until then no token there can be created or changed";
         Finding::wrong(CONCERN, format!("nothing more can be stored: {condition}"), remedy)
     });
     unreadable.chain(full).collect()
 }
 
-/// What is known of a token besides what it says about itself.
+/// What is known about a token besides its own report.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// does a keyset stand on it?
+    /// whether a keyset is enrolled on it
     enrolled: bool,
-    /// is its PIN asked for by an agent, which takes no more after ten wrong ones?
+    /// whether an agent asks for its PIN, and stops asking after ten wrong ones
     agent_asks: bool,
 }
 
@@ -106,33 +107,33 @@ fn state(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Finding> {
     findings
 }
 
-/// What is to be done where nobody has the PIN, or it is locked. A token that `enroll` has made has an SO PIN that nobody
-/// knows, unless somebody wanted to keep one, and which of the two cannot be seen.
+/// The remedy for a lost or locked PIN. The SO PIN of a token that `enroll` created is random and
+/// unknown, unless the user chose to keep one, and the token does not show which.
 fn without_pin(token: &TokenInfo, so_pin_state: PinState, known: Known) -> String {
     let unblock = format!("tokenkeep pin unblock {}", token.serial);
     match (so_pin_state, known.enrolled) {
         (PinState::Locked, true) => RECOVER.to_owned(),
         (PinState::Locked, false) => "its SO PIN is locked, too: use another token".to_owned(),
-        (_, true) => format!("if you keep its SO PIN: {unblock}; else {RECOVER}"),
-        (_, false) => format!("set a new one by the SO PIN: {unblock}"),
+        (_, true) => format!("if you have its SO PIN: {unblock}; else {RECOVER}"),
+        (_, false) => format!("set a new one with the SO PIN: {unblock}"),
     }
 }
 
-/// Where no SO PIN helps.
-const RECOVER: &str = "an administrator's recovery letter (tokenkeep admin recover), and the `tokenkeep enroll` that it names, \
-                       bring the encryption keys onto another token, under another name";
+/// The remedy if the SO PIN cannot help.
+const RECOVER: &str = "ask an administrator for a recovery letter (tokenkeep admin recover); the `tokenkeep enroll` \
+                       that it names installs the encryption keys on another token, under another name";
 
-/// A wrong PIN was tried, and the right one can still be given.
+/// The remedy after a wrong PIN, while the right one can still be given.
 fn all_tries_back(known: Known) -> String {
-    let mut remedy = "a right PIN gives all tries back".to_owned();
+    let mut remedy = "the right PIN restores all tries".to_owned();
     if known.agent_asks {
-        remedy += "; the agent asks for it no more after ten wrong ones in a row: then start it anew \
-                   (`tokenkeep agent stop`) before you give it";
+        remedy += "; the agent stops asking after ten wrong ones in a row: then restart it \
+                   (`tokenkeep agent stop`) before you give the PIN";
     }
     remedy
 }
 
-/// By what the token says about itself.
+/// The problems that the token itself reports.
 fn trouble_with(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Finding> {
     let name = token.name();
     let without_pin = without_pin(token, flags.so_pin_state, known);
@@ -149,7 +150,7 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Findi
         PinState::Ok | PinState::CountLow => {}
     }
     if flags.broken {
-        wrong("it says that it failed its self-test", "use another token".to_owned());
+        wrong("it reports a failed self-test", "use another token".to_owned());
     }
     if flags.pin_to_be_changed {
         wrong("a PIN must be changed before it can be used", "tokenkeep pin change".to_owned());
@@ -160,12 +161,12 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Findi
     }
     match flags.so_pin_state {
         PinState::Locked => note(
-            "its SO PIN is locked: a locked PIN could not be set anew",
-            "keep the PIN safe; when it is lost, a recovery letter and another token help",
+            "its SO PIN is locked: a locked PIN could not be unblocked",
+            "keep the PIN safe; if it is lost, a recovery letter and another token help",
         ),
         PinState::FinalTry => note("one try of its SO PIN is left", "be sure of it before `tokenkeep pin unblock`"),
         PinState::CountLow => {
-            note("a wrong SO PIN was tried since the last right one", "a right one gives all tries back");
+            note("a wrong SO PIN was tried since the last right one", "the right one restores all tries");
         }
         PinState::Ok | PinState::NotSet => {}
     }
@@ -173,7 +174,7 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Findi
         note("it is write-protected", "keysets on it can be used, but not renewed or deleted");
     }
     if !flags.login_required {
-        note("it gives out private objects without a log-in", "use another token for keysets");
+        note("it reveals private objects without a login", "use another token for keysets");
     }
     findings
 }
@@ -182,7 +183,7 @@ fn standing(keyset: &FoundKeyset, now: Timestamp) -> Finding {
     let concern = "keyset";
     let shown = format!("{:?} on {}", keyset.name.as_str(), keyset.token.name());
     if let Standing::Pending { reference } | Standing::ReenrollmentPending { reference } = &keyset.standing {
-        let remedy = format!("type its `tokenkeep enroll` again, with the letter {reference}");
+        let remedy = format!("run its `tokenkeep enroll` again with the letter {reference}");
         return Finding::note(concern, format!("{shown}: an enrollment is not finished"), remedy);
     }
     let signing = keyset.signing.as_ref();
@@ -190,8 +191,8 @@ fn standing(keyset: &FoundKeyset, now: Timestamp) -> Finding {
     let Some(certificate) = stored.and_then(|stored| Certificate::from_der(&stored.der).ok()) else {
         return Finding::wrong(
             concern,
-            format!("{shown}: its signing certificate is gone"),
-            "re-enroll, with a new letter",
+            format!("{shown}: its signing certificate is missing"),
+            "re-enroll with a new letter",
         );
     };
     let end = certificate.not_after();
@@ -200,15 +201,15 @@ fn standing(keyset: &FoundKeyset, now: Timestamp) -> Finding {
         let what = format!("{shown}: its certificate is valid from {} to {end}", certificate.not_before());
         return Finding::wrong(concern, what, format!("{letter}; or correct this machine's clock"));
     }
-    // The encryption certificate may end first.
+    // The encryption certificate may expire first.
     let end = end_of_use(keyset).unwrap_or(end);
     if end.duration_since(now) < SOON {
-        return Finding::note(concern, format!("{shown}: its certificate ends on {end}"), letter);
+        return Finding::note(concern, format!("{shown}: its certificate expires on {end}"), letter);
     }
     Finding::ok(concern, format!("{shown}, level {}, until {end}", keyset.level))
 }
 
-/// A token that the agent owns, so that it is the agent that has looked at it.
+/// Whether the agent owns the token and has reported about it.
 fn is_told_of(trouble: &TokenTrouble, told: &Told) -> bool {
     let is_owned = matches!(&trouble.error, KeysetError::Token(TokenError::Owned { .. }));
     let looked_at = told.keysets.iter().any(|keyset| keyset.token.name().to_string() == trouble.place);
@@ -216,7 +217,7 @@ fn is_told_of(trouble: &TokenTrouble, told: &Told) -> bool {
     is_owned && (looked_at || found_wrong)
 }
 
-/// The agent's words are those that the same error has here.
+/// The agent's text of an error is the same as this process's text.
 fn is_the_same(one: &TokenTrouble, other: &TokenTrouble) -> bool {
     one.place == other.place && one.error.to_string() == other.error.to_string()
 }
@@ -227,9 +228,9 @@ fn is_same(one: &TokenInfo, other: &TokenInfo) -> bool {
 
 fn trouble(trouble: &TokenTrouble) -> Finding {
     match &trouble.error {
-        // An authority, an agent that is locked, or a command: nothing is wrong with that.
+        // The owner is an authority, a locked agent or a command: that is no problem.
         KeysetError::Token(TokenError::Owned { token, holder, .. }) => {
-            Finding::ok("keyset", format!("{token} is in use by {holder}: its keysets are not looked at"))
+            Finding::ok("keyset", format!("{token} is in use by {holder}: its keysets are not checked"))
         }
         error => Finding::of_error("keyset", &error.to_string()),
     }
@@ -273,7 +274,7 @@ mod tests {
             (token(PinState::Ok), TokenFlags { so_pin_state: PinState::Locked, ..WELL }, State::Note, "SO PIN"),
             (token(PinState::Ok), TokenFlags { pin_to_be_changed: true, ..WELL }, State::Wrong, "pin change"),
             (token(PinState::Ok), TokenFlags { broken: true, ..WELL }, State::Wrong, "another token"),
-            (token(PinState::Ok), TokenFlags { login_required: false, ..WELL }, State::Note, "without a log-in"),
+            (token(PinState::Ok), TokenFlags { login_required: false, ..WELL }, State::Note, "without a login"),
             (TokenInfo { write_protected: true, ..token(PinState::Ok) }, WELL, State::Note, "write-protected"),
         ] {
             let findings = trouble_with(&token, flags, nothing);
@@ -291,7 +292,7 @@ mod tests {
         // Nobody knows the SO PIN of most tokens with a keyset.
         let told = remedy(PinState::Locked, WELL, enrolled);
         assert!(
-            told.contains("if you keep its SO PIN: tokenkeep pin unblock a1b2") && told.contains(RECOVER),
+            told.contains("if you have its SO PIN: tokenkeep pin unblock a1b2") && told.contains(RECOVER),
             "{told}"
         );
         assert!(!remedy(PinState::Locked, WELL, Known::default()).contains("recover"));
@@ -299,11 +300,11 @@ mod tests {
             let told = remedy(PinState::Locked, so_locked, known);
             assert!(!told.contains("unblock") && told.contains(RECOVER) == known.enrolled, "{told}");
         }
-        // What the agent does not ask for cannot be given to it.
+        // A PIN that the agent does not ask for cannot be given to it.
         for state in [PinState::FinalTry, PinState::CountLow] {
             assert!(!remedy(state, WELL, enrolled).contains("agent stop"));
             assert!(remedy(state, WELL, beside_an_agent).contains("after ten wrong ones"));
         }
-        assert!(!remedy(PinState::Locked, WELL, beside_an_agent).contains("all tries back"));
+        assert!(!remedy(PinState::Locked, WELL, beside_an_agent).contains("all tries"));
     }
 }
