@@ -161,13 +161,11 @@ fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
             Some(Door::Ssh) if ssh.is_none() => ssh = Some(listener),
             Some(Door::Api) if api.is_none() => api = Some(listener),
             _ => {
-                return Err(Failure::usage(format!(
-                    "cannot identify the passed socket {name:?} as ssh or api"
-                ))
-                .with_remedy(
-                    "name it `ssh` or `api` (FileDescriptorName), or its file ssh.sock or \
+                return Err(Failure::usage(format!("cannot identify the passed socket {name:?} as ssh or api"))
+                    .with_remedy(
+                        "name it `ssh` or `api` (FileDescriptorName), or its file ssh.sock or \
                      api.sock; at most one of each",
-                ));
+                    ));
             }
         }
     }
