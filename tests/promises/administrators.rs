@@ -54,10 +54,10 @@ fn a_certificate_that_ends_soon_is_said_in_every_command_of_its_keyset() {
     story.enroll_user();
     story.machine.write("text", "a text\n");
     let sign = ["sign", "--keyset", "default", "--pin-source", "file:pin1", "--in", "text", "--out", "text.p7m"];
-    story.tokenkeep(&sign).says("\"default\" on ").says(" ends in 44 days, on ").says("ask an administrator");
-    story.tokenkeep(&["keysets"]).says(" ends in 44 days, on ");
+    story.tokenkeep(&sign).says("\"default\" on ").says(" expires in 44 days, on ").says("ask an administrator");
+    story.tokenkeep(&["keysets"]).says(" expires in 44 days, on ");
     let doctor = story.tokenkeep(&["doctor"]);
-    doctor.says("its certificate ends on");
+    doctor.says("its certificate expires on");
     story.admin(&["list"]).does_not_say(" days, on ");
 }
 

@@ -189,7 +189,7 @@ fn a_socket_whose_door_is_not_told_is_refused() {
     let machine = Machine::new();
     let mut child = activated(&machine, "api:api", None);
     assert_eq!(wait_for("it ends", || child.try_wait().unwrap()).code(), Some(2));
-    assert!(machine.read_text("activated.log").contains("cannot tell which door"));
+    assert!(machine.read_text("activated.log").contains("cannot identify the passed socket"));
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn before_the_last_try_a_person_is_warned_and_may_keep_it() {
     let a_command_told = |machine: &Machine, answer: &str, said: &str| {
         machine.write("mail", "mail\n");
         let mut terminal = Terminal::tokenkeep(machine, &["sign", "--in", "mail", "--out", "mail.p7m"]);
-        let _ = terminal.expect("the next wrong PIN locks it. Go on?").type_line(answer);
+        let _ = terminal.expect("the next wrong PIN locks it. Continue?").type_line(answer);
         let (code, shown) = terminal.finish();
         assert!(code == 4 && shown.contains(said), "{code} {shown}");
     };

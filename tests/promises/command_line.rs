@@ -81,7 +81,7 @@ fn keyset_show_and_delete_take_the_name_by_itself_or_as_all_other_commands_do() 
     keyset(&["delete", "--token", "default", "--yes", "--pin-source", "file:pin"]).fails_with(2).says("NAME");
     somebody.signs_with("default", "pin");
     let page = somebody.machine.tokenkeep(&["keyset", "delete", "--help"]).ok();
-    page.says("--keyset <NAME>").says("The same as NAME");
+    page.says("--keyset <NAME>").says("Alternative to NAME");
     keyset(&["delete", "--keyset", "default", "--yes", "--pin-source", "file:pin"]).ok().says("Deleted");
 }
 
@@ -111,7 +111,7 @@ fn a_machine_without_tokens_is_told_what_to_do() {
     machine.tokenkeep(&["tokens", "--module", "/no/such/module.so"]).fails_with(3).says("/no/such/module.so");
     // What would not be heeded is not taken in silence.
     let serve = ["authority", "serve", "--config", "authority.toml", "--module", "/no/such/module.so"];
-    machine.tokenkeep(&serve).fails_with(2).says("`module` in its configuration");
+    machine.tokenkeep(&serve).fails_with(2).says("`module` in the authority's configuration");
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn at_a_terminal_something_moves_while_keys_are_made_and_nothing_in_a_pipe() {
     let enroll = ["enroll", "--letter", "first.letter", "--new-token", "--new-pin-source", "file:pin"];
     let line = format!("TERM=xterm tokenkeep {}", enroll.join(" "));
     let mut terminal = Terminal::shell(&somebody.machine, &line);
-    terminal.expect("making keys on the token").expect("Enrolled");
+    terminal.expect("generating keys on the token").expect("Enrolled");
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
     // Whatever moved was taken off its line before the answer was written there.
@@ -398,5 +398,5 @@ fn at_a_terminal_something_moves_while_keys_are_made_and_nothing_in_a_pipe() {
     assert!(after_spinner.contains("\u{1b}[2K"), "the spinner stands in the answer's line: {screen:?}");
     somebody.issue("second.letter");
     let enroll = ["enroll", "--letter", "second.letter", "--pin-source", "file:pin"];
-    somebody.tokenkeep(&enroll).ok().does_not_say("making keys");
+    somebody.tokenkeep(&enroll).ok().does_not_say("generating keys");
 }

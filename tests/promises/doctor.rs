@@ -40,7 +40,7 @@ fn finds_wrong(machine: &Machine, concern: &str, what: &str, remedy: &str) {
     assert_eq!(text("concern"), concern);
     assert!(text("what").contains(what), "{:?} does not contain {what:?}", text("what"));
     assert!(text("remedy").contains(remedy), "{:?} does not contain {remedy:?}", text("remedy"));
-    machine.tokenkeep(&["doctor"]).fails_with(1).says(what).says(remedy).says("one thing is wrong");
+    machine.tokenkeep(&["doctor"]).fails_with(1).says(what).says(remedy).says("one problem was found");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn all_is_well_and_looking_changes_nothing() {
     {
         assert!(findings.iter().any(|finding| finding["concern"] == concern), "{concern} is not looked at");
     }
-    let output = machine.tokenkeep(&["doctor"]).ok().says("Nothing is wrong").says("default").says("level high");
+    let output = machine.tokenkeep(&["doctor"]).ok().says("No problem was found").says("default").says("level high");
     assert!(output.out().contains("(agent.toml)"), "how the module was found is not said: {output}");
     assert_eq!(machine.inventory(&[]), before);
     somebody.signs_with("default", "pin");
@@ -155,14 +155,14 @@ fn what_is_said_of_a_locked_pin_is_possible_also_beside_an_agent() {
     };
     let (what, told) = remedy(machine);
     assert!(
-        what.contains("one try of its PIN is left") && told.contains("agent asks for it no more after ten"),
+        what.contains("one try of its PIN is left") && told.contains("agent stops asking after ten"),
         "{told}"
     );
     assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
     let (what, told) = remedy(machine);
     assert!(what.contains("its PIN is locked"), "{what}");
-    assert!(!told.contains("tries back"), "a right PIN gives nothing back: {told}");
-    assert!(told.contains("if you keep its SO PIN") && told.contains("tokenkeep admin recover"), "{told}");
+    assert!(!told.contains("all tries"), "no PIN restores tries: {told}");
+    assert!(told.contains("if you have its SO PIN") && told.contains("tokenkeep admin recover"), "{told}");
 
     // Nobody kept one, so it is the other way; and that is one.
     somebody.recover("recovery.letter");
@@ -194,7 +194,7 @@ fn a_running_agent_is_told_and_goes_on() {
     machine.set_environment("SSH_AUTH_SOCK", agent.ssh_socket().to_str().unwrap());
     ssh_add(machine, "a pass phrase", &["-x"]).ok();
     let output = machine.tokenkeep(&["doctor"]).ok().says("locked").says("ssh-add -X").says("is in use by");
-    output.says("Nothing is wrong").does_not_say("level high");
+    output.says("No problem was found").does_not_say("level high");
     ssh_add(machine, "a pass phrase", &["-X"]).ok();
     machine.set_environment("SSH_AUTH_SOCK", "");
 
@@ -226,7 +226,7 @@ fn what_is_wrong_with_a_running_agents_sockets_is_mended_without_losing_it() {
     for (door, socket) in [("ssh", agent.ssh_socket()), ("api", agent.api_socket())] {
         let aside = socket.with_extension("aside");
         fs::rename(&socket, &aside).unwrap();
-        let what = format!("process {} is the agent, but its {door} socket", agent.id());
+        let what = format!("the agent runs (process {}), but its {door} socket", agent.id());
         finds_wrong(&machine, "agent", &what, "tokenkeep agent stop");
         fs::rename(&aside, &socket).unwrap();
         assert!(findings(&machine).0);
@@ -267,5 +267,5 @@ fn what_is_wrong_on_a_token_that_the_agent_holds_is_told() {
     let _agent = Agent::start(machine, &[]);
     machine.tokenkeep(&["keysets"]).ok();
     machine.tokenkeep(&["keysets", "--no-agent"]).says("is in use by");
-    finds_wrong(machine, "keyset", "its signing certificate is gone", "re-enroll");
+    finds_wrong(machine, "keyset", "its signing certificate is missing", "re-enroll");
 }

@@ -19,7 +19,7 @@ fn a_soft_token_is_erased_after_its_serial_number_is_typed() {
     machine.tokenkeep_without_terminal(&erase).fails_with(2).says("not erased").says("--yes-erase");
     machine.tokenkeep(&["token", "erase", "default", "--yes-erase", "0123"]).fails_with(5).says("not erased");
     let mut terminal = Terminal::tokenkeep(machine, &erase);
-    terminal.expect("the keys of default").expect("serial number").type_line("y");
+    terminal.expect("The keys of default").expect("serial number").type_line("y");
     assert_eq!(terminal.finish().0, 5);
     let mut terminal = Terminal::tokenkeep(machine, &erase);
     terminal.expect("serial number").interrupt();

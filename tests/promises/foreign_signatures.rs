@@ -80,7 +80,7 @@ fn a_content_with_other_line_ends_than_were_signed_is_said_so() {
         let line = ["verify", "s.p7s", "--content", "message.txt", "--ca", "ca.pem"];
         machine.tokenkeep(&[&line[..], more].concat())
     };
-    verify(&[]).ok().says("Signed was the content with CR LF");
+    verify(&[]).ok().says("The signature covers the content with CR LF");
     assert_eq!(verify(&["--json"]).json()["line_ends_changed"], true);
     machine.shell("sed 's/$/\\r/' message.txt > signed.txt").ok();
     let line = ["verify", "s.p7s", "--content", "signed.txt", "--ca", "ca.pem", "--json"];

@@ -133,7 +133,7 @@ fn the_last_try_of_the_so_pin_is_warned_of_and_never_taken_unattended() {
         Terminal::tokenkeep(&somebody.machine, &unblock)
     };
     let mut terminal = at_a_terminal();
-    terminal.expect("nobody can unblock").expect("[y/N]").type_line("n");
+    terminal.expect("can never be unblocked").expect("[y/N]").type_line("n");
     assert_eq!(terminal.finish().0, 4);
     states_are(&somebody, "ok", "final-try");
     let mut terminal = at_a_terminal();

@@ -13,7 +13,7 @@ fn recovered() -> Somebody {
     let line = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
     wait_until_certificates_are_newer();
     let recovered = somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:other.pin"]].concat()).ok();
-    recovered.says("Superseded by it: the keyset \"default\"").says("ecdsa-sha2-");
+    recovered.says("It supersedes the keyset \"default\"").says("ecdsa-sha2-");
     somebody
 }
 

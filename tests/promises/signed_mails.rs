@@ -195,7 +195,7 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         }
     }
     decrypt(mail.as_bytes(), &from).ok().does_not_say("Not integrity-protected");
-    decrypt(mail.as_bytes(), "").ok().says("No sender named");
+    decrypt(mail.as_bytes(), "").ok().says("No sender: ");
     // A From inside the encryption is judged like the one around it.
     for from in ["", &from] {
         let inside = format!("From: boss@example.org\nSubject: Please pay\n{mail}");
@@ -274,5 +274,5 @@ fn a_statement_is_said_to_be_no_mail() {
     let issue = ["issue", "someone.else@example.org", "--name", "Else, Someone", "--statement-out", &statement];
     somebody.office.admin(&issue).ok();
     let said = somebody.tokenkeep(&["verify", "statement", "--out", "x"]);
-    said.says("This is no mail: it is an administrator's command");
+    said.says("This is not mail: it is an administrator's command");
 }

@@ -73,5 +73,5 @@ fn doctor_says_that_there_is_no_room() {
     if output.out().is_empty() {
         return skipped("a full disk: unshare can make no mount namespace");
     }
-    output.fails_with(1).says("nothing more can be stored").says("0 KiB free").says("make room there");
+    output.fails_with(1).says("nothing more can be stored").says("0 KiB free").says("free space there");
 }
