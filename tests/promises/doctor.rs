@@ -154,10 +154,7 @@ fn what_is_said_of_a_locked_pin_is_possible_also_beside_an_agent() {
         (finding["what"].as_str().unwrap().to_owned(), finding["remedy"].as_str().unwrap().to_owned())
     };
     let (what, told) = remedy(machine);
-    assert!(
-        what.contains("one try of its PIN is left") && told.contains("agent stops asking after ten"),
-        "{told}"
-    );
+    assert!(what.contains("one try of its PIN is left") && told.contains("agent stops asking after ten"), "{told}");
     assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
     let (what, told) = remedy(machine);
     assert!(what.contains("its PIN is locked"), "{what}");
