@@ -1,15 +1,16 @@
-//! The house stands: arrows between rooms go down only, files stay short, every room says what it is for.
+//! The architecture rules: imports go down only, files stay short, and every file says what it is
+//! for.
 //!
-//! One crate cannot stop circles by itself, so this reads the source: every path that begins with `crate::` or
-//! `tokenkeep::`, in `use` lines and elsewhere, in tests too.
+//! A single crate does not prevent import cycles, so this test reads the source: every path that
+//! begins with `crate::` or `tokenkeep::`, in `use` lines and elsewhere, in tests too.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which floor each room stands on. A room may use the rooms below it, and itself.
+/// The layer of each module. A module may use modules of lower layers, and itself.
 const FLOORS: &[(&str, i8)] = &[
-    // Under everything: even a token can be killed between two steps.
+    // Below all layers: even `token` has crash points.
     ("crash_point", -1),
     ("characters", -1),
     ("token", 0),
@@ -30,10 +31,11 @@ const FLOORS: &[(&str, i8)] = &[
     ("cli", 5),
 ];
 
-/// Names that say nothing of what a file is for.
+/// File names that do not say what a file is for.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "manager", "helper", "helpers", "misc"];
 
-/// Lines a file may have; longer ones are split by story. Tests of their own (`tests.rs`) may be longer.
+/// Maximum number of lines in a file; longer ones are split by topic. Test files (`tests.rs`) may
+/// be longer.
 const LONGEST_FILE: usize = 450;
 
 #[test]
@@ -51,7 +53,7 @@ fn arrows_go_down_only() {
 
 #[test]
 fn unsafe_code_is_in_three_files() {
-    // Each says why, and for what; everywhere else the compiler refuses it.
+    // Each of them documents why it needs unsafe code; the compiler refuses it everywhere else.
     let allowed = ["src/agent/mapped_code.rs", "src/agent/scheduling.rs", "src/token/pkcs11/raw.rs"];
     let found: Vec<PathBuf> =
         sources().into_iter().filter(|(_, text)| text.contains("allow(unsafe_code")).map(|(path, _)| path).collect();
@@ -75,8 +77,8 @@ fn a_planted_bad_arrow_is_found() {
     assert!(found("cmp", "use crate::{\n    pki::oid,\n    store::Store,\n};\n").contains("sideways to store"));
     assert!(found("pki", "fn f(x: &crate::letter::Letter) {}\n").contains("up to letter"));
     assert!(found("pki", "use super::super::service::serve;\n").contains("up to service"));
-    assert!(found("pki", "use crate::nowhere::thing;\n").contains("nowhere stands on no floor"));
-    assert_eq!(found("pki", "/// See [`crate::service`].\n// use crate::cli;\n"), "", "comments are not arrows");
+    assert!(found("pki", "use crate::nowhere::thing;\n").contains("nowhere is in no layer"));
+    assert_eq!(found("pki", "/// See [`crate::service`].\n// use crate::cli;\n"), "", "comments are not imports");
 }
 
 #[test]
@@ -111,12 +113,12 @@ fn every_file_says_what_it_is_for() {
     }
 }
 
-/// ureq writes the bodies it reads to the `log` crate at trace level, and a letter is one of them: no bridge may lead from
-/// there into our log.
+/// ureq logs the bodies that it reads to the `log` crate at trace level, and a letter is one of
+/// them, so no bridge may forward `log` records to this program's log.
 #[test]
 fn no_bridge_brings_in_what_others_log() {
     let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
-    assert!(lock.contains("name = \"ureq\""), "is the lock file read rightly?");
+    assert!(lock.contains("name = \"ureq\""), "the lock file was read");
     for bridge in ["tracing-log", "env_logger", "simple_logger", "log4rs", "fern"] {
         assert!(!lock.contains(&format!("name = \"{bridge}\"")), "{bridge} would log letters at trace level");
     }
@@ -128,21 +130,21 @@ fn every_room_stands_on_a_floor() {
         let room = room_of(&path);
         assert!(
             ["main", "lib"].contains(&room.as_str()) || floor(&room).is_some(),
-            "{}: the room {room} stands on no floor",
+            "{}: the module {room} is in no layer",
             path.display()
         );
     }
 }
 
-/// What is wrong with an arrow from one room to another, if anything.
+/// The violation of an import from one module to another, if any.
 fn complaint(from: &str, to: &str) -> Option<String> {
     let Some(target) = floor(to) else {
-        return Some(format!("{to} stands on no floor"));
+        return Some(format!("{to} is in no layer"));
     };
     match floor(from) {
         Some(own) if target > own => Some(format!("{from} reaches up to {to}")),
         Some(own) if target == own && from != to => Some(format!("{from} reaches sideways to {to}")),
-        // Down, or within; main.rs and lib.rs (no floor) stand above all.
+        // Down, or within one module; main.rs and lib.rs (in no layer) are above all.
         _ => None,
     }
 }
@@ -163,12 +165,12 @@ struct Arrow {
     line: usize,
 }
 
-/// Every room that the text names by a path from the crate's root.
+/// Every module that the text names by a path from the crate's root.
 fn arrows(text: &str) -> Vec<Arrow> {
     let code: String = text
         .lines()
         .map(|line| match line.find("//") {
-            // A `//` inside a string (an address) hides nothing that matters: no path follows it.
+            // A `//` inside a string, as in a URL, hides nothing: no path follows it.
             Some(comment) => &line[..comment],
             None => line,
         })
@@ -183,7 +185,7 @@ fn arrows(text: &str) -> Vec<Arrow> {
             }
             let line = code[..at].matches('\n').count() + 1;
             for room in first_names(&code[at + root.len()..]) {
-                // Two steps up need not be the root: only a room's name is an arrow there.
+                // Two levels up need not be the root: only a name of a module counts there.
                 if root == "super::super::" && floor(&room).is_none() {
                     continue;
                 }

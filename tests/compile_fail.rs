@@ -1,7 +1,8 @@
-//! Steps that cannot be skipped or repeated, held by the compiler: each file in `tests/compile_fail/` has lines that must
-//! not compile, marked with the code of their error. Each is compiled against the library that this test was built with:
-//! with one of these lines it must fail there, for the marked reason and for no other; without them all it must compile,
-//! so that no slip of the pen passes for a promise.
+//! The compiler enforces that steps cannot be skipped or repeated: each file in
+//! `tests/compile_fail/` has lines that must not compile, marked with their error code. Each file
+//! is compiled against the library that this test was built with: with one of these lines it must
+//! fail there, with the marked code only; without all of them it must compile, so that no unrelated
+//! mistake passes the test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +17,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// Begins a mark: `//~ E0382`.
+/// The beginning of a mark: `//~ E0382`.
 const MARK: &str = "//~ ";
 
 #[test]
@@ -47,14 +48,15 @@ fn every_file_is_checked() {
     assert!(forgotten.is_empty(), "not checked: {forgotten:?}");
 }
 
-/// A line and the code of the error in it.
+/// A line number and the code of its error.
 type Mistake = (u64, String);
 
 fn check(file: &str) {
     let text = fs::read_to_string(directory().join(file)).unwrap();
     let marked: Vec<Mistake> = (1..).zip(text.lines()).filter_map(|(number, line)| mistake(number, line)).collect();
     assert!(!marked.is_empty(), "{file} has no marked lines");
-    // One at a time: the compiler looks for some kinds of errors only where there are none of others.
+    // One at a time: the compiler reports some kinds of errors only if there are none of other
+    // kinds.
     for (line, code) in &marked {
         let found = mistakes_in(&with_marked_line(&text, Some(*line)));
         assert_eq!(found, [(*line, code.clone())], "{file} should fail at its line {line} (left: what rustc says)");
@@ -63,7 +65,7 @@ fn check(file: &str) {
     assert!(left.is_empty(), "{file} should compile without its marked lines: {left:?}");
 }
 
-/// The text with empty lines instead of the marked ones, but this one.
+/// The text with all marked lines replaced by empty ones, except this one.
 fn with_marked_line(text: &str, kept: Option<u64>) -> String {
     let lines = (1..).zip(text.lines());
     lines
@@ -75,7 +77,7 @@ fn mistake(number: u64, line: &str) -> Option<Mistake> {
     line.split_once(MARK).map(|(_, code)| (number, code.trim().to_owned()))
 }
 
-/// What the compiler says against a file: in order, each error once.
+/// The compiler's errors for a file: in order, each once.
 fn mistakes_in(text: &str) -> Vec<Mistake> {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file.rs");
@@ -99,7 +101,7 @@ fn mistakes_in(text: &str) -> Vec<Mistake> {
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("rustc says: {line}")))
         .filter(|message| message["level"] == "error");
-    // The last one only counts the others and has no place.
+    // The last message only counts the others and has no position.
     let mut mistakes: Vec<Mistake> = errors
         .filter_map(|error| {
             let mut spans = error["spans"].as_array()?.iter();
@@ -117,12 +119,12 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compile_fail")
 }
 
-/// Where this test's own dependencies lie: beside it.
+/// The directory of this test's dependencies, which is its own.
 fn dependencies() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
-/// The library as it was built last, which is when this test was.
+/// The library of the last build, which is this test's.
 fn library(dependencies: &Path) -> PathBuf {
     let files = fs::read_dir(dependencies).unwrap().map(|file| file.unwrap().path());
     let libraries = files.filter(|path| {

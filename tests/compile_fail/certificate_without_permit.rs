@@ -1,5 +1,5 @@
-//! Only a permit becomes what will be signed, and only a decision makes a permit: neither a request that was verified
-//! nor a signature of the CA's is one.
+//! Only a permit can become the content to sign, and only a decision makes a permit: neither a
+//! verified request nor a signature of the CA is one.
 
 use tokenkeep::authority::AuthorityError;
 use tokenkeep::authority::certify::{IssuedCertificate, intend};

@@ -1,4 +1,4 @@
-//! A permit is used up by what it permits, and cannot be copied.
+//! A permit is consumed by its use, and cannot be copied.
 
 use tokenkeep::authority::certify::intend;
 use tokenkeep::authority::decide::{EncryptionPermit, IssuancePermit};

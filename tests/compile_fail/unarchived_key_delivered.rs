@@ -1,5 +1,5 @@
-//! A reply takes keys that came out of the archive, and nothing else: neither a key just made, nor one that is wrapped for
-//! a token without having been there.
+//! A reply accepts only keys from the archive: neither a new key, nor a key that was wrapped for a
+//! token without being archived.
 
 use tokenkeep::authority::AuthorityError;
 use tokenkeep::authority::archive::{ArchivedKey, WrappedForToken};

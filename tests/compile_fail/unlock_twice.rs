@@ -1,4 +1,4 @@
-//! One PIN, one act: an unlock is used up by what it unlocks, and cannot be copied.
+//! One PIN serves one operation: an unlock is consumed by its use, and cannot be copied.
 
 use tokenkeep::token::{KeyTransport, TokenKey, Unlock};
 

@@ -1,5 +1,5 @@
-//! An authority never stays without an administrator, nobody becomes one behind the others' backs, and nobody is
-//! surprised by the end of a certificate.
+//! An authority never lacks an administrator, nobody becomes one unnoticed by the others, and
+//! nobody is surprised by the end of a certificate.
 
 use std::process::Stdio;
 
@@ -17,7 +17,8 @@ fn add(story: &Story, pin: &str) -> crate::support::output::Output {
 fn an_administrator_is_added_only_while_nobody_serves_and_the_others_are_told() {
     let mut story = Story::begin();
     story.machine.write_secret("wrong.pin", "wrong-000000");
-    // While it serves any PIN would pass: nobody is even asked for one.
+    // While the authority serves, any PIN would pass: the command must refuse before it asks for
+    // one.
     add(&story, "nobody-asks.pin").fails_with(5).says("while `authority serve` runs");
     assert!(story.authority.stop().success());
     add(&story, "wrong.pin").fails_with(4);
@@ -31,7 +32,7 @@ fn an_administrator_is_added_only_while_nobody_serves_and_the_others_are_told() 
     assert_eq!(answer["others"], serde_json::json!(["admin@example.org"]));
     let entry = answer["entry"].to_string();
     story.authority.serve(&story.machine);
-    // The letter counts after a day.
+    // The letter takes effect after a day.
     story.machine.write_secret("new.pin", "new-1234567");
     story.enroll_new("new.letter", "new", "new.pin").says("is good from");
     for _ in 0..2 {
@@ -88,12 +89,12 @@ fn a_locked_database_is_said() {
     output.says(words).does_not_say("does not know this letter");
     drop(holder.stdin.take());
     holder.wait().unwrap();
-    // Nothing was used up.
+    // The user's letter is still valid.
     story.enroll_new("user.letter", "default", "pin1").ok();
     story.admin(&["list"]).ok();
 }
 
-/// The database, wherever the state is on this machine.
+/// The path of the database.
 fn found(story: &Story) -> std::path::PathBuf {
     let output = story.machine.shell("find . -name authority.db").ok();
     story.machine.file(output.out().trim())

@@ -1,5 +1,6 @@
-//! The agent's own API is what its description says: every path and method of `docs/agent-api.openapi.json` is called on
-//! the real agent with curl, every answer, errors too, is held against its schema, and nothing is served besides.
+//! The agent's API is as described: every path and method of `docs/agent-api.openapi.json` is
+//! called on the real agent with curl, every response, errors too, is validated against its schema,
+//! and nothing else is served.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ fn every_answer_is_as_described() {
     let keys = caller.gets("/v1/public-keys", "/v1/public-keys", 200);
     assert_eq!(keys["public_keys"][0]["user"], caller.somebody.email.as_str());
 
-    // What is signed is verified, and what is encrypted is opened, by others.
+    // OpenSSL verifies the signature and decrypts the message.
     let authority = bytes(&found["certificates"][2]["certificate"]);
     machine.write("ca.der", authority);
     machine.run("openssl", &["x509", "-inform", "der", "-in", "ca.der", "-out", "ca.pem"], b"").ok();
@@ -66,7 +67,7 @@ fn every_answer_is_as_described() {
     let refused = caller.posts("/v1/decrypt", &json!({ "message": message, "keyset": "default" }), 409);
     assert_eq!(refused["error"]["kind"], "refused");
 
-    // Log-ins.
+    // Sessions.
     caller.posts("/v1/log-off", &json!({}), 200);
     assert_eq!(caller.calls("POST", "/v1/log-off", "/v1/log-off", None, 200)["ended"], 0);
     assert_eq!(caller.posts("/v1/log-in", &json!({ "keyset": "default" }), 200)["token"]["serial"], serial.as_str());
@@ -76,7 +77,7 @@ fn every_answer_is_as_described() {
     assert_eq!(caller.posts("/v1/log-in", &json!({ "keyset": "strict" }), 409)["error"]["kind"], "refused");
     caller.posts("/v1/log-in", &json!({ "keyset": "nobody" }), 404);
 
-    // Locked: nothing is told, nothing is done.
+    // A locked agent reports nothing and runs nothing.
     let (right, wrong) = (json!({ "pass_phrase": b64(b"open sesame") }), json!({ "pass_phrase": b64(b"open barley") }));
     caller.posts("/v1/unlock", &right, 409);
     caller.posts("/v1/lock", &right, 204);
@@ -108,7 +109,7 @@ fn events_and_acts(caller: &Caller) {
     }
     events.kill();
 
-    // An act, as a command has it done: it is asked for the PIN, over the wire, and nobody else is.
+    // An operation as a command runs it: the API asks the client for the PIN, and nobody else.
     let questions = caller.somebody.machine.read_text("questions");
     let line_schema = caller.description.component("ActLine");
     let next = |act: &mut Following| {
@@ -140,14 +141,14 @@ fn events_and_acts(caller: &Caller) {
     caller.called.borrow_mut().insert("POST /v1/acts".to_owned());
     caller.posts("/v1/acts", &json!({ "sign-anything": {} }), 400);
 
-    // A statement is signed by the act of that name alone, and the question says what it is.
+    // Only the operation of that name signs a statement, and the prompt says that it is one.
     let order = json!({ "administer": { "keyset": { "name": "strict" }, "order": { "list": {} }, "way": "file", "known_log": "compare" } });
     let mut act = caller.follows("/v1/acts", Some(&order));
     next(&mut act);
     assert_eq!(next(&mut act)["ask"]["question"]["existing"]["operation"], "sign the command");
     act.kill();
 
-    // Lists need nobody; what fails is told at the end.
+    // Lists need no person; a failure is reported at the end.
     for (request, end) in [
         (json!({ "list-tokens": {} }), "done"),
         (json!({ "list-keysets": {} }), "done"),
@@ -172,7 +173,7 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
     let machine = &caller.somebody.machine;
     machine.write_secret("given.pin", Somebody::WRONG_PIN);
 
-    // Malformed, and all that would have another thing signed than a content as data.
+    // Malformed bodies, and every attempt to sign anything but content as data.
     for body in [
         json!({}),
         json!({ "content": "no base64!" }),
@@ -205,7 +206,7 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
     );
     caller.refused("/v1/sign", &json!({ "content": "YQ==", "keyset": "nobody" }), 404);
 
-    // Requests that no program of ours would send.
+    // Requests that no tokenkeep program sends.
     let sign = ["-d", r#"{"content":"YQ==","keyset":"default"}"#];
     let refused = |more: &[&str], status: u16| {
         let brought = caller.curl("/v1/sign", &[&sign[..], more].concat());
@@ -222,7 +223,7 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
     assert!(tokens.iter().all(|token| !token.count_is_low()), "a PIN was tried");
     assert!(!machine.file("questions").exists(), "somebody was asked");
 
-    // And one that is right, but for the PIN: it is told, and costs one try.
+    // A correct request with a wrong PIN: the error says so, and it costs one try.
     let message = caller.refused("/v1/sign", &json!({ "content": "YQ==", "keyset": "strict" }), 403);
     assert!(message.contains("wrong") && message.contains("strict"), "{message}");
     assert!(machine.listed_token("strict").count_is_low());
@@ -240,12 +241,12 @@ fn a_client_is_told_what_to_change_in_its_request_and_nothing_about_a_command_li
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         caller.refused("/v1/sign", &body, status)
     };
-    // Of one person's keysets the newest is taken: another's must be beside them.
+    // Among one person's keysets the newest is used, so another person's must be present.
     let letter = caller.somebody.machine.file("another.letter").display().to_string();
     let issue = ["issue", "another-client@example.org", "--name", "Another", "--letter-out", &letter];
     caller.somebody.office.admin(&issue).ok();
     caller.somebody.enroll_new("another.letter", "another").ok();
-    // That no such word is in any answer, `fits` looks at.
+    // `fits` checks that no response contains such a word.
     let told = sign(&caller, json!({}), 409);
     assert!(
         told.contains("which keyset is meant") && told.contains("(`keyset`)") && told.contains("(`token`)"),
@@ -256,11 +257,12 @@ fn a_client_is_told_what_to_change_in_its_request_and_nothing_about_a_command_li
     sign(&caller, json!({ "keyset": "default", "token": "nowhere" }), 404);
     caller.refused("/v1/log-in", &json!({}), 409);
     caller.refused("/v1/log-off", &json!({ "token": "nowhere" }), 404);
-    // Encrypted to the newer keyset's key, which the older one does not have.
+    // Encrypted to the newer keyset's key, which the older keyset does not have.
     let told = caller.refused("/v1/decrypt", &json!({ "message": message, "keyset": "default" }), 409);
     assert!(told.contains("omit `keyset` and `token`"), "{told}");
 
-    // Two tokens of one label, and a prompter that has nobody to ask: no source of PINs could be named to that.
+    // Two tokens with one label, and a prompter without a person: the error must not propose a PIN
+    // source.
     caller.agent.signal(Signal::TERM);
     caller.agent.wait();
     let machine = &caller.somebody.machine;
@@ -290,7 +292,7 @@ fn nothing_is_served_that_is_not_described() {
         for beyond in
             [format!("{actual}/more"), format!("{actual}/"), format!("/{actual}"), actual.replace("/v1", "/v2")]
         {
-            // curl would tidy the path.
+            // Without the option curl would normalize the path.
             assert_eq!(caller.curl(&beyond, &["--path-as-is"]).status, 404, "{beyond}");
         }
     }
@@ -303,7 +305,7 @@ fn nothing_is_served_that_is_not_described() {
 fn a_content_key_is_opened_and_one_that_does_not_come_out_is_no_oracle() {
     let caller = Caller::new();
     let machine = &caller.somebody.machine;
-    // To the keyset `default` alone.
+    // Encrypted to the keyset `default` only.
     let certificates = caller.gets("/v1/keysets/{name}/certificates", "/v1/keysets/default/certificates", 200);
     machine.write("default.der", bytes(&certificates["certificates"][1]["certificate"]));
     machine.write("text", "what nobody else should read\n");
@@ -330,7 +332,7 @@ fn a_content_key_is_opened_and_one_that_does_not_come_out_is_no_oracle() {
     let decrypt = ["enc", "-d", "-aes-256-cbc", "-K", &hex::encode(&key), "-iv", &vector, "-in", "ciphertext"];
     assert_eq!(machine.run("openssl", &decrypt, b"").ok().out(), "what nobody else should read\n");
 
-    // The encrypted key is the last thing in it.
+    // The encrypted key is the last element.
     let mut tampered = recipient_info.to_vec();
     *tampered.last_mut().unwrap() ^= 1;
     let (one, other) = (open(&tampered), open(&tampered));

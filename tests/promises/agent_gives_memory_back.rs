@@ -1,5 +1,5 @@
-//! After a flood of connections and of large requests the agent's worker has about as much memory as before: what a user's
-//! program makes it take once does not stay for the rest of the session.
+//! After a flood of connections and of large requests, the agent's worker has about as much memory
+//! as before: a load from a user's program does not occupy memory for the rest of the session.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,13 +14,14 @@ use crate::support::machine::Machine;
 
 /// Many for one user; each has a thread.
 const CONNECTIONS: usize = 500;
-/// As large as mails are; at once.
+/// Bytes of each request, as large as a mail; all are sent at once.
 const CONTENT: usize = 4 << 20;
 const AT_ONCE: usize = 8;
-/// What may stay, KiB: pages that one block in use holds, and the stacks of a few threads.
+/// Memory that may remain, in KiB: pages kept by a single block in use, and the stacks of a few
+/// threads.
 const STAYS: u64 = 20 * 1024;
 
-/// What the process has of its own in memory, KiB.
+/// The private memory of the process, in KiB.
 fn of_its_own(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();

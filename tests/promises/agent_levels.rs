@@ -1,5 +1,6 @@
-//! Security levels through the running agent, with `ssh-keygen` as the program that uses keys: what is asked, of whom it
-//! is told, in which order, and what one wrong PIN costs, counted at the token.
+//! Security levels through the running agent, with `ssh-keygen` as the program that uses keys:
+//! which prompts appear, what they say, in which order, and what one wrong PIN costs, counted at
+//! the token.
 
 use std::process::Child;
 
@@ -17,14 +18,14 @@ fn asked(keysets: &[(&str, &str)]) -> Asked {
     asked
 }
 
-/// The same, with every call counted that takes a PIN.
+/// As above, with a count of every call that takes a PIN.
 fn counted(keysets: &[(&str, &str)]) -> (Asked, Faulty) {
     let (mut asked, faulty, allow) = with_faults(keysets);
     asked.start(&allow);
     (asked, faulty)
 }
 
-/// The same, with the line for `agent.toml`, before the agent is started.
+/// As above, with this line in `agent.toml` before the agent starts.
 fn with_faults(keysets: &[(&str, &str)]) -> (Asked, Faulty, String) {
     let mut asked = Asked::with(TokenKind::SoftHsm, keysets);
     let faulty = Faulty::in_front_of(&mut asked.somebody.machine);
@@ -64,7 +65,7 @@ fn two_at_once_are_two_prompts_in_order_each_for_its_own_use() {
     let first = asked.begin_signing("strict", "first");
     asked.until_asked(1);
     let second = asked.begin_signing("strict", "second");
-    // Nothing tells that the second one waits, but that it does not ask.
+    // Only the missing prompt shows that the second request waits.
     std::thread::sleep(std::time::Duration::from_millis(500));
     drop(hold);
     assert!(!asked.has_signed(first, "first"), "its person said no");
@@ -112,7 +113,8 @@ fn commands_use_the_log_in_that_stands_and_the_agent_asks_for_the_yes() {
         let _ = std::fs::remove_file(machine.file("signed.p7m"));
         asked.somebody.tokenkeep(&line)
     };
-    // The PIN is the command's to bring; where none is needed, none is tried: a wrong one harms nothing.
+    // The command must supply the PIN. Where no PIN is needed, none is tried: a wrong one is
+    // harmless.
     sign("easy", "pin").ok();
     sign("easy", "wrong.pin").ok();
     assert!(asked.signs("easy", "one"), "the log-in is not the command's own");
@@ -163,7 +165,7 @@ fn fifty_clients_behind_one_wrong_pin_cost_one_try() {
         }
         assert_eq!(asked.asked_for(), ["pin"], "one prompt");
         assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_INCORRECT"], "one try");
-        // The right one does, and nothing is left of the wrong one.
+        // The right PIN works, and the wrong one has no later effect.
         asked.will(&[PIN]);
         assert!(asked.signs("shared", "afterwards"));
     }
@@ -200,7 +202,7 @@ fn on_the_last_try_the_person_is_warned_first_and_a_no_tries_nothing() {
     assert!(asked.signs("x", "two"));
     assert_eq!(asked.asked_for(), ["confirm", "pin"]);
     assert_eq!(faulty.calls(), ["C_Login user CKR_OK"]);
-    // A locked one is not even asked for.
+    // The agent does not even ask for a locked PIN.
     asked.ssh("ssh-add", &["-D"], b"").ok();
     faulty.does("flags LOCKED\n");
     assert!(!asked.signs("x", "three"));

@@ -1,5 +1,5 @@
-//! The agent's memory is its own: another process of the same user, its own parent even, can neither debug its two processes
-//! nor read their memory or their environment.
+//! The agent's memory is private: no other process of the same user, not even its parent, can debug
+//! its two processes or read their memory or environment.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::agent::{LIST, knock, wait_for, workers_of};
 use crate::support::machine::Machine;
 use crate::support::witness::skipped;
 
-/// Starts the program that it is told, and then tries each process whose number it reads.
+/// Starts the given program, and then attacks each process whose number it reads.
 const NOSY: &str = r#"
 import ctypes, os, subprocess, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -52,7 +52,7 @@ other.stdin.close()
 other.wait()
 "#;
 
-/// A process that is no better than any of the user's, and the agent's parent.
+/// A process with the rights of any of the user's processes, and the agent's parent.
 struct Nosy {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -60,7 +60,7 @@ struct Nosy {
 }
 
 impl Nosy {
-    /// Tries a process: what came of each attempt.
+    /// Attacks a process; returns the result of each attempt.
     fn tries(&mut self, process: u32) -> BTreeMap<String, String> {
         writeln!(self.stdin.as_mut().unwrap(), "{process}").unwrap();
         let line = self.lines.next().unwrap().unwrap();
@@ -76,7 +76,7 @@ impl Drop for Nosy {
     }
 }
 
-/// Gives the machine to a user.
+/// Makes a user the owner of the machine's files.
 fn give(path: &Path, uid: u32) {
     lchown(path, Some(uid), Some(uid)).unwrap();
     if path.is_dir() && !path.is_symlink() {
@@ -89,7 +89,7 @@ fn give(path: &Path, uid: u32) {
 #[test]
 fn no_process_of_the_same_user_looks_into_it() {
     let machine = Machine::new();
-    // The superuser may look into everything, and would prove nothing.
+    // Root may read everything, which would prove nothing.
     let nobody = rustix::process::geteuid().is_root().then_some(65534);
     let program = machine.file("bin/own-tokenkeep");
     fs::copy(env!("CARGO_BIN_EXE_tokenkeep"), &program).unwrap();
@@ -104,7 +104,7 @@ fn no_process_of_the_same_user_looks_into_it() {
         fs::remove_file(machine.file("bin/tokenkeep")).unwrap();
         give(machine.path(), uid);
         let uid = uid.to_string();
-        // Root's own PATH may lead where others may not go.
+        // Root's PATH may contain directories that other users cannot enter.
         command.env("PATH", "/usr/bin:/bin").args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "python3"]);
     }
     command.arg("nosy.py").arg(&program).args(["agent", "-v"]);
@@ -116,7 +116,7 @@ fn no_process_of_the_same_user_looks_into_it() {
     let &[broker, other, uid] = told.as_slice() else { panic!("{told:?}") };
     assert_ne!(uid, 0);
     wait_for("the agent serves", || machine.read_text("agent.log").contains("Serving SSH on").then_some(()));
-    // As whoever it serves.
+    // Run as the user that the agent serves.
     if nobody.is_none() {
         let mut stream = UnixStream::connect(machine.file("runtime/tokenkeep/agent/ssh.sock")).unwrap();
         assert_eq!(knock(&mut stream).unwrap(), LIST);

@@ -1,4 +1,5 @@
-//! The agent's two processes: whose the sockets are, what happens when one dies, what they cost.
+//! The agent's two processes: who owns the sockets, what happens when one process dies, and what
+//! the processes cost.
 
 use std::fs;
 use std::io::Read;
@@ -26,7 +27,7 @@ fn kill(id: u32) {
     kill_process(Pid::from_raw(id.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
 }
 
-/// Asks for the keys on a new connection.
+/// Lists the keys on a new connection.
 #[track_caller]
 fn answers(agent: &Agent) {
     let mut stream = UnixStream::connect(agent.ssh_socket()).unwrap();
@@ -68,7 +69,8 @@ fn every_signal_that_ends_programs_ends_it_in_order() {
     }
 }
 
-/// In a container that was entered from outside, session, process group and client have the number 0: no process.
+/// In a container that was entered from outside, session, process group and client have the number
+/// 0, which is no process.
 #[test]
 fn with_clients_and_a_terminal_of_another_pid_namespace_it_serves_and_asks_all_the_same() {
     let mut somebody = Somebody::with_keyset();
@@ -91,7 +93,8 @@ fn with_clients_and_a_terminal_of_another_pid_namespace_it_serves_and_asks_all_t
     terminal.interrupt().expect("Stopped.");
 }
 
-/// Connects, asks for something that both doors answer at once (if only by an error), and says what comes of it.
+/// Connects, sends a request that both endpoints answer at once (at least with an error), and
+/// prints the result.
 const KNOCK: &str = r#"
 import socket, sys
 stream = socket.socket(socket.AF_UNIX)
@@ -118,18 +121,18 @@ fn another_user_is_refused() {
     let agent = Agent::start(&machine, &[]);
     let as_nobody = |socket: &Path| {
         let mut command = Command::new("setpriv");
-        // Root's own PATH may lead where others may not go.
+        // Root's PATH may contain directories that other users cannot enter.
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).env("PATH", "/usr/bin:/bin");
         command.args(["python3", "-c", KNOCK]);
         command.arg(socket);
         run(command, b"").ok().out()
     };
-    // The directory alone keeps others out.
+    // The mode of the directory alone keeps others out.
     for name in ["", "runtime", "runtime/tokenkeep"] {
         fs::set_permissions(machine.file(name), fs::Permissions::from_mode(0o711)).unwrap();
     }
     assert_eq!(as_nobody(&agent.api_socket()), "not connected\n");
-    // Somebody has opened directory and sockets to all: the kernel still says who is at the other end.
+    // Directory and sockets are open to all: the kernel still reports the peer's user.
     fs::set_permissions(machine.file("runtime/tokenkeep/agent"), fs::Permissions::from_mode(0o777)).unwrap();
     for socket in [agent.api_socket(), agent.ssh_socket()] {
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
@@ -203,7 +206,7 @@ fn a_worker_that_dies_is_replaced_and_its_connections_are_reset() {
         assert_eq!(knock(&mut old).unwrap(), LIST);
         kill(worker);
         assert!(knock(&mut old).is_err(), "somebody went on serving");
-        // Who comes meanwhile waits for the next worker.
+        // A client that connects in between waits for the next worker.
         answers(&agent);
         assert_ne!(agent.worker(), worker, "round {round}");
     }
@@ -222,7 +225,7 @@ fn neither_process_dumps_core_or_gains_privileges() {
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
         assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     }
-    // An aborting worker leaves nothing behind, whatever the limit of whoever started the agent was.
+    // An aborting worker leaves no core dump, whatever the limit of the agent's parent was.
     kill_process(Pid::from_raw(agent.worker().try_into().unwrap()).unwrap(), Signal::ABORT).unwrap();
     wait_for("it is said", || agent.log().contains("SIGABRT").then_some(()));
     assert!(!agent.log().contains("core dumped"), "{}", agent.log());
@@ -254,7 +257,7 @@ fn a_thousand_connections_are_served_at_once() {
     for (number, stream) in open.iter_mut().enumerate() {
         assert_eq!(knock(stream).unwrap(), LIST, "connection {number}");
     }
-    // Each is still there after the last one was served.
+    // Each connection is still open after the last one was served.
     for stream in &mut open {
         assert_eq!(knock(stream).unwrap(), LIST);
     }
@@ -262,7 +265,7 @@ fn a_thousand_connections_are_served_at_once() {
     answers(&agent);
 }
 
-/// What a process holds, in KiB, by this line of its `status` (proc(5)).
+/// The value of this line of a process's `status` (proc(5)), in KiB.
 fn held(id: u32, line: &str) -> u32 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let held = status.lines().find_map(|other| other.strip_prefix(line)).unwrap();
@@ -274,7 +277,8 @@ fn an_idle_agent_has_little_memory_of_its_own() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     answers(&agent);
-    // What no other process shares: code does not count, of which a build that is not optimized has several times as much.
+    // Private memory only: code does not count, since an unoptimized build has several times as
+    // much.
     let (broker, worker) = (held(agent.id(), "RssAnon:"), held(agent.worker(), "RssAnon:"));
     assert!(broker + worker < 6 * 1024, "{broker} KiB and {worker} KiB");
 }
@@ -283,7 +287,8 @@ fn an_idle_agent_has_little_memory_of_its_own() {
 fn an_agent_that_has_started_gives_back_the_code_that_only_its_start_needed_and_serves() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
-    // Before it does, the broker has some 21 MiB mapped and the worker 26, where nothing is optimized; else 8 and 14.
+    // Before, the supervisor maps about 21 MiB and the worker 26 MiB in an unoptimized build;
+    // otherwise 8 and 14.
     wait_for("code is given back", || {
         (held(agent.id(), "RssFile:") < 12 * 1024 && held(agent.worker(), "RssFile:") < 22 * 1024).then_some(())
     });
@@ -300,7 +305,7 @@ fn its_worker_is_scheduled_as_what_computes_and_its_broker_is_not() {
     // proc(5): the 41st field is the policy; 3 is SCHED_BATCH.
     let policies = |id: u32| -> Vec<String> {
         let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap();
-        // A thread may end meanwhile.
+        // A thread may exit in between.
         let stats = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).ok());
         stats.map(|stat| stat.rsplit(')').next().unwrap().split_whitespace().nth(41 - 3).unwrap().to_owned()).collect()
     };
@@ -328,11 +333,11 @@ fn an_idle_agent_takes_no_time() {
     let before = ticks();
     std::thread::sleep(Duration::from_secs(3));
     let spent = ticks() - before;
-    // A tick is 10 ms: less than one percent of one core, in a build that is not optimized.
+    // A tick is 10 ms: this is less than one percent of one core, in an unoptimized build.
     assert!(spent <= 3, "{spent} ticks in 3 s");
 }
 
-/// Runs a program to its end with the agent's SSH socket in its environment.
+/// Runs a program with the agent's SSH socket in its environment, and waits for its end.
 fn with_agent(machine: &Machine, agent: &Agent, program: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = machine.command(program);
     command.args(arguments).env("SSH_AUTH_SOCK", agent.ssh_socket());
@@ -356,7 +361,7 @@ fn the_broker_asks_the_person_what_its_worker_could_not() {
         machine.run("ssh-keygen", &check, b"a message").ok();
         machine.run("ssh-keygen", &check, b"another message").fails_with(255);
         let asked = machine.read_text("questions");
-        // Level High: once for each use. The program's name is what the worker cannot read.
+        // Level high: one prompt for each use. The worker cannot read the program's name.
         assert_eq!(asked.matches("---").count(), 1, "{asked}");
         for part in
             ["pin\n", "Asked by: /usr/bin/ssh-keygen (process ", "-Y sign", "To sign in the namespace", "default"]
@@ -372,7 +377,7 @@ fn a_worker_that_dies_while_a_person_is_asked_costs_no_try_and_the_next_one_asks
     let somebody = Somebody::with_keyset();
     let machine = &somebody.machine;
     Agent::configure_with_pin_in(machine, "pin", "");
-    // The first question stands until the file `answered` is there.
+    // The first prompt stays open until the file `answered` exists.
     let script = machine.read_text("bin/prompter");
     let waiting = "while [ ! -e answered ]; do sleep 0.02; done\n";
     let at = script.find("case $what").unwrap();

@@ -1,6 +1,6 @@
-//! What the agent's log never tells, whatever is logged: both its processes at trace level, and every act that brings a
-//! secret to them: a PIN from a command, from a prompter and from ssh-add, an SO PIN, a letter, a pass phrase, and what was
-//! encrypted.
+//! The agent's log never contains a secret, whatever is logged: both its processes log at trace
+//! level, and every operation brings them a secret: a PIN from a command, from a prompter and from
+//! ssh-add, an SO PIN, a letter, a pass phrase, and encrypted content.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,14 +31,14 @@ fn no_secret_is_in_the_agents_log_at_trace_level() {
     asked.somebody.machine.write("message.txt", CONTENT);
     asked.start("");
 
-    // All of it goes through the agent: enrollments, with the SO PIN and the letter's temporary key; the way to the
-    // authority is the command's.
+    // All secrets pass through the agent: enrollments with the SO PIN and the letter's temporary
+    // key. The command itself connects to the authority.
     let machine = &asked.somebody.machine;
     for (name, level) in [("easy", "low"), ("strict", "high")] {
         asked.enroll(name, level, &["--so-pin-source", "file:so.pin"]);
     }
     let runs = |line: &str| asked.somebody.tokenkeep(&line.split(' ').collect::<Vec<_>>());
-    // PINs that a command gives.
+    // PINs from a command.
     for keyset in ["strict", "easy"] {
         runs(&format!("sign --keyset {keyset} --pin-source file:wrong.pin --in message.txt --out no")).fails_with(4);
         runs(&format!("sign --keyset {keyset} --pin-source file:pin --in message.txt --out signed.p7m")).ok();
@@ -51,7 +51,7 @@ fn no_secret_is_in_the_agents_log_at_trace_level() {
     runs("pin change --keyset strict --pin-source file:pin --new-pin-source file:third.pin").ok();
     runs("pin unblock strict --so-pin-source file:wrong.pin --new-pin-source file:other.pin").fails_with(4);
     runs("pin unblock strict --so-pin-source file:so.pin --new-pin-source file:other.pin").ok();
-    // PINs that a prompter gives.
+    // PINs from a prompter.
     asked.will(&[WRONG]);
     assert!(!asked.signs("strict", "wrong"));
     asked.will(&[OTHER]);
@@ -60,12 +60,12 @@ fn no_secret_is_in_the_agents_log_at_trace_level() {
     asked.will(&[OTHER]);
     let opened = calls(&asked, "decrypt", &json!({ "message": message, "keyset": "strict" }));
     assert!(opened.contains(&STANDARD.encode(CONTENT)), "{opened}");
-    // And ssh-add.
+    // PINs from ssh-add.
     ssh_add(machine, "", &["-D"]).ok();
     assert_ne!(ssh_add(machine, WRONG, &["-s", "easy"]).code(), 0);
     ssh_add(machine, PIN, &["-s", "easy"]).ok();
     assert!(asked.signs("easy", "logged-in"));
-    // Pass phrases, through both doors.
+    // Pass phrases, through both endpoints.
     ssh_add(machine, PASS_PHRASE, &["-x"]).ok();
     assert_ne!(ssh_add(machine, WRONG, &["-X"]).code(), 0);
     ssh_add(machine, PASS_PHRASE, &["-X"]).ok();
@@ -80,7 +80,7 @@ fn no_secret_is_in_the_agents_log_at_trace_level() {
     let search = Search::for_all(&secrets);
     let agent = asked.agent();
     let log = agent.log();
-    // It says everything, in both processes, and what is looked for would be found in it.
+    // Both processes log at trace level, so the search would find a secret.
     for process in
         ["the worker accepts connections", "connected door=\"api\"", "Inserted(TokenInfo { label: \"strict\""]
     {
@@ -96,7 +96,7 @@ fn no_secret_is_in_the_agents_log_at_trace_level() {
     assert!(found.is_empty(), "{found:?}");
 }
 
-/// What the agent's API answers to a POST.
+/// The agent's API's response to a POST.
 fn calls(asked: &Asked, path: &str, body: &serde_json::Value) -> String {
     let socket = asked.agent().api_socket().display().to_string();
     let url = format!("http://agent/v1/{path}");

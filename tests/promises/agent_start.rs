@@ -1,4 +1,5 @@
-//! How the agent is started: by a shell's one line, by systemd's sockets, and what is said when it cannot be.
+//! How the agent starts: from a shell's startup line, from systemd's sockets, and the errors if it
+//! cannot start.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -37,7 +38,7 @@ fn a_shell_finds_it_by_one_line() {
         .lines()
         .find_map(|line| line.strip_prefix("An agent runs (process ")?.strip_suffix(").").map(str::to_owned));
     let process: u32 = process.unwrap().parse().unwrap();
-    // It lives on without the shell, in a session of its own, and nothing of it is left open there.
+    // It outlives the shell, in its own session, and keeps none of the shell's descriptors open.
     assert!(is_alive(process));
     machine.shell("eval \"$(tokenkeep agent --env)\"; ssh-add -l").says("no identities");
     assert_eq!(machine.tokenkeep(&["agent", "status", "--json"]).ok().json()["process"], process, "there is one only");
@@ -66,7 +67,7 @@ fn its_status_says_that_it_is_locked_and_how_to_unlock_it() {
     assert!(stopped.code() == 3 && stopped.json()["locked"].is_null(), "{stopped}");
 }
 
-/// Makes sockets and hands them over as systemd does.
+/// Creates sockets and passes them as systemd does.
 const ACTIVATE: &str = r#"
 import os, socket, sys
 names, paths, program = sys.argv[1], sys.argv[2].split(":"), sys.argv[3:]
@@ -85,7 +86,7 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(saved)), LISTE
 os.execvp(program[0], program)
 "#;
 
-/// Where the sockets are to be: made, and its owner's alone.
+/// Creates the directory for the sockets, with mode 0700.
 fn agent_directory(machine: &Machine) -> PathBuf {
     let directory = machine.file("runtime/tokenkeep/agent");
     for path in [directory.parent().unwrap(), &directory] {
@@ -95,7 +96,7 @@ fn agent_directory(machine: &Machine) -> PathBuf {
     directory
 }
 
-/// Starts the agent with sockets that somebody else has made.
+/// Starts the agent with sockets that another process created.
 fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> Child {
     let directory = agent_directory(machine);
     machine.write("activate.py", ACTIVATE);
@@ -123,9 +124,9 @@ fn sockets_of_systemd_are_used_and_stay() {
         let socket = machine.file("runtime/tokenkeep/agent/ssh.sock");
         let before = fs::metadata(&socket).unwrap().ino();
         assert_eq!(knock(&mut UnixStream::connect(&socket).unwrap()).unwrap(), LIST);
-        // The worker is told nothing of what is the broker's.
+        // The supervisor's variables do not reach the worker.
         let worker = workers_of(child.id())[0];
-        // (Only root may look: it is not dumpable.)
+        // (Only root can read them: the worker is not dumpable.)
         let environment = fs::read(format!("/proc/{worker}/environ")).unwrap_or_default();
         let environment = String::from_utf8_lossy(&environment);
         assert_eq!(environment.is_empty(), !rustix::process::geteuid().is_root());
@@ -141,7 +142,7 @@ fn sockets_of_systemd_are_used_and_stay() {
     }
 }
 
-/// Ends it, however the test ends.
+/// Ends the agent, however the test ends.
 struct Activated(Child);
 
 impl Drop for Activated {
@@ -161,7 +162,7 @@ fn systemds_own_program_hands_the_sockets_over() {
     let [ssh, api] = ["ssh.sock", "api.sock"].map(|name| directory.join(name).display().to_string());
     let log = fs::File::create(machine.file("activated.log")).unwrap();
     let mut command = machine.command("systemd-socket-activate");
-    // It hands on little of its environment by itself.
+    // The activated agent gets few environment variables by default.
     for name in ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "SOFTHSM2_CONF"] {
         command.args(["-E", name]);
     }
@@ -170,10 +171,11 @@ fn systemds_own_program_hands_the_sockets_over() {
     let mut child = Activated(child);
     for socket in [&ssh, &api] {
         wait_for("a socket", || Path::new(socket).exists().then_some(()));
-        // A unit says it by `SocketMode`.
+        // A unit sets the mode with `SocketMode`.
         fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).unwrap();
     }
-    // It listens, and nothing runs until somebody asks; the agent then is this very process.
+    // The socket listens, and nothing runs before the first connection; the agent then is this very
+    // process.
     let mut asking = wait_for("somebody listens", || UnixStream::connect(&ssh).ok());
     assert_eq!(knock(&mut asking).unwrap(), LIST, "{}", machine.read_text("activated.log"));
     let tokens = ["-sS", "--unix-socket", &api, "http://agent/v1/tokens"];
@@ -203,14 +205,14 @@ fn the_units_are_ones_that_systemd_takes() {
     for name in ["tokenkeep-agent.service", "tokenkeep-agent.socket"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd").join(name);
         let text = fs::read_to_string(path).unwrap();
-        // It is looked whether the program is there.
+        // systemd checks that the program exists.
         machine.write(name, text.replace("/usr/bin/tokenkeep", env!("CARGO_BIN_EXE_tokenkeep")));
         names.push(machine.file(name).display().to_string());
     }
     let verify = ["verify", "--user", &names[0], &names[1]];
     let output = machine.run("systemd-analyze", &verify, b"").ok();
     assert_eq!(output.err(), "");
-    // It would say so.
+    // The check reports faults.
     let broken = machine.read_text("tokenkeep-agent.service").replace("Restart=on-failure", "Restart=sometimes");
     machine.write("tokenkeep-agent.service", broken);
     machine.run("systemd-analyze", &verify, b"").says("sometimes");

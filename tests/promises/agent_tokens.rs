@@ -1,6 +1,7 @@
-//! Tokens that come and go under a running agent: removed in the middle of a signature, put back, made by another program,
-//! held by one, made anew behind its back, locked by wrong PINs, and a module that crashes. Nothing of it needs the agent to be
-//! started again, and none of it is taken for a wrong PIN.
+//! Tokens that appear and disappear under a running agent: removed during a signature, put back,
+//! created by another program, held by one, reinitialized behind its back, locked by wrong PINs,
+//! and a module that crashes. None of these requires a restart of the agent, and none is reported
+//! as a wrong PIN.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ fn a_token_that_is_removed_during_a_signature_is_said_to_be_gone_and_its_pin_is_
         assert!(log.contains("is not present"), "{level}: {log}");
         assert!(!log.contains("is wrong") && faulty.wrong_tries() == 0, "{level}: {log}");
         assert!(!offers(&asked, "x"), "{level}: it is offered all the same");
-        // Put back: it is seen, and its log-in is over.
+        // After reinsertion the token is listed, and its session has ended.
         faulty.behaves();
         wait_for("the token is seen again", || offers(&asked, "x").then_some(()));
         asked.questions();
@@ -63,7 +64,7 @@ fn a_token_directory_that_was_away_for_a_while_is_used_again() {
     let (here, away) = (asked.somebody.machine.file("tokens"), asked.somebody.machine.file("tokens.away"));
     fs::rename(&here, &away).unwrap();
     wait_for("the token is gone", || (!offers(&asked, "x")).then_some(()));
-    // So long that its module is started anew more than once, which it cannot be without its directory.
+    // Long enough for more than one restart of the module, which fails without its directory.
     let until = Instant::now() + Duration::from_secs(5);
     while Instant::now() < until {
         assert!(!offers(&asked, "x"));
@@ -126,14 +127,14 @@ fn a_token_with_few_sessions_signs_for_many_at_once() {
     let (asked, faulty) = with_faults(&[("x", "low")]);
     asked.will(&[PIN]);
     assert!(asked.signs("x", "with-a-pin") && asked.signs("x", "under-a-log-in"));
-    // There is no session any more, and all come while one signs.
+    // No session is available, and all requests arrive while one signs.
     faulty.does("C_OpenSession CKR_SESSION_COUNT\ndelay C_Sign 300ms\n");
     let files = ["one", "two", "three", "four", "five"];
     let signing = files.map(|file| (asked.begin_signing("x", file), file));
     for (client, file) in signing {
         assert!(asked.has_signed(client, file), "{file}: {}", asked.agent().log());
     }
-    // Without even one there is nothing to be done, and it is said.
+    // Without any session the request fails, with a message.
     asked.ssh("ssh-add", &["-D"], b"").ok();
     faulty.behaves();
     asked.will(&[PIN]);
@@ -151,7 +152,7 @@ fn an_agent_whose_token_does_not_answer_ends_all_the_same() {
     let (mut asked, faulty) = with_faults(&[("x", "low")]);
     asked.will(&[PIN]);
     assert!(asked.signs("x", "before"));
-    // Longer than anybody waits, this test included.
+    // Longer than any time-out, this test's included.
     faulty.does("delay C_Logout 600000ms\n");
     let worker = asked.agent().worker();
     let machine = &asked.somebody.machine;
@@ -199,7 +200,7 @@ fn a_token_that_another_program_has_made_is_seen_without_a_restart() {
     let mut asked = Asked::with(TokenKind::SoftHsm, &[("first", "low")]);
     asked.start("");
     assert!(offers(&asked, "first"));
-    // In a process of its own, past the agent: with SoftHSM nobody tells the agent's module of it.
+    // In another process, without the agent: SoftHSM does not notify the agent's module.
     asked.enroll("second", "low", &["--no-agent"]);
     wait_for("the new token is seen", || offers(&asked, "second").then_some(()));
     asked.will(&[PIN]);
@@ -229,7 +230,7 @@ fn a_keyset_that_is_named_is_found_on_a_new_token_though_somebody_is_logged_in()
 fn a_token_that_another_program_holds_is_named_with_its_holder_and_seen_when_it_is_let_go() {
     let mut asked = Asked::with(TokenKind::SoftHsm, &[("x", "low")]);
     asked.somebody.machine.write("message.txt", "a message\n");
-    // A command that waits for its PIN at a terminal has the token.
+    // A command that waits at its PIN prompt owns the token.
     let sign = ["sign", "--keyset", "x", "--in", "message.txt", "--out", "signed.p7m"];
     let mut terminal = Terminal::tokenkeep(&asked.somebody.machine, &sign);
     terminal.expect("PIN");
@@ -324,7 +325,7 @@ fn a_token_that_is_made_anew_as_it_was_named_keeps_neither_log_in_nor_keys_eithe
         asked.somebody.tokenkeep(&sign).fails_with(3).says("cannot find the keyset").does_not_say("wrong");
         assert_eq!(asked.asked_for(), [""; 0], "a PIN was asked for in vain");
         assert!(!asked.somebody.machine.listed_token("x").count_is_low());
-        // And it is of use again, by the PIN that it has now.
+        // The token is usable again, with its present PIN.
         asked.somebody.machine.write_secret("pin", pin);
         let letter = asked.letter("y", "low");
         let enroll = ["enroll", "--letter", &letter, "--keyset", "y", "--level", "low", "--token", &before.serial];
@@ -340,7 +341,7 @@ fn a_token_that_locks_says_so_after_a_warning_and_takes_no_more_pins() {
     asked.somebody.machine.write("message.txt", "a message\n");
     asked.somebody.machine.write_secret("so.pin", "so-pin-1234");
     asked.enroll("x", "low", &["--so-pin-source", "file:so.pin"]);
-    // Nine wrong ones, past the agent: Kryoptic locks at the tenth.
+    // Nine wrong PINs without the agent: Kryoptic locks at the tenth.
     for _ in 0..9 {
         assert!(!asked.somebody.machine.pin_is_right("x", WRONG));
     }
@@ -358,7 +359,8 @@ fn a_token_that_locks_says_so_after_a_warning_and_takes_no_more_pins() {
     assert_eq!(asked.asked_for(), [""; 0], "a PIN was asked for that cannot be tried");
     let log = asked.agent().log();
     assert!(log.contains("the PIN of token \"x\"") && log.contains("is locked"), "{log}");
-    // The agent lets go of it: who has the SO PIN sets a new one beside it, and the keys are of use again.
+    // The agent releases the token: the holder of the SO PIN sets a new PIN beside it, and the keys
+    // are usable again.
     let unblock = ["pin", "unblock", "x", "--so-pin-source", "file:so.pin", "--new-pin-source", "file:other.pin"];
     asked.somebody.tokenkeep(&unblock).ok();
     asked.will(&[Somebody::OTHER_PIN]);

@@ -1,5 +1,5 @@
-//! Whoever can write to the database can take keys away, but not get one: a record of the archive that was moved or changed
-//! is noticed, nothing is delivered, and the log says why.
+//! Write access to the database can remove keys, but not obtain one: a moved or modified archive
+//! record is detected, nothing is delivered, and the log gives the reason.
 
 use crate::support::authority::Authority;
 use crate::support::inventory::Inventory;
@@ -9,7 +9,7 @@ const DATABASE: &str = "state/tokenkeep/authority/authority.db";
 const THIEF: &str = "thief@example.org";
 const VICTIM: &str = "victim@example.org";
 
-/// An authority with a thief and a victim; the thief has a recovery letter.
+/// An authority with two users, a thief and a victim. The thief has a recovery letter.
 struct Theft {
     story: Story,
 }
@@ -34,21 +34,21 @@ impl Theft {
         theft
     }
 
-    /// Writes to the database while the authority serves.
+    /// Modifies the database while the authority serves.
     fn writes(&self, sql: &str) {
         let script = format!("PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE; {sql}; COMMIT;");
         self.story.machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", DATABASE, &script], b"").ok();
     }
 
-    /// With the database written to like this the thief gets no key; with the records as they were, the same letter
-    /// is still good.
+    /// After this change of the database the thief gets no key. After the records are restored, the
+    /// same letter is still valid.
     #[track_caller]
     fn gets_nothing(&self, sql: &str) {
         let said = Authority::log(&self.story.machine).len();
         self.writes(sql);
         let before = self.tokens();
         let output = self.story.enroll_new("recovery.letter", "stolen", "pin1").fails_with(5).says("not enrolled");
-        // The authority's owner is told what is wrong, whoever asks is not.
+        // The log names the problem to the authority's operator; the client learns nothing.
         let log = Authority::log(&self.story.machine)[said..].to_owned();
         assert!(log.contains("cannot trust the record of"), "{sql}\n{log}");
         output.does_not_say("archive").does_not_say("MAC");
@@ -61,14 +61,15 @@ impl Theft {
         );
     }
 
-    /// What is on the tokens, but for empty ones; and how many objects, private ones too.
+    /// The content of the tokens except empty ones, and the number of objects, private ones
+    /// included.
     fn tokens(&self) -> (Inventory, usize) {
         let mut inventory = self.story.machine.inventory(&[]);
         inventory.retain(|(label, _), objects| label != "tokenkeep empty" || !objects.is_empty());
         (inventory, self.story.machine.object_files().iter().sum())
     }
 
-    /// The letter brings the thief's own key, and that alone.
+    /// The letter delivers the thief's own key only.
     #[track_caller]
     fn letter_is_still_good(&self) {
         self.story.enroll_new("recovery.letter", "recovered", "pin1").ok();
@@ -82,7 +83,8 @@ const OF_VICTIM: &str = "user_id IN of_victim";
 #[test]
 fn an_archive_record_swapped_between_users_is_noticed_and_not_delivered() {
     let theft = Theft::new();
-    // The victim's key in the thief's record: the blob alone, with its MAC, with everything but the certificate.
+    // The victim's key in the thief's record: only the blob, with its MAC, and with everything but
+    // the certificate.
     for columns in ["wrapped", "wrapped, mac", "wrapped, mac, algorithm, mechanism, archived_at"] {
         theft.gets_nothing(&format!(
             "UPDATE key_archive SET ({columns}) = (SELECT {columns} FROM kept WHERE {OF_VICTIM}) WHERE {OF_THIEF}"
@@ -92,9 +94,9 @@ fn an_archive_record_swapped_between_users_is_noticed_and_not_delivered() {
     let owner = "UPDATE key_archive SET user_id = (SELECT id FROM of_thief)";
     let certificate = "UPDATE certificates SET user_id = (SELECT id FROM of_thief) WHERE kind = 'encryption'";
     theft.gets_nothing(&format!("{owner}; {certificate}"));
-    // The certificate alone: the record says whose it is.
+    // Only the certificate, which names the owner of the record.
     theft.gets_nothing(certificate);
-    // The two records under each other's certificate.
+    // The two records with swapped certificates.
     theft.gets_nothing(
         "DELETE FROM key_archive;
          INSERT INTO key_archive SELECT other.certificate_sha256, one.user_id, one.algorithm, one.mechanism, one.wrapped,
@@ -118,7 +120,7 @@ fn a_changed_archive_record_is_noticed_and_not_delivered() {
         theft.gets_nothing(&format!("UPDATE key_archive SET {change} WHERE {OF_THIEF}"));
     }
     theft.gets_nothing(&format!("DELETE FROM key_archive WHERE {OF_THIEF}"));
-    // Who the letter was written for is sealed, too: a letter of the thief's does not become the victim's.
+    // The MAC also covers the user of the letter: a thief's letter cannot become the victim's.
     let letter = "UPDATE temporary_keys SET user_id = (SELECT id FROM of_victim) WHERE state IN ('unused', 'claimed')";
     let said = Authority::log(&theft.story.machine).len();
     theft.writes(letter);

@@ -1,5 +1,5 @@
-//! What a person at the agent's prompt answers, or does not: who cancels has cancelled, a no is a no, one question comes at a
-//! time and each for its own use, and before a last try they are warned.
+//! The answers of a person at the agent's prompt: a cancelled prompt cancels the request, no means
+//! no, one prompt is open at a time and serves its own use, and a warning precedes a last try.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn whoever_cancels_has_used_nothing_up() {
 #[test]
 fn after_a_wrong_pin_it_asks_again_and_each_that_is_typed_is_one_try() {
     let mut somebody = Somebody::with_keyset();
-    // What is typed each time: a line of `typed`, the last one again and again.
+    // Each prompt reads the next line of `typed`; the last line repeats.
     let body = "printf '%s\\n---\\n' \"$1\" >> $HERE/asked; head -n 1 $HERE/typed; \
                 [ \"$(wc -l < $HERE/typed)\" = 1 ] || sed -i 1d $HERE/typed";
     let program = script(&somebody.machine, "askpass", body);
@@ -46,13 +46,13 @@ fn after_a_wrong_pin_it_asks_again_and_each_that_is_typed_is_one_try() {
     signs(machine, "git");
     assert_eq!(asked(machine).matches("---").count(), 3, "{}", asked(machine));
     assert_eq!(asked(machine).matches("That PIN was wrong").count(), 2, "{}", asked(machine));
-    // Three times for one use, and no more.
+    // At most three prompts for one use.
     typed(&[&wrong(1), &wrong(2), &wrong(3), Somebody::PIN]);
     sign(machine, "git").fails_with(255).says("refused");
     assert_eq!(asked(machine).matches("---").count(), 3, "{}", asked(machine));
     typed(&[Somebody::PIN]);
     signs(machine, "git");
-    // The same once more is no other try: a script may have given it.
+    // Repeating the same PIN is not another try: a script may give it.
     typed(&[&wrong(1)]);
     sign(machine, "git").fails_with(255).says("refused");
     assert_eq!(asked(machine).matches("---").count(), 3, "{}", asked(machine));
@@ -65,7 +65,8 @@ fn after_a_wrong_pin_it_asks_again_and_each_that_is_typed_is_one_try() {
     assert_eq!(pin_state(machine), "count-low");
 }
 
-/// A pinentry with windows: it writes down its process with each command, and gives the next line of `typed` each time.
+/// A graphical pinentry: it records its process with each command, and answers with the next line
+/// of `typed`.
 const PINENTRY: &str = "echo OK
 while IFS= read -r line; do
   echo \"$$ $line\" >> $HERE/told
@@ -104,10 +105,10 @@ fn after_a_wrong_pin_the_same_pinentry_asks_again_and_ends_with_the_use() {
     };
     let wrong = |number: u32| format!("{}-{number}", Somebody::WRONG_PIN);
     let first = asked(&[&wrong(1), &wrong(2), Somebody::PIN], true);
-    // Another use is another dialog's.
+    // Another use gets another dialog.
     assert_ne!(asked(&[&wrong(1), Somebody::PIN], true), first);
     asked(&[&wrong(1), &wrong(2), &wrong(3)], false);
-    // The same once more is said to be that, and costs nothing.
+    // The dialog reports a repeated PIN, which costs no try.
     asked(&[&wrong(1), &wrong(1), Somebody::PIN], true);
 }
 
@@ -144,7 +145,7 @@ fn a_question_goes_when_the_program_that_asked_has_gone_and_the_next_one_is_aske
     let sleeper = wait_for("the first question", || {
         fs::read_to_string(machine.file("sleeper")).ok().filter(|number| number.ends_with('\n'))
     });
-    // As Ctrl-C would.
+    // As Ctrl-C does.
     first.kill().unwrap();
     first.wait().unwrap();
     let began = Instant::now();
@@ -194,7 +195,7 @@ fn at_level_medium_each_use_is_confirmed_and_a_no_is_a_no() {
     let refused = sign_by_api(machine, &agent).out();
     says_all(&refused, &["\"kind\":\"pin\"", "cannot sign: declined at the prompt; nothing was done with"]);
     assert!(!refused.contains("cancelled"), "{refused}");
-    // A command's use is asked about by the agent, and told in the same words.
+    // The agent prompts for a command's use, in the same words.
     machine.write("mail", "mail\n");
     let by_command = machine.tokenkeep(&["sign", "--in", "mail", "--out", "mail.p7m"]);
     by_command.fails_with(4).says("cannot sign: declined at the prompt; nothing was done with").does_not_say("cancel");
@@ -222,7 +223,7 @@ fn before_the_last_try_a_person_is_warned_and_may_keep_it() {
     sign(machine, "git").fails_with(255).says("refused");
     says_all(&asked(machine), &["confirm|", "ssh-keygen", "The next wrong PIN locks this token."]);
     assert_eq!(asked(machine).matches("---").count(), 1, "the PIN is not asked for after a no");
-    // So they are where a command has no terminal; a source of PINs is no person.
+    // The agent also prompts for a command without a terminal; a PIN source is not a person.
     let command = ["sign", "--in", "mail", "--out", "mail.p7m", "--pin-source", "file:pin"];
     machine.tokenkeep_without_terminal(&command).fails_with(4).says("no user can be warned");
     machine.tokenkeep_without_terminal(&command[..5]).fails_with(4).says("declined at the prompt");

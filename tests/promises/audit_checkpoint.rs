@@ -1,5 +1,6 @@
-//! The authority's audit log cannot lose or change what it once told an administrator: each command keeps on the token how
-//! far the log had got, and the next one notices a log that does not go on from there.
+//! The authority's audit log cannot lose or change an entry that an administrator has seen: each
+//! command stores a checkpoint on the token, and the next one detects a log that does not continue
+//! it.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +18,7 @@ use crate::support::story::Story;
 
 const DATABASE: &str = "state/tokenkeep/authority/authority.db";
 
-/// What the alarm says, whatever has happened to the log.
+/// The text of the alarm, whatever happened to the log.
 #[track_caller]
 fn alarmed(output: Output) -> Output {
     output.fails_with(8).says("truncated or rewritten").says("known here: entry").says("--accept-log")
@@ -27,7 +28,7 @@ fn list(story: &Story) -> Output {
     story.admin(&["list"])
 }
 
-/// SQL in the authority's database, behind its back; what it answers, a line a row.
+/// Runs SQL in the authority's database directly; returns one line per row.
 #[track_caller]
 fn database(machine: &Machine, sql: &str) -> Vec<String> {
     let output = machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", DATABASE, sql], b"").ok();
@@ -39,21 +40,22 @@ fn entries(story: &Story) -> u64 {
     database(&story.machine, "SELECT max(number) FROM audit")[0].parse().unwrap()
 }
 
-/// Stops the authority: its database is one file then, which can be copied.
+/// Stops the authority. Its database is then one file, which can be copied.
 fn stop(story: &mut Story) {
     story.authority.stop();
     let beside = fs::metadata(story.machine.file(&format!("{DATABASE}-wal")));
     assert!(beside.is_err() || beside.unwrap().len() == 0, "a part of the database is beside it");
 }
 
-/// Takes entries away at the log's end, while nobody serves: what is left is a log as it once was.
+/// Removes entries from the end of the log while the authority is stopped: the rest is a former
+/// state of the log.
 fn cut(story: &mut Story, count: u64) {
     stop(story);
     database(&story.machine, &format!("DELETE FROM audit WHERE number > {}", entries(story) - count));
     story.authority.serve(&story.machine);
 }
 
-/// A user's enrollment writes many entries without any administrator.
+/// A user's enrollment, which writes many entries without an administrator.
 fn grow(story: &Story) {
     story.machine.write_secret("pin1", Story::USER_PIN);
     story.enroll_new("user.letter", "default", "pin1").ok();
@@ -70,12 +72,12 @@ fn an_administrators_day_is_quiet() {
     story.authority.kill();
     story.authority.serve(&story.machine);
     list(&story).ok().does_not_say("log");
-    // Who is refused unheard learns nothing of the log, and is not alarmed.
+    // An unauthenticated caller learns nothing about the log and gets no alarm.
     let line = ["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"];
     for _ in 0..2 {
         story.tokenkeep(&line).fails_with(5).does_not_say("truncated");
     }
-    // Commands as files, opened later than others were answered.
+    // Statement files whose responses are opened after those of later commands.
     for name in ["one", "two"] {
         story.admin(&["list", "--statement-out", &format!("{name}.statement")]).ok();
     }
@@ -106,7 +108,7 @@ fn a_log_cut_off_at_its_end_is_noticed_and_nothing_is_done() {
     assert!(!story.machine.file("user.letter").exists());
     let users = database(&story.machine, "SELECT email FROM users");
     assert_eq!(users, ["admin@example.org"], "the command was refused before it");
-    // It does not go away by itself, nor by a restart.
+    // The alarm persists, also after a restart.
     alarmed(list(&story));
     let text = alarmed(story.admin(&["list", "--json"])).err();
     let failure: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
@@ -143,7 +145,8 @@ fn a_database_put_back_from_a_backup_is_noticed_until_a_person_accepts_it() {
     grow(&story);
 
     alarmed(list(&story));
-    // A statement by file knows what its signer knew then, which the backup has; its signer has learned more since.
+    // A statement file contains its signer's checkpoint of that time, which the backup has, too;
+    // the signer has learned of newer entries since.
     let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     story.tokenkeep(&[&line[..], &["--in", "list.statement", "--out", "list.response"]].concat()).ok();
     story.admin(&["open", "list.response", "--statement", "list.statement"]).ok().does_not_say("truncated");
@@ -159,7 +162,7 @@ fn a_rewritten_last_entry_is_noticed() {
     let mut story = Story::begin();
     list(&story).ok();
     let number = entries(&story);
-    // Only what it says.
+    // Only the detail of the entry.
     let was = database(&story.machine, &format!("SELECT detail FROM audit WHERE number = {number}")).remove(0);
     let says = |detail: &str| format!("UPDATE audit SET detail = '{detail}' WHERE number = {number}");
     database(&story.machine, &says("{}"));
@@ -167,7 +170,7 @@ fn a_rewritten_last_entry_is_noticed() {
     database(&story.machine, &says(&was));
     list(&story).ok();
 
-    // With a hash that fits it.
+    // With a matching hash.
     let number = entries(&story);
     let sql = format!("SELECT at, event, hex(previous_hash) FROM audit WHERE number = {number}");
     let row = database(&story.machine, &sql).remove(0);
@@ -176,8 +179,8 @@ fn a_rewritten_last_entry_is_noticed() {
     let sql = "UPDATE audit SET detail = '{}', hash = x";
     database(&story.machine, &format!("{sql}'{}' WHERE number = {number}", hex::encode(hash)));
     alarmed(list(&story));
-    // The running authority goes by its memory, and writes nothing after what it has not written. Who accepts the log
-    // accepts it in vain: the entry's MAC cannot be computed.
+    // The running authority compares with its memory, and appends nothing to entries that it did
+    // not write. Accepting the log does not help: the entry's MAC cannot be forged.
     story.admin(&["list", "--accept-log"]).fails_with(5).says("see its log");
     stop(&mut story);
     let line = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
@@ -195,13 +198,13 @@ fn a_log_cut_off_while_the_authority_serves_is_not_gone_on_with() {
     assert_ne!(story.enroll_new("user.letter", "default", "pin1").code(), 0);
     alarmed(list(&story));
     assert_eq!(entries(&story), newest - 1, "nothing was written");
-    // It is a log as it once was: only the administrator's checkpoint tells.
+    // This is a former state of the log: only the administrator's checkpoint detects it.
     stop(&mut story);
     story.authority.serve(&story.machine);
     alarmed(list(&story));
 }
 
-/// As `docs/adr/0005-statements.md` has it.
+/// The hash of an entry as `docs/adr/0005-statements.md` defines it.
 fn entry_hash(number: u64, at: i64, event: &str, detail: &str, previous: &[u8]) -> [u8; 32] {
     let mut content = b"tokenkeep audit 1".to_vec();
     content.extend(number.to_be_bytes());
@@ -234,7 +237,8 @@ fn an_index_from_before_checkpoints_were_kept_works() {
     alarmed(list(&story));
 }
 
-/// In a process of its own, with the PIN: answers the checkpoint in the private index, and takes it out if told to.
+/// In a separate process with the PIN: returns the checkpoint in the private index, and removes it
+/// on request.
 fn changes_the_index() -> bool {
     Order::carried_out(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
@@ -264,7 +268,7 @@ fn a_token_that_takes_nothing_more_gives_the_answer_with_a_warning() {
         issued.says("warning").says("could not be kept").does_not_say("truncated");
         assert!(story.machine.file(letter).exists());
     }
-    // What was kept before still counts.
+    // The earlier checkpoint is still in force.
     faulty.behaves();
     let added = entries(&story) - known;
     cut(&mut story, added + 1);
@@ -306,7 +310,7 @@ fn a_command_killed_before_it_kept_the_checkpoint_loses_only_its_answer() {
         shown["letters"].as_array().unwrap().iter().map(|letter| letter["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["unused", "voided"]);
     grow(&story);
-    // What was known before the kill still counts.
+    // The checkpoint from before the kill is still in force.
     story.machine.tokenkeep_crashing_at("keyset.statement_answered", &command);
     let known = entries(&story);
     cut(&mut story, known - 3);

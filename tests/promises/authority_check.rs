@@ -1,4 +1,5 @@
-//! `authority check` says what somebody has changed in the database, running or stopped, and finds nothing where nobody has.
+//! `authority check` reports each change of the database, with the authority running or stopped,
+//! and reports nothing about an unchanged database.
 
 use crate::support::machine::Machine;
 use crate::support::output::Output;
@@ -25,7 +26,7 @@ fn what_was_changed_is_listed_and_what_was_not_is_whole() {
     story.authority.stop();
     check(&story.machine).ok().says("No problem was found").says("2 users");
 
-    // Each change alone: what it says when it is checked and, of the log, that it is not served.
+    // Each change alone, with the message of the check, and that the changed log is not served.
     let whole = story.machine.read(DATABASE);
     let serve = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     for (change, found, is_served) in [

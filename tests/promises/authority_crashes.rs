@@ -1,7 +1,7 @@
-//! The authority killed between any two steps: after the restart the same request gets an answer that fits, no key is
-//! lost, and none is delivered that is not archived.
+//! The authority is killed between any two steps: after the restart the same request gets a
+//! consistent answer, no key is lost, and no key is delivered that is not archived.
 //!
-//! One request is answered by one authority after the other, each killed a step later than the one before.
+//! One request meets one authority after another, each killed one step later than the one before.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,8 @@ const INIT: [&str; 11] = [
     "authority.init.after_identity",
     "authority.init.after_letter",
 ];
-/// Up to the archive. The signing certificate first, then the encryption key's; one whose key is lost is given up.
+/// The points up to the archive, first for the signing certificate, then for the encryption key's.
+/// A certificate whose key is lost is discarded.
 const CERTIFYING: [&str; 10] = [
     "authority.enroll.after_claim",
     "authority.enroll.after_intent",
@@ -45,7 +46,7 @@ const DELIVERING: [&str; 3] =
 const CONFIRMING: [&str; 2] = ["authority.confirm.before_end", "authority.confirm.after_end"];
 const STATEMENT: [&str; 3] =
     ["authority.statement.after_taken", "authority.statement.after_revocation", "authority.statement.after_letter"];
-/// Reached by the clock only, minutes later; tested beside the code.
+/// Reached only after minutes; tested beside the code.
 const SWEEP: &str = "authority.sweep.after_end";
 
 #[test]
@@ -55,13 +56,13 @@ fn every_crash_point_is_walked() {
 }
 
 impl Story {
-    /// Counts what the database says.
+    /// Returns the number that a query yields.
     fn count(&self, query: &str) -> u32 {
         let output = self.machine.run("sqlite3", &["state/tokenkeep/authority/authority.db", query], b"").ok();
         output.out().trim().parse().unwrap_or_else(|error| panic!("{error}\n{output}"))
     }
 
-    /// Types a command before an authority that dies at each of these points, one after the other.
+    /// Runs a command against an authority that dies at each of these points in turn.
     fn killed_at(&mut self, points: &[&str], command: &[&str], mut look: impl FnMut(&Self, &str)) {
         for point in points {
             self.authority.kill();
@@ -116,7 +117,8 @@ fn an_enrollment_gets_a_fitting_answer_and_no_key_that_is_not_archived() {
     story.machine.holds_one_keyset("default", Story::USER_PIN, 1);
     drop(wire);
 
-    // The archived key is the delivered one: recovered, it reads what was written to the first.
+    // The archived key is the delivered one: after a recovery it decrypts a message to the first
+    // key.
     let message = ["encrypt", "--to", "user@example.org", "--out", "mail.p7m"];
     story
         .machine
@@ -130,7 +132,8 @@ fn an_enrollment_gets_a_fitting_answer_and_no_key_that_is_not_archived() {
     assert_eq!((reads("default"), reads("second")), ("mail\n".to_owned(), "mail\n".to_owned()));
 }
 
-/// A recovery of a lost token, in which the administrator's statement and the request are cut off at every step, too.
+/// A recovery of a lost token, with the administrator's statement and the request interrupted at
+/// every step, too.
 fn a_recovery_gets_the_whole_history(story: &mut Story) {
     let recover = ["admin", "recover", "user@example.org", "--lost", "--letter-out", "recovery.letter"];
     let recover = [&recover[..], &["--keyset", "admin", "--pin-source", "file:admin.pin"]].concat();
@@ -165,7 +168,7 @@ fn an_init_killed_at_any_step_is_finished_by_the_same_command() {
         machine.tokenkeep_crashing_at(point, &Authority::INIT);
         assert!(!machine.file("admin.letter").exists(), "{point}");
     }
-    // Whoever dies after that has made an authority, and the letter is there.
+    // After this point the authority is created, and its letter exists.
     machine.tokenkeep_crashing_at(last, &Authority::INIT);
     let letter = machine.read("admin.letter");
     let again: Output = machine.tokenkeep(&Authority::INIT);

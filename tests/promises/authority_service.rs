@@ -1,5 +1,5 @@
-//! The authority as a system service: its unit is one that systemd takes, shut off from the rest of the machine, and
-//! what it starts reads its PIN as a credential and says when it is ready.
+//! The authority as a system service: systemd accepts its unit, which isolates it from the rest of
+//! the machine; the service reads its PIN as a credential and signals when it is ready.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -10,7 +10,8 @@ use crate::support::authority::Authority;
 use crate::support::machine::Machine;
 use crate::support::witness::{present, skipped};
 
-/// The highest exposure that `systemd-analyze security` may find, in tenths: 0 is none, 100 a service without any limit.
+/// The maximum exposure that `systemd-analyze security` may report, in tenths: 0 is none, 100 a
+/// service without any restriction.
 const HIGHEST_EXPOSURE: &str = "15";
 
 fn unit() -> String {
@@ -25,7 +26,7 @@ fn the_authoritys_unit_is_one_that_systemd_takes() {
     }
     let machine = Machine::new();
     let unit = unit().replace("/usr/bin/tokenkeep", env!("CARGO_BIN_EXE_tokenkeep"));
-    // The manual page is the package's.
+    // The package installs the manual page.
     let unit: Vec<_> = unit.lines().filter(|line| !line.starts_with("Documentation=")).collect();
     let unit = unit.join("\n");
     machine.write("tokenkeep-authority.service", &unit);

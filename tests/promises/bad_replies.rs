@@ -1,7 +1,8 @@
-//! A reply that was changed, cut, swapped or forged leaves the token as it was: no half keyset, no orphan, and the letter
-//! is still good.
+//! A modified, truncated, swapped or forged reply leaves the token unchanged: no partial keyset, no
+//! orphaned object, and the letter is still valid.
 //!
-//! The worst liar here has the letter's temporary key, so that only what is in the reply can give it away.
+//! The strongest attacker here has the letter's temporary key, so that only the content of the
+//! reply can reveal the attack.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +21,7 @@ use crate::support::proxy::{Direction, Proxy, Verdict};
 
 type Lie = Box<dyn FnMut(&PkiMessage) -> Verdict + Send>;
 
-/// A wire on which each reply to an enrollment request can be another.
+/// A proxy that can replace each reply to an enrollment request.
 struct Wire {
     proxy: Proxy,
     lie: Arc<Mutex<Option<Lie>>>,
@@ -56,7 +57,7 @@ impl Wire {
     }
 }
 
-/// Somebody with a keyset, who re-enrolls it with one letter again and again.
+/// A user with a keyset, who re-enrolls it with one letter again and again.
 struct Attempt {
     somebody: Somebody,
     letter: Letter,
@@ -82,7 +83,7 @@ impl Attempt {
         self.somebody.re_enroll("again.letter", "pin", &["--authority", &self.wire.proxy.url()])
     }
 
-    /// This lie is noticed, and everything is as before.
+    /// The client detects this manipulation, and nothing changes.
     #[track_caller]
     fn refuses(&self, why: &str, lie: impl FnMut(&PkiMessage) -> Verdict + Send + 'static) {
         let replies = self.wire.replies();
@@ -94,14 +95,15 @@ impl Attempt {
         assert!(after == self.before, "{why}: before {:#?}, after {after:#?}", self.before);
     }
 
-    /// The same for a reply rewritten by somebody who has the temporary key.
+    /// As above, for a reply rewritten by an attacker who has the temporary key.
     #[track_caller]
     fn refuses_rewritten(&self, why: &str, mut change: impl FnMut(&mut PkiHeader, &mut PkiBody) + Send + 'static) {
         let letter = self.letter.clone();
         self.refuses(why, move |reply| Verdict::Replace(rewritten(reply, &letter.temporary_key, &mut change)));
     }
 
-    /// After all that the letter and the keyset are good. Rewriting alone is not what was noticed.
+    /// Afterwards the letter and the keyset still work, so rewriting alone was not what the client
+    /// detected.
     #[track_caller]
     fn all_is_as_before(self) {
         self.somebody.signs_with("default", "pin");
@@ -113,7 +115,7 @@ impl Attempt {
     }
 }
 
-/// What is on the tokens, but for how often the indexes were written: that is counted in their `app_id`.
+/// The content of the tokens, without the number of index updates that `app_id` counts.
 fn inventory(machine: &Machine) -> Inventory {
     let mut inventory = machine.inventory(&[("default", Somebody::PIN)]);
     for objects in inventory.values_mut() {
@@ -139,7 +141,7 @@ fn ip(body: &mut PkiBody) -> &mut CertRepMessage {
     ip
 }
 
-/// What an `ip` brings in answer to one request.
+/// The part of an `ip` that answers one request.
 fn brought(body: &mut PkiBody, request: i64) -> &mut CertifiedKeyPair {
     let response = ip(body).response.iter_mut().find(|response| response.cert_req_id == request).unwrap();
     response.certified_key_pair.as_mut().unwrap()
@@ -152,7 +154,7 @@ fn certificate_of(reply: &PkiMessage, request: i64) -> CertificateDer {
 #[test]
 fn a_changed_or_cut_reply_leaves_the_token_as_it_was() {
     let attempt = Attempt::new();
-    // Header, certificates, wrapped key, MAC: a bit in each.
+    // One bit in the header, the certificates, the wrapped key and the MAC.
     for part in [0.03, 0.3, 0.55, 0.9, 0.999] {
         attempt.refuses("the reply", move |reply| {
             let mut changed = reply.der().to_vec();
@@ -177,7 +179,7 @@ fn a_reply_of_another_transaction_leaves_the_token_as_it_was() {
     attempt.refuses_rewritten("another transaction", |header, _| {
         header.transaction_id = Some(OctetString::new([7; 16]).unwrap());
     });
-    // The authority's own reply, under the same temporary key, to the attempt before.
+    // The authority's own reply to the attempt before, under the same temporary key.
     let earlier = attempt.wire.last_reply().der().to_vec();
     attempt.refuses("another transaction", move |_| Verdict::Replace(earlier.clone()));
     attempt.refuses_rewritten("recipNonce", |header, _| {
@@ -206,7 +208,7 @@ fn a_reply_of_another_authority_leaves_the_token_as_it_was() {
         Verdict::Replace(Draft::new(reply.header().clone(), body).unprotected().unwrap())
     });
 
-    // Somebody with the letter's key and a CA of the same name.
+    // An attacker with the letter's key and a CA of the same name.
     let impostor = Impostor::new(&attempt);
     let ca = impostor.ca.clone();
     attempt.refuses_rewritten("fingerprint", move |_, body| ip(body).ca_pubs = Some(vec![ca.clone()]));
@@ -219,7 +221,7 @@ fn a_reply_of_another_authority_leaves_the_token_as_it_was() {
     attempt.all_is_as_before();
 }
 
-/// Another CA of the authority's name, made with `OpenSSL`.
+/// Another CA with the authority's name, made with `OpenSSL`.
 struct Impostor {
     machine: Machine,
     ca: CertificateDer,
@@ -256,7 +258,8 @@ fn a_key_that_does_not_fit_its_certificate_leaves_the_token_as_it_was() {
     attempt.refuses_rewritten("without its key", |_, body| {
         brought(body, EnrollmentRequest::ENCRYPTION).private_key = None;
     });
-    // The certificates of the attempt before are the authority's, and this person's; their keys were others.
+    // The certificates of the attempt before are the authority's and this person's, but for other
+    // keys.
     let earlier = attempt.wire.last_reply();
     let swapped = move |request: i64| {
         let certificate = CertOrEncCert::Certificate(certificate_of(&earlier, request));
@@ -268,7 +271,7 @@ fn a_key_that_does_not_fit_its_certificate_leaves_the_token_as_it_was() {
         let signing = brought(body, EnrollmentRequest::SIGNING).cert_or_enc_cert.clone();
         brought(body, EnrollmentRequest::ENCRYPTION).cert_or_enc_cert = signing;
     });
-    // What the token cannot unwrap.
+    // A key that the token cannot unwrap.
     attempt.refuses_rewritten("reply was refused", |_, body| {
         let Some(EncryptedKey::EncryptedValue(value)) = &mut brought(body, EnrollmentRequest::ENCRYPTION).private_key
         else {
@@ -297,7 +300,7 @@ fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
     let machine = &somebody.machine;
     let (before, files) = (inventory(machine), machine.object_files());
 
-    // Two old keys, each with the other's certificate: both are the user's, and for this token.
+    // Two old keys with swapped certificates: both belong to the user, and are for this token.
     let key = letter.temporary_key.clone();
     wire.tells(move |reply| {
         Verdict::Replace(rewritten(reply, &key, |_, body| {
@@ -317,7 +320,7 @@ fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
         output.fails_with(5).says("not enrolled").says(why);
     }
 
-    // PKCS#11 cannot delete a token: one is left, empty, and is taken next.
+    // PKCS#11 cannot delete a token: an empty one remains and is used next.
     let empty: Vec<_> = machine.listed_tokens().into_iter().filter(|token| token.label != "default").collect();
     assert!(matches!(&empty[..], [token] if token.label == "tokenkeep empty"), "{empty:?}");
     assert_eq!(machine.object_files(), [&[0], &files[..]].concat());
@@ -335,7 +338,7 @@ fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
 
 #[test]
 fn a_changed_answer_to_the_confirmation_undoes_nothing() {
-    // The authority has confirmed by then, so the new keyset must not be thrown away for it.
+    // The authority has already confirmed, so the new keyset must be kept.
     let somebody = Somebody::enrolled();
     somebody.issue("again.letter");
     let changed = Proxy::tampering(somebody.office.http_address(), |direction, _, body| {

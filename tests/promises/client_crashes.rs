@@ -1,7 +1,8 @@
-//! Our own program killed at any step: the same command with the same letter finishes or cleans up, and nothing is left
-//! that belongs to no keyset.
+//! The client is killed at any step: the same command with the same letter resumes or cleans up,
+//! and leaves no object without a keyset.
 //!
-//! One enrollment is killed at every point in turn, each time by the same command, which goes on from the kill before.
+//! One enrollment is killed at every point in turn, each time by the same command, which resumes
+//! after the last kill.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use tokenkeep::keyset::CRASH_POINTS;
 use crate::support::office::{Somebody, re_enroll_arguments};
 use crate::support::proxy::{Direction, Proxy, Verdict};
 
-/// Before a request is written down, what was made is removed and made again. So the points of cleaning up lie between.
+/// Before a request is stored, the client removes its objects and makes them again, so the points
+/// of the clean-up lie between.
 const MAKING: [&str; 7] = [
     "keyset.announced",
     "keyset.begun",
@@ -25,7 +27,7 @@ const MAKING: [&str; 7] = [
 ];
 const INSTALLING: [&str; 4] =
     ["keyset.reply_here", "keyset.installing", "keyset.key_installed", "keyset.certificate_installed"];
-/// Reached when a reply is refused.
+/// Reached when the client rejects a reply.
 const REFUSING: &str = "keyset.rejection_sent";
 const CONFIRMING: [&str; 4] =
     ["keyset.installed", "keyset.confirmation_answered", "keyset.confirmed", "keyset.transport_key_destroyed"];
@@ -33,7 +35,7 @@ const NEW_TOKEN_BEGINS: &str = "keyset.token_made";
 const NEW_TOKEN_ENDS: &str = "keyset.so_pin_changed";
 const OLD_KEY_ENDS: &str = "keyset.old_signing_key_destroyed";
 const STANDING: &str = "keyset.index_written";
-/// Walked in `audit_checkpoint`.
+/// Tested in `audit_checkpoint`.
 const ADMINISTERING: &str = "keyset.statement_answered";
 const DELETING: [&str; 2] = ["keyset.deleted_key", "keyset.deleted_objects"];
 
@@ -44,7 +46,7 @@ fn every_crash_point_is_walked() {
     assert_eq!(BTreeSet::from_iter(walked), CRASH_POINTS.iter().copied().collect());
 }
 
-/// Somebody on the wire who damages replies when told to.
+/// A proxy that damages replies on request.
 struct Wire {
     proxy: Proxy,
     lies: Arc<AtomicBool>,
@@ -69,7 +71,7 @@ impl Wire {
     }
 }
 
-/// One command, typed again and again.
+/// One command, run again and again.
 struct Walk<'a> {
     somebody: &'a Somebody,
     wire: Wire,
@@ -117,7 +119,7 @@ fn a_new_token_killed_at_any_step_is_finished_by_the_same_command() {
     somebody.signs_with("default", "pin");
     somebody.encrypts("mail\n", "mail.p7m");
     assert_eq!(somebody.reads("default", "pin", "mail.p7m"), "mail\n");
-    // The one letter was used once.
+    // The letter was used exactly once.
     somebody.enroll_new("the.letter", "other").fails_with(5).says("used");
 }
 
@@ -136,7 +138,7 @@ fn a_re_enrollment_killed_at_any_step_is_finished_by_the_same_command() {
     somebody.signs_with("default", "pin");
     assert_eq!(somebody.reads("default", "pin", "old.p7m"), "old mail\n");
 
-    // Cut off, and then a newer letter instead of the same: what the older one made is removed.
+    // Interrupted, then run with a newer letter: the objects of the older one are removed.
     somebody.issue("lost.letter");
     let lost = Walk::new(&somebody, &[&re_enroll_arguments("lost.letter")[..], &["--pin-source", "file:pin"]].concat());
     lost.killed_at(&["keyset.certificate_installed"]);
@@ -160,7 +162,7 @@ fn a_recovery_killed_at_any_step_is_finished_by_the_same_command() {
     somebody.machine.holds_one_keyset("second", Somebody::OTHER_PIN, 2);
     assert_eq!(somebody.reads("second", "other.pin", "old.p7m"), "old mail\n");
 
-    // What is cut off while it is deleted is deleted by the same command.
+    // The same command completes an interrupted deletion.
     let command = ["keyset", "delete", "second", "--yes", "--pin-source", "file:other.pin"];
     for point in DELETING {
         somebody.machine.tokenkeep_crashing_at(point, &command);

@@ -1,5 +1,5 @@
-//! The door for CMP, as a client that is not ours finds it: what it refuses uses nothing up, what it grants it grants
-//! once, and a request that is sent again gets the reply it got before.
+//! The CMP endpoint with a foreign client: a refusal uses nothing up, a request is granted once,
+//! and a repeated request gets the same reply.
 
 use tokenkeep::cmp::{
     Draft, MacProtection, PkiBody, PkiFailureInfo, PkiMessage, PkiStatusInfo, check_reply, reject, verify_mac,
@@ -10,13 +10,14 @@ use crate::support::office::Somebody;
 use crate::support::output::Output;
 use crate::support::wire::{post, post_cmp, request_by_hand};
 
-/// A letter in `NAME`, and what it says.
+/// A letter in the file `NAME`, parsed.
 fn letter(somebody: &Somebody, name: &str) -> Letter {
     somebody.issue(name);
     Letter::read_file(&somebody.machine.file(name)).unwrap()
 }
 
-/// `openssl cmp` with a letter's key and the reference as given; asks for a certificate in `got.pem` for `new.key`.
+/// Runs `openssl cmp` with a letter's key and the given reference; requests a certificate for
+/// `new.key` in `got.pem`.
 fn openssl_cmp(somebody: &Somebody, reference: &str, letter: &Letter, arguments: &[&str]) -> Output {
     let machine = &somebody.machine;
     if !machine.file("new.key").exists() {
@@ -33,7 +34,7 @@ fn ir(somebody: &Somebody, letter: &Letter, arguments: &[&str]) -> Output {
     openssl_cmp(somebody, letter.reference.as_str(), letter, &[&["-cmd", "ir"], arguments].concat())
 }
 
-/// Posts bytes to the door and returns the answer's.
+/// Posts bytes to the endpoint and returns the response body.
 fn posted(somebody: &Somebody, message: &[u8]) -> Vec<u8> {
     post(somebody.office.http_address(), "/.well-known/cmp", "application/pkixcmp", message).1
 }
@@ -42,7 +43,7 @@ fn posted(somebody: &Somebody, message: &[u8]) -> Vec<u8> {
 fn other_requests_are_refused_and_use_nothing_up() {
     let somebody = Somebody::new();
     let letter = letter(&somebody, "one.letter");
-    // The first makes the key that the others use.
+    // The first command makes the key that the others use.
     for (command, more) in [("cr", &[][..]), ("p10cr", &["-csr", "x.csr"])] {
         if command == "p10cr" {
             let csr = ["req", "-new", "-key", "new.key", "-subj", "/CN=x", "-out", "x.csr"];
@@ -50,11 +51,11 @@ fn other_requests_are_refused_and_use_nothing_up() {
         }
         let arguments = [&["-cmd", command], more].concat();
         let output = openssl_cmp(&somebody, letter.reference.as_str(), &letter, &arguments);
-        // OpenSSL takes the error for one only if its MAC holds.
+        // OpenSSL accepts the error message only if its MAC is valid.
         assert_ne!(output.code(), 0, "{output}");
         output.says("badRequest").does_not_say("missing protection");
     }
-    // None, the RA's word, one for another kind of key; and one with SHA-1.
+    // No proof, the RA's assertion, a proof for another kind of key, and one with SHA-1.
     for possession in [["-popo", "-1"], ["-popo", "0"], ["-popo", "2"], ["-digest", "sha1"]] {
         let output = ir(&somebody, &letter, &possession);
         assert_ne!(output.code(), 0, "{output}");
@@ -117,12 +118,12 @@ fn a_client_that_refuses_its_certificate_gives_the_letter_back() {
     let other =
         ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "o.key", "-subj", "/CN=o", "-out", "o.pem"];
     machine.openssl(&other).ok();
-    // It trusts another CA only, so it refuses what it gets, and says so in certConf.
+    // The client trusts another CA only, so it rejects the certificate in its certConf.
     let output = ir(&somebody, &letter, &["-out_trusted", "o.pem"]);
     assert_ne!(output.code(), 0, "{output}");
     assert!(output.err().contains("CERTCONF") || output.out().contains("CERTCONF"), "{output}");
     ir(&somebody, &letter, &[]).ok();
-    // Once it was taken, it is gone.
+    // An accepted letter is used up.
     let output = ir(&somebody, &letter, &[]);
     assert_ne!(output.code(), 0, "{output}");
     output.says("used");
@@ -141,7 +142,7 @@ fn an_error_in_the_transaction_gives_the_letter_back() {
         let draft = reject(&request, Some(&granted), why.clone(), jiff::Timestamp::now()).unwrap();
         draft.protect_with_mac(secret, &MacProtection::pbm().unwrap()).unwrap()
     };
-    // From somebody who does not know the key it gives nothing back.
+    // A rejection from a sender who does not know the key does not restore the letter.
     posted(&somebody, &rejection(b"guessed"));
     let output = ir(&somebody, &letter, &[]);
     assert_ne!(output.code(), 0, "{output}");
@@ -163,7 +164,7 @@ fn a_request_sent_again_gets_the_same_reply() {
     for _ in 0..2 {
         assert_eq!(posted(&somebody, &request), reply);
     }
-    // The same transaction with other bytes (here only another salt) is another request.
+    // The same transaction with other bytes, here only another salt, is another request.
     let draft = Draft::new(message.header().clone(), message.body().clone());
     let other = draft.protect_with_mac(secret, &MacProtection::pbm().unwrap()).unwrap();
     let answer = post_cmp(somebody.office.http_address(), &other);

@@ -1,4 +1,5 @@
-//! The command line as scripts meet it: exit codes, a remedy with each refusal, and where secrets never go.
+//! The command line for scripts: exit codes, a remedy with each refusal, and where secrets never
+//! go.
 
 use std::fs;
 use std::io::Write;
@@ -19,7 +20,7 @@ fn exit_codes_tell_what_happened_and_remedies_what_to_do() {
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m"];
 
     run(&[&sign[..], &["--pin-source", "file:pin"]].concat()).ok();
-    // 2: what cannot be understood
+    // 2: usage error
     run(&[]).fails_with(2).says("Usage");
     run(&["sign", "--no-such-option"]).fails_with(2).says("--no-such-option");
     run(&["enroll"]).fails_with(2).says("--letter");
@@ -72,12 +73,12 @@ fn keyset_show_and_delete_take_the_name_by_itself_or_as_all_other_commands_do() 
     let shown = keyset(&["show", "default"]).ok().out();
     assert_eq!(keyset(&["show", "--keyset", "default", "--token", "default"]).ok().out(), shown);
     keyset(&["show", "--keyset", "other"]).fails_with(3).says("other");
-    // One name twice is no more than one, but who types it twice may have meant two.
+    // The same name given twice may still be a mistake: the user may have meant two keysets.
     for name in ["default", "other"] {
         keyset(&["show", "default", "--keyset", name]).fails_with(2).says("--keyset");
         keyset(&["delete", "default", "--keyset", name, "--yes", "--pin-source", "file:pin"]).fails_with(2);
     }
-    // Not even the only one is deleted unnamed.
+    // Not even the only keyset is deleted without its name.
     keyset(&["delete", "--token", "default", "--yes", "--pin-source", "file:pin"]).fails_with(2).says("NAME");
     somebody.signs_with("default", "pin");
     let page = somebody.machine.tokenkeep(&["keyset", "delete", "--help"]).ok();
@@ -103,13 +104,13 @@ fn a_machine_without_tokens_is_told_what_to_do() {
     ] {
         machine.tokenkeep(arguments).fails_with(code).does_not_say("CKR_");
     }
-    // An unreadable SoftHSM configuration is told, with a remedy, and not as CKR_GENERAL_ERROR.
+    // An unreadable SoftHSM configuration is reported with a remedy, not as CKR_GENERAL_ERROR.
     let mut machine = Machine::new();
     machine.set_environment("SOFTHSM2_CONF", "/no/such/softhsm2.conf");
     let output = machine.tokenkeep(&["tokens"]);
     assert!(output.err().contains("SOFTHSM2_CONF") && !output.err().contains("GENERAL_ERROR"), "{output}");
     machine.tokenkeep(&["tokens", "--module", "/no/such/module.so"]).fails_with(3).says("/no/such/module.so");
-    // What would not be heeded is not taken in silence.
+    // An option without effect is refused.
     let serve = ["authority", "serve", "--config", "authority.toml", "--module", "/no/such/module.so"];
     machine.tokenkeep(&serve).fails_with(2).says("`module` in the authority's configuration");
 }
@@ -118,7 +119,7 @@ fn a_machine_without_tokens_is_told_what_to_do() {
 fn an_authority_that_cannot_be_made_is_refused_before_anybody_is_asked_for_a_pin() {
     let machine = Machine::new();
     let authority = Authority::prepared(&machine);
-    // Where nothing is against it the PIN is asked for, and without one nothing is made.
+    // Without an obstacle the command asks for the PIN, and without a PIN it creates nothing.
     let init = |letter: &str, more: &[&str]| {
         let line = ["authority", "init", "--config", "authority.toml", "--new-pin-source", "file:no-such-pin"];
         let first = ["--first-administrator", "admin@example.org", "--letter-out", letter];
@@ -128,11 +129,11 @@ fn an_authority_that_cannot_be_made_is_refused_before_anybody_is_asked_for_a_pin
     assert!(!machine.file("state/tokenkeep/authority").exists(), "something was made");
     machine.tokenkeep(&Authority::INIT).ok();
 
-    // There is one already.
+    // An authority exists already.
     let before = machine.inventory(&[]);
     init("again.letter", &[]).fails_with(5).says("may already belong to an authority").does_not_say("no-such-pin");
     init("again.letter", &["--so-pin-source", "file:no-such-pin"]).fails_with(5).says("is not empty");
-    // Another directory, and a token that is one's.
+    // Another directory, and a token that belongs to a user.
     authority.configure(&machine, "state = \"elsewhere\"");
     let serial = machine.listed_token("authority").serial;
     init("again.letter", &[]).fails_with(5).says(&format!("a token with this label exists (serial {serial})"));
@@ -144,7 +145,7 @@ fn an_authority_that_cannot_be_made_is_refused_before_anybody_is_asked_for_a_pin
     fs::set_permissions(machine.file("shut"), fs::Permissions::from_mode(0o500)).unwrap();
     let line = "authority init --config authority.toml --new-pin-source file:no-such-pin \
                 --first-administrator admin@example.org --letter-out again.letter";
-    // Root, too, is told what permissions say.
+    // Drop root's capabilities, so that permissions apply.
     let drop =
         "if [ \"$(id -u)\" = 0 ]; then set -- setpriv --inh-caps=-all --bounding-set=-all -- \"$@\"; fi; exec \"$@\"";
     let mut command = machine.command("sh");
@@ -181,12 +182,12 @@ fn binary_to_a_terminal_is_refused() {
     let (code, screen) = Terminal::tokenkeep(&somebody.machine, &sign).finish();
     assert_eq!(code, 2, "{screen}");
     assert!(screen.contains("--out"), "{screen}");
-    // As text it may be shown.
+    // Text may be written to a terminal.
     let sign = ["sign", "--in", "message.txt", "--pin-source", "file:pin", "--format", "pem"];
     let (code, screen) = Terminal::tokenkeep(&somebody.machine, &sign).finish();
     assert_eq!(code, 0, "{screen}");
     assert!(screen.contains("-----BEGIN CMS-----"), "{screen}");
-    // And to a pipe it goes.
+    // Binary data may be written to a pipe.
     let piped = somebody.tokenkeep(&["sign", "--in", "message.txt", "--pin-source", "file:pin"]).ok();
     assert_eq!(piped.stdout.first(), Some(&0x30));
     somebody.tokenkeep_with_input(&["encrypt", "--to", &somebody.email, "--out", "-"], "x").ok();
@@ -220,14 +221,14 @@ fn no_pin_in_argv_or_environment() {
     let somebody = Somebody::with_keyset();
     somebody.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--keyset", "default"];
-    // There is no way to say one there.
+    // No option takes a PIN itself.
     for option in ["--pin", "--new-pin", "--so-pin", "--password"] {
         let output = somebody.tokenkeep(&[&sign[..], &[option, Somebody::PIN]].concat()).fails_with(2);
         assert!(output.out().is_empty(), "{output}");
     }
     for source in [&format!("pin:{}", Somebody::PIN), &format!("env:{}", "PIN"), Somebody::PIN] {
         let output = somebody.tokenkeep(&[&sign[..], &["--pin-source", source]].concat()).fails_with(2);
-        // What was typed there by mistake is not spread further than clap's own echo of the option's value.
+        // A PIN typed there by mistake appears only in clap's echo of the option's value.
         assert!(!somebody.machine.file("signed.p7m").exists(), "{output}");
     }
     for name in ["PIN", "TOKENKEEP_PIN", "GNUTLS_PIN", "PKCS11_PIN", "TOKENKEEP_PIN_SOURCE"] {
@@ -235,7 +236,7 @@ fn no_pin_in_argv_or_environment() {
         command.args(["--wait", "tokenkeep"]).args(sign).env(name, Somebody::PIN);
         crate::support::machine::run(command, b"").fails_with(4);
     }
-    // The ways there are: a file, a descriptor, a credential.
+    // The possible sources: a file, a descriptor, a credential.
     let mut command = somebody.machine.command("sh");
     let line = format!("tokenkeep {} --pin-source fd:3 3<pin", sign.join(" "));
     command.args(["-c", &line]).stdin(Stdio::null());
@@ -259,7 +260,7 @@ fn one_process_owns_a_token_and_the_other_says_who() {
         ["sign", "--keyset", "default", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
     somebody.tokenkeep(&sign).fails_with(1).says("process 4711").says("default");
     assert!(!somebody.machine.listed_token("default").count_is_low(), "a PIN was tried");
-    // A listing says so, and goes on.
+    // A listing reports it and continues.
     somebody.tokenkeep(&["tokens"]).ok().says("default").says("process 4711");
     file.unlock().unwrap();
     somebody.tokenkeep(&sign).ok();
@@ -277,7 +278,8 @@ fn agent_toml_saves_typing_and_never_reaches_an_authority() {
     machine.write("config/tokenkeep/agent.toml", format!("{agent}pin_source = \"file:{pin}\"\n"));
     machine.tokenkeep_without_terminal(&sign).ok();
 
-    // Of one person's two keysets the newer is meant, or the one that it names; an unknown key is refused with its line.
+    // Of one person's two keysets the newer one is used, or the one that agent.toml names; an
+    // unknown key is refused with its line.
     somebody.issue("other.letter");
     wait_until_certificates_are_newer();
     somebody.enroll_new("other.letter", "other").ok();
@@ -289,7 +291,7 @@ fn agent_toml_saves_typing_and_never_reaches_an_authority() {
     machine.write("config/tokenkeep/agent.toml", format!("{agent}keysets = 1\n"));
     machine.tokenkeep(&sign).fails_with(2).says("line 3").says("keysets");
 
-    // The PIN that it names is a person's: no authority's token is tried with it.
+    // Its PIN source is for a user: it is not tried on an authority's token.
     machine.write("config/tokenkeep/agent.toml", agent);
     machine.write("authority.toml", "name = \"Example\"\nstate = \"none\"\n[token]\nlabel = \"authority\"\n[listen]\nhttp = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\n");
     let serve = ["authority", "serve", "--config", "authority.toml"];
@@ -364,7 +366,7 @@ fn what_cannot_be_printed_is_no_success() {
         machine.shell(&format!("tokenkeep {asked} > /dev/null")).ok();
     }
     let help = machine.tokenkeep(&["token", "erase", "--help"]).ok().out();
-    // No word is in a line by itself in the middle of a paragraph.
+    // No line in the middle of a paragraph has a single word.
     for paragraph in help.split_once("Print version\n").unwrap().1.trim().split("\n\n") {
         let lines: Vec<_> = paragraph.lines().collect();
         assert!(lines.iter().rev().skip(1).all(|line| line.len() > 60), "{help}");
@@ -383,7 +385,7 @@ fn what_an_administrator_mistypes_is_said_before_the_pin() {
 fn at_a_terminal_something_moves_while_keys_are_made_and_nothing_in_a_pipe() {
     let mut somebody = Somebody::new();
     let faulty = Faulty::in_front_of(&mut somebody.machine);
-    // A token that takes its time, as hardware does.
+    // A slow token, as hardware is.
     faulty.does("delay C_GenerateKeyPair 1000ms\n");
     somebody.issue("first.letter");
     let enroll = ["enroll", "--letter", "first.letter", "--new-token", "--new-pin-source", "file:pin"];
@@ -392,7 +394,7 @@ fn at_a_terminal_something_moves_while_keys_are_made_and_nothing_in_a_pipe() {
     terminal.expect("generating keys on the token").expect("Enrolled");
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
-    // Whatever moved was taken off its line before the answer was written there.
+    // The spinner is removed from its line before the answer is printed there.
     let (before, _) = screen.split_once("Enrolled ").unwrap();
     let (_, after_spinner) = before.rsplit_once("confirming to the authority").unwrap();
     assert!(after_spinner.contains("\u{1b}[2K"), "the spinner stands in the answer's line: {screen:?}");

@@ -1,5 +1,5 @@
-//! `tokenkeep doctor` says of each thing that is wrong what it is and what to do, ends with 1 for it, and costs nothing: no try,
-//! no change, no disturbance of an agent.
+//! `tokenkeep doctor` names each problem and a fix, exits with 1, and costs nothing: no try, no
+//! change, no disturbance of an agent.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use crate::support::office::Somebody;
 use crate::support::ssh::ssh_add;
 use crate::support::story::Story;
 
-/// What `doctor` finds, as JSON: whether all is well, and the findings.
+/// The result of `doctor` as JSON: whether all is well, and the findings.
 #[track_caller]
 fn findings(machine: &Machine) -> (bool, Vec<Value>) {
     let output = machine.tokenkeep_without_terminal(&["doctor", "--json"]);
@@ -30,7 +30,7 @@ fn findings(machine: &Machine) -> (bool, Vec<Value>) {
     (well, findings)
 }
 
-/// It finds this wrong, and nothing else.
+/// It reports this problem, and no other.
 #[track_caller]
 fn finds_wrong(machine: &Machine, concern: &str, what: &str, remedy: &str) {
     let (well, findings) = findings(machine);
@@ -73,7 +73,8 @@ fn what_is_wrong_around_the_tokens_is_told_with_the_remedy() {
     };
     let machine = &mut somebody.machine;
 
-    // A bad configuration hides nothing else: without it the module is found where SoftHSM usually is.
+    // An invalid configuration hides no other finding: without it the module is found at SoftHSM's
+    // usual path.
     configure(machine, "keysets = 3");
     let (well, found) = findings(machine);
     assert!(!well && found.iter().any(|finding| finding["concern"] == "configuration" && finding["state"] == "wrong"));
@@ -161,7 +162,7 @@ fn what_is_said_of_a_locked_pin_is_possible_also_beside_an_agent() {
     assert!(!told.contains("all tries"), "no PIN restores tries: {told}");
     assert!(told.contains("if you have its SO PIN") && told.contains("tokenkeep admin recover"), "{told}");
 
-    // Nobody kept one, so it is the other way; and that is one.
+    // No SO PIN was kept, so the other remedy applies, and it works.
     somebody.recover("recovery.letter");
     somebody.enroll_new("recovery.letter", "second").ok();
     assert_eq!(somebody.reads("second", "pin", "old.p7m"), "old mail\n");
@@ -187,7 +188,7 @@ fn a_running_agent_is_told_and_goes_on() {
     somebody.signs_with("default", "pin");
     let machine = &mut somebody.machine;
 
-    // Locked, it says nothing of keysets, and that is told.
+    // A locked agent reports no keysets, and `doctor` says so.
     machine.set_environment("SSH_AUTH_SOCK", agent.ssh_socket().to_str().unwrap());
     ssh_add(machine, "a pass phrase", &["-x"]).ok();
     let output = machine.tokenkeep(&["doctor"]).ok().says("locked").says("ssh-add -X").says("is in use by");
@@ -195,7 +196,7 @@ fn a_running_agent_is_told_and_goes_on() {
     ssh_add(machine, "a pass phrase", &["-X"]).ok();
     machine.set_environment("SSH_AUTH_SOCK", "");
 
-    // An agent that was killed leaves sockets that the next one takes over.
+    // A killed agent leaves sockets that the next one takes over.
     agent.kill();
     assert!(machine.tokenkeep(&["doctor"]).ok().out().contains("was killed"));
 }
@@ -232,7 +233,7 @@ fn what_is_wrong_with_a_running_agents_sockets_is_mended_without_losing_it() {
         fs::remove_file(socket).unwrap();
     }
     machine.tokenkeep(&["doctor"]).fails_with(1).says("its ssh socket").says("its api socket");
-    // What it says to do ends it.
+    // The suggested fix ends the problem.
     machine.tokenkeep(&["agent", "stop"]).ok();
     assert!(findings(&machine).0);
 }

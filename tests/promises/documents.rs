@@ -1,5 +1,5 @@
-//! What the documents say is so: every command line in them is run, where what they say before is all that was done, and
-//! every test they cite exists.
+//! The documents are correct: every command line in them runs after the steps that the document
+//! describes before it, and every test that they cite exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,12 +18,12 @@ use crate::support::terminal::Terminal;
 
 use super::story::{free_addresses, fresh_machine};
 
-/// The repository.
+/// The root of the repository.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// README, what stands beside it, and all of docs/.
+/// README, the documents beside it, and all of docs/.
 fn documents() -> Vec<PathBuf> {
     let mut directories = vec![root().join("docs")];
     let mut found = Vec::new();
@@ -47,7 +47,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     entries
 }
 
-/// Everything between backticks in a document, outside its code blocks.
+/// All text in backticks in a document, outside its code blocks.
 fn quoted(text: &str) -> Vec<String> {
     let mut quoted = Vec::new();
     let mut in_block = false;
@@ -72,7 +72,7 @@ fn every_test_that_a_document_cites_exists() {
     for document in documents() {
         for name in quoted(&fs::read_to_string(&document).unwrap()) {
             let Some((module, test)) = name.split_once("::") else { continue };
-            // Other paths are the program's own.
+            // Other paths belong to the program.
             let is_word = |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
             let is_programs = ["src", "tests"].iter().any(|place| root().join(place).join(module).is_dir());
             if !is_word(module) || !(is_word(test) || test == "*") || is_programs {
@@ -91,7 +91,7 @@ fn every_test_that_a_document_cites_exists() {
     assert!(missing.is_empty(), "cited, and not there:\n{}", missing.join("\n"));
 }
 
-/// The full names of the tests beside the code.
+/// The full names of the unit tests.
 fn unit_tests() -> Vec<String> {
     let mut names = Vec::new();
     let mut directories = vec![root().join("src")];
@@ -107,7 +107,7 @@ fn unit_tests() -> Vec<String> {
             let text = fs::read_to_string(&path).unwrap().replace("#[tokio::test]", "#[test]");
             for after in text.split("#[test]").skip(1) {
                 let name = after.split_once("fn ").and_then(|(_, after)| after.split_once('('));
-                // In a module `tests` at the file's end, unless the file is one.
+                // In a module `tests` at the end of the file, unless the file is one.
                 let inner = if after.starts_with("\nfn ") { "" } else { "tests::" };
                 names.extend(name.map(|(name, _)| format!("{place}::{inner}{name}")));
             }
@@ -136,7 +136,7 @@ fn every_test_beside_the_code_that_a_document_cites_exists() {
     assert!(missing.is_empty(), "cited, and not there:\n{}", missing.join("\n"));
 }
 
-/// An enrollment's walk names every place in it where the tests kill the process, and none that is not there.
+/// The document on enrollment names every crash point, and no other.
 #[test]
 fn the_walk_names_every_place_where_it_is_cut_off() {
     let text = fs::read_to_string(root().join("docs/ENROLLMENT.md")).unwrap();
@@ -152,23 +152,24 @@ fn the_walk_names_every_place_where_it_is_cut_off() {
     assert_eq!(named, expected);
 }
 
-/// How a command line of the documents is run: by a person at a terminal, in a shell in which the lines before it were
-/// typed, or by something else.
+/// How a command line of the documents is run: by a person at a terminal, in a shell in which the
+/// earlier lines were typed, or by another test.
 enum How {
     Here,
-    /// It must show this.
+    /// Its output must contain this.
     Shows(&'static str),
-    /// It goes on while the others run, so its block has a terminal of its own.
+    /// It keeps running during the others, so its block has a terminal of its own.
     Serves,
-    /// The program that is tested comes to where `cargo install` would put one.
+    /// Installs the tested program where `cargo install` would.
     Installs,
-    /// By another test, or by continuous integration itself.
+    /// Covered by another test or by continuous integration.
     Elsewhere(&'static str),
 }
 
 use How::{Elsewhere, Here, Installs, Serves, Shows};
 
-/// Every command line in the documents. One that is not here fails the test, and so does one here that is in none.
+/// Every command line in the documents. The test fails for a line that is missing here, and for a
+/// line here that no document has.
 const COMMANDS: &[(&str, How)] = &[
     ("./softhsm-setup.sh && cargo run --release -- demo", Elsewhere(".ci/run")),
     ("./softhsm-setup.sh && cargo test", Elsewhere(".ci/run")),
@@ -220,8 +221,8 @@ const COMMANDS: &[(&str, How)] = &[
     ("tokenkeep agent stop", Here),
 ];
 
-/// The command lines in a document's code blocks, fenced or indented: without prompt and comment, lines that go on on
-/// the next joined. In a block that says it is no shell's (`toml`, `text`, `rust`), there is none.
+/// The command lines in a document's code blocks, fenced or indented, without prompt and comment,
+/// with continued lines joined. A block with another language (`toml`, `text`, `rust`) has none.
 fn blocks(text: &str) -> Vec<Vec<String>> {
     let mut blocks = vec![Vec::new()];
     let (mut fence, mut in_list, mut blank_before, mut indented) = (None::<String>, false, true, false);
@@ -289,7 +290,7 @@ fn every_command_in_the_documents_is_run_by_a_test() {
                 }
             };
             let text = fs::read_to_string(root().join(place)).unwrap();
-            // As a command of its own, not in a comment or in what is printed.
+            // As a command, not in a comment or in output.
             let runs = text.lines().any(|line| !line.trim_start().starts_with("step ") && line.contains(command));
             assert!(runs, "{place} does not run {command}");
         }
@@ -300,7 +301,8 @@ const README: &str = "README.md";
 const AGENT: &str = "docs/AGENT.md";
 const GIT: &str = "docs/GIT.md";
 
-/// Types what stands in a document, line by line, at this terminal; lines that serve at others, which it gives back.
+/// Types the lines of a document at this terminal, and lines that serve at other terminals, which
+/// it returns.
 #[track_caller]
 fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> Vec<Terminal> {
     let mut serving = Vec::new();
@@ -310,7 +312,7 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
         for line in &block {
             let here = own.as_mut().unwrap_or(terminal);
             if line.starts_with("tokenkeep enroll ") {
-                // A person is not as fast as this.
+                // A person is slower than this test.
                 wait_until_certificates_are_newer();
             }
             let types = |terminal: &mut Terminal| {
@@ -338,7 +340,7 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
     serving
 }
 
-/// The programs that `cargo install --path .` would make, were there time to build them.
+/// The programs that `cargo install --path .` would install, without the time to build them.
 fn what_is_installed() -> Vec<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(root());
@@ -348,13 +350,13 @@ fn what_is_installed() -> Vec<String> {
     programs.map(|target| target["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A shell that has been told nothing yet.
+/// A fresh shell.
 fn new_terminal(machine: &Machine) -> Terminal {
     Terminal::shell(machine, "sh")
 }
 
-/// Where a log-in's shell looks for programs: where rustup has cargo put them, and a user's own, before the system's. No
-/// `tokenkeep` is there yet, whatever the tester has.
+/// The search path of a login shell: rustup's directory for cargo and the user's own directory
+/// before the system's. It contains no `tokenkeep`, whatever the tester has.
 fn search_path(machine: &Machine) -> String {
     let own = ["home/.cargo/bin", "home/.local/bin"].map(|name| machine.file(name));
     let system = std::env::var_os("PATH").unwrap();
@@ -369,7 +371,7 @@ fn what_the_readme_and_the_agents_document_say_works_for_who_knows_nothing_else(
         machine.unset_environment(variable);
     }
     machine.set_environment("PATH", &search_path(&machine));
-    // Should no line lead SoftHSM to the tokens, it is not to find the tester's.
+    // If no line configures SoftHSM, it must not find the tester's tokens.
     fs::create_dir_all(machine.file("home/.config/softhsm2")).unwrap();
     machine.write("home/.config/softhsm2/softhsm2.conf", "directories.tokendir = /nowhere\n");
     let _ended = AgentEnds(&machine);
@@ -385,7 +387,7 @@ fn what_the_document_on_git_says_works_for_a_committer() {
     story.enroll_user();
     let path = format!("{}:{}", search_path(&story.machine), story.machine.file("bin").display());
     story.machine.set_environment("PATH", &path);
-    // Who commits has this; what is shown goes by without a pager.
+    // A committer has this configuration; without a pager the output is visible.
     story.machine.set_environment("GIT_PAGER", "cat");
     let mut terminal = new_terminal(&story.machine);
     for line in [
@@ -394,7 +396,7 @@ fn what_the_document_on_git_says_works_for_a_committer() {
     ] {
         assert_eq!(terminal.runs(line, PIN).0, 0);
     }
-    // Over SSH it is the agent that asks, which has no terminal of its own here.
+    // Over SSH the agent prompts, which has no terminal of its own here.
     Agent::configure_with_pin_in(&story.machine, "pin1", "");
     let _ended = AgentEnds(&story.machine);
     type_document(&story.machine, &mut terminal, GIT);
@@ -402,7 +404,7 @@ fn what_the_document_on_git_says_works_for_a_committer() {
     story.machine.run("git", &["-C", "repository", "verify-commit", "HEAD"], b"").ok();
 }
 
-/// Ends the agent that a document has started, should its own line not have done so.
+/// Stops the agent that a document started, if the document does not.
 struct AgentEnds<'a>(&'a Machine);
 
 impl Drop for AgentEnds<'_> {
@@ -411,5 +413,5 @@ impl Drop for AgentEnds<'_> {
     }
 }
 
-/// Every token's PIN: one person tries all of it out.
+/// The PIN of every token, since one person runs all examples.
 const PIN: &str = Story::USER_PIN;

@@ -1,5 +1,5 @@
-//! However a program ends, it ends as it says: with its own exit code, though a module clears up at the end of a process what
-//! threads are still using, as SoftHSM does. Nothing of a module's runs at the end.
+//! Every program ends with its own exit code, even if a module's exit handler frees data that
+//! threads still use, as SoftHSM's does. No code of a module runs at exit.
 
 use crate::support::agent::{Agent, wait_for};
 use crate::support::authority::Authority;
@@ -10,7 +10,7 @@ use crate::support::terminal::Terminal;
 
 use super::agent_tokens::{offers, with_faults};
 
-/// What such a module does to a process that ends by running what was registered for its end.
+/// The rule for a module whose exit handler kills the process.
 const DIES: &str = "die at the end\n";
 
 #[test]
@@ -23,7 +23,7 @@ fn commands_end_with_their_own_exit_code() {
     somebody.signs_with("default", "pin");
     let absent = ["sign", "--keyset", "nobody", "--pin-source", "file:pin", "--in", "message.txt", "--out", "x.p7m"];
     somebody.machine.tokenkeep(&absent).fails_with(3);
-    // Ctrl-C ends it in the middle of a call.
+    // Ctrl-C ends the program in the middle of a call.
     faulty.does(&format!("{DIES}delay C_Sign 600000ms\n"));
     faulty.forget();
     let sign = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "never.p7m"];
@@ -55,7 +55,7 @@ fn an_authority_that_is_stopped_ends_well() {
 fn an_agent_ends_well_while_its_module_is_asked() {
     let (mut asked, faulty) = with_faults(&[("x", "low")]);
     assert!(offers(&asked, "x"));
-    // It is asked every second, and does not answer.
+    // The module is polled every second, and does not answer.
     faulty.does(&format!("{DIES}delay C_GetSlotList 600000ms\n"));
     wait_for("it is said", || asked.somebody.tokenkeep(&["tokens"]).err().contains("does not answer").then_some(()));
     asked.somebody.machine.tokenkeep(&["agent", "stop"]).ok();

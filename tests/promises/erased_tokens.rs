@@ -1,5 +1,5 @@
-//! A soft token whose PIN nobody has can be removed by who types its serial number; an authority's never, nor one that
-//! somebody holds, nor one that is no file.
+//! Typing its serial number erases a soft token whose PIN is lost. An authority's token, a token in
+//! use, and a token that is not a file cannot be erased.
 
 use crate::support::agent::Agent;
 use crate::support::authority::Authority;

@@ -1,4 +1,5 @@
-//! What breaks is said: which file, which line, which program, what to do; with the right exit code, and nothing is lost.
+//! Errors name the file, the line, the program and the fix, with the right exit code, and nothing
+//! is lost.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,7 +14,7 @@ use crate::support::witness::skipped;
 const SERVE: [&str; 6] = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
 const DATABASE: &str = "state/tokenkeep/authority/authority.db";
 
-/// Replaces a piece of `authority.toml`; returns the number of the line in which it was.
+/// Replaces a piece of `authority.toml`; returns the number of its line.
 fn broken(machine: &Machine, right: &str, wrong: &str) -> usize {
     let text = machine.read_text("authority.toml");
     let at = text.find(right).unwrap_or_else(|| panic!("no {right} in\n{text}"));
@@ -37,21 +38,21 @@ fn a_broken_configuration_is_refused_with_file_line_and_reason() {
     ] {
         authority.configure(&machine, "");
         let mut line = broken(&machine, right, wrong);
-        // What was put in before stands in the line after its table's.
+        // Inserted text stands in the line after the table's heading.
         line += usize::from(wrong.lines().count() > right.lines().count());
         for command in [&Authority::INIT[..], &SERVE] {
             let output = machine.tokenkeep(command).fails_with(2).says("authority.toml").says(reason);
             output.says(&format!("line {line}"));
         }
     }
-    // So are the profiles.
+    // The same holds for the profiles.
     authority.configure(&machine, "");
     let profile = machine.read_text("profiles/encryption.toml");
     machine.write("profiles/encryption.toml", format!("{profile}\nkeyz = [\"p256\"]\n"));
     let line = profile.lines().count() + 2;
     let output = machine.tokenkeep(&Authority::INIT).fails_with(2);
     output.says("encryption.toml").says("keyz").says(&format!("line {line}"));
-    // And a CA key that the CA's profile does not take, before there is a token with it.
+    // A kind of CA key that the CA's profile forbids is refused before a token exists.
     authority.configure(&machine, "");
     machine.write("profiles/encryption.toml", profile);
     let line = broken(&machine, listen, "[ca]\nkey = \"rsa-2048\"\n\n[listen]\n") + 1;
@@ -69,7 +70,7 @@ fn what_keeps_an_authority_from_starting_is_said() {
     let authority = Authority::init(&machine);
     let state = state_of(&machine);
 
-    // `init` onto what is there.
+    // `init` over an existing authority.
     machine
         .tokenkeep(&[&Authority::INIT[..8], &["--letter-out", "other.letter"]].concat())
         .fails_with(5)
@@ -79,20 +80,20 @@ fn what_keeps_an_authority_from_starting_is_said() {
     assert_eq!(machine.listed_tokens().len(), 1, "another token was made");
     assert_eq!(state_of(&machine), state, "the state was changed");
 
-    // A wrong PIN, one try, and no door is open.
+    // A wrong PIN costs one try, and no listener opens.
     machine.write_secret("wrong.pin", "wrong-0000");
     let serve = |source: &str| machine.tokenkeep(&[&SERVE[..4], &["--pin-source", source]].concat());
     serve("file:wrong.pin").fails_with(4).says("PIN").says("\"authority\"").does_not_say("Serving");
     machine.tokenkeep_without_terminal(&SERVE[..4]).fails_with(4).says("--pin-source");
 
-    // Ports that others have, before the PIN is tried.
+    // Ports in use by others, detected before the PIN is tried.
     for address in [authority.http_address(), authority.https_address()] {
         let taken = TcpListener::bind(&address).unwrap();
         serve("file:wrong.pin").fails_with(1).says(&address).says("authority.toml").does_not_say("PIN");
         drop(taken);
     }
 
-    // A database that is gone, and one that is none.
+    // A missing database, and a file that is not a database.
     let database = machine.read(DATABASE);
     fs::remove_file(machine.file(DATABASE)).unwrap();
     serve("file:authority.pin").fails_with(1).says("authority.db").says("authority init");
@@ -100,14 +101,14 @@ fn what_keeps_an_authority_from_starting_is_said() {
     serve("file:authority.pin").fails_with(1).says("authority.db").says("backup");
     machine.write(DATABASE, database);
 
-    // A token that is gone.
+    // A missing token.
     fs::rename(machine.file("tokens"), machine.file("elsewhere")).unwrap();
     fs::create_dir(machine.file("tokens")).unwrap();
     serve("file:authority.pin").fails_with(3).says("\"authority\"");
     fs::remove_dir(machine.file("tokens")).unwrap();
     fs::rename(machine.file("elsewhere"), machine.file("tokens")).unwrap();
 
-    // After all that it starts.
+    // Afterwards the authority starts.
     let mut authority = authority;
     authority.serve(&machine);
     assert!(authority.stop().success());
@@ -152,7 +153,7 @@ fn a_locked_database_is_told_and_nothing_is_lost() {
     story.issue("user@example.org", "user.letter").ok();
 }
 
-/// Another program in the middle of writing to the database.
+/// Another program that is writing to the database.
 struct Holder(Child);
 
 impl Holder {
@@ -181,7 +182,7 @@ fn a_read_only_database_is_told() {
     let machine = Machine::new();
     drop(Authority::init(&machine));
     let before = state_of(&machine);
-    // Nobody's capabilities: root, too, is told what permissions say.
+    // Drop root's capabilities, so that permissions apply.
     let script = "chmod 0444 state/tokenkeep/authority/*; chmod 0555 state/tokenkeep/authority; \
                   if [ \"$(id -u)\" = 0 ]; then exec setpriv --inh-caps=-all --bounding-set=-all -- \"$@\"; fi; exec \"$@\"";
     within(&machine, script).fails_with(1).says("authority.db").says("read-only").does_not_say("Serving");
@@ -193,7 +194,8 @@ fn a_read_only_database_is_told() {
 fn a_full_disk_is_told_and_nothing_is_lost() {
     let machine = Machine::new();
     drop(Authority::init(&machine));
-    // A file system of its own, as large as what is in it. Without the right to have one there is nothing to see.
+    // A file system that is just as large as its content. Without the right to mount one the test
+    // is skipped.
     let script = "cp -a state/tokenkeep/authority kept && mount -t tmpfs -o size=1m none state/tokenkeep/authority || exit 99; \
                   cp -a kept/. state/tokenkeep/authority/; dd if=/dev/zero of=state/tokenkeep/authority/full bs=4k 2>&1; \
                   exec \"$@\"";
@@ -208,7 +210,7 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
     authority.serve(&machine);
 }
 
-/// `authority serve` by way of a shell script.
+/// Runs `authority serve` in a shell script.
 fn within(machine: &Machine, script: &str) -> Output {
     let mut command = machine.command("timeout");
     command.args(["60", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_tokenkeep")]).args(SERVE);

@@ -1,7 +1,9 @@
-//! Tokens break, fill up, lock and go away in the middle of things: it is said what happened, never "wrong PIN" for
-//! something else, nothing is left half made, and it works again once the token does.
+//! Tokens break, fill up, lock and disappear during an operation: the error names the cause, never
+//! "wrong PIN" for another cause, nothing is left incomplete, and the operation works again once
+//! the token does.
 //!
-//! The faults come from a PKCS#11 module of the project's own in front of SoftHSM; the binary knows nothing of it.
+//! The faults come from the project's own PKCS#11 module in front of SoftHSM; the program knows
+//! nothing of it.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -20,7 +22,7 @@ const ABSENT: i32 = 3;
 const PIN: i32 = 4;
 const REFUSED: i32 = 5;
 
-/// Somebody with the keyset `default` at level High, whose tokens can be made to fail.
+/// A user with the keyset `default` at level high, whose tokens can be made to fail.
 fn somebody() -> (Somebody, Faulty) {
     with_faults(Somebody::with_keyset())
 }
@@ -36,7 +38,7 @@ fn signing(somebody: &Somebody, pin: &str) -> Output {
     somebody.tokenkeep(&["sign", "--pin-source", &source, "--in", "message.txt", "--out", "signed.p7m"])
 }
 
-/// It is not signed, no PIN is blamed, no try was used up, and the next signature is as good as ever.
+/// Nothing is signed, no PIN is blamed, no try is spent, and the next signature works as before.
 #[track_caller]
 fn fails_without_blaming_the_pin(somebody: &Somebody, faulty: &Faulty, rules: &str, code: i32, words: &str) {
     faulty.forget();
@@ -53,7 +55,8 @@ fn fails_without_blaming_the_pin(somebody: &Somebody, faulty: &Faulty, rules: &s
 #[test]
 fn a_token_removed_in_the_middle_is_said_to_be_removed() {
     let (somebody, faulty) = somebody();
-    // Whenever in the act it happens: before the PIN, in its log-in, between the two log-ins, in the signature.
+    // At any point of the operation: before the PIN, in its login, between the two logins, in the
+    // signature.
     for rules in [
         "removed",
         "remove C_OpenSession",
@@ -70,7 +73,7 @@ fn a_token_removed_in_the_middle_is_said_to_be_removed() {
 
 #[test]
 fn a_token_removed_while_it_reads_is_said_to_be_removed() {
-    // RSA, and a curve, on which nothing is decrypted but a secret derived.
+    // RSA decrypts; a key on a curve derives a secret.
     for (kind, rules) in [("rsa-2048", &["C_DecryptInit", "C_Decrypt"][..]), ("p256", &["C_DeriveKey"])] {
         let mut story = Story::begin_with_encryption_keys(kind);
         let faulty = Faulty::in_front_of(&mut story.machine);
@@ -88,7 +91,7 @@ fn a_token_removed_while_it_reads_is_said_to_be_removed() {
                 assert_eq!(faulty.wrong_tries(), 0, "{rule}");
                 faulty.forget();
                 assert_eq!(story.tokenkeep(&read).ok().out(), "a message\n", "{rule}");
-                // Where the token does not ask, one log-in is for one use.
+                // If the token does not ask, one login is for one use.
                 let one_use = if *function == "C_DeriveKey" { &ONE_USE[..1] } else { &ONE_USE };
                 assert_eq!(faulty.calls(), one_use, "{rule}");
             }
@@ -96,7 +99,7 @@ fn a_token_removed_while_it_reads_is_said_to_be_removed() {
     }
 }
 
-/// Whatever happens while a token is made: it is said, and the same letter makes one token of it.
+/// Any fault while a token is created is reported, and the same letter then creates one token.
 #[track_caller]
 fn making_a_token_meets(rule: &str, code: i32, words: &str) {
     let mut somebody = Somebody::new();
@@ -127,7 +130,7 @@ fn a_fault_while_a_token_is_made_is_said_and_the_same_letter_finishes_it() {
             making_a_token_meets(&format!("{function} {code}"), exit, words);
         }
     }
-    // The PIN that the token is to have, and the SO PIN that it is to have at the end.
+    // The token's new PIN, and its final SO PIN.
     for rule in ["C_InitPIN CKR_PIN_LEN_RANGE", "C_SetPIN CKR_PIN_INVALID"] {
         making_a_token_meets(rule, REFUSED, "does not take the new PIN (CKR_PIN_");
     }
@@ -146,7 +149,7 @@ fn what_a_module_says_of_a_removed_token_is_understood() {
         }
     }
     for code in ["CKR_SESSION_HANDLE_INVALID", "CKR_SESSION_CLOSED"] {
-        // The session alone: the token is there, and says so.
+        // Only the session fails: the token is present and answers.
         fails_without_blaming_the_pin(&somebody, &faulty, &format!("C_Sign {code}"), FAULT, code);
         let gone = format!("C_Sign {code}\nC_GetSessionInfo {code}");
         fails_without_blaming_the_pin(&somebody, &faulty, &gone, ABSENT, "is not present");
@@ -169,7 +172,7 @@ fn a_general_error_at_the_start_is_asked_again_and_one_of_a_log_in_is_not() {
     somebody.signs_with("default", "pin");
 }
 
-/// The log-ins of one use at level High: the token's, and the one for this use.
+/// The logins of one use at level high: that of the token, and that for this use.
 const ONE_USE: [&str; 2] = ["C_Login user CKR_OK", "C_Login context CKR_OK"];
 
 #[test]
@@ -187,7 +190,8 @@ fn what_was_begun_with_a_pin_is_not_begun_again_with_the_same_pin() {
                 faulty.behaves();
                 output
             };
-            // The next try would go through, and the PIN is right: it would be a second log-in with it all the same.
+            // The next try would succeed, and the PIN is right; it would still be a second login
+            // with the same PIN.
             let output = meets(&format!("{act} {code} times 1"));
             assert_ne!(output.code(), 0, "{act} {code}\n{output}");
             assert_eq!(faulty.calls(), ONE_USE, "{act} {code}");
@@ -197,7 +201,7 @@ fn what_was_begun_with_a_pin_is_not_begun_again_with_the_same_pin() {
             let [user, _] = ONE_USE;
             assert_eq!(faulty.calls(), [user.to_owned(), format!("C_Login context {code} unasked")], "{act}");
             assert!(!somebody.machine.file("made").exists(), "{act} {code}");
-            // Before the PIN was given nothing is lost by looking the key up once more.
+            // Before the PIN is given, looking the key up again costs nothing.
             meets(&format!("{init} {code} times 1")).ok();
             assert_eq!(faulty.calls(), ONE_USE, "{init} {code}");
             std::fs::remove_file(somebody.machine.file("made")).unwrap();
@@ -238,7 +242,7 @@ fn a_locked_pin_is_called_locked_and_is_not_tried() {
     faulty.does("flags LOCKED");
     signing(&somebody, "pin").fails_with(PIN).says("is locked").says("SO PIN");
     assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
-    // Locked by this very try, as the token says.
+    // This very try locks the PIN, as the token reports.
     faulty.does("C_Login CKR_PIN_LOCKED");
     signing(&somebody, "pin").fails_with(PIN).says("is locked").does_not_say("is wrong");
     assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_LOCKED unasked"]);
@@ -254,7 +258,7 @@ fn a_module_that_dies_takes_nothing_with_it() {
         assert_eq!(status.signal(), Some(6), "{rule}: {status}");
         assert!(!somebody.machine.file("signed.p7m").exists());
         faulty.behaves();
-        // Neither the lock of the owner nor anything on the token is in the way.
+        // Neither the owner lock nor an object on the token blocks the next use.
         somebody.signs_with("default", "pin");
     }
 }
@@ -266,7 +270,7 @@ fn a_module_that_is_never_loaded_keeps_nobody_waiting_twice() {
     faulty.does("delay C_Initialize 3600000ms");
     let tells = |output: Output| output.ok().says("libfaulty_pkcs11.so").says("so it is not loaded").says("default");
     tells(somebody.tokenkeep(&["tokens"])).says("`tokenkeep doctor`");
-    // It would be loaded now: that nobody has tried it again is seen by that.
+    // It would load now, so a failure shows that it was not tried again.
     faulty.behaves();
     tells(somebody.tokenkeep(&["keysets"]));
     let agent = Agent::start(&somebody.machine, &[]);
@@ -282,15 +286,16 @@ fn everything(somebody: &Somebody) -> Inventory {
     somebody.machine.inventory(&[("default", Somebody::PIN)])
 }
 
-/// `enroll` with the letter into another keyset on the token that is there.
+/// Runs `enroll` with the letter, for another keyset on the existing token.
 fn enrolling_beside(somebody: &Somebody) -> Output {
     let line = ["enroll", "--letter", "more.letter", "--keyset", "beside", "--token", "default", "--level", "low"];
     somebody.tokenkeep(&[&line[..], &["--pin-source", "file:pin"]].concat())
 }
 
-/// However far an enrollment comes before the token takes no more: it is said why, the keyset that stands is untouched,
-/// nothing passes for a keyset that is none, and the same letter finishes it when the token takes it. So it is when the
-/// command itself has the token, and when the agent has it.
+/// Whatever step an enrollment reaches before the token rejects further writes: the error names the
+/// cause, the existing keyset is unchanged, no incomplete keyset is listed as enrolled, and the
+/// same letter finishes the enrollment once the token accepts writes. This holds with the token in
+/// the command and in the agent.
 #[track_caller]
 fn an_enrollment_meets(code: &str, words: &str, by: By) {
     let (somebody, faulty) = with_faults(Somebody::enrolled());
@@ -328,7 +333,7 @@ fn an_enrollment_meets(code: &str, words: &str, by: By) {
     assert_eq!(everything(&somebody), before, "something was left");
 }
 
-/// Who has the token.
+/// The process that owns the token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     Command,
@@ -383,7 +388,7 @@ fn a_token_that_says_beforehand_that_it_is_write_protected_is_believed() {
         faulty.does("flags WRITE_PROTECTED");
         let agent = by.begin(&somebody);
         enrolling_beside(&somebody).fails_with(REFUSED).says("is write-protected").says("not enrolled");
-        // To sign, nothing needs to be written.
+        // Signing needs no write access.
         somebody.signs_with("default", "pin");
         if let Some(agent) = agent {
             assert!(agent.stop().success());

@@ -1,5 +1,6 @@
-//! What strangers ask for, from whatever addresses, keeps nobody else from the authority; what it cannot verify costs
-//! it no signature, and the client says what it does not know.
+//! Requests of strangers, from any number of addresses, do not keep others from the authority; a
+//! request that the authority cannot verify costs it no signature, and the client reports what it
+//! does not know.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::support::wire::post;
 
 #[test]
 fn enrollment_goes_on_under_floods_from_eight_addresses() {
-    // An authority of its own: others' tests should not wait for this one's.
+    // A separate authority, so that other tests need not wait for it.
     let story = Story::begin();
     let (http, https) = (story.authority.http_address(), story.authority.https_address());
     story.machine.write_secret("pin1", Story::USER_PIN);
@@ -22,7 +23,8 @@ fn enrollment_goes_on_under_floods_from_eight_addresses() {
     assert!(begin.elapsed() < Duration::from_mins(1), "it took {:?}", begin.elapsed());
     for (kind, flood) in Kind::ALL.into_iter().zip(&floods) {
         let sent = flood.sent.load(std::sync::atomic::Ordering::Relaxed);
-        // Whoever asks for hashing waits for it: at least each of its threads has asked.
+        // A client that requests hashing waits for the answer: at least each of its threads has
+        // sent a request.
         let least = if kind == Kind::Hashing { 16 } else { 50 };
         assert!(sent >= least, "there was no flood: {kind:?} {sent} in {:?}", begin.elapsed());
     }

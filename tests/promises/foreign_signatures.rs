@@ -1,5 +1,6 @@
-//! Other people's signatures: what is right is verified, by whatever algorithm; what nobody here can check is said to be
-//! that, and never to be wrong; and the authorities' files are read in every form. OpenSSL makes them all.
+//! Foreign signatures: a right signature is verified, whatever its algorithm; one that cannot be
+//! checked here is reported as such and never as wrong; and files of authorities are read in every
+//! format. OpenSSL makes all of them.
 
 use crate::support::machine::Machine;
 use crate::support::output::Output;
@@ -19,7 +20,7 @@ fn foreign() -> Machine {
     machine
 }
 
-/// Signs the text for somebody with a new key: `message.p7m`.
+/// Signs the text with a new key and certificate: `message.p7m`.
 fn sign(machine: &Machine, key: &str, options: &str) {
     let line = format!(
         "openssl genpkey {key} -out a.key && openssl req -new -key a.key -subj /CN=Alice -config o.cnf -out a.csr && \
@@ -56,12 +57,12 @@ fn what_cannot_be_checked_is_not_called_wrong() {
         let said = verify(&machine, &["ca.pem"]).fails_with(8).says("cannot be checked").says(why);
         said.does_not_say("wrong");
     }
-    // The same for git: E, and not B.
+    // Git shows E, not B.
     let detached = ["cms", "-sign", "-binary", "-in", "message.txt", "-signer", "a.pem", "-inkey", "a.key"];
     machine.openssl(&[&detached[..], &["-outform", "DER", "-out", "s.p7s"]].concat()).ok();
     let git = ["git-sign", "--status-fd=1", "--ca", "ca.pem", "--verify", "s.p7s", "message.txt"];
     machine.tokenkeep(&git).fails_with(8).says("[GNUPG:] ERRSIG ").does_not_say("BADSIG");
-    // A changed one is wrong, as ever.
+    // A modified message is wrong, as ever.
     sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-521", "");
     let mut message = machine.read("message.p7m");
     let at = message.windows(4).position(|window| window == b"Dear").unwrap();
@@ -118,7 +119,7 @@ fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
     machine.write("beside.pem", beside);
     let said = git("beside.pem").fails_with(8).says("text after the PEM block");
     assert_eq!((lines(&said, "GOODSIG"), lines(&said, "ERRSIG")), (0, 1));
-    // Header lines in the block are signed by nobody.
+    // Header lines in the PEM block are not signed.
     let commented = machine.read_text("two.pem").replacen("-----\n", "-----\nComment: Signed by the boss.\n\n", 1);
     machine.write("commented.pem", commented);
     let said = git("commented.pem").fails_with(8).says("header lines in the PEM block");
@@ -127,7 +128,7 @@ fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
         .tokenkeep(&["verify", "commented.pem", "--content", "message.txt", "--ca", "ca.pem"])
         .ok()
         .says("header lines");
-    // What is no data is nothing that git signed.
+    // Git does not sign other content types than data.
     let line = "openssl cms -sign -binary -econtent_type 1.2.3.4 -in message.txt -signer a.pem -inkey a.key";
     machine.shell(&format!("{line} -outform PEM -out x")).ok();
     git("x").fails_with(8).says("not over data").does_not_say("GOODSIG");
@@ -137,12 +138,12 @@ fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
 fn a_persons_certificate_is_trusted_for_that_person_alone() {
     let machine = foreign();
     sign(&machine, "-algorithm RSA", "");
-    // Nobody asked about its issuer, who may be anybody.
+    // The certificate is trusted itself, so its issuer does not matter.
     verify(&machine, &["a.pem"]).ok().says("Signed by Alice <alice@example.org>");
     machine.shell("cp a.pem one.pem && cp a.key one.key").ok();
     sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");
     verify(&machine, &["one.pem"]).fails_with(8).says("Foreign CA");
-    // It signs for nobody else, and an old root that does not say that it may does not, either.
+    // It cannot sign for other certificates; neither can an old root without that permission.
     let certify = "openssl x509 -req -in a.csr -CA one.pem -CAkey one.key -CAcreateserial -days 9 -extfile o.cnf \
                    -extensions mail -out a.pem";
     let sign_text = "openssl cms -sign -binary -nodetach -in message.txt -signer a.pem -inkey a.key -outform DER \

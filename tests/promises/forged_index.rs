@@ -1,5 +1,5 @@
-//! What anybody can change on a token without its PIN is good for finding the way, and for nothing else: it makes nobody a
-//! reader of one's mail, and empties no token on which a keyset stands.
+//! Data on a token that anybody can change without the PIN only helps to find a keyset: it makes
+//! nobody a reader of the user's mail, and empties no token with a keyset.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use crate::support::proxy::{Direction, Proxy, Verdict};
 
 const APPLICATION: &str = "tokenkeep keyset";
 
-/// In a process of its own: changes these members of the token's public index, and puts a certificate on it. (With the
-/// PIN, which no writer of public objects would need on SoftHSM.)
+/// In a separate process: changes these members of the token's public index, and puts a certificate
+/// on the token. It uses the PIN, which writing public objects on SoftHSM does not need.
 fn forges() -> bool {
     Order::carried_out(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
@@ -73,7 +73,7 @@ fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
         }),
     );
     assert_eq!(forged["keyset"]["keys"]["encryption"][0], stranger);
-    // It is there for all to see, and first.
+    // The forged entry is visible, and first.
     assert!(somebody.shown("default").to_string().contains("Stranger"));
     assert_eq!(recipients(), own, "encrypted to a stranger");
     let key = ["cms", "-decrypt", "-inform", "DER", "-in", "mail.p7m", "-inkey", "stranger.key"];
@@ -106,13 +106,13 @@ fn a_forged_pending_enrollment_empties_no_token_on_which_a_keyset_stands() {
         let (url, pin) = (proxy.url(), format!("file:{pin}"));
         somebody.tokenkeep(&[&line[..], &["--new-pin-source", &pin, "--authority", &url]].concat())
     };
-    // The PIN that was meant for a new token is not this one's: one try, and nothing was sent.
+    // The PIN meant for a new token does not fit this one: one try, and nothing was sent.
     forge();
     let wire = somebody.wire();
     command(&wire, "other.pin").fails_with(4);
     assert!(wire.exchanges().is_empty(), "something was sent");
 
-    // The very same PIN, and a reply that must be refused: the token is left as before, not emptied.
+    // With the same PIN and a reply that must be refused, the token is left unchanged, not emptied.
     let damaging = Proxy::tampering(somebody.office.http_address(), |direction, _, body| {
         let is_reply = direction == Direction::ToClient
             && PkiMessage::from_der(body).is_ok_and(|reply| matches!(reply.body(), PkiBody::Ip(_)));
@@ -128,7 +128,7 @@ fn a_forged_pending_enrollment_empties_no_token_on_which_a_keyset_stands() {
     machine.holds_one_keyset("default", Somebody::PIN, 1);
     somebody.signs_with("default", "pin");
 
-    // Nor by one that is good: the keyset is re-enrolled.
+    // Nor by a good reply: the keyset is re-enrolled.
     forge();
     command(&somebody.wire(), "pin").ok();
     assert!(!so_tries(), "it tried the SO PIN");
@@ -155,12 +155,12 @@ fn a_token_whose_keyset_was_deleted_loses_no_try_to_a_new_one() {
         machine.listed_tokens().into_iter().find(|other| other.serial == token.serial).unwrap().flags
     };
     assert_eq!(flags(machine), token.flags, "a try was spent");
-    // What is proposed works.
+    // The suggested command works.
     let proposed = ["--token", &token.serial, "--pin-source", "file:pin"];
     somebody.tokenkeep(&[&line[..], &proposed].concat()).ok();
     machine.holds_one_keyset("default", Somebody::PIN, 1);
 
-    // A try would have been seen.
+    // A try would be visible.
     let module = machine.module().display().to_string();
     let wrong =
         ["--module", &module, "--slot", &token.slot, "--login", "--login-type", "so", "--so-pin", "wrong-00000"];

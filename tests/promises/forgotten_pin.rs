@@ -1,10 +1,10 @@
-//! The forgotten PIN: a recovery letter brings all encryption keys into a new keyset with a new PIN, so old mail can be
-//! read; nothing but a recovery does.
+//! A forgotten PIN: a recovery letter delivers all encryption keys into a new keyset with a new
+//! PIN, so that old mail can be read. Only a recovery does that.
 
 use crate::support::inventory::of_kind;
 use crate::support::office::Somebody;
 
-/// How many private keys on a token of somebody's sign, and how many decrypt.
+/// The numbers of signing and of decrypting private keys on a user's token.
 fn keys(somebody: &Somebody, token: &str, pin: &str) -> (usize, usize) {
     let objects = somebody.machine.objects(token, Some(pin));
     let keys = of_kind(&objects, "Private Key Object");
@@ -18,16 +18,16 @@ fn old_mail_is_read_under_a_new_keyset_and_a_new_pin() {
     let somebody = Somebody::enrolled();
     somebody.encrypts("old mail\n", "old.p7m");
     somebody.recover("recovery.letter");
-    // The PIN is forgotten: nothing here knows the old one any more.
+    // The PIN is forgotten: no file here has it any more.
     std::fs::remove_file(somebody.machine.file("pin")).unwrap();
     let line = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
     somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:other.pin"]].concat()).ok();
     assert_eq!(somebody.reads("second", "other.pin", "old.p7m"), "old mail\n");
     somebody.signs_with("second", "other.pin");
-    // What people write from now on is read there, too.
+    // New messages are readable with the new keyset, too.
     somebody.encrypts("new mail\n", "new.p7m");
     assert_eq!(somebody.reads("second", "other.pin", "new.p7m"), "new mail\n");
-    // And without a word about keysets.
+    // Also without a keyset named.
     let decrypt = ["decrypt", "old.p7m", "--keyset", "second", "--pin-source", "file:pin"];
     somebody.tokenkeep(&decrypt).fails_with(4);
     assert_eq!(keys(&somebody, "second", Somebody::OTHER_PIN), (1, 1));
@@ -53,7 +53,7 @@ fn recovery_delivers_the_whole_history_not_only_the_newest() {
         assert_eq!(somebody.reads("second", "pin", &format!("{round}.p7m")), format!("under key {round}\n"));
     }
 
-    // Recovered again, on another machine: as many, and no new one.
+    // Recovered again on another machine: the same keys, and no new one.
     let elsewhere = Somebody::new();
     let path = elsewhere.machine.file("again.letter").display().to_string();
     somebody.office.admin(&["recover", &somebody.email, "--letter-out", &path]).ok();
@@ -87,7 +87,7 @@ fn a_recovery_letter_refuses_the_old_keyset_name_before_any_pin() {
     for more in [&["--pin-source", "file:wrong.pin"][..], &["--new-token", "--new-pin-source", "file:no-such-file"]] {
         somebody.tokenkeep(&[&line[..], more].concat()).fails_with(5).says("default").says("another name");
     }
-    // The name that `enroll` takes by itself is no better.
+    // The default name of `enroll` is refused, too.
     let line = ["enroll", "--letter", "recovery.letter", "--pin-source", "file:wrong.pin", "--authority", &url];
     somebody.tokenkeep(&line).fails_with(5).says("default");
     assert!(wire.exchanges().is_empty(), "something was sent");

@@ -1,5 +1,6 @@
-//! Git signs and verifies with keysets, through the one program that it knows for `gpg.format=x509`: a good commit is shown as
-//! good, a changed one as bad, a stranger's as a stranger's, and without the PIN there is no commit.
+//! Git signs and verifies with keysets, through the one program that it calls for
+//! `gpg.format=x509`: it shows a good commit as good, a modified one as bad, a stranger's as a
+//! stranger's, and makes no commit without the PIN.
 
 use std::os::unix::fs::symlink;
 
@@ -11,7 +12,7 @@ use crate::support::output::Output;
 use crate::support::prompting::{asked, says_all, script};
 use crate::support::terminal::Terminal;
 
-/// Somebody with a keyset, a repository in `repository`, and git set up as the documents say.
+/// A user with a keyset, a repository in `repository`, and git configured as in the documents.
 struct Committer {
     somebody: Somebody,
 }
@@ -38,7 +39,7 @@ impl Committer {
         self.somebody.machine.run("git", &[&["-C", "repository"], arguments].concat(), b"")
     }
 
-    /// What git prints, without the line's end.
+    /// Git's output, without the final line break.
     #[track_caller]
     fn told(&self, arguments: &[&str]) -> String {
         self.git(arguments).ok().out().trim_end().to_owned()
@@ -48,27 +49,28 @@ impl Committer {
         self.git(&["commit", "--allow-empty", "-S", "-m", message])
     }
 
-    /// The same where git has no terminal, as an editor starts it.
+    /// As above, but git has no terminal, as when an editor starts it.
     fn commits_from_an_editor(&self, message: &str) -> Output {
         let mut command = self.somebody.machine.command("setsid");
         command.args(["--wait", "git", "-C", "repository", "commit", "--allow-empty", "-S", "-m", message]);
         machine::run(command, b"")
     }
 
-    /// git's one letter for a commit's signature: G good, B bad, U good by nobody known, N none.
+    /// Git's letter for a commit's signature: G good, B bad, U good but of unknown validity, N
+    /// none.
     #[track_caller]
     fn letter(&self, commit: &str) -> String {
         self.told(&["log", "-1", "--format=%G?", commit])
     }
 
-    /// Writes a commit object as it stands.
+    /// Writes a commit object verbatim.
     fn commit_object(&self, text: &str) -> String {
         let machine = &self.somebody.machine;
         let write = ["-C", "repository", "hash-object", "-t", "commit", "-w", "--stdin"];
         machine.run("git", &write, text.as_bytes()).ok().out().trim().to_owned()
     }
 
-    /// agent.toml with this PIN source.
+    /// Writes agent.toml with this PIN source.
     fn takes_pins_from(&self, file: &str) {
         let machine = &self.somebody.machine;
         let (module, pin) = (machine.module().display(), machine.file(file).display().to_string());
@@ -77,7 +79,7 @@ impl Committer {
     }
 }
 
-/// A commit object's signature in PEM, and what is signed.
+/// Splits a commit object into its PEM signature and the signed content.
 fn taken_apart(commit: &str) -> (String, String) {
     let (mut signature, mut signed, mut inside) = (String::new(), String::new(), false);
     for line in commit.split_inclusive('\n') {
@@ -94,7 +96,7 @@ fn taken_apart(commit: &str) -> (String, String) {
     (signature, signed)
 }
 
-/// The other way round.
+/// Joins signature and signed content into a commit object.
 fn put_together(signature: &str, signed: &str) -> String {
     let (head, message) = signed.split_once("\n\n").unwrap();
     format!("{head}\ngpgsig {}\n\n{message}", signature.trim_end().replace('\n', "\n "))
@@ -114,14 +116,14 @@ fn a_signed_commit_is_good_and_a_changed_one_is_bad() {
     let fingerprint = shown["certificates"][0]["sha256"].as_str().unwrap().to_uppercase();
     assert_eq!(committer.told(&["log", "-1", "--format=%GF"]), fingerprint);
 
-    // Changed, or signed as something else.
+    // Modified, or signed as another type.
     let commit = committer.git(&["cat-file", "commit", "HEAD"]).ok().out();
     let changed = committer.commit_object(&commit.replace("a message", "a massage"));
     assert_eq!(committer.letter(&changed), "B");
     assert_ne!(committer.git(&["verify-commit", &changed]).code(), 0);
     committer.git(&["log", "-1", "--show-signature", &changed]).ok().says("not verified");
 
-    // A foreign program says the same.
+    // A foreign program agrees.
     let (signature, signed) = taken_apart(&commit);
     assert!(signature.starts_with("-----BEGIN SIGNED MESSAGE-----\n"), "{signature}");
     let machine = &committer.somebody.machine;
@@ -151,7 +153,7 @@ fn git_names_the_keyset_in_its_ways() {
         committer.commits(key).ok();
         assert_eq!(committer.letter("HEAD"), "G", "{key}");
     }
-    // Nobody else's.
+    // Nobody else's signature is accepted.
     let head = committer.told(&["rev-parse", "HEAD"]);
     for key in ["another", "other@example.org", &fingerprint.replace(['0', '1', '2'], "9")] {
         committer.git(&["config", "user.signingkey", key]).ok();
@@ -159,7 +161,7 @@ fn git_names_the_keyset_in_its_ways() {
         assert_ne!(output.code(), 0, "{output}");
         output.says("user.signingkey");
     }
-    // The one-line program instead of a link.
+    // A one-line script instead of a link.
     committer.git(&["config", "--unset", "user.signingkey"]).ok();
     let machine = &committer.somebody.machine;
     let program = machine.write("sign-for-git", "#!/bin/sh\nexec tokenkeep git-sign \"$@\"\n");
@@ -203,7 +205,7 @@ fn a_running_agent_signs_for_git() {
     let agent = Agent::start(&committer.somebody.machine, &[]);
     committer.commits("through the agent").ok();
     assert_eq!(committer.letter("HEAD"), "G");
-    // The token is its own since then: it signed.
+    // The agent owns the token since then, so it signed.
     let keysets = committer.somebody.machine.tokenkeep(&["--no-agent", "keysets"]).ok();
     keysets.says(&format!("the agent (process {})", agent.id()));
 }
@@ -218,7 +220,7 @@ fn where_git_has_no_terminal_the_agents_prompter_asks() {
     let allowed = machine.path().display().to_string();
     Agent::configure(machine, &format!("prompter = \"command:{prompter}\"\nallow = [\"{allowed}\"]"));
     let faulty = Faulty::in_front_of(machine);
-    // Without an agent nobody can be asked.
+    // Without an agent nobody can be prompted.
     let refused = committer.commits_from_an_editor("unasked");
     assert_ne!(refused.code(), 0, "{refused}");
     refused.says("there is no terminal");
@@ -258,7 +260,7 @@ fn where_git_has_no_terminal_the_agents_prompter_asks() {
     machine.write("which", "wrong.pin");
     refused(1, "is wrong");
     assert_eq!(asked(machine).matches("---").count(), 3, "{}", asked(machine));
-    // Where the command has a source of its own, that is where the PIN comes from, and nobody is asked.
+    // If the command has its own PIN source, the PIN comes from there, and nobody is prompted.
     let configured = machine.read_text("config/tokenkeep/agent.toml");
     let source = machine.file("wrong.pin").display().to_string();
     machine.write("config/tokenkeep/agent.toml", format!("{configured}pin_source = \"file:{source}\"\n"));
@@ -288,7 +290,7 @@ fn a_strangers_signature_is_no_good_one() {
     let stranger = forged(&[]);
     assert_eq!(committer.letter(&stranger), "U");
     assert_ne!(committer.git(&["verify-commit", &stranger]).code(), 0);
-    // One that brings a content of its own is no signature of this commit, whatever the content.
+    // A signature with its own content is no signature of this commit, whatever that content is.
     machine.write("to-sign", "something else\n");
     let carrying = forged(&["-nodetach"]);
     assert_eq!(committer.letter(&carrying), "E");

@@ -1,7 +1,8 @@
-//! Level High on a token that does not itself ask for the PIN at each use: a module that refuses `CKA_ALWAYS_AUTHENTICATE`,
-//! or takes it and forgets it. Then one log-in is for one use, and nothing stands after it.
+//! Level high on a token that does not ask for the PIN at each use: its module refuses
+//! `CKA_ALWAYS_AUTHENTICATE`, or accepts and ignores it. Then one login is for one use, and no
+//! session remains.
 //!
-//! The log-ins are counted between the program and the token.
+//! The logins are counted between the program and the token.
 
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
@@ -16,7 +17,7 @@ use crate::support::office::Somebody;
 const PIN: &str = Somebody::PIN;
 const IGNORES: &str = "ignore CKA_ALWAYS_AUTHENTICATE";
 
-/// Somebody with the keyset `default` at level High, made by a module that does as this rule says.
+/// A user with the keyset `default` at level high, enrolled with a module that follows this rule.
 fn enrolled(rule: &str) -> (Somebody, Faulty) {
     let mut somebody = Somebody::new();
     let faulty = Faulty::in_front_of(&mut somebody.machine);
@@ -68,7 +69,8 @@ fn another_program_needs_a_log_in_of_its_own_and_makes_the_keys_no_laxer() {
     somebody.signs_with("default", "pin");
 }
 
-/// As SECURITY.md says: with a log-in of its own it signs as often as it likes, and after that not at all.
+/// As SECURITY.md says: with its own login the intruder signs as often as it likes, and without it
+/// not at all.
 fn what_is_left_to_another_program(intruder: &Intruder) -> Value {
     let keys = intruder.objects(ObjectClass::PRIVATE_KEY);
     assert_eq!(keys.len(), 2);
@@ -117,14 +119,14 @@ fn in_the_agent_the_log_in_of_another_level_on_the_same_token_is_of_no_use_to_it
             assert_eq!(faulty.calls(), ["C_Login user CKR_OK"]);
             faulty.forget();
         }
-        // Nobody gives a PIN for this one: the log-in that stands is not taken for it.
+        // Nobody gives a PIN for this use: the active session does not serve it.
         asked.will(&["no", "no"]);
         assert!(!asked.signs("strict", "cancelled"), "it was signed without its PIN");
         let sign = ["sign", "--keyset", "strict", "--in", "message.txt", "--out", "signed.p7m"];
         asked.somebody.machine.tokenkeep_without_terminal(&sign).fails_with(4);
         assert_eq!(asked.asked_for(), ["pin", "pin"]);
         assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
-        // Each one that is signed has one log-in: by ssh's protocol, and by a command.
+        // Each signature has one login, by the SSH protocol and by a command.
         for file in ["one", "two"] {
             asked.will(&[PIN]);
             assert!(asked.signs("strict", file));
@@ -135,7 +137,7 @@ fn in_the_agent_the_log_in_of_another_level_on_the_same_token_is_of_no_use_to_it
             assert_eq!(faulty.calls(), ["C_Login user CKR_OK"], "{file}");
             faulty.forget();
         }
-        // What stood stands, and nothing else does.
+        // The sessions from before are still active, and no other is.
         assert_eq!(is_logged_in(&asked), easy_is_open);
         asked.will(&[]);
         assert_eq!(asked.signs("easy", "afterwards"), easy_is_open);
@@ -143,7 +145,7 @@ fn in_the_agent_the_log_in_of_another_level_on_the_same_token_is_of_no_use_to_it
     }
 }
 
-/// What the agent's API says of the one token.
+/// The agent's API's report about the one token.
 fn is_logged_in(asked: &Asked) -> bool {
     let socket = asked.agent().api_socket().display().to_string();
     let curl = ["-sS", "--unix-socket", &socket, "http://localhost/v1/tokens"];

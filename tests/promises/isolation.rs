@@ -1,5 +1,5 @@
-//! A module with `isolate = true` has a worker of its own: its keysets are used like any others, and when it crashes or
-//! hangs, no other module's tokens, log-ins and connections are touched by it.
+//! A module with `isolate = true` has its own worker: its keysets are used like any others, and if
+//! it crashes or hangs, the tokens, sessions and connections of other modules are not affected.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -21,7 +21,8 @@ use crate::support::output::Output;
 const PIN: &str = Somebody::PIN;
 const WRONG: &str = Somebody::WRONG_PIN;
 
-/// Somebody with keysets on SoftHSM, whose module is isolated and may have faults, and others on Kryoptic, whose is not.
+/// A user with keysets on SoftHSM, whose module is isolated and may have faults, and with others on
+/// Kryoptic, whose module is not.
 fn with_both(isolated: &[(&str, &str)], others: &[(&str, &str)]) -> (Asked, Faulty) {
     let (mut asked, faulty) = not_started(isolated, others);
     asked.start(&allowed(&asked));
@@ -40,7 +41,7 @@ fn not_started(isolated: &[(&str, &str)], others: &[(&str, &str)]) -> (Asked, Fa
     (asked, faulty)
 }
 
-/// The faulty module reads and writes files of its own.
+/// The line that allows the faulty module to use its own files.
 fn allowed(asked: &Asked) -> String {
     format!("allow = [\"{}\"]", asked.somebody.machine.path().display())
 }
@@ -53,7 +54,7 @@ fn offers(asked: &Asked, keyset: &str) -> bool {
     asked.offered().contains(&format!(" {keyset} "))
 }
 
-/// The worker that has loaded the isolated module.
+/// The module worker that has loaded the isolated module.
 fn annex(asked: &Asked) -> u32 {
     wait_for("the isolated module's worker", || {
         workers_of(asked.agent().id()).into_iter().find(|id| {
@@ -63,7 +64,7 @@ fn annex(asked: &Asked) -> u32 {
     })
 }
 
-/// `ssh-add`, which is given this at its own prompt.
+/// Runs `ssh-add`, which gets this input at its own prompt.
 fn ssh_add(asked: &Asked, typed: &str, arguments: &[&str]) -> Output {
     let machine = &asked.somebody.machine;
     let askpass = machine.write("bin/askpass", format!("#!/bin/sh\necho '{typed}'\n"));
@@ -74,7 +75,7 @@ fn ssh_add(asked: &Asked, typed: &str, arguments: &[&str]) -> Output {
     run(command, b"")
 }
 
-/// curl on the agent's API: the answer's body.
+/// Runs curl on the agent's API; returns the response body.
 fn curl(asked: &Asked, path: &str, body: Option<&str>) -> String {
     let socket = asked.agent().api_socket().display().to_string();
     let url = format!("http://agent{path}");
@@ -97,14 +98,15 @@ fn its_keysets_are_listed_and_used_like_any_other() {
         assert!(asked.signs(keyset, "one"), "{keyset}: {}", asked.agent().log());
         assert_eq!(asked.asked_for(), ["pin"], "{keyset}");
     }
-    // A log-in stands at Low, and none at High.
+    // A session is active at low, and none at high.
     assert!(asked.signs("still", "two"));
     assert_eq!(asked.asked_for(), Vec::<String>::new());
     asked.will(&[PIN]);
     assert!(asked.signs("soft", "two"));
     assert_eq!(asked.asked_for(), ["pin"]);
 
-    // Commands go to it through the agent: with its own PIN, its own confirmation, its own refusals.
+    // Commands reach it through the agent: with its own PIN, its own confirmation, its own
+    // refusals.
     tokenkeep(&asked, &["keysets"]).ok().says("soft").says("still").says("other");
     tokenkeep(&asked, &["tokens"]).ok().says("soft").says("other");
     tokenkeep(&asked, &["pin", "status"]).ok().says("soft").says("other");
@@ -136,7 +138,7 @@ fn its_keysets_are_listed_and_used_like_any_other() {
 fn enrollment_and_the_api_reach_it() {
     let (asked, _) = with_both(&[("soft", "low")], &[("other", "low")]);
     let machine = &asked.somebody.machine;
-    // A new token there, and the same keyset anew.
+    // A new token in this module, and the same keyset enrolled again.
     let path = faulty::module().display().to_string();
     let issue = |letter: &str| {
         let email = format!("new.{letter}.{}", asked.somebody.email);
@@ -152,7 +154,7 @@ fn enrollment_and_the_api_reach_it() {
     assert!(offers(&asked, "new"), "{}", asked.agent().log());
     let again = ["enroll", "--letter", "one", "--keyset", "new", "--pin-source", "file:pin"];
     assert_eq!(tokenkeep(&asked, &again).code(), 5, "the letter is used");
-    // A name that is taken in the other module is taken, and the letter is still good.
+    // A name that the other module has is taken, and the letter is still valid.
     issue("two");
     let taken = |name: &'static str| {
         let line = ["enroll", "--letter", "two", "--keyset", name, "--level", "high", "--new-pin-source", "file:pin"];
@@ -179,7 +181,7 @@ fn enrollment_and_the_api_reach_it() {
     assert_eq!(log_off, "{\"ended\":1}");
     assert!(!curl(&asked, "/v1/tokens", None).contains("\"logged_in\":true"));
 
-    // What a message says, at level High: the agent's own prompter asks, and says which keyset is meant.
+    // Decryption at level high: the agent's own prompter asks, and names the keyset.
     machine.write("message.txt", "a message\n");
     tokenkeep(
         &asked,
@@ -214,7 +216,7 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
     asked.questions();
     let (first, workers) = (annex(&asked), workers_of(asked.agent().id()));
     assert_eq!(workers.len(), 2);
-    // A connection that is open all the while, and which has asked for a key of the other module before.
+    // A connection that stays open, and has asked for a key of the other module before.
     let mut events = asked.somebody.machine.command("curl");
     let socket = asked.agent().api_socket();
     events.args(["-s", "-N", "--max-time", "60", "--unix-socket"]).arg(socket).arg("http://agent/v1/events");
@@ -226,7 +228,8 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
     assert!(!asked.signs("soft", "two"), "it was to die");
     let log = asked.agent().log();
     assert!(log.contains("the worker of the module") && !log.contains("is wrong"), "{log}");
-    // As long as there is no other one: who names its keyset, or names none, is refused, and ends nobody's log-in.
+    // While the worker is down: a request for its keyset, or for no named keyset, is refused, and
+    // no session ends.
     faulty.does("die C_Initialize\n");
     wait_for("it is gone", || (!offers(&asked, "soft")).then_some(()));
     asked.somebody.machine.write("m", "a message\n");
@@ -238,7 +241,7 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
     faulty.behaves();
     let second = wait_for("another worker", || Some(annex(&asked)).filter(|second| *second != first));
     assert!(!is_alive(first) && workers.iter().all(|id| *id == first || is_alive(*id)), "{second}: {workers:?}");
-    // The other module's log-in stands; this one asks again, and both go on.
+    // The other module's session is still active; this module asks again, and both continue.
     assert!(asked.signs("other", "two"), "{}", asked.agent().log());
     assert_eq!(asked.asked_for(), Vec::<String>::new(), "a log-in of the other module is over");
     wait_for("its keysets are back", || offers(&asked, "soft").then_some(()));
@@ -247,7 +250,7 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
     assert_eq!(asked.asked_for(), ["pin"]);
     assert_eq!(faulty.wrong_tries(), 0);
 
-    // Whoever listens has heard of it, on the connection from before.
+    // A listener on the earlier connection has received the event.
     let mut told = Vec::new();
     for wanted in ["event: logged-off", "event: removed", "event: inserted", "event: logged-in"] {
         let found = lines.find(|line| {
@@ -273,7 +276,7 @@ fn whoever_asks_while_it_is_started_anew_is_served_by_the_next_one() {
     wait_for("another worker", || Some(annex(&asked)).filter(|second| *second != first));
     drop(hold);
     assert!(!asked.has_signed(signing, "during"), "nobody has typed a PIN for the new one");
-    // The PIN that was typed for a use of the first one is nobody's: it was not tried.
+    // A PIN typed for the first use is discarded: it was not tried.
     assert_eq!(faulty.calls(), Vec::<String>::new());
     wait_for("its keysets are back", || offers(&asked, "soft").then_some(()));
     asked.will(&[PIN]);
@@ -309,10 +312,10 @@ fn one_that_dies_at_its_start_is_named_and_the_agent_goes_on() {
     asked.will(&[PIN]);
     assert!(asked.signs("other", "one"), "{}", asked.agent().log());
     tokenkeep(&asked, &["keysets"]).ok().says("other");
-    // It was tried in a process of its own, and is not loaded.
+    // The module was tried in a separate process, and is not loaded.
     let log = asked.agent().log();
     assert!(log.contains("libfaulty_pkcs11.so: it ends the program that loads it"), "{log}");
-    // Once the module or its configuration has changed it is tried again: by an agent that starts, too.
+    // A changed module or configuration is tried again, also by an agent at its start.
     faulty.behaves();
 }
 
@@ -331,7 +334,7 @@ fn a_person_is_told_who_asks_and_for_what() {
             assert!(question.contains(part), "{part}: {question}");
         }
     }
-    // So it is where a command has no terminal.
+    // The same holds for a command without a terminal.
     tokenkeep(&asked, &["agent", "log-off"]).ok();
     asked.will(&[PIN]);
     let sign = ["sign", "--keyset", "soft", "--in", "one", "--out", "one.p7m"];
@@ -349,14 +352,15 @@ fn what_is_locked_or_logged_off_is_so_there_too() {
     asked.will(&[PIN, PIN]);
     assert_eq!(sign_both("one"), [true, true]);
     asked.questions();
-    // The lock ends log-ins, hides the keys, and refuses acts; whoever waited at a prompt gets nothing.
+    // Locking ends sessions, hides the keys, and refuses operations; a waiting prompt gets no
+    // result.
     ssh_add(&asked, "a pass phrase", &["-x"]).ok();
     assert!(!offers(&asked, "soft") && !offers(&asked, "other"));
     assert_eq!(sign_both("two"), [false, false]);
     tokenkeep(&asked, &["keysets"]).says("is locked").fails_with(5);
     assert_ne!(ssh_add(&asked, "another", &["-X"]).code(), 0);
     ssh_add(&asked, "a pass phrase", &["-X"]).ok();
-    // Also in the middle of a use.
+    // Also during a use.
     asked.will(&[PIN]);
     let hold = asked.hold();
     let signing = asked.begin_signing("soft", "during");
@@ -377,7 +381,7 @@ fn what_is_locked_or_logged_off_is_so_there_too() {
         assert_eq!(sign_both("four"), [true, true]);
         assert_eq!(asked.asked_for(), ["pin", "pin"], "{line:?}");
     }
-    // The PIN where ssh-add gives it, for a time.
+    // A PIN from ssh-add, for a limited time.
     asked.ssh("ssh-add", &["-D"], b"").ok();
     ssh_add(&asked, PIN, &["-s", "soft", "-t", "1"]).ok();
     wait_for("its time is over", || {
@@ -393,7 +397,7 @@ fn the_same_name_in_two_modules_is_refused_with_both_tokens() {
     let (mut asked, faulty) = not_started(&[("same", "low")], &[]);
     let kryoptic = kryoptic::module().display().to_string();
     asked.somebody.machine.write("m", "a message\n");
-    // Under another address: the office knows this one already.
+    // With another address, since the authority knows this one already.
     let letter = asked.somebody.machine.file("b.letter").display().to_string();
     let issue = ["issue", &format!("b.{}", asked.somebody.email), "--name", "B", "--letter-out", &letter];
     asked.somebody.office.admin(&issue).ok();
@@ -409,7 +413,7 @@ fn the_same_name_in_two_modules_is_refused_with_both_tokens() {
     assert!(faulty.calls().is_empty(), "a PIN was tried");
 }
 
-/// An annex believes the worker who asks: so nobody else may reach it.
+/// A module worker trusts its client, the worker, so no other process may reach it.
 #[test]
 fn nobody_but_the_worker_can_reach_it() {
     let (asked, _) = with_both(&[("soft", "low")], &[]);
@@ -431,7 +435,7 @@ fn nobody_but_the_worker_can_reach_it() {
         }
     }
     assert!(asked.agent().log().matches("the worker accepts connections").count() == 1);
-    // It is shut in as the worker is.
+    // It is sandboxed like the worker.
     let log = asked.agent().log();
     assert!(log.contains("a module worker is ready"), "{log}");
 }

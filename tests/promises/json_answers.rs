@@ -1,5 +1,5 @@
-//! What `docs/JSON.md` says of answers is so: each command's members are those that stand there, none is missing and none
-//! is there besides; and the exit codes are those of `--help`.
+//! `docs/JSON.md` is correct: each command's answer has exactly the members that it lists, and the
+//! exit codes are those of `--help`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use super::story::{free_addresses, fresh_machine};
 
 const DOCUMENT: &str = include_str!("../../docs/JSON.md");
 
-/// The cells of each row of the document's tables, under this heading.
+/// The cells of each row of the document's tables under this heading.
 fn rows(heading: &str) -> Vec<Vec<&'static str>> {
     let lines = DOCUMENT.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
     let table = lines.take_while(|line| line.starts_with('|'));
@@ -25,17 +25,18 @@ fn in_backticks(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// What is described for a command, or whatever else stands in the table's first column.
+/// The members that the document lists for a command, or for another entry in the table's first
+/// column.
 fn described(command: &str) -> BTreeSet<String> {
     let rows = rows("| command | members |");
     let is_it = |cell: &str| cell == command || in_backticks(cell).any(|name| name == command);
     let row = rows.iter().find(|row| is_it(row[0])).unwrap_or_else(|| panic!("{command} is not described"));
-    // Another command's name is no member.
+    // The name of another command is not a member.
     let is_command = |name: &&str| rows.iter().any(|row| in_backticks(row[0]).any(|command| command == *name));
     in_backticks(row[1]).filter(|name| !is_command(name)).map(str::to_owned).collect()
 }
 
-/// The members of a value, as the document writes them. What is empty has none of its own.
+/// The members of a value, as the document writes them. An empty value has none.
 fn members(value: &Value, place: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
@@ -54,18 +55,18 @@ fn members(value: &Value, place: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Answers that were seen, by their command.
+/// The answers seen, by command.
 #[derive(Default)]
 struct Seen(RefCell<BTreeMap<&'static str, BTreeSet<String>>>);
 
 impl Seen {
-    /// Fails the test if an answer has what is not described.
+    /// Fails the test if an answer has an undocumented member.
     #[track_caller]
     fn looks_at(&self, command: &'static str, answer: &Value) {
         let mut found = BTreeSet::new();
         members(answer, "", &mut found);
         let described = described(command);
-        // An empty list may be one of values that have members of their own.
+        // An empty list may be a list of values that have members.
         let is_described = |name: &String| {
             described.contains(name) || (name.ends_with("[]") && described.iter().any(|other| other.starts_with(name)))
         };
@@ -74,7 +75,7 @@ impl Seen {
         self.0.borrow_mut().entry(command).or_default().extend(found);
     }
 
-    /// Fails the test unless everything that is described was seen.
+    /// Fails the test unless every documented member was seen.
     fn has_all(&self) {
         let seen = self.0.borrow();
         for row in rows("| command | members |") {
@@ -87,7 +88,7 @@ impl Seen {
     }
 }
 
-/// A person at a machine of their own, whose every command answers with JSON.
+/// A person at their own machine, whose every command answers with JSON.
 struct Person {
     machine: Machine,
     seen: Seen,
@@ -102,7 +103,7 @@ impl Person {
         answer
     }
 
-    /// Starts what goes on, and waits for its one line.
+    /// Starts a command that keeps running, and waits for its line.
     fn starts(&self, command: &'static str, line: &[&str]) -> Ended {
         let log = format!("{}.log", line[0]);
         let child = Ended(self.machine.start_tokenkeep(&[&["--json"], line].concat(), &log, &[]));
@@ -114,7 +115,7 @@ impl Person {
         child
     }
 
-    /// The JSON values that a failing command writes on stderr, a line each.
+    /// The JSON values that a failing command writes to stderr, one per line.
     #[track_caller]
     fn complains(&self, line: &str) -> Vec<Value> {
         let output = self.machine.shell(&format!("tokenkeep --json {line}"));
@@ -122,7 +123,7 @@ impl Person {
     }
 }
 
-/// Ends what it holds when it is dropped.
+/// Ends its process when it is dropped.
 struct Ended(std::process::Child);
 
 impl Drop for Ended {
@@ -132,7 +133,7 @@ impl Drop for Ended {
     }
 }
 
-/// An agent in the background.
+/// An agent in the background; stopped when dropped.
 struct InTheBackground<'a>(&'a Machine);
 
 impl Drop for InTheBackground<'_> {
@@ -214,7 +215,7 @@ fn every_member_of_every_answer_is_described_and_every_description_has_its_membe
     person.seen.looks_at("authority check", &checked.json());
     drop(serving);
 
-    // `doctor` ends with 1 where something is wrong; it answers all the same.
+    // `doctor` exits with 1 if it finds a problem, and still answers.
     person.seen.looks_at("doctor", &person.machine.tokenkeep(&["doctor", "--json"]).json());
     fs::create_dir_all(person.machine.file("config/tokenkeep")).unwrap();
     person.machine.write("config/tokenkeep/agent.toml", "keysets = 1\n");

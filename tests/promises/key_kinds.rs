@@ -1,11 +1,12 @@
-//! CA, signing and encryption keys are of the kind that configuration and profiles say, and all of them work together.
+//! CA, signing and encryption keys are of the kind that configuration and profiles set, and all
+//! kinds work together.
 
 use crate::support::machine::TokenKind;
 use crate::support::story::Story;
 
 const TEXT: &str = "a message\n";
 
-/// The whole of a user's life with these kinds of keys, judged by OpenSSL where it can be.
+/// All operations of a user with these kinds of keys, verified by OpenSSL where possible.
 fn works(ca: &str, signing: &str, encryption: &str) {
     let story = Story::begin_with_ca_and_keys(TokenKind::SoftHsm, ca, signing, encryption);
     story.enroll_user();

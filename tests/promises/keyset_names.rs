@@ -1,4 +1,4 @@
-//! A keyset's name: 1 to 32 bytes of UTF-8 that a person can see, and no name twice in one place.
+//! A keyset's name has 1 to 32 bytes of visible UTF-8, and is unique in one place.
 
 use crate::support::office::Somebody;
 
@@ -10,7 +10,7 @@ fn names_that_no_keyset_can_have_are_refused_before_anything() {
     let too_long = ["x".repeat(33), "ü".repeat(17), "🔑".repeat(9)];
     let odd = ["", " ", " front", "back ", "line\nbreak", "bell\u{7}", "escape\u{1b}[2J", "delete\u{7f}", "\u{85}"];
     for name in odd.into_iter().chain(too_long.iter().map(String::as_str)) {
-        // A PIN file that is not there would be exit code 4: nobody asked for the PIN.
+        // A missing PIN file would give exit code 4, so no PIN was asked for.
         let line = ["enroll", "--letter", "the.letter", "--keyset", name, "--new-token"];
         let rest = ["--new-pin-source", "file:no-such-file", "--authority", &wire.url()];
         let output = somebody.tokenkeep(&[&line[..], &rest].concat()).fails_with(2).says("name");
@@ -19,7 +19,7 @@ fn names_that_no_keyset_can_have_are_refused_before_anything() {
             somebody.tokenkeep(&[verb, &[name]].concat()).fails_with(2);
         }
     }
-    // What has characters that are not seen looks like another name.
+    // A name with invisible characters looks like another name.
     for name in ["a\u{ad}b", "a\u{3164}", "\u{2800}", "a\u{e0041}b"] {
         let line = ["enroll", "--letter", "the.letter", "--keyset", name, "--new-token"];
         let rest = ["--new-pin-source", "file:no-such-file", "--authority", &wire.url()];
@@ -60,7 +60,7 @@ fn a_name_that_is_taken_and_a_new_token_are_refused_before_any_pin() {
     assert_eq!(somebody.machine.inventory(&[("default", Somebody::PIN)]), before);
     assert!(!somebody.machine.listed_token("default").count_is_low(), "a PIN was tried");
 
-    // Without --new-token it means re-enrolling.
+    // Without --new-token the command re-enrolls.
     somebody.re_enroll("again.letter", "pin", &[]).ok();
 }
 

@@ -1,5 +1,5 @@
-//! A letter gets its user enrolled once, in its time, for what it is for. Everything else gets nothing, uses nothing up,
-//! and whoever guesses learns nothing.
+//! A letter enrolls its user once, while it is valid, for its purpose. Any other use is refused,
+//! uses nothing up, and reveals nothing to a guesser.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,13 +13,13 @@ use crate::support::office::{Office, Somebody};
 use crate::support::output::Output;
 use crate::support::wire::{post_cmp, request_by_hand};
 
-/// A field's value in a letter.
+/// The value of a field in a letter.
 fn field(letter: &str, name: &str) -> String {
     let line = letter.lines().find(|line| line.starts_with(&format!("{name}:")));
     line.unwrap_or_else(|| panic!("no {name} in\n{letter}")).split_once(':').unwrap().1.trim().to_owned()
 }
 
-/// Writes a copy of a letter in which some fields' values are others.
+/// Writes a copy of a letter with other values in some fields.
 pub fn rewritten(somebody: &Somebody, letter: &str, copy: &str, changes: &[(&str, &str)]) {
     let mut text = somebody.machine.read_text(letter);
     for (name, value) in changes {
@@ -30,14 +30,14 @@ pub fn rewritten(somebody: &Somebody, letter: &str, copy: &str, changes: &[(&str
     somebody.machine.write_secret(copy, &text);
 }
 
-/// The temporary key with its eighth character changed to another of its alphabet.
+/// The temporary key with another letter of the alphabet as its eighth character.
 fn mistyped(key: &str) -> String {
     let mut characters: Vec<char> = key.chars().collect();
     characters[8] = if characters[8] == 'X' { 'Y' } else { 'X' };
     characters.into_iter().collect()
 }
 
-/// Enrolling with this letter into a new token is refused by the authority, and nothing is made.
+/// The authority refuses to enroll with this letter into a new token, and nothing is created.
 #[track_caller]
 fn refused(somebody: &Somebody, letter: &str, keyset: &str) -> Output {
     let before = somebody.machine.inventory(&[]);
@@ -63,7 +63,7 @@ fn a_mistyped_temporary_key_is_caught_before_anything_is_sent() {
     let wire = somebody.wire();
     for (wrong, what) in [(mistyped(&key), "mistyped"), (swapped, "mistyped"), (key[..30].to_owned(), "28")] {
         rewritten(&somebody, "right.letter", "mistyped.letter", &[("Temporary key", &wrong)]);
-        // Not even the PIN is looked at.
+        // Not even the PIN source is read.
         let arguments = ["--new-pin-source", "file:no-such-file", "--authority", &wire.url()];
         let line = [&["enroll", "--letter", "mistyped.letter", "--new-token"], &arguments[..]].concat();
         let output = somebody.tokenkeep(&line).fails_with(2).says("Temporary key").says(what);
@@ -72,7 +72,7 @@ fn a_mistyped_temporary_key_is_caught_before_anything_is_sent() {
     assert!(wire.exchanges().is_empty(), "something was sent");
     assert!(somebody.machine.listed_tokens().is_empty(), "something was made");
 
-    // As a person types it: lower case, other separators, the letters that look like digits.
+    // As a person may type it: lower case, other separators, letters that look like digits.
     let typed = key.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
     rewritten(&somebody, "right.letter", "typed.letter", &[("Temporary key", &typed)]);
     somebody.enroll_new("typed.letter", "default").ok();
@@ -88,7 +88,7 @@ fn a_wrong_temporary_key_gets_nothing_and_uses_nothing_up() {
         refused(&somebody, "wrong.letter", "default").does_not_say(&key);
         fs::remove_file(somebody.machine.file("wrong.letter")).unwrap();
     }
-    // Guessing locks nobody out.
+    // Guessing does not lock the letter.
     somebody.enroll_new("right.letter", "default").ok();
 }
 
@@ -105,7 +105,8 @@ fn someone_elses_temporary_key_gets_nothing_and_uses_nothing_up() {
     one.enroll_new("one.letter", "default").ok();
     other.enroll_new("other.letter", "default").ok();
 
-    // A letter makes its holder the one it was written for, whatever the holder writes into it; that is noticed.
+    // A letter enrolls the person it was issued for, whatever its holder writes into it; the change
+    // is detected.
     let (forger, victim) = (Somebody::new(), Somebody::new());
     forger.issue("one.letter");
     rewritten(&forger, "one.letter", "forged.letter", &[("E-mail", &victim.email)]);
@@ -122,7 +123,7 @@ fn a_used_letter_gets_nothing() {
     let somebody = Somebody::enrolled();
     refused(&somebody, "first.letter", "second").says("used");
     somebody.signs_with("default", "pin");
-    // Not for the keyset it made, either.
+    // Not for the keyset that it enrolled, either.
     let before = somebody.shown("default");
     somebody.re_enroll("first.letter", "pin", &[]).fails_with(5).says("not re-enrolled").says("used");
     assert_eq!(somebody.shown("default"), before);
@@ -133,7 +134,7 @@ fn an_expired_letter_gets_nothing() {
     let somebody = Somebody::new();
     expired_letter(&somebody, "late.letter");
     refused(&somebody, "late.letter", "default").says("was good until");
-    // The date in the letter is for its reader and saves them a PIN; the authority has its own.
+    // The date in the letter is for its reader and saves a PIN; the authority has its own date.
     rewritten(&somebody, "late.letter", "forged.letter", &[("Valid until", "2039-12-31 23:59:59 UTC")]);
     refused(&somebody, "forged.letter", "default").says("was good until");
 }
@@ -154,13 +155,14 @@ fn a_letter_whose_date_has_passed_is_refused_before_any_pin() {
             somebody.tokenkeep(&line).fails_with(5).says("enrolled: the letter was good until 2020-01-01T00:00:00Z");
         output.says("clock").does_not_say("is still good");
     }
-    // The clocks are compared; no message goes out.
+    // The clocks are compared; no message is sent.
     let exchanges = wire.exchanges();
     assert!(exchanges.iter().all(|exchange| exchange.target.starts_with("GET ")), "something was sent: {exchanges:?}");
     assert!(!somebody.machine.listed_token("default").count_is_low(), "a PIN was tried");
     assert_eq!(somebody.machine.inventory(&[("default", Somebody::PIN)]), before);
 
-    // An enrollment that has begun in time goes on after it: how far it had got the authority knows.
+    // An enrollment that began in time continues after the letter's expiry: the authority knows its
+    // state.
     let line = ["enroll", "--letter", "good.letter", "--keyset", "other", "--level", "high", "--new-token"];
     let line = [&line[..], &["--new-pin-source", "file:pin"]].concat();
     somebody.machine.tokenkeep_crashing_at("keyset.reply_here", &line);
@@ -168,7 +170,7 @@ fn a_letter_whose_date_has_passed_is_refused_before_any_pin() {
     somebody.tokenkeep(&line).ok().says("Enrolled");
 }
 
-/// A letter that was good until a moment ago.
+/// A letter that expired a moment ago.
 pub fn expired_letter(somebody: &Somebody, letter: &str) {
     let expires = somebody.issue_with(letter, &["--valid-for", "1s", "--json"]).ok().json()["expires"].to_string();
     let expires: jiff::Timestamp =
@@ -188,7 +190,7 @@ fn a_voided_letter_gets_nothing() {
     refused(&somebody, "older.letter", "default").says("newer");
     somebody.enroll_new("newer.letter", "default").ok();
 
-    // Letters of either kind void those of the other.
+    // Letters of either kind void those of the other kind.
     somebody.issue("issued.letter");
     somebody.recover("recovered.letter");
     refused(&somebody, "issued.letter", "other").says("newer");
@@ -196,7 +198,7 @@ fn a_voided_letter_gets_nothing() {
     refused(&somebody, "recovered.letter", "other").says("newer");
     somebody.re_enroll("issued-again.letter", "pin", &[]).ok();
 
-    // Somebody else's letters stay.
+    // Other users' letters stay valid.
     let other = Somebody::new();
     other.issue("their.letter");
     somebody.issue("mine.letter");
@@ -232,19 +234,20 @@ fn a_recovery_reference_in_an_ir_is_refused_and_uses_nothing_up() {
 
 #[test]
 fn an_enrollment_reference_in_a_krr_is_refused_and_uses_nothing_up() {
-    // Our own client sends no such message, so it is written by hand.
+    // The client never sends such a message, so the test builds it.
     let somebody = Somebody::enrolled();
     somebody.issue("again.letter");
     let letter = Letter::read_file(&somebody.machine.file("again.letter")).unwrap();
     let answer = post_cmp(somebody.office.http_address(), &request_by_hand(&somebody.machine, &letter, true));
     assert!(matches!(answer.body(), PkiBody::Error(_)), "{}", answer.body().name());
-    // Told to whom has the key, and to nobody else.
+    // The reason is protected with the key, so that only its holder can verify it.
     verify_mac(&answer, letter.temporary_key.cmp_secret()).unwrap();
     let recovery = Letter { reference: Reference::new(Purpose::Recover, [9; 5]), ..letter.clone() };
     let unknown = post_cmp(somebody.office.http_address(), &request_by_hand(&somebody.machine, &recovery, true));
     assert!(matches!(unknown.body(), PkiBody::Error(_)) && unknown.header().protection_alg.is_none());
 
-    // The same by hand as what it is for is granted, so it was refused for its kind.
+    // The same request for the letter's own purpose is granted, so the other was refused for its
+    // kind.
     let granted = post_cmp(somebody.office.http_address(), &request_by_hand(&somebody.machine, &letter, false));
     assert!(matches!(granted.body(), PkiBody::Ip(_)), "{}", granted.body().name());
 }
@@ -265,7 +268,7 @@ fn a_letter_is_written_0600_and_never_over_an_existing_file() {
         assert!(output.code() != 0 && output.err().contains("there"), "{output}");
         assert_eq!(somebody.machine.read_text("there"), "mine\n");
     }
-    // Refused before it was asked for: an earlier letter is not voided by one that nobody got.
+    // Refused before it was sent: a letter that nobody received does not void an earlier one.
     somebody.enroll_new("first.letter", "default").ok();
 }
 
@@ -285,7 +288,7 @@ fn unknown_reference_and_bad_mac_answer_alike() {
         let seen = wire.exchanges();
         assert_eq!(seen.len(), 1, "after such an answer nothing more is sent\n{output}");
         let answer = &seen[0].response;
-        // The answer is to whom the question was from: that is the reference, which whoever asks knows.
+        // The answer goes to the sender of the question, by the reference, which the sender knows.
         let shape = shape(&somebody, answer).replace(&right, "REFERENCE").replace(unknown.as_str(), "REFERENCE");
         (output, shape, answer.len())
     };
@@ -293,14 +296,15 @@ fn unknown_reference_and_bad_mac_answer_alike() {
     let other = attempt("unknown.letter", "default");
     assert_eq!(bad_mac.0.err(), other.0.err(), "the user is told something else");
     assert_eq!((&bad_mac.1, bad_mac.2), (&other.1, other.2));
-    // So does a reference that was used, to somebody who has not its key.
+    // A used reference gives the same answer to a sender without its key.
     somebody.enroll_new("right.letter", "default").ok();
     let used = attempt("bad-mac.letter", "second");
     assert_eq!(used.0.err().replace("\"second\"", "\"default\""), bad_mac.0.err());
     assert_eq!((&used.1, used.2), (&bad_mac.1, bad_mac.2));
 }
 
-/// An answer as `openssl asn1parse` shows it, without what differs in any two answers: nonces, identifiers and the time.
+/// An answer as `openssl asn1parse` shows it, without the parts that differ in any two answers:
+/// nonces, identifiers and the time.
 fn shape(somebody: &Somebody, answer: &[u8]) -> String {
     let output = somebody.machine.run("openssl", &["asn1parse", "-inform", "DER"], answer).ok();
     let mut different_anyway = BTreeMap::from([("OCTET STRING", 0), ("GENERALIZEDTIME", 0)]);
@@ -320,7 +324,7 @@ fn shape(somebody: &Somebody, answer: &[u8]) -> String {
 
 #[test]
 fn the_office_lists_whom_it_wrote_to() {
-    // Read with the administrator's token, by a statement, and no letter in it.
+    // Read with the administrator's token, by a statement, and without a letter in the answer.
     let somebody = Somebody::new();
     somebody.issue("unused.letter");
     let key = field(&somebody.machine.read_text("unused.letter"), "Temporary key");
@@ -331,7 +335,7 @@ fn the_office_lists_whom_it_wrote_to() {
 #[test]
 fn what_is_not_known_of_a_letter_is_not_said() {
     let somebody = Somebody::enrolled();
-    // It is used up, and nobody asks the authority while there is no PIN.
+    // The letter is used up; without a PIN the client does not ask the authority.
     let refused = somebody.re_enroll("first.letter", "no-such-file", &[]).fails_with(4);
     refused.does_not_say("still good").says("did not use up the temporary key");
     somebody.tokenkeep(&["enroll", "--letter", "first.letter", "--new-token"]).fails_with(5).does_not_say("still good");

@@ -1,6 +1,6 @@
-//! Level High on keysets as the program has enrolled them, on both modules: what a person's other programs get that have
-//! the PIN and talk to the token by themselves. Whatever is refused here with a user's key is granted with a key of the
-//! intruder's own, so that no attempt fails for another reason.
+//! Level high on keysets as the program enrolls them, on both modules: what the user's other
+//! programs can do that have the PIN and use the token directly. Each refused attempt with a user's
+//! key is granted with a key of the intruder's own, so that no attempt fails for another reason.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -25,8 +25,8 @@ struct Place {
     pin: &'static str,
 }
 
-/// Keysets at level High, named as their tokens: of every kind of key on every module. Their authorities have stopped, so
-/// that their tokens are open to intruders, too.
+/// Keysets at level high, named like their tokens, with every kind of key on every module. Their
+/// authorities have stopped, so that the authorities' tokens are open to intruders, too.
 struct Scene {
     machines: Vec<Machine>,
     users: Vec<Place>,
@@ -70,7 +70,7 @@ impl Scene {
         vec![machine, guest]
     }
 
-    /// Has `test` act on each of these places in a process of its own.
+    /// Runs `test` on each of these tokens in a separate process.
     #[track_caller]
     fn intrude(&self, places: &[Place], test: &str) -> Vec<Value> {
         let intrude = |place: &Place| self.machines[place.machine].order(test, place.token, place.pin, &Value::Null);
@@ -78,7 +78,7 @@ impl Scene {
     }
 }
 
-/// The private keys on a token, each of which is at level High.
+/// The private keys on a token, all at level high.
 fn high_keys(intruder: &Intruder) -> Vec<ObjectHandle> {
     let keys = intruder.objects(ObjectClass::PRIVATE_KEY);
     assert_eq!(keys.len(), 2, "a signing key and an encryption key");
@@ -88,7 +88,7 @@ fn high_keys(intruder: &Intruder) -> Vec<ObjectHandle> {
     keys
 }
 
-/// The one that signs, and the one that reads.
+/// The signing key and the encryption key.
 fn signing_and_encryption_key(intruder: &Intruder) -> (ObjectHandle, ObjectHandle) {
     let keys = high_keys(intruder);
     let (signing, other): (Vec<_>, Vec<_>) =
@@ -107,7 +107,8 @@ fn every_use_asks_for_the_pin() {
     scene.intrude(&scene.users, TEST);
     for Place { machine, token, pin } in &scene.users {
         let machine = &scene.machines[*machine];
-        // A foreign program that gives the PIN for the act may use the key: it is this PIN that was missing.
+        // A foreign program that gives the PIN for the use may use the key: only the PIN was
+        // missing.
         machine.write("block", [7; 32]);
         let shown = machine.tokenkeep(&["keyset", "show", token, "--json"]).ok().json();
         let mut certificates = shown["certificates"].as_array().unwrap().iter();
@@ -133,10 +134,11 @@ fn every_use_asks_for_the_pin() {
     }
 }
 
-/// A key's use in a session.
+/// One use of a key in a session.
 type Use = dyn Fn(&Session, ObjectHandle) -> CkResult<Vec<u8>>;
 
-/// With a log-in, but without the PIN for the act: neither signature nor decryption. With it: one.
+/// With a login, but without the PIN for the use, there is neither signature nor decryption. With
+/// it, there is one.
 fn uses_without_a_pin_of_their_own(intruder: &Intruder) -> Value {
     let (signing, encryption) = signing_and_encryption_key(intruder);
     let mut used: Vec<(ObjectHandle, Box<Use>)> = Vec::new();
@@ -178,7 +180,7 @@ fn unwrap_copy_and_set_attribute_are_refused() {
     }
     let scene = Scene::get();
     scene.intrude(&scene.users, TEST);
-    // And the keys are as they were.
+    // The keys are unchanged.
     for Place { machine, token, .. } in &scene.users {
         let line = ["sign", "--keyset", token, "--pin-source", "file:pin", "--in", "message.txt", "--out", "round.p7m"];
         scene.machines[*machine].tokenkeep(&line).ok();
@@ -232,7 +234,7 @@ fn ways_round(intruder: &Intruder) -> Value {
     json!("tried")
 }
 
-/// A content key that was encrypted to an RSA key, unwrapped with it into something that can be read.
+/// Unwraps a content key that was encrypted to an RSA key, into a readable key.
 fn unwrapped(intruder: &Intruder, key: ObjectHandle) -> CkResult<Vec<u8>> {
     let session = intruder.another_session();
     let template = [
@@ -271,7 +273,7 @@ fn derivations(intruder: &Intruder) -> Value {
         return json!("refused");
     }
 
-    // As SECURITY.md says: with the log-in alone, and it is the true secret.
+    // As SECURITY.md says: the login alone suffices, and the result is the true secret.
     let id = intruder.attribute(encryption, AttributeType::Id).unwrap();
     let public = intruder.session.find_objects(&[Attribute::Class(ObjectClass::PUBLIC_KEY), id]).unwrap()[0];
     let secret = derived(intruder, encryption, &own_point).expect("an encryption key derives after the log-in");
@@ -316,7 +318,7 @@ fn the_private_encryption_key_cannot_be_read_from_either_token() {
         assert!(labels.iter().any(|label| label.ends_with(" encryption")), "{labels:?}");
         assert_eq!(labels.len(), 2);
     }
-    // The authority's own keys do not leave either, and no user's key has stayed.
+    // The authority's own keys do not leave the token either, and no user's key has stayed there.
     for labels in scene.intrude(&scene.authorities, TEST) {
         let own = [
             "CA signing key",
@@ -331,7 +333,7 @@ fn the_private_encryption_key_cannot_be_read_from_either_token() {
     }
 }
 
-/// Tries every private and secret key of a token; answers their labels.
+/// Tries to read every private and secret key of a token; returns their labels.
 fn readings(intruder: &Intruder) -> Value {
     let own = [KeyType::RSA, KeyType::EC].map(|kind| intruder.own_key_pair(kind).private);
     for key in own {
@@ -357,7 +359,7 @@ fn readings(intruder: &Intruder) -> Value {
     json!(labels)
 }
 
-/// What the token tells of a key's secret.
+/// The secret attributes that the token returns for a key.
 fn read(intruder: &Intruder, key: ObjectHandle) -> Vec<Attribute> {
     let secret_parts = [
         AttributeType::Value,
@@ -371,7 +373,7 @@ fn read(intruder: &Intruder, key: ObjectHandle) -> Vec<Attribute> {
     secret_parts.into_iter().filter_map(|part| intruder.attribute(key, part)).collect()
 }
 
-/// The ways in which the token wraps a key with a key of the intruder's.
+/// The mechanisms with which the token wraps a key with a key of the intruder's.
 fn wrapped(intruder: &Intruder, key: ObjectHandle) -> Vec<&'static str> {
     let uses = [Attribute::Wrap(true), Attribute::Decrypt(true), Attribute::Encrypt(true)];
     let template = [&[Attribute::Token(false), Attribute::ValueLen(32.into())], &uses[..]].concat();

@@ -1,5 +1,5 @@
-//! What tokenkeep promises to the people who use it: a module a promise. They run the built program as a person does,
-//! with tokens of their own; `tests/support` has the machines.
+//! The promises of tokenkeep to its users, one module per promise. The tests run the built program
+//! as a user does, with their own tokens; `tests/support` has the machines.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

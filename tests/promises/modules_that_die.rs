@@ -1,6 +1,7 @@
-//! A module that crashes, exits or asserts when it is loaded takes no command with it: it is named, the others are used, and
-//! `doctor` says which and why. So it is with a SoftHSM token that was copied beside itself, and with an agent that runs.
-//! What others can write is not loaded, nor believed.
+//! A module that crashes, exits or asserts while it loads does not take a command with it: the
+//! command names it and uses the others, and `doctor` names it and the reason. The same holds for a
+//! SoftHSM token that was copied beside itself, and for a running agent. A module that others can
+//! write to is not loaded.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +13,7 @@ use crate::support::kryoptic;
 use crate::support::machine::{Machine, softhsm_module};
 use crate::support::output::Output;
 
-/// A token named `one` on SoftHSM, by its own tool.
+/// Creates a token named `one` on SoftHSM, with SoftHSM's own tool.
 fn with_a_token(machine: &Machine) {
     let new = ["--init-token", "--free", "--label", "one", "--so-pin", "12345678", "--pin", "12345678"];
     machine.run("softhsm2-util", &new, b"").ok();
@@ -23,13 +24,13 @@ fn modules(machine: &Machine, all: &[&Path]) {
     machine.write("config/tokenkeep/agent.toml", format!("modules = [{}]\n", all.join(", ")));
 }
 
-/// A download that broke off.
+/// A truncated download of a module.
 fn cut_off(machine: &Machine) -> PathBuf {
     let whole = fs::read(softhsm_module()).unwrap();
     machine.write("cut.so", &whole[..2000])
 }
 
-/// The token's directory, and a copy of it beside it, as somebody makes a backup.
+/// Copies the token's directory beside it, as a user may do for a backup.
 fn copy_the_token(machine: &Machine) -> PathBuf {
     let tokens = machine.file("tokens");
     let token = fs::read_dir(&tokens).unwrap().flatten().next().unwrap().path();
@@ -57,7 +58,8 @@ fn a_module_that_dies_is_named_and_the_others_are_used() {
     names(json, "cut.so", "\"warning\"");
     names(machine.tokenkeep(&["doctor"]).fails_with(1), "cut.so", "WRONG").says("agent.toml");
 
-    // One that dies at its first call, remembered: and tried again when its configuration is another.
+    // A module that dies at its first call is recorded, and tried again if its configuration
+    // changes.
     let faulty = Faulty::in_front_of(&mut machine);
     faulty.does("die C_Initialize");
     modules(&machine, &[&softhsm_module(), faulty::module()]);
@@ -67,7 +69,7 @@ fn a_module_that_dies_is_named_and_the_others_are_used() {
     let configuration = machine.read_text("softhsm2.conf");
     machine.write("softhsm2.conf", format!("{configuration}# changed\n"));
     machine.tokenkeep(&["tokens"]).ok().does_not_say("ends the program that loads it");
-    // Or when `doctor` looks at it.
+    // Or when `doctor` checks it.
     faulty.does("die C_Initialize");
     machine.write("softhsm2.conf", configuration);
     machine.tokenkeep(&["tokens"]).ok().says("ends the program that loads it");
@@ -76,7 +78,8 @@ fn a_module_that_dies_is_named_and_the_others_are_used() {
     machine.tokenkeep(&["doctor"]).does_not_say("ends the program that loads it");
     machine.tokenkeep(&["tokens"]).ok().does_not_say("ends the program that loads it");
 
-    // Alone it is an error, and an agent of nothing but it does not start; with another one the agent serves that.
+    // As the only module it is an error, and the agent does not start; with another module the
+    // agent serves that one.
     modules(&machine, &[&cut]);
     names(machine.tokenkeep(&["tokens"]).fails_with(3), "cut.so", "error");
     names(crate::support::agent::refused(&machine, &[]).fails_with(3), "cut.so", "error");
@@ -95,7 +98,8 @@ fn a_token_that_was_copied_beside_itself_is_said_to_be_the_reason() {
     machine.tokenkeep(&["tokens"]).ok().says("one");
     let copy = copy_the_token(&machine);
     let name = copy.display().to_string();
-    // A command by itself; the agent goes on, and says why it does not look for new tokens.
+    // A command without the agent; the agent continues, and reports why it does not search for new
+    // tokens.
     for command in [&["tokens", "--no-agent"][..], &["keysets", "--no-agent"]] {
         names(machine.tokenkeep(command).fails_with(3), "libsofthsm2.so", &name);
     }
@@ -110,7 +114,8 @@ fn a_token_that_was_copied_beside_itself_is_said_to_be_the_reason() {
     });
     assert_eq!(agent.worker(), worker, "{}", agent.log());
 
-    // A worker that has to begin with it serves without it, and with it again when the copy is gone.
+    // A worker that starts with this module serves without it, and with it again once the copy is
+    // gone.
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(worker.try_into().unwrap()).unwrap(),
         rustix::process::Signal::KILL,
@@ -133,7 +138,7 @@ fn what_others_can_write_is_not_loaded() {
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     modules(&machine, &[machine.module(), &module]);
     machine.tokenkeep(&["tokens"]).ok().does_not_say("others can write");
-    // Of a group only where somebody else may be in it.
+    // Group write access matters only if another user may be in the group.
     mode(&module, 0o666);
     let told = machine.tokenkeep(&["tokens"]).ok().says("module.so").says("others can write to it").says("one");
     assert!(told.err().contains("chmod go-w"), "{told}");

@@ -1,9 +1,10 @@
-//! What people are called: whatever is in a name stands in the letter, in the certificates as a foreign program reads them,
-//! and in what is shown of the keyset; a name that is too long for a certificate is cut there, and nowhere else.
+//! Names of people: every character of a name appears in the letter, in the certificates as a
+//! foreign program reads them, and in the display of the keyset; a name that is too long for a
+//! certificate is shortened there only.
 
 use crate::support::office::Somebody;
 
-/// Names, and what the certificate has where it is not the whole name.
+/// Names, and the name in the certificate if it is not the whole name.
 const NAMES: &[(&str, Option<&str>)] = &[
     ("Example, User", None),
     ("User \"the Example\" O'Neil", None),
@@ -42,16 +43,17 @@ fn commas_quotes_umlauts_emoji_and_long_names_come_through_from_the_letter_to_th
                 let told = machine.openssl(&line).ok().out();
                 told.trim_start_matches("subject=").trim().to_owned()
             };
-            // As it is, and as a text in which nothing of it can be taken for the name's grammar.
+            // As it is, and as a string in which no character of the name can be taken for the
+            // syntax.
             assert_eq!(subject("utf8,sname,sep_multiline"), format!("CN={}", cut.unwrap_or(name)));
             assert_eq!(certificate["subject"], subject("RFC2253,-esc_msb,utf8").as_str());
             seen += 1;
         }
         assert_eq!(seen, 2, "{shown}");
-        // To a person what cannot be seen is shown as something that can: here the joiner within an emoji.
+        // Invisible characters are shown as a visible one: here the joiner within an emoji.
         let subject = shown["certificates"][0]["subject"].as_str().unwrap().replace('\u{200d}', "\u{fffd}");
         machine.tokenkeep(&["keyset", "show", &keyset]).ok().says(&subject);
-        // The whole name stays with the authority.
+        // The authority keeps the whole name.
         assert_eq!(somebody.office.admin(&["show", &email, "--json"]).ok().json()["name"], *name);
     }
 }

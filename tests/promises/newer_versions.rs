@@ -1,4 +1,5 @@
-//! What a newer tokenkeep wrote is refused in words by an older one, before a PIN is asked for, and stays as it is.
+//! An older tokenkeep refuses data that a newer one wrote, with a message, before it asks for a
+//! PIN, and leaves the data unchanged.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! A message that does not open does not say why: whether the padding of its key, or its content, was wrong.
+//! A message that cannot be decrypted does not reveal whether the padding of its key or its content
+//! was wrong.
 
 use crate::support::machine::TokenKind;
 use crate::support::office::Somebody;
@@ -6,7 +7,7 @@ use crate::support::office::Somebody;
 /// The beginning of an RSA-2048 recipient's encrypted key: an OCTET STRING of 256 bytes.
 const ENCRYPTED_KEY: &[u8] = &[0x04, 0x82, 0x01, 0x00];
 
-/// Exit code and words for the message with one byte changed.
+/// Exit code and output for the message with one byte changed.
 fn told(somebody: &Somebody, message: &[u8], place: usize) -> (i32, String, String) {
     let mut bent = message.to_vec();
     bent[place] ^= 1;
@@ -24,7 +25,7 @@ fn a_message_that_does_not_open_does_not_say_why() {
         assert_eq!(somebody.reads("default", "pin", "secret.p7m"), "a secret\n");
         let key = message.windows(4).position(|window| window == ENCRYPTED_KEY).unwrap() + ENCRYPTED_KEY.len();
 
-        // One wrong key in 256 ends in what looks like padding: of several that is not each.
+        // One wrong key in 256 decrypts to apparently valid padding, but not each of several.
         let not_opened = |places: [usize; 3]| {
             let told: Vec<_> = places.into_iter().map(|place| told(&somebody, &message, place)).collect();
             let failed = told.into_iter().find(|(code, ..)| *code != 0);

@@ -1,5 +1,5 @@
-//! Nothing is made until the letter is known to be good: no token, no key, no object. Tokens and objects are listed
-//! before and after by a foreign program.
+//! Nothing is created until the letter is known to be valid: no token, no key, no object. A foreign
+//! program lists tokens and objects before and after.
 
 use crate::support::authority::free_port;
 use crate::support::inventory::Inventory;
@@ -8,12 +8,13 @@ use crate::support::output::Output;
 
 use super::letters::{expired_letter, rewritten};
 
-/// Everything on this person's tokens, private objects included.
+/// All objects on this person's tokens, private ones included.
 fn everything(somebody: &Somebody) -> Inventory {
     somebody.machine.inventory(&[("default", Somebody::PIN)])
 }
 
-/// Whether `letter` is not taken: with `--new-token`, and for the keyset that is there. Nothing changes on any token.
+/// Checks that `letter` is refused, with `--new-token` and for the existing keyset, and that no
+/// token changes.
 #[track_caller]
 fn makes_nothing(somebody: &Somebody, letter: &str, more: &[&str], code: i32) -> Vec<Output> {
     let before = everything(somebody);
@@ -38,7 +39,7 @@ fn makes_nothing(somebody: &Somebody, letter: &str, more: &[&str], code: i32) ->
     vec![new_token, token_there, again]
 }
 
-/// What SoftHSM's own program sees.
+/// The output of SoftHSM's own program.
 fn slots(somebody: &Somebody) -> String {
     somebody.machine.run("softhsm2-util", &["--show-slots"], b"").ok().out()
 }
@@ -51,7 +52,7 @@ fn authority_unreachable_makes_no_token_and_no_key() {
     for output in makes_nothing(&somebody, "good.letter", &["--authority", &nobody], 6) {
         output.says(&nobody);
     }
-    // It was the authority that was missing, not the letter.
+    // The authority was missing, not the letter wrong.
     somebody.re_enroll("good.letter", "pin", &[]).ok();
 }
 
@@ -67,7 +68,7 @@ fn used_letter_makes_no_token_and_no_key() {
 fn expired_letter_makes_no_token_and_no_key() {
     let somebody = Somebody::enrolled();
     expired_letter(&somebody, "late.letter");
-    // Another date in it, and only the authority can know.
+    // With another date in the letter, only the authority can know.
     rewritten(&somebody, "late.letter", "forged.letter", &[("Valid until", "2039-12-31 23:59:59 UTC")]);
     for letter in ["late.letter", "forged.letter"] {
         for output in makes_nothing(&somebody, letter, &[], 5) {
@@ -90,9 +91,9 @@ fn wrong_fingerprint_makes_no_token_and_no_key() {
     for output in &outputs[..2] {
         output.clone().says("fingerprint");
     }
-    // The keyset knows its authority, so nobody has to be asked.
+    // The keyset knows its authority, so no request is needed.
     outputs[2].clone().says("another authority");
-    // Asking used nothing up.
+    // The check used nothing up.
     somebody.re_enroll("good.letter", "pin", &[]).ok();
 }
 

@@ -1,4 +1,5 @@
-//! One letter, one enrollment: of two that use it in the same moment exactly one wins, and the other is left with nothing.
+//! One letter, one enrollment: if two clients use it at the same moment, exactly one succeeds, and
+//! the other is left with nothing.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -8,7 +9,8 @@ use crate::support::office::Somebody;
 use crate::support::output::Output;
 use crate::support::proxy::{Direction, Proxy, Verdict};
 
-/// Where two meet. Whoever waits for the other too long goes on alone, and the test fails at its end.
+/// A meeting point of two clients. A client that waits too long continues alone, and the test fails
+/// at its end.
 #[derive(Default)]
 struct Meeting {
     arrived: Mutex<usize>,
@@ -28,8 +30,8 @@ impl Meeting {
     }
 }
 
-/// Holds a client's second message to the authority, the request, until the other client's is there too. The first
-/// asks whether the letter is good.
+/// Holds a client's second message to the authority, the request, until the other client's has
+/// arrived. The first message asks whether the letter is valid.
 fn meeting_at_the_request(authority: &str, meeting: &Arc<Meeting>) -> Proxy {
     let meeting = Arc::clone(meeting);
     let mut messages = 0;
@@ -73,7 +75,8 @@ fn two_enrollments_with_one_letter_at_once_exactly_one_wins() {
     won.ok();
     lost.fails_with(5).says("not enrolled");
 
-    // The loser has no keyset, no key, no object; an emptied token at most, which the next enrollment takes.
+    // The loser has no keyset, no key and no object; at most an emptied token, which the next
+    // enrollment uses.
     assert_eq!(loser.tokenkeep(&["keysets", "--json"]).ok().out().matches("default").count(), 0);
     for ((label, _), objects) in loser.inventory(&[]) {
         assert!(objects.is_empty() && label == "tokenkeep empty", "{label}: {objects:?}");
@@ -89,7 +92,7 @@ fn two_enrollments_with_one_letter_at_once_exactly_one_wins() {
     let certificates = user["certificates"].as_array().unwrap_or_else(|| panic!("no certificates in {user}"));
     assert_eq!(certificates.len(), 2, "{user}");
 
-    // Who lost is not shut out: a letter of their own works on that machine.
+    // The loser is not locked out: another letter works on that machine.
     let path = loser.file("new.letter").display().to_string();
     one.office.admin(&["issue", &one.email, "--letter-out", &path]).ok();
     let line = ["enroll", "--letter", "new.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];

@@ -1,9 +1,10 @@
-//! What one wrong entry of a PIN costs: one try, on every path that takes a PIN. Everything else costs none: a prompt that
-//! was cancelled, a PIN that is too short, a source that gives nothing, a PIN that is locked, a token that is not there, a
-//! keyset that is not the only one meant.
+//! What one wrong PIN costs: one try, on every path that takes a PIN. Everything else costs none: a
+//! cancelled prompt, a PIN that is too short, an empty source, a locked PIN, a missing token, an
+//! ambiguous keyset.
 //!
-//! The tries are counted between the program and the token, by a PKCS#11 module that passes each call on to SoftHSM and
-//! writes down those with a PIN: what counts is what the token was given, not what the program says.
+//! A PKCS#11 module between the program and the token counts the tries: it passes each call on to
+//! SoftHSM and records those with a PIN. What counts is what the token received, not what the
+//! program reports.
 
 use crate::support::authority::Authority;
 use crate::support::faulty::{self, Faulty};
@@ -23,7 +24,7 @@ fn one_wrong_pin_costs_one_try_on_every_path() {
             let all = [&command[..], &["--pin-source", "file:wrong.pin"]].concat();
             somebody.machine.tokenkeep_without_terminal(&all).fails_with(4).says("is wrong");
         });
-        // One right entry clears what the token remembers, so that each begins alike.
+        // One right PIN clears the token's counter, so that each case begins alike.
         somebody.signs_with("default", "pin");
     }
     assert_eq!(somebody.shown("default"), before);
@@ -50,7 +51,7 @@ fn what_gives_no_pin_costs_no_try() {
     somebody.machine.write_secret("short.pin", "1");
     somebody.machine.write_secret("long.pin", &"x".repeat(300));
     somebody.machine.write("open.pin", "12345678\n");
-    // The right PIN, with what editors and web pages bring along.
+    // The right PIN, with characters that editors and web pages add.
     for (name, before, after) in
         [("mark.pin", "\u{feff}", ""), ("space.pin", "", "\u{a0}"), ("width.pin", "\u{200b}", "\u{2060}")]
     {
@@ -69,7 +70,7 @@ fn what_gives_no_pin_costs_no_try() {
                 let all = [&command[..], &["--pin-source", &source]].concat();
                 somebody.machine.tokenkeep_without_terminal(&all).fails_with(4);
             }
-            // Nobody there to be asked.
+            // Nobody can be prompted.
             somebody.machine.tokenkeep_without_terminal(&command).fails_with(4);
         });
     }
@@ -96,7 +97,8 @@ fn a_locked_pin_one_that_is_at_its_last_try_and_a_token_that_is_out_cost_no_try(
     let (somebody, faulty) = somebody();
     for (what, command) in commands() {
         let all = [&command[..], &["--pin-source", "file:wrong.pin"]].concat();
-        // Without its token a keyset cannot be told to be a message's recipient: 5.
+        // Without its token, the program cannot know that a keyset is a message's recipient: exit
+        // code 5.
         for (rule, codes) in [("flags LOCKED", &[4][..]), ("flags FINAL_TRY", &[4]), ("removed", &[3, 5])] {
             costs(&faulty, &format!("{what}, {rule}"), 0, || {
                 faulty.does(rule);
@@ -116,13 +118,13 @@ fn what_could_mean_several_keysets_or_none_costs_no_try() {
     somebody.enroll_new("second.letter", "second").ok();
     let source = ["--pin-source", "file:wrong.pin"];
     costs(&faulty, "several", 0, || {
-        // Neither is called `default`, where the configuration says nothing.
+        // Neither keyset is named `default`, and the configuration names none.
         for command in
             [&["sign", "--in", "message.txt", "--keyset", "nobody"][..], &["pin", "change", "--keyset", "nobody"]]
         {
             somebody.machine.tokenkeep_without_terminal(&[command, &source].concat()).fails_with(3);
         }
-        // A letter for a keyset of a name that is taken by another token.
+        // A letter for a keyset whose name another token has.
         let taken = ["enroll", "--letter", "again.letter", "--keyset", "second", "--new-token"];
         let new = ["--new-pin-source", "file:wrong.pin"];
         somebody.machine.tokenkeep_without_terminal(&[&taken[..], &new].concat()).fails_with(5);
@@ -132,7 +134,7 @@ fn what_could_mean_several_keysets_or_none_costs_no_try() {
 #[test]
 fn a_right_pin_costs_no_wrong_try_and_no_more_log_ins_than_its_act_needs() {
     let (somebody, faulty) = somebody();
-    // At level High: the log-in, and the one for the use of the key.
+    // At level high: the login, and the one for the use of the key.
     let twice = ["C_Login user CKR_OK", "C_Login context CKR_OK"];
     for (what, command) in commands().into_iter().take(2) {
         faulty.forget();
@@ -158,7 +160,7 @@ fn an_old_pin_is_verified_before_a_new_one_is_asked_for() {
     {
         let mut terminal = Terminal::tokenkeep(&somebody.machine, &["pin", "change"]);
         terminal.expect("PIN of").expect(": ").type_line(Somebody::PIN);
-        // SoftHSM takes 4 to 255.
+        // SoftHSM accepts PINs of 4 to 255 characters.
         terminal.expect("New PIN for").expect("(4 to 255 characters): ").type_line("123");
         terminal.expect("takes PINs of 4 to 255 characters").expect("New PIN for").expect(": ").interrupt();
         let (code, shown) = terminal.finish();
@@ -168,7 +170,7 @@ fn an_old_pin_is_verified_before_a_new_one_is_asked_for() {
     somebody.signs_with("default", "pin");
 }
 
-/// An administrator's commands: each signs a statement.
+/// An administrator's commands, each of which signs a statement.
 #[test]
 fn one_wrong_pin_of_an_administrator_costs_one_try() {
     let mut story = Story::begin();
@@ -192,13 +194,13 @@ fn one_wrong_pin_of_an_administrator_costs_one_try() {
         costs(&faulty, &format!("{command:?}"), 1, || drop(run(with("file:wrong.pin")).fails_with(4)));
         costs(&faulty, &format!("{command:?}"), 0, || drop(run(with("file:no-such-file")).fails_with(4)));
         assert!(!story.machine.file("user.letter").exists() && !story.machine.file("statement.p7m").exists());
-        // A right one clears what the token remembers.
+        // A right PIN clears the token's counter.
         story.machine.write_secret("right.pin", Story::ADMIN_PIN);
         story.admin(&["list"]).ok();
     }
 }
 
-/// An authority's token, whose PIN its service is started with.
+/// The token of an authority, with the PIN that its service starts with.
 #[test]
 fn one_wrong_pin_of_an_authority_costs_one_try() {
     let mut machine = Machine::new();
@@ -216,7 +218,7 @@ fn one_wrong_pin_of_an_authority_costs_one_try() {
         serve("file:wrong.pin").fails_with(4).says("is locked");
         faulty.behaves();
     });
-    // Onto the token that is there.
+    // For the existing token.
     std::fs::remove_dir_all(machine.file("state")).unwrap();
     machine.write_secret("authority.pin", Somebody::WRONG_PIN);
     faulty.forget();
@@ -225,7 +227,8 @@ fn one_wrong_pin_of_an_authority_costs_one_try() {
     drop(authority);
 }
 
-/// Where nothing but files goes between the two: the person at the authority, then the administrator with the response.
+/// With only files between the two: the person at the authority, then the administrator with the
+/// response.
 #[test]
 fn one_wrong_pin_costs_one_try_where_a_command_goes_by_files() {
     let mut story = Story::begin();
@@ -247,13 +250,13 @@ fn one_wrong_pin_costs_one_try_where_a_command_goes_by_files() {
             costs(&faulty, &what, 1, || drop(run("file:wrong.pin").fails_with(4).says("is wrong")));
             costs(&faulty, &what, 0, || drop(run("file:no-such-file").fails_with(4)));
             assert!(!story.machine.file("recovery.letter").exists());
-            // A right one clears what the token remembers, and makes what the next command takes.
+            // A right PIN clears the token's counter, and creates the input of the next command.
             run(right).ok();
         }
     }
 }
 
-/// `authority.toml` names its module itself.
+/// `authority.toml` names its own module.
 fn in_front_of_the_authority(machine: &mut Machine) -> Faulty {
     let real = machine.module().display().to_string();
     let faulty = Faulty::in_front_of(machine);

@@ -1,5 +1,6 @@
-//! What one wrong entry of a PIN costs where the agent has the token: one try, at each of its doors and however many wait
-//! behind it; a prompt that was cancelled costs none. Counted as in `pin_tries`, between the program and the token.
+//! What one wrong PIN costs if the agent has the token: one try, at each of its endpoints, however
+//! many requests wait behind it; a cancelled prompt costs none. Counted as in `pin_tries`, between
+//! the program and the token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +20,7 @@ fn agent_given(machine: &mut Machine, pin: &str) -> (Agent, Faulty) {
     (Agent::start(machine, &[]), faulty)
 }
 
-/// A message that a client of an SSH agent has signed to log in (RFC 4252 §7), and the key's blob.
+/// The message that an SSH client signs to log in (RFC 4252 §7), and the key's blob.
 fn ssh_log_in(agent: &Agent, keyset: &str) -> (Vec<u8>, Vec<u8>) {
     let blob = Speaker::connect(&agent.ssh_socket()).key(keyset);
     let kind = split_string(&blob).0.to_vec();
@@ -31,7 +32,7 @@ fn ssh_log_in(agent: &Agent, keyset: &str) -> (Vec<u8>, Vec<u8>) {
 fn one_wrong_pin_costs_one_try_through_the_agent_too() {
     let (mut somebody, _) = somebody();
     let (agent, faulty) = agent_given(&mut somebody.machine, "wrong.pin");
-    // Commands ask for the PIN themselves; what they are given goes to the token through the agent.
+    // Commands ask for the PIN themselves; the agent passes it to the token.
     for (what, command) in commands() {
         costs(&faulty, what, 1, || {
             let all = [&command[..], &["--pin-source", "file:wrong.pin"]].concat();
@@ -41,10 +42,10 @@ fn one_wrong_pin_costs_one_try_through_the_agent_too() {
             let all = [&command[..], &["--pin-source", "file:no-such-file"]].concat();
             somebody.machine.tokenkeep_without_terminal(&all).fails_with(4);
         });
-        // Three wrong ones from a file would be the last.
+        // Three wrong PINs from a file would be the last.
         somebody.signs_with("default", "pin");
     }
-    // A client of the SSH door is answered for by the agent's own prompter.
+    // For a client of the SSH endpoint the agent's own prompter asks.
     let (data, blob) = ssh_log_in(&agent, "default");
     costs(&faulty, "an SSH log-in", 1, || {
         assert_eq!(Speaker::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
@@ -54,7 +55,7 @@ fn one_wrong_pin_costs_one_try_through_the_agent_too() {
     });
 }
 
-/// What the API does with a token, for each of its endpoints that do: the paths, with the bodies.
+/// The API endpoints that use a token: their paths, with the bodies.
 fn endpoints(somebody: &Somebody) -> Vec<(&'static str, String)> {
     let base64 = |name: &str| STANDARD.encode(somebody.machine.read(name));
     // ContentInfo, [0], (Auth)EnvelopedData: the second part of that has the recipients.
@@ -97,7 +98,7 @@ fn one_wrong_pin_costs_one_try_at_each_endpoint_of_the_api() {
         costs(&faulty, &what, 0, || drop(post(path, body, 403).says("cancelled at the prompt")));
         machine.write_secret("given.pin", "1");
         costs(&faulty, &what, 0, || drop(post(path, body, 403)));
-        // A right one clears what the token remembers; it stands for nothing else.
+        // A right PIN clears the token's counter; no session remains.
         machine.write_secret("given.pin", Somebody::PIN);
         faulty.forget();
         post(path, body, 200);
@@ -125,7 +126,7 @@ fn a_prompt_of_the_agent_that_is_cancelled_costs_no_try() {
     }
 }
 
-/// Somebody with the keyset `low` at that level.
+/// A user with the keyset `low` at that level.
 fn somebody_at_low() -> Somebody {
     let somebody = Somebody::new();
     somebody.issue("low.letter");
@@ -139,7 +140,7 @@ fn with_fifty_clients_waiting_behind_one_wrong_pin_it_costs_one_try() {
     const CLIENTS: usize = 50;
     let mut somebody = somebody_at_low();
     let (agent, faulty) = agent_given(&mut somebody.machine, "wrong.pin");
-    // The person takes their time: until all fifty have asked.
+    // The person waits until all fifty requests have arrived.
     let prompter = somebody.machine.read_text("bin/prompter");
     let go = somebody.machine.file("go");
     let waits = format!("#!/bin/sh\nwhile [ ! -e {} ]; do sleep 0.05; done\n", go.display());
@@ -160,7 +161,8 @@ fn with_fifty_clients_waiting_behind_one_wrong_pin_it_costs_one_try() {
             })
             .collect();
         asked.wait();
-        // All but the one whose prompt is open sleep in the queue: the worker uses no time any more.
+        // All but the request with the open prompt sleep in the queue: the worker uses no processor
+        // time.
         wait_until_it_rests(agent.worker());
         std::fs::write(&go, "").unwrap();
         for client in clients {
@@ -169,7 +171,7 @@ fn with_fifty_clients_waiting_behind_one_wrong_pin_it_costs_one_try() {
     });
     assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_INCORRECT"]);
 
-    // And with the right one behind which as many wait: one log-in for all.
+    // With the right PIN, and as many requests waiting behind it: one login for all.
     somebody.machine.write_secret("wrong.pin", Somebody::PIN);
     faulty.forget();
     std::thread::scope(|scope| {

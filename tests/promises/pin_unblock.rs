@@ -1,5 +1,5 @@
-//! A locked PIN is not the end where somebody has the SO PIN: looking costs no try, unblocking costs one of the SO PIN and
-//! none of the user's, and what is on the token stays.
+//! A locked PIN can be unblocked with the SO PIN: reading the state costs no try, unblocking costs
+//! one try of the SO PIN and none of the user's, and the objects on the token stay.
 
 use crate::support::agent::Agent;
 use crate::support::machine::TokenKind;
@@ -12,7 +12,7 @@ const SO_PIN: &str = "officer-24680";
 const UNBLOCK: [&str; 7] =
     ["pin", "unblock", "default", "--so-pin-source", "file:so.pin", "--new-pin-source", "file:other.pin"];
 
-/// Somebody enrolled, whose token's SO PIN is in the file `so.pin`.
+/// An enrolled user, whose token's SO PIN is in the file `so.pin`.
 fn with_so_pin(kind: TokenKind) -> Somebody {
     let somebody = Somebody::with(kind);
     somebody.machine.write_secret("so.pin", SO_PIN);
@@ -21,7 +21,7 @@ fn with_so_pin(kind: TokenKind) -> Somebody {
     somebody
 }
 
-/// What `pin status` says of the one token: PIN and SO PIN.
+/// The states that `pin status` reports for the one token: PIN and SO PIN.
 fn states(somebody: &Somebody) -> (String, String) {
     let status = somebody.tokenkeep(&["pin", "status", "default", "--json"]).ok().json();
     let text = |name: &str| status[0][name].as_str().unwrap().to_owned();
@@ -34,12 +34,12 @@ fn states_are(somebody: &Somebody, pin: &str, so_pin: &str) {
     assert_eq!(states(somebody), (pin.to_owned(), so_pin.to_owned()));
 }
 
-/// A wrong SO PIN, tried by a foreign program.
+/// Tries a wrong SO PIN with a foreign program.
 fn tries_a_wrong_so_pin(somebody: &Somebody) {
     assert!(!is_the_so_pin(somebody, "default", "no-officer-000"));
 }
 
-/// Does a foreign program set a new PIN by this SO PIN?
+/// Whether a foreign program can set a new PIN with this SO PIN.
 fn is_the_so_pin(somebody: &Somebody, label: &str, so_pin: &str) -> bool {
     let machine = &somebody.machine;
     let (module, slot) = (machine.module().display().to_string(), machine.listed_token(label).slot);
@@ -106,7 +106,8 @@ fn a_wrong_so_pin_is_one_try_of_it_and_none_of_the_pin() {
     states_are(&somebody, "ok", "count-low");
     somebody.signs_with("default", "pin");
 
-    // No source, no new PIN, no SO PIN: nothing is tried. agent.toml's source is for the user's PIN.
+    // Without a source, a new PIN or an SO PIN nothing is tried. The source in agent.toml is for
+    // the user's PIN.
     somebody.machine.write_secret("so.pin", SO_PIN);
     let configuration = somebody.machine.read_text("config/tokenkeep/agent.toml");
     let pin = somebody.machine.file("pin").display().to_string();
@@ -143,7 +144,7 @@ fn the_last_try_of_the_so_pin_is_warned_of_and_never_taken_unattended() {
     states_are(&somebody, "ok", "ok");
     somebody.signs_with("default", "other.pin");
 
-    // Taken, and wrong: then it is the end, and said so.
+    // A wrong PIN, tried until the PIN locks, which is reported.
     for _ in 0..10 {
         tries_a_wrong_so_pin(&somebody);
     }
@@ -151,8 +152,8 @@ fn the_last_try_of_the_so_pin_is_warned_of_and_never_taken_unattended() {
     somebody.tokenkeep(&UNBLOCK).fails_with(4).says("SO PIN").says("locked").says("recovery");
 }
 
-/// A locked SO PIN is the end of a token: what it says is read right before each try, by a process that loads the module for
-/// it, and tries without a person are counted over all commands.
+/// A locked SO PIN cannot be unblocked: right before each try a process that loads the module
+/// afresh reads the token's state, and unattended tries are counted over all commands.
 #[test]
 fn twenty_commands_at_once_with_a_wrong_so_pin_do_not_lock_it() {
     let somebody = with_so_pin(TokenKind::Kryoptic);
@@ -179,8 +180,8 @@ fn twenty_commands_at_once_with_a_wrong_so_pin_do_not_lock_it() {
     somebody.signs_with("default", "other.pin");
 }
 
-/// A token that was discarded is used again for a new one. What that takes are at most two tries of its SO PIN, and the
-/// last one is never among them.
+/// An emptied token is reused for a new one. That takes at most two tries of its SO PIN, and never
+/// the last one.
 #[test]
 fn the_last_try_of_a_discarded_tokens_so_pin_is_not_spent_for_a_new_token() {
     let somebody = Somebody::with(TokenKind::Kryoptic);

@@ -1,5 +1,5 @@
-//! The agent asks its person by the way that they chose: who asks, what for, which keyset, which token. Where nobody can be
-//! asked that is said at once.
+//! The agent prompts by the configured method, and says who asks, for what, with which keyset and
+//! token. If nobody can be prompted, it reports that at once.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -15,7 +15,7 @@ use crate::support::prompting::{
 use crate::support::terminal::Terminal;
 use crate::support::witness::present;
 
-/// What every question says, whichever way it is asked.
+/// The content of every prompt, by whatever method.
 fn full_question(somebody: &Somebody) -> Vec<String> {
     let token = somebody.machine.listed_token("default");
     vec![
@@ -54,7 +54,7 @@ fn a_command_of_ones_own_reads_the_question_and_gives_the_pin() {
     assert!(question.starts_with("pin\n") && question.ends_with("\nPIN\n---\n"), "{question}");
 }
 
-/// A terminal at which nothing runs: its device, and the person before it.
+/// A terminal without a process: its device, and the person at it.
 fn desk(machine: &Machine) -> (Terminal, String) {
     let terminal = Terminal::shell(machine, "tty > terminal; echo ready; exec sleep 600");
     let device = wait_for("a terminal", || {
@@ -108,7 +108,7 @@ fn pinentry_curses_asks_where_it_is_named() {
     });
 }
 
-/// What would be typed there goes to the shell that reads there, and into its history.
+/// Input there would go to the shell that reads from it, and into its history.
 #[test]
 fn nobody_is_asked_on_another_shells_terminal() {
     let mut somebody = Somebody::with_keyset();
@@ -138,7 +138,8 @@ fn nobody_is_asked_on_another_shells_terminal() {
     assert_eq!(history, "the shell's own\n", "something else was asked there");
 }
 
-/// `agent --env`, `agent status` and `doctor` say beforehand that nobody can be asked, and what to do.
+/// `agent --env`, `agent status` and `doctor` warn beforehand that nobody can be prompted, and
+/// suggest a fix.
 #[track_caller]
 fn says_where_it_asks(machine: &Machine, agent: &Agent) {
     let shown = machine.tokenkeep(&["agent", "--env"]).ok();
@@ -155,7 +156,7 @@ fn says_where_it_asks(machine: &Machine, agent: &Agent) {
 fn on_its_own_terminal_it_asks_while_it_is_in_the_foreground_of_it() {
     let mut somebody = Somebody::with_keyset();
     Agent::configure(&somebody.machine, "prompter = \"auto\"");
-    // A shell with job control, as people have one.
+    // A shell with job control, as users have one.
     let mut terminal = Terminal::shell(&somebody.machine, "PS1='$ ' exec bash --norc --noprofile -i");
     terminal.expect("$ ").type_line("tokenkeep agent").expect("Serving SSH on");
     let socket = somebody.machine.file("runtime/tokenkeep/agent/ssh.sock");
@@ -169,7 +170,8 @@ fn on_its_own_terminal_it_asks_while_it_is_in_the_foreground_of_it() {
         scope.spawn(|| signs(machine, "git"));
         terminal.expect("ssh-keygen").expect("PIN: ").type_line(Somebody::PIN);
     });
-    // In the background the shell has the terminal, and what is typed there is the shell's.
+    // While the agent is in the background, the shell has the terminal, and input goes to the
+    // shell.
     terminal.press("\x1a").expect("$ ").type_line("bg").expect("$ ");
     wait_for("it is in the background", || status()["asks_by"].is_null().then_some(()));
     sign(machine, "git").fails_with(255).says("refused");
@@ -227,7 +229,7 @@ fn a_terminal_is_asked_at() {
     says_all(&refused.out(), &["\"kind\":\"pin\"", "cancelled at the prompt"]);
 }
 
-/// An agent that was started with a descriptor: one that a test's own process cannot be given by [`Agent`].
+/// An agent that was started with a descriptor, which [`Agent`] cannot pass.
 struct WithDescriptor(Child);
 
 impl Drop for WithDescriptor {
@@ -252,7 +254,7 @@ fn a_descriptor_gives_pins_but_no_confirmation() {
     machine.set_environment("SSH_AUTH_SOCK", machine.file("runtime/tokenkeep/agent/ssh.sock").to_str().unwrap());
     let keys = machine.run("ssh-add", &["-L"], b"").ok().out();
     machine.write("key.pub", keys);
-    // The first use logs in and is for the PIN; the second wants a yes.
+    // The first use needs the PIN and logs in; the second needs a confirmation.
     signs(machine, "git");
     sign(machine, "git").fails_with(255).says("refused");
     let socket = machine.file("runtime/tokenkeep/agent/api.sock").display().to_string();
@@ -262,7 +264,8 @@ fn a_descriptor_gives_pins_but_no_confirmation() {
     says_how_to_get_a_yes(machine, &["descriptor 7", "gives PINs only"]);
 }
 
-/// A command cannot say yes to its own use, whatever it is given; it hears what to do instead, and that helps.
+/// A command cannot confirm its own use, whatever input it gets; the error suggests a fix that
+/// works.
 #[track_caller]
 fn says_how_to_get_a_yes(machine: &Machine, reasons: &[&str]) {
     machine.write("mail", "mail\n");
@@ -274,7 +277,7 @@ fn says_how_to_get_a_yes(machine: &Machine, reasons: &[&str]) {
         &["cannot sign", "its own prompter", "`prompter` in agent.toml", "`tokenkeep agent stop`"],
     );
     assert!(!machine.file("mail.p7m").exists());
-    // While the agent has the token, it is not enough to go past it.
+    // While the agent owns the token, bypassing the agent does not help.
     let past = machine.tokenkeep_without_terminal(&[&sign[..], &["--no-agent"]].concat());
     assert_ne!(past.code(), 0, "{past}");
     machine.tokenkeep(&["agent", "stop"]).ok();
@@ -289,7 +292,8 @@ fn a_command_at_medium_whose_agent_can_ask_nobody_hears_what_to_do() {
     let machine = &somebody.machine;
     Agent::configure(machine, "prompter = \"auto\"");
     let _agent = Agent::start(machine, &["--background"]);
-    // The PIN that begins the log-in is the command's to give, and is for its own use; the next one is not.
+    // The command may give the PIN that begins a session, for its own use; it cannot confirm the
+    // next one.
     machine.write("mail", "mail\n");
     machine.tokenkeep(&["sign", "--in", "mail", "--out", "first.p7m", "--pin-source", "file:pin"]).ok();
     says_how_to_get_a_yes(machine, &["cannot prompt the user", "in a terminal of its own", "SSH_ASKPASS"]);
@@ -309,7 +313,7 @@ fn a_command_without_a_terminal_is_asked_about_by_the_agent() {
     machine.tokenkeep_without_terminal(&["decrypt", "--in", "secret.p7m", "--out", "opened"]).ok();
     assert_eq!(machine.read_text("opened"), "a secret\n");
     says_all(&asked(machine), &["tokenkeep decrypt --in secret.p7m", "To open a message encrypted"]);
-    // What changes keys or PINs is asked about where it was typed, or not at all.
+    // Operations that change keys or PINs are confirmed at the command, or not at all.
     let before = asked(machine);
     for command in [&["keyset", "delete", "default", "--yes"][..], &["pin", "change", "--new-pin-source", "file:pin"]] {
         machine.tokenkeep_without_terminal(command).fails_with(4).says("there is no terminal");
@@ -320,7 +324,7 @@ fn a_command_without_a_terminal_is_asked_about_by_the_agent() {
 #[test]
 fn where_nobody_can_be_asked_it_fails_at_once_and_says_what_to_do() {
     let mut somebody = Somebody::with_keyset();
-    // Started without a terminal of its own, and told of none.
+    // Started without a terminal of its own, and without the name of one.
     Agent::configure(&somebody.machine, "prompter = \"auto\"");
     let agent = Agent::start(&somebody.machine, &["-v", "--background"]);
     offer(&mut somebody.machine, &agent);

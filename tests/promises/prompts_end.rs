@@ -1,5 +1,6 @@
-//! A prompt is as long there as somebody waits for its answer: it goes when the connection ends that asked, though the
-//! program behind that lives on, and a command's prompt goes when the agent does that wanted the answer.
+//! A prompt stays open only while its answer is wanted: it closes when the asking connection ends,
+//! even if that program lives on, and a command's prompt closes when the agent that wanted the
+//! answer exits.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,10 +18,11 @@ use crate::support::office::Somebody;
 use crate::support::prompting::{offer, pin_state, script, sign, signs};
 use crate::support::terminal::Terminal;
 
-/// How long a prompt may stay for nobody. It is a second; a machine that tests share is slower.
+/// Maximum time that an unwanted prompt may stay open. It is one second; a machine shared by tests
+/// is slower.
 const SOON: Duration = Duration::from_secs(5);
 
-/// An agent whose askpass waits as long as there is a file `wait`, and writes its processes down.
+/// An agent whose askpass waits while the file `wait` exists, and records its processes.
 fn thinking(somebody: &mut Somebody, isolate: bool) -> Agent {
     let body = "[ ! -e $HERE/wait ] || { sleep 654 & echo $$ $! > $HERE/processes; wait; }; cat $HERE/pin";
     let program = script(&somebody.machine, "askpass", body);
@@ -46,7 +48,7 @@ fn processes(machine: &Machine) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Has the prompt gone, in time?
+/// Whether the prompt closed in time.
 #[track_caller]
 fn goes(processes: &[String]) {
     let began = Instant::now();
@@ -87,7 +89,7 @@ fn a_prompt_goes_with_the_connection_that_asked_though_its_program_lives() {
     for isolate in [false, true] {
         let agent = thinking(&mut somebody, isolate);
         let machine = &somebody.machine;
-        // This very process asks, and lives on.
+        // This process asks, and lives on.
         for asking in [over_the_api, over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
             let asking = asking(machine, &agent);
             let prompt = processes(machine);
@@ -100,7 +102,7 @@ fn a_prompt_goes_with_the_connection_that_asked_though_its_program_lives() {
             asking.shutdown(how).unwrap();
             goes(&prompt);
         }
-        // Nor is anybody asked for one who hung up while another was being asked.
+        // A client that hung up while another was being prompted gets no prompt.
         let first = over_the_api(machine, &agent);
         let prompt = processes(machine);
         drop(over_ssh(machine, &agent));
@@ -108,7 +110,8 @@ fn a_prompt_goes_with_the_connection_that_asked_though_its_program_lives() {
         goes(&prompt);
         fs::remove_file(machine.file("wait")).unwrap();
         signs(machine, "git");
-        // Behind another process that is told with a moment's delay: then it goes, as any other.
+        // Behind another process, which learns of it with a delay: then the prompt closes like any
+        // other.
         if isolate && machine.file("processes").exists() {
             goes(&processes(machine));
         }
@@ -126,7 +129,7 @@ fn a_client_that_only_sends_no_more_has_its_answer() {
     for ask in [over_the_api, over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
         let mut stream = ask(machine, &agent);
         stream.shutdown(Shutdown::Write).unwrap();
-        // The prompt is still there after it was looked whether the client is.
+        // The prompt is still open after the check whether the client is connected.
         let prompt = processes(machine);
         std::thread::sleep(Duration::from_millis(700));
         assert!(Path::new("/proc").join(&prompt[0]).exists(), "the prompt went");
@@ -157,7 +160,7 @@ fn a_commands_prompt_goes_with_the_agent_that_wanted_its_answer() {
     );
     assert!(!machine.file("mail.p7m").exists());
     assert_eq!(pin_state(machine), "ok");
-    // Nor is the answer of the one before taken for the next one's.
+    // The answer to one prompt is not taken for the next one's.
     fs::remove_file(machine.file("wait")).unwrap();
     let _agent = Agent::start(machine, &["-v"]);
     sign(machine, "git").ok();

@@ -1,5 +1,6 @@
-//! Re-enrolling asks for the keyset's PIN. Without it the user is not re-enrolled and is told so, nothing was sent, the
-//! temporary key is still good, the old keyset still works, and a wrong PIN costs one try, anything else none.
+//! Re-enrolling asks for the keyset's PIN. Without it the user is not re-enrolled and is told so,
+//! nothing is sent, the temporary key is still valid, and the old keyset still works. A wrong PIN
+//! costs one try, anything else none.
 
 use crate::support::inventory::of_kind;
 use crate::support::machine::TokenKind;
@@ -8,7 +9,7 @@ use crate::support::output::Output;
 use crate::support::proxy::Proxy;
 use crate::support::terminal::Terminal;
 
-/// Somebody with a keyset and a letter to re-enroll it, and somebody else watching the wire.
+/// A user with a keyset and a letter to re-enroll it, and an observer of the connection.
 struct Attempt {
     somebody: Somebody,
     wire: Proxy,
@@ -46,7 +47,7 @@ impl Attempt {
         Terminal::tokenkeep(&self.somebody.machine, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// Not re-enrolled, and told so.
+    /// Checks that the user was not re-enrolled, and was told so.
     #[track_caller]
     fn failed(&self, output: Output) {
         output.fails_with(4).says("not re-enrolled");
@@ -73,7 +74,8 @@ impl Attempt {
         assert_eq!(self.somebody.shown("default"), self.before, "the keyset is not the old one");
     }
 
-    /// The old keyset works and the temporary key is good: with the right PIN the same letter re-enrolls.
+    /// Checks that the old keyset works and the temporary key is valid: with the right PIN the same
+    /// letter re-enrolls.
     #[track_caller]
     fn all_is_as_before(&self) {
         self.somebody.signs_with("default", "pin");
@@ -96,7 +98,7 @@ fn no_pin_means_not_re_enrolled() {
     for source in ["file:no-such-file", "file:empty.pin", "fd:9", "credential:nothing"] {
         attempt.failed(attempt.with_source(source));
     }
-    // Nobody to ask.
+    // Nobody can be prompted.
     attempt.failed(attempt.run(&attempt.arguments()).says("--pin-source"));
     let token = attempt.somebody.machine.listed_token("default");
     assert!(!token.count_is_low(), "a PIN was tried: {}", token.flags);
@@ -122,7 +124,7 @@ fn a_cancelled_prompt_means_not_re_enrolled() {
     assert!(!token.count_is_low(), "a PIN was tried: {}", token.flags);
     attempt.somebody.signs_with("default", "pin");
 
-    // The same prompt, answered.
+    // The same prompt, with an answer.
     let mut terminal = attempt.at_a_terminal();
     terminal.expect("PIN").type_line(Somebody::PIN);
     let (code, screen) = terminal.finish();
@@ -133,7 +135,7 @@ fn a_cancelled_prompt_means_not_re_enrolled() {
 
 #[test]
 fn a_wrong_pin_means_not_re_enrolled_and_costs_one_try() {
-    // SoftHSM does not count, but it tells whether a PIN was tried.
+    // SoftHSM does not count tries, but it shows whether a PIN was tried.
     let attempt = Attempt::with(TokenKind::SoftHsm);
     assert!(!attempt.somebody.machine.listed_token("default").count_is_low());
     attempt.failed(attempt.with_source("file:wrong.pin"));
@@ -143,7 +145,7 @@ fn a_wrong_pin_means_not_re_enrolled_and_costs_one_try() {
 
 #[test]
 fn a_wrong_pin_costs_one_try_where_the_token_counts() {
-    // Kryoptic locks after the tenth: after the ninth it says so.
+    // Kryoptic locks the PIN after the tenth wrong one, and reports the final try after the ninth.
     let attempt = Attempt::with(TokenKind::Kryoptic);
     let machine = &attempt.somebody.machine;
     let token = || machine.listed_token("default");
@@ -160,7 +162,7 @@ fn a_wrong_pin_costs_one_try_where_the_token_counts() {
     attempt.failed(attempt.with_source("file:wrong.pin"));
     assert!(token().is_at_final_try(), "two wrong PINs did not cost two tries: {}", token().flags);
 
-    // The right PIN gives all tries back.
+    // The right PIN restores all tries.
     assert!(machine.pin_is_right("default", Somebody::PIN));
     attempt.all_is_as_before();
 }
@@ -175,7 +177,7 @@ fn the_last_try_is_warned_of_and_refused_without_a_terminal() {
     let token = || machine.listed_token("default");
     assert!(token().is_at_final_try(), "{}", token().flags);
 
-    // Nobody there: not even the right PIN is tried, for any act.
+    // Nobody can be prompted: no operation tries even the right PIN.
     attempt.failed(attempt.with_source("file:pin").says("one try"));
     attempt.failed(attempt.with_source("file:wrong.pin").says("one try"));
     machine.write("message.txt", "a message\n");
@@ -183,7 +185,7 @@ fn the_last_try_is_warned_of_and_refused_without_a_terminal() {
     machine.tokenkeep_without_terminal(&[&sign[..], &["--pin-source", "file:pin"]].concat()).fails_with(4);
     assert!(token().is_at_final_try(), "the last try was used: {}", token().flags);
 
-    // Somebody there, who does not want to risk it.
+    // A person who declines the risk.
     let mut terminal = attempt.at_a_terminal();
     terminal.expect("lock").expect("[y/N]").type_line("n");
     attempt.failed_at_the_terminal(terminal);
@@ -192,7 +194,7 @@ fn the_last_try_is_warned_of_and_refused_without_a_terminal() {
     attempt.ended_at_the_terminal(terminal, 130);
     assert!(token().is_at_final_try(), "the last try was used: {}", token().flags);
 
-    // Somebody who knows the PIN.
+    // A person who knows the PIN.
     let mut terminal = attempt.at_a_terminal();
     terminal.expect("[y/N]").type_line("y").expect("PIN").type_line(Somebody::PIN);
     let (code, screen) = terminal.finish();
@@ -231,7 +233,7 @@ fn re_enrolling_keeps_older_encryption_keys_for_reading() {
 
     somebody.encrypts("written after\n", "new.p7m");
     assert_eq!(somebody.reads("default", "pin", "new.p7m"), "written after\n");
-    // The new message is to the new key: the old one alone could not read it.
+    // The new message is for the new key: the old key alone could not read it.
     let recipients = |message: &str| {
         let arguments = ["cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", message];
         let text = somebody.machine.openssl(&arguments).ok().out();

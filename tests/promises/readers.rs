@@ -1,7 +1,9 @@
-//! Cards in readers come and go under a running agent, pcscd is started anew, and other programs have a card for themselves: it is
-//! seen and said, nothing has to be started again, what is on other tokens is served on, and no card is asked for a PIN.
+//! Cards are inserted and removed under a running agent, pcscd restarts, and other programs use a
+//! card exclusively. The agent notices and reports it, needs no restart, continues to serve other
+//! tokens, and asks for no card's PIN.
 //!
-//! pcscd and OpenSC are the real ones; the reader and its card (PIV) are in software. tokenkeep keeps no keyset on such a card.
+//! pcscd and OpenSC are the real programs; the reader and its card (PIV) are simulated in software.
+//! tokenkeep keeps no keyset on such a card.
 
 use std::fs;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -17,12 +19,13 @@ use crate::support::reader::{self, Card, Reader, lock, opensc};
 
 const PIN: &str = Somebody::PIN;
 const ABSENT: i32 = 3;
-/// What the certificate on the card says, and OpenSC calls the token by.
+/// The name in the card's certificate, which OpenSC uses as the token's label.
 const LABEL: &str = PivCard::LABEL;
 
-/// Somebody with the keyset `x` (level Low) on a SoftHSM token, a reader, a card for it, and an agent that knows both modules.
+/// A user with the keyset `x` (level low) on a SoftHSM token, a reader, a card for it, and an agent
+/// that knows both modules.
 struct AtTheReader {
-    // In the order in which they end.
+    // In the order in which they are dropped.
     listening: Option<Child>,
     asked: Asked,
     reader: Reader,
@@ -31,7 +34,7 @@ struct AtTheReader {
 }
 
 impl AtTheReader {
-    /// pcscd runs, the reader is empty, the agent is not started. None if there can be no reader here.
+    /// Starts pcscd with an empty reader, but no agent. `None` if no reader can be simulated here.
     fn sits() -> Option<Self> {
         if !reader::can_be_had() {
             return None;
@@ -49,7 +52,7 @@ impl AtTheReader {
     /// Starts the agent, listens to its events, and logs in to `x`.
     fn start(&mut self) {
         self.asked.start("");
-        // What is told from here on is new.
+        // Only later events count.
         assert!(self.asked.offered().contains(" x "));
         let machine = &self.asked.somebody.machine;
         let events = fs::File::create(machine.file("events")).unwrap();
@@ -73,7 +76,7 @@ impl AtTheReader {
         self.hears("removed", LABEL);
     }
 
-    /// The next event is this one, of the token of this label.
+    /// Checks that the next event is this one, for the token with this label.
     #[track_caller]
     fn hears(&mut self, event: &str, label: &str) {
         let machine = &self.asked.somebody.machine;
@@ -98,7 +101,7 @@ impl AtTheReader {
         self.asked.somebody.tokenkeep(&["pin", "status", LABEL])
     }
 
-    /// `x` is there, and its log-in stands.
+    /// Checks that `x` is offered, and that its session is active.
     #[track_caller]
     fn x_is_served(&self) {
         assert!(self.asked.offered().contains(" x "));
@@ -106,7 +109,7 @@ impl AtTheReader {
         assert_eq!(self.asked.asked_for(), [""; 0], "the log-in to another token is over");
     }
 
-    /// Nobody has tried a PIN of the card, or used its key.
+    /// Checks that nobody tried a PIN of the card or used its key.
     #[track_caller]
     fn the_card_is_untouched(&self) {
         let card = lock(&self.card);
@@ -123,8 +126,8 @@ impl Drop for AtTheReader {
     }
 }
 
-/// A program that has the card for itself, through libpcsclite, until its stdin ends. It tries until it can have it, and then
-/// says so.
+/// A program that uses the card exclusively, through libpcsclite, until its stdin ends. It retries
+/// until it gets the card, and then says so.
 const HOLD: &str = r#"
 import ctypes, sys, time
 pcsc = ctypes.CDLL("libpcsclite.so.1")
@@ -146,7 +149,7 @@ pcsc.SCardDisconnect(card, leave)
 pcsc.SCardReleaseContext(context)
 "#;
 
-/// It runs as long as this lives.
+/// The program runs until this value is dropped.
 struct Holder {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -231,7 +234,7 @@ fn a_card_that_another_program_has_for_itself_keeps_nobody_waiting_for_other_tok
     wait_for("the card can be reached", || desk.pin_status_of_the_card().out().contains("ok").then_some(()));
     desk.tokens().says(LABEL).does_not_say("does not answer");
     desk.x_is_served();
-    // The next that is told: it was neither removed meanwhile, nor did a log-in end.
+    // The next event shows that the card was not removed in between, and that no session ended.
     desk.remove();
     assert_eq!(desk.asked.agent().worker(), worker);
     desk.the_card_is_untouched();

@@ -1,4 +1,5 @@
-//! Where secrets never are: in a database, a log, a file that is left behind, a core dump, an argument or a variable.
+//! Where secrets never are: in a database, a log, a leftover file, a core dump, an argument or an
+//! environment variable.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,14 +25,14 @@ use crate::support::proxy::Proxy;
 use crate::support::search::{Search, Secret, contains, files};
 use crate::support::story::Story;
 
-/// A machine on which everything is logged at trace level, and what was said there.
+/// A machine on which everything logs at trace level, and the collected output.
 struct Watched {
     story: Story,
     said: Vec<Output>,
 }
 
 impl Watched {
-    /// Remembers what a command said.
+    /// Collects a command's output.
     fn hear(&mut self, output: Output) -> Output {
         self.said.push(output.clone());
         output
@@ -47,7 +48,7 @@ impl Watched {
         self.tokenkeep(&[&["admin"], arguments, &rest].concat())
     }
 
-    /// Where any of the secrets is: in files that are not `allowed` to hold it, or in what was said.
+    /// All places with one of the secrets: files that are not in `allowed`, and the output.
     fn finds(&self, secrets: &[Secret], allowed: &BTreeSet<&str>) -> Vec<String> {
         let machine = &self.story.machine;
         let is_allowed = |path: &PathBuf| allowed.contains(path.file_name().unwrap().to_str().unwrap());
@@ -86,18 +87,19 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
         machine.write_secret(file, pin);
     }
     let mut authority = Authority::init(&machine);
-    // The parts of an RSA key are looked for.
+    // The search looks for the parts of an RSA key.
     Authority::takes_only(&machine, "encryption", "rsa-2048");
     authority.serve(&machine);
     let mut watched = Watched { story: Story { authority, machine }, said: Vec::new() };
 
-    // The story. The user's client dies between the reply and its installation, and goes on later.
+    // The whole workflow. The user's client dies between the reply and its installation, and
+    // resumes later.
     let new = ["--level", "high", "--new-token", "--new-pin-source"];
     let enroll = |letter, keyset, pin| [&["enroll", "--letter", letter, "--keyset", keyset], &new[..], &[pin]].concat();
     watched.tokenkeep(&enroll("admin.letter", "admin", "file:admin.pin")).ok();
     let issue = ["issue", "user@example.org", "--name", "Example, User"];
     let shown = watched.admin(&[&issue[..], &["--json"]].concat(), "user.letter").ok();
-    // This answer shows the key, as it must.
+    // This answer must contain the key.
     let key = shown.json()["temporary_key"].as_str().unwrap().to_owned();
     watched.said.last_mut().unwrap().stdout.clear();
 
@@ -130,7 +132,7 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
     let second = ["decrypt", "--in", "secret.p7m", "--keyset", "second", "--pin-source", "file:pin3", "--out", "-"];
     assert!(watched.tokenkeep(&second).ok().out().contains("a message"));
 
-    // What is searched for, and where it may be.
+    // The secrets to search for, and the files that may contain them.
     let letters = ["admin.letter", "user.letter", "again.letter", "recovered.letter"];
     let machine = &watched.story.machine;
     let mut secrets: Vec<_> = letters.iter().flat_map(|letter| Secret::temporary_key(machine, letter)).collect();
@@ -139,12 +141,12 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
     secrets.extend(private_key);
     let allowed: BTreeSet<&str> = letters.into_iter().chain(pins.map(|(file, _)| file)).collect();
 
-    // It is searched where it says: database, WAL and log are there, and a secret would be found.
+    // The search covers database, WAL and log, and would find a secret there.
     let names: Vec<_> = files(machine.path()).iter().map(|path| path.display().to_string()).collect();
     for name in ["authority.db", "authority.db-wal", "authority.db-shm", "authority.log"] {
         assert!(names.iter().any(|path| path.ends_with(name)), "{name} is not in {names:?}");
     }
-    // What libraries say is there, too: the filter lets everything through.
+    // The output of libraries is included: the filter passes everything.
     assert!(Authority::log(machine).contains("DEBUG sqlx::query"), "the authority does not say everything");
     for secret in &secrets {
         for (how, spelling) in &secret.spellings {
@@ -165,8 +167,8 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
     assert!(found.is_empty(), "after the end: {}", found.join("\n"));
 }
 
-/// The user's private encryption key, as whoever has the PIN can unwrap it while it is being delivered: SECURITY.md says
-/// that this can be done, and that it cannot once the key is installed.
+/// The user's private encryption key, which the holder of the PIN can unwrap during its delivery:
+/// SECURITY.md says that this is possible, and that it is not once the key is installed.
 fn private_key(machine: &Machine, wire: &Proxy) -> Vec<Secret> {
     let mut replies = wire.exchanges().into_iter().filter_map(|exchange| PkiMessage::from_der(&exchange.response).ok());
     let body = replies.find_map(|reply| match reply.body() {
@@ -183,13 +185,14 @@ fn private_key(machine: &Machine, wire: &Proxy) -> Vec<Secret> {
     let parts = parts.iter().flat_map(|(name, value)| {
         let bytes = hex::decode(value.as_str().unwrap()).unwrap();
         assert!(bytes.len() >= 128, "{name} has {} bytes", bytes.len());
-        // Any sixteen bytes give it away; these are in the middle, where no encoding adds or drops a zero.
+        // Any sixteen bytes identify the key; these are in its middle, where no encoding adds or
+        // drops a zero.
         [8, bytes.len() / 2].map(|at| Secret::bytes(format!("{name} from {at}"), &bytes[at..at + 16]))
     });
     parts.collect()
 }
 
-/// In the intruder's process: unwraps the delivery into a key that can be read, and reads it.
+/// In the intruder's process: unwraps the delivery into a readable key, and reads it.
 fn reads_the_delivery(intruder: &Intruder) -> Value {
     let bytes = |name: &str| hex::decode(intruder.input[name].as_str().unwrap()).unwrap();
     let is_transport = |key: &ObjectHandle| intruder.is(*key, &Attribute::Unwrap(true));
@@ -197,7 +200,8 @@ fn reads_the_delivery(intruder: &Intruder) -> Value {
     let oaep = PkcsOaepParams::new(MechanismType::SHA1, PkcsMgfType::MGF1_SHA1, PkcsOaepSource::empty());
     let mut aes = vec![Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
     aes.extend([Attribute::Token(false), Attribute::Sensitive(true), Attribute::Extractable(false)]);
-    // As the transport key wants it. That this key may open the next one as it likes no token prevents.
+    // As the transport key requires. No token prevents that this key opens the next one with any
+    // attributes.
     aes.extend([Attribute::Unwrap(true), Attribute::Encrypt(false), Attribute::Decrypt(false), Attribute::Wrap(false)]);
     let session = intruder.another_session();
     let aes = session.unwrap_key(&Mechanism::RsaPkcsOaep(oaep), transport, &bytes("key"), &aes).unwrap();
@@ -232,7 +236,7 @@ fn reads_the_delivery(intruder: &Intruder) -> Value {
 #[test]
 fn no_core_dumps() {
     let somebody = Somebody::with_keyset();
-    // Waits for what is to be signed.
+    // Waits for the content to sign.
     let line = "ulimit -c unlimited; exec tokenkeep sign --keyset default --pin-source file:pin --out signed.p7m";
     let dumped = aborted(&somebody.machine, line, |id| {
         let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap_or_default();
@@ -240,7 +244,7 @@ fn no_core_dumps() {
         core.split_whitespace().skip(4).take(2).eq(["0", "0"])
     });
     assert!(!dumped, "it dumped its core");
-    // Where this machine dumps cores at all, another program's is dumped under the same limit.
+    // If this machine dumps cores at all, another program's is dumped under the same limit.
     let dumps = aborted(&somebody.machine, "ulimit -c unlimited; exec cat", |id| {
         fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == "cat")
     });
@@ -249,7 +253,8 @@ fn no_core_dumps() {
     assert!(dumps || cores.is_empty(), "{cores:?}");
 }
 
-/// Runs a line until `ready` says so of its process, and has it abort: whether its core was dumped.
+/// Runs a shell line until `ready` accepts its process, and aborts the process; returns whether its
+/// core was dumped.
 #[track_caller]
 fn aborted(machine: &Machine, line: &str, ready: impl Fn(u32) -> bool) -> bool {
     let mut command = machine.command("sh");
@@ -272,7 +277,7 @@ fn aborted(machine: &Machine, line: &str, ready: impl Fn(u32) -> bool) -> bool {
 #[test]
 fn letters_and_pins_do_not_reach_argv() {
     let machine = Machine::new();
-    // The demo starts every command of the story as a process of its own.
+    // The demo starts each command as a separate process.
     let mut command = machine.tokenkeep_command(&["demo", "--keep", "demo"]);
     let (output, seen) = sampled(&mut command);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -297,14 +302,14 @@ fn letters_and_pins_do_not_reach_argv() {
         let shown = String::from_utf8_lossy(process);
         assert!(found.is_empty(), "in a process's arguments or environment: {found:?} in {shown}");
     }
-    // The search sees what is there.
+    // A control: the search finds such arguments.
     let mut telling = machine.command("sh");
     telling.args(["-c", "sleep 0.3", &machine.read_text("demo/pin1")]);
     let (_, seen) = sampled(&mut telling);
     assert!(seen.iter().any(|process| !search.through(process).is_empty()));
 }
 
-/// Runs a command to its end, and sees arguments and environments of it and of all processes it starts meanwhile.
+/// Runs a command to its end, and samples the arguments and environments of all its processes.
 fn sampled(command: &mut Command) -> (std::process::Output, BTreeSet<Vec<u8>>) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut seen = BTreeSet::new();

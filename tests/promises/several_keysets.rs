@@ -1,11 +1,12 @@
-//! Several keysets of one person, as after a recovery: the newest is taken where none is named, the one whose PIN is
-//! forgotten can be hidden, and mail goes to one's own newest key.
+//! Several keysets of one person, as after a recovery: the newest is the default, a keyset whose
+//! PIN is forgotten can be hidden, and mail is also encrypted to the sender's newest key.
 
 use crate::support::office::{Somebody, wait_until_certificates_are_newer};
 use crate::support::prompting::{agent, asked, script, sign, signs};
 use crate::support::proxy::Proxy;
 
-/// Somebody with the keyset `default`, whose PIN is forgotten, and after a recovery `second` with the PIN in `other.pin`.
+/// A user with the keyset `default`, whose PIN is forgotten, and after a recovery `second` with the
+/// PIN in `other.pin`.
 fn recovered() -> Somebody {
     let somebody = Somebody::enrolled();
     somebody.encrypts("old mail\n", "old.p7m");
@@ -32,20 +33,21 @@ fn after_a_recovery_the_newest_keyset_is_taken_where_none_is_named() {
     assert_eq!(recipients["recipients"].as_array().unwrap().len(), 1, "one's own certificate once: {recipients}");
     assert_eq!(with(&somebody, "decrypt new.p7m", "file:other.pin").ok().out(), "a message\n");
 
-    // Said otherwise, it is another one.
+    // Another keyset if it is named.
     with(&somebody, "sign message.txt --keyset default --out signed.p7m", "file:pin").ok().says("\"default\"");
     somebody.machine.set_environment("TOKENKEEP_KEYSET", "default");
     with(&somebody, "sign message.txt --out signed.p7m", "file:pin").ok().says("\"default\"");
     somebody.machine.unset_environment("TOKENKEEP_KEYSET");
 
-    // Another person's keyset beside them: nobody can know which is meant.
+    // Another person's keyset beside them: the choice is ambiguous.
     let path = somebody.machine.file("others.letter").display().to_string();
     let email = format!("other.{}", somebody.email);
     somebody.office.admin(&["issue", &email, "--name", "Other", "--letter-out", &path]).ok();
     somebody.enroll_new("others.letter", "third").ok();
     let refused = with(&somebody, "sign message.txt --out signed.p7m", "file:other.pin").fails_with(5);
     refused.says("\"second\"").says("\"third\"").says("--keyset NAME");
-    // To one of them, or as one of them, it can be read here; else it is said whose keysets there are.
+    // Encrypted to one of them, or with the keyset of one of them, it can be read here; otherwise
+    // the output names the owners of the keysets here.
     let encrypt =
         |more: &[&str]| somebody.tokenkeep(&[&["encrypt", "message.txt", "--out", "to.p7m"], more].concat()).ok();
     encrypt(&["--to", &email]).does_not_say("Not encrypted to yourself");
@@ -72,14 +74,14 @@ fn a_forgotten_keyset_is_hidden_until_it_is_named() {
     somebody.tokenkeep(&["keyset", "forget", "default"]).ok().says("already");
     let decrypt = ["decrypt", "old.p7m", "--pin-source", "file:other.pin"];
     assert_eq!(somebody.tokenkeep(&decrypt).ok().out(), "old mail\n");
-    // Named, it does what it did.
+    // If named, the keyset works as before.
     assert_eq!(somebody.reads("default", "pin", "old.p7m"), "old mail\n");
 
-    // A person who takes the name again is told why it is in no list.
+    // A person who uses the name again is told why no list shows it.
     somebody.issue("again.letter");
     somebody.enroll_new("again.letter", "default").fails_with(5).says("taken").says("hidden on this machine");
 
-    // What only a hidden one can read says so, before any PIN.
+    // If only a hidden keyset can read a message, the error says so before any PIN.
     somebody.tokenkeep(&["keyset", "forget", "second"]).ok();
     somebody.tokenkeep(&["decrypt", "old.p7m", "--pin-source", "file:no-such-file"]).fails_with(5).says("hidden");
     somebody.tokenkeep(&["sign", "old.p7m", "--pin-source", "file:no-such-file"]).fails_with(3).says("--all");
@@ -154,7 +156,7 @@ fn the_agent_neither_offers_nor_uses_what_is_forgotten() {
         assert!(there.contains("\"second\"") && !there.contains("\"default\""), "{there}");
     }
     assert!(sign_by_api("").contains("\"keyset\":\"second\""));
-    // Named, it does what it did.
+    // If named, the keyset works as before.
     assert!(sign_by_api(",\"keyset\":\"default\"").contains("\"keyset\":\"default\""));
     assert_eq!(somebody.reads("default", "pin", "old.p7m"), "old mail\n");
 
@@ -165,7 +167,7 @@ fn the_agent_neither_offers_nor_uses_what_is_forgotten() {
     keys(&["default"]);
     signs(machine, "git");
 
-    // So it is where it was forgotten before the agent was there.
+    // The same holds if it was hidden before the agent started.
     drop(agent);
     let agent = crate::support::agent::Agent::start(machine, &["-v"]);
     let socket = agent.ssh_socket().display().to_string();

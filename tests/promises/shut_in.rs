@@ -1,5 +1,5 @@
-//! A module that means harm does none in the agent: what it tries from its first moment on, while it is being loaded, is
-//! denied by the kernel. The same module in a command, which is not shut in, succeeds with all of it.
+//! A malicious module does no harm in the agent: from its load on, the kernel denies each of its
+//! attempts. The same module in a command, which is not sandboxed, succeeds with all of them.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use crate::support::faulty::Faulty;
 use crate::support::machine::Machine;
 use crate::support::witness::skipped;
 
-/// What it tries, and the version of the kernel's Landlock that can deny it.
+/// Its attempts, and the version of the kernel's Landlock that can deny each.
 const ATTEMPTS: [(&str, u32); 8] = [
     ("a program", 1),
     ("another process's name", 1),
@@ -22,7 +22,7 @@ const ATTEMPTS: [(&str, u32); 8] = [
     ("a signal", 6),
 ];
 
-/// How each attempt went, each time: at loading, and at the module's first call.
+/// The result of each attempt, at loading and at the module's first call.
 fn outcomes(machine: &Machine) -> BTreeSet<(String, String, String)> {
     let text = machine.read_text("escapes");
     let parts = |line: &str| {
@@ -46,14 +46,14 @@ fn a_module_that_means_harm_is_shut_in_before_it_is_loaded() {
     machine.set_environment("FAULTY_ESCAPES", &machine.file("escapes").display().to_string());
     machine.write("home/private", "private");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // It ends with its stdin, at the latest with this test.
+    // It exits when its stdin closes, at the latest at the end of this test.
     #[allow(clippy::zombie_processes, reason = "where there is no Landlock, nobody waits for it")]
     let mut other = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    // A module is tried once, in a process that is shut in, too.
+    // A new module is also tried in a sandboxed process.
     machine.tokenkeep(&["tokens"]).ok();
     faulty.does(&format!("escape {} {}", listener.local_addr().unwrap().port(), other.id()));
 
-    // Nothing else forbids any of it.
+    // Only the sandbox denies the attempts.
     machine.write("escapes", "");
     machine.tokenkeep(&["tokens"]).ok();
     assert_eq!(outcomes(&machine), all_are("done", |_| true));

@@ -1,10 +1,11 @@
-//! What a mail says of itself is not what its signature says: the outermost structure decides what is verified, the From must
-//! be the signer's, and what nobody signed is marked. OpenSSL is the witness that the signatures hold.
+//! A mail's header does not decide what its signature covers: the outermost structure decides what
+//! is verified, the From must be the signer's, and unsigned parts are marked. OpenSSL confirms that
+//! the signatures are valid.
 
 use crate::support::office::Somebody;
 use crate::support::output::Output;
 
-/// Somebody with a signed message in three forms: `mail` (multipart/signed), `opaque`, `pem`.
+/// A user with a signed message in three formats: `mail` (multipart/signed), `opaque`, `pem`.
 fn writer() -> Somebody {
     let somebody = Somebody::with_keyset();
     somebody.machine.write("text", "Dear Bob,\nthe contract is signed.\n");
@@ -12,7 +13,7 @@ fn writer() -> Somebody {
         let line = format!("tokenkeep sign --pin-source file:pin text --out {file} --format {form}");
         somebody.machine.shell(&line).ok();
     }
-    // The authority answers only so many searches a minute.
+    // The authority limits searches per minute.
     let shown = somebody.shown("default");
     let of_encryption = |one: &&serde_json::Value| one["use"] == "encryption";
     let id = &shown["certificates"].as_array().unwrap().iter().find(of_encryption).unwrap()["id"];
@@ -21,7 +22,7 @@ fn writer() -> Somebody {
     somebody
 }
 
-/// Puts these lines before a file of somebody's machine, as a new file.
+/// Copies a file of the user's machine with these lines before it; returns the new file.
 fn with_lines(somebody: &Somebody, before: &str, file: &str) -> &'static str {
     let text = [before.as_bytes(), &somebody.machine.read(file)].concat();
     somebody.machine.write("tried", text);
@@ -33,7 +34,7 @@ fn a_mail_is_taken_from_its_signer_alone() {
     let somebody = writer();
     let email = somebody.email.clone();
     let verify = |file: &str, more: &[&str]| somebody.tokenkeep(&[&["verify", file][..], more].concat());
-    // The signature holds, by OpenSSL too: only the sender is in question.
+    // The signature is valid, for OpenSSL too: only the sender is in question.
     let witness = ["cms", "-verify", "-noverify", "-in", "mail", "-out", "x"];
     somebody.machine.openssl(&witness).ok();
     verify("mail", &[]).ok().says("the contract is signed").says(&email).says("Revocation: not checked");
@@ -61,7 +62,7 @@ fn a_mail_is_taken_from_its_signer_alone() {
         }
         let list = format!("From: list@example.net\nReply-To: {email}\nList-Id: <list.example.net>\n");
         verify(with_lines(&somebody, &list, form), &[]).fails_with(8).says("rewritten by a mailing list");
-        // Nor is the From of a message that a list put whole into its mail.
+        // Nor does the From of a message count that a list includes whole in its mail.
         let wrapped = |outer: &str, inner: &str| {
             let head = format!("{outer}List-Id: <l.example.net>\nContent-Type: multipart/mixed; boundary=l\n\n--l\n");
             let message = format!("{head}Content-Type: message/rfc822\n\n{inner}");
@@ -96,11 +97,11 @@ fn what_a_mail_quotes_is_not_what_it_is() {
         tokenkeep(&["git-sign", "--verify", file, "text"]).fails_with(8).says("there is text before it");
     }
     tokenkeep(&["verify", with_lines(&somebody, "\u{feff}\n", "pem")]).ok().says("the contract is signed");
-    // Of two blocks the first is read, and the other is not hidden.
+    // Of two PEM blocks the first is read, and the second is reported.
     let two = [somebody.machine.read("pem"), b"-----BEGIN CMS-----\nAAAA\n-----END CMS-----\n".to_vec()].concat();
     somebody.machine.write("two", two);
     tokenkeep(&["verify", "two"]).ok().says("another PEM block after the first").says("not signed");
-    // A signature that brings its own content is none of another.
+    // A signature with its own content is not valid for another content.
     somebody.machine.write("other", "Dear Bob,\nthe contract is off.\n");
     tokenkeep(&["verify", "mail", "--content", "other"]).fails_with(8).says("differs from the given file");
     tokenkeep(&["git-sign", "--verify", "mail", "other"]).fails_with(8).says("differs from the given file");
@@ -113,7 +114,7 @@ fn what_a_mail_quotes_is_not_what_it_is() {
     said.does_not_say("Pay here");
 }
 
-/// What is in the file, encrypted to somebody as it is, in a mail that begins with these lines.
+/// Encrypts the file to the user as it is, in a mail that begins with these lines.
 fn encrypted(somebody: &Somebody, inside: &str, from: &str) -> &'static str {
     let line = format!(
         "tokenkeep encrypt --certificate own.der --not-to-self {inside} --out encrypted.der && \
@@ -153,7 +154,7 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         somebody.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"])
     };
     let (mail, pem) = (somebody.machine.read_text("mail"), somebody.machine.read_text("pem"));
-    // What a text quotes, as it is or encoded, signs nothing.
+    // A quoted message in a text, as it is or encoded, signs nothing.
     somebody.machine.write("quoted", format!("Please pay.\n{mail}"));
     let encoded = somebody.machine.shell("openssl base64 -in quoted").ok().out();
     let base64 = "Content-Transfer-Encoding: base64";
@@ -168,7 +169,7 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         let said = decrypt(quoting.as_bytes(), &from).ok().says("Not integrity-protected");
         said.does_not_say("Signed by").does_not_say("Inside the encryption");
     }
-    // What nobody signed is named, wherever it is around what is signed.
+    // Unsigned parts are reported, wherever they are around the signed part.
     let boundary = format!("--{}", mail.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap());
     let list = |before: &str, after: &str| {
         format!("Content-Type: multipart/mixed; boundary=L\n\n{before}--L\n{mail}\n--L--\n{after}")
@@ -196,14 +197,14 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
     }
     decrypt(mail.as_bytes(), &from).ok().does_not_say("Not integrity-protected");
     decrypt(mail.as_bytes(), "").ok().says("No sender: ");
-    // A From inside the encryption is judged like the one around it.
+    // A From inside the encryption is checked like the one around it.
     for from in ["", &from] {
         let inside = format!("From: boss@example.org\nSubject: Please pay\n{mail}");
         decrypt(inside.as_bytes(), from).fails_with(8).says("from boss@example.org").says("Please pay (not signed)");
     }
     let same = format!("From: {email}\n{mail}");
     decrypt(same.as_bytes(), &from).ok().says("the contract is signed");
-    // One's own messages stay signed through `encrypt`, in each form that can say so.
+    // The user's own messages stay signed through `encrypt`, in each format that can carry it.
     for file in ["mail", "opaque"] {
         let options = "--certificate own.der --not-to-self --format smime";
         let line = format!("tokenkeep encrypt {options} {file} --out encrypted");
@@ -228,7 +229,8 @@ fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
         let error: serde_json::Value = serde_json::from_str(error.lines().last().unwrap_or("null")).unwrap();
         (signed.unwrap(), error["error"]["verdict"].as_str().unwrap_or_default().to_owned())
     };
-    // A stranger's, by OpenSSL: with a certificate of its own making, without one, and by what is no longer safe.
+    // A stranger's signature made with OpenSSL: with a self-made certificate, without one, and with
+    // an insecure algorithm.
     somebody.machine.write("x.cnf", "[req]\ndistinguished_name=d\n[d]\n");
     let subject = "-subj /CN=Alice/emailAddress=alice@example.org -config x.cnf";
     let line = format!("openssl req -x509 -newkey rsa:2048 -nodes -keyout a.key -out a.pem -days 9 {subject}");
@@ -246,7 +248,7 @@ fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
     assert_eq!(verdict(&decrypt(unknown.as_bytes(), "From: alice@example.org\n").ok()).0, "unknown");
     let output = decrypt(unknown.as_bytes(), "From: eve@example.net\n").fails_with(8);
     assert_eq!(verdict(&output), ("unknown".into(), "sender".into()));
-    // Cut off, ambiguous, changed.
+    // Truncated, ambiguous, modified.
     let mail = somebody.machine.read_text("mail");
     let opaque = somebody.machine.read_text("opaque");
     for (inside, word) in [
@@ -258,7 +260,7 @@ fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
         let output = decrypt(inside.as_bytes(), "").fails_with(8);
         assert_eq!(verdict(&output), (word.to_owned(), word.to_owned()), "{inside}");
     }
-    // And `verify` has the same words.
+    // `verify` reports the same verdicts.
     somebody.machine.write("changed", mail.replace("is signed", "is off"));
     for (file, word) in [("changed", "wrong"), ("text", "unreadable")] {
         let error = somebody.tokenkeep(&["verify", file, "--json"]).fails_with(8).err();

@@ -1,5 +1,5 @@
-//! A SoftHSM that cannot start says `CKR_GENERAL_ERROR`. A person is told what is wrong with its configuration, and what
-//! to type, also where there is nothing but the program.
+//! A SoftHSM that cannot start returns `CKR_GENERAL_ERROR`. The user is told what is wrong with its
+//! configuration and which command fixes it, also with only the program installed.
 
 use std::fs;
 
@@ -32,7 +32,7 @@ fn whatever_is_wrong_with_softhsms_configuration_is_told_with_what_to_type() {
     machine.tokenkeep(&["tokens"]).ok().says("No token");
     assert!(fs::metadata(machine.file("home/.local/share/softhsm2/tokens")).unwrap().is_dir());
 
-    // What is there is not written over: then something else helps.
+    // An existing file is not overwritten; then another suggestion helps.
     let own = machine.file("home/.config/softhsm2/softhsm2.conf");
     fs::write(&own, format!("directories.tokendir = {tokens}\n")).unwrap();
     machine.set_environment("SOFTHSM2_CONF", "/no/such/softhsm2.conf");
@@ -56,14 +56,14 @@ fn a_token_that_softhsm_passes_over_in_silence_is_named() {
     fs::write(token.join("token.object"), whole).unwrap();
     machine.tokenkeep(&["tokens"]).ok().says("one").does_not_say("warning");
 
-    // One that says nothing of the directory has SoftHSM look somewhere else.
+    // A configuration without the directory makes SoftHSM use another one.
     let conf = machine.write("silent.conf", "log.level = ERROR\n").display().to_string();
     machine.set_environment("SOFTHSM2_CONF", &conf);
     machine.tokenkeep(&["tokens"]).says("no directories.tokendir").says("directories.tokendir = DIRECTORY");
     machine.tokenkeep(&["doctor"]).fails_with(1).says("no directories.tokendir");
 }
 
-/// In a mount namespace of its own, so that no privilege is needed.
+/// In a separate mount namespace, so that no privilege is needed.
 #[test]
 fn doctor_says_that_there_is_no_room() {
     let machine = Machine::new();

@@ -1,4 +1,5 @@
-//! OpenSSH's own programs and git, with keys on tokens: they log in, sign and verify through the agent as with any other.
+//! OpenSSH's programs and git, with keys on tokens: they log in, sign and verify through the agent
+//! as through any other.
 
 use std::fs;
 
@@ -7,7 +8,7 @@ use crate::support::machine::Machine;
 use crate::support::output::Output;
 use crate::support::ssh::{PIN, Sshd, enrolled, questions, sign_file, ssh_add, start_agent};
 
-/// Lets these keysets in.
+/// Adds the keys of these keysets to `authorized_keys`.
 fn authorize(machine: &Machine, keysets: &[&str]) {
     let keys: String = keysets.iter().map(|keyset| machine.read_text(&format!("{keyset}.pub"))).collect();
     machine.write("authorized_keys", keys);
@@ -22,7 +23,7 @@ fn ssh_logs_in_with_every_kind_of_key() {
     authorize(&machine, &["curve", "larger", "classic"]);
     let log_in = |keyset| sshd.log_in(&machine, keyset, &[], "echo logged in");
 
-    // The person is told who logs in where, with which keyset.
+    // The prompt says which program logs in where, with which keyset.
     let host = Sshd::fingerprint(&machine);
     for keyset in ["curve", "larger", "classic"] {
         log_in(keyset).ok().says("logged in");
@@ -32,7 +33,7 @@ fn ssh_logs_in_with_every_kind_of_key() {
             assert!(asked[0].contains(part), "{part:?} is missing: {}", asked[0]);
         }
     }
-    // Later on by the level.
+    // Later uses depend on the level.
     for (keyset, expected) in [("curve", None), ("larger", Some("confirm\n")), ("classic", Some("pin\n"))] {
         log_in(keyset).ok();
         let asked = questions(&machine);
@@ -42,7 +43,7 @@ fn ssh_logs_in_with_every_kind_of_key() {
     let log = machine.read_text("sshd.log");
     assert!(log.matches("Accepted publickey").count() >= 6 && log.contains("RSA SHA256:"), "{log}");
 
-    // A key that is not let in stays out.
+    // A key that is not authorized is refused.
     authorize(&machine, &["curve"]);
     log_in("classic").fails_with(255).says("Permission denied");
 }
@@ -75,7 +76,7 @@ fn over_a_forwarded_connection_keys_are_used_and_nothing_else_is_done() {
     there("true").ok();
     questions(&machine);
 
-    // From there on to a host: the person is told that it is somebody there who asks.
+    // From that host to another: the prompt says that the request comes from there.
     let on = sshd.ssh(&machine, "larger", &[]).join(" ");
     there(&format!("{on} echo on from there")).ok().says("on from there");
     let asked = questions(&machine);
@@ -91,7 +92,7 @@ fn over_a_forwarded_connection_keys_are_used_and_nothing_else_is_done() {
     machine.write("message", "a message\n");
     let (key, message) = (machine.file("curve.pub"), machine.file("message"));
     there(&format!("ssh-keygen -Y sign -n file -f {} {}", key.display(), message.display())).ok();
-    // Logging off, logging in and locking are for this side.
+    // Logging off, logging in and locking work on the local side only.
     there("ssh-add -l").ok().says("curve curve@example.org");
     assert_ne!(there("ssh-add -D").code(), 0);
     let askpass = machine.write("bin/askpass", format!("#!/bin/sh\necho {PIN}\n"));
@@ -116,14 +117,15 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
     assert!(fingerprint.ends_with(" curve curve@example.org (ECDSA)\n"), "{fingerprint}");
     ssh_add(&machine, "", &["-l"]).ok().says(&fingerprint).says(" strict strict@example.org (ECDSA)");
 
-    // The first use asks, the second does not, until somebody logs off: from all, from one, from the card.
+    // The first use prompts and the second does not, until the user logs off: from all tokens, from
+    // one, from the card.
     assert_eq!((asked_by_signing(), asked_by_signing()), (1, 0));
     for log_off in [&["-D"][..], &["-d", "curve.pub"], &["-e", "curve"]] {
         ssh_add(&machine, "", log_off).ok();
         assert_eq!((asked_by_signing(), asked_by_signing()), (1, 0), "{log_off:?}");
     }
 
-    // With the PIN at ssh-add's own prompt nobody is asked any more.
+    // After the PIN at ssh-add's own prompt, the agent no longer prompts.
     let shown = machine.tokenkeep(&["token", "list", "--json"]).ok().json();
     let tokens = shown.as_array().or_else(|| shown["tokens"].as_array()).unwrap().clone();
     let uri = tokens.iter().find(|token| token["label"] == "curve").unwrap()["uri"].as_str().unwrap().to_owned();
@@ -132,7 +134,8 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
         ssh_add(&machine, PIN, &["-s", provider]).ok();
         assert_eq!(asked_by_signing(), 0, "{provider}");
     }
-    // A wrong one logs nobody in; neither does one for a keyset that wants it each time, or for two tokens at once.
+    // A wrong PIN starts no session; nor does a PIN for a keyset at level high, or for two tokens
+    // at once.
     ssh_add(&machine, "", &["-D"]).ok();
     let module = machine.module().display().to_string();
     let wrong = "wrong-123456";
@@ -142,20 +145,21 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
     }
     assert_eq!(asked_by_signing(), 1);
 
-    // For two seconds, however much it is used; with a confirmation only where every use is confirmed anyhow.
+    // A session of two seconds, however much it is used; confirmation only where every use is
+    // confirmed anyway.
     ssh_add(&machine, "", &["-D"]).ok();
     assert_ne!(ssh_add(&machine, PIN, &["-c", "-s", "curve"]).code(), 0);
     ssh_add(&machine, PIN, &["-c", "-s", "asking"]).ok();
     ssh_add(&machine, PIN, &["-t", "2", "-s", "curve"]).ok();
     assert_eq!(asked_by_signing(), 0);
     wait_for("the log-in ends", || (asked_by_signing() == 1).then_some(()));
-    // Which destinations a key is for is not kept here, and so not taken.
+    // The agent does not support destination constraints, so it refuses them.
     machine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "software"], b"").ok();
     machine.write("known", format!("host.example.org {}", machine.read_text("software.pub")));
     let restricted = ["-H", "known", "-h", "host.example.org", "-s", "curve"];
     ssh_add(&machine, PIN, &restricted).fails_with(1).says("agent refused operation");
 
-    // Locked: nothing is there.
+    // A locked agent offers nothing.
     ssh_add(&machine, "a pass phrase", &["-x"]).ok();
     ssh_add(&machine, "", &["-l"]).does_not_say("curve");
     assert_ne!(sign_file(&machine, "curve").code(), 0);
@@ -164,7 +168,7 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
     ssh_add(&machine, "a pass phrase", &["-X"]).ok();
     assert_eq!(asked_by_signing(), 1, "locking logs off");
 
-    // A private key from a file is not taken.
+    // A private key from a file is refused.
     ssh_add(&machine, "", &["software"]).fails_with(1).says("refused");
     assert!(agent.stop().success());
 }
@@ -172,7 +176,7 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
 #[test]
 fn what_a_client_is_refused_for_stands_in_the_log_without_being_asked_for() {
     let mut machine = enrolled(&[("curve", "low", "p256"), ("strict", "high", "p256")]);
-    // With no -v, as a shell starts it.
+    // Without -v, as a shell starts it.
     Agent::configure_with_pin_in(&machine, "pin", "");
     let socket = machine.file("runtime/tokenkeep/agent/ssh.sock");
     machine.set_environment("SSH_AUTH_SOCK", socket.to_str().unwrap());
@@ -204,7 +208,7 @@ fn what_a_client_is_refused_for_stands_in_the_log_without_being_asked_for() {
         let before = log();
         is_told(ssh_add(&machine, typed, arguments), what, before);
     }
-    // The person at the prompter types a wrong one, too.
+    // The person at the prompter types a wrong PIN, too.
     machine.write_secret("pin", wrong);
     let before = log();
     is_told(sign_file(&machine, "strict"), "is wrong", before);
@@ -213,7 +217,7 @@ fn what_a_client_is_refused_for_stands_in_the_log_without_being_asked_for() {
     is_told(ssh_add(&machine, PIN, &["-s", "curve"]), "unlock it with `ssh-add -X`", before);
     ssh_add(&machine, "a pass phrase", &["-X"]).ok();
     assert!(!log().contains(PIN) && !log().contains(wrong) && !log().contains("a pass phrase"), "{}", log());
-    // Whatever names a client sends, it is one line, and a short one.
+    // Whatever names a client sends, the log has one short line.
     let before = log();
     is_told(ssh_add(&machine, PIN, &["-s", &format!("a\nWARN b\x1b[2J{}", "x".repeat(900))]), "a\\nWARN b", before);
     assert!(log().lines().all(|line| line.len() < 500), "{}", log());
@@ -227,7 +231,7 @@ fn at_level_high_every_signature_asks_and_cancelling_signs_nothing() {
         sign_file(&machine, "strict").ok();
         let asked = questions(&machine);
         assert_eq!(asked.len(), 1, "{asked:?}");
-        // The file's hash, which `sha512sum` tells, too.
+        // The file's hash, which `sha512sum` prints, too.
         let digest = machine.run("sha512sum", &["message"], b"").ok().out();
         assert!(asked[0].contains(digest.split(' ').next().unwrap()) && asked[0].contains("\"file\""), "{}", asked[0]);
     }

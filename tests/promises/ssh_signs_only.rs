@@ -1,6 +1,6 @@
-//! Through the SSH agent's socket nothing is signed but log-ins over SSH and SSHSIG blobs. Whoever gets at the socket, a
-//! program of the same user or a host to which it is forwarded, gets no statement, no mail and no digest signed there:
-//! which an ordinary agent signs, as the first test shows.
+//! Through the SSH endpoint only SSH logins and SSHSIG blobs are signed. A program of the same
+//! user, or a host to which the socket is forwarded, gets no statement, mail or digest signed
+//! there. An ordinary agent signs these, as the first test shows.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,10 +13,10 @@ use crate::support::agent::{Agent, LIST, wait_for};
 use crate::support::machine::Machine;
 use crate::support::ssh::{OrdinaryAgent, PIN, Speaker, enrolled, ssh_add, start_agent, string};
 
-/// `SSH_AGENT_RSA_SHA2_256`: what CMS with RSA is signed with, too.
+/// `SSH_AGENT_RSA_SHA2_256`: the algorithm that CMS uses with RSA, too.
 const SHA256: u32 = 2;
 
-/// A CMS message's signed attributes, as they are signed, and the signature over them.
+/// The signed attributes of a CMS message, encoded as they are signed, and the signature over them.
 fn signed_attributes(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let content = ContentInfo::from_der(message).unwrap().content.decode_as::<SignedData>().unwrap();
     let signer = content.signer_infos.0.get(0).unwrap();
@@ -25,7 +25,7 @@ fn signed_attributes(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (attributes, signer.signature.as_bytes().to_vec())
 }
 
-/// RFC 4252 §7.
+/// The data that an SSH login signs (RFC 4252 §7).
 fn log_in(session_id: &[u8], key_blob: &[u8]) -> Vec<u8> {
     let names = [string("user"), string("ssh-connection"), string("publickey")].concat();
     [&string(session_id)[..], &[50], &names, &[1], &string("rsa-sha2-256"), &string(key_blob)].concat()
@@ -35,7 +35,7 @@ fn sshsig(namespace: &str) -> Vec<u8> {
     [&b"SSHSIG"[..], &string(namespace), &string(""), &string("sha512"), &string([9; 64])].concat()
 }
 
-/// A statement's like: a command, signed as CMS by a key in a file, and its key as SSH names it.
+/// A command like a statement, signed as CMS by a key in a file, and that key as an SSH key.
 fn statement_by_openssl(machine: &Machine) -> (Vec<u8>, Vec<u8>) {
     machine.write("command", "issue user@example.org\n");
     let subject = ["-subj", "/CN=Administrator", "-days", "1"];
@@ -49,14 +49,14 @@ fn statement_by_openssl(machine: &Machine) -> (Vec<u8>, Vec<u8>) {
 #[test]
 fn an_ordinary_agent_signs_a_statement_and_this_one_does_not() {
     let mut machine = enrolled(&[("classic", "low", "rsa-2048")]);
-    // A message that tokenkeep has signed with this very key: its attributes once more.
+    // The signed attributes of a message that tokenkeep has signed with this very key.
     machine.write("message", "a message\n");
     let sign = ["sign", "--keyset", "classic", "--pin-source", "file:pin", "--in", "message", "--out", "signed.p7m"];
     machine.tokenkeep(&[&sign[..], &["--format", "der"]].concat()).ok();
     let (own_attributes, own_signature) = signed_attributes(&machine.read("signed.p7m"));
     let (attributes, signature) = statement_by_openssl(&machine);
 
-    // RSA signs the same bytes always the same way: the ordinary agent gives the very signature of the statement.
+    // RSA signatures are deterministic: the ordinary agent returns the statement's very signature.
     let ordinary = OrdinaryAgent::start(&machine, &["software"]);
     let mut speaker = Speaker::connect(&ordinary.socket);
     let software = speaker.key("");
@@ -108,7 +108,7 @@ fn nothing_else_is_signed_and_the_same_client_gets_what_is_proper() {
         assert_eq!(speaker.signs(&key, &data, SHA256), None, "{what}");
         assert!(speaker.signs(&key, &sshsig("git"), SHA256).is_some(), "after {what}");
     }
-    // SHA-1, which is what no flags mean with RSA.
+    // SHA-1, which RSA uses without flags.
     assert_eq!(speaker.signs(&key, &log_in(&session, &key), 0), None);
     assert_eq!(speaker.signs(&key, &sshsig("git"), 0), None);
     assert!(speaker.signs(&key, &log_in(&session, &key), SHA256).is_some());
@@ -120,7 +120,7 @@ fn a_connection_bound_to_a_session_logs_in_there_and_nowhere_else() {
     let agent = start_agent(&mut machine);
     ssh_add(&machine, PIN, &["-s", "classic"]).ok();
     machine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "host"], b"").ok();
-    // The ordinary agent, which signs anything, plays the host's part.
+    // The ordinary agent, which signs anything, acts as the host.
     let ordinary = OrdinaryAgent::start(&machine, &["host"]);
     let mut host = Speaker::connect(&ordinary.socket);
     let host_key = host.key("");
@@ -141,7 +141,8 @@ fn a_connection_bound_to_a_session_logs_in_there_and_nowhere_else() {
     assert_ne!(speaker.says(&bind(&another, &another, 0)), [6], "it is bound already");
     assert_eq!(speaker.signs(&key, &log_in(&another, &key), SHA256), None);
 
-    // Forwarded: to the forwarding host itself nobody logs in, and on from there only where it was told.
+    // Forwarded: no login to the forwarding host itself, and further logins only where the session
+    // is bound.
     let mut speaker = Speaker::connect(&agent.ssh_socket());
     assert_eq!(speaker.says(&bind(&session, &session, 1)), [6]);
     assert_eq!(speaker.signs(&key, &log_in(&session, &key), SHA256), None);
@@ -158,7 +159,7 @@ fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
     let agent = Agent::start(&machine, &[]);
     let refused = |times: usize| {
         let mut client = Speaker::connect(&agent.ssh_socket());
-        // Private keys are not taken, however long the message.
+        // Private keys are refused, however long the message.
         let message = [&[17][..], &[b'x'; 2000]].concat();
         (0..times).for_each(|_| assert_eq!(client.says(&message), [5]));
     };
@@ -176,7 +177,7 @@ fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
     let lines = lines();
     assert!((21..100).contains(&lines.len()), "{lines:#?}");
     assert_eq!(Speaker::connect(&agent.ssh_socket()).says(&[11])[0], LIST, "others are served");
-    // The API tells whoever asks, and nobody else.
+    // The API reports it to its caller, and to nobody else.
     let before = agent.log();
     for _ in 0..50 {
         let mut client = UnixStream::connect(agent.api_socket()).unwrap();

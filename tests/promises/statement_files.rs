@@ -1,5 +1,5 @@
-//! An administrator's command goes as a file, its answer comes back as one, and only the administrator can read a letter in
-//! it: whether the authority serves meanwhile or not.
+//! An administrator's command leaves as a file, its response returns as a file, and only the
+//! administrator can read a letter in it, whether the authority serves meanwhile or not.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,21 +18,21 @@ use crate::support::output::Output;
 use crate::support::story::Story;
 use crate::support::witness::skipped;
 
-/// Where a child of this test binary is to write an expired statement.
+/// The path at which a child of this test binary writes an expired statement.
 const EXPIRED: &str = "TOKENKEEP_TEST_EXPIRED";
 
-/// The person at the authority: with the PIN from this source.
+/// The person at the authority answers, with the PIN from this source.
 fn answer(story: &Story, statement: &str, response: &str, pin: &str) -> Output {
     let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", pin];
     story.tokenkeep(&[&line[..], &["--in", statement, "--out", response]].concat())
 }
 
-/// The administrator, with an answer in hand.
+/// The administrator opens a response.
 fn open(story: &Story, response: &str, statement: &str, more: &[&str]) -> Output {
     story.admin(&[&["open", response, "--statement", statement], more].concat())
 }
 
-/// The same without a PIN.
+/// As above, without a PIN.
 fn open_without_pin(story: &Story, keyset: &str, response: &str, statement: &str) -> Output {
     let line = ["admin", "open", response, "--statement", statement, "--keyset", keyset];
     story.tokenkeep(&[&line[..], &["--pin-source", "file:no-such-file"]].concat())
@@ -64,7 +64,7 @@ fn a_letter_goes_round_as_files_while_nobody_serves() {
     let both = ["--statement-out", "other", "--letter-out", "letter"];
     story.admin(&[&ISSUE[..], &both].concat()).fails_with(2);
 
-    // Refused before or with the PIN: nothing is used up.
+    // Refused before or after the PIN: nothing is used up.
     story.machine.write_secret("wrong.pin", "wrong-0000");
     answer(&story, "issue.statement", "issue.response", "file:wrong.pin").fails_with(4);
     answer(&story, "issue.statement", "issue.statement", "file:no-such-file").fails_with(2).says("exists");
@@ -80,12 +80,13 @@ fn a_letter_goes_round_as_files_while_nobody_serves() {
     assert_eq!(mode(&story, "user.letter"), 0o600);
     open(&story, "issue.response", "issue.statement", &out).fails_with(2).says("exists");
     is_nowhere_in(&story.machine.read("issue.response"), &story.machine.read_text("user.letter"), &opened);
-    // Nor does the authority tell it, however much it tells.
+    // The authority's log does not contain it either, at any level.
     let key = opened["temporary_key"].as_str().unwrap();
     let letter = Letter::read_file(&story.machine.file("user.letter")).unwrap();
     told.does_not_say(key).does_not_say(&letter.temporary_key.grouped());
 
-    // What holds no letter asks for the PIN, too: it is believed by what only the PIN opens.
+    // A response without a letter asks for the PIN, too: its verification needs data that only the
+    // PIN opens.
     state(&story, &["list"], "list.statement");
     answer(&story, "list.statement", "list.response", "file:authority.pin").ok();
     open_without_pin(&story, "admin", "list.response", "list.statement").fails_with(4);
@@ -96,7 +97,7 @@ fn a_letter_goes_round_as_files_while_nobody_serves() {
     story.enroll_new("user.letter", "default", "pin1").ok();
 }
 
-/// Fails the test if a response has anything of the letter in it that the statement does not say.
+/// Fails the test if a response reveals anything of the letter that the statement does not contain.
 #[track_caller]
 fn is_nowhere_in(response: &[u8], letter: &str, opened: &serde_json::Value) {
     let text = String::from_utf8_lossy(response);
@@ -108,7 +109,7 @@ fn is_nowhere_in(response: &[u8], letter: &str, opened: &serde_json::Value) {
             assert!(!text.contains(&form), "in the response: {form}");
         }
     }
-    // It can be read, so the search is one.
+    // The text is readable, so the search is valid.
     assert!(text.contains("encrypted_letter"), "{text}");
 }
 
@@ -122,7 +123,8 @@ fn a_running_authority_answers_through_its_control_socket() {
     open(&story, "recover.response", "recover.statement", &["--letter-out", "recovered.letter"]).ok();
     is_once(&story, "recover.statement");
 
-    // Killed, it leaves its socket; the command opens the token itself, and the next `serve` takes the socket over.
+    // A killed authority leaves its socket; the command opens the token itself, and the next
+    // `serve` takes the socket over.
     story.authority.kill();
     assert!(socket(&story).exists());
     state(&story, &["show", "admin@example.org"], "show.statement");
@@ -132,13 +134,13 @@ fn a_running_authority_answers_through_its_control_socket() {
     story.authority.serve(&story.machine);
     answer(&story, "show.statement", "again.response", "file:no-such-file").ok().says("a refusal").says("already used");
 
-    // The recovery is delivered: its approval, looked up again, is the file's.
+    // The recovery is delivered: its approval, which is verified again, is the file's.
     story.enroll_new("recovered.letter", "second", "admin.pin").ok();
     assert!(story.authority.stop().success());
     assert!(!socket(&story).exists());
 }
 
-/// The second time, a statement file is refused.
+/// A statement file is refused the second time.
 #[track_caller]
 fn is_once(story: &Story, statement: &str) {
     answer(story, statement, "second.response", "file:no-such-file").ok().says("a refusal").says("already used");
@@ -152,7 +154,7 @@ fn what_is_not_in_order_is_refused() {
     state(&story, &["issue", "user@example.org"], "one.statement");
     state(&story, &["list"], "two.statement");
 
-    // The online door takes no statement that is good for days, and does not use it up.
+    // The HTTPS endpoint refuses a statement that is valid for days, and does not use it up.
     let url = format!("{}/statements", story.authority.https_url());
     let curl = ["-sSk", "--noproxy", "*", "-H", "content-type: application/pkcs7-mime", "-o", "online.response"];
     let body = ["--data-binary", "@one.statement", url.as_str()];
@@ -167,12 +169,12 @@ fn what_is_not_in_order_is_refused() {
     open(&story, "expired.response", "expired.statement", &[]).fails_with(5).says("valid until");
 
     answer(&story, "one.statement", "one.response", "file:no-such-file").ok();
-    // Another keyset than the one it is for; no PIN is looked at.
+    // A keyset other than the response's; the PIN source is not read.
     open_without_pin(&story, "default", "one.response", "one.statement").fails_with(5).says("another keyset");
-    // The answer to another statement.
+    // The response to another statement.
     open_without_pin(&story, "admin", "one.response", "two.statement").fails_with(8).says("another statement");
     open_without_pin(&story, "admin", "one.response", "authority.toml").fails_with(8);
-    // A changed answer: in the letter, in the signature, cut off.
+    // A modified response: in the letter, in the signature, truncated.
     let response = story.machine.read("one.response");
     let letter = response.windows(16).position(|window| window == b"encrypted_letter").unwrap() + 100;
     for at in [letter, response.len() - 3] {
@@ -183,7 +185,7 @@ fn what_is_not_in_order_is_refused() {
     }
     story.machine.write("changed.response", &response[..response.len() - 1]);
     open_without_pin(&story, "admin", "changed.response", "one.statement").fails_with(8);
-    // No PIN, no letter.
+    // Without a PIN there is no letter.
     let line = ["admin", "open", "one.response", "--statement", "one.statement", "--keyset", "admin"];
     story.machine.tokenkeep_without_terminal(&[&line[..], &["--letter-out", "letter"]].concat()).fails_with(4);
     open_without_pin(&story, "admin", "one.response", "one.statement").fails_with(4);
@@ -191,11 +193,11 @@ fn what_is_not_in_order_is_refused() {
     story.tokenkeep(&[&line[..], &["--letter-out", "letter", "--pin-source", "file:wrong.pin"]].concat()).fails_with(4);
     assert!(!story.machine.file("letter").exists());
 
-    // After all that it is still good.
+    // Afterwards the response is still valid.
     open(&story, "one.response", "one.statement", &["--letter-out", "letter"]).ok();
 }
 
-/// Signs a statement whose time is over, in the machine that it is started in. Run by anyone else it has nothing to do.
+/// Signs an expired statement on the machine that starts it. Does nothing in a normal test run.
 #[test]
 fn child() {
     let Ok(out) = std::env::var(EXPIRED) else { return };
@@ -226,14 +228,15 @@ fn another_user_gets_nothing_through_the_control_socket() {
         let line = [more, &curl[..], &["--data-binary", "x", "http://control/control/statements"]].concat();
         story.machine.run(line[0], &line[1..], b"")
     };
-    // One's own is heard, if not understood.
+    // A client with the same user is answered, here with an error.
     assert_eq!(ask(&[]).ok().out(), "415");
     if !rustix::process::geteuid().is_root() {
         return skipped("only root can be another user");
     }
     let other = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     assert_ne!(ask(&other).code(), 0, "the directory is closed to them");
-    // Even if the modes of socket and directories let them in, the kernel says who they are.
+    // Even if the modes of socket and directories admit other users, the kernel reports who they
+    // are.
     let socket = socket(&story);
     for directory in socket.ancestors().skip(1).take_while(|path| path.starts_with(story.machine.path())) {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).unwrap();

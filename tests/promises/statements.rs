@@ -1,5 +1,6 @@
-//! A statement is an administrator's word: signed as a statement and as nothing else, taken once, in its time, by the
-//! authority that it names, and believed of nobody whom only a row in the database calls an administrator.
+//! A statement is an administrator's order: signed as a statement and as nothing else, accepted
+//! once, while it is valid, by the authority that it names. A row in the database alone makes
+//! nobody an administrator.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -25,14 +26,14 @@ fn a_statement_signed_through_sign_is_refused() {
     let scene = Scene::get();
     let statement = scene.statement(issue("signed-through-sign@example.org"));
     let machine = &scene.story.machine;
-    // Whoever gets an administrator to sign this text as a mail has no statement.
+    // If an administrator signs this text as a mail, the result is no statement.
     machine.write("statement.json", statement.to_string());
     for more in [&[][..], &["--detached"]] {
         let line = ["sign", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "statement.json"];
         scene.story.tokenkeep(&[&line[..], &["--out", "signed.p7m"], more].concat()).ok();
         scene.refused(&machine.read("signed.p7m"), "signed as data, not as a statement");
     }
-    // No option says otherwise, and the room that signs mail refuses the type whoever asks.
+    // No option selects another type, and the module that signs mail refuses the type.
     for option in ["--content-type", "--econtent-type", "--type", "--statement"] {
         let line = ["sign", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "statement.json", option];
         scene.story.tokenkeep(&[&line[..], &["statement"]].concat()).fails_with(2);
@@ -50,7 +51,7 @@ fn a_statement_signed_through_sign_is_refused() {
         assert!(matches!(signed, Err(smime::SmimeError::ReservedContentType(_))), "{signed:?}");
     }
 
-    // It was the type alone: the same text, signed as a statement, is taken.
+    // Only the type matters: the same text, signed as a statement, is accepted.
     let [mail, real] = scene
         .signed(
             "a_statement_signed_through_sign_is_refused",
@@ -73,7 +74,7 @@ fn only_an_administrators_statement_is_taken() {
     let statement = scene.statement(Operation::List);
     scene.refused(&scene.signed_statement(TEST, SOMEBODY, &statement), "not an administrator");
     scene.story.tokenkeep(&["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"]).fails_with(5);
-    // A refusal uses nothing up: the administrator's own of the same nonce is taken.
+    // A refusal uses nothing up: the administrator's own statement with the same nonce is accepted.
     scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
 }
 
@@ -96,7 +97,7 @@ fn a_statement_is_taken_once() {
     scene.database("CREATE TABLE kept AS SELECT * FROM statements; DELETE FROM statements");
     scene.refused(&signed, "was already used");
     scene.database("INSERT INTO statements SELECT * FROM kept");
-    // Nor after the authority has begun again: it is another run of it then.
+    // Nor after a restart of the authority, which is another process then.
     let Scene { story: Story { authority, machine }, .. } = &mut *scene;
     authority.kill();
     authority.serve(machine);
@@ -122,7 +123,7 @@ fn a_letter_over_the_network_is_its_administrators_alone() {
         return;
     }
     let scene = Scene::get();
-    // Somebody who posts another's statement gets nothing that they could read.
+    // A person who posts another's statement gets nothing readable.
     let statement = scene.statement(issue("posted@example.org"));
     let posted = scene.signed_statement(TEST, ADMINISTRATOR, &statement);
     let response = scene.carrier.statement(&posted).unwrap();
@@ -137,7 +138,7 @@ fn a_letter_over_the_network_is_its_administrators_alone() {
     let message = smime::EncryptedMessage::parse(&smime::Message::read(&cms).unwrap()).unwrap();
     assert_eq!(message.recipients().len(), 1);
     assert!(message.recipients()[0].is(&scene.administrators_encryption_certificate()));
-    // OpenSSL sees the same, and the administrator's keyset opens it.
+    // OpenSSL sees the same recipient, and the administrator's keyset decrypts it.
     scene.story.machine.write("letter.p7m", &cms);
     let shown = ["cms", "-cmsout", "-print", "-inform", "DER", "-in", "letter.p7m"];
     scene.story.machine.run("openssl", &shown, b"").ok().says("envelopedData").does_not_say("posted@example.org");
@@ -145,7 +146,8 @@ fn a_letter_over_the_network_is_its_administrators_alone() {
     let opened = scene.story.tokenkeep(&line).ok().out();
     assert!(opened.contains(letter["reference"].as_str().unwrap()), "{opened}");
 
-    // To somebody else's certificate it does not go, though an administrator signs that.
+    // The letter is not encrypted to another person's certificate, although an administrator signed
+    // that.
     let mut elsewhere = scene.statement(issue("posted@example.org"));
     let users = Certificate::from_der(&scene.carrier.search_certificates("user@example.org").unwrap()[0]).unwrap();
     elsewhere["encryption_certificate"] = json!(users.fingerprint());
@@ -171,7 +173,7 @@ fn a_letter_is_fetched_again_until_it_is_used() {
     let open = ["open", "fetch.response", "--statement", "fetch.statement", "--letter-out", "third.letter"];
     story.admin(&open).ok();
     assert_eq!(story.machine.read("third.letter"), story.machine.read("fetched.letter"));
-    // A newer one voids it.
+    // A newer letter voids it.
     story.admin(&["issue", "fetched@example.org", "--letter-out", "newer.letter"]).ok();
     story.admin(&["letter", reference]).fails_with(5).says("voided");
 }
@@ -196,7 +198,7 @@ fn a_used_statement_stays_used_whatever_its_row_and_envelope() {
         }
         assert_eq!(scene.asked(LETTERS), before, "a letter was made, or voided");
         assert_eq!(scene.asked("SELECT count(*) FROM statements WHERE operation IN ('issue', 'recover')").trim(), "0");
-        // The authority of several tests would not begin again without them.
+        // The authority that several tests share would not start again without them.
         scene.database("INSERT OR REPLACE INTO statements SELECT * FROM apart; DROP TABLE apart");
     }
 }
@@ -290,7 +292,8 @@ fn an_administrator_row_written_into_the_database_is_not_believed() {
     };
     not_believed("as it is");
 
-    // A role with a seal of zeros, with the administrator's own seal, and the administrator's own row moved.
+    // A role with a MAC of zeros, a role with the administrator's MAC, and the administrator's row
+    // moved to another user.
     for seal in ["zeroblob(32)".to_owned(), format!("(SELECT mac FROM grants WHERE user_id = {ADMIN})")] {
         scene.database(&format!(
             "INSERT INTO grants (user_id, role, granted_at, mac)
@@ -303,7 +306,8 @@ fn an_administrator_row_written_into_the_database_is_not_believed() {
     not_believed("the row moved");
     scene.database(&format!("UPDATE grants SET user_id = {ADMIN} WHERE user_id = {USER}"));
 
-    // One's own certificate called the administrator's, and oneself called by the administrator's name.
+    // The user's certificate assigned to the administrator, and the user renamed to the
+    // administrator.
     scene.database(&format!("UPDATE certificates SET user_id = {ADMIN} WHERE user_id = {USER} AND kind = 'signing'"));
     not_believed("the certificate moved");
     scene.database(
@@ -323,7 +327,7 @@ fn an_administrator_row_written_into_the_database_is_not_believed() {
          (SELECT serial FROM certificates WHERE user_id = {ADMIN} AND kind = 'signing' ORDER BY intended_at DESC LIMIT 1)"
     ));
 
-    // Everything is as it was, and the administrator is believed.
+    // Everything is restored, and the administrator is accepted.
     let statement = scene.statement(Operation::List);
     scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
 }

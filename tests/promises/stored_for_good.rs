@@ -1,5 +1,6 @@
-//! Before the authority hears that an enrollment is well, a process that loads the module anew has seen all that it stored:
-//! what only seemed to be stored makes no keyset, and the letter stays good. Where there is no room, that is said.
+//! Before the client confirms an enrollment to the authority, a process that loads the module
+//! afresh has read all stored objects: objects that only seemed to be stored make no keyset, and
+//! the letter stays valid. A lack of space is reported.
 
 use crate::support::authority::Authority;
 use crate::support::faulty::{Faulty, module};
@@ -30,7 +31,8 @@ fn what_was_not_really_stored_makes_no_keyset_and_the_letter_stays_good() {
     somebody.signs_with("new", "pin");
 }
 
-/// What an authority keeps on its token no letter brings back: it is looked for before there is an authority.
+/// No letter can restore the objects on an authority's token, so they are read back before the
+/// authority exists.
 #[test]
 fn what_was_not_really_stored_makes_no_authority_and_the_same_command_goes_on() {
     let mut machine = Machine::new();
@@ -51,7 +53,8 @@ fn what_was_not_really_stored_makes_no_authority_and_the_same_command_goes_on() 
     assert!(machine.file("admin.letter").exists());
 }
 
-/// In a mount namespace of its own, so that no privilege is needed: SoftHSM's tokens on a file system of 600 KiB.
+/// In a separate mount namespace, so that no privilege is needed: SoftHSM's tokens on a file system
+/// of 600 KiB.
 #[test]
 fn on_a_full_disk_an_enrollment_works_or_the_letter_stays_good() {
     let somebody = Somebody::new();
@@ -87,7 +90,7 @@ fn on_a_full_disk_an_enrollment_works_or_the_letter_stays_good() {
     }
 }
 
-/// The same of an authority's token.
+/// As above, for an authority's token.
 #[test]
 fn on_a_full_disk_an_authority_is_made_or_the_same_command_makes_it() {
     let machine = Machine::new();

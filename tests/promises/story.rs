@@ -1,5 +1,5 @@
-//! The story that must always work: the issue's command lines, in their order, typed into a shell; the demonstration;
-//! and the same answers for scripts.
+//! The workflow that must always work: its command lines in their order, typed into a shell; the
+//! demonstration; and the same answers for scripts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,8 +15,9 @@ use crate::support::machine::Machine;
 use crate::support::office::{Somebody, wait_until_certificates_are_newer};
 use crate::support::output::Output;
 
-/// A fresh machine with nothing but a copy of what the story needs from this repository, and no configuration of the
-/// user's. But for the addresses, which other tests may be using, the authority's is the shipped one.
+/// A fresh machine with only a copy of the repository files that the workflow needs, and no user
+/// configuration. Except for the addresses, which other tests may use, the authority's
+/// configuration is the shipped one.
 pub fn fresh_machine(addresses: &[String; 2]) -> Machine {
     let machine = Machine::new();
     fs::remove_file(machine.file("config/tokenkeep/agent.toml")).unwrap();
@@ -34,7 +35,7 @@ pub fn free_addresses() -> [String; 2] {
     [(); 2].map(|()| format!("127.0.0.1:{}", free_port()))
 }
 
-/// Ends what it holds when it is dropped.
+/// Ends its process when it is dropped.
 struct Serving(Child);
 
 impl Drop for Serving {
@@ -44,7 +45,7 @@ impl Drop for Serving {
     }
 }
 
-/// The story's commands, each in a shell that has taken the line which the set-up script prints.
+/// The workflow's commands, each in a shell that has run the line which the set-up script prints.
 struct Shell {
     machine: Machine,
     export: String,
@@ -139,7 +140,7 @@ fn the_whole_story_as_the_issue_writes_it() {
 #[test]
 fn demo_tells_the_story_and_exits_0() {
     let mut machine = fresh_machine(&free_addresses());
-    // Whoever has tokens keeps them as they are.
+    // Existing tokens are not changed.
     machine.make_token("my own", "own-pin-1");
     let before = machine.inventory(&[]);
     let told = machine.tokenkeep(&["demo"]).ok();
@@ -149,12 +150,12 @@ fn demo_tells_the_story_and_exits_0() {
     assert_eq!(machine.inventory(&[]), before);
     assert_eq!(fs::read_dir(machine.file("tmp")).unwrap().count(), 0, "it should leave nothing");
 
-    // With nothing set at all, and what was made kept.
+    // Without any variable set, and with the files kept.
     machine.set_environment("SOFTHSM2_CONF", "/no/such/file");
     machine.tokenkeep(&["demo", "--keep", "kept"]).ok().says("kept");
     let kept = machine.shell("find kept -name '*.letter' | wc -l").ok();
     assert!(kept.out().trim().parse::<u32>().unwrap() >= 3, "no letters are kept\n{kept}");
-    // What is there is not written over.
+    // Existing files are not overwritten.
     machine.tokenkeep(&["demo", "--keep", "kept"]).fails_with(2).says("kept");
 }
 
@@ -187,7 +188,7 @@ fn softhsm_setup_for_a_user_is_found_without_a_variable() {
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["label"]), (1, &"theirs".into()), "{listed}");
     assert_eq!(machine.tokenkeep(&["tokens", "--json"]).ok().json(), serde_json::json!([]), "another configuration's");
 
-    // What is there, whoever wrote it, stays as it is.
+    // An existing file stays unchanged, whoever wrote it.
     let own = format!("{}# mine\n", machine.read_text(configuration));
     machine.write(configuration, &own);
     machine.shell("./softhsm-setup.sh --user").ok();
@@ -254,7 +255,7 @@ fn every_answer_comes_as_json_too() {
     }
     assert_eq!(json(&[&["keyset", "delete", "default", "--yes"], &pin[..]].concat())["keyset"], "default");
 
-    // Errors too: the exit code, the sentence, and nothing on stdout.
+    // Errors too: the exit code, the message, and nothing on stdout.
     let failed = somebody.tokenkeep(&["keyset", "show", "default", "--json"]).fails_with(3);
     assert!(failed.stdout.is_empty(), "{failed}");
     let error: serde_json::Value =
@@ -279,13 +280,13 @@ fn a_token_may_hold_two_keysets_under_one_pin() {
     }
     somebody.tokenkeep(&["keysets"]).ok().says("default").says("second");
 
-    // One PIN: changed for both, and said so.
+    // Both keysets have one PIN: it changes for both, and the output says so.
     let change =
         ["pin", "change", "--keyset", "second", "--pin-source", "file:pin", "--new-pin-source", "file:other.pin"];
     somebody.tokenkeep(&change).ok().says("default");
     somebody.signs_with("default", "other.pin");
 
-    // One goes, the other stays whole.
+    // Deleting one keyset leaves the other complete.
     somebody.tokenkeep(&["keyset", "delete", "default", "--yes", "--pin-source", "file:other.pin"]).ok();
     somebody.signs_with("second", "other.pin");
     assert_eq!(somebody.reads("second", "other.pin", "second.p7m"), "to the second\n");
@@ -300,7 +301,7 @@ fn a_token_may_hold_two_keysets_under_one_pin() {
 fn decrypt_chooses_the_keyset_by_recipient() {
     let somebody = Somebody::enrolled();
     let other = Somebody::new();
-    // The other's keyset on this machine, with another PIN.
+    // The other person's keyset on this machine, with another PIN.
     other.issue("other.letter");
     somebody.machine.write_secret("other.letter", &other.machine.read_text("other.letter"));
     let line = ["enroll", "--letter", "other.letter", "--keyset", "other", "--level", "high", "--new-token"];
@@ -318,7 +319,7 @@ fn decrypt_chooses_the_keyset_by_recipient() {
     assert_eq!(decrypt("one.p7m", "pin").ok().out(), "to one\n");
     assert_eq!(decrypt("other.p7m", "other.pin").ok().out(), "to the other\n");
 
-    // Named wrongly, or nobody's: refused without a try.
+    // Encrypted to another keyset than the named one, or to nobody here: refused without a try.
     let wrong = ["decrypt", "other.p7m", "--keyset", "default", "--pin-source", "file:wrong.pin"];
     somebody.tokenkeep(&wrong).fails_with(5).says("no key of \"default\"");
     let third = Somebody::enrolled();

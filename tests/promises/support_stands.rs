@@ -1,5 +1,5 @@
-//! The ground the promises' tests stand on holds: the wire can be watched and tampered with, Kryoptic is there, and a card in
-//! software is one to foreign programs.
+//! The test support itself works: the connection can be watched and tampered with, Kryoptic is
+//! installed, and foreign programs accept the simulated card.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use crate::support::proxy::{Direction, Proxy, Verdict};
 use crate::support::reader::{self, Reader, lock, opensc};
 use crate::support::schema::{Description, check};
 
-/// A server that answers each request with its body, reversed.
+/// A server that answers each request with its reversed body.
 fn reversing_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -1,5 +1,6 @@
-//! With an agent running, the commands are the same: what they do, what they say, how they end. The agent does the
-//! token's part, the command is asked for the PIN and carries the bytes; when it goes, nothing more is tried.
+//! With an agent running, the commands do the same, print the same and exit the same. The agent
+//! uses the token; the command supplies the PIN and carries the bytes. If the command exits,
+//! nothing more is tried.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,14 +21,14 @@ use crate::support::output::Output;
 use crate::support::proxy::{Direction, Proxy, Verdict};
 use crate::support::terminal::Terminal;
 
-/// A command that finds no module to open: without the agent it can do nothing.
+/// A command that finds no module: without the agent it can do nothing.
 fn command(machine: &Machine, arguments: &[&str]) -> Command {
     let mut command = machine.tokenkeep_command(arguments);
     command.env("SOFTHSM2_CONF", "/no/such/file").stdin(Stdio::null());
     command
 }
 
-/// Runs it to its end.
+/// Runs the command to its end.
 #[track_caller]
 fn through(machine: &Machine, arguments: &[&str]) -> Output {
     Output::new(format!("{arguments:?}"), command(machine, arguments).output().unwrap())
@@ -46,7 +47,7 @@ fn kill(mut child: Child) {
 fn the_whole_story_is_the_same() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
-    // An authority's commands use no agent, and no agent touches its token.
+    // An authority's commands use no agent, and no agent uses its token.
     let mut authority = Authority::init(&machine);
     authority.serve(&machine);
     for (file, pin) in
@@ -83,7 +84,7 @@ fn the_whole_story_is_the_same() {
     let list = runs("admin list --keyset admin --pin-source file:admin.pin --json").json().to_string();
     assert!(list.contains("user@example.org"), "{list}");
 
-    // A command as a file, and its answer.
+    // A statement file, and its response.
     runs("admin show user@example.org --keyset admin --pin-source file:admin.pin --statement-out statement");
     let answer = ["--config", "authority.toml", "--in", "statement", "--out", "response"];
     machine.tokenkeep(&[&["authority", "answer"], &answer[..]].concat()).ok();
@@ -93,7 +94,7 @@ fn the_whole_story_is_the_same() {
     runs("keyset delete second --yes --pin-source file:pin3");
     runs("keysets").does_not_say("second");
 
-    // What the agent has made is on the tokens: without it the user goes on.
+    // The keysets that the agent made are on the tokens: the user can continue without it.
     assert!(agent.stop().success());
     let decrypt = ["decrypt", "--keyset", "default", "--pin-source", "file:pin1", "--in", "secret.p7m"];
     assert_eq!(machine.tokenkeep(&decrypt).ok().out(), text);
@@ -151,7 +152,7 @@ fn what_is_asked_and_refused_is_told_in_the_same_words() {
         ("admin list --pin-source file:pin", 5),
         ("sign message.txt --pin-source file:wrong.pin --out x", 4),
         ("decrypt own.p7m --pin-source file:wrong.pin --json", 4),
-        // Three wrong ones in a row would end the tries from files.
+        // Three wrong PINs in a row would end the tries from files.
         ("sign message.txt --pin-source file:pin --out x", 0),
         ("enroll --letter again.letter --pin-source file:wrong.pin", 4),
     ];
@@ -216,14 +217,14 @@ fn a_wrong_pin_costs_one_try() {
     let _agent = Agent::start(machine, &[]);
     machine.write("message.txt", "a message\n");
     somebody.issue("again.letter");
-    // Kryoptic: low at 7 wrong ones, the final try at 9.
+    // Kryoptic reports count-low after 7 wrong PINs, and the final try after 9.
     let sign = ["sign", "message.txt", "--out", "x", "--pin-source", "file:wrong.pin"];
     let enroll = [&re_enroll_arguments("again.letter")[..], &["--pin-source", "file:wrong.pin"]].concat();
     let change = ["pin", "change", "--pin-source", "file:wrong.pin", "--new-pin-source", "file:other.pin"];
     for arguments in [&sign[..], &enroll, &change] {
         machine.tokenkeep(arguments).fails_with(4).says("wrong");
     }
-    // No more of them come from a file.
+    // No more PINs from a file are tried.
     machine.tokenkeep(&sign).fails_with(4).says("3 wrong PINs").says("nothing was tried");
     let another_program = || machine.pkcs11_tool("default", Some("wrong-000000"), &["--list-objects"]);
     for _ in 0..3 {
@@ -234,7 +235,7 @@ fn a_wrong_pin_costs_one_try() {
         assert_ne!(another_program().code(), 0);
     }
     assert!(machine.listed_token("default").is_at_final_try(), "nine wrong PINs cost less than nine tries");
-    // Nobody is there to be warned: the last try is not taken, not even with the right PIN.
+    // Nobody can be warned: the last try is not spent, not even with the right PIN.
     machine
         .tokenkeep_without_terminal(&["sign", "message.txt", "--out", "x", "--pin-source", "file:pin"])
         .fails_with(4);
@@ -291,7 +292,7 @@ fn a_command_that_is_killed_at_its_prompt_has_tried_nothing_and_holds_nobody_up(
     let machine = &somebody.machine;
     let _agent = Agent::start(machine, &[]);
     machine.write("message.txt", "a message\n");
-    // A pipe in the PIN's place: whoever opens it waits for what never comes.
+    // A pipe as the PIN file: opening it blocks.
     machine.run("mkfifo", &["-m", "600", "asked"], b"").ok();
     let killed = spawned(machine, &["sign", "message.txt", "--pin-source", "file:asked", "--out", "x"]);
     let nonblocking = OFlags::NONBLOCK.bits().try_into().unwrap();
@@ -304,7 +305,7 @@ fn a_command_that_is_killed_at_its_prompt_has_tried_nothing_and_holds_nobody_up(
     through(machine, &["keysets"]).ok().says("default");
 }
 
-/// Somebody on the wire who holds back a body of this kind until told otherwise, and then does away with it.
+/// A proxy that holds back a body of this kind until told otherwise, and then drops it.
 struct Holding {
     proxy: Proxy,
     arrived: mpsc::Receiver<()>,
@@ -351,7 +352,7 @@ fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
             ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
         let line = [&line[..], &["--authority", &url]].concat();
 
-        // Stopped where it would hear what came of it, then killed: the agent hears nothing more.
+        // Stopped where it would receive the result, then killed: the agent receives nothing more.
         let mut child = spawned(machine, &line);
         wire.arrived.recv_timeout(Duration::from_mins(1)).unwrap_or_else(|_| {
             panic!("place {number} was not reached: {:?}\n{}", child.try_wait(), agent.log());
@@ -360,7 +361,7 @@ fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
         wire.holds.store(false, Ordering::SeqCst);
         let wrong = [&line[..7], &["file:wrong.pin", "--authority", &url]].concat();
         if number > 0 {
-            // The token that was made has its PIN already; another one is wrong there.
+            // The created token already has its PIN; another PIN is wrong.
             through(machine, &wrong).fails_with(4);
         }
         through(machine, &line).ok();
@@ -382,7 +383,7 @@ fn an_agent_that_dies_in_mid_enrollment_is_told_and_the_same_command_goes_on() {
     let machine = &somebody.machine;
     let line = ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
     through(machine, &line).fails_with(1).says("cannot enroll: the agent ended").says("again");
-    // The broker starts another worker; the request that was written is the one that is sent.
+    // The supervisor starts another worker, which sends the stored request.
     wait_for("the enrollment is finished", || (through(machine, &line).code() == 0).then_some(()));
     assert!(agent.stop().success());
     machine.holds_one_keyset("default", Somebody::PIN, 1);
@@ -412,7 +413,7 @@ fn without_the_agent_a_command_says_who_holds_the_token() {
     assert!(!machine.listed_token("default").count_is_low());
     assert!(agent.stop().success());
     machine.tokenkeep(&[&sign[..], &["--no-agent"]].concat()).ok();
-    // The socket of an agent that was killed is none.
+    // The socket of a killed agent counts as absent.
     let mut agent = Agent::start(machine, &[]);
     let socket = agent.api_socket();
     agent.kill();
@@ -431,6 +432,6 @@ fn a_socket_that_the_environment_names_is_used() {
         Output::new(socket.to_owned(), command.output().unwrap())
     };
     keysets(&agent.api_socket().display().to_string()).ok().says("default");
-    // Nobody listens there: the command does it itself, as far as it can.
+    // No process listens there: the command runs the operation itself, as far as it can.
     keysets("/no/such/socket").fails_with(3);
 }

@@ -1,5 +1,5 @@
-//! The right token is chosen before any log-in: by serial number, by URI, by label. What is ambiguous is refused with
-//! the serial numbers; what is not there is said to be absent.
+//! The token is chosen before any login: by serial number, by URI, by label. An ambiguous selector
+//! is refused with the serial numbers; a missing token is reported as absent.
 
 use std::time::{Duration, Instant};
 
@@ -42,12 +42,12 @@ fn two_tokens_of_one_label_are_refused_naming_both_serials() {
     }
     assert!(wire.exchanges().is_empty(), "something was sent");
 
-    // The serial number tells them apart: with the other's PIN it does not work, with its own it does.
+    // The serial number distinguishes them: the other token's PIN fails, its own works.
     enroll_on(&somebody, &one.serial, &["--pin-source", "file:other.pin"]).fails_with(4).says(&one.serial);
     enroll_on(&somebody, &one.serial, &["--pin-source", "file:pin"]).ok();
     somebody.signs_with("mine", "pin");
 
-    // A name that two tokens have, too.
+    // A label that two tokens have, too.
     somebody.issue("second.letter");
     let line = ["enroll", "--letter", "second.letter", "--keyset", "mine", "--level", "high", "--token"];
     let uri = format!("pkcs11:token=twin;serial={}", other.serial);
@@ -90,7 +90,7 @@ fn a_label_with_odd_characters_is_found_by_its_uri() {
 fn a_token_without_a_pin_and_one_that_is_full_of_others_keys_are_left_alone() {
     let somebody = Somebody::new();
     somebody.issue("the.letter");
-    // The owner's own objects on a token stay where they are.
+    // The owner's own objects on a token stay.
     let token = somebody.machine.make_token("shared", Somebody::PIN);
     let slot = ["--slot", &token.slot, "--login", "--pin", Somebody::PIN];
     let module = somebody.machine.module().display().to_string();
@@ -104,7 +104,7 @@ fn a_token_without_a_pin_and_one_that_is_full_of_others_keys_are_left_alone() {
     assert_eq!(somebody.machine.objects("shared", Some(Somebody::PIN)), before);
 }
 
-/// The token that an authority has while it serves cannot be meant by a user's command.
+/// A user's command cannot select the token of a serving authority.
 #[test]
 fn a_command_does_not_wait_for_the_token_of_an_authority_that_serves() {
     let mut story = Story::begin();
@@ -119,7 +119,7 @@ fn a_command_does_not_wait_for_the_token_of_an_authority_that_serves() {
     let while_it_serves = quickest(&story);
     assert!(story.authority.stop().success());
     let alone = quickest(&story);
-    // It was three tenths of a second more.
+    // The difference was three tenths of a second before.
     assert!(while_it_serves < alone * 2 + Duration::from_millis(50), "{while_it_serves:?} and {alone:?} alone");
 }
 
@@ -134,7 +134,7 @@ fn a_label_that_is_not_utf_8_is_named_as_other_programs_name_it() {
     let tokens = somebody.tokenkeep(&["tokens", "--json"]).ok().json();
     let uri = tokens[0]["uri"].as_str().unwrap();
     assert!(uri.contains("token=Gr%FC%DFe"), "{uri}");
-    // GnuTLS names it the same, and its URI is found here.
+    // GnuTLS prints the same URI, and its URI selects the token here.
     let provider = ["--provider", somebody.machine.module().to_str().unwrap()];
     let theirs = somebody.machine.run("p11tool", &[&provider[..], &["--list-token-urls"]].concat(), b"").ok().out();
     let theirs = theirs.lines().find(|line| line.contains("SoftHSM")).unwrap();

@@ -1,6 +1,8 @@
-//! What an earlier program wrote is read by this one: the authority's database and token, keysets, what an agent left.
+//! This program reads the data of an earlier version: the authority's database and token, keysets,
+//! and an agent's files.
 //!
-//! `tests/fixtures/first.tar.gz` was made by the first program; `make-first.sh` beside it says how and what is in it.
+//! The first version made `tests/fixtures/first.tar.gz`; `make-first.sh` beside it documents its
+//! content.
 
 use std::fs;
 
@@ -11,7 +13,7 @@ use crate::support::output::Output;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/first.tar.gz");
 
-/// The machine of an earlier program, with its authority not yet serving.
+/// A machine with the data of an earlier version; its authority does not serve yet.
 struct Earlier {
     authority: Authority,
     machine: Machine,
@@ -42,7 +44,8 @@ impl Earlier {
         Self { authority: Authority::again(&machine), machine }
     }
 
-    /// A command of the administrator's. The authority is not where it was when the keysets were made.
+    /// Runs an administrator's command. The authority has another address than when the keysets
+    /// were made.
     fn admin(&self, arguments: &[&str]) -> Output {
         let (http, https) = (self.authority.http_url(), self.authority.https_url());
         let mut all = vec!["admin"];
@@ -64,7 +67,7 @@ fn what_the_first_program_wrote_is_read_and_goes_on() {
     let mut earlier = Earlier::unpack();
     let machine = &earlier.machine;
 
-    // Keysets on their tokens, and what was signed and encrypted with them.
+    // Keysets on their tokens, and messages signed and encrypted with them.
     let keysets = machine.tokenkeep(&["keysets"]).ok();
     for name in ["admin", "default", "second"] {
         assert!(keysets.out().contains(name), "{keysets}");
@@ -76,7 +79,7 @@ fn what_the_first_program_wrote_is_read_and_goes_on() {
     let verified = machine.tokenkeep(&["verify", "signed.p7m"]).ok().says("user@example.org");
     assert_eq!(verified.out(), "before the new letter\n");
 
-    // To look at it changes nothing: it is only old.
+    // The check changes nothing: the database is only old.
     let check = ["authority", "check", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     let version = "SELECT max(version) FROM _sqlx_migrations";
     for _ in 0..2 {
@@ -87,7 +90,7 @@ fn what_the_first_program_wrote_is_read_and_goes_on() {
         assert_eq!(found.out(), "1\n");
     }
 
-    // What was used up stays used up.
+    // A used letter stays used.
     let answer = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     let again = [&answer[..], &["--in", "file.statement", "--out", "again.response"]].concat();
     machine.tokenkeep(&again).ok().says("an older version of tokenkeep made it");
@@ -95,7 +98,8 @@ fn what_the_first_program_wrote_is_read_and_goes_on() {
     let opened = machine.tokenkeep(&[&opened[..], &["--pin-source", "file:admin.pin"]].concat());
     assert_ne!(opened.code(), 0, "a statement that was carried out once before\n{opened}");
 
-    // The authority goes on: its people, its archive, its log, which its administrator's keyset knows.
+    // The authority continues with its users, its archive, and its log, which its administrator's
+    // keyset knows.
     earlier.authority.serve(&earlier.machine);
     let listed = earlier.admin(&["list"]).ok();
     for email in ["admin@example.org", "user@example.org", "voided@example.org", "file@example.org"] {

@@ -1,10 +1,11 @@
-//! A keyset stays its person's: another person's letter does not replace it unless that is said, and each enrollment says
-//! whose keyset it makes and what it supersedes.
+//! A keyset keeps its person: another person's letter replaces it only on request, and each
+//! enrollment reports the person and the superseded keyset.
 
 use super::letters::rewritten;
 use crate::support::office::Somebody;
 
-/// A letter for somebody else in this machine's file `others.letter`; answers their address.
+/// Writes a letter for another person to this machine's file `others.letter`; returns that person's
+/// address.
 fn others_letter(somebody: &Somebody) -> String {
     let email = format!("other.{}", somebody.email);
     let path = somebody.machine.file("others.letter").display().to_string();
@@ -25,13 +26,13 @@ fn another_persons_letter_is_refused_before_the_pin_and_by_what_is_certified() {
     refused.says(&somebody.email).says(&other).says("--replace-person").says("not enrolled");
     assert!(wire.exchanges().is_empty(), "something was sent");
 
-    // Somebody has changed the letter's words on its way: what the authority certifies says whose it is.
+    // The letter's text was changed in transit: the authority's certificate names the person.
     rewritten(&somebody, "others.letter", "forged.letter", &[("E-mail", &somebody.email)]);
     enroll("forged.letter", "pin", &[]).fails_with(5).says("certifies").says(&other).says("not re-enrolled");
     assert_eq!(somebody.shown("default"), before);
     somebody.signs_with("default", "pin");
 
-    // Who says that it is meant gets it, with the same letter.
+    // The explicit option allows it, with the same letter.
     let replaced = enroll("others.letter", "pin", &["--replace-person", "--json"]).ok().json();
     assert_eq!(replaced["person"]["emails"][0], other, "{replaced}");
     assert_eq!(replaced["reenrolled"], true, "{replaced}");
@@ -46,7 +47,7 @@ fn an_enrollment_says_whose_it_is_before_and_after() {
     let first = somebody.enroll_new("first.letter", "default").ok();
     first.says(&format!("Enrolling {who} at")).says(&format!("Enrolled {who}: keyset \"default\""));
 
-    // Whoever writes the address otherwise, or has another name by now, is the same person.
+    // The same person with another spelling of the address, or with a new name.
     somebody.issue("again.letter");
     let changes = [("User", "Renamed, Somebody"), ("E-mail", &*somebody.email.to_uppercase())];
     rewritten(&somebody, "again.letter", "renamed.letter", &changes);
@@ -59,7 +60,7 @@ fn an_enrollment_says_whose_it_is_before_and_after() {
     let line = line.unwrap_or_else(|| panic!("no SSH line: {again}"));
     assert!(line.ends_with(&format!("default {}", somebody.email)), "{line}");
 
-    // ssh-keygen reads the line, and it is the key that the new certificate has.
+    // ssh-keygen reads the line, and it has the key of the new certificate.
     somebody.machine.write("line.pub", format!("{line}\n"));
     let export = ["-e", "-m", "PKCS8", "-f", "line.pub"];
     let by_ssh = somebody.machine.run("ssh-keygen", &export, b"").ok().out();

@@ -1,5 +1,5 @@
-//! Foreign programs read what we write and write what we read: OpenSSL, OpenSC's `pkcs11-tool`, GNU TLS' `p11tool`,
-//! OpenSSH's `ssh-keygen`.
+//! Foreign programs read this program's output and write its input: OpenSSL, OpenSC's
+//! `pkcs11-tool`, GnuTLS's `p11tool`, OpenSSH's `ssh-keygen`.
 
 use std::fs;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,8 +16,8 @@ use crate::support::witness::{present, skipped};
 
 const TEXT: &str = "Grüße.\nA second line, and ümläüts.\n";
 
-/// One person for all witnesses, one witness at a time: two processes cannot use a token at once. Their certificates
-/// are in `ca.pem`, `signing.pem` and `encryption.pem`.
+/// One user for all foreign programs, one program at a time: two processes cannot use a token at
+/// once. The user's certificates are in `ca.pem`, `signing.pem` and `encryption.pem`.
 fn witnessed() -> MutexGuard<'static, Somebody> {
     static SOMEBODY: OnceLock<Mutex<Somebody>> = OnceLock::new();
     let somebody = SOMEBODY.get_or_init(|| {
@@ -30,7 +30,7 @@ fn witnessed() -> MutexGuard<'static, Somebody> {
     somebody.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the certificates off the token with a foreign program.
+/// Reads the certificates from the token with a foreign program.
 fn read_certificates(somebody: &Somebody) {
     let machine = &somebody.machine;
     for certificate in somebody.shown("default")["certificates"].as_array().unwrap() {
@@ -57,7 +57,7 @@ fn openssl_verify_accepts_our_certificates() {
     verify("sslclient", "signing.pem").ok();
     verify("smimeencrypt", "encryption.pem").ok().says("encryption.pem: OK");
     verify("any", "ca.pem").ok();
-    // One key, one use.
+    // Each key has one use.
     assert_ne!(verify("smimeencrypt", "signing.pem").code(), 0);
     assert_ne!(verify("smimesign", "encryption.pem").code(), 0);
     let text = |file: &str| somebody.machine.openssl(&["x509", "-in", file, "-noout", "-text"]).ok();
@@ -82,7 +82,7 @@ fn openssl_cms_verifies_what_we_sign() {
         verify("attached", form, &["-binary"]).ok();
         assert_eq!(verified(), TEXT);
     }
-    // As mail the content is a MIME entity of its own.
+    // In mail the content is a MIME entity.
     let entity = || {
         let entity = verified();
         let (head, body) = entity.split_once("\n\n").unwrap_or_else(|| panic!("no entity: {entity}"));
@@ -100,7 +100,7 @@ fn openssl_cms_verifies_what_we_sign() {
     verify("clear-signed.eml", "SMIME", &[]).ok();
     assert_eq!(entity(), TEXT);
 
-    // They are judges: a changed content is not verified, by them or by us.
+    // The control: neither OpenSSL nor tokenkeep verifies a modified content.
     somebody.machine.write("other.txt", "Something else.\n");
     assert_ne!(verify("detached.p7s", "DER", &["-binary", "-content", "other.txt"]).code(), 0);
     let ours = |content: &str| somebody.tokenkeep(&["verify", "--in", "detached.p7s", "--content", content]);
@@ -112,7 +112,7 @@ fn openssl_cms_verifies_what_we_sign() {
 fn we_verify_what_openssl_signs() {
     let somebody = witnessed();
     let machine = &somebody.machine;
-    // Somebody else's certificate is no authority's.
+    // Another person's certificate is no authority's.
     let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "stranger.key", "-out", "stranger.pem"];
     machine.openssl(&[&request[..], &["-subj", "/CN=Stranger", "-days", "1"]].concat()).ok();
     let sign = ["cms", "-sign", "-binary", "-nodetach", "-in", "message.txt", "-signer", "stranger.pem"];
@@ -125,7 +125,7 @@ fn we_verify_what_openssl_signs() {
     assert_eq!(machine.read_text("got.txt"), TEXT);
 }
 
-/// An OpenSSL configuration with its engine on this person's token.
+/// An OpenSSL configuration whose engine uses this user's token.
 fn engine(somebody: &Somebody) {
     let module = somebody.machine.module().display();
     let text = format!(
@@ -146,7 +146,8 @@ fn openssl_cms_decrypts_with_the_engine_on_the_token() {
     let somebody = witnessed();
     engine(&somebody);
     somebody.encrypts(TEXT, "secret.p7m");
-    // At level High the token asks for the PIN once more for the one use; the engine asks it at the terminal.
+    // At level high the token asks for the PIN once more for the one use; the engine prompts at the
+    // terminal.
     let decrypt = |id: &str| {
         let line = format!(
             "OPENSSL_CONF=openssl.cnf openssl cms -decrypt -binary -inform DER -in secret.p7m -recip encryption.pem \
@@ -166,7 +167,7 @@ fn openssl_cms_decrypts_with_the_engine_on_the_token() {
     assert!(screen.contains("PIN for default"), "the PIN was not asked for the one use: {screen}");
     assert_eq!(somebody.machine.read_text("engine.txt"), TEXT);
     fs::remove_file(somebody.machine.file("engine.txt")).unwrap();
-    // The signing key does not decrypt, whoever asks.
+    // The signing key does not decrypt, in any program.
     let (code, screen) = decrypt(&percent("signing"));
     assert_ne!(code, 0, "{screen}");
 }
@@ -194,7 +195,7 @@ fn openssl_cms_encrypts_and_we_decrypt() {
         let decrypt = ["decrypt", "theirs", "--keyset", "default", "--pin-source", "file:pin", "--out", "-"];
         let output = somebody.tokenkeep(&decrypt);
         if name == "OAEP SHA-256" {
-            // SoftHSM knows SHA-1 alone here; then the answer is a refusal, and no garbage.
+            // SoftHSM supports only SHA-1 here; the result is then an error, and no garbage.
             assert!(output.code() == 0 || output.stdout.is_empty(), "{output}");
             continue;
         }
@@ -222,7 +223,8 @@ fn openssl_cms_and_we_understand_each_others_elliptic_curves() {
         let decrypt = ["decrypt", "theirs", "--keyset", "default", "--pin-source", "file:pin1", "--out", "-"];
         assert_eq!(story.tokenkeep(&decrypt).ok().out(), TEXT);
     }
-    // And ours has the form that OpenSSL reads: its private key is elsewhere, so the structure must do.
+    // tokenkeep's message has the structure that OpenSSL reads: OpenSSL has no private key here, so
+    // the structure must suffice.
     let ours = ["encrypt", "--to", "user@example.org", "--keyset", "default", "message.txt", "--out", "ours.p7m"];
     story.tokenkeep(&ours).ok();
     let print = machine.openssl(&["cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", "ours.p7m"]).ok();
@@ -247,12 +249,12 @@ fn openssl_cmp_enrolls_with_a_letter() {
     let ir = ["-cmd", "ir", "-newkey", "new.key", "-subject", "/CN=Somebody Else", "-certout", "got.pem"];
 
     let letter = somebody.issue_with("one.letter", &["--json"]).ok().json();
-    // Asking uses nothing up.
+    // A genm uses nothing up.
     cmp(&letter, &["-cmd", "genm", "-infotype", "caCerts"]).ok();
     cmp(&letter, &[&ir[..], &["-cacertsout", "ca.pem"]].concat()).ok();
     machine.openssl(&["verify", "-x509_strict", "-CAfile", "ca.pem", "-purpose", "smimesign", "got.pem"]).ok();
     let text = machine.openssl(&["x509", "-in", "got.pem", "-noout", "-text"]).ok();
-    // The name is the authority's record's, not the request's.
+    // The name comes from the authority's record, not from the request.
     text.says("Example, Somebody").says(&somebody.email).does_not_say("Somebody Else");
     let public = |arguments: &[&str]| machine.openssl(arguments).ok().out();
     assert_eq!(
@@ -261,14 +263,14 @@ fn openssl_cmp_enrolls_with_a_letter() {
     );
     assert_ne!(cmp(&letter, &ir).code(), 0, "a letter works once");
 
-    // Without proof of possession of the signing key: nothing.
+    // Without proof of possession of the signing key nothing is issued.
     let letter = somebody.issue_with("two.letter", &["--json"]).ok().json();
     fs::remove_file(machine.file("got.pem")).unwrap();
     for popo in ["0", "-1"] {
         let output = cmp(&letter, &[&ir[..], &["-popo", popo]].concat());
         assert!(output.code() != 0 && !machine.file("got.pem").exists(), "-popo {popo} was granted\n{output}");
     }
-    // With other MACs and a client that wants no confirmation.
+    // With other MACs, and a client that requests no confirmation.
     let stronger = ["-digest", "sha512", "-mac", "hmacWithSHA256", "-implicit_confirm"];
     let letter = somebody.issue_with("three.letter", &["--json"]).ok().json();
     cmp(&letter, &[&ir[..], &stronger].concat()).ok();
@@ -301,7 +303,7 @@ fn openssl_asn1parse_reads_every_message() {
     }
 }
 
-/// The tag of a message's body, as OpenSSL sees it: the second element of the outer sequence.
+/// The tag of a message's body as OpenSSL shows it: the second element of the outer sequence.
 fn body_of(somebody: &Somebody, message: &[u8]) -> u32 {
     let output = somebody.machine.run("openssl", &["asn1parse", "-inform", "DER"], message).ok().out();
     let line = output.lines().filter(|line| line.contains(":d=1 ")).nth(1).unwrap_or_else(|| panic!("{output}"));
@@ -323,7 +325,7 @@ fn pkcs11_tool_lists_the_objects() {
         assert_ne!(key.contains("sign"), key.contains("decrypt"), "one key, one use: {key}");
     }
     assert!(private.iter().any(|key| key.contains("sign") && key.contains("never extractable")), "{private:?}");
-    // Key and certificate have one identifier and a label that a person can read.
+    // Key and certificate have the same identifier and a readable label.
     let certificates = of_kind(&objects, "Certificate Object");
     assert_eq!(certificates.len(), 3, "{objects:#?}");
     let line = |object: &str, name: &str| object.lines().find(|line| line.trim().starts_with(name)).map(str::to_owned);
@@ -334,7 +336,7 @@ fn pkcs11_tool_lists_the_objects() {
         assert_eq!(certificates.iter().filter(fits).count(), 1, "{id} in {certificates:#?}");
         assert!(line(key, "label:").unwrap().contains("default"), "{key}");
     }
-    // Without the PIN: certificates and the index, and no private object.
+    // Without the PIN, certificates and the index are visible, and no private object.
     let visible = somebody.machine.objects("default", None);
     assert!(of_kind(&visible, "Private Key Object").is_empty(), "{visible:#?}");
     assert_eq!(of_kind(&visible, "Certificate Object").len(), 3);
@@ -376,7 +378,7 @@ fn ssh_keygen_reads_the_public_key() {
 fn verify_and_encrypt_need_no_pin() {
     let somebody = witnessed();
     signs(&somebody, &["--out", "signed.p7m"]);
-    // Nobody can be asked, and no source is named.
+    // Nobody can be prompted, and no PIN source is named.
     let run = |arguments: &[&str]| somebody.machine.tokenkeep_without_terminal(arguments);
     run(&["verify", "--in", "signed.p7m", "--out", "verified.txt"]).ok();
     run(&["encrypt", "--to", &somebody.email, "--in", "message.txt", "--out", "secret.p7m"]).ok();

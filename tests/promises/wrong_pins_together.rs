@@ -1,6 +1,6 @@
-//! Wrong PINs that come from several programs at once, or that nobody types: together they lock no token, for what a token
-//! says about its PIN is read right before each try, by a process that loads the module for it, and tries without a person
-//! are counted over all commands.
+//! Wrong PINs from several programs at once, or unattended ones, never lock a token together: right
+//! before each try a process that loads the module afresh reads the PIN's state, and unattended
+//! tries are counted over all commands.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -33,7 +33,7 @@ fn pin_state(somebody: &Somebody) -> String {
     listed[0]["pin_state"].as_str().unwrap().to_owned()
 }
 
-/// Another program, with a module of its own, spends so many tries.
+/// Another program, with its own module, spends this many tries.
 fn another_program_spends(somebody: &Somebody, tries: usize) {
     let module = somebody.machine.module().display().to_string();
     let line = ["--module", &module, "--token-label", "default", "--login", "--pin", Somebody::WRONG_PIN, "-O"];
@@ -72,11 +72,11 @@ fn tries_that_nobody_types_end_at_three_where_the_token_takes_any_number() {
         signing(&somebody, "wrong.pin").fails_with(4).says("is wrong");
     }
     signing(&somebody, "wrong.pin").fails_with(4).says("3 wrong PINs").does_not_say("is wrong");
-    // Through an agent it is the same record.
+    // The agent uses the same record.
     let agent = Agent::start(&somebody.machine, &[]);
     signing(&somebody, "pin").fails_with(4).says("3 wrong PINs");
     drop(agent);
-    // One that is typed, and wrong, shows that somebody is there.
+    // A typed PIN, though wrong, shows that a person is present.
     let typed = Terminal::tokenkeep(&somebody.machine, &SIGN).answering_pins(Somebody::WRONG_PIN).finish().0;
     assert_eq!(typed, 4);
     signing(&somebody, "pin").ok();
@@ -102,14 +102,14 @@ fn the_agent_sees_the_tries_that_another_program_has_spent() {
     let agent = Agent::start(&somebody.machine, &[]);
     signing(&somebody, "pin").ok();
     another_program_spends(&somebody, 9);
-    // A person who looks is told of them, too.
+    // A person who reads the state sees it, too.
     for command in [&["pin", "status", "--json"][..], &["tokens", "--json"]] {
         let said = somebody.tokenkeep(command).ok().json();
         assert_eq!(said[0]["pin_state"], "final-try", "{command:?}: {said}");
     }
-    // Nobody there to warn: the last try is not taken, whatever the PIN.
+    // Nobody can be warned: the last try is not spent, whatever the PIN.
     signing(&somebody, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
-    // Somebody is: they are warned, and say no.
+    // A person is warned, and declines.
     let answer = sign_by_api(&somebody.machine, &agent).out();
     assert!(answer.contains("\"kind\":\"pin\""), "{answer}");
     let questions = asked(&somebody.machine);
@@ -134,11 +134,11 @@ fn a_worker_of_its_own_tells_of_them_too() {
     signing(&somebody, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
 }
 
-/// A token of another module than the machine's, SoftHSM, by its own tool.
+/// A token on another module than the machine's: SoftHSM, with SoftHSM's own tool.
 const ANOTHER_TOKEN: [&str; 8] =
     ["--init-token", "--free", "--label", "another", "--so-pin", "12345678", "--pin", "12345678"];
 
-/// Replaces the module as an upgrade does: who has it loaded keeps the one that was there.
+/// Replaces the module as an upgrade does: a process that has loaded it keeps the old file.
 fn replace(module: &Path, content: &[u8]) {
     let new = module.with_extension("new");
     fs::write(&new, content).unwrap();
@@ -160,11 +160,11 @@ fn where_no_process_can_load_the_module_the_agent_tries_nothing() {
         signing(&somebody, pin).fails_with(1).says("nothing was tried").does_not_say("is wrong");
     }
     somebody.tokenkeep(&["pin", "status"]).fails_with(1).says("see `tokenkeep doctor`");
-    // It says so, and tells of the keyset all the same.
+    // It reports this, and still lists the keyset.
     let doctor = machine.tokenkeep(&["doctor"]);
     assert!(doctor.out().contains("cannot be read") && doctor.out().contains("default"), "{doctor}");
 
-    // What can be known is told all the same: here of a token of another module.
+    // The remaining state is still reported, here that of a token on another module.
     drop(agent);
     replace(&module, &real);
     machine.run("softhsm2-util", &ANOTHER_TOKEN, b"").ok();
@@ -200,7 +200,7 @@ fn a_module_that_does_not_say_what_it_is_is_not_waited_for() {
 #[test]
 fn what_a_program_gives_the_agent_is_typed_by_nobody_and_ends_at_three_too() {
     let somebody = somebody(TokenKind::SoftHsm);
-    // Each time another one: nothing about it shows that nobody types it.
+    // A different PIN each time: nothing about the command shows that the PIN is unattended.
     let program = script(&somebody.machine, "gives", "cat > $HERE/question; echo wrong-$$-000");
     Agent::configure(&somebody.machine, &format!("prompter = \"command:{program}\""));
     let agent = Agent::start(&somebody.machine, &[]);

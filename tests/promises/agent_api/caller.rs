@@ -1,4 +1,4 @@
-//! An agent that is called with curl, and whose every answer is held against the description.
+//! Calls an agent with curl and validates every response against the API description.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -12,17 +12,17 @@ use crate::support::following::{Following, description};
 use crate::support::office::{Somebody, wait_until_certificates_are_newer};
 use crate::support::schema::{self, Description};
 
-/// Somebody with the keyset `default` at level Low and the keyset `strict` at High, whose agent is
-/// called with curl. The PIN that its prompter gives is in the file `given.pin`.
+/// A user with the keyset `default` at level low and the keyset `strict` at high, whose agent is
+/// called with curl. Its prompter gives the PIN in the file `given.pin`.
 pub(super) struct Caller {
-    // Before the machine.
+    // Dropped before the machine.
     pub(super) agent: Agent,
     pub(super) somebody: Somebody,
     pub(super) description: Description,
     pub(super) called: RefCell<BTreeSet<String>>,
 }
 
-/// What curl brought.
+/// The response that curl received.
 pub(super) struct Brought {
     pub(super) status: u16,
     pub(super) kind: String,
@@ -46,7 +46,7 @@ impl Caller {
         Self { agent, somebody, description: description(), called: RefCell::default() }
     }
 
-    /// curl on the agent's socket.
+    /// Runs curl on the agent's socket.
     pub(super) fn curl(&self, path: &str, options: &[&str]) -> Brought {
         let socket = self.agent.api_socket().display().to_string();
         let url = format!("http://agent{path}");
@@ -59,8 +59,8 @@ impl Caller {
         Brought { status: status.parse().unwrap(), kind: kind.to_owned(), body: output.stdout[..end].to_vec() }
     }
 
-    /// Calls a path of the description; `actual` is the path with its parameters. The answer must
-    /// have this status and fit its schema.
+    /// Calls a path of the description; `actual` is the path with its parameters. The response must
+    /// have this status and match its schema.
     #[track_caller]
     pub(super) fn calls(&self, method: &str, template: &str, actual: &str, body: Option<&Value>, status: u16) -> Value {
         let text = body.map(Value::to_string);
@@ -85,7 +85,7 @@ impl Caller {
             return Value::Null;
         };
         let value: Value = serde_json::from_slice(&brought.body).unwrap_or_else(|error| panic!("{error}\n{shown}"));
-        // The description of the API may speak of commands; what is told of a request speaks of the request.
+        // The API description may mention commands; the errors of a request must not.
         if template != "/v1/openapi.json" {
             let options =
                 |text: &str| text.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
@@ -105,12 +105,12 @@ impl Caller {
         self.calls("POST", path, path, Some(body), status)
     }
 
-    /// A request whose answer goes on; its lines.
+    /// The lines of a response that does not end.
     pub(super) fn follows(&self, path: &str, body: Option<&Value>) -> Following {
         Following::begin(&self.somebody.machine, &self.agent, path, body)
     }
 
-    /// An error's sentence.
+    /// The error's message.
     #[track_caller]
     pub(super) fn refused(&self, path: &str, body: &Value, status: u16) -> String {
         self.posts(path, body, status)["error"]["message"].as_str().unwrap().to_owned()

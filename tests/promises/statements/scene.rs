@@ -1,5 +1,5 @@
-//! Where statements are made: an authority, its administrator, and somebody who is none. Signing is
-//! on a token, in a process of its own.
+//! The setting for statements: an authority, its administrator, and a user without the role. Each
+//! signature is made on a token in a separate process.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,19 +18,20 @@ use crate::support::intruder::Order;
 use crate::support::office::end_at_the_end;
 use crate::support::story::Story;
 
-/// An authority with the administrator in keyset `admin` and somebody who is none in keyset `default`.
+/// An authority with the administrator in keyset `admin` and a user without the role in keyset
+/// `default`.
 pub(super) struct Scene {
     pub(super) story: Story,
     pub(super) carrier: Http,
     pub(super) ca: Certificate,
 }
 
-/// The signer: keyset and token, and the PIN.
+/// The signer's keyset, which is also the token's name, and the PIN.
 pub(super) type Signer = (&'static str, &'static str);
 pub(super) const ADMINISTRATOR: Signer = ("admin", Story::ADMIN_PIN);
 pub(super) const SOMEBODY: Signer = ("default", Story::USER_PIN);
 
-/// What is signed: as a statement, or (false) as a mail's content is.
+/// The content to sign: as a statement (true), or as a mail's content (false).
 pub(super) type Content = (bool, String);
 
 impl Scene {
@@ -49,7 +50,7 @@ impl Scene {
         scene.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A statement for this authority that is good now, as the value of its JSON.
+    /// A valid statement for this authority, as a JSON value.
     pub(super) fn statement(&self, operation: Operation) -> Value {
         self.statement_at(operation, Timestamp::now())
     }
@@ -68,7 +69,7 @@ impl Scene {
         Certificate::from_der(&found[0]).unwrap()
     }
 
-    /// Signs each on a token, in a process of its own: CMS messages.
+    /// Signs each content on a token in a separate process; returns CMS messages.
     #[track_caller]
     pub(super) fn signed(&self, test: &str, (keyset, pin): Signer, contents: &[Content]) -> Vec<Vec<u8>> {
         let test = format!("statements::{test}");
@@ -82,7 +83,8 @@ impl Scene {
         self.signed(test, signer, &[(true, statement.to_string())]).remove(0)
     }
 
-    /// Sends it, and believes the answer only if it is this authority's to this statement.
+    /// Sends a statement, and accepts the answer only if it is this authority's answer to this
+    /// statement.
     #[track_caller]
     pub(super) fn answer(&self, signed: &[u8]) -> Answer {
         self.verified(signed, self.carrier.statement(signed).unwrap())
@@ -109,14 +111,14 @@ impl Scene {
                 Answer::Refused(text) => text,
                 other => panic!("taken: {other:?}"),
             },
-            // Without a signature where it is not verified to be anybody's statement.
+            // The response has no signature if the statement's signer is not verified.
             Err(CarrierError::Refused { reason, .. }) => reason,
             Err(error) => panic!("{error}"),
         };
         assert!(text.contains(reason), "refused for another reason: {text}");
     }
 
-    /// Fails the test unless it is refused, in whatever way.
+    /// Fails the test unless the statement is refused, in any way.
     #[track_caller]
     pub(super) fn not_taken(&self, signed: &[u8], how: &str) {
         if self.carrier.statement(signed).is_ok() {
@@ -125,14 +127,14 @@ impl Scene {
         }
     }
 
-    /// What a query answers about the authority's database.
+    /// Runs a query on the authority's database.
     #[track_caller]
     pub(super) fn asked(&self, sql: &str) -> String {
         let database = "state/tokenkeep/authority/authority.db";
         self.story.machine.run("sqlite3", &["-readonly", "-cmd", ".timeout 5000", database, sql], b"").ok().out()
     }
 
-    /// Changes rows in the authority's database behind its back.
+    /// Changes rows in the authority's database directly.
     #[track_caller]
     pub(super) fn database(&self, sql: &str) {
         let database = "state/tokenkeep/authority/authority.db";
@@ -142,7 +144,7 @@ impl Scene {
     }
 }
 
-/// In the process that signs: every content with the signing key of the token, one PIN each.
+/// In the signing process: signs every content with the token's signing key, with one PIN each.
 pub(super) fn signs() -> bool {
     Order::carried_out(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
