@@ -137,7 +137,7 @@ fn announce(open: &Open, around: &Surroundings<'_>) {
     let line = if around.screen.is_json() {
         json!({ "ssh": ssh, "api": api, "sandbox": open.sandbox }).to_string()
     } else {
-        format!("Serving SSH on {ssh} and the API on {api} ({}). Ctrl-C stops.", open.sandbox)
+        format!("Serving SSH on {ssh} and the API on {api} ({}). Press Ctrl-C to stop.", open.sandbox)
     };
     // The agent serves even if its starter has closed its output.
     let _ = screen::print(&mut io::stdout().lock(), &line);

@@ -241,7 +241,7 @@ fn answer_here(
         authority.answer_statement(statement.as_der(), Way::File, around.now()).map_err(|reason| match reason {
             NoResponse::Unverified(reason) => Failure::from(ServiceError::Unverified(reason)),
             NoResponse::Fault(reason) => {
-                Failure::fault(format!("cannot answer the statement: {reason}; -v tells more"))
+                Failure::fault(format!("cannot answer the statement: {reason}; -v logs more"))
             }
         })
     })
@@ -257,7 +257,7 @@ fn announce(doors: &OpenDoors, around: &Surroundings<'_>) {
         })
         .to_string()
     } else {
-        format!("Serving on http {} and https {}. Ctrl-C stops.", doors.http, doors.https)
+        format!("Serving on http {} and https {}. Press Ctrl-C to stop.", doors.http, doors.https)
     };
     // The service serves even if its starter has closed its output.
     let _ = screen::print(&mut io::stdout().lock(), &line);

@@ -61,9 +61,8 @@ use crate::token::check::{CHECK_VERB, CheckProcess, run_checks_by};
 /// A keystore on hardware tokens, and the authority that enrolls people into it.
 #[derive(Debug, Parser)]
 #[command(name = "tokenkeep", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 success, 1 fault, 2 usage error, 3 token or keyset absent, \
-                        4 PIN error, 5 refused, 6 authority unreachable, 7 waiting for the authority, \
-                        8 not verified, 9 audit log broken, 130 interrupted.")]
+#[command(after_help = "Exit codes: 0 done, 1 fault, 2 usage, 3 token absent, 4 PIN, 5 refused, 6 unreachable, \
+                        7 waiting, 8 not verified, 9 audit log broken, 130 interrupted.")]
 struct Cli {
     #[command(flatten)]
     common: arguments::Common,

@@ -92,7 +92,7 @@ pub(super) fn show(user: &UserDetails, around: &Surroundings<'_>) -> Result<Exit
     }
     for letter in &user.letters {
         lines.push(format!(
-            "\nLetter {} ({}), {}, good until {}",
+            "\nLetter {} ({}), {}, valid until {}",
             letter.reference, letter.purpose, letter.state, letter.expires
         ));
     }
