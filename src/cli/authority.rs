@@ -240,9 +240,7 @@ fn answer_here(
         let authority = Authority::open(configuration, &pin, around.now())?;
         authority.answer_statement(statement.as_der(), Way::File, around.now()).map_err(|reason| match reason {
             NoResponse::Unverified(reason) => Failure::from(ServiceError::Unverified(reason)),
-            NoResponse::Fault(reason) => {
-                Failure::fault(format!("cannot answer the statement: {reason}; -v logs more"))
-            }
+            NoResponse::Fault(reason) => Failure::fault(format!("cannot answer the statement: {reason}; -v logs more")),
         })
     })
 }
