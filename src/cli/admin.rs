@@ -34,7 +34,7 @@ pub enum Command {
     ///
     /// The user enrolls with it into a new keyset with a new PIN.
     Recover(Recover),
-    /// Fetch a letter again that you ordered
+    /// Fetch again a letter that you ordered
     ///
     /// For an answer of the authority that was lost. A letter can be fetched until it is used or
     /// expires.

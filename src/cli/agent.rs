@@ -49,7 +49,7 @@ const SUCCESS: [u8; 5] = [0, 0, 0, 1, 6];
 pub struct Arguments {
     /// Start in the background unless one runs, and print the shell's variables
     ///
-    /// For a shell's startup file: eval "$(tokenkeep agent --env)"
+    /// Use in a shell: eval "$(tokenkeep agent --env)"
     #[arg(long)]
     env: bool,
     /// Start a new session without the terminal
@@ -164,7 +164,7 @@ fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
                 return Err(Failure::usage(format!("cannot identify the passed socket {name:?} as ssh or api"))
                     .with_remedy(
                         "name it `ssh` or `api` (FileDescriptorName), or its file ssh.sock or \
-                     api.sock; at most one of each",
+                         api.sock; at most one of each",
                     ));
             }
         }

@@ -36,8 +36,10 @@ pub struct Arguments {
     /// When the keys require the PIN: high, medium or low
     ///
     /// high: for every use. medium: once per session, and a confirmation for each later use. low:
-    /// once per session. Sessions exist in the agent; without it, each command asks once. Default:
-    /// the level of the existing keyset, else the strictest level that the letter allows.
+    /// once per session. Only the agent keeps sessions; without it, a command asks once at medium
+    /// and low.
+    ///
+    /// Default: the level of the existing keyset, else the strictest level that the letter allows.
     #[arg(long, value_name = "LEVEL")]
     level: Option<SecurityLevel>,
     /// Create a new token for the keyset, in this module if one is given

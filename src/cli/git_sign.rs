@@ -54,7 +54,9 @@ pub struct Arguments {
     /// Write the signature as PEM; always on
     #[arg(short = 'a', long = "armor")]
     _armor: bool,
-    /// Keyset, e-mail address or certificate SHA-256 to sign with [default: as `sign`]
+    /// Keyset, e-mail address or SHA-256 of the certificate to sign with
+    ///
+    /// Default: the same keyset as `tokenkeep sign`.
     #[arg(short = 'u', long, value_name = "KEYID")]
     local_user: Option<String>,
     /// Verify a signature file over a content file; - is stdin

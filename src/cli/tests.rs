@@ -1,4 +1,4 @@
-//! The command line is understood as written in the documents, and refused otherwise.
+//! Parses the command lines of the documents, and refuses invalid ones.
 
 use clap::error::ErrorKind;
 
@@ -7,7 +7,7 @@ use crate::prompter::PinSource;
 use crate::token::SecurityLevel;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
-    // Quoted words are written with underscores for their spaces.
+    // In these lines an underscore stands for a space in a quoted word.
     Cli::try_parse_from(line.split_whitespace().map(|word| word.replace('_', " ")))
 }
 
@@ -103,7 +103,7 @@ fn a_pin_typed_for_a_source_is_not_repeated() {
         assert!(error.contains(option) && error.contains("prompt, file:PATH, fd:N or credential:NAME"), "{error}");
         assert!(!error.contains("4711-secret"), "{error}");
     }
-    // Other values are repeated: that helps.
+    // Other values are repeated, which helps the user.
     let error = without_pins(parse("tokenkeep enroll --letter a --level highest").unwrap_err()).to_string();
     assert!(error.contains("highest"), "{error}");
 }
