@@ -98,7 +98,8 @@ impl AgentConfiguration {
             return Ok(Self::default());
         };
         if let Some(reason) = written_by_others(&path) {
-            let (reason, remedy) = reason.rsplit_once("; ").unwrap_or((&reason, "make it your own"));
+            let (reason, remedy) =
+                reason.rsplit_once("; ").unwrap_or((&reason, "make yourself its owner, and close it to others"));
             let what = format!("cannot use the configuration {}: {reason}", path.display());
             return Err(Failure::usage(what).with_remedy(remedy));
         }

@@ -42,7 +42,7 @@ fn an_authority(stage: &mut Stage<'_>) -> Result<(), Failure> {
 fn an_administrator(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.scene(
         "The administrator enrolls",
-        "An administrator is a user with a role, who has a keyset on a token and gives the PIN for \
+        "An administrator is a user with a role, who has a keyset on a token and gives the PIN for\n\
          each command.",
     )?;
     stage.pin("admin.pin", "admin-0815")?;
@@ -63,9 +63,8 @@ fn an_administrator(stage: &mut Stage<'_>) -> Result<(), Failure> {
 fn a_temporary_key(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.scene(
         "The administrator issues a temporary key",
-        "The command is signed on the administrator's token, with one PIN. Only the letter \
-         contains the temporary\n\
-         key; the authority's database does not hold it in any form.",
+        "The command is signed on the administrator's token, with one PIN. Only the letter contains\n\
+         the temporary key; the authority's database does not hold it in any form.",
     )?;
     stage.run(&[
         "admin",
@@ -86,9 +85,9 @@ fn a_temporary_key(stage: &mut Stage<'_>) -> Result<(), Failure> {
 fn an_enrollment(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.scene(
         "The user enrolls into the keyset \"default\", with a new PIN",
-        "The signing key is generated on the user's token. The encryption key is generated on the \
-         authority's token,\n\
-         archived there, and sent to the user's token wrapped: from token to token, never in the clear.",
+        "The signing key is generated on the user's token. The encryption key is generated on the\n\
+         authority's token, archived there, and sent to the user's token wrapped: from token to\n\
+         token, never in the clear.",
     )?;
     stage.pin("pin1", "first-pin-1")?;
     stage.run(&["enroll", "--letter", "user.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin1"])
@@ -152,9 +151,9 @@ fn a_re_enrollment(stage: &mut Stage<'_>) -> Result<(), Failure> {
 fn a_forgotten_pin(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.scene(
         "The user forgets the PIN; the administrator recovers the user's keys",
-        "The user runs the same command with another letter, for a new keyset with a new PIN. All \
-         archived encryption\n\
-         keys are installed on the new token, and the old mail can be read again.",
+        "The user runs the same command with another letter, for a new keyset with a new PIN. All\n\
+         archived encryption keys are installed on the new token, and the old mail can be read\n\
+         again.",
     )?;
     stage.run(&[
         "admin",
