@@ -230,7 +230,7 @@ fn an_index_from_before_checkpoints_were_kept_works() {
     assert_eq!(kept["sequence"], entries(&story), "{kept}");
     assert_eq!(order(&story, &json!("look")), Value::Null);
     cut(&mut story, 1);
-    // What nobody knows nobody misses.
+    // An entry that no checkpoint covers can be removed undetected.
     list(&story).ok().does_not_say("truncated");
     assert_eq!(order(&story, &json!("look"))["sequence"], entries(&story));
     cut(&mut story, 1);
@@ -286,7 +286,8 @@ fn through_the_agent_it_is_kept_and_said_too() {
     alarmed(list(&story)).says("nothing was done");
     story.admin(&["list", "--accept-log"]).ok();
     list(&story).ok().does_not_say("truncated");
-    // It was the agent's doing, which has the token open; and without it the same is known, for it is on the token.
+    // The agent did it, which has the token open. Without the agent the result is the same, since
+    // the checkpoint is on the token.
     story.admin(&["list", "--no-agent"]).fails_with(1).says("in use");
     agent.stop();
     cut(&mut story, 1);
@@ -301,7 +302,8 @@ fn a_command_killed_before_it_kept_the_checkpoint_loses_only_its_answer() {
     let command = [&line[..], &["--keyset", "admin", "--pin-source", "file:admin.pin"]].concat();
     story.machine.tokenkeep_crashing_at("keyset.statement_answered", &command);
     assert!(!story.machine.file("lost.letter").exists());
-    // The letter is good, and whoever ordered it fetches it. Made again, the older one is void.
+    // The letter is valid, and the administrator who ordered it fetches it. A repeated order voids
+    // the older letter.
     story.admin(&["letter", "user@example.org", "--letter-out", "lost.letter"]).ok().does_not_say("truncated");
     fs::remove_file(story.machine.file("lost.letter")).unwrap();
     story.issue("user@example.org", "user.letter").ok().does_not_say("truncated");

@@ -168,7 +168,7 @@ fn a_changed_or_cut_reply_leaves_the_token_as_it_was() {
     attempt.refuses("is unreadable", |reply| Verdict::Replace(reply.der()[..reply.der().len() - 1].to_vec()));
     attempt.refuses("the reply", |_| Verdict::Replace(Vec::new()));
     attempt.refuses("is unreadable", |reply| Verdict::Replace([reply.der(), b"\0"].concat()));
-    // More than any reply is long.
+    // More bytes than any reply has.
     attempt.refuses("the reply", |_| Verdict::Replace(vec![0x30; 9 << 20]));
     attempt.all_is_as_before();
 }

@@ -137,7 +137,7 @@ fn an_authority_that_cannot_be_made_is_refused_before_anybody_is_asked_for_a_pin
     authority.configure(&machine, "state = \"elsewhere\"");
     let serial = machine.listed_token("authority").serial;
     init("again.letter", &[]).fails_with(5).says(&format!("a token with this label exists (serial {serial})"));
-    // What is no directory, and where nobody may write.
+    // A path that is not a directory, and one without write permission.
     authority.configure(&machine, "state = \"authority.pin/state\"");
     init("again.letter", &[]).fails_with(1).says("cannot use the state directory").says("authority.pin/state");
     authority.configure(&machine, "state = \"shut/in/here\"");

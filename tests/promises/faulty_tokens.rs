@@ -86,7 +86,7 @@ fn a_token_removed_while_it_reads_is_said_to_be_removed() {
                 faulty.does(&rule);
                 let output = story.tokenkeep(&read);
                 faulty.behaves();
-                // Nor is the message blamed, as it is for whatever else goes wrong there.
+                // The message is not blamed either, as it is for any other failure at this point.
                 output.fails_with(ABSENT).says("is not present").does_not_say("wrong").does_not_say("does not open");
                 assert_eq!(faulty.wrong_tries(), 0, "{rule}");
                 faulty.forget();

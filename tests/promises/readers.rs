@@ -224,7 +224,7 @@ fn a_card_that_another_program_has_for_itself_keeps_nobody_waiting_for_other_tok
     let worker = desk.asked.agent().worker();
     desk.insert();
     let holder = Holder::holds(&desk.asked.somebody.machine, "transaction");
-    // It is not gone: it is listed as it was, and said that it cannot be reached.
+    // The card is still listed, with the message that it cannot be reached.
     desk.tokens().says(LABEL).says("opensc-pkcs11.so").says("does not answer: another program has exclusive access");
     desk.x_is_served();
     desk.pin_status_of_the_card().fails_with(ABSENT).says("does not answer").does_not_say("wrong");

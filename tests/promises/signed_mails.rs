@@ -105,7 +105,7 @@ fn what_a_mail_quotes_is_not_what_it_is() {
     somebody.machine.write("other", "Dear Bob,\nthe contract is off.\n");
     tokenkeep(&["verify", "mail", "--content", "other"]).fails_with(8).says("differs from the given file");
     tokenkeep(&["git-sign", "--verify", "mail", "other"]).fails_with(8).says("differs from the given file");
-    // In a list's multipart the signed part is read, and the footer is named.
+    // In a list's multipart the signed part is read, and the footer is reported.
     let list = "Content-Type: multipart/mixed; boundary=list\n\n--list\n";
     let footer = b"\n--list\nContent-Type: text/plain\n\nPay here.\n--list--\n";
     let mixed = [list.as_bytes(), &somebody.machine.read("mail"), footer].concat();

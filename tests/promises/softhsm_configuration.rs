@@ -25,7 +25,7 @@ fn whatever_is_wrong_with_softhsms_configuration_is_told_with_what_to_type() {
     told(&machine, "/no/such/softhsm2.conf (SOFTHSM2_CONF) cannot be read");
     machine.set_environment("SOFTHSM2_CONF", "");
     let said = told(&machine, "SOFTHSM2_CONF is empty");
-    // What it says to type helps.
+    // The suggested command helps.
     let command = said.split('`').nth(1).unwrap_or_else(|| panic!("no command: {said}"));
     machine.shell(command).ok();
     machine.unset_environment("SOFTHSM2_CONF");

@@ -173,7 +173,7 @@ fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
         refused(100);
     }
     wait_for("the others' number", || agent.log().contains("more refusals").then_some(()));
-    // 20 lines and their sums in a minute; far more minutes than this takes.
+    // At most 20 lines and their sums per minute, for more minutes than this test takes.
     let lines = lines();
     assert!((21..100).contains(&lines.len()), "{lines:#?}");
     assert_eq!(Speaker::connect(&agent.ssh_socket()).says(&[11])[0], LIST, "others are served");

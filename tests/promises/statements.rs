@@ -93,7 +93,8 @@ fn a_statement_is_taken_once() {
     scene.taken(&signed);
     scene.refused(&signed, "was already used");
     scene.refused(&other, "was already used");
-    // Nor when its row is gone. Without it the log names what is not there, and the authority does not begin again.
+    // Nor after its row is removed. Without the row the log names a missing statement, and the
+    // authority does not start again.
     scene.database("CREATE TABLE kept AS SELECT * FROM statements; DELETE FROM statements");
     scene.refused(&signed, "was already used");
     scene.database("INSERT INTO statements SELECT * FROM kept");
@@ -166,7 +167,7 @@ fn a_letter_is_fetched_again_until_it_is_used() {
     assert_eq!(story.machine.read("again.letter"), story.machine.read("fetched.letter"));
     story.admin(&["letter", "no reference"]).fails_with(2).says("admin show");
     story.admin(&["letter", "nobody@example.org"]).fails_with(5).says("user nobody@example.org not found");
-    // By file, too.
+    // As a file, too.
     story.admin(&["letter", reference, "--statement-out", "fetch.statement"]).ok();
     let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:no-such-file"];
     story.tokenkeep(&[&line[..], &["--in", "fetch.statement", "--out", "fetch.response"]].concat()).ok();

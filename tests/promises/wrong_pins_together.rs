@@ -54,7 +54,7 @@ fn twenty_commands_at_once_with_a_wrong_pin_do_not_lock_the_token() {
     assert_eq!(wrong, 3, "{}", outcomes.iter().map(ToString::to_string).collect::<String>());
     assert!(outcomes.iter().all(|output| output.code() != 0));
     signing(&somebody, "wrong.pin").fails_with(4).says("unattended sources").says("at a prompt");
-    // The right one in a file is no exception: nobody says that it is the right one.
+    // The right PIN in a file is no exception: nothing shows that it is right.
     signing(&somebody, "pin").fails_with(4).says("nothing was tried");
     assert_eq!(pin_state(&somebody), "ok");
     let typed = |pin: &str| {
@@ -210,7 +210,8 @@ fn what_a_program_gives_the_agent_is_typed_by_nobody_and_ends_at_three_too() {
     }
     let answer = sign_by_api(&somebody.machine, &agent).out();
     assert!(answer.contains("3 wrong PINs") && answer.contains("unattended sources"), "{answer}");
-    // It counts with the commands' files, and through the agent a person's PIN ends it.
+    // It counts together with the commands' files; a PIN that a person types through the agent
+    // resets the count.
     signing(&somebody, "pin").fails_with(4).says("3 wrong PINs");
     let _ = fs::remove_file(somebody.machine.file("signed.p7m"));
     assert_eq!(Terminal::tokenkeep(&somebody.machine, &SIGN).answering_pins(Somebody::PIN).finish().0, 0);
