@@ -13,6 +13,7 @@ mod certificates;
 mod error;
 mod identity;
 mod key_archive;
+mod migrations;
 mod pages;
 mod schema;
 mod statements;

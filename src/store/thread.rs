@@ -18,6 +18,7 @@ use sqlx::{Sqlite, query::Query};
 
 use super::StoreError;
 use super::audit::Keeping;
+use super::migrations::{migrator, newest_version};
 
 /// How long SQLite waits for another process's lock before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -133,11 +134,6 @@ impl Drop for StoreThread {
     }
 }
 
-/// Returns the number of the newest migration in this program.
-pub(super) fn newest_version() -> i64 {
-    sqlx::migrate!("./migrations").iter().map(|migration| migration.version).max().unwrap_or_default()
-}
-
 impl Database {
     fn open(path: PathBuf, opening: Opening) -> Result<Self, StoreError> {
         if opening != Opening::Create && !path.exists() {
@@ -190,8 +186,7 @@ impl Database {
     }
 
     fn migrate(&mut self) -> Result<(), StoreError> {
-        let migrator = sqlx::migrate!("./migrations");
-        self.runtime.block_on(migrator.run(&mut self.connection)).map_err(|error| match error {
+        self.runtime.block_on(migrator().run(&mut self.connection)).map_err(|error| match error {
             sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
                 StoreError::from_sqlx(&self.path, error)
             }

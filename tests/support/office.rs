@@ -31,8 +31,7 @@ impl Office {
     }
 
     fn open() -> Self {
-        // RSA, because tests with their own authority use curves.
-        let story = Story::begin_with_encryption_keys("rsa-2048");
+        let story = Story::begin();
         end_at_the_end(&story);
         Self {
             http_address: story.authority.http_address(),

@@ -35,8 +35,9 @@ impl Terminal {
     /// A shell command line, with `tokenkeep` in the path.
     pub fn shell(machine: &Machine, line: &str) -> Self {
         let mut child = machine
-            .command("script")
-            .args(["-q", "-e", "-f", "-c", line, "/dev/null"])
+            // What runs here ends with its terminal, also when the tests themselves run under `nohup`.
+            .command("env")
+            .args(["--default-signal=HUP", "script", "-q", "-e", "-f", "-c", line, "/dev/null"])
             .env("SHELL", "/bin/sh")
             .env("TERM", "dumb")
             .stdin(Stdio::piped())
