@@ -29,7 +29,10 @@ pub fn suspected(failure: Failure, carrier: &Http, now: Timestamp) -> Failure {
 }
 
 fn is_about_time(message: &str) -> bool {
-    ["valid", "expired", "good until", "not yet"].iter().any(|word| message.contains(word))
+    // Whole words: a signature that is invalid has nothing to do with the time.
+    let words: Vec<_> = message.split(|character: char| !character.is_ascii_alphabetic()).collect();
+    words.iter().any(|word| ["valid", "expired"].contains(word))
+        || words.windows(2).any(|pair| [["good", "until"], ["not", "yet"]].iter().any(|phrase| pair == phrase))
 }
 
 fn sentence(offset: SignedDuration, now: Timestamp) -> Option<String> {
@@ -113,5 +116,7 @@ mod tests {
         // Nothing was sent, and the failure is not about time: no request is made.
         let other = "cannot use the keyset: it is not enrolled";
         assert_eq!(said(Exit::Refused, other, SignedDuration::from_hours(24)), other);
+        let invalid = "cannot verify the answer: the signature is invalid";
+        assert_eq!(said(Exit::Refused, invalid, SignedDuration::from_hours(24)), invalid);
     }
 }
