@@ -1,5 +1,5 @@
 //! Foreign programs read this program's output and write its input: OpenSSL, OpenSC's
-//! `pkcs11-tool`, GnuTLS's `p11tool`, OpenSSH's `ssh-keygen`.
+//! `pkcs11-tool`, `GnuTLS`'s `p11tool`, OpenSSH's `ssh-keygen`.
 
 use std::fs;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
