@@ -232,15 +232,16 @@ fn giving_up_is_told_apart() {
 #[test]
 fn a_new_pin_is_typed_twice() {
     let mut desk = Desk::new();
-    let (pin, _) = desk.ask(true, &[("New PIN for it (4 to 8 characters): ", "12345678\n"), ("again: ", "12345678\n")]);
+    let (pin, _) = desk
+        .ask(true, &[("New PIN for it (4 to 8 characters): ", "12345678\n"), ("Repeat the new PIN: ", "12345678\n")]);
     assert_eq!(pin.unwrap().as_str(), "12345678");
 }
 
 #[test]
 fn a_new_pin_that_differs_is_asked_for_again_and_then_given_up() {
     let mut desk = Desk::new();
-    let different = [("New PIN for it (4 to 8 characters): ", "12345678\n"), ("again: ", "12345679\n")];
-    let same = [("New PIN for it (4 to 8 characters): ", "abcdefgh\n"), ("again: ", "abcdefgh\n")];
+    let different = [("New PIN for it (4 to 8 characters): ", "12345678\n"), ("Repeat the new PIN: ", "12345679\n")];
+    let same = [("New PIN for it (4 to 8 characters): ", "abcdefgh\n"), ("Repeat the new PIN: ", "abcdefgh\n")];
     let (pin, shown) = desk.ask(true, &[different, same].concat());
     assert_eq!(pin.unwrap().as_str(), "abcdefgh");
     assert!(shown.contains("differ"), "{shown}");
@@ -252,7 +253,7 @@ fn a_new_pin_that_differs_is_asked_for_again_and_then_given_up() {
 fn the_rule_of_a_new_pin_is_said_and_checked_at_its_first_entry() {
     let mut desk = Desk::new();
     let asked = "New PIN for it (4 to 8 characters): ";
-    let right = [(asked, "12345678\n"), ("again: ", "12345678\n")];
+    let right = [(asked, "12345678\n"), ("Repeat the new PIN: ", "12345678\n")];
     let (pin, shown) = desk.ask(true, &[&[(asked, "123\n"), (asked, "123456789\n")][..], &right].concat());
     assert_eq!(pin.unwrap().as_str(), "12345678");
     assert_eq!(shown.matches("takes PINs of 4 to 8 characters").count(), 2, "{shown}");
@@ -266,7 +267,8 @@ fn the_rule_of_a_new_pin_is_said_and_checked_at_its_first_entry() {
 #[test]
 fn cancelling_the_second_entry_cancels() {
     let mut desk = Desk::new();
-    let (pin, _) = desk.ask(true, &[("New PIN for it (4 to 8 characters): ", "12345678\n"), ("again: ", "\x03")]);
+    let (pin, _) =
+        desk.ask(true, &[("New PIN for it (4 to 8 characters): ", "12345678\n"), ("Repeat the new PIN: ", "\x03")]);
     assert!(pin.unwrap_err().is_cancelled());
 }
 

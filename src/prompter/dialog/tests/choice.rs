@@ -91,7 +91,7 @@ fn a_terminal_that_gpg_tty_names_is_another_shells_and_nobody_is_asked_there() {
         for more in [&[][..], &[display()]] {
             let said = chosen(way, &environment(&[&variables[..], more].concat()));
             assert!(
-                said.starts_with("cannot ask ") && !said.contains(&desk.path.display().to_string()),
+                said.starts_with("cannot prompt ") && !said.contains(&desk.path.display().to_string()),
                 "{way}: {said}"
             );
         }
